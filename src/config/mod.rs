@@ -1,0 +1,211 @@
+//! The configuration: as written (flags, environment, file), and as resolved.
+//!
+//! [`Config`] is immutable and complete: every default applied, every text parsed. Whatever is wrong is reported all at
+//! once, each problem with its place.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::destination::{Destination, Host};
+use crate::policy::{Options, Rule};
+
+/// Everything that a running sidecar needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The forward proxy; `None` for `--proxy off`.
+    pub proxy: Option<Proxy>,
+    /// The reverse routes, as the user ordered them.
+    pub routes: Vec<Route>,
+    /// The user's rules, flags first.
+    pub rules: Vec<Rule>,
+    /// `--unmatched`: what destinations get through the forward proxy that no rule names.
+    pub unmatched: Access,
+    /// `--metadata-access`: calls to the metadata server through the forward proxy.
+    pub metadata_access: Access,
+    /// Where probes, metrics and the status page listen; `None` for `--admin off`.
+    pub admin: Option<SocketAddr>,
+    /// `--quitquitquit`.
+    pub quitquitquit: bool,
+    /// Names under which a page may call a route or the admin port, lower case.
+    pub allowed_hosts: Vec<Host>,
+    /// Where tokens come from.
+    pub metadata: MetadataServer,
+    /// `GOOGLE_CLOUD_QUOTA_PROJECT`: for access tokens where no route or rule says another.
+    pub quota_project: Option<HeaderValue>,
+    /// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.
+    pub universe: Option<Arc<str>>,
+    /// Everything about connections to upstreams.
+    pub upstream: Upstream,
+    /// `--response-timeout`: from the sent request to the response's head; `None` for `off`.
+    pub response_timeout: Option<Duration>,
+    /// `--token-timeout`: one fetch, and one request's wait for it.
+    pub token_timeout: Duration,
+    /// `--drain-timeout`.
+    pub drain_timeout: Duration,
+    /// `--max-connections`.
+    pub max_connections: usize,
+    /// `--workers`, at least 1.
+    pub workers: usize,
+    /// `--log-format`, `--log-level`, `--access-log`.
+    pub log: Log,
+    /// Things that are allowed and look wrong, for the start-up log.
+    pub warnings: Vec<String>,
+}
+
+/// The forward proxy's listener.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The only value of `Proxy-Authorization` that is let in, where credentials are asked for; marked sensitive.
+    pub auth: Option<HeaderValue>,
+}
+
+/// A reverse route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `LISTEN` as written: the metric's label and the rule's name in `explain`.
+    pub name: Arc<str>,
+    /// Where it listens; several routes may share one.
+    pub listen: Listen,
+    /// The path prefix under which this route answers, without a trailing slash; empty for all paths.
+    pub prefix: String,
+    /// The upstream with its own base path; `https` unless it gets no token or the user allowed plaintext.
+    pub upstream: Destination,
+    /// What the user said of the credential.
+    pub options: Options,
+    /// `http=`: else [`Upstream::http`].
+    pub http: Option<HttpVersion>,
+}
+
+/// A listener's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Listen {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// `pass` or `deny`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Carried.
+    Pass,
+    /// Refused with 403.
+    Deny,
+}
+
+/// `--upstream-http`: which HTTP is spoken with an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// Whatever ALPN gives; HTTP/1.1 in cleartext.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only; by prior knowledge in cleartext.
+    Http2,
+}
+
+/// The metadata server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataServer {
+    /// Host and port to connect to.
+    pub host: Host,
+    /// Its port, 80 unless `GCE_METADATA_HOST` says another.
+    pub port: u16,
+    /// `NO_GCE_CHECK`: there is none, do not ask.
+    pub disabled: bool,
+}
+
+/// Everything about connections to upstreams.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// `--connect-to`, flags first; the first that matches counts.
+    pub connect_to: Vec<ConnectTo>,
+    /// `--upstream-ca`: PEM files with more trust roots.
+    pub ca_files: Vec<PathBuf>,
+    /// `SSL_CERT_FILE`: in place of the system's roots.
+    pub system_ca_file: Option<PathBuf>,
+    /// `--upstream-http`.
+    pub http: HttpVersion,
+    /// `--connect-timeout`: for each of DNS, TCP, TLS and the HTTP/2 preface.
+    pub connect_timeout: Duration,
+    /// `--idle-timeout` of pooled connections.
+    pub idle_timeout: Duration,
+}
+
+/// `HOST:PORT:HOST2:PORT2`: connect there instead; `Host`, SNI and token stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectTo {
+    /// Whom it is for.
+    pub host: ConnectHost,
+    /// The port it is for; `None` for any.
+    pub port: Option<u16>,
+    /// Where to connect; `None` keeps the host.
+    pub to_host: Option<Host>,
+    /// Where to connect; `None` keeps the port.
+    pub to_port: Option<u16>,
+}
+
+/// The host part of [`ConnectTo`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectHost {
+    /// `*`, or nothing as in curl.
+    Any,
+    /// Exactly this one.
+    Exact(Host),
+    /// `*.suffix`, kept as `.suffix`: whole labels.
+    Suffix(String),
+}
+
+/// How and what is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `auto` is resolved: JSON when stderr is no terminal.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// Which requests are logged.
+    pub access: AccessLog,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One object a line, as Cloud Logging reads it.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Failures.
+    Error,
+    /// And what may become one.
+    Warn,
+    /// And what an operator wants to know of a healthy run.
+    Info,
+    /// And how decisions came about.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `--access-log`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// None.
+    Off,
+    /// Those that ended with 4xx, 5xx, or an error of our own.
+    Errors,
+    /// Every one.
+    All,
+}

@@ -1,0 +1,364 @@
+//! What can go wrong with a request, and what the caller is told.
+//!
+//! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC 9209,
+//! 2.3) and its gRPC status; `proxy::rescue` is the only place that makes a response of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request that failed: the kind decides the answer, the detail is for people.
+///
+/// A detail never holds a token, nor a header that the app sent.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    detail: String,
+    retry_after: Option<Duration>,
+    source: Option<Source>,
+}
+
+/// What went wrong, as far as the answer depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ErrorKind {
+    /// The caller's request cannot be carried: its framing or its target is ambiguous.
+    BadRequest,
+    /// A page of another site called a route.
+    CrossSite,
+    /// The certificate is not trusted, expired, or for another name.
+    CertificateInvalid,
+    /// The upstream refused the connection.
+    ConnectionRefused,
+    /// The upstream closed before the response was whole.
+    ConnectionTerminated,
+    /// No connection within the time-out.
+    ConnectionTimeout,
+    /// A rule or `--unmatched deny` forbids the destination.
+    Denied,
+    /// The name does not resolve.
+    DnsFailed,
+    /// The resolver did not answer in time.
+    DnsTimeout,
+    /// The upstream's bytes are no HTTP.
+    HttpProtocol,
+    /// A fault of our own.
+    Internal,
+    /// Too many connections or requests.
+    LimitReached,
+    /// The destination is one of our own listeners.
+    LoopDetected,
+    /// A route was called under a name that is not its own.
+    Misdirected,
+    /// No route has this path's prefix.
+    NoRoute,
+    /// The forward proxy asks for credentials.
+    ProxyAuthRequired,
+    /// No response within `--response-timeout`.
+    ResponseTimeout,
+    /// The TLS handshake failed for another reason than the certificate.
+    TlsProtocol,
+    /// The metadata server answered with an error or nonsense.
+    TokenRefused,
+    /// The metadata server is down, slow, or limits us.
+    TokenUnavailable,
+    /// No route to the upstream's address.
+    Unroutable,
+}
+
+/// Whose fault it is: the app's, the upstream's, or that of the token's source or ourselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller.
+    Downstream,
+    /// The sidecar, or the metadata server behind it.
+    Internal,
+    /// The called service, or the way to it.
+    Upstream,
+}
+
+/// A row of the table: everything about the answer that the kind decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The HTTP status of the answer.
+    pub status: StatusCode,
+    /// The `error` parameter of `Proxy-Status`, and the label of `sidentity_proxy_errors_total`.
+    pub proxy_status: &'static str,
+    /// The gRPC status code of the answer.
+    pub grpc: u8,
+    /// The problem's title: one short sentence, the same for every request of this kind.
+    pub title: &'static str,
+}
+
+// === impl ErrorKind ===
+
+impl ErrorKind {
+    /// Every kind, for tests and for metrics that must exist before the first error.
+    pub const ALL: [Self; 21] = [
+        Self::BadRequest,
+        Self::CrossSite,
+        Self::CertificateInvalid,
+        Self::ConnectionRefused,
+        Self::ConnectionTerminated,
+        Self::ConnectionTimeout,
+        Self::Denied,
+        Self::DnsFailed,
+        Self::DnsTimeout,
+        Self::HttpProtocol,
+        Self::Internal,
+        Self::LimitReached,
+        Self::LoopDetected,
+        Self::Misdirected,
+        Self::NoRoute,
+        Self::ProxyAuthRequired,
+        Self::ResponseTimeout,
+        Self::TlsProtocol,
+        Self::TokenRefused,
+        Self::TokenUnavailable,
+        Self::Unroutable,
+    ];
+
+    /// The answer to a request that failed this way.
+    ///
+    /// `Proxy-Status` types are those of RFC 9209, 2.3; gRPC codes follow the mapping of HTTP to gRPC statuses.
+    pub const fn row(self) -> Row {
+        let (status, proxy_status, grpc, title) = match self {
+            Self::BadRequest => (
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                13,
+                "The request is ambiguous",
+            ),
+            Self::CertificateInvalid => (
+                StatusCode::BAD_GATEWAY,
+                "tls_certificate_error",
+                14,
+                "The upstream's certificate is not valid",
+            ),
+            Self::ConnectionRefused => (
+                StatusCode::BAD_GATEWAY,
+                "connection_refused",
+                14,
+                "The upstream refused the connection",
+            ),
+            Self::ConnectionTerminated => (
+                StatusCode::BAD_GATEWAY,
+                "connection_terminated",
+                14,
+                "The upstream closed the connection early",
+            ),
+            Self::ConnectionTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "connection_timeout",
+                14,
+                "The upstream did not accept in time",
+            ),
+            Self::CrossSite => (
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                7,
+                "Another site's page may not call here",
+            ),
+            Self::Denied => (
+                StatusCode::FORBIDDEN,
+                "http_request_denied",
+                7,
+                "The destination is denied",
+            ),
+            Self::DnsFailed => (
+                StatusCode::BAD_GATEWAY,
+                "dns_error",
+                14,
+                "The upstream's name does not resolve",
+            ),
+            Self::DnsTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "dns_timeout",
+                14,
+                "The resolver did not answer in time",
+            ),
+            Self::HttpProtocol => (
+                StatusCode::BAD_GATEWAY,
+                "http_protocol_error",
+                14,
+                "The upstream broke HTTP",
+            ),
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "proxy_internal_error",
+                13,
+                "The sidecar failed",
+            ),
+            Self::LimitReached => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "connection_limit_reached",
+                8,
+                "Too many connections",
+            ),
+            Self::LoopDetected => (
+                StatusCode::LOOP_DETECTED,
+                "proxy_loop_detected",
+                13,
+                "The destination is the sidecar itself",
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "http_request_error",
+                7,
+                "The request is for another host",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "destination_not_found",
+                5,
+                "No route has this path",
+            ),
+            Self::ProxyAuthRequired => (
+                StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+                "http_request_denied",
+                16,
+                "The proxy asks for credentials",
+            ),
+            Self::ResponseTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "http_response_timeout",
+                4,
+                "The upstream did not answer in time",
+            ),
+            Self::TlsProtocol => (
+                StatusCode::BAD_GATEWAY,
+                "tls_protocol_error",
+                14,
+                "No TLS with the upstream",
+            ),
+            Self::TokenRefused => (
+                StatusCode::BAD_GATEWAY,
+                "proxy_internal_error",
+                14,
+                "The metadata server gave no usable token",
+            ),
+            Self::TokenUnavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "proxy_internal_error",
+                14,
+                "No token can be had now",
+            ),
+            Self::Unroutable => (
+                StatusCode::BAD_GATEWAY,
+                "destination_ip_unroutable",
+                14,
+                "The upstream cannot be reached",
+            ),
+        };
+        Row {
+            status,
+            proxy_status,
+            grpc,
+            title,
+        }
+    }
+
+    /// Whose fault it is.
+    pub const fn side(self) -> Side {
+        match self {
+            Self::BadRequest
+            | Self::CrossSite
+            | Self::Denied
+            | Self::LimitReached
+            | Self::LoopDetected
+            | Self::Misdirected
+            | Self::NoRoute
+            | Self::ProxyAuthRequired => Side::Downstream,
+            Self::Internal | Self::TokenRefused | Self::TokenUnavailable => Side::Internal,
+            Self::CertificateInvalid
+            | Self::ConnectionRefused
+            | Self::ConnectionTerminated
+            | Self::ConnectionTimeout
+            | Self::DnsFailed
+            | Self::DnsTimeout
+            | Self::HttpProtocol
+            | Self::ResponseTimeout
+            | Self::TlsProtocol
+            | Self::Unroutable => Side::Upstream,
+        }
+    }
+
+    /// The failure lies with the token, not with the call: details begin with `token:`.
+    pub const fn is_token(self) -> bool {
+        matches!(self, Self::TokenRefused | Self::TokenUnavailable)
+    }
+}
+
+// === impl Error ===
+
+impl Error {
+    /// A failure of this kind; `detail` tells a person what happened and, where we know it, what to do.
+    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+            source: None,
+        }))
+    }
+
+    /// Keeps the error beneath for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Tells the caller when it is worth trying again (`Retry-After`).
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// What decides the answer.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What happened, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// When to try again, where that is known.
+    pub fn wait(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("detail", &self.0.detail)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.detail)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self::new(kind, kind.row().title)
+    }
+}

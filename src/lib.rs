@@ -1,0 +1,21 @@
+//! **sidentity** gives an app's outgoing HTTP calls their Google Cloud identity.
+//!
+//! # The life of a request
+//!
+//! 1. [`server`] accepts a connection on a listener and knows how the request came in: a reverse route, the forward
+//!    proxy, or `CONNECT`. From that, and never from a `Host` header alone, it takes the [`destination`].
+//! 2. [`proxy`] is the request's path, a stack of small tower layers: record, rescue, limit, deadline, normalize,
+//!    hop-by-hop, decide, guard, authorize, reauthorize, upgrade.
+//! 3. [`policy`] decides, from the destination alone, which credential the call gets: an access token, an ID token for
+//!    one audience, none, or a refusal.
+//! 4. [`token`] holds one slot a token: the current value, its expiry on two clocks, at most one fetch under way.
+//! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
+//!
+//! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
+//! `token`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds it.
+
+pub mod config;
+pub mod destination;
+pub mod error;
+pub mod policy;
+pub mod telemetry;

@@ -1,0 +1,156 @@
+//! What a decision says.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::rule::{AuthScheme, Existing, HeaderMode};
+
+/// The kinds of credential, as users write them and metrics label them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// An OAuth 2.0 access token.
+    Access,
+    /// An OpenID Connect ID token for one audience.
+    Id,
+    /// The call goes as it is.
+    None,
+    /// The call is refused.
+    Deny,
+}
+
+/// What is asked of a token's source; two calls with equal keys share a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenKey {
+    /// Access token or ID token, and what it is for.
+    pub kind: TokenKind,
+    /// Another account of the metadata server than `default`.
+    pub account: Option<Arc<str>>,
+}
+
+/// The two kinds of token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum TokenKind {
+    /// An access token; the scopes sorted and without doubles, empty for the account's own.
+    Access {
+        /// OAuth 2.0 scopes.
+        scopes: Arc<[Arc<str>]>,
+    },
+    /// An ID token.
+    Id {
+        /// The `aud` claim, exactly.
+        audience: Arc<str>,
+    },
+}
+
+/// The credential itself, or why there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// A token; nothing is sent upstream without it.
+    Token(TokenKey),
+    /// No token; the text says why, for `explain`.
+    None(Arc<str>),
+    /// The call is refused; the text says why.
+    Deny(Arc<str>),
+}
+
+/// What a destination gets, in which form, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The credential.
+    pub grant: Grant,
+    /// Which header carries it.
+    pub header: HeaderMode,
+    /// What becomes of an `Authorization` that the app sent.
+    pub existing: Existing,
+    /// `Bearer`, or `Basic` with the user `oauth2accesstoken`.
+    pub scheme: AuthScheme,
+    /// The value of `x-goog-user-project` where the app sent none; access tokens only.
+    pub quota_project: Option<HeaderValue>,
+    /// The user accepts that this token travels in cleartext.
+    pub plaintext: bool,
+    /// A Google API: API keys, signed URLs and upload sessions in the request stand in for a token.
+    pub google_api: bool,
+    /// The rule that decided, as a user would recognise it: `built-in *.run.app`, `--rule iap.example.com=id`.
+    pub rule: Arc<str>,
+    /// What else a person should know, for `explain`.
+    pub notes: Vec<Arc<str>>,
+}
+
+/// Why a destination that is due a token gets none in this request; the label of `sidentity_skipped_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SkipReason {
+    /// The app sent its own `Authorization`, which stands.
+    Existing,
+    /// The request carries an API key.
+    ApiKey,
+    /// The URL is signed.
+    SignedUrl,
+    /// The URL is a resumable upload's session.
+    UploadSession,
+    /// A blind tunnel: nothing can be put into it.
+    Tunnel,
+}
+
+// === impl Credential ===
+
+impl Credential {
+    /// As written in options, `explain` and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Id => "id",
+            Self::None => "none",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+// === impl TokenKey ===
+
+impl TokenKey {
+    /// [`Credential::Access`] or [`Credential::Id`].
+    pub const fn credential(&self) -> Credential {
+        match self.kind {
+            TokenKind::Access { .. } => Credential::Access,
+            TokenKind::Id { .. } => Credential::Id,
+        }
+    }
+}
+
+// === impl Decision ===
+
+impl Decision {
+    /// The kind of credential that was decided on.
+    pub const fn credential(&self) -> Credential {
+        match &self.grant {
+            Grant::Token(key) => key.credential(),
+            Grant::None(_) => Credential::None,
+            Grant::Deny(_) => Credential::Deny,
+        }
+    }
+}
+
+// === impl SkipReason ===
+
+impl SkipReason {
+    /// Every reason, so that each has its metric from the start.
+    pub const ALL: [Self; 5] = [
+        Self::Existing,
+        Self::ApiKey,
+        Self::SignedUrl,
+        Self::UploadSession,
+        Self::Tunnel,
+    ];
+
+    /// The metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Existing => "existing",
+            Self::ApiKey => "api_key",
+            Self::SignedUrl => "signed_url",
+            Self::UploadSession => "upload_session",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a user may write for a route or a rule.
+
+use http::HeaderValue;
+use std::sync::Arc;
+
+use super::decision::Credential;
+use crate::destination::Host;
+
+/// Which destinations a rule is for: a host or `*.suffix`, with an optional port and path prefix.
+///
+/// Without a port any port matches: the user named the host. A path prefix matches whole segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    pub(super) host: HostPattern,
+    pub(super) port: Option<u16>,
+    /// With its leading slash, without a trailing one.
+    pub(super) path: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum HostPattern {
+    Exact(Host),
+    /// `*.example.com` is kept as `.example.com`: it matches whole labels only, and not `example.com` itself.
+    Suffix(String),
+}
+
+/// A user's rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which destinations.
+    pub pattern: Pattern,
+    /// What they get; `credential` is always set.
+    pub options: Options,
+    /// How the user wrote it, for `explain` and messages.
+    pub name: Arc<str>,
+}
+
+/// The options of a route or a rule; what is not set comes from the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// `credential=`.
+    pub credential: Option<Credential>,
+    /// `audience=`.
+    pub audience: Option<String>,
+    /// `scope=`, repeatable.
+    pub scopes: Vec<String>,
+    /// `header=`.
+    pub header: Option<HeaderMode>,
+    /// `existing=`.
+    pub existing: Option<Existing>,
+    /// `account=`.
+    pub account: Option<String>,
+    /// `quota-project=`.
+    pub quota_project: Option<HeaderValue>,
+    /// `scheme=`.
+    pub scheme: Option<AuthScheme>,
+    /// `plaintext=allow`.
+    pub plaintext: bool,
+}
+
+/// `header=`: which header carries the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderMode {
+    /// `Authorization` where the app sent none, else what the destination takes beside it.
+    #[default]
+    Auto,
+    /// `Authorization`.
+    Authorization,
+    /// `X-Serverless-Authorization`.
+    XServerlessAuthorization,
+    /// `Proxy-Authorization`.
+    ProxyAuthorization,
+}
+
+/// `existing=`: what becomes of an `Authorization` that the app sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// It stands.
+    #[default]
+    Keep,
+    /// Ours takes its place.
+    Replace,
+}
+
+/// `scheme=`: how the token is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthScheme {
+    /// `Bearer TOKEN` (RFC 6750).
+    #[default]
+    Bearer,
+    /// `Basic`, user `oauth2accesstoken`, the token as password (Artifact Registry).
+    Basic,
+}
