@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use rustls::pki_types::CertificateDer;
 
 use crate::destination::{Destination, Host};
 use crate::policy::{Options, Rule};
@@ -130,6 +131,8 @@ pub struct Upstream {
     pub connect_to: Vec<ConnectTo>,
     /// `--upstream-ca`: PEM files with more trust roots.
     pub ca_files: Vec<PathBuf>,
+    /// What these files hold.
+    pub extra_roots: Vec<CertificateDer<'static>>,
     /// `SSL_CERT_FILE`: in place of the system's roots.
     pub system_ca_file: Option<PathBuf>,
     /// `--upstream-http`.
