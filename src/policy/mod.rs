@@ -5,7 +5,12 @@
 //! clock or looks at a `Host` header.
 
 mod decision;
+mod options;
+mod path;
+mod pattern;
 mod rule;
 
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
-pub use rule::{AuthScheme, Existing, HeaderMode, Options, Pattern, Rule};
+pub use options::InvalidValue;
+pub use pattern::{InvalidPattern, Pattern};
+pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
