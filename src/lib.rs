@@ -14,6 +14,7 @@
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
 //! `token`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds it.
 
+pub mod cli;
 pub mod config;
 pub mod destination;
 pub mod error;
