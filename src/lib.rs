@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod destination;
+pub mod emulator;
 pub mod error;
 pub mod policy;
 pub mod telemetry;
