@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod config;
 pub mod destination;
+pub mod emulator;
 pub mod error;
 pub mod policy;
 pub mod telemetry;
