@@ -352,7 +352,7 @@ fn entry(fields: Vec<(String, String)>) -> Entry {
 }
 
 fn any_raw() -> impl Strategy<Value = RawConfig> {
-    let unix = "unix:[ -9;-~é\u{1}\u{2028}]{1,20}(:/[a-z]{1,5}){0,1}";
+    let unix = "unix:[ -9;-~é😀\u{1}\u{2028}]{1,20}(:/[a-z]{1,5}){0,1}";
     let routes = vec(
         (
             option::of(unix),
