@@ -11,8 +11,8 @@ use super::node::{self, Node};
 use super::problem::{Problem, quote, suggestion};
 use super::raw::{Entry, Fields, RawConfig, Text};
 
-/// A configuration of a thousand routes is a tenth of this.
-const LARGEST: u64 = 1024 * 1024;
+/// In MiB; a configuration of a thousand routes is a tenth of this.
+const LARGEST: u64 = 1;
 
 /// `proxy:` as a mapping.
 const PROXY: &[(&str, Name)] = &[
@@ -32,17 +32,13 @@ const ADMIN: &[(&str, Name)] = &[
 /// Reads the file that `path` names.
 pub(super) fn read(path: &Text, problems: &mut Vec<Problem>) -> RawConfig {
     let name = &path.value;
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(name).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
-        problems.push(path.problem(format!("cannot read {}: {error}", quote(name))));
-        return RawConfig::default();
-    }
-    if bytes.len() as u64 > LARGEST {
-        problems.push(Problem::new(name, "the file must be at most 1 MiB"));
-        return RawConfig::default();
-    }
+    let bytes = match bounded(name, LARGEST) {
+        Ok(bytes) => bytes,
+        Err(message) => {
+            problems.push(path.problem(message));
+            return RawConfig::default();
+        }
+    };
     match String::from_utf8(bytes) {
         Ok(source) => parse(name, &source, problems),
         Err(_) => {
@@ -50,6 +46,19 @@ pub(super) fn read(path: &Text, problems: &mut Vec<Problem>) -> RawConfig {
             RawConfig::default()
         }
     }
+}
+
+/// A file's bytes; one that does not end within `mebibytes`, such as a device, is refused.
+pub(super) fn bounded(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
+    let largest = mebibytes * 1024 * 1024;
+    let mut bytes = Vec::new();
+    std::fs::File::open(name)
+        .and_then(|file| file.take(largest + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {}: {error}", quote(name)))?;
+    if bytes.len() as u64 > largest {
+        return Err(format!("{} must be at most {mebibytes} MiB", quote(name)));
+    }
+    Ok(bytes)
 }
 
 /// Walks the text of a file called `name`.

@@ -50,8 +50,6 @@ pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::AsOrdinary,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
-        leading_zero_numbers_as_strings: true,
-        underscored_numbers_as_strings: true,
         strict_booleans: true,
         with_snippet: false,
     };

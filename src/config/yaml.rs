@@ -58,7 +58,7 @@ fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 }
 
 fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
-    write!(f, "  - listen: {}\n", Scalar(&route.name))?;
+    writeln!(f, "  - listen: {}", Scalar(&route.name))?;
     field(f, 2, "upstream", &route.upstream)?;
     if let Some(http) = route.http {
         field(f, 2, "http", http_version(http))?;
@@ -67,7 +67,7 @@ fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
 }
 
 fn rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
-    write!(f, "  - host: {}\n", Scalar(&rule.pattern.to_string()))?;
+    writeln!(f, "  - host: {}", Scalar(&rule.pattern.to_string()))?;
     options(f, &rule.options)
 }
 
@@ -81,7 +81,7 @@ fn options(f: &mut fmt::Formatter<'_>, options: &Options) -> fmt::Result {
     if !options.scopes.is_empty() {
         f.write_str("    scopes:\n")?;
         for scope in &options.scopes {
-            write!(f, "      - {}\n", Scalar(scope))?;
+            writeln!(f, "      - {}", Scalar(scope))?;
         }
     }
     if let Some(header) = options.header {

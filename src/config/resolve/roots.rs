@@ -3,8 +3,12 @@
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::super::file::bounded;
 use super::super::problem::{Problem, quote};
 use super::super::raw::Text;
+
+/// In MiB; a system's whole bundle is a quarter of one.
+const LARGEST: u64 = 16;
 
 /// Every certificate of every file.
 pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<CertificateDer<'static>> {
@@ -20,7 +24,7 @@ pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<Certifica
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let name = quote(path);
-    let pem = std::fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    let pem = bounded(path, LARGEST)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{name} is broken PEM: {error}"))?;
