@@ -160,7 +160,7 @@ impl MetadataClient {
             Ok(Ok(answer)) => Failure::unless_ok(answer),
             Ok(Err(trouble)) => Err(trouble.into()),
             Err(_) => Err(Failure::unavailable(&format!(
-                "no answer within {} s",
+                "no answer within {:.1} s",
                 limit.as_secs_f32()
             ))),
         }
