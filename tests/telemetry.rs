@@ -1,5 +1,13 @@
 //! What a process really writes to stderr: its log, its panics, and never a token.
 
+// The lints' allowances for tests end at functions that are not tests themselves.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::io;

@@ -70,7 +70,7 @@ fn an_invalid_traceparent_is_none() {
         format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
         format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
         format!("00-{TRACE}0-00f067aa0ba902b7-01"),
-        format!("00-+{}-00f067aa0ba902b7-01", &TRACE[1..]),
+        format!("00-+{}-00f067aa0ba902b7-01", TRACE.trim_start_matches('4')),
     ] {
         assert_eq!(of(&TRACEPARENT, &value), None, "{value:?}");
     }
@@ -110,7 +110,7 @@ fn an_invalid_x_cloud_trace_context_is_none() {
         String::new(),
         "/1;o=1".into(),
         format!("{}/1", "0".repeat(32)),
-        format!("{}/1", &TRACE[1..]),
+        format!("{}/1", TRACE.trim_start_matches('4')),
         format!("{TRACE}/;o=1"),
         format!("{TRACE}/x;o=1"),
         format!("{TRACE}/+1;o=1"),

@@ -174,13 +174,13 @@ fn expect_name(name: &str) {
 /// The value up to its closing quote, and what comes after.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
         match c {
-            '"' => return (value, &text[at + 1..]),
+            '"' => return (value, chars.as_str()),
             '\\' => match chars.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, c @ ('"' | '\\'))) => value.push(c),
+                Some('n') => value.push('\n'),
+                Some(c @ ('"' | '\\')) => value.push(c),
                 other => panic!("{other:?} after a backslash in {text:?}"),
             },
             c => value.push(c),
