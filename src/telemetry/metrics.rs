@@ -1,5 +1,5 @@
-//! The metric families. Every label value comes from a closed set, so a hostile peer cannot grow them; every handle is
-//! resolved once and indexed by an enum, so that counting costs one atomic add.
+//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
+//! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -55,7 +55,7 @@ pub struct Metrics {
 // === impl Metrics ===
 
 impl Metrics {
-    /// All families, each counter at zero.
+    /// All families; what no listener labels is there from the start, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
         let requests = counters(
