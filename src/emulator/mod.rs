@@ -7,9 +7,11 @@
 //! The issuer is `https://accounts.google.com`, as in the real tokens: code that checks `iss` needs no second
 //! setting for development, only another address for the certificates.
 
+mod answer;
 mod identity;
 mod key;
 mod mint;
+mod query;
 mod service;
 mod tree;
 mod verifier;
