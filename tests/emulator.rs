@@ -465,6 +465,14 @@ async fn the_discovery_document_leads_to_the_keys_by_the_name_that_the_caller_us
         document["jwks_uri"],
         "http://metadata.google.internal/oauth2/v3/certs"
     );
+
+    let mut stream = TcpStream::connect(emulator.address).await.unwrap();
+    let nameless = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(nameless.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    let own = format!("http://{}/oauth2/v3/certs", emulator.address);
+    assert!(reply.contains(&own), "{reply}");
 }
 
 #[tokio::test]

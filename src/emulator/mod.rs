@@ -7,9 +7,11 @@
 //! The issuer is `https://accounts.google.com`, as in the real tokens: code that checks `iss` needs no second
 //! setting for development, only another address for the certificates.
 
+mod answer;
 mod identity;
 mod key;
 mod mint;
+mod query;
 mod service;
 mod tree;
 mod verifier;
@@ -22,7 +24,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -102,8 +104,10 @@ async fn serve(stream: TcpStream, service: Arc<Service>) {
         let service = Arc::clone(&service);
         async move { Ok::<_, Infallible>(service.respond(&request)) }
     });
+    // Answers are small: waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    // No time-out of idle connections: a library's pooled one would close just as it is used again.
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), respond)
         .await;
     if let Err(error) = served {

@@ -1,11 +1,10 @@
 //! The answers: which requests are let in, and what each path says.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, LOCATION, SERVER};
+use http::header::{ALLOW, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
@@ -13,16 +12,16 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::ISSUER;
+use super::answer::{Answer, METADATA_FLAVOR};
 use super::key::{NoKey, hex};
 use super::mint::{Mint, Wanted, unix};
+use super::query::Query;
 use super::tree::Node;
 
-const METADATA_FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-const JSON: &str = "application/json";
-const TEXT: &str = "application/text";
-const HTML: &str = "text/html";
+/// Never seen: it takes a system without randomness.
+const NO_TOKEN: &str = "no token can be made";
 
 /// Where the metadata stands.
 const ROOT: &str = "/computeMetadata/v1";
@@ -36,17 +35,6 @@ pub(super) struct Service {
     jwks: Value,
     certificates: Value,
 }
-
-/// An answer before the headers that all of them have.
-struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: String,
-    extra: Option<(HeaderName, HeaderValue)>,
-}
-
-/// The parameters of a query, decoded as a form's (`+` is a space).
-struct Query<'a>(Option<&'a str>);
 
 // === impl Service ===
 
@@ -67,7 +55,7 @@ impl Service {
     pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let answer = match *request.method() {
             Method::GET | Method::HEAD => self.find(request.uri(), request.headers()),
-            _ => Answer::refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
+            _ => Answer::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
                 .with(ALLOW, HeaderValue::from_static("GET, HEAD")),
         };
         tracing::debug!(
@@ -136,7 +124,7 @@ impl Service {
         match (is_directory, slash) {
             (true, false) => Answer::redirect(uri),
             (false, true) => Answer::not_found(),
-            _ => self.read(node, &Query(uri.query())),
+            _ => self.read(node, &Query::new(uri.query())),
         }
     }
 
@@ -165,14 +153,14 @@ impl Service {
                 "expires_in": issued.left(unix(now)),
                 "token_type": "Bearer",
             })),
-            None => Answer::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no token can be made"),
+            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
         }
     }
 
     fn id_token(&self, query: &Query<'_>) -> Answer {
         let audience = query.value("audience").unwrap_or_default().into_owned();
         if audience.is_empty() {
-            return Answer::refuse(
+            return Answer::html(
                 StatusCode::BAD_REQUEST,
                 "non-empty audience parameter required",
             );
@@ -181,7 +169,7 @@ impl Service {
             None | Some("standard") => false,
             Some("full") => true,
             Some(_) => {
-                return Answer::refuse(
+                return Answer::html(
                     StatusCode::BAD_REQUEST,
                     "format parameter must be standard or full",
                 );
@@ -192,93 +180,9 @@ impl Service {
             .mint
             .issue(&Wanted::Id { audience, full }, SystemTime::now())
         {
-            Some(issued) => Answer {
-                content_type: HTML,
-                ..Answer::text(&issued.token)
-            },
-            None => Answer::refuse(StatusCode::INTERNAL_SERVER_ERROR, "no token can be made"),
+            Some(issued) => Answer::html(StatusCode::OK, &issued.token),
+            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
         }
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    fn text(text: &str) -> Self {
-        Self {
-            status: StatusCode::OK,
-            content_type: TEXT,
-            body: text.to_owned(),
-            extra: None,
-        }
-    }
-
-    fn json(value: &Value) -> Self {
-        Self {
-            content_type: JSON,
-            ..Self::text(&value.to_string())
-        }
-    }
-
-    fn refuse(status: StatusCode, why: &str) -> Self {
-        Self {
-            status,
-            content_type: HTML,
-            ..Self::text(why)
-        }
-    }
-
-    fn not_found() -> Self {
-        Self::refuse(
-            StatusCode::NOT_FOUND,
-            "the requested path is not on this server",
-        )
-    }
-
-    /// To the same path with a slash at its end.
-    fn redirect(uri: &Uri) -> Self {
-        let query = uri.query().map(|query| format!("?{query}"));
-        let to = format!("{}/{}", uri.path(), query.unwrap_or_default());
-        match HeaderValue::try_from(to) {
-            Ok(to) => Self::refuse(StatusCode::MOVED_PERMANENTLY, "").with(LOCATION, to),
-            Err(_) => Self::not_found(),
-        }
-    }
-
-    fn with(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self {
-            extra: Some((name, value)),
-            ..self
-        }
-    }
-
-    fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(METADATA_FLAVOR, HeaderValue::from_static("Google"));
-        headers.insert(SERVER, HeaderValue::from_static("Metadata Server for VM"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.extend(self.extra);
-        response
-    }
-}
-
-// === impl Query ===
-
-impl<'a> Query<'a> {
-    /// The first value under that name.
-    fn value(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.0?
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .find(|(key, _)| form_decoded(key) == name)
-            .map(|(_, value)| form_decoded(value))
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        self.value(name)
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 
@@ -295,14 +199,5 @@ fn guard(headers: &HeaderMap) -> Option<Answer> {
     } else {
         return None;
     };
-    Some(Answer::refuse(StatusCode::FORBIDDEN, why))
-}
-
-fn form_decoded(text: &str) -> Cow<'_, str> {
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
-    } else {
-        percent_decode_str(text).decode_utf8_lossy()
-    }
+    Some(Answer::html(StatusCode::FORBIDDEN, why))
 }
