@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// More than anyone waits, and less than any clock can hold.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Fetches at the same time: the server limits those who ask for much at once.
 const AT_ONCE: usize = 4;
 
@@ -55,6 +57,8 @@ struct Failure {
     retry: bool,
     retry_after: Option<Duration>,
     status: Option<StatusCode>,
+    /// There was not even a connection.
+    unreached: bool,
 }
 
 // === impl MetadataClient ===
@@ -65,7 +69,7 @@ impl MetadataClient {
         Self(Arc::new(Inner {
             peer: Peer::new(&server.host, server.port),
             disabled: server.disabled,
-            timeout,
+            timeout: timeout.min(LONGEST_TIMEOUT),
             permits: Semaphore::new(AT_ONCE),
         }))
     }
@@ -178,6 +182,7 @@ impl Failure {
             retry: true,
             retry_after: None,
             status: None,
+            unreached: false,
         }
     }
 
@@ -189,6 +194,7 @@ impl Failure {
             retry: false,
             retry_after: None,
             status: None,
+            unreached: false,
         }
     }
 
@@ -232,6 +238,7 @@ impl Failure {
                 .and_then(|value| value.to_str().ok()?.trim().parse().ok())
                 .map(Duration::from_secs),
             status: Some(status),
+            unreached: false,
         })
     }
 
@@ -242,7 +249,7 @@ impl Failure {
         }
         let hint = match self.status {
             Some(status) => question.hint(status),
-            None if self.kind == ErrorKind::TokenUnavailable => Some(
+            None if self.unreached => Some(
                 "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
                     .to_owned(),
             ),
@@ -267,9 +274,11 @@ impl From<Malformed> for Failure {
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Connect(_) | Trouble::ConnectTimeout(_) | Trouble::Torn(_) => {
-                Self::unavailable(&trouble.to_string())
-            }
+            Trouble::Connect(_) | Trouble::ConnectTimeout(_) => Self {
+                unreached: true,
+                ..Self::unavailable(&trouble.to_string())
+            },
+            Trouble::Torn(_) => Self::unavailable(&trouble.to_string()),
             Trouble::NoHttp | Trouble::TooLong => Self::refused(trouble.to_string()),
         }
     }
