@@ -81,22 +81,8 @@ impl MetadataClient {
 
     /// Fetches a token.
     pub(super) async fn token(&self, key: &TokenKey) -> Result<Token, FetchError> {
-        let read = match key.kind {
-            TokenKind::Access { .. } => parse::access_token,
-            TokenKind::Id { .. } => parse::id_token,
-        };
         self.fetch(&Question::token(key), |body, start| {
-            let now = Now::now();
-            let token = read(body, start, now);
-            let spent = match &token {
-                Ok(token) => token.age(now) <= Age::Expiring,
-                Err(malformed) => *malformed == Malformed::Expired,
-            };
-            // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
-            if spent && now.since(start) > ATTEMPT {
-                return Err(Failure::unavailable("the answer was read too late"));
-            }
-            token.map_err(Failure::from)
+            read_token(&key.kind, body, start, Now::now())
         })
         .await
     }
@@ -282,6 +268,23 @@ impl From<Trouble> for Failure {
             Trouble::NoHttp | Trouble::TooLong => Self::refused(trouble.to_string()),
         }
     }
+}
+
+/// Reads the answer to an attempt that began at `start`.
+fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, Failure> {
+    let token = match kind {
+        TokenKind::Access { .. } => parse::access_token(body, start, now),
+        TokenKind::Id { .. } => parse::id_token(body, start, now),
+    };
+    let spent = match &token {
+        Ok(token) => token.age(now) <= Age::Expiring,
+        Err(malformed) => *malformed == Malformed::Expired,
+    };
+    // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
+    if spent && now.since(start) > ATTEMPT {
+        return Err(Failure::unavailable("the answer was read too late"));
+    }
+    token.map_err(Failure::from)
 }
 
 /// Between half of it and the whole.
