@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use super::{ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, read_token, with_jitter};
+use super::{ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, Peer, read_token, with_jitter};
+use crate::destination::Host;
 use crate::policy::TokenKind;
 use crate::token::clock::Now;
 
@@ -34,4 +35,18 @@ fn an_answer_that_lay_in_a_frozen_instance_is_asked_for_again_once_it_is_spent()
     assert_eq!(retry(3600, 6), None, "it is good all the same");
     assert_eq!(retry(28, 2), None, "it was not frozen");
     assert_eq!(retry(4, 0), Some(false), "nonsense");
+}
+
+#[test]
+fn the_server_at_the_address_that_all_know_is_called_by_its_name() {
+    for (host, port, expected) in [
+        ("169.254.169.254", 80, "metadata.google.internal"),
+        ("metadata.google.internal", 80, "metadata.google.internal"),
+        ("169.254.169.254", 8080, "169.254.169.254:8080"),
+        ("localhost", 8980, "localhost:8980"),
+        ("[fd20:ce::254]", 80, "[fd20:ce::254]"),
+    ] {
+        let peer = Peer::new(&Host::parse(host).unwrap(), port);
+        assert_eq!(peer.authority, expected);
+    }
 }
