@@ -1,5 +1,7 @@
 //! The token hit: what each request that gets a token pays for it.
 
+#![allow(clippy::expect_used)]
+
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};

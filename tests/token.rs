@@ -1,5 +1,7 @@
 //! Tokens from a metadata server on a real socket, which may fail in every way.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

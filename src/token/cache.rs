@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::clock::Now;
 use super::slot::{Landing, Slot, SlotStatus};
@@ -72,6 +72,8 @@ impl TokenCache {
     ///
     /// Outside a tokio runtime.
     pub fn refresh_stale(&self) -> Refresh {
+        // An expired token that nobody replaces is forgotten by the metric here, for want of a timer.
+        self.shared.publish_expiries(Now::now());
         let slots = self.shared.slots();
         let in_use = slots.iter().filter(|slot| slot.in_use());
         Refresh(in_use.filter_map(Slot::refresh).collect())
@@ -141,12 +143,13 @@ impl Refresh {
 
     /// Waits for their end, but no longer than `at_most`: for a probe during which there is CPU.
     pub async fn done(self, at_most: Duration) {
-        let end = Instant::now() + at_most;
-        for landing in self.0 {
-            if timeout_at(end, landing.wait()).await.is_err() {
-                return;
+        let all = async {
+            for landing in self.0 {
+                landing.wait().await;
             }
-        }
+        };
+        // Whether they ended or the time did is for the slots to tell.
+        let _ = timeout(at_most, all).await;
     }
 }
 

@@ -32,6 +32,8 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// More than anyone waits, and less than any clock can hold.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Fetches at the same time: the server limits those who ask for much at once.
 const AT_ONCE: usize = 4;
 
@@ -55,6 +57,8 @@ struct Failure {
     retry: bool,
     retry_after: Option<Duration>,
     status: Option<StatusCode>,
+    /// There was not even a connection.
+    unreached: bool,
 }
 
 // === impl MetadataClient ===
@@ -65,7 +69,7 @@ impl MetadataClient {
         Self(Arc::new(Inner {
             peer: Peer::new(&server.host, server.port),
             disabled: server.disabled,
-            timeout,
+            timeout: timeout.min(LONGEST_TIMEOUT),
             permits: Semaphore::new(AT_ONCE),
         }))
     }
@@ -77,22 +81,8 @@ impl MetadataClient {
 
     /// Fetches a token.
     pub(super) async fn token(&self, key: &TokenKey) -> Result<Token, FetchError> {
-        let read = match key.kind {
-            TokenKind::Access { .. } => parse::access_token,
-            TokenKind::Id { .. } => parse::id_token,
-        };
         self.fetch(&Question::token(key), |body, start| {
-            let now = Now::now();
-            let token = read(body, start, now);
-            let spent = match &token {
-                Ok(token) => token.age(now) <= Age::Expiring,
-                Err(malformed) => *malformed == Malformed::Expired,
-            };
-            // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
-            if spent && now.since(start) > ATTEMPT {
-                return Err(Failure::unavailable("the answer was read too late"));
-            }
-            token.map_err(Failure::from)
+            read_token(&key.kind, body, start, Now::now())
         })
         .await
     }
@@ -178,6 +168,7 @@ impl Failure {
             retry: true,
             retry_after: None,
             status: None,
+            unreached: false,
         }
     }
 
@@ -189,6 +180,7 @@ impl Failure {
             retry: false,
             retry_after: None,
             status: None,
+            unreached: false,
         }
     }
 
@@ -232,6 +224,7 @@ impl Failure {
                 .and_then(|value| value.to_str().ok()?.trim().parse().ok())
                 .map(Duration::from_secs),
             status: Some(status),
+            unreached: false,
         })
     }
 
@@ -242,7 +235,7 @@ impl Failure {
         }
         let hint = match self.status {
             Some(status) => question.hint(status),
-            None if self.kind == ErrorKind::TokenUnavailable => Some(
+            None if self.unreached => Some(
                 "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
                     .to_owned(),
             ),
@@ -267,12 +260,31 @@ impl From<Malformed> for Failure {
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Connect(_) | Trouble::ConnectTimeout(_) | Trouble::Torn(_) => {
-                Self::unavailable(&trouble.to_string())
-            }
+            Trouble::Connect(_) | Trouble::ConnectTimeout(_) => Self {
+                unreached: true,
+                ..Self::unavailable(&trouble.to_string())
+            },
+            Trouble::Torn(_) => Self::unavailable(&trouble.to_string()),
             Trouble::NoHttp | Trouble::TooLong => Self::refused(trouble.to_string()),
         }
     }
+}
+
+/// Reads the answer to an attempt that began at `start`.
+fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, Failure> {
+    let token = match kind {
+        TokenKind::Access { .. } => parse::access_token(body, start, now),
+        TokenKind::Id { .. } => parse::id_token(body, start, now),
+    };
+    let spent = match &token {
+        Ok(token) => token.age(now) <= Age::Expiring,
+        Err(malformed) => *malformed == Malformed::Expired,
+    };
+    // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
+    if spent && now.since(start) > ATTEMPT {
+        return Err(Failure::unavailable("the answer was read too late"));
+    }
+    token.map_err(Failure::from)
 }
 
 /// Between half of it and the whole.

@@ -2,5 +2,12 @@
 
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
+// A test that cannot go on shall panic.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
 
 pub mod metadata;

@@ -29,7 +29,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 pub(super) struct Peer {
     origin: Origin,
     /// The value of `Host`.
-    authority: String,
+    pub(super) authority: String,
 }
 
 /// What it said.

@@ -48,7 +48,7 @@ fn rig(source: Scripted) -> Rig {
 /// Fetch number n brings `Tn`, which lives as long as the n-th of these says; the last counts for all after it.
 fn lives(seconds: &'static [u64]) -> Rig {
     rig(Scripted::new(move |call| async move {
-        let life = seconds.get(call - 1).or(seconds.last()).unwrap();
+        let life = seconds.get(call - 1).or_else(|| seconds.last()).unwrap();
         token(&format!("T{call}"), *life)
     }))
 }
