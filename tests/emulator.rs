@@ -519,7 +519,8 @@ async fn it_ends_when_it_is_told_to_even_with_a_caller_connected() {
     let mut idle = TcpStream::connect(emulator.address).await.unwrap();
     emulator.get("/").await;
     emulator.stop.take().unwrap().send(()).unwrap();
-    emulator.task.await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(10), emulator.task).await;
+    ended.unwrap().unwrap();
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0);
 }
 

@@ -12,7 +12,8 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 /// Emulate the metadata server, for development and CI.
 ///
 /// Its tokens have the form of the real ones, and no Google service takes them. A service under development can verify the
-/// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates).
+/// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
+/// that of the real ones.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Where to listen; port 0 takes a free one
