@@ -1,0 +1,407 @@
+//! The only place where everything meets: from a [`Config`] to a running sidecar.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::admin::{Admin, Lifecycle};
+use crate::config::{Access, Config, Listen, Route};
+use crate::destination::{Destination, Host};
+use crate::policy::{Decision, Grant, Policy, Settings, TokenKind};
+use crate::proxy::{
+    Activity, Decider, Entrance, Forward, Parts, RequestBody, RouteEntrance, Way, stack,
+};
+use crate::server::{Entrances, Limits, Listener, ListenerError, Server};
+use crate::telemetry::Metrics;
+use crate::token::{Instance, MetadataClient, TokenCache, TokenSource};
+use crate::upstream::{BadRoots, Refuse, Upstream};
+
+/// Nothing in flight for this long, and a drain is over.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long idle connections get to hear that it is over.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// A sidecar, bound and not yet serving.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    decider: Arc<Decider>,
+    server: Server,
+    activity: Arc<Activity>,
+    lifecycle: Arc<Lifecycle>,
+    listeners: Vec<(Listener, Entrances)>,
+    routes: Vec<Arc<Entrance>>,
+    admin: Option<(Listener, Admin)>,
+}
+
+/// Why a sidecar could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be had.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The trust roots are unusable.
+    #[error(transparent)]
+    Roots(#[from] BadRoots),
+}
+
+/// A route as the start-up log shows it.
+#[derive(Debug)]
+pub struct RouteSummary<'a> {
+    /// As configured.
+    pub name: &'a str,
+    /// As an app calls it.
+    pub address: String,
+    /// Where it leads.
+    pub upstream: &'a Destination,
+    /// What its calls get, for people.
+    pub gets: String,
+}
+
+impl App {
+    /// Binds every listener and puts the parts together. Callers may connect from now on; they are served by
+    /// [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// An address that is taken, or trust roots that cannot be read.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let bound = Bound::bind(&config).await?;
+
+        let decider = Arc::new(decider(&config, metrics.clone()));
+        let upstream: Upstream<RequestBody> = Upstream::new(
+            &config.upstream,
+            Refuse {
+                own: bound.addresses(),
+                metadata: config.metadata_access == Access::Deny,
+                metadata_extra: metadata_address(&config),
+            },
+            metrics.clone(),
+        )?;
+        let activity = Arc::<Activity>::default();
+        let stack = stack(
+            &config,
+            Parts {
+                decider: decider.clone(),
+                upstream,
+                metrics: metrics.clone(),
+            },
+        );
+        let server = Server::new(
+            stack,
+            activity.clone(),
+            config.log.access,
+            Limits {
+                connections: config.max_connections,
+            },
+        );
+
+        let (listeners, routes) = bound.entrances(&config, &metrics);
+        let lifecycle = Arc::new(Lifecycle::default());
+        let admin = bound_admin(
+            &config,
+            &decider,
+            &lifecycle,
+            &metrics,
+            &routes,
+            listeners.admin,
+        );
+        Ok(Self {
+            config,
+            decider,
+            server,
+            activity,
+            lifecycle,
+            listeners: listeners.app,
+            routes,
+            admin,
+        })
+    }
+
+    /// Where the forward proxy listens.
+    pub fn proxy_address(&self) -> Option<SocketAddr> {
+        self.listeners
+            .iter()
+            .find(|(_, entrances)| matches!(entrances, Entrances::Forward(_)))
+            .and_then(|(listener, _)| listener.tcp())
+    }
+
+    /// Where routes listen, in the order of the configuration's first mention.
+    pub fn route_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .filter(|(_, entrances)| matches!(entrances, Entrances::Routes(..)))
+            .filter_map(|(listener, _)| listener.tcp())
+            .collect()
+    }
+
+    /// Every route, for the start-up log.
+    pub fn routes(&self) -> impl Iterator<Item = RouteSummary<'_>> {
+        self.listeners
+            .iter()
+            .flat_map(|(listener, entrances)| {
+                let entrances = match entrances {
+                    Entrances::Forward(_) => &[],
+                    Entrances::Routes(routes, _) => &**routes,
+                };
+                entrances.iter().map(move |entrance| (listener, entrance))
+            })
+            .filter_map(|(listener, entrance)| {
+                let route = entrance.route()?;
+                Some(RouteSummary {
+                    name: &entrance.name,
+                    address: match &listener.listen {
+                        Listen::Tcp(address) => format!("http://{address}{}", route.route.prefix),
+                        Listen::Unix(path) => format!("unix:{}", path.display()),
+                    },
+                    upstream: &route.route.upstream,
+                    gets: match self.decider.resolve_route(route) {
+                        None => "by the path of each call".to_owned(),
+                        Some(resolved) => gets(&resolved.decision),
+                    },
+                })
+            })
+    }
+
+    /// Where the admin port listens.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().and_then(|(listener, _)| listener.tcp())
+    }
+
+    /// Serves until `shutdown` completes or the admin port is told to quit, then drains: still serving, until nothing has
+    /// been in flight for a second or the drain's time is up.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self {
+            config,
+            decider,
+            server,
+            activity,
+            lifecycle,
+            listeners,
+            routes,
+            admin,
+        } = self;
+        for (listener, entrances) in listeners {
+            tokio::spawn(server.clone().accept(listener, entrances));
+        }
+        if let Some((listener, admin)) = admin {
+            tokio::spawn(admin.serve(listener));
+        }
+        tokio::spawn(prefetch(decider, routes));
+        lifecycle.serving();
+
+        tokio::select! {
+            () = shutdown => {}
+            () = lifecycle.asked_to_quit() => {}
+        }
+        lifecycle.draining();
+        let deadline = Instant::now() + config.drain_timeout;
+        tracing::info!(
+            in_flight = activity.in_flight(),
+            "draining: still serving, for at most {:?}",
+            config.drain_timeout
+        );
+        let drained = tokio::time::timeout_at(deadline, activity.quiet(QUIET)).await;
+        let goodbye = deadline.min(Instant::now() + GOODBYE);
+        let _ = tokio::time::timeout_at(goodbye, server.close()).await;
+        if drained.is_ok() {
+            tracing::info!("drained");
+        } else {
+            tracing::warn!(
+                in_flight = activity.in_flight(),
+                "the drain's time is up: what is in flight is cut off"
+            );
+        }
+    }
+}
+
+/// The rules and the table.
+pub(crate) fn policy(config: &Config) -> Policy {
+    Policy::new(
+        config.rules.clone(),
+        Settings {
+            unmatched_denied: config.unmatched == Access::Deny,
+            metadata_denied: config.metadata_access == Access::Deny,
+            metadata: Some((config.metadata.host.clone(), config.metadata.port)),
+            quota_project: config.quota_project.clone(),
+        },
+    )
+}
+
+/// Policy, tokens, and what the metadata server knows.
+pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Decider {
+    let client = MetadataClient::new(&config.metadata, config.token_timeout);
+    let instance = Instance::new(client.clone(), config.universe.clone());
+    let tokens = TokenCache::new(TokenSource::Metadata(client), metrics);
+    Decider::new(policy(config), tokens, instance)
+}
+
+/// Where the metadata server is, where the configuration names an address.
+fn metadata_address(config: &Config) -> Option<SocketAddr> {
+    match config.metadata.host {
+        Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),
+        Host::Name(_) => None,
+    }
+}
+
+/// What calls get, for people.
+fn gets(decision: &Decision) -> String {
+    match &decision.grant {
+        Grant::Token(key) => match &key.kind {
+            TokenKind::Access { .. } => format!("an access token ({})", decision.rule),
+            TokenKind::Id { audience } => format!("an ID token for {audience} ({})", decision.rule),
+        },
+        Grant::None(why) => format!("no token: {why}"),
+        Grant::Deny(why) => format!("refused: {why}"),
+    }
+}
+
+/// Fetches what the first requests will need. Nothing waits for it but readiness.
+async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
+    if let Err(error) = decider.instance().universe().await {
+        tracing::warn!(%error, "the universe domain is not known yet: googleapis.com until it is");
+    }
+    for entrance in routes {
+        if let Some(resolved) = entrance
+            .route()
+            .and_then(|route| decider.resolve_route(route))
+            && let Some(slot) = resolved.slot
+        {
+            slot.prefetch();
+        }
+    }
+}
+
+/// Sockets by address; routes that share an address share a socket.
+struct Bound {
+    proxy: Option<Listener>,
+    routes: Vec<(Listener, Vec<Route>)>,
+    admin: Option<Listener>,
+}
+
+struct Listeners {
+    app: Vec<(Listener, Entrances)>,
+    admin: Option<Listener>,
+}
+
+impl Bound {
+    async fn bind(config: &Config) -> Result<Self, ListenerError> {
+        let proxy = match &config.proxy {
+            Some(proxy) => Some(Listener::bind(&Listen::Tcp(proxy.listen)).await?),
+            None => None,
+        };
+        let mut shared: BTreeMap<&Listen, usize> = BTreeMap::new();
+        let mut routes: Vec<(Listener, Vec<Route>)> = Vec::new();
+        for route in &config.routes {
+            // Port 0 is a free port each time.
+            let free = matches!(&route.listen, Listen::Tcp(address) if address.port() == 0);
+            match shared.get(&route.listen).filter(|_| !free) {
+                Some(index) => {
+                    if let Some((_, sharing)) = routes.get_mut(*index) {
+                        sharing.push(route.clone());
+                    }
+                }
+                None => {
+                    shared.insert(&route.listen, routes.len());
+                    routes.push((Listener::bind(&route.listen).await?, vec![route.clone()]));
+                }
+            }
+        }
+        let admin = match config.admin {
+            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
+            None => None,
+        };
+        Ok(Self {
+            proxy,
+            routes,
+            admin,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let routes = self.routes.iter().map(|(listener, _)| listener);
+        self.proxy
+            .iter()
+            .chain(routes)
+            .chain(&self.admin)
+            .filter_map(Listener::tcp)
+            .collect()
+    }
+
+    fn entrances(self, config: &Config, metrics: &Metrics) -> (Listeners, Vec<Arc<Entrance>>) {
+        let entrance = |name: Arc<str>, way| {
+            Arc::new(Entrance {
+                metrics: metrics.listener(&name),
+                name,
+                way,
+            })
+        };
+        let mut app = Vec::new();
+        let mut all = Vec::new();
+        if let Some(listener) = self.proxy {
+            let auth = config.proxy.as_ref().and_then(|proxy| proxy.auth.clone());
+            let forward = entrance("proxy".into(), Way::Forward(Forward { auth }));
+            app.push((listener, Entrances::Forward(forward)));
+        }
+        for (listener, routes) in self.routes {
+            let address = routes.first().map_or_else(Arc::default, listener_name);
+            let entrances: Vec<_> = routes
+                .into_iter()
+                .map(|route| {
+                    let http = route.http.unwrap_or(config.upstream.http);
+                    let way = Way::Route(Box::new(RouteEntrance {
+                        http,
+                        resolved: OnceLock::new(),
+                        route,
+                    }));
+                    entrance(way.route_name(), way)
+                })
+                .collect();
+            all.extend(entrances.iter().cloned());
+            let nowhere = entrance(address, Way::Nowhere);
+            app.push((listener, Entrances::routes(entrances, nowhere)));
+        }
+        let listeners = Listeners {
+            app,
+            admin: self.admin,
+        };
+        (listeners, all)
+    }
+}
+
+/// The listener of a route, without the route's prefix.
+fn listener_name(route: &Route) -> Arc<str> {
+    route
+        .name
+        .strip_suffix(route.prefix.as_str())
+        .unwrap_or(&route.name)
+        .trim_end_matches(':')
+        .into()
+}
+
+fn bound_admin(
+    config: &Config,
+    decider: &Arc<Decider>,
+    lifecycle: &Arc<Lifecycle>,
+    metrics: &Arc<Metrics>,
+    routes: &[Arc<Entrance>],
+    listener: Option<Listener>,
+) -> Option<(Listener, Admin)> {
+    listener.map(|listener| {
+        let admin = Admin {
+            decider: decider.clone(),
+            lifecycle: lifecycle.clone(),
+            metrics: metrics.clone(),
+            routes: routes.into(),
+            allowed_hosts: config.allowed_hosts.as_slice().into(),
+            quitquitquit: config.quitquitquit,
+        };
+        (listener, admin)
+    })
+}
