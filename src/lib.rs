@@ -19,3 +19,4 @@ pub mod destination;
 pub mod error;
 pub mod policy;
 pub mod telemetry;
+pub mod upstream;

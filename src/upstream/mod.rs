@@ -1,0 +1,144 @@
+//! Connections to upstreams: dialled, verified, kept, and sent requests over.
+//!
+//! [`Upstream`] is the whole of it. A request goes to the pool of its [`Target`], which finds or opens a connection
+//! ([`pool`]); opening one is `--connect-to`, name resolution, the refusals, happy eyeballs and TLS ([`dial`]); sending
+//! knows what may be sent twice ([`retry`]); the response's [`Body`] gives the connection back.
+//!
+//! Time-outs here are those of connecting. A response may take as long as it likes: that deadline is the caller's,
+//! who drops the future.
+
+mod body;
+mod clock;
+mod connect_to;
+mod dial;
+mod eyeballs;
+mod failure;
+mod io;
+mod outgoing;
+mod pool;
+mod refuse;
+mod resolve;
+mod retry;
+mod target;
+mod tls;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::{Request, Response};
+use tokio::net::TcpStream;
+
+pub use self::body::Body;
+pub use self::outgoing::RequestBody;
+pub use self::pool::Limits;
+pub use self::refuse::Refuse;
+pub use self::target::Target;
+pub use self::tls::BadRoots;
+
+use self::dial::Dialer;
+use self::pool::Pools;
+use crate::config;
+use crate::destination::Origin;
+use crate::error::Error;
+use crate::telemetry::Metrics;
+
+/// Sends requests to upstreams, over connections that it keeps. One for the process; a clone is the same one.
+///
+/// `B` is the body of the requests.
+pub struct Upstream<B> {
+    pools: Arc<Pools<B>>,
+}
+
+// === impl Upstream ===
+
+impl<B: RequestBody> Upstream<B> {
+    /// Loads the trust roots; nothing is dialled yet.
+    ///
+    /// # Errors
+    ///
+    /// A file of trust roots that the user named cannot be used.
+    pub fn new(
+        config: &config::Upstream,
+        refuse: Refuse,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BadRoots> {
+        Self::with_limits(config, refuse, metrics, Limits::default())
+    }
+
+    /// The same, with other limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::new`].
+    pub fn with_limits(
+        config: &config::Upstream,
+        refuse: Refuse,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+    ) -> Result<Self, BadRoots> {
+        let dialer = Dialer::new(config, refuse, metrics)?;
+        Ok(Self {
+            pools: Pools::new(dialer, limits, config.idle_timeout),
+        })
+    }
+
+    /// Sends a request and waits for the response's head. Dropping the future, or the response's body, cancels the
+    /// request upstream.
+    ///
+    /// Of the request's URI path and query count, whatever its form; authority, `Host` and version are set here. Its
+    /// headers must be free of hop-by-hop ones, save `Connection: upgrade` and `Upgrade`: such a request goes over
+    /// HTTP/1.1, and on a response 101 the connection can be had by [`hyper::upgrade::on`].
+    ///
+    /// # Errors
+    ///
+    /// No connection could be had, or it ended without a response. The detail names the origin and the address.
+    pub async fn send(
+        &self,
+        target: &Target,
+        request: Request<B>,
+    ) -> Result<Response<Body>, Error> {
+        let pool = if target::is_upgrade(request.headers()) {
+            self.pools.pool(&target.for_upgrade())?
+        } else {
+            self.pools.pool(target)?
+        };
+        Ok(retry::send(&self.pools, &pool, request).await?)
+    }
+
+    /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.
+    ///
+    /// # Errors
+    ///
+    /// As far as [`Upstream::send`] gets with TCP.
+    pub async fn tunnel(&self, origin: &Origin) -> Result<TcpStream, Error> {
+        let dialer = &self.pools.dialer;
+        let dialled = dialer.tcp(origin).await;
+        dialer.count(&dialled);
+        let (stream, _) = dialled?;
+        Ok(stream)
+    }
+
+    /// Closes every idle connection: after a freeze nobody knows which of them are still open at the other end.
+    pub fn close_idle(&self) {
+        self.pools.close_idle();
+    }
+}
+
+impl<B> Clone for Upstream<B> {
+    fn clone(&self) -> Self {
+        Self {
+            pools: Arc::clone(&self.pools),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Upstream<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").finish_non_exhaustive()
+    }
+}
+
+/// What a lock guards is whole between any two statements here, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
