@@ -14,8 +14,8 @@ fn place() -> Place {
 }
 
 #[track_caller]
-fn connecting(error: io::Error, expected: ErrorKind) {
-    let failure = Failure::connect(&place(), &error);
+fn connecting(error: &io::Error, expected: ErrorKind) {
+    let failure = Failure::connect(&place(), error);
     assert_eq!(failure.kind, expected, "{error:?}");
     let place = "https://api.example at 192.0.2.7:443: ";
     assert!(failure.detail.starts_with(place), "{}", failure.detail);
@@ -23,19 +23,19 @@ fn connecting(error: io::Error, expected: ErrorKind) {
 
 #[test]
 fn every_way_not_to_connect_has_its_kind() {
-    connecting(Io::ConnectionRefused.into(), ErrorKind::ConnectionRefused);
-    connecting(Io::TimedOut.into(), ErrorKind::ConnectionTimeout);
-    connecting(Io::ConnectionReset.into(), ErrorKind::ConnectionTerminated);
+    connecting(&Io::ConnectionRefused.into(), ErrorKind::ConnectionRefused);
+    connecting(&Io::TimedOut.into(), ErrorKind::ConnectionTimeout);
+    connecting(&Io::ConnectionReset.into(), ErrorKind::ConnectionTerminated);
     connecting(
-        Io::ConnectionAborted.into(),
+        &Io::ConnectionAborted.into(),
         ErrorKind::ConnectionTerminated,
     );
     // Linux: EACCES, EINVAL, EADDRNOTAVAIL, ENETDOWN, ENETUNREACH, EHOSTUNREACH.
     for code in [13, 22, 99, 100, 101, 113] {
-        connecting(io::Error::from_raw_os_error(code), ErrorKind::Unroutable);
+        connecting(&io::Error::from_raw_os_error(code), ErrorKind::Unroutable);
     }
     for code in [EMFILE, ENFILE] {
-        connecting(io::Error::from_raw_os_error(code), ErrorKind::LimitReached);
+        connecting(&io::Error::from_raw_os_error(code), ErrorKind::LimitReached);
     }
 }
 

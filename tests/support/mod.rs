@@ -1,0 +1,3 @@
+pub mod hostile;
+pub mod tls;
+pub mod upstream;
