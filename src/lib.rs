@@ -22,3 +22,4 @@ pub mod error;
 pub mod policy;
 pub mod telemetry;
 pub mod token;
+pub mod upstream;

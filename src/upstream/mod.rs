@@ -92,17 +92,18 @@ impl<B: RequestBody> Upstream<B> {
     /// # Errors
     ///
     /// No connection could be had, or it ended without a response. The detail names the origin and the address.
-    pub async fn send(
+    // That it is `Send` is said here, because a caller whose bodies fail with a boxed error could not prove it.
+    pub fn send(
         &self,
         target: &Target,
         request: Request<B>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
         let pool = if target::is_upgrade(request.headers()) {
-            self.pools.pool(&target.for_upgrade())?
+            self.pools.pool(&target.for_upgrade())
         } else {
-            self.pools.pool(target)?
+            self.pools.pool(target)
         };
-        Ok(retry::send(&self.pools, &pool, request).await?)
+        async move { Ok(retry::send(&self.pools, &pool?, request).await?) }
     }
 
     /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.

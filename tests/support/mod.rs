@@ -1,4 +1,4 @@
-//! What the tests meet: a metadata server that does as it is told.
+//! What the tests meet: a metadata server that does as it is told, upstreams honest and hostile, the app, the sidecar.
 
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -10,4 +10,7 @@
     clippy::unwrap_used
 )]
 
+pub mod hostile;
 pub mod metadata;
+pub mod tls;
+pub mod upstream;

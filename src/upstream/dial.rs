@@ -1,0 +1,176 @@
+//! From an origin to an open connection: redirect, resolve, refuse, connect, TLS.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::connect_to::redirect;
+use super::eyeballs;
+use super::failure::{Failure, Place};
+use super::io::Stream;
+use super::refuse::{Refusal, Refuse};
+use super::resolve::Resolver;
+use super::tls::{BadRoots, Offer, Tls, chose_http2};
+use crate::config::{self, ConnectTo};
+use crate::destination::{Origin, Scheme};
+use crate::error::ErrorKind;
+use crate::telemetry::{Connect, Metrics};
+
+/// A silent peer is probed after this long, and again every [`PROBES`].
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const PROBES: Duration = Duration::from_secs(10);
+
+/// Opens connections.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    connect_to: Vec<ConnectTo>,
+    refuse: Refuse,
+    resolver: Resolver,
+    tls: Tls,
+    /// For each step: resolving, TCP, TLS, the HTTP/2 preface.
+    pub(super) timeout: Duration,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// An open connection on which no HTTP was spoken yet.
+#[derive(Debug)]
+pub(super) struct Dialled {
+    pub(super) stream: Stream,
+    pub(super) http2: bool,
+    pub(super) place: Place,
+}
+
+// === impl Dialer ===
+
+impl Dialer {
+    pub(super) fn new(
+        config: &config::Upstream,
+        refuse: Refuse,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BadRoots> {
+        Ok(Self {
+            connect_to: config.connect_to.clone(),
+            refuse,
+            resolver: Resolver::new(config.connect_timeout),
+            tls: Tls::new(config)?,
+            timeout: config.connect_timeout,
+            metrics,
+        })
+    }
+
+    /// Connects, and does the TLS handshake where the scheme asks for one.
+    pub(super) async fn dial(&self, origin: &Origin, offer: Offer) -> Result<Dialled, Failure> {
+        let (stream, place) = self.tcp(origin).await?;
+        match origin.scheme {
+            Scheme::Http => Ok(Dialled {
+                stream: Stream::Plain(stream),
+                http2: offer == Offer::Http2,
+                place,
+            }),
+            Scheme::Https => self.secure(stream, place, offer).await,
+        }
+    }
+
+    /// Connects.
+    pub(super) async fn tcp(&self, origin: &Origin) -> Result<(TcpStream, Place), Failure> {
+        let (host, port) = redirect(&self.connect_to, origin);
+        let mut place = Place {
+            origin: origin.clone(),
+            address: None,
+        };
+        let addresses = self
+            .resolver
+            .resolve(&host, port)
+            .await
+            .map_err(|(kind, text)| Failure::new(kind, format!("{place}: {text}")))?;
+        place.address = addresses.first().copied();
+        for address in &addresses {
+            if let Some(refusal) = self.refuse.address(*address) {
+                place.address = Some(*address);
+                return Err(refused(&place, refusal));
+            }
+        }
+        let (stream, address) = timeout(self.timeout, eyeballs::connect(addresses))
+            .await
+            .map_err(|_| Failure::timed_out(&place, "TCP connection", self.timeout))?
+            .map_err(|(address, error)| {
+                place.address = address;
+                Failure::connect(&place, &error)
+            })?;
+        place.address = Some(address);
+        self.prepare(&stream, &place)?;
+        Ok((stream, place))
+    }
+
+    async fn secure(
+        &self,
+        stream: TcpStream,
+        place: Place,
+        offer: Offer,
+    ) -> Result<Dialled, Failure> {
+        let handshake = self.tls.connect(offer, &place.origin.host, stream);
+        let stream = timeout(self.timeout, handshake)
+            .await
+            .map_err(|_| Failure::timed_out(&place, "TLS handshake", self.timeout))?
+            .map_err(|error| Failure::tls(&place, &error))?;
+        let http2 = chose_http2(&stream);
+        if offer == Offer::Http2 && !http2 {
+            return Err(Failure::new(
+                ErrorKind::TlsProtocol,
+                format!("{place}: the upstream does not speak HTTP/2"),
+            ));
+        }
+        Ok(Dialled {
+            stream: Stream::Tls(Box::new(stream)),
+            http2,
+            place,
+        })
+    }
+
+    fn prepare(&self, stream: &TcpStream, place: &Place) -> Result<(), Failure> {
+        let broken = |error: io::Error| Failure::connect(place, &error);
+        let local = stream.local_addr().map_err(broken)?;
+        let peer = stream.peer_addr().map_err(broken)?;
+        if let Some(refusal) = self.refuse.connection(local, peer) {
+            return Err(refused(place, refusal));
+        }
+        // With nobody listening on it, a port that the kernel also gave us as our own connects to itself.
+        if local == peer {
+            return Err(Failure::connect(
+                place,
+                &io::ErrorKind::ConnectionRefused.into(),
+            ));
+        }
+        stream.set_nodelay(true).map_err(broken)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(PROBES);
+        SockRef::from(stream)
+            .set_tcp_keepalive(&keepalive)
+            .map_err(broken)
+    }
+
+    /// Counts how dialling ended; what was refused before anybody was called is no dial.
+    pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
+        let outcome = match result.as_ref().map_err(|failure| failure.kind) {
+            Ok(_) => Connect::Ok,
+            Err(ErrorKind::DnsFailed | ErrorKind::DnsTimeout) => Connect::Dns,
+            Err(ErrorKind::ConnectionRefused) => Connect::Refused,
+            Err(ErrorKind::ConnectionTimeout) => Connect::Timeout,
+            Err(
+                ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol,
+            ) => Connect::Tls,
+            Err(ErrorKind::Denied | ErrorKind::LoopDetected) => return,
+            Err(_) => Connect::Error,
+        };
+        self.metrics.connected(outcome);
+    }
+}
+
+fn refused(place: &Place, refusal: Refusal) -> Failure {
+    Failure::new(refusal.kind(), format!("{place}: {}", refusal.text()))
+}

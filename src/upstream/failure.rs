@@ -1,0 +1,301 @@
+//! From what the layers beneath say to an [`ErrorKind`] and a sentence for people.
+//!
+//! The sentence names the destination's origin and the address dialled; never a header, a path, or bytes that the
+//! upstream chose, because an upstream may send back what it was sent.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use rustls::CertificateError;
+
+use super::outgoing::Broken;
+use crate::destination::Origin;
+use crate::error::{Error, ErrorKind};
+
+/// The most that a detail takes of a certificate's names.
+const NAMES: usize = 5;
+
+/// Too many open files, in the process and in the system (Linux).
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+
+/// A failure that several requests may share.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) detail: String,
+}
+
+/// Where it happened: the destination, and the address that stood for it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) origin: Origin,
+    pub(super) address: Option<SocketAddr>,
+}
+
+/// What an error beneath hyper's was, found among its causes.
+enum Cause<'a> {
+    /// The request's own body.
+    Request,
+    Http2(&'a h2::Error),
+    Tls(&'a rustls::Error),
+    Io(&'a io::Error),
+    None,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+        }
+    }
+
+    /// The TCP connection failed.
+    pub(super) fn connect(place: &Place, error: &io::Error) -> Self {
+        use io::ErrorKind as Io;
+        let kind = match error.kind() {
+            Io::ConnectionRefused => ErrorKind::ConnectionRefused,
+            Io::TimedOut => ErrorKind::ConnectionTimeout,
+            Io::ConnectionReset | Io::ConnectionAborted => ErrorKind::ConnectionTerminated,
+            _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => ErrorKind::LimitReached,
+            // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EACCES: no way there from here.
+            _ => ErrorKind::Unroutable,
+        };
+        Self::new(kind, format!("{place}: {error}"))
+    }
+
+    /// The TLS handshake failed.
+    pub(super) fn tls(place: &Place, error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(error) => Self::of_tls(place, error),
+            None => Self::new(
+                ErrorKind::TlsProtocol,
+                format!("{place}: the connection broke during the TLS handshake ({error})"),
+            ),
+        }
+    }
+
+    /// Nothing in time; `what` names the step.
+    pub(super) fn timed_out(place: &Place, what: &str, after: std::time::Duration) -> Self {
+        Self::new(
+            ErrorKind::ConnectionTimeout,
+            format!("{place}: no {what} within {after:?}"),
+        )
+    }
+
+    /// An established connection, or the exchange on it, failed.
+    pub(super) fn exchange(place: &Place, error: &hyper::Error) -> Self {
+        if error.is_parse() {
+            return Self::new(
+                ErrorKind::HttpProtocol,
+                format!("{place}: the answer is no valid HTTP ({error})"),
+            );
+        }
+        match cause(error) {
+            Cause::Request => Self::request(place),
+            // Our own reset: hyper gives up a stream whose request it cannot finish.
+            Cause::Http2(error)
+                if error.is_reset() && !error.is_remote() && !error.is_library() =>
+            {
+                Self::request(place)
+            }
+            Cause::Http2(error) => Self::of_http2(place, error),
+            Cause::Tls(error) => Self::of_tls(place, error),
+            Cause::Io(error) => Self::new(
+                ErrorKind::ConnectionTerminated,
+                format!(
+                    "{place}: the connection broke before the response ({})",
+                    error.kind()
+                ),
+            ),
+            Cause::None if error.is_timeout() => Self::new(
+                ErrorKind::ConnectionTerminated,
+                format!("{place}: the upstream no longer answers HTTP/2 PINGs"),
+            ),
+            Cause::None => Self::new(
+                ErrorKind::ConnectionTerminated,
+                format!("{place}: the connection was closed before the response"),
+            ),
+        }
+    }
+
+    fn request(place: &Place) -> Self {
+        Self::new(
+            ErrorKind::BadRequest,
+            format!("{place}: the request's body ended before it was whole"),
+        )
+    }
+
+    fn of_tls(place: &Place, error: &rustls::Error) -> Self {
+        let (kind, text) = match error {
+            rustls::Error::InvalidCertificate(error) => {
+                (ErrorKind::CertificateInvalid, certificate(error))
+            }
+            rustls::Error::NoCertificatesPresented => (
+                ErrorKind::CertificateInvalid,
+                "the upstream presented no certificate".to_owned(),
+            ),
+            error => (ErrorKind::TlsProtocol, format!("TLS: {error}")),
+        };
+        Self::new(kind, format!("{place}: {text}"))
+    }
+
+    fn of_http2(place: &Place, error: &h2::Error) -> Self {
+        let reason = error.reason();
+        let (kind, text) = match reason {
+            _ if error.is_library() => (
+                ErrorKind::HttpProtocol,
+                "the upstream's bytes are no valid HTTP/2",
+            ),
+            Some(h2::Reason::HTTP_1_1_REQUIRED) => (
+                ErrorKind::HttpProtocol,
+                "the upstream wants HTTP/1.1 for this",
+            ),
+            Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::COMPRESSION_ERROR) => (
+                ErrorKind::HttpProtocol,
+                "the upstream found the request to be no valid HTTP/2",
+            ),
+            _ if error.is_go_away() => (
+                ErrorKind::ConnectionTerminated,
+                "the upstream closes the connection",
+            ),
+            _ if error.is_reset() => (
+                ErrorKind::ConnectionTerminated,
+                "the upstream reset the stream",
+            ),
+            _ => (
+                ErrorKind::ConnectionTerminated,
+                "the connection broke before the response",
+            ),
+        };
+        let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        Self::new(kind, format!("{place}: {text}{reason}"))
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.kind, failure.detail)
+    }
+}
+
+// === impl Place ===
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(f)?;
+        match self.address {
+            Some(address) => write!(f, " at {address}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An upstream that says it did not begin with the request (RFC 9113, 8.7): a refused stream, or one that began after
+/// the last that a GOAWAY still covers.
+pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
+    let Cause::Http2(error) = cause(error) else {
+        return false;
+    };
+    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    error.is_remote() && (refused || error.is_go_away())
+}
+
+/// The upstream takes no more requests on this connection.
+pub(super) fn is_going_away(error: &hyper::Error) -> bool {
+    matches!(cause(error), Cause::Http2(error) if error.is_go_away())
+}
+
+/// The connection ended, rather than what came over it being wrong.
+pub(super) fn is_closed(error: &hyper::Error) -> bool {
+    error.is_incomplete_message()
+        || error.is_closed()
+        || (!error.is_parse() && matches!(cause(error), Cause::Io(_)))
+}
+
+/// A body's error as I/O knows it. hyper's own stays beneath, and with it the reason that HTTP/2 gave.
+pub(super) fn of_body(error: hyper::Error) -> io::Error {
+    use io::ErrorKind as Io;
+    let kind = match cause(&error) {
+        _ if error.is_timeout() => Io::TimedOut,
+        Cause::Http2(error) if error.is_library() => Io::InvalidData,
+        Cause::Http2(error) if error.is_io() => Io::ConnectionAborted,
+        Cause::Http2(_) => Io::ConnectionReset,
+        Cause::Tls(_) => Io::InvalidData,
+        Cause::Io(error) => error.kind(),
+        Cause::Request | Cause::None => Io::UnexpectedEof,
+    };
+    io::Error::new(kind, error)
+}
+
+fn cause(error: &hyper::Error) -> Cause<'_> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if error.is::<Broken>() {
+            return Cause::Request;
+        }
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return Cause::Http2(error);
+        }
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Cause::Tls(error);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            // `source` of an I/O error skips what it wraps.
+            return match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(tls) => Cause::Tls(tls),
+                None => Cause::Io(error),
+            };
+        }
+        next = error.source();
+    }
+    Cause::None
+}
+
+fn certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired => "its certificate has expired".to_owned(),
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "its certificate expired {} s ago",
+            time.as_secs().saturating_sub(not_after.as_secs())
+        ),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet (or the clock here is wrong)".to_owned()
+        }
+        CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            format!("its certificate is for another name: {}", names(presented))
+        }
+        CertificateError::UnknownIssuer => {
+            "its certificate's issuer is not trusted (--upstream-ca FILE adds a trust root)"
+                .to_owned()
+        }
+        CertificateError::Revoked => "its certificate is revoked".to_owned(),
+        other => format!("its certificate is not valid: {other}"),
+    }
+}
+
+/// The names of a certificate, as rustls writes them: `DnsName("a.example")`.
+fn names(presented: &[String]) -> String {
+    let mut names: Vec<&str> = presented
+        .iter()
+        .take(NAMES)
+        .map(|name| name.split('"').nth(1).unwrap_or(name))
+        .collect();
+    if presented.len() > NAMES {
+        names.push("…");
+    }
+    if names.is_empty() {
+        return "it names none".to_owned();
+    }
+    names.join(", ")
+}
+
+#[cfg(test)]
+#[path = "failure/tests.rs"]
+mod tests;

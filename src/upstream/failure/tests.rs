@@ -1,0 +1,97 @@
+use std::io::ErrorKind as Io;
+
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{AlertDescription, PeerIncompatible};
+
+use super::*;
+use crate::destination::Scheme;
+
+fn place() -> Place {
+    Place {
+        origin: Origin::from_authority(Scheme::Https, "api.example").unwrap(),
+        address: Some("192.0.2.7:443".parse().unwrap()),
+    }
+}
+
+#[track_caller]
+fn connecting(error: &io::Error, expected: ErrorKind) {
+    let failure = Failure::connect(&place(), error);
+    assert_eq!(failure.kind, expected, "{error:?}");
+    let place = "https://api.example at 192.0.2.7:443: ";
+    assert!(failure.detail.starts_with(place), "{}", failure.detail);
+}
+
+#[test]
+fn every_way_not_to_connect_has_its_kind() {
+    connecting(&Io::ConnectionRefused.into(), ErrorKind::ConnectionRefused);
+    connecting(&Io::TimedOut.into(), ErrorKind::ConnectionTimeout);
+    connecting(&Io::ConnectionReset.into(), ErrorKind::ConnectionTerminated);
+    connecting(
+        &Io::ConnectionAborted.into(),
+        ErrorKind::ConnectionTerminated,
+    );
+    // Linux: EACCES, EINVAL, EADDRNOTAVAIL, ENETDOWN, ENETUNREACH, EHOSTUNREACH.
+    for code in [13, 22, 99, 100, 101, 113] {
+        connecting(&io::Error::from_raw_os_error(code), ErrorKind::Unroutable);
+    }
+    for code in [EMFILE, ENFILE] {
+        connecting(&io::Error::from_raw_os_error(code), ErrorKind::LimitReached);
+    }
+}
+
+#[track_caller]
+fn handshake(error: rustls::Error, expected: ErrorKind, text: &str) {
+    let failure = Failure::tls(&place(), &io::Error::new(Io::InvalidData, error));
+    assert_eq!(failure.kind, expected, "{}", failure.detail);
+    assert!(failure.detail.contains(text), "{}", failure.detail);
+}
+
+#[test]
+fn a_bad_certificate_is_told_from_a_bad_handshake_and_says_what_is_wrong() {
+    let invalid = |error: CertificateError, text: &str| {
+        handshake(
+            rustls::Error::InvalidCertificate(error),
+            ErrorKind::CertificateInvalid,
+            text,
+        );
+    };
+    invalid(CertificateError::Expired, "has expired");
+    invalid(
+        CertificateError::ExpiredContext {
+            time: UnixTime::since_unix_epoch(std::time::Duration::from_secs(190)),
+            not_after: UnixTime::since_unix_epoch(std::time::Duration::from_secs(100)),
+        },
+        "expired 90 s ago",
+    );
+    invalid(CertificateError::NotValidYet, "not valid yet");
+    invalid(CertificateError::UnknownIssuer, "--upstream-ca");
+    invalid(CertificateError::Revoked, "revoked");
+    invalid(CertificateError::NotValidForName, "another name");
+    let presented = ["a", "b", "c", "d", "e", "f"]
+        .map(|name| format!("DnsName(\"{name}.example\")"))
+        .to_vec();
+    invalid(
+        CertificateError::NotValidForNameContext {
+            expected: ServerName::try_from("api.example").unwrap(),
+            presented,
+        },
+        "another name: a.example, b.example, c.example, d.example, e.example, …",
+    );
+    invalid(CertificateError::BadSignature, "not valid");
+    handshake(
+        rustls::Error::NoCertificatesPresented,
+        ErrorKind::CertificateInvalid,
+        "no certificate",
+    );
+    for error in [
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
+        ),
+        rustls::Error::DecryptError,
+    ] {
+        handshake(error, ErrorKind::TlsProtocol, "TLS: ");
+    }
+    let broken = Failure::tls(&place(), &Io::UnexpectedEof.into());
+    assert_eq!(broken.kind, ErrorKind::TlsProtocol);
+}

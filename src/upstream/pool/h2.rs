@@ -1,0 +1,240 @@
+//! HTTP/2: a connection carries many requests, as many as the upstream allows; the next is opened when they are full.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper::rt::Executor;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::lease::{Held, Rest};
+use super::target::Pool;
+use crate::error::ErrorKind;
+use crate::upstream::clock::Moment;
+use crate::upstream::failure::{Failure, Place, is_going_away};
+use crate::upstream::io::Io;
+use crate::upstream::outgoing::{Outgoing, RequestBody};
+
+/// Bytes that may be under way to us on one stream, and on all of a connection.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// Bytes of a request's body that wait for the upstream's window.
+const SEND_BUFFER: usize = 512 * 1024;
+
+/// hyper's own limit, 16 KiB, is less than big cookies and gRPC's error details take.
+const MAX_HEADER_LIST: u32 = 256 * 1024;
+
+/// A PING this often while streams are open, answered within [`PONG`], or the connection counts as dead.
+const PING: Duration = Duration::from_secs(30);
+const PONG: Duration = Duration::from_secs(10);
+
+/// An open connection.
+pub(in crate::upstream) struct Connection<B> {
+    sender: SendRequest<Outgoing<B>>,
+    /// The streams that the upstream allows, as last heard.
+    allowed: Arc<AtomicUsize>,
+    /// A GOAWAY was heard.
+    leaving: AtomicBool,
+    pool: Weak<Pool<B>>,
+    pub(in crate::upstream) place: Place,
+}
+
+/// The open connections of a target, and how many streams each carries.
+pub(super) struct Streams<B>(Vec<Carrier<B>>);
+
+struct Carrier<B> {
+    connection: Arc<Connection<B>>,
+    in_flight: usize,
+    idle: Moment,
+}
+
+/// Spawns hyper's tasks, and tells whenever one of them has run.
+#[derive(Clone)]
+struct Spawn {
+    ran: Arc<Notify>,
+}
+
+// === impl Connection ===
+
+impl<B: RequestBody> Connection<B> {
+    /// Exchanges prefaces: nothing is sent to a peer before its SETTINGS say that it speaks HTTP/2, and how many
+    /// streams it allows.
+    pub(super) async fn open(
+        io: Io,
+        place: Place,
+        pool: Weak<Pool<B>>,
+        within: Duration,
+    ) -> Result<Arc<Self>, Failure> {
+        let ran = Arc::new(Notify::new());
+        let handshake = async {
+            let (sender, mut connection) = http2::Builder::new(Spawn {
+                ran: Arc::clone(&ran),
+            })
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(false)
+            // None before the upstream has said how many; so this tells that it has.
+            .initial_max_send_streams(0)
+            .handshake(TokioIo::new(io))
+            .await?;
+            while connection.current_max_send_streams() == 0 {
+                tokio::select! {
+                    ended = &mut connection => return ended.map(|()| None),
+                    () = ran.notified() => {}
+                }
+            }
+            Ok(Some((sender, connection)))
+        };
+        let (sender, mut connection) = match timeout(within, handshake).await {
+            Err(_) => return Err(Failure::timed_out(&place, "HTTP/2 preface", within)),
+            Ok(Err(error)) => return Err(Failure::exchange(&place, &error)),
+            Ok(Ok(None)) => {
+                return Err(Failure::new(
+                    ErrorKind::ConnectionTerminated,
+                    format!("{place}: the connection was closed during the HTTP/2 handshake"),
+                ));
+            }
+            Ok(Ok(Some(opened))) => opened,
+        };
+        let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let heard = Arc::clone(&allowed);
+        tokio::spawn(poll_fn(move |cx| {
+            let ended = Pin::new(&mut connection).poll(cx);
+            heard.store(connection.current_max_send_streams(), Ordering::Relaxed);
+            ended.map(drop)
+        }));
+        Ok(Arc::new(Self {
+            sender,
+            allowed,
+            leaving: AtomicBool::new(false),
+            pool,
+            place,
+        }))
+    }
+
+    /// Sends a request, which comes back where no byte of it was taken.
+    pub(in crate::upstream) async fn send(
+        &self,
+        request: Request<Outgoing<B>>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>> {
+        let mut sender = self.sender.clone();
+        let sent = sender.try_send_request(request).await;
+        if let Err(error) = &sent
+            && is_going_away(error.error())
+        {
+            self.leaving.store(true, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// It takes requests, as far as is known.
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.leaving.load(Ordering::Relaxed)
+    }
+}
+
+impl<B: RequestBody> Held for Connection<B> {
+    fn ended(self: Arc<Self>, _rest: Rest, _complete: bool) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.release(&self);
+        }
+    }
+}
+
+// === impl Streams ===
+
+impl<B: RequestBody> Streams<B> {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Takes a connection in, with so many of its streams in use.
+    pub(super) fn add(&mut self, connection: Arc<Connection<B>>, in_flight: usize) {
+        self.0.push(Carrier {
+            connection,
+            in_flight,
+            idle: Moment::now(),
+        });
+    }
+
+    /// A stream on the first connection that has one free, with `most` at most on each: so the last ones fall idle
+    /// when there is less to do. It must be given back by [`Streams::release`].
+    pub(super) fn take(&mut self, most: usize, age: Duration) -> Option<Arc<Connection<B>>> {
+        self.expire(age);
+        let carrier = self.0.iter_mut().find(|carrier| {
+            let allowed = carrier.connection.allowed.load(Ordering::Relaxed);
+            carrier.in_flight < allowed.min(most)
+        })?;
+        carrier.in_flight += 1;
+        Some(Arc::clone(&carrier.connection))
+    }
+
+    /// A stream has ended; true if its connection is idle now.
+    pub(super) fn release(&mut self, connection: &Arc<Connection<B>>) -> bool {
+        let carrier = self
+            .0
+            .iter_mut()
+            .find(|carrier| Arc::ptr_eq(&carrier.connection, connection));
+        let Some(carrier) = carrier else {
+            return false;
+        };
+        carrier.in_flight = carrier.in_flight.saturating_sub(1);
+        carrier.idle = Moment::now();
+        carrier.in_flight == 0
+    }
+
+    /// Lets go of those that are closed, or idle for too long.
+    pub(super) fn expire(&mut self, age: Duration) {
+        self.0.retain(|carrier| {
+            let expired = carrier.in_flight == 0 && carrier.idle.is_older_than(age);
+            !expired && carrier.connection.is_open()
+        });
+    }
+
+    /// Closes those without a stream.
+    pub(super) fn close_idle(&mut self) {
+        self.0.retain(|carrier| carrier.in_flight > 0);
+    }
+
+    pub(super) fn has_idle(&self) -> bool {
+        self.0.iter().any(|carrier| carrier.in_flight == 0)
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+// === impl Spawn ===
+
+impl<F> Executor<F> for Spawn
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let ran = Arc::clone(&self.ran);
+        tokio::spawn(async move {
+            let mut task = pin!(task);
+            poll_fn(|cx| {
+                let polled = task.as_mut().poll(cx);
+                ran.notify_one();
+                polled
+            })
+            .await;
+        });
+    }
+}

@@ -1,0 +1,107 @@
+//! One request's use of a connection.
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{h1, h2};
+use crate::upstream::outgoing::{Interest, RequestBody};
+
+/// A connection for one request, and what must be given back after it.
+pub(in crate::upstream) struct Lease<B> {
+    pub(in crate::upstream) way: Way<B>,
+    pub(in crate::upstream) hold: Hold,
+}
+
+/// Over which HTTP.
+pub(in crate::upstream) enum Way<B> {
+    Http1 {
+        connection: Arc<h1::Connection<B>>,
+        /// It has carried a request before, and may have been closed since without our knowing.
+        reused: bool,
+    },
+    Http2(Arc<h2::Connection<B>>),
+}
+
+/// Keeps a connection, or one of its streams, for a request and its response. Dropped before [`Hold::complete`], it
+/// gives both up.
+pub(in crate::upstream) struct Hold {
+    connection: Option<Arc<dyn Held>>,
+    rest: Rest,
+}
+
+/// What ends with the hold.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// HTTP/1.1: a place among the target's connections in use.
+    _permit: Option<OwnedSemaphorePermit>,
+    /// The request's body goes on as long as this lives.
+    interest: Option<Interest>,
+}
+
+/// A connection as a [`Hold`] sees it, whatever the request's body is.
+pub(super) trait Held: Send + Sync {
+    /// The exchange is over; `complete` if its response was read to the end.
+    fn ended(self: Arc<Self>, rest: Rest, complete: bool);
+}
+
+// === impl Lease ===
+
+impl<B: RequestBody> Lease<B> {
+    pub(super) fn http1(
+        connection: Arc<h1::Connection<B>>,
+        permit: OwnedSemaphorePermit,
+        reused: bool,
+    ) -> Self {
+        Self {
+            way: Way::Http1 {
+                connection: Arc::clone(&connection),
+                reused,
+            },
+            hold: Hold {
+                connection: Some(connection),
+                rest: Rest {
+                    _permit: Some(permit),
+                    interest: None,
+                },
+            },
+        }
+    }
+
+    /// The stream is counted already: see [`h2::Streams`].
+    pub(super) fn http2(connection: Arc<h2::Connection<B>>) -> Self {
+        Self {
+            way: Way::Http2(Arc::clone(&connection)),
+            hold: Hold {
+                connection: Some(connection),
+                rest: Rest::default(),
+            },
+        }
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// The request's body ends with this hold.
+    pub(in crate::upstream) fn watch(&mut self, interest: Option<Interest>) {
+        self.rest.interest = interest;
+    }
+
+    /// The response was read to its end.
+    pub(in crate::upstream) fn complete(mut self) {
+        self.end(true);
+    }
+
+    fn end(&mut self, complete: bool) {
+        if let Some(connection) = self.connection.take() {
+            connection.ended(std::mem::take(&mut self.rest), complete);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.end(false);
+    }
+}

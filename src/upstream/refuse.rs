@@ -1,0 +1,170 @@
+//! Addresses that are never dialled: the sidecar's own listeners, and the metadata server where that is denied.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::error::ErrorKind;
+
+/// The metadata server on IPv6-only machines.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+
+/// Which addresses are refused, whatever name led there.
+///
+/// It is asked after name resolution, so that no spelling and no DNS answer gets past it.
+#[derive(Clone, Debug, Default)]
+pub struct Refuse {
+    /// The sidecar's own TCP listeners, as bound.
+    pub own: Vec<SocketAddr>,
+    /// Refuse the metadata server (`--metadata-access deny`).
+    pub metadata: bool,
+    /// Another address of the metadata server (`GCE_METADATA_HOST`).
+    pub metadata_extra: Option<SocketAddr>,
+}
+
+/// Why an address is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It is one of our own listeners.
+    Loop,
+    /// It is the metadata server's.
+    Metadata,
+}
+
+// === impl Refuse ===
+
+impl Refuse {
+    /// Judges a resolved address before anything is sent to it.
+    pub(super) fn address(&self, address: SocketAddr) -> Option<Refusal> {
+        let ip = address.ip().to_canonical();
+        if self.own.iter().any(|own| reaches(ip, address.port(), *own)) {
+            return Some(Refusal::Loop);
+        }
+        let metadata = self.metadata && self.is_metadata(ip, address.port());
+        metadata.then_some(Refusal::Metadata)
+    }
+
+    /// Judges a connection by both its ends: a listener on an unspecified address answers on every address of this
+    /// machine, and only the kernel knows which those are.
+    pub(super) fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<Refusal> {
+        let ip = peer.ip().to_canonical();
+        let own = local.ip().to_canonical() == ip
+            && self.own.iter().any(|own| {
+                own.port() == peer.port()
+                    && (own.ip().is_unspecified() || own.ip().to_canonical() == ip)
+            });
+        own.then_some(Refusal::Loop)
+    }
+
+    fn is_metadata(&self, ip: IpAddr, port: u16) -> bool {
+        let well_known = match ip {
+            // Link-local as a whole: GKE's own metadata server answers on another address of it.
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip == METADATA_V6,
+        };
+        well_known
+            || self
+                .metadata_extra
+                .is_some_and(|extra| extra.ip().to_canonical() == ip && extra.port() == port)
+    }
+}
+
+/// A connection to `ip:port` is answered by the listener `own`, as far as the addresses alone tell.
+fn reaches(ip: IpAddr, port: u16, own: SocketAddr) -> bool {
+    let bound = own.ip().to_canonical();
+    // Linux connects to the unspecified address by way of loopback.
+    let ip = match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    own.port() == port && (bound == ip || (bound.is_unspecified() && ip.is_loopback()))
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) const fn kind(self) -> ErrorKind {
+        match self {
+            Self::Loop => ErrorKind::LoopDetected,
+            Self::Metadata => ErrorKind::Denied,
+        }
+    }
+
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Loop => "this is a listener of the sidecar itself",
+            Self::Metadata => {
+                "this is the metadata server, which --metadata-access deny keeps out of reach"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refuse(own: &str) -> Refuse {
+        Refuse {
+            own: vec![own.parse().unwrap()],
+            metadata: true,
+            metadata_extra: Some("10.1.2.3:8980".parse().unwrap()),
+        }
+    }
+
+    #[track_caller]
+    fn judged(own: &str, address: &str, expected: Option<Refusal>) {
+        let judged = refuse(own).address(address.parse().unwrap());
+        assert_eq!(judged, expected, "{address} with a listener on {own}");
+    }
+
+    #[test]
+    fn own_listeners_are_refused_by_every_address_that_reaches_them() {
+        judged("127.0.0.1:3128", "127.0.0.1:3128", Some(Refusal::Loop));
+        judged(
+            "127.0.0.1:3128",
+            "[::ffff:127.0.0.1]:3128",
+            Some(Refusal::Loop),
+        );
+        judged("127.0.0.1:3128", "0.0.0.0:3128", Some(Refusal::Loop));
+        judged("0.0.0.0:9090", "127.0.0.9:9090", Some(Refusal::Loop));
+        judged("[::]:9090", "127.0.0.1:9090", Some(Refusal::Loop));
+        judged("[::1]:9090", "[::]:9090", Some(Refusal::Loop));
+        judged("127.0.0.1:3128", "127.0.0.1:3129", None);
+        judged("127.0.0.1:3128", "127.0.0.2:3128", None);
+        judged("0.0.0.0:9090", "192.0.2.1:9090", None);
+    }
+
+    #[test]
+    fn the_metadata_server_is_refused_by_every_address_it_has() {
+        for address in [
+            "169.254.169.254:80",
+            "169.254.169.254:443",
+            "[::ffff:169.254.169.254]:80",
+            "169.254.169.252:988",
+            "[fd20:ce::254]:80",
+            "10.1.2.3:8980",
+        ] {
+            judged("127.0.0.1:3128", address, Some(Refusal::Metadata));
+        }
+        judged("127.0.0.1:3128", "10.1.2.3:80", None);
+        let pass = Refuse {
+            metadata: false,
+            ..refuse("127.0.0.1:3128")
+        };
+        assert_eq!(pass.address("169.254.169.254:80".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_known_by_the_connection_to_it() {
+        let refuse = refuse("0.0.0.0:9090");
+        let judge = |local: &str, peer: &str| {
+            refuse.connection(local.parse().unwrap(), peer.parse().unwrap())
+        };
+        assert_eq!(
+            judge("10.0.0.7:40000", "10.0.0.7:9090"),
+            Some(Refusal::Loop)
+        );
+        assert_eq!(judge("10.0.0.7:40000", "10.0.0.8:9090"), None);
+        assert_eq!(judge("10.0.0.7:40000", "10.0.0.7:9091"), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a connection is for, and how a request for it is addressed.
+
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+
+use super::tls::Offer;
+use crate::config::HttpVersion;
+use crate::destination::{Origin, Scheme};
+
+/// What a connection is for: requests with equal targets share connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Whom the bytes are for; `--connect-to` does not change it.
+    pub origin: Origin,
+    /// Which HTTP is spoken.
+    pub http: HttpVersion,
+}
+
+/// A target's origin in the forms that requests carry it in.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    scheme: UriScheme,
+    authority: Authority,
+    host: HeaderValue,
+}
+
+// === impl Target ===
+
+impl Target {
+    pub(super) fn offer(&self) -> Offer {
+        match (self.http, self.origin.scheme) {
+            (HttpVersion::Http1, _) | (HttpVersion::Auto, Scheme::Http) => Offer::Http1,
+            (HttpVersion::Http2, _) => Offer::Http2,
+            (HttpVersion::Auto, Scheme::Https) => Offer::Both,
+        }
+    }
+
+    /// The same place over HTTP/1.1, the only one that can be left for another protocol (RFC 9110, 7.8).
+    pub(super) fn for_upgrade(&self) -> Self {
+        Self {
+            origin: self.origin.clone(),
+            http: HttpVersion::Http1,
+        }
+    }
+}
+
+// === impl Address ===
+
+impl Address {
+    /// None for a host that cannot stand in a URI.
+    pub(super) fn new(origin: &Origin) -> Option<Self> {
+        let text = origin.authority();
+        Some(Self {
+            scheme: match origin.scheme {
+                Scheme::Http => UriScheme::HTTP,
+                Scheme::Https => UriScheme::HTTPS,
+            },
+            host: HeaderValue::from_str(&text).ok()?,
+            authority: Authority::try_from(text).ok()?,
+        })
+    }
+
+    /// Origin-form and `Host` (RFC 9112, 3.2.1).
+    pub(super) fn http1<B>(&self, request: &mut Request<B>) {
+        *request.uri_mut() = Uri::from(path(request.uri()));
+        *request.version_mut() = Version::HTTP_11;
+        // In the place of the caller's own, where it sent one, so that the order stands.
+        request.headers_mut().insert(HOST, self.host.clone());
+    }
+
+    /// `:scheme`, `:authority` and `:path`, and no `Host` beside them: some servers refuse both together.
+    pub(super) fn http2<B>(&self, request: &mut Request<B>) {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path(request.uri()));
+        // All three parts are there, which is all that can be wrong.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(HOST);
+    }
+}
+
+/// The request asks for another protocol on its connection.
+pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+fn path(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(scheme: Scheme, authority: &str) -> Address {
+        Address::new(&Origin::from_authority(scheme, authority).unwrap()).unwrap()
+    }
+
+    fn request(uri: &str) -> Request<()> {
+        Request::builder()
+            .uri(uri)
+            .header("accept", "*/*")
+            .header("host", "localhost:8081")
+            .header("host", "another")
+            .header("x-last", "1")
+            .body(())
+            .unwrap()
+    }
+
+    #[test]
+    fn http1_gets_origin_form_and_its_own_host() {
+        for uri in ["/a?b=c", "http://elsewhere:1/a?b=c"] {
+            let mut request = request(uri);
+            address(Scheme::Https, "api.example:8443").http1(&mut request);
+            assert_eq!(request.uri(), "/a?b=c");
+            let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
+            assert_eq!(hosts, ["api.example:8443"]);
+            let names: Vec<_> = request.headers().keys().collect();
+            assert_eq!(names, ["accept", "host", "x-last"], "order stands");
+        }
+    }
+
+    #[test]
+    fn http2_gets_an_authority_and_no_host() {
+        for (authority, expected) in [
+            ("api.example", "https://api.example/a?b=c"),
+            ("[::1]:8443", "https://[::1]:8443/a?b=c"),
+        ] {
+            let mut request = request("/a?b=c");
+            address(Scheme::Https, authority).http2(&mut request);
+            assert_eq!(request.uri().to_string(), expected);
+            assert!(!request.headers().contains_key(HOST));
+            assert_eq!(request.version(), Version::HTTP_2);
+        }
+    }
+
+    #[test]
+    fn options_asterisk_stays_an_asterisk() {
+        let address = address(Scheme::Http, "api.example");
+        let mut request = request("*");
+        address.http1(&mut request);
+        assert_eq!(request.uri().to_string(), "*");
+        address.http2(&mut request);
+        assert_eq!(request.uri().path(), "*");
+        assert_eq!(request.uri().authority().unwrap(), "api.example");
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            let mut map = HeaderMap::new();
+            for (name, value) in pairs {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            map
+        };
+        assert!(is_upgrade(&headers(&[
+            ("connection", "keep-alive"),
+            ("connection", "x, Upgrade"),
+            ("upgrade", "websocket"),
+        ])));
+        assert!(!is_upgrade(&headers(&[("upgrade", "websocket")])));
+        assert!(!is_upgrade(&headers(&[("connection", "upgrade")])));
+    }
+}

@@ -1,0 +1,140 @@
+//! TLS with upstreams: trust roots, ALPN, one session cache for all.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::config;
+use crate::destination::Host;
+
+/// Hosts whose sessions are remembered.
+const SESSIONS: usize = 1024;
+
+const H2: &[u8] = b"h2";
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// A trust root that cannot be read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadRoots(String);
+
+/// What is offered by ALPN (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// h2, else HTTP/1.1.
+    Both,
+    /// HTTP/1.1 alone: for upgrades, and where the user says so.
+    Http1,
+    /// h2 alone.
+    Http2,
+}
+
+/// One client configuration an [`Offer`]; they verify alike and share their sessions.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    both: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+// === impl Tls ===
+
+impl Tls {
+    pub(super) fn new(config: &config::Upstream) -> Result<Self, BadRoots> {
+        let roots = Arc::new(roots(config)?);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let base = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| BadRoots(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let resumption = Resumption::in_memory_sessions(SESSIONS);
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = base.clone();
+            config.resumption = resumption.clone();
+            config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+            Arc::new(config)
+        };
+        Ok(Self {
+            both: offering(&[H2, HTTP_1_1]),
+            http1: offering(&[HTTP_1_1]),
+            http2: offering(&[H2]),
+        })
+    }
+
+    /// The handshake. SNI and the certificate's name are those of `host`, wherever the bytes go.
+    pub(super) async fn connect(
+        &self,
+        offer: Offer,
+        host: &Host,
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let config = match offer {
+            Offer::Both => &self.both,
+            Offer::Http1 => &self.http1,
+            Offer::Http2 => &self.http2,
+        };
+        let name = server_name(host).ok_or_else(|| {
+            std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                rustls::Error::General("no certificate can be for such a name".to_owned()),
+            )
+        })?;
+        TlsConnector::from(Arc::clone(config))
+            .connect(name, stream)
+            .await
+    }
+}
+
+/// The upstream chose h2.
+pub(super) fn chose_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(H2)
+}
+
+fn server_name(host: &Host) -> Option<ServerName<'static>> {
+    match host {
+        Host::Name(name) => ServerName::try_from(name.to_string()).ok(),
+        Host::Ip(IpAddr::V4(ip)) => Some(ServerName::from(*ip)),
+        Host::Ip(IpAddr::V6(ip)) => Some(ServerName::from(*ip)),
+    }
+}
+
+fn roots(config: &config::Upstream) -> Result<RootCertStore, BadRoots> {
+    let mut roots = RootCertStore::empty();
+    match &config.system_ca_file {
+        Some(file) => {
+            let bad = |what: &dyn std::fmt::Display| {
+                BadRoots(format!("SSL_CERT_FILE {}: {what}", file.display()))
+            };
+            let found = CertificateDer::pem_file_iter(file)
+                .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+                .map_err(|error| bad(&error))?;
+            if roots.add_parsable_certificates(found).0 == 0 {
+                return Err(bad(&"no certificate in it"));
+            }
+        }
+        // What of the system's store cannot be read is left out, as by every other TLS client.
+        None => {
+            let system = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(system.certs);
+        }
+    }
+    // Images without a store of their own.
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    for root in &config.extra_roots {
+        roots
+            .add(root.clone())
+            .map_err(|error| BadRoots(format!("--upstream-ca: {error}")))?;
+    }
+    Ok(roots)
+}

@@ -1,0 +1,398 @@
+//! Upstreams that misbehave on purpose, each by its name.
+#![allow(dead_code)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A listener that treats every connection the same bad way.
+pub struct Hostile {
+    pub address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    heads: watch::Sender<Vec<String>>,
+    closed: watch::Sender<usize>,
+}
+
+/// What a connection's treatment may use.
+#[derive(Clone)]
+pub struct Stage {
+    /// Counted from 0.
+    pub connection: usize,
+    heads: watch::Sender<Vec<String>>,
+}
+
+pub const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+impl Hostile {
+    pub async fn start<F, R>(treat: F) -> Self
+    where
+        F: Fn(TcpStream, Stage) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let heads = watch::channel(Vec::new()).0;
+        let closed = watch::channel(0).0;
+        let hostile = Self {
+            address,
+            accepted: Arc::clone(&accepted),
+            heads: heads.clone(),
+            closed: closed.clone(),
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let stage = Stage {
+                    connection: accepted.fetch_add(1, Ordering::SeqCst),
+                    heads: heads.clone(),
+                };
+                let treated = treat(stream, stage);
+                let closed = closed.clone();
+                tokio::spawn(async move {
+                    treated.await;
+                    closed.send_modify(|count| *count += 1);
+                });
+            }
+        });
+        hostile
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// The request heads so far.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.borrow().clone()
+    }
+
+    /// Waits until so many request heads have come.
+    pub async fn heard(&self, count: usize) {
+        let mut heads = self.heads.subscribe();
+        super::upstream::soon(heads.wait_for(|heads| heads.len() >= count))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until it is done with so many connections.
+    pub async fn closed(&self, count: usize) {
+        let mut closed = self.closed.subscribe();
+        super::upstream::soon(closed.wait_for(|closed| *closed >= count))
+            .await
+            .unwrap();
+    }
+
+    /// Answers each request with the same bytes and goes on.
+    pub async fn always(answer: impl Into<Vec<u8>>) -> Self {
+        let answer: Arc<[u8]> = answer.into().into();
+        Self::start(move |mut stream, stage| {
+            let answer = Arc::clone(&answer);
+            async move {
+                while stage.head(&mut stream).await {
+                    if stream.write_all(&answer).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Answers each request with the same bytes and closes.
+    pub async fn once(answer: impl Into<Vec<u8>>) -> Self {
+        let answer: Arc<[u8]> = answer.into().into();
+        Self::start(move |mut stream, stage| {
+            let answer = Arc::clone(&answer);
+            async move {
+                if stage.head(&mut stream).await {
+                    let _ = stream.write_all(&answer).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Closes after the request's head.
+    pub async fn closes_after_head() -> Self {
+        Self::once("").await
+    }
+
+    /// Answers a connection's first request, and closes on the second before the first byte of an answer.
+    pub async fn closes_on_reuse() -> Self {
+        Self::start(|mut stream, stage| async move {
+            if stage.head(&mut stream).await {
+                stream.write_all(HELLO.as_bytes()).await.unwrap();
+                stage.head(&mut stream).await;
+            }
+        })
+        .await
+    }
+
+    /// As [`Hostile::closes_on_reuse`], but with a reset in place of a close.
+    pub async fn resets_on_reuse() -> Self {
+        Self::start(|mut stream, stage| async move {
+            if stage.head(&mut stream).await {
+                stream.write_all(HELLO.as_bytes()).await.unwrap();
+                stage.head(&mut stream).await;
+                reset(stream);
+            }
+        })
+        .await
+    }
+
+    /// As [`Hostile::closes_on_reuse`], but only after a few bytes of an answer.
+    pub async fn stutters_on_reuse() -> Self {
+        Self::start(|mut stream, stage| async move {
+            if stage.head(&mut stream).await {
+                stream.write_all(HELLO.as_bytes()).await.unwrap();
+                stage.head(&mut stream).await;
+                stream.write_all(b"HTTP/1.1 2").await.unwrap();
+            }
+        })
+        .await
+    }
+
+    /// Answers one request a connection and closes it a little later, while it is idle.
+    pub async fn closes_idle() -> Self {
+        Self::once(HELLO).await
+    }
+
+    /// Takes the request and never answers; done when the other side closes.
+    pub async fn stalls() -> Self {
+        Self::start(|mut stream, stage| async move {
+            stage.head(&mut stream).await;
+            until_closed(&mut stream).await;
+        })
+        .await
+    }
+
+    /// Resets every connection after the request's head.
+    pub async fn resets() -> Self {
+        Self::start(|mut stream, stage| async move {
+            stage.head(&mut stream).await;
+            reset(stream);
+        })
+        .await
+    }
+
+    /// Sends header lines for as long as anybody takes them.
+    pub async fn endless_headers() -> Self {
+        Self::start(|mut stream, stage| async move {
+            stage.head(&mut stream).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
+            let line = format!("x-more: {}\r\n", "a".repeat(8000));
+            while stream.write_all(line.as_bytes()).await.is_ok() {}
+        })
+        .await
+    }
+
+    /// Accepts and says nothing, not even TLS or HTTP/2.
+    pub async fn mute() -> Self {
+        Self::start(|mut stream, _| async move { until_closed(&mut stream).await }).await
+    }
+
+    /// Closes every connection as soon as it is open.
+    pub async fn slams() -> Self {
+        Self::start(|stream, _| async move { drop(stream) }).await
+    }
+
+    /// Resets every connection as soon as something comes.
+    pub async fn resets_at_once() -> Self {
+        Self::start(|mut stream, _| async move {
+            let _ = stream.read(&mut [0; 1]).await;
+            reset(stream);
+        })
+        .await
+    }
+
+    /// Does the TLS handshake, answers with these bytes, and closes TCP without a close_notify.
+    pub async fn without_close_notify(config: Arc<ServerConfig>, answer: &'static str) -> Self {
+        Self::start(move |stream, stage| {
+            let config = Arc::clone(&config);
+            async move {
+                let mut stream = accept_tls(config, stream).await;
+                stage.head(&mut stream).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                let (mut tcp, _) = stream.into_inner();
+                tcp.shutdown().await.unwrap();
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: refuses the first `count` streams of all, then answers.
+    pub async fn refuses_streams(count: usize) -> Self {
+        let refused = Arc::new(AtomicUsize::new(0));
+        Self::start(move |stream, stage| {
+            let refused = Arc::clone(&refused);
+            async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    stage.note(format!("{} {}", request.method(), request.uri()));
+                    if refused.fetch_add(1, Ordering::SeqCst) < count {
+                        respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    }
+                    hello(&mut respond);
+                }
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: answers `count` requests a connection, and says GOAWAY to those after them. `count` 0 applies to the
+    /// first connection alone.
+    pub async fn goes_away_after(count: usize) -> Self {
+        Self::start(move |stream, stage| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut answered = 0;
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                stage.note(format!("{} {}", request.method(), request.uri()));
+                hello(&mut respond);
+                answered += 1;
+                if answered == count {
+                    connection.graceful_shutdown();
+                }
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: a GOAWAY that covers nothing, upon the first request of the first connection; later ones are honest.
+    pub async fn disowns_the_first_connection() -> Self {
+        Self::start(|mut stream, stage| async move {
+            if stage.connection > 0 {
+                return honest_http2(stream, stage).await;
+            }
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            loop {
+                let (kind, _) = frame(&mut stream).await;
+                if kind == HEADERS {
+                    break;
+                }
+            }
+            stage.note("disowned".to_owned());
+            // GOAWAY, last stream 0, NO_ERROR.
+            let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            stream.write_all(&goaway).await.unwrap();
+            until_closed(&mut stream).await;
+        })
+        .await
+    }
+
+    /// HTTP/2: accepts a request's stream and resets it with this reason.
+    pub async fn resets_streams(reason: h2::Reason) -> Self {
+        Self::start(move |stream, stage| async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                stage.note(format!("{} {}", request.method(), request.uri()));
+                respond.send_reset(reason);
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: a good preface, then bytes that are no frame.
+    pub async fn babbles_after_the_preface() -> Self {
+        Self::start(|mut stream, _| async move {
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            loop {
+                let (kind, _) = frame(&mut stream).await;
+                if kind == HEADERS {
+                    break;
+                }
+            }
+            stream.write_all(&[0xff; 64]).await.unwrap();
+            until_closed(&mut stream).await;
+        })
+        .await
+    }
+
+    /// HTTP/2: a good preface, and the connection is gone.
+    pub async fn leaves_after_the_preface() -> Self {
+        Self::start(|mut stream, _| async move {
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+        })
+        .await
+    }
+}
+
+/// An empty SETTINGS frame.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+const HEADERS: u8 = 1;
+
+impl Stage {
+    /// Reads a request's head; false at the end of the connection.
+    pub async fn head(&self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return false,
+            }
+        }
+        self.note(String::from_utf8(head).unwrap());
+        true
+    }
+
+    pub fn note(&self, head: String) {
+        self.heads.send_modify(|heads| heads.push(head));
+    }
+}
+
+pub async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut sink = [0; 4096];
+    while matches!(stream.read(&mut sink).await, Ok(count) if count > 0) {}
+}
+
+pub async fn accept_tls(config: Arc<ServerConfig>, stream: TcpStream) -> TlsStream<TcpStream> {
+    TlsAcceptor::from(config).accept(stream).await.unwrap()
+}
+
+fn reset(stream: TcpStream) {
+    stream.set_zero_linger().unwrap();
+}
+
+async fn honest_http2(stream: impl AsyncRead + AsyncWrite + Unpin, stage: Stage) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        stage.note(format!("{} {}", request.method(), request.uri()));
+        hello(&mut respond);
+    }
+}
+
+fn hello(respond: &mut h2::server::SendResponse<Bytes>) {
+    let mut body = respond
+        .send_response(http::Response::new(()), false)
+        .unwrap();
+    body.send_data(Bytes::from_static(b"hello"), true).unwrap();
+}
+
+async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head[3], payload)
+}
+
+/// For tests that must see that nothing happens.
+pub const A_MOMENT: Duration = Duration::from_millis(100);
