@@ -188,7 +188,7 @@ impl App {
             admin,
         } = self;
         for (listener, entrances) in listeners {
-            tokio::spawn(server.clone().accept(listener, entrances));
+            server.listen(listener, entrances);
         }
         if let Some((listener, admin)) = admin {
             tokio::spawn(admin.serve(listener));

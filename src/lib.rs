@@ -14,12 +14,16 @@
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
 //! `token`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds it.
 
+pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod destination;
 pub mod emulator;
 pub mod error;
 pub mod policy;
+pub mod proxy;
+pub mod server;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;

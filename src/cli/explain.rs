@@ -22,7 +22,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let config = load(args.options, env)?;
-    let universe = config.universe.as_deref().unwrap_or(policy::GOOGLE);
+    let universe = config
+        .universe
+        .as_deref()
+        .unwrap_or(policy::DEFAULT_UNIVERSE);
     let explanation = policy::explain(&app::policy(&config), &args.url, universe)
         .map_err(|error| Exit::misused("URL", error.to_string()))?;
     let text = if args.json {

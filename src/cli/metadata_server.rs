@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::Exit;
+use super::run::runtime;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
 /// Emulate the metadata server, for development and CI.
@@ -15,7 +16,7 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 /// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
 /// that of the real ones.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]
     listen: SocketAddr,
@@ -37,15 +38,8 @@ pub struct Args {
 }
 
 /// Serves until SIGINT or SIGTERM, and says on standard output how to use it. The status is 1 where it cannot listen.
-pub async fn run(args: Args) -> ExitCode {
-    match serve(args).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            // Where standard error is closed nobody reads it.
-            let _ = writeln!(io::stderr(), "sidentity: {message}");
-            ExitCode::FAILURE
-        }
-    }
+pub(super) fn run(args: Args) -> Result<(), Exit> {
+    runtime(1)?.block_on(serve(args)).map_err(Exit::failed)
 }
 
 async fn serve(args: Args) -> Result<(), String> {

@@ -9,7 +9,13 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Config, Env, Problem};
 
 mod check;
+mod demo;
+mod explain;
+mod health;
+mod metadata_server;
 mod options;
+mod run;
+mod token;
 mod usage;
 
 pub use options::Options;
@@ -32,9 +38,26 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Start the sidecar (also without a command)
+    #[command(after_help = AFTER_HELP)]
+    Run(Options),
+    /// Say which credential a call to URL gets, and how it must be made; no token is fetched
+    #[command(after_help = AFTER_HELP)]
+    Explain(explain::Args),
+    /// Print the token that a call to URL would carry
+    #[command(after_help = AFTER_HELP)]
+    Token(token::Args),
     /// Validate the configuration and print the effective one as YAML
     #[command(after_help = AFTER_HELP)]
     Check(Options),
+    /// Probe a running sidecar; the status is 0 or 1
+    Health(health::Health),
+    /// Wait until a running sidecar is ready; the status is 0 or 1
+    Wait(health::Wait),
+    /// Emulate the metadata server, for development and CI
+    MetadataServer(metadata_server::Args),
+    /// Show on loopback what the sidecar does
+    Demo(demo::Args),
 }
 
 /// Why a command ends otherwise than well.
@@ -56,7 +79,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Err(error) => return Exit::usage(vec![usage::problem(&error)]).report(),
     };
     let done = match command {
+        Command::Run(options) => run::run(options, env),
+        Command::Explain(args) => explain::run(args, env),
+        Command::Token(args) => token::run(args, env),
         Command::Check(options) => check::run(options, env),
+        Command::Health(args) => health::health(&args),
+        Command::Wait(args) => health::wait(&args),
+        Command::MetadataServer(args) => metadata_server::run(args),
+        Command::Demo(args) => demo::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -103,6 +133,19 @@ impl Exit {
         Self {
             status: USAGE,
             problems,
+        }
+    }
+
+    /// One argument is not what it should be.
+    fn misused(argument: &str, message: String) -> Self {
+        Self::usage(vec![Problem::new(argument, message)])
+    }
+
+    /// A signal ended it.
+    fn signalled(number: u8) -> Self {
+        Self {
+            status: 128 + number,
+            problems: vec![Problem::new("stopped", "a second signal: not drained")],
         }
     }
 

@@ -14,7 +14,7 @@ use super::entrance::{Entrance, RouteEntrance};
 use super::step::{Carry, Step};
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Credential, Decision, GOOGLE, Grant, Policy};
+use crate::policy::{Credential, DEFAULT_UNIVERSE, Decision, Grant, Policy};
 use crate::token::{Instance, Slot, TokenCache};
 
 /// How long a host that only an unknown universe could name is kept waiting, once, at the start.
@@ -84,7 +84,7 @@ impl Decider {
     pub fn universe(&self) -> Arc<str> {
         self.instance
             .universe_if_known()
-            .unwrap_or_else(|| GOOGLE.into())
+            .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
     }
 
     /// Takes a route's decision; `None` where it depends on each request's path.
@@ -157,7 +157,7 @@ impl Decider {
     fn must_wait(&self, destination: &Destination) -> bool {
         self.instance.universe_if_known().is_none()
             && self.policy.needs_universe(destination)
-            && !destination.origin.host.is_under(GOOGLE)
+            && !destination.origin.host.is_under(DEFAULT_UNIVERSE)
     }
 
     /// Waits for the universe, but not for long and not again after a failure: a host that only an unknown universe could

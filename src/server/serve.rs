@@ -42,7 +42,8 @@ pub struct Server {
     access_log: AccessLog,
     limits: Limits,
     open: Arc<AtomicUsize>,
-    connections: TaskTracker,
+    /// Accept loops and connections.
+    tasks: TaskTracker,
     closing: CancellationToken,
 }
 
@@ -64,13 +65,17 @@ impl Server {
             access_log,
             limits,
             open: Arc::default(),
-            connections: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
     }
 
-    /// Accepts until [`close`](Self::close) is called.
-    pub async fn accept(self, listener: Listener, entrances: Entrances) {
+    /// Accepts on a task of its own until [`close`](Self::close) is called.
+    pub fn listen(&self, listener: Listener, entrances: Entrances) {
+        self.tasks.spawn(self.clone().accept(listener, entrances));
+    }
+
+    async fn accept(self, listener: Listener, entrances: Entrances) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.socket.accept() => accepted,
@@ -91,8 +96,8 @@ impl Server {
     /// Stops accepting, tells every connection to finish, and waits until all have.
     pub async fn close(&self) {
         self.closing.cancel();
-        self.connections.close();
-        self.connections.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     fn spawn<S>(&self, stream: S, local: Option<SocketAddr>, entrances: &Entrances)
@@ -116,7 +121,7 @@ impl Server {
             access_log: self.access_log,
         };
         let closing = self.closing.clone();
-        self.connections
+        self.tasks
             .spawn(serve(stream, front, closing, (open, counted)));
     }
 }

@@ -10,7 +10,12 @@
     clippy::unwrap_used
 )]
 
+pub mod app;
+pub mod bulk;
 pub mod hostile;
 pub mod metadata;
+pub mod service;
+pub mod sidecar;
 pub mod tls;
 pub mod upstream;
+pub mod zeroes;
