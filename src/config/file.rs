@@ -1,5 +1,6 @@
 //! The YAML file: read, bounded, and walked key by key into a [`RawConfig`].
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -149,7 +150,7 @@ impl Walk<'_> {
 
     /// A mapping's keys and values, without what is no key or a double.
     fn pairs(&mut self, path: &str, pairs: Vec<Pair>) -> Vec<(Key, Spanned<Node>)> {
-        let mut kept: Vec<(Key, _)> = Vec::new();
+        let (mut kept, mut seen) = (Vec::new(), HashSet::new());
         for (key, node) in pairs {
             let at = key.referenced;
             let text = match key.value {
@@ -162,7 +163,7 @@ impl Walk<'_> {
                 }
             };
             let name = text.replace('_', "-");
-            if kept.iter().any(|(key, _)| key.name == name) {
+            if !seen.insert(name.clone()) {
                 let message = "the key is there twice: keep one";
                 self.problem(at, &format!("{path}{text}"), message);
                 continue;

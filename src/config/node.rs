@@ -40,7 +40,7 @@ pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
         budget: serde_saphyr::budget! {
             max_depth: DEEPEST,
             flow_nesting_limit: DEEPEST,
-            max_events: 200_000,
+            max_events: 50_000,
             max_aliases: 1_000,
             max_anchors: 1_000,
         },
