@@ -333,6 +333,30 @@ pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
     (sender, Frames(receiver).boxed())
 }
 
+/// A body that fails after its first bytes.
+pub fn broken() -> AnyBody {
+    struct Broken(bool);
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            let first = !std::mem::replace(&mut self.0, true);
+            Poll::Ready(Some(if first {
+                Ok(Frame::data(Bytes::from_static(b"part")))
+            } else {
+                Err("the app went away".into())
+            }))
+        }
+    }
+
+    Broken(false).boxed()
+}
+
 impl Counted {
     fn new(shared: &Arc<Shared>) -> Self {
         Self {
