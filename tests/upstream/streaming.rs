@@ -9,49 +9,25 @@ use crate::support::upstream::{Honest, Manner, broken, channel, soon, text};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Resident memory of this process, in bytes (Linux).
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
-}
-
-/// Four times as much through a connection as all its windows hold.
+/// What is sent and not yet read lies in windows and buffers, however slow the reader and however long the body.
 #[tokio::test]
-async fn a_large_download_takes_no_more_memory_than_the_windows() {
+async fn a_large_download_goes_at_the_readers_pace_and_is_never_collected() {
     for alpn in ["http/1.1", "h2"] {
-        let (_server, client) = secure(&[alpn]).await;
-        let before = resident();
+        let (server, client) = secure(&[alpn]).await;
         let sent = get("/bytes/67108864");
         let mut body = client.send(&https(), sent).await.unwrap().into_body();
-        let (mut received, mut highest) = (0, 0);
+        let (mut received, mut most) = (0, 0);
         while let Some(frame) = soon(body.frame()).await {
             received += frame.unwrap().into_data().unwrap().len() as u64;
-            highest = highest.max(resident());
+            // Everybody else goes on as far as they can.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            most = most.max(server.produced() - received);
         }
         assert_eq!(received, 64 * MIB);
-        let grown = highest.saturating_sub(before) / MIB;
-        assert!(grown < 40, "{alpn}: {grown} MiB for 64 MiB");
+        assert!(most < 24 * MIB, "{alpn}: {most} bytes under way");
     }
-}
-
-#[tokio::test]
-async fn an_unread_body_stops_the_upstream() {
-    use std::time::Duration;
-    let server = Honest::start(Manner::default()).await;
-    let client = Client::plain(server.address);
-    for target in [http(), h2c()] {
-        let response = client.send(&target, get("/endless")).await.unwrap();
-        let before = resident();
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(resident().saturating_sub(before) < 64 * MIB);
-        drop(response);
-    }
-    server.cancelled(2).await;
 }
 
 #[tokio::test]
