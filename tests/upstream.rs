@@ -25,6 +25,8 @@ mod limits;
 mod protocol;
 #[path = "upstream/retry.rs"]
 mod retry;
+#[path = "upstream/storm.rs"]
+mod storm;
 #[path = "upstream/streaming.rs"]
 mod streaming;
 #[path = "upstream/tls.rs"]

@@ -2,10 +2,13 @@
 #![allow(dead_code)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
 
 /// An authority that nobody trusts unless told to.
 pub struct TestCa {
@@ -24,9 +27,11 @@ impl TestCa {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Each has a name of its own, else one would pass for a forgery of the other.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         params
             .distinguished_name
-            .push(DnType::CommonName, "a test authority");
+            .push(DnType::CommonName, format!("test authority {number}"));
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self {

@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -66,6 +67,7 @@ struct Shared {
     cancelled: watch::Sender<usize>,
     released: watch::Sender<bool>,
     closing: watch::Sender<usize>,
+    produced: AtomicU64,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -86,6 +88,7 @@ struct Counted {
 struct Zeroes {
     left: Option<u64>,
     counted: Option<Counted>,
+    shared: Arc<Shared>,
 }
 
 impl Honest {
@@ -99,6 +102,7 @@ impl Honest {
             cancelled: watch::channel(0).0,
             released: watch::channel(false).0,
             closing: watch::channel(0).0,
+            produced: AtomicU64::new(0),
             seen: Mutex::default(),
         });
         tokio::spawn(accept(listener, manner, Arc::clone(&shared)));
@@ -120,6 +124,11 @@ impl Honest {
     /// Connections accepted so far.
     pub fn accepted(&self) -> usize {
         *self.shared.accepted.borrow()
+    }
+
+    /// Bytes of bodies made so far.
+    pub fn produced(&self) -> u64 {
+        self.shared.produced.load(Ordering::Relaxed)
     }
 
     /// Waits until exactly so many connections are open.
@@ -265,6 +274,7 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Response
             Zeroes {
                 left: None,
                 counted: Some(Counted::new(&shared)),
+                shared,
             }
             .boxed(),
         ),
@@ -299,6 +309,7 @@ async fn answer(mut request: Request<Incoming>, shared: Arc<Shared>) -> Response
                 Zeroes {
                     left: Some(count.parse().unwrap()),
                     counted: None,
+                    shared,
                 }
                 .boxed(),
             ),
@@ -331,6 +342,30 @@ pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
 
     let (sender, receiver) = mpsc::channel(1);
     (sender, Frames(receiver).boxed())
+}
+
+/// A body that fails after its first bytes.
+pub fn broken() -> AnyBody {
+    struct Broken(bool);
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            let first = !std::mem::replace(&mut self.0, true);
+            Poll::Ready(Some(if first {
+                Ok(Frame::data(Bytes::from_static(b"part")))
+            } else {
+                Err("the app went away".into())
+            }))
+        }
+    }
+
+    Broken(false).boxed()
 }
 
 impl Counted {
@@ -372,6 +407,8 @@ impl Body for Zeroes {
                 length
             }
         };
+        let produced = &self.shared.produced;
+        produced.fetch_add(length as u64, Ordering::Relaxed);
         let chunk = Bytes::from_static(&CHUNK[..length]);
         Poll::Ready(Some(Ok(Frame::data(chunk))))
     }

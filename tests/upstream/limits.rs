@@ -1,1 +1,140 @@
+//! Caps on connections: who is over one waits its turn, and not for ever.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidentity::config::HttpVersion;
+use sidentity::destination::Scheme;
+use sidentity::error::ErrorKind;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, Setting, get, h2c, http, target, whole};
+use crate::support::upstream::{Honest, Manner};
+
+#[tokio::test]
+async fn requests_over_the_targets_cap_wait_for_a_connection() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Arc::new(
+        Setting::new(server.address, None)
+            .with(|setting| setting.limits.per_target = 3)
+            .client(),
+    );
+    let mut crowd = JoinSet::new();
+    for _ in 0..12 {
+        let client = Arc::clone(&client);
+        crowd.spawn(async move { client.get(&http(), "/hold").await.unwrap() });
+    }
+    server.held(3).await;
+    server.release();
+    while let Some(ended) = crowd.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(server.accepted(), 3);
+    assert_eq!(server.seen().len(), 12);
+}
+
+#[tokio::test]
+async fn over_the_targets_cap_for_too_long_is_an_error() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Setting::new(server.address, None)
+        .with(|setting| {
+            setting.limits.per_target = 1;
+            setting.config.connect_timeout = Duration::from_millis(100);
+        })
+        .client();
+    let target = http();
+    let held = client.upstream.send(&target, get("/hold"));
+    let refused = async {
+        server.held(1).await;
+        client
+            .fails(
+                &http(),
+                get("/"),
+                ErrorKind::LimitReached,
+                &["all 1 connections"],
+            )
+            .await;
+        server.release();
+    };
+    let (held, ()) = tokio::join!(held, refused);
+    whole(held.unwrap()).await;
+    client.get(&http(), "/").await.unwrap();
+}
+
+#[tokio::test]
+async fn over_the_cap_of_all_targets_idle_connections_make_room() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Setting::new(server.address, None)
+        .with(|setting| setting.limits.connections = 2)
+        .client();
+    for round in 0..3 {
+        for name in ["a.example", "b.example", "c.example", "d.example"] {
+            for http in [HttpVersion::Http1, HttpVersion::Http2] {
+                let target = target(Scheme::Http, name, http);
+                let got = client.get(&target, "/").await;
+                assert!(got.is_ok(), "round {round}, {name}: {got:?}");
+            }
+        }
+    }
+    assert!(client.metric("sidentity_upstream_connections") <= 2.0);
+}
+
+#[tokio::test]
+async fn over_the_cap_of_all_targets_for_too_long_is_an_error() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Setting::new(server.address, None)
+        .with(|setting| {
+            setting.limits.connections = 1;
+            setting.config.connect_timeout = Duration::from_millis(100);
+        })
+        .client();
+    let target = http();
+    let held = client.upstream.send(&target, get("/hold"));
+    let refused = async {
+        server.held(1).await;
+        client
+            .fails(
+                &h2c(),
+                get("/"),
+                ErrorKind::LimitReached,
+                &["all 1 upstream"],
+            )
+            .await;
+        server.release();
+    };
+    let (held, ()) = tokio::join!(held, refused);
+    whole(held.unwrap()).await;
+    client.get(&h2c(), "/").await.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_than_so_many_idle_connections_are_kept() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Setting::new(server.address, None)
+        .with(|setting| setting.limits.idle = 2)
+        .client();
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        open.push(client.send(&http(), get("/bytes/1000000")).await.unwrap());
+    }
+    for response in open {
+        whole(response).await;
+    }
+    client.connections(2).await;
+    server.open(2).await;
+}
+
+#[tokio::test]
+async fn many_targets_do_not_pile_up() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Client::plain(server.address);
+    for n in 0..600 {
+        let name = format!("n{n}.example");
+        client
+            .get(&target(Scheme::Http, &name, HttpVersion::Auto), "/close")
+            .await
+            .unwrap();
+    }
+    client.connections(0).await;
+    assert_eq!(server.seen().len(), 600);
+}

@@ -1,1 +1,198 @@
+//! Upstreams that break HTTP, or off: the caller learns what happened, and nothing hangs.
 
+use http::Method;
+use http_body_util::BodyExt;
+use sidentity::error::ErrorKind;
+
+use crate::client::{Client, NAME, get, h2c, http, request, whole};
+use crate::support::hostile::Hostile;
+use crate::support::upstream::{soon, text};
+
+async fn answering(answer: impl Into<Vec<u8>>) -> (Hostile, Client) {
+    let server = Hostile::once(answer).await;
+    let client = Client::plain(server.address);
+    (server, client)
+}
+
+#[tokio::test]
+async fn closed_or_reset_before_an_answer_is_connection_terminated() {
+    for server in [Hostile::closes_after_head().await, Hostile::resets().await] {
+        let client = Client::plain(server.address);
+        let sent = request(Method::POST, "/secret?key=abc", text("body"));
+        let place = format!("http://{NAME} at {}", server.address);
+        client
+            .fails(&http(), sent, ErrorKind::ConnectionTerminated, &[&place])
+            .await;
+        assert_eq!(server.heads().len(), 1, "a POST is sent once");
+        client.connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_http_are_a_protocol_error() {
+    for garbage in [
+        "SSH-2.0-OpenSSH_9.9\r\n\r\n",
+        "HTTP/1.1 abc OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\nhello",
+        "\0\0\0\0\r\n\r\n",
+    ] {
+        let (_server, client) = answering(garbage).await;
+        client
+            .fails(
+                &http(),
+                get("/"),
+                ErrorKind::HttpProtocol,
+                &["no valid HTTP"],
+            )
+            .await;
+        client.connections(0).await;
+    }
+}
+
+#[tokio::test]
+async fn endless_headers_end_in_a_protocol_error() {
+    let server = Hostile::endless_headers().await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&http(), get("/"), ErrorKind::HttpProtocol, &[])
+        .await;
+    server.closed(1).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_interim_answers_passes() {
+    let mut answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(1000);
+    answer.push_str(crate::support::hostile::HELLO);
+    let (_server, client) = answering(answer).await;
+    let (status, body) = client.get(&http(), "/").await.unwrap();
+    assert_eq!((status.as_u16(), &body[..]), (200, &b"hello"[..]));
+}
+
+#[tokio::test]
+async fn a_body_shorter_than_announced_is_an_error_at_its_end() {
+    let (_server, client) = answering("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello").await;
+    let response = client.send(&http(), get("/")).await.unwrap();
+    let error = soon(response.into_body().collect()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    // Without its last chunk, too.
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (_server, client) = answering(format!("{head}5\r\nhello\r\n")).await;
+    let response = client.send(&http(), get("/")).await.unwrap();
+    let error = soon(response.into_body().collect()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    client.connections(0).await;
+}
+
+#[tokio::test]
+async fn bytes_beyond_the_announced_body_answer_no_other_request() {
+    let lie = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello\
+               HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+    let server = Hostile::always(lie).await;
+    let client = Client::plain(server.address);
+    for _ in 0..10 {
+        let (_, body) = client.get(&http(), "/").await.unwrap();
+        assert_eq!(body, "hello");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_ends_with_the_connection_is_whole() {
+    let (_server, client) = answering("HTTP/1.0 200 OK\r\n\r\nhello").await;
+    let (_, body) = client.get(&http(), "/").await.unwrap();
+    assert_eq!(body, "hello");
+}
+
+#[tokio::test]
+async fn an_http1_answer_to_an_http2_preface_is_a_protocol_error_before_anything_is_sent() {
+    let server = Hostile::start(|mut stream, _| async move {
+        use tokio::io::AsyncWriteExt;
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        crate::support::hostile::until_closed(&mut stream).await;
+    })
+    .await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&h2c(), get("/"), ErrorKind::HttpProtocol, &["HTTP/2"])
+        .await;
+    client.connections(0).await;
+    // Closed without a word.
+    let server = Hostile::slams().await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&h2c(), get("/"), ErrorKind::ConnectionTerminated, &[])
+        .await;
+}
+
+#[tokio::test]
+async fn frames_that_are_none_are_a_protocol_error() {
+    let server = Hostile::babbles_after_the_preface().await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&h2c(), get("/"), ErrorKind::HttpProtocol, &["HTTP/2"])
+        .await;
+    client.connections(0).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_always_leaves_after_the_preface_is_not_called_for_ever() {
+    let server = Hostile::leaves_after_the_preface().await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&h2c(), get("/"), ErrorKind::ConnectionTerminated, &[])
+        .await;
+    assert!(server.accepted() <= 3, "{}", server.accepted());
+    client.connections(0).await;
+}
+
+#[tokio::test]
+async fn a_reset_stream_says_why() {
+    for (reason, kind) in [
+        (h2::Reason::INTERNAL_ERROR, ErrorKind::ConnectionTerminated),
+        (h2::Reason::CANCEL, ErrorKind::ConnectionTerminated),
+        (h2::Reason::PROTOCOL_ERROR, ErrorKind::HttpProtocol),
+        (h2::Reason::HTTP_1_1_REQUIRED, ErrorKind::HttpProtocol),
+    ] {
+        let server = Hostile::resets_streams(reason).await;
+        let client = Client::plain(server.address);
+        client
+            .fails(&h2c(), get("/"), kind, &[reason.description()])
+            .await;
+        assert_eq!(server.heads().len(), 1, "sent once");
+    }
+}
+
+#[tokio::test]
+async fn a_stalling_upstream_waits_for_the_callers_own_deadline() {
+    let server = Hostile::stalls().await;
+    let client = Client::plain(server.address);
+    let target = http();
+    {
+        let mut sending = std::pin::pin!(client.upstream.send(&target, get("/")));
+        tokio::select! {
+            _ = &mut sending => panic!("answered"),
+            () = server.heard(1) => {}
+        }
+    }
+    server.closed(1).await;
+    client.connections(0).await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_are_whole_at_once() {
+    use http_body::Body;
+    let server = Hostile::always("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n").await;
+    let client = Client::plain(server.address);
+    for _ in 0..5 {
+        let response = client.send(&http(), get("/")).await.unwrap();
+        assert!(response.body().is_end_stream());
+        // Dropped unread, it still gives its connection back.
+        drop(response);
+        tokio::task::yield_now().await;
+    }
+    let head = request(Method::HEAD, "/", Default::default());
+    let response = client.send(&http(), head).await.unwrap();
+    assert_eq!(response.headers()["content-length"], "5");
+    assert!(whole(response).await.is_empty());
+}

@@ -1,1 +1,163 @@
+//! What is sent again, and what never is.
 
+use http::Method;
+use sidentity::error::ErrorKind;
+
+use crate::client::{Client, get, h2c, http, request};
+use crate::support::hostile::Hostile;
+use crate::support::upstream::{AnyBody, text};
+
+/// How often `method` with `body` reaches a server that misbehaves on a connection's second request, after a first
+/// request has opened one.
+async fn tries(server: &Hostile, method: Method, body: AnyBody) -> (Result<(), ErrorKind>, usize) {
+    let client = Client::plain(server.address);
+    client.get(&http(), "/").await.unwrap();
+    let sent = client.send(&http(), request(method, "/again", body)).await;
+    let tries = server
+        .heads()
+        .iter()
+        .filter(|head| head.contains("/again"))
+        .count();
+    (sent.map(drop).map_err(|error| error.kind()), tries)
+}
+
+#[tokio::test]
+async fn an_idempotent_request_is_sent_again_when_a_reused_connection_was_closed() {
+    for method in [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PUT,
+        Method::DELETE,
+    ] {
+        let server = Hostile::closes_on_reuse().await;
+        let tried = tries(&server, method.clone(), AnyBody::default()).await;
+        assert_eq!(tried, (Ok(()), 2), "{method}");
+        assert_eq!(
+            server.accepted(),
+            2,
+            "the second time on a fresh connection"
+        );
+    }
+    let server = Hostile::resets_on_reuse().await;
+    let tried = tries(&server, Method::GET, AnyBody::default()).await;
+    assert_eq!(tried, (Ok(()), 2));
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    for body in [AnyBody::default(), text("body")] {
+        for server in [
+            Hostile::closes_on_reuse().await,
+            Hostile::resets_on_reuse().await,
+        ] {
+            let method = Method::POST;
+            let body = if http_body::Body::is_end_stream(&body) {
+                AnyBody::default()
+            } else {
+                text("body")
+            };
+            let tried = tries(&server, method, body).await;
+            assert_eq!(tried, (Err(ErrorKind::ConnectionTerminated), 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_put_with_a_body_is_never_sent_twice() {
+    let server = Hostile::closes_on_reuse().await;
+    let tried = tries(&server, Method::PUT, text("body")).await;
+    assert_eq!(tried, (Err(ErrorKind::ConnectionTerminated), 1));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_once_an_answer_has_begun() {
+    let server = Hostile::stutters_on_reuse().await;
+    let tried = tries(&server, Method::GET, AnyBody::default()).await;
+    assert_eq!(tried, (Err(ErrorKind::ConnectionTerminated), 1));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_that_failed_on_a_fresh_connection() {
+    let server = Hostile::closes_after_head().await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&http(), get("/"), ErrorKind::ConnectionTerminated, &[])
+        .await;
+    assert_eq!(server.heads().len(), 1);
+}
+
+/// The upstream answers one request and closes, and the next one, with a body, is on its way before we notice: of
+/// many such rounds none may fail, because the closed connection takes nothing.
+#[tokio::test]
+async fn a_request_with_a_body_finds_a_fresh_connection_when_the_idle_one_was_closed() {
+    let server = Hostile::closes_idle().await;
+    let client = Client::plain(server.address);
+    for round in 1..=50 {
+        let sent = request(Method::GET, "/", AnyBody::default());
+        client.send(&http(), sent).await.unwrap();
+        server.closed(round).await;
+    }
+    assert_eq!(server.accepted(), 50);
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_sent_again_whatever_the_method() {
+    for method in [Method::GET, Method::POST] {
+        let server = Hostile::refuses_streams(2).await;
+        let client = Client::plain(server.address);
+        let sent = request(method, "/", AnyBody::default());
+        let response = client.send(&h2c(), sent).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(server.heads().len(), 3);
+        assert_eq!(server.accepted(), 2, "the last time on a fresh connection");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_always_refused_is_given_up() {
+    let server = Hostile::refuses_streams(usize::MAX).await;
+    let client = Client::plain(server.address);
+    client
+        .fails(
+            &h2c(),
+            get("/"),
+            ErrorKind::ConnectionTerminated,
+            &["reset"],
+        )
+        .await;
+    assert_eq!(server.heads().len(), 3);
+}
+
+#[tokio::test]
+async fn a_refused_request_with_a_body_is_not_sent_again() {
+    let server = Hostile::refuses_streams(1).await;
+    let client = Client::plain(server.address);
+    let sent = request(Method::POST, "/", text("body"));
+    client
+        .fails(&h2c(), sent, ErrorKind::ConnectionTerminated, &[])
+        .await;
+    assert_eq!(server.heads().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
+    let server = Hostile::disowns_the_first_connection().await;
+    let client = Client::plain(server.address);
+    let sent = request(Method::POST, "/", AnyBody::default());
+    let response = client.send(&h2c(), sent).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(server.heads().len(), 2);
+    assert_eq!(server.accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_reset_for_any_other_reason_is_not_sent_again() {
+    let server = Hostile::resets_streams(h2::Reason::INTERNAL_ERROR).await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&h2c(), get("/"), ErrorKind::ConnectionTerminated, &[])
+        .await;
+    assert_eq!(server.heads().len(), 1);
+}

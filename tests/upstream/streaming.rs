@@ -1,1 +1,94 @@
+//! Bodies stream: nothing is collected, and each side goes at the other's pace.
 
+use http::Method;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+
+use crate::client::{Client, get, h2c, http, https, request, secure};
+use crate::support::upstream::{Honest, Manner, broken, channel, soon, text};
+
+const MIB: u64 = 1024 * 1024;
+
+/// What is sent and not yet read lies in windows and buffers, however slow the reader and however long the body.
+#[tokio::test]
+async fn a_large_download_goes_at_the_readers_pace_and_is_never_collected() {
+    for alpn in ["http/1.1", "h2"] {
+        let (server, client) = secure(&[alpn]).await;
+        let sent = get("/bytes/67108864");
+        let mut body = client.send(&https(), sent).await.unwrap().into_body();
+        let (mut received, mut most) = (0, 0);
+        while let Some(frame) = soon(body.frame()).await {
+            received += frame.unwrap().into_data().unwrap().len() as u64;
+            // Everybody else goes on as far as they can.
+            for _ in 0..50 {
+                tokio::task::yield_now().await;
+            }
+            most = most.max(server.produced() - received);
+        }
+        assert_eq!(received, 64 * MIB);
+        assert!(most < 24 * MIB, "{alpn}: {most} bytes under way");
+    }
+}
+
+#[tokio::test]
+async fn the_length_of_a_body_is_known_where_the_upstream_says_it() {
+    for alpn in ["http/1.1", "h2"] {
+        let (_server, client) = secure(&[alpn]).await;
+        let response = client.send(&https(), get("/bytes/1000")).await.unwrap();
+        assert_eq!(response.body().size_hint().exact(), Some(1000));
+        assert!(!response.body().is_end_stream());
+        let response = client.send(&https(), get("/nothing")).await.unwrap();
+        assert!(response.body().is_end_stream());
+    }
+}
+
+#[tokio::test]
+async fn both_ways_at_once_each_frame_as_it_comes() {
+    for target in [http(), h2c()] {
+        let server = Honest::start(Manner::default()).await;
+        let client = Client::plain(server.address);
+        let (sender, body) = channel();
+        let sent = request(Method::POST, "/echo", body);
+        let mut echo = client.send(&target, sent).await.unwrap().into_body();
+        for word in ["one", "two", "three"] {
+            sender.send(Frame::data(word.into())).await.unwrap();
+            let frame = soon(echo.frame()).await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), word);
+        }
+        drop(sender);
+        let rest = soon(echo.collect()).await.unwrap();
+        assert!(rest.to_bytes().is_empty());
+        client.get(&target, "/").await.unwrap();
+        assert_eq!(server.accepted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_before_the_upload_is_whole_reaches_the_caller() {
+    for target in [http(), h2c()] {
+        let server = Honest::start(Manner::default()).await;
+        let client = Client::plain(server.address);
+        let (sender, body) = channel();
+        let sent = request(Method::POST, "/early", body);
+        let response = client.send(&target, sent).await.unwrap();
+        let body = soon(response.into_body().collect()).await.unwrap();
+        assert_eq!(body.to_bytes(), "not read");
+        drop(sender);
+        client.get(&target, "/").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_the_callers_fault_and_reaches_no_end() {
+    use sidentity::error::ErrorKind;
+    for target in [http(), h2c()] {
+        let server = Honest::start(Manner::default()).await;
+        let client = Client::plain(server.address);
+        let sent = request(Method::POST, "/hold", broken());
+        client
+            .fails(&target, sent, ErrorKind::BadRequest, &["body"])
+            .await;
+        let sent = request(Method::POST, "/echo", text("ping"));
+        assert!(client.send(&target, sent).await.is_ok());
+    }
+}

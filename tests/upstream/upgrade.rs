@@ -1,1 +1,56 @@
+//! Upgrades: over HTTP/1.1 whatever else the upstream speaks, and then the bytes are the caller's.
 
+use http::{HeaderValue, Request, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{get, https, secure};
+use crate::support::upstream::{AnyBody, soon};
+
+fn upgrading(path: &str) -> Request<AnyBody> {
+    let mut request = get(path);
+    let headers = request.headers_mut();
+    headers.insert("connection", HeaderValue::from_static("upgrade"));
+    headers.insert("upgrade", HeaderValue::from_static("echo"));
+    request
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_over_http1_and_then_bytes_pass_both_ways() {
+    let (server, client) = secure(&["h2", "http/1.1"]).await;
+    client.get(&https(), "/").await.unwrap();
+    let mut response = client.send(&https(), upgrading("/upgrade")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let upgraded = hyper::upgrade::on(&mut response);
+    drop(response);
+    let mut stream = TokioIo::new(soon(upgraded).await.unwrap());
+    for word in [b"one", b"two"] {
+        stream.write_all(word).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echo = [0; 3];
+        soon(stream.read_exact(&mut echo)).await.unwrap();
+        assert_eq!(&echo, word);
+    }
+    let seen = server.seen();
+    let versions: Vec<_> = seen.iter().map(|seen| seen.version).collect();
+    assert_eq!(versions, [Version::HTTP_2, Version::HTTP_11]);
+    assert_eq!(seen[1].alpn.as_deref(), Some("http/1.1"));
+    assert_eq!(seen[1].headers["upgrade"], "echo");
+    assert_eq!(seen[1].headers["connection"], "upgrade");
+    // It counts as open for as long as the caller keeps it.
+    client.connections(2).await;
+    drop(stream);
+    client.connections(1).await;
+    server.open(1).await;
+}
+
+#[tokio::test]
+async fn an_upgrade_that_the_upstream_declines_is_a_request_like_any_other() {
+    let (server, client) = secure(&["h2", "http/1.1"]).await;
+    for _ in 0..3 {
+        let response = client.send(&https(), upgrading("/")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        crate::client::whole(response).await;
+    }
+    assert_eq!(server.accepted(), 1);
+}

@@ -1,0 +1,87 @@
+//! Everything at once on several threads: nothing hangs, nothing leaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use sidentity::upstream::Target;
+use tokio::task::JoinSet;
+
+use crate::client::{Client, NAME, Setting, get, https, request, whole};
+use crate::support::tls::TestCa;
+use crate::support::upstream::{Honest, Manner, soon, text};
+
+/// One of the things that callers do; some of them go away at any moment.
+async fn call(client: &Client, target: &Target, n: u64) {
+    match n % 6 {
+        0 => drop(client.get(target, "/bytes/100000").await.unwrap()),
+        1 => {
+            let sent = request(Method::POST, "/echo", text("ping"));
+            let response = client.send(target, sent).await.unwrap();
+            assert_eq!(whole(response).await, "ping");
+        }
+        2 => drop(client.send(target, get("/endless")).await.unwrap()),
+        3 => {
+            let wait = Duration::from_micros(50 * (n % 100));
+            let sending = client.upstream.send(target, get("/"));
+            let _ = tokio::time::timeout(wait, sending).await;
+        }
+        4 => drop(client.send(target, get("/bytes/1000")).await.unwrap()),
+        _ => drop(client.get(target, "/").await.unwrap()),
+    }
+}
+
+async fn storm(alpn: &[&str]) {
+    let ca = TestCa::new();
+    let server = Honest::start(Manner {
+        tls: Some(ca.leaf(&[NAME]).serving(alpn)),
+        max_streams: Some(7),
+    })
+    .await;
+    let client = Setting::new(server.address, Some(&ca))
+        .with(|setting| {
+            setting.limits.per_target = 16;
+            setting.limits.idle = 4;
+        })
+        .client();
+    let client = Arc::new(client);
+    let mut callers = JoinSet::new();
+    for caller in 0..32 {
+        let client = Arc::clone(&client);
+        callers.spawn(async move {
+            for n in 0..40 {
+                call(&client, &https(), caller * 7 + n).await;
+            }
+        });
+    }
+    soon(async {
+        while let Some(ended) = callers.join_next().await {
+            ended.unwrap();
+        }
+    })
+    .await;
+    // Every place is free again: as many can be held at once as ever.
+    let mut held = JoinSet::new();
+    for _ in 0..16 {
+        let client = Arc::clone(&client);
+        held.spawn(async move { client.get(&https(), "/hold").await.unwrap() });
+    }
+    server.held(16).await;
+    server.release();
+    while let Some(ended) = held.join_next().await {
+        ended.unwrap();
+    }
+    client.upstream.close_idle();
+    client.connections(0).await;
+    server.open(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_come_and_go_leave_nothing_behind_over_http1() {
+    storm(&["http/1.1"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_that_come_and_go_leave_nothing_behind_over_http2() {
+    storm(&["h2"]).await;
+}
