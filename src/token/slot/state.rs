@@ -83,7 +83,6 @@ impl State {
         let recovered = self.backoff.succeeded();
         self.fetched_at = Some(now.wall);
         let same = known.as_ref().is_some_and(|known| known.same_value(&token));
-        // The first token may be one that the server has had for long: it is refreshed as any other stale one.
         let first = known.is_none();
         let landed = if same {
             Landed::Unchanged
@@ -101,7 +100,13 @@ impl State {
                 (Arc::clone(&token), Some(token))
             }
         };
-        self.pause = (!first && token.age(now) != Age::Fresh).then(|| {
+        let rests = match token.age(now) {
+            Age::Fresh => false,
+            // The first may be one that the server has had for long: it is refreshed as any other stale one.
+            Age::Stale => !first,
+            Age::Expiring | Age::Dead => true,
+        };
+        self.pause = rests.then(|| {
             let pause = if token.left(now) < SHORT {
                 SHORT_PAUSE
             } else {
