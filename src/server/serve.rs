@@ -27,6 +27,9 @@ const HEADERS: usize = 256;
 /// Connections over the limit that still get an answer; beyond them a connection is closed unheard.
 const GRACE: usize = 64;
 
+/// How long a connection over the limit may take to hear that it is refused.
+const REFUSED: Duration = Duration::from_secs(1);
+
 /// How many connections are served.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -142,11 +145,20 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(HEADER_LIST);
+    // A refused connection must not be kept: in an app's pool it would be refused for ever.
+    let refused = front.connection.over_limit;
+    builder.http1().keep_alive(!refused);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), front);
     tokio::pin!(connection);
+    let told_to_end = async {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = tokio::time::sleep(REFUSED), if refused => {}
+        }
+    };
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = closing.cancelled() => {
+        () = told_to_end => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
