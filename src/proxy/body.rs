@@ -51,7 +51,7 @@ pub struct Counted {
 /// HTTP/2: the app reset the stream without an error before its end, which hyper takes for the end.
 #[derive(Debug, thiserror::Error)]
 #[error("the app reset the stream before the end of its request")]
-struct Truncated(#[source] h2::Error);
+struct Truncated;
 
 /// What has passed of a body that may have to be sent again; shared by the body and whoever would send it.
 #[derive(Clone, Debug, Default)]
@@ -168,8 +168,7 @@ impl Counted {
                 self.exchange.received(length as u64);
             }
             None if self.exchange.is_http2() && !http_body::Body::is_end_stream(&self.body) => {
-                let truncated = Truncated(h2::Reason::CANCEL.into());
-                return Poll::Ready(Some(Err(truncated.into())));
+                return Poll::Ready(Some(Err(Truncated.into())));
             }
             Some(Err(_)) | None => {}
         }

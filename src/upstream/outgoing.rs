@@ -39,10 +39,34 @@ pub(super) struct Outgoing<B> {
     interest: Option<oneshot::Receiver<Infallible>>,
 }
 
-/// Nobody waits for the answer. The reason beneath is the one that hyper resets an HTTP/2 stream with.
+/// Nobody waits for the answer, or nobody sends the rest. The reason beneath is the one that hyper resets an HTTP/2
+/// stream with.
 #[derive(Debug, thiserror::Error)]
-#[error("the response is no longer wanted")]
-struct Unwanted(#[source] h2::Error);
+#[error("the request was given up")]
+struct GivenUp(#[source] h2::Error);
+
+// === impl Broken ===
+
+impl Broken {
+    fn given_up() -> Self {
+        Self(GivenUp(h2::Reason::CANCEL.into()).into())
+    }
+
+    /// What the app said when it reset its stream goes on to the upstream; however else it left, it has cancelled.
+    fn new(error: BoxError) -> Self {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
+        while let Some(cause) = next {
+            if let Some(cause) = cause.downcast_ref::<h2::Error>()
+                && cause.is_reset()
+                && cause.is_remote()
+            {
+                return Self(error);
+            }
+            next = cause.source();
+        }
+        Self::given_up()
+    }
+}
 
 // === impl Outgoing ===
 
@@ -74,12 +98,11 @@ impl<B: RequestBody> Body for Outgoing<B> {
         if let Some(interest) = &mut self.interest
             && Pin::new(interest).poll(cx).is_ready()
         {
-            let unwanted = Unwanted(h2::Reason::CANCEL.into());
-            return Poll::Ready(Some(Err(Broken(unwanted.into()))));
+            return Poll::Ready(Some(Err(Broken::given_up())));
         }
         Pin::new(&mut self.body)
             .poll_frame(cx)
-            .map_err(|error| Broken(error.into()))
+            .map_err(|error| Broken::new(error.into()))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,7 +5,7 @@ use http::Response;
 use super::support::path::Path;
 use super::support::streams::{Streams, app, app_with, open, pour, whole};
 use super::support::upstream::soon;
-use super::{beside, request, started};
+use super::{beside, request};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -95,21 +95,23 @@ async fn ten_uploads_that_nobody_reads_hold_up_no_other() {
 }
 
 #[tokio::test]
-async fn eight_downloads_that_the_app_does_not_read_hold_up_no_other() {
-    let (service, _metadata, sidecar) = started().await;
+async fn twelve_downloads_that_the_app_does_not_read_hold_up_no_other() {
+    let service = Streams::start().await;
+    let path = Path::to(service.address).await;
+    let (_metadata, sidecar) = beside(&service, path.address, &[]).await;
     let mut builder = h2::client::Builder::new();
     builder.initial_connection_window_size(256 * MIB as u32);
     let app = app_with(sidecar.proxy(), &builder).await;
     let mut stalled = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..12 {
         let (response, _) = open(&app, request("GET", "/stalled"), true).await;
         let mut stream = service.next().await;
         let mut download = stream.begin(Response::new(()));
-        // As much as its window takes.
-        soon(pour(&mut download, 2 * MIB as usize)).await.unwrap();
         let pouring = tokio::spawn(async move { pour(&mut download, 64 * MIB as usize).await });
         stalled.push((soon(response).await.unwrap(), pouring));
     }
+    // Every one of them has filled its window.
+    path.came_down(12 * 2 * MIB).await;
     let (response, _) = open(&app, request("GET", "/"), true).await;
     let mut stream = service.next().await;
     let mut download = stream.begin(Response::new(()));

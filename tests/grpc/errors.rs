@@ -1,0 +1,100 @@
+//! Our own failures, as a gRPC client sees them.
+
+use tonic::{Code, Request, Status};
+
+use super::client::Client;
+use super::support::metadata::{Answer, Kind};
+use super::{HOST, Setting, started};
+
+async fn failure(client: &Client) -> Status {
+    let failed = client.unary("Unary", Request::new(String::new())).await;
+    failed.unwrap_err()
+}
+
+/// Both ways in.
+async fn both(setting: &Setting, code: Code, says: &str) {
+    for client in [setting.proxied(), setting.routed()] {
+        let status = failure(&client).await;
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(says), "{status:?}");
+        let proxy_status = status.metadata().get("proxy-status").unwrap();
+        let proxy_status = proxy_status.to_str().unwrap();
+        assert!(proxy_status.starts_with("sidentity; error="), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_the_service_is_unavailable() {
+    let mut setting = started(&[]).await;
+    let refused = Answer::status(403, "Unauthenticated – nobody\n");
+    setting.metadata.script(Kind::Identity, [refused]);
+    let client = Client::new(setting.sidecar.proxy(), "http://other.a.run.app");
+    let status = failure(&client).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().starts_with("token:"), "{status:?}");
+    assert!(status.message().contains("nobody"), "{status:?}");
+
+    setting.metadata.stop().await;
+    let client = Client::new(setting.sidecar.proxy(), "http://third.a.run.app");
+    let status = failure(&client).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().starts_with("token:"), "{status:?}");
+    assert!(setting.service.heads().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_rule_denies_is_denied() {
+    let setting = started(&["--rule", &format!("{HOST}=deny")]).await;
+    both(&setting, Code::PermissionDenied, "").await;
+    assert!(setting.service.heads().is_empty());
+}
+
+#[tokio::test]
+async fn over_the_limit_resources_are_exhausted() {
+    let setting = started(&["--max-connections", "3"]).await;
+    let client = setting.proxied();
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let client = client.clone();
+        held.push(tokio::spawn(async move {
+            client.unary("Hold", Request::new(String::new())).await
+        }));
+    }
+    setting.service.held(3).await;
+    both(&setting, Code::ResourceExhausted, "--max-connections").await;
+    setting.service.release();
+    for call in held {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_cannot_be_reached_is_unavailable() {
+    let setting = started(&[]).await;
+    let port = {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.local_addr().unwrap().port()
+    };
+    for (name, error) in [
+        ("http://nowhere.invalid:8443".to_owned(), "error=dns_"),
+        (
+            format!("http://127.0.0.1:{port}"),
+            "error=connection_refused",
+        ),
+    ] {
+        let status = failure(&Client::new(setting.sidecar.proxy(), &name)).await;
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        let proxy_status = status.metadata().get("proxy-status").unwrap();
+        assert!(proxy_status.to_str().unwrap().contains(error), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_too_slow_is_a_deadline_exceeded() {
+    let setting = started(&["--response-timeout", "500ms"]).await;
+    let client = setting.proxied();
+    let failed = client.unary("Hold", Request::new(String::new())).await;
+    let status = failed.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    setting.service.given_up(1).await;
+}
