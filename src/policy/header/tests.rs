@@ -155,7 +155,7 @@ fn cloud_run_never_gets_a_serverless_token_that_is_not_ours() {
         sent_upstream(&proxy, &[LIVE_XSA]),
         "proxy-authorization: Bearer ours"
     );
-    // IAP in front of Cloud Run looks at its own headers; so does a service that takes access tokens.
+    // IAP in front of Cloud Run does not read that header.
     let iap = decision(
         RUN,
         &[
@@ -163,10 +163,16 @@ fn cloud_run_never_gets_a_serverless_token_that_is_not_ours() {
             ("audience", "1-x.apps.googleusercontent.com"),
         ],
     );
-    assert!(sent_upstream(&iap, &[LIVE_XSA]).contains(AUTH_OURS));
+    assert_eq!(sent_upstream(&iap, &[LIVE_XSA]), AUTH_OURS);
+    assert_eq!(
+        sent_upstream(&iap, &[USER, LIVE_XSA]),
+        "authorization: Bearer user\nproxy-authorization: Bearer ours"
+    );
+    // An access token is for the service's own code, and takes nothing from an ID token of the app's.
     let access = decision(RUN, &[("credential", "access")]);
-    assert!(
-        sent_upstream(&access, &[LIVE_XSA]).contains("x-serverless-authorization: Bearer h.p.s")
+    assert_eq!(
+        sent_upstream(&access, &[LIVE_XSA]),
+        format!("{AUTH_OURS}\nx-serverless-authorization: Bearer h.p.s")
     );
 }
 
