@@ -7,7 +7,7 @@ use super::path;
 use crate::destination::{Destination, Host, Origin};
 
 /// The universe whose names are known without asking.
-pub(super) const DEFAULT_UNIVERSE: &str = "googleapis.com";
+pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
 /// Where Cloud Run services live.
 pub(super) const RUN_APP: &str = "run.app";
 /// Where functions live.

@@ -17,6 +17,7 @@ mod pattern;
 mod rule;
 mod terms;
 
+pub use builtin::DEFAULT_UNIVERSE;
 pub use decide::{Policy, Settings};
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
 pub use explain::{Explanation, Way, Ways, explain, role_hint};

@@ -61,6 +61,18 @@ fn route(rules: &[&str], own: &str, url: &str) -> Decision {
 }
 
 #[test]
+fn a_rule_for_port_443_is_for_what_is_upgraded_to_it() {
+    let names = |rule: &str, url: &str| decide(&[rule], url).contains("--rule");
+    assert!(names("h.test:443=id", "https://h.test/"));
+    assert!(names("h.test:443=id", "http://h.test/"));
+    assert!(names("h.test:80=id", "http://h.test/"));
+    assert!(!names("h.test:80=id", "https://h.test/"));
+    assert!(!names("h.test:443=id", "http://h.test:8080/"));
+    // In cleartext nothing is upgraded.
+    assert!(!names("h.test:443=id,plaintext=allow", "http://h.test/"));
+}
+
+#[test]
 fn the_built_in_table_decides_where_no_rule_does() {
     for (url, expected) in [
         (

@@ -290,8 +290,8 @@ fn notes_say_what_a_person_should_know() {
     assert!(notes("https://own.test/").contains("beside the token"));
     assert!(notes("https://dev.test/").contains("a@b.c"));
     assert!(
-        notes("http://port.test/")
-            .contains("`--rule port.test:443` is for port 443, this URL for port 80")
+        notes("http://port.test:8080/")
+            .contains("`--rule port.test:443` is for port 443, this URL for port 8080")
     );
     assert!(notes("https://storage.googleapis.com:8443/").contains("not for 8443"));
     assert!(notes("https://u@svc.a.run.app/").contains("user-info"));
