@@ -285,9 +285,8 @@ fn gets(decision: &Decision) -> String {
 async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
     // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
     fetch_tokens(&decider, &routes);
-    if let Err(error) = decider.learn().await {
-        tracing::warn!(%error, "the metadata server does not say which project and universe this is");
-    }
+    // Its failure is in the log already; requests and probes will ask again.
+    let _ = decider.learn().await;
     fetch_tokens(&decider, &routes);
 }
 
