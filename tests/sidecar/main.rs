@@ -11,6 +11,8 @@ mod connect;
 mod drain;
 mod errors;
 mod forward;
+mod heads;
+mod http1;
 mod lookalikes;
 mod routes;
 mod streams;
