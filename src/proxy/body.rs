@@ -145,7 +145,9 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) | Self::Copied(body, _) => body.body.size_hint(),
-            Self::Again(chunks, _) => {
+            // Trailers need chunks around the body, which one of known length would not have.
+            Self::Again(_, Some(_)) => SizeHint::default(),
+            Self::Again(chunks, None) => {
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
         }

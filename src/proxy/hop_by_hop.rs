@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use super::body::Body;
 use super::call::Call;
 use super::step::{Carry, Outcome};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -75,7 +75,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut response = ready!(self.project().inner.poll(cx))?;
+        // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
+        *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if !is_chunked_at_most(response.headers()) {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::HttpProtocol,
+                    "the upstream answers in a transfer coding that was not asked for",
+                )));
+            }
             strip(response.headers_mut());
             response.headers_mut().remove(header::UPGRADE);
         }
@@ -116,14 +124,26 @@ fn strip(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TRANSFER_ENCODING,
-    ] {
+    for name in [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION] {
         headers.remove(name);
     }
+    if headers.remove(header::TRANSFER_ENCODING).is_some() {
+        // The chunks were what counted (RFC 9112, 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// Whether taking the chunks away leaves the body as it was: any other transfer coding would stay on it, unnamed.
+pub(super) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .all(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        })
 }
 
 /// `Connection` must not be a way to take out what frames or addresses the message (RFC 9110, 7.6.1).

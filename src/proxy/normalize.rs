@@ -12,6 +12,7 @@ use super::body::{Body, RequestBody};
 use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
 use super::entrance::{Forward, RouteEntrance, Way};
+use super::hop_by_hop::is_chunked_at_most;
 use super::step::{Carry, Step};
 use crate::destination::{Destination, Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
@@ -157,12 +158,15 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     }
 }
 
-/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3).
+/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3); codings end with this hop.
 fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(header::TRANSFER_ENCODING)
         && headers.contains_key(header::CONTENT_LENGTH)
     {
         return Err(bad("both Transfer-Encoding and Content-Length"));
+    }
+    if !is_chunked_at_most(headers) {
+        return Err(bad("a Transfer-Encoding other than chunked"));
     }
     Ok(())
 }

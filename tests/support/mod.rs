@@ -18,4 +18,5 @@ pub mod service;
 pub mod sidecar;
 pub mod tls;
 pub mod upstream;
+pub mod wire;
 pub mod zeroes;
