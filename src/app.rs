@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::{Destination, Host};
-use crate::policy::{Decision, Grant, Policy, Settings, TokenKind};
+use crate::policy::{self, Decision, Grant, Policy, Settings, TokenKind};
 use crate::proxy::{
     Activity, Decider, Entrance, Forward, Parts, RequestBody, RouteEntrance, Way, stack,
 };
@@ -242,6 +242,25 @@ pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Decider {
     Decider::new(policy(config), tokens, instance)
 }
 
+/// The ways in, as configured, for explanations.
+pub(crate) fn ways(config: &Config) -> policy::Ways {
+    let routes = config.routes.iter().map(|route| policy::Way {
+        name: route.name.clone(),
+        url: match &route.listen {
+            Listen::Tcp(address) => {
+                Destination::parse(&format!("http://{address}{}", route.prefix)).ok()
+            }
+            Listen::Unix(_) => None,
+        },
+        upstream: route.upstream.clone(),
+        options: route.options.clone(),
+    });
+    policy::Ways {
+        proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
+        routes: routes.collect(),
+    }
+}
+
 /// Where the metadata server is, where the configuration names an address.
 fn metadata_address(config: &Config) -> Option<SocketAddr> {
     match config.metadata.host {
@@ -264,17 +283,20 @@ fn gets(decision: &Decision) -> String {
 
 /// Fetches what the first requests will need. Nothing waits for it but readiness.
 async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
-    if let Err(error) = decider.instance().universe().await {
-        tracing::warn!(%error, "the universe domain is not known yet: googleapis.com until it is");
+    // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
+    fetch_tokens(&decider, &routes);
+    if let Err(error) = decider.learn().await {
+        tracing::warn!(%error, "the metadata server does not say which project and universe this is");
     }
-    for entrance in routes {
-        if let Some(resolved) = entrance
-            .route()
-            .and_then(|route| decider.resolve_route(route))
-            && let Some(slot) = resolved.slot
-        {
-            slot.prefetch();
-        }
+    fetch_tokens(&decider, &routes);
+}
+
+fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
+    let resolved = routes
+        .iter()
+        .filter_map(|entrance| decider.resolve_route(entrance.route()?));
+    for slot in resolved.filter_map(|resolved| resolved.slot) {
+        slot.prefetch();
     }
 }
 
@@ -400,6 +422,7 @@ fn bound_admin(
             metrics: metrics.clone(),
             routes: routes.into(),
             allowed_hosts: config.allowed_hosts.as_slice().into(),
+            ways: Arc::new(ways(config)),
             quitquitquit: config.quitquitquit,
         };
         (listener, admin)

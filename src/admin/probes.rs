@@ -27,7 +27,10 @@ pub(super) fn startup(admin: &Admin) -> Answer {
 
 /// Always 200: a metadata server that is down is no reason to restart the instance.
 pub(super) async fn liveness(admin: &Admin) -> Answer {
-    admin.decider.tokens().refresh_stale().done(PATIENCE).await;
+    let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
+    // Nothing is asked for that is known, and nobody is restarted for what is not.
+    let learn = tokio::time::timeout(PATIENCE, admin.decider.learn());
+    let _ = tokio::join!(refresh, learn);
     (StatusCode::OK, "alive\n".into())
 }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::lifecycle::Lifecycle;
 use super::probes::{self, Answer};
 use crate::destination::{Host, Origin, Scheme};
-use crate::policy::explain;
+use crate::policy::{Ways, explain};
 use crate::proxy::{Decider, Entrance, is_cross_site, is_ours};
 use crate::server::{Listener, Socket};
 use crate::telemetry::{Metrics, TEXT_FORMAT};
@@ -40,6 +40,8 @@ pub struct Admin {
     pub routes: Arc<[Arc<Entrance>]>,
     /// `--allowed-host`.
     pub allowed_hosts: Arc<[Host]>,
+    /// The ways in, for explanations.
+    pub ways: Arc<Ways>,
     /// Whether `POST /quitquitquit` is taken.
     pub quitquitquit: bool,
 }
@@ -166,8 +168,13 @@ impl Admin {
         let explained = url
             .ok_or_else(|| "write /explain?url=https://…".to_owned())
             .and_then(|url| {
-                explain(self.decider.policy(), &url, &self.decider.universe())
-                    .map_err(|error| error.to_string())
+                explain(
+                    &url,
+                    self.decider.policy(),
+                    &self.decider.universe(),
+                    &self.ways,
+                )
+                .map_err(|error| error.to_string())
             });
         match explained.map(|explanation| serde_json::to_string(&explanation)) {
             Ok(Ok(json)) => typed(StatusCode::OK, "application/json", format!("{json}\n")),

@@ -26,8 +26,13 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         .universe
         .as_deref()
         .unwrap_or(policy::DEFAULT_UNIVERSE);
-    let explanation = policy::explain(&app::policy(&config), &args.url, universe)
-        .map_err(|error| Exit::misused("URL", error.to_string()))?;
+    let explanation = policy::explain(
+        &args.url,
+        &app::policy(&config),
+        universe,
+        &app::ways(&config),
+    )
+    .map_err(|error| Exit::misused("URL", error.to_string()))?;
     let text = if args.json {
         serde_json::to_string(&explanation).map_err(|error| Exit::failed(error.to_string()))?
     } else {

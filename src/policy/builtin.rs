@@ -59,8 +59,12 @@ pub(super) fn find<'a>(destination: &Destination, universe: &'a str) -> Option<R
     }
     let name = eligible(destination)?;
     let domain = domain(universe)?;
-    no_token(name, domain.clone(), destination)
-        .or_else(|| is_under(name, &domain).then_some(Row::GoogleApi(domain)))
+    if domain != DEFAULT_UNIVERSE
+        && let Some(row) = no_token(name, domain.clone(), destination)
+    {
+        return Some(row);
+    }
+    is_under(name, &domain).then_some(Row::GoogleApi(domain))
 }
 
 /// The row that names `destination` in every universe.

@@ -1,7 +1,7 @@
 //! From a destination to a decision.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::audience::Shape;
 use super::builtin;
 use super::decision::Decision;
-use super::issue::{Place, Texts};
+use super::issue::{Place, Texts, UNMATCHED_DENY};
 use super::path;
 use super::pattern::Pattern;
 use super::rule::{Options, Rule};
@@ -91,7 +91,7 @@ impl Policy {
         match self.built_in(&self.silent, place) {
             Some(decision) => decision,
             None if self.settings.unmatched_denied => self.refused(
-                "--unmatched deny",
+                UNMATCHED_DENY,
                 "no rule names it, and --unmatched deny forbids what no rule names",
             ),
             None => self.none(&self.texts.no_rule, &self.texts.unmatched),
@@ -170,7 +170,8 @@ impl Policy {
                 &**name,
                 "metadata.google.internal" | "metadata.goog" | "metadata"
             ),
-            Host::Ip(IpAddr::V4(address)) => is_link_local(*address),
+            // Nothing else is meant by a link-local address.
+            Host::Ip(IpAddr::V4(address)) => address.is_link_local(),
             Host::Ip(IpAddr::V6(address)) => *address == METADATA_V6,
         };
         well_known
@@ -215,11 +216,6 @@ impl Policy {
 
 /// The metadata server's IPv6 address.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
-
-/// 169.254.0.0/16: nothing but the metadata server is meant by it.
-fn is_link_local(address: Ipv4Addr) -> bool {
-    address.is_link_local()
-}
 
 /// This machine, by every spelling.
 fn is_local(host: &Host) -> bool {

@@ -1,265 +1,158 @@
-//! What a call to a URL would get, in words: `sidentity explain` and the admin port's `/explain`.
+//! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
+
+mod how;
+mod notes;
 
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 
-use super::audience::{Shape, is_client_id, tagged};
 use super::decide::Policy;
-use super::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
+use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
 use super::header::{Placement, place};
-use super::rule::{Existing, HeaderMode};
-use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
+use super::rule::Options;
+use crate::destination::{Destination, InvalidDestination, Scheme};
+
+pub use how::{Way, Ways};
+pub use notes::role_hint;
 
 /// The scope of a token that is asked for without one, on Cloud Run.
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// Hosts that get tokens, and whose look-alikes are worth a warning.
-const KNOWN: [&str; 3] = ["googleapis.com", "run.app", "cloudfunctions.net"];
-
-/// A decision in words; its JSON keys are part of the interface.
-#[derive(Clone, Debug, Serialize)]
+/// The answer; its JSON has exactly these keys, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// As it was asked.
+    /// The URL as asked.
     pub url: String,
-    /// Whom the sidecar calls, after the upgrade to TLS.
+    /// The origin that the bytes go to, after the upgrade to TLS.
     pub destination: String,
     /// `access`, `id`, `none` or `deny`.
-    pub credential: &'static str,
-    /// Of an ID token.
+    pub credential: Credential,
+    /// The ID token's audience.
     pub audience: Option<String>,
-    /// Of an access token.
+    /// The access token's scopes.
     pub scopes: Vec<String>,
-    /// The header that carries the token.
+    /// The header that carries the token where the app sends none of its own, as people write it.
     pub header: Option<&'static str>,
     /// Which rule decided.
     pub rule: String,
-    /// How the app must make this call.
+    /// How the app must make the call.
     pub how: String,
-    /// What else is worth knowing.
+    /// What else is good to know.
     pub notes: Vec<String>,
 }
 
-/// Explains what a call to `url` through the forward proxy gets; nothing is fetched.
+/// What is explained: a decision and all that it was made from.
+struct Case<'a> {
+    destination: Destination,
+    decision: Decision,
+    /// Why this very URL gets no token although its destination is due one.
+    skipped: Option<SkipReason>,
+    /// The route that the call takes.
+    way: Option<&'a Way>,
+    universe: &'a str,
+}
+
+/// Explains a call to `url`: what the app's own URL says, so either the upstream's, or that of one of the routes.
 ///
-/// # Errors
-///
-/// `url` is no absolute HTTP URL.
+/// A URL that a route covers is explained as called through it, any other as called through the forward proxy.
 pub fn explain(
-    policy: &Policy,
     url: &str,
+    policy: &Policy,
     universe: &str,
+    ways: &Ways,
 ) -> Result<Explanation, InvalidDestination> {
-    let destination = Destination::parse(url)?;
-    let decision = policy.decide(&destination, universe);
-    let mut notes: Vec<String> = decision.notes.iter().map(ToString::to_string).collect();
-    let skipped = match place(&decision, &HeaderMap::new(), destination.query()) {
-        Some(Placement::Skip(reason)) => Some(reason),
-        Some(Placement::Inject(_)) | None => None,
+    let asked = Destination::parse(url)?;
+    let found = ways.find(&asked);
+    let (destination, way) = match found {
+        Some((way, upstream)) => (upstream, Some(way)),
+        None => (asked, None),
     };
-    let key = match &decision.grant {
-        Grant::Token(_) if skipped.is_some() => None,
-        Grant::Token(key) => Some(key),
-        Grant::None(why) | Grant::Deny(why) => {
-            notes.push(why.to_string());
-            None
-        }
+    let decision = match way {
+        Some(way) => policy.decide_route(&way.name, &way.options, &destination, universe),
+        None => policy.decide(&destination, universe),
     };
-    if let Some(reason) = skipped {
-        notes.push(stand_in(reason).to_owned());
-    }
-    let origin = match key {
-        Some(_) if !decision.plaintext => destination.origin.upgraded(),
-        _ => destination.origin.clone(),
+    let (header, skipped) = match place(&decision, &HeaderMap::new(), destination.query()) {
+        Some(Placement::Inject(header)) => (Some(canonical(&header)), None),
+        Some(Placement::Skip(reason)) => (None, Some(reason)),
+        None => (None, None),
     };
-    notes.extend(of_token(key, &decision, &origin));
-    notes.extend(of_host(policy, &destination, key.is_some()));
-    let credential = match key {
-        None if decision.credential() == Credential::Deny => Credential::Deny,
-        None => Credential::None,
-        Some(key) => key.credential(),
+    let case = Case {
+        destination,
+        decision,
+        skipped,
+        way,
+        universe,
+    };
+    let (audience, scopes) = match &case.decision.grant {
+        Grant::Token(key) if skipped.is_none() => match &key.kind {
+            TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+            TokenKind::Access { scopes } if scopes.is_empty() => {
+                (None, vec![CLOUD_PLATFORM.to_owned()])
+            }
+            TokenKind::Access { scopes } => {
+                (None, scopes.iter().map(|scope| scope.to_string()).collect())
+            }
+        },
+        _ => (None, Vec::new()),
     };
     Ok(Explanation {
-        url: url.to_owned(),
-        destination: origin.to_string(),
-        credential: credential.as_str(),
-        audience: key.and_then(audience),
-        scopes: key.map(scopes).unwrap_or_default(),
-        header: key.map(|_| header(decision.header)),
-        rule: decision.rule.to_string(),
-        how: how(key.is_some(), credential, &destination, &origin),
-        notes,
+        url: url.chars().filter(|c| !c.is_control()).collect(),
+        destination: case.sent_to(),
+        credential: case.credential(),
+        audience,
+        scopes,
+        header,
+        rule: case.decision.rule.to_string(),
+        how: how::how(&case, ways),
+        notes: notes::notes(&case, policy),
     })
 }
 
-fn audience(key: &TokenKey) -> Option<String> {
-    match &key.kind {
-        TokenKind::Id { audience } => Some(audience.to_string()),
-        TokenKind::Access { .. } => None,
-    }
-}
+// === impl Case ===
 
-fn scopes(key: &TokenKey) -> Vec<String> {
-    match &key.kind {
-        TokenKind::Id { .. } => Vec::new(),
-        TokenKind::Access { scopes } if scopes.is_empty() => vec![CLOUD_PLATFORM.to_owned()],
-        TokenKind::Access { scopes } => scopes.iter().map(ToString::to_string).collect(),
-    }
-}
-
-const fn header(mode: HeaderMode) -> &'static str {
-    match mode {
-        HeaderMode::Auto | HeaderMode::Authorization => "Authorization",
-        HeaderMode::XServerlessAuthorization => "X-Serverless-Authorization",
-        HeaderMode::ProxyAuthorization => "Proxy-Authorization",
-    }
-}
-
-const fn stand_in(reason: SkipReason) -> &'static str {
-    match reason {
-        SkipReason::ApiKey => "the URL carries an API key, which stands in for a token",
-        SkipReason::SignedUrl => "the URL is signed, which stands in for a token",
-        SkipReason::UploadSession => {
-            "the URL is a resumable upload's session, which stands in for a token"
-        }
-        SkipReason::Existing | SkipReason::Tunnel => "the request goes as it is",
-    }
-}
-
-/// How the app's own headers, the account and the receiver come into it.
-fn of_token(key: Option<&TokenKey>, decision: &Decision, origin: &Origin) -> Vec<String> {
-    let Some(key) = key else { return Vec::new() };
-    let mut notes = Vec::new();
-    if let Some(account) = &key.account {
-        notes.push(format!("the token is {account}'s"));
-    }
-    let beside = match &key.kind {
-        TokenKind::Access { .. } => None,
-        TokenKind::Id { audience } if is_client_id(audience) => Some("Proxy-Authorization"),
-        TokenKind::Id { .. } => Some("X-Serverless-Authorization"),
-    };
-    match (decision.header, decision.existing, beside) {
-        (HeaderMode::Auto, Existing::Keep, Some(beside)) => notes.push(format!(
-            "an Authorization that the app sends stands; the token then goes into {beside}"
-        )),
-        (HeaderMode::Auto | HeaderMode::Authorization, Existing::Keep, _) => notes
-            .push("an Authorization that the app sends stands, and no token is added".to_owned()),
-        (HeaderMode::Auto | HeaderMode::Authorization, Existing::Replace, _) => {
-            notes.push("an Authorization that the app sends is replaced".to_owned());
-        }
-        (HeaderMode::XServerlessAuthorization | HeaderMode::ProxyAuthorization, ..) => {}
-    }
-    if decision.plaintext && origin.scheme == Scheme::Http {
-        notes.push("plaintext=allow: the token travels in cleartext".to_owned());
-    }
-    if let Some(role) = role(key, origin) {
-        notes.push(format!("the account needs {role} there"));
-    }
-    if let Some((tag, _)) = origin
-        .host
-        .name()
-        .and_then(tagged)
-        .filter(|_| decision.cloud_run)
-    {
-        notes.push(format!(
-            "the traffic tag {tag:?} is no part of the audience"
-        ));
-    }
-    if decision.cloud_run {
-        notes.push(
-            "a service behind IAP wants a --rule with IAP's OAuth client id as audience".to_owned(),
-        );
-    }
-    notes
-}
-
-fn role(key: &TokenKey, origin: &Origin) -> Option<&'static str> {
-    let TokenKind::Id { audience } = &key.kind else {
-        return None;
-    };
-    if is_client_id(audience) {
-        return Some("roles/iap.httpsResourceAccessor");
-    }
-    match Shape::of(&origin.host) {
-        Shape::CloudRun => Some("roles/run.invoker"),
-        Shape::Functions => {
-            Some("roles/run.invoker (2nd generation) or roles/cloudfunctions.invoker (1st)")
-        }
-        Shape::Other => None,
-    }
-}
-
-/// Why a host gets nothing that one might expect to get something.
-fn of_host(policy: &Policy, destination: &Destination, token: bool) -> Vec<String> {
-    let mut notes = Vec::new();
-    if token {
-        return notes;
-    }
-    let origin = &destination.origin;
-    if destination.userinfo {
-        notes.push("a URL with user-info (user:password@) matches no built-in row".to_owned());
-    }
-    for (rule, port) in policy.rules_of_another_port(origin) {
-        notes.push(format!(
-            "`{rule}` is for port {port}, this call is for {}",
-            origin.port
-        ));
-    }
-    let Some(name) = origin.host.name() else {
-        return notes;
-    };
-    for known in KNOWN {
-        if origin.host.is_under(known) && !origin.is_default_port() {
-            notes.push(format!("only the default port of *.{known} gets a token"));
-        } else if !origin.host.is_under(known) && name.contains(known) {
-            notes.push(format!("{name} only looks like a host under {known}"));
+impl Case<'_> {
+    fn credential(&self) -> Credential {
+        match self.skipped {
+            Some(_) => Credential::None,
+            None => self.decision.credential(),
         }
     }
-    notes
+
+    fn gets_token(&self) -> bool {
+        matches!(self.credential(), Credential::Access | Credential::Id)
+    }
+
+    /// The user allowed it, and the URL says so.
+    fn in_cleartext(&self) -> bool {
+        self.decision.plaintext && self.destination.origin.scheme == Scheme::Http
+    }
+
+    fn sent_to(&self) -> String {
+        let origin = &self.destination.origin;
+        // The upgrade is for the destination, whatever this one URL carries.
+        if matches!(self.decision.grant, Grant::Token(_)) && !self.in_cleartext() {
+            origin.upgraded().to_string()
+        } else {
+            origin.to_string()
+        }
+    }
 }
 
-/// How the app must make the call so that this comes about.
-fn how(token: bool, credential: Credential, destination: &Destination, origin: &Origin) -> String {
-    if credential == Credential::Deny {
-        return "the sidecar answers 403".to_owned();
-    }
-    if !token {
-        return "through HTTP_PROXY or HTTPS_PROXY, or without the sidecar: it makes no difference"
-            .to_owned();
-    }
-    let plain = Origin {
-        scheme: Scheme::Http,
-        port: if origin.port == 443 { 80 } else { origin.port },
-        host: origin.host.clone(),
-    };
-    let route = format!(
-        "a route (--route 8081={origin} and http://localhost:8081{})",
-        destination.path()
-    );
-    match destination.origin.scheme {
-        Scheme::Http => {
-            format!("as it is through HTTP_PROXY (it goes out over TLS), or through {route}")
-        }
-        Scheme::Https => format!(
-            "through {route}, or as {plain}{} through HTTP_PROXY (it goes out over TLS); https:// through HTTPS_PROXY \
-             is a blind tunnel, into which no token can be put",
-            destination.path()
-        ),
-    }
-}
+// === impl Explanation ===
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = |name: &str, value: &str| writeln!(f, "{name:<12} {value}");
+        let mut line = |key: &str, value: &str| writeln!(f, "{key:<12} {value}");
         line("url", &self.url)?;
         line("destination", &self.destination)?;
-        line("credential", self.credential)?;
+        line("credential", self.credential.as_str())?;
         if let Some(audience) = &self.audience {
             line("audience", audience)?;
         }
-        if !self.scopes.is_empty() {
-            line("scopes", &self.scopes.join(" "))?;
+        for scope in &self.scopes {
+            line("scope", scope)?;
         }
         if let Some(header) = self.header {
             line("header", header)?;
@@ -273,92 +166,16 @@ impl fmt::Display for Explanation {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::Settings;
-
-    fn explained(url: &str) -> Explanation {
-        explain(
-            &Policy::new(Vec::new(), Settings::default()),
-            url,
-            "googleapis.com",
-        )
-        .unwrap()
-    }
-
-    fn notes(url: &str) -> String {
-        explained(url).notes.join("\n")
-    }
-
-    #[test]
-    fn a_private_service_is_explained_whole() {
-        let it = explained("https://canary---svc-1.us-central1.run.app/x?y");
-        assert_eq!(it.destination, "https://canary---svc-1.us-central1.run.app");
-        assert_eq!((it.credential, it.header), ("id", Some("Authorization")));
-        assert_eq!(
-            it.audience.as_deref(),
-            Some("https://svc-1.us-central1.run.app")
-        );
-        assert!(
-            it.how.contains("--route 8081=https://canary---svc-1"),
-            "{}",
-            it.how
-        );
-        let notes = it.notes.join("\n");
-        for wanted in [
-            "roles/run.invoker",
-            "canary",
-            "X-Serverless-Authorization",
-            "IAP",
-        ] {
-            assert!(notes.contains(wanted), "{wanted} in {notes}");
-        }
-    }
-
-    #[test]
-    fn a_cleartext_url_is_shown_upgraded() {
-        let it = explained("http://storage.googleapis.com/b");
-        assert_eq!(it.destination, "https://storage.googleapis.com");
-        assert_eq!(
-            (it.credential, &*it.scopes),
-            ("access", &[CLOUD_PLATFORM.to_owned()][..])
-        );
-        assert!(
-            it.how.starts_with("as it is through HTTP_PROXY"),
-            "{}",
-            it.how
-        );
-    }
-
-    #[test]
-    fn what_gets_nothing_is_told_why() {
-        for (url, why) in [
-            (
-                "https://storage.googleapis.com/o?X-Goog-Signature=x",
-                "signed",
-            ),
-            ("https://storage.googleapis.com/o?key=x", "API key"),
-            (
-                "https://storage.googleapis.com.evil.test/",
-                "only looks like",
-            ),
-            ("https://evilgoogleapis.com/", "only looks like"),
-            ("https://a.run.app:8443/", "default port"),
-            ("https://u:p@a.run.app/", "user-info"),
-            ("https://r-p.cloudfunctions.net/", "first segment"),
-            ("https://fonts.googleapis.com/", ""),
-        ] {
-            assert_eq!(explained(url).credential, "none", "{url}");
-            assert!(notes(url).contains(why), "{url}: {}", notes(url));
-        }
-    }
-
-    #[test]
-    fn what_is_no_url_is_an_error() {
-        let policy = Policy::new(Vec::new(), Settings::default());
-        for url in ["", "x", "ftp://x", "/path"] {
-            assert!(explain(&policy, url, "googleapis.com").is_err(), "{url:?}");
-        }
+/// A header's name as people write it.
+fn canonical(name: &HeaderName) -> &'static str {
+    if name == header::AUTHORIZATION {
+        "Authorization"
+    } else if name == header::PROXY_AUTHORIZATION {
+        "Proxy-Authorization"
+    } else {
+        "X-Serverless-Authorization"
     }
 }
+
+#[cfg(test)]
+mod tests;

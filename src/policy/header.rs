@@ -11,7 +11,7 @@ use super::decision::{Decision, Grant, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
 
 /// Cloud Run's own header: it wins over `Authorization`, which then reaches the service untouched.
-pub(super) const X_SERVERLESS_AUTHORIZATION: HeaderName =
+pub const X_SERVERLESS_AUTHORIZATION: HeaderName =
     HeaderName::from_static("x-serverless-authorization");
 
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");

@@ -10,6 +10,11 @@ use super::rule::AuthScheme;
 use super::terms::Terms;
 use crate::destination::Destination;
 
+/// [`Decision::rule`] where nobody decided.
+pub(super) const NO_RULE: &str = "no rule";
+/// [`Decision::rule`] where nobody decided, and that is refused.
+pub(super) const UNMATCHED_DENY: &str = "--unmatched deny";
+
 /// What is decided on.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -168,7 +173,7 @@ impl Texts {
             metadata_gets_none: "a token never goes to the metadata server".into(),
             loopback: "built-in loopback".into(),
             loopback_gets_none: "it is this machine; a rule that names it gives it a token".into(),
-            no_rule: "no rule".into(),
+            no_rule: NO_RULE.into(),
             unmatched: "no rule names it".into(),
             none_by_rule: "the rule says so".into(),
         }

@@ -265,5 +265,11 @@ words!(
 words!(Existing, "existing", Keep, Replace);
 words!(AuthScheme, "scheme", Bearer, Basic);
 
+impl serde::Serialize for Credential {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests;

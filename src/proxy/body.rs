@@ -48,6 +48,11 @@ pub struct Counted {
     exchange: Arc<Exchange>,
 }
 
+/// HTTP/2: the app reset the stream without an error before its end, which hyper takes for the end.
+#[derive(Debug, thiserror::Error)]
+#[error("the app reset the stream before the end of its request")]
+struct Truncated(#[source] h2::Error);
+
 /// What has passed of a body that may have to be sent again; shared by the body and whoever would send it.
 #[derive(Clone, Debug, Default)]
 pub struct Replay(Arc<Mutex<Kept>>);
@@ -159,9 +164,16 @@ impl http_body::Body for RequestBody {
 impl Counted {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
-        if let Some(Ok(frame)) = &frame {
-            let length = frame.data_ref().map_or(0, Bytes::len);
-            self.exchange.received(length as u64);
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.received(length as u64);
+            }
+            None if self.exchange.is_http2() && !http_body::Body::is_end_stream(&self.body) => {
+                let truncated = Truncated(h2::Reason::CANCEL.into());
+                return Poll::Ready(Some(Err(truncated.into())));
+            }
+            Some(Err(_)) | None => {}
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -15,6 +15,7 @@ use super::step::{Carry, Step};
 use crate::destination::Destination;
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Credential, DEFAULT_UNIVERSE, Decision, Grant, Policy};
+use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
 
 /// How long a host that only an unknown universe could name is kept waiting, once, at the start.
@@ -85,6 +86,17 @@ impl Decider {
         self.instance
             .universe_if_known()
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
+    }
+
+    /// Asks the metadata server for what is not known of the instance yet: the universe, and the project for the log.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn learn(&self) -> Result<(), Error> {
+        self.instance.universe().await?;
+        telemetry::set_project(&self.instance.project_id().await?);
+        Ok(())
     }
 
     /// Takes a route's decision; `None` where it depends on each request's path.

@@ -114,6 +114,18 @@ impl Exchange {
         let _ = self.error.set((error.kind(), error.detail().to_owned()));
     }
 
+    /// The app speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
+    /// The upstream broke its answer off: who sees that has not cancelled.
+    pub(super) fn broken_off(&self) {
+        let detail = "the upstream broke off its answer".to_owned();
+        let _ = self.error.set((ErrorKind::ConnectionTerminated, detail));
+        self.complete();
+    }
+
     /// Holds a place under the limit for as long as the request lives.
     pub(super) fn keep(&self, permit: OwnedSemaphorePermit) {
         let _ = self.permit.set(permit);

@@ -104,7 +104,7 @@ impl http_body::Body for Recorded {
                 self.exchange.sent(length as u64);
             }
             None => self.exchange.complete(),
-            Some(Err(_)) => {}
+            Some(Err(_)) => self.exchange.broken_off(),
         }
         Poll::Ready(frame)
     }

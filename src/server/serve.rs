@@ -25,7 +25,21 @@ const HEADER_LIST: u32 = 256 * 1024;
 const HEADERS: usize = 256;
 
 /// Connections over the limit that still get an answer; beyond them a connection is closed unheard.
+///
+/// It is the same with the streams of an HTTP/2 connection: those over the limit hear so, instead of waiting at the app.
 const GRACE: usize = 64;
+
+/// Bytes of uploads that may be under way to us on one stream, and on all of a connection: 16 uploads whose upstream
+/// does not read hold up none of the others. h2 derives from the second how many small messages may wait unread.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// HTTP/2: frames for streams that are reset already, in a connection's life. After an early answer those of an upload
+/// are still on their way; an app that only ever sends such must not make us answer for ever.
+const LATE_FRAMES: usize = 64 * 1024;
+
+/// How long a connection over the limit may take to hear that it is refused.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// How many connections are served.
 #[derive(Clone, Copy, Debug)]
@@ -121,13 +135,19 @@ impl Server {
             access_log: self.access_log,
         };
         let closing = self.closing.clone();
+        let streams = self.limits.connections.saturating_add(GRACE);
         self.tasks
-            .spawn(serve(stream, front, closing, (open, counted)));
+            .spawn(serve(stream, front, streams, closing, (open, counted)));
     }
 }
 
-async fn serve<S>(stream: S, front: Front, closing: CancellationToken, _counted: (Open, Gauged))
-where
+async fn serve<S>(
+    stream: S,
+    front: Front,
+    streams: usize,
+    closing: CancellationToken,
+    _counted: (Open, Gauged),
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -141,12 +161,27 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_LIST);
+        .max_header_list_size(HEADER_LIST)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
+        // An app may give up a thousand calls in the same moment that it began them.
+        .max_pending_accept_reset_streams(streams)
+        .max_local_error_reset_streams(LATE_FRAMES);
+    // A refused connection must not be kept: in an app's pool it would be refused for ever.
+    let refused = front.connection.over_limit;
+    builder.http1().keep_alive(!refused);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), front);
     tokio::pin!(connection);
+    let told_to_end = async {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = tokio::time::sleep(REFUSED), if refused => {}
+        }
+    };
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = closing.cancelled() => {
+        () = told_to_end => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
