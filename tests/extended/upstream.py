@@ -91,7 +91,9 @@ class Upstream:
 
     def __init__(self, certificates, emulator):
         self.doorkeeper = Doorkeeper(emulator)
+        # Calls of a path, and those of them that came to their body's end.
         self.counts = collections.Counter()
+        self.completed = collections.Counter()
         # What a path waits for, and what is told when its caller has left.
         self.left = collections.defaultdict(threading.Event)
         self.go_on = collections.defaultdict(threading.Event)
@@ -180,6 +182,8 @@ class Upstream:
                 await send({"type": "http.response.body", "body": body})
             case _:
                 length, digest = await swallow(receive)
+                if digest:
+                    self.completed[path] += 1
                 await answer(send, 200, call | {"method": method, "length": length, "sha256": digest}, method)
 
     async def events(self, path, send):
@@ -208,7 +212,7 @@ async def swallow(receive):
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return length, "cut off"
+            return length, None
         digest.update(message.get("body", b""))
         length += len(message.get("body", b""))
         if not message.get("more_body"):
