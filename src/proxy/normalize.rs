@@ -142,6 +142,9 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     let target = match request.uri().authority() {
         Some(authority) => {
             let text = authority.as_str();
+            if request.version() == Version::HTTP_2 && text.contains('@') {
+                return Err(bad("user-info in :authority (RFC 9113, 8.3.1)"));
+            }
             let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
             Some(Origin::from_authority(scheme, text).map_err(|error| bad(error.to_string()))?)
         }

@@ -11,6 +11,7 @@ mod connect;
 mod drain;
 mod errors;
 mod forward;
+mod framing;
 mod heads;
 mod http1;
 mod lookalikes;
