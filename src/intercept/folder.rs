@@ -37,7 +37,11 @@ pub(super) fn write(
             })
     };
     let ca = pem(authority);
-    let bundle: String = roots.iter().map(|root| pem(root)).chain([ca.clone()]).collect();
+    let bundle: String = roots
+        .iter()
+        .map(|root| pem(root))
+        .chain([ca.clone()])
+        .collect();
     put("truststore.p12", pkcs12::trust_store(authority, roots))?;
     put("bundle.pem", Ok(bundle.into_bytes()))?;
     put("ca.pem", Ok(ca.into_bytes()))

@@ -61,7 +61,11 @@ impl Leaves {
     }
 
     /// The server's side of TLS for this host.
-    pub(super) fn config(&self, host: &Arc<str>, now: Now) -> Result<Arc<ServerConfig>, NoAuthority> {
+    pub(super) fn config(
+        &self,
+        host: &Arc<str>,
+        now: Now,
+    ) -> Result<Arc<ServerConfig>, NoAuthority> {
         if let Some(leaf) = self.made.get(host).filter(|leaf| leaf.is_fresh(now)) {
             return Ok(leaf.config);
         }

@@ -45,7 +45,10 @@ pub(super) fn trust_store(
     let safe = construct_der(|writer| {
         writer.write_sequence_of(|safes| data(safes.next(), &content));
     });
-    let key = hmac::Key::new(hmac::HMAC_SHA256, mac_key(PASSWORD, &salt, ITERATIONS).as_ref());
+    let key = hmac::Key::new(
+        hmac::HMAC_SHA256,
+        mac_key(PASSWORD, &salt, ITERATIONS).as_ref(),
+    );
     let mac = hmac::sign(&key, &safe);
     Ok(construct_der(|writer| {
         writer.write_sequence(|pfx| {

@@ -28,10 +28,13 @@ pub(super) fn resolve(
         return None;
     }
     if !proxy {
-        warnings.push("--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned());
+        warnings.push(
+            "--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned(),
+        );
     } else if ca_dir.is_none() {
         warnings.push(
-            "--intercept without --ca-dir: no app can trust a CA that is not written anywhere".to_owned(),
+            "--intercept without --ca-dir: no app can trust a CA that is not written anywhere"
+                .to_owned(),
         );
     }
     Some(Intercept {
