@@ -11,6 +11,7 @@ mod connect;
 mod drain;
 mod errors;
 mod forward;
+mod intercept;
 mod lookalikes;
 mod routes;
 mod streams;
