@@ -39,6 +39,8 @@ pub use yaml::Yaml;
 pub struct Config {
     /// The forward proxy; `None` for `--proxy off`.
     pub proxy: Option<Proxy>,
+    /// `--intercept`; `None` where every `CONNECT` is a blind tunnel.
+    pub intercept: Option<Intercept>,
     /// The reverse routes, as the user ordered them.
     pub routes: Vec<Route>,
     /// The user's rules, flags first.
@@ -84,6 +86,13 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// The only value of `Proxy-Authorization` that is let in, where credentials are asked for; marked sensitive.
     pub auth: Option<HeaderValue>,
+}
+
+/// What is opened of `CONNECT`: the TLS to destinations that get a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intercept {
+    /// `--ca-dir`: where an app finds the certificates to trust.
+    pub ca_dir: Option<PathBuf>,
 }
 
 /// A reverse route.

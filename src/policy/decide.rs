@@ -20,7 +20,7 @@ use crate::destination::{Destination, Host, Origin, Scheme};
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// More specific before less; where that is equal, as the user ordered them.
-    rules: Vec<ReadyRule>,
+    pub(super) rules: Vec<ReadyRule>,
     pub(super) settings: Settings,
     /// What the table says where the user says nothing.
     silent: Terms,
@@ -41,9 +41,9 @@ pub struct Settings {
 }
 
 #[derive(Clone, Debug)]
-struct ReadyRule {
-    pattern: Pattern,
-    terms: Terms,
+pub(super) struct ReadyRule {
+    pub(super) pattern: Pattern,
+    pub(super) terms: Terms,
     name: Arc<str>,
 }
 
@@ -51,7 +51,7 @@ struct ReadyRule {
 
 impl ReadyRule {
     /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
-    fn names(&self, origin: &Origin) -> bool {
+    pub(super) fn names(&self, origin: &Origin) -> bool {
         self.pattern.matches_origin(origin)
             || (!self.terms.plaintext
                 && origin.scheme == Scheme::Http
@@ -207,7 +207,7 @@ impl Policy {
         })
     }
 
-    fn is_metadata(&self, origin: &Origin) -> bool {
+    pub(super) fn is_metadata(&self, origin: &Origin) -> bool {
         self.is_metadata_server(&origin.host, origin.port)
     }
 

@@ -59,6 +59,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
         let destination = match &exchange.entrance().way {
             Way::Route(route) => self.of_route(route, &request, connection),
             Way::Forward(forward) => of_forward(forward, &request),
+            Way::Intercepted(origin) => of_intercepted(origin, &request),
             Way::Nowhere => Err(Error::new(
                 ErrorKind::NoRoute,
                 format!("no route has the path {:?}", request.uri().path()),
@@ -86,7 +87,7 @@ impl<S> Normalize<S> {
         request: &Request<RequestBody>,
         connection: Connection,
     ) -> Result<Destination, Error> {
-        let authority = sole_authority(request)?;
+        let authority = sole_authority(Scheme::Http, request)?;
         if request.method() == Method::CONNECT {
             return Err(bad("a route takes no CONNECT: use the forward proxy"));
         }
@@ -110,8 +111,9 @@ impl<S> Normalize<S> {
     }
 }
 
-/// The authority that a request names, by its target or by `Host`; an error where there are two.
-fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
+/// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
+/// connection's own.
+fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
     let headers = request.headers();
     check_framing(headers)?;
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -121,7 +123,8 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     }
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
-        _ => Scheme::Http,
+        Some(_) => Scheme::Http,
+        None => scheme,
     };
     let host = match host {
         Some(value) => {
@@ -225,8 +228,33 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
             "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
         ));
     }
-    sole_authority(request)?;
+    sole_authority(Scheme::Http, request)?;
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
+}
+
+/// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
+/// well (RFC 9113, 9.1.1) must not carry its token there.
+fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Destination, Error> {
+    if request.method() == Method::CONNECT {
+        return Err(bad("no tunnel inside of a tunnel"));
+    }
+    match sole_authority(origin.scheme, request)? {
+        Some(named) if named != *origin => Err(Error::new(
+            ErrorKind::Misdirected,
+            format!("this tunnel is to {origin}, and the request inside for {named}"),
+        )),
+        Some(_) | None => {
+            let uri = request.uri();
+            Ok(Destination {
+                origin: origin.clone(),
+                target: uri
+                    .path_and_query()
+                    .cloned()
+                    .unwrap_or_else(|| PathAndQuery::from_static("/")),
+                userinfo: uri.authority().is_some_and(|a| a.as_str().contains('@')),
+            })
+        }
+    }
 }
 
 /// Compares credentials in a time that does not tell how much of them was right.

@@ -121,16 +121,27 @@ impl Tunnels {
     ) where
         U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.0.spawn(async move {
-            if let (Ok(app), Some(mut upstream)) = tokio::join!(app, upstream) {
-                let mut app = TokioIo::new(app);
-                let copied =
-                    copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
-                if let Ok((received, sent)) = copied {
-                    exchange.received(received);
-                    exchange.sent(sent);
-                }
+        self.track(async move {
+            if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
+                join(&exchange, TokioIo::new(app), upstream).await;
             }
         });
+    }
+
+    /// Runs what becomes a tunnel, perhaps.
+    pub(super) fn track(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(tunnel);
+    }
+}
+
+pub(super) async fn join<A, U>(exchange: &Exchange, mut app: A, mut upstream: U)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let copied = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
+    if let Ok((received, sent)) = copied {
+        exchange.received(received);
+        exchange.sent(sent);
     }
 }

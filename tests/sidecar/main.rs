@@ -14,6 +14,7 @@ mod forward;
 mod framing;
 mod heads;
 mod http1;
+mod intercept;
 mod lookalikes;
 mod routes;
 mod streams;

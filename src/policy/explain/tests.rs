@@ -64,6 +64,7 @@ fn way(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> W
 fn ways() -> Ways {
     Ways {
         proxy: Some("127.0.0.1:3128".to_owned()),
+        intercept: false,
         routes: vec![
             way(
                 "8081",
@@ -167,7 +168,10 @@ fn how_to_call_says_the_exact_url_and_flag() {
         how.contains("Call http://svc.a.run.app/x?y=1 with HTTP_PROXY=http://127.0.0.1:3128"),
         "{how}"
     );
-    assert!(how.contains("blind tunnel"), "{how}");
+    assert!(
+        how.contains("blind tunnel, into which nothing can be put without --intercept."),
+        "{how}"
+    );
     assert!(
         how.contains("--route 8082=https://svc.a.run.app, and call http://localhost:8082/x?y=1."),
         "{how}"

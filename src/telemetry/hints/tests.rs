@@ -138,7 +138,7 @@ fn it_is_said_once_a_minute_per_host() {
                 };
                 auth_rejected(&seldom, &rejection);
             }
-            tunnel_without_token(&seldom, &origin(host));
+            tunnel_without_token(&seldom, &origin(host), Blind::NotAsked);
         }
     });
     assert_eq!(lines.len(), 4, "{lines:?}");
@@ -146,7 +146,9 @@ fn it_is_said_once_a_minute_per_host() {
 
 #[test]
 fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
-    let line = json(|| tunnel_without_token(&Seldom::new(), &origin("a.run.app")));
+    let line = json(|| {
+        tunnel_without_token(&Seldom::new(), &origin("a.run.app"), Blind::NotAsked);
+    });
     assert_eq!(line["severity"], "WARNING");
     assert_eq!(line["destination"], "https://a.run.app");
     let message = line["message"].as_str().unwrap();
