@@ -205,6 +205,8 @@ impl App {
             routes,
             admin,
         } = self;
+        // Said before the first probe can ask.
+        lifecycle.serving();
         for (listener, entrances) in listeners {
             server.listen(listener, entrances);
         }
@@ -215,7 +217,6 @@ impl App {
             tokio::spawn(admin.serve(listener));
         }
         tokio::spawn(prefetch(decider, routes));
-        lifecycle.serving();
 
         tokio::select! {
             () = shutdown => {}

@@ -250,12 +250,26 @@ pub enum AccessLog {
 ///
 /// Everything that is wrong, at once.
 pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Problem>> {
+    load_over(flags, env, RawConfig::default())
+}
+
+/// The same over other defaults, for what nobody says anything of.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_over(
+    flags: &RawConfig,
+    env: &Env,
+    defaults: RawConfig,
+) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut raw = flags.clone().over(RawConfig::from_env(env, &mut problems));
     if let Some(path) = &raw.file {
         let file = file::read(path, &mut problems);
         raw = raw.over(file);
     }
+    raw = raw.over(defaults);
     let config = resolve::resolve(&raw, env, &mut problems);
     if problems.is_empty() {
         Ok(config)
