@@ -1,6 +1,7 @@
 //! Bodies: streamed, never gathered.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
 use crate::upstream;
@@ -46,6 +48,8 @@ pub enum RequestBody {
 pub struct Counted {
     body: Incoming,
     exchange: Arc<Exchange>,
+    /// Ends when nothing is left to send.
+    sending: Option<oneshot::Sender<Infallible>>,
 }
 
 /// What has passed of a body that may have to be sent again; shared by the body and whoever would send it.
@@ -79,7 +83,22 @@ impl RequestBody {
             Self::Streamed(Counted {
                 body,
                 exchange: exchange.clone(),
+                sending: None,
             })
+        }
+    }
+
+    /// Waits until an app's body has passed, or nobody wants it any more; `None` where there is nothing to wait for.
+    pub(super) fn passed(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match self {
+            Self::Streamed(body) | Self::Copied(body, _) => {
+                let (sending, passed) = oneshot::channel();
+                body.sending = Some(sending);
+                Some(async move {
+                    let _ = passed.await;
+                })
+            }
+            Self::Empty | Self::Again(..) => None,
         }
     }
 
@@ -162,6 +181,10 @@ impl Counted {
         if let Some(Ok(frame)) = &frame {
             let length = frame.data_ref().map_or(0, Bytes::len);
             self.exchange.received(length as u64);
+        }
+        // hyper asks no further once a body of known length has given all of it.
+        if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
+            self.sending = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
