@@ -10,15 +10,18 @@ mod commands;
 mod connect;
 mod drain;
 mod errors;
+mod expect;
 mod forward;
 mod heads;
 mod http1;
 mod lookalikes;
+mod pressure;
 mod routes;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod unauthorized;
+mod upgrades;
 
 use support::metadata::{Answer, Kind, Metadata};
 use support::service::Service;
