@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -182,12 +184,28 @@ impl Counted {
             let length = frame.data_ref().map_or(0, Bytes::len);
             self.exchange.received(length as u64);
         }
+        if let Some(Err(error)) = &frame
+            && !is_malformed(error)
+        {
+            self.exchange.abandoned();
+        }
         // hyper asks no further once a body of known length has given all of it.
         if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
             self.sending = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
+}
+
+/// The app is there and sends what is no body; else it has gone.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    })
 }
 
 // === impl Replay ===

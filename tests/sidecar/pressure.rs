@@ -185,6 +185,28 @@ async fn a_caller_who_leaves_is_counted_and_the_upstream_told_at_once() {
 }
 
 #[tokio::test]
+async fn an_app_whose_body_is_none_is_told_and_counted_so() {
+    let (port, _metadata, sidecar, mut app) = between(&[]).await;
+    app.send(request(&port, "POST /", "Transfer-Encoding: chunked\r\n"))
+        .await;
+    app.send("1\r\na\r\n").await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream.exactly(6).await;
+    app.send("no size\r\n").await;
+    assert_eq!(
+        upstream.rest().await,
+        "",
+        "it must not end as a whole body does"
+    );
+    assert!(app.head().await.starts_with("HTTP/1.1 400 "));
+    let line = sidecar
+        .logged(|line| line["httpRequest"]["status"] == 400)
+        .await;
+    assert_eq!(line["error"], "http_request_error", "{line:#}");
+}
+
+#[tokio::test]
 async fn a_caller_who_leaves_does_not_take_the_token_with_it() {
     let args = ["--rule", "127.0.0.1=access,plaintext=allow"];
     let (port, metadata, sidecar, mut app) = between(&args).await;
