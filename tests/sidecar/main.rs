@@ -13,6 +13,7 @@ mod errors;
 mod expect;
 mod forward;
 mod heads;
+mod hostile;
 mod http1;
 mod lookalikes;
 mod pressure;
