@@ -15,6 +15,7 @@ mod forward;
 mod heads;
 mod hostile;
 mod http1;
+mod keepalive;
 mod lookalikes;
 mod pressure;
 mod routes;
