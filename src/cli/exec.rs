@@ -4,7 +4,9 @@ mod child;
 mod environment;
 
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -95,9 +97,9 @@ fn private_folder(env: &Env) -> io::Result<TempDir> {
     let parent = runtime
         .filter(|folder| folder.is_dir())
         .unwrap_or_else(std::env::temp_dir);
-    // tempfile makes folders with mode 0700.
     tempfile::Builder::new()
         .prefix("sidentity-")
+        .permissions(Permissions::from_mode(0o700))
         .tempdir_in(parent)
 }
 

@@ -16,17 +16,22 @@ mod connect;
 mod drain;
 mod errors;
 mod exec;
+mod expect;
 mod forward;
 mod framing;
 mod heads;
+mod hostile;
 mod http1;
 mod intercept;
+mod keepalive;
 mod lookalikes;
+mod pressure;
 mod routes;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod unauthorized;
+mod upgrades;
 
 use support::metadata::{Answer, Kind, Metadata};
 use support::service::Service;
