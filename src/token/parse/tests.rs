@@ -262,3 +262,11 @@ proptest! {
         prop_assert_eq!(token.reveal(), text);
     }
 }
+
+#[test]
+fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/token");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzz_answers(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
