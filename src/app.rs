@@ -70,9 +70,9 @@ impl App {
     /// # Errors
     ///
     /// An address that is taken, or trust roots that cannot be read.
-    pub async fn build(config: Config) -> Result<Self, StartError> {
+    pub async fn build(mut config: Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let bound = Bound::bind(&config).await?;
+        let bound = Bound::bind(&mut config).await?;
 
         let decider = Arc::new(decider(&config, metrics.clone()));
         let upstream: Upstream<RequestBody> = Upstream::new(
@@ -285,9 +285,8 @@ fn gets(decision: &Decision) -> String {
 async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
     // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
     fetch_tokens(&decider, &routes);
-    if let Err(error) = decider.learn().await {
-        tracing::warn!(%error, "the metadata server does not say which project and universe this is");
-    }
+    // Its failure is in the log already; requests and probes will ask again.
+    let _ = decider.learn().await;
     fetch_tokens(&decider, &routes);
 }
 
@@ -313,14 +312,19 @@ struct Listeners {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> Result<Self, ListenerError> {
-        let proxy = match &config.proxy {
-            Some(proxy) => Some(Listener::bind(&Listen::Tcp(proxy.listen)).await?),
+    /// Binds everything; free ports become real ones in the configuration too.
+    async fn bind(config: &mut Config) -> Result<Self, ListenerError> {
+        let proxy = match &mut config.proxy {
+            Some(proxy) => {
+                let listener = Listener::bind(&Listen::Tcp(proxy.listen)).await?;
+                proxy.listen = listener.tcp().unwrap_or(proxy.listen);
+                Some(listener)
+            }
             None => None,
         };
-        let mut shared: BTreeMap<&Listen, usize> = BTreeMap::new();
+        let mut shared: BTreeMap<Listen, usize> = BTreeMap::new();
         let mut routes: Vec<(Listener, Vec<Route>)> = Vec::new();
-        for route in &config.routes {
+        for route in &mut config.routes {
             // Port 0 is a free port each time.
             let free = matches!(&route.listen, Listen::Tcp(address) if address.port() == 0);
             match shared.get(&route.listen).filter(|_| !free) {
@@ -330,8 +334,10 @@ impl Bound {
                     }
                 }
                 None => {
-                    shared.insert(&route.listen, routes.len());
-                    routes.push((Listener::bind(&route.listen).await?, vec![route.clone()]));
+                    let listener = Listener::bind(&route.listen).await?;
+                    shared.insert(route.listen.clone(), routes.len());
+                    route.listen = listener.listen.clone();
+                    routes.push((listener, vec![route.clone()]));
                 }
             }
         }

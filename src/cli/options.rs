@@ -32,7 +32,7 @@ pub struct Options {
     /// Where tokens come from [default: auto]
     #[arg(long, value_name = "auto|metadata")]
     credentials: Option<String>,
-    /// Probes, metrics and status page [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
+    /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR|off")]
     admin: Option<String>,
     /// Credentials that the proxy asks for [default: off]

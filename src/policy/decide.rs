@@ -14,7 +14,7 @@ use super::path;
 use super::pattern::Pattern;
 use super::rule::{Options, Rule};
 use super::terms::Terms;
-use crate::destination::{Destination, Host, Origin};
+use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The user's rules and settings, ready to decide.
 #[derive(Clone, Debug)]
@@ -45,6 +45,18 @@ struct ReadyRule {
     pattern: Pattern,
     terms: Terms,
     name: Arc<str>,
+}
+
+// === impl ReadyRule ===
+
+impl ReadyRule {
+    /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
+    fn names(&self, origin: &Origin) -> bool {
+        self.pattern.matches_origin(origin)
+            || (!self.terms.plaintext
+                && origin.scheme == Scheme::Http
+                && self.pattern.matches_origin(&origin.upgraded()))
+    }
 }
 
 // === impl Policy ===
@@ -141,10 +153,7 @@ impl Policy {
         if Shape::of(&origin.host) == Shape::Functions {
             return true;
         }
-        let first = self
-            .rules
-            .iter()
-            .find(|rule| rule.pattern.matches_origin(origin));
+        let first = self.rules.iter().find(|rule| rule.names(origin));
         match first {
             Some(rule) => rule.pattern.has_path(),
             None => builtin::depends_on_path(origin, universe),
@@ -205,7 +214,7 @@ impl Policy {
     fn rule_for(&self, destination: &Destination) -> Option<&ReadyRule> {
         let mut normalized: Option<Cow<'_, str>> = None;
         self.rules.iter().find(|rule| {
-            rule.pattern.matches_origin(&destination.origin)
+            rule.names(&destination.origin)
                 && (!rule.pattern.has_path()
                     || rule.pattern.matches_path(
                         normalized.get_or_insert_with(|| path::normalize(destination.path())),

@@ -182,8 +182,11 @@ fn route_target(
     let base = base.strip_suffix('/').unwrap_or(base);
     let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
     target.push_str(base);
-    if path == "*" {
+    if path == "*" && base.is_empty() {
         target.push('*');
+    } else if path == "*" {
+        // A part of the server is asked about, not all of it.
+        target.push('/');
     } else if rest.is_empty() {
         target.push('/');
     } else {

@@ -12,6 +12,7 @@ mod drain;
 mod errors;
 mod forward;
 mod framing;
+mod heads;
 mod http1;
 mod lookalikes;
 mod routes;

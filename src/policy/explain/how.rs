@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::super::path::is_below;
 use super::{Case, Options};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::decision::Credential;
+use crate::policy::path::is_below;
 
 /// The ways into a sidecar.
 #[derive(Clone, Debug, Default)]
