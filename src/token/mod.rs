@@ -20,7 +20,7 @@ pub use cache::{Refresh, TokenCache};
 pub use clock::{Deadline, Now};
 pub use instance::Instance;
 pub use metadata::MetadataClient;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};
 pub use source::TokenSource;

@@ -16,13 +16,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yaml};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
-    Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject, place,
-    remove_dead,
+    Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
+    place, remove_dead,
 };
 use sidentity::telemetry::{Logger, TraceContext};
 
+/// What is fed.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, fn(&[u8])); 9] = [
+pub const ALL: [(&str, Target); 9] = [
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
@@ -44,7 +47,10 @@ pub fn destination(input: &[u8]) {
     assert_eq!(written.origin, *origin);
     assert_eq!(written.target, destination.target);
     assert!(!written.userinfo);
-    assert_eq!(Host::parse(&origin.host.to_string()).as_ref(), Ok(&origin.host));
+    assert_eq!(
+        Host::parse(&origin.host.to_string()).as_ref(),
+        Ok(&origin.host)
+    );
     assert_ne!(origin.port, 0);
     assert_eq!(origin.upgraded().scheme, Scheme::Https);
     assert_eq!(origin.upgraded().host, origin.host);
@@ -90,17 +96,30 @@ pub fn policy(input: &[u8]) {
     assert_eq!(policy.decide(&destination, "googleapis.com"), decision);
     let told = patterns.iter().any(|pattern| pattern.matches(&destination))
         || patterns.iter().any(|pattern| {
-            let upgraded = Destination { origin: origin.upgraded(), ..destination.clone() };
+            let upgraded = Destination {
+                origin: origin.upgraded(),
+                ..destination.clone()
+            };
             pattern.matches(&upgraded)
         });
     if told || !matches!(decision.grant, Grant::Token(_)) {
         return;
     }
     let google = ["googleapis.com", "run.app", "cloudfunctions.net"];
-    assert!(google.iter().any(|domain| origin.host.is_under(domain)), "{destination}");
-    assert!(origin.is_default_port() && !destination.userinfo, "{destination}");
+    assert!(
+        google.iter().any(|domain| origin.host.is_under(domain)),
+        "{destination}"
+    );
+    assert!(
+        origin.is_default_port() && !destination.userinfo,
+        "{destination}"
+    );
     let access = origin.host.is_under("googleapis.com");
-    assert_eq!(decision.credential() == Credential::Access, access, "{destination}");
+    assert_eq!(
+        decision.credential() == Credential::Access,
+        access,
+        "{destination}"
+    );
 }
 
 fn rule(line: &str) -> Option<Rule> {
@@ -133,14 +152,21 @@ pub fn headers(input: &[u8]) {
         }
     }
     remove_dead(&mut sent);
-    for name in [header::AUTHORIZATION, HeaderName::from_static("x-serverless-authorization")] {
-        let dead = |value: &HeaderValue| value.as_bytes().ends_with(b".SIGNATURE_REMOVED_BY_GOOGLE");
+    for name in [
+        header::AUTHORIZATION,
+        HeaderName::from_static("x-serverless-authorization"),
+    ] {
+        let dead =
+            |value: &HeaderValue| value.as_bytes().ends_with(b".SIGNATURE_REMOVED_BY_GOOGLE");
         assert!(!sent.get_all(name).iter().any(dead));
     }
     let policy = Policy::new(Vec::new(), Settings::default());
     let decision = policy.decide(&destination, "googleapis.com");
     let placement = place(&decision, &sent, destination.query());
-    assert_eq!(placement.is_some(), matches!(decision.grant, Grant::Token(_)));
+    assert_eq!(
+        placement.is_some(),
+        matches!(decision.grant, Grant::Token(_))
+    );
     if let Some(Placement::Inject(name)) = placement {
         injected(&decision, &sent, &name);
     }
@@ -153,8 +179,14 @@ fn injected(decision: &Decision, sent: &HeaderMap, name: &HeaderName) {
     assert_eq!(after.get_all(name).iter().collect::<Vec<_>>(), [&ours]);
     assert!(after.get(name).is_some_and(HeaderValue::is_sensitive));
     let ours_alone = "x-serverless-authorization";
-    for other in sent.keys().filter(|other| *other != name && *other != ours_alone) {
-        assert!(sent.get_all(other).iter().eq(after.get_all(other)), "{other}");
+    for other in sent
+        .keys()
+        .filter(|other| *other != name && *other != ours_alone)
+    {
+        assert!(
+            sent.get_all(other).iter().eq(after.get_all(other)),
+            "{other}"
+        );
     }
     if decision.cloud_run && name != ours_alone {
         assert!(!after.contains_key(ours_alone));
@@ -193,7 +225,10 @@ pub fn flags(input: &[u8]) {
 
 /// A configuration file.
 pub fn yaml(input: &[u8]) {
-    if input.windows(2).any(|pair| pair.eq_ignore_ascii_case(b"ca")) {
+    if input
+        .windows(2)
+        .any(|pair| pair.eq_ignore_ascii_case(b"ca"))
+    {
         // It may name files.
         return;
     }
@@ -227,7 +262,8 @@ fn loaded(raw: &RawConfig) {
 }
 
 fn said(yaml: &str) -> impl Iterator<Item = &str> {
-    yaml.lines().filter(|line| !line.trim_start().starts_with('#'))
+    yaml.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
 }
 
 fn told(problem: &Problem) {
@@ -235,7 +271,10 @@ fn told(problem: &Problem) {
 }
 
 fn readable(message: &str) {
-    assert!(!message.is_empty() && !message.chars().any(char::is_control), "{message:?}");
+    assert!(
+        !message.is_empty() && !message.chars().any(char::is_control),
+        "{message:?}"
+    );
 }
 
 /// `NAME: VALUE` lines as headers.

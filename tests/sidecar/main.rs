@@ -2,7 +2,12 @@
 //! behind TLS on the other.
 
 // What fails here fails the test, with the place and the value.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
 
 mod admin;
 mod calls;

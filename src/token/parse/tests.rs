@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-use super::{LONGEST, Malformed, access_token, id_token};
+use super::{LONGEST, Malformed, access_token, fuzz_answers, id_token};
 use crate::token::clock::Now;
 use crate::token::value::Token;
 
