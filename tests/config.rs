@@ -582,6 +582,30 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
 }
 
 #[test]
+fn an_interception_that_serves_nobody_is_warned_of() {
+    let setup = Setup::new();
+    for (args, warned) in [
+        (&["--intercept"][..], "without --ca-dir"),
+        (
+            &[
+                "--intercept",
+                "--proxy",
+                "off",
+                "--route",
+                "8081=https://x.run.app",
+            ],
+            "--intercept does nothing",
+        ),
+        (&["--intercept", "--ca-dir", "."], ""),
+    ] {
+        let checked = setup.check(args);
+        assert_eq!(checked.status, Some(0));
+        assert!(checked.stderr.contains(warned), "{checked:?}");
+        assert_eq!(checked.stderr.is_empty(), warned.is_empty(), "{checked:?}");
+    }
+}
+
+#[test]
 fn more_roots_are_read_at_once_and_a_bad_file_is_a_problem() {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
