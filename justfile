@@ -24,6 +24,14 @@ deny:
 test:
     .ci/run tests
 
+# curl, Python, gRPC, google-auth, Node.js and Java, and hostile HTTP/2, against the real binary
+extended *ARGS:
+    tests/extended/run {{ARGS}}
+
+# Fuzz one target, or each in turn (needs a nightly toolchain)
+fuzz TARGET="all" SECONDS="60":
+    tests/fuzz/run {{TARGET}} {{SECONDS}}
+
 # Known vulnerabilities in dependencies (fetches the RustSec database)
 advisories:
     cargo deny check advisories

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::{Destination, Host};
+use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::policy::{self, Decision, Grant, Policy, Settings, TokenKind};
 use crate::proxy::{
-    Activity, Decider, Entrance, Forward, Parts, RequestBody, RouteEntrance, Way, stack,
+    Activity, Decider, Entrance, Forward, Interception, Opened, Parts, RequestBody, RouteEntrance,
+    Way, stack,
 };
 use crate::server::{Entrances, Limits, Listener, ListenerError, Server};
 use crate::telemetry::Metrics;
@@ -22,6 +26,9 @@ use crate::upstream::{BadRoots, Refuse, Upstream};
 
 /// Nothing in flight for this long, and a drain is over.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long the start waits for the universe, where it must know it.
+const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long idle connections get to hear that it is over.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -32,6 +39,7 @@ pub struct App {
     config: Config,
     decider: Arc<Decider>,
     server: Server,
+    opened: Option<mpsc::Receiver<Opened>>,
     activity: Arc<Activity>,
     lifecycle: Arc<Lifecycle>,
     listeners: Vec<(Listener, Entrances)>,
@@ -48,6 +56,12 @@ pub enum StartError {
     /// The trust roots are unusable.
     #[error(transparent)]
     Roots(#[from] BadRoots),
+    /// There can be no interception.
+    #[error(transparent)]
+    Authority(#[from] NoAuthority),
+    /// `--ca-dir` cannot be written to.
+    #[error(transparent)]
+    CaDir(#[from] NotWritten),
 }
 
 /// A route as the start-up log shows it.
@@ -69,10 +83,10 @@ impl App {
     ///
     /// # Errors
     ///
-    /// An address that is taken, or trust roots that cannot be read.
-    pub async fn build(config: Config) -> Result<Self, StartError> {
+    /// An address that is taken, trust roots that cannot be read, or a directory that cannot be written to.
+    pub async fn build(mut config: Config) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let bound = Bound::bind(&config).await?;
+        let bound = Bound::bind(&mut config).await?;
 
         let decider = Arc::new(decider(&config, metrics.clone()));
         let upstream: Upstream<RequestBody> = Upstream::new(
@@ -84,6 +98,7 @@ impl App {
             },
             metrics.clone(),
         )?;
+        let (interception, opened) = interception(&config, &decider).await?.unzip();
         let activity = Arc::<Activity>::default();
         let stack = stack(
             &config,
@@ -91,6 +106,7 @@ impl App {
                 decider: decider.clone(),
                 upstream,
                 metrics: metrics.clone(),
+                interception,
             },
         );
         let server = Server::new(
@@ -116,6 +132,7 @@ impl App {
             config,
             decider,
             server,
+            opened,
             activity,
             lifecycle,
             listeners: listeners.app,
@@ -181,20 +198,25 @@ impl App {
             config,
             decider,
             server,
+            opened,
             activity,
             lifecycle,
             listeners,
             routes,
             admin,
         } = self;
+        // Said before the first probe can ask.
+        lifecycle.serving();
         for (listener, entrances) in listeners {
             server.listen(listener, entrances);
+        }
+        if let Some(opened) = opened {
+            server.serve_opened(opened);
         }
         if let Some((listener, admin)) = admin {
             tokio::spawn(admin.serve(listener));
         }
         tokio::spawn(prefetch(decider, routes));
-        lifecycle.serving();
 
         tokio::select! {
             () = shutdown => {}
@@ -257,8 +279,36 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
     });
     policy::Ways {
         proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
+        intercept: config.intercept.is_some(),
         routes: routes.collect(),
     }
+}
+
+/// Makes the CA and writes what an app needs to trust it. The other end gives the tunnels that were opened.
+async fn interception(
+    config: &Config,
+    decider: &Decider,
+) -> Result<Option<(Interception, mpsc::Receiver<Opened>)>, StartError> {
+    let Some(intercept) = config.intercept.as_ref().filter(|_| config.proxy.is_some()) else {
+        return Ok(None);
+    };
+    // The universe's domain is one of those that the CA is for, and there is no adding to them later.
+    let asked = tokio::time::timeout(UNIVERSE_PATIENCE, decider.instance().universe()).await;
+    if !matches!(asked, Ok(Ok(_))) {
+        tracing::warn!(
+            "the universe domain is not known yet: of Google APIs, --intercept opens TLS to googleapis.com alone"
+        );
+    }
+    let domains = decider.policy().granted_domains(&decider.universe());
+    let interceptor = Interceptor::new(domains, intercept.ca_dir.clone(), SystemTime::now())?;
+    interceptor.publish(config.upstream.system_ca_file.as_deref())?;
+    if let Some(folder) = interceptor.ca_dir().map(Path::display) {
+        tracing::info!(
+            "TLS of CONNECT is opened where a token is due: the app must trust {folder}/bundle.pem (SSL_CERT_FILE), \
+             {folder}/ca.pem (NODE_EXTRA_CA_CERTS) or {folder}/truststore.p12 (Java)"
+        );
+    }
+    Ok(Some(Interception::new(Arc::new(interceptor))))
 }
 
 /// Where the metadata server is, where the configuration names an address.
@@ -285,9 +335,8 @@ fn gets(decision: &Decision) -> String {
 async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
     // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
     fetch_tokens(&decider, &routes);
-    if let Err(error) = decider.learn().await {
-        tracing::warn!(%error, "the metadata server does not say which project and universe this is");
-    }
+    // Its failure is in the log already; requests and probes will ask again.
+    let _ = decider.learn().await;
     fetch_tokens(&decider, &routes);
 }
 
@@ -313,14 +362,19 @@ struct Listeners {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> Result<Self, ListenerError> {
-        let proxy = match &config.proxy {
-            Some(proxy) => Some(Listener::bind(&Listen::Tcp(proxy.listen)).await?),
+    /// Binds everything; free ports become real ones in the configuration too.
+    async fn bind(config: &mut Config) -> Result<Self, ListenerError> {
+        let proxy = match &mut config.proxy {
+            Some(proxy) => {
+                let listener = Listener::bind(&Listen::Tcp(proxy.listen)).await?;
+                proxy.listen = listener.tcp().unwrap_or(proxy.listen);
+                Some(listener)
+            }
             None => None,
         };
-        let mut shared: BTreeMap<&Listen, usize> = BTreeMap::new();
+        let mut shared: BTreeMap<Listen, usize> = BTreeMap::new();
         let mut routes: Vec<(Listener, Vec<Route>)> = Vec::new();
-        for route in &config.routes {
+        for route in &mut config.routes {
             // Port 0 is a free port each time.
             let free = matches!(&route.listen, Listen::Tcp(address) if address.port() == 0);
             match shared.get(&route.listen).filter(|_| !free) {
@@ -330,8 +384,10 @@ impl Bound {
                     }
                 }
                 None => {
-                    shared.insert(&route.listen, routes.len());
-                    routes.push((Listener::bind(&route.listen).await?, vec![route.clone()]));
+                    let listener = Listener::bind(&route.listen).await?;
+                    shared.insert(route.listen.clone(), routes.len());
+                    route.listen = listener.listen.clone();
+                    routes.push((listener, vec![route.clone()]));
                 }
             }
         }
@@ -359,7 +415,7 @@ impl Bound {
     fn entrances(self, config: &Config, metrics: &Metrics) -> (Listeners, Vec<Arc<Entrance>>) {
         let entrance = |name: Arc<str>, way| {
             Arc::new(Entrance {
-                metrics: metrics.listener(&name),
+                metrics: Arc::new(metrics.listener(&name)),
                 name,
                 way,
             })

@@ -110,12 +110,16 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "unexpected argument: \"stray\" belongs to no flag",
         ),
         (
-            &["--intercept"],
-            "flag --intercept: not supported in this version",
+            &["--intercept=maybe"],
+            "flag --intercept: \"maybe\" must be true or false",
         ),
         (
-            &["--ca-dir", "x"],
-            "flag --ca-dir: not supported in this version",
+            &["--ca-dir", "."],
+            "flag --ca-dir: there is no CA without interception: add --intercept",
+        ),
+        (
+            &["--intercept", "--ca-dir", "absent"],
+            "flag --ca-dir: \"absent\" must be a directory that exists",
         ),
         (
             &["--discover=on"],
@@ -421,7 +425,7 @@ fn all_problems_of_flags_environment_and_file_come_at_once() {
 #[test]
 fn every_problem_of_a_file_names_line_and_column() {
     let setup = Setup::new().file(
-        "proxy: {listen: 127.0.0.1:3128, intercept: true, lisen: 1}\n\
+        "proxy: {listen: 127.0.0.1:3128, intercept: maybe, lisen: 1}\n\
          prxy: off\n\
          workers: [1]\n\
          workers: 2\n\
@@ -445,8 +449,8 @@ fn every_problem_of_a_file_names_line_and_column() {
          : 2\n",
     );
     let expected = [
-        "c.yaml:1:33: proxy.intercept: not supported in this version",
-        "c.yaml:1:50: proxy.lisen: unknown key: did you mean listen?",
+        "c.yaml:1:44: proxy.intercept: \"maybe\" must be true or false",
+        "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
         "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
         "c.yaml:4:1: workers: the key is there twice: keep one",
         "c.yaml:20:1: discover: not supported in this version",
@@ -506,7 +510,7 @@ fn what_is_no_yaml_says_where() {
 #[test]
 fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
     let setup = Setup::new().file(
-        "proxy: {listen: 127.0.0.1:3128, unmatched: deny, metadata-access: deny, auth: 'app:hunter2'}\n\
+        "proxy: {listen: 127.0.0.1:3128, unmatched: deny, metadata-access: deny, intercept: on, ca_dir: ., auth: 'app:hunter2'}\n\
          admin: off\n\
          routes:\n\
          \x20 - listen: unix:/run/x.sock\n\
@@ -534,6 +538,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20 listen: 127.0.0.1:3128\n\
          \x20 unmatched: deny\n\
          \x20 metadata_access: deny\n\
+         \x20 intercept: true\n\
+         \x20 ca_dir: \".\"\n\
          \x20 # auth: it is set, and a secret: not shown\n\
          admin:\n\
          \x20 listen: off\n\
@@ -573,6 +579,30 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
         again,
         yaml.replace("  # auth: it is set, and a secret: not shown\n", "")
     );
+}
+
+#[test]
+fn an_interception_that_serves_nobody_is_warned_of() {
+    let setup = Setup::new();
+    for (args, warned) in [
+        (&["--intercept"][..], "without --ca-dir"),
+        (
+            &[
+                "--intercept",
+                "--proxy",
+                "off",
+                "--route",
+                "8081=https://x.run.app",
+            ],
+            "--intercept does nothing",
+        ),
+        (&["--intercept", "--ca-dir", "."], ""),
+    ] {
+        let checked = setup.check(args);
+        assert_eq!(checked.status, Some(0));
+        assert!(checked.stderr.contains(warned), "{checked:?}");
+        assert_eq!(checked.stderr.is_empty(), warned.is_empty(), "{checked:?}");
+    }
 }
 
 #[test]

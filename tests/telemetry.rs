@@ -27,8 +27,8 @@ use sidentity::destination::Destination;
 use sidentity::error::{Error, ErrorKind};
 use sidentity::policy::{Credential, TokenKey, TokenKind};
 use sidentity::telemetry::{
-    AccessRecord, AuthRejection, Code, Fetch, Lookup, Metrics, Seldom, access_log, auth_rejected,
-    init, set_project, tunnel_without_token,
+    AccessRecord, AuthRejection, Blind, Code, Fetch, Lookup, Metrics, Seldom, access_log,
+    auth_rejected, init, set_project, tunnel_without_token,
 };
 
 /// In its environment a test is the process that is looked at.
@@ -110,7 +110,11 @@ fn a_closed_stderr_stops_nothing() {
     let output = process(test, writer.into(), || {
         init(&log(LogFormat::Json, LogLevel::Info));
         for _ in 0..1_000 {
-            tunnel_without_token(&Seldom::new(), &destination("https://a.run.app/").origin);
+            tunnel_without_token(
+                &Seldom::new(),
+                &destination("https://a.run.app/").origin,
+                Blind::NotAsked,
+            );
         }
         panic_in_a_thread(|| panic!("nobody hears"));
         println!("still here");
@@ -125,7 +129,11 @@ fn only_the_first_init_counts() {
     let output = process("only_the_first_init_counts", Stdio::piped(), || {
         init(&log(LogFormat::Json, LogLevel::Info));
         init(&log(LogFormat::Text, LogLevel::Error));
-        tunnel_without_token(&Seldom::new(), &destination("https://a.run.app/").origin);
+        tunnel_without_token(
+            &Seldom::new(),
+            &destination("https://a.run.app/").origin,
+            Blind::NotAsked,
+        );
     });
     let Some(output) = output else { return };
     assert_eq!(lines(&output).len(), 1);
@@ -253,7 +261,7 @@ fn carry_tokens(format: LogFormat) {
         trace: None,
     };
     auth_rejected(&seldom, &rejection);
-    tunnel_without_token(&seldom, &destination.origin);
+    tunnel_without_token(&seldom, &destination.origin, Blind::NotAsked);
     panic_in_a_thread(|| panic!("no header value: {PLANTED}"));
 
     let listener = metrics.listener("proxy");

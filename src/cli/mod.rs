@@ -10,6 +10,7 @@ use crate::config::{self, Config, Env, Problem};
 
 mod check;
 mod demo;
+mod exec;
 mod explain;
 mod health;
 mod metadata_server;
@@ -41,6 +42,9 @@ enum Command {
     /// Start the sidecar (also without a command)
     #[command(after_help = AFTER_HELP)]
     Run(Options),
+    /// Run a command with the sidecar around it: its HTTP and HTTPS calls pass through
+    #[command(after_help = AFTER_HELP)]
+    Exec(exec::Args),
     /// Say which credential a call to URL gets, and how it must be made; no token is fetched
     #[command(after_help = AFTER_HELP)]
     Explain(explain::Args),
@@ -80,6 +84,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     };
     let done = match command {
         Command::Run(options) => run::run(options, env),
+        Command::Exec(args) => exec::run(args, env),
         Command::Explain(args) => explain::run(args, env),
         Command::Token(args) => token::run(args, env),
         Command::Check(options) => check::run(options, env),
@@ -141,6 +146,22 @@ impl Exit {
         Self::usage(vec![Problem::new(argument, message)])
     }
 
+    /// A status of its own, and why.
+    fn with(status: u8, message: String) -> Self {
+        Self {
+            status,
+            problems: vec![Problem::new("error", message)],
+        }
+    }
+
+    /// Another process's status, which has said for itself what is wrong.
+    const fn silent(status: u8) -> Self {
+        Self {
+            status,
+            problems: Vec::new(),
+        }
+    }
+
     /// A signal ended it.
     fn signalled(number: u8) -> Self {
         Self {
@@ -151,10 +172,7 @@ impl Exit {
 
     /// A failure at run time.
     fn failed(message: String) -> Self {
-        Self {
-            status: 1,
-            problems: vec![Problem::new("error", message)],
-        }
+        Self::with(1, message)
     }
 
     fn report(&self) -> ExitCode {

@@ -29,10 +29,16 @@ pub struct Options {
     /// What the proxy does with calls to the metadata server [default: pass]
     #[arg(long, value_name = "pass|deny")]
     metadata_access: Option<String>,
+    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    intercept: Option<String>,
+    /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<String>,
     /// Where tokens come from [default: auto]
     #[arg(long, value_name = "auto|metadata")]
     credentials: Option<String>,
-    /// Probes, metrics and status page [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
+    /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR|off")]
     admin: Option<String>,
     /// Credentials that the proxy asks for [default: off]
@@ -99,6 +105,8 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::Rule, options.rule);
         raw.set_flag(Name::Unmatched, options.unmatched);
         raw.set_flag(Name::MetadataAccess, options.metadata_access);
+        raw.set_flag(Name::Intercept, options.intercept);
+        raw.set_flag(Name::CaDir, options.ca_dir);
         raw.set_flag(Name::Credentials, options.credentials);
         raw.set_flag(Name::Admin, options.admin);
         raw.set_flag(Name::ProxyAuth, options.proxy_auth);

@@ -20,6 +20,8 @@ const PROXY: &[(&str, Name)] = &[
     ("listen", Name::Proxy),
     ("unmatched", Name::Unmatched),
     ("metadata-access", Name::MetadataAccess),
+    ("intercept", Name::Intercept),
+    ("ca-dir", Name::CaDir),
     ("auth", Name::ProxyAuth),
     ("allow-non-loopback", Name::AllowNonLoopback),
 ];

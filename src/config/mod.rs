@@ -39,6 +39,8 @@ pub use yaml::Yaml;
 pub struct Config {
     /// The forward proxy; `None` for `--proxy off`.
     pub proxy: Option<Proxy>,
+    /// `--intercept`; `None` where every `CONNECT` is a blind tunnel.
+    pub intercept: Option<Intercept>,
     /// The reverse routes, as the user ordered them.
     pub routes: Vec<Route>,
     /// The user's rules, flags first.
@@ -84,6 +86,13 @@ pub struct Proxy {
     pub listen: SocketAddr,
     /// The only value of `Proxy-Authorization` that is let in, where credentials are asked for; marked sensitive.
     pub auth: Option<HeaderValue>,
+}
+
+/// What is opened of `CONNECT`: the TLS to destinations that get a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intercept {
+    /// `--ca-dir`: where an app finds the certificates to trust.
+    pub ca_dir: Option<PathBuf>,
 }
 
 /// A reverse route.
@@ -241,12 +250,26 @@ pub enum AccessLog {
 ///
 /// Everything that is wrong, at once.
 pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Problem>> {
+    load_over(flags, env, RawConfig::default())
+}
+
+/// The same over other defaults, for what nobody says anything of.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_over(
+    flags: &RawConfig,
+    env: &Env,
+    defaults: RawConfig,
+) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut raw = flags.clone().over(RawConfig::from_env(env, &mut problems));
     if let Some(path) = &raw.file {
         let file = file::read(path, &mut problems);
         raw = raw.over(file);
     }
+    raw = raw.over(defaults);
     let config = resolve::resolve(&raw, env, &mut problems);
     if problems.is_empty() {
         Ok(config)

@@ -15,6 +15,10 @@ pub enum Name {
     Unmatched,
     /// `--metadata-access`
     MetadataAccess,
+    /// `--intercept`
+    Intercept,
+    /// `--ca-dir`
+    CaDir,
     /// `--credentials`
     Credentials,
     /// `--admin`
@@ -71,7 +75,7 @@ pub(super) enum Kind {
 }
 
 /// Options of other versions: whoever sets one must hear that nothing comes of it.
-const ABSENT: [&str; 3] = ["intercept", "ca-dir", "discover"];
+const ABSENT: [&str; 1] = ["discover"];
 
 pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
@@ -79,12 +83,14 @@ pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
         Self::Unmatched,
         Self::MetadataAccess,
+        Self::Intercept,
+        Self::CaDir,
         Self::Credentials,
         Self::Admin,
         Self::ProxyAuth,
@@ -114,6 +120,8 @@ impl Name {
             Self::Rule => "rule",
             Self::Unmatched => "unmatched",
             Self::MetadataAccess => "metadata-access",
+            Self::Intercept => "intercept",
+            Self::CaDir => "ca-dir",
             Self::Credentials => "credentials",
             Self::Admin => "admin",
             Self::ProxyAuth => "proxy-auth",
@@ -156,11 +164,12 @@ impl Name {
             | Self::ProxyAuth
             | Self::ResponseTimeout
             | Self::AccessLog => Kind::ValueOrOff,
-            Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
+            Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
             Self::AllowedHost | Self::ConnectTo | Self::UpstreamCa => Kind::List,
             Self::Route | Self::Rule => Kind::Entries,
             Self::Unmatched
             | Self::MetadataAccess
+            | Self::CaDir
             | Self::Credentials
             | Self::UpstreamHttp
             | Self::ConnectTimeout

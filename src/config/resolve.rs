@@ -14,6 +14,7 @@ use crate::destination::Host;
 pub(super) mod auth;
 pub(super) mod connect_to;
 pub(super) mod duration;
+mod intercept;
 pub(super) mod listen;
 mod metadata;
 mod overlap;
@@ -62,11 +63,14 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         access: read.one(Name::AccessLog, AccessLog::Errors, access_log),
     };
     let mut warnings = Vec::new();
+    let opens = read.one(Name::Intercept, false, switch);
+    let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
     let rules = rule::resolve(&raw.rules, &mut warnings, read.problems);
     let routes = route::resolve(&raw.routes, read.problems);
     overlap::check(raw, proxy, admin, &routes, everywhere, read.problems);
     let mut config = Config {
         proxy: proxy.map(|listen| Proxy { listen, auth }),
+        intercept,
         routes: Vec::new(),
         rules,
         unmatched: read.one(Name::Unmatched, Access::Pass, access),

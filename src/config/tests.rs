@@ -268,6 +268,7 @@ fn single() -> impl Strategy<Value = Vec<(Name, String)>> {
         ),
         (Name::Unmatched, word(&["pass", "deny"]).boxed()),
         (Name::MetadataAccess, word(&["pass", "deny"]).boxed()),
+        (Name::Intercept, word(&["true", "no"]).boxed()),
         (Name::Quitquitquit, word(&["true", "no"]).boxed()),
         (Name::UpstreamHttp, word(&["auto", "1", "2"]).boxed()),
         (Name::ConnectTimeout, time().boxed()),

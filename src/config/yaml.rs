@@ -39,6 +39,10 @@ fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     )?;
     field(f, 1, "unmatched", access(config.unmatched))?;
     field(f, 1, "metadata_access", access(config.metadata_access))?;
+    field(f, 1, "intercept", config.intercept.is_some())?;
+    if let Some(folder) = config.intercept.as_ref().and_then(|i| i.ca_dir.as_ref()) {
+        field(f, 1, "ca_dir", folder.display())?;
+    }
     if config
         .proxy
         .as_ref()

@@ -94,6 +94,14 @@ pub(super) fn needs_universe(destination: &Destination) -> bool {
     eligible(destination).is_some() && fixed(destination).is_none()
 }
 
+/// The domains under which hosts get a token.
+pub(super) fn granted_domains(universe: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    [RUN_APP, FUNCTIONS]
+        .into_iter()
+        .map(Cow::Borrowed)
+        .chain(domain(universe))
+}
+
 /// The path decides which row a destination of `origin` gets.
 pub(super) fn depends_on_path(origin: &Origin, universe: &str) -> bool {
     let Some(name) = origin.host.name() else {

@@ -14,13 +14,13 @@ use super::path;
 use super::pattern::Pattern;
 use super::rule::{Options, Rule};
 use super::terms::Terms;
-use crate::destination::{Destination, Host, Origin};
+use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The user's rules and settings, ready to decide.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// More specific before less; where that is equal, as the user ordered them.
-    rules: Vec<ReadyRule>,
+    pub(super) rules: Vec<ReadyRule>,
     pub(super) settings: Settings,
     /// What the table says where the user says nothing.
     silent: Terms,
@@ -41,10 +41,22 @@ pub struct Settings {
 }
 
 #[derive(Clone, Debug)]
-struct ReadyRule {
-    pattern: Pattern,
-    terms: Terms,
+pub(super) struct ReadyRule {
+    pub(super) pattern: Pattern,
+    pub(super) terms: Terms,
     name: Arc<str>,
+}
+
+// === impl ReadyRule ===
+
+impl ReadyRule {
+    /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
+    pub(super) fn names(&self, origin: &Origin) -> bool {
+        self.pattern.matches_origin(origin)
+            || (!self.terms.plaintext
+                && origin.scheme == Scheme::Http
+                && self.pattern.matches_origin(&origin.upgraded()))
+    }
 }
 
 // === impl Policy ===
@@ -141,10 +153,7 @@ impl Policy {
         if Shape::of(&origin.host) == Shape::Functions {
             return true;
         }
-        let first = self
-            .rules
-            .iter()
-            .find(|rule| rule.pattern.matches_origin(origin));
+        let first = self.rules.iter().find(|rule| rule.names(origin));
         match first {
             Some(rule) => rule.pattern.has_path(),
             None => builtin::depends_on_path(origin, universe),
@@ -198,14 +207,14 @@ impl Policy {
         })
     }
 
-    fn is_metadata(&self, origin: &Origin) -> bool {
+    pub(super) fn is_metadata(&self, origin: &Origin) -> bool {
         self.is_metadata_server(&origin.host, origin.port)
     }
 
     fn rule_for(&self, destination: &Destination) -> Option<&ReadyRule> {
         let mut normalized: Option<Cow<'_, str>> = None;
         self.rules.iter().find(|rule| {
-            rule.pattern.matches_origin(&destination.origin)
+            rule.names(&destination.origin)
                 && (!rule.pattern.has_path()
                     || rule.pattern.matches_path(
                         normalized.get_or_insert_with(|| path::normalize(destination.path())),

@@ -71,7 +71,7 @@ pub struct Decision {
     pub plaintext: bool,
     /// A Google API: API keys, signed URLs and upload sessions in the request stand in for a token.
     pub google_api: bool,
-    /// An ID token that Cloud Run itself checks: its own header, `X-Serverless-Authorization`, is ours alone.
+    /// An ID token for a host under `run.app`: no `X-Serverless-Authorization` but ours may reach it.
     pub cloud_run: bool,
     /// The rule that decided, as a user would recognise it: `built-in *.run.app`, `--rule iap.example.com=id`.
     pub rule: Arc<str>,

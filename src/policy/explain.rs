@@ -120,10 +120,6 @@ impl Case<'_> {
         }
     }
 
-    fn gets_token(&self) -> bool {
-        matches!(self.credential(), Credential::Access | Credential::Id)
-    }
-
     /// The user allowed it, and the URL says so.
     fn in_cleartext(&self) -> bool {
         self.decision.plaintext && self.destination.origin.scheme == Scheme::Http

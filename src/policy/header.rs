@@ -57,10 +57,11 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
                 X_SERVERLESS_AUTHORIZATION
             }
         }
-        // The app sends on the header that it was itself called with: Cloud Run would look at that one only.
-        (HeaderMode::Auto, TokenKind::Id { .. })
+        // Beside the app's own, Cloud Run would not look at ours; IAP, which takes client ids, never reads this header.
+        (HeaderMode::Auto, TokenKind::Id { audience })
             if decision.cloud_run
                 && decision.existing == Existing::Keep
+                && !is_client_id(audience)
                 && sent(headers, &X_SERVERLESS_AUTHORIZATION) =>
         {
             X_SERVERLESS_AUTHORIZATION
@@ -72,8 +73,8 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
 
 /// Puts the token into the header that [`place`] chose, and makes sure that no other can be taken for it.
 ///
-/// All values of that header are replaced, and for Cloud Run no other `X-Serverless-Authorization` remains, since it
-/// would win over ours. `value` is marked sensitive.
+/// All values of that header are replaced, and for a host under `run.app` no other
+/// `X-Serverless-Authorization` remains beside an ID token, since it would win over ours. `value` is marked sensitive.
 pub fn inject(
     decision: &Decision,
     headers: &mut HeaderMap,

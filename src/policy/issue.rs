@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::audience::{Shape, audience, is_client_id};
+use super::audience::{Shape, audience};
 use super::builtin::{self, Row};
 use super::decide::Policy;
 use super::decision::{Credential, Decision, Grant, TokenKey, TokenKind};
@@ -110,12 +110,6 @@ impl Policy {
             },
         };
         let is_access = credential == Credential::Access;
-        let cloud_run = match &kind {
-            TokenKind::Id { audience } => {
-                Shape::of(host) == Shape::CloudRun && !is_client_id(audience)
-            }
-            TokenKind::Access { .. } => false,
-        };
         Decision {
             grant: Grant::Token(TokenKey {
                 kind,
@@ -139,7 +133,7 @@ impl Policy {
                 .cloned(),
             plaintext: terms.plaintext,
             google_api: is_access && builtin::is_google_api(host, place.universe),
-            cloud_run,
+            cloud_run: !is_access && Shape::of(host) == Shape::CloudRun,
             rule: name,
             notes: Vec::new(),
         }

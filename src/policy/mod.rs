@@ -9,6 +9,7 @@ mod builtin;
 mod decide;
 mod decision;
 mod explain;
+mod grants;
 mod header;
 mod issue;
 mod options;

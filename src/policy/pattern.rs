@@ -90,6 +90,14 @@ impl Pattern {
         self.path.is_some()
     }
 
+    /// The host, or the suffix without its wildcard; none for an address.
+    pub(super) fn domain(&self) -> Option<&str> {
+        match &self.host {
+            HostPattern::Exact(host) => host.name(),
+            HostPattern::Suffix(suffix) => Some(suffix.trim_start_matches('.')),
+        }
+    }
+
     pub(super) fn port(&self) -> Option<u16> {
         self.port
     }

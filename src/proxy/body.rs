@@ -1,6 +1,9 @@
 //! Bodies: streamed, never gathered.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -9,6 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
 use crate::upstream;
@@ -46,6 +50,8 @@ pub enum RequestBody {
 pub struct Counted {
     body: Incoming,
     exchange: Arc<Exchange>,
+    /// Ends when nothing is left to send.
+    sending: Option<oneshot::Sender<Infallible>>,
 }
 
 /// HTTP/2: the app reset the stream without an error before its end, which hyper takes for the end.
@@ -84,7 +90,22 @@ impl RequestBody {
             Self::Streamed(Counted {
                 body,
                 exchange: exchange.clone(),
+                sending: None,
             })
+        }
+    }
+
+    /// Waits until an app's body has passed, or nobody wants it any more; `None` where there is nothing to wait for.
+    pub(super) fn passed(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match self {
+            Self::Streamed(body) | Self::Copied(body, _) => {
+                let (sending, passed) = oneshot::channel();
+                body.sending = Some(sending);
+                Some(async move {
+                    let _ = passed.await;
+                })
+            }
+            Self::Empty | Self::Again(..) => None,
         }
     }
 
@@ -150,7 +171,9 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) | Self::Copied(body, _) => body.body.size_hint(),
-            Self::Again(chunks, _) => {
+            // Trailers need chunks around the body, which one of known length would not have.
+            Self::Again(_, Some(_)) => SizeHint::default(),
+            Self::Again(chunks, None) => {
                 SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
             }
         }
@@ -172,8 +195,28 @@ impl Counted {
             }
             Some(Err(_)) | None => {}
         }
+        if let Some(Err(error)) = &frame
+            && !is_malformed(error)
+        {
+            self.exchange.abandoned();
+        }
+        // hyper asks no further once a body of known length has given all of it.
+        if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
+            self.sending = None;
+        }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
+}
+
+/// The app is there and sends what is no body; else it has gone.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.is_some_and(|cause: &io::Error| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+        )
+    })
 }
 
 // === impl Replay ===

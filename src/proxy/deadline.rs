@@ -1,5 +1,5 @@
-//! Layer 4, **Deadline**: `--response-timeout`, from the request's head to the answer's. Off unless asked for: a
-//! server-sent stream or a long job is not late.
+//! Layer 4, **Deadline**: `--response-timeout`, from the end of the request to the answer's head: however long an upload
+//! takes, the upstream is not late before it has all of it. Off unless asked for: a long job is not late.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::Response;
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 use tower::{Layer, Service};
 
 use super::body::Body;
@@ -31,13 +30,16 @@ pub struct Deadline<S> {
 
 pin_project! {
     /// The answer, or the end of patience.
-    #[derive(Debug)]
+    #[allow(missing_debug_implementations)]
     pub struct DeadlineFuture<F> {
         #[pin]
         inner: F,
-        late: Option<(Pin<Box<Sleep>>, Duration)>,
+        late: Option<(Late, Duration)>,
     }
 }
+
+/// Ends when patience does.
+type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = Deadline<S>;
@@ -59,12 +61,20 @@ impl<S: Carry<Inbound>> Service<Inbound> for Deadline<S> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&mut self, mut inbound: Inbound) -> Self::Future {
+        let late = self.response.map(|after| {
+            let passed = inbound.request.body_mut().passed();
+            let late: Late = Box::pin(async move {
+                if let Some(passed) = passed {
+                    passed.await;
+                }
+                tokio::time::sleep(after).await;
+            });
+            (late, after)
+        });
         DeadlineFuture {
             inner: self.inner.call(inbound),
-            late: self
-                .response
-                .map(|after| (Box::pin(tokio::time::sleep(after)), after)),
+            late,
         }
     }
 }
@@ -80,8 +90,8 @@ where
         if let Poll::Ready(outcome) = this.inner.poll(cx) {
             return Poll::Ready(outcome);
         }
-        if let Some((sleep, after)) = this.late
-            && sleep.as_mut().poll(cx).is_ready()
+        if let Some((late, after)) = this.late
+            && late.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Err(Error::new(
                 ErrorKind::ResponseTimeout,

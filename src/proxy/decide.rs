@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Response;
+use http::{Method, Response};
 use tower::{Layer, Service};
 
 use super::body::Body;
@@ -235,7 +235,11 @@ impl<S: Carry<Decided>> Decide<S> {
     fn go(&mut self, call: Call, resolved: Resolved) -> Step<S::Future> {
         let Resolved { decision, slot } = resolved;
         call.exchange.decided(&decision);
-        if let Grant::Deny(reason) = &decision.grant {
+        // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.
+        let tunnel = call.request.method() == Method::CONNECT;
+        if let Grant::Deny(reason) = &decision.grant
+            && !tunnel
+        {
             return Step::refused(Error::new(ErrorKind::Denied, &**reason));
         }
         Step::now(self.inner.call(Decided {

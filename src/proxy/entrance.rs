@@ -7,15 +7,16 @@ use http::HeaderValue;
 
 use super::decide::Resolved;
 use crate::config::{HttpVersion, Route};
+use crate::destination::Origin;
 use crate::telemetry::ListenerMetrics;
 
-/// One way in: a route, the forward proxy, or a listener's paths that no route has.
+/// One way in: a route, the forward proxy, an opened tunnel, or a listener's paths that no route has.
 #[derive(Debug)]
 pub struct Entrance {
     /// The metrics' `listener`.
     pub name: Arc<str>,
     /// Its handles, resolved once.
-    pub metrics: ListenerMetrics,
+    pub metrics: Arc<ListenerMetrics>,
     /// What kind it is.
     pub way: Way,
 }
@@ -27,6 +28,8 @@ pub enum Way {
     Route(Box<RouteEntrance>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
     Forward(Forward),
+    /// Inside a `CONNECT` to this origin, whose TLS we have opened: requests are for it alone.
+    Intercepted(Origin),
     /// A path without a route: 404.
     Nowhere,
 }
@@ -61,7 +64,7 @@ impl Entrance {
     pub fn route(&self) -> Option<&RouteEntrance> {
         match &self.way {
             Way::Route(route) => Some(route),
-            Way::Forward(_) | Way::Nowhere => None,
+            Way::Forward(_) | Way::Intercepted(_) | Way::Nowhere => None,
         }
     }
 }
@@ -71,7 +74,7 @@ impl Way {
     pub fn route_name(&self) -> Arc<str> {
         match self {
             Self::Route(route) => route.route.name.clone(),
-            Self::Forward(_) | Self::Nowhere => Arc::default(),
+            Self::Forward(_) | Self::Intercepted(_) | Self::Nowhere => Arc::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ pub struct Exchange {
     received: AtomicU64,
     sent: AtomicU64,
     whole: AtomicBool,
+    left: AtomicBool,
     permit: OnceLock<OwnedSemaphorePermit>,
     access_log: AccessLog,
     activity: Arc<Activity>,
@@ -76,6 +77,7 @@ impl Exchange {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             whole: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             permit: OnceLock::new(),
             access_log,
             activity: activity.clone(),
@@ -146,11 +148,14 @@ impl Exchange {
         self.whole.store(true, Ordering::Relaxed);
     }
 
+    /// The app went away within its own body: whatever the answer is, nobody hears it.
+    pub(super) fn abandoned(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     fn outcome(&self) -> Option<StatusCode> {
-        self.status
-            .get()
-            .copied()
-            .filter(|_| self.whole.load(Ordering::Relaxed))
+        let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
+        self.status.get().copied().filter(|_| heard)
     }
 }
 

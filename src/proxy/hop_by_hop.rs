@@ -13,7 +13,7 @@ use tower::{Layer, Service};
 use super::body::Body;
 use super::call::Call;
 use super::step::{Carry, Outcome};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -75,35 +75,39 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let mut response = ready!(self.project().inner.poll(cx))?;
+        // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
+        *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            strip(response.headers_mut());
-            response.headers_mut().remove(header::UPGRADE);
+            if !is_chunked_at_most(response.headers()) {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::HttpProtocol,
+                    "the upstream answers in a transfer coding that was not asked for",
+                )));
+            }
+            strip(response.headers_mut(), |name| *name == header::UPGRADE);
         }
         Poll::Ready(Ok(response))
     }
 }
 
 fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
-    let protocol = headers.get(header::UPGRADE).filter(|_| upgrade).cloned();
     let trailers = wants_trailers(headers);
-    strip(headers);
-    for name in [header::TE, header::UPGRADE, header::PROXY_AUTHORIZATION] {
-        headers.remove(name);
-    }
     // hyper sends "100 Continue" itself, when the upstream is ready for the body.
-    headers.remove(header::EXPECT);
-    headers.remove(HTTP2_SETTINGS);
+    strip(headers, |name| {
+        [header::PROXY_AUTHORIZATION, header::EXPECT, HTTP2_SETTINGS].contains(name)
+            || *name == header::TE && !trailers
+            || *name == header::UPGRADE && !upgrade
+    });
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if let Some(protocol) = protocol {
-        headers.insert(header::UPGRADE, protocol);
+    if upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
-/// Removes what is hop-by-hop in both directions, and what any `Connection` line names.
-fn strip(headers: &mut HeaderMap) {
+/// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
+fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
     // Every line counts: names on a second one are as dead as those on the first.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -113,17 +117,52 @@ fn strip(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .filter(may_be_named)
         .collect();
-    for name in named {
-        headers.remove(name);
+    // Where there were chunks, they were what counted (RFC 9112, 6.3).
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    remove(headers, |name| {
+        [
+            header::CONNECTION,
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            header::TRANSFER_ENCODING,
+        ]
+        .contains(name)
+            || *name == header::CONTENT_LENGTH && chunked
+            || named.contains(name)
+            || and(name)
+    });
+}
+
+/// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
+fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&dead) {
+        return;
     }
-    for name in [
-        header::CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        header::TRANSFER_ENCODING,
-    ] {
-        headers.remove(name);
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut last = None;
+    for (name, value) in headers.drain() {
+        // The second and later values of a name come without it.
+        if name.is_some() {
+            last = name.filter(|name| !dead(name));
+        }
+        if let Some(name) = &last {
+            kept.append(name.clone(), value);
+        }
     }
+    *headers = kept;
+}
+
+/// Whether taking the chunks away leaves the body as it was: any other transfer coding would stay on it, unnamed.
+pub(super) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .all(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        })
 }
 
 /// `Connection` must not be a way to take out what frames or addresses the message (RFC 9110, 7.6.1).

@@ -12,6 +12,7 @@ use super::body::{Body, RequestBody};
 use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
 use super::entrance::{Forward, RouteEntrance, Way};
+use super::hop_by_hop::is_chunked_at_most;
 use super::step::{Carry, Step};
 use crate::destination::{Destination, Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
@@ -58,6 +59,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
         let destination = match &exchange.entrance().way {
             Way::Route(route) => self.of_route(route, &request, connection),
             Way::Forward(forward) => of_forward(forward, &request),
+            Way::Intercepted(origin) => of_intercepted(origin, &request),
             Way::Nowhere => Err(Error::new(
                 ErrorKind::NoRoute,
                 format!("no route has the path {:?}", request.uri().path()),
@@ -85,7 +87,7 @@ impl<S> Normalize<S> {
         request: &Request<RequestBody>,
         connection: Connection,
     ) -> Result<Destination, Error> {
-        let authority = sole_authority(request)?;
+        let authority = sole_authority(Scheme::Http, request)?;
         if request.method() == Method::CONNECT {
             return Err(bad("a route takes no CONNECT: use the forward proxy"));
         }
@@ -109,8 +111,9 @@ impl<S> Normalize<S> {
     }
 }
 
-/// The authority that a request names, by its target or by `Host`; an error where there are two.
-fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
+/// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
+/// connection's own.
+fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
     let headers = request.headers();
     check_framing(headers)?;
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -120,7 +123,8 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     }
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
-        _ => Scheme::Http,
+        Some(_) => Scheme::Http,
+        None => scheme,
     };
     let host = match host {
         Some(value) => {
@@ -141,6 +145,9 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     let target = match request.uri().authority() {
         Some(authority) => {
             let text = authority.as_str();
+            if request.version() == Version::HTTP_2 && text.contains('@') {
+                return Err(bad("user-info in :authority (RFC 9113, 8.3.1)"));
+            }
             let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
             Some(Origin::from_authority(scheme, text).map_err(|error| bad(error.to_string()))?)
         }
@@ -154,12 +161,15 @@ fn sole_authority(request: &Request<RequestBody>) -> Result<Option<Origin>, Erro
     }
 }
 
-/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3).
+/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3); codings end with this hop.
 fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(header::TRANSFER_ENCODING)
         && headers.contains_key(header::CONTENT_LENGTH)
     {
         return Err(bad("both Transfer-Encoding and Content-Length"));
+    }
+    if !is_chunked_at_most(headers) {
+        return Err(bad("a Transfer-Encoding other than chunked"));
     }
     Ok(())
 }
@@ -175,8 +185,11 @@ fn route_target(
     let base = base.strip_suffix('/').unwrap_or(base);
     let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
     target.push_str(base);
-    if path == "*" {
+    if path == "*" && base.is_empty() {
         target.push('*');
+    } else if path == "*" {
+        // A part of the server is asked about, not all of it.
+        target.push('/');
     } else if rest.is_empty() {
         target.push('/');
     } else {
@@ -215,8 +228,33 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
             "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
         ));
     }
-    sole_authority(request)?;
+    sole_authority(Scheme::Http, request)?;
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
+}
+
+/// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
+/// well (RFC 9113, 9.1.1) must not carry its token there.
+fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Destination, Error> {
+    if request.method() == Method::CONNECT {
+        return Err(bad("no tunnel inside of a tunnel"));
+    }
+    match sole_authority(origin.scheme, request)? {
+        Some(named) if named != *origin => Err(Error::new(
+            ErrorKind::Misdirected,
+            format!("this tunnel is to {origin}, and the request inside for {named}"),
+        )),
+        Some(_) | None => {
+            let uri = request.uri();
+            Ok(Destination {
+                origin: origin.clone(),
+                target: uri
+                    .path_and_query()
+                    .cloned()
+                    .unwrap_or_else(|| PathAndQuery::from_static("/")),
+                userinfo: uri.authority().is_some_and(|a| a.as_str().contains('@')),
+            })
+        }
+    }
 }
 
 /// Compares credentials in a time that does not tell how much of them was right.

@@ -11,6 +11,7 @@ use super::deadline::{Deadline, DeadlineLayer};
 use super::decide::{Decide, DecideLayer, Decider};
 use super::guard::{Guard, GuardLayer};
 use super::hop_by_hop::{HopByHop, HopByHopLayer};
+use super::intercept::Interception;
 use super::limit::{Limit, LimitLayer};
 use super::normalize::{Normalize, NormalizeLayer};
 use super::reauthorize::{Reauthorize, ReauthorizeLayer};
@@ -32,6 +33,8 @@ pub struct Parts {
     pub upstream: Upstream<RequestBody>,
     /// The counters.
     pub metrics: Arc<Metrics>,
+    /// Who opens TLS of `CONNECT`, if it is to be opened.
+    pub interception: Option<Interception>,
 }
 
 type Calls = HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>;
@@ -45,6 +48,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         decider,
         upstream,
         metrics,
+        interception,
     } = parts;
     let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
     let hints = Arc::new(Seldom::new());
@@ -76,8 +80,10 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         .layer(ConnectLayer {
             upstream: upstream.clone(),
             tunnels: tunnels.clone(),
+            decider: decider.clone(),
             metrics: metrics.clone(),
             hints: hints.clone(),
+            interception,
         })
         // No token is fetched for a page of another site, none leaves in cleartext.
         .layer(GuardLayer { allowed_hosts })

@@ -2,6 +2,7 @@
 //! exchange, so that it is counted, timed and waited for.
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,7 @@ use http::{Response, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio_util::task::TaskTracker;
 use tower::{Layer, Service};
 
@@ -26,6 +27,12 @@ const BUFFER: usize = 16 * 1024;
 /// The open tunnels of the process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tunnels(TaskTracker);
+
+/// The app's end of a tunnel; its bytes count as they pass, since a tunnel may end in any way.
+struct App<'a, S> {
+    stream: S,
+    exchange: &'a Exchange,
+}
 
 /// Makes [`Upgrade`].
 #[derive(Clone, Debug)]
@@ -121,16 +128,64 @@ impl Tunnels {
     ) where
         U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.0.spawn(async move {
-            if let (Ok(app), Some(mut upstream)) = tokio::join!(app, upstream) {
-                let mut app = TokioIo::new(app);
-                let copied =
-                    copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
-                if let Ok((received, sent)) = copied {
-                    exchange.received(received);
-                    exchange.sent(sent);
-                }
+        self.track(async move {
+            if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
+                join(&exchange, TokioIo::new(app), upstream).await;
             }
         });
+    }
+
+    /// Runs what becomes a tunnel, perhaps.
+    pub(super) fn track(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(tunnel);
+    }
+}
+
+/// Copies both ways until both are done; bytes count as they pass, however it ends.
+pub(super) async fn join<A, U>(exchange: &Exchange, app: A, mut upstream: U)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut app = App {
+        stream: app,
+        exchange,
+    };
+    let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
+}
+
+// === impl App ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        self.exchange.received(read as u64);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.exchange.sent(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

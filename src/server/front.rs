@@ -16,7 +16,7 @@ use crate::proxy::{
 /// The entrances of one listener.
 #[derive(Clone, Debug)]
 pub enum Entrances {
-    /// The forward proxy.
+    /// The forward proxy, or the inside of a tunnel through it.
     Forward(Arc<Entrance>),
     /// Routes by prefix, longest first; what none of them takes goes nowhere.
     Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::front::{Entrances, Front};
 use super::listener::{Listener, Socket};
 use crate::config::AccessLog;
-use crate::proxy::{Activity, Connection, Stack};
+use crate::proxy::{Activity, Connection, Opened, Stack};
 use crate::telemetry::Gauged;
 
 /// gRPC status details and cookies go beyond hyper's 16 KiB.
@@ -105,6 +106,23 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Serves what comes out of opened tunnels, until [`close`](Self::close) is called.
+    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>) {
+        let server = self.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let opened = tokio::select! {
+                    opened = opened.recv() => opened,
+                    () = server.closing.cancelled() => return,
+                };
+                let Some(Opened { stream, entrance }) = opened else {
+                    return;
+                };
+                server.spawn(stream, None, &Entrances::Forward(entrance));
+            }
+        });
     }
 
     /// Stops accepting, tells every connection to finish, and waits until all have.

@@ -1,5 +1,7 @@
 //! What a person can do about a call that carried a token in vain, or none.
 
+use std::path::Path;
+
 use http::{HeaderName, StatusCode};
 use tracing::field;
 
@@ -57,17 +59,66 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
     );
 }
 
+/// Why a tunnel stays blind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blind {
+    /// `--intercept` is off.
+    NotAsked,
+    /// The CA's name constraints leave the host out, or it is an address.
+    NotCovered,
+    /// The app does not speak TLS in it.
+    NotTls,
+}
+
 /// Logs, at most once a minute per host, that a blind tunnel kept the token out that its destination is due.
-pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin) {
+pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin, blind: Blind) {
     if !seldom.is_due(&format!("tunnel {}", origin.host)) {
         return;
     }
+    let (why, or) = match blind {
+        Blind::NotAsked => (
+            "nothing can be put into the app's own TLS",
+            ", or set --intercept and let the app trust ca.pem of --ca-dir",
+        ),
+        Blind::NotCovered => (
+            "this sidecar's CA is not for that host (domains learned after the start count from the next one on)",
+            "",
+        ),
+        Blind::NotTls => ("what is inside is no TLS", ", or speak TLS inside"),
+    };
     tracing::warn!(
         destination = %origin,
-        "the CONNECT tunnel to {origin} carries no token, since nothing can be put into the app's own TLS: call http://{} \
-         through the proxy (it goes out over TLS), give it a --route, or set --intercept and let the app trust ca.pem of \
-         --ca-dir",
+        "the CONNECT tunnel to {origin} carries no token, since {why}: call http://{} through the proxy (it goes out over \
+         TLS), give it a --route{or}",
         origin.host,
+    );
+}
+
+/// Logs, at most once a minute per host, that an app did not let its TLS be opened, and how it would.
+pub fn interception_failed(
+    seldom: &Seldom,
+    origin: &Origin,
+    error: &dyn std::error::Error,
+    ca_dir: Option<&Path>,
+) {
+    if !seldom.is_due(&format!("intercept {}", origin.host)) {
+        return;
+    }
+    let Some(folder) = ca_dir.map(Path::display) else {
+        tracing::warn!(
+            destination = %origin,
+            error = %error,
+            "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
+        );
+        return;
+    };
+    tracing::warn!(
+        destination = %origin,
+        error = %error,
+        "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
+         SSL_CERT_FILE={folder}/bundle.pem (also REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH), \
+         NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \
+         -Djavax.net.ssl.trustStorePassword=changeit",
     );
 }
 

@@ -21,7 +21,7 @@ mod trace;
 
 pub use access::{AccessRecord, Redacted, access_log};
 pub use code::Code;
-pub use hints::{AuthRejection, auth_rejected, tunnel_without_token};
+pub use hints::{AuthRejection, Blind, auth_rejected, interception_failed, tunnel_without_token};
 pub use labels::{Connect, Fetch, Lookup};
 pub use listener::{Gauged, ListenerMetrics};
 pub use log::{Logger, init, set_project};

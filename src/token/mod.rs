@@ -20,6 +20,8 @@ pub use cache::{Refresh, TokenCache};
 pub use clock::{Deadline, Now};
 pub use instance::Instance;
 pub use metadata::MetadataClient;
+#[cfg(any(fuzzing, test))]
+pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};
 pub use source::TokenSource;
 pub use value::Token;

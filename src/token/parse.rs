@@ -157,5 +157,17 @@ fn is_base64url(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
+/// Reads any bytes as either answer: no panic, no token that lives too long, and no error that repeats what was read.
+#[cfg(any(fuzzing, test))]
+pub fn fuzz_answers(body: &[u8]) {
+    let now = Now::now();
+    for read in [access_token, id_token] {
+        match read(body, now, now) {
+            Ok(token) => assert!(token.left(now) <= LONGEST && !token.reveal().is_empty()),
+            Err(malformed) => assert!(format!("{malformed}").is_ascii()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Which token a call carries.
 
+use std::time::{Duration, Instant};
+
 use futures::join_all;
 
 use super::support::app::{get, proxied, text};
@@ -282,6 +284,60 @@ async fn a_dead_metadata_server_goes_unnoticed_while_a_token_is_valid() {
         assert_eq!(response.status(), 200);
     }
     assert_eq!(service.seen().len(), 21);
+}
+
+#[tokio::test]
+async fn an_instance_that_was_frozen_sends_no_token_that_expired_meanwhile() {
+    let (metadata, service, sidecar) = started(&[]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 33), Answer::access("T2", 3600)],
+    );
+    let url = "http://storage.googleapis.com/";
+    proxied(sidecar.proxy(), url, &[]).await;
+    sidecar.signal("STOP");
+    // Nothing tells when a token has aged but the clock: under 30 s are left after this.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    sidecar.signal("CONT");
+    proxied(sidecar.proxy(), url, &[]).await;
+    let sent: Vec<_> = service
+        .seen()
+        .iter()
+        .map(|seen| seen.header("authorization").unwrap().to_owned())
+        .collect();
+    assert_eq!(sent, ["Bearer T1", "Bearer T2"]);
+}
+
+#[tokio::test]
+async fn a_stale_token_is_sent_at_once_while_a_new_one_is_fetched_behind_it() {
+    let (metadata, service, sidecar) = started(&[]).await;
+    let gate = Gate::new();
+    metadata.script(
+        Kind::Access,
+        [
+            Answer::access("T1", 100),
+            Answer::access("T2", 3600).behind(&gate),
+        ],
+    );
+    let url = "http://storage.googleapis.com/";
+    for _ in 0..3 {
+        // None of them waits: the new token is held back.
+        assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 200);
+    }
+    metadata.arrived(Kind::Access, 2).await;
+    assert!(
+        service
+            .seen()
+            .iter()
+            .all(|seen| seen.header("authorization") == Some("Bearer T1"))
+    );
+    gate.open();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while service.seen().last().unwrap().header("authorization") != Some("Bearer T2") {
+        assert!(Instant::now() < deadline, "the new token was never used");
+        proxied(sidecar.proxy(), url, &[]).await;
+    }
+    assert_eq!(metadata.count(Kind::Access), 2);
 }
 
 #[tokio::test]

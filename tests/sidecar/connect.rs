@@ -22,7 +22,8 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-async fn connect(proxy: std::net::SocketAddr, target: &str) -> (String, TcpStream) {
+/// Asks for a tunnel.
+pub(super) async fn connect(proxy: std::net::SocketAddr, target: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

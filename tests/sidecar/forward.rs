@@ -95,7 +95,7 @@ async fn the_metadata_server_can_be_closed_off_by_every_spelling() {
         "rebound.example.test:80:169.254.169.254:80",
     ])
     .await;
-    metadata.arrived(Kind::Universe, 1).await;
+    metadata.arrived(Kind::ProjectId, 1).await;
     let before = metadata.all_requests().len();
     let own = format!("http://{}/", metadata.address());
     for url in [

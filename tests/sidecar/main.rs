@@ -2,7 +2,12 @@
 //! behind TLS on the other.
 
 // What fails here fails the test, with the place and the value.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
 
 mod admin;
 mod calls;
@@ -10,13 +15,23 @@ mod commands;
 mod connect;
 mod drain;
 mod errors;
+mod exec;
+mod expect;
 mod forward;
+mod framing;
+mod heads;
+mod hostile;
+mod http1;
+mod intercept;
+mod keepalive;
 mod lookalikes;
+mod pressure;
 mod routes;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod unauthorized;
+mod upgrades;
 
 use support::metadata::{Answer, Kind, Metadata};
 use support::service::Service;

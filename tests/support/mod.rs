@@ -20,4 +20,5 @@ pub mod sidecar;
 pub mod streams;
 pub mod tls;
 pub mod upstream;
+pub mod wire;
 pub mod zeroes;

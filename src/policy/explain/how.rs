@@ -3,16 +3,18 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::super::path::is_below;
 use super::{Case, Options};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::decision::Credential;
+use crate::policy::path::is_below;
 
 /// The ways into a sidecar.
 #[derive(Clone, Debug, Default)]
 pub struct Ways {
     /// The forward proxy's `HOST:PORT`.
     pub proxy: Option<String>,
+    /// `--intercept`: the proxy opens TLS to names that get a token.
+    pub intercept: bool,
     /// The routes.
     pub routes: Vec<Way>,
 }
@@ -98,13 +100,17 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
     if let Some(proxy) = ways.proxy.as_ref().filter(|_| nameable) {
         let _ = write!(
             text,
-            "Call {} with HTTP_PROXY=http://{proxy}{}. An https:// URL through HTTPS_PROXY is a blind tunnel, into which \
-             nothing can be put. Or add a route: ",
+            "Call {} with HTTP_PROXY=http://{proxy}{}. {} Or add a route: ",
             in_http(asked),
             if case.in_cleartext() {
                 ": it goes out in cleartext, as plaintext=allow says"
             } else {
                 ": the sidecar sends it over TLS"
+            },
+            if ways.intercept && asked.origin.host.name().is_some() {
+                "An https:// URL gets it through HTTPS_PROXY too, from an app that trusts this sidecar's CA (--ca-dir)."
+            } else {
+                "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept."
             },
         );
     } else {

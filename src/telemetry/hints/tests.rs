@@ -138,7 +138,7 @@ fn it_is_said_once_a_minute_per_host() {
                 };
                 auth_rejected(&seldom, &rejection);
             }
-            tunnel_without_token(&seldom, &origin(host));
+            tunnel_without_token(&seldom, &origin(host), Blind::NotAsked);
         }
     });
     assert_eq!(lines.len(), 4, "{lines:?}");
@@ -146,7 +146,9 @@ fn it_is_said_once_a_minute_per_host() {
 
 #[test]
 fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
-    let line = json(|| tunnel_without_token(&Seldom::new(), &origin("a.run.app")));
+    let line = json(|| {
+        tunnel_without_token(&Seldom::new(), &origin("a.run.app"), Blind::NotAsked);
+    });
     assert_eq!(line["severity"], "WARNING");
     assert_eq!(line["destination"], "https://a.run.app");
     let message = line["message"].as_str().unwrap();
@@ -157,4 +159,43 @@ fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
     for way in ["http://a.run.app", "--route", "--intercept", "--ca-dir"] {
         assert!(message.contains(way), "{message}");
     }
+}
+
+#[test]
+fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
+    for (blind, why) in [
+        (Blind::NotTls, "what is inside is no TLS"),
+        (Blind::NotCovered, "CA is not for that host"),
+    ] {
+        let line = json(|| tunnel_without_token(&Seldom::new(), &origin("a.run.app"), blind));
+        let message = line["message"].as_str().unwrap();
+        assert!(
+            message.contains(why) && message.contains("--route"),
+            "{message}"
+        );
+        assert!(!message.contains("--intercept"), "{message}");
+    }
+}
+
+#[test]
+fn an_app_that_refuses_our_certificate_is_told_what_to_set() {
+    let said = |folder: Option<&str>| {
+        let error = std::io::Error::other("received fatal alert: UnknownCA");
+        let line = json(|| {
+            let folder = folder.map(Path::new);
+            interception_failed(&Seldom::new(), &origin("a.run.app"), &error, folder);
+        });
+        assert_eq!(line["severity"], "WARNING");
+        line["message"].as_str().unwrap().to_owned()
+    };
+    let message = said(Some("/ca"));
+    for wanted in [
+        "https://a.run.app: received fatal alert: UnknownCA",
+        "SSL_CERT_FILE=/ca/bundle.pem",
+        "NODE_EXTRA_CA_CERTS=/ca/ca.pem",
+        "-Djavax.net.ssl.trustStore=/ca/truststore.p12",
+    ] {
+        assert!(message.contains(wanted), "{message}");
+    }
+    assert!(said(None).contains("--ca-dir"));
 }

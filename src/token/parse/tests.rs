@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-use super::{LONGEST, Malformed, access_token, id_token};
+use super::{LONGEST, Malformed, access_token, fuzz_answers, id_token};
 use crate::token::clock::Now;
 use crate::token::value::Token;
 
@@ -260,5 +260,13 @@ proptest! {
         let text = format!("{header}.{payload}.{signature}");
         let token = id(format!("{text}\r\n")).unwrap();
         prop_assert_eq!(token.reveal(), text);
+    }
+}
+
+#[test]
+fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/token");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzz_answers(&std::fs::read(entry.unwrap().path()).unwrap());
     }
 }
