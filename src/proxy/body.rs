@@ -191,6 +191,8 @@ impl Counted {
                 self.exchange.received(length as u64);
             }
             None if self.exchange.is_http2() && !http_body::Body::is_end_stream(&self.body) => {
+                self.exchange.abandoned();
+                self.sending = None;
                 return Poll::Ready(Some(Err(Truncated.into())));
             }
             Some(Err(_)) | None => {}
