@@ -247,10 +247,7 @@ impl Destination {
         };
         Ok(Self {
             origin: Origin::from_authority(scheme, host)?,
-            target: uri
-                .path_and_query()
-                .cloned()
-                .unwrap_or_else(|| PathAndQuery::from_static("/")),
+            target: uri.path_and_query().map_or_else(root, rooted),
             userinfo,
         })
     }
@@ -269,6 +266,18 @@ impl Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.origin, self.target)
+    }
+}
+
+fn root() -> PathAndQuery {
+    PathAndQuery::from_static("/")
+}
+
+/// `http://host?query` asks for `/?query` (RFC 9112, 3.2.1): HTTP/2 knows no path without its slash.
+fn rooted(target: &PathAndQuery) -> PathAndQuery {
+    match target.as_str().strip_prefix('?') {
+        Some(query) => PathAndQuery::try_from(format!("/?{query}")).unwrap_or_else(|_| root()),
+        None => target.clone(),
     }
 }
 

@@ -9,9 +9,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::started;
 use super::support::app::{json, proxied, raw, text};
 use super::support::metadata::{Answer, Kind};
+use super::support::service::{Service, reply};
+use super::{started, started_with};
 
 /// Answers in cleartext with the bytes of the head that it got.
 async fn mirror() -> SocketAddr {
@@ -210,4 +211,16 @@ async fn an_origin_form_request_is_told_what_this_port_is() {
             .unwrap()
             .contains("HTTP_PROXY")
     );
+}
+
+#[tokio::test]
+async fn a_query_without_a_path_arrives_as_one_of_the_root() {
+    for alpn in [b"h2" as &[u8], b"http/1.1"] {
+        let service = Service::speaking(&[alpn], |_| reply(200, "hello")).await;
+        let (_metadata, sidecar) = started_with(&service, &[]).await;
+        let request = "GET http://svc.a.run.app?q=1 HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: close\r\n\r\n";
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        assert!(answer.ends_with("hello"), "{answer}");
+        assert_eq!(service.only().target, "/?q=1");
+    }
 }
