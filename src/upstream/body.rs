@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -26,14 +26,12 @@ pub struct Body {
 
 impl Body {
     pub(super) fn new(response: Response<Incoming>, hold: Hold) -> Response<Self> {
-        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         response.map(|incoming| {
             let mut body = Self {
                 incoming,
                 hold: Some(hold),
             };
-            // A connection that switched protocols speaks no HTTP any more.
-            if !switched && http_body::Body::is_end_stream(&body.incoming) {
+            if http_body::Body::is_end_stream(&body.incoming) {
                 body.complete();
             }
             body

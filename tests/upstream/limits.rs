@@ -138,3 +138,30 @@ async fn many_targets_do_not_pile_up() {
     client.connections(0).await;
     assert_eq!(server.seen().len(), 600);
 }
+
+#[tokio::test]
+async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
+    for (busy, waits) in [(http(), h2c()), (h2c(), http())] {
+        let server = Honest::start(Manner::default()).await;
+        let client = Setting::new(server.address, None)
+            .with(|setting| setting.limits.connections = 1)
+            .client();
+        let held = client.upstream.send(&busy, get("/hold"));
+        let waiting = async {
+            server.held(1).await;
+            let mut waiting = std::pin::pin!(client.get(&waits, "/"));
+            // In line before the other is done.
+            for _ in 0..100 {
+                tokio::select! {
+                    biased;
+                    _ = &mut waiting => panic!("over the cap"),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+            server.release();
+            waiting.await.unwrap();
+        };
+        let done = async { whole(held.await.unwrap()).await };
+        tokio::join!(done, waiting);
+    }
+}
