@@ -132,6 +132,18 @@ impl Host {
         }
     }
 
+    /// Whether this is a name below `domain`, by whole labels; `domain` itself is not.
+    pub fn is_under(&self, domain: &str) -> bool {
+        self.name()
+            .and_then(|name| name.strip_suffix(domain))
+            .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
+    }
+
+    /// A name of one label, as services of one network call each other: no page of the web has such a host.
+    pub fn is_single_label(&self) -> bool {
+        self.name().is_some_and(|name| !name.contains('.'))
+    }
+
     /// `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `::1`.
     pub fn is_loopback(&self) -> bool {
         match self {

@@ -1,3 +1,5 @@
 //! Arguments in, exit status out.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    sidentity::cli::main(std::env::args_os(), &sidentity::config::Env::from_process())
+}

@@ -2,6 +2,10 @@
 //!
 //! [`Config`] is immutable and complete: every default applied, every text parsed. Whatever is wrong is reported all at
 //! once, each problem with its place.
+//!
+//! - `raw` and `name`: the options as texts with their places; `env` and `file` read them, `cli` gives those of flags.
+//! - `resolve`: from texts to meanings.
+//! - `yaml`: the way back, for `sidentity check`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,11 +18,29 @@ use rustls::pki_types::CertificateDer;
 use crate::destination::{Destination, Host};
 use crate::policy::{Options, Rule};
 
+mod entry;
+mod env;
+mod file;
+mod name;
+mod node;
+mod problem;
+mod raw;
+mod resolve;
+mod yaml;
+
+pub use env::Env;
+pub use name::{Name, is_absent};
+pub use problem::Problem;
+pub use raw::{Entry, Fields, RawConfig, Text};
+pub use yaml::Yaml;
+
 /// Everything that a running sidecar needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The forward proxy; `None` for `--proxy off`.
     pub proxy: Option<Proxy>,
+    /// `--intercept`; `None` where every `CONNECT` is a blind tunnel.
+    pub intercept: Option<Intercept>,
     /// The reverse routes, as the user ordered them.
     pub routes: Vec<Route>,
     /// The user's rules, flags first.
@@ -58,7 +80,7 @@ pub struct Config {
 }
 
 /// The forward proxy's listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
     /// Where it listens.
     pub listen: SocketAddr,
@@ -66,8 +88,15 @@ pub struct Proxy {
     pub auth: Option<HeaderValue>,
 }
 
+/// What is opened of `CONNECT`: the TLS to destinations that get a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intercept {
+    /// `--ca-dir`: where an app finds the certificates to trust.
+    pub ca_dir: Option<PathBuf>,
+}
+
 /// A reverse route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// `LISTEN` as written: the metric's label and the rule's name in `explain`.
     pub name: Arc<str>,
@@ -125,7 +154,7 @@ pub struct MetadataServer {
 }
 
 /// Everything about connections to upstreams.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// `--connect-to`, flags first; the first that matches counts.
     pub connect_to: Vec<ConnectTo>,
@@ -212,3 +241,42 @@ pub enum AccessLog {
     /// Every one.
     All,
 }
+
+/// Reads flags, environment and file, in this order of precedence, and resolves them.
+///
+/// It reads the file anew at every call, so that a running sidecar can be told to.
+///
+/// # Errors
+///
+/// Everything that is wrong, at once.
+pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Problem>> {
+    load_over(flags, env, RawConfig::default())
+}
+
+/// The same over other defaults, for what nobody says anything of.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_over(
+    flags: &RawConfig,
+    env: &Env,
+    defaults: RawConfig,
+) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut raw = flags.clone().over(RawConfig::from_env(env, &mut problems));
+    if let Some(path) = &raw.file {
+        let file = file::read(path, &mut problems);
+        raw = raw.over(file);
+    }
+    raw = raw.over(defaults);
+    let config = resolve::resolve(&raw, env, &mut problems);
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,8 @@ pub struct Decision {
     pub plaintext: bool,
     /// A Google API: API keys, signed URLs and upload sessions in the request stand in for a token.
     pub google_api: bool,
+    /// An ID token for a host under `run.app`: no `X-Serverless-Authorization` but ours may reach it.
+    pub cloud_run: bool,
     /// The rule that decided, as a user would recognise it: `built-in *.run.app`, `--rule iap.example.com=id`.
     pub rule: Arc<str>,
     /// What else a person should know, for `explain`.
@@ -121,6 +123,22 @@ impl TokenKey {
 // === impl Decision ===
 
 impl Decision {
+    /// The call goes as it is, or not at all.
+    pub(super) fn without_token(grant: Grant, rule: Arc<str>) -> Self {
+        Self {
+            grant,
+            header: HeaderMode::Auto,
+            existing: Existing::Keep,
+            scheme: AuthScheme::Bearer,
+            quota_project: None,
+            plaintext: false,
+            google_api: false,
+            cloud_run: false,
+            rule,
+            notes: Vec::new(),
+        }
+    }
+
     /// The kind of credential that was decided on.
     pub const fn credential(&self) -> Credential {
         match &self.grant {

@@ -4,8 +4,25 @@
 //! The user's rules come first, more specific before less, then the built-in table. Nothing here does I/O, reads a
 //! clock or looks at a `Host` header.
 
+mod audience;
+mod builtin;
+mod decide;
 mod decision;
+mod explain;
+mod grants;
+mod header;
+mod issue;
+mod options;
+mod path;
+mod pattern;
 mod rule;
+mod terms;
 
+pub use builtin::DEFAULT_UNIVERSE;
+pub use decide::{Policy, Settings};
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
-pub use rule::{AuthScheme, Existing, HeaderMode, Options, Pattern, Rule};
+pub use explain::{Explanation, Way, Ways, explain, role_hint};
+pub use header::{Placement, X_SERVERLESS_AUTHORIZATION, inject, place, remove_dead};
+pub use options::InvalidValue;
+pub use pattern::{InvalidPattern, Pattern};
+pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};

@@ -4,25 +4,7 @@ use http::HeaderValue;
 use std::sync::Arc;
 
 use super::decision::Credential;
-use crate::destination::Host;
-
-/// Which destinations a rule is for: a host or `*.suffix`, with an optional port and path prefix.
-///
-/// Without a port any port matches: the user named the host. A path prefix matches whole segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    pub(super) host: HostPattern,
-    pub(super) port: Option<u16>,
-    /// With its leading slash, without a trailing one.
-    pub(super) path: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum HostPattern {
-    Exact(Host),
-    /// `*.example.com` is kept as `.example.com`: it matches whole labels only, and not `example.com` itself.
-    Suffix(String),
-}
+use super::pattern::Pattern;
 
 /// A user's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,4 +72,42 @@ pub enum AuthScheme {
     Bearer,
     /// `Basic`, user `oauth2accesstoken`, the token as password (Artifact Registry).
     Basic,
+}
+
+// === impl HeaderMode ===
+
+impl HeaderMode {
+    /// As written in options.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Authorization => "authorization",
+            Self::XServerlessAuthorization => "x-serverless-authorization",
+            Self::ProxyAuthorization => "proxy-authorization",
+        }
+    }
+}
+
+// === impl Existing ===
+
+impl Existing {
+    /// As written in options.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Replace => "replace",
+        }
+    }
+}
+
+// === impl AuthScheme ===
+
+impl AuthScheme {
+    /// As written in options.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+        }
+    }
 }

@@ -1,15 +1,20 @@
-//! The metric families. Every label value comes from a closed set, so a hostile peer cannot grow them; every handle is
-//! resolved once and indexed by an enum, so that counting costs one atomic add.
+//! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
+//! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::labels::{Connect, Fetch, Lookup};
+use super::listener::{Gauged, ListenerMetrics};
+use super::process::Process;
 use crate::error::ErrorKind;
 use crate::policy::{Credential, SkipReason};
 
@@ -22,13 +27,16 @@ const BUCKETS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Credentials that label a request or a token: `access`, `id`, `none`.
-const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Credential::None];
+/// Listeners with a label of their own; whatever comes after them shares [`REST`].
+const MAX_LISTENERS: usize = 256;
+
+const REST: &str = "other";
 
 /// All metrics of the process; clone the `Arc` around it.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    listeners: Mutex<HashSet<Box<str>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
@@ -44,150 +52,10 @@ pub struct Metrics {
     auth_rejected: [IntCounter; 2],
 }
 
-/// The handles of one listener, resolved when it is bound.
-#[derive(Debug)]
-pub struct ListenerMetrics {
-    requests: [[IntCounter; Code::ALL.len()]; CREDENTIALS.len()],
-    durations: [Histogram; CREDENTIALS.len()],
-    in_flight: IntGauge,
-    connections: IntGauge,
-}
-
-/// Counts one in a gauge for as long as it lives.
-#[derive(Debug)]
-pub struct Gauged(IntGauge);
-
-macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// Every value, in declaration order.
-            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
-
-            /// The label's value.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $label,)+ }
-            }
-        }
-    };
-}
-
-labels! {
-    /// How a token was come by: `sidentity_token_lookups_total{outcome}`.
-    Lookup {
-        /// Fresh, from the slot.
-        Hit = "hit",
-        /// From the slot, while a refresh starts behind it.
-        Stale = "stale",
-        /// The request waited for a fetch.
-        Wait = "wait",
-        /// There was none.
-        Error = "error",
-    }
-}
-
-labels! {
-    /// What the metadata server gave: `sidentity_token_fetches_total{outcome}`.
-    Fetch {
-        /// A new token.
-        Ok = "ok",
-        /// The same token again.
-        Unchanged = "unchanged",
-        /// No usable token.
-        Error = "error",
-    }
-}
-
-labels! {
-    /// How dialling an upstream ended: `sidentity_upstream_connects_total{outcome}`.
-    Connect {
-        /// A connection.
-        Ok = "ok",
-        /// Name resolution failed or timed out.
-        Dns = "dns",
-        /// Nobody listens.
-        Refused = "refused",
-        /// Not in time.
-        Timeout = "timeout",
-        /// The TLS or HTTP/2 handshake failed.
-        Tls = "tls",
-        /// Anything else.
-        Error = "error",
-    }
-}
-
-labels! {
-    /// The answer to a request: `sidentity_requests_total{code}`. Statuses beyond those that are worth telling apart
-    /// are counted by their class.
-    Code {
-        /// Switched protocols.
-        C101 = "101",
-        /// Other informational.
-        C1xx = "1xx",
-        /// OK.
-        C200 = "200",
-        /// Created.
-        C201 = "201",
-        /// No content.
-        C204 = "204",
-        /// Partial content.
-        C206 = "206",
-        /// Other success.
-        C2xx = "2xx",
-        /// Found elsewhere.
-        C302 = "302",
-        /// Not modified.
-        C304 = "304",
-        /// Resume incomplete, of Google's upload protocol.
-        C308 = "308",
-        /// Other redirection.
-        C3xx = "3xx",
-        /// Bad request.
-        C400 = "400",
-        /// No valid identity.
-        C401 = "401",
-        /// Not allowed.
-        C403 = "403",
-        /// Not found.
-        C404 = "404",
-        /// Proxy credentials wanted.
-        C407 = "407",
-        /// Conflict.
-        C409 = "409",
-        /// Precondition failed.
-        C412 = "412",
-        /// Misdirected.
-        C421 = "421",
-        /// Too many requests.
-        C429 = "429",
-        /// Other fault of the caller.
-        C4xx = "4xx",
-        /// Internal error.
-        C500 = "500",
-        /// Bad gateway.
-        C502 = "502",
-        /// Unavailable.
-        C503 = "503",
-        /// Gateway time-out.
-        C504 = "504",
-        /// Loop detected.
-        C508 = "508",
-        /// Other fault of the upstream.
-        C5xx = "5xx",
-        /// A status that is none.
-        Other = "other",
-        /// The caller went away before the answer's end.
-        Cancelled = "cancelled",
-    }
-}
-
 // === impl Metrics ===
 
 impl Metrics {
-    /// All families, each counter at zero.
+    /// All families; what no listener labels is there from the start, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
         let requests = counters(
@@ -285,6 +153,7 @@ impl Metrics {
                 option_env!("SIDENTITY_REVISION").unwrap_or("unknown"),
             ])
             .set(1);
+        registered(&registry, Process::this());
         let tokens = [Credential::Access, Credential::Id].map(Credential::as_str);
         Self {
             proxy_errors: ErrorKind::ALL
@@ -301,6 +170,7 @@ impl Metrics {
             connects: Connect::ALL.map(|outcome| connects.with_label_values(&[outcome.as_str()])),
             auth_rejected: ["401", "403"].map(|code| auth_rejected.with_label_values(&[code])),
             registry,
+            listeners: Mutex::default(),
             requests,
             durations,
             in_flight,
@@ -311,19 +181,29 @@ impl Metrics {
 
     /// The handles of a listener: `proxy`, or the route's name from the configuration.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
-        ListenerMetrics {
-            requests: CREDENTIALS.map(|credential| {
-                Code::ALL.map(|code| {
-                    self.requests
-                        .with_label_values(&[name, credential.as_str(), code.as_str()])
-                })
-            }),
-            durations: CREDENTIALS.map(|credential| {
-                self.durations
-                    .with_label_values(&[name, credential.as_str()])
-            }),
-            in_flight: self.in_flight.with_label_values(&[name]),
-            connections: self.connections.with_label_values(&[name]),
+        let name = self.listener_label(name);
+        ListenerMetrics::new(
+            name,
+            &self.requests,
+            &self.durations,
+            self.in_flight.with_label_values(&[name]),
+            self.connections.with_label_values(&[name]),
+        )
+    }
+
+    /// Reloads bring new names, and series live as long as the process: their number has an end.
+    fn listener_label<'a>(&self, name: &'a str) -> &'a str {
+        let mut names = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if names.contains(name) {
+            name
+        } else if names.len() < MAX_LISTENERS {
+            names.insert(name.into());
+            name
+        } else {
+            REST
         }
     }
 
@@ -386,97 +266,16 @@ impl Metrics {
 
     /// All metrics in the Prometheus text format, [`TEXT_FORMAT`].
     pub fn render(&self) -> String {
-        let mut text = Vec::new();
+        let mut text = String::new();
         // Writing to memory cannot fail, and a name or label that could not be encoded was refused at start.
-        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
-        String::from_utf8(text).unwrap_or_default()
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
+        text
     }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-// === impl ListenerMetrics ===
-
-impl ListenerMetrics {
-    /// Counts a request in flight while the guard lives.
-    pub fn request_started(&self) -> Gauged {
-        Gauged::new(&self.in_flight)
-    }
-
-    /// Counts an open connection while the guard lives.
-    pub fn connection_opened(&self) -> Gauged {
-        Gauged::new(&self.connections)
-    }
-
-    /// Counts and times a request that ended; a refused one counts as `none`.
-    pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
-        let index = match credential {
-            Credential::Access => 0,
-            Credential::Id => 1,
-            Credential::None | Credential::Deny => 2,
-        };
-        if let Some(counters) = self.requests.get(index) {
-            bump(counters, code as usize);
-        }
-        if let Some(durations) = self.durations.get(index) {
-            durations.observe(took.as_secs_f64());
-        }
-    }
-}
-
-// === impl Gauged ===
-
-impl Gauged {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Gauged {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-// === impl Code ===
-
-impl From<StatusCode> for Code {
-    fn from(status: StatusCode) -> Self {
-        match status.as_u16() {
-            101 => Self::C101,
-            100..=199 => Self::C1xx,
-            200 => Self::C200,
-            201 => Self::C201,
-            204 => Self::C204,
-            206 => Self::C206,
-            200..=299 => Self::C2xx,
-            302 => Self::C302,
-            304 => Self::C304,
-            308 => Self::C308,
-            300..=399 => Self::C3xx,
-            400 => Self::C400,
-            401 => Self::C401,
-            403 => Self::C403,
-            404 => Self::C404,
-            407 => Self::C407,
-            409 => Self::C409,
-            412 => Self::C412,
-            421 => Self::C421,
-            429 => Self::C429,
-            400..=499 => Self::C4xx,
-            500 => Self::C500,
-            502 => Self::C502,
-            503 => Self::C503,
-            504 => Self::C504,
-            508 => Self::C508,
-            500..=599 => Self::C5xx,
-            _ => Self::Other,
-        }
     }
 }
 
@@ -519,3 +318,6 @@ fn registered<C: Collector + Clone + 'static>(
         .expect("a new family");
     family
 }
+
+#[cfg(test)]
+mod tests;

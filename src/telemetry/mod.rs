@@ -1,5 +1,30 @@
 //! What operators see: metric families with closed labels, and logs in the shape that Cloud Logging reads.
+//!
+//! Counting is lock-free on handles that are resolved once. There is no span: a request costs at most one log line,
+//! written when it ends, and an event below the level costs one comparison. No value of a token, no query and no
+//! user-info of a URL reaches a line or a label from here.
 
+mod access;
+mod cloud_logging;
+mod code;
+mod escape;
+mod hints;
+mod labels;
+mod listener;
+mod log;
 mod metrics;
+mod panics;
+mod process;
+mod seldom;
+mod text;
+mod trace;
 
-pub use metrics::{Code, Connect, Fetch, Gauged, ListenerMetrics, Lookup, Metrics, TEXT_FORMAT};
+pub use access::{AccessRecord, Redacted, access_log};
+pub use code::Code;
+pub use hints::{AuthRejection, Blind, auth_rejected, interception_failed, tunnel_without_token};
+pub use labels::{Connect, Fetch, Lookup};
+pub use listener::{Gauged, ListenerMetrics};
+pub use log::{Logger, init, set_project};
+pub use metrics::{Metrics, TEXT_FORMAT};
+pub use seldom::Seldom;
+pub use trace::TraceContext;

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -20,18 +20,28 @@ use super::pool::Hold;
 pub struct Body {
     incoming: Incoming,
     hold: Option<Hold>,
+    http2: bool,
 }
+
+/// HTTP/2: the stream was reset without an error before its end, which hyper takes for the end.
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream reset the stream before the end of its answer")]
+struct Truncated;
 
 // === impl Body ===
 
 impl Body {
     pub(super) fn new(response: Response<Incoming>, hold: Hold) -> Response<Self> {
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let http2 = response.version() == Version::HTTP_2;
         response.map(|incoming| {
             let mut body = Self {
                 incoming,
                 hold: Some(hold),
+                http2,
             };
-            if http_body::Body::is_end_stream(&body.incoming) {
+            // A connection that switched protocols speaks no HTTP any more.
+            if !switched && http_body::Body::is_end_stream(&body.incoming) {
                 body.complete();
             }
             body
@@ -56,6 +66,11 @@ impl http_body::Body for Body {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match polled {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(None) if self.http2 && !self.incoming.is_end_stream() => {
+                self.hold = None;
+                let error = io::Error::new(io::ErrorKind::ConnectionReset, Truncated);
+                Poll::Ready(Some(Err(error)))
+            }
             Poll::Ready(None) => {
                 self.complete();
                 Poll::Ready(None)

@@ -39,10 +39,10 @@ pub(super) struct Outgoing<B> {
     interest: Option<oneshot::Receiver<Infallible>>,
 }
 
-/// Nobody waits for the answer.
+/// Nobody waits for the answer. The reason beneath is the one that hyper resets an HTTP/2 stream with.
 #[derive(Debug, thiserror::Error)]
 #[error("the response is no longer wanted")]
-struct Unwanted;
+struct Unwanted(#[source] h2::Error);
 
 // === impl Outgoing ===
 
@@ -74,7 +74,8 @@ impl<B: RequestBody> Body for Outgoing<B> {
         if let Some(interest) = &mut self.interest
             && Pin::new(interest).poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(Broken(Unwanted.into()))));
+            let unwanted = Unwanted(h2::Reason::CANCEL.into());
+            return Poll::Ready(Some(Err(Broken(unwanted.into()))));
         }
         Pin::new(&mut self.body)
             .poll_frame(cx)

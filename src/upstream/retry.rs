@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use hyper::client::conn::TrySendError;
 
 use super::body::Body;
@@ -78,6 +80,7 @@ async fn exchange<B: RequestBody>(
     let (error, spare, place) = match &way {
         Way::Http1 { connection, reused } => {
             pool.address.http1(&mut request);
+            frame(&mut request);
             let spare = (*reused && bare && is_idempotent(request.method()))
                 .then(|| Again::new(copy(&request), true));
             match connection.send(request).await {
@@ -109,6 +112,18 @@ async fn exchange<B: RequestBody>(
 fn untaken<B: RequestBody>(mut error: TrySendError<Request<Outgoing<B>>>) -> Option<Again<B>> {
     let request = error.take_message()?;
     Some(Again::new(request.map(Outgoing::into_inner), false))
+}
+
+/// Says that a body of unknown length follows: with some methods hyper takes one that is not announced for none.
+fn frame<B: RequestBody>(request: &mut Request<Outgoing<B>>) {
+    let body = request.body();
+    if !body.is_end_stream()
+        && body.size_hint().exact().is_none()
+        && !request.headers().contains_key(CONTENT_LENGTH)
+    {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    }
 }
 
 /// RFC 9110, 9.2.2.

@@ -386,6 +386,7 @@ pub async fn accept_tls(config: Arc<ServerConfig>, stream: TcpStream) -> TlsStre
 
 fn reset(stream: TcpStream) {
     stream.set_zero_linger().unwrap();
+    drop(stream);
 }
 
 async fn honest_http2(stream: impl AsyncRead + AsyncWrite + Unpin, stage: Stage) {

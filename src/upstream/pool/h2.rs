@@ -24,9 +24,17 @@ use crate::upstream::failure::{Failure, Place, is_going_away};
 use crate::upstream::io::Io;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
 
-/// Bytes that may be under way to us on one stream, and on all of a connection.
-const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
+/// downloads whose app does not read hold up none of the others.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+
+/// Streams that are remembered for a second after we have reset them: what the upstream sends on them meanwhile is no
+/// fault of its.
+const REMEMBERED: usize = 4096;
+
+/// Frames on streams that are no longer remembered, in a connection's life.
+const LATE_FRAMES: usize = 64 * 1024;
 
 /// Bytes of a request's body that wait for the upstream's window.
 const SEND_BUFFER: usize = 512 * 1024;
@@ -85,6 +93,8 @@ impl<B: RequestBody> Connection<B> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
             .max_send_buf_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(REMEMBERED)
+            .max_local_error_reset_streams(LATE_FRAMES)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(false)

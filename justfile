@@ -1,0 +1,45 @@
+# The recipes that CI runs stand in .ci/run, so that the two cannot differ.
+
+# All that CI runs
+ci:
+    .ci/run
+
+# Formatting
+fmt:
+    .ci/run fmt
+
+# Lints, warnings are errors
+clippy:
+    .ci/run clippy
+
+# Documentation, warnings are errors
+doc:
+    .ci/run doc
+
+# Licences, duplicate and banned dependencies, sources
+deny:
+    .ci/run deny
+
+# All tests
+test:
+    .ci/run tests
+
+# curl, Python, gRPC, google-auth, Node.js and Java, and hostile HTTP/2, against the real binary
+extended *ARGS:
+    tests/extended/run {{ARGS}}
+
+# Fuzz one target, or each in turn (needs a nightly toolchain)
+fuzz TARGET="all" SECONDS="60":
+    tests/fuzz/run {{TARGET}} {{SECONDS}}
+
+# Known vulnerabilities in dependencies (fetches the RustSec database)
+advisories:
+    cargo deny check advisories
+
+# Emulator, private upstream and sidecar on loopback
+demo:
+    cargo run -- demo
+
+# The hot path, measured
+bench:
+    cargo bench

@@ -1,0 +1,8 @@
+//! The admin port: probes, metrics, and explanations, for probers, scrapers and operators. Nothing secret is on it.
+
+mod lifecycle;
+mod probes;
+mod serve;
+
+pub use lifecycle::Lifecycle;
+pub use serve::Admin;

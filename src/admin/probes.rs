@@ -1,0 +1,73 @@
+//! The three probes. They are also what gives the sidecar CPU on an idle Cloud Run instance, so what is stale is
+//! refreshed in them.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::serve::Admin;
+
+/// How long a probe may take so that refreshes can end while there is CPU; probes time out after 1 s by default.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A probe's answer: the status decides, the text is for people.
+pub(super) type Answer = (StatusCode, String);
+
+/// 200 once the listeners accept.
+pub(super) fn startup(admin: &Admin) -> Answer {
+    if admin.lifecycle.is_listening() {
+        (StatusCode::OK, "started\n".into())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not listening yet\n".into(),
+        )
+    }
+}
+
+/// Always 200: a metadata server that is down is no reason to restart the instance.
+pub(super) async fn liveness(admin: &Admin) -> Answer {
+    let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
+    // Nothing is asked for that is known, and nobody is restarted for what is not.
+    let learn = tokio::time::timeout(PATIENCE, admin.decider.learn());
+    let _ = tokio::join!(refresh, learn);
+    (StatusCode::OK, "alive\n".into())
+}
+
+/// 200 while every route's token is there; else 503 and the reasons.
+pub(super) async fn readiness(admin: &Admin) -> Answer {
+    if admin.lifecycle.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+    }
+    let mut reasons = missing(admin);
+    if !reasons.is_empty() {
+        // The fetch that was begun may be the last thing missing.
+        admin.decider.tokens().refresh_stale().done(PATIENCE).await;
+        reasons = missing(admin);
+    }
+    if reasons.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, reasons.concat())
+    }
+}
+
+fn missing(admin: &Admin) -> Vec<String> {
+    if !admin.lifecycle.is_listening() {
+        return vec!["not listening yet\n".into()];
+    }
+    admin
+        .routes
+        .iter()
+        .filter_map(|entrance| {
+            let slot = admin.decider.resolve_route(entrance.route()?)?.slot?;
+            if slot.has_token() {
+                return None;
+            }
+            slot.prefetch();
+            let reason = slot.status().last_error;
+            let reason = reason.as_deref().unwrap_or("token: being fetched");
+            Some(format!("route {}: {reason}\n", entrance.name))
+        })
+        .collect()
+}

@@ -1,0 +1,164 @@
+//! `sidentity demo`: everything on loopback, to see what the sidecar does before it is trusted with anything.
+//!
+//! An emulator of the metadata server, a service that refuses calls without a valid token, and the sidecar between. The
+//! service stands in for a private Cloud Run service and for a Google API, under their real names.
+
+mod call;
+mod service;
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tokio_util::sync::CancellationToken;
+
+use self::call::{Answer, get};
+use self::service::{PrivateService, SERVICE};
+use super::Exit;
+use super::run::runtime;
+use crate::app::App;
+use crate::config::{self, Config, Env, RawConfig};
+use crate::destination::{Destination, Host};
+use crate::emulator::{Emulator, Identity};
+
+/// A Google API, as the demo's service answers for it.
+const API: &str = "storage.googleapis.com";
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Show on loopback what the sidecar does: a refused call, the same call answered, both kinds of token
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Exit after that instead of staying for calls of your own
+    #[arg(long)]
+    once: bool,
+}
+
+/// Fails where any step does not show what it should, so that it can serve as a check.
+pub(super) fn run(args: &Args) -> Result<(), Exit> {
+    runtime(1)?.block_on(async {
+        let stop = CancellationToken::new();
+        let shown = show(args.once, stop.clone()).await;
+        stop.cancel();
+        shown.map_err(|error| Exit::failed(error.to_string()))
+    })
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn show(once: bool, stop: CancellationToken) -> Result<(), Failure> {
+    let emulator = Emulator::bind(LOOPBACK, Identity::default()).await?;
+    let metadata = emulator.local_addr();
+    let service = PrivateService::bind(emulator.verifier()).await?;
+    let upstream = service.address();
+    let without_sidecar = service.caller()?;
+    let app = App::build(configuration(metadata, &service)?).await?;
+    let proxy = app.proxy_address().ok_or("the proxy is off")?;
+    let route = *app.route_addresses().first().ok_or("there is no route")?;
+    let admin = app.admin_address().ok_or("the admin port is off")?;
+    tokio::spawn(emulator.run(stop.clone().cancelled_owned()));
+    tokio::spawn(service.serve());
+    let running = tokio::spawn(app.run(stop.clone().cancelled_owned()));
+
+    say(&format!(
+        "\
+sidentity demo: everything on loopback, nothing leaves this machine.
+
+  metadata server   http://{metadata}    an emulator: it signs the tokens
+  private service   https://{SERVICE}    wants an ID token for itself
+  Google API        https://{API}    wants an access token
+                    (both are one server on {upstream})
+  sidecar           http://{proxy}    forward proxy
+                    http://{route}    route to the private service
+                    http://{admin}    probes and metrics
+"
+    ))?;
+
+    say("1. The private service, called without the sidecar:")?;
+    show_call(
+        "GET",
+        &format!("https://{SERVICE}/"),
+        &without_sidecar.await?,
+        401,
+    )?;
+    say("2. The same call, through the route: an ID token for exactly that audience.")?;
+    show_call(
+        "GET",
+        &format!("http://{route}/"),
+        &get(route, "/", &route.to_string()).await?,
+        200,
+    )?;
+    say(
+        "3. The same call, through HTTP_PROXY: the app keeps its URL, the sidecar sends it over TLS.",
+    )?;
+    let url = format!("http://{SERVICE}/");
+    show_call("GET", &url, &get(proxy, &url, SERVICE).await?, 200)?;
+    say("4. A Google API, through HTTP_PROXY: an access token.")?;
+    let url = format!("http://{API}/storage/v1/b");
+    show_call("GET", &url, &get(proxy, &url, API).await?, 200)?;
+
+    if once {
+        return Ok(());
+    }
+    say(&format!(
+        "\
+It all stays up; try it, and end it with Ctrl-C:
+
+  curl -i http://{route}/
+  curl -i -x http://{proxy} http://{API}/storage/v1/b
+  curl -i -x http://{proxy} http://{SERVICE}/hello -H 'Authorization: Bearer of-the-app'
+  curl -s http://{admin}/metrics | grep token
+  curl -s 'http://{admin}/explain?url=https://{SERVICE}/'
+"
+    ))?;
+    tokio::signal::ctrl_c().await?;
+    stop.cancel();
+    running.await?;
+    Ok(())
+}
+
+/// The sidecar as a user would configure it, but for where its upstreams really are.
+fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Config, Failure> {
+    let mut config = config::load(&RawConfig::default(), &Env::default())
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
+    let upstream = service.address();
+    config.proxy = config.proxy.map(|proxy| config::Proxy {
+        listen: LOOPBACK,
+        ..proxy
+    });
+    config.admin = Some(LOOPBACK);
+    config.routes = vec![config::Route {
+        name: "demo".into(),
+        listen: config::Listen::Tcp(LOOPBACK),
+        prefix: String::new(),
+        upstream: Destination::parse(&format!("https://{SERVICE}/"))?,
+        options: Default::default(),
+        http: None,
+    }];
+    config.metadata = config::MetadataServer {
+        host: Host::from(metadata.ip()),
+        port: metadata.port(),
+        disabled: false,
+    };
+    config.upstream.connect_to = vec![config::ConnectTo {
+        host: config::ConnectHost::Any,
+        port: None,
+        to_host: Some(Host::from(upstream.ip())),
+        to_port: Some(upstream.port()),
+    }];
+    config.upstream.extra_roots = vec![service.authority()];
+    Ok(config)
+}
+
+fn show_call(method: &str, url: &str, answer: &Answer, expected: u16) -> Result<(), Failure> {
+    say(&format!("   {method} {url}"))?;
+    say(&format!("   → {} {}\n", answer.status, answer.text.trim()))?;
+    if answer.status.as_u16() == expected {
+        Ok(())
+    } else {
+        Err(format!("expected {expected} from {url}").into())
+    }
+}
+
+fn say(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}

@@ -1,0 +1,162 @@
+//! The demo's upstream: it serves nobody who does not prove who they are.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::call::{Answer, exchange};
+use super::{API, Failure, LOOPBACK};
+use crate::emulator::Verifier;
+
+/// A private Cloud Run service.
+pub(super) const SERVICE: &str = "billing-424242.us-central1.run.app";
+
+const SERVERLESS: HeaderName = HeaderName::from_static("x-serverless-authorization");
+
+/// Bound, with a certificate for both names.
+pub(super) struct PrivateService {
+    listener: TcpListener,
+    address: SocketAddr,
+    authority: CertificateDer<'static>,
+    tls: Arc<ServerConfig>,
+    verifier: Verifier,
+}
+
+impl PrivateService {
+    pub(super) async fn bind(verifier: Verifier) -> Result<Self, Failure> {
+        let listener = TcpListener::bind(LOOPBACK).await?;
+        let mut authority = CertificateParams::new([])?;
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let authority_key = KeyPair::generate()?;
+        let authority_certificate = authority.self_signed(&authority_key)?;
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new([SERVICE.to_owned(), API.to_owned()])?
+            .signed_by(&key, &issuer)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der())?,
+            )?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener,
+            authority: authority_certificate.der().clone(),
+            tls: Arc::new(tls),
+            verifier,
+        })
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The certificate to trust.
+    pub(super) fn authority(&self) -> CertificateDer<'static> {
+        self.authority.clone()
+    }
+
+    pub(super) async fn serve(self) {
+        let acceptor = TlsAcceptor::from(self.tls);
+        while let Ok((stream, _)) = self.listener.accept().await {
+            let (acceptor, verifier) = (acceptor.clone(), self.verifier.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                let service = service_fn(|request: Request<Incoming>| {
+                    let response = answer(&request, &verifier);
+                    async move { Ok::<_, Infallible>(response) }
+                });
+                // Whoever hangs up in the middle of a demo has seen enough.
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    }
+}
+
+/// What Cloud Run and a Google API do before an app's code is reached.
+fn answer(request: &Request<Incoming>, verifier: &Verifier) -> Response<Full<Bytes>> {
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str())
+        .or_else(|| request.headers().get(header::HOST)?.to_str().ok())
+        .unwrap_or_default();
+    let now = SystemTime::now();
+    let verdict = match bearer(request.headers()) {
+        None => Err("no token: this service is private".to_owned()),
+        Some(token) if host == API => match verifier.knows_access_token(token, now) {
+            true => Ok("an access token of this project's service account".to_owned()),
+            false => Err("not a valid access token".to_owned()),
+        },
+        Some(token) => verifier
+            .verify(token, &format!("https://{SERVICE}"), now)
+            .map(|claims| {
+                let email = claims.email.unwrap_or(claims.sub);
+                format!("an ID token of {email} for {}", claims.aud)
+            })
+            .map_err(|refused| refused.to_string()),
+    };
+    let (status, text) = match verdict {
+        Ok(whose) => (StatusCode::OK, format!("hello: the call carried {whose}\n")),
+        Err(reason) => (StatusCode::UNAUTHORIZED, format!("{reason}\n")),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}
+
+/// `X-Serverless-Authorization` goes before `Authorization`, as on Cloud Run.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(SERVERLESS)
+        .or_else(|| headers.get(header::AUTHORIZATION))?
+        .to_str()
+        .ok()?
+        .strip_prefix("Bearer ")
+}
+
+impl PrivateService {
+    /// Calls the service as an app would that has no identity.
+    pub(super) fn caller(
+        &self,
+    ) -> Result<impl Future<Output = Result<Answer, Failure>> + use<>, Failure> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let address = self.address;
+        Ok(async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from(SERVICE)?;
+            let stream = TlsConnector::from(Arc::new(tls))
+                .connect(name, stream)
+                .await?;
+            exchange(stream, "/", SERVICE).await
+        })
+    }
+}

@@ -1,0 +1,111 @@
+//! `sidentity exec -- CMD`: any app, unmodified, with the sidecar around it for as long as it runs.
+
+mod child;
+mod environment;
+
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use self::child::Child;
+use self::environment::Surroundings;
+use super::Exit;
+use super::options::Options;
+use super::run::runtime;
+use crate::app::App;
+use crate::config::{self, Config, Env, Name, RawConfig};
+use crate::telemetry;
+
+/// Bytes of the proxy's password.
+const PASSWORD: usize = 16;
+
+/// Start the sidecar on free loopback ports and run CMD so that its HTTP and HTTPS calls pass through
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs CMD and returns its status: 128 and the signal's number where one ended it, 127 where there is no such command,
+/// 126 where it cannot be executed.
+pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+    let folder = private_folder(env)
+        .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
+    let password = password()?;
+    let defaults = defaults(&folder, &password);
+    let config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
+    telemetry::init(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = runtime(config.workers)?;
+    let ended = runtime.block_on(around(config, &args.command, env));
+    runtime.shutdown_background();
+    match ended? {
+        0 => Ok(()),
+        status => Err(Exit::silent(status)),
+    }
+}
+
+/// The sidecar lives as long as the child: nobody else knows its ports.
+async fn around(config: Config, command: &[OsString], env: &Env) -> Result<u8, Exit> {
+    let surroundings = Surroundings::of(&config);
+    let app = App::build(config).await?;
+    let proxy = app
+        .proxy_address()
+        .ok_or_else(|| Exit::misused("flag --proxy", "exec needs the forward proxy".into()))?;
+    let variables = surroundings.variables(proxy, env);
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(app.run(stop.cancelled_owned()));
+    let status = Child::spawn(command, variables)?.wait().await;
+    serving.abort();
+    status
+}
+
+/// What `exec` wants where the user says nothing else.
+fn defaults(folder: &TempDir, password: &str) -> RawConfig {
+    let mut defaults = RawConfig::default();
+    for (name, value) in [
+        (Name::Proxy, "127.0.0.1:0".to_owned()),
+        (Name::Admin, "127.0.0.1:0".to_owned()),
+        (Name::ProxyAuth, format!("sidentity:{password}")),
+        (Name::Intercept, "true".to_owned()),
+        (Name::CaDir, folder.path().display().to_string()),
+        // The terminal is the child's.
+        (Name::LogLevel, "warn".to_owned()),
+    ] {
+        defaults.set_flag(name, [value]);
+    }
+    defaults
+}
+
+/// A folder that only this user may enter, removed at the end.
+fn private_folder(env: &Env) -> io::Result<TempDir> {
+    let runtime = env
+        .text("XDG_RUNTIME_DIR")
+        .ok()
+        .flatten()
+        .map(PathBuf::from);
+    let parent = runtime
+        .filter(|folder| folder.is_dir())
+        .unwrap_or_else(std::env::temp_dir);
+    tempfile::Builder::new()
+        .prefix("sidentity-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+}
+
+fn password() -> Result<String, Exit> {
+    let mut bytes = [0; PASSWORD];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Exit::failed("the system gives no random bytes".to_owned()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

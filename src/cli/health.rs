@@ -1,0 +1,125 @@
+//! `sidentity health` and `sidentity wait`: probes for images without curl.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::Exit;
+use super::run::runtime;
+
+/// A probe that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// No probe says more than this.
+const ANSWER: usize = 64 * 1024;
+
+/// Probe a running sidecar; the status is 0 or 1
+#[derive(Debug, clap::Args)]
+pub(super) struct Health {
+    /// Ask whether the routes' tokens are there, not just whether it runs
+    #[arg(long)]
+    ready: bool,
+    /// The sidecar's admin address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = address)]
+    admin: SocketAddr,
+}
+
+/// Wait until a running sidecar is ready; the status is 0 or 1
+#[derive(Debug, clap::Args)]
+pub(super) struct Wait {
+    /// The longest wait
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    max: Duration,
+    /// The sidecar's admin address
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = address)]
+    admin: SocketAddr,
+}
+
+pub(super) fn health(args: &Health) -> Result<(), Exit> {
+    let path = if args.ready {
+        "/readiness"
+    } else {
+        "/liveness"
+    };
+    runtime(1)?
+        .block_on(probe(args.admin, path))
+        .map_err(Exit::failed)
+}
+
+pub(super) fn wait(args: &Wait) -> Result<(), Exit> {
+    runtime(1)?.block_on(async {
+        let deadline = Instant::now() + args.max;
+        let mut last = "not asked".to_owned();
+        while Instant::now() < deadline {
+            match tokio::time::timeout_at(deadline, probe(args.admin, "/readiness")).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(reason)) => last = reason,
+                Err(_) => break,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Exit::failed(format!(
+            "not ready after {:?}: {last}",
+            args.max
+        )))
+    })
+}
+
+async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {
+    let asked = tokio::time::timeout(PATIENCE, ask(admin, path)).await;
+    let (status, text) = asked
+        .map_err(|_| format!("http://{admin}{path}: no answer within {PATIENCE:?}"))?
+        .map_err(|error| format!("http://{admin}{path}: {error}"))?;
+    if status == StatusCode::OK {
+        Ok(())
+    } else {
+        Err(format!("http://{admin}{path}: {status}: {}", text.trim()))
+    }
+}
+
+async fn ask(
+    admin: SocketAddr,
+    path: &str,
+) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(admin).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(header::HOST, admin.to_string())
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER).collect().await?;
+    Ok((
+        status,
+        String::from_utf8_lossy(&body.to_bytes()).into_owned(),
+    ))
+}
+
+/// `PORT`, `ADDR:PORT` or `localhost:PORT`; an unspecified address is asked on loopback.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.replace("localhost:", "127.0.0.1:");
+    let mut address = match text.parse::<u16>() {
+        Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
+        Err(_) => text
+            .parse::<SocketAddr>()
+            .map_err(|_| "write ADDR:PORT, such as 127.0.0.1:9090".to_owned())?,
+    };
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => [127, 0, 0, 1].into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address)
+}

@@ -1,0 +1,192 @@
+//! `sidentity metadata-server`: the emulator as a command.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Exit;
+use super::run::runtime;
+use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
+
+/// Emulate the metadata server, for development and CI.
+///
+/// Its tokens have the form of the real ones, and no Google service takes them. A service under development can verify the
+/// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
+/// that of the real ones.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]
+    listen: SocketAddr,
+    /// The service account [default: the project's default account]
+    #[arg(long, value_name = "EMAIL")]
+    email: Option<Email>,
+    /// The project's id
+    #[arg(long, value_name = "ID", default_value = "example-project")]
+    project_id: ProjectId,
+    /// The project's number
+    #[arg(long, value_name = "N", default_value_t = 424_242, value_parser = clap::value_parser!(u64).range(1..))]
+    project_number: u64,
+    /// The region
+    #[arg(long, value_name = "REGION", default_value = "us-central1")]
+    region: Region,
+    /// How long tokens are valid, 1s to 12h; one with less than 4m left is made anew
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    lifetime: Lifetime,
+}
+
+/// Serves until SIGINT or SIGTERM, and says on standard output how to use it. The status is 1 where it cannot listen.
+pub(super) fn run(args: Args) -> Result<(), Exit> {
+    runtime(1)?.block_on(serve(args)).map_err(Exit::failed)
+}
+
+async fn serve(args: Args) -> Result<(), String> {
+    let listen = args.listen;
+    let identity = Identity::from(args);
+    let failed = |error| format!("cannot wait for signals: {error}");
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let emulator = Emulator::bind(listen, identity.clone())
+        .await
+        .map_err(|error| cannot_listen(listen, &error))?;
+    let greeting = greeting(&identity, emulator.local_addr());
+    let _ = io::stdout().write_all(greeting.as_bytes());
+    emulator
+        .run(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await;
+    Ok(())
+}
+
+fn cannot_listen(listen: SocketAddr, error: &io::Error) -> String {
+    let hint = if error.kind() == io::ErrorKind::AddrInUse {
+        "; choose another with --listen (port 0 takes a free one)"
+    } else {
+        ""
+    };
+    format!("--listen {listen}: {error}{hint}")
+}
+
+fn greeting(identity: &Identity, address: SocketAddr) -> String {
+    let reachable = reachable(address);
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "\
+Metadata server for {email} on {address}; tokens last {lifetime}.
+
+Set this for the app (Python's libraries probe the second):
+
+    export GCE_METADATA_HOST={reachable}
+    export GCE_METADATA_IP={reachable}
+
+Try:
+
+    curl -H 'Metadata-Flavor: Google' 'http://{reachable}/computeMetadata/v1/instance/service-accounts/default/identity?audience=https://example.com'
+
+Verify ID tokens with http://{reachable}/oauth2/v3/certs
+",
+        email = identity.email,
+        lifetime = identity.lifetime,
+    );
+    text
+}
+
+/// The address by which an app on this machine reaches a listener on all interfaces.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    text.parse()
+        .map_err(|_| "write ADDR:PORT, such as 127.0.0.1:8980".to_owned())
+}
+
+// === impl Identity ===
+
+impl From<Args> for Identity {
+    fn from(args: Args) -> Self {
+        Self {
+            email: args
+                .email
+                .unwrap_or_else(|| Email::of_project(args.project_number)),
+            project_id: args.project_id,
+            project_number: args.project_number,
+            region: args.region,
+            lifetime: args.lifetime,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Args, String> {
+        Command::try_parse_from([&["metadata-server"], arguments].concat())
+            .map(|command| command.args)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_it_is_an_example_project_on_loopback() {
+        let args = parsed(&[]).unwrap();
+        assert_eq!(args.listen.to_string(), "127.0.0.1:8980");
+        assert_eq!(Identity::from(args), Identity::default());
+    }
+
+    #[test]
+    fn the_default_account_follows_the_project_number() {
+        let args = parsed(&["--project-number", "77"]).unwrap();
+        assert_eq!(
+            Identity::from(args).email.as_str(),
+            "77-compute@developer.gserviceaccount.com"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_names_its_flag_and_what_would_be_right() {
+        for (flag, value, right) in [
+            ("--listen", "localhost", "127.0.0.1:8980"),
+            ("--email", "app", "NAME@DOMAIN"),
+            ("--project-id", "My Project", "example-project"),
+            ("--project-number", "0", "1.."),
+            ("--region", "US", "us-central1"),
+            ("--lifetime", "0s", "1s to 12h"),
+        ] {
+            let error = parsed(&[flag, value]).unwrap_err();
+            assert!(error.contains(flag) && error.contains(right), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_greeting_says_what_to_set_even_where_all_interfaces_are_listened_on() {
+        let text = greeting(&Identity::default(), "0.0.0.0:8980".parse().unwrap());
+        assert!(text.contains("\n    export GCE_METADATA_HOST=127.0.0.1:8980\n"));
+        let text = greeting(&Identity::default(), "[::]:1".parse().unwrap());
+        assert!(text.contains("http://[::1]:1/oauth2/v3/certs"));
+    }
+}

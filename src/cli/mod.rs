@@ -1,0 +1,182 @@
+//! The commands, one file each: arguments in, exit status out.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Env, Problem};
+
+mod check;
+mod demo;
+mod exec;
+mod explain;
+mod health;
+mod metadata_server;
+mod options;
+mod run;
+mod token;
+mod usage;
+
+pub use options::Options;
+
+/// `EX_USAGE` of sysexits(3).
+const USAGE: u8 = 64;
+
+const AFTER_HELP: &str = "\
+Every option can also be set by an environment variable, SIDENTITY_ and its name in capitals (--log-format:
+SIDENTITY_LOG_FORMAT; values of a repeatable one separated by white space), and by a key of the --config file
+(log_format). Flags win over environment over file; repeatable options add up.";
+
+/// Gives an app's outgoing HTTP calls their Google Cloud identity.
+#[derive(Debug, Parser)]
+#[command(name = "sidentity", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the sidecar (also without a command)
+    #[command(after_help = AFTER_HELP)]
+    Run(Options),
+    /// Run a command with the sidecar around it: its HTTP and HTTPS calls pass through
+    #[command(after_help = AFTER_HELP)]
+    Exec(exec::Args),
+    /// Say which credential a call to URL gets, and how it must be made; no token is fetched
+    #[command(after_help = AFTER_HELP)]
+    Explain(explain::Args),
+    /// Print the token that a call to URL would carry
+    #[command(after_help = AFTER_HELP)]
+    Token(token::Args),
+    /// Validate the configuration and print the effective one as YAML
+    #[command(after_help = AFTER_HELP)]
+    Check(Options),
+    /// Probe a running sidecar; the status is 0 or 1
+    Health(health::Health),
+    /// Wait until a running sidecar is ready; the status is 0 or 1
+    Wait(health::Wait),
+    /// Emulate the metadata server, for development and CI
+    MetadataServer(metadata_server::Args),
+    /// Show on loopback what the sidecar does
+    Demo(demo::Args),
+}
+
+/// Why a command ends otherwise than well.
+#[derive(Debug)]
+struct Exit {
+    status: u8,
+    problems: Vec<Problem>,
+}
+
+/// Runs the command that the arguments name; the first argument is the program's own name.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
+    let command = match CommandLine::try_parse_from(with_command(args)) {
+        Ok(line) => line.command,
+        Err(error) if is_wanted(error.kind()) => {
+            // Nobody is left to tell when stdout is closed.
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return Exit::usage(vec![usage::problem(&error)]).report(),
+    };
+    let done = match command {
+        Command::Run(options) => run::run(options, env),
+        Command::Exec(args) => exec::run(args, env),
+        Command::Explain(args) => explain::run(args, env),
+        Command::Token(args) => token::run(args, env),
+        Command::Check(options) => check::run(options, env),
+        Command::Health(args) => health::health(&args),
+        Command::Wait(args) => health::wait(&args),
+        Command::MetadataServer(args) => metadata_server::run(args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.report(),
+    }
+}
+
+/// Bare `sidentity`, and flags without a command, mean `run`.
+fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let bare = args.get(1).is_none_or(|first| {
+        let first = first.to_string_lossy();
+        first.starts_with('-') && !matches!(&*first, "-h" | "--help" | "-V" | "--version")
+    });
+    if bare {
+        args.insert(1.min(args.len()), "run".into());
+    }
+    args
+}
+
+const fn is_wanted(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// The configuration of a command with the shared options; its warnings go to stderr.
+fn load(options: Options, env: &Env) -> Result<Config, Exit> {
+    let config = config::load(&options.into(), env).map_err(Exit::usage)?;
+    for warning in &config.warnings {
+        complain(&Problem::new("warning", warning));
+    }
+    Ok(config)
+}
+
+/// One line on stderr; where that is closed, nobody is left to tell.
+fn complain(problem: &Problem) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "sidentity: {problem}");
+}
+
+// === impl Exit ===
+
+impl Exit {
+    fn usage(problems: Vec<Problem>) -> Self {
+        Self {
+            status: USAGE,
+            problems,
+        }
+    }
+
+    /// One argument is not what it should be.
+    fn misused(argument: &str, message: String) -> Self {
+        Self::usage(vec![Problem::new(argument, message)])
+    }
+
+    /// A status of its own, and why.
+    fn with(status: u8, message: String) -> Self {
+        Self {
+            status,
+            problems: vec![Problem::new("error", message)],
+        }
+    }
+
+    /// Another process's status, which has said for itself what is wrong.
+    const fn silent(status: u8) -> Self {
+        Self {
+            status,
+            problems: Vec::new(),
+        }
+    }
+
+    /// A signal ended it.
+    fn signalled(number: u8) -> Self {
+        Self {
+            status: 128 + number,
+            problems: vec![Problem::new("stopped", "a second signal: not drained")],
+        }
+    }
+
+    /// A failure at run time.
+    fn failed(message: String) -> Self {
+        Self::with(1, message)
+    }
+
+    fn report(&self) -> ExitCode {
+        self.problems.iter().for_each(complain);
+        ExitCode::from(self.status)
+    }
+}

@@ -1,0 +1,138 @@
+//! The options that `run`, `explain`, `token` and `check` share.
+//!
+//! clap only collects texts here: the configuration knows what they mean, for they come from environment and file too.
+
+use std::fmt;
+
+use clap::Args;
+
+use crate::config::{Name, RawConfig};
+
+/// Flags as written.
+#[derive(Args, Clone, Default)]
+pub struct Options {
+    /// YAML file with any of these options
+    #[arg(long, value_name = "FILE")]
+    config: Option<String>,
+    /// Forward proxy, for HTTP_PROXY and HTTPS_PROXY [default: 127.0.0.1:3128]
+    #[arg(long, value_name = "ADDR|off")]
+    proxy: Option<String>,
+    /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); repeatable
+    #[arg(long, value_name = "LISTEN=URL[,OPTION…]")]
+    route: Vec<String>,
+    /// Which credential a host or *.suffix gets: access, id, none or deny; repeatable
+    #[arg(long, value_name = "PATTERN=CREDENTIAL[,OPTION…]")]
+    rule: Vec<String>,
+    /// What the proxy does with destinations that no rule names [default: pass]
+    #[arg(long, value_name = "pass|deny")]
+    unmatched: Option<String>,
+    /// What the proxy does with calls to the metadata server [default: pass]
+    #[arg(long, value_name = "pass|deny")]
+    metadata_access: Option<String>,
+    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    intercept: Option<String>,
+    /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
+    #[arg(long, value_name = "DIR")]
+    ca_dir: Option<String>,
+    /// Where tokens come from [default: auto]
+    #[arg(long, value_name = "auto|metadata")]
+    credentials: Option<String>,
+    /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
+    #[arg(long, value_name = "ADDR|off")]
+    admin: Option<String>,
+    /// Credentials that the proxy asks for [default: off]
+    #[arg(long, value_name = "USER:PASSWORD|off")]
+    proxy_auth: Option<String>,
+    /// Let the proxy and routes listen where others can reach them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_non_loopback: Option<String>,
+    /// Name under which a page may call a route, beside loopback; repeatable
+    #[arg(long, value_name = "NAME")]
+    allowed_host: Vec<String>,
+    /// Connect elsewhere, as with curl; repeatable
+    #[arg(long, value_name = "HOST:PORT:HOST2:PORT2")]
+    connect_to: Vec<String>,
+    /// PEM file with more trust roots; repeatable
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<String>,
+    /// HTTP version spoken with upstreams [default: auto]
+    #[arg(long, value_name = "auto|1|2")]
+    upstream_http: Option<String>,
+    /// For each of DNS, TCP and TLS [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    connect_timeout: Option<String>,
+    /// Until a response begins [default: off]
+    #[arg(long, value_name = "TIME|off")]
+    response_timeout: Option<String>,
+    /// For one token [default: 8s]
+    #[arg(long, value_name = "TIME")]
+    token_timeout: Option<String>,
+    /// How long an idle connection to an upstream is kept [default: 90s]
+    #[arg(long, value_name = "TIME")]
+    idle_timeout: Option<String>,
+    /// How long SIGTERM waits for requests in flight [default: 9s]
+    #[arg(long, value_name = "TIME")]
+    drain_timeout: Option<String>,
+    /// Connections at once; over it, 503 [default: 8192]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<String>,
+    /// Threads [default: the cores that the cgroup allows]
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// json unless stderr is a terminal [default: auto]
+    #[arg(long, value_name = "auto|json|text")]
+    log_format: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Which requests are logged [default: errors]
+    #[arg(long, value_name = "off|errors|all")]
+    access_log: Option<String>,
+    /// The admin port takes POST /quitquitquit
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    quitquitquit: Option<String>,
+}
+
+// === impl Options ===
+
+impl From<Options> for RawConfig {
+    fn from(options: Options) -> Self {
+        let mut raw = Self::default();
+        raw.set_file(options.config);
+        raw.set_flag(Name::Proxy, options.proxy);
+        raw.set_flag(Name::Route, options.route);
+        raw.set_flag(Name::Rule, options.rule);
+        raw.set_flag(Name::Unmatched, options.unmatched);
+        raw.set_flag(Name::MetadataAccess, options.metadata_access);
+        raw.set_flag(Name::Intercept, options.intercept);
+        raw.set_flag(Name::CaDir, options.ca_dir);
+        raw.set_flag(Name::Credentials, options.credentials);
+        raw.set_flag(Name::Admin, options.admin);
+        raw.set_flag(Name::ProxyAuth, options.proxy_auth);
+        raw.set_flag(Name::AllowNonLoopback, options.allow_non_loopback);
+        raw.set_flag(Name::AllowedHost, options.allowed_host);
+        raw.set_flag(Name::ConnectTo, options.connect_to);
+        raw.set_flag(Name::UpstreamCa, options.upstream_ca);
+        raw.set_flag(Name::UpstreamHttp, options.upstream_http);
+        raw.set_flag(Name::ConnectTimeout, options.connect_timeout);
+        raw.set_flag(Name::ResponseTimeout, options.response_timeout);
+        raw.set_flag(Name::TokenTimeout, options.token_timeout);
+        raw.set_flag(Name::IdleTimeout, options.idle_timeout);
+        raw.set_flag(Name::DrainTimeout, options.drain_timeout);
+        raw.set_flag(Name::MaxConnections, options.max_connections);
+        raw.set_flag(Name::Workers, options.workers);
+        raw.set_flag(Name::LogFormat, options.log_format);
+        raw.set_flag(Name::LogLevel, options.log_level);
+        raw.set_flag(Name::AccessLog, options.access_log);
+        raw.set_flag(Name::Quitquitquit, options.quitquitquit);
+        raw
+    }
+}
+
+/// Nothing of the values: one is a password.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}

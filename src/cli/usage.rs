@@ -1,0 +1,55 @@
+//! clap's errors as one line each, in the words of the configuration's problems.
+
+use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
+
+use crate::config::{Problem, is_absent};
+
+/// What is wrong with the command line.
+pub(super) fn problem(error: &Error) -> Problem {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
+        _ => None,
+    };
+    let near = |kind| {
+        text(kind)
+            .map(|name| format!("did you mean {name}?"))
+            .unwrap_or_else(|| "see --help".to_owned())
+    };
+    // "--proxy <ADDR|off>": the flag alone is the place.
+    let argument = text(ContextKind::InvalidArg).unwrap_or_default();
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
+    let place = format!("flag {flag}");
+    match error.kind() {
+        ErrorKind::UnknownArgument if flag.strip_prefix("--").is_some_and(is_absent) => {
+            Problem::new(place, "not supported in this version")
+        }
+        ErrorKind::UnknownArgument if flag.starts_with('-') => Problem::new(
+            format!("unknown flag {flag}"),
+            near(ContextKind::SuggestedArg),
+        ),
+        ErrorKind::UnknownArgument => Problem::new(
+            "unexpected argument",
+            format!("{argument:?} belongs to no flag"),
+        ),
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
+            let near = near(ContextKind::SuggestedSubcommand);
+            Problem::new(format!("unknown command {name}"), near)
+        }
+        ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
+            let form = argument.strip_prefix(flag).unwrap_or_default().trim();
+            Problem::new(place, format!("needs a value: {flag} {form}"))
+        }
+        ErrorKind::ArgumentConflict => Problem::new(place, "is given twice: keep one"),
+        ErrorKind::InvalidUtf8 => Problem::new("command line", "must be UTF-8 text"),
+        ErrorKind::MissingRequiredArgument => {
+            Problem::new("command line", format!("{argument} is missing"))
+        }
+        _ => {
+            let rendered = error.render().to_string();
+            let line = rendered.lines().next().unwrap_or_default();
+            Problem::new("command line", line.trim_start_matches("error: "))
+        }
+    }
+}

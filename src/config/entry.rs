@@ -1,0 +1,134 @@
+//! Routes and rules before they are understood: a flag's line becomes the same fields as a file's mapping.
+
+use std::sync::Arc;
+
+use super::name::NOT_SUPPORTED;
+use super::problem::{Problem, quote, suggestion};
+use super::raw::{Entry, Fields, Text};
+use crate::policy::Options;
+
+/// What an entry looks like, in a flag and in a file.
+pub(super) struct Shape {
+    /// A line's field before the `=`, and the one after it.
+    ends: (&'static str, &'static str),
+    /// A line's options beside [`Options::NAMES`].
+    line: &'static [&'static str],
+    /// A mapping's fields beside [`Options::NAMES`].
+    mapping: &'static [&'static str],
+    /// What would be right for a line.
+    form: &'static str,
+}
+
+pub(super) const ROUTE: Shape = Shape {
+    ends: ("listen", "upstream"),
+    line: &["http"],
+    mapping: &["listen", "prefix", "upstream", "http"],
+    form: "LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+};
+
+pub(super) const RULE: Shape = Shape {
+    ends: ("pattern", "credential"),
+    line: &[],
+    mapping: &["host", "port", "path"],
+    form: "PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id",
+};
+
+/// The entry's fields; a line is taken apart at its commas, so no value in one can hold a comma.
+pub(super) fn fields(entry: &Entry, shape: &Shape) -> Result<Fields, Vec<Problem>> {
+    match entry {
+        Entry::Fields(fields) => Ok(fields.clone()),
+        Entry::Line(line) => split(line, shape),
+    }
+}
+
+fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
+    let mut parts = line.value.split(',');
+    let head = parts.next().and_then(|head| head.split_once('='));
+    // A URL in the first place may hold a password, and the first place is shown.
+    let head = head.filter(|(first, second)| {
+        !first.is_empty() && !second.is_empty() && !first.contains("://")
+    });
+    let Some((first, second)) = head else {
+        return Err(vec![line.problem(format!("write {}", shape.form))]);
+    };
+    let place: Arc<str> = format!("{} {}", line.place, printable(first)).into();
+    let mut fields = vec![
+        (
+            shape.ends.0.to_owned(),
+            Text::new(first, Arc::clone(&place)),
+        ),
+        (
+            shape.ends.1.to_owned(),
+            Text::new(second, Arc::clone(&place)),
+        ),
+    ];
+    let mut problems = Vec::new();
+    for part in parts {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let mut known = Options::NAMES.iter().chain(shape.line).copied();
+        if known.clone().any(|option| option == name) && part.contains('=') {
+            fields.push((
+                name.to_owned(),
+                Text::new(value, format!("{place}: {name}")),
+            ));
+        } else if name == "impersonate" {
+            problems.push(Problem::new(format!("{place}: impersonate"), NOT_SUPPORTED));
+        } else if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+            let what = if known.any(|option| option == name) {
+                format!("write {name}=VALUE")
+            } else {
+                let known = Options::NAMES.iter().chain(shape.line).copied();
+                format!("unknown option {}{}", quote(name), suggestion(name, known))
+            };
+            problems.push(Problem::new(&*place, what));
+        } else {
+            // Not shown: it may be a piece of a URL with a password.
+            problems.push(Problem::new(
+                &*place,
+                "what follows a comma must be an option, NAME=VALUE",
+            ));
+        }
+    }
+    if problems.is_empty() {
+        Ok(Fields {
+            place,
+            fields,
+            broken: false,
+        })
+    } else {
+        Err(problems)
+    }
+}
+
+/// A line's own name in its place: short, for a place is no page.
+fn printable(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+// === impl Shape ===
+
+impl Shape {
+    /// A mapping's fields.
+    pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.mapping.iter().copied().chain(Options::NAMES)
+    }
+}
+
+// === impl Fields ===
+
+impl Fields {
+    /// Takes the field out.
+    pub(super) fn take(&mut self, name: &str) -> Option<Text> {
+        let index = self.fields.iter().position(|(field, _)| field == name)?;
+        Some(self.fields.remove(index).1)
+    }
+
+    /// Takes a field out that must be there.
+    pub(super) fn require(&mut self, name: &str, problems: &mut Vec<Problem>) -> Option<Text> {
+        let field = self.take(name);
+        if field.is_none() && !self.broken {
+            problems.push(Problem::new(&*self.place, format!("{name} is missing")));
+        }
+        field
+    }
+}

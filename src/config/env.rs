@@ -1,0 +1,73 @@
+//! The environment, read once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+
+use super::Problem;
+
+/// The process's environment as a value, so that tests and the resolver need no process.
+#[derive(Clone, Default)]
+pub struct Env(BTreeMap<OsString, OsString>);
+
+// === impl Env ===
+
+impl Env {
+    /// Takes what the process was started with.
+    pub fn from_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// The variable's text; `None` where it is not set or empty.
+    ///
+    /// # Errors
+    ///
+    /// The value is not UTF-8.
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+        match self.0.get(std::ffi::OsStr::new(name)) {
+            None => Ok(None),
+            Some(value) => match value.to_str() {
+                Some("") => Ok(None),
+                Some(text) => Ok(Some(text)),
+                None => Err(Problem::new(
+                    format!("environment {name}"),
+                    "the value must be UTF-8 text",
+                )),
+            },
+        }
+    }
+
+    /// It is set, and not empty.
+    pub fn is_set(&self, name: &str) -> bool {
+        self.0
+            .get(std::ffi::OsStr::new(name))
+            .is_some_and(|value| !value.is_empty())
+    }
+
+    /// The names of all variables that begin with `prefix`, in order.
+    pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.0
+            .keys()
+            .map(|name| name.to_string_lossy())
+            .filter(move |name| name.starts_with(prefix))
+            .map(std::borrow::Cow::into_owned)
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Env {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+/// Names only: values hold passwords.
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,205 @@
+//! The options' names: one list for flags, environment and file.
+
+use super::problem::suggestion;
+
+/// An option that a flag, a variable or a key may set; `--config` stands apart, for a file cannot name a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Name {
+    /// `--proxy`
+    Proxy,
+    /// `--route`
+    Route,
+    /// `--rule`
+    Rule,
+    /// `--unmatched`
+    Unmatched,
+    /// `--metadata-access`
+    MetadataAccess,
+    /// `--intercept`
+    Intercept,
+    /// `--ca-dir`
+    CaDir,
+    /// `--credentials`
+    Credentials,
+    /// `--admin`
+    Admin,
+    /// `--proxy-auth`
+    ProxyAuth,
+    /// `--allow-non-loopback`
+    AllowNonLoopback,
+    /// `--allowed-host`
+    AllowedHost,
+    /// `--connect-to`
+    ConnectTo,
+    /// `--upstream-ca`
+    UpstreamCa,
+    /// `--upstream-http`
+    UpstreamHttp,
+    /// `--connect-timeout`
+    ConnectTimeout,
+    /// `--response-timeout`
+    ResponseTimeout,
+    /// `--token-timeout`
+    TokenTimeout,
+    /// `--idle-timeout`
+    IdleTimeout,
+    /// `--drain-timeout`
+    DrainTimeout,
+    /// `--max-connections`
+    MaxConnections,
+    /// `--workers`
+    Workers,
+    /// `--log-format`
+    LogFormat,
+    /// `--log-level`
+    LogLevel,
+    /// `--access-log`
+    AccessLog,
+    /// `--quitquitquit`
+    Quitquitquit,
+}
+
+/// How often an option may be given, and what a file writes for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One text.
+    Value,
+    /// One text, of which `off` is one: a file may write `false`.
+    ValueOrOff,
+    /// `true` or `false`.
+    Switch,
+    /// A list of texts.
+    List,
+    /// A list of texts or mappings.
+    Entries,
+}
+
+/// Options of other versions: whoever sets one must hear that nothing comes of it.
+const ABSENT: [&str; 1] = ["discover"];
+
+pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
+
+// === impl Name ===
+
+impl Name {
+    /// Every option.
+    pub const ALL: [Self; 26] = [
+        Self::Proxy,
+        Self::Route,
+        Self::Rule,
+        Self::Unmatched,
+        Self::MetadataAccess,
+        Self::Intercept,
+        Self::CaDir,
+        Self::Credentials,
+        Self::Admin,
+        Self::ProxyAuth,
+        Self::AllowNonLoopback,
+        Self::AllowedHost,
+        Self::ConnectTo,
+        Self::UpstreamCa,
+        Self::UpstreamHttp,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::TokenTimeout,
+        Self::IdleTimeout,
+        Self::DrainTimeout,
+        Self::MaxConnections,
+        Self::Workers,
+        Self::LogFormat,
+        Self::LogLevel,
+        Self::AccessLog,
+        Self::Quitquitquit,
+    ];
+
+    /// The flag, without its dashes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Route => "route",
+            Self::Rule => "rule",
+            Self::Unmatched => "unmatched",
+            Self::MetadataAccess => "metadata-access",
+            Self::Intercept => "intercept",
+            Self::CaDir => "ca-dir",
+            Self::Credentials => "credentials",
+            Self::Admin => "admin",
+            Self::ProxyAuth => "proxy-auth",
+            Self::AllowNonLoopback => "allow-non-loopback",
+            Self::AllowedHost => "allowed-host",
+            Self::ConnectTo => "connect-to",
+            Self::UpstreamCa => "upstream-ca",
+            Self::UpstreamHttp => "upstream-http",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ResponseTimeout => "response-timeout",
+            Self::TokenTimeout => "token-timeout",
+            Self::IdleTimeout => "idle-timeout",
+            Self::DrainTimeout => "drain-timeout",
+            Self::MaxConnections => "max-connections",
+            Self::Workers => "workers",
+            Self::LogFormat => "log-format",
+            Self::LogLevel => "log-level",
+            Self::AccessLog => "access-log",
+            Self::Quitquitquit => "quitquitquit",
+        }
+    }
+
+    /// The environment variable.
+    pub fn variable(self) -> String {
+        format!(
+            "SIDENTITY_{}",
+            self.as_str().replace('-', "_").to_ascii_uppercase()
+        )
+    }
+
+    /// The option of this name.
+    pub(super) fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|option| option.as_str() == name)
+    }
+
+    pub(super) const fn kind(self) -> Kind {
+        match self {
+            Self::Proxy
+            | Self::Admin
+            | Self::ProxyAuth
+            | Self::ResponseTimeout
+            | Self::AccessLog => Kind::ValueOrOff,
+            Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
+            Self::AllowedHost | Self::ConnectTo | Self::UpstreamCa => Kind::List,
+            Self::Route | Self::Rule => Kind::Entries,
+            Self::Unmatched
+            | Self::MetadataAccess
+            | Self::CaDir
+            | Self::Credentials
+            | Self::UpstreamHttp
+            | Self::ConnectTimeout
+            | Self::TokenTimeout
+            | Self::IdleTimeout
+            | Self::DrainTimeout
+            | Self::MaxConnections
+            | Self::Workers
+            | Self::LogFormat
+            | Self::LogLevel => Kind::Value,
+        }
+    }
+}
+
+/// It is an option of other versions.
+pub fn is_absent(name: &str) -> bool {
+    ABSENT.contains(&name)
+}
+
+/// What to say of a variable that names no option.
+pub(super) fn unknown_variable(variable: &str) -> String {
+    let name = variable
+        .trim_start_matches("SIDENTITY_")
+        .replace('_', "-")
+        .to_ascii_lowercase();
+    if is_absent(&name) {
+        return NOT_SUPPORTED.to_owned();
+    }
+    let mut known: Vec<String> = Name::ALL.into_iter().map(Name::variable).collect();
+    known.push("SIDENTITY_CONFIG".to_owned());
+    let near = suggestion(variable, known.iter().map(String::as_str));
+    format!("names no option{near}")
+}

@@ -1,0 +1,147 @@
+//! YAML as a small tree, every node with its place, so that all problems of a file are found and not only the first.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{
+    DefaultMessageFormatter, DuplicateKeyPolicy, MergeKeyPolicy, MessageFormatter,
+    NonFiniteFloatPolicy, Spanned,
+};
+
+/// One node.
+#[derive(Debug)]
+pub(super) enum Node {
+    /// Nothing, or `null`.
+    Null,
+    /// A text.
+    Text(String),
+    /// A plain `true`, `false` or number: its text is what stands in the source.
+    Plain,
+    /// `[…]`
+    List(Vec<Spanned<Self>>),
+    /// `{…}`, doubles included.
+    Map(Vec<(Spanned<Self>, Spanned<Self>)>),
+}
+
+/// Where a text stops being YAML: line and column (0 where unknown), and why.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub(super) line: u64,
+    pub(super) column: u64,
+    pub(super) message: String,
+}
+
+/// A configuration is three levels deep; the rest of the depth is for better messages.
+const DEEPEST: usize = 16;
+
+/// Reads one document. Depth, anchors and aliases are bounded.
+pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST,
+            flow_nesting_limit: DEEPEST,
+            max_events: 50_000,
+            max_aliases: 1_000,
+            max_anchors: 1_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::AsOrdinary,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(source, options).map_err(|error| {
+        let place = error.location();
+        let message = match &error {
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                "a second document begins here: write one".to_owned()
+            }
+            serde_saphyr::Error::RecursiveReferencesRequireWeakTypes { .. } => {
+                "an alias stands within what it is an alias of".to_owned()
+            }
+            error => DefaultMessageFormatter.format_message(error).into_owned(),
+        };
+        SyntaxError {
+            line: place.map_or(0, |place| place.line()),
+            column: place.map_or(0, |place| place.column()),
+            message,
+        }
+    })
+}
+
+// === impl Node ===
+
+impl Node {
+    /// What it is, for a person.
+    pub(super) const fn noun(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Text(_) | Self::Plain => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a list or a mapping")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Node, E> {
+        Ok(Node::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Node::Map(map))
+    }
+}

@@ -1,0 +1,71 @@
+//! What is wrong with a configuration, where, and what would be right.
+
+use std::fmt::{self, Write};
+
+/// One thing that is wrong: `PLACE: MESSAGE`, always one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// `flag --proxy`, `environment SIDENTITY_PROXY`, or `FILE:LINE:COLUMN: field`.
+    pub place: String,
+    /// What would be right. Never a password, nor a URL with user-info.
+    pub message: String,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// A problem at this place.
+    pub fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_line(f, &self.place)?;
+        f.write_str(": ")?;
+        write_line(f, &self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// File names and values are anybody's text: a line break in one must not make a second line of the log.
+fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for c in text.chars() {
+        if c.is_control() {
+            write!(f, "{}", c.escape_default())?;
+        } else {
+            f.write_char(c)?;
+        }
+    }
+    Ok(())
+}
+
+/// A value shown back: in quotes, and short.
+pub(super) fn quote(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.chars().nth(LONGEST).is_none() {
+        return format!("{text:?}");
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start:?}…")
+}
+
+/// `: did you mean X?` where one of the candidates is near, else nothing.
+pub(super) fn suggestion<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    // The distance is quadratic in the length, and no name is that long.
+    if text.len() > 64 {
+        return String::new();
+    }
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(4))
+        .min()
+        .map(|(_, candidate)| format!(": did you mean {candidate}?"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,164 @@
+//! The configuration as written: texts, each with its place, not yet understood.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::env::Env;
+use super::name::{Kind, Name, unknown_variable};
+use super::problem::Problem;
+
+/// A text and where it was written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text {
+    /// As written.
+    pub value: String,
+    /// As in [`Problem::place`].
+    pub place: Arc<str>,
+}
+
+/// A route or a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// As in a flag: `LISTEN=URL,OPTION…`, `PATTERN=CREDENTIAL,OPTION…`.
+    Line(Text),
+    /// As in a file: a mapping.
+    Fields(Fields),
+}
+
+/// A mapping's fields in their order, under the names that flags use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Where it begins.
+    pub place: Arc<str>,
+    /// Names and values; a list is its name several times.
+    pub fields: Vec<(String, Text)>,
+    /// A field was dropped, and its problem told: what seems missing may be that one.
+    pub broken: bool,
+}
+
+/// What one source says, or several laid over each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawConfig {
+    /// `--config`.
+    pub file: Option<Text>,
+    values: BTreeMap<Name, Text>,
+    lists: BTreeMap<Name, Vec<Text>>,
+    /// `--route`.
+    pub routes: Vec<Entry>,
+    /// `--rule`.
+    pub rules: Vec<Entry>,
+}
+
+// === impl Text ===
+
+impl Text {
+    /// A text at a place.
+    pub fn new(value: impl Into<String>, place: impl Into<Arc<str>>) -> Self {
+        Self {
+            value: value.into(),
+            place: place.into(),
+        }
+    }
+
+    /// A problem with it.
+    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::new(&*self.place, message)
+    }
+}
+
+/// The place only: the text may be a password.
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Text").field(&self.place).finish()
+    }
+}
+
+// === impl RawConfig ===
+
+impl RawConfig {
+    /// `--config`, from the command line.
+    pub fn set_file(&mut self, path: Option<String>) {
+        self.file = path.map(|path| Text::new(path, "flag --config"));
+    }
+
+    /// What the command line says of an option; none, one or several texts.
+    pub fn set_flag(&mut self, name: Name, texts: impl IntoIterator<Item = String>) {
+        let place: Arc<str> = format!("flag --{}", name.as_str()).into();
+        for text in texts {
+            self.add(name, Text::new(text, Arc::clone(&place)));
+        }
+    }
+
+    /// What `SIDENTITY_*` variables say.
+    pub(super) fn from_env(env: &Env, problems: &mut Vec<Problem>) -> Self {
+        let mut raw = Self::default();
+        let mut text = |variable: &str| match env.text(variable) {
+            Ok(text) => text.map(|text| Text::new(text, format!("environment {variable}"))),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        };
+        raw.file = text("SIDENTITY_CONFIG");
+        for name in Name::ALL {
+            let Some(text) = text(&name.variable()) else {
+                continue;
+            };
+            if matches!(name.kind(), Kind::List | Kind::Entries) {
+                for word in text.value.split_whitespace() {
+                    raw.add(name, Text::new(word, Arc::clone(&text.place)));
+                }
+            } else {
+                raw.add(name, text);
+            }
+        }
+        for variable in env.names("SIDENTITY_") {
+            // SIDENTITY_REVISION names a build, not an option.
+            let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
+                || Name::ALL.iter().any(|name| name.variable() == variable);
+            if !known && env.is_set(&variable) {
+                problems.push(Problem::new(
+                    format!("environment {variable}"),
+                    unknown_variable(&variable),
+                ));
+            }
+        }
+        raw
+    }
+
+    /// Lays this over `lower`: a value here hides the one there, lists add up.
+    pub(super) fn over(mut self, lower: Self) -> Self {
+        self.file = self.file.or(lower.file);
+        for (name, text) in lower.values {
+            self.values.entry(name).or_insert(text);
+        }
+        for (name, texts) in lower.lists {
+            self.lists.entry(name).or_default().extend(texts);
+        }
+        self.routes.extend(lower.routes);
+        self.rules.extend(lower.rules);
+        self
+    }
+
+    /// The option's text, where it has one.
+    pub(super) fn value(&self, name: Name) -> Option<&Text> {
+        self.values.get(&name)
+    }
+
+    /// The list's texts.
+    pub(super) fn list(&self, name: Name) -> &[Text] {
+        self.lists.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn add(&mut self, name: Name, text: Text) {
+        match name {
+            Name::Route => self.routes.push(Entry::Line(text)),
+            Name::Rule => self.rules.push(Entry::Line(text)),
+            _ if name.kind() == Kind::List => self.lists.entry(name).or_default().push(text),
+            _ => {
+                self.values.insert(name, text);
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! From texts to meanings: every text parsed, every default applied, every contradiction found.
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::env::Env;
+use super::name::Name;
+use super::problem::{Problem, quote};
+use super::raw::RawConfig;
+use super::{Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream};
+use crate::destination::Host;
+
+pub(super) mod auth;
+pub(super) mod connect_to;
+pub(super) mod duration;
+mod intercept;
+pub(super) mod listen;
+mod metadata;
+mod overlap;
+mod roots;
+mod route;
+mod rule;
+
+/// The whole of it. The result counts only where `problems` stays empty.
+pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -> Config {
+    let mut read = Reader { raw, problems };
+    let everywhere = read.one(Name::AllowNonLoopback, false, switch);
+    let proxy = read.one(
+        Name::Proxy,
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 3128))),
+        or_off(listen::address),
+    );
+    let auth = read.one(Name::ProxyAuth, None, or_off(auth::expected));
+    let admin = read.one(
+        Name::Admin,
+        Some(SocketAddr::from((admin_address(env), 9090))),
+        or_off(listen::address),
+    );
+    read.one(Name::Credentials, (), credentials);
+    let ca_files = raw.list(Name::UpstreamCa);
+    let upstream = Upstream {
+        connect_to: read.each(Name::ConnectTo, connect_to::parse),
+        extra_roots: roots::read(ca_files, read.problems),
+        ca_files: ca_files.iter().map(|file| (&file.value).into()).collect(),
+        system_ca_file: metadata::variable(env, "SSL_CERT_FILE", read.problems).map(Into::into),
+        http: read.one(Name::UpstreamHttp, HttpVersion::Auto, http_version),
+        connect_timeout: read.one(Name::ConnectTimeout, duration::secs(5), duration::positive),
+        idle_timeout: read.one(Name::IdleTimeout, duration::secs(90), duration::any),
+    };
+    let log = Log {
+        format: read
+            .one(Name::LogFormat, None, log_format)
+            .unwrap_or_else(|| {
+                // Whoever collects the lines of a container wants them whole; people look at terminals.
+                if std::io::stderr().is_terminal() {
+                    LogFormat::Text
+                } else {
+                    LogFormat::Json
+                }
+            }),
+        level: read.one(Name::LogLevel, LogLevel::Info, log_level),
+        access: read.one(Name::AccessLog, AccessLog::Errors, access_log),
+    };
+    let mut warnings = Vec::new();
+    let opens = read.one(Name::Intercept, false, switch);
+    let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
+    let rules = rule::resolve(&raw.rules, &mut warnings, read.problems);
+    let routes = route::resolve(&raw.routes, read.problems);
+    overlap::check(raw, proxy, admin, &routes, everywhere, read.problems);
+    let mut config = Config {
+        proxy: proxy.map(|listen| Proxy { listen, auth }),
+        intercept,
+        routes: Vec::new(),
+        rules,
+        unmatched: read.one(Name::Unmatched, Access::Pass, access),
+        metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
+        admin,
+        quitquitquit: read.one(Name::Quitquitquit, false, switch),
+        allowed_hosts: unique(read.each(Name::AllowedHost, host)),
+        metadata: metadata::server(env, read.problems),
+        quota_project: metadata::quota_project(env, read.problems),
+        universe: metadata::universe(env, read.problems),
+        upstream,
+        response_timeout: read.one(Name::ResponseTimeout, None, or_off(duration::positive)),
+        token_timeout: read.one(Name::TokenTimeout, duration::secs(8), duration::positive),
+        drain_timeout: read.one(Name::DrainTimeout, duration::secs(9), duration::any),
+        max_connections: read.one(Name::MaxConnections, 8192, |text| number(text, 1_000_000)),
+        workers: read.one(Name::Workers, cores(), |text| number(text, 1_024)),
+        log,
+        warnings,
+    };
+    route::judge(&routes, &mut config, read.problems);
+    config.routes = routes.into_iter().map(|(_, route)| route).collect();
+    metadata::warn(env, &mut config.warnings);
+    config
+}
+
+/// Takes options out of the raw configuration, and keeps what is wrong with them.
+struct Reader<'a> {
+    raw: &'a RawConfig,
+    problems: &'a mut Vec<Problem>,
+}
+
+// === impl Reader ===
+
+impl Reader<'_> {
+    /// An option that is there once, or its default.
+    fn one<T>(&mut self, name: Name, default: T, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let Some(text) = self.raw.value(name) else {
+            return default;
+        };
+        parse(&text.value).unwrap_or_else(|message| {
+            self.problems.push(text.problem(message));
+            default
+        })
+    }
+
+    /// A list.
+    fn each<T>(&mut self, name: Name, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let mut values = Vec::new();
+        for text in self.raw.list(name) {
+            match parse(&text.value) {
+                Ok(value) => values.push(value),
+                Err(message) => self.problems.push(text.problem(message)),
+            }
+        }
+        values
+    }
+}
+
+/// Probers and scrapers come from outside the container on Cloud Run, and there the port is nobody else's.
+fn admin_address(env: &Env) -> IpAddr {
+    let cloud_run = env.is_set("K_SERVICE") || env.is_set("CLOUD_RUN_JOB");
+    if cloud_run {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::LOCALHOST.into()
+    }
+}
+
+fn or_off<T>(
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<Option<T>, String> {
+    move |text| match text {
+        "off" => Ok(None),
+        text => parse(text).map(Some),
+    }
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("{} must be one of {}", quote(text), words.join(", "))
+        })
+}
+
+/// Every spelling that YAML, shells and people have.
+fn switch(text: &str) -> Result<bool, String> {
+    match &*text.to_ascii_lowercase() {
+        "true" | "on" | "yes" | "1" => Ok(true),
+        "false" | "off" | "no" | "0" => Ok(false),
+        _ => Err(format!("{} must be true or false", quote(text))),
+    }
+}
+
+fn access(text: &str) -> Result<Access, String> {
+    word(text, &[("pass", Access::Pass), ("deny", Access::Deny)])
+}
+
+pub(super) fn http_version(text: &str) -> Result<HttpVersion, String> {
+    word(
+        text,
+        &[
+            ("auto", HttpVersion::Auto),
+            ("1", HttpVersion::Http1),
+            ("2", HttpVersion::Http2),
+        ],
+    )
+}
+
+fn log_format(text: &str) -> Result<Option<LogFormat>, String> {
+    word(
+        text,
+        &[
+            ("auto", None),
+            ("json", Some(LogFormat::Json)),
+            ("text", Some(LogFormat::Text)),
+        ],
+    )
+}
+
+fn log_level(text: &str) -> Result<LogLevel, String> {
+    word(
+        text,
+        &[
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ],
+    )
+}
+
+fn access_log(text: &str) -> Result<AccessLog, String> {
+    word(
+        text,
+        &[
+            ("off", AccessLog::Off),
+            ("errors", AccessLog::Errors),
+            ("all", AccessLog::All),
+        ],
+    )
+}
+
+/// Both of what is there mean the metadata server.
+fn credentials(text: &str) -> Result<(), String> {
+    match text {
+        "auto" | "metadata" => Ok(()),
+        _ => Err(format!(
+            "{} is not supported in this version: write auto or metadata",
+            quote(text)
+        )),
+    }
+}
+
+fn number(text: &str, most: usize) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number))
+        .ok_or_else(|| format!("{} must be a number from 1 to {most}", quote(text)))
+}
+
+/// The standard library asks the cgroup, so a container with one CPU of a large machine counts one.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+fn host(text: &str) -> Result<Host, String> {
+    Host::parse(text).map_err(|_| {
+        format!(
+            "{} must be a host name or address without a port",
+            quote(text)
+        )
+    })
+}
+
+fn unique(hosts: Vec<Host>) -> Vec<Host> {
+    let mut seen = BTreeSet::new();
+    hosts
+        .into_iter()
+        .filter(|host| seen.insert(host.to_string()))
+        .collect()
+}

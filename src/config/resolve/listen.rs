@@ -1,0 +1,119 @@
+//! Where something listens.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::uri::PathAndQuery;
+
+use super::super::Listen;
+use super::super::problem::quote;
+
+/// `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`; port 0 takes a free one.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = |port: &str| {
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        port.parse::<u16>().ok().filter(|_| digits)
+    };
+    if let Some(port) = port(text) {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    if let Some(port) = text.strip_prefix("localhost:").and_then(port) {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    text.parse().map_err(|_| {
+        format!(
+            "{} must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+            quote(text)
+        )
+    })
+}
+
+/// A route's `LISTEN`: an address or `unix:PATH`, and a prefix: `8081/v1`, `unix:/run/x.sock:/v1`.
+///
+/// A socket's path holds slashes itself, so there the prefix follows a colon.
+pub(crate) fn parse(text: &str) -> Result<(Listen, String), String> {
+    if let Some(rest) = text.strip_prefix("unix:") {
+        let (path, prefix) = match rest.find(":/") {
+            Some(colon) => {
+                let (path, prefix) = rest.split_at(colon);
+                (path, prefix.trim_start_matches(':'))
+            }
+            None => (rest, ""),
+        };
+        return Ok((unix(path)?, self::prefix(prefix)?));
+    }
+    let (address, prefix) = match text.find('/') {
+        Some(slash) => text.split_at(slash),
+        None => (text, ""),
+    };
+    let listen = self::address(address).map_err(|_| {
+        format!(
+            "{} must be PORT, ADDR:PORT or unix:PATH, and may end in /PREFIX (unix:PATH:/PREFIX)",
+            quote(text)
+        )
+    })?;
+    Ok((Listen::Tcp(listen), self::prefix(prefix)?))
+}
+
+/// A path prefix without its trailing slash; `/` is all paths.
+pub(crate) fn prefix(text: &str) -> Result<String, String> {
+    let trimmed = text.strip_suffix('/').unwrap_or(text);
+    let whole = trimmed.is_empty()
+        || (trimmed.starts_with('/')
+            && trimmed
+                .split('/')
+                .skip(1)
+                .all(|segment| !matches!(segment, "" | "." | ".."))
+            && !trimmed.contains(['?', '#'])
+            && trimmed.parse::<PathAndQuery>().is_ok());
+    if whole {
+        Ok(trimmed.to_owned())
+    } else {
+        Err(format!("prefix {} must be a path, like /v1", quote(text)))
+    }
+}
+
+fn unix(path: &str) -> Result<Listen, String> {
+    // sun_path of sockaddr_un holds 108 bytes with the final zero (unix(7)).
+    if path.is_empty() || path.len() > 107 || path.contains('\0') {
+        return Err(format!(
+            "unix:{} must be unix: and a path of 1 to 107 bytes",
+            quote(path)
+        ));
+    }
+    Ok(Listen::Unix(path.into()))
+}
+
+// === impl Listen ===
+
+impl Listen {
+    /// Reached from this machine alone: loopback, or a unix socket.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => is_loopback(address),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Both cannot be open at once as two listeners.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+                one.port() == other.port()
+                    && one.port() != 0
+                    && (a == b || takes(a, b) || takes(b, a))
+            }
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            (Self::Tcp(_), Self::Unix(_)) | (Self::Unix(_), Self::Tcp(_)) => false,
+        }
+    }
+}
+
+pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Every address is taken: `0.0.0.0` those of its family, `[::]` of both (its default on Linux).
+fn takes(wildcard: IpAddr, address: IpAddr) -> bool {
+    wildcard.is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
+}

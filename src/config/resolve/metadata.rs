@@ -1,0 +1,93 @@
+//! What Google's own libraries read from the environment, and mean the same here.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::super::MetadataServer;
+use super::super::env::Env;
+use super::super::problem::{Problem, quote};
+use crate::destination::{Host, Origin, Scheme};
+
+/// The link-local address that every metadata server has.
+const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);
+
+/// A variable's text; one that is no text is a problem.
+pub(super) fn variable<'a>(
+    env: &'a Env,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a str> {
+    env.text(name).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    })
+}
+
+/// `GCE_METADATA_HOST`, else `GCE_METADATA_ROOT`, else `GCE_METADATA_IP`, else the link-local address.
+pub(super) fn server(env: &Env, problems: &mut Vec<Problem>) -> MetadataServer {
+    let names = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
+    let mut server = MetadataServer {
+        host: Host::Ip(ADDRESS.into()),
+        port: 80,
+        disabled: false,
+    };
+    for name in names {
+        let Some(text) = variable(env, name, problems) else {
+            continue;
+        };
+        let authority = text.strip_prefix("http://").unwrap_or(text);
+        let authority = authority.strip_suffix('/').unwrap_or(authority);
+        match Origin::from_authority(Scheme::Http, authority) {
+            Ok(origin) => (server.host, server.port) = (origin.host, origin.port),
+            Err(_) => problems.push(Problem::new(
+                format!("environment {name}"),
+                "must be HOST or HOST:PORT, like 169.254.169.254",
+            )),
+        }
+        break;
+    }
+    server.disabled = variable(env, "NO_GCE_CHECK", problems)
+        .is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"));
+    server
+}
+
+/// `GOOGLE_CLOUD_QUOTA_PROJECT`.
+pub(super) fn quota_project(env: &Env, problems: &mut Vec<Problem>) -> Option<HeaderValue> {
+    const NAME: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
+    let text = variable(env, NAME, problems)?;
+    let visible = text.bytes().all(|b| b.is_ascii_graphic());
+    match HeaderValue::from_str(text) {
+        Ok(project) if visible => Some(project),
+        _ => {
+            let message = format!("{} must be a project's id", quote(text));
+            problems.push(Problem::new(format!("environment {NAME}"), message));
+            None
+        }
+    }
+}
+
+/// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`, lower case.
+pub(super) fn universe(env: &Env, problems: &mut Vec<Problem>) -> Option<Arc<str>> {
+    const NAME: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
+    let text = variable(env, NAME, problems)?;
+    // A single label would give a token to a whole top-level domain.
+    match Host::parse(text) {
+        Ok(Host::Name(name)) if name.contains('.') => Some(name),
+        _ => {
+            let message = format!("{} must be a domain, like googleapis.com", quote(text));
+            problems.push(Problem::new(format!("environment {NAME}"), message));
+            None
+        }
+    }
+}
+
+/// What people set and we do not read.
+pub(super) fn warn(env: &Env, warnings: &mut Vec<String>) {
+    if env.is_set("GOOGLE_APPLICATION_CREDENTIALS") {
+        warnings.push(
+            "GOOGLE_APPLICATION_CREDENTIALS is set and not read in this version: tokens come from the metadata server"
+                .to_owned(),
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! Listeners that get in each other's way, or stand where anyone reaches them.
+
+use std::net::SocketAddr;
+
+use super::super::name::Name;
+use super::super::problem::Problem;
+use super::super::raw::RawConfig;
+use super::super::{Listen, Route};
+use super::listen::is_loopback;
+
+const OPEN: &str = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or say \
+                    --allow-non-loopback";
+
+/// Compares every listener with those before it: admin, proxy, routes.
+pub(super) fn check(
+    raw: &RawConfig,
+    proxy: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    routes: &[(String, Route)],
+    everywhere: bool,
+    problems: &mut Vec<Problem>,
+) {
+    let place = |name: Name| {
+        raw.value(name).map_or_else(
+            || format!("flag --{}", name.as_str()),
+            |text| text.place.to_string(),
+        )
+    };
+    if proxy.is_none() && routes.is_empty() && raw.routes.is_empty() {
+        let message = "with the proxy off and no routes there is nothing to do: add a --route";
+        problems.push(Problem::new(place(Name::Proxy), message));
+    }
+    if let Some(proxy) = proxy {
+        if !everywhere && !is_loopback(&proxy) {
+            problems.push(Problem::new(place(Name::Proxy), format!("{proxy}: {OPEN}")));
+        }
+        if let Some(admin) = admin
+            && Listen::Tcp(proxy).overlaps(&Listen::Tcp(admin))
+        {
+            // The one that the user wrote is the one to change.
+            let name = match raw.value(Name::Proxy) {
+                Some(_) => Name::Proxy,
+                None => Name::Admin,
+            };
+            let message = format!("the proxy ({proxy}) and admin ({admin}) need a port each");
+            problems.push(Problem::new(place(name), message));
+        }
+    }
+    for (index, (place, route)) in routes.iter().enumerate() {
+        let listen = &route.listen;
+        if !everywhere && !listen.is_local() {
+            problems.push(Problem::new(place, format!("{}: {OPEN}", route.name)));
+        }
+        let own = [(proxy, "the forward proxy"), (admin, "admin")];
+        for (taken, whose) in own {
+            if taken.is_some_and(|taken| listen.overlaps(&Listen::Tcp(taken))) {
+                let message = format!("{} is where {whose} listens: take another port", route.name);
+                problems.push(Problem::new(place, message));
+            }
+        }
+        let message = routes.iter().take(index).find_map(|(_, before)| {
+            if before.listen == *listen {
+                (before.prefix == route.prefix).then(|| {
+                    let name = &route.name;
+                    format!("{name} is a route already: take another port or prefix")
+                })
+            } else {
+                before
+                    .listen
+                    .overlaps(listen)
+                    .then(|| format!("{} and {} need a port each", before.name, route.name))
+            }
+        });
+        if let Some(message) = message {
+            problems.push(Problem::new(place, message));
+        }
+    }
+}

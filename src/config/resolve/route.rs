@@ -1,0 +1,158 @@
+//! `--route` and `routes:`.
+
+use super::super::entry;
+use super::super::problem::Problem;
+use super::super::raw::{Entry, Fields, Text};
+use super::super::{Config, Listen, Route};
+use super::{http_version, listen, rule};
+use crate::destination::{Destination, Scheme};
+use crate::policy::{Grant, Policy, Rule, Settings};
+
+/// Another universe is known only at run time, and has no rows of its own.
+const UNIVERSE: &str = "googleapis.com";
+
+/// All of them, each with its place.
+pub(super) fn resolve(entries: &[Entry], problems: &mut Vec<Problem>) -> Vec<(String, Route)> {
+    let mut routes = Vec::new();
+    for entry in entries {
+        match entry::fields(entry, &entry::ROUTE) {
+            Ok(fields) => {
+                let place = fields.place.to_string();
+                routes.extend(route(fields, problems).map(|route| (place, route)));
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    routes
+}
+
+fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
+    let before = problems.len();
+    let prefix = fields.take("prefix");
+    let at = fields
+        .require("listen", problems)
+        .and_then(|text| listen(&text, prefix.as_ref(), problems));
+    let upstream = fields
+        .require("upstream", problems)
+        .and_then(|text| understood(&text, upstream, problems));
+    let http = fields
+        .take("http")
+        .and_then(|text| understood(&text, http_version, problems));
+    let options = rule::options(&fields, problems);
+    let ((name, listen, prefix), upstream) = (at?, upstream?);
+    (problems.len() == before).then(|| Route {
+        name: name.into(),
+        listen,
+        prefix,
+        upstream,
+        options,
+        http,
+    })
+}
+
+fn understood<T>(
+    text: &Text,
+    parse: impl Fn(&str) -> Result<T, String>,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    parse(&text.value)
+        .map_err(|message| problems.push(text.problem(message)))
+        .ok()
+}
+
+/// Where it listens, under which prefix, and both as a flag would write them.
+fn listen(
+    text: &Text,
+    prefix: Option<&Text>,
+    problems: &mut Vec<Problem>,
+) -> Option<(String, Listen, String)> {
+    let (listen, own) = understood(text, listen::parse, problems)?;
+    let Some(extra) = prefix else {
+        return Some((text.value.clone(), listen, own));
+    };
+    let prefix = understood(extra, listen::prefix, problems)?;
+    if !own.is_empty() {
+        problems.push(extra.problem("listen has a prefix already: keep one"));
+        return None;
+    }
+    let colon = match &listen {
+        Listen::Unix(_) if !prefix.is_empty() => ":",
+        Listen::Unix(_) | Listen::Tcp(_) => "",
+    };
+    Some((format!("{}{colon}{prefix}", text.value), listen, prefix))
+}
+
+/// An absolute URL. No message shows it: people write passwords into URLs.
+fn upstream(url: &str) -> Result<Destination, String> {
+    let wrong = if url.contains('@') {
+        "the URL must not hold a user (@): tokens come from the metadata server"
+    } else if url.contains('?') {
+        "the URL must not hold a query (?)"
+    } else if url.contains('#') {
+        "the URL must not hold a fragment (#)"
+    } else {
+        match Destination::parse(url) {
+            Ok(destination) => return Ok(destination),
+            Err(_) => "write an absolute http or https URL, like https://storage.googleapis.com",
+        }
+    };
+    Err(wrong.to_owned())
+}
+
+/// Refuses tokens in plaintext, and warns of routes that get none.
+pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &mut Vec<Problem>) {
+    let metadata = &config.metadata;
+    let policy = Policy::new(
+        config.rules.clone(),
+        Settings {
+            metadata: Some((metadata.host.clone(), metadata.port)),
+            ..Settings::default()
+        },
+    );
+    for (place, route) in routes {
+        let decide = |upstream: &Destination| {
+            policy.decide_route(&route.name, &route.options, upstream, UNIVERSE)
+        };
+        let cleartext = route.upstream.origin.scheme == Scheme::Http
+            && places(&route.upstream, &config.rules)
+                .map(|place| decide(&place))
+                .any(|decision| matches!(decision.grant, Grant::Token(_)) && !decision.plaintext);
+        if cleartext {
+            let message = format!(
+                "a token would travel to {} in plaintext: write https://, or plaintext=allow",
+                route.upstream.origin
+            );
+            problems.push(Problem::new(place, message));
+        }
+        let silent = route.options.effective_credential().is_none();
+        if silent && !policy.depends_on_path(&route.upstream.origin, UNIVERSE) {
+            let (what, why) = match decide(&route.upstream).grant {
+                Grant::Token(_) => continue,
+                Grant::None(why) => ("get no token", why),
+                Grant::Deny(why) => ("are refused", why),
+            };
+            let origin = &route.upstream.origin;
+            let warning = format!("{place}: calls to {origin} {what}: {why}");
+            config.warnings.push(warning);
+        }
+    }
+}
+
+/// Places below the upstream that rules may tell apart: its own path, one below it, and one below each rule's path.
+fn places<'a>(upstream: &'a Destination, rules: &'a [Rule]) -> impl Iterator<Item = Destination> {
+    let base = upstream.path().trim_end_matches('/');
+    let of_rules = rules.iter().filter_map(move |rule| {
+        let pattern = rule.pattern.to_string();
+        let slash = pattern.find('/')?;
+        let path = pattern.split_at(slash).1;
+        path.starts_with(base).then(|| format!("{path}/x"))
+    });
+    of_rules
+        .chain([format!("{base}/x")])
+        .filter_map(|path| path.parse().ok())
+        .map(|target| Destination {
+            target,
+            ..upstream.clone()
+        })
+        .chain([upstream.clone()])
+}

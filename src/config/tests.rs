@@ -1,0 +1,465 @@
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+
+/// The configuration of these flags; the environment is empty.
+fn resolved(raw: &RawConfig) -> Result<Config, Vec<Problem>> {
+    load(raw, &Env::default())
+}
+
+fn flags(flags: &[(Name, &str)]) -> RawConfig {
+    let mut raw = RawConfig::default();
+    for (name, text) in flags {
+        raw.set_flag(*name, [(*text).to_owned()]);
+    }
+    raw
+}
+
+/// The configuration of a file, without its warnings, which name places.
+fn from_file(source: &str) -> Result<Config, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let raw = file::parse("c.yaml", source, &mut problems);
+    let mut config = resolve::resolve(&raw, &Env::default(), &mut problems);
+    config.warnings.clear();
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+#[test]
+fn nothing_said_is_every_default_of_the_contract() {
+    let config = resolved(&RawConfig::default()).unwrap();
+    let proxy = config.proxy.unwrap();
+    assert_eq!(proxy.listen, "127.0.0.1:3128".parse().unwrap());
+    assert_eq!(proxy.auth, None);
+    assert_eq!(config.admin, Some("127.0.0.1:9090".parse().unwrap()));
+    assert_eq!(config.unmatched, Access::Pass);
+    assert_eq!(config.metadata_access, Access::Pass);
+    assert_eq!(config.metadata.host.to_string(), "169.254.169.254");
+    assert_eq!(
+        (config.metadata.port, config.metadata.disabled),
+        (80, false)
+    );
+    assert_eq!(config.upstream.http, HttpVersion::Auto);
+    assert_eq!(config.upstream.connect_timeout, Duration::from_secs(5));
+    assert_eq!(config.upstream.idle_timeout, Duration::from_secs(90));
+    assert_eq!(config.response_timeout, None);
+    assert_eq!(config.token_timeout, Duration::from_secs(8));
+    assert_eq!(config.drain_timeout, Duration::from_secs(9));
+    assert_eq!(config.max_connections, 8192);
+    assert!(config.workers >= 1);
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.log.access, AccessLog::Errors);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn on_cloud_run_the_admin_port_is_reachable_from_outside() {
+    for variable in ["K_SERVICE", "CLOUD_RUN_JOB"] {
+        let config = load(&RawConfig::default(), &Env::from_iter([(variable, "x")])).unwrap();
+        assert_eq!(config.admin, Some("0.0.0.0:9090".parse().unwrap()));
+    }
+}
+
+#[test]
+fn the_password_shows_in_no_debug_output_and_no_yaml() {
+    let raw = flags(&[(Name::ProxyAuth, "app:hunter2")]);
+    let config = resolved(&raw).unwrap();
+    let auth = config.proxy.as_ref().unwrap().auth.as_ref().unwrap();
+    assert_eq!(auth, "Basic YXBwOmh1bnRlcjI=");
+    let shown = format!("{raw:?} {config:?} {}", Yaml(&config));
+    assert!(!shown.contains("hunter2") && !shown.contains("YXBwOmh1bnRlcjI="));
+    assert!(shown.contains("# auth"));
+}
+
+#[test]
+fn the_metadata_server_is_found_by_the_variables_of_googles_libraries() {
+    let server = |variables: &[(&str, &str)]| {
+        let env = variables.iter().copied().collect();
+        let metadata = load(&RawConfig::default(), &env).unwrap().metadata;
+        format!("{}:{} {}", metadata.host, metadata.port, metadata.disabled)
+    };
+    let (host, root, ip) = ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP");
+    assert_eq!(server(&[(host, "localhost:8980")]), "localhost:8980 false");
+    assert_eq!(server(&[(host, "http://m:1/")]), "m:1 false");
+    assert_eq!(server(&[(ip, "1.2.3.4")]), "1.2.3.4:80 false");
+    assert_eq!(server(&[(ip, "1.2.3.4"), (root, "r")]), "r:80 false");
+    assert_eq!(server(&[(root, "r"), (host, "h")]), "h:80 false");
+    assert_eq!(server(&[(host, ""), (root, "r")]), "r:80 false");
+    let off = server(&[("NO_GCE_CHECK", "true")]);
+    assert_eq!(off, "169.254.169.254:80 true");
+}
+
+#[test]
+fn a_unix_socket_takes_its_prefix_after_a_colon() {
+    let parse = resolve::listen::parse;
+    let unix = |path: &str| Listen::Unix(path.into());
+    assert_eq!(
+        parse("unix:/run/x.sock"),
+        Ok((unix("/run/x.sock"), String::new()))
+    );
+    assert_eq!(
+        parse("unix:/run/x.sock:/v1/"),
+        Ok((unix("/run/x.sock"), "/v1".into()))
+    );
+    assert!(parse("unix:").is_err());
+    assert!(parse(&format!("unix:/{}", "x".repeat(107))).is_err());
+}
+
+#[test]
+fn an_address_may_be_written_in_four_ways() {
+    let parse = |text| resolve::listen::address(text).map(|address| address.to_string());
+    assert_eq!(parse("8081").unwrap(), "127.0.0.1:8081");
+    assert_eq!(parse("localhost:0").unwrap(), "127.0.0.1:0");
+    assert_eq!(parse("10.0.0.1:80").unwrap(), "10.0.0.1:80");
+    assert_eq!(parse("[::1]:80").unwrap(), "[::1]:80");
+    for wrong in [
+        "",
+        ":80",
+        "+1",
+        "65536",
+        "example.com:80",
+        "::1:80",
+        "[::1]",
+        "*:1",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn connect_to_reads_as_curl_does() {
+    let parse = resolve::connect_to::parse;
+    let same = [
+        "a.example:443:127.0.0.1:8443",
+        "*::[::1]:8443",
+        "*.run.app:443::",
+        "[::1]:80:b:",
+    ];
+    for text in same {
+        assert_eq!(parse(text).unwrap().to_string(), text);
+    }
+    assert_eq!(parse(":::").unwrap().host, ConnectHost::Any);
+    let suffix = ConnectHost::Suffix(".run.app".into());
+    assert_eq!(parse("*.Run.App:::").unwrap().host, suffix);
+    for wrong in [
+        "",
+        "a:1:b",
+        "a:1:b:2:3",
+        "a:0:b:1",
+        "a:x:b:1",
+        "*x:::",
+        "*.1.2.3.4:::",
+        "[::1:::",
+    ] {
+        assert!(parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_number_in_a_file_is_the_text_that_stands_there() {
+    let config =
+        from_file("rules:\n- {host: a.example, credential: access, quota_project: 007}\n").unwrap();
+    assert_eq!(
+        config.rules[0].options.quota_project.as_ref().unwrap(),
+        "007"
+    );
+    let config = from_file("rules:\n- {host: a.example, credential: id, audience: 1e3}\n").unwrap();
+    assert_eq!(config.rules[0].options.audience.as_deref(), Some("1e3"));
+}
+
+#[test]
+fn a_rule_that_an_equal_one_hides_is_a_warning() {
+    let config = resolved(&flags(&[
+        (Name::Rule, "a.example=id"),
+        (Name::Rule, "A.example.=none"),
+    ]))
+    .unwrap();
+    let expected = "flag --rule A.example.: never matches, for flag --rule a.example names a.example before it";
+    assert_eq!(config.warnings, [expected]);
+}
+
+#[test]
+fn a_route_without_a_token_is_a_warning_unless_the_user_said_so() {
+    let warnings = |route| resolved(&flags(&[(Name::Route, route)])).unwrap().warnings;
+    let silent = warnings("8081=https://a.example");
+    assert!(silent[0].starts_with("flag --route 8081: calls to https://a.example get no token: "));
+    for fine in [
+        "8081=https://a.example,credential=none",
+        "8081=https://x.run.app",
+        // The path of each call says which function it is for.
+        "8081=https://r-p.cloudfunctions.net",
+    ] {
+        assert!(warnings(fine).is_empty(), "{fine}");
+    }
+}
+
+#[test]
+fn a_token_in_plaintext_is_refused_wherever_below_the_route_it_would_go() {
+    let refused = |route, rule: Option<&str>| {
+        let mut raw = flags(&[(Name::Route, route)]);
+        raw.set_flag(Name::Rule, rule.map(str::to_owned));
+        resolved(&raw).is_err_and(|problems| problems[0].message.contains("plaintext=allow"))
+    };
+    assert!(refused("8081=http://storage.googleapis.com", None));
+    assert!(refused("8081=http://a.example,credential=id", None));
+    assert!(refused("8081=http://r-p.cloudfunctions.net", None));
+    assert!(refused("8081=http://a.example", Some("a.example/v2=id")));
+    assert!(!refused(
+        "8081=http://a.example/v1",
+        Some("a.example/v2=id")
+    ));
+    assert!(!refused(
+        "8081=http://a.example",
+        Some("a.example=id,plaintext=allow")
+    ));
+    assert!(!refused(
+        "8081=http://a.example,credential=id,plaintext=allow",
+        None
+    ));
+    assert!(!refused("8081=http://127.0.0.1:8080", None));
+}
+
+#[test]
+fn an_alias_bomb_and_a_deep_file_are_problems() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..30 {
+        let alias = format!("*a{}, ", n - 1).repeat(9);
+        bomb.push_str(&format!("a{n}: &a{n} [{}]\n", alias.trim_end_matches(", ")));
+    }
+    assert!(from_file(&bomb).is_err());
+    assert!(from_file(&"[".repeat(100_000)).is_err());
+    assert!(from_file(&"- ".repeat(100_000)).is_err());
+    assert!(from_file("proxy: &a {listen: *a}").is_err());
+}
+
+fn time() -> impl Strategy<Value = String> {
+    (1_u64..1_000_000_000_000)
+        .prop_map(|nanos| humantime::format_duration(Duration::from_nanos(nanos)).to_string())
+}
+
+/// Valid texts for the options that are there once.
+fn single() -> impl Strategy<Value = Vec<(Name, String)>> {
+    let word = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
+    let address = || {
+        prop_oneof![
+            Just("off".to_owned()),
+            (20_000_u16..30_000).prop_map(|port| port.to_string()),
+            (20_000_u16..30_000).prop_map(|port| format!("[::]:{port}")),
+        ]
+    };
+    let choices: Vec<(Name, BoxedStrategy<String>)> = vec![
+        (
+            Name::Proxy,
+            address()
+                .prop_filter("something must listen", |a| a != "off")
+                .boxed(),
+        ),
+        (Name::AllowNonLoopback, Just("on".to_owned()).boxed()),
+        (
+            Name::Admin,
+            (30_001_u16..40_000).prop_map(|p| p.to_string()).boxed(),
+        ),
+        (Name::Unmatched, word(&["pass", "deny"]).boxed()),
+        (Name::MetadataAccess, word(&["pass", "deny"]).boxed()),
+        (Name::Intercept, word(&["true", "no"]).boxed()),
+        (Name::Quitquitquit, word(&["true", "no"]).boxed()),
+        (Name::UpstreamHttp, word(&["auto", "1", "2"]).boxed()),
+        (Name::ConnectTimeout, time().boxed()),
+        (
+            Name::ResponseTimeout,
+            prop_oneof![time(), Just("off".to_owned())].boxed(),
+        ),
+        (Name::TokenTimeout, time().boxed()),
+        (
+            Name::IdleTimeout,
+            prop_oneof![time(), Just("0s".to_owned())].boxed(),
+        ),
+        (Name::DrainTimeout, time().boxed()),
+        (
+            Name::MaxConnections,
+            (1_usize..=1_000_000).prop_map(|n| n.to_string()).boxed(),
+        ),
+        (
+            Name::Workers,
+            (1_usize..=1_024).prop_map(|n| n.to_string()).boxed(),
+        ),
+        (Name::LogFormat, word(&["auto", "json", "text"]).boxed()),
+        (
+            Name::LogLevel,
+            word(&["error", "warn", "info", "debug", "trace"]).boxed(),
+        ),
+        (Name::AccessLog, word(&["off", "errors", "all"]).boxed()),
+    ];
+    choices
+        .into_iter()
+        .map(|(name, text)| text.prop_map(move |text| (name, text)))
+        .collect::<Vec<_>>()
+}
+
+/// Valid fields of the options that routes and rules share.
+fn shared() -> impl Strategy<Value = Vec<(String, String)>> {
+    let id = (option::of("[!-~]{1,40}"), Just(Vec::new()), Just("id"));
+    let access = (Just(None), vec("[!-+\\--~]{1,30}", 0..3), Just("access"));
+    let word = |words: &'static [&'static str]| option::of(prop::sample::select(words));
+    (
+        prop_oneof![id.boxed(), access.boxed()],
+        word(&[
+            "auto",
+            "authorization",
+            "x-serverless-authorization",
+            "proxy-authorization",
+        ]),
+        word(&["keep", "replace"]),
+        option::of("[a-z]{1,9}@[a-z]{1,9}\\.com"),
+        option::of("[a-z0-9:-]{1,12}"),
+        word(&["allow"]),
+    )
+        .prop_map(
+            |((audience, scopes, credential), header, existing, account, project, plaintext)| {
+                let mut fields = vec![("credential".to_owned(), credential.to_owned())];
+                let mut add = |name: &str, value: Option<String>| {
+                    fields.extend(value.map(|value| (name.to_owned(), value)));
+                };
+                add("audience", audience);
+                scopes
+                    .into_iter()
+                    .for_each(|scope| add("scope", Some(scope)));
+                add("header", header.map(str::to_owned));
+                add("existing", existing.map(str::to_owned));
+                add("account", account);
+                add("quota-project", project);
+                add("plaintext", plaintext.map(str::to_owned));
+                fields
+            },
+        )
+}
+
+fn entry(fields: Vec<(String, String)>) -> Entry {
+    Entry::Fields(Fields {
+        place: "here".into(),
+        fields: fields
+            .into_iter()
+            .map(|(name, value)| (name, Text::new(value, "here")))
+            .collect(),
+        broken: false,
+    })
+}
+
+fn any_raw() -> impl Strategy<Value = RawConfig> {
+    let unix = "unix:[ -9;-~é😀\u{1}\u{2028}]{1,20}(:/[a-z]{1,5}){0,1}";
+    let routes = vec(
+        (
+            option::of(unix),
+            "[a-z]{1,9}(/[!$-.0-9A-Z_a-z]{1,9}){0,2}",
+            shared(),
+        ),
+        0..4,
+    );
+    let rules = vec(
+        (
+            "(\\*\\.){0,1}[a-z]{1,9}\\.[a-z]{2,5}(:443){0,1}(/[a-z]{1,5}){0,2}",
+            shared(),
+        ),
+        0..4,
+    );
+    let connect = vec(
+        "(\\*|\\*\\.[a-z]{2,5}|[a-z]{2,5}|\\[::1\\])::[a-z]{0,5}:(80){0,1}",
+        0..3,
+    );
+    (single(), routes, rules, connect, vec("[A-Za-z]{1,9}", 0..3)).prop_map(
+        |(single, routes, rules, connect, hosts)| {
+            let mut raw = RawConfig::default();
+            for (name, text) in single {
+                raw.set_flag(name, [text]);
+            }
+            raw.set_flag(Name::ConnectTo, connect);
+            raw.set_flag(Name::AllowedHost, hosts);
+            for (index, (unix, upstream, mut fields)) in routes.into_iter().enumerate() {
+                let port = format!("{}/p", 40_000 + index);
+                let listen = unix.unwrap_or(port);
+                fields.insert(0, ("listen".into(), listen));
+                fields.insert(1, ("upstream".into(), format!("https://{upstream}")));
+                raw.routes.push(entry(fields));
+            }
+            for (host, mut fields) in rules {
+                fields.insert(0, ("host".into(), host));
+                raw.rules.push(entry(fields));
+            }
+            raw
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_check_prints_loads_to_the_same_configuration(raw in any_raw()) {
+        let Ok(mut config) = resolved(&raw) else {
+            // Two unix sockets of the same name, once in a blue moon.
+            return Err(TestCaseError::reject("contradiction"));
+        };
+        config.warnings.clear();
+        let printed = Yaml(&config).to_string();
+        let again = from_file(&printed);
+        prop_assert_eq!(again.as_ref(), Ok(&config), "{}", printed);
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in prop_oneof![".*", "[ -~]{0,40}", "[0-9a-z:/.*\\[\\],=-]{0,40}"]) {
+        let _ = resolve::listen::parse(&text);
+        let _ = resolve::listen::prefix(&text);
+        let _ = resolve::connect_to::parse(&text);
+        let _ = resolve::duration::any(&text);
+        let _ = resolve::auth::expected(&text);
+        for name in Name::ALL {
+            if name != Name::UpstreamCa {
+                let _ = resolved(&flags(&[(name, &text)]));
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_of_a_route_or_rule_panics(
+        head in "(unix:|\\[::1\\]:|)[0-9a-z/:.*]{0,12}",
+        tail in "(https?://|)[a-z0-9.:/@?#\\[\\]-]{0,20}(,[a-z-]{0,12}=?[ -~]{0,8}){0,3}",
+    ) {
+        let line = format!("{head}={tail}");
+        let _ = resolved(&flags(&[(Name::Route, &line), (Name::Rule, &line)]));
+    }
+
+    #[test]
+    fn no_file_makes_the_reader_panic(
+        text in prop_oneof![
+            ".{0,200}",
+            "(proxy|admin|routes|rules|scopes|&a|\\*a|<<|[\\[\\]{}:,?|>'\"#!%@`~-]|[ \n]|é|1e9|off|null){0,60}",
+        ],
+    ) {
+        let _ = from_file(&text);
+    }
+
+    #[test]
+    fn no_environment_panics(
+        variables in vec(("(SIDENTITY_|GCE_METADATA_|GOOGLE_CLOUD_)[A-Z_]{0,16}", "[ -~é]{0,20}"), 0..6),
+    ) {
+        let env: Env = variables
+            .into_iter()
+            .filter(|(name, _)| name != "SIDENTITY_CONFIG" && name != "SIDENTITY_UPSTREAM_CA")
+            .collect();
+        let _ = load(&RawConfig::default(), &env);
+    }
+
+    #[test]
+    fn a_problem_is_one_line_whatever_it_quotes(text in "\\PC{0,10}[\u{0}-\u{1f}\u{7f}-\u{9f}]\\PC{0,10}") {
+        for name in [Name::Route, Name::Rule, Name::Proxy, Name::ConnectTimeout] {
+            for problem in resolved(&flags(&[(name, &text)])).unwrap_err() {
+                prop_assert!(!problem.to_string().chars().any(char::is_control));
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! On a clock of their own: every call says what time it is.
+
+use std::time::Duration;
+
+use super::super::verifier::Refused;
+use super::*;
+
+const AUDIENCE: &str = "https://billing-424242.us-central1.run.app";
+
+fn start() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn after(seconds: u64) -> SystemTime {
+    start() + Duration::from_secs(seconds)
+}
+
+fn mint() -> Mint {
+    Mint::new(Identity::default()).unwrap()
+}
+
+fn id() -> Wanted {
+    Wanted::Id {
+        audience: AUDIENCE.to_owned(),
+        full: true,
+    }
+}
+
+#[test]
+fn a_token_is_given_again_until_four_minutes_are_left() {
+    let mint = mint();
+    for wanted in [Wanted::access(""), id()] {
+        let first = mint.issue(&wanted, start()).unwrap();
+        let last = mint.issue(&wanted, after(3360)).unwrap();
+        let next = mint.issue(&wanted, after(3361)).unwrap();
+        assert_eq!(last.token, first.token);
+        assert_ne!(next.token, first.token);
+        assert_eq!(next.left(unix(after(3361))), 3600);
+    }
+}
+
+#[test]
+fn the_time_left_counts_down() {
+    let mint = mint();
+    let left = |at| mint.issue(&Wanted::access(""), at).unwrap().left(unix(at));
+    assert_eq!(left(start()), 3600);
+    assert_eq!(left(after(1)), 3599);
+    assert_eq!(left(after(3360)), 240);
+}
+
+#[test]
+fn a_lifetime_under_the_margin_gives_a_new_token_every_time() {
+    let mint = Mint::new(Identity {
+        lifetime: "30s".parse().unwrap(),
+        ..Identity::default()
+    })
+    .unwrap();
+    let first = mint.issue(&Wanted::access(""), start()).unwrap();
+    let second = mint.issue(&Wanted::access(""), start()).unwrap();
+    assert_eq!(first.left(unix(start())), 30);
+    assert_ne!(first.token, second.token);
+}
+
+#[test]
+fn scopes_in_another_order_share_a_token_and_other_scopes_do_not() {
+    let mint = mint();
+    let token = |scopes| mint.issue(&Wanted::access(scopes), start()).unwrap().token;
+    assert_eq!(token("a,b"), token("b,a"));
+    assert_eq!(token("a,b"), token("b a,b"));
+    assert_ne!(token("a,b"), token("a"));
+    assert_ne!(token("a"), token(""));
+}
+
+#[test]
+fn audiences_and_formats_have_tokens_of_their_own() {
+    let mint = mint();
+    let token = |audience: &str, full| {
+        let wanted = Wanted::Id {
+            audience: audience.to_owned(),
+            full,
+        };
+        mint.issue(&wanted, start()).unwrap().token
+    };
+    assert_ne!(token("a", true), token("b", true));
+    assert_ne!(token("a", true), token("a", false));
+}
+
+#[test]
+fn the_verifier_takes_what_the_mint_made_while_it_lasts() {
+    let mint = mint();
+    let verifier = mint.verifier();
+    let token = mint.issue(&id(), start()).unwrap().token;
+    let claims = verifier.verify(&token, AUDIENCE, after(3599)).unwrap();
+    assert_eq!(claims.aud, AUDIENCE);
+    assert_eq!(claims.iss, ISSUER);
+    assert_eq!(claims.exp - claims.iat, 3600);
+    assert_eq!(claims.azp, claims.sub);
+    assert_eq!(claims.sub.len(), 21);
+    assert_eq!(claims.email_verified, Some(true));
+    assert_eq!(
+        verifier.verify(&token, AUDIENCE, after(3600)),
+        Err(Refused::Expired)
+    );
+}
+
+#[test]
+fn the_verifier_refuses_another_audience_key_text_or_issuer() {
+    let mint = mint();
+    let verifier = mint.verifier();
+    let token = mint.issue(&id(), start()).unwrap().token;
+    let refusal = |token: &str| verifier.verify(token, AUDIENCE, start()).unwrap_err();
+
+    assert_eq!(
+        verifier.verify(&token, "https://other.example", start()),
+        Err(Refused::Audience(AUDIENCE.to_owned()))
+    );
+    let stranger = Mint::new(Identity::default()).unwrap();
+    assert_eq!(
+        refusal(&stranger.issue(&id(), start()).unwrap().token),
+        Refused::Signature
+    );
+    let mut parts: Vec<&str> = token.split('.').collect();
+    let forged = URL_SAFE_NO_PAD.encode(r#"{"aud":"x"}"#);
+    parts[1] = &forged;
+    assert_eq!(refusal(&parts.join(".")), Refused::Signature);
+    let unsigned = format!("{}.{}.", parts[0], forged);
+    assert_eq!(refusal(&unsigned), Refused::Signature);
+    for text in ["", "a", "a.b", "a.b.c.d", "ä.b.c"] {
+        assert_eq!(refusal(text), Refused::Malformed, "{text}");
+    }
+    let mut claims = verifier.verify(&token, AUDIENCE, start()).unwrap();
+    claims.iss = "https://issuer.example".to_owned();
+    assert_eq!(refusal(&mint.key().sign(&claims).unwrap()), Refused::Issuer);
+}
+
+#[test]
+fn access_tokens_are_known_to_their_end_and_no_others_are() {
+    let mint = mint();
+    let verifier = mint.verifier();
+    let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
+    assert!(token.starts_with(PREFIX));
+    assert!(verifier.knows_access_token(&token, after(3599)));
+    assert!(!verifier.knows_access_token(&token, after(3600)));
+
+    let stranger = Mint::new(Identity::default()).unwrap().verifier();
+    assert!(!stranger.knows_access_token(&token, start()));
+    let mut sealed = URL_SAFE_NO_PAD
+        .decode(token.strip_prefix(PREFIX).unwrap())
+        .unwrap();
+    sealed[NONCE] ^= 1;
+    let later = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed));
+    for forged in [
+        "",
+        PREFIX,
+        "ya29.c.AAAA",
+        token.trim_start_matches('y'),
+        &later,
+    ] {
+        assert!(!verifier.knows_access_token(forged, start()), "{forged}");
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_the_debug_text() {
+    let mint = mint();
+    let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
+    let text = format!("{mint:?} {:?}", mint.verifier());
+    assert!(!text.contains(&*token));
+    assert!(!text.contains("seal") && !text.contains("pair"), "{text}");
+}

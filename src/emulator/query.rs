@@ -1,0 +1,71 @@
+//! The query of a request target.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// The parameters of a query, decoded as a form's (`+` is a space).
+pub(super) struct Query<'a>(Option<&'a str>);
+
+// === impl Query ===
+
+impl<'a> Query<'a> {
+    pub(super) const fn new(query: Option<&'a str>) -> Self {
+        Self(query)
+    }
+
+    /// The first value under that name.
+    pub(super) fn value(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.0?
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .find(|(key, _)| form_decoded(key) == name)
+            .map(|(_, value)| form_decoded(value))
+    }
+
+    /// Whether it is `true`, in any case.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.value(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+}
+
+fn form_decoded(text: &str) -> Cow<'_, str> {
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    } else {
+        percent_decode_str(text).decode_utf8_lossy()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_query_can_be_read(query in ".*", name in ".*") {
+            let query = Query::new(Some(&query));
+            let _ = query.flag(&name);
+        }
+
+        #[test]
+        fn an_encoded_value_is_read_as_it_was(value in ".*", other in "[a-z=+%]*") {
+            let encoded = utf8_percent_encode(&value, NON_ALPHANUMERIC);
+            let text = format!("other={other}&audience={encoded}&{other}");
+            let query = Query::new(Some(&text));
+            prop_assert_eq!(query.value("audience").unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn without_a_query_nothing_is_set() {
+        assert_eq!(Query::new(None).value("audience"), None);
+        assert!(!Query::new(Some("recursive")).flag("recursive"));
+        assert!(Query::new(Some("recursive=TRUE")).flag("recursive"));
+    }
+}

@@ -1,0 +1,203 @@
+//! The answers: which requests are let in, and what each path says.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::header::{ALLOW, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+
+use super::ISSUER;
+use super::answer::{Answer, METADATA_FLAVOR};
+use super::key::{NoKey, hex};
+use super::mint::{Mint, Wanted, unix};
+use super::query::Query;
+use super::tree::Node;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Never seen: it takes a system without randomness.
+const NO_TOKEN: &str = "no token can be made";
+
+/// Where the metadata stands.
+const ROOT: &str = "/computeMetadata/v1";
+
+/// Everything that an answer is made of.
+#[derive(Debug)]
+pub(super) struct Service {
+    mint: Mint,
+    tree: Node,
+    address: SocketAddr,
+    jwks: Value,
+    certificates: Value,
+}
+
+// === impl Service ===
+
+impl Service {
+    pub(super) fn new(mint: Mint, address: SocketAddr) -> Result<Self, NoKey> {
+        let mut instance = [0; 64];
+        aws_lc_rs::rand::fill(&mut instance).map_err(|_| NoKey)?;
+        Ok(Self {
+            tree: Node::root(mint.identity(), hex(&instance)),
+            jwks: mint.key().jwks()?,
+            certificates: mint.key().certificates()?,
+            mint,
+            address,
+        })
+    }
+
+    /// Answers a request, whatever it is.
+    pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let answer = match *request.method() {
+            Method::GET | Method::HEAD => self.find(request.uri(), request.headers()),
+            _ => Answer::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
+                .with(ALLOW, HeaderValue::from_static("GET, HEAD")),
+        };
+        tracing::debug!(
+            method = %request.method(),
+            path = request.uri().path(),
+            status = answer.status.as_u16(),
+            "metadata call"
+        );
+        answer.into_response()
+    }
+
+    fn find(&self, uri: &Uri, headers: &HeaderMap) -> Answer {
+        match uri.path() {
+            "/oauth2/v3/certs" => Answer::json(&self.jwks),
+            "/oauth2/v1/certs" => Answer::json(&self.certificates),
+            "/.well-known/openid-configuration" => self.configuration(headers),
+            // Old libraries probe without the header and only look for it in the answer.
+            "/" => Answer::text("computeMetadata/\n"),
+            path => guard(headers).unwrap_or_else(|| self.metadata(path, uri)),
+        }
+    }
+
+    /// What Google's own document says (OpenID Connect Discovery 1.0, section 3), with keys that are here. The issuer is the
+    /// one that the tokens name, as it is there.
+    fn configuration(&self, headers: &HeaderMap) -> Answer {
+        let local = self.address.to_string();
+        // The name by which this caller reaches us, which behind a container's port is none that we know.
+        let authority = headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
+            .map_or(local, |authority| authority.to_string());
+        Answer::json(&json!({
+            "issuer": ISSUER,
+            "jwks_uri": format!("http://{authority}/oauth2/v3/certs"),
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "claims_supported": ["aud", "azp", "email", "email_verified", "exp", "iat", "iss", "sub"],
+        }))
+    }
+
+    fn metadata(&self, path: &str, uri: &Uri) -> Answer {
+        match path {
+            "/computeMetadata" => return Answer::redirect(uri),
+            "/computeMetadata/" => return Answer::text("v1/\n"),
+            _ => {}
+        }
+        let Some(below) = path.strip_prefix(ROOT) else {
+            return Answer::not_found();
+        };
+        let (below, slash) = match below.strip_suffix('/') {
+            Some(below) => (below, true),
+            None => (below, false),
+        };
+        let found = below
+            .split('/')
+            .skip(1)
+            .try_fold(&self.tree, |node, segment| {
+                node.child(&percent_decode_str(segment).decode_utf8().ok()?)
+            });
+        // "/computeMetadata/v1x" is not below the root.
+        let Some(node) = found.filter(|_| below.is_empty() || below.starts_with('/')) else {
+            return Answer::not_found();
+        };
+        let is_directory = matches!(node, Node::Directory(_));
+        match (is_directory, slash) {
+            (true, false) => Answer::redirect(uri),
+            (false, true) => Answer::not_found(),
+            _ => self.read(node, &Query::new(uri.query())),
+        }
+    }
+
+    fn read(&self, node: &Node, query: &Query<'_>) -> Answer {
+        match node {
+            Node::AccessToken => self.access_token(query),
+            Node::IdToken => self.id_token(query),
+            node => {
+                let recursive = query.flag("recursive") && matches!(node, Node::Directory(_));
+                let as_json = recursive || query.value("alt").is_some_and(|alt| alt == "json");
+                match (as_json, node.json(), node.text()) {
+                    (true, Some(json), _) => Answer::json(&json),
+                    (_, _, Some(text)) => Answer::text(&text),
+                    _ => Answer::not_found(),
+                }
+            }
+        }
+    }
+
+    fn access_token(&self, query: &Query<'_>) -> Answer {
+        let now = SystemTime::now();
+        let scopes = query.value("scopes").unwrap_or_default();
+        match self.mint.issue(&Wanted::access(&scopes), now) {
+            Some(issued) => Answer::json(&json!({
+                "access_token": &*issued.token,
+                "expires_in": issued.left(unix(now)),
+                "token_type": "Bearer",
+            })),
+            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
+        }
+    }
+
+    fn id_token(&self, query: &Query<'_>) -> Answer {
+        let audience = query.value("audience").unwrap_or_default().into_owned();
+        if audience.is_empty() {
+            return Answer::html(
+                StatusCode::BAD_REQUEST,
+                "non-empty audience parameter required",
+            );
+        }
+        let full = match query.value("format").as_deref() {
+            None | Some("standard") => false,
+            Some("full") => true,
+            Some(_) => {
+                return Answer::html(
+                    StatusCode::BAD_REQUEST,
+                    "format parameter must be standard or full",
+                );
+            }
+        };
+        // `licenses` names those of a machine's image, and adds nothing where there is no machine.
+        match self
+            .mint
+            .issue(&Wanted::Id { audience, full }, SystemTime::now())
+        {
+            Some(issued) => Answer::html(StatusCode::OK, &issued.token),
+            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
+        }
+    }
+}
+
+/// The refusal of a request that may have been forged from outside: by a page, which cannot set this header, or
+/// through a proxy, which adds that one.
+fn guard(headers: &HeaderMap) -> Option<Answer> {
+    let why = if headers.contains_key(X_FORWARDED_FOR) {
+        "Request contains the X-Forwarded-For header, which is not allowed"
+    } else if headers
+        .get(METADATA_FLAVOR)
+        .is_none_or(|flavor| flavor != "Google")
+    {
+        r#"Missing required header "Metadata-Flavor": "Google""#
+    } else {
+        return None;
+    };
+    Some(Answer::html(StatusCode::FORBIDDEN, why))
+}

@@ -1,0 +1,157 @@
+//! The CA and what it signs (RFC 5280).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::rand;
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+/// How long the CA is valid; a sidecar that lives longer needs a restart.
+const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long a leaf is valid.
+pub(super) const LEAF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Both are valid since before they were made: the app's clock may be behind.
+const BACK_DATED: Duration = Duration::from_secs(60 * 60);
+
+/// A CA that lives as long as the process.
+pub(super) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    /// Without wildcards, for a name constraint takes a domain and all below it.
+    names: Vec<Box<str>>,
+    until: SystemTime,
+}
+
+/// The system has no randomness, or a name is none that a certificate can hold.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("cannot make a certificate for --intercept: {0}")]
+pub struct NoAuthority(pub(super) String);
+
+// === impl Authority ===
+
+impl Authority {
+    /// A CA for these domains and what is below them.
+    pub(super) fn new(
+        names: impl IntoIterator<Item = String>,
+        now: SystemTime,
+    ) -> Result<Self, NoAuthority> {
+        let names: Vec<Box<str>> = names.into_iter().map(String::into_boxed_str).collect();
+        let serial = serial()?;
+        let until = now + LIFE;
+        let mut params = CertificateParams::default();
+        // Two runs have two names, else an app that trusts one would take the other's signature for a forged one.
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(
+            DnType::CommonName,
+            format!("sidentity local CA {}", hex(&serial)),
+        );
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = (now - BACK_DATED).into();
+        params.not_after = until.into();
+        params.name_constraints = Some(NameConstraints {
+            permitted_subtrees: names
+                .iter()
+                .map(|name| GeneralSubtree::DnsName(name.to_string()))
+                .collect(),
+            // What only names are permitted for, addresses would be free for (RFC 5280, 4.2.1.10).
+            excluded_subtrees: vec![
+                GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
+                GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
+            ],
+        });
+        let key = new_key()?;
+        let certificate = params.self_signed(&key)?.der().clone();
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+            names,
+            until,
+        })
+    }
+
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// A leaf for this name would be within the name constraints.
+    pub(super) fn covers(&self, name: &str) -> bool {
+        self.names.iter().any(|domain| {
+            name.strip_suffix(&**domain)
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// A certificate for exactly this name, with a key of its own.
+    pub(super) fn leaf(
+        &self,
+        name: &str,
+        now: SystemTime,
+        provider: &CryptoProvider,
+    ) -> Result<Arc<CertifiedKey>, NoAuthority> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::DnsName(name.try_into()?)];
+        params.serial_number = Some(SerialNumber::from_slice(&serial()?));
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        // Strict verifiers, such as Python's since 3.13, refuse a leaf without it.
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = (now - BACK_DATED).into();
+        params.not_after = (now + LEAF_LIFE).min(self.until).into();
+        let key = new_key()?;
+        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|error| NoAuthority(error.to_owned()))?;
+        let certified = CertifiedKey::from_der(vec![certificate], key, provider)
+            .map_err(|error| NoAuthority(error.to_string()))?;
+        Ok(Arc::new(certified))
+    }
+}
+
+/// Nothing of the key.
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("names", &self.names)
+            .field("until", &self.until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<rcgen::Error> for NoAuthority {
+    fn from(error: rcgen::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+fn new_key() -> Result<KeyPair, NoAuthority> {
+    Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+}
+
+/// Random and positive, and never short: the first bit is 0, the second 1 (RFC 5280, 4.1.2.2).
+fn serial() -> Result<[u8; 16], NoAuthority> {
+    let mut serial = [0; 16];
+    rand::fill(&mut serial).map_err(|_| NoAuthority("the system has no randomness".to_owned()))?;
+    let [first, ..] = &mut serial;
+    *first = *first & 0x3f | 0x40;
+    Ok(serial)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

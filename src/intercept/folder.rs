@@ -1,0 +1,92 @@
+//! `--ca-dir`: what an app needs to trust the CA, and nothing private.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::CertificateDer;
+
+use super::pkcs12;
+
+/// The app runs as another user.
+const MODE: u32 = 0o644;
+
+/// A file that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("flag --ca-dir: cannot write {path}: {reason}")]
+pub struct NotWritten {
+    path: String,
+    reason: io::Error,
+}
+
+/// Writes `truststore.p12`, `bundle.pem` and, last, `ca.pem`: whoever waits for that finds all.
+pub(super) fn write(
+    folder: &Path,
+    authority: &CertificateDer<'_>,
+    roots: &[CertificateDer<'_>],
+) -> Result<(), NotWritten> {
+    let put = |name: &str, content: io::Result<Vec<u8>>| {
+        content
+            .and_then(|content| replace(folder, name, &content))
+            .map_err(|reason| NotWritten {
+                path: folder.join(name).display().to_string(),
+                reason,
+            })
+    };
+    let ca = pem(authority);
+    let bundle: String = roots
+        .iter()
+        .map(|root| pem(root))
+        .chain([ca.clone()])
+        .collect();
+    put("truststore.p12", pkcs12::trust_store(authority, roots))?;
+    put("bundle.pem", Ok(bundle.into_bytes()))?;
+    put("ca.pem", Ok(ca.into_bytes()))
+}
+
+/// Nobody ever reads half a file: it is written under another name first.
+fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let new = folder.join(format!(".{name}.new"));
+    // One that a crash left behind; or a link, which must not be followed.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(MODE)
+        .open(&new)?;
+    let written = file
+        .write_all(content)
+        // Whatever the umask says.
+        .and_then(|()| file.set_permissions(Permissions::from_mode(MODE)))
+        .and_then(|()| fs::rename(&new, folder.join(name)));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// RFC 7468.
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = &*STANDARD.encode(certificate);
+    while let Some((line, more)) = rest.split_at_checked(64) {
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    if !rest.is_empty() {
+        pem.push_str(rest);
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+#[cfg(test)]
+mod tests;

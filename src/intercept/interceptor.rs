@@ -1,0 +1,108 @@
+//! What the rest of the sidecar knows of interception.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::authority::{Authority, NoAuthority};
+use super::folder::{self, NotWritten};
+use super::leaves::Leaves;
+use super::roots;
+use crate::destination::Host;
+use crate::token::Now;
+
+/// How long an app may take for its side of the handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens TLS that an app meant for a host which gets a token. One for the process.
+#[derive(Debug)]
+pub struct Interceptor {
+    leaves: Leaves,
+    ca_dir: Option<PathBuf>,
+}
+
+/// A handshake that came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The app broke it off, most often since it does not trust the CA.
+    #[error("{0}")]
+    Handshake(#[from] std::io::Error),
+    /// The app did not go on with it.
+    #[error("not done within {PATIENCE:?}")]
+    Timeout,
+    /// There is no certificate for this host.
+    #[error(transparent)]
+    Certificate(#[from] NoAuthority),
+}
+
+// === impl Interceptor ===
+
+impl Interceptor {
+    /// Makes a CA for these domains and what is below them. `ca_dir` is where [`Self::publish`] writes.
+    ///
+    /// # Errors
+    ///
+    /// A domain that a certificate cannot hold; or, never seen, a system without randomness.
+    pub fn new(
+        domains: impl IntoIterator<Item = String>,
+        ca_dir: Option<PathBuf>,
+        now: SystemTime,
+    ) -> Result<Self, NoAuthority> {
+        Ok(Self {
+            leaves: Leaves::new(Authority::new(domains, now)?)?,
+            ca_dir,
+        })
+    }
+
+    /// Writes what an app needs to trust the CA, if there is a place for it. `system_ca_file` is `SSL_CERT_FILE`.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be written to.
+    pub fn publish(&self, system_ca_file: Option<&Path>) -> Result<(), NotWritten> {
+        match &self.ca_dir {
+            Some(folder) => folder::write(
+                folder,
+                self.leaves.authority().certificate(),
+                &roots::system(system_ca_file),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the app finds the CA.
+    pub fn ca_dir(&self) -> Option<&Path> {
+        self.ca_dir.as_deref()
+    }
+
+    /// The CA may sign for this host; never for an address.
+    pub fn covers(&self, host: &Host) -> bool {
+        host.name()
+            .is_some_and(|name| self.leaves.authority().covers(name))
+    }
+
+    /// The server's side of a handshake, in the place of `host`, whatever name the app asks for in it.
+    ///
+    /// # Errors
+    ///
+    /// The app breaks it off or is too slow; `host` is no name.
+    pub async fn accept<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, Failure>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let Host::Name(name) = host else {
+            return Err(NoAuthority("an address".to_owned()).into());
+        };
+        let name: &Arc<str> = name;
+        let config = self.leaves.config(name, Now::now())?;
+        let accept = TlsAcceptor::from(config).accept(stream);
+        match tokio::time::timeout(PATIENCE, accept).await {
+            Ok(accepted) => Ok(accepted?),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The local certificate authority, with which TLS of `CONNECT` is opened where a token is due.
+//!
+//! Its key is made at start and never leaves memory; its name constraints keep it to the hosts that get tokens. What an app
+//! needs to trust it, and nothing private, is written into `--ca-dir`.
+//!
+//! - `authority`: the CA, and the leaf certificates that it signs.
+//! - `leaves`: the leaf of each host, made once and renewed before it expires.
+//! - `sniff`: whether a tunnel begins as TLS does, without taking a byte from it.
+//! - `folder`, `roots` and `pkcs12`: the files for the app.
+
+mod authority;
+mod folder;
+mod interceptor;
+mod leaves;
+mod pkcs12;
+mod rewind;
+mod roots;
+mod sniff;
+
+pub use authority::NoAuthority;
+pub use folder::NotWritten;
+pub use interceptor::{Failure, Interceptor};
+pub use rewind::Rewind;
+pub use sniff::{Opening, sniff};

@@ -1,0 +1,21 @@
+//! What an app trusts beside the CA.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+/// The system's roots, or those of `SSL_CERT_FILE`; Mozilla's, where there are none.
+pub(super) fn system(file: Option<&Path>) -> Vec<CertificateDer<'static>> {
+    let found = match file {
+        // Who cannot be read here was refused already, as the upstreams' roots.
+        Some(file) => CertificateDer::pem_file_iter(file)
+            .map(|found| found.filter_map(Result::ok).collect())
+            .unwrap_or_default(),
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    if found.is_empty() {
+        return webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
+    }
+    found
+}

@@ -1,0 +1,87 @@
+//! Whom an ID token is for: the audience that a host's own shape says.
+
+use std::sync::Arc;
+
+use super::builtin::{FUNCTIONS, RUN_APP, is_under};
+use crate::destination::{Destination, Host};
+
+/// What kind of receiver a host is, by its name alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    CloudRun,
+    Functions,
+    Other,
+}
+
+/// Why a function's URL has no audience.
+pub(super) const NO_FUNCTION: &str = "the function's name, the first segment of the path, is part of the audience, and this path has none; write the \
+     URL with it, or a rule with audience=";
+pub(super) const NOT_A_FUNCTION: &str = "the first segment of the path is part of the audience and must be a function's name (a letter, then up to 62 \
+     letters, digits, `-` or `_`), and this one is not; a rule with audience= helps";
+
+impl Shape {
+    pub(super) fn of(host: &Host) -> Self {
+        match host.name() {
+            Some(name) if is_under(name, RUN_APP) => Self::CloudRun,
+            Some(name) if is_under(name, FUNCTIONS) => Self::Functions,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The audience of an ID token for `destination` where no rule names one; never with a port.
+///
+/// The error says why there is none.
+pub(super) fn audience(destination: &Destination) -> Result<Arc<str>, &'static str> {
+    let host = &destination.origin.host;
+    Ok(match host.name() {
+        Some(name) if is_under(name, RUN_APP) => {
+            let service = tagged(name).map_or(name, |(_, service)| service);
+            ["https://", service].concat().into()
+        }
+        Some(name) if is_under(name, FUNCTIONS) => {
+            let function = function(destination.path())?;
+            ["https://", name, "/", function].concat().into()
+        }
+        _ => format!("https://{host}").into(),
+    })
+}
+
+/// Takes a revision's tag off a Cloud Run host: `TAG---SERVICE…` is (`TAG`, `SERVICE…`).
+///
+/// Only where the first label holds exactly one `---` with something on both sides; a longer row of hyphens could be
+/// cut in more than one place.
+pub(super) fn tagged(name: &str) -> Option<(&str, &str)> {
+    let label = name.split('.').next()?;
+    let tag_ends = label.find("---")?;
+    let (tag, service) = name.split_once("---")?;
+    let unique = label.rfind("---") == Some(tag_ends);
+    (unique && !tag.is_empty() && !service.starts_with('.')).then_some((tag, service))
+}
+
+/// An OAuth client id, as IAP takes it for an audience.
+pub(super) fn is_client_id(audience: &str) -> bool {
+    is_under(audience, "apps.googleusercontent.com")
+}
+
+/// The first segment of the path exactly as the app wrote it: what is sent is what the audience names.
+fn function(path: &str) -> Result<&str, &'static str> {
+    let segment = path.trim_start_matches('/').split('/').next();
+    let segment = segment.filter(|_| !path.starts_with("//")).unwrap_or("");
+    if segment.is_empty() {
+        return Err(NO_FUNCTION);
+    }
+    let valid = segment.len() <= 63
+        && segment.starts_with(|first: char| first.is_ascii_alphabetic())
+        && segment
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if valid {
+        Ok(segment)
+    } else {
+        Err(NOT_A_FUNCTION)
+    }
+}
+
+#[cfg(test)]
+mod tests;

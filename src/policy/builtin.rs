@@ -1,0 +1,177 @@
+//! The built-in table: what Google's own hosts take, for those that no user rule names.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::path;
+use crate::destination::{Destination, Host, Origin};
+
+/// The universe whose names are known without asking.
+pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
+/// Where Cloud Run services live.
+pub(super) const RUN_APP: &str = "run.app";
+/// Where functions live.
+pub(super) const FUNCTIONS: &str = "cloudfunctions.net";
+
+/// A row of the table that names a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Row<'a> {
+    /// A Google host that must get no token.
+    NoToken(NoToken<'a>),
+    /// `*.UNIVERSE`: an access token.
+    GoogleApi(Cow<'a, str>),
+    /// `*.run.app`: an ID token for the service.
+    CloudRun,
+    /// `*.cloudfunctions.net`: an ID token for the function.
+    Functions,
+}
+
+/// Which host gets no token, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NoToken<'a> {
+    host: &'static str,
+    domain: Cow<'a, str>,
+    pub(super) why: &'static str,
+}
+
+const OAUTH: &str = "it is OAuth plumbing: clients authenticate in the request itself";
+const END_USERS: &str =
+    "it is an API for end users; a service account's token would raise their rights";
+const ASSETS: &str = "it serves public files";
+const API_KEYS: &str = "it takes API keys";
+const CLIENT_CERTIFICATE: &str = "mTLS hosts need a client certificate, which the sidecar has not";
+
+/// First labels under the universe domain.
+const NO_TOKEN: [(&str, &str); 7] = [
+    ("oauth2", OAUTH),
+    ("sts", OAUTH),
+    ("securetoken", END_USERS),
+    ("identitytoolkit", END_USERS),
+    ("fonts", ASSETS),
+    ("ajax", ASSETS),
+    ("maps", API_KEYS),
+];
+
+/// The row that names `destination`.
+pub(super) fn find<'a>(destination: &Destination, universe: &'a str) -> Option<Row<'a>> {
+    if let Some(row) = fixed(destination) {
+        return Some(row);
+    }
+    let name = eligible(destination)?;
+    let domain = domain(universe)?;
+    if domain != DEFAULT_UNIVERSE
+        && let Some(row) = no_token(name, domain.clone(), destination)
+    {
+        return Some(row);
+    }
+    is_under(name, &domain).then_some(Row::GoogleApi(domain))
+}
+
+/// The row that names `destination` in every universe.
+///
+/// These come before the universe's own row, so that not even a nonsensical universe domain changes what customer
+/// code on Cloud Run gets.
+pub(super) fn fixed(destination: &Destination) -> Option<Row<'static>> {
+    let name = eligible(destination)?;
+    if name == "accounts.google.com" {
+        return Some(Row::NoToken(NoToken {
+            host: "accounts",
+            domain: Cow::Borrowed("google.com"),
+            why: OAUTH,
+        }));
+    }
+    if is_under(name, RUN_APP) {
+        return Some(Row::CloudRun);
+    }
+    if is_under(name, FUNCTIONS) {
+        return Some(Row::Functions);
+    }
+    no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), destination)
+}
+
+/// The universe domain could name `destination`, and no other row does.
+pub(super) fn needs_universe(destination: &Destination) -> bool {
+    eligible(destination).is_some() && fixed(destination).is_none()
+}
+
+/// The domains under which hosts get a token.
+pub(super) fn granted_domains(universe: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    [RUN_APP, FUNCTIONS]
+        .into_iter()
+        .map(Cow::Borrowed)
+        .chain(domain(universe))
+}
+
+/// The path decides which row a destination of `origin` gets.
+pub(super) fn depends_on_path(origin: &Origin, universe: &str) -> bool {
+    let Some(name) = origin.host.name() else {
+        return false;
+    };
+    let is_www = |domain: &str| name.strip_prefix("www.").is_some_and(|rest| rest == domain);
+    is_www(DEFAULT_UNIVERSE) || domain(universe).is_some_and(|domain| is_www(&domain))
+}
+
+/// The host belongs to the universe's Google APIs.
+pub(super) fn is_google_api(host: &Host, universe: &str) -> bool {
+    host.name()
+        .zip(domain(universe))
+        .is_some_and(|(name, domain)| is_under(name, &domain))
+}
+
+/// Whole labels: `a.run.app` is under `run.app`, neither `run.app` nor `arun.app` is.
+pub(super) fn is_under(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain)
+        .and_then(|rest| rest.strip_suffix('.'))
+        .is_some_and(|rest| !rest.is_empty())
+}
+
+/// The name that built-in rows look at: none for another port, an address, or a URL with user-info.
+fn eligible(destination: &Destination) -> Option<&str> {
+    let origin = &destination.origin;
+    origin
+        .host
+        .name()
+        .filter(|_| origin.is_default_port() && !destination.userinfo)
+}
+
+/// The universe domain as hosts are written; one label alone would be a whole top-level domain, and is none.
+fn domain(universe: &str) -> Option<Cow<'_, str>> {
+    let domain = universe.strip_suffix('.').unwrap_or(universe);
+    let inner_dot = domain.split_once('.');
+    inner_dot.filter(|(first, rest)| !first.is_empty() && !rest.is_empty())?;
+    Some(if domain.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(domain.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(domain)
+    })
+}
+
+fn no_token<'a>(name: &str, domain: Cow<'a, str>, destination: &Destination) -> Option<Row<'a>> {
+    let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
+    let (first, rest) = below.split_once('.').unwrap_or((below, ""));
+    // "sts.us-central1.rep" is the same service in one region; "maps.storage" is a bucket called "maps".
+    let row = if rest.is_empty() || rest.ends_with(".rep") {
+        NO_TOKEN
+            .into_iter()
+            .find(|(label, _)| *label == first)
+            .or_else(|| {
+                let plumbing = below == "www"
+                    && path::is_below(&path::normalize(destination.path()), "/oauth2");
+                plumbing.then_some(("www", OAUTH))
+            })
+    } else {
+        let mtls = below.ends_with(".mtls") || below.ends_with(".mtls.sandbox");
+        mtls.then_some(("*.mtls", CLIENT_CERTIFICATE))
+    };
+    row.map(|(host, why)| Row::NoToken(NoToken { host, domain, why }))
+}
+
+impl fmt::Display for NoToken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.host == "www" { "/oauth2/*" } else { "" };
+        write!(f, "{}.{}{path}", self.host, self.domain)
+    }
+}
+
+#[cfg(test)]
+mod tests;

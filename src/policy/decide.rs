@@ -1,0 +1,235 @@
+//! From a destination to a decision.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::audience::Shape;
+use super::builtin;
+use super::decision::Decision;
+use super::issue::{Place, Texts, UNMATCHED_DENY};
+use super::path;
+use super::pattern::Pattern;
+use super::rule::{Options, Rule};
+use super::terms::Terms;
+use crate::destination::{Destination, Host, Origin, Scheme};
+
+/// The user's rules and settings, ready to decide.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// More specific before less; where that is equal, as the user ordered them.
+    pub(super) rules: Vec<ReadyRule>,
+    pub(super) settings: Settings,
+    /// What the table says where the user says nothing.
+    silent: Terms,
+    pub(super) texts: Texts,
+}
+
+/// What else decides, beside the rules.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `--unmatched deny`.
+    pub unmatched_denied: bool,
+    /// `--metadata-access deny`.
+    pub metadata_denied: bool,
+    /// The configured metadata server, beside the well-known spellings.
+    pub metadata: Option<(Host, u16)>,
+    /// `x-goog-user-project` of access tokens where no rule or route says another.
+    pub quota_project: Option<HeaderValue>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ReadyRule {
+    pub(super) pattern: Pattern,
+    pub(super) terms: Terms,
+    name: Arc<str>,
+}
+
+// === impl ReadyRule ===
+
+impl ReadyRule {
+    /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
+    pub(super) fn names(&self, origin: &Origin) -> bool {
+        self.pattern.matches_origin(origin)
+            || (!self.terms.plaintext
+                && origin.scheme == Scheme::Http
+                && self.pattern.matches_origin(&origin.upgraded()))
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Makes rules and settings ready; the order of `rules` counts only between equal patterns.
+    pub fn new(rules: Vec<Rule>, settings: Settings) -> Self {
+        let mut rules: Vec<_> = rules
+            .into_iter()
+            .map(|rule| ReadyRule {
+                terms: Terms::from(&rule.options),
+                pattern: rule.pattern,
+                name: rule.name,
+            })
+            .collect();
+        rules.sort_by_key(|rule| rule.pattern.specificity());
+        Self {
+            rules,
+            settings,
+            silent: Terms::default(),
+            texts: Texts::new(),
+        }
+    }
+
+    /// What a call through the forward proxy gets; `universe` is the universe domain, `googleapis.com` for most.
+    pub fn decide(&self, destination: &Destination, universe: &str) -> Decision {
+        let rule = self.rule_for(destination);
+        if self.is_metadata(&destination.origin) {
+            if self.settings.metadata_denied {
+                return self.refused(
+                    "--metadata-access deny",
+                    "--metadata-access deny forbids it",
+                );
+            }
+            return self.metadata(rule.map(|rule| (rule.terms.credential, &rule.name)));
+        }
+        let place = Place {
+            destination,
+            universe,
+        };
+        if let Some(rule) = rule {
+            return self.issue(&rule.terms, Arc::clone(&rule.name), place);
+        }
+        match self.built_in(&self.silent, place) {
+            Some(decision) => decision,
+            None if self.settings.unmatched_denied => self.refused(
+                UNMATCHED_DENY,
+                "no rule names it, and --unmatched deny forbids what no rule names",
+            ),
+            None => self.none(&self.texts.no_rule, &self.texts.unmatched),
+        }
+    }
+
+    /// What a call through the route `LISTEN` (its `route_name`) gets, whose upstream is `destination`.
+    ///
+    /// The route's options override, one by one, what the rules and the table say of the upstream; a rule for another
+    /// credential than the route's own says nothing of it. `--unmatched` and `--metadata-access` are the forward
+    /// proxy's: the user named a route's upstream.
+    pub fn decide_route(
+        &self,
+        route_name: &str,
+        options: &Options,
+        destination: &Destination,
+        universe: &str,
+    ) -> Decision {
+        let own = Terms::from(options);
+        let rule = self.rule_for(destination);
+        let name = || -> Arc<str> { format!("route {route_name}").into() };
+        if self.is_metadata(&destination.origin) {
+            return match own.credential {
+                Some(_) => self.metadata(Some((own.credential, &name()))),
+                None => self.metadata(rule.map(|rule| (rule.terms.credential, &rule.name))),
+            };
+        }
+        let place = Place {
+            destination,
+            universe,
+        };
+        match (own.credential, rule) {
+            (Some(credential), Some(rule)) if rule.terms.credential == Some(credential) => {
+                self.issue(&own.over(&rule.terms), name(), place)
+            }
+            (Some(_), _) => self.issue(&own, name(), place),
+            (None, Some(rule)) => self.issue(&own.over(&rule.terms), Arc::clone(&rule.name), place),
+            (None, None) => self
+                .built_in(&own, place)
+                .unwrap_or_else(|| self.none(&self.texts.no_rule, &self.texts.unmatched)),
+        }
+    }
+
+    /// Whether two paths of this origin may get different decisions; if not, one can be taken once, at start.
+    pub fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
+        // The function's name is part of the audience, whoever asked for the ID token: table, rule or route.
+        if Shape::of(&origin.host) == Shape::Functions {
+            return true;
+        }
+        let first = self.rules.iter().find(|rule| rule.names(origin));
+        match first {
+            Some(rule) => rule.pattern.has_path(),
+            None => builtin::depends_on_path(origin, universe),
+        }
+    }
+
+    /// Whether the universe domain can change what this destination gets: no rule, and no row of the table that is
+    /// the same in every universe, names it.
+    pub fn needs_universe(&self, destination: &Destination) -> bool {
+        let origin = &destination.origin;
+        !self.is_metadata(origin)
+            && !origin.host.is_loopback()
+            && self.rule_for(destination).is_none()
+            && builtin::needs_universe(destination)
+    }
+
+    /// The metadata server, by its well-known names and addresses on any port, or as configured.
+    ///
+    /// Names do not show every address: ask again with each address that a name resolves to.
+    pub fn is_metadata_server(&self, host: &Host, port: u16) -> bool {
+        let well_known = match host {
+            Host::Name(name) => matches!(
+                &**name,
+                "metadata.google.internal" | "metadata.goog" | "metadata"
+            ),
+            // Nothing else is meant by a link-local address.
+            Host::Ip(IpAddr::V4(address)) => address.is_link_local(),
+            Host::Ip(IpAddr::V6(address)) => *address == METADATA_V6,
+        };
+        well_known
+            || self
+                .settings
+                .metadata
+                .as_ref()
+                .is_some_and(|(configured, its_port)| {
+                    *its_port == port
+                        && (configured == host || (is_local(configured) && is_local(host)))
+                })
+    }
+
+    /// The rules that name this host on another port, for `explain`.
+    pub(super) fn rules_of_another_port<'a>(
+        &'a self,
+        origin: &'a Origin,
+    ) -> impl Iterator<Item = (&'a Arc<str>, u16)> {
+        self.rules.iter().filter_map(|rule| {
+            let port = rule.pattern.port().filter(|port| *port != origin.port)?;
+            rule.pattern
+                .matches_host(&origin.host)
+                .then_some((&rule.name, port))
+        })
+    }
+
+    pub(super) fn is_metadata(&self, origin: &Origin) -> bool {
+        self.is_metadata_server(&origin.host, origin.port)
+    }
+
+    fn rule_for(&self, destination: &Destination) -> Option<&ReadyRule> {
+        let mut normalized: Option<Cow<'_, str>> = None;
+        self.rules.iter().find(|rule| {
+            rule.names(&destination.origin)
+                && (!rule.pattern.has_path()
+                    || rule.pattern.matches_path(
+                        normalized.get_or_insert_with(|| path::normalize(destination.path())),
+                    ))
+        })
+    }
+}
+
+/// The metadata server's IPv6 address.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+
+/// This machine, by every spelling.
+fn is_local(host: &Host) -> bool {
+    host.is_loopback() || matches!(host, Host::Ip(address) if address.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,596 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{AuthScheme, Credential, Existing, Grant, HeaderMode, TokenKey, TokenKind};
+
+const UNIVERSE: &str = "googleapis.com";
+
+fn at(url: &str) -> Destination {
+    Destination::parse(url).unwrap()
+}
+
+fn options(text: &str) -> Options {
+    let mut options = Options::default();
+    for option in text.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or(("credential", option));
+        options.set(name, value).unwrap();
+    }
+    options
+}
+
+/// `PATTERN=CREDENTIAL[,OPTION…]`.
+fn rule(text: &str) -> Rule {
+    let (pattern, rest) = text.split_once('=').unwrap();
+    Rule {
+        pattern: Pattern::parse(pattern).unwrap(),
+        options: options(rest),
+        name: format!("--rule {text}").into(),
+    }
+}
+
+fn policy(rules: &[&str]) -> Policy {
+    Policy::new(
+        rules.iter().map(|text| rule(text)).collect(),
+        Settings::default(),
+    )
+}
+
+/// The decision in a few words: `id https://… by RULE`.
+fn say(decision: &Decision) -> String {
+    let grant = match &decision.grant {
+        Grant::Token(TokenKey {
+            kind: TokenKind::Id { audience },
+            ..
+        }) => format!("id {audience}"),
+        Grant::Token(TokenKey {
+            kind: TokenKind::Access { scopes },
+            ..
+        }) => format!("access [{}]", scopes.join(" ")),
+        Grant::None(_) => "none".to_owned(),
+        Grant::Deny(_) => "deny".to_owned(),
+    };
+    format!("{grant} by {}", decision.rule)
+}
+
+fn decide(rules: &[&str], url: &str) -> String {
+    say(&policy(rules).decide(&at(url), UNIVERSE))
+}
+
+fn route(rules: &[&str], own: &str, url: &str) -> Decision {
+    policy(rules).decide_route("8081", &options(own), &at(url), UNIVERSE)
+}
+
+#[test]
+fn a_rule_for_port_443_is_for_what_is_upgraded_to_it() {
+    let names = |rule: &str, url: &str| decide(&[rule], url).contains("--rule");
+    assert!(names("h.test:443=id", "https://h.test/"));
+    assert!(names("h.test:443=id", "http://h.test/"));
+    assert!(names("h.test:80=id", "http://h.test/"));
+    assert!(!names("h.test:80=id", "https://h.test/"));
+    assert!(!names("h.test:443=id", "http://h.test:8080/"));
+    // In cleartext nothing is upgraded.
+    assert!(!names("h.test:443=id,plaintext=allow", "http://h.test/"));
+}
+
+#[test]
+fn the_built_in_table_decides_where_no_rule_does() {
+    for (url, expected) in [
+        (
+            "http://storage.googleapis.com/b",
+            "access [] by built-in *.googleapis.com",
+        ),
+        (
+            "http://svc-abc-uc.a.run.app/p",
+            "id https://svc-abc-uc.a.run.app by built-in *.run.app",
+        ),
+        (
+            "https://canary---svc-1.us-central1.run.app/",
+            "id https://svc-1.us-central1.run.app by built-in *.run.app",
+        ),
+        (
+            "https://us-central1-p.cloudfunctions.net/fn/sub",
+            "id https://us-central1-p.cloudfunctions.net/fn by built-in *.cloudfunctions.net",
+        ),
+        (
+            "https://us-central1-p.cloudfunctions.net/",
+            "none by built-in *.cloudfunctions.net",
+        ),
+        (
+            "https://oauth2.googleapis.com/token",
+            "none by built-in oauth2.googleapis.com",
+        ),
+        ("http://localhost:3000/", "none by built-in loopback"),
+        (
+            "http://metadata.google.internal/",
+            "none by built-in metadata server",
+        ),
+        ("https://example.com/", "none by no rule"),
+        ("https://10.0.0.1/", "none by no rule"),
+    ] {
+        assert_eq!(decide(&[], url), expected, "{url}");
+    }
+    let s3ns = policy(&[]).decide(&at("https://bigquery.s3nsapis.fr/"), "s3nsapis.fr");
+    assert_eq!(say(&s3ns), "access [] by built-in *.s3nsapis.fr");
+    assert!(s3ns.google_api);
+}
+
+#[test]
+fn a_missing_function_name_is_said() {
+    let decision = policy(&[]).decide(&at("https://r-p.cloudfunctions.net/"), UNIVERSE);
+    assert!(matches!(decision.grant, Grant::None(why) if why.contains("first segment")));
+}
+
+#[test]
+fn rules_go_before_the_table_and_the_more_specific_before_the_less() {
+    let rules = [
+        "*.example.com=none",
+        "api.example.com=id",
+        "api.example.com/admin=deny",
+        "*.internal.example.com=id,audience=shared",
+        "storage.googleapis.com=none",
+        "identitytoolkit.googleapis.com=access,scope=b,scope=a,scope=b",
+        "localhost:9000=id,audience=dev,plaintext=allow",
+    ];
+    for (url, expected) in [
+        (
+            "https://api.example.com/",
+            "id https://api.example.com by --rule api.example.com=id",
+        ),
+        (
+            "https://api.example.com:8443/",
+            "id https://api.example.com by --rule api.example.com=id",
+        ),
+        (
+            "https://api.example.com/admin/x",
+            "deny by --rule api.example.com/admin=deny",
+        ),
+        (
+            "https://api.example.com/x/..//%61dmin",
+            "deny by --rule api.example.com/admin=deny",
+        ),
+        (
+            "https://www.example.com/",
+            "none by --rule *.example.com=none",
+        ),
+        (
+            "https://a.internal.example.com/",
+            "id shared by --rule *.internal.example.com=id,audience=shared",
+        ),
+        (
+            "https://storage.googleapis.com/",
+            "none by --rule storage.googleapis.com=none",
+        ),
+        (
+            "https://identitytoolkit.googleapis.com/",
+            "access [a b] by --rule identitytoolkit.googleapis.com=access,scope=b,scope=a,scope=b",
+        ),
+        (
+            "http://localhost:9000/",
+            "id dev by --rule localhost:9000=id,audience=dev,plaintext=allow",
+        ),
+        ("http://localhost:9001/", "none by built-in loopback"),
+    ] {
+        assert_eq!(decide(&rules, url), expected, "{url}");
+    }
+}
+
+#[test]
+fn the_first_of_two_rules_for_one_pattern_counts() {
+    assert_eq!(
+        decide(&["a.test=id", "A.test.=access"], "https://a.test/"),
+        "id https://a.test by --rule a.test=id"
+    );
+}
+
+#[test]
+fn everything_a_rule_says_is_in_the_decision() {
+    let text = "gcr.io=access,scheme=basic,header=authorization,existing=replace,account=a@b.c,quota-project=bill,plaintext=allow";
+    let decision = policy(&[text]).decide(&at("https://gcr.io/v2/"), UNIVERSE);
+    assert_eq!(decision.header, HeaderMode::Authorization);
+    assert_eq!(decision.existing, Existing::Replace);
+    assert_eq!(decision.scheme, AuthScheme::Basic);
+    assert_eq!(
+        decision.quota_project,
+        Some(HeaderValue::from_static("bill"))
+    );
+    assert!(decision.plaintext);
+    assert!(!decision.google_api);
+    assert!(
+        matches!(&decision.grant, Grant::Token(key) if key.account.as_deref() == Some("a@b.c"))
+    );
+}
+
+#[test]
+fn the_quota_project_is_for_access_tokens_and_the_rules_own_comes_first() {
+    let settings = Settings {
+        quota_project: Some(HeaderValue::from_static("default")),
+        ..Settings::default()
+    };
+    let policy = Policy::new(
+        vec![rule("pubsub.googleapis.com=access,quota-project=own")],
+        settings,
+    );
+    let quota = |url| policy.decide(&at(url), UNIVERSE).quota_project;
+    assert_eq!(
+        quota("https://storage.googleapis.com/"),
+        Some(HeaderValue::from_static("default"))
+    );
+    assert_eq!(
+        quota("https://pubsub.googleapis.com/"),
+        Some(HeaderValue::from_static("own"))
+    );
+    assert_eq!(quota("https://svc.a.run.app/"), None);
+    assert_eq!(quota("https://example.com/"), None);
+}
+
+#[test]
+fn the_account_default_is_the_same_token_as_no_account() {
+    let by_table = policy(&[]).decide(&at("https://storage.googleapis.com/"), UNIVERSE);
+    let by_rule = policy(&["storage.googleapis.com=access,account=default"])
+        .decide(&at("https://storage.googleapis.com/"), UNIVERSE);
+    assert_eq!(by_rule.grant, by_table.grant);
+    assert!(by_rule.google_api);
+}
+
+#[test]
+fn unmatched_deny_refuses_only_what_nothing_names() {
+    let settings = Settings {
+        unmatched_denied: true,
+        ..Settings::default()
+    };
+    let policy = Policy::new(vec![rule("ok.test=none")], settings);
+    for url in [
+        "https://ok.test/",
+        "http://localhost:1/",
+        "http://metadata.google.internal/",
+        "https://oauth2.googleapis.com/",
+        "https://storage.googleapis.com/",
+        "https://svc.a.run.app/",
+        "https://r-p.cloudfunctions.net/",
+    ] {
+        assert_ne!(
+            policy.decide(&at(url), UNIVERSE).credential(),
+            Credential::Deny,
+            "{url}"
+        );
+    }
+    for url in [
+        "https://example.com/",
+        "https://storage.googleapis.com:8443/",
+        "https://10.0.0.1/",
+        "https://u@svc.a.run.app/",
+    ] {
+        assert_eq!(
+            say(&policy.decide(&at(url), UNIVERSE)),
+            "deny by --unmatched deny",
+            "{url}"
+        );
+    }
+    let routed = policy.decide_route(
+        "8081",
+        &Options::default(),
+        &at("https://example.com/"),
+        UNIVERSE,
+    );
+    assert_eq!(say(&routed), "none by no rule");
+}
+
+#[test]
+fn a_token_never_goes_to_the_metadata_server() {
+    let policy = policy(&[
+        "metadata.google.internal=access",
+        "metadata.goog=access",
+        "metadata=access",
+        "169.254.169.254=id",
+        "[fd20:ce::254]=access",
+        "*.internal=access",
+    ]);
+    for url in [
+        "http://metadata.google.internal/computeMetadata/v1/",
+        "http://METADATA.google.internal.:8080/",
+        "https://metadata.goog/",
+        "http://metadata/",
+        "http://169.254.169.254/",
+        "http://2852039166/",
+        "http://0xA9.254.169.254:81/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[fd20:ce::254]/",
+        "http://169.254.0.1/",
+        "http://user@169.254.169.254/",
+    ] {
+        let decision = policy.decide(&at(url), UNIVERSE);
+        assert_eq!(say(&decision), "none by built-in metadata server", "{url}");
+        let decision = policy.decide_route("8081", &options("access"), &at(url), UNIVERSE);
+        assert_eq!(say(&decision), "none by built-in metadata server", "{url}");
+        assert!(
+            decision
+                .notes
+                .iter()
+                .any(|note| note.contains("route 8081"))
+        );
+    }
+    let decision = policy.decide(&at("http://metadata/"), UNIVERSE);
+    assert!(
+        decision
+            .notes
+            .iter()
+            .any(|note| note.contains("--rule metadata=access"))
+    );
+}
+
+#[test]
+fn the_metadata_server_can_be_closed_to_the_app() {
+    let settings = Settings {
+        metadata_denied: true,
+        metadata: Some((Host::parse("127.0.0.1").unwrap(), 8980)),
+        ..Settings::default()
+    };
+    let closed = Policy::new(vec![rule("metadata=none")], settings);
+    for url in [
+        "http://metadata/",
+        "http://169.254.169.254/",
+        "http://127.0.0.1:8980/",
+        "http://localhost:8980/",
+        "http://[::1]:8980/",
+        "http://0.0.0.0:8980/",
+    ] {
+        assert_eq!(
+            say(&closed.decide(&at(url), UNIVERSE)),
+            "deny by --metadata-access deny",
+            "{url}"
+        );
+    }
+    assert_eq!(
+        say(&closed.decide(&at("http://127.0.0.1:8981/"), UNIVERSE)),
+        "none by built-in loopback"
+    );
+    assert_eq!(
+        say(&closed.decide(&at("http://notmetadata/"), UNIVERSE)),
+        "none by no rule"
+    );
+    assert_eq!(
+        decide(
+            &["169.254.169.254/computeMetadata/v1/instance=deny"],
+            "http://169.254.169.254/computeMetadata/v1/instance/x"
+        ),
+        "deny by --rule 169.254.169.254/computeMetadata/v1/instance=deny"
+    );
+    assert_eq!(
+        decide(&["metadata=none"], "http://metadata/"),
+        "none by --rule metadata=none"
+    );
+}
+
+#[test]
+fn a_routes_options_override_what_rules_and_table_say() {
+    let run = "https://t---svc.a.run.app/";
+    assert_eq!(
+        say(&route(&[], "", run)),
+        "id https://svc.a.run.app by built-in *.run.app"
+    );
+    assert_eq!(
+        say(&route(&[], "audience=own", run)),
+        "id own by route 8081"
+    );
+    assert_eq!(say(&route(&[], "none", run)), "none by route 8081");
+    assert_eq!(say(&route(&[], "deny", run)), "deny by route 8081");
+    assert_eq!(
+        say(&route(&[], "id", run)),
+        "id https://svc.a.run.app by route 8081"
+    );
+    assert_eq!(
+        say(&route(
+            &[],
+            "scope=b,scope=a",
+            "https://storage.googleapis.com/"
+        )),
+        "access [a b] by route 8081"
+    );
+    assert_eq!(
+        say(&route(&[], "id", "https://own.test:8443/")),
+        "id https://own.test by route 8081"
+    );
+    assert_eq!(
+        say(&route(&["own.test=id,audience=x"], "", "https://own.test/")),
+        "id x by --rule own.test=id,audience=x"
+    );
+    assert_eq!(
+        say(&route(
+            &["own.test=id,audience=x"],
+            "access",
+            "https://own.test/"
+        )),
+        "access [] by route 8081"
+    );
+    assert_eq!(
+        say(&route(&["own.test=deny"], "", "https://own.test/")),
+        "deny by --rule own.test=deny"
+    );
+
+    let beside = route(&[], "header=x-serverless-authorization,account=a@b.c", run);
+    assert_eq!(
+        say(&beside),
+        "id https://svc.a.run.app by built-in *.run.app"
+    );
+    assert_eq!(beside.header, HeaderMode::XServerlessAuthorization);
+    assert!(matches!(&beside.grant, Grant::Token(key) if key.account.is_some()));
+
+    let rules = ["own.test=id,audience=x,header=proxy-authorization,account=a@b.c,plaintext=allow"];
+    let merged = route(&rules, "id,audience=y,account=default", "https://own.test/");
+    assert_eq!(say(&merged), "id y by route 8081");
+    assert_eq!(merged.header, HeaderMode::ProxyAuthorization);
+    assert!(merged.plaintext);
+    assert!(matches!(&merged.grant, Grant::Token(key) if key.account.is_none()));
+    // The user allowed cleartext for another credential.
+    let other = route(&rules, "access", "https://own.test/");
+    assert_eq!((other.plaintext, other.header), (false, HeaderMode::Auto));
+}
+
+#[test]
+fn an_id_token_is_never_basic_and_has_no_google_api_rules() {
+    let id = route(&[], "scheme=basic", "https://svc.a.run.app/");
+    assert_eq!(id.scheme, AuthScheme::Bearer);
+    let id = route(&[], "id,audience=x", "https://storage.googleapis.com/");
+    assert!(!id.google_api);
+}
+
+#[test]
+fn what_depends_on_the_path_is_known() {
+    let origin = |url| at(url).origin;
+    let plain = policy(&[]);
+    for url in [
+        "https://storage.googleapis.com",
+        "https://svc.a.run.app",
+        "https://own.test",
+        "http://metadata",
+    ] {
+        assert!(!plain.depends_on_path(&origin(url), UNIVERSE), "{url}");
+    }
+    for url in [
+        "https://r-p.cloudfunctions.net",
+        "https://www.googleapis.com",
+    ] {
+        assert!(plain.depends_on_path(&origin(url), UNIVERSE), "{url}");
+    }
+    assert!(plain.depends_on_path(&origin("https://www.s3nsapis.fr"), "s3nsapis.fr"));
+    let ruled = policy(&["a.test/x=deny", "b.test=id", "*.test/y=deny"]);
+    assert!(ruled.depends_on_path(&origin("https://a.test"), UNIVERSE));
+    assert!(!ruled.depends_on_path(&origin("https://b.test"), UNIVERSE));
+    assert!(ruled.depends_on_path(&origin("https://c.test"), UNIVERSE));
+}
+
+#[test]
+fn the_universe_is_needed_only_where_nothing_else_decides() {
+    let policy = policy(&["ruled.test=access"]);
+    for (url, needed) in [
+        ("https://storage.googleapis.com/", true),
+        ("https://example.com/", true),
+        ("https://www.googleapis.com/storage", true),
+        ("https://www.googleapis.com/oauth2/v3", false),
+        ("https://oauth2.googleapis.com/", false),
+        ("https://svc.a.run.app/", false),
+        ("https://r-p.cloudfunctions.net/fn", false),
+        ("https://ruled.test/", false),
+        ("http://localhost/", false),
+        ("http://metadata/", false),
+        ("https://10.0.0.1/", false),
+        ("https://example.com:8443/", false),
+        ("https://u@example.com/", false),
+    ] {
+        assert_eq!(policy.needs_universe(&at(url)), needed, "{url}");
+    }
+}
+
+const RULES: [&str; 12] = [
+    "a.test=id",
+    "a.test:443=access",
+    "a.test/x=deny",
+    "a.test/x/y=none",
+    "*.test=id,audience=t",
+    "*.test/x=access,scope=s",
+    "*.b.test=none",
+    "*.b.test:8443=deny",
+    "10.0.0.1=id",
+    "svc.a.run.app=access",
+    "r-p.cloudfunctions.net=id",
+    "localhost=id,audience=l",
+];
+
+fn any_url() -> impl Strategy<Value = (&'static str, &'static str, &'static str)> {
+    (
+        prop::sample::select(vec![
+            "a.test",
+            "b.test",
+            "c.b.test",
+            "10.0.0.1",
+            "svc.a.run.app",
+            "t---svc.a.run.app",
+            "r-p.cloudfunctions.net",
+            "storage.googleapis.com",
+            "www.googleapis.com",
+            "oauth2.googleapis.com",
+            "metadata",
+            "localhost",
+            "example.com",
+            "storage.s3nsapis.fr",
+        ]),
+        prop::sample::select(vec!["", ":8443", ":80", ":443"]),
+        prop::sample::select(vec![
+            "/",
+            "/x",
+            "/x/y/z",
+            "/xy",
+            "/z/../x",
+            "/%78",
+            "/oauth2/v1",
+            "/fn",
+        ]),
+    )
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_rules_with_distinct_patterns_never_matters(
+        order in Just(RULES.to_vec()).prop_shuffle(),
+        (host, port, path) in any_url(),
+    ) {
+        let url = format!("https://{host}{port}{path}");
+        prop_assert_eq!(
+            policy(&order).decide(&at(&url), UNIVERSE),
+            policy(&RULES).decide(&at(&url), UNIVERSE)
+        );
+    }
+
+    #[test]
+    fn case_trailing_dot_and_default_port_never_matter((host, port, path) in any_url(), ruled in any::<bool>()) {
+        let policy = if ruled { policy(&RULES) } else { policy(&[]) };
+        let plain = policy.decide(&at(&format!("https://{host}{port}{path}")), UNIVERSE);
+        for url in [
+            format!("HTTPS://{}{port}{path}", host.to_uppercase()),
+            format!("https://{host}.{port}{path}"),
+            format!("https://{host}{}{path}", if port.is_empty() { ":443" } else { port }),
+        ] {
+            prop_assert_eq!(&policy.decide(&at(&url), UNIVERSE), &plain, "{}", url);
+        }
+    }
+
+    #[test]
+    fn what_does_not_depend_on_the_path_is_the_same_for_all(
+        (host, port, path) in any_url(),
+        rules in prop::sample::subsequence(RULES.to_vec(), 0..RULES.len()),
+        own in prop::sample::select(vec!["", "id", "access", "none", "audience=x"]),
+        universe in prop::sample::select(vec!["googleapis.com", "s3nsapis.fr"]),
+    ) {
+        let policy = policy(&rules);
+        let (this, root) = (at(&format!("https://{host}{port}{path}")), at(&format!("https://{host}{port}/")));
+        if !policy.depends_on_path(&root.origin, universe) {
+            prop_assert_eq!(policy.decide(&this, universe), policy.decide(&root, universe));
+            let route = |destination| policy.decide_route("r", &options(own), destination, universe);
+            prop_assert_eq!(route(&this), route(&root));
+        }
+    }
+
+    #[test]
+    fn what_needs_no_universe_gets_the_same_credential_in_all(
+        (host, port, path) in any_url(),
+        rules in prop::sample::subsequence(RULES.to_vec(), 0..RULES.len()),
+    ) {
+        let policy = policy(&rules);
+        let url = at(&format!("https://{host}{port}{path}"));
+        if !policy.needs_universe(&url) {
+            prop_assert_eq!(policy.decide(&url, "googleapis.com").grant, policy.decide(&url, "s3nsapis.fr").grant);
+        }
+    }
+
+    #[test]
+    fn no_input_panics(url in "https?://\\PC{1,40}", universe in "\\PC{0,20}", host in "[a-z.*]{1,12}") {
+        let rules = [format!("{host}=id")];
+        let rules: Vec<_> = rules.iter().map(String::as_str).filter(|_| Pattern::parse(&host).is_ok()).collect();
+        if let Ok(destination) = Destination::parse(&url) {
+            let policy = policy(&rules);
+            let _ = policy.decide(&destination, &universe);
+            let _ = policy.decide_route("r", &Options::default(), &destination, &universe);
+            let _ = (policy.needs_universe(&destination), policy.depends_on_path(&destination.origin, &universe));
+        }
+    }
+}

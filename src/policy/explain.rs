@@ -1,0 +1,177 @@
+//! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
+
+mod how;
+mod notes;
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, header};
+use serde::Serialize;
+
+use super::decide::Policy;
+use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
+use super::header::{Placement, place};
+use super::rule::Options;
+use crate::destination::{Destination, InvalidDestination, Scheme};
+
+pub use how::{Way, Ways};
+pub use notes::role_hint;
+
+/// The scope of a token that is asked for without one, on Cloud Run.
+const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// The answer; its JSON has exactly these keys, in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The URL as asked.
+    pub url: String,
+    /// The origin that the bytes go to, after the upgrade to TLS.
+    pub destination: String,
+    /// `access`, `id`, `none` or `deny`.
+    pub credential: Credential,
+    /// The ID token's audience.
+    pub audience: Option<String>,
+    /// The access token's scopes.
+    pub scopes: Vec<String>,
+    /// The header that carries the token where the app sends none of its own, as people write it.
+    pub header: Option<&'static str>,
+    /// Which rule decided.
+    pub rule: String,
+    /// How the app must make the call.
+    pub how: String,
+    /// What else is good to know.
+    pub notes: Vec<String>,
+}
+
+/// What is explained: a decision and all that it was made from.
+struct Case<'a> {
+    destination: Destination,
+    decision: Decision,
+    /// Why this very URL gets no token although its destination is due one.
+    skipped: Option<SkipReason>,
+    /// The route that the call takes.
+    way: Option<&'a Way>,
+    universe: &'a str,
+}
+
+/// Explains a call to `url`: what the app's own URL says, so either the upstream's, or that of one of the routes.
+///
+/// A URL that a route covers is explained as called through it, any other as called through the forward proxy.
+pub fn explain(
+    url: &str,
+    policy: &Policy,
+    universe: &str,
+    ways: &Ways,
+) -> Result<Explanation, InvalidDestination> {
+    let asked = Destination::parse(url)?;
+    let found = ways.find(&asked);
+    let (destination, way) = match found {
+        Some((way, upstream)) => (upstream, Some(way)),
+        None => (asked, None),
+    };
+    let decision = match way {
+        Some(way) => policy.decide_route(&way.name, &way.options, &destination, universe),
+        None => policy.decide(&destination, universe),
+    };
+    let (header, skipped) = match place(&decision, &HeaderMap::new(), destination.query()) {
+        Some(Placement::Inject(header)) => (Some(canonical(&header)), None),
+        Some(Placement::Skip(reason)) => (None, Some(reason)),
+        None => (None, None),
+    };
+    let case = Case {
+        destination,
+        decision,
+        skipped,
+        way,
+        universe,
+    };
+    let (audience, scopes) = match &case.decision.grant {
+        Grant::Token(key) if skipped.is_none() => match &key.kind {
+            TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+            TokenKind::Access { scopes } if scopes.is_empty() => {
+                (None, vec![CLOUD_PLATFORM.to_owned()])
+            }
+            TokenKind::Access { scopes } => {
+                (None, scopes.iter().map(|scope| scope.to_string()).collect())
+            }
+        },
+        _ => (None, Vec::new()),
+    };
+    Ok(Explanation {
+        url: url.chars().filter(|c| !c.is_control()).collect(),
+        destination: case.sent_to(),
+        credential: case.credential(),
+        audience,
+        scopes,
+        header,
+        rule: case.decision.rule.to_string(),
+        how: how::how(&case, ways),
+        notes: notes::notes(&case, policy),
+    })
+}
+
+// === impl Case ===
+
+impl Case<'_> {
+    fn credential(&self) -> Credential {
+        match self.skipped {
+            Some(_) => Credential::None,
+            None => self.decision.credential(),
+        }
+    }
+
+    /// The user allowed it, and the URL says so.
+    fn in_cleartext(&self) -> bool {
+        self.decision.plaintext && self.destination.origin.scheme == Scheme::Http
+    }
+
+    fn sent_to(&self) -> String {
+        let origin = &self.destination.origin;
+        // The upgrade is for the destination, whatever this one URL carries.
+        if matches!(self.decision.grant, Grant::Token(_)) && !self.in_cleartext() {
+            origin.upgraded().to_string()
+        } else {
+            origin.to_string()
+        }
+    }
+}
+
+// === impl Explanation ===
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |key: &str, value: &str| writeln!(f, "{key:<12} {value}");
+        line("url", &self.url)?;
+        line("destination", &self.destination)?;
+        line("credential", self.credential.as_str())?;
+        if let Some(audience) = &self.audience {
+            line("audience", audience)?;
+        }
+        for scope in &self.scopes {
+            line("scope", scope)?;
+        }
+        if let Some(header) = self.header {
+            line("header", header)?;
+        }
+        line("rule", &self.rule)?;
+        line("how", &self.how)?;
+        for note in &self.notes {
+            line("note", note)?;
+        }
+        Ok(())
+    }
+}
+
+/// A header's name as people write it.
+fn canonical(name: &HeaderName) -> &'static str {
+    if name == header::AUTHORIZATION {
+        "Authorization"
+    } else if name == header::PROXY_AUTHORIZATION {
+        "Proxy-Authorization"
+    } else {
+        "X-Serverless-Authorization"
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! How an app must make a call so that it gets its token: the exact URL and flag to type.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::{Case, Options};
+use crate::destination::{Destination, Origin, Scheme};
+use crate::policy::decision::Credential;
+use crate::policy::path::is_below;
+
+/// The ways into a sidecar.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    /// The forward proxy's `HOST:PORT`.
+    pub proxy: Option<String>,
+    /// `--intercept`: the proxy opens TLS to names that get a token.
+    pub intercept: bool,
+    /// The routes.
+    pub routes: Vec<Way>,
+}
+
+/// A route as `explain` sees it.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// `LISTEN` as the user wrote it.
+    pub name: Arc<str>,
+    /// The URL under which the app reaches it, with the prefix: `http://localhost:8081/billing`; none for a unix socket.
+    pub url: Option<Destination>,
+    /// Where it leads, with its own base path.
+    pub upstream: Destination,
+    /// What the user said of the credential.
+    pub options: Options,
+}
+
+// === impl Ways ===
+
+impl Ways {
+    /// The route that a call to `asked` takes or could take, and the upstream's URL.
+    ///
+    /// The route's own URL comes first: it is what the app really types. The longest path wins.
+    pub(super) fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
+        let entered = self
+            .routes
+            .iter()
+            .filter_map(|way| {
+                let url = way.url.as_ref().filter(|url| is_same_entry(url, asked))?;
+                let rest = below(asked, url)?;
+                let base = way.upstream.path().trim_end_matches('/');
+                let target = with_query(format!("{base}{rest}"), asked).parse().ok()?;
+                let upstream = Destination {
+                    target,
+                    ..way.upstream.clone()
+                };
+                Some((url.path().len(), way, upstream))
+            })
+            .max_by_key(|(length, ..)| *length);
+        let covering = || {
+            self.routes
+                .iter()
+                .filter(|way| {
+                    way.upstream.origin.upgraded() == asked.origin.upgraded()
+                        && below(asked, &way.upstream).is_some()
+                })
+                .max_by_key(|way| way.upstream.path().len())
+                .map(|way| (way, asked.clone()))
+        };
+        match entered {
+            Some((_, way, upstream)) => Some((way, upstream)),
+            None => covering(),
+        }
+    }
+
+    /// A port for a route to be suggested, one that no other has.
+    fn free_port(&self) -> u16 {
+        (8081..8181)
+            .find(|port| {
+                let port = port.to_string();
+                self.routes.iter().all(|way| !way.name.contains(&port))
+            })
+            .unwrap_or(8081)
+    }
+}
+
+pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
+    match case.credential() {
+        Credential::Deny => return "Not through the sidecar: it answers 403.".to_owned(),
+        Credential::None => {
+            return "As the app does it now: the sidecar passes it on, and adds nothing to it."
+                .to_owned();
+        }
+        Credential::Access | Credential::Id => {}
+    }
+    if let Some(way) = case.way {
+        return through_route(case, way);
+    }
+    let asked = &case.destination;
+    let mut text = String::new();
+    // Over http:// port 80 becomes 443, so this one place cannot be named so.
+    let nameable = asked.origin.scheme == Scheme::Http || asked.origin.port != 80;
+    if let Some(proxy) = ways.proxy.as_ref().filter(|_| nameable) {
+        let _ = write!(
+            text,
+            "Call {} with HTTP_PROXY=http://{proxy}{}. {} Or add a route: ",
+            in_http(asked),
+            if case.in_cleartext() {
+                ": it goes out in cleartext, as plaintext=allow says"
+            } else {
+                ": the sidecar sends it over TLS"
+            },
+            if ways.intercept && asked.origin.host.name().is_some() {
+                "An https:// URL gets it through HTTPS_PROXY too, from an app that trusts this sidecar's CA (--ca-dir)."
+            } else {
+                "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept."
+            },
+        );
+    } else {
+        text.push_str("Add a route: ");
+    }
+    let port = ways.free_port();
+    let _ = write!(
+        text,
+        "--route {port}={}, and call {}.",
+        case.sent_to(),
+        with_query(format!("http://localhost:{port}{}", asked.path()), asked)
+    );
+    text
+}
+
+fn through_route(case: &Case<'_>, way: &Way) -> String {
+    let over = if case.in_cleartext() {
+        "in cleartext, as plaintext=allow says"
+    } else {
+        "over TLS"
+    };
+    let rest = below(&case.destination, &way.upstream).unwrap_or("/");
+    match &way.url {
+        Some(url) => format!(
+            "Call {}: the route {} adds the token and sends it {over}.",
+            with_query(
+                format!("{}{}{rest}", url.origin, url.path().trim_end_matches('/')),
+                &case.destination
+            ),
+            way.name
+        ),
+        None => format!(
+            "Call {} on the socket of the route {}: it adds the token and sends it {over}.",
+            with_query(rest.to_owned(), &case.destination),
+            way.name
+        ),
+    }
+}
+
+/// The part of the path that lies below `base`, with its leading slash.
+fn below<'a>(destination: &'a Destination, base: &Destination) -> Option<&'a str> {
+    let prefix = base.path().trim_end_matches('/');
+    destination
+        .path()
+        .strip_prefix(prefix)
+        .filter(|_| is_below(destination.path(), prefix))
+}
+
+/// `localhost`, `127.0.0.1` and `[::1]` are one entry to a person who types one of them.
+fn is_same_entry(url: &Destination, asked: &Destination) -> bool {
+    let (entry, origin) = (&url.origin, &asked.origin);
+    entry.port == origin.port
+        && origin.scheme == Scheme::Http
+        && (entry.host == origin.host || (entry.host.is_loopback() && origin.host.is_loopback()))
+}
+
+/// The URL to type so that the forward proxy sees the request.
+fn in_http(destination: &Destination) -> String {
+    let origin = &destination.origin;
+    let port = match (origin.scheme, origin.port) {
+        (Scheme::Https, 443) => 80,
+        (_, port) => port,
+    };
+    let origin = Origin {
+        scheme: Scheme::Http,
+        host: origin.host.clone(),
+        port,
+    };
+    format!("{origin}{}", destination.target)
+}
+
+fn with_query(mut path: String, asked: &Destination) -> String {
+    if let Some(query) = asked.query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    path
+}

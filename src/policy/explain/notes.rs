@@ -1,0 +1,214 @@
+//! What a person should know beside the decision itself.
+
+use super::Case;
+use crate::destination::{Destination, Host};
+use crate::policy::audience::{Shape, is_client_id, tagged};
+use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
+use crate::policy::decide::Policy;
+use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
+use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
+use crate::policy::rule::{Existing, HeaderMode};
+
+/// Google's hosts that get a token by rule only, and the rule that is most likely meant.
+const BY_RULE_ONLY: [(&str, &str); 6] = [
+    ("pkg.dev", "access,scheme=basic"),
+    ("gcr.io", "access,scheme=basic"),
+    ("gateway.dev", "id,audience=AUDIENCE"),
+    ("cloud.goog", "id,audience=AUDIENCE"),
+    (
+        "appspot.com",
+        "id,audience=CLIENT_ID.apps.googleusercontent.com",
+    ),
+    ("googleusercontent.com", "access"),
+];
+
+/// The role that the receiver asks of the caller's service account: what to grant where it answers 403.
+pub fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
+    let Grant::Token(TokenKey {
+        kind: TokenKind::Id { audience },
+        ..
+    }) = &decision.grant
+    else {
+        return None;
+    };
+    if is_client_id(audience) {
+        return Some("roles/iap.httpsResourceAccessor");
+    }
+    match Shape::of(&destination.origin.host) {
+        Shape::CloudRun => Some("roles/run.invoker"),
+        Shape::Functions => {
+            Some("roles/run.invoker (first generation: roles/cloudfunctions.invoker)")
+        }
+        Shape::Other => None,
+    }
+}
+
+pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
+    let mut notes = Vec::new();
+    match &case.decision.grant {
+        Grant::Token(key) => match case.skipped {
+            Some(reason) => notes.push(skipped(reason).to_owned()),
+            None => token(&mut notes, case, key),
+        },
+        Grant::None(why) => {
+            notes.push(format!("no token: {why}"));
+            unnamed(&mut notes, case, policy);
+        }
+        Grant::Deny(why) => {
+            notes.push(format!("refused: {why}"));
+            unnamed(&mut notes, case, policy);
+        }
+    }
+    notes.extend(case.decision.notes.iter().map(|note| (**note).to_owned()));
+    if case.way.is_some() {
+        other_way(&mut notes, case, policy);
+    }
+    notes
+}
+
+fn skipped(reason: SkipReason) -> &'static str {
+    match reason {
+        SkipReason::ApiKey => {
+            "no token for this URL: it carries an API key, which stands in for one"
+        }
+        SkipReason::SignedUrl => "no token for this URL: it is signed, which stands in for one",
+        SkipReason::UploadSession => {
+            "no token for this URL: it is the session of a resumable upload, which stands in for one"
+        }
+        SkipReason::Existing => "no token for this call: the app's own Authorization stands",
+        SkipReason::Tunnel => "no token for this call: nothing can be put into a blind tunnel",
+    }
+}
+
+fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
+    let decision = &case.decision;
+    let host = &case.destination.origin.host;
+    notes.push(existing(decision, key).to_owned());
+    match &key.kind {
+        TokenKind::Access { scopes } if scopes.is_empty() => notes.push(
+            "the scopes are the service account's own; on Cloud Run that is cloud-platform"
+                .to_owned(),
+        ),
+        TokenKind::Access { .. } => {}
+        TokenKind::Id { audience } => {
+            let tag = host.name().and_then(tagged);
+            if let Some((tag, service)) = tag
+                && audience.strip_prefix("https://") == Some(service)
+            {
+                notes.push(format!(
+                    "the audience is the service's, without the tag {tag:?}"
+                ));
+            }
+            if is_client_id(audience) {
+                notes.push("the audience is an OAuth client id, as IAP takes it".to_owned());
+            } else if Shape::of(host) == Shape::CloudRun {
+                notes.push(format!("if IAP guards this service: {}", iap_rule(host)));
+            }
+        }
+    }
+    if let Some(role) = role_hint(&case.destination, decision) {
+        notes.push(format!("on a 403, grant the service account {role}"));
+    }
+    if let Some(account) = &key.account {
+        notes.push(format!("the token is the one of {account}"));
+    }
+    if case.in_cleartext() {
+        notes.push("plaintext=allow: the token travels in cleartext".to_owned());
+    }
+}
+
+fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
+    match (decision.header, decision.existing, &key.kind) {
+        (HeaderMode::XServerlessAuthorization | HeaderMode::ProxyAuthorization, ..) => {
+            "an Authorization that the app sends stays as it is, beside the token"
+        }
+        (_, Existing::Replace, _) => {
+            "an Authorization that the app sends is replaced (existing=replace)"
+        }
+        (HeaderMode::Authorization, ..) | (_, _, TokenKind::Access { .. }) => {
+            "if the app sends an Authorization, it stands and no token is added (existing=replace changes that)"
+        }
+        (HeaderMode::Auto, _, TokenKind::Id { audience }) if is_client_id(audience) => {
+            "if the app sends an Authorization, it stays, and the token goes into Proxy-Authorization"
+        }
+        (HeaderMode::Auto, _, TokenKind::Id { .. }) => {
+            "if the app sends an Authorization, it stays, and the token goes into X-Serverless-Authorization"
+        }
+    }
+}
+
+/// Why a host that a person may have expected to get a token gets none.
+fn unnamed(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
+    let origin = &case.destination.origin;
+    for (rule, port) in policy.rules_of_another_port(origin) {
+        notes.push(format!(
+            "`{rule}` is for port {port}, this URL for port {}",
+            origin.port
+        ));
+    }
+    if !matches!(&*case.decision.rule, NO_RULE | UNMATCHED_DENY) {
+        return;
+    }
+    let host = &origin.host;
+    let Some(name) = host.name() else {
+        notes.push("an address is named by a rule of yours only".to_owned());
+        return;
+    };
+    let known = [case.universe, DEFAULT_UNIVERSE, RUN_APP, FUNCTIONS];
+    if let Some(domain) = known.into_iter().find(|domain| is_under(name, domain)) {
+        if domain == DEFAULT_UNIVERSE && !is_google_api(host, case.universe) {
+            notes.push(format!(
+                "the universe is {}, and no token of it goes to another",
+                case.universe
+            ));
+        } else if case.destination.userinfo {
+            notes.push("a URL with user-info is named by a rule of yours only".to_owned());
+        } else {
+            notes.push(format!(
+                "the built-in *.{domain} is for port 443 (80 before the upgrade), not for {}",
+                origin.port
+            ));
+        }
+        return;
+    }
+    if let Some(domain) = known
+        .into_iter()
+        .find(|domain| !domain.is_empty() && name.contains(domain))
+    {
+        notes.push(format!(
+            "{name} only looks like a host under {domain}: it is none"
+        ));
+        return;
+    }
+    let by_rule = BY_RULE_ONLY
+        .into_iter()
+        .find(|(domain, _)| name == *domain || is_under(name, domain));
+    notes.push(match by_rule {
+        Some((domain, rule)) => format!("hosts under {domain} get a token by rule only, such as --rule {name}={rule}"),
+        None => format!(
+            "if a Cloud Run service answers under this name: --rule {name}=id,audience=AUDIENCE; {}",
+            format_args!("if IAP guards it: {}", iap_rule(host))
+        ),
+    });
+}
+
+fn iap_rule(host: &Host) -> String {
+    format!("--rule {host}=id,audience=CLIENT_ID.apps.googleusercontent.com")
+}
+
+/// A route may say otherwise than the rules: the same call through the forward proxy is another one.
+fn other_way(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
+    let proxied = policy.decide(&case.destination, case.universe);
+    if proxied.grant != case.decision.grant {
+        notes.push(format!(
+            "through the forward proxy it would get {} ({})",
+            match proxied.credential() {
+                Credential::None => "no token",
+                Credential::Deny => "a refusal",
+                Credential::Id => "an ID token by another rule",
+                Credential::Access => "an access token by another rule",
+            },
+            proxied.rule
+        ));
+    }
+}

@@ -1,0 +1,386 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::{Pattern, Rule, Settings};
+
+fn options(all: &[(&str, &str)]) -> Options {
+    let mut options = Options::default();
+    for (name, value) in all {
+        options.set(name, value).unwrap();
+    }
+    options
+}
+
+fn policy() -> Policy {
+    let rules = [
+        (
+            "iap.test",
+            &[
+                ("credential", "id"),
+                ("audience", "1-x.apps.googleusercontent.com"),
+            ][..],
+        ),
+        ("port.test:443", &[("credential", "id")]),
+        (
+            "dev.test",
+            &[
+                ("credential", "id"),
+                ("plaintext", "allow"),
+                ("account", "a@b.c"),
+            ],
+        ),
+        ("no.test", &[("credential", "deny")]),
+        (
+            "own.test",
+            &[
+                ("credential", "access"),
+                ("scope", "b"),
+                ("scope", "a"),
+                ("header", "proxy-authorization"),
+            ],
+        ),
+        ("https80.test", &[("credential", "id")]),
+    ];
+    let rules = rules
+        .into_iter()
+        .map(|(pattern, all)| Rule {
+            pattern: Pattern::parse(pattern).unwrap(),
+            options: options(all),
+            name: format!("--rule {pattern}").into(),
+        })
+        .collect();
+    Policy::new(rules, Settings::default())
+}
+
+fn way(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> Way {
+    Way {
+        name: name.into(),
+        url: url.map(|url| Destination::parse(url).unwrap()),
+        upstream: Destination::parse(upstream).unwrap(),
+        options: options(all),
+    }
+}
+
+fn ways() -> Ways {
+    Ways {
+        proxy: Some("127.0.0.1:3128".to_owned()),
+        intercept: false,
+        routes: vec![
+            way(
+                "8081",
+                Some("http://localhost:8081"),
+                "https://billing.a.run.app/base/",
+                &[],
+            ),
+            way(
+                "8081/b",
+                Some("http://localhost:8081/b"),
+                "https://api.test",
+                &[("credential", "id")],
+            ),
+            way(
+                "unix:/run/x.sock",
+                None,
+                "https://gcr.io",
+                &[("credential", "access")],
+            ),
+        ],
+    }
+}
+
+fn said(url: &str) -> Explanation {
+    explain(url, &policy(), "googleapis.com", &ways()).unwrap()
+}
+
+fn notes(url: &str) -> String {
+    said(url).notes.join("\n")
+}
+
+#[test]
+fn the_json_has_exactly_the_documented_keys() {
+    let json = serde_json::to_value(said("https://canary---svc-1.us-central1.run.app/x")).unwrap();
+    let keys: Vec<_> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let mut expected = [
+        "url",
+        "destination",
+        "credential",
+        "audience",
+        "scopes",
+        "header",
+        "rule",
+        "how",
+        "notes",
+    ];
+    expected.sort_unstable();
+    let mut keys = keys;
+    keys.sort_unstable();
+    assert_eq!(keys, expected);
+    assert_eq!(json["url"], "https://canary---svc-1.us-central1.run.app/x");
+    assert_eq!(
+        json["destination"],
+        "https://canary---svc-1.us-central1.run.app"
+    );
+    assert_eq!(json["credential"], "id");
+    assert_eq!(json["audience"], "https://svc-1.us-central1.run.app");
+    assert_eq!(json["scopes"], serde_json::json!([]));
+    assert_eq!(json["header"], "Authorization");
+    assert_eq!(json["rule"], "built-in *.run.app");
+
+    let json = serde_json::to_value(said("http://storage.googleapis.com/b")).unwrap();
+    assert_eq!(json["destination"], "https://storage.googleapis.com");
+    assert_eq!(json["credential"], "access");
+    assert_eq!(json["audience"], serde_json::Value::Null);
+    assert_eq!(json["scopes"], serde_json::json!([CLOUD_PLATFORM]));
+
+    let json = serde_json::to_value(said("https://example.com/")).unwrap();
+    assert_eq!(
+        (&json["credential"], &json["header"]),
+        (&"none".into(), &serde_json::Value::Null)
+    );
+}
+
+#[test]
+fn for_people_the_lines_are_aligned() {
+    let text = said("https://svc.a.run.app/").to_string();
+    assert!(text.starts_with("url          https://svc.a.run.app/\ndestination  https://svc.a.run.app\ncredential   id\naudience     https://svc.a.run.app\nheader       Authorization\nrule         built-in *.run.app\nhow          Call "), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().nth(12) == Some(' ')),
+        "{text}"
+    );
+    assert_eq!(
+        said("https://own.test/")
+            .to_string()
+            .matches("\nscope        ")
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn how_to_call_says_the_exact_url_and_flag() {
+    let how = said("https://svc.a.run.app/x?y=1").how;
+    assert!(
+        how.contains("Call http://svc.a.run.app/x?y=1 with HTTP_PROXY=http://127.0.0.1:3128"),
+        "{how}"
+    );
+    assert!(
+        how.contains("blind tunnel, into which nothing can be put without --intercept."),
+        "{how}"
+    );
+    assert!(
+        how.contains("--route 8082=https://svc.a.run.app, and call http://localhost:8082/x?y=1."),
+        "{how}"
+    );
+
+    let how = said("https://iap.test:8443/x").how;
+    assert!(how.contains("Call http://iap.test:8443/x with"), "{how}");
+    // http://https80.test:80 would become port 443.
+    let how = said("https://https80.test:80/").how;
+    assert!(
+        how.starts_with("Add a route: --route 8082=https://https80.test:80"),
+        "{how}"
+    );
+
+    let how = explain(
+        "https://svc.a.run.app/",
+        &policy(),
+        "googleapis.com",
+        &Ways::default(),
+    )
+    .unwrap()
+    .how;
+    assert_eq!(
+        how,
+        "Add a route: --route 8081=https://svc.a.run.app, and call http://localhost:8081/."
+    );
+
+    assert!(said("https://no.test/").how.contains("403"));
+    assert!(said("https://example.com/").how.contains("adds nothing"));
+}
+
+#[test]
+fn a_url_that_a_route_covers_is_explained_as_called_through_it() {
+    for (url, how, rule) in [
+        (
+            "http://127.0.0.1:8081/x?y",
+            "Call http://localhost:8081/x?y:",
+            "built-in *.run.app",
+        ),
+        (
+            "https://billing.a.run.app/base/x?y",
+            "Call http://localhost:8081/x?y:",
+            "built-in *.run.app",
+        ),
+        (
+            "http://localhost:8081/b/x",
+            "Call http://localhost:8081/b/x:",
+            "route 8081/b",
+        ),
+        (
+            "http://localhost:8081/bx",
+            "Call http://localhost:8081/bx:",
+            "built-in *.run.app",
+        ),
+        (
+            "http://api.test/x",
+            "Call http://localhost:8081/b/x:",
+            "route 8081/b",
+        ),
+        (
+            "https://gcr.io/v2/",
+            "Call /v2/ on the socket of the route unix:/run/x.sock",
+            "route unix:/run/x.sock",
+        ),
+        (
+            "https://billing.a.run.app/other",
+            "Call http://billing.a.run.app/other with HTTP_PROXY",
+            "built-in *.run.app",
+        ),
+    ] {
+        let said = said(url);
+        assert!(said.how.starts_with(how), "{url}: {}", said.how);
+        assert_eq!(said.rule, rule, "{url}");
+    }
+    assert_eq!(
+        said("http://localhost:8081/x").destination,
+        "https://billing.a.run.app"
+    );
+    assert_eq!(said("http://localhost:9999/x").rule, "built-in loopback");
+    assert!(
+        notes("https://api.test/x")
+            .contains("through the forward proxy it would get no token (no rule)")
+    );
+}
+
+#[test]
+fn a_key_or_signature_in_the_url_means_no_token_and_says_so() {
+    for (query, reason) in [
+        ("key=x", "API key"),
+        ("X-Goog-Signature=x", "signed"),
+        ("upload_id=x", "resumable upload"),
+    ] {
+        let said = said(&format!("https://storage.googleapis.com/b?{query}"));
+        assert_eq!((said.credential, said.header), (Credential::None, None));
+        assert!(said.scopes.is_empty());
+        assert!(said.notes[0].contains(reason), "{:?}", said.notes);
+    }
+}
+
+#[test]
+fn notes_say_what_a_person_should_know() {
+    let run = notes("https://t---svc.a.run.app/");
+    for part in [
+        "X-Serverless-Authorization",
+        "without the tag \"t\"",
+        "if IAP guards",
+        "roles/run.invoker",
+    ] {
+        assert!(run.contains(part), "{part}: {run}");
+    }
+    assert!(!notes("https://svc.a.run.app/").contains("tag"));
+    assert!(notes("https://r-p.cloudfunctions.net/").contains("function's name"));
+    assert!(notes("https://r-p.cloudfunctions.net/fn").contains("cloudfunctions.invoker"));
+    assert!(notes("https://storage.googleapis.com/").contains("no token is added"));
+    let iap = notes("https://iap.test/");
+    assert!(
+        iap.contains("Proxy-Authorization") && iap.contains("roles/iap.httpsResourceAccessor"),
+        "{iap}"
+    );
+    assert!(notes("https://own.test/").contains("beside the token"));
+    assert!(notes("https://dev.test/").contains("a@b.c"));
+    assert!(
+        notes("http://port.test:8080/")
+            .contains("`--rule port.test:443` is for port 443, this URL for port 8080")
+    );
+    assert!(notes("https://storage.googleapis.com:8443/").contains("not for 8443"));
+    assert!(notes("https://u@svc.a.run.app/").contains("user-info"));
+    assert!(notes("https://10.0.0.1/").contains("address"));
+    assert!(
+        notes("https://eu-docker.pkg.dev/")
+            .contains("--rule eu-docker.pkg.dev=access,scheme=basic")
+    );
+    assert!(notes("https://example.com/").contains("--rule example.com=id"));
+    assert!(notes("https://oauth2.googleapis.com/token").contains("OAuth plumbing"));
+    let other = explain(
+        "https://storage.googleapis.com/",
+        &policy(),
+        "s3nsapis.fr",
+        &ways(),
+    )
+    .unwrap();
+    assert!(
+        other
+            .notes
+            .iter()
+            .any(|note| note.contains("the universe is s3nsapis.fr"))
+    );
+}
+
+#[test]
+fn look_alikes_are_called_what_they_are() {
+    for (url, domain) in [
+        ("https://googleapis.com.evil.test/", "googleapis.com"),
+        ("https://evilgoogleapis.com/", "googleapis.com"),
+        ("https://svc.a.run.app.evil.test/", "run.app"),
+        ("https://myrun.app/", "run.app"),
+        ("https://x-cloudfunctions.net/", "cloudfunctions.net"),
+    ] {
+        assert!(
+            notes(url).contains(&format!("only looks like a host under {domain}")),
+            "{url}"
+        );
+    }
+    let denied = Policy::new(
+        Vec::new(),
+        Settings {
+            unmatched_denied: true,
+            ..Settings::default()
+        },
+    );
+    let said = explain("https://evilrun.app/", &denied, "googleapis.com", &ways()).unwrap();
+    assert_eq!(said.credential, Credential::Deny);
+    assert!(
+        said.notes
+            .iter()
+            .any(|note| note.contains("only looks like"))
+    );
+}
+
+#[test]
+fn cleartext_is_said_where_the_user_allowed_it() {
+    let said = said("http://dev.test:8080/");
+    assert_eq!(said.destination, "http://dev.test:8080");
+    assert!(said.how.contains("cleartext"), "{}", said.how);
+    assert!(said.notes.iter().any(|note| note.contains("cleartext")));
+    assert!(!notes("https://dev.test/").contains("cleartext"));
+}
+
+#[test]
+fn what_is_no_url_is_an_error() {
+    for url in ["", "example.com", "ftp://x/", "http://", "http://a b/"] {
+        assert!(
+            explain(url, &policy(), "googleapis.com", &ways()).is_err(),
+            "{url:?}"
+        );
+    }
+    assert!(
+        !said("https://example.com/#\u{1b}[31m")
+            .to_string()
+            .contains('\u{1b}')
+    );
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_no_control_character_comes_back(url in "https?://[a-z.]{1,20}(:[0-9]{1,5})?(/\\PC{0,20})?(#[\\x00-\\x7f]{0,9})?", universe in "\\PC{0,12}") {
+        if let Ok(said) = explain(&url, &policy(), &universe, &ways()) {
+            prop_assert!(!said.url.contains(char::is_control));
+            prop_assert_eq!(said.header.is_some(), matches!(said.credential, Credential::Access | Credential::Id));
+        }
+    }
+}

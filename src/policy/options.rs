@@ -1,0 +1,275 @@
+//! The options of a route or rule as text: each value checked where it is read, the whole checked for contradictions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use http::HeaderValue;
+
+use super::decision::Credential;
+use super::rule::{AuthScheme, Existing, HeaderMode, Options};
+
+/// A text that is no value of its option; says which are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(String);
+
+/// An audience is a URL or a client id; far below what a metadata server takes in a request line.
+const MAX_AUDIENCE: usize = 2048;
+
+// === impl Options ===
+
+impl Options {
+    /// Every option that [`Self::set`] knows.
+    pub const NAMES: [&str; 9] = [
+        "credential",
+        "audience",
+        "scope",
+        "header",
+        "existing",
+        "account",
+        "quota-project",
+        "scheme",
+        "plaintext",
+    ];
+
+    /// Sets one option from its text; `scope` adds up, any other may be given once.
+    ///
+    /// The error says what would be right, without the option's place, which the caller knows.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        match name {
+            "credential" => once(name, &mut self.credential, parse(value)?),
+            "audience" => once(name, &mut self.audience, audience(value)?),
+            "scope" => {
+                self.scopes.push(scope(value)?);
+                Ok(())
+            }
+            "header" => once(name, &mut self.header, parse(value)?),
+            "existing" => once(name, &mut self.existing, parse(value)?),
+            "account" => once(name, &mut self.account, account(value)?),
+            "quota-project" => once(name, &mut self.quota_project, quota_project(value)?),
+            "scheme" => once(name, &mut self.scheme, parse(value)?),
+            "plaintext" if value == "allow" => {
+                self.plaintext = true;
+                Ok(())
+            }
+            "plaintext" => Err(format!(
+                "plaintext {} is not allow, its only value; leave the option out otherwise",
+                quoted(value)
+            )),
+            "impersonate" => Err(
+                "impersonate is not supported in this version; account=EMAIL names another account of the metadata server"
+                    .to_owned(),
+            ),
+            _ => Err(unknown(name)),
+        }
+    }
+
+    /// The credential that these options name: `credential=`, else `id` where there is an `audience=`, `access` where
+    /// there is a `scope=`.
+    pub fn effective_credential(&self) -> Option<Credential> {
+        self.credential
+            .or_else(|| self.audience.is_some().then_some(Credential::Id))
+            .or_else(|| (!self.scopes.is_empty()).then_some(Credential::Access))
+    }
+
+    /// Looks for options that contradict each other.
+    pub fn validate(&self) -> Result<(), String> {
+        let (audience, scope) = (self.audience.is_some(), !self.scopes.is_empty());
+        if audience && scope {
+            return Err(
+                "audience is for ID tokens and scope for access tokens; leave one of them out"
+                    .to_owned(),
+            );
+        }
+        match self.effective_credential() {
+            Some(credential @ (Credential::None | Credential::Deny)) if audience || scope => {
+                Err(format!(
+                    "credential={credential} takes no {}; write credential={} or leave it out",
+                    if audience { "audience" } else { "scope" },
+                    if audience { "id" } else { "access" },
+                ))
+            }
+            Some(Credential::Access) if audience => Err(
+                "an access token has no audience; write credential=id, or scope= instead"
+                    .to_owned(),
+            ),
+            Some(Credential::Id) if scope => Err(
+                "an ID token has no scopes; write credential=access, or audience= instead"
+                    .to_owned(),
+            ),
+            Some(Credential::Id) if self.scheme == Some(AuthScheme::Basic) => Err(
+                "scheme=basic is for access tokens (user oauth2accesstoken); an ID token is always bearer"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{name} is given twice; keep one")),
+    }
+}
+
+fn parse<T: FromStr<Err = InvalidValue>>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|InvalidValue(text)| text)
+}
+
+fn audience(value: &str) -> Result<String, String> {
+    if value.is_empty() {
+        return Err(
+            "audience is empty; write the receiver's URL or its OAuth client id".to_owned(),
+        );
+    }
+    if value.len() > MAX_AUDIENCE {
+        return Err(format!(
+            "audience is {} characters long, {MAX_AUDIENCE} are allowed",
+            value.len()
+        ));
+    }
+    if !is_visible(value) {
+        return Err(format!(
+            "audience {} holds more than visible ASCII characters",
+            quoted(value)
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+fn scope(value: &str) -> Result<String, String> {
+    // RFC 6749, 3.3; a comma would end the scope in the metadata server's list.
+    if value.is_empty() || !is_visible(value) || value.contains(',') {
+        return Err(format!(
+            "scope {} is not one scope such as https://www.googleapis.com/auth/cloud-platform; repeat the option for \
+             several",
+            quoted(value)
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+fn account(value: &str) -> Result<String, String> {
+    // The account stands in the path of the metadata server's URL.
+    let harmless = value
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b'-'));
+    let is_email = value.split_once('@').is_some_and(|(user, domain)| {
+        !user.is_empty()
+            && !domain.contains('@')
+            && domain.contains('.')
+            && domain.split('.').all(|label| !label.is_empty())
+    });
+    if harmless && (is_email || value == "default") && value.len() <= 254 {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "account {} is neither `default` nor an e-mail address such as name@project.iam.gserviceaccount.com",
+            quoted(value)
+        ))
+    }
+}
+
+fn quota_project(value: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_str(value)
+        .ok()
+        .filter(|_| !value.is_empty() && is_visible(value))
+        .ok_or_else(|| format!("quota-project {} is not a project id", quoted(value)))
+}
+
+fn is_visible(value: &str) -> bool {
+    value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn unknown(name: &str) -> String {
+    let nearest = Options::NAMES
+        .into_iter()
+        .map(|known| (distance(name, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
+        .map(|(_, known)| format!("did you mean {known}? "))
+        .unwrap_or_default();
+    format!(
+        "unknown option {}; {nearest}known are {}",
+        quoted(name),
+        Options::NAMES.join(", ")
+    )
+}
+
+/// How many letters must be put in, taken out or changed (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
+    // A longer text is near to nothing, and hostile input must not cost more than a look.
+    for (i, a) in from.chars().take(32).enumerate() {
+        let mut left = i + 1;
+        let mut diagonal = i;
+        let mut cells = row.iter_mut();
+        if let Some(first) = cells.next() {
+            *first = left;
+        }
+        for (cell, b) in cells.zip(to.chars()) {
+            let above = *cell;
+            *cell = (diagonal + usize::from(a != b))
+                .min(above + 1)
+                .min(left + 1);
+            left = *cell;
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// Input shown back in an error: short and printable.
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
+    format!("{short:?}")
+}
+
+// === the values that are words ===
+
+/// `FromStr` from the list of a type's words, and `Display` from its `as_str`.
+macro_rules! words {
+    ($type:ident, $option:literal, $($variant:ident),+) => {
+        impl FromStr for $type {
+            type Err = InvalidValue;
+
+            fn from_str(text: &str) -> Result<Self, InvalidValue> {
+                [$(Self::$variant),+]
+                    .into_iter()
+                    .find(|word| word.as_str() == text)
+                    .ok_or_else(|| {
+                        let words = [$(Self::$variant.as_str()),+].join(", ");
+                        InvalidValue(format!("{} {} is none of {words}", $option, quoted(text)))
+                    })
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words!(Credential, "credential", Access, Id, None, Deny);
+words!(
+    HeaderMode,
+    "header",
+    Auto,
+    Authorization,
+    XServerlessAuthorization,
+    ProxyAuthorization
+);
+words!(Existing, "existing", Keep, Replace);
+words!(AuthScheme, "scheme", Bearer, Basic);
+
+impl serde::Serialize for Credential {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn set(name: &str, value: &str) -> Result<Options, String> {
+    let mut options = Options::default();
+    options.set(name, value).map(|()| options)
+}
+
+fn options(all: &[(&str, &str)]) -> Options {
+    let mut options = Options::default();
+    for (name, value) in all {
+        options.set(name, value).unwrap();
+    }
+    options
+}
+
+#[test]
+fn every_option_is_read() {
+    let options = options(&[
+        ("credential", "access"),
+        ("scope", "b"),
+        ("scope", "a"),
+        ("header", "x-serverless-authorization"),
+        ("existing", "replace"),
+        ("account", "worker@p.iam.gserviceaccount.com"),
+        ("quota-project", "s3ns:billing"),
+        ("scheme", "basic"),
+        ("plaintext", "allow"),
+    ]);
+    assert_eq!(
+        options,
+        Options {
+            credential: Some(Credential::Access),
+            audience: None,
+            scopes: vec!["b".into(), "a".into()],
+            header: Some(HeaderMode::XServerlessAuthorization),
+            existing: Some(Existing::Replace),
+            account: Some("worker@p.iam.gserviceaccount.com".into()),
+            quota_project: Some(HeaderValue::from_static("s3ns:billing")),
+            scheme: Some(AuthScheme::Basic),
+            plaintext: true,
+        }
+    );
+    assert_eq!(
+        set("audience", "https://x/?a=b&c")
+            .unwrap()
+            .audience
+            .as_deref(),
+        Some("https://x/?a=b&c")
+    );
+    for name in Options::NAMES {
+        let error = set(name, "\u{7f} ,").unwrap_err();
+        assert!(error.starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_word_is_answered_with_the_right_ones() {
+    assert_eq!(
+        set("credential", "token").unwrap_err(),
+        "credential \"token\" is none of access, id, none, deny"
+    );
+    assert_eq!(
+        set("header", "Authorization").unwrap_err(),
+        "header \"Authorization\" is none of auto, authorization, x-serverless-authorization, proxy-authorization"
+    );
+    assert_eq!(
+        set("existing", "drop").unwrap_err(),
+        "existing \"drop\" is none of keep, replace"
+    );
+    assert_eq!(
+        set("scheme", "").unwrap_err(),
+        "scheme \"\" is none of bearer, basic"
+    );
+    assert!(set("plaintext", "deny").unwrap_err().contains("allow"));
+}
+
+#[test]
+fn an_unknown_option_is_answered_with_the_known_ones_and_the_nearest() {
+    let error = set("audiance", "x").unwrap_err();
+    assert!(error.contains("did you mean audience?"), "{error}");
+    assert!(
+        error.contains("known are credential, audience, scope"),
+        "{error}"
+    );
+    assert!(
+        set("scopes", "x")
+            .unwrap_err()
+            .contains("did you mean scope?")
+    );
+    assert!(
+        set("quota_project", "x")
+            .unwrap_err()
+            .contains("did you mean quota-project?")
+    );
+    let error = set("zzzzzzzz", "x").unwrap_err();
+    assert!(!error.contains("did you mean"), "{error}");
+    assert!(
+        set("impersonate", "a@b.c")
+            .unwrap_err()
+            .contains("not supported in this version")
+    );
+}
+
+#[test]
+fn values_that_would_break_a_header_or_a_url_are_refused() {
+    for audience in ["", "a b", "a\nb", "é", &"x".repeat(2049)] {
+        assert!(set("audience", audience).is_err(), "{audience:?}");
+    }
+    assert!(set("audience", &"x".repeat(2048)).is_ok());
+    for scope in ["", "a b", "a,b", "a\tb", "é"] {
+        assert!(set("scope", scope).is_err(), "{scope:?}");
+    }
+    for account in [
+        "",
+        "me",
+        "@b.c",
+        "a@",
+        "a@b",
+        "a@b..c",
+        "a@b@c.d",
+        "a/b@c.d",
+        "..",
+        "a@b.c?x",
+        "a@b.c/../x",
+        "%2e@b.c",
+        "a@b.c\n",
+    ] {
+        assert!(set("account", account).is_err(), "{account:?}");
+    }
+    assert!(set("account", "default").is_ok());
+    assert!(set("account", "1234-compute@developer.gserviceaccount.com").is_ok());
+    for project in ["", "a b", "a\nb", "é"] {
+        assert!(set("quota-project", project).is_err(), "{project:?}");
+    }
+}
+
+#[test]
+fn an_option_given_twice_is_an_error() {
+    let mut options = options(&[("audience", "a")]);
+    assert!(options.set("audience", "b").unwrap_err().contains("twice"));
+}
+
+#[test]
+fn contradictions_are_found() {
+    let why = |all: &[(&str, &str)]| options(all).validate().unwrap_err();
+    assert!(
+        why(&[("credential", "none"), ("audience", "a")])
+            .contains("credential=none takes no audience")
+    );
+    assert!(
+        why(&[("credential", "deny"), ("scope", "a")]).contains("credential=deny takes no scope")
+    );
+    assert!(why(&[("credential", "access"), ("audience", "a")]).contains("no audience"));
+    assert!(why(&[("credential", "id"), ("scope", "a")]).contains("no scopes"));
+    assert!(why(&[("credential", "id"), ("scheme", "basic")]).contains("bearer"));
+    assert!(why(&[("audience", "a"), ("scheme", "basic")]).contains("bearer"));
+    assert!(why(&[("audience", "a"), ("scope", "a")]).contains("leave one"));
+    for right in [
+        &[][..],
+        &[("credential", "none")],
+        &[("audience", "a")],
+        &[("scope", "a"), ("scheme", "basic")],
+        &[
+            ("credential", "id"),
+            ("audience", "a"),
+            ("header", "proxy-authorization"),
+        ],
+    ] {
+        options(right).validate().unwrap();
+    }
+}
+
+#[test]
+fn an_audience_implies_an_id_token_and_a_scope_an_access_token() {
+    assert_eq!(options(&[]).effective_credential(), None);
+    assert_eq!(
+        options(&[("audience", "a")]).effective_credential(),
+        Some(Credential::Id)
+    );
+    assert_eq!(
+        options(&[("scope", "a")]).effective_credential(),
+        Some(Credential::Access)
+    );
+    assert_eq!(
+        options(&[("credential", "deny")]).effective_credential(),
+        Some(Credential::Deny)
+    );
+}
+
+#[test]
+fn the_distance_between_words_counts_letters() {
+    for (a, b, expected) in [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("abc", "", 3),
+        ("scope", "scopes", 1),
+        ("kitten", "sitting", 3),
+        ("abc", "abc", 0),
+    ] {
+        assert_eq!(distance(a, b), expected, "{a:?} {b:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_what_is_taken_is_harmless(name in prop::sample::select(Options::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
+        if let Ok(options) = set(name, &value) {
+            prop_assert!(options.audience.iter().chain(&options.scopes).chain(&options.account).all(|text| is_visible(text)));
+            let _ = options.validate();
+        }
+        let _ = set(&value, "x");
+    }
+}

@@ -1,0 +1,90 @@
+//! One form for all spellings of a path, for matching only: what is sent upstream stays as it was written.
+//!
+//! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` reach the same place on nearly every server, so a rule for one of
+//! them must see them all.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Decodes what needs no encoding, reads `\` as `/`, collapses slashes and resolves dot segments (RFC 3986, 6.2.2).
+///
+/// An encoded slash stays encoded: to some servers it is no separator. A path that needs none of this is borrowed.
+pub(super) fn normalize(path: &str) -> Cow<'_, str> {
+    if is_normal(path) {
+        return Cow::Borrowed(path);
+    }
+    let decoded = decode(path);
+    let mut segments = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
+}
+
+/// `path` is `prefix` or lies below it, by whole segments; both normalised, the prefix without a trailing slash.
+pub(super) fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Cheap and never wrong in saying yes; a no costs an allocation.
+fn is_normal(path: &str) -> bool {
+    let mut previous = 0;
+    path.starts_with('/')
+        && path.bytes().all(|byte| {
+            let suspicious = !byte.is_ascii_graphic()
+                || matches!(byte, b'%' | b'\\')
+                || (previous == b'/' && matches!(byte, b'/' | b'.'));
+            previous = byte;
+            !suspicious
+        })
+}
+
+/// Every visible ASCII character in its plain form; `/`, `\`, `%`, `?` and `#` that came encoded, and all other bytes, as
+/// upper-case triplets.
+///
+/// RFC 3986 calls only the unreserved characters equal to their triplets, but servers decode `%3A` as well as `%61`.
+fn decode(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut bytes = path.as_bytes();
+    while let [first, rest @ ..] = bytes {
+        bytes = rest;
+        let mut byte = *first;
+        let mut encoded = false;
+        if let (b'%', [high, low, after @ ..]) = (byte, rest)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            byte = high << 4 | low;
+            encoded = true;
+            bytes = after;
+        }
+        match byte {
+            b'\\' if !encoded => decoded.push('/'),
+            b'/' if !encoded => decoded.push('/'),
+            b'/' | b'\\' | b'%' | b'?' | b'#' => triplet(&mut decoded, byte),
+            _ if byte.is_ascii_graphic() => decoded.push(char::from(byte)),
+            _ => triplet(&mut decoded, byte),
+        }
+    }
+    decoded
+}
+
+fn triplet(text: &mut String, byte: u8) {
+    // Writing to a String cannot fail.
+    let _ = write!(text, "%{byte:02X}");
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests;

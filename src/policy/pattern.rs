@@ -1,0 +1,221 @@
+//! Which destinations a rule is for.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::fmt;
+
+use super::path;
+use crate::destination::{Destination, Host, Origin};
+
+/// Which destinations a rule is for: a host or `*.suffix`, with an optional port and path prefix.
+///
+/// Without a port any port matches: the user named the host. With one, it is the port of the URL as the app wrote it,
+/// 80 for `http://` and 443 for `https://` where it names none. A path prefix matches whole segments, whatever way the
+/// path is spelled.
+///
+/// ```
+/// use sidentity::destination::Destination;
+/// use sidentity::policy::Pattern;
+///
+/// let pattern = Pattern::parse("*.internal.example/v2")?;
+/// assert!(pattern.matches(&Destination::parse("https://a.internal.example/v2/x").unwrap()));
+/// assert!(!pattern.matches(&Destination::parse("https://internal.example/v2/x").unwrap()));
+/// # Ok::<(), sidentity::policy::InvalidPattern>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
+    host: HostPattern,
+    port: Option<u16>,
+    /// Normalised, with its leading slash, without a trailing one.
+    path: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum HostPattern {
+    Exact(Host),
+    /// `*.example.com` is kept as `.example.com`: it matches whole labels only, and not `example.com` itself.
+    Suffix(String),
+}
+
+/// Why a text is no [`Pattern`], and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("pattern {text:?}: {why}")]
+pub struct InvalidPattern {
+    text: String,
+    why: Cow<'static, str>,
+}
+
+/// Sorts patterns, more specific before less: exact host, longer suffix, with a port, longer path.
+pub(super) type Specificity = Reverse<(bool, usize, bool, usize)>;
+
+// === impl Pattern ===
+
+impl Pattern {
+    /// Parses `HOST`, `*.SUFFIX` or an IP literal, with an optional `:PORT` and `/PATH-PREFIX`.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        Self::parts(text).map_err(|why| InvalidPattern {
+            text: text.chars().filter(|c| !c.is_control()).take(80).collect(),
+            why,
+        })
+    }
+
+    /// The destination is one that this pattern names.
+    pub fn matches(&self, destination: &Destination) -> bool {
+        self.matches_origin(&destination.origin)
+            && (self.path.is_none() || self.matches_path(&path::normalize(destination.path())))
+    }
+
+    /// As [`Self::matches`], without a look at the path.
+    pub(super) fn matches_origin(&self, origin: &Origin) -> bool {
+        self.port.is_none_or(|port| port == origin.port) && self.matches_host(&origin.host)
+    }
+
+    pub(super) fn matches_host(&self, host: &Host) -> bool {
+        match &self.host {
+            HostPattern::Exact(exact) => exact == host,
+            HostPattern::Suffix(suffix) => host
+                .name()
+                .is_some_and(|name| name.len() > suffix.len() && name.ends_with(suffix)),
+        }
+    }
+
+    /// Takes the path as [`path::normalize`] gives it.
+    pub(super) fn matches_path(&self, normalized: &str) -> bool {
+        self.path
+            .as_deref()
+            .is_none_or(|prefix| path::is_below(normalized, prefix))
+    }
+
+    pub(super) fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// The host, or the suffix without its wildcard; none for an address.
+    pub(super) fn domain(&self) -> Option<&str> {
+        match &self.host {
+            HostPattern::Exact(host) => host.name(),
+            HostPattern::Suffix(suffix) => Some(suffix.trim_start_matches('.')),
+        }
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    pub(super) fn specificity(&self) -> Specificity {
+        let (exact, suffix) = match &self.host {
+            HostPattern::Exact(_) => (true, 0),
+            HostPattern::Suffix(suffix) => (false, suffix.len()),
+        };
+        let path = self.path.as_ref().map_or(0, String::len);
+        Reverse((exact, suffix, self.port.is_some(), path))
+    }
+
+    fn parts(text: &str) -> Result<Self, Cow<'static, str>> {
+        if let Some((scheme, _)) = text.split_once("://")
+            && !scheme.contains('/')
+        {
+            return Err("leave the scheme out; a pattern is HOST[:PORT][/PATH-PREFIX]".into());
+        }
+        let (authority, path) = match text.find('/') {
+            Some(slash) => text.split_at(slash),
+            None => (text, ""),
+        };
+        let (host, port) = split_port(authority)?;
+        Ok(Self {
+            host: HostPattern::parse(host)?,
+            port: port.map(parse_port).transpose()?,
+            path: parse_path(path)?,
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            HostPattern::Exact(host) => host.fmt(f)?,
+            HostPattern::Suffix(suffix) => write!(f, "*{suffix}")?,
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.path.as_deref().unwrap_or(""))
+    }
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
+        if text.is_empty() {
+            return Err("the host is missing; write HOST or *.SUFFIX".into());
+        }
+        if text == "*" {
+            return Err(
+                "`*` alone would name every host there is; write *.SUFFIX such as *.example.com (for all that no rule \
+                 names there is --unmatched)"
+                    .into(),
+            );
+        }
+        if let Some(suffix) = text.strip_prefix("*.") {
+            return match Host::parse(suffix) {
+                Ok(Host::Name(name)) => Ok(Self::Suffix(format!(".{name}"))),
+                Ok(Host::Ip(_)) => Err("an address has no suffix; write it out".into()),
+                Err(_) if suffix.is_empty() => {
+                    Err("`*.` needs a suffix, as in *.example.com".into())
+                }
+                Err(error) => Err(error.to_string().into()),
+            };
+        }
+        if text.contains('*') {
+            return Err(
+                "`*` stands for whole labels at the front only, as in *.example.com".into(),
+            );
+        }
+        Host::parse(text)
+            .map(Self::Exact)
+            .map_err(|error| error.to_string().into())
+    }
+}
+
+fn split_port(authority: &str) -> Result<(&str, Option<&str>), Cow<'static, str>> {
+    // "[::1]:80": the colons inside the brackets separate nothing.
+    let after_address = authority.find(']').map_or(0, |bracket| bracket + 1);
+    let (address, rest) = authority.split_at(after_address);
+    match rest.rfind(':') {
+        None => Ok((authority, None)),
+        Some(colon) => {
+            let (host, port) = authority.split_at(address.len() + colon);
+            if address.is_empty() && host.contains(':') {
+                return Err("write an IPv6 address in brackets, as in [::1]".into());
+            }
+            Ok((host, Some(port.trim_start_matches(':'))))
+        }
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, Cow<'static, str>> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u16>() {
+        Ok(port) if digits && port > 0 => Ok(port),
+        _ => Err("the port is a number from 1 to 65535; leave it out for any port".into()),
+    }
+}
+
+fn parse_path(text: &str) -> Result<Option<String>, Cow<'static, str>> {
+    if text.contains(['?', '#']) {
+        return Err("a pattern ends with the path; a query or fragment cannot be matched".into());
+    }
+    if text.contains('*') {
+        return Err("a path is a prefix as it stands: /v2 names /v2 and all below it".into());
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a path has no white space; write %20".into());
+    }
+    let path = path::normalize(text);
+    let path = path.trim_end_matches('/');
+    Ok((!path.is_empty()).then(|| path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Options made ready: what a decision needs, at the price of a reference count.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::decision::Credential;
+use super::rule::{AuthScheme, Existing, HeaderMode, Options};
+
+/// [`Options`] with shared texts, the scopes sorted and without doubles.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Terms {
+    pub(super) credential: Option<Credential>,
+    pub(super) audience: Option<Arc<str>>,
+    pub(super) scopes: Arc<[Arc<str>]>,
+    pub(super) header: Option<HeaderMode>,
+    pub(super) existing: Option<Existing>,
+    account: Option<Arc<str>>,
+    pub(super) quota_project: Option<HeaderValue>,
+    pub(super) scheme: Option<AuthScheme>,
+    pub(super) plaintext: bool,
+}
+
+impl Terms {
+    /// These, and where they are silent what `below` says.
+    #[must_use]
+    pub(super) fn over(self, below: &Self) -> Self {
+        Self {
+            credential: self.credential.or(below.credential),
+            audience: self.audience.or_else(|| below.audience.clone()),
+            scopes: if self.scopes.is_empty() {
+                Arc::clone(&below.scopes)
+            } else {
+                self.scopes
+            },
+            header: self.header.or(below.header),
+            existing: self.existing.or(below.existing),
+            account: self.account.or_else(|| below.account.clone()),
+            quota_project: self.quota_project.or_else(|| below.quota_project.clone()),
+            scheme: self.scheme.or(below.scheme),
+            plaintext: self.plaintext || below.plaintext,
+        }
+    }
+
+    /// The account of a token's key: `default` is no other account.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        self.account
+            .as_ref()
+            .filter(|account| ***account != *"default")
+            .cloned()
+    }
+}
+
+impl From<&Options> for Terms {
+    fn from(options: &Options) -> Self {
+        let mut scopes: Vec<Arc<str>> = options
+            .scopes
+            .iter()
+            .map(|scope| scope.as_str().into())
+            .collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        Self {
+            credential: options.effective_credential(),
+            audience: options.audience.as_deref().map(Arc::from),
+            scopes: scopes.into(),
+            header: options.header,
+            existing: options.existing,
+            account: options.account.as_deref().map(Arc::from),
+            quota_project: options.quota_project.clone(),
+            scheme: options.scheme,
+            plaintext: options.plaintext,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Layer 8, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
+//! is opened. Every other tunnel is blind: what is inside is the app's and the upstream's alone, so no token can be put into
+//! it; where one was due, the log says how to get one.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Method, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tower::{Layer, Service};
+
+use super::body::{Body, RequestBody};
+use super::call::Decided;
+use super::decide::Decider;
+use super::intercept::Interception;
+use super::step::{Carry, Step};
+use super::upgrade::{Tunnels, join};
+use crate::destination::Origin;
+use crate::error::{Error, ErrorKind};
+use crate::intercept::{Opening, sniff};
+use crate::policy::{Grant, SkipReason};
+use crate::telemetry::{Blind, Metrics, Seldom, tunnel_without_token};
+use crate::upstream::Upstream;
+
+/// Makes [`Connect`].
+#[derive(Clone, Debug)]
+pub(super) struct ConnectLayer {
+    pub(super) upstream: Upstream<RequestBody>,
+    pub(super) tunnels: Tunnels,
+    pub(super) decider: Arc<Decider>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) hints: Arc<Seldom>,
+    pub(super) interception: Option<Interception>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Connect<S> {
+    inner: S,
+    layer: ConnectLayer,
+}
+
+impl<S> Layer<S> for ConnectLayer {
+    type Service = Connect<S>;
+
+    fn layer(&self, inner: S) -> Connect<S> {
+        Connect {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Step<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, decided: Decided) -> Self::Future {
+        if decided.call.request.method() != Method::CONNECT {
+            return Step::now(self.inner.call(decided));
+        }
+        let layer = self.layer.clone();
+        match layer.opens(&decided.call.destination.origin) {
+            Ok(interception) => {
+                let response = layer.open(decided, interception);
+                Step::later(async move { Ok(response) })
+            }
+            Err(blind) => Step::later(layer.tunnel(decided, blind)),
+        }
+    }
+}
+
+// === impl ConnectLayer ===
+
+impl ConnectLayer {
+    /// Who opens a tunnel to this origin; else, why it stays blind.
+    fn opens(&self, origin: &Origin) -> Result<Interception, Blind> {
+        let interception = self.interception.as_ref().ok_or(Blind::NotAsked)?;
+        let policy = self.decider.policy();
+        let covered = interception.interceptor.covers(&origin.host)
+            && policy.may_grant(origin, &self.decider.universe());
+        covered
+            .then(|| interception.clone())
+            .ok_or(Blind::NotCovered)
+    }
+
+    /// The tunnel is dug first: 200 says that it leads somewhere.
+    async fn tunnel(self, decided: Decided, blind: Blind) -> Result<Response<Body>, Error> {
+        let upstream = self.dig(&decided, blind).await?;
+        let mut call = decided.call;
+        let downstream = hyper::upgrade::on(&mut call.request);
+        self.tunnels
+            .spawn(call.exchange, downstream, async move { Some(upstream) });
+        Ok(Response::new(Body::empty()))
+    }
+
+    /// 200 comes first, for it depends on what the app says then; the upstream is dialled by the first request inside,
+    /// which can be told why where that fails.
+    fn open(self, mut decided: Decided, interception: Interception) -> Response<Body> {
+        let app = hyper::upgrade::on(&mut decided.call.request);
+        let tunnels = self.tunnels.clone();
+        tunnels.track(async move {
+            let Ok(app) = app.await else { return };
+            let origin = decided.call.destination.origin.clone();
+            match sniff(TokioIo::new(app)).await {
+                Ok((Opening::Tls, app)) => {
+                    let exchange = decided.call.exchange;
+                    interception.open(exchange, origin, app, &self.hints).await;
+                }
+                Ok((Opening::Other, app)) => match self.dig(&decided, Blind::NotTls).await {
+                    Ok(upstream) => join(&decided.call.exchange, app, upstream).await,
+                    Err(error) => {
+                        decided.call.exchange.failed(&error);
+                        self.metrics.proxy_error(error.kind());
+                        tracing::debug!(%origin, error = ?error, "a tunnel ends where it began");
+                    }
+                },
+                Err(error) => {
+                    tracing::debug!(%origin, %error, "a tunnel ended before its first byte")
+                }
+            }
+        });
+        Response::new(Body::empty())
+    }
+
+    /// The upstream's end of a blind tunnel.
+    async fn dig(&self, decided: &Decided, blind: Blind) -> Result<TcpStream, Error> {
+        if let Grant::Deny(reason) = &decided.decision.grant {
+            return Err(Error::new(ErrorKind::Denied, &**reason));
+        }
+        let origin = &decided.call.destination.origin;
+        if decided.slot.is_some() {
+            self.metrics.skipped(SkipReason::Tunnel);
+            tunnel_without_token(&self.hints, origin, blind);
+        }
+        self.upstream.tunnel(origin).await
+    }
+}

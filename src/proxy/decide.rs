@@ -1,0 +1,251 @@
+//! Layer 7, **Decide**: what the destination gets, and the slot that keeps it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Response};
+use tower::{Layer, Service};
+
+use super::body::Body;
+use super::call::{Call, Decided};
+use super::entrance::{Entrance, RouteEntrance};
+use super::step::{Carry, Step};
+use crate::destination::Destination;
+use crate::error::{Error, ErrorKind};
+use crate::policy::{Credential, DEFAULT_UNIVERSE, Decision, Grant, Policy};
+use crate::telemetry;
+use crate::token::{Instance, Slot, TokenCache};
+
+/// How long a host that only an unknown universe could name is kept waiting, once, at the start.
+const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Policy and tokens together: from a destination to a decision and its slot.
+#[derive(Debug)]
+pub struct Decider {
+    policy: Policy,
+    tokens: TokenCache,
+    instance: Instance,
+    /// The metadata server was asked for the universe and did not say: nobody waits for it any more.
+    given_up: AtomicBool,
+}
+
+/// A decision and, where it is a token, the slot that keeps it.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// What the destination gets.
+    pub decision: Arc<Decision>,
+    /// Where the token is.
+    pub slot: Option<Arc<Slot>>,
+}
+
+/// Makes [`Decide`].
+#[derive(Clone, Debug)]
+pub(super) struct DecideLayer {
+    pub(super) decider: Arc<Decider>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Decide<S> {
+    inner: S,
+    decider: Arc<Decider>,
+}
+
+// === impl Decider ===
+
+impl Decider {
+    /// One for the process.
+    pub fn new(policy: Policy, tokens: TokenCache, instance: Instance) -> Self {
+        Self {
+            policy,
+            tokens,
+            instance,
+            given_up: AtomicBool::new(false),
+        }
+    }
+
+    /// The rules and the table.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Every slot.
+    pub fn tokens(&self) -> &TokenCache {
+        &self.tokens
+    }
+
+    /// Facts from the metadata server.
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
+    /// The universe as far as it is known; Google's own until then.
+    pub fn universe(&self) -> Arc<str> {
+        self.instance
+            .universe_if_known()
+            .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
+    }
+
+    /// Asks the metadata server for what is not known of the instance yet: the universe, and the project for the log.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn learn(&self) -> Result<(), Error> {
+        self.instance.universe().await?;
+        telemetry::set_project(&self.instance.project_id().await?);
+        Ok(())
+    }
+
+    /// Takes a route's decision; `None` where it depends on each request's path.
+    pub fn resolve_route(&self, route: &RouteEntrance) -> Option<Resolved> {
+        if let Some(resolved) = route.resolved.get() {
+            return Some(resolved.clone());
+        }
+        let (options, upstream) = (&route.route.options, &route.route.upstream);
+        let universe = self.universe();
+        let said = match options.credential {
+            None => false,
+            Some(Credential::Id) => options.audience.is_some(),
+            Some(_) => true,
+        };
+        if !said && self.policy.depends_on_path(&upstream.origin, &universe) {
+            return None;
+        }
+        let name = &route.route.name;
+        let resolved = self.resolved(self.policy.decide_route(name, options, upstream, &universe));
+        // A guess is not kept: it is made again until the universe is known.
+        if self.instance.universe_if_known().is_some() || !self.policy.needs_universe(upstream) {
+            let _ = route.resolved.set(resolved.clone());
+        }
+        Some(resolved)
+    }
+
+    /// What a call through the forward proxy gets, asking for the universe first where that could matter.
+    ///
+    /// # Errors
+    ///
+    /// The universe could matter and is not to be had.
+    pub async fn resolve_surely(&self, destination: &Destination) -> Result<Resolved, Error> {
+        if self.policy.needs_universe(destination) {
+            self.instance.universe().await?;
+        }
+        Ok(self.resolved(self.policy.decide(destination, &self.universe())))
+    }
+
+    fn resolve(&self, entrance: &Entrance, destination: &Destination) -> Resolved {
+        let universe = self.universe();
+        let decision = match entrance.route() {
+            Some(route) => match self.resolve_route(route) {
+                Some(resolved) => return resolved,
+                None => self.policy.decide_route(
+                    &route.route.name,
+                    &route.route.options,
+                    destination,
+                    &universe,
+                ),
+            },
+            None => self.policy.decide(destination, &universe),
+        };
+        self.resolved(decision)
+    }
+
+    fn resolved(&self, decision: Decision) -> Resolved {
+        let slot = match &decision.grant {
+            Grant::Token(key) => Some(self.tokens.slot(key)),
+            Grant::None(_) | Grant::Deny(_) => None,
+        };
+        Resolved {
+            decision: Arc::new(decision),
+            slot,
+        }
+    }
+
+    /// Whether the decision would be a guess: the universe is not known yet, and could name this host.
+    ///
+    /// Hosts under Google's own domain need not wait here: no token leaves for them before the universe is sure.
+    fn must_wait(&self, destination: &Destination) -> bool {
+        self.instance.universe_if_known().is_none()
+            && self.policy.needs_universe(destination)
+            && !destination.origin.host.is_under(DEFAULT_UNIVERSE)
+    }
+
+    /// Waits for the universe, but not for long and not again after a failure: a host that only an unknown universe could
+    /// name most likely has nothing to do with it.
+    async fn learn_universe(&self) {
+        if self.given_up.load(Ordering::Relaxed) {
+            let instance = self.instance.clone();
+            tokio::spawn(async move { instance.universe().await });
+            return;
+        }
+        let asked = tokio::time::timeout(UNIVERSE_PATIENCE, self.instance.universe()).await;
+        if !matches!(asked, Ok(Ok(_))) {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+// === impl Decide ===
+
+impl<S> Layer<S> for DecideLayer {
+    type Service = Decide<S>;
+
+    fn layer(&self, inner: S) -> Decide<S> {
+        Decide {
+            inner,
+            decider: self.decider.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Decided>> Service<Call> for Decide<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Step<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let route = call.exchange.entrance().route();
+        if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
+            return self.go(call, resolved);
+        }
+        if !self.decider.must_wait(&call.destination) {
+            let resolved = self
+                .decider
+                .resolve(call.exchange.entrance(), &call.destination);
+            return self.go(call, resolved);
+        }
+        let mut this = self.clone();
+        Step::later(async move {
+            this.decider.learn_universe().await;
+            let resolved = this
+                .decider
+                .resolve(call.exchange.entrance(), &call.destination);
+            this.go(call, resolved).await
+        })
+    }
+}
+
+impl<S: Carry<Decided>> Decide<S> {
+    fn go(&mut self, call: Call, resolved: Resolved) -> Step<S::Future> {
+        let Resolved { decision, slot } = resolved;
+        call.exchange.decided(&decision);
+        // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.
+        let tunnel = call.request.method() == Method::CONNECT;
+        if let Grant::Deny(reason) = &decision.grant
+            && !tunnel
+        {
+            return Step::refused(Error::new(ErrorKind::Denied, &**reason));
+        }
+        Step::now(self.inner.call(Decided {
+            call,
+            decision,
+            slot,
+        }))
+    }
+}

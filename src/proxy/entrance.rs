@@ -1,0 +1,80 @@
+//! By which way a request came in, and what that says of its destination.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderValue;
+
+use super::decide::Resolved;
+use crate::config::{HttpVersion, Route};
+use crate::destination::Origin;
+use crate::telemetry::ListenerMetrics;
+
+/// One way in: a route, the forward proxy, an opened tunnel, or a listener's paths that no route has.
+#[derive(Debug)]
+pub struct Entrance {
+    /// The metrics' `listener`.
+    pub name: Arc<str>,
+    /// Its handles, resolved once.
+    pub metrics: Arc<ListenerMetrics>,
+    /// What kind it is.
+    pub way: Way,
+}
+
+/// The kinds of entrance.
+#[derive(Debug)]
+pub enum Way {
+    /// A reverse route.
+    Route(Box<RouteEntrance>),
+    /// The forward proxy: absolute-form requests and `CONNECT`.
+    Forward(Forward),
+    /// Inside a `CONNECT` to this origin, whose TLS we have opened: requests are for it alone.
+    Intercepted(Origin),
+    /// A path without a route: 404.
+    Nowhere,
+}
+
+/// A reverse route at run time.
+pub struct RouteEntrance {
+    /// As configured.
+    pub route: Route,
+    /// Which HTTP is spoken with its upstream.
+    pub http: HttpVersion,
+    /// The decision and its slot, once taken, where they are the same for every path.
+    pub resolved: OnceLock<Resolved>,
+}
+
+/// The forward proxy at run time.
+#[derive(Debug)]
+pub struct Forward {
+    /// The only `Proxy-Authorization` that is let in, where one is asked for.
+    pub auth: Option<HeaderValue>,
+}
+
+impl fmt::Debug for RouteEntrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteEntrance")
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Entrance {
+    /// The route, where it is one.
+    pub fn route(&self) -> Option<&RouteEntrance> {
+        match &self.way {
+            Way::Route(route) => Some(route),
+            Way::Forward(_) | Way::Intercepted(_) | Way::Nowhere => None,
+        }
+    }
+}
+
+impl Way {
+    /// The name of the route as configured; empty for what is none.
+    pub fn route_name(&self) -> Arc<str> {
+        match self {
+            Self::Route(route) => route.route.name.clone(),
+            Self::Forward(_) | Self::Intercepted(_) | Self::Nowhere => Arc::default(),
+        }
+    }
+}

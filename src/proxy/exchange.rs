@@ -1,0 +1,246 @@
+//! The life of one request: begun when its head was read, ended when the last who holds it lets go.
+//!
+//! Body, tunnel and future each hold the [`Exchange`]; whichever goes last writes the record. So a caller who leaves is
+//! counted too, and nothing has to remember to.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+use super::entrance::Entrance;
+use crate::config::AccessLog;
+use crate::destination::Destination;
+use crate::error::{Error, ErrorKind};
+use crate::policy::{Credential, Decision};
+use crate::telemetry::{AccessRecord, Code, Gauged, TraceContext, access_log};
+
+/// One request and its answer.
+pub struct Exchange {
+    entrance: Arc<Entrance>,
+    started: Instant,
+    method: Method,
+    version: Version,
+    user_agent: Option<HeaderValue>,
+    trace: Option<TraceContext>,
+    destination: OnceLock<Destination>,
+    decision: OnceLock<Arc<Decision>>,
+    status: OnceLock<StatusCode>,
+    error: OnceLock<(ErrorKind, String)>,
+    received: AtomicU64,
+    sent: AtomicU64,
+    whole: AtomicBool,
+    left: AtomicBool,
+    permit: OnceLock<OwnedSemaphorePermit>,
+    access_log: AccessLog,
+    activity: Arc<Activity>,
+    _in_flight: Gauged,
+}
+
+/// How many requests are under way in the whole process, for the drain.
+#[derive(Debug, Default)]
+pub struct Activity {
+    in_flight: AtomicUsize,
+    begun: AtomicU64,
+    idle: Notify,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// A request begins.
+    pub fn begin<B>(
+        entrance: &Arc<Entrance>,
+        request: &Request<B>,
+        activity: &Arc<Activity>,
+        access_log: AccessLog,
+    ) -> Arc<Self> {
+        activity.begin();
+        let logged = access_log != AccessLog::Off;
+        Arc::new(Self {
+            started: Instant::now(),
+            method: request.method().clone(),
+            version: request.version(),
+            user_agent: logged
+                .then(|| request.headers().get(header::USER_AGENT).cloned())
+                .flatten(),
+            trace: logged
+                .then(|| TraceContext::from_headers(request.headers()))
+                .flatten(),
+            destination: OnceLock::new(),
+            decision: OnceLock::new(),
+            status: OnceLock::new(),
+            error: OnceLock::new(),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            whole: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            permit: OnceLock::new(),
+            access_log,
+            activity: activity.clone(),
+            _in_flight: entrance.metrics.request_started(),
+            entrance: entrance.clone(),
+        })
+    }
+
+    /// The way it came in.
+    pub fn entrance(&self) -> &Arc<Entrance> {
+        &self.entrance
+    }
+
+    /// The trace that it belongs to.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// Where it goes, once that is sure.
+    pub(super) fn goes_to(&self, destination: &Destination) {
+        let _ = self.destination.set(destination.clone());
+    }
+
+    /// What the policy said.
+    pub(super) fn decided(&self, decision: &Arc<Decision>) {
+        let _ = self.decision.set(decision.clone());
+    }
+
+    /// The answer's status; the first one counts.
+    pub(super) fn answered(&self, status: StatusCode) {
+        let _ = self.status.set(status);
+    }
+
+    /// An error of our own is the answer.
+    pub(super) fn failed(&self, error: &Error) {
+        let _ = self.error.set((error.kind(), error.detail().to_owned()));
+    }
+
+    /// The app speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
+    /// The upstream broke its answer off: who sees that has not cancelled.
+    pub(super) fn broken_off(&self) {
+        let detail = "the upstream broke off its answer".to_owned();
+        let _ = self.error.set((ErrorKind::ConnectionTerminated, detail));
+        self.complete();
+    }
+
+    /// Holds a place under the limit for as long as the request lives.
+    pub(super) fn keep(&self, permit: OwnedSemaphorePermit) {
+        let _ = self.permit.set(permit);
+    }
+
+    /// Bytes of the request's body have passed.
+    pub(super) fn received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of the answer's body have passed.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The answer has passed to its end: who leaves now has not cancelled.
+    pub(super) fn complete(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
+    /// The app went away within its own body: whatever the answer is, nobody hears it.
+    pub(super) fn abandoned(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    fn outcome(&self) -> Option<StatusCode> {
+        let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
+        self.status.get().copied().filter(|_| heard)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        let decision = self.decision.get();
+        let credential = decision.map_or(Credential::None, |decision| decision.credential());
+        let code = self.outcome().map_or(Code::CANCELLED, Code::from);
+        self.entrance
+            .metrics
+            .request_finished(credential, code, took);
+        if self.access_log != AccessLog::Off {
+            access_log(
+                self.access_log,
+                &AccessRecord {
+                    method: &self.method,
+                    destination: self.destination.get(),
+                    code,
+                    request_bytes: self.received.load(Ordering::Relaxed),
+                    response_bytes: self.sent.load(Ordering::Relaxed),
+                    latency: took,
+                    protocol: self.version,
+                    user_agent: self.user_agent.as_ref(),
+                    listener: &self.entrance.name,
+                    credential: decision.map(|decision| decision.credential()),
+                    rule: decision.map(|decision| &*decision.rule),
+                    error: self.error.get().map(|(kind, detail)| (*kind, &**detail)),
+                    trace: self.trace,
+                },
+            );
+        }
+        self.activity.end();
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("entrance", &self.entrance.name)
+            .field("method", &self.method)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Activity ===
+
+impl Activity {
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn end(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Requests under way, open tunnels among them.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing has been under way for `quiet`.
+    pub async fn quiet(&self, quiet: std::time::Duration) {
+        loop {
+            let idle = self.idle.notified();
+            if self.in_flight() > 0 {
+                idle.await;
+                continue;
+            }
+            let begun = self.begun.load(Ordering::Acquire);
+            tokio::time::sleep(quiet).await;
+            if self.in_flight() == 0 && self.begun.load(Ordering::Acquire) == begun {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the caller speaks gRPC, so that an error of ours must too.
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,70 @@
+//! Layer 9, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
+//! call goes over TLS.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Response;
+use tower::{Layer, Service};
+
+use super::body::Body;
+use super::browser::is_cross_site;
+use super::call::Decided;
+use super::step::{Carry, Step};
+use crate::destination::{Host, Scheme};
+use crate::error::{Error, ErrorKind};
+use crate::policy::{Grant, remove_dead};
+
+/// Makes [`Guard`].
+#[derive(Clone, Debug)]
+pub(super) struct GuardLayer {
+    pub(super) allowed_hosts: Arc<[Host]>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Guard<S> {
+    inner: S,
+    allowed_hosts: Arc<[Host]>,
+}
+
+impl<S> Layer<S> for GuardLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard {
+            inner,
+            allowed_hosts: self.allowed_hosts.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Step<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut decided: Decided) -> Self::Future {
+        let call = &mut decided.call;
+        let through_route = call.exchange.entrance().route().is_some();
+        if through_route && is_cross_site(call.request.headers(), &self.allowed_hosts) {
+            return Step::refused(Error::new(
+                ErrorKind::CrossSite,
+                "a page of another site may not call this route: if it is yours, allow it with --allowed-host",
+            ));
+        }
+        remove_dead(call.request.headers_mut());
+        let plaintext = call.destination.origin.scheme == Scheme::Http;
+        if plaintext
+            && matches!(decided.decision.grant, Grant::Token(_))
+            && !decided.decision.plaintext
+        {
+            call.destination.origin = call.destination.origin.upgraded();
+        }
+        Step::now(self.inner.call(decided))
+    }
+}

@@ -1,0 +1,285 @@
+//! Layer 6, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//!
+//! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::body::Body;
+use super::call::Call;
+use super::step::{Carry, Outcome};
+use crate::error::{Error, ErrorKind};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Makes [`HopByHop`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HopByHopLayer;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct HopByHop<S> {
+    inner: S,
+}
+
+pin_project! {
+    /// The answer on its way back.
+    #[derive(Debug)]
+    pub struct HopByHopFuture<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<S> Layer<S> for HopByHopLayer {
+    type Service = HopByHop<S>;
+
+    fn layer(&self, inner: S) -> HopByHop<S> {
+        HopByHop { inner }
+    }
+}
+
+impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = HopByHopFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        call.upgrade =
+            call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
+        if call.request.method() != Method::CONNECT {
+            strip_request(call.request.headers_mut(), call.upgrade);
+        }
+        HopByHopFuture {
+            inner: self.inner.call(call),
+        }
+    }
+}
+
+impl<F> Future for HopByHopFuture<F>
+where
+    F: Future<Output = Outcome>,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let mut response = ready!(self.project().inner.poll(cx))?;
+        // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
+        *response.version_mut() = Version::HTTP_11;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if !is_chunked_at_most(response.headers()) {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::HttpProtocol,
+                    "the upstream answers in a transfer coding that was not asked for",
+                )));
+            }
+            strip(response.headers_mut(), |name| *name == header::UPGRADE);
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
+    let trailers = wants_trailers(headers);
+    // hyper sends "100 Continue" itself, when the upstream is ready for the body.
+    strip(headers, |name| {
+        [header::PROXY_AUTHORIZATION, header::EXPECT, HTTP2_SETTINGS].contains(name)
+            || *name == header::TE && !trailers
+            || *name == header::UPGRADE && !upgrade
+    });
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+/// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
+fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
+    // Every line counts: names on a second one are as dead as those on the first.
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(may_be_named)
+        .collect();
+    // Where there were chunks, they were what counted (RFC 9112, 6.3).
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    remove(headers, |name| {
+        [
+            header::CONNECTION,
+            KEEP_ALIVE,
+            PROXY_CONNECTION,
+            header::TRANSFER_ENCODING,
+        ]
+        .contains(name)
+            || *name == header::CONTENT_LENGTH && chunked
+            || named.contains(name)
+            || and(name)
+    });
+}
+
+/// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
+fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&dead) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut last = None;
+    for (name, value) in headers.drain() {
+        // The second and later values of a name come without it.
+        if name.is_some() {
+            last = name.filter(|name| !dead(name));
+        }
+        if let Some(name) = &last {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+/// Whether taking the chunks away leaves the body as it was: any other transfer coding would stay on it, unnamed.
+pub(super) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .all(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        })
+}
+
+/// `Connection` must not be a way to take out what frames or addresses the message (RFC 9110, 7.6.1).
+fn may_be_named(name: &HeaderName) -> bool {
+    ![
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::HOST,
+        header::CONTENT_LENGTH,
+    ]
+    .contains(name)
+}
+
+fn wants_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|value| lists(value, "upgrade"))
+        // h2c by upgrade is gone (RFC 9113, 3.1); it is answered in HTTP/1.1, as a server may.
+        && !headers
+            .get_all(header::UPGRADE)
+            .iter()
+            .any(|value| lists(value, "h2c"))
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| lists(value, "trailers"))
+}
+
+fn lists(value: &HeaderValue, wanted: &str) -> bool {
+    value.to_str().is_ok_and(|value| {
+        value
+            .split(',')
+            .any(|item| item.trim().eq_ignore_ascii_case(wanted))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_for_this_connection_stops_here() {
+        let mut sent = headers(&[
+            ("connection", "keep-alive, x-one"),
+            ("connection", "X-Two"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eA=="),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip, trailers"),
+            ("trailer", "x-sum"),
+            ("expect", "100-continue"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ]);
+        strip_request(&mut sent, false);
+        assert_eq!(
+            sent,
+            headers(&[("te", "trailers"), ("trailer", "x-sum"), ("x-three", "3")])
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_carried() {
+        let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert!(wants_upgrade(&sent));
+        strip_request(&mut sent, true);
+        assert_eq!(
+            sent,
+            headers(&[("connection", "upgrade"), ("upgrade", "websocket")])
+        );
+        assert!(!wants_upgrade(&headers(&[("upgrade", "websocket")])));
+        assert!(!wants_upgrade(&headers(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c")
+        ])));
+    }
+
+    #[test]
+    fn framing_cannot_be_taken_out() {
+        let mut sent = headers(&[
+            ("connection", "content-length, host"),
+            ("content-length", "3"),
+        ]);
+        strip_request(&mut sent, false);
+        assert_eq!(sent, headers(&[("content-length", "3")]));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_connection_names_survives(names in prop::collection::vec("x-[a-z]{1,8}", 1..8), split in 0usize..8) {
+            let mut sent = HeaderMap::new();
+            for name in &names {
+                sent.append(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap());
+            }
+            let (first, second) = names.split_at(split.min(names.len()));
+            for part in [first, second] {
+                sent.append("connection", part.join(" , ").parse().unwrap());
+            }
+            strip_request(&mut sent, false);
+            prop_assert!(sent.is_empty());
+        }
+    }
+}

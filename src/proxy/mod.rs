@@ -1,0 +1,37 @@
+//! The request's path: from what an app sent to what the upstream gets, and back.
+//!
+//! [`stack`](self::stack()) composes the tower layers, one layer a file. A request changes its type as more is known of it:
+//! [`Inbound`] as it came in, [`Call`] once its destination is sure, [`Decided`] once the policy has spoken.
+
+mod authorize;
+mod body;
+mod browser;
+mod call;
+mod connect;
+mod deadline;
+mod decide;
+mod entrance;
+mod exchange;
+mod guard;
+mod hop_by_hop;
+mod intercept;
+mod limit;
+mod normalize;
+mod reauthorize;
+mod record;
+mod relocate;
+mod rescue;
+mod send;
+mod stack;
+mod step;
+mod upgrade;
+
+pub use body::{Body, RequestBody};
+pub use browser::{is_cross_site, is_ours};
+pub use call::{Call, Connection, Decided, Inbound};
+pub use decide::{Decider, Resolved};
+pub use entrance::{Entrance, Forward, RouteEntrance, Way};
+pub use exchange::{Activity, Exchange};
+pub use intercept::{Interception, Opened};
+pub use record::Recorded;
+pub use stack::{Parts, Stack, stack};

@@ -1,0 +1,267 @@
+//! Layer 5, **Normalize**: one destination, or none. A request whose target and authority disagree, or whose framing can be
+//! read two ways, is refused and never guessed at: here a guess would choose who gets a token.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Request, Response, Version, header};
+use tower::{Layer, Service};
+
+use super::body::{Body, RequestBody};
+use super::browser::is_ours;
+use super::call::{Call, Connection, Inbound};
+use super::entrance::{Forward, RouteEntrance, Way};
+use super::hop_by_hop::is_chunked_at_most;
+use super::step::{Carry, Step};
+use crate::destination::{Destination, Host, Origin, Scheme};
+use crate::error::{Error, ErrorKind};
+
+/// Makes [`Normalize`].
+#[derive(Clone, Debug)]
+pub(super) struct NormalizeLayer {
+    pub(super) allowed_hosts: Arc<[Host]>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Normalize<S> {
+    inner: S,
+    allowed_hosts: Arc<[Host]>,
+}
+
+impl<S> Layer<S> for NormalizeLayer {
+    type Service = Normalize<S>;
+
+    fn layer(&self, inner: S) -> Normalize<S> {
+        Normalize {
+            inner,
+            allowed_hosts: self.allowed_hosts.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Step<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        let Inbound {
+            request,
+            exchange,
+            connection,
+        } = inbound;
+        let destination = match &exchange.entrance().way {
+            Way::Route(route) => self.of_route(route, &request, connection),
+            Way::Forward(forward) => of_forward(forward, &request),
+            Way::Intercepted(origin) => of_intercepted(origin, &request),
+            Way::Nowhere => Err(Error::new(
+                ErrorKind::NoRoute,
+                format!("no route has the path {:?}", request.uri().path()),
+            )),
+        };
+        match destination {
+            Ok(destination) => {
+                exchange.goes_to(&destination);
+                Step::now(self.inner.call(Call {
+                    request,
+                    exchange,
+                    destination,
+                    upgrade: false,
+                }))
+            }
+            Err(error) => Step::refused(error),
+        }
+    }
+}
+
+impl<S> Normalize<S> {
+    fn of_route(
+        &self,
+        route: &RouteEntrance,
+        request: &Request<RequestBody>,
+        connection: Connection,
+    ) -> Result<Destination, Error> {
+        let authority = sole_authority(Scheme::Http, request)?;
+        if request.method() == Method::CONNECT {
+            return Err(bad("a route takes no CONNECT: use the forward proxy"));
+        }
+        // A unix socket is out of reach for a page, whatever name it is called by.
+        if let (Some(local), Some(authority)) = (connection.local, &authority)
+            && !is_ours(&authority.host, &local.ip().into(), &self.allowed_hosts)
+        {
+            return Err(Error::new(
+                ErrorKind::Misdirected,
+                format!(
+                    "this route does not answer for {:?}: call it by localhost, or allow the name with --allowed-host",
+                    authority.host.to_string()
+                ),
+            ));
+        }
+        let target = route_target(route, request.uri().path(), request.uri().query())?;
+        Ok(Destination {
+            target,
+            ..route.route.upstream.clone()
+        })
+    }
+}
+
+/// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
+/// connection's own.
+fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
+    let headers = request.headers();
+    check_framing(headers)?;
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("more than one Host header"));
+    }
+    let scheme = match request.uri().scheme_str() {
+        Some("https") => Scheme::Https,
+        Some(_) => Scheme::Http,
+        None => scheme,
+    };
+    let host = match host {
+        Some(value) => {
+            let text = value
+                .to_str()
+                .map_err(|_| bad("the Host header is no host"))?;
+            // An empty Host is right where the target has no authority (RFC 9112, 3.2); here it always has one.
+            Some(
+                Origin::from_authority(scheme, text)
+                    .map_err(|error| bad(format!("Host: {error}")))?,
+            )
+        }
+        None if request.version() == Version::HTTP_11 => {
+            return Err(bad("no Host header (RFC 9112, 3.2)"));
+        }
+        None => None,
+    };
+    let target = match request.uri().authority() {
+        Some(authority) => {
+            let text = authority.as_str();
+            if request.version() == Version::HTTP_2 && text.contains('@') {
+                return Err(bad("user-info in :authority (RFC 9113, 8.3.1)"));
+            }
+            let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
+            Some(Origin::from_authority(scheme, text).map_err(|error| bad(error.to_string()))?)
+        }
+        None => None,
+    };
+    match (target, host) {
+        (Some(target), Some(host)) if target != host => Err(bad(format!(
+            "the request is for {target} and its Host header for {host}"
+        ))),
+        (target, host) => Ok(target.or(host)),
+    }
+}
+
+/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3); codings end with this hop.
+fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
+    if headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.contains_key(header::CONTENT_LENGTH)
+    {
+        return Err(bad("both Transfer-Encoding and Content-Length"));
+    }
+    if !is_chunked_at_most(headers) {
+        return Err(bad("a Transfer-Encoding other than chunked"));
+    }
+    Ok(())
+}
+
+/// The upstream's base path, then what follows the route's prefix.
+fn route_target(
+    route: &RouteEntrance,
+    path: &str,
+    query: Option<&str>,
+) -> Result<PathAndQuery, Error> {
+    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
+    let base = route.route.upstream.path();
+    let base = base.strip_suffix('/').unwrap_or(base);
+    let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
+    target.push_str(base);
+    if path == "*" && base.is_empty() {
+        target.push('*');
+    } else if path == "*" {
+        // A part of the server is asked about, not all of it.
+        target.push('/');
+    } else if rest.is_empty() {
+        target.push('/');
+    } else {
+        target.push_str(rest);
+    }
+    if let Some(query) = query {
+        target.push('?');
+        target.push_str(query);
+    }
+    PathAndQuery::try_from(target).map_err(|error| bad(format!("the path: {error}")))
+}
+
+fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Destination, Error> {
+    if let Some(expected) = &forward.auth {
+        let sent = request.headers().get(header::PROXY_AUTHORIZATION);
+        if !sent.is_some_and(|sent| same(sent.as_bytes(), expected.as_bytes())) {
+            return Err(Error::new(
+                ErrorKind::ProxyAuthRequired,
+                "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
+            ));
+        }
+    }
+    if request.method() == Method::CONNECT {
+        check_framing(request.headers())?;
+        let authority = request.uri().authority().map_or("", |a| a.as_str());
+        let origin = Origin::from_authority(Scheme::Https, authority)
+            .map_err(|error| bad(format!("CONNECT {error}")))?;
+        return Ok(Destination {
+            origin,
+            target: PathAndQuery::from_static("/"),
+            userinfo: false,
+        });
+    }
+    if request.uri().authority().is_none() {
+        return Err(bad(
+            "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
+        ));
+    }
+    sole_authority(Scheme::Http, request)?;
+    Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
+}
+
+/// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
+/// well (RFC 9113, 9.1.1) must not carry its token there.
+fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Destination, Error> {
+    if request.method() == Method::CONNECT {
+        return Err(bad("no tunnel inside of a tunnel"));
+    }
+    match sole_authority(origin.scheme, request)? {
+        Some(named) if named != *origin => Err(Error::new(
+            ErrorKind::Misdirected,
+            format!("this tunnel is to {origin}, and the request inside for {named}"),
+        )),
+        Some(_) | None => {
+            let uri = request.uri();
+            Ok(Destination {
+                origin: origin.clone(),
+                target: uri
+                    .path_and_query()
+                    .cloned()
+                    .unwrap_or_else(|| PathAndQuery::from_static("/")),
+                userinfo: uri.authority().is_some_and(|a| a.as_str().contains('@')),
+            })
+        }
+    }
+}
+
+/// Compares credentials in a time that does not tell how much of them was right.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
+}
+
+fn bad(detail: impl Into<String>) -> Error {
+    Error::new(ErrorKind::BadRequest, detail)
+}

@@ -1,0 +1,223 @@
+//! Layer 11, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
+//! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::authorize::{Authorized, Injected};
+use super::body::{Body, Replay};
+use super::call::Call;
+use super::exchange::Exchange;
+use super::step::{Carry, Outcome};
+use crate::destination::Destination;
+use crate::error::Error;
+use crate::policy::inject;
+use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
+use crate::token::Instance;
+
+/// Makes [`Reauthorize`].
+#[derive(Clone, Debug)]
+pub(super) struct ReauthorizeLayer {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) instance: Instance,
+    pub(super) hints: Arc<Seldom>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Reauthorize<S> {
+    inner: S,
+    layer: ReauthorizeLayer,
+}
+
+pin_project! {
+    /// The first answer, and perhaps a second.
+    #[project = Projected]
+    #[allow(missing_debug_implementations)]
+    pub enum ReauthorizeFuture<S, F> {
+        /// Waiting for the first answer.
+        First { #[pin] inner: F, again: Option<Box<Again<S>>> },
+        /// It was a 401: a new token, and the request once more.
+        Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
+    }
+}
+
+/// All that is needed to send a request once more.
+#[allow(missing_debug_implementations)]
+pub struct Again<S> {
+    inner: S,
+    layer: ReauthorizeLayer,
+    injected: Injected,
+    exchange: Arc<Exchange>,
+    destination: Destination,
+    /// `None` where it can be sent only once: an upgrade.
+    head: Option<Head>,
+}
+
+struct Head {
+    method: Method,
+    version: Version,
+    headers: HeaderMap,
+    body: Replay,
+}
+
+impl<S> Layer<S> for ReauthorizeLayer {
+    type Service = Reauthorize<S>;
+
+    fn layer(&self, inner: S) -> Reauthorize<S> {
+        Reauthorize {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ReauthorizeFuture<S, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, authorized: Authorized) -> Self::Future {
+        let Authorized { mut call, injected } = authorized;
+        let again = injected.map(|injected| {
+            let head = (!call.upgrade).then(|| Head::keep(&mut call));
+            Box::new(Again {
+                inner: self.inner.clone(),
+                layer: self.layer.clone(),
+                injected,
+                exchange: call.exchange.clone(),
+                destination: call.destination.clone(),
+                head,
+            })
+        });
+        ReauthorizeFuture::First {
+            inner: self.inner.call(call),
+            again,
+        }
+    }
+}
+
+impl<S, F> Future for ReauthorizeFuture<S, F>
+where
+    S: Carry<Call>,
+    F: Future<Output = Outcome>,
+{
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            match self.as_mut().project() {
+                Projected::First { inner, again } => {
+                    let response = ready!(inner.poll(cx))?;
+                    let rejected = matches!(
+                        response.status(),
+                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                    );
+                    match again.take() {
+                        Some(again) if rejected => {
+                            let future = Box::pin(again.after(response));
+                            self.set(Self::Second { future });
+                        }
+                        _ => return Poll::Ready(Ok(response)),
+                    }
+                }
+                Projected::Second { future } => return future.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+impl Head {
+    /// Keeps what is needed of a request that is about to be sent, its body as it passes.
+    fn keep(call: &mut Call) -> Self {
+        let (body, replay) = std::mem::take(call.request.body_mut()).copied();
+        *call.request.body_mut() = body;
+        Self {
+            method: call.request.method().clone(),
+            version: call.request.version(),
+            headers: call.request.headers().clone(),
+            body: replay,
+        }
+    }
+}
+
+impl<S: Carry<Call>> Again<S> {
+    async fn after(mut self: Box<Self>, rejection: Response<Body>) -> Outcome {
+        self.note(rejection.status());
+        if rejection.status() != StatusCode::UNAUTHORIZED {
+            return Ok(rejection);
+        }
+        let replay = self
+            .head
+            .take()
+            .and_then(|head| head.body.replay().map(|body| (head, body)));
+        let Some((mut head, body)) = replay else {
+            // The next request is to have the new token; this one cannot use it.
+            self.injected.slot.renew(&self.injected.token);
+            return Ok(rejection);
+        };
+        let Some(token) = self.injected.slot.replace(&self.injected.token).await else {
+            return Ok(rejection);
+        };
+        // The connection is of no use with an unread answer on it.
+        drop(rejection);
+        let value = token.header(self.injected.decision.scheme);
+        inject(
+            &self.injected.decision,
+            &mut head.headers,
+            self.injected.header.clone(),
+            value,
+        );
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.version_mut() = head.version;
+        *request.headers_mut() = head.headers;
+        let response = self
+            .inner
+            .call(Call {
+                request,
+                exchange: self.exchange.clone(),
+                destination: self.destination.clone(),
+                upgrade: false,
+            })
+            .await?;
+        self.note(response.status());
+        Ok(response)
+    }
+
+    /// Counts a rejection and says once a minute what to do about it.
+    fn note(&self, status: StatusCode) {
+        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return;
+        }
+        self.layer.metrics.auth_rejected(status);
+        let layer = self.layer.clone();
+        let origin = self.destination.origin.clone();
+        let header = self.injected.header.clone();
+        let key = self.injected.slot.key().clone();
+        let trace = self.exchange.trace();
+        // The account's name may have to be asked for; the caller does not wait for that.
+        tokio::spawn(async move {
+            let account = layer.instance.email(key.account.as_deref()).await.ok();
+            let rejection = AuthRejection {
+                origin: &origin,
+                status,
+                header: &header,
+                key: &key,
+                account: account.as_deref(),
+                trace,
+            };
+            auth_rejected(&layer.hints, &rejection);
+        });
+    }
+}

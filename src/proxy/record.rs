@@ -1,0 +1,128 @@
+//! Layer 1, **Record**: the exchange lives until the answer's body has ended, whoever ends it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::body::Body;
+use super::call::Inbound;
+use super::exchange::Exchange;
+use super::step::Outcome;
+use crate::error::Error;
+
+/// Makes [`Record`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordLayer;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Record<S> {
+    inner: S,
+}
+
+pin_project! {
+    /// The answer on its way back.
+    #[derive(Debug)]
+    pub struct RecordFuture<F> {
+        #[pin]
+        inner: F,
+        exchange: Option<Arc<Exchange>>,
+    }
+}
+
+/// An answer's body that knows the exchange it belongs to.
+#[derive(Debug)]
+pub struct Recorded {
+    body: Body,
+    exchange: Arc<Exchange>,
+}
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Record<S>;
+
+    fn layer(&self, inner: S) -> Record<S> {
+        Record { inner }
+    }
+}
+
+impl<S> Service<Inbound> for Record<S>
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Recorded>;
+    type Error = Error;
+    type Future = RecordFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, inbound: Inbound) -> Self::Future {
+        RecordFuture {
+            exchange: Some(inbound.exchange.clone()),
+            inner: self.inner.call(inbound),
+        }
+    }
+}
+
+impl<F> Future for RecordFuture<F>
+where
+    F: Future<Output = Outcome>,
+{
+    type Output = Result<Response<Recorded>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let Some(exchange) = this.exchange.take() else {
+            return Poll::Pending;
+        };
+        exchange.answered(response.status());
+        Poll::Ready(Ok(response.map(|body| Recorded { body, exchange })))
+    }
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.sent(length as u64);
+            }
+            None => self.exchange.complete(),
+            Some(Err(_)) => self.exchange.broken_off(),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // hyper asks no further once a body of known length has given all of it, and never for one that is empty.
+        if http_body::Body::is_end_stream(&self.body) {
+            self.exchange.complete();
+        }
+    }
+}

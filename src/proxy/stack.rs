@@ -1,0 +1,109 @@
+//! The way of a request, in one expression.
+
+use std::sync::Arc;
+
+use tower::ServiceBuilder;
+
+use super::authorize::{Authorize, AuthorizeLayer};
+use super::body::RequestBody;
+use super::connect::{Connect, ConnectLayer};
+use super::deadline::{Deadline, DeadlineLayer};
+use super::decide::{Decide, DecideLayer, Decider};
+use super::guard::{Guard, GuardLayer};
+use super::hop_by_hop::{HopByHop, HopByHopLayer};
+use super::intercept::Interception;
+use super::limit::{Limit, LimitLayer};
+use super::normalize::{Normalize, NormalizeLayer};
+use super::reauthorize::{Reauthorize, ReauthorizeLayer};
+use super::record::{Record, RecordLayer};
+use super::relocate::{Relocate, RelocateLayer};
+use super::rescue::{Rescue, RescueLayer};
+use super::send::Send;
+use super::upgrade::{Tunnels, Upgrade, UpgradeLayer};
+use crate::config::Config;
+use crate::telemetry::{Metrics, Seldom};
+use crate::upstream::Upstream;
+
+/// What the layers are made of.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Policy and tokens.
+    pub decider: Arc<Decider>,
+    /// The pool.
+    pub upstream: Upstream<RequestBody>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Who opens TLS of `CONNECT`, if it is to be opened.
+    pub interception: Option<Interception>,
+}
+
+type Calls = HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>;
+
+/// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
+pub type Stack = Record<Rescue<Limit<Deadline<Normalize<Calls>>>>>;
+
+/// Composes the stack. The first layer sees a request first and its response last.
+pub fn stack(config: &Config, parts: Parts) -> Stack {
+    let Parts {
+        decider,
+        upstream,
+        metrics,
+        interception,
+    } = parts;
+    let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
+    let hints = Arc::new(Seldom::new());
+    let tunnels = Tunnels::default();
+    ServiceBuilder::new()
+        // Outermost, so that every request is counted, whatever becomes of it.
+        .layer(RecordLayer)
+        // Everything inside fails with an Error; only here it becomes a response.
+        .layer(RescueLayer {
+            metrics: metrics.clone(),
+        })
+        // Before any work is done: shedding load must be cheap.
+        .layer(LimitLayer::new(config.max_connections))
+        // Around everything that waits: for tokens, connections, the upstream.
+        .layer(DeadlineLayer {
+            response: config.response_timeout,
+        })
+        // From here on the destination is sure, and nothing looks at Host again.
+        .layer(NormalizeLayer {
+            allowed_hosts: allowed_hosts.clone(),
+        })
+        // Before anything is injected: `Connection: authorization` must not take out our token.
+        .layer(HopByHopLayer)
+        // The credential, by destination alone.
+        .layer(DecideLayer {
+            decider: decider.clone(),
+        })
+        // Rules apply to tunnels too; what follows needs a request that can be read.
+        .layer(ConnectLayer {
+            upstream: upstream.clone(),
+            tunnels: tunnels.clone(),
+            decider: decider.clone(),
+            metrics: metrics.clone(),
+            hints: hints.clone(),
+            interception,
+        })
+        // No token is fetched for a page of another site, none leaves in cleartext.
+        .layer(GuardLayer { allowed_hosts })
+        // The token, in one header. No token, no call.
+        .layer(AuthorizeLayer {
+            decider: decider.clone(),
+            metrics: metrics.clone(),
+        })
+        // Sees the upstream's own 401, and may send once more all that is below.
+        .layer(ReauthorizeLayer {
+            metrics,
+            instance: decider.instance().clone(),
+            hints,
+        })
+        // Joins both connections after 101.
+        .layer(UpgradeLayer { tunnels })
+        // Next to the upstream: the app must not learn another way to it.
+        .layer(RelocateLayer)
+        .service(Send {
+            upstream,
+            http: config.upstream.http,
+        })
+}

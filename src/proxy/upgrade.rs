@@ -1,0 +1,191 @@
+//! Layer 12, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
+//! exchange, so that it is counted, timed and waited for.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Response, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio_util::task::TaskTracker;
+use tower::{Layer, Service};
+
+use super::body::Body;
+use super::call::Call;
+use super::exchange::Exchange;
+use super::step::{Carry, Outcome};
+use crate::error::{Error, ErrorKind};
+
+/// Bytes under way in each direction of a tunnel.
+const BUFFER: usize = 16 * 1024;
+
+/// The open tunnels of the process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tunnels(TaskTracker);
+
+/// The app's end of a tunnel; its bytes count as they pass, since a tunnel may end in any way.
+struct App<'a, S> {
+    stream: S,
+    exchange: &'a Exchange,
+}
+
+/// Makes [`Upgrade`].
+#[derive(Clone, Debug)]
+pub(super) struct UpgradeLayer {
+    pub(super) tunnels: Tunnels,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Upgrade<S> {
+    inner: S,
+    tunnels: Tunnels,
+}
+
+pin_project! {
+    /// The answer on its way back.
+    #[derive(Debug)]
+    pub struct UpgradeFuture<F> {
+        #[pin]
+        inner: F,
+        asked: Option<(OnUpgrade, Arc<Exchange>)>,
+        tunnels: Tunnels,
+    }
+}
+
+impl<S> Layer<S> for UpgradeLayer {
+    type Service = Upgrade<S>;
+
+    fn layer(&self, inner: S) -> Upgrade<S> {
+        Upgrade {
+            inner,
+            tunnels: self.tunnels.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Call>> Service<Call> for Upgrade<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = UpgradeFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let asked = call
+            .upgrade
+            .then(|| (hyper::upgrade::on(&mut call.request), call.exchange.clone()));
+        UpgradeFuture {
+            inner: self.inner.call(call),
+            asked,
+            tunnels: self.tunnels.clone(),
+        }
+    }
+}
+
+impl<F> Future for UpgradeFuture<F>
+where
+    F: Future<Output = Outcome>,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some((app, exchange)) = this.asked.take() else {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::HttpProtocol,
+                    "the upstream switched protocols unasked",
+                )));
+            };
+            let upstream = hyper::upgrade::on(&mut response);
+            this.tunnels.spawn(exchange, app, async move {
+                upstream.await.ok().map(TokioIo::new)
+            });
+            *response.body_mut() = Body::empty();
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+// === impl Tunnels ===
+
+impl Tunnels {
+    /// Copies both ways until both are done; whatever ends a tunnel is between the app and the upstream.
+    pub(super) fn spawn<U>(
+        &self,
+        exchange: Arc<Exchange>,
+        app: OnUpgrade,
+        upstream: impl Future<Output = Option<U>> + Send + 'static,
+    ) where
+        U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.track(async move {
+            if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
+                join(&exchange, TokioIo::new(app), upstream).await;
+            }
+        });
+    }
+
+    /// Runs what becomes a tunnel, perhaps.
+    pub(super) fn track(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(tunnel);
+    }
+}
+
+/// Copies both ways until both are done; bytes count as they pass, however it ends.
+pub(super) async fn join<A, U>(exchange: &Exchange, app: A, mut upstream: U)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut app = App {
+        stream: app,
+        exchange,
+    };
+    let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
+}
+
+// === impl App ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        self.exchange.received(read as u64);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.exchange.sent(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,107 @@
+//! The front of the stack: which entrance a request takes.
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use tower::Service as _;
+
+use crate::config::AccessLog;
+use crate::error::Error;
+use crate::proxy::{
+    Activity, Connection, Entrance, Exchange, Inbound, Recorded, RequestBody, Stack,
+};
+
+/// The entrances of one listener.
+#[derive(Clone, Debug)]
+pub enum Entrances {
+    /// The forward proxy, or the inside of a tunnel through it.
+    Forward(Arc<Entrance>),
+    /// Routes by prefix, longest first; what none of them takes goes nowhere.
+    Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),
+}
+
+/// What hyper calls for every request of one connection.
+#[derive(Debug)]
+pub struct Front {
+    pub(super) stack: Stack,
+    pub(super) entrances: Entrances,
+    pub(super) connection: Connection,
+    pub(super) activity: Arc<Activity>,
+    pub(super) access_log: AccessLog,
+}
+
+// === impl Entrances ===
+
+impl Entrances {
+    /// Routes that share a listener; `nowhere` answers for paths that none of them has.
+    pub fn routes(mut routes: Vec<Arc<Entrance>>, nowhere: Arc<Entrance>) -> Self {
+        routes.sort_by_key(|entrance| {
+            std::cmp::Reverse(entrance.route().map_or(0, |route| route.route.prefix.len()))
+        });
+        Self::Routes(routes.into(), nowhere)
+    }
+
+    /// The entrance that stands for the listener itself, for counting its connections.
+    pub fn listener(&self) -> &Arc<Entrance> {
+        match self {
+            Self::Forward(entrance) | Self::Routes(_, entrance) => entrance,
+        }
+    }
+
+    fn find(&self, path: &str) -> &Arc<Entrance> {
+        match self {
+            Self::Forward(entrance) => entrance,
+            Self::Routes(routes, nowhere) => routes
+                .iter()
+                .find(|entrance| {
+                    entrance
+                        .route()
+                        .is_some_and(|route| is_under(path, &route.route.prefix))
+                })
+                .unwrap_or(nowhere),
+        }
+    }
+}
+
+/// Whole segments: `/v1` is under `/v1`, `/v10` is not.
+fn is_under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+// === impl Front ===
+
+impl Service<Request<Incoming>> for Front {
+    type Response = Response<Recorded>;
+    type Error = Error;
+    type Future = <Stack as tower::Service<Inbound>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let entrance = self.entrances.find(request.uri().path());
+        let exchange = Exchange::begin(entrance, &request, &self.activity, self.access_log);
+        let request = request.map(|body| RequestBody::incoming(body, &exchange));
+        // Every layer is ready at any time, and cheap to clone.
+        self.stack.clone().call(Inbound {
+            request,
+            exchange,
+            connection: self.connection,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_under;
+
+    #[test]
+    fn a_prefix_matches_whole_segments() {
+        assert!(is_under("/v1", "/v1"));
+        assert!(is_under("/v1/", "/v1"));
+        assert!(is_under("/v1/x", "/v1"));
+        assert!(is_under("/anything", ""));
+        assert!(!is_under("/v10", "/v1"));
+        assert!(!is_under("/v", "/v1"));
+    }
+}

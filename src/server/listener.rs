@@ -1,0 +1,127 @@
+//! Listening sockets, TCP and unix.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use crate::config::Listen;
+
+/// Connections that the kernel keeps waiting while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    /// What accepts.
+    pub socket: Socket,
+    /// Where it is bound: a free port has become a real one.
+    pub listen: Listen,
+}
+
+/// The two kinds of socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket; its file goes with it.
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes the socket's file when the listener is gone.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+/// A listener that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {listen}: {reason}")]
+pub struct ListenerError {
+    listen: String,
+    reason: String,
+}
+
+impl Listener {
+    /// Binds and listens; from now on callers wait instead of being refused.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken, not ours, or not allowed to this user.
+    pub async fn bind(listen: &Listen) -> Result<Self, ListenerError> {
+        let failed = |error: io::Error| ListenerError {
+            listen: match listen {
+                Listen::Tcp(address) => address.to_string(),
+                Listen::Unix(path) => format!("unix:{}", path.display()),
+            },
+            reason: match error.kind() {
+                io::ErrorKind::AddrInUse => "the address is in use by another process".into(),
+                io::ErrorKind::PermissionDenied => {
+                    "permission denied: ports below 1024 need a privilege".into()
+                }
+                _ => error.to_string(),
+            },
+        };
+        match listen {
+            Listen::Tcp(address) => {
+                let socket = bind_tcp(*address).map_err(failed)?;
+                let bound = socket.local_addr().map_err(failed)?;
+                Ok(Self {
+                    socket: Socket::Tcp(socket),
+                    listen: Listen::Tcp(bound),
+                })
+            }
+            Listen::Unix(path) => {
+                remove_stale(path).await.map_err(failed)?;
+                let socket = UnixListener::bind(path).map_err(failed)?;
+                Ok(Self {
+                    socket: Socket::Unix(socket, SocketFile(path.clone())),
+                    listen: listen.clone(),
+                })
+            }
+        }
+    }
+
+    /// The TCP address, where it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self.listen {
+            Listen::Tcp(address) => Some(address),
+            Listen::Unix(_) => None,
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restart must not wait for the last run's connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// A socket file that nobody answers on was left by a crash; any other file is not ours to remove.
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::other("a file that is no socket is there"));
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => std::fs::remove_file(path),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,197 @@
+//! The access log: one event a request, when it has ended.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Version};
+use tracing::Level;
+use tracing::field;
+
+use super::code::Code;
+use super::trace::TraceContext;
+use crate::config::AccessLog;
+use crate::destination::Destination;
+use crate::error::{ErrorKind, Side};
+use crate::policy::Credential;
+
+/// A request that ended, as the log tells of it.
+pub struct AccessRecord<'a> {
+    /// The request's method.
+    pub method: &'a Method,
+    /// Where it went; none where the request did not say so plainly.
+    pub destination: Option<&'a Destination>,
+    /// How it ended.
+    pub code: Code,
+    /// Bytes of the request's body that were carried.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that were carried.
+    pub response_bytes: u64,
+    /// From the request's head to the end of the response.
+    pub latency: Duration,
+    /// What the app speaks.
+    pub protocol: Version,
+    /// The app's `User-Agent`.
+    pub user_agent: Option<&'a HeaderValue>,
+    /// The listener's name, as in the metrics.
+    pub listener: &'a str,
+    /// The credential that was decided on; none before the decision.
+    pub credential: Option<Credential>,
+    /// The rule that decided.
+    pub rule: Option<&'a str>,
+    /// What went wrong, where the sidecar answered itself, and the detail that the app was told.
+    pub error: Option<(ErrorKind, &'a str)>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+/// A destination as it may be shown: without user-info and query, which hold passwords, keys and signatures.
+#[derive(Clone, Copy)]
+pub struct Redacted<'a>(pub &'a Destination);
+
+/// The level must be a constant of the place in the code, so there is one place for each.
+macro_rules! write_event {
+    ($level:expr, $record:ident) => {{
+        let record: &AccessRecord<'_> = $record;
+        let trace = record.trace.as_ref();
+        tracing::event!(
+            $level,
+            {
+                "httpRequest.requestMethod" = record.method.as_str(),
+                "httpRequest.requestUrl" = record.url().map(field::display),
+                "httpRequest.status" = record.code.status(),
+                "httpRequest.requestSize" = field::display(record.request_bytes),
+                "httpRequest.responseSize" = field::display(record.response_bytes),
+                "httpRequest.userAgent" = record.user_agent.map(lossy).as_deref(),
+                "httpRequest.latency" = field::display(Latency(record.latency)),
+                "httpRequest.protocol" = protocol(record.protocol),
+                "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
+                "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
+                "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),
+                listener = record.listener,
+                credential = record.credential.map(Credential::as_str),
+                rule = record.rule,
+                error = record.error.map(|(kind, _)| kind.row().proxy_status),
+                detail = record.error.map(|(_, detail)| detail),
+            },
+            "{record}"
+        );
+    }};
+}
+
+/// Logs a request that ended, if this mode asks for it.
+///
+/// [`AccessLog::Errors`] takes 4xx, 5xx, errors of our own and cancelled requests.
+pub fn access_log(mode: AccessLog, record: &AccessRecord<'_>) {
+    match mode {
+        AccessLog::Off => return,
+        AccessLog::Errors if record.went_well() => return,
+        AccessLog::Errors | AccessLog::All => {}
+    }
+    match record.level() {
+        Level::ERROR => write_event!(Level::ERROR, record),
+        Level::WARN => write_event!(Level::WARN, record),
+        _ => write_event!(Level::INFO, record),
+    }
+}
+
+// === impl AccessRecord ===
+
+impl AccessRecord<'_> {
+    fn went_well(&self) -> bool {
+        self.error.is_none() && self.code.status().is_some_and(|status| status < 400)
+    }
+
+    /// An error is what its operator must mend: our own failure, or the metadata server's. What the upstream or the way
+    /// to it did wrong is a warning; what the app may have meant so is none.
+    fn level(&self) -> Level {
+        match (self.error.map(|(kind, _)| kind), self.code.status()) {
+            // A caller that went away needs no answer any more.
+            (_, None) if self.code == Code::CANCELLED => Level::INFO,
+            // The challenge that a client waits for before it sends its credentials.
+            (Some(ErrorKind::ProxyAuthRequired), _) => Level::INFO,
+            (Some(kind), _) if kind.side() == Side::Internal => Level::ERROR,
+            (Some(_), _) | (None, None | Some(500..)) => Level::WARN,
+            (None, Some(_)) => Level::INFO,
+        }
+    }
+
+    /// A tunnel has no URL but an authority.
+    fn url(&self) -> Option<impl fmt::Display + fmt::Debug> {
+        self.destination.map(|destination| {
+            if self.method == Method::CONNECT {
+                let origin = &destination.origin;
+                format!("{}:{}", origin.host, origin.port)
+            } else {
+                Redacted(destination).to_string()
+            }
+        })
+    }
+}
+
+/// The message: `GET https://example.com/path 503 in 0.123s`.
+impl fmt::Display for AccessRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.method)?;
+        match self.url() {
+            Some(url) => write!(f, "{url}")?,
+            None => f.write_str("-")?,
+        }
+        write!(f, " {} in {}", self.code, Latency(self.latency))
+    }
+}
+
+impl fmt::Debug for AccessRecord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AccessRecord({self})")
+    }
+}
+
+// === impl Redacted ===
+
+impl fmt::Display for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.0.origin, self.0.path())?;
+        match self.0.query() {
+            Some(_) => f.write_str("?…"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Redacted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Seconds as protobuf's JSON writes a duration: `0.123s`.
+#[derive(Debug)]
+struct Latency(Duration);
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whole microseconds, so that no digit is one of the float's own.
+        let micros = self.0.as_micros();
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        let fraction = format!("{micros:06}");
+        match fraction.trim_end_matches('0') {
+            "" => write!(f, "{seconds}s"),
+            fraction => write!(f, "{seconds}.{fraction}s"),
+        }
+    }
+}
+
+fn lossy(value: &HeaderValue) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests;

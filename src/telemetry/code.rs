@@ -1,0 +1,51 @@
+//! How a request ended, in one word.
+
+use std::fmt;
+
+use http::StatusCode;
+
+/// The answer to a request: `sidentity_requests_total{code}`.
+///
+/// The status itself where it is one (100 to 599), so that an operator finds the same number here as in every other
+/// log; the set is closed whatever an upstream answers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Code(u16);
+
+// === impl Code ===
+
+impl Code {
+    /// The caller went away before the answer's end.
+    pub const CANCELLED: Self = Self(0);
+    /// A status that is none.
+    pub const OTHER: Self = Self(1);
+
+    /// The status, where there is one.
+    pub fn status(self) -> Option<u16> {
+        (self.0 >= 100).then_some(self.0)
+    }
+}
+
+impl From<StatusCode> for Code {
+    fn from(status: StatusCode) -> Self {
+        match status.as_u16() {
+            status @ 100..=599 => Self(status),
+            _ => Self::OTHER,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::CANCELLED => f.pad("cancelled"),
+            Self::OTHER => f.pad("other"),
+            Self(status) => fmt::Display::fmt(&status, f),
+        }
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Code({self})")
+    }
+}

@@ -1,0 +1,160 @@
+//! What a person can do about a call that carried a token in vain, or none.
+
+use std::path::Path;
+
+use http::{HeaderName, StatusCode};
+use tracing::field;
+
+use super::seldom::Seldom;
+use super::trace::TraceContext;
+use crate::destination::Origin;
+use crate::policy::{TokenKey, TokenKind};
+
+/// OAuth client ids, the audiences of Identity-Aware Proxy, end so.
+const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
+
+/// An upstream's 401 or 403 to a token of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthRejection<'a> {
+    /// Who answered.
+    pub origin: &'a Origin,
+    /// 401 or 403.
+    pub status: StatusCode,
+    /// The header that carried the token.
+    pub header: &'a HeaderName,
+    /// What the token was asked for.
+    pub key: &'a TokenKey,
+    /// The e-mail address of the account it was issued to, where that is known.
+    pub account: Option<&'a str>,
+    /// The trace of the request.
+    pub trace: Option<TraceContext>,
+}
+
+/// Logs the rejection and what to do about it, at most once a minute per host.
+pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
+    let AuthRejection { origin, key, .. } = rejection;
+    if !seldom.is_due(&format!("rejected {}", origin.host)) {
+        return;
+    }
+    let (token, audience, scopes) = match &key.kind {
+        TokenKind::Access { scopes } => ("access", None, Some(scopes.join(" "))),
+        TokenKind::Id { audience } => ("ID", Some(&**audience), None),
+    };
+    let trace = rejection.trace.as_ref();
+    tracing::warn!(
+        {
+            destination = %origin,
+            status = rejection.status.as_u16(),
+            header = rejection.header.as_str(),
+            audience,
+            scopes = scopes.filter(|scopes| !scopes.is_empty()),
+            account = rejection.account,
+            "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
+            "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
+            "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),
+        },
+        "{origin} answered {} to an {token} token: {}",
+        rejection.status.as_u16(),
+        advice(rejection),
+    );
+}
+
+/// Why a tunnel stays blind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blind {
+    /// `--intercept` is off.
+    NotAsked,
+    /// The CA's name constraints leave the host out, or it is an address.
+    NotCovered,
+    /// The app does not speak TLS in it.
+    NotTls,
+}
+
+/// Logs, at most once a minute per host, that a blind tunnel kept the token out that its destination is due.
+pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin, blind: Blind) {
+    if !seldom.is_due(&format!("tunnel {}", origin.host)) {
+        return;
+    }
+    let (why, or) = match blind {
+        Blind::NotAsked => (
+            "nothing can be put into the app's own TLS",
+            ", or set --intercept and let the app trust ca.pem of --ca-dir",
+        ),
+        Blind::NotCovered => (
+            "this sidecar's CA is not for that host (domains learned after the start count from the next one on)",
+            "",
+        ),
+        Blind::NotTls => ("what is inside is no TLS", ", or speak TLS inside"),
+    };
+    tracing::warn!(
+        destination = %origin,
+        "the CONNECT tunnel to {origin} carries no token, since {why}: call http://{} through the proxy (it goes out over \
+         TLS), give it a --route{or}",
+        origin.host,
+    );
+}
+
+/// Logs, at most once a minute per host, that an app did not let its TLS be opened, and how it would.
+pub fn interception_failed(
+    seldom: &Seldom,
+    origin: &Origin,
+    error: &dyn std::error::Error,
+    ca_dir: Option<&Path>,
+) {
+    if !seldom.is_due(&format!("intercept {}", origin.host)) {
+        return;
+    }
+    let Some(folder) = ca_dir.map(Path::display) else {
+        tracing::warn!(
+            destination = %origin,
+            error = %error,
+            "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
+        );
+        return;
+    };
+    tracing::warn!(
+        destination = %origin,
+        error = %error,
+        "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
+         SSL_CERT_FILE={folder}/bundle.pem (also REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH), \
+         NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \
+         -Djavax.net.ssl.trustStorePassword=changeit",
+    );
+}
+
+fn advice(rejection: &AuthRejection<'_>) -> String {
+    let account = rejection.account.unwrap_or("the account in use");
+    let host = rejection.origin.host.name().unwrap_or_default();
+    let forbidden = rejection.status == StatusCode::FORBIDDEN;
+    match &rejection.key.kind {
+        TokenKind::Id { audience } if audience.ends_with(OAUTH_CLIENT) => match forbidden {
+            true => format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"),
+            false => "the audience must be an OAuth client id that this IAP resource admits for programmatic access; else \
+                      compare this machine's clock"
+                .to_owned(),
+        },
+        TokenKind::Id { .. } if !forbidden => {
+            "the audience must be the service's own URL or one of its custom audiences (option audience=); where IAP stands \
+             before it, IAP's OAuth client id; else compare this machine's clock"
+                .to_owned()
+        }
+        TokenKind::Id { .. } if host.ends_with(".cloudfunctions.net") => format!(
+            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}; or its \
+             ingress settings do not admit calls from this network"
+        ),
+        TokenKind::Id { .. } => format!(
+            "grant roles/run.invoker on the service to {account}; or its ingress settings do not admit calls from this \
+             network"
+        ),
+        TokenKind::Access { .. } if forbidden => format!(
+            "the answer's body names the permission that {account} lacks: grant a role that has it; or the API is off, the \
+             scopes are too narrow, or a service perimeter forbids the call"
+        ),
+        TokenKind::Access { .. } => "access tokens are for Google APIs (Cloud Run, functions and IAP take credential=id); else \
+                                     compare this machine's clock and see whether the account is disabled"
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

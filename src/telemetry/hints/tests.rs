@@ -1,0 +1,201 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::config::{LogFormat, LogLevel};
+use crate::destination::Scheme;
+use crate::telemetry::log::tests::{json, lines};
+
+fn origin(host: &str) -> Origin {
+    Origin::from_authority(Scheme::Https, host).unwrap()
+}
+
+fn id(audience: &str) -> TokenKey {
+    let audience = audience.into();
+    TokenKey {
+        kind: TokenKind::Id { audience },
+        account: None,
+    }
+}
+
+fn access(scopes: &[&str]) -> TokenKey {
+    let scopes: Arc<[Arc<str>]> = scopes.iter().map(|scope| Arc::from(*scope)).collect();
+    TokenKey {
+        kind: TokenKind::Access { scopes },
+        account: None,
+    }
+}
+
+/// The log line for this host's answer.
+fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde_json::Value {
+    json(|| {
+        let rejection = AuthRejection {
+            origin: &origin(host),
+            status: StatusCode::from_u16(status).unwrap(),
+            header: &http::header::AUTHORIZATION,
+            key,
+            account,
+            trace: None,
+        };
+        auth_rejected(&Seldom::new(), &rejection);
+    })
+}
+
+fn message(host: &str, status: u16, key: &TokenKey) -> String {
+    let line = line(host, status, key, Some("a@p.iam.gserviceaccount.com"));
+    line["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_403_of_cloud_run_names_the_role_and_the_account() {
+    let key = id("https://billing.run.app");
+    let line = line(
+        "billing.run.app",
+        403,
+        &key,
+        Some("a@p.iam.gserviceaccount.com"),
+    );
+    assert_eq!(
+        line,
+        json!({
+            "severity": "WARNING",
+            "message": "https://billing.run.app answered 403 to an ID token: grant roles/run.invoker on the service to \
+                        a@p.iam.gserviceaccount.com; or its ingress settings do not admit calls from this network",
+            "destination": "https://billing.run.app",
+            "status": 403,
+            "header": "authorization",
+            "audience": "https://billing.run.app",
+            "account": "a@p.iam.gserviceaccount.com",
+        })
+    );
+}
+
+#[test]
+fn a_401_of_a_google_api_names_the_scopes() {
+    let key = access(&["https://a/x", "https://a/y"]);
+    let line = line("storage.googleapis.com", 401, &key, None);
+    assert_eq!(line["scopes"], "https://a/x https://a/y");
+    assert_eq!(line.get("audience"), None);
+    assert_eq!(line.get("account"), None);
+    let message = line["message"].as_str().unwrap();
+    assert!(
+        message.contains("to an access token: access tokens are for Google APIs"),
+        "{message}"
+    );
+}
+
+#[test]
+fn each_kind_of_rejection_has_its_advice() {
+    let service = id("https://billing.run.app");
+    let iap = id("1-x.apps.googleusercontent.com");
+    let advised = |host, status, key: &TokenKey, word: &str| {
+        let message = message(host, status, key);
+        assert!(message.contains(word), "{message}");
+    };
+    advised("billing.run.app", 401, &service, "audience");
+    advised("billing.run.app", 401, &service, "clock");
+    advised("billing.run.app", 401, &service, "IAP");
+    advised(
+        "r-p.cloudfunctions.net",
+        403,
+        &service,
+        "roles/cloudfunctions.invoker",
+    );
+    advised("billing.example.com", 403, &service, "roles/run.invoker");
+    advised(
+        "iap.example.com",
+        403,
+        &iap,
+        "roles/iap.httpsResourceAccessor",
+    );
+    advised("iap.example.com", 401, &iap, "OAuth client id");
+    advised(
+        "storage.googleapis.com",
+        403,
+        &access(&[]),
+        "permission that a@p.iam",
+    );
+    let unknown = line("billing.run.app", 403, &service, None);
+    let unknown = unknown["message"].as_str().unwrap();
+    assert!(unknown.contains("to the account in use"), "{unknown}");
+}
+
+#[test]
+fn it_is_said_once_a_minute_per_host() {
+    let seldom = Seldom::new();
+    let key = id("https://a.run.app");
+    let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
+        for host in ["a.run.app", "a.run.app", "b.run.app", "a.run.app:8443"] {
+            for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN] {
+                let rejection = AuthRejection {
+                    origin: &origin(host),
+                    status,
+                    header: &http::header::AUTHORIZATION,
+                    key: &key,
+                    account: None,
+                    trace: None,
+                };
+                auth_rejected(&seldom, &rejection);
+            }
+            tunnel_without_token(&seldom, &origin(host), Blind::NotAsked);
+        }
+    });
+    assert_eq!(lines.len(), 4, "{lines:?}");
+}
+
+#[test]
+fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
+    let line = json(|| {
+        tunnel_without_token(&Seldom::new(), &origin("a.run.app"), Blind::NotAsked);
+    });
+    assert_eq!(line["severity"], "WARNING");
+    assert_eq!(line["destination"], "https://a.run.app");
+    let message = line["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the CONNECT tunnel to https://a.run.app carries no token,"),
+        "{message}"
+    );
+    for way in ["http://a.run.app", "--route", "--intercept", "--ca-dir"] {
+        assert!(message.contains(way), "{message}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
+    for (blind, why) in [
+        (Blind::NotTls, "what is inside is no TLS"),
+        (Blind::NotCovered, "CA is not for that host"),
+    ] {
+        let line = json(|| tunnel_without_token(&Seldom::new(), &origin("a.run.app"), blind));
+        let message = line["message"].as_str().unwrap();
+        assert!(
+            message.contains(why) && message.contains("--route"),
+            "{message}"
+        );
+        assert!(!message.contains("--intercept"), "{message}");
+    }
+}
+
+#[test]
+fn an_app_that_refuses_our_certificate_is_told_what_to_set() {
+    let said = |folder: Option<&str>| {
+        let error = std::io::Error::other("received fatal alert: UnknownCA");
+        let line = json(|| {
+            let folder = folder.map(Path::new);
+            interception_failed(&Seldom::new(), &origin("a.run.app"), &error, folder);
+        });
+        assert_eq!(line["severity"], "WARNING");
+        line["message"].as_str().unwrap().to_owned()
+    };
+    let message = said(Some("/ca"));
+    for wanted in [
+        "https://a.run.app: received fatal alert: UnknownCA",
+        "SSL_CERT_FILE=/ca/bundle.pem",
+        "NODE_EXTRA_CA_CERTS=/ca/ca.pem",
+        "-Djavax.net.ssl.trustStore=/ca/truststore.p12",
+    ] {
+        assert!(message.contains(wanted), "{message}");
+    }
+    assert!(said(None).contains("--ca-dir"));
+}

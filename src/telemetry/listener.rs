@@ -1,0 +1,129 @@
+//! What one listener counts.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+
+use super::code::Code;
+use crate::policy::Credential;
+
+/// Credentials that label a request: a refused one counts as `none`.
+const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Credential::None];
+
+/// The handles of one listener, resolved when it is bound.
+///
+/// A series exists from its first use on, not before: fifty routes would else print thousands of zeros at every scrape.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    name: Arc<str>,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    finished: [Finished; CREDENTIALS.len()],
+    in_flight: IntGauge,
+    connections: IntGauge,
+}
+
+/// Counts one in a gauge for as long as it lives.
+#[derive(Debug)]
+pub struct Gauged(IntGauge);
+
+/// The requests of one credential.
+#[derive(Debug, Default)]
+struct Finished {
+    duration: OnceLock<Histogram>,
+    cancelled: OnceLock<IntCounter>,
+    other: OnceLock<IntCounter>,
+    /// By the status's first digit: most listeners see two or three classes, and a class costs 1.6 KB.
+    classes: [OnceLock<Class>; 5],
+}
+
+/// By the status's last two digits.
+type Class = Box<[OnceLock<IntCounter>; 100]>;
+
+// === impl ListenerMetrics ===
+
+impl ListenerMetrics {
+    pub(super) fn new(
+        name: &str,
+        requests: &IntCounterVec,
+        durations: &HistogramVec,
+        in_flight: IntGauge,
+        connections: IntGauge,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            requests: requests.clone(),
+            durations: durations.clone(),
+            finished: Default::default(),
+            in_flight,
+            connections,
+        }
+    }
+
+    /// Counts a request in flight while the guard lives.
+    pub fn request_started(&self) -> Gauged {
+        Gauged::new(&self.in_flight)
+    }
+
+    /// Counts an open connection while the guard lives.
+    pub fn connection_opened(&self) -> Gauged {
+        Gauged::new(&self.connections)
+    }
+
+    /// Counts and times a request that ended; a refused one counts as `none`.
+    pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
+        let [access, id, none] = &self.finished;
+        let (finished, label) = match credential {
+            Credential::Access => (access, credential),
+            Credential::Id => (id, credential),
+            Credential::None | Credential::Deny => (none, Credential::None),
+        };
+        let label = label.as_str();
+        if let Some(slot) = finished.slot(code) {
+            slot.get_or_init(|| {
+                self.requests
+                    .with_label_values(&[&*self.name, label, &code.to_string()])
+            })
+            .inc();
+        }
+        finished
+            .duration
+            .get_or_init(|| self.durations.with_label_values(&[&*self.name, label]))
+            .observe(took.as_secs_f64());
+    }
+}
+
+// === impl Finished ===
+
+impl Finished {
+    /// There is one for every code.
+    fn slot(&self, code: Code) -> Option<&OnceLock<IntCounter>> {
+        let Some(status) = code.status().map(usize::from) else {
+            return Some(if code == Code::CANCELLED {
+                &self.cancelled
+            } else {
+                &self.other
+            });
+        };
+        let class = self.classes.get((status / 100).checked_sub(1)?)?;
+        class
+            .get_or_init(|| Box::new([const { OnceLock::new() }; 100]))
+            .get(status % 100)
+    }
+}
+
+// === impl Gauged ===
+
+impl Gauged {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

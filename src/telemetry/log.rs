@@ -1,0 +1,146 @@
+//! Where events become lines: one line, one write.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber, dispatcher};
+
+use super::{cloud_logging, panics, text};
+use crate::config::{Log, LogFormat, LogLevel};
+
+/// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
+/// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
+pub struct Logger {
+    format: LogFormat,
+    own: LevelFilter,
+    foreign: LevelFilter,
+    colour: bool,
+    project: OnceLock<String>,
+    out: Mutex<Box<dyn Write + Send>>,
+}
+
+/// Sends the process's events, and its panics, to stderr. Only the first call counts.
+pub fn init(log: &Log) {
+    let stderr = io::stderr();
+    // The convention of no-color.org; a matter of the terminal, so it is no option of ours.
+    let colour =
+        stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if tracing::subscriber::set_global_default(Logger::new(log, colour, stderr)).is_ok() {
+        panics::log_panics();
+    }
+}
+
+/// Tells the log the project's id, which is part of a trace's name. Only the first call counts.
+pub fn set_project(id: &str) {
+    dispatcher::get_default(|dispatch| {
+        if let Some(logger) = dispatch.downcast_ref::<Logger>() {
+            let _ = logger.project.set(id.to_owned());
+        }
+    });
+}
+
+// === impl Logger ===
+
+impl Logger {
+    /// Writes each line to `out` with one call; `colour` is for the text format only.
+    pub fn new(log: &Log, colour: bool, out: impl Write + Send + 'static) -> Self {
+        let own = match log.level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        Self {
+            format: log.format,
+            own,
+            foreign: own.min(LevelFilter::WARN),
+            colour,
+            project: OnceLock::new(),
+            out: Mutex::new(Box::new(out)),
+        }
+    }
+}
+
+impl Subscriber for Logger {
+    /// The answer for a place in the code never changes, so it is asked once.
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let limit = if is_own(metadata) {
+            self.own
+        } else {
+            self.foreign
+        };
+        metadata.is_event() && *metadata.level() <= limit
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.own)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        let target = (!is_own(metadata)).then(|| metadata.target());
+        // A clock before 1970 cannot be written.
+        let now = SystemTime::now().max(UNIX_EPOCH);
+        let line = match self.format {
+            LogFormat::Json => {
+                let project = self.project.get().map(String::as_str);
+                cloud_logging::line(event, target, now, project)
+            }
+            LogFormat::Text => text::line(event, target, now, self.colour),
+        };
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody is left to be told that the log cannot be written.
+        let _ = out.write_all(line.as_bytes());
+    }
+
+    // There are no spans: none is ever enabled.
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl fmt::Debug for Logger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logger")
+            .field("format", &self.format)
+            .field("level", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event of this crate, by its module.
+fn is_own(metadata: &Metadata<'_>) -> bool {
+    let krate = env!("CARGO_CRATE_NAME");
+    let own = |module: &str| {
+        module
+            .strip_prefix(krate)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    metadata.module_path().is_some_and(own)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,157 @@
+//! All slots: the bounded cache of keys, and the register of every slot that someone still holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use tokio::time::timeout;
+
+use super::clock::Now;
+use super::slot::{Landing, Slot, SlotStatus};
+use super::source::TokenSource;
+use crate::policy::{Credential, TokenKey};
+use crate::telemetry::Metrics;
+
+/// Keys that are kept; audiences may come from requests, so there must be an end.
+const CAPACITY: usize = 1_024;
+
+/// The tokens of the process; clones are the same cache.
+#[derive(Clone, Debug)]
+pub struct TokenCache {
+    slots: Cache<TokenKey, Arc<Slot>>,
+    shared: Arc<Shared>,
+}
+
+/// What all slots have in common.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) source: TokenSource,
+    pub(super) metrics: Arc<Metrics>,
+    /// Every slot that is alive, in the cache or in the hands of a route: two slots for one key would fetch twice.
+    alive: Mutex<HashMap<TokenKey, Weak<Slot>>>,
+}
+
+/// Fetches under way.
+#[derive(Debug)]
+#[must_use = "the fetches go on either way; `done` waits for them"]
+pub struct Refresh(Vec<Landing>);
+
+// === impl TokenCache ===
+
+impl TokenCache {
+    /// An empty cache for tokens from `source`.
+    pub fn new(source: TokenSource, metrics: Arc<Metrics>) -> Self {
+        Self::with_capacity(CAPACITY, source, metrics)
+    }
+
+    fn with_capacity(capacity: usize, source: TokenSource, metrics: Arc<Metrics>) -> Self {
+        Self {
+            slots: Cache::builder()
+                .max_capacity(capacity as u64)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            shared: Arc::new(Shared {
+                source,
+                metrics,
+                alive: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The slot of a key; nothing is fetched yet.
+    pub fn slot(&self, key: &TokenKey) -> Arc<Slot> {
+        self.slots
+            .get_with_by_ref(key, || Shared::slot(&self.shared, key))
+    }
+
+    /// Starts a fetch for every token that is in use and no longer fresh, and returns at once; see [`Refresh::done`].
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn refresh_stale(&self) -> Refresh {
+        // An expired token that nobody replaces is forgotten by the metric here, for want of a timer.
+        self.shared.publish_expiries(Now::now());
+        let slots = self.shared.slots();
+        let in_use = slots.iter().filter(|slot| slot.in_use());
+        Refresh(in_use.filter_map(Slot::refresh).collect())
+    }
+
+    /// How each slot stands, in the order of their keys' text.
+    pub fn statuses(&self) -> Vec<SlotStatus> {
+        let slots = self.shared.slots();
+        let mut statuses: Vec<_> = slots.iter().map(|slot| slot.status()).collect();
+        statuses.sort_by_cached_key(|status| format!("{:?}", status.key));
+        statuses
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The slot that someone still holds for this key, else a new one.
+    fn slot(this: &Arc<Self>, key: &TokenKey) -> Arc<Slot> {
+        let mut alive = this.alive();
+        if let Some(slot) = alive.get(key).and_then(Weak::upgrade) {
+            return slot;
+        }
+        if alive.len() >= 2 * CAPACITY {
+            alive.retain(|_, slot| slot.strong_count() > 0);
+        }
+        let slot = Arc::new(Slot::new(key.clone(), Arc::clone(this)));
+        alive.insert(key.clone(), Arc::downgrade(&slot));
+        slot
+    }
+
+    /// Tells the metrics when the first token of each kind expires.
+    pub(super) fn publish_expiries(&self, now: Now) {
+        let slots = self.slots();
+        for credential in [Credential::Access, Credential::Id] {
+            let earliest = slots
+                .iter()
+                .filter(|slot| slot.key().credential() == credential)
+                .filter_map(|slot| slot.expiry(now))
+                .min();
+            self.metrics.set_token_expiry(credential, earliest);
+        }
+    }
+
+    /// The register is not locked while the slots are looked at.
+    fn slots(&self) -> Vec<Arc<Slot>> {
+        self.alive().values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn alive(&self) -> MutexGuard<'_, HashMap<TokenKey, Weak<Slot>>> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Refresh ===
+
+impl Refresh {
+    /// How many fetches are under way.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Everything was fresh, or is held off.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for their end, but no longer than `at_most`: for a probe during which there is CPU.
+    pub async fn done(self, at_most: Duration) {
+        let all = async {
+            for landing in self.0 {
+                landing.wait().await;
+            }
+        };
+        // Whether they ended or the time did is for the slots to tell.
+        let _ = timeout(at_most, all).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Why there is no token, in a form that all who wait for it can share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::clock::{Deadline, Now};
+use crate::error::{Error, ErrorKind};
+
+/// The longest time without a try.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// A fetch that failed, with all its attempts.
+#[derive(Clone, Debug)]
+pub(super) struct FetchError {
+    kind: ErrorKind,
+    detail: Arc<str>,
+    /// What the server asked for with `Retry-After`.
+    pub(super) retry_after: Option<Duration>,
+    /// What the server answered last, where it answered at all.
+    pub(super) status: Option<StatusCode>,
+}
+
+/// When to try again after failures: 1, 2, 4 … 30 seconds after the last, or later where the server asked for it. It never
+/// gives up.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+    last: Option<FetchError>,
+    until: Option<Deadline>,
+}
+
+// === impl FetchError ===
+
+impl FetchError {
+    /// A failure of this kind; the detail gets the `token:` in front by which callers tell these errors apart.
+    pub(super) fn new(kind: ErrorKind, detail: &str) -> Self {
+        Self {
+            kind,
+            detail: format!("token: {detail}").into(),
+            retry_after: None,
+            status: None,
+        }
+    }
+
+    /// A fetch that ended without a result: it panicked, or the runtime is going down.
+    pub(super) fn aborted() -> Self {
+        Self::new(ErrorKind::TokenUnavailable, "the fetch was cut short")
+    }
+
+    /// What happened, for people.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The error of one request; `wait` is what it takes until the next try.
+    pub(super) fn to_error(&self, wait: Duration) -> Error {
+        Error::new(self.kind, &*self.detail).retry_after(wait)
+    }
+}
+
+// === impl Backoff ===
+
+impl Backoff {
+    /// Counts a failure. One that says nothing about the next try (`frozen`) holds nobody off.
+    pub(super) fn failed(&mut self, error: FetchError, frozen: bool, now: Now) {
+        self.until = if frozen {
+            None
+        } else {
+            let doubled = Duration::from_secs(1 << self.failures.min(5));
+            let wait = doubled.max(error.retry_after.unwrap_or_default());
+            self.failures = self.failures.saturating_add(1);
+            Some(now.after(wait.min(LONGEST)))
+        };
+        self.last = Some(error);
+    }
+
+    /// Forgets the failures; says whether there were any.
+    pub(super) fn succeeded(&mut self) -> bool {
+        std::mem::take(self).failures > 0
+    }
+
+    /// How long nothing is tried; `None` when it may be.
+    pub(super) fn left(&self, now: Now) -> Option<Duration> {
+        let left = self.until?.left(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Failures since the last success.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The last failure since the last success.
+    pub(super) fn last_error(&self) -> Option<&FetchError> {
+        self.last.as_ref()
+    }
+}

@@ -1,0 +1,194 @@
+//! What the metadata server knows beside tokens: universe, project, account.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use http::StatusCode;
+
+use super::clock::Now;
+use super::failure::{Backoff, FetchError};
+use super::metadata::MetadataClient;
+use super::question::Question;
+use crate::destination::Host;
+use crate::error::{Error, ErrorKind};
+
+/// The universe of everyone who does not know of another.
+const DEFAULT_UNIVERSE: &str = "googleapis.com";
+
+/// Facts about the instance, each asked for when it is first needed and known from then on. A failure is not remembered
+/// longer than that of a token: the next try is due after 1, 2, 4 … 30 seconds.
+#[derive(Clone, Debug)]
+pub struct Instance(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: MetadataClient,
+    universe: Fact,
+    project_id: Fact,
+    /// By account; `None` is the default one. Accounts come from the configuration, so they are few.
+    emails: Mutex<HashMap<Option<Arc<str>>, Arc<Fact>>>,
+}
+
+#[derive(Debug, Default)]
+struct Fact {
+    known: OnceLock<Arc<str>>,
+    /// Whoever holds it asks; the others wait for the same answer.
+    asking: tokio::sync::Mutex<Backoff>,
+}
+
+// === impl Instance ===
+
+impl Instance {
+    /// `universe` is the configuration's, where it names one; the server is not asked then.
+    pub fn new(client: MetadataClient, universe: Option<Arc<str>>) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            universe: universe.map(Fact::known).unwrap_or_default(),
+            project_id: Fact::default(),
+            emails: Mutex::default(),
+        }))
+    }
+
+    /// The universe domain: the suffix of the Google APIs whose tokens this metadata server gives.
+    ///
+    /// # Errors
+    ///
+    /// As for a token. A server that knows of no universe is no error: then it is `googleapis.com`.
+    pub async fn universe(&self) -> Result<Arc<str>, Error> {
+        let question = Question::fact("universe/universe-domain", "the universe domain");
+        let ask = async {
+            match self.0.client.text(&question).await {
+                Ok(text) if text.is_empty() => Ok(DEFAULT_UNIVERSE.to_owned()),
+                Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
+                    Ok(DEFAULT_UNIVERSE.to_owned())
+                }
+                other => other,
+            }
+        };
+        self.0.universe.learn(&question, ask, universe).await
+    }
+
+    /// The project's id.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn project_id(&self) -> Result<Arc<str>, Error> {
+        let question = Question::fact("project/project-id", "the project's id");
+        let ask = self.0.client.text(&question);
+        self.0.project_id.learn(&question, ask, project_id).await
+    }
+
+    /// The e-mail address of an account; `None` is the default one.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn email(&self, account: Option<&str>) -> Result<Arc<str>, Error> {
+        let question = Question::email(account);
+        let fact = self.email_fact(account);
+        let ask = self.0.client.text(&question);
+        fact.learn(&question, ask, email).await
+    }
+
+    /// The universe domain, where it is known already.
+    pub fn universe_if_known(&self) -> Option<Arc<str>> {
+        self.0.universe.known.get().cloned()
+    }
+
+    /// The project's id, where it is known already.
+    pub fn project_id_if_known(&self) -> Option<Arc<str>> {
+        self.0.project_id.known.get().cloned()
+    }
+
+    /// The e-mail address of an account, where it is known already.
+    pub fn email_if_known(&self, account: Option<&str>) -> Option<Arc<str>> {
+        let fact = self.emails().get(&account.map(Arc::from)).cloned()?;
+        fact.known.get().cloned()
+    }
+
+    fn email_fact(&self, account: Option<&str>) -> Arc<Fact> {
+        let mut emails = self.emails();
+        let fact = emails.entry(account.map(Arc::from)).or_default();
+        Arc::clone(fact)
+    }
+
+    fn emails(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Arc<Fact>>> {
+        self.0.emails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Fact ===
+
+impl Fact {
+    fn known(value: Arc<str>) -> Self {
+        Self {
+            known: OnceLock::from(value),
+            ..Self::default()
+        }
+    }
+
+    async fn learn(
+        &self,
+        question: &Question,
+        ask: impl Future<Output = Result<String, FetchError>>,
+        check: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Result<Arc<str>, Error> {
+        if let Some(known) = self.known.get() {
+            return Ok(Arc::clone(known));
+        }
+        let mut backoff = self.asking.lock().await;
+        // Another request may have learned it, or failed to, while this one waited.
+        if let Some(known) = self.known.get() {
+            return Ok(Arc::clone(known));
+        }
+        if let Some((error, wait)) = backoff.last_error().zip(backoff.left(Now::now())) {
+            return Err(error.to_error(wait));
+        }
+        let answer = ask.await.and_then(|text| {
+            check(&text).ok_or_else(|| {
+                let detail = format!("{}: the metadata server's answer is none", question.what);
+                FetchError::new(ErrorKind::TokenRefused, &detail)
+            })
+        });
+        match answer {
+            Ok(value) => {
+                backoff.succeeded();
+                Ok(Arc::clone(self.known.get_or_init(|| value)))
+            }
+            Err(error) => {
+                let now = Now::now();
+                tracing::warn!("{}", error.detail());
+                backoff.failed(error.clone(), false, now);
+                Err(error.to_error(backoff.left(now).unwrap_or_default()))
+            }
+        }
+    }
+}
+
+/// A host name of at least two labels: one label would make a whole top-level domain Google's.
+fn universe(text: &str) -> Option<Arc<str>> {
+    match Host::parse(text).ok()? {
+        Host::Name(name) => name.contains('.').then_some(name),
+        Host::Ip(_) => None,
+    }
+}
+
+/// `[a-z0-9:.-]`; older projects have a domain in front, those of other universes a prefix.
+fn project_id(text: &str) -> Option<Arc<str>> {
+    let is_valid = (1..=128).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":.-".contains(&b));
+    is_valid.then(|| text.into())
+}
+
+/// Visible ASCII. Not every account looks like an address: on GKE it may be a workload identity pool.
+fn email(text: &str) -> Option<Arc<str>> {
+    let is_valid =
+        (1..=320).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    is_valid.then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests;

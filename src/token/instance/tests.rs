@@ -1,0 +1,47 @@
+use proptest::prelude::*;
+
+use super::{email, project_id, universe};
+
+#[test]
+fn a_universe_is_a_host_name_of_two_labels_or_more() {
+    assert_eq!(
+        universe("googleapis.com").as_deref(),
+        Some("googleapis.com")
+    );
+    assert_eq!(universe("S3NSapis.fr.").as_deref(), Some("s3nsapis.fr"));
+    for text in [
+        "", "com", "1.2.3.4", "[::1]", "*.com", "a b.com", "a/b.com", "<html>",
+    ] {
+        assert_eq!(universe(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn a_project_id_may_have_a_domain_or_a_universe_in_front() {
+    for text in ["p-1", "example.com:p-1", "s3ns:p-1"] {
+        assert_eq!(project_id(text).as_deref(), Some(text));
+    }
+    for text in ["", "P", "a b", "a/b", "a\"b", &"a".repeat(129)] {
+        assert_eq!(project_id(text), None, "{text:?}");
+    }
+}
+
+#[test]
+fn an_email_may_be_a_workload_identity_pool() {
+    for text in ["a@p.iam.gserviceaccount.com", "p.svc.id.goog"] {
+        assert_eq!(email(text).as_deref(), Some(text));
+    }
+    for text in ["", "a b", "a\nb", "é@x", &"a".repeat(321)] {
+        assert_eq!(email(text), None, "{text:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_taken_can_be_logged_and_matched(text in "\\PC{0,40}") {
+        let facts = [universe(&text), project_id(&text), email(&text)];
+        for fact in facts.into_iter().flatten() {
+            prop_assert!(fact.bytes().all(|b| b.is_ascii_graphic()));
+        }
+    }
+}

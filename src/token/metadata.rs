@@ -1,0 +1,296 @@
+//! The client of Google's metadata server.
+//!
+//! It speaks HTTP/1.1 on a connection of its own for each attempt: the server is next door, and a connection kept while
+//! the instance was frozen is worth nothing. It knows no proxy, because the app's proxy is this very sidecar, and follows
+//! no redirect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{StatusCode, header};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::clock::Now;
+use super::failure::FetchError;
+use super::parse::{self, Malformed};
+use super::question::{Question, words};
+use super::value::{Age, Token};
+use crate::config::MetadataServer;
+use crate::error::ErrorKind;
+use crate::policy::{TokenKey, TokenKind};
+
+mod exchange;
+
+use exchange::{Answer, Peer, Trouble};
+
+/// For one attempt, from the connection to the end of the answer.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// Attempts of one fetch.
+const ATTEMPTS: u32 = 5;
+/// The pause after the first attempt, doubled after each.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// More than anyone waits, and less than any clock can hold.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Fetches at the same time: the server limits those who ask for much at once.
+const AT_ONCE: usize = 4;
+
+/// Asks the metadata server; clones share its limits.
+#[derive(Clone, Debug)]
+pub struct MetadataClient(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    peer: Peer,
+    disabled: bool,
+    timeout: Duration,
+    permits: Semaphore,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+struct Failure {
+    kind: ErrorKind,
+    reason: String,
+    retry: bool,
+    retry_after: Option<Duration>,
+    status: Option<StatusCode>,
+    /// There was not even a connection.
+    unreached: bool,
+}
+
+// === impl MetadataClient ===
+
+impl MetadataClient {
+    /// A client for this server. `timeout` is for one fetch with all its attempts (`--token-timeout`).
+    pub fn new(server: &MetadataServer, timeout: Duration) -> Self {
+        Self(Arc::new(Inner {
+            peer: Peer::new(&server.host, server.port),
+            disabled: server.disabled,
+            timeout: timeout.min(LONGEST_TIMEOUT),
+            permits: Semaphore::new(AT_ONCE),
+        }))
+    }
+
+    /// One fetch ends within this.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// Fetches a token.
+    pub(super) async fn token(&self, key: &TokenKey) -> Result<Token, FetchError> {
+        self.fetch(&Question::token(key), |body, start| {
+            read_token(&key.kind, body, start, Now::now())
+        })
+        .await
+    }
+
+    /// Fetches a text of one line.
+    pub(super) async fn text(&self, question: &Question) -> Result<String, FetchError> {
+        self.fetch(question, |body, _| {
+            str::from_utf8(body.trim_ascii())
+                .map(str::to_owned)
+                .map_err(|_| Failure::refused("the answer is no text".to_owned()))
+        })
+        .await
+    }
+
+    /// Asks until there is an answer that `read` takes, or no more sense in asking. `read` also gets the start of the
+    /// attempt, from which lifetimes count.
+    async fn fetch<T>(
+        &self,
+        question: &Question,
+        read: impl Fn(&[u8], Now) -> Result<T, Failure>,
+    ) -> Result<T, FetchError> {
+        let Inner {
+            peer,
+            disabled,
+            timeout,
+            permits,
+        } = &*self.0;
+        if *disabled {
+            return Err(FetchError::new(
+                ErrorKind::TokenUnavailable,
+                &format!(
+                    "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
+                    question.clause()
+                ),
+            ));
+        }
+        let end = Instant::now() + *timeout;
+        let Ok(_permit) = timeout_at(end, permits.acquire()).await else {
+            let failure = Failure::unavailable("other fetches took all the time");
+            return Err(failure.into_error(question, peer, 0));
+        };
+        let mut pause = FIRST_PAUSE;
+        let mut attempt = 1;
+        loop {
+            let start = Now::now();
+            let result = Self::attempt(peer, &question.target, end).await;
+            let failure = match result.and_then(|body| read(&body, start)) {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let wait = with_jitter(pause).max(failure.retry_after.unwrap_or_default());
+            let in_time = end.saturating_duration_since(Instant::now()) > wait;
+            if !failure.retry || attempt == ATTEMPTS || !in_time {
+                return Err(failure.into_error(question, peer, attempt));
+            }
+            sleep(wait).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+            attempt += 1;
+        }
+    }
+
+    async fn attempt(peer: &Peer, target: &str, end: Instant) -> Result<bytes::Bytes, Failure> {
+        let limit = ATTEMPT.min(end.saturating_duration_since(Instant::now()));
+        match timeout(limit, peer.ask(target)).await {
+            Ok(Ok(answer)) => Failure::unless_ok(answer),
+            Ok(Err(trouble)) => Err(trouble.into()),
+            Err(_) => Err(Failure::unavailable(&format!(
+                "no answer within {:.1} s",
+                limit.as_secs_f32()
+            ))),
+        }
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Nothing came of it, and the next attempt may go better.
+    fn unavailable(reason: &str) -> Self {
+        Self {
+            kind: ErrorKind::TokenUnavailable,
+            reason: reason.to_owned(),
+            retry: true,
+            retry_after: None,
+            status: None,
+            unreached: false,
+        }
+    }
+
+    /// An answer that another attempt would not change.
+    fn refused(reason: String) -> Self {
+        Self {
+            kind: ErrorKind::TokenRefused,
+            reason,
+            retry: false,
+            retry_after: None,
+            status: None,
+            unreached: false,
+        }
+    }
+
+    fn unless_ok(answer: Answer) -> Result<bytes::Bytes, Self> {
+        let status = answer.head.status;
+        if status == StatusCode::OK {
+            // Proof that it is the metadata server, and not whoever else answers at that address.
+            let flavor = answer.head.headers.get("metadata-flavor");
+            return if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
+                Ok(answer.body)
+            } else {
+                Err(Self::refused(
+                    "the answer has no Metadata-Flavor: Google, so something else answers there"
+                        .to_owned(),
+                ))
+            };
+        }
+        let busy = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        ) || status.is_server_error();
+        let mut reason = format!("answered {}", status.as_u16());
+        if let Some(name) = status.canonical_reason() {
+            reason = format!("{reason} {name}");
+        }
+        if let Some(words) = words(&answer.body) {
+            reason = format!("{reason}: {words:?}");
+        }
+        Err(Self {
+            kind: if busy {
+                ErrorKind::TokenUnavailable
+            } else {
+                ErrorKind::TokenRefused
+            },
+            reason,
+            retry: busy,
+            retry_after: answer
+                .head
+                .headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+                .map(Duration::from_secs),
+            status: Some(status),
+            unreached: false,
+        })
+    }
+
+    fn into_error(self, question: &Question, peer: &Peer, attempts: u32) -> FetchError {
+        let mut detail = format!("{} asked of {peer}: {}", question.clause(), self.reason);
+        if attempts > 1 {
+            detail = format!("{detail} ({attempts} attempts)");
+        }
+        let hint = match self.status {
+            Some(status) => question.hint(status),
+            None if self.unreached => Some(
+                "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
+                    .to_owned(),
+            ),
+            None => None,
+        };
+        if let Some(hint) = hint {
+            detail = format!("{detail}; {hint}");
+        }
+        let mut error = FetchError::new(self.kind, &detail);
+        error.retry_after = self.retry_after;
+        error.status = self.status;
+        error
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::refused(malformed.to_string())
+    }
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Connect(_) | Trouble::ConnectTimeout(_) => Self {
+                unreached: true,
+                ..Self::unavailable(&trouble.to_string())
+            },
+            Trouble::Torn(_) => Self::unavailable(&trouble.to_string()),
+            Trouble::NoHttp | Trouble::TooLong => Self::refused(trouble.to_string()),
+        }
+    }
+}
+
+/// Reads the answer to an attempt that began at `start`.
+fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, Failure> {
+    let token = match kind {
+        TokenKind::Access { .. } => parse::access_token(body, start, now),
+        TokenKind::Id { .. } => parse::id_token(body, start, now),
+    };
+    let spent = match &token {
+        Ok(token) => token.age(now) <= Age::Expiring,
+        Err(malformed) => *malformed == Malformed::Expired,
+    };
+    // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
+    if spent && now.since(start) > ATTEMPT {
+        return Err(Failure::unavailable("the answer was read too late"));
+    }
+    token.map_err(Failure::from)
+}
+
+/// Between half of it and the whole.
+fn with_jitter(pause: Duration) -> Duration {
+    pause / 2 + (pause / 2).mul_f64(fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! One question and one answer on one connection.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header, response};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::destination::{Host, Origin, Scheme};
+
+const CONNECT: Duration = Duration::from_secs(1);
+const LONGEST_BODY: usize = 64 * 1024;
+const LONGEST_HEAD: usize = 64 * 1024;
+
+/// The name by which the server is called at the address that all of Google Cloud knows.
+const NAME: &str = "metadata.google.internal";
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// The server.
+#[derive(Debug)]
+pub(super) struct Peer {
+    origin: Origin,
+    /// The value of `Host`.
+    pub(super) authority: String,
+}
+
+/// What it said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) head: response::Parts,
+    pub(super) body: Bytes,
+}
+
+/// Why it said nothing of use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    #[error("no connection within {} s", .0.as_secs_f32())]
+    ConnectTimeout(Duration),
+    #[error("the connection broke: {0}")]
+    Torn(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer is no HTTP")]
+    NoHttp,
+    #[error("the answer is longer than {} KiB", LONGEST_BODY / 1024)]
+    TooLong,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    pub(super) fn new(host: &Host, port: u16) -> Self {
+        let origin = Origin {
+            scheme: Scheme::Http,
+            host: host.clone(),
+            port,
+        };
+        let authority = if *host == Host::Ip(IpAddr::V4(ADDRESS)) && port == 80 {
+            NAME.to_owned()
+        } else {
+            origin.authority()
+        };
+        Self { origin, authority }
+    }
+
+    /// Sends `GET target` and reads the whole answer. The caller sets the time-out.
+    pub(super) async fn ask(&self, target: &str) -> Result<Answer, Trouble> {
+        let stream = self.connect().await?;
+        let request = Request::get(target)
+            .header(header::HOST, &self.authority)
+            .header(
+                header::USER_AGENT,
+                concat!("sidentity/", env!("CARGO_PKG_VERSION")),
+            )
+            .header("metadata-flavor", "Google")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| Trouble::Torn(error.into()))?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(LONGEST_HEAD)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let exchange = pin!(async {
+            let (head, body) = sender.send_request(request).await?.into_parts();
+            let body = Limited::new(body, LONGEST_BODY).collect().await;
+            match body {
+                Ok(body) => Ok(Answer {
+                    head,
+                    body: body.to_bytes(),
+                }),
+                Err(error) if error.is::<LengthLimitError>() => Err(Trouble::TooLong),
+                Err(error) => Err(match error.downcast::<hyper::Error>() {
+                    Ok(error) => Trouble::from(*error),
+                    Err(error) => Trouble::Torn(error),
+                }),
+            }
+        });
+        // The connection is driven here, so that it ends with the attempt; its own errors reach the exchange too.
+        let driver = pin!(async {
+            let _ = connection.await;
+            std::future::pending::<std::convert::Infallible>().await
+        });
+        tokio::select! {
+            answer = exchange => answer,
+            never = driver => match never {},
+        }
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Trouble> {
+        let port = self.origin.port;
+        let connecting = async {
+            match &self.origin.host {
+                Host::Name(name) => TcpStream::connect((&**name, port)).await,
+                Host::Ip(address) => TcpStream::connect((*address, port)).await,
+            }
+        };
+        let stream = timeout(CONNECT, connecting)
+            .await
+            .map_err(|_| Trouble::ConnectTimeout(CONNECT))?
+            .map_err(Trouble::Connect)?;
+        stream.set_nodelay(true).map_err(Trouble::Connect)?;
+        Ok(stream)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(f)
+    }
+}
+
+// === impl Trouble ===
+
+impl From<hyper::Error> for Trouble {
+    fn from(error: hyper::Error) -> Self {
+        if error.is_parse() {
+            Self::NoHttp
+        } else {
+            Self::Torn(error.into())
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Tokens: where they come from, how long each may be used, and who waits for whom.
+//!
+//! [`TokenCache`] keeps one [`Slot`] a key. A slot holds the current [`Token`] behind an atomic pointer, so that a hit
+//! takes no lock and never waits, and at most one fetch under way, in a task of its own. Nothing here runs on a timer:
+//! requests, the start and the liveness probe are what makes it move, because an idle instance may get no CPU at all.
+//! [`Instance`] are the few facts about the project and the account that the metadata server knows beside tokens.
+
+mod cache;
+mod clock;
+mod failure;
+mod instance;
+mod metadata;
+mod parse;
+mod question;
+mod slot;
+mod source;
+mod value;
+
+pub use cache::{Refresh, TokenCache};
+pub use clock::{Deadline, Now};
+pub use instance::Instance;
+pub use metadata::MetadataClient;
+#[cfg(any(fuzzing, test))]
+pub use parse::fuzz_answers;
+pub use slot::{Slot, SlotState, SlotStatus};
+pub use source::TokenSource;
+pub use value::Token;

@@ -1,0 +1,173 @@
+//! The answers of the metadata server: bytes in, [`Token`] out, or what is wrong with them. An error never repeats what
+//! was read, for it may be a token.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Number, Value};
+
+use super::clock::{Deadline, Now};
+use super::value::{Age, Token};
+
+/// The longest that a token is believed to live; Google's live an hour, by policy up to twelve.
+const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// A JWT has no padding (RFC 7515, 2); some servers that are no Google write it all the same.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// What is wrong with an answer of status 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    #[error("the answer is no JSON object with an access token")]
+    Json,
+    #[error("the answer holds no access token")]
+    NoToken,
+    #[error("the token is not visible ASCII")]
+    NotVisible,
+    #[error("expires_in is missing or is no positive number")]
+    ExpiresIn,
+    #[error("token_type is not Bearer")]
+    TokenType,
+    #[error("the answer is empty")]
+    Empty,
+    #[error("the answer is no JWT of three parts in base64url")]
+    NotJwt,
+    #[error("the JWT's payload is no JSON object with a numeric exp")]
+    Exp,
+    #[error("the token is already expired (is this machine's clock right?)")]
+    Expired,
+}
+
+/// Reads `{"access_token", "expires_in", "token_type"}`; it lives `expires_in` seconds from the start of the attempt,
+/// because the answer may have lain in a frozen instance since.
+pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        access_token: Option<String>,
+        expires_in: Option<Value>,
+        token_type: Option<String>,
+    }
+
+    let answer: Answer = object(body).ok_or(Malformed::Json)?;
+    if !answer
+        .token_type
+        .is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"))
+    {
+        return Err(Malformed::TokenType);
+    }
+    let value = answer
+        .access_token
+        .filter(|value| !value.is_empty())
+        .ok_or(Malformed::NoToken)?;
+    let life = answer
+        .expires_in
+        .and_then(seconds)
+        .ok_or(Malformed::ExpiresIn)?;
+    token(&value, start.after(life), now)
+}
+
+/// Reads a JWT (RFC 7519), which is not verified: whoever gets it does that. It lives until its `exp`.
+pub(super) fn id_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: Number,
+        iat: Option<Number>,
+    }
+
+    let value = str::from_utf8(body.trim_ascii()).map_err(|_| Malformed::NotVisible)?;
+    if value.is_empty() {
+        return Err(Malformed::Empty);
+    }
+    if !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Malformed::NotVisible);
+    }
+    let mut parts = value.split('.');
+    let (Some(header), Some(payload), Some(signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Malformed::NotJwt);
+    };
+    if ![header, payload, signature].into_iter().all(is_base64url) {
+        return Err(Malformed::NotJwt);
+    }
+    let payload = BASE64URL.decode(payload).map_err(|_| Malformed::NotJwt)?;
+    let claims: Claims = object(&payload).ok_or(Malformed::Exp)?;
+    let exp = instant(&claims.exp).ok_or(Malformed::Exp)?;
+    let since_epoch = start.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut life = exp
+        .checked_sub(since_epoch)
+        .ok_or(Malformed::Expired)?
+        .min(LONGEST);
+    // A machine whose clock is behind would take it to live longer than it was made for.
+    if let Some(made_for) = claims
+        .iat
+        .and_then(|iat| exp.checked_sub(instant(&iat)?))
+        .filter(|made_for| !made_for.is_zero())
+    {
+        life = life.min(made_for);
+    }
+    token(value, start.after(life), now)
+}
+
+fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
+    let token = Token::new(value, expires, now).ok_or(Malformed::NotVisible)?;
+    match token.age(now) {
+        Age::Dead => Err(Malformed::Expired),
+        Age::Expiring | Age::Stale | Age::Fresh => Ok(token),
+    }
+}
+
+/// Reads an object, and not the array that serde takes for one; the parser's own error would quote what it met.
+fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    json.trim_ascii_start()
+        .starts_with(b"{")
+        .then(|| serde_json::from_slice(json).ok())?
+}
+
+/// A positive number of seconds, as a number or as text.
+fn seconds(value: Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        _ => return None,
+    };
+    (seconds.is_finite() && seconds > 0.0)
+        .then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
+}
+
+/// Seconds since the epoch (RFC 7519, NumericDate).
+fn instant(number: &Number) -> Option<Duration> {
+    Duration::try_from_secs_f64(number.as_f64()?).ok()
+}
+
+fn is_base64url(part: &str) -> bool {
+    let digits = part.trim_end_matches('=');
+    !digits.is_empty()
+        && digits
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+/// Reads any bytes as either answer: no panic, no token that lives too long, and no error that repeats what was read.
+#[cfg(any(fuzzing, test))]
+pub fn fuzz_answers(body: &[u8]) {
+    let now = Now::now();
+    for read in [access_token, id_token] {
+        match read(body, now, now) {
+            Ok(token) => assert!(token.left(now) <= LONGEST && !token.reveal().is_empty()),
+            Err(malformed) => assert!(format!("{malformed}").is_ascii()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

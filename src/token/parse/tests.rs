@@ -1,0 +1,272 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use proptest::prelude::*;
+
+use super::{LONGEST, Malformed, access_token, fuzz_answers, id_token};
+use crate::token::clock::Now;
+use crate::token::value::Token;
+
+fn access(body: impl AsRef<[u8]>) -> Result<Token, Malformed> {
+    let now = Now::now();
+    access_token(body.as_ref(), now, now)
+}
+
+fn id(body: impl AsRef<[u8]>) -> Result<Token, Malformed> {
+    let now = Now::now();
+    id_token(body.as_ref(), now, now)
+}
+
+fn jwt(payload: impl AsRef<[u8]>) -> String {
+    format!(
+        "eyJhbGciOiJub25lIn0.{}.c2ln",
+        URL_SAFE_NO_PAD.encode(payload)
+    )
+}
+
+fn in_seconds(seconds: i64) -> i64 {
+    let now = Now::now().wall.duration_since(UNIX_EPOCH).unwrap();
+    now.as_secs() as i64 + seconds
+}
+
+fn seconds_left(token: &Token) -> u64 {
+    (token.left(Now::now()) + Duration::from_millis(500)).as_secs()
+}
+
+#[test]
+fn an_access_token_lives_as_long_as_the_answer_says() {
+    for (expires_in, expected) in [
+        ("3600", 3600),
+        ("\"3600\"", 3600),
+        ("\" 3600 \"", 3600),
+        ("3599.6", 3600),
+        ("3.6e3", 3600),
+        ("31", 31),
+    ] {
+        let body =
+            format!(r#"{{"access_token":"T1","expires_in":{expires_in},"token_type":"Bearer"}}"#);
+        let token = access(&body).expect(&body);
+        assert_eq!(token.reveal(), "T1");
+        assert_eq!(seconds_left(&token), expected, "{body}");
+    }
+}
+
+#[test]
+fn an_absurdly_long_life_is_cut_to_twelve_hours() {
+    for life in ["1e300", "18446744073709551615", "\"99999999999999999999\""] {
+        let body = format!(r#"{{"access_token":"T","expires_in":{life}}}"#);
+        let left = access(&body).expect(&body).left(Now::now());
+        assert!(left <= LONGEST && left > LONGEST - Duration::from_secs(5));
+    }
+    let far = jwt(format!(r#"{{"exp":{}}}"#, i64::MAX));
+    assert!(id(&far).unwrap().left(Now::now()) <= LONGEST);
+}
+
+#[test]
+fn an_access_token_counts_from_the_start_of_the_attempt() {
+    let start = Now::now();
+    let later = Duration::from_secs(10);
+    let now = Now {
+        wall: start.wall + later,
+        mono: start.mono + later,
+    };
+    let body = br#"{"access_token":"T","expires_in":100}"#;
+    let token = access_token(body, start, now).unwrap();
+    assert_eq!(token.left(now), Duration::from_secs(90));
+    let body = br#"{"access_token":"T","expires_in":15}"#;
+    assert_eq!(
+        access_token(body, start, now).unwrap_err(),
+        Malformed::Expired
+    );
+}
+
+#[test]
+fn an_answer_without_a_usable_access_token_is_an_error() {
+    for (body, expected) in [
+        ("", Malformed::Json),
+        ("{bad", Malformed::Json),
+        ("null", Malformed::Json),
+        (r#"["T",3600,"Bearer"]"#, Malformed::Json),
+        (r#"{"access_token":7,"expires_in":3600}"#, Malformed::Json),
+        (
+            r#"{"access_token":"T","access_token":"U","expires_in":3600}"#,
+            Malformed::Json,
+        ),
+        (r#"{"expires_in":3600}"#, Malformed::NoToken),
+        (
+            r#"{"access_token":"","expires_in":3600}"#,
+            Malformed::NoToken,
+        ),
+        (
+            r#"{"access_token":null,"expires_in":3600}"#,
+            Malformed::NoToken,
+        ),
+        (r#"{"access_token":"T"}"#, Malformed::ExpiresIn),
+        (
+            r#"{"access_token":"T","expires_in":0}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":-1}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":null}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":[3600]}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":"soon"}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":"NaN"}"#,
+            Malformed::ExpiresIn,
+        ),
+        (
+            r#"{"access_token":"T","expires_in":"inf"}"#,
+            Malformed::ExpiresIn,
+        ),
+        (r#"{"access_token":"T","expires_in":5}"#, Malformed::Expired),
+        (
+            r#"{"access_token":"T","expires_in":3600,"token_type":"mac"}"#,
+            Malformed::TokenType,
+        ),
+        (
+            r#"{"access_token":"T\r\nX: y","expires_in":3600}"#,
+            Malformed::NotVisible,
+        ),
+        (
+            r#"{"access_token":"T T","expires_in":3600}"#,
+            Malformed::NotVisible,
+        ),
+        (
+            r#"{"access_token":"é","expires_in":3600}"#,
+            Malformed::NotVisible,
+        ),
+    ] {
+        assert_eq!(access(body).unwrap_err(), expected, "{body}");
+    }
+}
+
+#[test]
+fn an_id_token_is_trimmed_and_lives_until_its_exp() {
+    let exp = in_seconds(1800);
+    let text = jwt(format!(r#"{{"aud":"a","exp":{exp}}}"#));
+    let token = id(format!(" \r\n{text}\n")).unwrap();
+    assert_eq!(token.reveal(), text);
+    let since_epoch = token.expires_at().duration_since(UNIX_EPOCH).unwrap();
+    assert_eq!(since_epoch.as_secs_f64().round() as i64, exp);
+    assert!((1799..=1800).contains(&seconds_left(&token)));
+}
+
+#[test]
+fn on_a_machine_whose_clock_is_behind_an_id_token_lives_no_longer_than_it_was_made_for() {
+    let (iat, exp) = (in_seconds(7200), in_seconds(7200 + 3600));
+    let token = id(jwt(format!(r#"{{"iat":{iat},"exp":{exp}}}"#))).unwrap();
+    assert_eq!(seconds_left(&token), 3600);
+    // An iat that makes no sense is none.
+    let token = id(jwt(format!(r#"{{"iat":{exp},"exp":{exp}}}"#))).unwrap();
+    assert!(seconds_left(&token) > 3600);
+}
+
+#[test]
+fn an_answer_without_a_usable_id_token_is_an_error() {
+    let good = format!(r#"{{"exp":{}}}"#, in_seconds(3600));
+    let payload = URL_SAFE_NO_PAD.encode(&good);
+    assert!(id(format!("a.{payload}.b")).is_ok());
+    for (body, expected) in [
+        (String::new(), Malformed::Empty),
+        (" \r\n".to_owned(), Malformed::Empty),
+        ("error\nnot-found".to_owned(), Malformed::NotVisible),
+        ("tok\rx".to_owned(), Malformed::NotVisible),
+        ("not a jwt".to_owned(), Malformed::NotVisible),
+        ("not-a-jwt".to_owned(), Malformed::NotJwt),
+        ("not.a.jwt".to_owned(), Malformed::NotJwt),
+        (format!("a.{payload}"), Malformed::NotJwt),
+        (format!("a.{payload}."), Malformed::NotJwt),
+        (format!(".{payload}.b"), Malformed::NotJwt),
+        (format!("=.{payload}.b"), Malformed::NotJwt),
+        (format!("a.{payload}.b.c"), Malformed::NotJwt),
+        (format!("a.{payload}.b+c"), Malformed::NotJwt),
+        (format!("a.{payload}%.b"), Malformed::NotJwt),
+        (jwt("{}"), Malformed::Exp),
+        (jwt("[4102444800]"), Malformed::Exp),
+        (jwt(r#"{"exp":"4102444800"}"#), Malformed::Exp),
+        (jwt(r#"{"exp":-1}"#), Malformed::Exp),
+        (jwt("nonsense"), Malformed::Exp),
+        (
+            jwt(format!(r#"{{"exp":{}}}"#, in_seconds(-10))),
+            Malformed::Expired,
+        ),
+        (
+            jwt(format!(r#"{{"exp":{}}}"#, in_seconds(5))),
+            Malformed::Expired,
+        ),
+        (jwt(r#"{"exp":0}"#), Malformed::Expired),
+    ] {
+        assert_eq!(id(&body).unwrap_err(), expected, "{body}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic_and_no_token_holds_a_byte_that_a_header_may_not(
+        body in proptest::collection::vec(any::<u8>(), 0..512),
+    ) {
+        for token in [access(&body), id(&body)].into_iter().flatten() {
+            prop_assert!(token.reveal().bytes().all(|b| b.is_ascii_graphic()));
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_the_fields_what_comes_out_is_a_token_that_lives(
+        value in "\\PC{0,20}", life in any::<f64>(), kind in "[bB]earer|mac|",
+    ) {
+        let answer = serde_json::json!({
+            "access_token": value, "expires_in": life, "token_type": kind,
+        });
+        match access(answer.to_string()) {
+            Ok(token) => {
+                prop_assert_eq!(token.reveal(), value);
+                prop_assert!(life > 5.0 && kind.eq_ignore_ascii_case("bearer"));
+                prop_assert!(token.left(Now::now()) <= LONGEST);
+            }
+            Err(malformed) => {
+                let text = malformed.to_string();
+                prop_assert!(value.len() < 8 || !text.contains(&value));
+            }
+        }
+    }
+
+    #[test]
+    fn no_payload_makes_it_panic(payload in "\\PC{0,40}", exp in any::<f64>(), iat in any::<f64>()) {
+        let _ = id(jwt(&payload));
+        let claims = serde_json::json!({"exp": exp, "iat": iat});
+        if let Ok(token) = id(jwt(claims.to_string())) {
+            prop_assert!(token.left(Now::now()) <= LONGEST);
+        }
+    }
+
+    #[test]
+    fn a_jwt_of_three_parts_comes_back_as_it_was(
+        header in "[A-Za-z0-9_-]{1,40}", signature in "[A-Za-z0-9_-]{1,90}", life in 10_i64..100_000,
+    ) {
+        let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, in_seconds(life)));
+        let text = format!("{header}.{payload}.{signature}");
+        let token = id(format!("{text}\r\n")).unwrap();
+        prop_assert_eq!(token.reveal(), text);
+    }
+}
+
+#[test]
+fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/token");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzz_answers(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}

@@ -1,0 +1,126 @@
+use std::sync::Arc;
+
+use http::StatusCode;
+use proptest::prelude::*;
+
+use super::{Question, words};
+use crate::policy::{TokenKey, TokenKind};
+
+const ACCOUNTS: &str = "/computeMetadata/v1/instance/service-accounts";
+
+fn access(scopes: &[&str], account: Option<&str>) -> Question {
+    let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
+    Question::token(&TokenKey {
+        kind: TokenKind::Access { scopes },
+        account: account.map(Arc::from),
+    })
+}
+
+fn id(audience: &str) -> Question {
+    Question::token(&TokenKey {
+        kind: TokenKind::Id {
+            audience: audience.into(),
+        },
+        account: None,
+    })
+}
+
+#[test]
+fn without_scopes_there_is_no_query() {
+    assert_eq!(
+        access(&[], None).target,
+        format!("{ACCOUNTS}/default/token")
+    );
+}
+
+#[test]
+fn scopes_are_separated_by_commas_and_encoded() {
+    let question = access(&["a/drive", "b"], Some("x@y.example"));
+    let expected = format!("{ACCOUNTS}/x@y.example/token?scopes=a%2Fdrive%2Cb");
+    assert_eq!(question.target, expected);
+}
+
+#[test]
+fn an_audience_is_encoded_and_the_full_format_asked_for() {
+    assert_eq!(
+        id("https://x/?a=b&c d#é").target,
+        format!(
+            "{ACCOUNTS}/default/identity?audience=https%3A%2F%2Fx%2F%3Fa%3Db%26c%20d%23%C3%A9&format=full"
+        )
+    );
+}
+
+#[test]
+fn an_account_stays_one_segment_of_the_path() {
+    let question = access(&[], Some("../../x?y#z"));
+    let expected = format!("{ACCOUNTS}/..%2F..%2Fx%3Fy%23z/token");
+    assert_eq!(question.target, expected);
+}
+
+#[test]
+fn a_404_asks_for_the_account_and_a_403_for_the_role() {
+    let attached = access(&[], None).hint(StatusCode::NOT_FOUND).unwrap();
+    assert!(attached.contains("is a service account attached?"));
+    let named = access(&[], Some("x@y.example"));
+    let named = named.hint(StatusCode::NOT_FOUND).unwrap();
+    assert!(named.contains("x@y.example"));
+    let role = id("a").hint(StatusCode::FORBIDDEN).unwrap();
+    assert!(role.contains("iam.gke.io/gcp-service-account"));
+    assert_eq!(id("a").hint(StatusCode::BAD_REQUEST), None);
+}
+
+#[test]
+fn a_servers_words_are_quoted_short_and_on_one_line() {
+    let quoted = words(b"Unauthenticated\n\x1b[31m  try\x07 again\r\n").unwrap();
+    assert_eq!(quoted, "Unauthenticated [31m try again");
+    assert_eq!(words(b" \r\n"), None);
+    assert_eq!(
+        words("é ".repeat(500).as_bytes()).unwrap().chars().count(),
+        200
+    );
+}
+
+#[test]
+fn of_a_page_only_the_title_is_quoted() {
+    let page =
+        b"<!DOCTYPE html><html><title>Error 404 (Not Found)!!1</title><style>*{margin:0}</style>";
+    assert_eq!(words(page).unwrap(), "Error 404 (Not Found)!!1");
+}
+
+#[test]
+fn nothing_that_could_be_a_token_is_quoted() {
+    let long = "x".repeat(65);
+    for body in [
+        "quota for ya29.SECRET exceeded",
+        "bad eyJSECRET.eyJSECRET.SECRET",
+        &format!("SECRET{long} is bad"),
+    ] {
+        let quoted = words(body.as_bytes()).unwrap();
+        assert!(
+            quoted.contains("[…]") && !quoted.contains("SECRET"),
+            "{quoted}"
+        );
+    }
+    assert_eq!(words(br#"{"access_token":"SECRET","error":"x"}"#), None);
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_audience_it_is_one_parameter(audience in "\\PC{1,60}") {
+        let target = id(&audience).target;
+        let query = target.split_once('?').unwrap().1;
+        let value = query.strip_prefix("audience=").unwrap().strip_suffix("&format=full").unwrap();
+        prop_assert!(value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~%".contains(&b)));
+        let decoded = percent_encoding::percent_decode_str(value).decode_utf8().unwrap();
+        prop_assert_eq!(&*decoded, &*audience);
+        let _: http::uri::PathAndQuery = target.parse().unwrap();
+    }
+
+    #[test]
+    fn words_are_printable_whatever_the_body(body in proptest::collection::vec(any::<u8>(), 0..600)) {
+        if let Some(words) = words(&body) {
+            prop_assert!(words.chars().count() <= 200);
+            prop_assert!(!words.contains(char::is_control));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A source that does what a test says.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+use crate::token::clock::Now;
+use crate::token::failure::FetchError;
+use crate::token::value::Token;
+
+/// What a fetch is given.
+pub(in crate::token) const TIMEOUT: Duration = Duration::from_secs(8);
+
+type Result = std::result::Result<Token, FetchError>;
+type Script = dyn Fn(usize) -> Pin<Box<dyn Future<Output = Result> + Send>> + Send + Sync;
+
+/// Calls a function with the number of the fetch, counted from 1.
+#[derive(Clone)]
+pub struct Scripted {
+    script: Arc<Script>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Scripted {
+    /// A source that plays `script`.
+    pub(in crate::token) fn new<F>(script: impl Fn(usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result> + Send + 'static,
+    {
+        Self {
+            script: Arc::new(move |call| Box::pin(script(call))),
+            calls: Arc::default(),
+        }
+    }
+
+    /// Fetches so far.
+    pub(in crate::token) fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(in crate::token) async fn fetch(&self) -> Result {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        (self.script)(call).await
+    }
+}
+
+impl fmt::Debug for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scripted").finish_non_exhaustive()
+    }
+}
+
+/// A token that lives `seconds` from now.
+pub(in crate::token) fn token(value: &str, seconds: u64) -> Result {
+    let now = Now::now();
+    let expires = now.after(Duration::from_secs(seconds));
+    Ok(Token::new(value, expires, now).expect("a token"))
+}
+
+/// The server is down.
+pub(in crate::token) fn unavailable(words: &str) -> Result {
+    Err(FetchError::new(ErrorKind::TokenUnavailable, words))
+}
+
+/// The server says no.
+pub(in crate::token) fn refused(words: &str) -> Result {
+    Err(FetchError::new(ErrorKind::TokenRefused, words))
+}

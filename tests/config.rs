@@ -1,0 +1,678 @@
+//! The configuration as a user meets it: `sidentity check`, its lines and its exit status.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its files has failed"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What a run of `sidentity check` came to.
+#[derive(Debug)]
+struct Checked {
+    status: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A directory with a file `c.yaml`, from which checks are run.
+struct Setup {
+    directory: TempDir,
+    environment: Vec<(&'static str, &'static str)>,
+}
+
+impl Setup {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            environment: Vec::new(),
+        }
+    }
+
+    fn file(self, yaml: &str) -> Self {
+        self.write("c.yaml", yaml)
+    }
+
+    fn write(self, name: &str, text: impl AsRef<[u8]>) -> Self {
+        std::fs::write(self.path().join(name), text).unwrap();
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.push((name, value));
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn run(&self, args: &[&str]) -> Checked {
+        let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(args)
+            .current_dir(self.path())
+            .env_clear()
+            .envs(self.environment.iter().copied())
+            .output()
+            .unwrap();
+        Checked {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn check(&self, flags: &[&str]) -> Checked {
+        self.run(&[&["check"], flags].concat())
+    }
+
+    /// The lines on stderr of a check that must fail.
+    #[track_caller]
+    fn refused(&self, flags: &[&str]) -> Vec<String> {
+        let checked = self.check(flags);
+        assert_eq!(checked.status, Some(64), "{checked:?}");
+        assert_eq!(checked.stdout, "");
+        checked.stderr.lines().map(str::to_owned).collect()
+    }
+
+    /// The YAML of a check that must succeed.
+    #[track_caller]
+    fn accepted(&self, flags: &[&str]) -> String {
+        let checked = self.check(flags);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        checked.stdout
+    }
+}
+
+#[test]
+fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
+    let open = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or say \
+                --allow-non-loopback";
+    let table: &[(&[&str], &str)] = &[
+        (
+            &["--prxy", "1"],
+            "unknown flag --prxy: did you mean --proxy?",
+        ),
+        (&["--zzz"], "unknown flag --zzz: see --help"),
+        (
+            &["--proxy"],
+            "flag --proxy: needs a value: --proxy <ADDR|off>",
+        ),
+        (
+            &["--proxy", "1", "--proxy", "2"],
+            "flag --proxy: is given twice: keep one",
+        ),
+        (
+            &["stray"],
+            "unexpected argument: \"stray\" belongs to no flag",
+        ),
+        (
+            &["--intercept=maybe"],
+            "flag --intercept: \"maybe\" must be true or false",
+        ),
+        (
+            &["--ca-dir", "."],
+            "flag --ca-dir: there is no CA without interception: add --intercept",
+        ),
+        (
+            &["--intercept", "--ca-dir", "absent"],
+            "flag --ca-dir: \"absent\" must be a directory that exists",
+        ),
+        (
+            &["--discover=on"],
+            "flag --discover: not supported in this version",
+        ),
+        (
+            &["--credentials", "adc"],
+            "flag --credentials: \"adc\" is not supported in this version: write auto or metadata",
+        ),
+        (
+            &["--proxy", "example.com:80"],
+            "flag --proxy: \"example.com:80\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+        ),
+        (
+            &["--proxy", "0.0.0.0:1"],
+            &format!("flag --proxy: 0.0.0.0:1: {open}"),
+        ),
+        (
+            &["--route", "[::]:1=https://x.run.app"],
+            &format!("flag --route [::]:1: [::]:1: {open}"),
+        ),
+        (
+            &["--proxy", "9090"],
+            "flag --proxy: the proxy (127.0.0.1:9090) and admin (127.0.0.1:9090) need a port each",
+        ),
+        (
+            &["--proxy", "off"],
+            "flag --proxy: with the proxy off and no routes there is nothing to do: add a --route",
+        ),
+        (
+            &["--route", "8081"],
+            "flag --route: write LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+        ),
+        (
+            &["--route", "8081=ftp://x"],
+            "flag --route 8081: write an absolute http or https URL, like https://storage.googleapis.com",
+        ),
+        (
+            &["--route", "8081=https://u:secret@x"],
+            "flag --route 8081: the URL must not hold a user (@): tokens come from the metadata server",
+        ),
+        (
+            &["--route", "8081=https://u:a,secret@x"],
+            "flag --route 8081: what follows a comma must be an option, NAME=VALUE",
+        ),
+        (
+            &["--route", "8081=https://x/?q"],
+            "flag --route 8081: the URL must not hold a query (?)",
+        ),
+        (
+            &["--route", "8081=https://x/#f"],
+            "flag --route 8081: the URL must not hold a fragment (#)",
+        ),
+        (
+            &["--route", "8081/a//b=https://x.run.app"],
+            "flag --route 8081/a//b: prefix \"/a//b\" must be a path, like /v1",
+        ),
+        (
+            &["--route", "8081=https://x.run.app,audiense=y"],
+            "flag --route 8081: unknown option \"audiense\": did you mean audience?",
+        ),
+        (
+            &["--route", "8081=https://x.run.app,impersonate=a@b.c"],
+            "flag --route 8081: impersonate: not supported in this version",
+        ),
+        (
+            &["--route", "8081=https://x.run.app,http=3"],
+            "flag --route 8081: http: \"3\" must be one of auto, 1, 2",
+        ),
+        (
+            &["--route", "3128=https://x.run.app"],
+            "flag --route 3128: 3128 is where the forward proxy listens: take another port",
+        ),
+        (
+            &["--route", "9090=https://x.run.app"],
+            "flag --route 9090: 9090 is where admin listens: take another port",
+        ),
+        (
+            &[
+                "--route",
+                "1/a=https://x.run.app",
+                "--route",
+                "localhost:1/a/=https://y.run.app",
+            ],
+            "flag --route localhost:1/a/: localhost:1/a/ is a route already: take another port or prefix",
+        ),
+        (
+            &[
+                "--allow-non-loopback",
+                "--route=1=https://x.run.app",
+                "--route=0.0.0.0:1=https://y.run.app",
+            ],
+            "flag --route 0.0.0.0:1: 1 and 0.0.0.0:1 need a port each",
+        ),
+        (
+            &["--upstream-ca", "/dev/zero"],
+            "flag --upstream-ca: \"/dev/zero\" must be at most 16 MiB",
+        ),
+        (
+            &["--route", "8081=http://storage.googleapis.com"],
+            "flag --route 8081: a token would travel to http://storage.googleapis.com in plaintext: write https://, or \
+             plaintext=allow",
+        ),
+        (
+            &["--rule", "a.example"],
+            "flag --rule: write PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id",
+        ),
+        (
+            &["--connect-timeout", "5"],
+            "flag --connect-timeout: \"5\" has no unit: write 5s",
+        ),
+        (
+            &["--connect-timeout", "soon"],
+            "flag --connect-timeout: \"soon\" is no length of time: write 5s or 1m30s",
+        ),
+        (
+            &["--connect-timeout", "0s"],
+            "flag --connect-timeout: \"0s\" must be more than nothing, like 5s",
+        ),
+        (
+            &["--idle-timeout", "999y"],
+            "flag --idle-timeout: \"999y\" is too long: at most a year",
+        ),
+        (
+            &["--max-connections", "0"],
+            "flag --max-connections: \"0\" must be a number from 1 to 1000000",
+        ),
+        (
+            &["--workers=-1"],
+            "flag --workers: \"-1\" must be a number from 1 to 1024",
+        ),
+        (
+            &["--log-level", "loud"],
+            "flag --log-level: \"loud\" must be one of error, warn, info, debug, trace",
+        ),
+        (
+            &["--quitquitquit=maybe"],
+            "flag --quitquitquit: \"maybe\" must be true or false",
+        ),
+        (
+            &["--proxy-auth", "random"],
+            "flag --proxy-auth: random is for a command that hands the password to the app: write USER:PASSWORD",
+        ),
+        (
+            &["--proxy-auth", "secret"],
+            "flag --proxy-auth: write USER:PASSWORD or off",
+        ),
+        (
+            &["--connect-to", "a:1"],
+            "flag --connect-to: \"a:1\" must be HOST:PORT:HOST2:PORT2, like storage.googleapis.com:443:127.0.0.1:8443",
+        ),
+        (
+            &["--allowed-host", "a:80"],
+            "flag --allowed-host: \"a:80\" must be a host name or address without a port",
+        ),
+        (
+            &["--config", "absent.yaml"],
+            "flag --config: cannot read \"absent.yaml\": No such file or directory (os error 2)",
+        ),
+    ];
+    let setup = Setup::new();
+    for (flags, line) in table {
+        assert_eq!(
+            setup.refused(flags),
+            [format!("sidentity: {line}")],
+            "{flags:?}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_command_is_one_line() {
+    let checked = Setup::new().run(&["chek"]);
+    assert_eq!(checked.status, Some(64));
+    assert_eq!(
+        checked.stderr,
+        "sidentity: unknown command chek: did you mean check?\n"
+    );
+}
+
+#[test]
+fn help_says_how_environment_and_file_name_an_option_and_version_is_the_version() {
+    let setup = Setup::new();
+    let help = setup.run(&["check", "--help"]);
+    assert_eq!(help.status, Some(0));
+    assert!(help.stdout.contains("SIDENTITY_LOG_FORMAT") && help.stdout.contains("(log_format)"));
+    let version = setup.run(&["--version"]);
+    assert_eq!(version.status, Some(0));
+    assert_eq!(
+        version.stdout,
+        format!("sidentity {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let setup = Setup::new()
+        .file("proxy: 1001\nadmin: 1002\nlog_level: debug\nworkers: 3\n")
+        .variable("SIDENTITY_ADMIN", "2002")
+        .variable("SIDENTITY_LOG_LEVEL", "warn")
+        .variable("SIDENTITY_CONFIG", "c.yaml")
+        .variable("SIDENTITY_WORKERS", "");
+    let yaml = setup.accepted(&["--log-level", "trace"]);
+    for line in [
+        "  listen: 127.0.0.1:1001",
+        "  listen: 127.0.0.1:2002",
+        "log_level: trace",
+        "workers: 3",
+    ] {
+        assert!(yaml.lines().any(|l| l == line), "{line} in {yaml}");
+    }
+}
+
+#[test]
+fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
+    let setup = Setup::new().file("quitquitquit: on\n");
+    let says = |flags: &[&str], line| setup.accepted(flags).contains(line);
+    assert!(says(&["--config", "c.yaml"], "quitquitquit: true"));
+    assert!(says(
+        &["--config", "c.yaml", "--quitquitquit=off"],
+        "quitquitquit: false"
+    ));
+    assert!(says(&["--quitquitquit"], "quitquitquit: true"));
+}
+
+#[test]
+fn lists_add_up_flags_first() {
+    let setup = Setup::new()
+        .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\n")
+        .variable("SIDENTITY_ROUTE", "1=https://e.run.app\n 2=https://ee.run.app")
+        .variable("SIDENTITY_RULE", "e.example=id")
+        .variable("SIDENTITY_ALLOWED_HOST", "e ee")
+        .variable("SIDENTITY_CONNECT_TO", "e:::");
+    let yaml = setup.accepted(&[
+        "--config=c.yaml",
+        "--route=0=https://g.run.app",
+        "--rule=g.example=id",
+        "--allowed-host=g",
+        "--connect-to=g:::",
+    ]);
+    let order = |needles: &[&str]| {
+        let places: Vec<_> = needles
+            .iter()
+            .map(|needle| yaml.find(needle).unwrap())
+            .collect();
+        assert!(places.is_sorted(), "{needles:?} in {yaml}");
+    };
+    order(&["//g.run.app", "//e.run.app", "//ee.run.app", "//f.run.app"]);
+    order(&["g.example", "e.example", "f.example"]);
+    order(&["- g\n", "- e\n", "- ee\n", "- f\n"]);
+    order(&["g:::", "e:::", "f:::"]);
+}
+
+#[test]
+fn a_variable_that_names_no_option_is_a_problem() {
+    let setup = Setup::new()
+        .variable("SIDENTITY_DISCOVER", "on")
+        .variable("SIDENTITY_LOG_LEVL", "info")
+        .variable("SIDENTITY_PROXY", "x")
+        .variable("SIDENTITY_REVISION", "abc")
+        .variable("SIDENTITY_NONSENSE", "")
+        .variable("SIDENTITY_INTERCEPT", "");
+    assert_eq!(
+        setup.refused(&[]),
+        [
+            "sidentity: environment SIDENTITY_DISCOVER: not supported in this version",
+            "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
+            "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+        ]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_a_problem() {
+    use std::os::unix::ffi::OsStrExt;
+    let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .arg("check")
+        .env_clear()
+        .env("SIDENTITY_PROXY", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "sidentity: environment SIDENTITY_PROXY: the value must be UTF-8 text\n"
+    );
+}
+
+#[test]
+fn all_problems_of_flags_environment_and_file_come_at_once() {
+    let setup = Setup::new()
+        .file("log_level: loud\nunmatched: drop\n")
+        .variable("SIDENTITY_WORKERS", "0");
+    assert_eq!(
+        setup
+            .refused(&["--config", "c.yaml", "--proxy", "x", "--route", "1"])
+            .len(),
+        5
+    );
+}
+
+#[test]
+fn every_problem_of_a_file_names_line_and_column() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, intercept: maybe, lisen: 1}\n\
+         prxy: off\n\
+         workers: [1]\n\
+         workers: 2\n\
+         admin:\n\
+         routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://x.run.app\n\
+         \x20   audiense: y\n\
+         \x20 - 8082\n\
+         \x20 - lisen: 8083\n\
+         \x20   upstream: https://x.run.app\n\
+         \x20 - upstream: https://x.run.app\n\
+         rules:\n\
+         \x20 - {host: a.example, credential: idd}\n\
+         \x20 - {host: a.example/x, path: /y, credential: id}\n\
+         \x20 - {host: a.example, path: y, credential: id}\n\
+         \x20 - {host: a.example, impersonate: a@b.c}\n\
+         \x20 - {host: a.example}\n\
+         discover: on\n\
+         ? [1]\n\
+         : 2\n",
+    );
+    let expected = [
+        "c.yaml:1:44: proxy.intercept: \"maybe\" must be true or false",
+        "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
+        "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
+        "c.yaml:4:1: workers: the key is there twice: keep one",
+        "c.yaml:20:1: discover: not supported in this version",
+        "c.yaml:21:3: a key must be a text, not a list",
+        "c.yaml:3:10: workers: write a text, not a list",
+        "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
+        "c.yaml:9:5: routes[0].audiense: unknown key: did you mean audience?",
+        "c.yaml:11:5: routes[2].lisen: unknown key: did you mean listen?",
+        "c.yaml:18:23: rules[3].impersonate: not supported in this version",
+        "c.yaml:15:35: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
+        "c.yaml:16:12: rules[1].host: the path has a key of its own: write it there",
+        "c.yaml:17:29: rules[2].path: \"y\" must begin with /",
+        "c.yaml:19:5: rules[4]: credential is missing: write access, id, none or deny",
+        "c.yaml:10:5: routes[1]: write LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+        "c.yaml:13:5: routes[3]: listen is missing",
+    ]
+    .map(|line| format!("sidentity: {line}"));
+    let mut found = setup.refused(&["--config", "c.yaml"]);
+    for line in &expected {
+        assert!(found.contains(line), "{line}\nin {found:#?}");
+        found.retain(|other| other != line);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_is_no_yaml_says_where() {
+    for (yaml, line) in [
+        ("proxy: [1\n", "c.yaml:1:8: not YAML: unclosed bracket '['"),
+        (
+            "proxy: 1\n---\nadmin: 2\n",
+            "c.yaml:3:1: not YAML: a second document begins here: write one",
+        ),
+        (
+            "- proxy\n",
+            "c.yaml:1:1: write a mapping, like \"proxy: 3128\", not a list",
+        ),
+        (
+            "proxy: &a {listen: *a}\n",
+            "c.yaml:1:20: not YAML: an alias stands within what it is an alias of",
+        ),
+    ] {
+        let setup = Setup::new().file(yaml);
+        assert_eq!(
+            setup.refused(&["--config", "c.yaml"]),
+            [format!("sidentity: {line}")]
+        );
+    }
+    let setup = Setup::new().write("c.yaml", b"proxy: \xff");
+    let line = "sidentity: c.yaml: the file must be UTF-8 text";
+    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+    let setup = Setup::new().file(&"#".repeat(1024 * 1024 + 1));
+    let line = "sidentity: flag --config: \"c.yaml\" must be at most 1 MiB";
+    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+}
+
+#[test]
+fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, unmatched: deny, metadata-access: deny, intercept: on, ca_dir: ., auth: 'app:hunter2'}\n\
+         admin: off\n\
+         routes:\n\
+         \x20 - listen: unix:/run/x.sock\n\
+         \x20   prefix: /v1\n\
+         \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
+         \x20   http: 2\n\
+         \x20 - listen: 8082\n\
+         \x20   upstream: https://storage.googleapis.com\n\
+         \x20   scopes: [https://www.googleapis.com/auth/devstorage.read_only]\n\
+         rules:\n\
+         \x20 - host: iap.example.com\n\
+         \x20   credential: id\n\
+         \x20   audience: 1234567890.apps.googleusercontent.com\n\
+         \x20   header: proxy-authorization\n\
+         \x20 - host: \"*.internal.example\"\n\
+         \x20   path: /v2\n\
+         \x20   port: 8443\n\
+         \x20   credential: id\n\
+         workers: 3\n",
+    );
+    let yaml = setup.accepted(&["--config", "c.yaml"]);
+    assert_eq!(
+        yaml,
+        "proxy:\n\
+         \x20 listen: 127.0.0.1:3128\n\
+         \x20 unmatched: deny\n\
+         \x20 metadata_access: deny\n\
+         \x20 intercept: true\n\
+         \x20 ca_dir: \".\"\n\
+         \x20 # auth: it is set, and a secret: not shown\n\
+         admin:\n\
+         \x20 listen: off\n\
+         \x20 quitquitquit: false\n\
+         allow_non_loopback: false\n\
+         routes:\n\
+         \x20 - listen: unix:/run/x.sock:/v1\n\
+         \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
+         \x20   http: 2\n\
+         \x20 - listen: 8082\n\
+         \x20   upstream: https://storage.googleapis.com/\n\
+         \x20   scopes:\n\
+         \x20     - https://www.googleapis.com/auth/devstorage.read_only\n\
+         rules:\n\
+         \x20 - host: iap.example.com\n\
+         \x20   credential: id\n\
+         \x20   audience: 1234567890.apps.googleusercontent.com\n\
+         \x20   header: proxy-authorization\n\
+         \x20 - host: \"*.internal.example:8443/v2\"\n\
+         \x20   credential: id\n\
+         upstream_http: auto\n\
+         connect_timeout: 5s\n\
+         response_timeout: off\n\
+         token_timeout: 8s\n\
+         idle_timeout: 1m30s\n\
+         drain_timeout: 9s\n\
+         max_connections: 8192\n\
+         workers: 3\n\
+         log_format: json\n\
+         log_level: info\n\
+         access_log: errors\n\
+         # metadata server: 169.254.169.254:80\n"
+    );
+    let printed = Setup::new().file(&yaml);
+    let again = printed.accepted(&["--config", "c.yaml"]);
+    assert_eq!(
+        again,
+        yaml.replace("  # auth: it is set, and a secret: not shown\n", "")
+    );
+}
+
+#[test]
+fn an_interception_that_serves_nobody_is_warned_of() {
+    let setup = Setup::new();
+    for (args, warned) in [
+        (&["--intercept"][..], "without --ca-dir"),
+        (
+            &[
+                "--intercept",
+                "--proxy",
+                "off",
+                "--route",
+                "8081=https://x.run.app",
+            ],
+            "--intercept does nothing",
+        ),
+        (&["--intercept", "--ca-dir", "."], ""),
+    ] {
+        let checked = setup.check(args);
+        assert_eq!(checked.status, Some(0));
+        assert!(checked.stderr.contains(warned), "{checked:?}");
+        assert_eq!(checked.stderr.is_empty(), warned.is_empty(), "{checked:?}");
+    }
+}
+
+#[test]
+fn more_roots_are_read_at_once_and_a_bad_file_is_a_problem() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let good = params.self_signed(&key).unwrap().pem();
+    let setup = Setup::new()
+        .write("good.pem", good)
+        .write("empty.pem", "")
+        .write(
+            "broken.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+    let yaml = setup.accepted(&["--upstream-ca", "good.pem", "--upstream-ca", "good.pem"]);
+    assert!(yaml.contains("upstream_ca:\n  - good.pem\n  - good.pem\n"));
+    let lines = setup.refused(&[
+        "--upstream-ca",
+        "absent.pem",
+        "--upstream-ca",
+        "empty.pem",
+        "--upstream-ca",
+        "broken.pem",
+    ]);
+    let starts = [
+        "sidentity: flag --upstream-ca: cannot read \"absent.pem\": No such file or directory",
+        "sidentity: flag --upstream-ca: \"empty.pem\" holds no certificate: it must be PEM",
+        "sidentity: flag --upstream-ca: \"broken.pem\" holds no usable certificate: ",
+    ];
+    assert_eq!(lines.len(), starts.len());
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn what_googles_libraries_read_is_read_checked_and_shown() {
+    let setup = Setup::new()
+        .variable("GCE_METADATA_HOST", "http://localhost:8980")
+        .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my-project")
+        .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "Example.Goog")
+        .variable("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")
+        .variable("NO_GCE_CHECK", "1");
+    let checked = setup.check(&[]);
+    assert_eq!(checked.status, Some(0));
+    for line in [
+        "# metadata server: localhost:8980, not asked (NO_GCE_CHECK)",
+        "# quota project: my-project",
+        "# universe domain: example.goog",
+    ] {
+        assert!(
+            checked.stdout.lines().any(|l| l == line),
+            "{line} in {checked:?}"
+        );
+    }
+    assert_eq!(
+        checked.stderr,
+        "sidentity: warning: GOOGLE_APPLICATION_CREDENTIALS is set and not read in this version: tokens come from the \
+         metadata server\n"
+    );
+    let setup = Setup::new()
+        .variable("GCE_METADATA_HOST", "a/b")
+        .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my project")
+        .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com");
+    assert_eq!(
+        setup.refused(&[]),
+        [
+            "sidentity: environment GCE_METADATA_HOST: must be HOST or HOST:PORT, like 169.254.169.254",
+            "sidentity: environment GOOGLE_CLOUD_QUOTA_PROJECT: \"my project\" must be a project's id",
+            "sidentity: environment GOOGLE_CLOUD_UNIVERSE_DOMAIN: \"com\" must be a domain, like googleapis.com",
+        ]
+    );
+}

@@ -1,0 +1,21 @@
+//! Every input that the fuzzer is started with, or that it once found, through the functions that it feeds.
+
+#[path = "fuzz/targets.rs"]
+mod targets;
+
+use std::path::Path;
+
+#[test]
+fn no_input_that_was_ever_found_breaks_a_promise() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    for (name, target) in targets::ALL {
+        let mut inputs = 0;
+        for entry in std::fs::read_dir(corpus.join(name)).expect(name) {
+            let path = entry.expect(name).path();
+            println!("{}", path.display());
+            target(&std::fs::read(path).expect(name));
+            inputs += 1;
+        }
+        assert!(inputs > 0, "{name} has no corpus");
+    }
+}

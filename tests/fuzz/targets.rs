@@ -1,0 +1,344 @@
+//! What the fuzzer feeds, and `tests/corpus.rs` with what is kept in `corpus/`. Each function takes any bytes; it fails by a
+//! panic, which is either the sidecar's own or a promise that it does not keep.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    reason = "a target fails by a panic"
+)]
+
+use std::sync::{Arc, Mutex};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yaml};
+use sidentity::destination::{Destination, Host, Scheme};
+use sidentity::policy::{
+    Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
+    place, remove_dead,
+};
+use sidentity::telemetry::{Logger, TraceContext};
+
+/// What is fed.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name, which is its corpus' too.
+pub const ALL: [(&str, Target); 9] = [
+    ("destination", destination),
+    ("flags", flags),
+    ("headers", headers),
+    ("log", log),
+    ("options", options),
+    ("pattern", pattern),
+    ("policy", policy),
+    ("trace", trace),
+    ("yaml", yaml),
+];
+
+/// A URL means the same place however often it is read, and its host is in its one form.
+pub fn destination(input: &[u8]) {
+    let Some(destination) = text(input).and_then(|text| Destination::parse(text).ok()) else {
+        return;
+    };
+    let origin = &destination.origin;
+    let written = Destination::parse(&destination.to_string()).expect("it can be read again");
+    assert_eq!(written.origin, *origin);
+    assert_eq!(written.target, destination.target);
+    assert!(!written.userinfo);
+    assert_eq!(
+        Host::parse(&origin.host.to_string()).as_ref(),
+        Ok(&origin.host)
+    );
+    assert_ne!(origin.port, 0);
+    assert_eq!(origin.upgraded().scheme, Scheme::Https);
+    assert_eq!(origin.upgraded().host, origin.host);
+    if let Some(name) = origin.host.name() {
+        assert!(!name.ends_with('.') && !name.bytes().any(|b| b.is_ascii_uppercase()));
+        assert!(name.parse::<std::net::IpAddr>().is_err());
+    }
+}
+
+/// A pattern, a URL. What a pattern with a path matches, it matches without the path too.
+pub fn pattern(input: &[u8]) {
+    let Some((pattern, url)) = text(input).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let (Ok(parsed), Ok(destination)) = (Pattern::parse(pattern), Destination::parse(url)) else {
+        return;
+    };
+    if !parsed.matches(&destination) {
+        return;
+    }
+    let whole = pattern.split('/').next().expect("the first part");
+    assert!(Pattern::parse(whole).expect("a host").matches(&destination));
+    if let (Some(suffix), Some(name)) = (whole.strip_prefix("*."), destination.origin.host.name()) {
+        let suffix = suffix.split(':').next().expect("the first part");
+        let suffix = suffix.trim_end_matches('.').to_ascii_lowercase();
+        assert!(name.ends_with(&format!(".{suffix}")));
+    }
+}
+
+/// `PATTERN=CREDENTIAL` lines, the last line a URL. Without a rule that says so, only Google's hosts get a token, and
+/// only on their own port.
+pub fn policy(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    let mut lines: Vec<_> = text.lines().collect();
+    let Some(destination) = lines.pop().and_then(|url| Destination::parse(url).ok()) else {
+        return;
+    };
+    let rules: Vec<Rule> = lines.iter().filter_map(|line| rule(line)).collect();
+    let patterns: Vec<Pattern> = rules.iter().map(|rule| rule.pattern.clone()).collect();
+    let policy = Policy::new(rules, Settings::default());
+    let decision = policy.decide(&destination, "googleapis.com");
+    let origin = &destination.origin;
+    assert_eq!(policy.decide(&destination, "googleapis.com"), decision);
+    let told = patterns.iter().any(|pattern| pattern.matches(&destination))
+        || patterns.iter().any(|pattern| {
+            let upgraded = Destination {
+                origin: origin.upgraded(),
+                ..destination.clone()
+            };
+            pattern.matches(&upgraded)
+        });
+    if told || !matches!(decision.grant, Grant::Token(_)) {
+        return;
+    }
+    let google = ["googleapis.com", "run.app", "cloudfunctions.net"];
+    assert!(
+        google.iter().any(|domain| origin.host.is_under(domain)),
+        "{destination}"
+    );
+    assert!(
+        origin.is_default_port() && !destination.userinfo,
+        "{destination}"
+    );
+    let access = origin.host.is_under("googleapis.com");
+    assert_eq!(
+        decision.credential() == Credential::Access,
+        access,
+        "{destination}"
+    );
+}
+
+fn rule(line: &str) -> Option<Rule> {
+    let (pattern, credential) = line.rsplit_once('=')?;
+    let mut options = Options::default();
+    options.set("credential", credential).ok()?;
+    options.validate().ok()?;
+    Some(Rule {
+        pattern: Pattern::parse(pattern).ok()?,
+        options,
+        name: line.into(),
+    })
+}
+
+/// A URL, then header lines. The token is in one header, once, and no other header has changed but those that say so.
+pub fn headers(input: &[u8]) {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let url = lines.next().and_then(text);
+    let Some(destination) = url.and_then(|url| Destination::parse(url).ok()) else {
+        return;
+    };
+    let mut sent = HeaderMap::new();
+    for line in lines {
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && let Ok(name) = HeaderName::from_bytes(name)
+            && let Ok(value) = HeaderValue::from_bytes(value)
+        {
+            sent.append(name, value);
+        }
+    }
+    remove_dead(&mut sent);
+    for name in [
+        header::AUTHORIZATION,
+        HeaderName::from_static("x-serverless-authorization"),
+    ] {
+        let dead =
+            |value: &HeaderValue| value.as_bytes().ends_with(b".SIGNATURE_REMOVED_BY_GOOGLE");
+        assert!(!sent.get_all(name).iter().any(dead));
+    }
+    let policy = Policy::new(Vec::new(), Settings::default());
+    let decision = policy.decide(&destination, "googleapis.com");
+    let placement = place(&decision, &sent, destination.query());
+    assert_eq!(
+        placement.is_some(),
+        matches!(decision.grant, Grant::Token(_))
+    );
+    if let Some(Placement::Inject(name)) = placement {
+        injected(&decision, &sent, &name);
+    }
+}
+
+fn injected(decision: &Decision, sent: &HeaderMap, name: &HeaderName) {
+    let ours = HeaderValue::from_static("Bearer ours");
+    let mut after = sent.clone();
+    inject(decision, &mut after, name.clone(), ours.clone());
+    assert_eq!(after.get_all(name).iter().collect::<Vec<_>>(), [&ours]);
+    assert!(after.get(name).is_some_and(HeaderValue::is_sensitive));
+    let ours_alone = "x-serverless-authorization";
+    for other in sent
+        .keys()
+        .filter(|other| *other != name && *other != ours_alone)
+    {
+        assert!(
+            sent.get_all(other).iter().eq(after.get_all(other)),
+            "{other}"
+        );
+    }
+    if decision.cloud_run && name != ours_alone {
+        assert!(!after.contains_key(ours_alone));
+    }
+}
+
+/// `NAME=VALUE` lines. What is refused is told on one line.
+pub fn options(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    let mut options = Options::default();
+    for line in text.lines() {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        if let Err(message) = options.set(name, value) {
+            readable(&message);
+        }
+    }
+    if let Err(message) = options.validate() {
+        readable(&message);
+    }
+}
+
+/// `OPTION VALUE` lines as flags, such as `route 8081=https://a.run.app` or `connect-to *:443:127.0.0.1:8443`.
+pub fn flags(input: &[u8]) {
+    let Some(text) = text(input) else { return };
+    let mut raw = RawConfig::default();
+    for line in text.lines() {
+        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        // Files are another matter.
+        let name = Name::ALL.into_iter().find(|known| known.as_str() == name);
+        if let Some(name) = name.filter(|name| *name != Name::UpstreamCa) {
+            raw.set_flag(name, [value.to_owned()]);
+        }
+    }
+    loaded(&raw);
+}
+
+/// A configuration file.
+pub fn yaml(input: &[u8]) {
+    if input
+        .windows(2)
+        .any(|pair| pair.eq_ignore_ascii_case(b"ca"))
+    {
+        // It may name files.
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), input).expect("written");
+    let mut raw = RawConfig::default();
+    raw.set_file(Some(file.path().display().to_string()));
+    loaded(&raw);
+}
+
+/// A configuration that is taken is shown as a file that is taken, and that means the same.
+fn loaded(raw: &RawConfig) {
+    let config = match config::load(raw, &Env::default()) {
+        Ok(config) => config,
+        Err(problems) => return problems.iter().for_each(told),
+    };
+    let shown = Yaml(&config).to_string();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), &shown).expect("written");
+    let mut again = RawConfig::default();
+    again.set_file(Some(file.path().display().to_string()));
+    match config::load(&again, &Env::default()) {
+        // Comments stand for what a file cannot say, such as a password.
+        Ok(again) => assert!(
+            said(&shown).eq(said(&Yaml(&again).to_string())),
+            "{shown}\n{}",
+            Yaml(&again)
+        ),
+        Err(problems) => panic!("{problems:?}\n{shown}"),
+    }
+}
+
+fn said(yaml: &str) -> impl Iterator<Item = &str> {
+    yaml.lines()
+        .filter(|line| !line.trim_start().starts_with('#'))
+}
+
+fn told(problem: &Problem) {
+    readable(&problem.to_string());
+}
+
+fn readable(message: &str) {
+    assert!(
+        !message.is_empty() && !message.chars().any(char::is_control),
+        "{message:?}"
+    );
+}
+
+/// `NAME: VALUE` lines as headers.
+pub fn trace(input: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && let Ok(name) = HeaderName::from_bytes(name)
+            && let Ok(value) = HeaderValue::from_bytes(value.trim_ascii())
+        {
+            headers.append(name, value);
+        }
+    }
+    if let Some(trace) = TraceContext::from_headers(&headers) {
+        let id = trace.trace_id().to_string();
+        assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()));
+        assert_ne!(id, "0".repeat(32));
+        if let Some(span) = trace.span_id() {
+            assert_eq!(span.to_string().len(), 16);
+        }
+    }
+}
+
+/// A text in the log: one line, one JSON object, and nothing that a terminal obeys.
+pub fn log(input: &[u8]) {
+    let said = String::from_utf8_lossy(input);
+    for format in [LogFormat::Json, LogFormat::Text] {
+        let line = logged(format, &said);
+        let end = line.strip_suffix('\n').expect("a whole line");
+        assert!(!end.chars().any(char::is_control), "{end:?}");
+        if format == LogFormat::Json {
+            let value: serde_json::Value = serde_json::from_str(end).expect("JSON");
+            assert_eq!(value["severity"], "WARNING");
+            assert!(value["message"].is_string() && value["said"].is_string());
+        }
+    }
+}
+
+fn logged(format: LogFormat, said: &str) -> String {
+    #[derive(Clone, Default)]
+    struct Out(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let out = Out::default();
+    let log = Log {
+        format,
+        level: config::LogLevel::Info,
+        access: config::AccessLog::All,
+    };
+    tracing::subscriber::with_default(Logger::new(&log, false, out.clone()), || {
+        tracing::warn!(said, quoted = ?said, "{said}");
+    });
+    let bytes = out.0.lock().expect("unpoisoned").clone();
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+fn text(input: &[u8]) -> Option<&str> {
+    std::str::from_utf8(input).ok()
+}

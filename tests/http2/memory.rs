@@ -1,0 +1,93 @@
+//! Who does not read must not fill the sidecar.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::Response;
+
+use super::support::streams::{app, open, pour};
+use super::support::upstream::soon;
+use super::{request, started};
+
+const SIZE: usize = 200 * 1024 * 1024;
+const PART: usize = 64 * 1024;
+
+/// Sends [`SIZE`] bytes and tells how many of them are out.
+fn pouring(mut stream: SendStream<Bytes>) -> Arc<AtomicUsize> {
+    let sent = Arc::<AtomicUsize>::default();
+    let count = sent.clone();
+    tokio::spawn(async move {
+        for _ in 0..SIZE / PART - 1 {
+            pour_part(&mut stream).await;
+            count.fetch_add(PART, Ordering::Relaxed);
+        }
+        pour(&mut stream, PART).await.unwrap();
+        count.fetch_add(PART, Ordering::Relaxed);
+    });
+    sent
+}
+
+/// A part that is not the last.
+async fn pour_part(stream: &mut SendStream<Bytes>) {
+    let mut left = PART;
+    while left > 0 {
+        stream.reserve_capacity(left);
+        let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+        let length = room.unwrap().unwrap().min(left);
+        left -= length;
+        stream
+            .send_data(Bytes::from(vec![0; length]), false)
+            .unwrap();
+    }
+}
+
+/// Waits until a sender gets no further; that nothing happens can only be seen by waiting.
+async fn stuck(sent: &AtomicUsize) -> usize {
+    loop {
+        let before = sent.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if before > 0 && sent.load(Ordering::Relaxed) == before {
+            return before;
+        }
+    }
+}
+
+async fn drain(body: &mut h2::RecvStream) -> usize {
+    let mut received = 0;
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.unwrap();
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+        received += chunk.len();
+    }
+    received
+}
+
+#[tokio::test]
+async fn two_hundred_megabytes_each_way_to_who_does_not_read_stay_under_64_mib() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    let (down, _) = open(&app, request("GET", "/down"), true).await;
+    let mut down_stream = service.next().await;
+    let (up, upload) = open(&app, request("POST", "/up"), false).await;
+    let mut up_stream = service.next().await;
+    let downloaded = pouring(down_stream.begin(Response::new(())));
+    let uploaded = pouring(upload);
+    let mut down = soon(down).await.unwrap();
+
+    for sent in [&downloaded, &uploaded] {
+        let under_way = soon(stuck(sent)).await;
+        assert!(under_way < 8 * 1024 * 1024, "{under_way} bytes under way");
+    }
+    let peak = sidecar.peak_memory();
+    assert!(peak < 64 * 1024, "{peak} KiB while nobody read");
+
+    assert_eq!(drain(down.body_mut()).await, SIZE);
+    assert_eq!(drain(&mut up_stream.body).await, SIZE);
+    up_stream.answer("thanks");
+    assert_eq!(soon(up).await.unwrap().status(), 200);
+    let peak = sidecar.peak_memory();
+    assert!(peak < 64 * 1024, "{peak} KiB");
+}

@@ -1,0 +1,125 @@
+//! Many streams, and many that are given up.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use h2::Reason;
+use http::Response;
+
+use super::frames::{RST_STREAM, Raw, frame, get};
+use super::support::path::Path;
+use super::support::streams::{Streams, app, open, reset, whole};
+use super::support::upstream::soon;
+use super::{beside, counted, request, started};
+
+#[tokio::test]
+async fn a_thousand_streams_of_one_app_connection_are_open_upstream_at_once() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    let mut responses = Vec::new();
+    for _ in 0..1000 {
+        responses.push(open(&app, request("GET", "/"), true).await.0);
+    }
+    let mut streams = Vec::new();
+    let mut carried: HashMap<usize, usize> = HashMap::new();
+    for _ in 0..1000 {
+        let stream = service.next().await;
+        *carried.entry(stream.connection).or_default() += 1;
+        streams.push(stream);
+    }
+    assert!(carried.values().all(|count| *count <= 100), "{carried:?}");
+    assert_eq!(service.connections(), 10);
+    for stream in streams {
+        stream.answer("hello");
+    }
+    for response in responses {
+        let mut response = soon(response).await.unwrap();
+        assert_eq!(whole(response.body_mut()).await.unwrap().0, "hello");
+    }
+}
+
+#[tokio::test]
+async fn the_limit_answers_for_itself_on_one_connection_too() {
+    let service = Streams::start().await;
+    let flags = ["--max-connections", "20"];
+    let (_metadata, sidecar) = beside(&service, service.address, &flags).await;
+    let app = app(sidecar.proxy()).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(open(&app, request("GET", "/"), true).await.0);
+    }
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(service.next().await);
+    }
+    let (over, _) = open(&app, request("GET", "/"), true).await;
+    assert_eq!(soon(over).await.unwrap().status(), 503);
+    for stream in streams {
+        stream.answer("hello");
+    }
+    for response in held {
+        assert_eq!(soon(response).await.unwrap().status(), 200);
+    }
+}
+
+/// All in one write, so that none of them is looked at before it is given up.
+#[tokio::test]
+async fn a_burst_of_calls_given_up_at_once_does_not_cost_the_connection() {
+    let (service, _metadata, sidecar) = started().await;
+    let mut burst = Vec::new();
+    for number in 0..300 {
+        let stream = number * 2 + 1;
+        burst.extend(get(stream, "/given-up"));
+        let reason = u32::from(Reason::CANCEL).to_be_bytes();
+        burst.extend(frame(RST_STREAM, 0, stream, &reason));
+    }
+    burst.extend(get(601, "/kept"));
+    let mut app = Raw::open(sidecar.proxy()).await;
+    app.write(&burst).await;
+    while service.next().await.head.uri.path() != "/kept" {}
+}
+
+/// What an upstream sends before it hears of a reset is no fault of its, however often that happens.
+#[tokio::test]
+async fn thousands_of_downloads_given_up_do_not_end_the_connection_they_came_on() {
+    let service = Streams::start().await;
+    let path = Path::to(service.address).await;
+    let (_metadata, sidecar) = beside(&service, path.address, &[]).await;
+    let app = app(sidecar.proxy()).await;
+    let (long, _) = open(&app, request("GET", "/long"), true).await;
+    let long_stream = service.next().await;
+    for round in 1..=25 {
+        let mut calls = Vec::new();
+        for _ in 0..99 {
+            calls.push(open(&app, request("GET", "/"), true).await);
+        }
+        let mut downloads = Vec::new();
+        for _ in 0..99 {
+            let mut stream = service.next().await;
+            let download = stream.begin(Response::new(()));
+            downloads.push((stream, download));
+        }
+        let mut uploads = Vec::new();
+        for (response, upload) in calls {
+            uploads.push((soon(response).await.unwrap(), upload));
+        }
+        path.hold_up();
+        for (_, upload) in &mut uploads {
+            upload.send_reset(Reason::CANCEL);
+        }
+        counted(&sidecar, "cancelled", round * 99).await;
+        let before = path.down();
+        for (_, download) in &mut downloads {
+            download.send_data(Bytes::from("late"), false).unwrap();
+        }
+        path.came_down(before + 99 * 4).await;
+        path.release();
+        for (_, download) in &mut downloads {
+            assert_eq!(reset(download).await, Reason::CANCEL);
+        }
+    }
+    long_stream.answer("still here");
+    let mut long = soon(long).await.unwrap();
+    assert_eq!(whole(long.body_mut()).await.unwrap().0, "still here");
+    assert_eq!(service.connections(), 1);
+}

@@ -1,0 +1,212 @@
+//! Probes, metrics, explanations.
+
+use bytes::Bytes;
+use http::Request;
+
+use super::support::app::{get, json, proxied, send, text};
+use super::support::metadata::{Answer, Gate, Kind, Metadata};
+use super::support::service::Service;
+use super::support::sidecar::Sidecar;
+use super::{beside, started};
+
+const ROUTE: [&str; 2] = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
+
+#[tokio::test]
+async fn readiness_waits_for_the_routes_tokens_and_says_what_is_missing() {
+    let metadata = Metadata::start().await;
+    let gate = Gate::new();
+    metadata.script(
+        Kind::Identity,
+        [
+            Answer::status(404, "no account"),
+            Answer::identity(3600).behind(&gate),
+        ],
+    );
+    let sidecar = beside(&metadata, &Service::start().await, &ROUTE).await;
+    assert_eq!(get(sidecar.admin(), "/startup").await.status(), 200);
+    assert_eq!(get(sidecar.admin(), "/liveness").await.status(), 200);
+    metadata.arrived(Kind::Identity, 1).await;
+    sidecar.logged(|line| line["severity"] == "WARNING").await;
+    let response = get(sidecar.admin(), "/readiness").await;
+    assert_eq!(response.status(), 503);
+    assert!(
+        text(&response).contains("no account"),
+        "{}",
+        text(&response)
+    );
+    gate.open();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while get(sidecar.admin(), "/readiness").await.status() != 200 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+}
+
+#[tokio::test]
+async fn the_liveness_probe_refreshes_what_is_stale() {
+    let metadata = Metadata::start().await;
+    metadata.script(
+        Kind::Identity,
+        [Answer::identity(100), Answer::identity(3600)],
+    );
+    let sidecar = beside(&metadata, &Service::start().await, &ROUTE).await;
+    metadata.arrived(Kind::Identity, 1).await;
+    sidecar
+        .logged(|line| line["message"] == "token: a new one")
+        .await;
+    assert_eq!(get(sidecar.admin(), "/liveness").await.status(), 200);
+    metadata.arrived(Kind::Identity, 2).await;
+}
+
+#[tokio::test]
+async fn the_admin_port_answers_by_its_own_names_only() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let admin = sidecar.admin();
+    for (path, host, status) in [
+        ("/metrics", "localhost", 200),
+        ("/metrics", "evil.test", 421),
+        ("/explain?url=https://x.run.app", "evil.test", 421),
+        ("/", "evil.test", 421),
+        ("/liveness", "evil.test", 200),
+        ("/nothing", "localhost", 404),
+        ("/quitquitquit", "localhost", 404),
+    ] {
+        let request = Request::get(path).header("host", host).body(Bytes::new());
+        assert_eq!(
+            send(admin, request.unwrap()).await.status(),
+            status,
+            "{path} {host}"
+        );
+    }
+    let cross = Request::get("/metrics")
+        .header("host", "localhost")
+        .header("origin", "https://evil.test")
+        .body(Bytes::new());
+    assert_eq!(send(admin, cross.unwrap()).await.status(), 403);
+}
+
+#[tokio::test]
+async fn explain_says_what_a_call_would_get() {
+    let (metadata, _service, sidecar) = started(&[]).await;
+    let url = "/explain?url=https%3A%2F%2Fcanary---svc-1.us-central1.run.app%2Fx%3Fy";
+    let explained = json(&get(sidecar.admin(), url).await);
+    assert_eq!(explained["credential"], "id");
+    assert_eq!(explained["audience"], "https://svc-1.us-central1.run.app");
+    for key in [
+        "url",
+        "destination",
+        "scopes",
+        "header",
+        "rule",
+        "how",
+        "notes",
+    ] {
+        assert!(!explained[key].is_null(), "{key}: {explained}");
+    }
+    assert_eq!(metadata.count(Kind::Identity), 0, "no token is fetched");
+    assert_eq!(get(sidecar.admin(), "/explain?url=%00").await.status(), 400);
+    assert_eq!(get(sidecar.admin(), "/explain").await.status(), 400);
+}
+
+#[tokio::test]
+async fn every_family_is_counted_by_its_label() {
+    let (_metadata, _service, sidecar) =
+        started(&["--rule", "denied.example.com=deny", ROUTE[0], ROUTE[1]]).await;
+    get(sidecar.address("127.0.0.1:0"), "/").await;
+    proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
+    proxied(sidecar.proxy(), "http://denied.example.com/", &[]).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let wanted = [
+        "sidentity_requests_total{code=\"200\",credential=\"id\",listener=\"127.0.0.1:0\"} 1",
+        "sidentity_requests_total{code=\"200\",credential=\"access\",listener=\"proxy\"} 1",
+        "sidentity_requests_total{code=\"403\",credential=\"none\",listener=\"proxy\"} 1",
+        "sidentity_request_duration_seconds_count{credential=\"access\",listener=\"proxy\"} 1",
+        "sidentity_requests_in_flight{listener=\"proxy\"} 0",
+        "sidentity_proxy_errors_total{error=\"http_request_denied\"} 1",
+        "sidentity_token_fetches_total{credential=\"access\",outcome=\"ok\"} 1",
+        "sidentity_token_fetch_duration_seconds_count{credential=\"access\"} 1",
+        "sidentity_token_lookups_total{credential=\"access\",outcome=\"wait\"} 1",
+        "sidentity_upstream_connects_total{outcome=\"ok\"} 2",
+        "sidentity_upstream_auth_rejected_total{code=\"401\"} 0",
+        "sidentity_token_expiry_timestamp_seconds{credential=\"access\"} ",
+        "sidentity_build_info{",
+        "sidentity_upstream_connections ",
+        "sidentity_connections{listener=\"proxy\"} ",
+        "process_start_time_seconds ",
+    ];
+    loop {
+        let metrics = get(sidecar.admin(), "/metrics").await;
+        let metrics = text(&metrics);
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|line| !metrics.contains(**line))
+            .collect();
+        if missing.is_empty() {
+            break;
+        }
+        // A record is written when its connection lets go of it, a moment after the caller has its answer.
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{missing:#?} not in {metrics}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_in_any_metric_page_or_log() {
+    let secret = "ya29.very-secret-token-value";
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access(secret, 100)]);
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let service = Service::answering(|_| super::support::service::reply(401, "no")).await;
+    let mut args: Vec<&str> = ROUTE.to_vec();
+    args.extend(["--access-log", "all", "--log-level", "trace"]);
+    let mut sidecar = beside(&metadata, &service, &args).await;
+    proxied(
+        sidecar.proxy(),
+        "http://storage.googleapis.com/?secret-query",
+        &[],
+    )
+    .await;
+    get(sidecar.address("127.0.0.1:0"), "/").await;
+    let mut said = String::new();
+    for path in [
+        "/metrics",
+        "/",
+        "/readiness",
+        "/explain?url=https://storage.googleapis.com",
+    ] {
+        said.push_str(text(&get(sidecar.admin(), path).await));
+    }
+    sidecar.signal("TERM");
+    assert!(sidecar.ended().await.success());
+    said.push_str(&format!("{:?}", sidecar.log()));
+    assert!(!said.contains("very-secret"), "{said}");
+    assert!(!said.contains("eyJ"), "{said}");
+    assert!(!said.contains("secret-query"), "{said}");
+}
+
+#[tokio::test]
+async fn a_job_can_ask_the_sidecar_to_end() {
+    let (_metadata, _service, mut sidecar) = started(&["--quitquitquit"]).await;
+    let ask = |method: &'static str| {
+        Request::builder()
+            .method(method)
+            .uri("/quitquitquit")
+            .header("host", "localhost")
+            .body(Bytes::new())
+            .unwrap()
+    };
+    assert_eq!(send(sidecar.admin(), ask("GET")).await.status(), 405);
+    assert_eq!(send(sidecar.admin(), ask("POST")).await.status(), 200);
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn nothing_is_ready_without_a_metadata_server_but_everything_listens() {
+    let mut metadata = Metadata::start().await;
+    metadata.stop().await;
+    let sidecar = Sidecar::start(&metadata, &ROUTE).await;
+    assert_eq!(get(sidecar.admin(), "/startup").await.status(), 200);
+    assert_eq!(get(sidecar.admin(), "/liveness").await.status(), 200);
+    assert_eq!(get(sidecar.admin(), "/readiness").await.status(), 503);
+}

@@ -1,0 +1,163 @@
+//! The other commands, as typed.
+
+use std::process::{Command, Output};
+
+use super::started;
+use super::support::metadata::{Answer, Kind, Metadata, audience_of};
+
+fn sidentity(args: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .output()
+        .unwrap()
+}
+
+/// Off the test's thread, which serves what the command talks to.
+async fn sidentity_meanwhile(args: &[&str], env: &[(&str, &str)]) -> Output {
+    let own = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let args = own(args);
+    let env: Vec<_> = env
+        .iter()
+        .map(|(n, v)| (n.to_string(), v.to_string()))
+        .collect();
+    tokio::task::spawn_blocking(move || {
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let env: Vec<_> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        sidentity(&args, &env)
+    })
+    .await
+    .unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap().trim()
+}
+
+fn err(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap().trim()
+}
+
+#[test]
+fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
+    let output = sidentity(&["demo", "--once"], &[]);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}{}",
+        out(&output),
+        err(&output)
+    );
+    let text = out(&output);
+    for wanted in [
+        "401 Unauthorized",
+        "200 OK",
+        "an ID token of",
+        "an access token of",
+    ] {
+        assert!(text.contains(wanted), "{wanted} in {text}");
+    }
+}
+
+#[test]
+fn explain_prints_every_key() {
+    let url = "https://canary---svc-1.us-central1.run.app/x";
+    let output = sidentity(&["explain", "--json", url], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let explained: serde_json::Value = serde_json::from_str(out(&output)).unwrap();
+    assert_eq!(explained["url"], url);
+    assert_eq!(explained["credential"], "id");
+    assert_eq!(explained["audience"], "https://svc-1.us-central1.run.app");
+    let keys: Vec<_> = explained.as_object().unwrap().keys().cloned().collect();
+    let mut wanted = [
+        "url",
+        "destination",
+        "credential",
+        "audience",
+        "scopes",
+        "header",
+        "rule",
+        "how",
+        "notes",
+    ];
+    wanted.sort_unstable();
+    assert_eq!(keys, wanted);
+    let output = sidentity(&["explain", "not a url"], &[]);
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(err(&output).lines().count(), 1);
+}
+
+#[tokio::test]
+async fn token_prints_what_a_call_would_carry() {
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", address.as_str())];
+    let output = sidentity_meanwhile(&["token", "https://t---svc.a.run.app/x"], &env).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(audience_of(out(&output)), "https://svc.a.run.app");
+    let output = sidentity_meanwhile(&["token", "https://example.com/"], &env).await;
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    assert!(err(&output).contains("no token"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn health_and_wait_ask_a_running_sidecar() {
+    let (metadata, _service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
+    let admin = sidecar.admin().to_string();
+    let waited = sidentity_meanwhile(&["wait", "--max", "20s", "--admin", &admin], &[]).await;
+    assert_eq!(waited.status.code(), Some(0), "{}", err(&waited));
+    assert_eq!(metadata.count(Kind::Identity), 1);
+    for args in [
+        &["health", "--admin", &admin][..],
+        &["health", "--ready", "--admin", &admin],
+    ] {
+        assert_eq!(sidentity_meanwhile(args, &[]).await.status.code(), Some(0));
+    }
+    drop(sidecar);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    let output = sidentity(&["health", "--admin", &nobody], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
+    let output = sidentity(&["wait", "--max", "300ms", "--admin", &nobody], &[]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_taken_port_is_told_in_a_line() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = sidentity(&["run", "--proxy", &address, "--log-format", "text"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let last = err(&output).lines().last().unwrap();
+    assert!(last.contains(&address) && last.contains("in use"), "{last}");
+}
+
+#[test]
+fn unknown_flags_and_commands_are_told_in_a_line() {
+    for args in [
+        &["run", "--prxy", "x"][..],
+        &["--nonsense"],
+        &["nonsense"],
+        &["run", "--discover"],
+        &["run", "--intercept", "--ca-dir", "/nowhere/at/all"],
+        &["explain"],
+        &["wait", "--max", "soon"],
+        &["run", "--proxy", "0.0.0.0:3128"],
+        &["run", "--route", "8081"],
+    ] {
+        let output = sidentity(args, &[]);
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {}", err(&output));
+        assert_eq!(
+            err(&output).lines().count(),
+            1,
+            "{args:?}: {}",
+            err(&output)
+        );
+        assert!(err(&output).starts_with("sidentity: "), "{}", err(&output));
+    }
+}

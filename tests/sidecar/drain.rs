@@ -1,0 +1,82 @@
+//! The end: SIGTERM, SIGINT, and a second one.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::support::app::{get, proxied};
+use super::support::service::Service;
+use super::{started, started_with};
+
+const URL: &str = "http://storage.googleapis.com/";
+
+#[tokio::test]
+async fn after_sigterm_it_still_serves_until_all_is_quiet() {
+    let (_metadata, service, mut sidecar) = started(&[]).await;
+    let admin = sidecar.admin();
+    assert_eq!(get(admin, "/readiness").await.status(), 200);
+    sidecar.signal("TERM");
+    sidecar
+        .logged(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|m| m.starts_with("draining"))
+        })
+        .await;
+    assert_eq!(get(admin, "/readiness").await.status(), 503);
+    assert_eq!(get(admin, "/liveness").await.status(), 200);
+    assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 200);
+    let began = Instant::now();
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(800),
+        "not quiet for a second yet: {took:?}"
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(service.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_is_cut_off_at_the_drains_end() {
+    let service = Service::start().await;
+    let (_metadata, mut sidecar) = started_with(&service, &["--drain-timeout", "2s"]).await;
+    let proxy = sidecar.proxy();
+    let stuck = tokio::spawn(async move {
+        let request = http::Request::get("http://storage.googleapis.com/stuck")
+            .header("host", "storage.googleapis.com")
+            .body(Bytes::new());
+        super::support::app::try_send(proxy, request.unwrap())
+            .await
+            .is_err()
+    });
+    service.arrived(1).await;
+    let began = Instant::now();
+    sidecar.signal("INT");
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(1900) && took < Duration::from_secs(6),
+        "{took:?}"
+    );
+    assert!(stuck.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    for (name, number) in [("TERM", 15), ("INT", 2)] {
+        let (_metadata, _service, mut sidecar) = started(&[]).await;
+        sidecar.signal("TERM");
+        sidecar
+            .logged(|line| {
+                line["message"]
+                    .as_str()
+                    .is_some_and(|m| m.starts_with("draining"))
+            })
+            .await;
+        let began = Instant::now();
+        sidecar.signal(name);
+        assert_eq!(sidecar.ended().await.code(), Some(128 + number));
+        assert!(began.elapsed() < Duration::from_millis(900));
+    }
+}

@@ -1,0 +1,213 @@
+//! The forward proxy, for what gets no token, and for what must not pass.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::started;
+use super::support::app::{json, proxied, raw, text};
+use super::support::metadata::{Answer, Kind};
+
+/// Answers in cleartext with the bytes of the head that it got.
+async fn mirror() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if stream.read(&mut byte).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    head.push(byte[0]);
+                }
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    head.len()
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.write_all(&head).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_gets_no_token_passes_as_it_is() {
+    let mirror = mirror().await;
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let request = format!(
+        "GET http://{mirror}/a%2Fb?c=d%20e HTTP/1.1\r\nHost: {mirror}\r\nX-Odd-Case: Kept\r\n\
+         Authorization: Bearer own\r\nConnection: close, x-hop\r\nX-Hop: gone\r\nProxy-Connection: close\r\n\r\n"
+    );
+    let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+    let head = answer.split_once("\r\n\r\n").unwrap().1;
+    assert!(
+        head.starts_with("GET /a%2Fb?c=d%20e HTTP/1.1\r\n"),
+        "{head}"
+    );
+    assert!(head.contains("X-Odd-Case: Kept\r\n"), "{head}");
+    assert!(head.contains("Authorization: Bearer own\r\n"), "{head}");
+    let lower = head.to_lowercase();
+    assert_eq!(lower.matches("host:").count(), 1, "{head}");
+    for added in [
+        "via:",
+        "x-forwarded",
+        "x-hop",
+        "proxy-connection",
+        "forwarded:",
+    ] {
+        assert!(!lower.contains(added), "{added} in {head}");
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_server_can_be_called_through_the_proxy() {
+    let (metadata, _service, sidecar) = started(&[]).await;
+    let url = format!(
+        "http://{}/computeMetadata/v1/instance/service-accounts/default/email",
+        metadata.address()
+    );
+    metadata.script(Kind::Email, [Answer::ok("a@b.iam.gserviceaccount.com")]);
+    let response = proxied(sidecar.proxy(), &url, &[("metadata-flavor", "Google")]).await;
+    assert_eq!(text(&response), "a@b.iam.gserviceaccount.com");
+    let asked = &metadata.requests(Kind::Email)[0];
+    assert_eq!(asked.header("metadata-flavor"), Some("Google"));
+    for added in ["via", "x-forwarded-for", "authorization"] {
+        assert_eq!(asked.header(added), None);
+    }
+}
+
+#[tokio::test]
+async fn the_metadata_server_can_be_closed_off_by_every_spelling() {
+    let (metadata, _service, sidecar) = started(&[
+        "--metadata-access",
+        "deny",
+        "--connect-to",
+        "rebound.example.test:80:169.254.169.254:80",
+    ])
+    .await;
+    metadata.arrived(Kind::ProjectId, 1).await;
+    let before = metadata.all_requests().len();
+    let own = format!("http://{}/", metadata.address());
+    for url in [
+        "http://metadata.google.internal/",
+        "http://METADATA.google.internal./",
+        "http://metadata/",
+        "http://169.254.169.254/",
+        "http://2852039166/",
+        "http://0xa9fea9fe/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[fd20:ce::254]/",
+        "http://rebound.example.test/",
+        &own,
+    ] {
+        let response = proxied(sidecar.proxy(), url, &[]).await;
+        assert_eq!(response.status(), 403, "{url}: {}", text(&response));
+    }
+    assert_eq!(metadata.all_requests().len(), before);
+}
+
+#[tokio::test]
+async fn a_call_to_the_sidecar_itself_is_refused() {
+    let (_metadata, _service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
+    let ports = [
+        sidecar.proxy(),
+        sidecar.admin(),
+        sidecar.address("127.0.0.1:0"),
+    ];
+    for host in ["127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]"] {
+        for address in ports {
+            let url = format!("http://{host}:{}/", address.port());
+            let response = proxied(sidecar.proxy(), &url, &[]).await;
+            assert_eq!(response.status(), 508, "{url}: {}", text(&response));
+            let status = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(status.contains("proxy_loop_detected"), "{status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_asks_for_its_credentials() {
+    let (metadata, service, sidecar) = started(&["--proxy-auth", "app:s3cret"]).await;
+    let url = "http://storage.googleapis.com/";
+    for wrong in [
+        &[][..],
+        &[("proxy-authorization", "Basic d3Jvbmc6eA==")][..],
+    ] {
+        let response = proxied(sidecar.proxy(), url, wrong).await;
+        assert_eq!(response.status(), 407);
+        assert!(
+            response.headers()["proxy-authenticate"]
+                .to_str()
+                .unwrap()
+                .starts_with("Basic ")
+        );
+    }
+    assert_eq!(metadata.count(Kind::Access), 0);
+    let right = [("proxy-authorization", "Basic YXBwOnMzY3JldA==")];
+    assert_eq!(proxied(sidecar.proxy(), url, &right).await.status(), 200);
+    assert_eq!(service.only().header("proxy-authorization"), None);
+}
+
+#[tokio::test]
+async fn http2_by_prior_knowledge_is_taken_on_the_same_port() {
+    let (_metadata, service, sidecar) = started(&[]).await;
+    let stream = TokioIo::new(TcpStream::connect(sidecar.proxy()).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    for _ in 0..3 {
+        let request = Request::get("http://svc.a.run.app/x").body(Full::<Bytes>::default());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(
+            response.into_body().collect().await.unwrap().to_bytes(),
+            "hello"
+        );
+    }
+    for seen in service.seen() {
+        assert_eq!(
+            (&*seen.host, seen.version),
+            ("svc.a.run.app", http::Version::HTTP_2)
+        );
+        assert_eq!(seen.header("host"), None, "HTTP/2 has :authority alone");
+    }
+}
+
+#[tokio::test]
+async fn the_first_http_1_0_client_is_served_too() {
+    let (_metadata, service, sidecar) = started(&[]).await;
+    let answer = raw(
+        sidecar.proxy(),
+        b"GET http://svc.a.run.app/x HTTP/1.0\r\n\r\n",
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    assert!(answer.ends_with("hello"), "{answer}");
+    assert_eq!(service.only().host, "svc.a.run.app");
+}
+
+#[tokio::test]
+async fn an_origin_form_request_is_told_what_this_port_is() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let response = super::support::app::get(sidecar.proxy(), "/").await;
+    assert_eq!(response.status(), 400);
+    assert!(
+        json(&response)["detail"]
+            .as_str()
+            .unwrap()
+            .contains("HTTP_PROXY")
+    );
+}

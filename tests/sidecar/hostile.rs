@@ -1,0 +1,356 @@
+//! Upstreams that misbehave: the caller is told by the contract, the log has a line, and the next call is served.
+
+use serde_json::Value;
+
+use super::http1::{between, request};
+use super::support::hostile::{Hostile, Stage, accept_tls};
+use super::support::metadata::{Answer, Kind, Metadata};
+use super::support::sidecar::Sidecar;
+use super::support::tls::{Leaf, TestCa};
+use super::support::wire::{Wire, field};
+
+const QUIET: [&str; 2] = ["--log-level", "info"];
+const GRPC: &str = "Content-Type: application/grpc\r\nTE: trailers\r\nContent-Length: 5\r\n";
+
+/// A call to `url`, and a gRPC call to the same.
+async fn told(sidecar: &Sidecar, url: &str, status: u16, error: &str, grpc: &str) {
+    let host = url.split('/').nth(2).unwrap();
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send(format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+        .await;
+    let (head, body) = app.message().await;
+    assert!(
+        head.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{error}: {head}"
+    );
+    assert_eq!(
+        field(&head, "content-type"),
+        Some("application/problem+json")
+    );
+    let told = field(&head, "proxy-status").unwrap();
+    assert!(
+        told.starts_with(&format!("sidentity; error={error}; ")),
+        "{told}"
+    );
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(problem["status"], status);
+
+    app.send(format!(
+        "POST {url} HTTP/1.1\r\nHost: {host}\r\n{GRPC}\r\n\0\0\0\0\0"
+    ))
+    .await;
+    let (head, _) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{error}: {head}");
+    assert_eq!(field(&head, "grpc-status"), Some(grpc), "{error}: {head}");
+    assert!(
+        field(&head, "proxy-status").unwrap().contains(error),
+        "{head}"
+    );
+}
+
+/// The lines of the log for this error, once there are two: one for each call.
+async fn two_lines(sidecar: &Sidecar, error: &str) {
+    let of = |line: &Value| line["error"] == error;
+    sidecar
+        .logged(|line| of(line) && line["httpRequest"]["requestMethod"] == "POST")
+        .await;
+    let log = sidecar.log();
+    let lines: Vec<_> = log
+        .iter()
+        .filter(|line| line["httpRequest"].is_object())
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines.iter().all(|line| of(line)), "{lines:#?}");
+    let others = |line: &&Value| matches!(line["severity"].as_str(), Some("WARNING" | "ERROR"));
+    assert_eq!(log.iter().filter(others).count(), 2, "{log:#?}");
+}
+
+/// The sidecar serves a call to an honest upstream.
+async fn serves(sidecar: &Sidecar) {
+    let honest = Hostile::always(super::support::hostile::HELLO).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    let at = honest.address;
+    app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+        .await;
+    assert_eq!(app.message().await.1, "hello");
+}
+
+#[tokio::test]
+async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
+    let terminated = (502, "connection_terminated", "14");
+    let protocol = (502, "http_protocol_error", "14");
+    let babbling = Hostile::start(|mut stream, stage: Stage| async move {
+        use tokio::io::AsyncWriteExt;
+        if stage.head(&mut stream).await {
+            let _ = stream.write_all(b"\x16\x03\x01\0\0 what?\r\n\r\n").await;
+            super::support::hostile::until_closed(&mut stream).await;
+        }
+    });
+    for (what, upstream, (status, error, grpc)) in [
+        ("closes", Hostile::closes_after_head().await, terminated),
+        ("slams", Hostile::slams().await, terminated),
+        ("resets", Hostile::resets().await, terminated),
+        (
+            "stops in its head",
+            Hostile::once("HTTP/1.1 200 OK\r\nX-").await,
+            terminated,
+        ),
+        ("babbles", babbling.await, protocol),
+        (
+            "never ends its head",
+            Hostile::endless_headers().await,
+            protocol,
+        ),
+        (
+            "stalls",
+            Hostile::stalls().await,
+            (504, "http_response_timeout", "4"),
+        ),
+        (
+            "is mute",
+            Hostile::mute().await,
+            (504, "http_response_timeout", "4"),
+        ),
+    ] {
+        let metadata = Metadata::start().await;
+        let sidecar = Sidecar::start(
+            &metadata,
+            &[&QUIET[..], &["--response-timeout", "1s"]].concat(),
+        )
+        .await;
+        println!("{what}");
+        told(
+            &sidecar,
+            &format!("http://{}/", upstream.address),
+            status,
+            error,
+            grpc,
+        )
+        .await;
+        two_lines(&sidecar, error).await;
+        serves(&sidecar).await;
+    }
+}
+
+#[tokio::test]
+async fn a_storm_of_interim_answers_ends_in_the_answer() {
+    let storm = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5000);
+    let upstream = Hostile::always(format!("{storm}{}", super::support::hostile::HELLO)).await;
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &[]).await;
+    let at = upstream.address;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    for _ in 0..2 {
+        app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+            .await;
+        assert_eq!(app.message().await.1, "hello");
+    }
+    assert_eq!(upstream.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_broken_for_the_app_too() {
+    let (port, _metadata, sidecar, _) = between(&[]).await;
+    for (what, head, part) in [
+        ("a length", "Content-Length: 10\r\n", "part"),
+        ("chunks", "Transfer-Encoding: chunked\r\n", "4\r\npart\r\n"),
+        (
+            "within a chunk",
+            "Transfer-Encoding: chunked\r\n",
+            "9\r\npart",
+        ),
+        (
+            "no chunk",
+            "Transfer-Encoding: chunked\r\n",
+            "4\r\npart\r\nnonsense\r\n",
+        ),
+    ] {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream
+            .send(format!("HTTP/1.1 200 OK\r\n{head}\r\n{part}"))
+            .await;
+        let head = app.head().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{what}: {head}");
+        drop(upstream);
+        let rest = app.rest().await;
+        let length = field(&head, "content-length");
+        assert!(
+            length.is_some_and(|length| rest.len() < length.parse().unwrap())
+                || length.is_none() && !rest.ends_with("0\r\n\r\n"),
+            "{what}: it ended as if it were whole: {rest:?}"
+        );
+        assert!(rest.contains("part"), "{what}: {rest:?}");
+    }
+    serves(&sidecar).await;
+}
+
+#[tokio::test]
+async fn bytes_beyond_the_length_answer_nobody() {
+    let long = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    let upstream = Hostile::always(long).await;
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &[]).await;
+    let at = upstream.address;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    for _ in 0..3 {
+        app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+            .await;
+        assert_eq!(app.message().await.1, "ok");
+    }
+    app.silent().await;
+    assert_eq!(upstream.accepted(), 3);
+}
+
+/// A sidecar for which this leaf, signed by a trusted authority or another, is every upstream's.
+async fn presented(leaf: Leaf, trusted: &TestCa) -> (Hostile, Metadata, Sidecar) {
+    let config = leaf.serving(&["http/1.1"]);
+    let upstream = Hostile::without_close_notify(config, super::support::hostile::HELLO).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &trusted.pem).unwrap();
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let to = format!("*:443:{}", upstream.address);
+    let ca = ca.display().to_string();
+    let args = [&QUIET[..], &["--connect-to", &to, "--upstream-ca", &ca]].concat();
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    (upstream, metadata, sidecar)
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_is_told_and_no_token_leaves() {
+    let (ca, other) = (TestCa::new(), TestCa::new());
+    let host = "storage.googleapis.com";
+    for leaf in [
+        ca.leaf(&["elsewhere.example.com"]),
+        ca.expired_leaf(&[host]),
+        other.leaf(&[host]),
+    ] {
+        let (upstream, _metadata, sidecar) = presented(leaf, &ca).await;
+        told(
+            &sidecar,
+            &format!("http://{host}/"),
+            502,
+            "tls_certificate_error",
+            "14",
+        )
+        .await;
+        assert!(upstream.heads().is_empty());
+        two_lines(&sidecar, "tls_certificate_error").await;
+        serves(&sidecar).await;
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_without_a_close_notify_is_whole() {
+    let ca = TestCa::new();
+    let (upstream, _metadata, sidecar) = presented(ca.leaf(&["storage.googleapis.com"]), &ca).await;
+    for _ in 0..2 {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(
+            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n",
+        )
+        .await;
+        assert_eq!(app.message().await.1, "hello");
+    }
+    assert!(
+        upstream
+            .heads()
+            .iter()
+            .all(|head| head.contains("Bearer T1")),
+        "{:?}",
+        upstream.heads()
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_the_connection_is_not_whole_without_a_close_notify() {
+    let ca = TestCa::new();
+    let config = ca.leaf(&["storage.googleapis.com"]).serving(&["http/1.1"]);
+    let upstream = Hostile::start(move |stream, stage| {
+        let config = config.clone();
+        async move {
+            use tokio::io::AsyncWriteExt;
+            let mut stream = accept_tls(config, stream).await;
+            stage.head(&mut stream).await;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\npart")
+                .await
+                .unwrap();
+            stream.flush().await.unwrap();
+            stream.into_inner().0.shutdown().await.unwrap();
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, &ca.pem).unwrap();
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let to = format!("*:443:{}", upstream.address);
+    let file = file.display().to_string();
+    let sidecar = Sidecar::start(&metadata, &["--connect-to", &to, "--upstream-ca", &file]).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send("GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n")
+        .await;
+    app.head().await;
+    assert!(!app.rest().await.ends_with("0\r\n\r\n"));
+}
+
+#[tokio::test]
+async fn what_the_upstream_has_not_taken_is_sent_again_and_a_post_never_twice() {
+    for (method, length, status, calls) in [
+        ("GET", None, 200, 3),
+        ("HEAD", None, 200, 3),
+        ("DELETE", None, 200, 3),
+        ("PUT", Some(2), 502, 2),
+        ("POST", None, 502, 2),
+        ("POST", Some(2), 502, 2),
+        ("PATCH", None, 502, 2),
+    ] {
+        let upstream = Hostile::closes_on_reuse().await;
+        let at = upstream.address;
+        let metadata = Metadata::start().await;
+        let sidecar = Sidecar::start(&metadata, &[]).await;
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+            .await;
+        assert_eq!(app.message().await.1, "hello");
+        let fields = length.map_or_else(String::new, |length| {
+            format!("Content-Length: {length}\r\n")
+        });
+        let body = if length.is_some() { "hi" } else { "" };
+        app.send(format!(
+            "{method} http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{fields}\r\n{body}"
+        ))
+        .await;
+        let head = app.head().await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{method}: {head}"
+        );
+        assert_eq!(upstream.heads().len(), calls, "{method} {length:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_was_closed_costs_no_call() {
+    let upstream = Hostile::closes_idle().await;
+    let at = upstream.address;
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &[]).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    for round in 1..=20 {
+        app.send(format!(
+            "POST http://{at}/ HTTP/1.1\r\nHost: {at}\r\nContent-Length: 2\r\n\r\nhi"
+        ))
+        .await;
+        assert_eq!(app.message().await.1, "hello", "round {round}");
+        upstream.closed(round).await;
+        // The end of the connection has been sent; a moment, and the sidecar knows.
+        app.silent().await;
+    }
+}

@@ -1,0 +1,72 @@
+//! The sidecar as its users meet it: the real binary on real sockets, a scripted metadata server on one side, a service
+//! behind TLS on the other.
+
+// What fails here fails the test, with the place and the value.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
+mod admin;
+mod calls;
+mod commands;
+mod connect;
+mod drain;
+mod errors;
+mod exec;
+mod expect;
+mod forward;
+mod framing;
+mod heads;
+mod hostile;
+mod http1;
+mod intercept;
+mod keepalive;
+mod lookalikes;
+mod pressure;
+mod routes;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
+mod unauthorized;
+mod upgrades;
+
+use support::metadata::{Answer, Kind, Metadata};
+use support::service::Service;
+use support::sidecar::Sidecar;
+
+/// A metadata server with one access token and ID tokens for an hour, an honest service, and a sidecar between them.
+async fn started(args: &[&str]) -> (Metadata, Service, Sidecar) {
+    let service = Service::start().await;
+    let (metadata, sidecar) = started_with(&service, args).await;
+    (metadata, service, sidecar)
+}
+
+/// The same with a service of the test's own.
+async fn started_with(service: &Service, args: &[&str]) -> (Metadata, Sidecar) {
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let sidecar = beside(&metadata, service, args).await;
+    (metadata, sidecar)
+}
+
+/// A sidecar between these two.
+async fn beside(metadata: &Metadata, service: &Service, args: &[&str]) -> Sidecar {
+    let flags = service.flags();
+    let args: Vec<&str> = flags
+        .iter()
+        .map(String::as_str)
+        .chain(args.iter().copied())
+        .collect();
+    Sidecar::start(metadata, &args).await
+}
+
+/// The ID token that an `Authorization`-like header carries is for this audience.
+fn is_for(header: Option<&str>, audience: &str) -> bool {
+    header
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .is_some_and(|token| support::metadata::audience_of(token) == audience)
+}

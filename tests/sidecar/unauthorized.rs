@@ -1,0 +1,144 @@
+//! What becomes of an upstream's 401 and 403.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+
+use super::support::app::{proxied, send, text};
+use super::support::metadata::{Answer, Kind};
+use super::support::service::{Service, reply};
+use super::{beside, started_with};
+
+const URL: &str = "http://storage.googleapis.com/";
+
+/// Takes `T2` and no other.
+async fn picky() -> Service {
+    Service::answering(|seen| match seen.header("authorization") {
+        Some("Bearer T2") => reply(200, "in"),
+        _ => reply(401, "who?"),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_replaced_and_the_call_sent_once_more() {
+    let service = picky().await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    let response = proxied(sidecar.proxy(), URL, &[]).await;
+    assert_eq!((response.status().as_u16(), text(&response)), (200, "in"));
+    assert_eq!(service.seen().len(), 2);
+    assert_eq!(metadata.count(Kind::Access), 2);
+}
+
+#[tokio::test]
+async fn a_small_body_is_sent_again_whole() {
+    let service = picky().await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    let body = Bytes::from(vec![b'x'; 60_000]);
+    let request = Request::post(URL)
+        .header("host", "storage.googleapis.com")
+        .body(body.clone());
+    let response = send(sidecar.proxy(), request.unwrap()).await;
+    assert_eq!(response.status(), 200);
+    assert!(service.seen().iter().all(|seen| seen.body == body));
+}
+
+#[tokio::test]
+async fn a_large_body_is_sent_once_and_the_next_call_has_the_new_token() {
+    let service = picky().await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    let request = Request::post(URL)
+        .header("host", "storage.googleapis.com")
+        .body(Bytes::from(vec![b'x'; 70_000]));
+    assert_eq!(send(sidecar.proxy(), request.unwrap()).await.status(), 401);
+    assert_eq!(service.seen().len(), 1);
+    metadata.arrived(Kind::Access, 2).await;
+    // The new token is there a moment after it was asked for.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while proxied(sidecar.proxy(), URL, &[]).await.status() != 200 {
+        assert!(Instant::now() < deadline, "the new token was not used");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_stays_the_same_is_not_sent_twice() {
+    let service = picky().await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    for _ in 0..3 {
+        assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 401);
+    }
+    assert_eq!(service.seen().len(), 3);
+    assert_eq!(
+        metadata.count(Kind::Access),
+        2,
+        "asked anew at most once a minute"
+    );
+}
+
+#[tokio::test]
+async fn two_rejections_in_a_row_are_the_answer() {
+    let service = Service::answering(|_| reply(401, "never")).await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    assert_eq!(proxied(sidecar.proxy(), URL, &[]).await.status(), 401);
+    assert_eq!(service.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_rejection_of_the_apps_own_token_is_the_apps() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let service = Service::answering(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        reply(401, "")
+    })
+    .await;
+    let (metadata, sidecar) = started_with(&service, &[]).await;
+    proxied(sidecar.proxy(), URL, &[("authorization", "Bearer own")]).await;
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    assert_eq!(metadata.count(Kind::Access), 0);
+}
+
+#[tokio::test]
+async fn a_403_passes_through_and_the_log_names_the_role_to_grant() {
+    let service = Service::answering(|_| reply(403, "no")).await;
+    let metadata = super::Metadata::start().await;
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    metadata.script(Kind::Email, [Answer::ok("app@p.iam.gserviceaccount.com")]);
+    let sidecar = beside(&metadata, &service, &[]).await;
+    for _ in 0..3 {
+        let response = proxied(sidecar.proxy(), "http://svc.a.run.app/", &[]).await;
+        assert_eq!((response.status().as_u16(), text(&response)), (403, "no"));
+    }
+    assert_eq!(metadata.count(Kind::Identity), 1);
+    let told = |line: &serde_json::Value| {
+        let text = line.to_string();
+        [
+            "roles/run.invoker",
+            "app@p.iam.gserviceaccount.com",
+            "https://svc.a.run.app",
+        ]
+        .iter()
+        .all(|wanted| text.contains(wanted))
+    };
+    sidecar.logged(told).await;
+    assert_eq!(sidecar.log().iter().filter(|line| told(line)).count(), 1);
+}
