@@ -32,7 +32,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = BoxBody<Bytes, BoxError>;
 
 /// Longer than anything here takes; a test that gets here has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request as it came in.
 #[derive(Clone, Debug)]

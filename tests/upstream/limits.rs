@@ -39,7 +39,7 @@ async fn over_the_targets_cap_for_too_long_is_an_error() {
     let client = Setting::new(server.address, None)
         .with(|setting| {
             setting.limits.per_target = 1;
-            setting.config.connect_timeout = Duration::from_millis(100);
+            setting.config.connect_timeout = Duration::from_secs(1);
         })
         .client();
     let target = http();
@@ -85,7 +85,7 @@ async fn over_the_cap_of_all_targets_for_too_long_is_an_error() {
     let client = Setting::new(server.address, None)
         .with(|setting| {
             setting.limits.connections = 1;
-            setting.config.connect_timeout = Duration::from_millis(100);
+            setting.config.connect_timeout = Duration::from_secs(1);
         })
         .client();
     let target = http();
