@@ -68,7 +68,7 @@ async fn exchange<B: RequestBody>(
     lease: Lease<B>,
     request: Request<B>,
 ) -> Result<Response<Body>, Failed<B>> {
-    let Lease { way, mut hold } = lease;
+    let Lease { way, mut hold, .. } = lease;
     let bare = request.body().is_end_stream();
     let mut interest = None;
     let mut request = request.map(|body| {

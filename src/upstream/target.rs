@@ -75,7 +75,7 @@ impl Address {
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path(request.uri()));
-        // All three parts are there, which is all that can be wrong.
+        // All three parts are there, which is all that can be wrong; without an authority h2 would send nothing.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);

@@ -323,6 +323,24 @@ impl Hostile {
         .await
     }
 
+    /// HTTP/2: a good preface, and after the first request's head not even an answer to a PING.
+    pub async fn falls_silent_after_the_preface() -> Self {
+        Self::start(|mut stream, stage| async move {
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            loop {
+                let (kind, _) = frame(&mut stream).await;
+                if kind == HEADERS {
+                    break;
+                }
+            }
+            stage.note("request".to_owned());
+            until_closed(&mut stream).await;
+        })
+        .await
+    }
+
     /// HTTP/2: a good preface, and the connection is gone.
     pub async fn leaves_after_the_preface() -> Self {
         Self::start(|mut stream, _| async move {

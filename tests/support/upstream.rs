@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -32,7 +32,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = BoxBody<Bytes, BoxError>;
 
 /// Longer than anything here takes; a test that gets here has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Seen {
     pub headers: HeaderMap,
     pub sni: Option<String>,
     pub alpn: Option<String>,
+    /// By a session that was remembered.
+    pub resumed: bool,
 }
 
 /// How an [`Honest`] upstream serves.
@@ -76,6 +78,7 @@ struct Shared {
 struct Handshake {
     sni: Option<String>,
     alpn: Option<String>,
+    resumed: bool,
 }
 
 /// Counts one up for as long as it lives, and a cancellation where it does not live to see its [`Counted::finish`].
@@ -207,6 +210,7 @@ async fn serve(stream: TcpStream, connection: usize, manner: &Manner, shared: &A
         alpn: tls
             .alpn_protocol()
             .map(|name| String::from_utf8(name.to_vec()).unwrap()),
+        resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
     };
     speak(stream, handshake, connection, manner, shared).await;
 }
@@ -238,6 +242,7 @@ async fn speak(
             headers: request.headers().clone(),
             sni: handshake.sni.clone(),
             alpn: handshake.alpn.clone(),
+            resumed: handshake.resumed,
         });
         async move { Ok::<_, Infallible>(answer(request, shared).await) }
     });

@@ -52,6 +52,16 @@ async fn a_dropped_body_closes_an_http1_connection() {
     client.connections(0).await;
 }
 
+/// Even one of which everything has come already: whoever drops it has not read it.
+#[tokio::test]
+async fn a_small_body_dropped_unread_closes_an_http1_connection() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Client::plain(server.address);
+    drop(client.send(&http(), get("/")).await.unwrap());
+    server.open(0).await;
+    client.connections(0).await;
+}
+
 #[tokio::test]
 async fn a_dropped_body_resets_an_http2_stream_and_keeps_the_connection() {
     let server = Honest::start(Manner::default()).await;

@@ -55,6 +55,22 @@ async fn an_upload_gives_its_connection_back() {
 }
 
 #[tokio::test]
+async fn a_body_read_to_its_announced_length_need_not_be_asked_for_its_end() {
+    let server = Honest::start(Manner::default()).await;
+    let client = Client::plain(server.address);
+    for _ in 0..5 {
+        let mut body = client.send(&http(), get("/")).await.unwrap().into_body();
+        let frame = body.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "hello");
+        assert!(http_body::Body::is_end_stream(&body));
+        drop(body);
+        // hyper's own task has the next turn.
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.accepted(), 1);
+}
+
+#[tokio::test]
 async fn the_connection_used_last_is_used_first() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);

@@ -39,7 +39,7 @@ async fn over_the_targets_cap_for_too_long_is_an_error() {
     let client = Setting::new(server.address, None)
         .with(|setting| {
             setting.limits.per_target = 1;
-            setting.config.connect_timeout = Duration::from_millis(100);
+            setting.config.connect_timeout = Duration::from_secs(1);
         })
         .client();
     let target = http();
@@ -85,7 +85,7 @@ async fn over_the_cap_of_all_targets_for_too_long_is_an_error() {
     let client = Setting::new(server.address, None)
         .with(|setting| {
             setting.limits.connections = 1;
-            setting.config.connect_timeout = Duration::from_millis(100);
+            setting.config.connect_timeout = Duration::from_secs(1);
         })
         .client();
     let target = http();
@@ -137,4 +137,31 @@ async fn many_targets_do_not_pile_up() {
     }
     client.connections(0).await;
     assert_eq!(server.seen().len(), 600);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
+    for (busy, waits) in [(http(), h2c()), (h2c(), http())] {
+        let server = Honest::start(Manner::default()).await;
+        let client = Setting::new(server.address, None)
+            .with(|setting| setting.limits.connections = 1)
+            .client();
+        let held = client.upstream.send(&busy, get("/hold"));
+        let waiting = async {
+            server.held(1).await;
+            let mut waiting = std::pin::pin!(client.get(&waits, "/"));
+            // In line before the other is done.
+            for _ in 0..100 {
+                tokio::select! {
+                    biased;
+                    _ = &mut waiting => panic!("over the cap"),
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+            server.release();
+            waiting.await.unwrap();
+        };
+        let done = async { whole(held.await.unwrap()).await };
+        tokio::join!(done, waiting);
+    }
 }

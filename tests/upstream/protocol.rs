@@ -196,3 +196,22 @@ async fn answers_without_a_body_are_whole_at_once() {
     assert_eq!(response.headers()["content-length"], "5");
     assert!(whole(response).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_connection_that_answers_no_ping_is_given_up() {
+    let server = Hostile::falls_silent_after_the_preface().await;
+    let client = Client::plain(server.address);
+    let target = h2c();
+    let mut sending = Box::pin(client.upstream.send(&target, get("/")));
+    tokio::select! {
+        _ = &mut sending => panic!("answered"),
+        () = server.heard(1) => {}
+    }
+    // From here on, time passes as fast as nothing happens.
+    tokio::time::pause();
+    let minute = std::time::Duration::from_secs(60);
+    let given_up = tokio::time::timeout(minute, sending).await.unwrap();
+    let error = given_up.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionTerminated);
+    assert!(error.detail().contains("PING"), "{}", error.detail());
+}

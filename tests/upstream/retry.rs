@@ -161,3 +161,61 @@ async fn a_stream_reset_for_any_other_reason_is_not_sent_again() {
         .await;
     assert_eq!(server.heads().len(), 1);
 }
+
+/// A server in another thread answers one request on its first connection and closes it, while this thread is frozen.
+/// With the thaw comes a request that may not be sent twice.
+#[tokio::test]
+async fn a_close_during_a_freeze_is_noticed_before_the_next_request() {
+    use std::io::{Read, Write};
+    for target in [http(), h2c()] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (frozen, freeze) = std::sync::mpsc::channel::<()>();
+        let (closed, thaw) = std::sync::mpsc::channel::<()>();
+        let http2 = target == h2c();
+        std::thread::spawn(move || {
+            for connection in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut sink = [0; 4096];
+                if http2 {
+                    // SETTINGS; then, for stream 1, HEADERS with `:status: 200` and the end of the stream.
+                    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).unwrap();
+                    let mut heard = Vec::new();
+                    let head = |heard: &[u8]| {
+                        heard
+                            .windows(9)
+                            .any(|frame| frame[3..] == [1, 5, 0, 0, 0, 1])
+                    };
+                    while !head(&heard) {
+                        let read = stream.read(&mut sink).unwrap();
+                        heard.extend_from_slice(&sink[..read]);
+                    }
+                    stream
+                        .write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x88])
+                        .unwrap();
+                } else {
+                    assert!(stream.read(&mut sink).unwrap() > 0);
+                    stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                        .unwrap();
+                }
+                if connection == 0 {
+                    freeze.recv().unwrap();
+                    drop(stream);
+                    closed.send(()).unwrap();
+                } else {
+                    while matches!(stream.read(&mut sink), Ok(read) if read > 0) {}
+                }
+            }
+        });
+        let client = Client::plain(address);
+        assert_eq!(client.get(&target, "/").await.unwrap().0, 200);
+        // No task of this runtime gets a turn while the thread is blocked.
+        frozen.send(()).unwrap();
+        thaw.recv().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let sent = request(Method::POST, "/", AnyBody::default());
+        let response = client.send(&target, sent).await.unwrap();
+        assert_eq!(response.status(), 200);
+    }
+}

@@ -46,10 +46,10 @@ async fn storm(alpn: &[&str]) {
         .client();
     let client = Arc::new(client);
     let mut callers = JoinSet::new();
-    for caller in 0..32 {
+    for caller in 0..16 {
         let client = Arc::clone(&client);
         callers.spawn(async move {
-            for n in 0..40 {
+            for n in 0..30 {
                 call(&client, &https(), caller * 7 + n).await;
             }
         });

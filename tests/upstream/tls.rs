@@ -209,3 +209,17 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
     let bad = Upstream::<AnyBody>::new(&setting.config, Refuse::default(), metrics);
     assert!(bad.unwrap_err().to_string().contains("--upstream-ca"));
 }
+
+#[tokio::test]
+async fn a_session_is_remembered_whatever_version_of_http_it_was_for() {
+    let (server, client) = secure(&["h2", "http/1.1"]).await;
+    let versions = [HttpVersion::Http1, HttpVersion::Auto, HttpVersion::Http2];
+    for http in versions {
+        client
+            .get(&target(Scheme::Https, NAME, http), "/")
+            .await
+            .unwrap();
+    }
+    let resumed: Vec<bool> = server.seen().iter().map(|seen| seen.resumed).collect();
+    assert_eq!(resumed, [false, true, true]);
+}

@@ -77,7 +77,7 @@ impl<B: RequestBody> Connection<B> {
     }
 
     /// hyper is done with the last exchange and the upstream has not closed.
-    fn is_ready(&self) -> bool {
+    pub(super) fn is_ready(&self) -> bool {
         lock(&self.sender).is_ready()
     }
 
@@ -128,14 +128,14 @@ impl<B: RequestBody> Idle<B> {
         }
     }
 
-    /// The last one used that is open and not too old.
-    pub(super) fn pop(&mut self, age: Duration) -> Option<Arc<Connection<B>>> {
+    /// The last one used that is open and not too old, and since when it is idle.
+    pub(super) fn pop(&mut self, age: Duration) -> Option<(Arc<Connection<B>>, Moment)> {
         while let Some((connection, since)) = self.0.pop() {
             if since.is_older_than(age) {
                 // All below are older.
                 self.0.clear();
             } else if connection.is_ready() {
-                return Some(connection);
+                return Some((connection, since));
             }
         }
         None

@@ -15,7 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::lease::{Held, Rest};
+use super::NAP;
+use super::lease::{Held, Lease, Rest};
 use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::upstream::clock::Moment;
@@ -152,7 +153,7 @@ impl<B: RequestBody> Connection<B> {
     }
 
     /// It takes requests, as far as is known.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && !self.leaving.load(Ordering::Relaxed)
     }
 }
@@ -182,15 +183,16 @@ impl<B: RequestBody> Streams<B> {
     }
 
     /// A stream on the first connection that has one free, with `most` at most on each: so the last ones fall idle
-    /// when there is less to do. It must be given back by [`Streams::release`].
-    pub(super) fn take(&mut self, most: usize, age: Duration) -> Option<Arc<Connection<B>>> {
+    /// when there is less to do. The lease gives it back by [`Streams::release`].
+    pub(super) fn take(&mut self, most: usize, age: Duration) -> Option<Lease<B>> {
         self.expire(age);
         let carrier = self.0.iter_mut().find(|carrier| {
             let allowed = carrier.connection.allowed.load(Ordering::Relaxed);
             carrier.in_flight < allowed.min(most)
         })?;
+        let napped = carrier.in_flight == 0 && carrier.idle.is_older_than(NAP);
         carrier.in_flight += 1;
-        Some(Arc::clone(&carrier.connection))
+        Some(Lease::http2(Arc::clone(&carrier.connection), napped))
     }
 
     /// A stream has ended; true if its connection is idle now.

@@ -11,6 +11,8 @@ use crate::upstream::outgoing::{Interest, RequestBody};
 pub(in crate::upstream) struct Lease<B> {
     pub(in crate::upstream) way: Way<B>,
     pub(in crate::upstream) hold: Hold,
+    /// It was idle for a while: there may be news of it that nobody has read yet.
+    pub(super) napped: bool,
 }
 
 /// Over which HTTP.
@@ -52,6 +54,7 @@ impl<B: RequestBody> Lease<B> {
         connection: Arc<h1::Connection<B>>,
         permit: OwnedSemaphorePermit,
         reused: bool,
+        napped: bool,
     ) -> Self {
         Self {
             way: Way::Http1 {
@@ -65,17 +68,27 @@ impl<B: RequestBody> Lease<B> {
                     interest: None,
                 },
             },
+            napped,
         }
     }
 
     /// The stream is counted already: see [`h2::Streams`].
-    pub(super) fn http2(connection: Arc<h2::Connection<B>>) -> Self {
+    pub(super) fn http2(connection: Arc<h2::Connection<B>>, napped: bool) -> Self {
         Self {
             way: Way::Http2(Arc::clone(&connection)),
             hold: Hold {
                 connection: Some(connection),
                 rest: Rest::default(),
             },
+            napped,
+        }
+    }
+
+    /// The upstream has not closed it, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        match &self.way {
+            Way::Http1 { connection, .. } => connection.is_ready(),
+            Way::Http2(connection) => connection.is_open(),
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::error::ErrorKind;
 /// How often idle connections are looked through, at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
 
+/// Idle for this long, a connection is given the time to tell that it was closed, before it is used.
+const NAP: Duration = Duration::from_millis(100);
+
 /// Targets beyond which those without a connection are forgotten at once.
 const TARGETS: usize = 256;
 

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::lease::Lease;
-use super::{Limits, Pools, h1, h2};
+use super::{Limits, NAP, Pools, h1, h2};
 use crate::error::ErrorKind;
 use crate::upstream::dial::Dialled;
 use crate::upstream::failure::Failure;
@@ -113,6 +114,20 @@ impl<B: RequestBody> Pool<B> {
             return self.checkout_alone(pools, true).await;
         }
         loop {
+            let lease = self.find(pools).await?;
+            if lease.napped {
+                // Where this instance had no CPU, a close that came long ago is read only now, and not before us.
+                yield_now().await;
+                if !lease.is_open() {
+                    continue;
+                }
+            }
+            return Ok(lease);
+        }
+    }
+
+    async fn find(self: &Arc<Self>, pools: &Arc<Pools<B>>) -> Result<Lease<B>, Failure> {
+        loop {
             let turn = match self.queue() {
                 Place::Alone => return self.checkout_alone(pools, false).await,
                 Place::Served(lease) => return Ok(lease),
@@ -139,9 +154,9 @@ impl<B: RequestBody> Pool<B> {
         }
         // Nobody overtakes those who wait.
         if state.waiting.is_empty()
-            && let Some(connection) = state.streams.take(self.limits.streams, self.idle_timeout)
+            && let Some(lease) = state.streams.take(self.limits.streams, self.idle_timeout)
         {
-            return Place::Served(Lease::http2(connection));
+            return Place::Served(lease);
         }
         let (served, turn) = oneshot::channel();
         state.waiting.push_back(served);
@@ -159,19 +174,24 @@ impl<B: RequestBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.place_in_use().await?;
-        if !fresh && let Some(connection) = lock(&self.state).idle.pop(self.idle_timeout) {
-            return Ok(Lease::http1(connection, permit, true));
+        if !fresh && let Some((connection, since)) = lock(&self.state).idle.pop(self.idle_timeout) {
+            return Ok(Lease::http1(
+                connection,
+                permit,
+                true,
+                since.is_older_than(NAP),
+            ));
         }
         Ok(match self.open(pools).await? {
             Opened::Http1(connection) => {
                 lock(&self.state).protocol = Some(Protocol::Http1);
-                Lease::http1(connection, permit, false)
+                Lease::http1(connection, permit, false, false)
             }
             Opened::Http2(connection) => {
                 let mut state = lock(&self.state);
                 state.protocol = Some(Protocol::Http2);
                 state.streams.add(Arc::clone(&connection), 1);
-                Lease::http2(connection)
+                Lease::http2(connection, false)
             }
         })
     }
@@ -222,7 +242,7 @@ impl<B: RequestBody> Pool<B> {
                     .add(Arc::clone(&connection), usize::from(waiting.is_some()));
                 drop(state);
                 if let Some(waiting) = waiting {
-                    let _ = waiting.send(Turn::Stream(Lease::http2(connection)));
+                    let _ = waiting.send(Turn::Stream(Lease::http2(connection, false)));
                 }
             }
             Err(failure) => {
@@ -244,12 +264,11 @@ impl<B: RequestBody> Pool<B> {
             }
         }
         while let Some(waiting) = state.next_waiting() {
-            let Some(connection) = state.streams.take(self.limits.streams, self.idle_timeout)
-            else {
+            let Some(lease) = state.streams.take(self.limits.streams, self.idle_timeout) else {
                 state.waiting.push_front(waiting);
                 break;
             };
-            served.push((waiting, Lease::http2(connection)));
+            served.push((waiting, lease));
         }
         let dial = !state.waiting.is_empty() && !state.dialing;
         state.dialing |= dial;
