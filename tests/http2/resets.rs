@@ -1,11 +1,15 @@
 //! A stream that one side gives up is given up on the other side, at once and for the same reason.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use h2::Reason;
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
+use super::support::hostile::Hostile;
 use super::support::streams::{app, open, reset, whole};
 use super::support::upstream::soon;
 use super::{HOST, counted, request, started};
@@ -142,29 +146,37 @@ async fn an_answer_that_is_broken_off_never_looks_whole_to_the_app() {
 
 #[tokio::test]
 async fn a_service_that_goes_away_in_the_middle_never_looks_done() {
-    let service = super::support::hostile::Hostile::start(|stream, _| async move {
-        let mut connection = h2::server::handshake(stream).await.unwrap();
-        let (_, mut reply) = connection.accept().await.unwrap().unwrap();
-        let mut download = reply.send_response(Response::new(()), false).unwrap();
-        download.send_data(Bytes::from("half"), false).unwrap();
-        // GOAWAY without an error that covers no stream at all, then the end of the connection.
-        connection.abrupt_shutdown(Reason::NO_ERROR);
-        while connection.accept().await.is_some() {}
+    let read = Arc::new(Notify::new());
+    let was_read = Arc::clone(&read);
+    let service = Hostile::start(move |stream, _| {
+        let was_read = Arc::clone(&was_read);
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let (_, mut reply) = connection.accept().await.unwrap().unwrap();
+            let mut download = reply.send_response(Response::new(()), false).unwrap();
+            download.send_data(Bytes::from("half"), false).unwrap();
+            tokio::select! {
+                _ = connection.accept() => return,
+                () = was_read.notified() => {}
+            }
+            // GOAWAY without an error, then the end of the connection.
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            while connection.accept().await.is_some() {}
+        }
     })
     .await;
     let metadata = super::Metadata::start().await;
-    let flags = ["--upstream-http", "2"];
-    let sidecar = super::Sidecar::start(&metadata, &flags).await;
+    let sidecar = super::Sidecar::start(&metadata, &["--upstream-http", "2"]).await;
     let app = app(sidecar.proxy()).await;
     let request = http::Request::get(format!("http://{}/", service.address)).body(());
     let (response, _) = open(&app, request.unwrap(), true).await;
-    match soon(response).await {
-        Ok(mut response) if response.status() == 200 => {
-            whole(response.body_mut()).await.unwrap_err();
-        }
-        Ok(response) => assert_eq!(response.status(), 502),
-        Err(error) => panic!("{error:?}"),
-    }
+    let mut response = soon(response).await.unwrap();
+    assert_eq!(
+        soon(response.body_mut().data()).await.unwrap().unwrap(),
+        "half"
+    );
+    read.notify_one();
+    whole(response.body_mut()).await.unwrap_err();
 }
 
 #[tokio::test]
