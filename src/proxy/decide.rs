@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Response};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::call::{Call, Decided};
@@ -205,11 +205,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let route = call.exchange.entrance().route();
         if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
             return self.go(call, resolved);
@@ -220,7 +216,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
                 .resolve(call.exchange.entrance(), &call.destination);
             return self.go(call, resolved);
         }
-        let mut this = self.clone();
+        let this = self.clone();
         Step::later(async move {
             this.decider.learn_universe().await;
             let resolved = this
@@ -232,7 +228,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
 }
 
 impl<S: Carry<Decided>> Decide<S> {
-    fn go(&mut self, call: Call, resolved: Resolved) -> Step<S::Future> {
+    fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
         let Resolved { decision, slot } = resolved;
         call.exchange.decided(&decision);
         // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.

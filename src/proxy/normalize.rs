@@ -2,11 +2,11 @@
 //! read two ways, is refused and never guessed at: here a guess would choose who gets a token.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Version, header};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::browser::is_ours;
@@ -46,11 +46,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&self, inbound: Inbound) -> Self::Future {
         let Inbound {
             request,
             exchange,

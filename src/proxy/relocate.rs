@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Response, header};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -51,11 +52,7 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
     type Error = Error;
     type Future = RelocateFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let called = call.exchange.entrance().route().and_then(|_| {
             let request = &call.request;
             let host = match request.headers().get(header::HOST) {
