@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Version, header};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -99,7 +99,7 @@ impl<S> Normalize<S> {
                 ),
             ));
         }
-        let target = route_target(route, request.uri().path(), request.uri().query())?;
+        let target = route_target(route, request.uri())?;
         Ok(Destination {
             target,
             ..route.route.upstream.clone()
@@ -171,14 +171,19 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The upstream's base path, then what follows the route's prefix.
-fn route_target(
-    route: &RouteEntrance,
-    path: &str,
-    query: Option<&str>,
-) -> Result<PathAndQuery, Error> {
-    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
+fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error> {
+    let (path, query) = (uri.path(), uri.query());
     let base = route.route.upstream.path();
     let base = base.strip_suffix('/').unwrap_or(base);
+    // Nothing to take off and nothing to put before: the target goes on as it came.
+    if base.is_empty()
+        && route.route.prefix.is_empty()
+        && let Some(target) = uri.path_and_query()
+        && target.as_str().starts_with('/')
+    {
+        return Ok(target.clone());
+    }
+    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
     let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
     target.push_str(base);
     if path == "*" && base.is_empty() {

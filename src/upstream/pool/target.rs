@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use self::line::Turn;
 use self::open::Opened;
 use super::lease::Lease;
-use super::{Limits, NAP, Pools, h1, h2};
+use super::{Limits, Pools, h1, h2};
 use crate::error::ErrorKind;
 use crate::upstream::failure::Failure;
 use crate::upstream::lock;
@@ -87,11 +87,42 @@ impl<B: RequestBody> Pool<B> {
         pools: &Arc<Pools<B>>,
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
+        match (!fresh).then(|| self.at_once()).flatten() {
+            Some(lease) if !lease.napped => Ok(lease),
+            // Boxed: a dial's state is large, and most requests need not carry it.
+            found => Box::pin(self.wait(pools, fresh, found)).await,
+        }
+    }
+
+    /// A connection that is there, or a stream of one.
+    fn at_once(&self) -> Option<Lease<B>> {
+        let mut state = lock(&self.state);
+        match state.protocol? {
+            Protocol::Http1 => {
+                let permit = Arc::clone(&self.in_use).try_acquire_owned().ok()?;
+                let (connection, napped) = state.idle.pop(self.idle_timeout)?;
+                Some(Lease::http1(connection, permit, true, napped))
+            }
+            // Nobody overtakes those who wait.
+            Protocol::Http2 if !state.waiting.is_empty() => None,
+            Protocol::Http2 => state.streams.take(self.limits.streams, self.idle_timeout),
+        }
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        pools: &Arc<Pools<B>>,
+        fresh: bool,
+        mut found: Option<Lease<B>>,
+    ) -> Result<Lease<B>, Failure> {
         if fresh {
             return self.checkout_alone(pools, true).await;
         }
         loop {
-            let lease = self.find(pools).await?;
+            let lease = match found.take() {
+                Some(lease) => lease,
+                None => self.find(pools).await?,
+            };
             if lease.napped {
                 // Where this instance had no CPU, a close that came long ago is read only now, and not before us.
                 yield_now().await;
@@ -110,13 +141,10 @@ impl<B: RequestBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.place_in_use().await?;
-        if !fresh && let Some((connection, since)) = lock(&self.state).idle.pop(self.idle_timeout) {
-            return Ok(Lease::http1(
-                connection,
-                permit,
-                true,
-                since.is_older_than(NAP),
-            ));
+        if !fresh
+            && let Some((connection, napped)) = lock(&self.state).idle.pop(self.idle_timeout)
+        {
+            return Ok(Lease::http1(connection, permit, true, napped));
         }
         Ok(match self.open(pools).await? {
             Opened::Http1(connection) => {
