@@ -141,8 +141,7 @@ impl<B: RequestBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.place_in_use().await?;
-        if !fresh
-            && let Some((connection, napped)) = lock(&self.state).idle.pop(self.idle_timeout)
+        if !fresh && let Some((connection, napped)) = lock(&self.state).idle.pop(self.idle_timeout)
         {
             return Ok(Lease::http1(connection, permit, true, napped));
         }
