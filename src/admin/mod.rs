@@ -3,6 +3,7 @@
 mod lifecycle;
 mod probes;
 mod serve;
+mod status;
 
 pub use lifecycle::Lifecycle;
 pub use serve::Admin;

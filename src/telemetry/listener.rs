@@ -89,22 +89,6 @@ impl ListenerMetrics {
         &self.recent
     }
 
-    /// Requests under way.
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.get().try_into().unwrap_or(0)
-    }
-
-    /// Open connections.
-    pub fn connections(&self) -> u64 {
-        self.connections.get().try_into().unwrap_or(0)
-    }
-
-    /// Requests that have ended, since the start.
-    pub fn ended(&self) -> u64 {
-        let durations = self.finished.iter().filter_map(|of| of.duration.get());
-        durations.map(Histogram::get_sample_count).sum()
-    }
-
     /// Counts and times a request that ended; a refused one counts as `none`.
     pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
         let [access, id, none] = &self.finished;

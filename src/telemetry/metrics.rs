@@ -1,7 +1,7 @@
 //! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
 //! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{Gauged, ListenerMetrics};
 use super::process::Process;
 use super::recent::Recent;
+use super::tally::{self, Tally};
 use crate::error::ErrorKind;
 use crate::policy::{Credential, SkipReason};
 
@@ -270,6 +271,11 @@ impl Metrics {
             StatusCode::FORBIDDEN => bump(&self.auth_rejected, 1),
             _ => {}
         }
+    }
+
+    /// What each listener has counted, by its name.
+    pub fn tallies(&self) -> BTreeMap<String, Tally> {
+        tally::of(&self.durations, &self.in_flight, &self.connections)
     }
 
     /// The last 15 minutes.

@@ -18,6 +18,7 @@ mod panics;
 mod process;
 mod recent;
 mod seldom;
+mod tally;
 mod text;
 mod trace;
 
@@ -31,4 +32,5 @@ pub use log::{Logger, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
 pub use recent::{About, Failed, Recent, Trouble};
 pub use seldom::Seldom;
+pub use tally::Tally;
 pub use trace::TraceContext;
