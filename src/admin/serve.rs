@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::lifecycle::Lifecycle;
+use super::page::PAGE;
 use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
@@ -132,7 +133,11 @@ impl Admin {
                 self.lifecycle.quit();
                 text((StatusCode::OK, "draining\n".into()))
             }
-            ("/", &Method::GET | &Method::HEAD) => text((StatusCode::OK, PATHS.into())),
+            ("/", &Method::GET | &Method::HEAD) => PAGE.guard(typed(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                PAGE.html.clone(),
+            )),
             ("/" | "/metrics" | "/status" | "/explain", _) => method_not_allowed("GET"),
             ("/quitquitquit", _) if self.quitquitquit => method_not_allowed("POST"),
             ("/quitquitquit", _) => {
