@@ -475,7 +475,10 @@ fn bound_admin(
             allowed_hosts: config.allowed_hosts.as_slice().into(),
             ways: Arc::new(ways(config)),
             quitquitquit: config.quitquitquit,
-            config: Arc::new(config.clone()),
+            config: Arc::new(Config {
+                admin: listener.tcp(),
+                ..config.clone()
+            }),
         };
         (listener, admin)
     })

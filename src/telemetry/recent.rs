@@ -134,7 +134,7 @@ impl Recent {
         let about = Some(About::Destination(rejection.origin.clone()));
         self.add(Trouble {
             status: Some(status),
-            ..Trouble::new(title, about, &detail, rejection.advice().into())
+            ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
         });
     }
 
@@ -146,7 +146,7 @@ impl Recent {
             "A call went out without its token",
             about,
             &detail,
-            blind.advice(origin).into(),
+            sentence(&blind.advice(origin)).into(),
         ));
     }
 
@@ -239,6 +239,13 @@ impl std::fmt::Display for Purpose<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// The clause of a log line as a sentence of its own.
+fn sentence(clause: &str) -> String {
+    let mut characters = clause.chars();
+    let first = characters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(characters).chain(['.']).collect()
 }
 
 /// Short, and nothing in it that hides or reorders what stands beside it.

@@ -78,11 +78,19 @@ function cell(name, column, role) {
 
 const sub = (text) => (text ? node("span", "sub", text) : null);
 const mono = (text) => node("span", "mono", text);
+// What stands between backticks is for typing.
+const typed = (text) => text.split("`").map((part, index) => (index % 2 ? node("code", "", part) : part));
 const chip = (text, tone) => node("span", `chip ${tone ?? ""}`, text);
 
 // === words ===
 
-const clock = (time) => new Date(time).toLocaleTimeString("en-GB");
+// With its day, where that is another one.
+function clock(time) {
+  const at = new Date(time);
+  const day = at.toDateString() === new Date().toDateString() ? "" : `${at.toLocaleDateString("en-CA")} `;
+  return day + at.toLocaleTimeString("en-GB");
+}
+
 const sidecarNow = () => Date.now() + offset;
 
 function span(seconds) {
@@ -147,7 +155,7 @@ function head(status) {
   put(byId("version"), `${status.version}${status.revision ? ` (${status.revision})` : ""}`);
   document.title = `${state} – sidentity`;
   pairs(byId("facts"), [
-    [status.state === "draining" ? "Draining since" : "Up since", `${clock(status.since)}, ${span((Date.parse(status.now) - Date.parse(status.since)) / 1000)}`],
+    [status.state === "draining" ? "Draining since" : "Up since", `${clock(status.since)} (${span((Date.parse(status.now) - Date.parse(status.since)) / 1000)})`],
     ["Account", status.account ?? "not known yet"],
     ["Project", status.project ?? "not known yet"],
     ["Universe", status.universe === "googleapis.com" ? "" : status.universe],
@@ -248,7 +256,7 @@ function errors(status) {
       show: ([about, listener]) => [about ? mono(about) : null, listener ? node("span", "soft", `${about ? ", " : ""}by listener ${listener}`) : null],
     },
     { of: (error) => error.detail, show: (detail) => detail },
-    { of: (error) => error.advice, show: (advice) => [node("b", "", "What to do: "), advice] },
+    { of: (error) => error.advice, show: (advice) => [node("b", "", "What to do: "), ...typed(advice)] },
   ]);
 }
 
@@ -270,7 +278,7 @@ function tokens(status) {
   const key = (token) => JSON.stringify([token.credential, token.audience, token.scopes, token.account]);
   table("tokens", status.tokens, key, [
     { name: "Token", of: (token) => [token.credential, purpose(token)], show: ([kind, what]) => [node("strong", "", KINDS[kind]), sub(what)] },
-    { name: "Account", of: (token) => token.account ?? status.account ?? "default", show: (account) => account },
+    { name: "Account", of: (token) => token.account ?? "the instance’s own", show: (account) => account },
     { name: "Time left", kind: "left", of: (token) => [token.left_seconds, token.state, token.fetching], show: ([left_seconds, state, fetching]) => timeLeft({ left_seconds, state, fetching }) },
     { name: "Last fetch", of: (token) => (token.fetched ? ago(token.fetched) : ""), show: (when) => when || "none yet" },
     {
@@ -279,7 +287,7 @@ function tokens(status) {
       show: ([error, failures, suspect, advice]) => [
         suspect ? chip("An upstream answered 401 to it", "warn") : null,
         error ? node("span", "trouble", `${error}${failures > 1 ? ` (${count(failures)} in a row)` : ""}`) : suspect ? null : node("span", "soft", "none"),
-        sub(advice),
+        advice ? node("span", "sub", ...typed(advice)) : null,
       ],
     },
   ]);
@@ -373,8 +381,8 @@ addEventListener("resize", () => point(cursor));
 
 byId("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const typed = byId("url").value.trim(), place = byId("explained");
-  const url = /^[a-z]+:\/\//i.test(typed) ? typed : `https://${typed}`;
+  const asked = byId("url").value.trim(), place = byId("explained");
+  const url = /^[a-z]+:\/\//i.test(asked) ? asked : `https://${asked}`;
   try {
     const answer = await fetch(`explain?url=${encodeURIComponent(url)}`, { signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error((await answer.text()).trim());
