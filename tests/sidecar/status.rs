@@ -335,3 +335,41 @@ async fn it_is_for_reading_and_for_our_own_names() {
         403
     );
 }
+
+#[tokio::test]
+async fn the_page_may_run_and_ask_nothing_but_its_own() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let page = get(sidecar.admin(), "/").await;
+    let header = |name: &str| page.headers()[name].to_str().unwrap();
+    assert_eq!(page.status(), 200);
+    assert_eq!(header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(header("cache-control"), "no-store");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert_eq!(header("x-frame-options"), "DENY");
+    assert_eq!(header("referrer-policy"), "no-referrer");
+    let policy = header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    for part in [
+        "script-src 'sha256-",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{part}: {policy}");
+    }
+    assert!(
+        !policy.contains("unsafe") && !policy.contains('*'),
+        "{policy}"
+    );
+    assert!(text(&page).starts_with("<!doctype html>"));
+    let head = Request::head("/")
+        .header("host", "localhost")
+        .body(Bytes::new());
+    assert_eq!(send(sidecar.admin(), head.unwrap()).await.status(), 200);
+    let post = Request::post("/")
+        .header("host", "localhost")
+        .body(Bytes::new());
+    assert_eq!(send(sidecar.admin(), post.unwrap()).await.status(), 405);
+}
