@@ -204,7 +204,7 @@ function pictures(history) {
     [errors.length ? `errors: ${errors.join(", ")}` : "errors", "var(--bad)"],
     ...(gone ? [[`caller left ${count(gone)}`, "var(--soft)"]] : []),
   ]);
-  legend("latency-legend", [["half", "var(--accent)"], ["90 %", "color-mix(in srgb, var(--accent) 50%, transparent)"], ["99 %", "color-mix(in srgb, var(--accent) 22%, transparent)"]]);
+  legend("latency-legend", [["half", "var(--accent)"], ["90 %", "color-mix(in srgb, var(--accent) 60%, transparent)"], ["99 %", "color-mix(in srgb, var(--accent) 32%, transparent)"]]);
   drawRequests(byId("requests-plot"), history, cursor);
   drawLatency(byId("latency-plot"), history, cursor);
   const last = history.requests.length - 1, at = cursor ?? last;
