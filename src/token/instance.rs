@@ -10,7 +10,7 @@ use super::failure::{Backoff, FetchError};
 use super::metadata::MetadataClient;
 use super::question::Question;
 use crate::destination::Host;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, TokenFault};
 
 /// The universe of everyone who does not know of another.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";
@@ -148,7 +148,7 @@ impl Fact {
         let answer = ask.await.and_then(|text| {
             check(&text).ok_or_else(|| {
                 let detail = format!("{}: the metadata server's answer is none", question.what);
-                FetchError::new(ErrorKind::TokenRefused, &detail)
+                FetchError::new(TokenFault::Malformed, &detail)
             })
         });
         match answer {
