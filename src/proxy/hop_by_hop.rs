@@ -56,7 +56,8 @@ impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
         call.upgrade =
             call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
         if call.request.method() != Method::CONNECT {
-            strip_request(call.request.headers_mut(), call.upgrade);
+            let version = call.request.version();
+            strip_request(version, call.request.headers_mut(), call.upgrade);
         }
         HopByHopFuture {
             inner: self.inner.call(call),
@@ -87,11 +88,12 @@ where
     }
 }
 
-fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
+fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     let trailers = wants_trailers(headers);
-    // hyper sends "100 Continue" itself, when the upstream is ready for the body.
     strip(headers, |name| {
-        [header::PROXY_AUTHORIZATION, header::EXPECT, HTTP2_SETTINGS].contains(name)
+        [header::PROXY_AUTHORIZATION, HTTP2_SETTINGS].contains(name)
+            // HTTP/1.0 has no answer to it (RFC 9110, 10.1.1).
+            || *name == header::EXPECT && version < Version::HTTP_11
             || *name == header::TE && !trailers
             || *name == header::UPGRADE && !upgrade
     });
@@ -226,12 +228,11 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("te", "gzip, trailers"),
             ("trailer", "x-sum"),
-            ("expect", "100-continue"),
             ("x-one", "1"),
             ("x-two", "2"),
             ("x-three", "3"),
         ]);
-        strip_request(&mut sent, false);
+        strip_request(Version::HTTP_11, &mut sent, false);
         assert_eq!(
             sent,
             headers(&[("te", "trailers"), ("trailer", "x-sum"), ("x-three", "3")])
@@ -239,10 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn an_expectation_is_carried_but_not_from_http_1_0() {
+        let expecting = headers(&[("expect", "100-continue")]);
+        for (version, left) in [
+            (Version::HTTP_10, HeaderMap::new()),
+            (Version::HTTP_11, expecting.clone()),
+            (Version::HTTP_2, expecting.clone()),
+        ] {
+            let mut sent = expecting.clone();
+            strip_request(version, &mut sent, false);
+            assert_eq!(sent, left, "{version:?}");
+        }
+    }
+
+    #[test]
     fn an_upgrade_is_carried() {
         let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         assert!(wants_upgrade(&sent));
-        strip_request(&mut sent, true);
+        strip_request(Version::HTTP_11, &mut sent, true);
         assert_eq!(
             sent,
             headers(&[("connection", "upgrade"), ("upgrade", "websocket")])
@@ -260,7 +275,7 @@ mod tests {
             ("connection", "content-length, host"),
             ("content-length", "3"),
         ]);
-        strip_request(&mut sent, false);
+        strip_request(Version::HTTP_11, &mut sent, false);
         assert_eq!(sent, headers(&[("content-length", "3")]));
     }
 
@@ -275,7 +290,7 @@ mod tests {
             for part in [first, second] {
                 sent.append("connection", part.join(" , ").parse().unwrap());
             }
-            strip_request(&mut sent, false);
+            strip_request(Version::HTTP_11, &mut sent, false);
             prop_assert!(sent.is_empty());
         }
     }

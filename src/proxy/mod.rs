@@ -20,6 +20,7 @@ mod normalize;
 mod reauthorize;
 mod record;
 mod relocate;
+mod replay;
 mod rescue;
 mod send;
 mod stack;

@@ -12,9 +12,10 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 
 use super::authorize::{Authorized, Injected};
-use super::body::{Body, Replay};
+use super::body::Body;
 use super::call::Call;
 use super::exchange::Exchange;
+use super::replay::Replay;
 use super::step::{Carry, Outcome};
 use crate::destination::Destination;
 use crate::error::Error;

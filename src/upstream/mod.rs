@@ -11,6 +11,7 @@ mod body;
 mod clock;
 mod connect_to;
 mod dial;
+mod expect;
 mod eyeballs;
 mod failure;
 mod io;
