@@ -72,7 +72,7 @@ pub struct RouteSummary<'a> {
     /// As an app calls it.
     pub address: String,
     /// Where it leads.
-    pub upstream: &'a Destination,
+    pub upstream: String,
     /// What its calls get, for people.
     pub gets: String,
 }
@@ -177,8 +177,11 @@ impl App {
                         Listen::Tcp(address) => format!("http://{address}{}", route.route.prefix),
                         Listen::Unix(path) => format!("unix:{}", path.display()),
                     },
-                    upstream: &route.route.upstream,
+                    upstream: route.route.upstream_url(),
                     gets: match self.decider.resolve_route(route) {
+                        None if route.route.service.is_some() => {
+                            "once the metadata server has said where that is".to_owned()
+                        }
                         None => "by the path of each call".to_owned(),
                         Some(resolved) => gets(&resolved.decision),
                     },
@@ -252,6 +255,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata_denied: config.metadata_access == Access::Deny,
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
+            discover: config.discover,
         },
     )
 }
@@ -275,6 +279,7 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
             Listen::Unix(_) => None,
         },
         upstream: route.upstream.clone(),
+        service: route.service.clone(),
         options: route.options.clone(),
     });
     policy::Ways {
@@ -337,6 +342,7 @@ async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
     fetch_tokens(&decider, &routes);
     // Its failure is in the log already; requests and probes will ask again.
     let _ = decider.learn().await;
+    decider.locate_routes(&routes).await;
     fetch_tokens(&decider, &routes);
 }
 
