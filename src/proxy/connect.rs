@@ -3,12 +3,12 @@
 //! it; where one was due, the log says how to get one.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{Method, Response};
+use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::call::Decided;
@@ -57,11 +57,7 @@ impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, decided: Decided) -> Self::Future {
+    fn call(&self, decided: Decided) -> Self::Future {
         if decided.call.request.method() != Method::CONNECT {
             return Step::now(self.inner.call(decided));
         }

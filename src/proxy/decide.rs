@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Response};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::call::{Call, Decided};
@@ -110,7 +110,10 @@ impl Decider {
     pub async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
         let origin = match self.policy.service(&destination) {
             None => return Ok(destination),
-            Some(service) => self.locate(&service.map_err(invalid)?).await?,
+            Some(service) => {
+                self.locate(&service.map_err(|error| invalid(&error))?)
+                    .await?
+            }
         };
         Ok(Destination {
             origin,
@@ -131,7 +134,9 @@ impl Decider {
         if service.region().is_none() {
             self.instance.region().await?;
         }
-        service.at(&self.instance.home_if_known()).map_err(invalid)
+        service
+            .at(&self.instance.home_if_known())
+            .map_err(|error| invalid(&error))
     }
 
     /// The same, where nothing needs to be asked.
@@ -139,7 +144,7 @@ impl Decider {
         let home = self.instance.home_if_known();
         let known =
             home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
-        known.then(|| service.at(&home).map_err(invalid))
+        known.then(|| service.at(&home).map_err(|error| invalid(&error)))
     }
 
     /// Asks where the upstreams are of which routes know no more than a service's name.
@@ -249,7 +254,7 @@ impl Decider {
 }
 
 /// An app that writes such a name gets to hear it as one.
-fn invalid(error: InvalidService) -> Error {
+fn invalid(error: &InvalidService) -> Error {
     Error::new(ErrorKind::BadRequest, error.to_string())
 }
 
@@ -271,11 +276,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let route = call.exchange.entrance().route();
         if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
             return self.go(call, resolved);
@@ -286,7 +287,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
                 .resolve(call.exchange.entrance(), &call.destination);
             return self.go(call, resolved);
         }
-        let mut this = self.clone();
+        let this = self.clone();
         Step::later(async move {
             this.decider.learn_universe().await;
             let resolved = this
@@ -298,7 +299,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
 }
 
 impl<S: Carry<Decided>> Decide<S> {
-    fn go(&mut self, call: Call, resolved: Resolved) -> Step<S::Future> {
+    fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
         let Resolved { decision, slot } = resolved;
         call.exchange.decided(&decision);
         // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{Method, Response};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -46,11 +46,7 @@ impl<S: Carry<Call>> Service<Call> for Discover<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let service = match self.named(&call) {
             None => return self.go(call),
             Some(Ok(service)) => service,
@@ -64,14 +60,14 @@ impl<S: Carry<Call>> Service<Call> for Discover<S> {
             );
             return refused(&call, &instead);
         }
-        let mut this = self.clone();
-        match self.decider.located(&service) {
-            Some(located) => this.arrive(call, located),
-            None => Step::later(async move {
-                let located = this.decider.locate(&service).await;
-                this.arrive(call, located).await
-            }),
+        if let Some(located) = self.decider.located(&service) {
+            return self.arrive(call, located);
         }
+        let this = self.clone();
+        Step::later(async move {
+            let located = this.decider.locate(&service).await;
+            this.arrive(call, located).await
+        })
     }
 }
 
@@ -91,7 +87,7 @@ impl<S: Carry<Call>> Discover<S> {
         }
     }
 
-    fn arrive(&mut self, mut call: Call, located: Result<Origin, Error>) -> Step<S::Future> {
+    fn arrive(&self, mut call: Call, located: Result<Origin, Error>) -> Step<S::Future> {
         match located {
             Ok(origin) => {
                 call.destination.origin = origin;
@@ -105,7 +101,7 @@ impl<S: Carry<Call>> Discover<S> {
         }
     }
 
-    fn go(&mut self, call: Call) -> Step<S::Future> {
+    fn go(&self, call: Call) -> Step<S::Future> {
         call.exchange.goes_to(&call.destination);
         Step::now(self.inner.call(call))
     }

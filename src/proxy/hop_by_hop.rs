@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -51,11 +52,7 @@ impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
     type Error = Error;
     type Future = HopByHopFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&self, mut call: Call) -> Self::Future {
         call.upgrade =
             call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
         if call.request.method() != Method::CONNECT {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::authorize::{Authorized, Injected};
 use super::body::{Body, Replay};
@@ -84,11 +85,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
     type Error = Error;
     type Future = ReauthorizeFuture<S, S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, authorized: Authorized) -> Self::Future {
+    fn call(&self, authorized: Authorized) -> Self::Future {
         let Authorized { mut call, injected } = authorized;
         let again = injected.map(|injected| {
             let head = (!call.upgrade).then(|| Head::keep(&mut call));

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Response, StatusCode};
+use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio_util::task::TaskTracker;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -74,11 +75,7 @@ impl<S: Carry<Call>> Service<Call> for Upgrade<S> {
     type Error = Error;
     type Future = UpgradeFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&self, mut call: Call) -> Self::Future {
         let asked = call
             .upgrade
             .then(|| (hyper::upgrade::on(&mut call.request), call.exchange.clone()));

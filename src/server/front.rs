@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use tower::Service as _;
 
 use crate::config::AccessLog;
 use crate::error::Error;
@@ -25,7 +24,7 @@ pub enum Entrances {
 /// What hyper calls for every request of one connection.
 #[derive(Debug)]
 pub struct Front {
-    pub(super) stack: Stack,
+    pub(super) stack: Arc<Stack>,
     pub(super) entrances: Entrances,
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
@@ -76,14 +75,13 @@ fn is_under(path: &str, prefix: &str) -> bool {
 impl Service<Request<Incoming>> for Front {
     type Response = Response<Recorded>;
     type Error = Error;
-    type Future = <Stack as tower::Service<Inbound>>::Future;
+    type Future = <Stack as Service<Inbound>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let entrance = self.entrances.find(request.uri().path());
         let exchange = Exchange::begin(entrance, &request, &self.activity, self.access_log);
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
-        // Every layer is ready at any time, and cheap to clone.
-        self.stack.clone().call(Inbound {
+        self.stack.call(Inbound {
             request,
             exchange,
             connection: self.connection,

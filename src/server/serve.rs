@@ -52,7 +52,7 @@ pub struct Limits {
 /// Serves the app's connections, on all listeners.
 #[derive(Clone, Debug)]
 pub struct Server {
-    stack: Stack,
+    stack: Arc<Stack>,
     activity: Arc<Activity>,
     access_log: AccessLog,
     limits: Limits,
@@ -75,7 +75,7 @@ impl Server {
         limits: Limits,
     ) -> Self {
         Self {
-            stack,
+            stack: Arc::new(stack),
             activity,
             access_log,
             limits,
