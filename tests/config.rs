@@ -280,7 +280,8 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--proxy-auth", "random"],
-            "flag --proxy-auth: random is for a command that hands the password to the app: write USER:PASSWORD",
+            "flag --proxy-auth: random is for exec, which hands the password to its command; here nobody would know it: write \
+             USER:PASSWORD",
         ),
         (
             &["--proxy-auth", "secret"],

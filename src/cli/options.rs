@@ -45,8 +45,9 @@ pub struct Options {
     /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR|off")]
     admin: Option<String>,
-    /// Credentials that the proxy asks for [default: off]
-    #[arg(long, value_name = "USER:PASSWORD|off")]
+    /// Credentials that the proxy asks for; random, and told to its command alone, in exec only [default: off, in exec
+    /// random]
+    #[arg(long, value_name = "random|USER:PASSWORD|off")]
     proxy_auth: Option<String>,
     /// Let the proxy and routes listen where others can reach them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -31,7 +31,11 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 3128))),
         or_off(listen::address),
     );
-    let auth = read.one(Name::ProxyAuth, None, or_off(auth::expected));
+    let auth = read.one(
+        Name::ProxyAuth,
+        None,
+        or_off(|text| auth::expected(text, raw)),
+    );
     let admin = read.one(
         Name::Admin,
         Some(SocketAddr::from((admin_address(env), 9090))),
