@@ -499,12 +499,7 @@ impl Bound {
 
 /// The listener of a route, without the route's prefix.
 fn listener_name(route: &Route) -> Arc<str> {
-    route
-        .name
-        .strip_suffix(route.prefix.as_str())
-        .unwrap_or(&route.name)
-        .trim_end_matches(':')
-        .into()
+    route.socket_name().into()
 }
 
 fn bound_admin(
@@ -524,6 +519,10 @@ fn bound_admin(
             allowed_hosts: config.allowed_hosts.as_slice().into(),
             ways: Arc::new(ways(config)),
             quitquitquit: config.quitquitquit,
+            config: Arc::new(Config {
+                admin: listener.tcp(),
+                ..config.clone()
+            }),
         };
         (listener, admin)
     })

@@ -12,10 +12,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::lifecycle::Lifecycle;
+use super::page::PAGE;
 use super::probes::{self, Answer};
+use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::policy::{Ways, explain};
 use crate::proxy::{Decider, Entrance, is_cross_site, is_ours};
@@ -25,7 +28,8 @@ use crate::telemetry::{Metrics, TEXT_FORMAT};
 /// A client that sends nothing for this long is disconnected: this port may be open to a network.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-const PATHS: &str = "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/explain?url=URL\n";
+const PATHS: &str =
+    "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
 
 /// What the admin port shows.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ pub struct Admin {
     pub allowed_hosts: Arc<[Host]>,
     /// The ways in, for explanations.
     pub ways: Arc<Ways>,
+    /// What the status page shows of it: addresses are those that are listened on.
+    pub config: Arc<Config>,
     /// Whether `POST /quitquitquit` is taken.
     pub quitquitquit: bool,
 }
@@ -121,13 +127,18 @@ impl Admin {
             ("/metrics", &Method::GET | &Method::HEAD) => {
                 typed(StatusCode::OK, TEXT_FORMAT, self.metrics.render())
             }
+            ("/status", &Method::GET | &Method::HEAD) => json(&self.status()),
             ("/explain", &Method::GET) => self.explain(request.uri().query().unwrap_or("")),
             ("/quitquitquit", &Method::POST) if self.quitquitquit => {
                 self.lifecycle.quit();
                 text((StatusCode::OK, "draining\n".into()))
             }
-            ("/", &Method::GET | &Method::HEAD) => text((StatusCode::OK, PATHS.into())),
-            ("/" | "/metrics" | "/explain", _) => method_not_allowed("GET"),
+            ("/", &Method::GET | &Method::HEAD) => PAGE.guard(typed(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                PAGE.html.clone(),
+            )),
+            ("/" | "/metrics" | "/status" | "/explain", _) => method_not_allowed("GET"),
             ("/quitquitquit", _) if self.quitquitquit => method_not_allowed("POST"),
             ("/quitquitquit", _) => {
                 text((StatusCode::NOT_FOUND, "only with --quitquitquit\n".into()))
@@ -177,11 +188,17 @@ impl Admin {
                 )
                 .map_err(|error| error.to_string())
             });
-        match explained.map(|explanation| serde_json::to_string(&explanation)) {
-            Ok(Ok(json)) => typed(StatusCode::OK, "application/json", format!("{json}\n")),
-            Ok(Err(error)) => text((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
+        match explained {
+            Ok(explanation) => json(&explanation),
             Err(problem) => text((StatusCode::BAD_REQUEST, format!("{problem}\n"))),
         }
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(value) {
+        Ok(json) => typed(StatusCode::OK, "application/json", format!("{json}\n")),
+        Err(error) => text((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
     }
 }
 

@@ -116,6 +116,14 @@ pub struct Route {
     pub http: Option<HttpVersion>,
 }
 
+impl Route {
+    /// The name of its socket: its own, without the prefix.
+    pub fn socket_name(&self) -> &str {
+        let name = self.name.strip_suffix(self.prefix.as_str());
+        name.unwrap_or(&self.name).trim_end_matches(':')
+    }
+}
+
 /// A listener's address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Listen {

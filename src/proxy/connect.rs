@@ -134,6 +134,7 @@ impl ConnectLayer {
         if decided.slot.is_some() {
             self.metrics.skipped(SkipReason::Tunnel);
             tunnel_without_token(&self.hints, origin, blind);
+            self.metrics.recent().tunnel_without_token(origin, blind);
         }
         self.upstream.tunnel(origin).await
     }

@@ -70,6 +70,8 @@ impl Interception {
             }
             Err(error) => {
                 interception_failed(hints, &origin, &error, self.interceptor.ca_dir());
+                let recent = exchange.entrance().metrics.recent();
+                recent.interception_failed(&origin, &error);
             }
         }
     }

@@ -218,6 +218,7 @@ impl<S: Carry<Call>> Again<S> {
                 trace,
             };
             auth_rejected(&layer.hints, &rejection);
+            layer.metrics.recent().rejected(&rejection);
         });
     }
 }

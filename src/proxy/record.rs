@@ -117,8 +117,10 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // hyper asks no further once a body of known length has given all of it, and never for one that is empty.
-        if http_body::Body::is_end_stream(&self.body) {
+        // hyper asks no further once a body of known length has given all of it, and never for one that is empty; HTTP/2 may
+        // say only later that the stream has ended.
+        let left = http_body::Body::size_hint(&self.body).exact();
+        if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
             self.exchange.complete();
         }
     }

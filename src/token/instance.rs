@@ -10,7 +10,7 @@ use super::failure::{Backoff, FetchError};
 use super::metadata::MetadataClient;
 use super::question::Question;
 use crate::destination::Host;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, TokenFault};
 use crate::policy::{Home, is_region};
 
 /// The universe of everyone who does not know of another.
@@ -192,7 +192,7 @@ impl Fact {
         let answer = ask.await.and_then(|text| {
             check(&text).ok_or_else(|| {
                 let detail = format!("{}: the metadata server's answer is none", question.what);
-                FetchError::new(ErrorKind::TokenRefused, &detail)
+                FetchError::new(TokenFault::Malformed, &detail)
             })
         });
         match answer {

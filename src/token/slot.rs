@@ -288,6 +288,10 @@ impl Slot {
             .metrics
             .token_fetched(self.key.credential(), landed.outcome(), took);
         landed.log(&self.key);
+        if let Landed::Failed(error) = landed {
+            let recent = self.shared.metrics.recent();
+            recent.not_fetched(&self.key, error.fault(), error.detail());
+        }
     }
 
     fn usable(&self, now: Now) -> Option<Arc<Token>> {

@@ -28,6 +28,7 @@ mod keepalive;
 mod lookalikes;
 mod pressure;
 mod routes;
+mod status;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
