@@ -122,8 +122,27 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --ca-dir: \"absent\" must be a directory that exists",
         ),
         (
-            &["--discover=on"],
-            "flag --discover: not supported in this version",
+            &["--discover=maybe"],
+            "flag --discover: \"maybe\" must be one of auto, on, off",
+        ),
+        (
+            &["--route", "8081=run://metadata"],
+            "flag --route 8081: \"metadata\" is no name of a Cloud Run service: that is the metadata server",
+        ),
+        (
+            &["--route", "8081=run://Billing"],
+            "flag --route 8081: \"Billing\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+             hyphens, first a letter, last no hyphen",
+        ),
+        (
+            &["--route", "8081=run://billing:443"],
+            "flag --route 8081: \"billing:443\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+             hyphens, first a letter, last no hyphen",
+        ),
+        (
+            &["--route", "8081=run://billing.example"],
+            "flag --route 8081: \"billing.example\" is no name of a Cloud Run service: after the dot must be a region, \
+             like europe-west1",
         ),
         (
             &["--credentials", "adc"],
@@ -261,7 +280,8 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--proxy-auth", "random"],
-            "flag --proxy-auth: random is for a command that hands the password to the app: write USER:PASSWORD",
+            "flag --proxy-auth: random is for exec, which hands the password to its command; here nobody would know it: write \
+             USER:PASSWORD",
         ),
         (
             &["--proxy-auth", "secret"],
@@ -444,7 +464,7 @@ fn every_problem_of_a_file_names_line_and_column() {
          \x20 - {host: a.example, path: y, credential: id}\n\
          \x20 - {host: a.example, impersonate: a@b.c}\n\
          \x20 - {host: a.example}\n\
-         discover: on\n\
+         discover: maybe\n\
          ? [1]\n\
          : 2\n",
     );
@@ -453,7 +473,7 @@ fn every_problem_of_a_file_names_line_and_column() {
         "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
         "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
         "c.yaml:4:1: workers: the key is there twice: keep one",
-        "c.yaml:20:1: discover: not supported in this version",
+        "c.yaml:20:11: discover: \"maybe\" must be one of auto, on, off",
         "c.yaml:21:3: a key must be a text, not a list",
         "c.yaml:3:10: workers: write a text, not a list",
         "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
