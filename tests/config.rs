@@ -396,7 +396,7 @@ fn lists_add_up_flags_first() {
 #[test]
 fn a_variable_that_names_no_option_is_a_problem() {
     let setup = Setup::new()
-        .variable("SIDENTITY_DISCOVER", "on")
+        .variable("SIDENTITY_DISCOVER", "maybe")
         .variable("SIDENTITY_LOG_LEVL", "info")
         .variable("SIDENTITY_PROXY", "x")
         .variable("SIDENTITY_REVISION", "abc")
@@ -405,9 +405,9 @@ fn a_variable_that_names_no_option_is_a_problem() {
     assert_eq!(
         setup.refused(&[]),
         [
-            "sidentity: environment SIDENTITY_DISCOVER: not supported in this version",
             "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
             "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+            "sidentity: environment SIDENTITY_DISCOVER: \"maybe\" must be one of auto, on, off",
         ]
     );
 }
@@ -565,6 +565,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20 listen: off\n\
          \x20 quitquitquit: false\n\
          allow_non_loopback: false\n\
+         discover: off\n\
          routes:\n\
          \x20 - listen: unix:/run/x.sock:/v1\n\
          \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
