@@ -36,7 +36,7 @@ pub struct Options {
     /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<String>,
-    /// Take http://SERVICE/ and http://SERVICE.REGION/ for Cloud Run services [default: auto, on where K_SERVICE is set]
+    /// Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services [default: auto, on where K_SERVICE is set]
     #[arg(long, value_name = "auto|on|off")]
     discover: Option<String>,
     /// Where tokens come from [default: auto]
