@@ -19,7 +19,7 @@ use crate::proxy::{
     Activity, Decider, Entrance, Forward, Interception, Opened, Parts, RequestBody, RouteEntrance,
     Way, stack,
 };
-use crate::server::{Entrances, Limits, Listener, ListenerError, Server};
+use crate::server::{Entrances, Family, Limits, Listener, ListenerError, Server};
 use crate::telemetry::Metrics;
 use crate::token::{Instance, MetadataClient, TokenCache, TokenSource};
 use crate::upstream::{BadRoots, Refuse, Upstream};
@@ -72,7 +72,7 @@ pub struct RouteSummary<'a> {
     /// As an app calls it.
     pub address: String,
     /// Where it leads.
-    pub upstream: &'a Destination,
+    pub upstream: String,
     /// What its calls get, for people.
     pub gets: String,
 }
@@ -84,9 +84,18 @@ impl App {
     /// # Errors
     ///
     /// An address that is taken, trust roots that cannot be read, or a directory that cannot be written to.
-    pub async fn build(mut config: Config) -> Result<Self, StartError> {
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        Self::build_for(config, None).await
+    }
+
+    /// The same; where the proxy asks for credentials there is a second port of it, which asks this family for none.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_for(mut config: Config, family: Option<Family>) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let bound = Bound::bind(&mut config).await?;
+        let bound = Bound::bind(&mut config, family).await?;
 
         let decider = Arc::new(decider(&config, metrics.clone()));
         let upstream: Upstream<RequestBody> = Upstream::new(
@@ -149,6 +158,14 @@ impl App {
             .and_then(|(listener, _)| listener.tcp())
     }
 
+    /// Where the forward proxy asks a family for no credentials.
+    pub fn family_address(&self) -> Option<SocketAddr> {
+        self.listeners
+            .iter()
+            .find(|(_, entrances)| matches!(entrances, Entrances::Family { .. }))
+            .and_then(|(listener, _)| listener.tcp())
+    }
+
     /// Where routes listen, in the order of the configuration's first mention.
     pub fn route_addresses(&self) -> Vec<SocketAddr> {
         self.listeners
@@ -164,7 +181,7 @@ impl App {
             .iter()
             .flat_map(|(listener, entrances)| {
                 let entrances = match entrances {
-                    Entrances::Forward(_) => &[],
+                    Entrances::Forward(_) | Entrances::Family { .. } => &[],
                     Entrances::Routes(routes, _) => &**routes,
                 };
                 entrances.iter().map(move |entrance| (listener, entrance))
@@ -177,8 +194,11 @@ impl App {
                         Listen::Tcp(address) => format!("http://{address}{}", route.route.prefix),
                         Listen::Unix(path) => format!("unix:{}", path.display()),
                     },
-                    upstream: &route.route.upstream,
+                    upstream: route.route.upstream_url(),
                     gets: match self.decider.resolve_route(route) {
+                        None if route.route.service.is_some() => {
+                            "once the metadata server has said where that is".to_owned()
+                        }
                         None => "by the path of each call".to_owned(),
                         Some(resolved) => gets(&resolved.decision),
                     },
@@ -252,6 +272,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata_denied: config.metadata_access == Access::Deny,
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
+            discover: config.discover,
         },
     )
 }
@@ -275,6 +296,7 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
             Listen::Unix(_) => None,
         },
         upstream: route.upstream.clone(),
+        service: route.service.clone(),
         options: route.options.clone(),
     });
     policy::Ways {
@@ -337,6 +359,7 @@ async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
     fetch_tokens(&decider, &routes);
     // Its failure is in the log already; requests and probes will ask again.
     let _ = decider.learn().await;
+    decider.locate_routes(&routes).await;
     fetch_tokens(&decider, &routes);
 }
 
@@ -352,6 +375,7 @@ fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
 /// Sockets by address; routes that share an address share a socket.
 struct Bound {
     proxy: Option<Listener>,
+    family: Option<(Family, Listener)>,
     routes: Vec<(Listener, Vec<Route>)>,
     admin: Option<Listener>,
 }
@@ -363,12 +387,20 @@ struct Listeners {
 
 impl Bound {
     /// Binds everything; free ports become real ones in the configuration too.
-    async fn bind(config: &mut Config) -> Result<Self, ListenerError> {
+    async fn bind(config: &mut Config, family: Option<Family>) -> Result<Self, ListenerError> {
         let proxy = match &mut config.proxy {
             Some(proxy) => {
                 let listener = Listener::bind(&Listen::Tcp(proxy.listen)).await?;
                 proxy.listen = listener.tcp().unwrap_or(proxy.listen);
                 Some(listener)
+            }
+            None => None,
+        };
+        let asking = config.proxy.as_ref().filter(|proxy| proxy.auth.is_some());
+        let family = match asking.zip(family) {
+            Some((proxy, family)) => {
+                let beside = SocketAddr::new(proxy.listen.ip(), 0);
+                Some((family, Listener::bind(&Listen::Tcp(beside)).await?))
             }
             None => None,
         };
@@ -397,6 +429,7 @@ impl Bound {
         };
         Ok(Self {
             proxy,
+            family,
             routes,
             admin,
         })
@@ -406,6 +439,7 @@ impl Bound {
         let routes = self.routes.iter().map(|(listener, _)| listener);
         self.proxy
             .iter()
+            .chain(self.family.as_ref().map(|(_, listener)| listener))
             .chain(routes)
             .chain(&self.admin)
             .filter_map(Listener::tcp)
@@ -425,6 +459,16 @@ impl Bound {
         if let Some(listener) = self.proxy {
             let auth = config.proxy.as_ref().and_then(|proxy| proxy.auth.clone());
             let forward = entrance("proxy".into(), Way::Forward(Forward { auth }));
+            if let Some((family, listener)) = self.family {
+                let own = entrance("proxy".into(), Way::Forward(Forward { auth: None }));
+                let others = forward.clone();
+                let entrances = Entrances::Family {
+                    family,
+                    own,
+                    others,
+                };
+                app.push((listener, entrances));
+            }
             app.push((listener, Entrances::Forward(forward)));
         }
         for (listener, routes) in self.routes {

@@ -431,7 +431,7 @@ proptest! {
         let _ = resolve::listen::prefix(&text);
         let _ = resolve::connect_to::parse(&text);
         let _ = resolve::duration::any(&text);
-        let _ = resolve::auth::expected(&text);
+        let _ = resolve::auth::expected(&text, &RawConfig::default());
         for name in Name::ALL {
             if name != Name::UpstreamCa {
                 let _ = resolved(&flags(&[(name, &text)]));

@@ -17,14 +17,16 @@ mod options;
 mod path;
 mod pattern;
 mod rule;
+mod service;
 mod terms;
 
 pub use builtin::DEFAULT_UNIVERSE;
 pub use decide::{Policy, Settings};
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
-pub use explain::{Explanation, Way, Ways, explain, role_hint};
+pub use explain::{Explanation, Unexplained, Way, Ways, explain, role_hint};
 pub use header::{Placement, X_SERVERLESS_AUTHORIZATION, inject, place, remove_dead};
 pub use listing::Line;
 pub use options::InvalidValue;
 pub use pattern::{InvalidPattern, Pattern};
 pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
+pub use service::{Home, InvalidService, ServiceName, is_region};

@@ -1,4 +1,4 @@
-//! Layer 10, **Authorize**: the token from its slot into exactly one header. With a fresh token nothing is awaited; without
+//! Layer 11, **Authorize**: the token from its slot into exactly one header. With a fresh token nothing is awaited; without
 //! any the request ends here, before the upstream is contacted.
 
 use std::sync::Arc;

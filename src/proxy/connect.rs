@@ -1,4 +1,4 @@
-//! Layer 8, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
+//! Layer 9, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
 //! is opened. Every other tunnel is blind: what is inside is the app's and the upstream's alone, so no token can be put into
 //! it; where one was due, the log says how to get one.
 

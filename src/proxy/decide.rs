@@ -1,5 +1,6 @@
-//! Layer 7, **Decide**: what the destination gets, and the slot that keeps it.
+//! Layer 8, **Decide**: what the destination gets, and the slot that keeps it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,9 +13,11 @@ use super::body::Body;
 use super::call::{Call, Decided};
 use super::entrance::{Entrance, RouteEntrance};
 use super::step::{Carry, Step};
-use crate::destination::Destination;
+use crate::destination::{Destination, Origin};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Credential, DEFAULT_UNIVERSE, Decision, Grant, Policy};
+use crate::policy::{
+    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Policy, ServiceName,
+};
 use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
 
@@ -99,12 +102,75 @@ impl Decider {
         Ok(())
     }
 
-    /// Takes a route's decision; `None` where it depends on each request's path.
+    /// Where a destination is that may be named by a service's name.
+    ///
+    /// # Errors
+    ///
+    /// No service can have that name, or the metadata server did not say where it is.
+    pub async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
+        let origin = match self.policy.service(&destination) {
+            None => return Ok(destination),
+            Some(service) => {
+                self.locate(&service.map_err(|error| invalid(&error))?)
+                    .await?
+            }
+        };
+        Ok(Destination {
+            origin,
+            ..destination
+        })
+    }
+
+    /// Where a service is, asking for the project's number and the region where they are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// As for a token; or the name is too long for the number.
+    pub async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
+        if let Some(located) = self.located(service) {
+            return located;
+        }
+        self.instance.project_number().await?;
+        if service.region().is_none() {
+            self.instance.region().await?;
+        }
+        service
+            .at(&self.instance.home_if_known())
+            .map_err(|error| invalid(&error))
+    }
+
+    /// The same, where nothing needs to be asked.
+    pub fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
+        let home = self.instance.home_if_known();
+        let known =
+            home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
+        known.then(|| service.at(&home).map_err(|error| invalid(&error)))
+    }
+
+    /// Asks where the upstreams are of which routes know no more than a service's name.
+    pub async fn locate_routes(&self, routes: &[Arc<Entrance>]) {
+        for service in routes.iter().filter_map(|entrance| entrance.service()) {
+            if let Err(error) = self.locate(service).await {
+                tracing::warn!("run://{service}: {error}");
+            }
+        }
+    }
+
+    /// Takes a route's decision; `None` where it depends on each request's path, or on what is not known yet: where the
+    /// service is.
     pub fn resolve_route(&self, route: &RouteEntrance) -> Option<Resolved> {
         if let Some(resolved) = route.resolved.get() {
             return Some(resolved.clone());
         }
-        let (options, upstream) = (&route.route.options, &route.route.upstream);
+        let options = &route.route.options;
+        let upstream = match &route.route.service {
+            None => Cow::Borrowed(&route.route.upstream),
+            Some(service) => Cow::Owned(Destination {
+                origin: self.located(service)?.ok()?,
+                ..route.route.upstream.clone()
+            }),
+        };
+        let upstream = &*upstream;
         let universe = self.universe();
         let said = match options.credential {
             None => false,
@@ -185,6 +251,11 @@ impl Decider {
             self.given_up.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// An app that writes such a name gets to hear it as one.
+fn invalid(error: &InvalidService) -> Error {
+    Error::new(ErrorKind::BadRequest, error.to_string())
 }
 
 // === impl Decide ===

@@ -1,4 +1,4 @@
-//! Layer 9, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
+//! Layer 10, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
 //! call goes over TLS.
 
 use std::sync::Arc;

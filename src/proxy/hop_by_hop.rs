@@ -1,4 +1,4 @@
-//! Layer 6, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//! Layer 7, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
 //!
 //! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
 

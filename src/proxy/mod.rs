@@ -10,6 +10,7 @@ mod call;
 mod connect;
 mod deadline;
 mod decide;
+mod discover;
 mod entrance;
 mod exchange;
 mod guard;

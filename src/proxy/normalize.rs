@@ -62,15 +62,13 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
             )),
         };
         match destination {
-            Ok(destination) => {
-                exchange.goes_to(&destination);
-                Step::now(self.inner.call(Call {
-                    request,
-                    exchange,
-                    destination,
-                    upgrade: false,
-                }))
-            }
+            Ok(destination) => Step::now(self.inner.call(Call {
+                request,
+                exchange,
+                destination,
+                named: false,
+                upgrade: false,
+            })),
             Err(error) => Step::refused(error),
         }
     }

@@ -1,4 +1,4 @@
-//! Layer 11, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
+//! Layer 12, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
 //! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
 
 use std::future::Future;
@@ -58,6 +58,7 @@ pub struct Again<S> {
     injected: Injected,
     exchange: Arc<Exchange>,
     destination: Destination,
+    named: bool,
     /// `None` where it can be sent only once: an upgrade.
     head: Option<Head>,
 }
@@ -95,6 +96,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
                 injected,
                 exchange: call.exchange.clone(),
                 destination: call.destination.clone(),
+                named: call.named,
                 head,
             })
         });
@@ -186,6 +188,7 @@ impl<S: Carry<Call>> Again<S> {
                 request,
                 exchange: self.exchange.clone(),
                 destination: self.destination.clone(),
+                named: self.named,
                 upgrade: false,
             })
             .await?;

@@ -1,4 +1,4 @@
-//! Layer 14, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
+//! Layer 15, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
 
 use std::future::Future;
 use std::pin::Pin;

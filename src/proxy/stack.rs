@@ -9,6 +9,7 @@ use super::body::RequestBody;
 use super::connect::{Connect, ConnectLayer};
 use super::deadline::{Deadline, DeadlineLayer};
 use super::decide::{Decide, DecideLayer, Decider};
+use super::discover::{Discover, DiscoverLayer};
 use super::guard::{Guard, GuardLayer};
 use super::hop_by_hop::{HopByHop, HopByHopLayer};
 use super::intercept::Interception;
@@ -37,7 +38,8 @@ pub struct Parts {
     pub interception: Option<Interception>,
 }
 
-type Calls = HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>;
+type Calls =
+    Discover<HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
 pub type Stack = Record<Rescue<Limit<Deadline<Normalize<Calls>>>>>;
@@ -66,9 +68,13 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         .layer(DeadlineLayer {
             response: config.response_timeout,
         })
-        // From here on the destination is sure, and nothing looks at Host again.
+        // From here on nothing looks at Host again.
         .layer(NormalizeLayer {
             allowed_hosts: allowed_hosts.clone(),
+        })
+        // From here on the destination is sure: a service's name stands for one.
+        .layer(DiscoverLayer {
+            decider: decider.clone(),
         })
         // Before anything is injected: `Connection: authorization` must not take out our token.
         .layer(HopByHopLayer)

@@ -1,4 +1,4 @@
-//! Layer 12, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
+//! Layer 13, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
 //! exchange, so that it is counted, timed and waited for.
 
 use std::future::Future;

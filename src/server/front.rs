@@ -1,11 +1,13 @@
 //! The front of the stack: which entrance a request takes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
 
+use super::family::Family;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::proxy::{
@@ -17,6 +19,15 @@ use crate::proxy::{
 pub enum Entrances {
     /// The forward proxy, or the inside of a tunnel through it.
     Forward(Arc<Entrance>),
+    /// The forward proxy, by two entrances: one for these processes, and one for all others.
+    Family {
+        /// Whom the first is for.
+        family: Family,
+        /// For them.
+        own: Arc<Entrance>,
+        /// For strangers.
+        others: Arc<Entrance>,
+    },
     /// Routes by prefix, longest first; what none of them takes goes nowhere.
     Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),
 }
@@ -29,6 +40,15 @@ pub struct Front {
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
     pub(super) access_log: AccessLog,
+}
+
+/// The two addresses of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The app's.
+    pub(super) far: SocketAddr,
+    /// Ours.
+    pub(super) near: SocketAddr,
 }
 
 // === impl Entrances ===
@@ -45,13 +65,42 @@ impl Entrances {
     /// The entrance that stands for the listener itself, for counting its connections.
     pub fn listener(&self) -> &Arc<Entrance> {
         match self {
-            Self::Forward(entrance) | Self::Routes(_, entrance) => entrance,
+            Self::Forward(entrance)
+            | Self::Family {
+                others: entrance, ..
+            }
+            | Self::Routes(_, entrance) => entrance,
+        }
+    }
+
+    /// Those of a connection, once it is known whose it is.
+    pub(super) async fn of(self, ends: Option<Ends>) -> Self {
+        match (self, ends) {
+            (
+                Self::Family {
+                    family,
+                    own,
+                    others,
+                },
+                Some(Ends { far, near }),
+            ) => {
+                let look = tokio::task::spawn_blocking(move || family.has(far, near));
+                Self::Forward(if look.await.unwrap_or(false) {
+                    own
+                } else {
+                    others
+                })
+            }
+            (entrances, _) => entrances,
         }
     }
 
     fn find(&self, path: &str) -> &Arc<Entrance> {
         match self {
-            Self::Forward(entrance) => entrance,
+            Self::Forward(entrance)
+            | Self::Family {
+                others: entrance, ..
+            } => entrance,
             Self::Routes(routes, nowhere) => routes
                 .iter()
                 .find(|entrance| {

@@ -1,7 +1,6 @@
 //! Accepting and serving connections until told to stop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::front::{Entrances, Front};
+use super::front::{Ends, Entrances, Front};
 use super::listener::{Listener, Socket};
 use crate::config::AccessLog;
 use crate::proxy::{Activity, Connection, Opened, Stack};
@@ -97,7 +96,7 @@ impl Server {
                 () = self.closing.cancelled() => return,
             };
             match accepted {
-                Ok(Accepted::Tcp(stream, local)) => self.spawn(stream, Some(local), &entrances),
+                Ok(Accepted::Tcp(stream, ends)) => self.spawn(stream, Some(ends), &entrances),
                 Ok(Accepted::Unix(stream)) => self.spawn(stream, None, &entrances),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -132,7 +131,7 @@ impl Server {
         self.tasks.wait().await;
     }
 
-    fn spawn<S>(&self, stream: S, local: Option<SocketAddr>, entrances: &Entrances)
+    fn spawn<S>(&self, stream: S, ends: Option<Ends>, entrances: &Entrances)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -142,20 +141,23 @@ impl Server {
             return;
         }
         let counted = entrances.listener().metrics.connection_opened();
-        let front = Front {
-            stack: self.stack.clone(),
-            entrances: entrances.clone(),
-            connection: Connection {
-                local,
-                over_limit: before >= self.limits.connections,
-            },
-            activity: self.activity.clone(),
-            access_log: self.access_log,
+        let server = self.clone();
+        let entrances = entrances.clone();
+        let connection = Connection {
+            local: ends.map(|ends| ends.near),
+            over_limit: before >= self.limits.connections,
         };
-        let closing = self.closing.clone();
-        let streams = self.limits.connections.saturating_add(GRACE);
-        self.tasks
-            .spawn(serve(stream, front, streams, closing, (open, counted)));
+        self.tasks.spawn(async move {
+            let front = Front {
+                stack: server.stack,
+                entrances: entrances.of(ends).await,
+                connection,
+                activity: server.activity,
+                access_log: server.access_log,
+            };
+            let streams = server.limits.connections.saturating_add(GRACE);
+            serve(stream, front, streams, server.closing, (open, counted)).await;
+        });
     }
 }
 
@@ -211,7 +213,7 @@ async fn serve<S>(
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream, SocketAddr),
+    Tcp(tokio::net::TcpStream, Ends),
     Unix(tokio::net::UnixStream),
 }
 
@@ -219,11 +221,11 @@ impl Socket {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, far) = listener.accept().await?;
                 // Both fail only on a connection that is gone already, which serving it will show.
                 let _ = stream.set_nodelay(true);
-                let local = stream.local_addr().or_else(|_| listener.local_addr())?;
-                Ok(Accepted::Tcp(stream, local))
+                let near = stream.local_addr().or_else(|_| listener.local_addr())?;
+                Ok(Accepted::Tcp(stream, Ends { far, near }))
             }
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }

@@ -17,6 +17,7 @@ mod failure;
 mod io;
 mod outgoing;
 mod pool;
+mod read_ahead;
 mod refuse;
 mod resolve;
 mod retry;

@@ -13,6 +13,7 @@ mod admin;
 mod calls;
 mod commands;
 mod connect;
+mod discover;
 mod drain;
 mod errors;
 mod exec;
