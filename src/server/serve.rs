@@ -237,3 +237,23 @@ impl Drop for Open {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Else the second of two small writes waits for an acknowledgement: 40 ms for each answer.
+    #[tokio::test]
+    async fn an_accepted_connection_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _app = TcpStream::connect(address).await.unwrap();
+        let Accepted::Tcp(stream, ends) = Socket::Tcp(listener).accept().await.unwrap() else {
+            panic!("no TCP");
+        };
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(ends.near, address);
+    }
+}
