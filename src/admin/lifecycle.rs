@@ -15,6 +15,7 @@ const DRAINING: u8 = 2;
 pub struct Lifecycle {
     state: AtomicU8,
     quit: CancellationToken,
+    drain: CancellationToken,
     began: Began,
     served: OnceLock<SystemTime>,
     drained: OnceLock<SystemTime>,
@@ -35,6 +36,12 @@ impl Lifecycle {
     pub fn draining(&self) {
         let _ = self.drained.set(SystemTime::now());
         self.state.store(DRAINING, Ordering::Release);
+        self.drain.cancel();
+    }
+
+    /// Completes once the end has begun.
+    pub async fn drain_begun(&self) {
+        self.drain.cancelled().await;
     }
 
     /// Whether the listeners accept; still so while draining.

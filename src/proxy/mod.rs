@@ -36,4 +36,4 @@ pub use entrance::{Entrance, Forward, RouteEntrance, Way};
 pub use exchange::{Activity, Exchange};
 pub use intercept::{Interception, Opened};
 pub use record::Recorded;
-pub use stack::{Parts, Stack, stack};
+pub use stack::{Common, Parts, Stack, stack};
