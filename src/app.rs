@@ -185,6 +185,9 @@ impl App {
         let drained = tokio::time::timeout_at(deadline, activity.quiet(QUIET)).await;
         let goodbye = deadline.min(Instant::now() + GOODBYE);
         let _ = tokio::time::timeout_at(goodbye, server.close()).await;
+        if let Some(unused) = control.unused() {
+            tracing::info!("{unused}");
+        }
         if drained.is_ok() {
             tracing::info!("drained");
         } else {

@@ -1,7 +1,7 @@
 //! Where the process stands between start and end.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ pub struct Lifecycle {
     began: Began,
     served: OnceLock<SystemTime>,
     drained: OnceLock<SystemTime>,
+    probes: AtomicU32,
 }
 
 /// A moment; by default, this one.
@@ -67,6 +68,11 @@ impl Lifecycle {
             _ => ("draining", self.drained.get()),
         };
         (word, since.copied().unwrap_or(self.began.0))
+    }
+
+    /// A liveness probe; how many there were, this one included.
+    pub(super) fn probed(&self) -> u32 {
+        self.probes.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// `POST /quitquitquit`.

@@ -112,6 +112,21 @@ impl Control {
         self.live().summaries()
     }
 
+    /// What calls through the forward proxy get; none where there is no proxy.
+    pub fn through_proxy(&self) -> Option<String> {
+        self.live().through_proxy()
+    }
+
+    /// Whether TLS of `CONNECT` is opened.
+    pub fn intercepts(&self) -> bool {
+        self.0.core.interception.is_some()
+    }
+
+    /// What to look at while no request has come in at all.
+    pub(super) fn unused(&self) -> Option<String> {
+        self.live().admin.unused()
+    }
+
     /// Fetches what the first requests will need. Nothing waits for it but readiness.
     pub(super) fn prefetch(&self) {
         let live = self.live();

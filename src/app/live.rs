@@ -8,7 +8,7 @@ use super::ways;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
-use crate::policy::{Decision, Grant, TokenKind};
+use crate::policy::{Decision, Grant, Line, TokenKind};
 use crate::proxy::{
     Activity, Common, Decider, Entrance, Forward, Interception, Parts, RequestBody, RouteEntrance,
     Way, stack,
@@ -16,6 +16,9 @@ use crate::proxy::{
 use crate::server::{Entrances, Served};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, Refuse, Upstream};
+
+/// Rules that the log names at the start.
+const RULES: usize = 10;
 
 /// What stays when the configuration changes.
 #[derive(Debug)]
@@ -148,6 +151,22 @@ impl Live {
             })
         };
         self.routes.iter().filter_map(summary).collect()
+    }
+
+    /// What calls through the forward proxy get, for the log.
+    pub(super) fn through_proxy(&self) -> Option<String> {
+        self.asked.proxy.as_ref()?;
+        let listing = self.decider.policy().listing(&self.decider.universe());
+        let (table, rules): (Vec<_>, Vec<_>) = listing.iter().partition(|line| line.built_in);
+        let more = match rules.len().saturating_sub(RULES) {
+            0 => None,
+            more => Some(format!("{more} more rules")),
+        };
+        let words = |line: &&Line| format!("{} {}", line.pattern, line.credential.as_str());
+        let rules = rules.iter().take(RULES).map(words).chain(more);
+        // That the metadata server and loopback get none goes without saying.
+        let table = table.iter().skip(1).map(words);
+        Some(rules.chain(table).collect::<Vec<_>>().join(", "))
     }
 }
 

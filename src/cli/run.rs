@@ -12,7 +12,7 @@ use self::manager::Manager;
 use self::signals::{Ending, Passing, Wish};
 use super::Exit;
 use super::options::Options;
-use crate::app::{App, Control, RouteSummary, StartError};
+use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Env, Problem, RawConfig};
 use crate::telemetry;
 
@@ -72,14 +72,25 @@ fn announce(app: &App) {
     if let Some(address) = app.proxy_address() {
         tracing::info!(listener = "proxy", %address, "forward proxy: HTTP_PROXY=http://{address}");
     }
-    announce_routes(&app.control().routes());
+    let control = app.control();
+    announce_ways(&control);
+    if control.through_proxy().is_some() && !control.intercepts() {
+        tracing::info!(
+            "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
+             over TLS) or a route, or set --intercept"
+        );
+    }
     if let Some(address) = app.admin_address() {
         tracing::info!(listener = "admin", %address, "admin: http://{address}/");
     }
 }
 
-fn announce_routes(routes: &[RouteSummary]) {
-    for route in routes {
+/// What gets which token.
+fn announce_ways(control: &Control) {
+    if let Some(get) = control.through_proxy() {
+        tracing::info!("calls through the forward proxy get: {get}");
+    }
+    for route in control.routes() {
         tracing::info!(
             listener = &*route.name,
             address = route.address,
@@ -133,7 +144,7 @@ impl Caretaker {
                     self.manager.stopping();
                 }
                 wish = signals.next() => match wish {
-                    Wish::Reload if draining => {
+                    Wish::Reload if self.control.is_draining() => {
                         tracing::warn!("SIGHUP: not reloaded, for the end has begun");
                     }
                     Wish::Reload => {
@@ -167,12 +178,9 @@ impl Caretaker {
                 for what in waiting {
                     tracing::warn!("needs a restart: {what}");
                 }
-                let routes = self.control.routes();
-                announce_routes(&routes);
-                tracing::info!(
-                    "reloaded: {} routes and {rules} rules are in force",
-                    routes.len()
-                );
+                announce_ways(&self.control);
+                let routes = self.control.routes().len();
+                tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
             Err(error) => not_reloaded(&[Problem::new("--upstream-ca", error.to_string())]),
         }
