@@ -202,7 +202,7 @@ impl Fact {
             }
             Err(error) => {
                 let now = Now::now();
-                tracing::warn!(advice = error.fault().advice(), "{}", error.detail());
+                tracing::warn!("{}", error.detail());
                 backoff.failed(error.clone(), false, now);
                 Err(error.to_error(backoff.left(now).unwrap_or_default()))
             }

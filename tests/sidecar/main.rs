@@ -29,6 +29,7 @@ mod keepalive;
 mod logs;
 mod lookalikes;
 mod manager;
+mod metrics;
 mod pressure;
 mod reload;
 mod routes;
