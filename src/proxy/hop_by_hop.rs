@@ -82,13 +82,14 @@ where
                     "the upstream answers in a transfer coding that was not asked for",
                 )));
             }
-            strip(response.headers_mut(), |name| *name == header::UPGRADE);
+            strip_response(response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }
 }
 
-fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
+/// Leaves of a request's fields what the next hop is to see; `upgrade`: it asks for another protocol, and may have it.
+pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     let trailers = wants_trailers(headers);
     strip(headers, |name| {
         [header::PROXY_AUTHORIZATION, HTTP2_SETTINGS].contains(name)
@@ -105,15 +106,19 @@ fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Leaves of a response's fields what the app is to see, unless the response changes the protocol.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers, |name| *name == header::UPGRADE);
+}
+
 /// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
     // Every line counts: names on a second one are as dead as those on the first.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(items)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(may_be_named)
         .collect();
     // Where there were chunks, they were what counted (RFC 9112, 6.3).
@@ -197,11 +202,15 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {
-    value.to_str().is_ok_and(|value| {
-        value
-            .split(',')
-            .any(|item| item.trim().eq_ignore_ascii_case(wanted))
-    })
+    items(value).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// The items of a list: one that is no text takes nothing from the others.
+fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -251,6 +260,15 @@ mod tests {
             strip_request(version, &mut sent, false);
             assert_eq!(sent, left, "{version:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_other() {
+        let mut sent = headers(&[("x-one", "1"), ("x-two", "2"), ("te", "trailers")]);
+        let named = HeaderValue::from_bytes(b"X-One, \xff, x-two").unwrap();
+        sent.append("connection", named);
+        strip_request(Version::HTTP_11, &mut sent, false);
+        assert_eq!(sent, headers(&[("te", "trailers")]));
     }
 
     #[test]

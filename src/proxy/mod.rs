@@ -34,6 +34,7 @@ pub use call::{Call, Connection, Decided, Inbound};
 pub use decide::{Decider, Resolved};
 pub use entrance::{Entrance, Forward, RouteEntrance, Way};
 pub use exchange::{Activity, Exchange};
+pub use hop_by_hop::{strip_request, strip_response};
 pub use intercept::{Interception, Opened};
 pub use record::Recorded;
 pub use stack::{Common, Parts, Stack, stack};

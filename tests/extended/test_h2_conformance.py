@@ -225,13 +225,11 @@ def test_the_stream_ends_for(name, address):
         assert refused(peer, codes), peer.seen
 
 
-@pytest.mark.parametrize("name", STREAM)
+# In those of sections 5 and 6 the request was right, and only what came after it was not.
+@pytest.mark.parametrize("name", [name for name in STREAM if not name.startswith(("5.", "6."))])
 def test_the_service_never_gets_whole(name, address, upstream):
     """What is malformed is no request for the service (8.1.1)."""
     codes, frames = STREAM[name]
-    if name.startswith(("5.", "6.")):
-        # There the request was right, and only what came after it was not.
-        return
     before = upstream.completed["/h2"]
     with Peer(address) as peer:
         peer.send(frames(peer))
@@ -391,11 +389,17 @@ def test_10_5_a_flood_of_continuation_frames_is_stopped(sidecar, address):
 
 
 def test_10_5_rapid_resets_are_stopped(sidecar, address, upstream):
-    """CVE-2023-44487: streams that are opened and cancelled without end."""
+    """CVE-2023-44487: streams that are opened and cancelled without end, faster than anyone could take them up."""
     with Peer(address) as peer:
-        for number in range(20_000):
-            peer.request(stream=2 * number + 1, path="/stuck/rapid")
-            peer.send(frame(RST_STREAM, 0, 2 * number + 1, u32(CANCEL)))
+        for batch in range(0, 20_000, 2_000):
+            streams = range(2 * batch + 1, 2 * (batch + 2_000), 2)
+            peer.send(
+                b"".join(
+                    frame(HEADERS, END_HEADERS | END_STREAM, stream, peer.block(path="/stuck/rapid"))
+                    + frame(RST_STREAM, 0, stream, u32(CANCEL))
+                    for stream in streams
+                )
+            )
         assert peer.goaway() in (None, ENHANCE_YOUR_CALM)
     assert sidecar.metric("sidentity_requests_in_flight") < 500
 
