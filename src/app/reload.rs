@@ -19,33 +19,65 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         ));
         config.proxy.clone_from(&old.proxy);
     }
-    if old.admin != config.admin {
+    // Every field is named, so that a new one cannot be forgotten here.
+    let Config {
+        admin,
+        intercept,
+        max_connections,
+        metadata,
+        routes: old_routes,
+        token_timeout,
+        universe,
+        workers,
+        // In force at once.
+        allowed_hosts: _,
+        discover: _,
+        drain_timeout: _,
+        log: _,
+        metadata_access: _,
+        proxy: _,
+        quitquitquit: _,
+        quota_project: _,
+        response_timeout: _,
+        rules: _,
+        unmatched: _,
+        upstream: _,
+        warnings: _,
+    } = old;
+    if *admin != config.admin {
         waiting.push(format!(
             "--admin {}, which was {}",
             or_off(config.admin),
-            or_off(old.admin)
+            or_off(*admin)
         ));
-        config.admin = old.admin;
+        config.admin = *admin;
     }
-    config.routes = routes(&old.routes, &config.routes, &mut waiting);
-    if old.intercept != config.intercept {
-        waiting.push("--intercept and --ca-dir".to_owned());
-        config.intercept.clone_from(&old.intercept);
-    }
+    config.routes = routes(old_routes, &config.routes, &mut waiting);
     let mut keep = |name: &str, changed: bool| {
         if changed {
             waiting.push(name.to_owned());
         }
     };
-    keep("--token-timeout", old.token_timeout != config.token_timeout);
+    keep("--intercept and --ca-dir", *intercept != config.intercept);
+    keep("--token-timeout", *token_timeout != config.token_timeout);
     keep(
         "--max-connections",
-        old.max_connections != config.max_connections,
+        *max_connections != config.max_connections,
     );
-    keep("--workers", old.workers != config.workers);
-    config.token_timeout = old.token_timeout;
-    config.max_connections = old.max_connections;
-    config.workers = old.workers;
+    keep("--workers", *workers != config.workers);
+    keep(
+        "where tokens come from",
+        *metadata != config.metadata || *universe != config.universe,
+    );
+    let config = Config {
+        intercept: intercept.clone(),
+        max_connections: *max_connections,
+        metadata: metadata.clone(),
+        token_timeout: *token_timeout,
+        universe: universe.clone(),
+        workers: *workers,
+        ..config
+    };
     (config, waiting)
 }
 

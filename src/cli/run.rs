@@ -1,15 +1,15 @@
 //! `sidentity run`: the sidecar, until it is told to stop.
 
-mod manager;
 mod signals;
+mod supervisor;
 
 use std::convert::Infallible;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
-use self::manager::Manager;
 use self::signals::{Ending, Passing, Wish};
+use self::supervisor::Supervisor;
 use super::Exit;
 use super::options::Options;
 use crate::app::{App, Control, StartError};
@@ -53,12 +53,12 @@ async fn serve(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> 
     announce(&app);
     let caretaker = Caretaker {
         status: status(&app),
-        manager: Manager::of(env),
+        supervisor: Supervisor::of(env),
         control: app.control(),
         env: env.clone(),
         flags,
     };
-    caretaker.manager.ready(&caretaker.status);
+    caretaker.supervisor.ready(&caretaker.status);
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.run(stop.clone().cancelled_owned()) => Ok(()),
@@ -125,7 +125,7 @@ fn status(app: &App) -> String {
 /// Does what signals ask for while the sidecar serves.
 struct Caretaker {
     control: Control,
-    manager: Manager,
+    supervisor: Supervisor,
     status: String,
     flags: RawConfig,
     env: Env,
@@ -138,19 +138,19 @@ impl Caretaker {
         let mut draining = false;
         loop {
             tokio::select! {
-                () = self.manager.sign_due() => self.manager.alive(),
+                () = self.supervisor.sign_due() => self.supervisor.alive(),
                 () = self.control.drain_begun(), if !draining => {
                     draining = true;
-                    self.manager.stopping();
+                    self.supervisor.stopping();
                 }
                 wish = signals.next() => match wish {
                     Wish::Reload if self.control.is_draining() => {
                         tracing::warn!("SIGHUP: not reloaded, for the end has begun");
                     }
                     Wish::Reload => {
-                        self.manager.reloading();
+                        self.supervisor.reloading();
                         self.reload().await;
-                        self.manager.ready(&self.status);
+                        self.supervisor.ready(&self.status);
                     }
                     Wish::Thawed => {
                         tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens fetched anew");

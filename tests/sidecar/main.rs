@@ -28,13 +28,13 @@ mod intercept;
 mod keepalive;
 mod logs;
 mod lookalikes;
-mod manager;
 mod metrics;
 mod pressure;
 mod reload;
 mod routes;
 mod status;
 mod streams;
+mod supervisor;
 #[path = "../support/mod.rs"]
 mod support;
 mod unauthorized;

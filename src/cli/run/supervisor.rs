@@ -15,15 +15,15 @@ use crate::config::Env;
 
 /// Who started us and wants to know how we are; nobody, most often.
 #[derive(Debug)]
-pub(super) struct Manager {
+pub(super) struct Supervisor {
     address: Option<SocketAddr>,
     /// When it wants a sign of life: `WatchdogSec=` restarts what gives none.
     watch: Option<Interval>,
 }
 
-// === impl Manager ===
+// === impl Supervisor ===
 
-impl Manager {
+impl Supervisor {
     /// As the environment names it: `NOTIFY_SOCKET` is a path, or `@NAME` in the abstract name space.
     pub(super) fn of(env: &Env) -> Self {
         let named = env.text("NOTIFY_SOCKET").ok().flatten();

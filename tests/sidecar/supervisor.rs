@@ -13,9 +13,9 @@ use super::support::sidecar::Sidecar;
 const URL: &str = "http://storage.googleapis.com/";
 
 /// The manager's end of the socket.
-struct Manager(UnixDatagram);
+struct Supervisor(UnixDatagram);
 
-impl Manager {
+impl Supervisor {
     fn bind(address: &SocketAddr) -> Self {
         let socket = UnixDatagram::bind_addr(address).unwrap();
         socket
@@ -51,7 +51,7 @@ async fn systemd_is_told_when_it_is_ready_reloads_and_ends() {
             format!("@{name}"),
         ),
     ] {
-        let manager = Manager::bind(&address);
+        let manager = Supervisor::bind(&address);
         let metadata = Metadata::start().await;
         let mut sidecar = Sidecar::start_with(&metadata, &[], &[("NOTIFY_SOCKET", &socket)]).await;
         let ready = manager.told().await;
@@ -85,7 +85,7 @@ async fn systemd_is_told_when_it_is_ready_reloads_and_ends() {
 async fn systemds_watchdog_gets_its_sign_of_life() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let manager = Manager::bind(&SocketAddr::from_pathname(&path).unwrap());
+    let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());
     let metadata = Metadata::start().await;
     let socket = path.display().to_string();
     let env = [("NOTIFY_SOCKET", &*socket), ("WATCHDOG_USEC", "200000")];
@@ -100,7 +100,7 @@ async fn systemds_watchdog_gets_its_sign_of_life() {
 async fn systemd_hears_of_an_end_that_a_job_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let manager = Manager::bind(&SocketAddr::from_pathname(&path).unwrap());
+    let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());
     let metadata = Metadata::start().await;
     let socket = path.display().to_string();
     let sidecar = Sidecar::start_with(
