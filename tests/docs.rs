@@ -221,6 +221,9 @@ fn every_metric_and_no_other_is_in_the_operating_guide() {
     assert_eq!(found, families);
     // Nor is one named elsewhere that is not there.
     for name in quoted(&text) {
+        if let Some((_, label)) = name.strip_suffix('}').and_then(|name| name.split_once('{')) {
+            assert!(exposition.contains(label), "{name}: no such label");
+        }
         let name = name.split(['{', ' ', '[']).next().unwrap();
         if name.starts_with("sidentity_") || name.starts_with("process_") {
             let base = ["_bucket", "_count", "_sum"]
