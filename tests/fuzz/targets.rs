@@ -238,15 +238,15 @@ fn went(came: &HeaderMap, gone: &HeaderMap, dead: &[HeaderName], ours: &[HeaderN
                 })
     };
     let chunked = came.contains_key(header::TRANSFER_ENCODING);
+    let hop_by_hop = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+    ];
     let stays = |name: &HeaderName| {
-        ![
-            "connection",
-            "keep-alive",
-            "proxy-connection",
-            "transfer-encoding",
-        ]
-        .contains(&name.as_str())
-            && !(chunked && name == header::CONTENT_LENGTH)
+        !hop_by_hop.contains(&name.as_str())
+            && (!chunked || name != header::CONTENT_LENGTH)
             && !dead.contains(name)
             && !named(name)
     };
