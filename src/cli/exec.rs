@@ -41,6 +41,9 @@ pub(super) struct Args {
 /// Runs CMD and returns its status: 128 and the signal's number where one ended it, 127 where there is no such command,
 /// 126 where it cannot be executed.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+    // Before there is anything that would be left behind.
+    let signals = Signals::new()
+        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
     let defaults = defaults(&folder, format!("sidentity:{}", password()?));
@@ -50,7 +53,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         tracing::warn!("{warning}");
     }
     let runtime = runtime(config.workers)?;
-    let ended = runtime.block_on(around(config, &args.command, env));
+    let ended = runtime.block_on(around(config, &args.command, env, signals));
     runtime.shutdown_background();
     match ended? {
         0 => Ok(()),
@@ -59,10 +62,13 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 }
 
 /// The sidecar lives as long as the child: nobody else knows its ports.
-async fn around(config: Config, command: &[OsString], env: &Env) -> Result<u8, Exit> {
+async fn around(
+    config: Config,
+    command: &[OsString],
+    env: &Env,
+    mut signals: Signals,
+) -> Result<u8, Exit> {
     let surroundings = Surroundings::of(&config);
-    let mut signals = Signals::new()
-        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let app = tokio::select! {
         app = App::build_for(config, Family::ours()) => app?,
         // Not its default action: what was made so far is removed.
