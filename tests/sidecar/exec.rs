@@ -448,7 +448,7 @@ async fn a_stranger_cannot_use_the_proxy_and_nothing_private_is_on_disk() {
         .iter()
         .map(|path| path.strip_prefix(folder).unwrap().to_str().unwrap())
         .collect();
-    assert_eq!(names, ["bundle.pem", "ca.pem", "truststore.p12"]);
+    assert_eq!(names, ["bundle.pem", "ca.pem", "truststore.p12", "wgetrc"]);
     for path in &written {
         let bytes = std::fs::read(path).unwrap();
         for private in [
