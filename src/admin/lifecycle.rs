@@ -1,7 +1,7 @@
 //! Where the process stands between start and end.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,11 @@ const DRAINING: u8 = 2;
 pub struct Lifecycle {
     state: AtomicU8,
     quit: CancellationToken,
+    drain: CancellationToken,
     began: Began,
     served: OnceLock<SystemTime>,
     drained: OnceLock<SystemTime>,
+    probes: AtomicU32,
 }
 
 /// A moment; by default, this one.
@@ -35,6 +37,12 @@ impl Lifecycle {
     pub fn draining(&self) {
         let _ = self.drained.set(SystemTime::now());
         self.state.store(DRAINING, Ordering::Release);
+        self.drain.cancel();
+    }
+
+    /// Completes once the end has begun.
+    pub async fn drain_begun(&self) {
+        self.drain.cancelled().await;
     }
 
     /// Whether the listeners accept; still so while draining.
@@ -60,6 +68,11 @@ impl Lifecycle {
             _ => ("draining", self.drained.get()),
         };
         (word, since.copied().unwrap_or(self.began.0))
+    }
+
+    /// A liveness probe; how many there were, this one included.
+    pub(super) fn probed(&self) -> u32 {
+        self.probes.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// `POST /quitquitquit`.

@@ -5,6 +5,7 @@ mod page;
 mod probes;
 mod serve;
 mod status;
+mod unused;
 
 pub use lifecycle::Lifecycle;
 pub use serve::Admin;

@@ -31,6 +31,7 @@ pub(super) async fn liveness(admin: &Admin) -> Answer {
     // Nothing is asked for that is known, and nobody is restarted for what is not.
     let learn = tokio::time::timeout(PATIENCE, admin.decider.learn());
     let _ = tokio::join!(refresh, learn);
+    admin.probed();
     (StatusCode::OK, "alive\n".into())
 }
 

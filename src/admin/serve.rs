@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -53,15 +54,16 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Accepts for as long as the process lives: probes and the last scrape come while draining too.
-    pub async fn serve(self, listener: Listener) {
+    /// Accepts for as long as the process lives: probes and the last scrape come while draining too. Each request is
+    /// shown what is current then.
+    pub async fn serve(current: Arc<ArcSwap<Self>>, listener: Listener) {
         let Socket::Tcp(socket) = &listener.socket else {
             return;
         };
         loop {
             match socket.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(self.clone().connection(stream));
+                    tokio::spawn(Self::connection(current.clone(), stream));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin port cannot accept a connection");
@@ -71,13 +73,12 @@ impl Admin {
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
+    async fn connection(current: Arc<ArcSwap<Self>>, stream: TcpStream) {
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let admin = Arc::new(self);
         let service = service_fn(move |request: Request<Incoming>| {
-            let admin = admin.clone();
+            let admin = current.load_full();
             async move { Ok::<_, Infallible>(admin.answer(&request, local).await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -39,6 +39,8 @@ pub(super) struct Status {
     tokens: Vec<TokenLine>,
     /// How many there are, listed or not.
     tokens_total: usize,
+    /// What to look at while no request has come in at all.
+    unused: Option<String>,
     history: Series,
     errors: Vec<Trouble>,
 }
@@ -152,6 +154,7 @@ impl Admin {
             rules: self.decider.policy().listing(&self.decider.universe()),
             tokens: tokens.into_iter().map(TokenLine::from).collect(),
             tokens_total,
+            unused: self.unused(),
             history: self.metrics.history().series(),
             errors: self.metrics.recent().troubles(),
         }

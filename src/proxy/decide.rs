@@ -69,6 +69,17 @@ impl Decider {
         }
     }
 
+    /// Other rules over the same tokens and the same facts.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        Self {
+            policy,
+            tokens: self.tokens.clone(),
+            instance: self.instance.clone(),
+            given_up: AtomicBool::new(self.given_up.load(Ordering::Relaxed)),
+        }
+    }
+
     /// The rules and the table.
     pub fn policy(&self) -> &Policy {
         &self.policy

@@ -55,6 +55,18 @@ pub struct Activity {
     idle: Notify,
 }
 
+// === impl Failure ===
+
+impl Failure {
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self.fault {
+            Some(fault) => fault.advice(),
+            None => self.kind.advice(),
+        }
+    }
+}
+
 // === impl Exchange ===
 
 impl Exchange {
@@ -236,6 +248,7 @@ impl Drop for Exchange {
                     credential: decision.map(|decision| decision.credential()),
                     rule: decision.map(|decision| &*decision.rule),
                     error: self.error.get().map(|error| (error.kind, &*error.detail)),
+                    advice: self.error.get().map(Failure::advice),
                     trace: self.trace,
                 },
             );

@@ -37,4 +37,4 @@ pub use exchange::{Activity, Exchange};
 pub use hop_by_hop::{strip_request, strip_response};
 pub use intercept::{Interception, Opened};
 pub use record::Recorded;
-pub use stack::{Parts, Stack, stack};
+pub use stack::{Common, Parts, Stack, stack};

@@ -36,6 +36,30 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who opens TLS of `CONNECT`, if it is to be opened.
     pub interception: Option<Interception>,
+    /// What is not begun anew.
+    pub common: Common,
+}
+
+/// What all stacks of a process have in common: after a reload the places taken are still taken, and what was said a
+/// moment ago is not said again.
+#[derive(Clone, Debug)]
+pub struct Common {
+    limit: LimitLayer,
+    hints: Arc<Seldom>,
+    tunnels: Tunnels,
+}
+
+// === impl Common ===
+
+impl Common {
+    /// At most so many requests at a time.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit: LimitLayer::new(limit),
+            hints: Arc::new(Seldom::new()),
+            tunnels: Tunnels::default(),
+        }
+    }
 }
 
 type Calls =
@@ -51,10 +75,13 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         upstream,
         metrics,
         interception,
+        common: Common {
+            limit,
+            hints,
+            tunnels,
+        },
     } = parts;
     let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
-    let hints = Arc::new(Seldom::new());
-    let tunnels = Tunnels::default();
     ServiceBuilder::new()
         // Outermost, so that every request is counted, whatever becomes of it.
         .layer(RecordLayer)
@@ -63,7 +90,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             metrics: metrics.clone(),
         })
         // Before any work is done: shedding load must be cheap.
-        .layer(LimitLayer::new(config.max_connections))
+        .layer(limit)
         // Around everything that waits: for tokens, connections, the upstream.
         .layer(DeadlineLayer {
             response: config.response_timeout,

@@ -35,6 +35,10 @@ struct App<'a, S> {
     exchange: &'a Exchange,
 }
 
+/// A TLS connection that just ends, without a word (`close_notify`), has ended one half as any other does: whether what
+/// is in a tunnel was whole is for those who speak in it. The other half goes on.
+struct Blunt<S>(S);
+
 /// Makes [`Upgrade`].
 #[derive(Clone, Debug)]
 pub(super) struct UpgradeLayer {
@@ -139,15 +143,16 @@ impl Tunnels {
 }
 
 /// Copies both ways until both are done; bytes count as they pass, however it ends.
-pub(super) async fn join<A, U>(exchange: &Exchange, app: A, mut upstream: U)
+pub(super) async fn join<A, U>(exchange: &Exchange, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut app = App {
-        stream: app,
+        stream: Blunt(app),
         exchange,
     };
+    let mut upstream = Blunt(upstream);
     let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
 }
 
@@ -184,5 +189,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// === impl Blunt ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for Blunt<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Blunt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -32,14 +33,28 @@ pub enum Entrances {
     Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),
 }
 
+/// What the requests of one listener meet: all of it from one configuration.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Their path.
+    pub stack: Arc<Stack>,
+    /// Their ways in.
+    pub entrances: Entrances,
+    /// Which of them are logged.
+    pub access_log: AccessLog,
+}
+
+/// What a listener serves now. A reload puts another in its place, for the requests that come then.
+pub type Serving = Arc<ArcSwap<Served>>;
+
 /// What hyper calls for every request of one connection.
 #[derive(Debug)]
 pub struct Front {
-    pub(super) stack: Arc<Stack>,
-    pub(super) entrances: Entrances,
+    pub(super) serving: Serving,
+    /// Where all of this connection goes the same way, whatever its requests say.
+    pub(super) fixed: Option<Arc<Entrance>>,
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
-    pub(super) access_log: AccessLog,
 }
 
 /// The two addresses of a TCP connection.
@@ -73,26 +88,27 @@ impl Entrances {
         }
     }
 
-    /// Those of a connection, once it is known whose it is.
-    pub(super) async fn of(self, ends: Option<Ends>) -> Self {
-        match (self, ends) {
-            (
-                Self::Family {
-                    family,
-                    own,
-                    others,
-                },
-                Some(Ends { far, near }),
-            ) => {
-                let look = tokio::task::spawn_blocking(move || family.has(far, near));
-                Self::Forward(if look.await.unwrap_or(false) {
-                    own
-                } else {
-                    others
-                })
-            }
-            (entrances, _) => entrances,
-        }
+    /// The entrance of a whole connection, where it depends on whose it is.
+    pub(super) async fn fixed(&self, ends: Option<Ends>) -> Option<Arc<Entrance>> {
+        let (
+            Self::Family {
+                family,
+                own,
+                others,
+            },
+            Some(Ends { far, near }),
+        ) = (self, ends)
+        else {
+            return None;
+        };
+        let family = *family;
+        let look = tokio::task::spawn_blocking(move || family.has(far, near));
+        let entrance = if look.await.unwrap_or(false) {
+            own
+        } else {
+            others
+        };
+        Some(entrance.clone())
     }
 
     fn find(&self, path: &str) -> &Arc<Entrance> {
@@ -127,10 +143,14 @@ impl Service<Request<Incoming>> for Front {
     type Future = <Stack as Service<Inbound>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let entrance = self.entrances.find(request.uri().path());
-        let exchange = Exchange::begin(entrance, &request, &self.activity, self.access_log);
+        let served = self.serving.load();
+        let entrance = match &self.fixed {
+            Some(entrance) => entrance,
+            None => served.entrances.find(request.uri().path()),
+        };
+        let exchange = Exchange::begin(entrance, &request, &self.activity, served.access_log);
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
-        self.stack.call(Inbound {
+        served.stack.call(Inbound {
             request,
             exchange,
             connection: self.connection,

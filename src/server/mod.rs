@@ -9,6 +9,6 @@ mod listener;
 mod serve;
 
 pub use family::Family;
-pub use front::{Entrances, Front};
+pub use front::{Entrances, Front, Served, Serving};
 pub use listener::{Listener, ListenerError, Socket};
 pub use serve::{Limits, Server};

@@ -28,7 +28,7 @@ pub use hints::{AuthRejection, Blind, auth_rejected, interception_failed, tunnel
 pub use history::{Ending, History, Series, Summary};
 pub use labels::{Connect, Fetch, Lookup};
 pub use listener::{Gauged, ListenerMetrics};
-pub use log::{Logger, init, set_project};
+pub use log::{Logger, adjust, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
 pub use recent::{About, Failed, Recent, Trouble};
 pub use seldom::Seldom;

@@ -146,6 +146,11 @@ impl Slot {
         self.refresh_if_stale();
     }
 
+    /// No route has it any more: it is kept fresh for as long as requests use it.
+    pub fn release(&self) {
+        self.kept.store(false, Ordering::Relaxed);
+    }
+
     /// There is a token that may be sent.
     pub fn has_token(&self) -> bool {
         self.usable(Now::now()).is_some()

@@ -167,3 +167,34 @@ impl Heard {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// What does not say so has every body copied into one buffer.
+    #[tokio::test]
+    async fn a_head_and_its_body_go_out_in_one_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let open = Open::new(place, &Metrics::new());
+        let mut io = Io::new(Stream::Plain(stream), open);
+        assert!(io.is_write_vectored());
+        let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];
+        let written = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &slices)).await;
+        assert_eq!(written.unwrap(), 9);
+        let mut read = [0; 9];
+        far.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"head body");
+    }
+}

@@ -183,6 +183,19 @@ mod tests {
         assert_eq!(stream.stream.asked, [4096, 4096, 4096]);
     }
 
+    #[tokio::test]
+    async fn writes_stay_as_they_are() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut stream = ReadAhead::new(stream);
+        assert!(stream.is_write_vectored());
+        let slices = [IoSlice::new(b"one "), IoSlice::new(b"two")];
+        let written =
+            std::future::poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await;
+        assert_eq!(written.unwrap(), 7);
+    }
+
     proptest! {
         #[test]
         fn every_byte_comes_once_and_in_order(

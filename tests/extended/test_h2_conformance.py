@@ -1,6 +1,7 @@
 """HTTP/2 by prior knowledge, as no client should speak it. Each case names its section of RFC 9113."""
 
 import struct
+import time
 
 import pytest
 
@@ -388,8 +389,9 @@ def test_10_5_a_flood_of_continuation_frames_is_stopped(sidecar, address):
             assert peer.goaway() in (None, ENHANCE_YOUR_CALM, COMPRESSION_ERROR, PROTOCOL_ERROR)
 
 
-def test_10_5_rapid_resets_are_stopped(sidecar, address, upstream):
-    """CVE-2023-44487: streams that are opened and cancelled without end, faster than anyone could take them up."""
+def test_10_5_rapid_resets_are_stopped(sidecar, address):
+    """CVE-2023-44487: streams that are opened and cancelled without end. Where they come faster than they are taken up, the
+    connection ends; and what was taken up of them is soon gone."""
     with Peer(address) as peer:
         for batch in range(0, 20_000, 2_000):
             streams = range(2 * batch + 1, 2 * (batch + 2_000), 2)
@@ -400,8 +402,15 @@ def test_10_5_rapid_resets_are_stopped(sidecar, address, upstream):
                     for stream in streams
                 )
             )
-        assert peer.goaway() in (None, ENHANCE_YOUR_CALM)
-    assert sidecar.metric("sidentity_requests_in_flight") < 500
+        peer.send(frame(PING, 0, 0, b"12345678"))
+        try:
+            kind, _, _, payload = peer.until(lambda kind, flags, *_: kind == GOAWAY or (kind == PING and flags & ACK))
+            assert kind == PING or int.from_bytes(payload[4:8], "big") == ENHANCE_YOUR_CALM
+        except Closed:
+            pass
+        deadline = time.monotonic() + PATIENCE
+        while (left := sidecar.metric("sidentity_requests_in_flight")) > 0:
+            assert time.monotonic() < deadline, f"{left} calls are still in flight"
 
 
 def test_10_5_resets_that_the_server_is_made_to_send_are_stopped(address):
