@@ -244,7 +244,8 @@ class Terminal:
 
     def __exit__(self, *_):
         os.close(self.master)
-        os.kill(self.pid, signal.SIGKILL)
+        # The command too, which may have caught the hang-up.
+        os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
 
