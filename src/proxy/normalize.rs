@@ -110,6 +110,7 @@ impl<S> Normalize<S> {
 fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
     let headers = request.headers();
     check_framing(headers)?;
+    check_form(request)?;
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -153,6 +154,20 @@ fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Opti
         ))),
         (target, host) => Ok(target.or(host)),
     }
+}
+
+/// Two forms of a target are for one method each, and no path of any other (RFC 9112, 3.2.3 and 3.2.4).
+fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
+    let (method, uri) = (request.method(), request.uri());
+    if uri.path() == "*" && method != Method::OPTIONS {
+        return Err(bad("the target * is for OPTIONS alone (RFC 9112, 3.2.4)"));
+    }
+    if uri.scheme().is_none() && uri.authority().is_some() && method != Method::CONNECT {
+        return Err(bad(
+            "a target of host and port is for CONNECT alone (RFC 9112, 3.2.3)",
+        ));
+    }
+    Ok(())
 }
 
 /// Both length headers at once are how requests are smuggled (RFC 9112, 6.3); codings end with this hop.

@@ -89,6 +89,26 @@ async fn an_upload_that_is_given_up_never_looks_whole_upstream() {
     }
 }
 
+/// That nobody waits for the answer is known as soon as why, and is a reason too: which of the two goes upstream is chance.
+#[tokio::test]
+async fn the_reason_of_an_app_that_gives_up_an_upload_is_heard_upstream() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    let mut heard = 0;
+    for _ in 0..100 {
+        let (_response, mut upload) = open(&app, request("POST", "/"), false).await;
+        upload.send_data(Bytes::from("half"), false).unwrap();
+        let mut stream = service.next().await;
+        assert_eq!(soon(stream.body.data()).await.unwrap().unwrap(), "half");
+        upload.send_reset(Reason::ENHANCE_YOUR_CALM);
+        match stream.reset().await {
+            Reason::ENHANCE_YOUR_CALM => heard += 1,
+            reason => assert_eq!(reason, Reason::CANCEL),
+        }
+    }
+    assert!(heard > 0);
+}
+
 /// The answer has begun, so that the app waits for nothing but its end.
 #[tokio::test]
 async fn an_upload_given_up_while_the_answer_streams_is_reset_too() {

@@ -309,6 +309,7 @@ async fn without_a_body_an_answer_is_late_at_once_and_a_slow_answer_is_not() {
         .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
         .await;
     assert!(app.head().await.starts_with("HTTP/1.1 200 "));
+    // Longer than the answer may take: its head has come, and the rest may take any time.
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     upstream.send("k").await;
     assert_eq!(app.exactly(2).await, "ok");

@@ -102,6 +102,12 @@ async fn request_lines_that_are_none_are_refused() {
         ("3.2", "a target without its slash", "GET x/y HTTP/1.1"),
         (
             "3.2.3",
+            "host and port with GET",
+            "GET localhost:80 HTTP/1.1",
+        ),
+        ("3.2.4", "an asterisk with GET", "GET * HTTP/1.1"),
+        (
+            "3.2.3",
             "CONNECT to a route",
             "CONNECT localhost:443 HTTP/1.1",
         ),

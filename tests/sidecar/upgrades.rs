@@ -87,6 +87,7 @@ async fn a_websocket_passes_a_proxy_with_the_token_on_its_handshake_and_is_count
     );
     assert_eq!(app.some(7).await, PONG);
     assert_eq!(upstream.some(11).await, PING);
+    let opened = Instant::now();
     metric(
         &sidecar,
         "sidentity_requests_in_flight{listener=\"proxy\"} 1",
@@ -98,6 +99,7 @@ async fn a_websocket_passes_a_proxy_with_the_token_on_its_handshake_and_is_count
         upstream.send(PONG).await;
         assert_eq!(app.some(7).await, PONG);
     }
+    let open = opened.elapsed();
     app.finish().await;
     assert_eq!(upstream.rest().await, "");
     drop(upstream);
@@ -118,6 +120,13 @@ async fn a_websocket_passes_a_proxy_with_the_token_on_its_handshake_and_is_count
         &format!("sidentity_request_duration_seconds_count{{{labels}}} 1"),
     )
     .await;
+    let metrics = get(sidecar.admin(), "/metrics").await;
+    let sum = format!("sidentity_request_duration_seconds_sum{{{labels}}} ");
+    let timed = text(&metrics)
+        .lines()
+        .find_map(|line| line.strip_prefix(&sum));
+    let timed: f64 = timed.unwrap().parse().unwrap();
+    assert!(timed >= open.as_secs_f64(), "{timed} s of {open:?}");
     metric(
         &sidecar,
         "sidentity_requests_total{code=\"101\",credential=\"access\",listener=\"proxy\"} 1",

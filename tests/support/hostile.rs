@@ -213,13 +213,17 @@ impl Hostile {
         Self::always(format!("{HELLO}{poison}")).await
     }
 
-    /// Sends header lines for as long as anybody takes them.
+    /// Sends header lines for as long as anybody takes them, and notes how many bytes that were.
     pub async fn endless_headers() -> Self {
         Self::start(|mut stream, stage| async move {
             stage.head(&mut stream).await;
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n").await;
             let line = format!("x-more: {}\r\n", "a".repeat(8000));
-            while stream.write_all(line.as_bytes()).await.is_ok() {}
+            let mut sent = 0;
+            while stream.write_all(line.as_bytes()).await.is_ok() {
+                sent += line.len();
+            }
+            stage.note(sent.to_string());
         })
         .await
     }
@@ -254,6 +258,24 @@ impl Hostile {
                 stream.flush().await.unwrap();
                 let (mut tcp, _) = stream.into_inner();
                 tcp.shutdown().await.unwrap();
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: allows one stream at a time, and answers none before `count` have come, on whatever connections.
+    pub async fn allows_one_stream(count: usize) -> Self {
+        Self::start(move |stream, stage| async move {
+            let mut connection = h2::server::Builder::new()
+                .max_concurrent_streams(1)
+                .handshake(stream)
+                .await
+                .unwrap();
+            let mut heads = stage.heads.subscribe();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                stage.note(format!("{} {}", stage.connection, request.uri()));
+                heads.wait_for(|heads| heads.len() >= count).await.unwrap();
+                hello(&mut respond);
             }
         })
         .await

@@ -109,18 +109,20 @@ async fn fifty_first_requests_to_an_http1_upstream_dial_each_their_own() {
 
 #[tokio::test]
 async fn an_upstream_that_allows_one_stream_gets_one_at_a_time_on_each_connection() {
-    let (server, client) = allowing(1).await;
-    let mut crowd = crowd(&client, "/hold", 5);
-    server.held(5).await;
-    server.release();
-    while let Some(ended) = crowd.join_next().await {
-        ended.unwrap();
+    let server = Hostile::allows_one_stream(5).await;
+    let client = Arc::new(Client::plain(server.address));
+    let mut crowd = JoinSet::new();
+    for _ in 0..5 {
+        let client = Arc::clone(&client);
+        crowd.spawn(async move { client.get(&h2c(), "/").await.unwrap() });
+    }
+    while let Some(answered) = crowd.join_next().await {
+        assert_eq!(answered.unwrap().0, 200);
     }
     assert_eq!(server.accepted(), 5);
-    assert!(per_connection(&server).values().all(|count| *count == 1));
     // And they are used again.
     for _ in 0..10 {
-        client.get(&https(), "/").await.unwrap();
+        client.get(&h2c(), "/").await.unwrap();
     }
     assert_eq!(server.accepted(), 5);
 }
@@ -179,6 +181,11 @@ async fn a_hundred_requests_pass_an_upstream_that_goes_away_after_each_tenth() {
     }
     assert_eq!(server.heads().len(), 100, "each was sent once");
     assert!(server.accepted() >= 10);
+    assert!(
+        server.accepted() < 20,
+        "who has said goodbye is not asked again: {} connections",
+        server.accepted()
+    );
 }
 
 #[tokio::test]
