@@ -55,6 +55,7 @@ fn log(criterion: &mut Criterion) {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         error: None,
+        advice: None,
         trace: None,
     };
     let logger = |format, level| {

@@ -1,28 +1,35 @@
 //! The only place where everything meets: from a [`Config`] to a running sidecar.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Lifecycle};
-use crate::config::{Access, Config, Listen, Route};
-use crate::destination::{Destination, Host};
+use self::bound::{bind, tcp};
+use self::live::{Core, Live};
+use crate::admin::Admin;
+use crate::config::{Access, Config, Listen};
+use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
-use crate::policy::{self, Decision, Grant, Policy, Settings, TokenKind};
-use crate::proxy::{
-    Activity, Decider, Entrance, Forward, Interception, Opened, Parts, RequestBody, RouteEntrance,
-    Way, stack,
-};
-use crate::server::{Entrances, Limits, Listener, ListenerError, Server};
+use crate::policy::{self, Policy, Settings};
+use crate::proxy::{Common, Decider, Interception, Opened};
+use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Instance, MetadataClient, TokenCache, TokenSource};
-use crate::upstream::{BadRoots, Refuse, Upstream};
+use crate::upstream::BadRoots;
+
+mod bound;
+mod control;
+mod live;
+mod reload;
+
+pub use control::Control;
+pub use live::RouteSummary;
 
 /// Nothing in flight for this long, and a drain is over.
 const QUIET: Duration = Duration::from_secs(1);
@@ -36,15 +43,11 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// A sidecar, bound and not yet serving.
 #[derive(Debug)]
 pub struct App {
-    config: Config,
-    decider: Arc<Decider>,
+    control: Control,
     server: Server,
     opened: Option<mpsc::Receiver<Opened>>,
-    activity: Arc<Activity>,
-    lifecycle: Arc<Lifecycle>,
-    listeners: Vec<(Listener, Entrances)>,
-    routes: Vec<Arc<Entrance>>,
-    admin: Option<(Listener, Admin)>,
+    listeners: Vec<(Listener, Serving)>,
+    admin: Option<(Listener, Arc<ArcSwap<Admin>>)>,
 }
 
 /// Why a sidecar could not start.
@@ -64,19 +67,6 @@ pub enum StartError {
     CaDir(#[from] NotWritten),
 }
 
-/// A route as the start-up log shows it.
-#[derive(Debug)]
-pub struct RouteSummary<'a> {
-    /// As configured.
-    pub name: &'a str,
-    /// As an app calls it.
-    pub address: String,
-    /// Where it leads.
-    pub upstream: &'a Destination,
-    /// What its calls get, for people.
-    pub gets: String,
-}
-
 impl App {
     /// Binds every listener and puts the parts together. Callers may connect from now on; they are served by
     /// [`run`](Self::run).
@@ -84,106 +74,71 @@ impl App {
     /// # Errors
     ///
     /// An address that is taken, trust roots that cannot be read, or a directory that cannot be written to.
-    pub async fn build(mut config: Config) -> Result<Self, StartError> {
-        let metrics = Arc::new(Metrics::new());
-        let bound = Bound::bind(&mut config).await?;
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        Self::build_for(config, None).await
+    }
 
+    /// The same; where the proxy asks for credentials there is a second port of it, which asks this family for none.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_for(config: Config, family: Option<Family>) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
+        let (places, sockets) = bind(&config, family).await?;
         let decider = Arc::new(decider(&config, metrics.clone()));
-        let upstream: Upstream<RequestBody> = Upstream::new(
-            &config.upstream,
-            Refuse {
-                own: bound.addresses(),
-                metadata: config.metadata_access == Access::Deny,
-                metadata_extra: metadata_address(&config),
-            },
-            metrics.clone(),
-        )?;
         let (interception, opened) = interception(&config, &decider).await?.unzip();
-        let activity = Arc::<Activity>::default();
-        let stack = stack(
-            &config,
-            Parts {
-                decider: decider.clone(),
-                upstream,
-                metrics: metrics.clone(),
-                interception,
-            },
-        );
+        let core = Core {
+            interception,
+            common: Common::new(config.max_connections),
+            metrics,
+            places,
+            activity: Arc::default(),
+            lifecycle: Arc::default(),
+        };
+        let upstream = core.upstream(&config)?;
         let server = Server::new(
-            stack,
-            activity.clone(),
-            config.log.access,
+            core.activity.clone(),
             Limits {
                 connections: config.max_connections,
             },
         );
-
-        let (listeners, routes) = bound.entrances(&config, &metrics);
-        let lifecycle = Arc::new(Lifecycle::default());
-        let admin = bound_admin(
-            &config,
-            &decider,
-            &lifecycle,
-            &metrics,
-            &routes,
-            listeners.admin,
-        );
+        let live = Live::compose(&core, config, decider, upstream);
+        let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
+        let serving: Vec<Serving> = serving.map(Arc::new).collect();
+        let admin = Arc::new(ArcSwap::from_pointee(live.admin.clone()));
         Ok(Self {
-            config,
-            decider,
+            listeners: sockets.app.into_iter().zip(serving.clone()).collect(),
+            admin: sockets.admin.map(|listener| (listener, admin.clone())),
+            control: Control::new(core, live, serving, admin),
             server,
             opened,
-            activity,
-            lifecycle,
-            listeners: listeners.app,
-            routes,
-            admin,
         })
+    }
+
+    /// Reloads it and looks at it, while it runs too.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Where the forward proxy listens.
     pub fn proxy_address(&self) -> Option<SocketAddr> {
-        self.listeners
-            .iter()
-            .find(|(_, entrances)| matches!(entrances, Entrances::Forward(_)))
-            .and_then(|(listener, _)| listener.tcp())
+        self.control.places().proxy.as_ref().and_then(tcp)
+    }
+
+    /// Where the forward proxy asks a family for no credentials.
+    pub fn family_address(&self) -> Option<SocketAddr> {
+        let family = self.control.places().family.as_ref();
+        family.and_then(|(_, listen)| tcp(listen))
     }
 
     /// Where routes listen, in the order of the configuration's first mention.
     pub fn route_addresses(&self) -> Vec<SocketAddr> {
-        self.listeners
+        let routes = &self.control.places().routes;
+        routes
             .iter()
-            .filter(|(_, entrances)| matches!(entrances, Entrances::Routes(..)))
-            .filter_map(|(listener, _)| listener.tcp())
+            .filter_map(|(_, listen)| tcp(listen))
             .collect()
-    }
-
-    /// Every route, for the start-up log.
-    pub fn routes(&self) -> impl Iterator<Item = RouteSummary<'_>> {
-        self.listeners
-            .iter()
-            .flat_map(|(listener, entrances)| {
-                let entrances = match entrances {
-                    Entrances::Forward(_) => &[],
-                    Entrances::Routes(routes, _) => &**routes,
-                };
-                entrances.iter().map(move |entrance| (listener, entrance))
-            })
-            .filter_map(|(listener, entrance)| {
-                let route = entrance.route()?;
-                Some(RouteSummary {
-                    name: &entrance.name,
-                    address: match &listener.listen {
-                        Listen::Tcp(address) => format!("http://{address}{}", route.route.prefix),
-                        Listen::Unix(path) => format!("unix:{}", path.display()),
-                    },
-                    upstream: &route.route.upstream,
-                    gets: match self.decider.resolve_route(route) {
-                        None => "by the path of each call".to_owned(),
-                        Some(resolved) => gets(&resolved.decision),
-                    },
-                })
-            })
     }
 
     /// Where the admin port listens.
@@ -195,43 +150,44 @@ impl App {
     /// been in flight for a second or the drain's time is up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
-            config,
-            decider,
+            control,
             server,
             opened,
-            activity,
-            lifecycle,
             listeners,
-            routes,
             admin,
         } = self;
+        let (activity, lifecycle) = (control.activity().clone(), control.lifecycle().clone());
         // Said before the first probe can ask.
         lifecycle.serving();
-        for (listener, entrances) in listeners {
-            server.listen(listener, entrances);
+        // The forward proxy comes first, where there is one.
+        if let (Some(opened), Some((_, serving))) = (opened, listeners.first()) {
+            server.serve_opened(opened, serving.clone());
         }
-        if let Some(opened) = opened {
-            server.serve_opened(opened);
+        for (listener, serving) in listeners {
+            server.listen(listener, serving);
         }
         if let Some((listener, admin)) = admin {
-            tokio::spawn(admin.serve(listener));
+            tokio::spawn(Admin::serve(admin, listener));
         }
-        tokio::spawn(prefetch(decider, routes));
+        control.prefetch();
 
         tokio::select! {
             () = shutdown => {}
             () = lifecycle.asked_to_quit() => {}
         }
         lifecycle.draining();
-        let deadline = Instant::now() + config.drain_timeout;
+        let patience = control.drain_timeout();
+        let deadline = Instant::now() + patience;
         tracing::info!(
             in_flight = activity.in_flight(),
-            "draining: still serving, for at most {:?}",
-            config.drain_timeout
+            "draining: still serving, for at most {patience:?}",
         );
         let drained = tokio::time::timeout_at(deadline, activity.quiet(QUIET)).await;
         let goodbye = deadline.min(Instant::now() + GOODBYE);
         let _ = tokio::time::timeout_at(goodbye, server.close()).await;
+        if let Some(unused) = control.unused() {
+            tracing::info!("{unused}");
+        }
         if drained.is_ok() {
             tracing::info!("drained");
         } else {
@@ -252,6 +208,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata_denied: config.metadata_access == Access::Deny,
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
+            discover: config.discover,
         },
     )
 }
@@ -275,6 +232,7 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
             Listen::Unix(_) => None,
         },
         upstream: route.upstream.clone(),
+        service: route.service.clone(),
         options: route.options.clone(),
     });
     policy::Ways {
@@ -309,178 +267,4 @@ async fn interception(
         );
     }
     Ok(Some(Interception::new(Arc::new(interceptor))))
-}
-
-/// Where the metadata server is, where the configuration names an address.
-fn metadata_address(config: &Config) -> Option<SocketAddr> {
-    match config.metadata.host {
-        Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),
-        Host::Name(_) => None,
-    }
-}
-
-/// What calls get, for people.
-fn gets(decision: &Decision) -> String {
-    match &decision.grant {
-        Grant::Token(key) => match &key.kind {
-            TokenKind::Access { .. } => format!("an access token ({})", decision.rule),
-            TokenKind::Id { audience } => format!("an ID token for {audience} ({})", decision.rule),
-        },
-        Grant::None(why) => format!("no token: {why}"),
-        Grant::Deny(why) => format!("refused: {why}"),
-    }
-}
-
-/// Fetches what the first requests will need. Nothing waits for it but readiness.
-async fn prefetch(decider: Arc<Decider>, routes: Vec<Arc<Entrance>>) {
-    // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
-    fetch_tokens(&decider, &routes);
-    // Its failure is in the log already; requests and probes will ask again.
-    let _ = decider.learn().await;
-    fetch_tokens(&decider, &routes);
-}
-
-fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
-    let resolved = routes
-        .iter()
-        .filter_map(|entrance| decider.resolve_route(entrance.route()?));
-    for slot in resolved.filter_map(|resolved| resolved.slot) {
-        slot.prefetch();
-    }
-}
-
-/// Sockets by address; routes that share an address share a socket.
-struct Bound {
-    proxy: Option<Listener>,
-    routes: Vec<(Listener, Vec<Route>)>,
-    admin: Option<Listener>,
-}
-
-struct Listeners {
-    app: Vec<(Listener, Entrances)>,
-    admin: Option<Listener>,
-}
-
-impl Bound {
-    /// Binds everything; free ports become real ones in the configuration too.
-    async fn bind(config: &mut Config) -> Result<Self, ListenerError> {
-        let proxy = match &mut config.proxy {
-            Some(proxy) => {
-                let listener = Listener::bind(&Listen::Tcp(proxy.listen)).await?;
-                proxy.listen = listener.tcp().unwrap_or(proxy.listen);
-                Some(listener)
-            }
-            None => None,
-        };
-        let mut shared: BTreeMap<Listen, usize> = BTreeMap::new();
-        let mut routes: Vec<(Listener, Vec<Route>)> = Vec::new();
-        for route in &mut config.routes {
-            // Port 0 is a free port each time.
-            let free = matches!(&route.listen, Listen::Tcp(address) if address.port() == 0);
-            match shared.get(&route.listen).filter(|_| !free) {
-                Some(index) => {
-                    if let Some((_, sharing)) = routes.get_mut(*index) {
-                        sharing.push(route.clone());
-                    }
-                }
-                None => {
-                    let listener = Listener::bind(&route.listen).await?;
-                    shared.insert(route.listen.clone(), routes.len());
-                    route.listen = listener.listen.clone();
-                    routes.push((listener, vec![route.clone()]));
-                }
-            }
-        }
-        let admin = match config.admin {
-            Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
-            None => None,
-        };
-        Ok(Self {
-            proxy,
-            routes,
-            admin,
-        })
-    }
-
-    fn addresses(&self) -> Vec<SocketAddr> {
-        let routes = self.routes.iter().map(|(listener, _)| listener);
-        self.proxy
-            .iter()
-            .chain(routes)
-            .chain(&self.admin)
-            .filter_map(Listener::tcp)
-            .collect()
-    }
-
-    fn entrances(self, config: &Config, metrics: &Metrics) -> (Listeners, Vec<Arc<Entrance>>) {
-        let entrance = |name: Arc<str>, way| {
-            Arc::new(Entrance {
-                metrics: Arc::new(metrics.listener(&name)),
-                name,
-                way,
-            })
-        };
-        let mut app = Vec::new();
-        let mut all = Vec::new();
-        if let Some(listener) = self.proxy {
-            let auth = config.proxy.as_ref().and_then(|proxy| proxy.auth.clone());
-            let forward = entrance("proxy".into(), Way::Forward(Forward { auth }));
-            app.push((listener, Entrances::Forward(forward)));
-        }
-        for (listener, routes) in self.routes {
-            let address = routes.first().map_or_else(Arc::default, listener_name);
-            let entrances: Vec<_> = routes
-                .into_iter()
-                .map(|route| {
-                    let http = route.http.unwrap_or(config.upstream.http);
-                    let way = Way::Route(Box::new(RouteEntrance {
-                        http,
-                        resolved: OnceLock::new(),
-                        route,
-                    }));
-                    entrance(way.route_name(), way)
-                })
-                .collect();
-            all.extend(entrances.iter().cloned());
-            let nowhere = entrance(address, Way::Nowhere);
-            app.push((listener, Entrances::routes(entrances, nowhere)));
-        }
-        let listeners = Listeners {
-            app,
-            admin: self.admin,
-        };
-        (listeners, all)
-    }
-}
-
-/// The listener of a route, without the route's prefix.
-fn listener_name(route: &Route) -> Arc<str> {
-    route
-        .name
-        .strip_suffix(route.prefix.as_str())
-        .unwrap_or(&route.name)
-        .trim_end_matches(':')
-        .into()
-}
-
-fn bound_admin(
-    config: &Config,
-    decider: &Arc<Decider>,
-    lifecycle: &Arc<Lifecycle>,
-    metrics: &Arc<Metrics>,
-    routes: &[Arc<Entrance>],
-    listener: Option<Listener>,
-) -> Option<(Listener, Admin)> {
-    listener.map(|listener| {
-        let admin = Admin {
-            decider: decider.clone(),
-            lifecycle: lifecycle.clone(),
-            metrics: metrics.clone(),
-            routes: routes.into(),
-            allowed_hosts: config.allowed_hosts.as_slice().into(),
-            ways: Arc::new(ways(config)),
-            quitquitquit: config.quitquitquit,
-        };
-        (listener, admin)
-    })
 }

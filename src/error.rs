@@ -1,12 +1,17 @@
 //! What can go wrong with a request, and what the caller is told.
 //!
 //! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC 9209,
-//! 2.3) and its gRPC status; `proxy::rescue` is the only place that makes a response of it.
+//! 2.3) and its gRPC status; `proxy::rescue` is the only place that makes a response of it. A second one,
+//! [`ErrorKind::advice`], says what to do about it.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
+
+mod advice;
+
+pub use advice::TokenFault;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -17,6 +22,7 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    fault: Option<TokenFault>,
     detail: String,
     retry_after: Option<Duration>,
     source: Option<Source>,
@@ -299,6 +305,7 @@ impl Error {
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
+            fault: None,
             detail: detail.into(),
             retry_after: None,
             source: None,

@@ -122,8 +122,27 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --ca-dir: \"absent\" must be a directory that exists",
         ),
         (
-            &["--discover=on"],
-            "flag --discover: not supported in this version",
+            &["--discover=maybe"],
+            "flag --discover: \"maybe\" must be one of auto, on, off",
+        ),
+        (
+            &["--route", "8081=run://metadata"],
+            "flag --route 8081: \"metadata\" is no name of a Cloud Run service: that is the metadata server",
+        ),
+        (
+            &["--route", "8081=run://Billing"],
+            "flag --route 8081: \"Billing\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+             hyphens, first a letter, last no hyphen",
+        ),
+        (
+            &["--route", "8081=run://billing:443"],
+            "flag --route 8081: \"billing:443\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+             hyphens, first a letter, last no hyphen",
+        ),
+        (
+            &["--route", "8081=run://billing.example"],
+            "flag --route 8081: \"billing.example\" is no name of a Cloud Run service: after the dot must be a region, \
+             like europe-west1",
         ),
         (
             &["--credentials", "adc"],
@@ -261,7 +280,8 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--proxy-auth", "random"],
-            "flag --proxy-auth: random is for a command that hands the password to the app: write USER:PASSWORD",
+            "flag --proxy-auth: random is for exec, which hands the password to its command; here nobody would know it: write \
+             USER:PASSWORD",
         ),
         (
             &["--proxy-auth", "secret"],
@@ -376,7 +396,7 @@ fn lists_add_up_flags_first() {
 #[test]
 fn a_variable_that_names_no_option_is_a_problem() {
     let setup = Setup::new()
-        .variable("SIDENTITY_DISCOVER", "on")
+        .variable("SIDENTITY_DISCOVER", "maybe")
         .variable("SIDENTITY_LOG_LEVL", "info")
         .variable("SIDENTITY_PROXY", "x")
         .variable("SIDENTITY_REVISION", "abc")
@@ -385,9 +405,9 @@ fn a_variable_that_names_no_option_is_a_problem() {
     assert_eq!(
         setup.refused(&[]),
         [
-            "sidentity: environment SIDENTITY_DISCOVER: not supported in this version",
             "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
             "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+            "sidentity: environment SIDENTITY_DISCOVER: \"maybe\" must be one of auto, on, off",
         ]
     );
 }
@@ -444,7 +464,7 @@ fn every_problem_of_a_file_names_line_and_column() {
          \x20 - {host: a.example, path: y, credential: id}\n\
          \x20 - {host: a.example, impersonate: a@b.c}\n\
          \x20 - {host: a.example}\n\
-         discover: on\n\
+         discover: maybe\n\
          ? [1]\n\
          : 2\n",
     );
@@ -453,7 +473,7 @@ fn every_problem_of_a_file_names_line_and_column() {
         "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
         "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
         "c.yaml:4:1: workers: the key is there twice: keep one",
-        "c.yaml:20:1: discover: not supported in this version",
+        "c.yaml:20:11: discover: \"maybe\" must be one of auto, on, off",
         "c.yaml:21:3: a key must be a text, not a list",
         "c.yaml:3:10: workers: write a text, not a list",
         "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
@@ -545,6 +565,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20 listen: off\n\
          \x20 quitquitquit: false\n\
          allow_non_loopback: false\n\
+         discover: off\n\
          routes:\n\
          \x20 - listen: unix:/run/x.sock:/v1\n\
          \x20   upstream: https://billing-424242.us-central1.run.app/base\n\

@@ -240,6 +240,7 @@ fn carry_tokens(format: LogFormat) {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         error: Some((refused.kind(), refused.detail())),
+        advice: Some(refused.advice()),
         trace,
     };
     access_log(AccessLog::All, &record);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
-use sidentity::error::{Error, ErrorKind};
+use sidentity::error::{Error, ErrorKind, TokenFault};
 use sidentity::policy::{AuthScheme, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
 use sidentity::token::{Instance, MetadataClient, Slot, TokenCache, TokenSource};
@@ -458,6 +458,40 @@ async fn a_404_is_told_with_a_hint_and_heals_without_a_restart() {
     assert_eq!(server.count(Kind::Access), 1);
     tokio::time::sleep(failed.wait().unwrap()).await;
     assert_eq!(get(&slot).await, "T1");
+}
+
+#[tokio::test]
+async fn each_way_to_fail_has_its_own_advice() {
+    let limited = || Answer::status(429, "slow down");
+    let failing = || Answer::status(503, "away");
+    let cases = [
+        (vec![Answer::status(404, "none")], TokenFault::NoAccount),
+        (vec![Answer::status(403, "no")], TokenFault::Forbidden),
+        (vec![Answer::status(400, "what")], TokenFault::Refused),
+        (vec![limited(); 5], TokenFault::Limited),
+        (vec![failing(); 5], TokenFault::Failing),
+        (vec![Answer::ok("{}")], TokenFault::Malformed),
+        (
+            vec![Answer::access("T1", 3600).without_flavor()],
+            TokenFault::Impostor,
+        ),
+        (vec![Answer::raw("SSH-2.0-x\r\n")], TokenFault::Impostor),
+    ];
+    for (answers, fault) in cases {
+        let (_server, slot) = access_slot(answers).await;
+        let error = error(&slot).await;
+        assert_eq!(error.fault(), Some(fault), "{error}");
+        assert_eq!(error.advice(), fault.advice());
+        assert_eq!(slot.status().last_fault, Some(fault));
+    }
+    let server = Metadata::start().await;
+    server.script(Kind::Access, [Answer::never()]);
+    let slot = cache_for(&server, Duration::from_millis(200)).slot(&access(&[]));
+    assert_eq!(error(&slot).await.fault(), Some(TokenFault::Silent));
+    let mut server = Metadata::start().await;
+    server.stop().await;
+    let slot = cache_for(&server, Duration::from_millis(200)).slot(&access(&[]));
+    assert_eq!(error(&slot).await.fault(), Some(TokenFault::Unreachable));
 }
 
 #[tokio::test]

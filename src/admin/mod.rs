@@ -1,8 +1,11 @@
 //! The admin port: probes, metrics, and explanations, for probers, scrapers and operators. Nothing secret is on it.
 
 mod lifecycle;
+mod page;
 mod probes;
 mod serve;
+mod status;
+mod unused;
 
 pub use lifecycle::Lifecycle;
 pub use serve::Admin;

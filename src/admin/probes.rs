@@ -31,6 +31,7 @@ pub(super) async fn liveness(admin: &Admin) -> Answer {
     // Nothing is asked for that is known, and nobody is restarted for what is not.
     let learn = tokio::time::timeout(PATIENCE, admin.decider.learn());
     let _ = tokio::join!(refresh, learn);
+    admin.probed();
     (StatusCode::OK, "alive\n".into())
 }
 
@@ -42,7 +43,10 @@ pub(super) async fn readiness(admin: &Admin) -> Answer {
     let mut reasons = missing(admin);
     if !reasons.is_empty() {
         // The fetch that was begun may be the last thing missing.
-        admin.decider.tokens().refresh_stale().done(PATIENCE).await;
+        let locate = admin.decider.locate_routes(&admin.routes);
+        let locate = tokio::time::timeout(PATIENCE, locate);
+        let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
+        let _ = tokio::join!(refresh, locate);
         reasons = missing(admin);
     }
     if reasons.is_empty() {
@@ -60,6 +64,17 @@ fn missing(admin: &Admin) -> Vec<String> {
         .routes
         .iter()
         .filter_map(|entrance| {
+            let located = entrance
+                .service()
+                .map(|service| admin.decider.located(service));
+            let reason = match located {
+                None | Some(Some(Ok(_))) => None,
+                Some(Some(Err(error))) => Some(error.to_string()),
+                Some(None) => Some("the metadata server has not said where that is".to_owned()),
+            };
+            if let Some(reason) = reason {
+                return Some(format!("route {}: {reason}\n", entrance.name));
+            }
             let slot = admin.decider.resolve_route(entrance.route()?)?.slot?;
             if slot.has_token() {
                 return None;

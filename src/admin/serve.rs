@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -12,10 +13,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use serde::Serialize;
 use tokio::net::TcpStream;
 
 use super::lifecycle::Lifecycle;
+use super::page::PAGE;
 use super::probes::{self, Answer};
+use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::policy::{Ways, explain};
 use crate::proxy::{Decider, Entrance, is_cross_site, is_ours};
@@ -25,7 +29,8 @@ use crate::telemetry::{Metrics, TEXT_FORMAT};
 /// A client that sends nothing for this long is disconnected: this port may be open to a network.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-const PATHS: &str = "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/explain?url=URL\n";
+const PATHS: &str =
+    "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
 
 /// What the admin port shows.
 #[derive(Clone, Debug)]
@@ -42,20 +47,23 @@ pub struct Admin {
     pub allowed_hosts: Arc<[Host]>,
     /// The ways in, for explanations.
     pub ways: Arc<Ways>,
+    /// What the status page shows of it: addresses are those that are listened on.
+    pub config: Arc<Config>,
     /// Whether `POST /quitquitquit` is taken.
     pub quitquitquit: bool,
 }
 
 impl Admin {
-    /// Accepts for as long as the process lives: probes and the last scrape come while draining too.
-    pub async fn serve(self, listener: Listener) {
+    /// Accepts for as long as the process lives: probes and the last scrape come while draining too. Each request is
+    /// shown what is current then.
+    pub async fn serve(current: Arc<ArcSwap<Self>>, listener: Listener) {
         let Socket::Tcp(socket) = &listener.socket else {
             return;
         };
         loop {
             match socket.accept().await {
                 Ok((stream, _)) => {
-                    tokio::spawn(self.clone().connection(stream));
+                    tokio::spawn(Self::connection(current.clone(), stream));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin port cannot accept a connection");
@@ -65,13 +73,12 @@ impl Admin {
         }
     }
 
-    async fn connection(self, stream: TcpStream) {
+    async fn connection(current: Arc<ArcSwap<Self>>, stream: TcpStream) {
         let Ok(local) = stream.local_addr() else {
             return;
         };
-        let admin = Arc::new(self);
         let service = service_fn(move |request: Request<Incoming>| {
-            let admin = admin.clone();
+            let admin = current.load_full();
             async move { Ok::<_, Infallible>(admin.answer(&request, local).await) }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -121,13 +128,18 @@ impl Admin {
             ("/metrics", &Method::GET | &Method::HEAD) => {
                 typed(StatusCode::OK, TEXT_FORMAT, self.metrics.render())
             }
+            ("/status", &Method::GET | &Method::HEAD) => json(&self.status()),
             ("/explain", &Method::GET) => self.explain(request.uri().query().unwrap_or("")),
             ("/quitquitquit", &Method::POST) if self.quitquitquit => {
                 self.lifecycle.quit();
                 text((StatusCode::OK, "draining\n".into()))
             }
-            ("/", &Method::GET | &Method::HEAD) => text((StatusCode::OK, PATHS.into())),
-            ("/" | "/metrics" | "/explain", _) => method_not_allowed("GET"),
+            ("/", &Method::GET | &Method::HEAD) => PAGE.guard(typed(
+                StatusCode::OK,
+                "text/html; charset=utf-8",
+                PAGE.html.clone(),
+            )),
+            ("/" | "/metrics" | "/status" | "/explain", _) => method_not_allowed("GET"),
             ("/quitquitquit", _) if self.quitquitquit => method_not_allowed("POST"),
             ("/quitquitquit", _) => {
                 text((StatusCode::NOT_FOUND, "only with --quitquitquit\n".into()))
@@ -172,15 +184,22 @@ impl Admin {
                     &url,
                     self.decider.policy(),
                     &self.decider.universe(),
+                    &self.decider.instance().home_if_known(),
                     &self.ways,
                 )
                 .map_err(|error| error.to_string())
             });
-        match explained.map(|explanation| serde_json::to_string(&explanation)) {
-            Ok(Ok(json)) => typed(StatusCode::OK, "application/json", format!("{json}\n")),
-            Ok(Err(error)) => text((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
+        match explained {
+            Ok(explanation) => json(&explanation),
             Err(problem) => text((StatusCode::BAD_REQUEST, format!("{problem}\n"))),
         }
+    }
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(value) {
+        Ok(json) => typed(StatusCode::OK, "application/json", format!("{json}\n")),
+        Err(error) => text((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
     }
 }
 

@@ -131,6 +131,7 @@ fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Confi
         listen: config::Listen::Tcp(LOOPBACK),
         prefix: String::new(),
         upstream: Destination::parse(&format!("https://{SERVICE}/"))?,
+        service: None,
         options: Default::default(),
         http: None,
     }];

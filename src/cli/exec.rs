@@ -2,23 +2,27 @@
 
 mod child;
 mod environment;
+mod signals;
 
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::child::Child;
-use self::environment::Surroundings;
+use self::environment::{REMOVED, Surroundings};
+use self::signals::Signals;
 use super::Exit;
 use super::options::Options;
 use super::run::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, Name, RawConfig};
+use crate::server::Family;
 use crate::telemetry;
 
 /// Bytes of the proxy's password.
@@ -39,8 +43,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
-    let password = password()?;
-    let defaults = defaults(&folder, &password);
+    let defaults = defaults(&folder, format!("sidentity:{}", password()?));
     let config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
     telemetry::init(&config.log);
     for warning in &config.warnings {
@@ -58,25 +61,43 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 /// The sidecar lives as long as the child: nobody else knows its ports.
 async fn around(config: Config, command: &[OsString], env: &Env) -> Result<u8, Exit> {
     let surroundings = Surroundings::of(&config);
-    let app = App::build(config).await?;
+    let mut signals = Signals::new()
+        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
+    let app = tokio::select! {
+        app = App::build_for(config, Family::ours()) => app?,
+        // Not its default action: what was made so far is removed.
+        Some(signal) = signals.ending() => {
+            return Err(Exit::silent(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX)));
+        }
+    };
     let proxy = app
         .proxy_address()
         .ok_or_else(|| Exit::misused("flag --proxy", "exec needs the forward proxy".into()))?;
-    let variables = surroundings.variables(proxy, env);
+    let java = app.family_address().unwrap_or(proxy);
+    let variables = surroundings.variables(proxy, java, env);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(app.run(stop.cancelled_owned()));
-    let status = Child::spawn(command, variables)?.wait().await;
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Exit::misused("CMD", "there is no command".to_owned()));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(variables);
+    for name in REMOVED {
+        command.env_remove(name);
+    }
+    let status = Child::spawn(&mut command)?.wait(&mut signals).await;
     serving.abort();
     status
 }
 
 /// What `exec` wants where the user says nothing else.
-fn defaults(folder: &TempDir, password: &str) -> RawConfig {
+fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     let mut defaults = RawConfig::default();
+    defaults.random_auth = Some(credentials);
     for (name, value) in [
         (Name::Proxy, "127.0.0.1:0".to_owned()),
         (Name::Admin, "127.0.0.1:0".to_owned()),
-        (Name::ProxyAuth, format!("sidentity:{password}")),
+        (Name::ProxyAuth, "random".to_owned()),
         (Name::Intercept, "true".to_owned()),
         (Name::CaDir, folder.path().display().to_string()),
         // The terminal is the child's.

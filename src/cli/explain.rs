@@ -30,6 +30,8 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         &args.url,
         &app::policy(&config),
         universe,
+        // The metadata server is not asked.
+        &policy::Home::default(),
         &app::ways(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;

@@ -17,7 +17,8 @@ pub struct Options {
     /// Forward proxy, for HTTP_PROXY and HTTPS_PROXY [default: 127.0.0.1:3128]
     #[arg(long, value_name = "ADDR|off")]
     proxy: Option<String>,
-    /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); repeatable
+    /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be
+    /// run://SERVICE[.REGION]; repeatable
     #[arg(long, value_name = "LISTEN=URL[,OPTION…]")]
     route: Vec<String>,
     /// Which credential a host or *.suffix gets: access, id, none or deny; repeatable
@@ -35,14 +36,18 @@ pub struct Options {
     /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
     #[arg(long, value_name = "DIR")]
     ca_dir: Option<String>,
+    /// Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services [default: auto, on where K_SERVICE is set]
+    #[arg(long, value_name = "auto|on|off")]
+    discover: Option<String>,
     /// Where tokens come from [default: auto]
     #[arg(long, value_name = "auto|metadata")]
     credentials: Option<String>,
     /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
     #[arg(long, value_name = "ADDR|off")]
     admin: Option<String>,
-    /// Credentials that the proxy asks for [default: off]
-    #[arg(long, value_name = "USER:PASSWORD|off")]
+    /// Credentials that the proxy asks for; random, and told to its command alone, in exec only [default: off, in exec
+    /// random]
+    #[arg(long, value_name = "random|USER:PASSWORD|off")]
     proxy_auth: Option<String>,
     /// Let the proxy and routes listen where others can reach them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -107,6 +112,7 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::MetadataAccess, options.metadata_access);
         raw.set_flag(Name::Intercept, options.intercept);
         raw.set_flag(Name::CaDir, options.ca_dir);
+        raw.set_flag(Name::Discover, options.discover);
         raw.set_flag(Name::Credentials, options.credentials);
         raw.set_flag(Name::Admin, options.admin);
         raw.set_flag(Name::ProxyAuth, options.proxy_auth);

@@ -1,27 +1,33 @@
 //! `sidentity run`: the sidecar, until it is told to stop.
 
+mod signals;
+mod supervisor;
+
+use std::convert::Infallible;
+
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::signals::{Ending, Passing, Wish};
+use self::supervisor::Supervisor;
 use super::Exit;
 use super::options::Options;
-use crate::app::{App, StartError};
-use crate::config::{self, Config, Env};
+use crate::app::{App, Control, StartError};
+use crate::config::{self, Config, Env, Problem, RawConfig};
 use crate::telemetry;
 
 /// Threads that may wait for a resolver at a time.
 const BLOCKING_THREADS: usize = 32;
 
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP has the
+/// file read again.
 pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
-    let config = config::load(&options.into(), env).map_err(Exit::usage)?;
+    let flags = RawConfig::from(options);
+    let config = config::load(&flags, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
+    warn(&config);
     let runtime = runtime(config.workers)?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, flags, env));
     // What still runs was cut off by a second signal or by the drain's end.
     runtime.shutdown_background();
     ended
@@ -41,14 +47,23 @@ pub(super) fn runtime(workers: usize) -> Result<Runtime, Exit> {
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))
 }
 
-async fn serve(config: Config) -> Result<(), Exit> {
-    let signals = Signals::new()?;
-    let app = App::build(config).await.map_err(Exit::from)?;
+async fn serve(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> {
+    let (ending, passing) = (Ending::new()?, Passing::new()?);
+    let app = App::build(config).await?;
     announce(&app);
+    let caretaker = Caretaker {
+        status: status(&app),
+        supervisor: Supervisor::of(env),
+        control: app.control(),
+        env: env.clone(),
+        flags,
+    };
+    caretaker.supervisor.ready(&caretaker.status);
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.run(stop.clone().cancelled_owned()) => Ok(()),
-        number = signals.second(stop) => Err(Exit::signalled(number)),
+        number = ending.second(stop) => Err(Exit::signalled(number)),
+        never = caretaker.attend(passing) => match never {},
     }
 }
 
@@ -57,14 +72,12 @@ fn announce(app: &App) {
     if let Some(address) = app.proxy_address() {
         tracing::info!(listener = "proxy", %address, "forward proxy: HTTP_PROXY=http://{address}");
     }
-    for route in app.routes() {
+    let control = app.control();
+    announce_ways(&control);
+    if control.through_proxy().is_some() && !control.intercepts() {
         tracing::info!(
-            listener = route.name,
-            address = route.address,
-            "route {} to {}: {}",
-            route.address,
-            route.upstream,
-            route.gets
+            "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
+             over TLS) or a route, or set --intercept"
         );
     }
     if let Some(address) = app.admin_address() {
@@ -72,34 +85,116 @@ fn announce(app: &App) {
     }
 }
 
-/// SIGTERM and SIGINT.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// What gets which token.
+fn announce_ways(control: &Control) {
+    if let Some(get) = control.through_proxy() {
+        tracing::info!("calls through the forward proxy get: {get}");
+    }
+    for route in control.routes() {
+        tracing::info!(
+            listener = &*route.name,
+            address = route.address,
+            "route {} to {}: {}",
+            route.address,
+            route.upstream,
+            route.gets
+        );
+    }
 }
 
-impl Signals {
-    fn new() -> Result<Self, Exit> {
-        let failed = |error| Exit::failed(format!("cannot wait for signals: {error}"));
-        Ok(Self {
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        })
+/// Things that are allowed and look wrong.
+fn warn(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
+}
 
-    /// Cancels `stop` at the first signal; completes with the number of the second.
-    async fn second(mut self, stop: CancellationToken) -> u8 {
-        self.next().await;
-        stop.cancel();
-        self.next().await
-    }
+/// One line for the service manager.
+fn status(app: &App) -> String {
+    let listens = [
+        app.proxy_address()
+            .map(|address| format!("proxy {address}")),
+        app.admin_address()
+            .map(|address| format!("admin {address}")),
+    ];
+    let routes = app.control().routes().len();
+    let listens: Vec<String> = listens.into_iter().flatten().collect();
+    format!("serving: {}; routes: {routes}", listens.join(", "))
+}
 
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.terminate.recv() => 15,
-            _ = self.interrupt.recv() => 2,
+/// Does what signals ask for while the sidecar serves.
+struct Caretaker {
+    control: Control,
+    supervisor: Supervisor,
+    status: String,
+    flags: RawConfig,
+    env: Env,
+}
+
+// === impl Caretaker ===
+
+impl Caretaker {
+    async fn attend(mut self, mut signals: Passing) -> Infallible {
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                () = self.supervisor.sign_due() => self.supervisor.alive(),
+                () = self.control.drain_begun(), if !draining => {
+                    draining = true;
+                    self.supervisor.stopping();
+                }
+                wish = signals.next() => match wish {
+                    Wish::Reload if self.control.is_draining() => {
+                        tracing::warn!("SIGHUP: not reloaded, for the end has begun");
+                    }
+                    Wish::Reload => {
+                        self.supervisor.reloading();
+                        self.reload().await;
+                        self.supervisor.ready(&self.status);
+                    }
+                    Wish::Thawed => {
+                        tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens fetched anew");
+                        self.control.thawed();
+                    }
+                },
+            }
         }
     }
+
+    /// Flags and environment stay; the file, and those it names, are read anew.
+    async fn reload(&self) {
+        let (flags, env) = (self.flags.clone(), self.env.clone());
+        // A file may be slow to read.
+        let loaded = tokio::task::spawn_blocking(move || config::load(&flags, &env)).await;
+        let config = match loaded {
+            Ok(Ok(config)) => config,
+            Ok(Err(problems)) => return not_reloaded(&problems),
+            Err(error) => return not_reloaded(&[Problem::new("reload", error.to_string())]),
+        };
+        let rules = config.rules.len();
+        warn(&config);
+        match self.control.reload(config) {
+            Ok(waiting) => {
+                for what in waiting {
+                    tracing::warn!("needs a restart: {what}");
+                }
+                announce_ways(&self.control);
+                let routes = self.control.routes().len();
+                tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
+            }
+            Err(error) => not_reloaded(&[Problem::new("--upstream-ca", error.to_string())]),
+        }
+    }
+}
+
+fn not_reloaded(problems: &[Problem]) {
+    for problem in problems {
+        tracing::error!("{problem}");
+    }
+    tracing::error!(
+        "not reloaded, nothing has changed: problems: {}",
+        problems.len()
+    );
 }
 
 impl From<StartError> for Exit {

@@ -23,13 +23,14 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let config = load(args.options, env)?;
     let destination =
         Destination::parse(&args.url).map_err(|error| Exit::misused("URL", error.to_string()))?;
-    runtime(1)?.block_on(print(&config, &destination))
+    runtime(1)?.block_on(print(&config, destination))
 }
 
-async fn print(config: &Config, destination: &Destination) -> Result<(), Exit> {
+async fn print(config: &Config, destination: Destination) -> Result<(), Exit> {
     let decider = app::decider(config, Default::default());
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());
-    let resolved = decider.resolve_surely(destination).await.map_err(failed)?;
+    let destination = decider.discover(destination).await.map_err(failed)?;
+    let resolved = decider.resolve_surely(&destination).await.map_err(failed)?;
     let Some(slot) = resolved.slot else {
         let why = match &resolved.decision.grant {
             Grant::None(why) | Grant::Deny(why) => why,

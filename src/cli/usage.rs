@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::config::{Problem, is_absent};
+use crate::config::Problem;
 
 /// What is wrong with the command line.
 pub(super) fn problem(error: &Error) -> Problem {
@@ -21,9 +21,6 @@ pub(super) fn problem(error: &Error) -> Problem {
     let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let place = format!("flag {flag}");
     match error.kind() {
-        ErrorKind::UnknownArgument if flag.strip_prefix("--").is_some_and(is_absent) => {
-            Problem::new(place, "not supported in this version")
-        }
         ErrorKind::UnknownArgument if flag.starts_with('-') => Problem::new(
             format!("unknown flag {flag}"),
             near(ContextKind::SuggestedArg),

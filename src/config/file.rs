@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_saphyr::{Location, Spanned};
 
 use super::entry::{self, Shape};
-use super::name::{Kind, NOT_SUPPORTED, Name, is_absent};
+use super::name::{Kind, NOT_SUPPORTED, Name};
 use super::node::{self, Node};
 use super::problem::{Problem, quote, suggestion};
 use super::raw::{Entry, Fields, RawConfig, Text};
@@ -176,7 +176,7 @@ impl Walk<'_> {
     }
 
     fn unknown<'k>(&mut self, key: &Key, path: &str, known: impl Iterator<Item = &'k str>) {
-        let message = if is_absent(&key.name) || key.name == "impersonate" {
+        let message = if key.name == "impersonate" {
             NOT_SUPPORTED.to_owned()
         } else {
             let near = suggestion(&key.name, known).replace('-', "_");

@@ -16,7 +16,7 @@ use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
 use crate::destination::{Destination, Host};
-use crate::policy::{Options, Rule};
+use crate::policy::{Options, Rule, ServiceName};
 
 mod entry;
 mod env;
@@ -29,7 +29,7 @@ mod resolve;
 mod yaml;
 
 pub use env::Env;
-pub use name::{Name, is_absent};
+pub use name::Name;
 pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
 pub use yaml::Yaml;
@@ -47,6 +47,8 @@ pub struct Config {
     pub rules: Vec<Rule>,
     /// `--unmatched`: what destinations get through the forward proxy that no rule names.
     pub unmatched: Access,
+    /// `--discover`: the forward proxy takes the names of Cloud Run services.
+    pub discover: bool,
     /// `--metadata-access`: calls to the metadata server through the forward proxy.
     pub metadata_access: Access,
     /// Where probes, metrics and the status page listen; `None` for `--admin off`.
@@ -106,10 +108,20 @@ pub struct Route {
     pub prefix: String,
     /// The upstream with its own base path; `https` unless it gets no token or the user allowed plaintext.
     pub upstream: Destination,
+    /// `run://SERVICE`: where the upstream is, the metadata server says; until then its origin is that of the name.
+    pub service: Option<ServiceName>,
     /// What the user said of the credential.
     pub options: Options,
     /// `http=`: else [`Upstream::http`].
     pub http: Option<HttpVersion>,
+}
+
+impl Route {
+    /// The name of its socket: its own, without the prefix.
+    pub fn socket_name(&self) -> &str {
+        let name = self.name.strip_suffix(self.prefix.as_str());
+        name.unwrap_or(&self.name).trim_end_matches(':')
+    }
 }
 
 /// A listener's address.
@@ -240,6 +252,18 @@ pub enum AccessLog {
     Errors,
     /// Every one.
     All,
+}
+
+// === impl Route ===
+
+impl Route {
+    /// The upstream as a user writes it.
+    pub fn upstream_url(&self) -> String {
+        match &self.service {
+            Some(service) => format!("run://{service}{}", self.upstream.target),
+            None => self.upstream.to_string(),
+        }
+    }
 }
 
 /// Reads flags, environment and file, in this order of precedence, and resolves them.

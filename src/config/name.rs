@@ -19,6 +19,8 @@ pub enum Name {
     Intercept,
     /// `--ca-dir`
     CaDir,
+    /// `--discover`
+    Discover,
     /// `--credentials`
     Credentials,
     /// `--admin`
@@ -74,16 +76,13 @@ pub(super) enum Kind {
     Entries,
 }
 
-/// Options of other versions: whoever sets one must hear that nothing comes of it.
-const ABSENT: [&str; 1] = ["discover"];
-
 pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
 // === impl Name ===
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -91,6 +90,7 @@ impl Name {
         Self::MetadataAccess,
         Self::Intercept,
         Self::CaDir,
+        Self::Discover,
         Self::Credentials,
         Self::Admin,
         Self::ProxyAuth,
@@ -122,6 +122,7 @@ impl Name {
             Self::MetadataAccess => "metadata-access",
             Self::Intercept => "intercept",
             Self::CaDir => "ca-dir",
+            Self::Discover => "discover",
             Self::Credentials => "credentials",
             Self::Admin => "admin",
             Self::ProxyAuth => "proxy-auth",
@@ -162,6 +163,7 @@ impl Name {
             Self::Proxy
             | Self::Admin
             | Self::ProxyAuth
+            | Self::Discover
             | Self::ResponseTimeout
             | Self::AccessLog => Kind::ValueOrOff,
             Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
@@ -184,20 +186,8 @@ impl Name {
     }
 }
 
-/// It is an option of other versions.
-pub fn is_absent(name: &str) -> bool {
-    ABSENT.contains(&name)
-}
-
 /// What to say of a variable that names no option.
 pub(super) fn unknown_variable(variable: &str) -> String {
-    let name = variable
-        .trim_start_matches("SIDENTITY_")
-        .replace('_', "-")
-        .to_ascii_lowercase();
-    if is_absent(&name) {
-        return NOT_SUPPORTED.to_owned();
-    }
     let mut known: Vec<String> = Name::ALL.into_iter().map(Name::variable).collect();
     known.push("SIDENTITY_CONFIG".to_owned());
     let near = suggestion(variable, known.iter().map(String::as_str));

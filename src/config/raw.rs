@@ -38,12 +38,14 @@ pub struct Fields {
 }
 
 /// What one source says, or several laid over each other.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawConfig {
     /// `--config`.
     pub file: Option<Text>,
     values: BTreeMap<Name, Text>,
     lists: BTreeMap<Name, Vec<Text>>,
+    /// What `--proxy-auth random` means, from whoever can tell the app.
+    pub random_auth: Option<String>,
     /// `--route`.
     pub routes: Vec<Entry>,
     /// `--rule`.
@@ -71,6 +73,19 @@ impl Text {
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Text").field(&self.place).finish()
+    }
+}
+
+/// The texts' places, and nothing of a password.
+impl fmt::Debug for RawConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawConfig")
+            .field("file", &self.file)
+            .field("values", &self.values)
+            .field("lists", &self.lists)
+            .field("routes", &self.routes)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,6 +145,7 @@ impl RawConfig {
     /// Lays this over `lower`: a value here hides the one there, lists add up.
     pub(super) fn over(mut self, lower: Self) -> Self {
         self.file = self.file.or(lower.file);
+        self.random_auth = self.random_auth.or(lower.random_auth);
         for (name, text) in lower.values {
             self.values.entry(name).or_insert(text);
         }

@@ -31,7 +31,11 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 3128))),
         or_off(listen::address),
     );
-    let auth = read.one(Name::ProxyAuth, None, or_off(auth::expected));
+    let auth = read.one(
+        Name::ProxyAuth,
+        None,
+        or_off(|text| auth::expected(text, raw)),
+    );
     let admin = read.one(
         Name::Admin,
         Some(SocketAddr::from((admin_address(env), 9090))),
@@ -62,6 +66,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         level: read.one(Name::LogLevel, LogLevel::Info, log_level),
         access: read.one(Name::AccessLog, AccessLog::Errors, access_log),
     };
+    let discover = read
+        .one(Name::Discover, None, discover)
+        .unwrap_or_else(|| env.is_set("K_SERVICE"));
     let mut warnings = Vec::new();
     let opens = read.one(Name::Intercept, false, switch);
     let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
@@ -74,6 +81,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         routes: Vec::new(),
         rules,
         unmatched: read.one(Name::Unmatched, Access::Pass, access),
+        discover,
         metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
         admin,
         quitquitquit: read.one(Name::Quitquitquit, false, switch),
@@ -166,6 +174,16 @@ fn switch(text: &str) -> Result<bool, String> {
         "true" | "on" | "yes" | "1" => Ok(true),
         "false" | "off" | "no" | "0" => Ok(false),
         _ => Err(format!("{} must be true or false", quote(text))),
+    }
+}
+
+/// `auto` is none.
+fn discover(text: &str) -> Result<Option<bool>, String> {
+    match text {
+        "auto" => Ok(None),
+        text => switch(text)
+            .map(Some)
+            .map_err(|_| format!("{} must be one of auto, on, off", quote(text))),
     }
 }
 

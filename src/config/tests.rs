@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::error::{ErrorKind, TokenFault};
 
 /// The configuration of these flags; the environment is empty.
 fn resolved(raw: &RawConfig) -> Result<Config, Vec<Problem>> {
@@ -397,6 +398,20 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
     )
 }
 
+#[test]
+fn advice_names_only_options_that_exist() {
+    let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
+    let faults = TokenFault::ALL.into_iter().map(TokenFault::advice);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    for advice in kinds.chain(faults) {
+        for word in advice.split(|c| !is_part(c)) {
+            if let Some(option) = word.strip_prefix("--") {
+                assert!(Name::find(option).is_some(), "{word}: {advice}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn what_check_prints_loads_to_the_same_configuration(raw in any_raw()) {
@@ -416,7 +431,7 @@ proptest! {
         let _ = resolve::listen::prefix(&text);
         let _ = resolve::connect_to::parse(&text);
         let _ = resolve::duration::any(&text);
-        let _ = resolve::auth::expected(&text);
+        let _ = resolve::auth::expected(&text, &RawConfig::default());
         for name in Name::ALL {
             if name != Name::UpstreamCa {
                 let _ = resolved(&flags(&[(name, &text)]));

@@ -17,6 +17,7 @@ impl fmt::Display for Yaml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.0;
         listeners(f, config)?;
+        field(f, 0, "discover", if config.discover { "on" } else { "off" })?;
         list(f, "allowed_host", config.allowed_hosts.iter())?;
         entries(f, "routes", &config.routes, route)?;
         entries(f, "rules", &config.rules, rule)?;
@@ -63,7 +64,7 @@ fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 
 fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     writeln!(f, "  - listen: {}", Scalar(&route.name))?;
-    field(f, 2, "upstream", &route.upstream)?;
+    field(f, 2, "upstream", route.upstream_url())?;
     if let Some(http) = route.http {
         field(f, 2, "http", http_version(http))?;
     }

@@ -68,3 +68,31 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_seen_is_read_again_and_writes_stay_as_they_are() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        far.write_all(b" and more").await.unwrap();
+        let mut stream = Rewind::new(Bytes::from_static(b"seen"), stream);
+        let mut read = [0; 13];
+        stream.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"seen and more");
+        assert!(stream.is_write_vectored());
+        let slices = [IoSlice::new(b"one "), IoSlice::new(b"two")];
+        let written = poll_fn(|cx| Pin::new(&mut stream).poll_write_vectored(cx, &slices)).await;
+        assert_eq!(written.unwrap(), 7);
+    }
+}

@@ -38,6 +38,8 @@ pub struct Settings {
     pub metadata: Option<(Host, u16)>,
     /// `x-goog-user-project` of access tokens where no rule or route says another.
     pub quota_project: Option<HeaderValue>,
+    /// `--discover`: the forward proxy takes the names of Cloud Run services.
+    pub discover: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -209,6 +211,11 @@ impl Policy {
 
     pub(super) fn is_metadata(&self, origin: &Origin) -> bool {
         self.is_metadata_server(&origin.host, origin.port)
+    }
+
+    /// A rule of the user's names it.
+    pub(super) fn has_rule_for(&self, destination: &Destination) -> bool {
+        self.rule_for(destination).is_some()
     }
 
     fn rule_for(&self, destination: &Destination) -> Option<&ReadyRule> {

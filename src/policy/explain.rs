@@ -1,6 +1,7 @@
 //! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
 
 mod how;
+mod named;
 mod notes;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use super::decide::Policy;
 use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
 use super::header::{Placement, place};
 use super::rule::Options;
+use super::service::{Home, InvalidService};
 use crate::destination::{Destination, InvalidDestination, Scheme};
 
 pub use how::{Way, Ways};
@@ -45,6 +47,8 @@ pub struct Explanation {
 
 /// What is explained: a decision and all that it was made from.
 struct Case<'a> {
+    /// What the app calls, where that is not the destination: a service's name.
+    named: Option<Destination>,
     destination: Destination,
     decision: Decision,
     /// Why this very URL gets no token although its destination is due one.
@@ -54,6 +58,17 @@ struct Case<'a> {
     universe: &'a str,
 }
 
+/// Why a URL cannot be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unexplained {
+    /// It is none.
+    #[error(transparent)]
+    Destination(#[from] InvalidDestination),
+    /// Its host should be a service's name, and cannot be one.
+    #[error(transparent)]
+    Service(#[from] InvalidService),
+}
+
 /// Explains a call to `url`: what the app's own URL says, so either the upstream's, or that of one of the routes.
 ///
 /// A URL that a route covers is explained as called through it, any other as called through the forward proxy.
@@ -61,14 +76,25 @@ pub fn explain(
     url: &str,
     policy: &Policy,
     universe: &str,
+    home: &Home,
     ways: &Ways,
-) -> Result<Explanation, InvalidDestination> {
+) -> Result<Explanation, Unexplained> {
     let asked = Destination::parse(url)?;
     let found = ways.find(&asked);
-    let (destination, way) = match found {
+    let (mut destination, way) = match found {
         Some((way, upstream)) => (upstream, Some(way)),
         None => (asked, None),
     };
+    let service = match way {
+        Some(way) => way.service.clone(),
+        None => policy.service(&destination).transpose()?,
+    };
+    let mut named = None;
+    if let Some(service) = service {
+        let origin = service.at(home)?;
+        named = Some(destination.clone());
+        destination.origin = origin;
+    }
     let decision = match way {
         Some(way) => policy.decide_route(&way.name, &way.options, &destination, universe),
         None => policy.decide(&destination, universe),
@@ -79,6 +105,7 @@ pub fn explain(
         None => (None, None),
     };
     let case = Case {
+        named,
         destination,
         decision,
         skipped,

@@ -1,11 +1,11 @@
-//! Layer 10, **Authorize**: the token from its slot into exactly one header. With a fresh token nothing is awaited; without
+//! Layer 11, **Authorize**: the token from its slot into exactly one header. With a fresh token nothing is awaited; without
 //! any the request ends here, before the upstream is contacted.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{HeaderName, Response};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::call::{Call, Decided};
@@ -81,11 +81,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, decided: Decided) -> Self::Future {
+    fn call(&self, decided: Decided) -> Self::Future {
         let Decided {
             call,
             decision,
@@ -107,7 +103,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                     .call(authorized(call, decision, slot, token, header)),
             );
         }
-        let mut inner = self.inner.clone();
+        let inner = self.inner.clone();
         let decider = self.decider.clone();
         Step::later(async move {
             if decision.google_api {

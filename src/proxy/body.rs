@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,12 +15,10 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
+use super::replay::{Copied, Replay};
 use crate::upstream;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How much of a request's body is kept for sending it again after a 401 (RFC 9110, 15.5.2).
-const KEPT: usize = 64 * 1024;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A response's body: the upstream's own, or a short text of ours.
 #[derive(Debug)]
@@ -40,7 +38,7 @@ pub enum RequestBody {
     /// Streamed through, and counted.
     Streamed(Counted),
     /// Streamed through, and kept as long as it is small.
-    Copied(Counted, Replay),
+    Copied(Copied),
     /// Sent again.
     Again(VecDeque<Bytes>, Option<HeaderMap>),
 }
@@ -58,26 +56,6 @@ pub struct Counted {
 #[derive(Debug, thiserror::Error)]
 #[error("the app reset the stream before the end of its request")]
 struct Truncated;
-
-/// What has passed of a body that may have to be sent again; shared by the body and whoever would send it.
-#[derive(Clone, Debug, Default)]
-pub struct Replay(Arc<Mutex<Kept>>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    chunks: VecDeque<Bytes>,
-    trailers: Option<HeaderMap>,
-    length: usize,
-    state: State,
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Partial,
-    Whole,
-    TooLarge,
-}
 
 // === impl RequestBody ===
 
@@ -97,39 +75,25 @@ impl RequestBody {
 
     /// Waits until an app's body has passed, or nobody wants it any more; `None` where there is nothing to wait for.
     pub(super) fn passed(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        match self {
-            Self::Streamed(body) | Self::Copied(body, _) => {
-                let (sending, passed) = oneshot::channel();
-                body.sending = Some(sending);
-                Some(async move {
-                    let _ = passed.await;
-                })
-            }
-            Self::Empty | Self::Again(..) => None,
-        }
+        let Self::Streamed(body) = self else {
+            return None;
+        };
+        let (sending, passed) = oneshot::channel();
+        body.sending = Some(sending);
+        Some(async move {
+            let _ = passed.await;
+        })
     }
 
     /// Keeps what passes from now on, up to 64 KiB.
     pub(super) fn copied(self) -> (Self, Replay) {
-        let copy = Replay::default();
         match self {
             Self::Streamed(body) => {
-                // A body that says it is larger is not worth the copy.
-                if http_body::Body::size_hint(&body.body).lower() > KEPT as u64 {
-                    copy.lock().state = State::TooLarge;
-                    (Self::Streamed(body), copy)
-                } else {
-                    (Self::Copied(body, copy.clone()), copy)
-                }
+                let (body, copy) = Copied::new(body);
+                (Self::Copied(body), copy)
             }
-            Self::Empty => {
-                copy.lock().state = State::Whole;
-                (Self::Empty, copy)
-            }
-            other => {
-                copy.lock().state = State::TooLarge;
-                (other, copy)
-            }
+            Self::Empty => (Self::Empty, Replay::of_nothing()),
+            other => (other, Replay::never()),
         }
     }
 }
@@ -145,11 +109,7 @@ impl http_body::Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll_frame(cx),
-            Self::Copied(body, copy) => {
-                let frame = ready!(body.poll_frame(cx));
-                copy.lock().note(frame.as_ref(), body.body.is_end_stream());
-                Poll::Ready(frame)
-            }
+            Self::Copied(body) => body.poll_frame(cx),
             Self::Again(chunks, trailers) => Poll::Ready(match chunks.pop_front() {
                 Some(chunk) => Some(Ok(Frame::data(chunk))),
                 None => trailers
@@ -162,7 +122,8 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) | Self::Copied(body, _) => body.body.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
+            Self::Copied(body) => body.is_end_stream(),
             Self::Again(chunks, trailers) => chunks.is_empty() && trailers.is_none(),
         }
     }
@@ -170,7 +131,8 @@ impl http_body::Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) | Self::Copied(body, _) => body.body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Copied(body) => body.size_hint(),
             // Trailers need chunks around the body, which one of known length would not have.
             Self::Again(_, Some(_)) => SizeHint::default(),
             Self::Again(chunks, None) => {
@@ -183,14 +145,17 @@ impl http_body::Body for RequestBody {
 // === impl Counted ===
 
 impl Counted {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
                 self.exchange.received(length as u64);
             }
-            None if self.exchange.is_http2() && !http_body::Body::is_end_stream(&self.body) => {
+            None if self.exchange.is_http2() && !self.is_end_stream() => {
                 self.exchange.abandoned();
                 self.sending = None;
                 return Poll::Ready(Some(Err(Truncated.into())));
@@ -203,10 +168,18 @@ impl Counted {
             self.exchange.abandoned();
         }
         // hyper asks no further once a body of known length has given all of it.
-        if frame.is_none() || http_body::Body::is_end_stream(&self.body) {
+        if frame.is_none() || self.is_end_stream() {
             self.sending = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        http_body::Body::is_end_stream(&self.body)
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
     }
 }
 
@@ -219,62 +192,6 @@ fn is_malformed(error: &hyper::Error) -> bool {
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
         )
     })
-}
-
-// === impl Replay ===
-
-impl Replay {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The body to send again, where all of it has passed and was kept.
-    pub(super) fn replay(&self) -> Option<RequestBody> {
-        let mut kept = self.lock();
-        if kept.state != State::Whole {
-            return None;
-        }
-        let chunks = std::mem::take(&mut kept.chunks);
-        let trailers = kept.trailers.take();
-        Some(if chunks.is_empty() && trailers.is_none() {
-            RequestBody::Empty
-        } else {
-            RequestBody::Again(chunks, trailers)
-        })
-    }
-}
-
-impl Kept {
-    /// `end`: nothing follows, so that nobody will ask for more.
-    fn note(&mut self, frame: Option<&Result<Frame<Bytes>, BoxError>>, end: bool) {
-        match frame {
-            _ if self.state == State::TooLarge => {}
-            None => self.state = State::Whole,
-            Some(Err(_)) => self.give_up(),
-            Some(Ok(frame)) => {
-                if let Some(chunk) = frame.data_ref() {
-                    self.length = self.length.saturating_add(chunk.len());
-                    if self.length > KEPT {
-                        self.give_up();
-                    } else {
-                        self.chunks.push_back(chunk.clone());
-                    }
-                } else if let Some(trailers) = frame.trailers_ref() {
-                    self.trailers = Some(trailers.clone());
-                }
-                if end && self.state == State::Partial {
-                    self.state = State::Whole;
-                }
-            }
-        }
-    }
-
-    fn give_up(&mut self) {
-        *self = Self {
-            state: State::TooLarge,
-            ..Self::default()
-        };
-    }
 }
 
 // === impl Body ===

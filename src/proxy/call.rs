@@ -40,6 +40,8 @@ pub struct Call {
     pub exchange: Arc<Exchange>,
     /// Where it goes.
     pub destination: Destination,
+    /// The app called it by a service's name, which stands for the destination.
+    pub named: bool,
     /// The app asks for another protocol on this connection (RFC 9110, 7.8).
     pub upgrade: bool,
 }

@@ -1,14 +1,14 @@
-//! Layer 8, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
+//! Layer 9, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
 //! is opened. Every other tunnel is blind: what is inside is the app's and the upstream's alone, so no token can be put into
 //! it; where one was due, the log says how to get one.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{Method, Response};
+use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::call::Decided;
@@ -57,11 +57,7 @@ impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, decided: Decided) -> Self::Future {
+    fn call(&self, decided: Decided) -> Self::Future {
         if decided.call.request.method() != Method::CONNECT {
             return Step::now(self.inner.call(decided));
         }
@@ -138,6 +134,7 @@ impl ConnectLayer {
         if decided.slot.is_some() {
             self.metrics.skipped(SkipReason::Tunnel);
             tunnel_without_token(&self.hints, origin, blind);
+            self.metrics.recent().tunnel_without_token(origin, blind);
         }
         self.upstream.tunnel(origin).await
     }

@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Response;
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Inbound;
@@ -57,11 +58,7 @@ impl<S: Carry<Inbound>> Service<Inbound> for Deadline<S> {
     type Error = Error;
     type Future = DeadlineFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut inbound: Inbound) -> Self::Future {
+    fn call(&self, mut inbound: Inbound) -> Self::Future {
         let late = self.response.map(|after| {
             let passed = inbound.request.body_mut().passed();
             let late: Late = Box::pin(async move {

@@ -1,20 +1,23 @@
-//! Layer 7, **Decide**: what the destination gets, and the slot that keeps it.
+//! Layer 8, **Decide**: what the destination gets, and the slot that keeps it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Response};
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::call::{Call, Decided};
 use super::entrance::{Entrance, RouteEntrance};
 use super::step::{Carry, Step};
-use crate::destination::Destination;
+use crate::destination::{Destination, Origin};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Credential, DEFAULT_UNIVERSE, Decision, Grant, Policy};
+use crate::policy::{
+    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Policy, ServiceName,
+};
 use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
 
@@ -66,6 +69,17 @@ impl Decider {
         }
     }
 
+    /// Other rules over the same tokens and the same facts.
+    #[must_use]
+    pub fn with_policy(&self, policy: Policy) -> Self {
+        Self {
+            policy,
+            tokens: self.tokens.clone(),
+            instance: self.instance.clone(),
+            given_up: AtomicBool::new(self.given_up.load(Ordering::Relaxed)),
+        }
+    }
+
     /// The rules and the table.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -99,12 +113,75 @@ impl Decider {
         Ok(())
     }
 
-    /// Takes a route's decision; `None` where it depends on each request's path.
+    /// Where a destination is that may be named by a service's name.
+    ///
+    /// # Errors
+    ///
+    /// No service can have that name, or the metadata server did not say where it is.
+    pub async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
+        let origin = match self.policy.service(&destination) {
+            None => return Ok(destination),
+            Some(service) => {
+                self.locate(&service.map_err(|error| invalid(&error))?)
+                    .await?
+            }
+        };
+        Ok(Destination {
+            origin,
+            ..destination
+        })
+    }
+
+    /// Where a service is, asking for the project's number and the region where they are not known yet.
+    ///
+    /// # Errors
+    ///
+    /// As for a token; or the name is too long for the number.
+    pub async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
+        if let Some(located) = self.located(service) {
+            return located;
+        }
+        self.instance.project_number().await?;
+        if service.region().is_none() {
+            self.instance.region().await?;
+        }
+        service
+            .at(&self.instance.home_if_known())
+            .map_err(|error| invalid(&error))
+    }
+
+    /// The same, where nothing needs to be asked.
+    pub fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
+        let home = self.instance.home_if_known();
+        let known =
+            home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
+        known.then(|| service.at(&home).map_err(|error| invalid(&error)))
+    }
+
+    /// Asks where the upstreams are of which routes know no more than a service's name.
+    pub async fn locate_routes(&self, routes: &[Arc<Entrance>]) {
+        for service in routes.iter().filter_map(|entrance| entrance.service()) {
+            if let Err(error) = self.locate(service).await {
+                tracing::warn!("run://{service}: {error}");
+            }
+        }
+    }
+
+    /// Takes a route's decision; `None` where it depends on each request's path, or on what is not known yet: where the
+    /// service is.
     pub fn resolve_route(&self, route: &RouteEntrance) -> Option<Resolved> {
         if let Some(resolved) = route.resolved.get() {
             return Some(resolved.clone());
         }
-        let (options, upstream) = (&route.route.options, &route.route.upstream);
+        let options = &route.route.options;
+        let upstream = match &route.route.service {
+            None => Cow::Borrowed(&route.route.upstream),
+            Some(service) => Cow::Owned(Destination {
+                origin: self.located(service)?.ok()?,
+                ..route.route.upstream.clone()
+            }),
+        };
+        let upstream = &*upstream;
         let universe = self.universe();
         let said = match options.credential {
             None => false,
@@ -187,6 +264,11 @@ impl Decider {
     }
 }
 
+/// An app that writes such a name gets to hear it as one.
+fn invalid(error: &InvalidService) -> Error {
+    Error::new(ErrorKind::BadRequest, error.to_string())
+}
+
 // === impl Decide ===
 
 impl<S> Layer<S> for DecideLayer {
@@ -205,11 +287,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let route = call.exchange.entrance().route();
         if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
             return self.go(call, resolved);
@@ -220,7 +298,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
                 .resolve(call.exchange.entrance(), &call.destination);
             return self.go(call, resolved);
         }
-        let mut this = self.clone();
+        let this = self.clone();
         Step::later(async move {
             this.decider.learn_universe().await;
             let resolved = this
@@ -232,7 +310,7 @@ impl<S: Carry<Decided>> Service<Call> for Decide<S> {
 }
 
 impl<S: Carry<Decided>> Decide<S> {
-    fn go(&mut self, call: Call, resolved: Resolved) -> Step<S::Future> {
+    fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
         let Resolved { decision, slot } = resolved;
         call.exchange.decided(&decision);
         // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::decide::Resolved;
 use crate::config::{HttpVersion, Route};
 use crate::destination::Origin;
+use crate::policy::ServiceName;
 use crate::telemetry::ListenerMetrics;
 
 /// One way in: a route, the forward proxy, an opened tunnel, or a listener's paths that no route has.
@@ -60,6 +61,11 @@ impl fmt::Debug for RouteEntrance {
 }
 
 impl Entrance {
+    /// The service that a route leads to, where it knows no more than its name.
+    pub fn service(&self) -> Option<&ServiceName> {
+        self.route()?.route.service.as_ref()
+    }
+
     /// The route, where it is one.
     pub fn route(&self) -> Option<&RouteEntrance> {
         match &self.way {

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -14,9 +14,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::entrance::Entrance;
 use crate::config::AccessLog;
 use crate::destination::Destination;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, TokenFault};
 use crate::policy::{Credential, Decision};
-use crate::telemetry::{AccessRecord, Code, Gauged, TraceContext, access_log};
+use crate::telemetry::{AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log};
 
 /// One request and its answer.
 pub struct Exchange {
@@ -29,7 +29,7 @@ pub struct Exchange {
     destination: OnceLock<Destination>,
     decision: OnceLock<Arc<Decision>>,
     status: OnceLock<StatusCode>,
-    error: OnceLock<(ErrorKind, String)>,
+    error: OnceLock<Failure>,
     received: AtomicU64,
     sent: AtomicU64,
     whole: AtomicBool,
@@ -40,12 +40,31 @@ pub struct Exchange {
     _in_flight: Gauged,
 }
 
+/// An error of our own.
+struct Failure {
+    kind: ErrorKind,
+    fault: Option<TokenFault>,
+    detail: String,
+}
+
 /// How many requests are under way in the whole process, for the drain.
 #[derive(Debug, Default)]
 pub struct Activity {
     in_flight: AtomicUsize,
     begun: AtomicU64,
     idle: Notify,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// What to do about it.
+    fn advice(&self) -> &'static str {
+        match self.fault {
+            Some(fault) => fault.advice(),
+            None => self.kind.advice(),
+        }
+    }
 }
 
 // === impl Exchange ===
@@ -113,7 +132,11 @@ impl Exchange {
 
     /// An error of our own is the answer.
     pub(super) fn failed(&self, error: &Error) {
-        let _ = self.error.set((error.kind(), error.detail().to_owned()));
+        let _ = self.error.set(Failure {
+            kind: error.kind(),
+            fault: error.fault(),
+            detail: error.detail().to_owned(),
+        });
     }
 
     /// The app speaks HTTP/2.
@@ -123,8 +146,11 @@ impl Exchange {
 
     /// The upstream broke its answer off: who sees that has not cancelled.
     pub(super) fn broken_off(&self) {
-        let detail = "the upstream broke off its answer".to_owned();
-        let _ = self.error.set((ErrorKind::ConnectionTerminated, detail));
+        let _ = self.error.set(Failure {
+            kind: ErrorKind::ConnectionTerminated,
+            fault: None,
+            detail: "the upstream broke off its answer".to_owned(),
+        });
         self.complete();
     }
 
@@ -157,17 +183,55 @@ impl Exchange {
         let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
         self.status.get().copied().filter(|_| heard)
     }
+
+    fn ending(&self, credential: Credential, code: Code) -> Ending {
+        let carried_token = matches!(credential, Credential::Access | Credential::Id);
+        match (self.error.get().map(|error| error.kind), code.status()) {
+            // The challenge that a client waits for before it sends its credentials.
+            (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
+            (Some(_), _) => Ending::Failed,
+            (None, _) if code == Code::CANCELLED => Ending::Cancelled,
+            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
+            (None, Some(500..)) => Ending::UpstreamError,
+            (None, _) => Ending::Answered,
+        }
+    }
+
+    /// A tunnel lasts as long as somebody likes: that is no latency.
+    fn latency(&self, took: Duration) -> Option<Duration> {
+        let tunnel = self.method == Method::CONNECT
+            || self.status.get() == Some(&StatusCode::SWITCHING_PROTOCOLS);
+        (!tunnel).then_some(took)
+    }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let took = self.started.elapsed();
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(self.started);
         let decision = self.decision.get();
         let credential = decision.map_or(Credential::None, |decision| decision.credential());
         let code = self.outcome().map_or(Code::CANCELLED, Code::from);
         self.entrance
             .metrics
             .request_finished(credential, code, took);
+        self.entrance.metrics.history().ended(
+            ended,
+            self.ending(credential, code),
+            self.latency(took),
+        );
+        if let Some(error) = self.error.get() {
+            self.entrance.metrics.recent().failed(&Failed {
+                kind: error.kind,
+                fault: error.fault,
+                detail: &error.detail,
+                origin: self
+                    .destination
+                    .get()
+                    .map(|destination| &destination.origin),
+                listener: &self.entrance.name,
+            });
+        }
         if self.access_log != AccessLog::Off {
             access_log(
                 self.access_log,
@@ -183,7 +247,8 @@ impl Drop for Exchange {
                     listener: &self.entrance.name,
                     credential: decision.map(|decision| decision.credential()),
                     rule: decision.map(|decision| &*decision.rule),
-                    error: self.error.get().map(|(kind, detail)| (*kind, &**detail)),
+                    error: self.error.get().map(|error| (error.kind, &*error.detail)),
+                    advice: self.error.get().map(Failure::advice),
                     trace: self.trace,
                 },
             );
@@ -222,7 +287,7 @@ impl Activity {
     }
 
     /// Waits until nothing has been under way for `quiet`.
-    pub async fn quiet(&self, quiet: std::time::Duration) {
+    pub async fn quiet(&self, quiet: Duration) {
         loop {
             let idle = self.idle.notified();
             if self.in_flight() > 0 {

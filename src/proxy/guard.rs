@@ -1,11 +1,11 @@
-//! Layer 9, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
+//! Layer 10, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
 //! call goes over TLS.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::Response;
-use tower::{Layer, Service};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::Body;
 use super::browser::is_cross_site;
@@ -44,11 +44,7 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut decided: Decided) -> Self::Future {
+    fn call(&self, mut decided: Decided) -> Self::Future {
         let call = &mut decided.call;
         let through_route = call.exchange.entrance().route().is_some();
         if through_route && is_cross_site(call.request.headers(), &self.allowed_hosts) {

@@ -1,4 +1,4 @@
-//! Layer 6, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//! Layer 7, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
 //!
 //! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
 
@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -51,15 +52,12 @@ impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
     type Error = Error;
     type Future = HopByHopFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&self, mut call: Call) -> Self::Future {
         call.upgrade =
             call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
         if call.request.method() != Method::CONNECT {
-            strip_request(call.request.headers_mut(), call.upgrade);
+            let version = call.request.version();
+            strip_request(version, call.request.headers_mut(), call.upgrade);
         }
         HopByHopFuture {
             inner: self.inner.call(call),
@@ -84,17 +82,19 @@ where
                     "the upstream answers in a transfer coding that was not asked for",
                 )));
             }
-            strip(response.headers_mut(), |name| *name == header::UPGRADE);
+            strip_response(response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }
 }
 
-fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
+/// Leaves of a request's fields what the next hop is to see; `upgrade`: it asks for another protocol, and may have it.
+pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     let trailers = wants_trailers(headers);
-    // hyper sends "100 Continue" itself, when the upstream is ready for the body.
     strip(headers, |name| {
-        [header::PROXY_AUTHORIZATION, header::EXPECT, HTTP2_SETTINGS].contains(name)
+        [header::PROXY_AUTHORIZATION, HTTP2_SETTINGS].contains(name)
+            // HTTP/1.0 has no answer to it (RFC 9110, 10.1.1).
+            || *name == header::EXPECT && version < Version::HTTP_11
             || *name == header::TE && !trailers
             || *name == header::UPGRADE && !upgrade
     });
@@ -106,15 +106,19 @@ fn strip_request(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
+/// Leaves of a response's fields what the app is to see, unless the response changes the protocol.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers, |name| *name == header::UPGRADE);
+}
+
 /// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
     // Every line counts: names on a second one are as dead as those on the first.
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(items)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(may_be_named)
         .collect();
     // Where there were chunks, they were what counted (RFC 9112, 6.3).
@@ -198,11 +202,15 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {
-    value.to_str().is_ok_and(|value| {
-        value
-            .split(',')
-            .any(|item| item.trim().eq_ignore_ascii_case(wanted))
-    })
+    items(value).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// The items of a list: one that is no text takes nothing from the others.
+fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -229,12 +237,11 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("te", "gzip, trailers"),
             ("trailer", "x-sum"),
-            ("expect", "100-continue"),
             ("x-one", "1"),
             ("x-two", "2"),
             ("x-three", "3"),
         ]);
-        strip_request(&mut sent, false);
+        strip_request(Version::HTTP_11, &mut sent, false);
         assert_eq!(
             sent,
             headers(&[("te", "trailers"), ("trailer", "x-sum"), ("x-three", "3")])
@@ -242,10 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn an_expectation_is_carried_but_not_from_http_1_0() {
+        let expecting = headers(&[("expect", "100-continue")]);
+        for (version, left) in [
+            (Version::HTTP_10, HeaderMap::new()),
+            (Version::HTTP_11, expecting.clone()),
+            (Version::HTTP_2, expecting.clone()),
+        ] {
+            let mut sent = expecting.clone();
+            strip_request(version, &mut sent, false);
+            assert_eq!(sent, left, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_other() {
+        let mut sent = headers(&[("x-one", "1"), ("x-two", "2"), ("te", "trailers")]);
+        let named = HeaderValue::from_bytes(b"X-One, \xff, x-two").unwrap();
+        sent.append("connection", named);
+        strip_request(Version::HTTP_11, &mut sent, false);
+        assert_eq!(sent, headers(&[("te", "trailers")]));
+    }
+
+    #[test]
     fn an_upgrade_is_carried() {
         let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         assert!(wants_upgrade(&sent));
-        strip_request(&mut sent, true);
+        strip_request(Version::HTTP_11, &mut sent, true);
         assert_eq!(
             sent,
             headers(&[("connection", "upgrade"), ("upgrade", "websocket")])
@@ -263,7 +293,7 @@ mod tests {
             ("connection", "content-length, host"),
             ("content-length", "3"),
         ]);
-        strip_request(&mut sent, false);
+        strip_request(Version::HTTP_11, &mut sent, false);
         assert_eq!(sent, headers(&[("content-length", "3")]));
     }
 
@@ -278,7 +308,7 @@ mod tests {
             for part in [first, second] {
                 sent.append("connection", part.join(" , ").parse().unwrap());
             }
-            strip_request(&mut sent, false);
+            strip_request(Version::HTTP_11, &mut sent, false);
             prop_assert!(sent.is_empty());
         }
     }

@@ -31,7 +31,8 @@ pub struct Opened {
 /// Opens tunnels, and hands them to whoever serves connections.
 #[derive(Clone, Debug)]
 pub struct Interception {
-    pub(super) interceptor: Arc<Interceptor>,
+    /// The CA and what it signs.
+    pub interceptor: Arc<Interceptor>,
     opened: mpsc::Sender<Opened>,
 }
 
@@ -70,6 +71,8 @@ impl Interception {
             }
             Err(error) => {
                 interception_failed(hints, &origin, &error, self.interceptor.ca_dir());
+                let recent = exchange.entrance().metrics.recent();
+                recent.interception_failed(&origin, &error);
             }
         }
     }

@@ -2,11 +2,11 @@
 //! flood is answered while there are descriptors left to answer it with.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::Response;
+use hyper::service::Service;
 use tokio::sync::Semaphore;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Inbound;
@@ -54,11 +54,7 @@ impl<S: Carry<Inbound>> Service<Inbound> for Limit<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&self, inbound: Inbound) -> Self::Future {
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) if !inbound.connection.over_limit => {
                 inbound.exchange.keep(permit);

@@ -2,11 +2,11 @@
 //! read two ways, is refused and never guessed at: here a guess would choose who gets a token.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Version, header};
-use tower::{Layer, Service};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
+use hyper::service::Service;
+use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::browser::is_ours;
@@ -46,11 +46,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
     type Error = Error;
     type Future = Step<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&self, inbound: Inbound) -> Self::Future {
         let Inbound {
             request,
             exchange,
@@ -66,15 +62,13 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
             )),
         };
         match destination {
-            Ok(destination) => {
-                exchange.goes_to(&destination);
-                Step::now(self.inner.call(Call {
-                    request,
-                    exchange,
-                    destination,
-                    upgrade: false,
-                }))
-            }
+            Ok(destination) => Step::now(self.inner.call(Call {
+                request,
+                exchange,
+                destination,
+                named: false,
+                upgrade: false,
+            })),
             Err(error) => Step::refused(error),
         }
     }
@@ -103,7 +97,7 @@ impl<S> Normalize<S> {
                 ),
             ));
         }
-        let target = route_target(route, request.uri().path(), request.uri().query())?;
+        let target = route_target(route, request.uri())?;
         Ok(Destination {
             target,
             ..route.route.upstream.clone()
@@ -175,14 +169,19 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The upstream's base path, then what follows the route's prefix.
-fn route_target(
-    route: &RouteEntrance,
-    path: &str,
-    query: Option<&str>,
-) -> Result<PathAndQuery, Error> {
-    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
+fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error> {
+    let (path, query) = (uri.path(), uri.query());
     let base = route.route.upstream.path();
     let base = base.strip_suffix('/').unwrap_or(base);
+    // Nothing to take off and nothing to put before: the target goes on as it came.
+    if base.is_empty()
+        && route.route.prefix.is_empty()
+        && let Some(target) = uri.path_and_query()
+        && target.as_str().starts_with('/')
+    {
+        return Ok(target.clone());
+    }
+    let rest = path.strip_prefix(&*route.route.prefix).unwrap_or(path);
     let mut target = String::with_capacity(base.len() + path.len() + query.map_or(0, str::len) + 2);
     target.push_str(base);
     if path == "*" && base.is_empty() {

@@ -1,4 +1,4 @@
-//! Layer 11, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
+//! Layer 12, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
 //! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
 
 use std::future::Future;
@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::authorize::{Authorized, Injected};
-use super::body::{Body, Replay};
+use super::body::Body;
 use super::call::Call;
 use super::exchange::Exchange;
+use super::replay::Replay;
 use super::step::{Carry, Outcome};
 use crate::destination::Destination;
 use crate::error::Error;
@@ -56,6 +58,7 @@ pub struct Again<S> {
     injected: Injected,
     exchange: Arc<Exchange>,
     destination: Destination,
+    named: bool,
     /// `None` where it can be sent only once: an upgrade.
     head: Option<Head>,
 }
@@ -83,11 +86,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
     type Error = Error;
     type Future = ReauthorizeFuture<S, S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, authorized: Authorized) -> Self::Future {
+    fn call(&self, authorized: Authorized) -> Self::Future {
         let Authorized { mut call, injected } = authorized;
         let again = injected.map(|injected| {
             let head = (!call.upgrade).then(|| Head::keep(&mut call));
@@ -97,6 +96,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
                 injected,
                 exchange: call.exchange.clone(),
                 destination: call.destination.clone(),
+                named: call.named,
                 head,
             })
         });
@@ -188,6 +188,7 @@ impl<S: Carry<Call>> Again<S> {
                 request,
                 exchange: self.exchange.clone(),
                 destination: self.destination.clone(),
+                named: self.named,
                 upgrade: false,
             })
             .await?;
@@ -218,6 +219,7 @@ impl<S: Carry<Call>> Again<S> {
                 trace,
             };
             auth_rejected(&layer.hints, &rejection);
+            layer.metrics.recent().rejected(&rejection);
         });
     }
 }

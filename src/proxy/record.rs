@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Frame, SizeHint};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Inbound;
@@ -60,11 +61,7 @@ where
     type Error = Error;
     type Future = RecordFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&self, inbound: Inbound) -> Self::Future {
         RecordFuture {
             exchange: Some(inbound.exchange.clone()),
             inner: self.inner.call(inbound),
@@ -120,8 +117,10 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // hyper asks no further once a body of known length has given all of it, and never for one that is empty.
-        if http_body::Body::is_end_stream(&self.body) {
+        // hyper asks no further once a body of known length has given all of it, and never for one that is empty; HTTP/2 may
+        // say only later that the stream has ended.
+        let left = http_body::Body::size_hint(&self.body).exact();
+        if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
             self.exchange.complete();
         }
     }

@@ -1,5 +1,5 @@
-//! Layer 13, **Relocate**: a `Location` that points to a route's upstream comes back pointing to the route, so that the app's
-//! next call passes through here too.
+//! Layer 14, **Relocate**: a `Location` that points to a route's upstream comes back pointing to the route, and one that
+//! points to a service that was called by its name to that name, so that the app's next call passes through here too.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{HeaderValue, Response, header};
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
 use super::exchange::Exchange;
 use super::step::{Carry, Outcome};
-use crate::config::Route;
-use crate::destination::Destination;
+use crate::destination::{Destination, Origin};
 use crate::error::Error;
 
 /// Makes [`Relocate`].
@@ -34,8 +34,16 @@ pin_project! {
     pub struct RelocateFuture<F> {
         #[pin]
         inner: F,
-        called: Option<(Arc<Exchange>, HeaderValue)>,
+        called: Option<Called>,
     }
+}
+
+/// What the app called, and what that stands for.
+#[derive(Debug)]
+struct Called {
+    exchange: Arc<Exchange>,
+    host: HeaderValue,
+    origin: Origin,
 }
 
 impl<S> Layer<S> for RelocateLayer {
@@ -51,12 +59,9 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
     type Error = Error;
     type Future = RelocateFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        let called = call.exchange.entrance().route().and_then(|_| {
+    fn call(&self, call: Call) -> Self::Future {
+        let stands_for_another = call.named || call.exchange.entrance().route().is_some();
+        let called = stands_for_another.then(|| {
             let request = &call.request;
             let host = match request.headers().get(header::HOST) {
                 Some(host) => Some(host.clone()),
@@ -65,11 +70,15 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
                     .authority()
                     .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
             };
-            host.map(|host| (call.exchange.clone(), host))
+            host.map(|host| Called {
+                exchange: call.exchange.clone(),
+                host,
+                origin: call.destination.origin.clone(),
+            })
         });
         RelocateFuture {
             inner: self.inner.call(call),
-            called,
+            called: called.flatten(),
         }
     }
 }
@@ -83,13 +92,9 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        if let Some((exchange, host)) = this.called
-            && let Some(route) = exchange.entrance().route()
+        if let Some(called) = this.called
             && let Some(location) = response.headers().get(header::LOCATION)
-            && let Some(here) = location
-                .to_str()
-                .ok()
-                .and_then(|location| relocated(location, &route.route, host.to_str().ok()?))
+            && let Some(here) = location.to_str().ok().and_then(|l| called.relocated(l))
         {
             response.headers_mut().insert(header::LOCATION, here);
         }
@@ -97,14 +102,33 @@ where
     }
 }
 
-/// The location as the app must call it; `None` where it is to stay as it is.
-fn relocated(location: &str, route: &Route, host: &str) -> Option<HeaderValue> {
-    let base = route.upstream.path().trim_end_matches('/');
+// === impl Called ===
+
+impl Called {
+    fn relocated(&self, location: &str) -> Option<HeaderValue> {
+        let host = self.host.to_str().ok()?;
+        let (prefix, base) = match self.exchange.entrance().route() {
+            Some(route) => (&*route.route.prefix, route.route.upstream.path()),
+            None => ("", ""),
+        };
+        relocated(location, prefix, base, &self.origin, host)
+    }
+}
+
+/// The location as the app must call it; `None` where it is to stay as it is. What the app calls `prefix` at `host` is `base`
+/// at `upstream`.
+fn relocated(
+    location: &str,
+    prefix: &str,
+    base: &str,
+    upstream: &Origin,
+    host: &str,
+) -> Option<HeaderValue> {
+    let base = base.trim_end_matches('/');
     let (path, fragment) = match location.find('#') {
         Some(at) => location.split_at(at),
         None => (location, ""),
     };
-    let prefix = &route.prefix;
     if path.starts_with('/') && !path.starts_with("//") {
         // A path alone points here already, unless prefix and base path differ.
         let rest = under(path, base)?;
@@ -112,11 +136,11 @@ fn relocated(location: &str, route: &Route, host: &str) -> Option<HeaderValue> {
             .then(|| HeaderValue::from_str(&format!("{prefix}{rest}{fragment}")).ok())?;
     }
     let destination = if path.starts_with("//") {
-        Destination::parse(&format!("{}:{path}", route.upstream.origin.scheme)).ok()?
+        Destination::parse(&format!("{}:{path}", upstream.scheme)).ok()?
     } else {
         Destination::parse(path).ok()?
     };
-    if destination.userinfo || destination.origin.upgraded() != route.upstream.origin.upgraded() {
+    if destination.userinfo || destination.origin.upgraded() != upstream.upgraded() {
         return None;
     }
     let rest = under(destination.target.as_str(), base)?;
@@ -132,19 +156,12 @@ fn under<'a>(path: &'a str, base: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Listen;
-    use crate::policy::Options;
 
     fn here(location: &str, listen_prefix: &str, upstream: &str) -> Option<String> {
-        let route = Route {
-            name: "8081".into(),
-            listen: Listen::Tcp(([127, 0, 0, 1], 8081).into()),
-            prefix: listen_prefix.into(),
-            upstream: Destination::parse(upstream).unwrap(),
-            options: Options::default(),
-            http: None,
-        };
-        relocated(location, &route, "localhost:8081").map(|value| value.to_str().unwrap().into())
+        let upstream = Destination::parse(upstream).unwrap();
+        let (base, origin) = (upstream.path(), &upstream.origin);
+        relocated(location, listen_prefix, base, origin, "localhost:8081")
+            .map(|value| value.to_str().unwrap().into())
     }
 
     #[test]

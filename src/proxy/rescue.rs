@@ -11,10 +11,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use hyper::service::Service;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pin_project_lite::pin_project;
 use serde_json::json;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Inbound;
@@ -71,11 +72,7 @@ impl<S: Carry<Inbound>> Service<Inbound> for Rescue<S> {
     type Error = Error;
     type Future = RescueFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, inbound: Inbound) -> Self::Future {
+    fn call(&self, inbound: Inbound) -> Self::Future {
         RescueFuture {
             exchange: inbound.exchange.clone(),
             metrics: self.metrics.clone(),

@@ -1,11 +1,10 @@
-//! Layer 14, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
+//! Layer 15, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 
 use http::{Response, Uri};
-use tower::Service;
+use hyper::service::Service;
 
 use super::body::{Body, RequestBody};
 use super::call::Call;
@@ -26,11 +25,7 @@ impl Service<Call> for Send {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Outcome> + std::marker::Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
+    fn call(&self, call: Call) -> Self::Future {
         let upstream = self.upstream.clone();
         let http = call
             .exchange

@@ -9,6 +9,7 @@ use super::body::RequestBody;
 use super::connect::{Connect, ConnectLayer};
 use super::deadline::{Deadline, DeadlineLayer};
 use super::decide::{Decide, DecideLayer, Decider};
+use super::discover::{Discover, DiscoverLayer};
 use super::guard::{Guard, GuardLayer};
 use super::hop_by_hop::{HopByHop, HopByHopLayer};
 use super::intercept::Interception;
@@ -35,9 +36,34 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who opens TLS of `CONNECT`, if it is to be opened.
     pub interception: Option<Interception>,
+    /// What is not begun anew.
+    pub common: Common,
 }
 
-type Calls = HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>;
+/// What all stacks of a process have in common: after a reload the places taken are still taken, and what was said a
+/// moment ago is not said again.
+#[derive(Clone, Debug)]
+pub struct Common {
+    limit: LimitLayer,
+    hints: Arc<Seldom>,
+    tunnels: Tunnels,
+}
+
+// === impl Common ===
+
+impl Common {
+    /// At most so many requests at a time.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit: LimitLayer::new(limit),
+            hints: Arc::new(Seldom::new()),
+            tunnels: Tunnels::default(),
+        }
+    }
+}
+
+type Calls =
+    Discover<HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
 pub type Stack = Record<Rescue<Limit<Deadline<Normalize<Calls>>>>>;
@@ -49,10 +75,13 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         upstream,
         metrics,
         interception,
+        common: Common {
+            limit,
+            hints,
+            tunnels,
+        },
     } = parts;
     let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
-    let hints = Arc::new(Seldom::new());
-    let tunnels = Tunnels::default();
     ServiceBuilder::new()
         // Outermost, so that every request is counted, whatever becomes of it.
         .layer(RecordLayer)
@@ -61,14 +90,18 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             metrics: metrics.clone(),
         })
         // Before any work is done: shedding load must be cheap.
-        .layer(LimitLayer::new(config.max_connections))
+        .layer(limit)
         // Around everything that waits: for tokens, connections, the upstream.
         .layer(DeadlineLayer {
             response: config.response_timeout,
         })
-        // From here on the destination is sure, and nothing looks at Host again.
+        // From here on nothing looks at Host again.
         .layer(NormalizeLayer {
             allowed_hosts: allowed_hosts.clone(),
+        })
+        // From here on the destination is sure: a service's name stands for one.
+        .layer(DiscoverLayer {
+            decider: decider.clone(),
         })
         // Before anything is injected: `Connection: authorization` must not take out our token.
         .layer(HopByHopLayer)

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::Response;
+use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tower::Service;
 
 use super::body::Body;
 use crate::error::Error;
@@ -19,6 +19,7 @@ pub trait Carry<R>:
     Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
     + Clone
     + Send
+    + Sync
     + 'static
 {
 }
@@ -27,6 +28,7 @@ impl<R, S> Carry<R> for S where
     S: Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
         + Clone
         + Send
+        + Sync
         + 'static
 {
 }

@@ -1,4 +1,4 @@
-//! Layer 12, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
+//! Layer 13, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
 //! exchange, so that it is counted, timed and waited for.
 
 use std::future::Future;
@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::{Response, StatusCode};
+use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio_util::task::TaskTracker;
-use tower::{Layer, Service};
+use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
@@ -33,6 +34,10 @@ struct App<'a, S> {
     stream: S,
     exchange: &'a Exchange,
 }
+
+/// A TLS connection that just ends, without a word (`close_notify`), has ended one half as any other does: whether what
+/// is in a tunnel was whole is for those who speak in it. The other half goes on.
+struct Blunt<S>(S);
 
 /// Makes [`Upgrade`].
 #[derive(Clone, Debug)]
@@ -74,11 +79,7 @@ impl<S: Carry<Call>> Service<Call> for Upgrade<S> {
     type Error = Error;
     type Future = UpgradeFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn call(&self, mut call: Call) -> Self::Future {
         let asked = call
             .upgrade
             .then(|| (hyper::upgrade::on(&mut call.request), call.exchange.clone()));
@@ -142,15 +143,16 @@ impl Tunnels {
 }
 
 /// Copies both ways until both are done; bytes count as they pass, however it ends.
-pub(super) async fn join<A, U>(exchange: &Exchange, app: A, mut upstream: U)
+pub(super) async fn join<A, U>(exchange: &Exchange, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut app = App {
-        stream: app,
+        stream: Blunt(app),
         exchange,
     };
+    let mut upstream = Blunt(upstream);
     let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
 }
 
@@ -187,5 +189,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// === impl Blunt ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for Blunt<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Blunt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

@@ -1,12 +1,14 @@
 //! The front of the stack: which entrance a request takes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
-use tower::Service as _;
 
+use super::family::Family;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::proxy::{
@@ -18,18 +20,50 @@ use crate::proxy::{
 pub enum Entrances {
     /// The forward proxy, or the inside of a tunnel through it.
     Forward(Arc<Entrance>),
+    /// The forward proxy, by two entrances: one for these processes, and one for all others.
+    Family {
+        /// Whom the first is for.
+        family: Family,
+        /// For them.
+        own: Arc<Entrance>,
+        /// For strangers.
+        others: Arc<Entrance>,
+    },
     /// Routes by prefix, longest first; what none of them takes goes nowhere.
     Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),
 }
 
+/// What the requests of one listener meet: all of it from one configuration.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Their path.
+    pub stack: Arc<Stack>,
+    /// Their ways in.
+    pub entrances: Entrances,
+    /// Which of them are logged.
+    pub access_log: AccessLog,
+}
+
+/// What a listener serves now. A reload puts another in its place, for the requests that come then.
+pub type Serving = Arc<ArcSwap<Served>>;
+
 /// What hyper calls for every request of one connection.
 #[derive(Debug)]
 pub struct Front {
-    pub(super) stack: Stack,
-    pub(super) entrances: Entrances,
+    pub(super) serving: Serving,
+    /// Where all of this connection goes the same way, whatever its requests say.
+    pub(super) fixed: Option<Arc<Entrance>>,
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
-    pub(super) access_log: AccessLog,
+}
+
+/// The two addresses of a TCP connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The app's.
+    pub(super) far: SocketAddr,
+    /// Ours.
+    pub(super) near: SocketAddr,
 }
 
 // === impl Entrances ===
@@ -46,13 +80,43 @@ impl Entrances {
     /// The entrance that stands for the listener itself, for counting its connections.
     pub fn listener(&self) -> &Arc<Entrance> {
         match self {
-            Self::Forward(entrance) | Self::Routes(_, entrance) => entrance,
+            Self::Forward(entrance)
+            | Self::Family {
+                others: entrance, ..
+            }
+            | Self::Routes(_, entrance) => entrance,
         }
+    }
+
+    /// The entrance of a whole connection, where it depends on whose it is.
+    pub(super) async fn fixed(&self, ends: Option<Ends>) -> Option<Arc<Entrance>> {
+        let (
+            Self::Family {
+                family,
+                own,
+                others,
+            },
+            Some(Ends { far, near }),
+        ) = (self, ends)
+        else {
+            return None;
+        };
+        let family = *family;
+        let look = tokio::task::spawn_blocking(move || family.has(far, near));
+        let entrance = if look.await.unwrap_or(false) {
+            own
+        } else {
+            others
+        };
+        Some(entrance.clone())
     }
 
     fn find(&self, path: &str) -> &Arc<Entrance> {
         match self {
-            Self::Forward(entrance) => entrance,
+            Self::Forward(entrance)
+            | Self::Family {
+                others: entrance, ..
+            } => entrance,
             Self::Routes(routes, nowhere) => routes
                 .iter()
                 .find(|entrance| {
@@ -76,14 +140,17 @@ fn is_under(path: &str, prefix: &str) -> bool {
 impl Service<Request<Incoming>> for Front {
     type Response = Response<Recorded>;
     type Error = Error;
-    type Future = <Stack as tower::Service<Inbound>>::Future;
+    type Future = <Stack as Service<Inbound>>::Future;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let entrance = self.entrances.find(request.uri().path());
-        let exchange = Exchange::begin(entrance, &request, &self.activity, self.access_log);
+        let served = self.serving.load();
+        let entrance = match &self.fixed {
+            Some(entrance) => entrance,
+            None => served.entrances.find(request.uri().path()),
+        };
+        let exchange = Exchange::begin(entrance, &request, &self.activity, served.access_log);
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
-        // Every layer is ready at any time, and cheap to clone.
-        self.stack.clone().call(Inbound {
+        served.stack.call(Inbound {
             request,
             exchange,
             connection: self.connection,

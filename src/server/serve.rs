@@ -1,7 +1,6 @@
 //! Accepting and serving connections until told to stop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,10 +12,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::front::{Entrances, Front};
+use super::front::{Ends, Front, Serving};
 use super::listener::{Listener, Socket};
-use crate::config::AccessLog;
-use crate::proxy::{Activity, Connection, Opened, Stack};
+use crate::proxy::{Activity, Connection, Entrance, Opened};
 use crate::telemetry::Gauged;
 
 /// gRPC status details and cookies go beyond hyper's 16 KiB.
@@ -52,9 +50,7 @@ pub struct Limits {
 /// Serves the app's connections, on all listeners.
 #[derive(Clone, Debug)]
 pub struct Server {
-    stack: Stack,
     activity: Arc<Activity>,
-    access_log: AccessLog,
     limits: Limits,
     open: Arc<AtomicUsize>,
     /// Accept loops and connections.
@@ -68,16 +64,9 @@ struct Open(Arc<AtomicUsize>);
 
 impl Server {
     /// One for the process.
-    pub fn new(
-        stack: Stack,
-        activity: Arc<Activity>,
-        access_log: AccessLog,
-        limits: Limits,
-    ) -> Self {
+    pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
         Self {
-            stack,
             activity,
-            access_log,
             limits,
             open: Arc::default(),
             tasks: TaskTracker::new(),
@@ -86,19 +75,19 @@ impl Server {
     }
 
     /// Accepts on a task of its own until [`close`](Self::close) is called.
-    pub fn listen(&self, listener: Listener, entrances: Entrances) {
-        self.tasks.spawn(self.clone().accept(listener, entrances));
+    pub fn listen(&self, listener: Listener, serving: Serving) {
+        self.tasks.spawn(self.clone().accept(listener, serving));
     }
 
-    async fn accept(self, listener: Listener, entrances: Entrances) {
+    async fn accept(self, listener: Listener, serving: Serving) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.socket.accept() => accepted,
                 () = self.closing.cancelled() => return,
             };
             match accepted {
-                Ok(Accepted::Tcp(stream, local)) => self.spawn(stream, Some(local), &entrances),
-                Ok(Accepted::Unix(stream)) => self.spawn(stream, None, &entrances),
+                Ok(Accepted::Tcp(stream, ends)) => self.spawn(stream, Some(ends), &serving, None),
+                Ok(Accepted::Unix(stream)) => self.spawn(stream, None, &serving, None),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     // Out of descriptors: whoever closes one needs the CPU more than this loop.
@@ -108,8 +97,9 @@ impl Server {
         }
     }
 
-    /// Serves what comes out of opened tunnels, until [`close`](Self::close) is called.
-    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>) {
+    /// Serves what comes out of opened tunnels through the listener that serves this, until [`close`](Self::close) is
+    /// called.
+    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>, serving: Serving) {
         let server = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -120,7 +110,7 @@ impl Server {
                 let Some(Opened { stream, entrance }) = opened else {
                     return;
                 };
-                server.spawn(stream, None, &Entrances::Forward(entrance));
+                server.spawn(stream, None, &serving, Some(entrance));
             }
         });
     }
@@ -132,8 +122,13 @@ impl Server {
         self.tasks.wait().await;
     }
 
-    fn spawn<S>(&self, stream: S, local: Option<SocketAddr>, entrances: &Entrances)
-    where
+    fn spawn<S>(
+        &self,
+        stream: S,
+        ends: Option<Ends>,
+        serving: &Serving,
+        tunnel: Option<Arc<Entrance>>,
+    ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
@@ -141,21 +136,30 @@ impl Server {
         if before >= self.limits.connections.saturating_add(GRACE) {
             return;
         }
-        let counted = entrances.listener().metrics.connection_opened();
-        let front = Front {
-            stack: self.stack.clone(),
-            entrances: entrances.clone(),
-            connection: Connection {
-                local,
-                over_limit: before >= self.limits.connections,
-            },
-            activity: self.activity.clone(),
-            access_log: self.access_log,
+        let served = serving.load_full();
+        let counted = served.entrances.listener().metrics.connection_opened();
+        let server = self.clone();
+        let serving = serving.clone();
+        let connection = Connection {
+            local: ends.map(|ends| ends.near),
+            over_limit: before >= self.limits.connections,
         };
-        let closing = self.closing.clone();
-        let streams = self.limits.connections.saturating_add(GRACE);
-        self.tasks
-            .spawn(serve(stream, front, streams, closing, (open, counted)));
+        self.tasks.spawn(async move {
+            let fixed = match tunnel {
+                Some(entrance) => Some(entrance),
+                None => served.entrances.fixed(ends).await,
+            };
+            // A connection may be open for days, and must not keep what a reload has replaced.
+            drop(served);
+            let front = Front {
+                serving,
+                fixed,
+                connection,
+                activity: server.activity,
+            };
+            let streams = server.limits.connections.saturating_add(GRACE);
+            serve(stream, front, streams, server.closing, (open, counted)).await;
+        });
     }
 }
 
@@ -211,7 +215,7 @@ async fn serve<S>(
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream, SocketAddr),
+    Tcp(tokio::net::TcpStream, Ends),
     Unix(tokio::net::UnixStream),
 }
 
@@ -219,11 +223,11 @@ impl Socket {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, far) = listener.accept().await?;
                 // Both fail only on a connection that is gone already, which serving it will show.
                 let _ = stream.set_nodelay(true);
-                let local = stream.local_addr().or_else(|_| listener.local_addr())?;
-                Ok(Accepted::Tcp(stream, local))
+                let near = stream.local_addr().or_else(|_| listener.local_addr())?;
+                Ok(Accepted::Tcp(stream, Ends { far, near }))
             }
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
@@ -233,5 +237,25 @@ impl Socket {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Else the second of two small writes waits for an acknowledgement: 40 ms for each answer.
+    #[tokio::test]
+    async fn an_accepted_connection_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _app = TcpStream::connect(address).await.unwrap();
+        let Accepted::Tcp(stream, ends) = Socket::Tcp(listener).accept().await.unwrap() else {
+            panic!("no TCP");
+        };
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(ends.near, address);
     }
 }

@@ -40,6 +40,8 @@ pub struct AccessRecord<'a> {
     pub rule: Option<&'a str>,
     /// What went wrong, where the sidecar answered itself, and the detail that the app was told.
     pub error: Option<(ErrorKind, &'a str)>,
+    /// What to do about that.
+    pub advice: Option<&'a str>,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
 }
@@ -72,6 +74,7 @@ macro_rules! write_event {
                 rule = record.rule,
                 error = record.error.map(|(kind, _)| kind.row().proxy_status),
                 detail = record.error.map(|(_, detail)| detail),
+                advice = record.advice,
             },
             "{record}"
         );

@@ -55,7 +55,7 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
         },
         "{origin} answered {} to an {token} token: {}",
         rejection.status.as_u16(),
-        advice(rejection),
+        rejection.advice(),
     );
 }
 
@@ -75,23 +75,38 @@ pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin, blind: Blind) {
     if !seldom.is_due(&format!("tunnel {}", origin.host)) {
         return;
     }
-    let (why, or) = match blind {
-        Blind::NotAsked => (
-            "nothing can be put into the app's own TLS",
-            ", or set --intercept and let the app trust ca.pem of --ca-dir",
-        ),
-        Blind::NotCovered => (
-            "this sidecar's CA is not for that host (domains learned after the start count from the next one on)",
-            "",
-        ),
-        Blind::NotTls => ("what is inside is no TLS", ", or speak TLS inside"),
-    };
     tracing::warn!(
         destination = %origin,
-        "the CONNECT tunnel to {origin} carries no token, since {why}: call http://{} through the proxy (it goes out over \
-         TLS), give it a --route{or}",
-        origin.host,
+        "the CONNECT tunnel to {origin} carries no token, since {}: {}",
+        blind.why(),
+        blind.advice(origin),
     );
+}
+
+impl Blind {
+    /// Why no token can be put in.
+    pub(super) fn why(self) -> &'static str {
+        match self {
+            Self::NotAsked => "nothing can be put into the app's own TLS",
+            Self::NotCovered => {
+                "this sidecar's CA is not for that host (domains learned after the start count from the next one on)"
+            }
+            Self::NotTls => "what is inside is no TLS",
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn advice(self, origin: &Origin) -> String {
+        let or = match self {
+            Self::NotAsked => ", or set --intercept and let the app trust ca.pem of --ca-dir",
+            Self::NotCovered => "",
+            Self::NotTls => ", or speak TLS inside",
+        };
+        format!(
+            "call http://{} through the proxy (it goes out over TLS), give it a --route{or}",
+            origin.host
+        )
+    }
 }
 
 /// Logs, at most once a minute per host, that an app did not let its TLS be opened, and how it would.
@@ -120,6 +135,13 @@ pub fn interception_failed(
          NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \
          -Djavax.net.ssl.trustStorePassword=changeit",
     );
+}
+
+impl AuthRejection<'_> {
+    /// What to do about it.
+    pub(super) fn advice(&self) -> String {
+        advice(self)
+    }
 }
 
 fn advice(rejection: &AuthRejection<'_>) -> String {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
+use super::history::History;
+use super::recent::Recent;
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.
@@ -22,6 +24,8 @@ pub struct ListenerMetrics {
     finished: [Finished; CREDENTIALS.len()],
     in_flight: IntGauge,
     connections: IntGauge,
+    history: Arc<History>,
+    recent: Arc<Recent>,
 }
 
 /// Counts one in a gauge for as long as it lives.
@@ -50,6 +54,8 @@ impl ListenerMetrics {
         durations: &HistogramVec,
         in_flight: IntGauge,
         connections: IntGauge,
+        history: Arc<History>,
+        recent: Arc<Recent>,
     ) -> Self {
         Self {
             name: name.into(),
@@ -58,6 +64,8 @@ impl ListenerMetrics {
             finished: Default::default(),
             in_flight,
             connections,
+            history,
+            recent,
         }
     }
 
@@ -69,6 +77,16 @@ impl ListenerMetrics {
     /// Counts an open connection while the guard lives.
     pub fn connection_opened(&self) -> Gauged {
         Gauged::new(&self.connections)
+    }
+
+    /// Where it is remembered that a request ended.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Where it is remembered what went wrong.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Counts and times a request that ended; a refused one counts as `none`.

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -16,12 +17,17 @@ use crate::config::{Log, LogFormat, LogLevel};
 /// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
 /// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
 pub struct Logger {
-    format: LogFormat,
-    own: LevelFilter,
-    foreign: LevelFilter,
+    shape: ArcSwap<Shape>,
     colour: bool,
     project: OnceLock<String>,
     out: Mutex<Box<dyn Write + Send>>,
+}
+
+/// What of it may change while it runs.
+#[derive(Debug)]
+struct Shape {
+    format: LogFormat,
+    own: LevelFilter,
 }
 
 /// Sends the process's events, and its panics, to stderr. Only the first call counts.
@@ -32,6 +38,21 @@ pub fn init(log: &Log) {
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if tracing::subscriber::set_global_default(Logger::new(log, colour, stderr)).is_ok() {
         panics::log_panics();
+    }
+}
+
+/// Another format and level from now on, if the log is the one of [`init`].
+pub fn adjust(log: &Log) {
+    let found = dispatcher::get_default(|dispatch| {
+        let logger = dispatch.downcast_ref::<Logger>();
+        logger.is_some_and(|logger| {
+            logger.shape.store(Arc::new(Shape::of(log)));
+            true
+        })
+    });
+    if found {
+        // Places in the code remember whether they are asked.
+        tracing::callsite::rebuild_interest_cache();
     }
 }
 
@@ -49,17 +70,8 @@ pub fn set_project(id: &str) {
 impl Logger {
     /// Writes each line to `out` with one call; `colour` is for the text format only.
     pub fn new(log: &Log, colour: bool, out: impl Write + Send + 'static) -> Self {
-        let own = match log.level {
-            LogLevel::Error => LevelFilter::ERROR,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Trace => LevelFilter::TRACE,
-        };
         Self {
-            format: log.format,
-            own,
-            foreign: own.min(LevelFilter::WARN),
+            shape: ArcSwap::from_pointee(Shape::of(log)),
             colour,
             project: OnceLock::new(),
             out: Mutex::new(Box::new(out)),
@@ -67,8 +79,25 @@ impl Logger {
     }
 }
 
+// === impl Shape ===
+
+impl Shape {
+    fn of(log: &Log) -> Self {
+        Self {
+            format: log.format,
+            own: match log.level {
+                LogLevel::Error => LevelFilter::ERROR,
+                LogLevel::Warn => LevelFilter::WARN,
+                LogLevel::Info => LevelFilter::INFO,
+                LogLevel::Debug => LevelFilter::DEBUG,
+                LogLevel::Trace => LevelFilter::TRACE,
+            },
+        }
+    }
+}
+
 impl Subscriber for Logger {
-    /// The answer for a place in the code never changes, so it is asked once.
+    /// The answer for a place in the code changes only by [`adjust`], so it is asked once.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) {
             Interest::always()
@@ -78,16 +107,17 @@ impl Subscriber for Logger {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let own = self.shape.load().own;
         let limit = if is_own(metadata) {
-            self.own
+            own
         } else {
-            self.foreign
+            own.min(LevelFilter::WARN)
         };
         metadata.is_event() && *metadata.level() <= limit
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.own)
+        Some(self.shape.load().own)
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -95,7 +125,7 @@ impl Subscriber for Logger {
         let target = (!is_own(metadata)).then(|| metadata.target());
         // A clock before 1970 cannot be written.
         let now = SystemTime::now().max(UNIX_EPOCH);
-        let line = match self.format {
+        let line = match self.shape.load().format {
             LogFormat::Json => {
                 let project = self.project.get().map(String::as_str);
                 cloud_logging::line(event, target, now, project)
@@ -125,8 +155,7 @@ impl Subscriber for Logger {
 impl fmt::Debug for Logger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Logger")
-            .field("format", &self.format)
-            .field("level", &self.own)
+            .field("shape", &self.shape)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
 //! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
 //! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
@@ -12,9 +12,12 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::history::History;
 use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{Gauged, ListenerMetrics};
 use super::process::Process;
+use super::recent::Recent;
+use super::tally::{self, Tally};
 use crate::error::ErrorKind;
 use crate::policy::{Credential, SkipReason};
 
@@ -50,6 +53,8 @@ pub struct Metrics {
     connects: [IntCounter; Connect::ALL.len()],
     upstream_connections: IntGauge,
     auth_rejected: [IntCounter; 2],
+    history: Arc<History>,
+    recent: Arc<Recent>,
 }
 
 // === impl Metrics ===
@@ -176,6 +181,8 @@ impl Metrics {
             in_flight,
             connections,
             upstream_connections,
+            history: Arc::default(),
+            recent: Arc::default(),
         }
     }
 
@@ -188,6 +195,8 @@ impl Metrics {
             &self.durations,
             self.in_flight.with_label_values(&[name]),
             self.connections.with_label_values(&[name]),
+            self.history.clone(),
+            self.recent.clone(),
         )
     }
 
@@ -262,6 +271,21 @@ impl Metrics {
             StatusCode::FORBIDDEN => bump(&self.auth_rejected, 1),
             _ => {}
         }
+    }
+
+    /// What each listener has counted, by its name.
+    pub fn tallies(&self) -> BTreeMap<String, Tally> {
+        tally::of(&self.durations, &self.in_flight, &self.connections)
+    }
+
+    /// The last 15 minutes.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The last errors.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// All metrics in the Prometheus text format, [`TEXT_FORMAT`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::clock::{Deadline, Now};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, TokenFault};
 
 /// The longest time without a try.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// A fetch that failed, with all its attempts.
 #[derive(Clone, Debug)]
 pub(super) struct FetchError {
-    kind: ErrorKind,
+    fault: TokenFault,
     detail: Arc<str>,
     /// What the server asked for with `Retry-After`.
     pub(super) retry_after: Option<Duration>,
@@ -34,10 +34,10 @@ pub(super) struct Backoff {
 // === impl FetchError ===
 
 impl FetchError {
-    /// A failure of this kind; the detail gets the `token:` in front by which callers tell these errors apart.
-    pub(super) fn new(kind: ErrorKind, detail: &str) -> Self {
+    /// A failure with this fault; the detail gets the `token:` in front by which callers tell these errors apart.
+    pub(super) fn new(fault: TokenFault, detail: &str) -> Self {
         Self {
-            kind,
+            fault,
             detail: format!("token: {detail}").into(),
             retry_after: None,
             status: None,
@@ -46,7 +46,12 @@ impl FetchError {
 
     /// A fetch that ended without a result: it panicked, or the runtime is going down.
     pub(super) fn aborted() -> Self {
-        Self::new(ErrorKind::TokenUnavailable, "the fetch was cut short")
+        Self::new(TokenFault::CutShort, "the fetch was cut short")
+    }
+
+    /// What went wrong, as far as what to do depends on it.
+    pub(super) fn fault(&self) -> TokenFault {
+        self.fault
     }
 
     /// What happened, for people.
@@ -56,7 +61,7 @@ impl FetchError {
 
     /// The error of one request; `wait` is what it takes until the next try.
     pub(super) fn to_error(&self, wait: Duration) -> Error {
-        Error::new(self.kind, &*self.detail).retry_after(wait)
+        Error::no_token(self.fault, &*self.detail).retry_after(wait)
     }
 }
 

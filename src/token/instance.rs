@@ -1,4 +1,4 @@
-//! What the metadata server knows beside tokens: universe, project, account.
+//! What the metadata server knows beside tokens: universe, project, region, account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,7 +10,8 @@ use super::failure::{Backoff, FetchError};
 use super::metadata::MetadataClient;
 use super::question::Question;
 use crate::destination::Host;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, TokenFault};
+use crate::policy::{Home, is_region};
 
 /// The universe of everyone who does not know of another.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";
@@ -25,6 +26,8 @@ struct Inner {
     client: MetadataClient,
     universe: Fact,
     project_id: Fact,
+    project_number: Fact,
+    region: Fact,
     /// By account; `None` is the default one. Accounts come from the configuration, so they are few.
     emails: Mutex<HashMap<Option<Arc<str>>, Arc<Fact>>>,
 }
@@ -45,6 +48,8 @@ impl Instance {
             client,
             universe: universe.map(Fact::known).unwrap_or_default(),
             project_id: Fact::default(),
+            project_number: Fact::default(),
+            region: Fact::default(),
             emails: Mutex::default(),
         }))
     }
@@ -77,6 +82,45 @@ impl Instance {
         let question = Question::fact("project/project-id", "the project's id");
         let ask = self.0.client.text(&question);
         self.0.project_id.learn(&question, ask, project_id).await
+    }
+
+    /// The project's number.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn project_number(&self) -> Result<Arc<str>, Error> {
+        let question = Question::fact("project/numeric-project-id", "the project's number");
+        let ask = self.0.client.text(&question);
+        let fact = &self.0.project_number;
+        fact.learn(&question, ask, project_number).await
+    }
+
+    /// The region. A machine that has none of its own, as on Compute Engine, is in that of its zone.
+    ///
+    /// # Errors
+    ///
+    /// As for a token.
+    pub async fn region(&self) -> Result<Arc<str>, Error> {
+        let question = Question::fact("instance/region", "the region");
+        let ask = async {
+            match self.0.client.text(&question).await {
+                Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
+                    let question = Question::fact("instance/zone", "the zone");
+                    self.0.client.text(&question).await
+                }
+                other => other,
+            }
+        };
+        self.0.region.learn(&question, ask, region).await
+    }
+
+    /// Project number and region, as far as they are known already.
+    pub fn home_if_known(&self) -> Home {
+        Home {
+            project_number: self.0.project_number.known.get().cloned(),
+            region: self.0.region.known.get().cloned(),
+        }
     }
 
     /// The e-mail address of an account; `None` is the default one.
@@ -148,7 +192,7 @@ impl Fact {
         let answer = ask.await.and_then(|text| {
             check(&text).ok_or_else(|| {
                 let detail = format!("{}: the metadata server's answer is none", question.what);
-                FetchError::new(ErrorKind::TokenRefused, &detail)
+                FetchError::new(TokenFault::Malformed, &detail)
             })
         });
         match answer {
@@ -181,6 +225,20 @@ fn project_id(text: &str) -> Option<Arc<str>> {
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b":.-".contains(&b));
     is_valid.then(|| text.into())
+}
+
+/// Digits; today's have up to 13.
+fn project_number(text: &str) -> Option<Arc<str>> {
+    let is_valid = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_valid.then(|| text.into())
+}
+
+/// `projects/NUMBER/regions/REGION`, or `projects/NUMBER/zones/REGION-X`.
+fn region(text: &str) -> Option<Arc<str>> {
+    let last = text.rsplit('/').next()?;
+    let zone = || last.rsplit_once('-').map(|(region, _)| region);
+    let region = if is_region(last) { last } else { zone()? };
+    is_region(region).then(|| region.into())
 }
 
 /// Visible ASCII. Not every account looks like an address: on GKE it may be a workload identity pool.

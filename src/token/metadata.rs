@@ -17,7 +17,7 @@ use super::parse::{self, Malformed};
 use super::question::{Question, words};
 use super::value::{Age, Token};
 use crate::config::MetadataServer;
-use crate::error::ErrorKind;
+use crate::error::TokenFault;
 use crate::policy::{TokenKey, TokenKind};
 
 mod exchange;
@@ -52,13 +52,11 @@ struct Inner {
 /// An attempt that failed.
 #[derive(Debug)]
 struct Failure {
-    kind: ErrorKind,
+    fault: TokenFault,
     reason: String,
     retry: bool,
     retry_after: Option<Duration>,
     status: Option<StatusCode>,
-    /// There was not even a connection.
-    unreached: bool,
 }
 
 // === impl MetadataClient ===
@@ -92,7 +90,7 @@ impl MetadataClient {
         self.fetch(question, |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)
-                .map_err(|_| Failure::refused("the answer is no text".to_owned()))
+                .map_err(|_| Failure::malformed("the answer is no text".to_owned()))
         })
         .await
     }
@@ -112,7 +110,7 @@ impl MetadataClient {
         } = &*self.0;
         if *disabled {
             return Err(FetchError::new(
-                ErrorKind::TokenUnavailable,
+                TokenFault::Disabled,
                 &format!(
                     "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
                     question.clause()
@@ -121,7 +119,7 @@ impl MetadataClient {
         }
         let end = Instant::now() + *timeout;
         let Ok(_permit) = timeout_at(end, permits.acquire()).await else {
-            let failure = Failure::unavailable("other fetches took all the time");
+            let failure = Failure::silent("other fetches took all the time");
             return Err(failure.into_error(question, peer, 0));
         };
         let mut pause = FIRST_PAUSE;
@@ -149,7 +147,7 @@ impl MetadataClient {
         match timeout(limit, peer.ask(target)).await {
             Ok(Ok(answer)) => Failure::unless_ok(answer),
             Ok(Err(trouble)) => Err(trouble.into()),
-            Err(_) => Err(Failure::unavailable(&format!(
+            Err(_) => Err(Failure::silent(&format!(
                 "no answer within {:.1} s",
                 limit.as_secs_f32()
             ))),
@@ -160,28 +158,27 @@ impl MetadataClient {
 // === impl Failure ===
 
 impl Failure {
-    /// Nothing came of it, and the next attempt may go better.
-    fn unavailable(reason: &str) -> Self {
+    fn new(fault: TokenFault, reason: String) -> Self {
         Self {
-            kind: ErrorKind::TokenUnavailable,
-            reason: reason.to_owned(),
-            retry: true,
-            retry_after: None,
-            status: None,
-            unreached: false,
-        }
-    }
-
-    /// An answer that another attempt would not change.
-    fn refused(reason: String) -> Self {
-        Self {
-            kind: ErrorKind::TokenRefused,
+            fault,
             reason,
             retry: false,
             retry_after: None,
             status: None,
-            unreached: false,
         }
+    }
+
+    /// Nothing came of it in time, and the next attempt may go better.
+    fn silent(reason: &str) -> Self {
+        Self {
+            retry: true,
+            ..Self::new(TokenFault::Silent, reason.to_owned())
+        }
+    }
+
+    /// An answer that another attempt would not change.
+    fn malformed(reason: String) -> Self {
+        Self::new(TokenFault::Malformed, reason)
     }
 
     fn unless_ok(answer: Answer) -> Result<bytes::Bytes, Self> {
@@ -192,7 +189,8 @@ impl Failure {
             return if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
                 Ok(answer.body)
             } else {
-                Err(Self::refused(
+                Err(Self::new(
+                    TokenFault::Impostor,
                     "the answer has no Metadata-Flavor: Google, so something else answers there"
                         .to_owned(),
                 ))
@@ -209,13 +207,15 @@ impl Failure {
         if let Some(words) = words(&answer.body) {
             reason = format!("{reason}: {words:?}");
         }
+        let fault = match status {
+            StatusCode::NOT_FOUND => TokenFault::NoAccount,
+            StatusCode::FORBIDDEN => TokenFault::Forbidden,
+            StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
+            StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
+            status if status.is_server_error() => TokenFault::Failing,
+            _ => TokenFault::Refused,
+        };
         Err(Self {
-            kind: if busy {
-                ErrorKind::TokenUnavailable
-            } else {
-                ErrorKind::TokenRefused
-            },
-            reason,
             retry: busy,
             retry_after: answer
                 .head
@@ -224,7 +224,7 @@ impl Failure {
                 .and_then(|value| value.to_str().ok()?.trim().parse().ok())
                 .map(Duration::from_secs),
             status: Some(status),
-            unreached: false,
+            ..Self::new(fault, reason)
         })
     }
 
@@ -235,7 +235,7 @@ impl Failure {
         }
         let hint = match self.status {
             Some(status) => question.hint(status),
-            None if self.unreached => Some(
+            None if self.fault == TokenFault::Unreachable => Some(
                 "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
                     .to_owned(),
             ),
@@ -244,7 +244,7 @@ impl Failure {
         if let Some(hint) = hint {
             detail = format!("{detail}; {hint}");
         }
-        let mut error = FetchError::new(self.kind, &detail);
+        let mut error = FetchError::new(self.fault, &detail);
         error.retry_after = self.retry_after;
         error.status = self.status;
         error
@@ -253,7 +253,7 @@ impl Failure {
 
 impl From<Malformed> for Failure {
     fn from(malformed: Malformed) -> Self {
-        Self::refused(malformed.to_string())
+        Self::malformed(malformed.to_string())
     }
 }
 
@@ -261,11 +261,15 @@ impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Connect(_) | Trouble::ConnectTimeout(_) => Self {
-                unreached: true,
-                ..Self::unavailable(&trouble.to_string())
+                retry: true,
+                ..Self::new(TokenFault::Unreachable, trouble.to_string())
             },
-            Trouble::Torn(_) => Self::unavailable(&trouble.to_string()),
-            Trouble::NoHttp | Trouble::TooLong => Self::refused(trouble.to_string()),
+            Trouble::Torn(_) => Self {
+                retry: true,
+                ..Self::new(TokenFault::Failing, trouble.to_string())
+            },
+            Trouble::NoHttp => Self::new(TokenFault::Impostor, trouble.to_string()),
+            Trouble::TooLong => Self::malformed(trouble.to_string()),
         }
     }
 }
@@ -282,7 +286,7 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
     };
     // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
     if spent && now.since(start) > ATTEMPT {
-        return Err(Failure::unavailable("the answer was read too late"));
+        return Err(Failure::silent("the answer was read too late"));
     }
     token.map_err(Failure::from)
 }

@@ -146,6 +146,11 @@ impl Slot {
         self.refresh_if_stale();
     }
 
+    /// No route has it any more: it is kept fresh for as long as requests use it.
+    pub fn release(&self) {
+        self.kept.store(false, Ordering::Relaxed);
+    }
+
     /// There is a token that may be sent.
     pub fn has_token(&self) -> bool {
         self.usable(Now::now()).is_some()
@@ -288,6 +293,10 @@ impl Slot {
             .metrics
             .token_fetched(self.key.credential(), landed.outcome(), took);
         landed.log(&self.key);
+        if let Landed::Failed(error) = landed {
+            let recent = self.shared.metrics.recent();
+            recent.not_fetched(&self.key, error.fault(), error.detail());
+        }
     }
 
     fn usable(&self, now: Now) -> Option<Arc<Token>> {

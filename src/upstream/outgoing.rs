@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -35,8 +35,17 @@ pub(super) type Interest = oneshot::Sender<Infallible>;
 /// connection and resets an HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct Outgoing<B> {
-    body: B,
+    body: Source<B>,
     interest: Option<oneshot::Receiver<Infallible>>,
+}
+
+#[derive(Debug)]
+enum Source<B> {
+    Here(B),
+    /// It comes when the upstream asks for it, if ever.
+    Held(oneshot::Receiver<B>, SizeHint),
+    /// The upstream has answered in place of asking.
+    Unwanted,
 }
 
 /// Nobody waits for the answer, or nobody sends the rest. The reason beneath is the one that hyper resets an HTTP/2
@@ -79,11 +88,32 @@ impl<B: RequestBody> Outgoing<B> {
             let (held, interest) = oneshot::channel();
             (Some(held), Some(interest))
         };
+        let body = Source::Here(body);
         (Self { body, interest }, held)
     }
 
-    pub(super) fn into_inner(self) -> B {
-        self.body
+    /// Takes the body out; it is sent when it comes back by the channel. An empty one is not worth it.
+    pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
+        let Source::Here(body) = &mut self.body else {
+            return None;
+        };
+        if body.is_end_stream() {
+            return None;
+        }
+        let (sender, coming) = oneshot::channel();
+        let length = body.size_hint();
+        let body = std::mem::take(body);
+        self.body = Source::Held(coming, length);
+        Some((body, sender))
+    }
+
+    /// The body, unless it is held elsewhere.
+    pub(super) fn into_inner(self) -> Option<B> {
+        match self.body {
+            Source::Here(body) => Some(body),
+            Source::Held(mut coming, _) => coming.try_recv().ok(),
+            Source::Unwanted => None,
+        }
     }
 }
 
@@ -95,21 +125,41 @@ impl<B: RequestBody> Body for Outgoing<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if let Some(interest) = &mut self.interest
+        let this = &mut *self;
+        if let Some(interest) = &mut this.interest
             && Pin::new(interest).poll(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Broken::given_up())));
         }
-        Pin::new(&mut self.body)
-            .poll_frame(cx)
-            .map_err(|error| Broken::new(error.into()))
+        loop {
+            match &mut this.body {
+                Source::Here(body) => {
+                    return Pin::new(body)
+                        .poll_frame(cx)
+                        .map_err(|error| Broken::new(error.into()));
+                }
+                Source::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
+                    Ok(body) => this.body = Source::Here(body),
+                    Err(_) => this.body = Source::Unwanted,
+                },
+                // An error would cut the response off, which may be under way still; the end of it is the end of this.
+                Source::Unwanted => return Poll::Pending,
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            Source::Here(body) => body.is_end_stream(),
+            Source::Held(..) | Source::Unwanted => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Source::Here(body) => body.size_hint(),
+            Source::Held(_, length) => *length,
+            Source::Unwanted => SizeHint::default(),
+        }
     }
 }

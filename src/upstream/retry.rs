@@ -11,6 +11,7 @@ use http_body::Body as _;
 use hyper::client::conn::TrySendError;
 
 use super::body::Body;
+use super::expect::Expectation;
 use super::failure::{Failure, is_closed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Lease, Pool, Pools, Way};
@@ -77,14 +78,30 @@ async fn exchange<B: RequestBody>(
         body
     });
     hold.watch(interest);
+    let mut kept = None;
     let (error, spare, place) = match &way {
         Way::Http1 { connection, reused } => {
             pool.address.http1(&mut request);
             frame(&mut request);
             let spare = (*reused && bare && is_idempotent(request.method()))
                 .then(|| Again::new(copy(&request), true));
-            match connection.send(request).await {
-                Ok(response) => return Ok(Body::new(response, hold)),
+            let expectation = Expectation::of(&mut request);
+            let sent = connection.send(request);
+            let sent = match expectation {
+                None => sent.await,
+                Some(expectation) => {
+                    let (sent, body) = expectation.until(sent).await;
+                    kept = body;
+                    sent
+                }
+            };
+            match sent {
+                Ok(response) => {
+                    if kept.is_some() {
+                        hold.spoil();
+                    }
+                    return Ok(Body::new(response, hold));
+                }
                 Err(error) => {
                     let silent = is_closed(error.error()) && !connection.heard.anything();
                     (error, spare.filter(|_| silent), &connection.place)
@@ -104,14 +121,18 @@ async fn exchange<B: RequestBody>(
         }
     };
     let failure = Failure::exchange(place, error.error());
-    let again = untaken(error).or(spare);
+    let again = untaken(error, kept).or(spare);
     Err(Failed { failure, again })
 }
 
-/// The request that hyper hands back, because it has not begun with it.
-fn untaken<B: RequestBody>(mut error: TrySendError<Request<Outgoing<B>>>) -> Option<Again<B>> {
-    let request = error.take_message()?;
-    Some(Again::new(request.map(Outgoing::into_inner), false))
+/// The request that hyper hands back, because it has not begun with it; its body may be `kept` by us.
+fn untaken<B: RequestBody>(
+    mut error: TrySendError<Request<Outgoing<B>>>,
+    kept: Option<B>,
+) -> Option<Again<B>> {
+    let (head, body) = error.take_message()?.into_parts();
+    let body = kept.or_else(|| body.into_inner())?;
+    Some(Again::new(Request::from_parts(head, body), false))
 }
 
 /// Says that a body of unknown length follows: with some methods hyper takes one that is not announced for none.

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::read_ahead::ReadAhead;
 use crate::config;
 use crate::destination::Host;
 
@@ -76,7 +77,7 @@ impl Tls {
         offer: Offer,
         host: &Host,
         stream: TcpStream,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
+    ) -> std::io::Result<TlsStream<ReadAhead<TcpStream>>> {
         let config = match offer {
             Offer::Both => &self.both,
             Offer::Http1 => &self.http1,
@@ -89,13 +90,13 @@ impl Tls {
             )
         })?;
         TlsConnector::from(Arc::clone(config))
-            .connect(name, stream)
+            .connect(name, ReadAhead::new(stream))
             .await
     }
 }
 
 /// The upstream chose h2.
-pub(super) fn chose_http2(stream: &TlsStream<TcpStream>) -> bool {
+pub(super) fn chose_http2<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(H2)
 }
 

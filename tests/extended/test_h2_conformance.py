@@ -1,6 +1,7 @@
 """HTTP/2 by prior knowledge, as no client should speak it. Each case names its section of RFC 9113."""
 
 import struct
+import time
 
 import pytest
 
@@ -225,13 +226,11 @@ def test_the_stream_ends_for(name, address):
         assert refused(peer, codes), peer.seen
 
 
-@pytest.mark.parametrize("name", STREAM)
+# In those of sections 5 and 6 the request was right, and only what came after it was not.
+@pytest.mark.parametrize("name", [name for name in STREAM if not name.startswith(("5.", "6."))])
 def test_the_service_never_gets_whole(name, address, upstream):
     """What is malformed is no request for the service (8.1.1)."""
     codes, frames = STREAM[name]
-    if name.startswith(("5.", "6.")):
-        # There the request was right, and only what came after it was not.
-        return
     before = upstream.completed["/h2"]
     with Peer(address) as peer:
         peer.send(frames(peer))
@@ -390,14 +389,28 @@ def test_10_5_a_flood_of_continuation_frames_is_stopped(sidecar, address):
             assert peer.goaway() in (None, ENHANCE_YOUR_CALM, COMPRESSION_ERROR, PROTOCOL_ERROR)
 
 
-def test_10_5_rapid_resets_are_stopped(sidecar, address, upstream):
-    """CVE-2023-44487: streams that are opened and cancelled without end."""
+def test_10_5_rapid_resets_are_stopped(sidecar, address):
+    """CVE-2023-44487: streams that are opened and cancelled without end. Where they come faster than they are taken up, the
+    connection ends; and what was taken up of them is soon gone."""
     with Peer(address) as peer:
-        for number in range(20_000):
-            peer.request(stream=2 * number + 1, path="/stuck/rapid")
-            peer.send(frame(RST_STREAM, 0, 2 * number + 1, u32(CANCEL)))
-        assert peer.goaway() in (None, ENHANCE_YOUR_CALM)
-    assert sidecar.metric("sidentity_requests_in_flight") < 500
+        for batch in range(0, 20_000, 2_000):
+            streams = range(2 * batch + 1, 2 * (batch + 2_000), 2)
+            peer.send(
+                b"".join(
+                    frame(HEADERS, END_HEADERS | END_STREAM, stream, peer.block(path="/stuck/rapid"))
+                    + frame(RST_STREAM, 0, stream, u32(CANCEL))
+                    for stream in streams
+                )
+            )
+        peer.send(frame(PING, 0, 0, b"12345678"))
+        try:
+            kind, _, _, payload = peer.until(lambda kind, flags, *_: kind == GOAWAY or (kind == PING and flags & ACK))
+            assert kind == PING or int.from_bytes(payload[4:8], "big") == ENHANCE_YOUR_CALM
+        except Closed:
+            pass
+        deadline = time.monotonic() + PATIENCE
+        while (left := sidecar.metric("sidentity_requests_in_flight")) > 0:
+            assert time.monotonic() < deadline, f"{left} calls are still in flight"
 
 
 def test_10_5_resets_that_the_server_is_made_to_send_are_stopped(address):

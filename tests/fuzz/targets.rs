@@ -12,23 +12,25 @@
 
 use std::sync::{Arc, Mutex};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yaml};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
     Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
     place, remove_dead,
 };
+use sidentity::proxy::{strip_request, strip_response};
 use sidentity::telemetry::{Logger, TraceContext};
 
 /// What is fed.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
+    ("hop_by_hop", hop_by_hop),
     ("log", log),
     ("options", options),
     ("pattern", pattern),
@@ -141,16 +143,7 @@ pub fn headers(input: &[u8]) {
     let Some(destination) = url.and_then(|url| Destination::parse(url).ok()) else {
         return;
     };
-    let mut sent = HeaderMap::new();
-    for line in lines {
-        let mut halves = line.splitn(2, |byte| *byte == b':');
-        if let (Some(name), Some(value)) = (halves.next(), halves.next())
-            && let Ok(name) = HeaderName::from_bytes(name)
-            && let Ok(value) = HeaderValue::from_bytes(value)
-        {
-            sent.append(name, value);
-        }
-    }
+    let mut sent = fields(lines);
     remove_dead(&mut sent);
     for name in [
         header::AUTHORIZATION,
@@ -191,6 +184,76 @@ fn injected(decision: &Decision, sent: &HeaderMap, name: &HeaderName) {
     if decision.cloud_run && name != ours_alone {
         assert!(!after.contains_key(ours_alone));
     }
+}
+
+/// A version and perhaps `upgrade`, then header lines. Nothing that is for this connection goes on, whatever else does, as it
+/// was and in its order.
+pub fn hop_by_hop(input: &[u8]) {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let version = match first {
+        [b'1', b'.', b'0', ..] => Version::HTTP_10,
+        [b'2', ..] => Version::HTTP_2,
+        _ => Version::HTTP_11,
+    };
+    let upgrade = version == Version::HTTP_11 && first.ends_with(b" upgrade");
+    let came = fields(lines);
+    let mut request = came.clone();
+    strip_request(version, &mut request, upgrade);
+    let mut dead = vec![
+        header::PROXY_AUTHORIZATION,
+        HeaderName::from_static("http2-settings"),
+    ];
+    if version == Version::HTTP_10 {
+        dead.push(header::EXPECT);
+    }
+    if !upgrade {
+        dead.push(header::UPGRADE);
+    }
+    let te: Vec<_> = request.get_all(header::TE).iter().collect();
+    assert!(te.is_empty() || te == ["trailers"] && came.contains_key(header::TE));
+    let connection: Vec<_> = request.get_all(header::CONNECTION).iter().collect();
+    let expected: &[&str] = if upgrade { &["upgrade"] } else { &[] };
+    assert_eq!(connection, expected);
+    went(&came, &request, &dead, &[header::TE, header::CONNECTION]);
+
+    let mut response = came.clone();
+    strip_response(&mut response);
+    went(&came, &response, &[header::UPGRADE], &[]);
+    let mut again = response.clone();
+    strip_response(&mut again);
+    assert_eq!(again, response);
+}
+
+/// Of the fields that came, all have gone on but those that must not; ours are another matter.
+fn went(came: &HeaderMap, gone: &HeaderMap, dead: &[HeaderName], ours: &[HeaderName]) {
+    let named = |name: &HeaderName| {
+        let items = came.get_all(header::CONNECTION).iter();
+        !["te", "trailer", "upgrade", "host", "content-length"].contains(&name.as_str())
+            && items
+                .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+                .any(|item| {
+                    item.trim_ascii()
+                        .eq_ignore_ascii_case(name.as_str().as_bytes())
+                })
+    };
+    let chunked = came.contains_key(header::TRANSFER_ENCODING);
+    let stops = |name: &HeaderName| {
+        [
+            "connection",
+            "keep-alive",
+            "proxy-connection",
+            "transfer-encoding",
+        ]
+        .contains(&name.as_str())
+            || (chunked && name == header::CONTENT_LENGTH)
+            || dead.contains(name)
+            || named(name)
+    };
+    let theirs = |name: &HeaderName| !ours.contains(name);
+    let expected = came.iter().filter(|(name, _)| !stops(name) && theirs(name));
+    let got = gone.iter().filter(|(name, _)| theirs(name));
+    assert_eq!(got.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
 
 /// `NAME=VALUE` lines. What is refused is told on one line.
@@ -279,16 +342,7 @@ fn readable(message: &str) {
 
 /// `NAME: VALUE` lines as headers.
 pub fn trace(input: &[u8]) {
-    let mut headers = HeaderMap::new();
-    for line in input.split(|byte| *byte == b'\n') {
-        let mut halves = line.splitn(2, |byte| *byte == b':');
-        if let (Some(name), Some(value)) = (halves.next(), halves.next())
-            && let Ok(name) = HeaderName::from_bytes(name)
-            && let Ok(value) = HeaderValue::from_bytes(value.trim_ascii())
-        {
-            headers.append(name, value);
-        }
-    }
+    let headers = fields(input.split(|byte| *byte == b'\n'));
     if let Some(trace) = TraceContext::from_headers(&headers) {
         let id = trace.trace_id().to_string();
         assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -337,6 +391,21 @@ fn logged(format: LogFormat, said: &str) -> String {
     });
     let bytes = out.0.lock().expect("unpoisoned").clone();
     String::from_utf8(bytes).expect("UTF-8")
+}
+
+/// `NAME: VALUE` lines as headers, as they would be read from a connection.
+fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in lines {
+        let mut halves = line.splitn(2, |byte| *byte == b':');
+        if let (Some(name), Some(value)) = (halves.next(), halves.next())
+            && let Ok(name) = HeaderName::from_bytes(name)
+            && let Ok(value) = HeaderValue::from_bytes(value.trim_ascii())
+        {
+            fields.append(name, value);
+        }
+    }
+    fields
 }
 
 fn text(input: &[u8]) -> Option<&str> {

@@ -1,5 +1,7 @@
 //! How much is under way before anybody must say "go on": what decides the speed over a long way, measured in bytes.
 
+use std::time::{Duration, Instant};
+
 use http::Response;
 
 use super::support::path::Path;
@@ -37,6 +39,35 @@ async fn a_download_has_more_than_a_megabyte_under_way() {
     let (body, _) = whole(response.body_mut()).await.unwrap();
     assert_eq!(body.len() as u64, 8 * MIB);
     pouring.await.unwrap().unwrap();
+}
+
+/// With the windows of RFC 9113, 64 KiB, this would take 512 times 50 ms, and the upload as long.
+#[tokio::test]
+async fn thirty_two_megabytes_each_way_do_not_stall_over_a_way_of_50_ms() {
+    const SIZE: usize = 32 * MIB as usize;
+    let service = Streams::with(|builder| {
+        builder
+            .initial_window_size(64 * MIB as u32)
+            .initial_connection_window_size(256 * MIB as u32);
+    })
+    .await;
+    let way = Path::long(service.address, Duration::from_millis(25)).await;
+    let (_metadata, sidecar) = beside(&service, way, &[]).await;
+    let app = app_with(sidecar.proxy(), &greedy()).await;
+    let (response, mut upload) = open(&app, request("POST", "/"), false).await;
+    let mut stream = service.next().await;
+    let mut download = stream.begin(Response::new(()));
+    let began = Instant::now();
+    let down = tokio::spawn(async move { pour(&mut download, SIZE).await });
+    let up = tokio::spawn(async move { pour(&mut upload, SIZE).await });
+    let mut response = soon(response).await.unwrap();
+    let (came_down, went_up) = tokio::join!(whole(response.body_mut()), whole(&mut stream.body));
+    assert_eq!(came_down.unwrap().0.len(), SIZE);
+    assert_eq!(went_up.unwrap().0.len(), SIZE);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    down.await.unwrap().unwrap();
+    up.await.unwrap().unwrap();
 }
 
 #[tokio::test]

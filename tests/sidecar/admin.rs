@@ -7,6 +7,7 @@ use super::support::app::{get, json, proxied, send, text};
 use super::support::metadata::{Answer, Gate, Kind, Metadata};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
+use super::support::streams::Streams;
 use super::{beside, started};
 
 const ROUTE: [&str; 2] = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
@@ -149,6 +150,36 @@ async fn every_family_is_counted_by_its_label() {
             "{missing:#?} not in {metrics}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_app_has_whole_is_not_cancelled_though_its_http2_stream_ends_later() {
+    let upstream = Streams::start().await;
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let flags = upstream.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let sidecar = Sidecar::start(&metadata, &flags).await;
+    let proxy = sidecar.proxy();
+    let app = tokio::spawn(async move {
+        proxied(proxy, "http://storage.googleapis.com/", &[]).await;
+    });
+    let mut stream = upstream.next().await;
+    let response = http::Response::builder().header("content-length", "5");
+    let mut body = stream.begin(response.body(()).unwrap());
+    body.send_data("hello".into(), false).unwrap();
+    app.await.unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let code = loop {
+        let metrics = get(sidecar.admin(), "/metrics").await;
+        let counted = "sidentity_requests_total{code=\"";
+        if let Some((_, rest)) = text(&metrics).split_once(counted) {
+            break rest.split('"').next().unwrap().to_owned();
+        }
+        assert!(std::time::Instant::now() < deadline, "nothing was counted");
+    };
+    assert_eq!(code, "200");
+    let _ = body.send_data(Bytes::new(), true);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::support::app::{get, proxied};
 use super::support::service::Service;
+use super::support::wire::Wire;
 use super::{started, started_with};
 
 const URL: &str = "http://storage.googleapis.com/";
@@ -35,6 +36,30 @@ async fn after_sigterm_it_still_serves_until_all_is_quiet() {
     );
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert_eq!(service.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn connections_on_which_nothing_happens_do_not_hold_the_drain() {
+    let (_metadata, _service, mut sidecar) = started(&["--drain-timeout", "25s"]).await;
+    let mut mute = Wire::open(sidecar.proxy()).await;
+    let mut preface = Wire::open(sidecar.proxy()).await;
+    preface.send("PRI * HTTP/2.0\r\n").await;
+    let mut begun = Wire::open(sidecar.proxy()).await;
+    begun.send("GET http://storage.googleapis.com/ HT").await;
+    let mut used = Wire::open(sidecar.proxy()).await;
+    used.send(format!(
+        "GET {URL} HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n"
+    ))
+    .await;
+    assert!(used.head().await.starts_with("HTTP/1.1 200 "));
+    let began = Instant::now();
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(12), "{took:?}");
+    for wire in [&mut mute, &mut preface, &mut begun, &mut used] {
+        wire.rest().await;
+    }
 }
 
 #[tokio::test]

@@ -1,16 +1,21 @@
 //! `Expect: 100-continue`, answers before the body, and how long an answer may take.
 
+use std::time::Instant;
+
 use super::http1::{between, request};
 use super::support::app::raw;
 use super::support::metadata::{Answer, Gate, Kind};
+use super::support::sidecar::Sidecar;
+use super::support::streams::{Streams, whole};
 use super::support::wire::{Wire, field};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
 const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 4\r\n";
 const TOKEN: [&str; 2] = ["--rule", "127.0.0.1=access,plaintext=allow"];
 
 #[tokio::test]
-async fn the_body_is_asked_for_when_the_upstream_is_there() {
+async fn the_body_is_asked_for_when_the_upstream_asks_for_it() {
     let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
     let gate = Gate::new();
     metadata.script(Kind::Access, [Answer::access("T1", 3600).behind(&gate)]);
@@ -20,20 +25,127 @@ async fn the_body_is_asked_for_when_the_upstream_is_there() {
     gate.open();
     let mut upstream = port.accept().await;
     let head = upstream.head().await;
-    assert_eq!(field(&head, "expect"), None, "{head}");
+    assert_eq!(field(&head, "expect"), Some("100-continue"), "{head}");
     assert_eq!(field(&head, "authorization"), Some("Bearer T1"));
-    assert_eq!(app.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
+    // Another interim answer is no word about the body.
+    upstream
+        .send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        .await;
+    app.silent().await;
+    upstream.send(CONTINUE).await;
+    assert_eq!(app.head().await, CONTINUE);
     app.send("body").await;
     assert_eq!(upstream.exactly(4).await, "body");
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
-    // Once is enough: an app that does not ask is not told.
+    // Once is enough: an app that does not ask is not told, and both connections have stayed.
     app.send(request(&port, "POST /", "Content-Length: 4\r\n") + "more")
         .await;
-    upstream.head().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "expect"), None, "{head}");
     assert_eq!(upstream.exactly(4).await, "more");
     upstream.send(OK).await;
     assert!(app.message().await.0.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn asking_takes_no_longer_than_the_upstream_does() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let since = Instant::now();
+    let mut upstream = None;
+    // Each would take a second if the upstream's word were not heard.
+    for _ in 0..6 {
+        app.send(request(&port, "POST /", EXPECT)).await;
+        let wire = match &mut upstream {
+            Some(wire) => wire,
+            none => none.insert(port.accept().await),
+        };
+        wire.head().await;
+        wire.send(CONTINUE).await;
+        assert_eq!(app.head().await, CONTINUE);
+        app.send("body").await;
+        assert_eq!(wire.exactly(4).await, "body");
+        wire.send(OK).await;
+        assert_eq!(app.message().await.1, "ok");
+    }
+    assert!(since.elapsed().as_secs() < 5, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_did_not_wait_is_held_until_the_upstream_asks() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let fields = "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n";
+    app.send(request(&port, "POST /", fields) + "4\r\nbody\r\n0\r\nX-Sum: 4\r\n\r\n")
+        .await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
+    upstream.silent().await;
+    upstream.send(CONTINUE).await;
+    let (body, trailers) = upstream.chunked().await;
+    assert_eq!(
+        (&*body, &*trailers.to_lowercase()),
+        ("body", "x-sum: 4\r\n")
+    );
+    upstream.send(OK).await;
+    let mut head = app.head().await;
+    if head == CONTINUE {
+        head = app.head().await;
+    }
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_asks_gets_the_body_after_a_while() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    app.send(request(&port, "POST /", EXPECT)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    let since = Instant::now();
+    assert_eq!(app.head().await, CONTINUE);
+    assert!(since.elapsed().as_millis() > 500, "{:?}", since.elapsed());
+    app.send("body").await;
+    assert_eq!(upstream.exactly(4).await, "body");
+    upstream.send(OK).await;
+    assert_eq!(app.message().await.1, "ok");
+}
+
+#[tokio::test]
+async fn http_1_0_knows_nothing_of_it() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let asked = request(&port, "POST /", EXPECT).replacen("HTTP/1.1", "HTTP/1.0", 1);
+    app.send(asked + "body").await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "expect"), None, "{head}");
+    assert_eq!(upstream.exactly(4).await, "body");
+    upstream.send(OK).await;
+    let answer = app.rest().await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+}
+
+#[tokio::test]
+async fn over_http2_the_body_goes_at_once() {
+    let service = Streams::start().await;
+    let metadata = super::Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let flags = service.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let sidecar = Sidecar::start(&metadata, &flags).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    let host = "storage.googleapis.com";
+    app.send(format!(
+        "POST http://{host}/ HTTP/1.1\r\nHost: {host}\r\n{EXPECT}\r\n"
+    ))
+    .await;
+    let mut call = service.next().await;
+    assert_eq!(call.head.headers["expect"], "100-continue");
+    assert_eq!(app.head().await, CONTINUE);
+    app.send("body").await;
+    let (body, _) = whole(&mut call.body).await.unwrap();
+    assert_eq!(body, "body");
+    call.answer("ok");
+    assert!(app.head().await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
@@ -48,7 +160,7 @@ async fn without_a_token_or_an_upstream_the_body_is_not_asked_for() {
     drop(app);
 
     let metadata = super::support::metadata::Metadata::start().await;
-    let other = super::support::sidecar::Sidecar::start(&metadata, &[]).await;
+    let other = Sidecar::start(&metadata, &[]).await;
     let gone = request(&port, "POST /", EXPECT);
     drop(port);
     let mut app = Wire::open(other.proxy()).await;
@@ -60,28 +172,99 @@ async fn without_a_token_or_an_upstream_the_body_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn an_upstreams_refusal_comes_before_the_body() {
-    for (status, reason) in [(413, "Content Too Large"), (401, "Unauthorized")] {
-        let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
-        metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+async fn an_answer_in_place_of_the_question_comes_without_the_body() {
+    for status in ["417", "403", "413", "200", "307"] {
+        let (port, _metadata, sidecar, mut app) = between(&[]).await;
         app.send(request(&port, "POST /", EXPECT)).await;
         let mut upstream = port.accept().await;
         upstream.head().await;
         upstream
             .send(format!(
-                "HTTP/1.1 {status} {reason}\r\nContent-Length: 2\r\n\r\nno"
+                "HTTP/1.1 {status} So\r\nContent-Length: 2\r\n\r\nn"
             ))
             .await;
-        let mut head = app.head().await;
-        // Our upstream was ready for it, the service was not.
-        if head.starts_with("HTTP/1.1 100 ") {
-            head = app.head().await;
-        }
+        let head = app.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        // The answer may take longer than the upstream's time to ask; the body is not sent for that.
+        upstream.silent().await;
+        upstream.send("o").await;
         assert_eq!(app.exactly(2).await, "no");
-        // Nothing was sent again: there was no body to send.
-        port.untouched().await;
+        // Of the connection nobody could say whether the body follows (RFC 9112, 9.3), so it is closed at once.
+        let since = Instant::now();
+        assert_eq!(upstream.rest().await, "", "{status}");
+        assert!(since.elapsed().as_secs() < 3, "{:?}", since.elapsed());
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream.send(OK).await;
+        assert_eq!(app.message().await.1, "ok");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_was_not_asked_for_goes_with_the_new_token_after_a_401() {
+    // As large as that, nothing of it could be kept.
+    let large = "x".repeat(100_000);
+    for body in ["body", &large] {
+        let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
+        metadata.script(
+            Kind::Access,
+            [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+        );
+        let fields = format!("Expect: 100-continue\r\nContent-Length: {}\r\n", body.len());
+        app.send(request(&port, "PUT /", &fields)).await;
+        let mut first = port.accept().await;
+        let head = first.head().await;
+        assert_eq!(field(&head, "authorization"), Some("Bearer T1"));
+        first
+            .send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+            .await;
+        let mut second = port.accept().await;
+        assert_eq!(first.rest().await, "");
+        let head = second.head().await;
+        assert_eq!(field(&head, "authorization"), Some("Bearer T2"));
+        assert_eq!(field(&head, "expect"), Some("100-continue"), "{head}");
+        app.silent().await;
+        second.send(CONTINUE).await;
+        assert_eq!(app.head().await, CONTINUE);
+        app.send(body).await;
+        assert_eq!(second.exactly(body.len()).await, body);
+        second.send(OK).await;
+        assert_eq!(app.message().await.1, "ok");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_was_asked_for_before_the_401_is_not_sent_twice() {
+    let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    app.send(request(&port, "PUT /", EXPECT)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream.send(CONTINUE).await;
+    assert_eq!(app.head().await, CONTINUE);
+    app.send("bo").await;
+    assert_eq!(upstream.exactly(2).await, "bo");
+    upstream
+        .send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno")
+        .await;
+    let (head, _) = app.message().await;
+    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+    port.untouched().await;
+}
+
+#[tokio::test]
+async fn an_app_that_leaves_before_it_is_asked_is_not_waited_for() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    app.send(request(&port, "POST /", EXPECT)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    drop(app);
+    assert_eq!(upstream.rest().await, "");
 }
 
 #[tokio::test]

@@ -274,6 +274,7 @@ async fn chunks_overrule_a_length_beside_them() {
     }
 }
 
+/// RFC 9112, 7.1 and 7.1.1.
 #[tokio::test]
 async fn chunks_that_are_none_end_the_connection_and_hide_nothing() {
     let stage = Stage::new().await;
@@ -318,6 +319,7 @@ async fn chunks_that_are_none_end_the_connection_and_hide_nothing() {
     }
 }
 
+/// RFC 9112, 6.3 and 11.2.
 #[tokio::test]
 async fn a_request_inside_a_body_stays_a_body() {
     let stage = Stage::new().await;
@@ -347,6 +349,7 @@ async fn a_request_inside_a_body_stays_a_body() {
     }
 }
 
+/// RFC 9112, 7.1.2.
 #[tokio::test]
 async fn trailers_do_not_become_headers() {
     let stage = Stage::new().await;
@@ -421,6 +424,7 @@ async fn what_is_unusual_and_right_is_served() {
     assert_eq!(stage.service.seen().last().unwrap().method.as_str(), "get");
 }
 
+/// RFC 9112, 9.3.2.
 #[tokio::test]
 async fn pipelined_calls_are_answered_in_their_order() {
     let stage = Stage::new().await;
@@ -446,6 +450,7 @@ async fn pipelined_calls_are_answered_in_their_order() {
     );
 }
 
+/// RFC 9112, 3.2, 5.1, 5.2 and 6.1.
 #[tokio::test]
 async fn the_forward_proxy_reads_requests_as_strictly() {
     let stage = Stage::new().await;
@@ -467,6 +472,7 @@ async fn the_forward_proxy_reads_requests_as_strictly() {
     assert!(stage.service.seen().is_empty());
 }
 
+/// RFC 9113, 8.3.1.
 #[tokio::test]
 async fn user_info_in_an_authority_of_http2_is_refused() {
     let stage = Stage::new().await;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::http1::{between, request};
-use super::support::hostile::{Hostile, Stage, accept_tls};
+use super::support::hostile::{Hostile, accept_tls};
 use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::sidecar::Sidecar;
 use super::support::tls::{Leaf, TestCa};
@@ -79,13 +79,6 @@ async fn serves(sidecar: &Sidecar) {
 async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
     let terminated = (502, "connection_terminated", "14");
     let protocol = (502, "http_protocol_error", "14");
-    let babbling = Hostile::start(|mut stream, stage: Stage| async move {
-        use tokio::io::AsyncWriteExt;
-        if stage.head(&mut stream).await {
-            let _ = stream.write_all(b"\x16\x03\x01\0\0 what?\r\n\r\n").await;
-            super::support::hostile::until_closed(&mut stream).await;
-        }
-    });
     for (what, upstream, (status, error, grpc)) in [
         ("closes", Hostile::closes_after_head().await, terminated),
         ("slams", Hostile::slams().await, terminated),
@@ -95,7 +88,7 @@ async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
             Hostile::once("HTTP/1.1 200 OK\r\nX-").await,
             terminated,
         ),
-        ("babbles", babbling.await, protocol),
+        ("babbles", Hostile::babbles().await, protocol),
         (
             "never ends its head",
             Hostile::endless_headers().await,
@@ -134,8 +127,7 @@ async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
 
 #[tokio::test]
 async fn a_storm_of_interim_answers_ends_in_the_answer() {
-    let storm = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(5000);
-    let upstream = Hostile::always(format!("{storm}{}", super::support::hostile::HELLO)).await;
+    let upstream = Hostile::storms(5000).await;
     let metadata = Metadata::start().await;
     let sidecar = Sidecar::start(&metadata, &[]).await;
     let at = upstream.address;
@@ -189,8 +181,7 @@ async fn a_body_that_breaks_off_is_broken_for_the_app_too() {
 
 #[tokio::test]
 async fn bytes_beyond_the_length_answer_nobody() {
-    let long = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
-    let upstream = Hostile::always(long).await;
+    let upstream = Hostile::says_more_than_it_told().await;
     let metadata = Metadata::start().await;
     let sidecar = Sidecar::start(&metadata, &[]).await;
     let at = upstream.address;
@@ -198,7 +189,7 @@ async fn bytes_beyond_the_length_answer_nobody() {
     for _ in 0..3 {
         app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
             .await;
-        assert_eq!(app.message().await.1, "ok");
+        assert_eq!(app.message().await.1, "hello");
     }
     app.silent().await;
     assert_eq!(upstream.accepted(), 3);
@@ -224,11 +215,12 @@ async fn presented(leaf: Leaf, trusted: &TestCa) -> (Hostile, Metadata, Sidecar)
 async fn a_certificate_that_is_not_valid_is_told_and_no_token_leaves() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let host = "storage.googleapis.com";
-    for leaf in [
-        ca.leaf(&["elsewhere.example.com"]),
-        ca.expired_leaf(&[host]),
-        other.leaf(&[host]),
+    for (what, leaf) in [
+        ("the wrong name", ca.leaf(&["elsewhere.example.com"])),
+        ("expired", ca.expired_leaf(&[host])),
+        ("an unknown authority", other.leaf(&[host])),
     ] {
+        println!("{what}");
         let (upstream, _metadata, sidecar) = presented(leaf, &ca).await;
         told(
             &sidecar,

@@ -413,3 +413,20 @@ async fn an_answer_with_both_lengths_goes_by_its_chunks() {
         drop(wire);
     }
 }
+
+#[tokio::test]
+async fn a_name_that_is_no_text_does_not_hide_those_beside_it() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let fields = "Connection: x-one, \u{e9}, x-two\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\n";
+    app.send(request(&port, "GET /", fields)).await;
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    let passed = ["connection", "x-one", "x-two", "x-three"].map(|name| field(&head, name));
+    assert_eq!(passed, [None, None, None, Some("3")], "{head}");
+    upstream
+        .send("HTTP/1.1 200 OK\r\nConnection: x-one, \u{e9}\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: 0\r\n\r\n")
+        .await;
+    let head = app.head().await;
+    let passed = ["connection", "x-one", "x-two"].map(|name| field(&head, name));
+    assert_eq!(passed, [None, None, Some("2")], "{head}");
+}

@@ -194,6 +194,46 @@ async fn each_side_may_close_its_half_first() {
 }
 
 #[tokio::test]
+async fn a_service_that_ends_without_a_close_notify_has_ended_its_half_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let port = Port::open().await;
+    let folder = tempfile::tempdir().unwrap();
+    let acceptor = TlsAcceptor::from(tls(folder.path(), &[b"http/1.1"]));
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let to = format!("*:443:{}", port.address());
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let sidecar = Sidecar::start(&metadata, &["--connect-to", &to, "--upstream-ca", &ca]).await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    let host = "chat.a.run.app";
+    app.send(format!(
+        "GET http://{host}/chat HTTP/1.1\r\nHost: {host}\r\n{HANDSHAKE}\r\n"
+    ))
+    .await;
+    let mut stream = acceptor.accept(port.accept_tcp().await).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let farewell = [SWITCHED, "last words"].concat();
+    stream.write_all(farewell.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let (mut tcp, _) = stream.into_inner();
+    tcp.shutdown().await.unwrap();
+
+    assert!(app.head().await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(app.exactly(10).await, "last words");
+    assert_eq!(app.some(1).await, b"", "the end, and no reset");
+    app.send("and mine").await;
+    let mut record = [0; 29];
+    let read = super::support::upstream::soon(tcp.read_exact(&mut record)).await;
+    assert!(read.is_ok(), "the app's half was cut off: {read:?}");
+    // Application data, whatever it says under its key (RFC 8446, 5.2).
+    assert_eq!(record[..2], [23, 3]);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_refused_upgrade_is_an_answer_like_any_other() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;

@@ -185,6 +185,34 @@ impl Hostile {
         .await
     }
 
+    /// Answers with bytes that are no HTTP, and stays.
+    pub async fn babbles() -> Self {
+        Self::start(|mut stream, stage| async move {
+            if stage.head(&mut stream).await {
+                let _ = stream.write_all(b"\x16\x03\x01\0\0 what?\r\n\r\n").await;
+                until_closed(&mut stream).await;
+            }
+        })
+        .await
+    }
+
+    /// Sends so many interim answers before each that counts.
+    pub async fn storms(count: usize) -> Self {
+        let storm = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(count);
+        Self::always(format!("{storm}{HELLO}")).await
+    }
+
+    /// Tells of 50 bytes, sends five and closes.
+    pub async fn says_less_than_it_told() -> Self {
+        Self::once("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello").await
+    }
+
+    /// Tells of five bytes, and sends another answer behind them that nobody asked for.
+    pub async fn says_more_than_it_told() -> Self {
+        let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
+        Self::always(format!("{HELLO}{poison}")).await
+    }
+
     /// Sends header lines for as long as anybody takes them.
     pub async fn endless_headers() -> Self {
         Self::start(|mut stream, stage| async move {

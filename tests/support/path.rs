@@ -1,10 +1,12 @@
 //! A stretch of network between two peers: it can stop carrying what goes one way while the other goes on.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::upstream::soon;
 
@@ -47,6 +49,25 @@ impl Path {
             }
         });
         path
+    }
+
+    /// A way on which every byte takes so long, each way, and any number of them is under way at once.
+    pub async fn long(target: SocketAddr, delay: Duration) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(target).await.unwrap();
+                for stream in [&near, &far] {
+                    stream.set_nodelay(true).unwrap();
+                }
+                let (near_read, near_write) = near.into_split();
+                let (far_read, far_write) = far.into_split();
+                delayed(near_read, far_write, delay);
+                delayed(far_read, near_write, delay);
+            }
+        });
+        address
     }
 
     /// Nothing goes to the target any more: its windows stay as they are.
@@ -103,4 +124,26 @@ async fn carry(
         }
         carried.send_modify(|carried| *carried += count as u64);
     }
+}
+
+fn delayed(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    delay: Duration,
+) {
+    let (sent, mut arriving) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let _ = sent.send((Instant::now() + delay, buffer[..count].to_vec()));
+        }
+    });
+    tokio::spawn(async move {
+        while let Some((at, bytes)) = arriving.recv().await {
+            sleep_until(at).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
 }

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::app::{get, text};
 use super::metadata::Metadata;
 
 /// Longer than anything here takes; a test that waits this long has failed.
@@ -66,10 +67,16 @@ impl Sidecar {
 
     /// Waits for a line of the log.
     pub async fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.logged_since(0, wanted).await
+    }
+
+    /// The same, after so many lines.
+    pub async fn logged_since(&self, before: usize, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut lines = self.lines.clone();
         let found = async {
             loop {
-                if let Some(line) = self.log.lock().unwrap().iter().find(|line| wanted(line)) {
+                let log = self.log();
+                if let Some(line) = log.iter().skip(before).find(|line| wanted(line)) {
                     return line.clone();
                 }
                 lines.changed().await.unwrap_or_else(|_| {
@@ -80,6 +87,19 @@ impl Sidecar {
         tokio::time::timeout(PATIENCE, found)
             .await
             .unwrap_or_else(|_| panic!("that line was not logged: {:#?}", self.log()))
+    }
+
+    /// Waits until the metrics hold this line: a record is written a moment after the caller has its answer.
+    pub async fn counted(&self, line: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = get(self.admin(), "/metrics").await;
+            let metrics = text(&metrics);
+            if metrics.lines().any(|counted| counted == line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{line} is not in {metrics}");
+        }
     }
 
     /// Every line so far.

@@ -165,3 +165,43 @@ async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
         tokio::join!(done, waiting);
     }
 }
+
+#[tokio::test]
+async fn who_waits_longest_is_served_first() {
+    let one_target = vec![http(); 6];
+    let targets = (0..6).map(|n| target(Scheme::Http, &format!("n{n}.example"), HttpVersion::Auto));
+    for (targets, per_target) in [(one_target, true), (targets.collect(), false)] {
+        let server = Honest::start(Manner::default()).await;
+        let setting = Setting::new(server.address, None).with(|setting| match per_target {
+            true => setting.limits.per_target = 1,
+            false => setting.limits.connections = 1,
+        });
+        let client = Arc::new(setting.client());
+        let held = client.upstream.send(&targets[0], get("/hold"));
+        let waiting = async {
+            server.held(1).await;
+            let mut line = JoinSet::new();
+            for (n, target) in targets.iter().cloned().enumerate() {
+                let client = Arc::clone(&client);
+                line.spawn(async move { client.get(&target, &format!("/{n}")).await.unwrap() });
+                // In line before the next one comes.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                assert!(line.try_join_next().is_none(), "over the cap");
+            }
+            server.release();
+            while let Some(ended) = line.join_next().await {
+                ended.unwrap();
+            }
+        };
+        let done = async { whole(held.await.unwrap()).await };
+        tokio::join!(done, waiting);
+        let order: Vec<_> = server
+            .seen()
+            .iter()
+            .map(|seen| seen.uri.to_string())
+            .collect();
+        assert_eq!(order, ["/hold", "/0", "/1", "/2", "/3", "/4", "/5"]);
+    }
+}

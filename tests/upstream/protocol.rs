@@ -63,16 +63,16 @@ async fn endless_headers_end_in_a_protocol_error() {
 
 #[tokio::test]
 async fn a_storm_of_interim_answers_passes() {
-    let mut answer = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(1000);
-    answer.push_str(crate::support::hostile::HELLO);
-    let (_server, client) = answering(answer).await;
+    let server = Hostile::storms(1000).await;
+    let client = Client::plain(server.address);
     let (status, body) = client.get(&http(), "/").await.unwrap();
     assert_eq!((status.as_u16(), &body[..]), (200, &b"hello"[..]));
 }
 
 #[tokio::test]
 async fn a_body_shorter_than_announced_is_an_error_at_its_end() {
-    let (_server, client) = answering("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello").await;
+    let server = Hostile::says_less_than_it_told().await;
+    let client = Client::plain(server.address);
     let response = client.send(&http(), get("/")).await.unwrap();
     let error = soon(response.into_body().collect()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
@@ -87,9 +87,7 @@ async fn a_body_shorter_than_announced_is_an_error_at_its_end() {
 
 #[tokio::test]
 async fn bytes_beyond_the_announced_body_answer_no_other_request() {
-    let lie = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello\
-               HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
-    let server = Hostile::always(lie).await;
+    let server = Hostile::says_more_than_it_told().await;
     let client = Client::plain(server.address);
     for _ in 0..10 {
         let (_, body) = client.get(&http(), "/").await.unwrap();

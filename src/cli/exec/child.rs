@@ -1,29 +1,14 @@
-//! The child: started, signalled, waited for; and, as the first process of a container, all orphans reaped.
+//! The child: started, signalled, waited for; and all that it leaves behind reaped, as by the first process of a container.
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
 
+use super::signals::{Signals, in_foreground};
 use crate::cli::Exit;
-
-/// Signals that are passed on. Those of a terminal reach the child without us.
-const FORWARDED: [(Signal, bool); 10] = [
-    (Signal::HUP, true),
-    (Signal::INT, true),
-    (Signal::QUIT, true),
-    (Signal::TSTP, true),
-    (Signal::WINCH, true),
-    (Signal::TERM, false),
-    (Signal::USR1, false),
-    (Signal::USR2, false),
-    (Signal::CONT, false),
-    (Signal::ALARM, false),
-];
 
 /// No such command, as shells say it.
 const NOT_FOUND: u8 = 127;
@@ -34,51 +19,37 @@ const NOT_EXECUTABLE: u8 = 126;
 /// A running child.
 pub(super) struct Child {
     pid: Pid,
-    signals: mpsc::Receiver<Signal>,
     changed: tokio::signal::unix::Signal,
 }
 
 impl Child {
     /// Starts it with our own terminal, standard streams and process group.
-    pub(super) fn spawn(
-        command: &[OsString],
-        variables: Vec<(&'static str, String)>,
-    ) -> Result<Self, Exit> {
-        let failed = |error: io::Error| Exit::failed(format!("cannot wait for signals: {error}"));
-        // Both before the child is there, or its end could be missed.
-        let changed = signal(SignalKind::child()).map_err(failed)?;
-        let signals = forwarded().map_err(failed)?;
-        let Some((program, arguments)) = command.split_first() else {
-            return Err(Exit::misused("CMD", "there is no command".to_owned()));
-        };
-        let child = Command::new(program)
-            .args(arguments)
-            .envs(variables)
-            .spawn()
-            .map_err(|error| {
-                let status = match error.kind() {
-                    io::ErrorKind::NotFound => NOT_FOUND,
-                    _ => NOT_EXECUTABLE,
-                };
-                Exit::with(status, format!("{}: {error}", program.display()))
-            })?;
+    pub(super) fn spawn(command: &mut Command) -> Result<Self, Exit> {
+        // Before the child is there, or its end could be missed.
+        let changed = signal(SignalKind::child())
+            .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
+        adopt();
+        let child = command.spawn().map_err(|error| {
+            let status = match error.kind() {
+                io::ErrorKind::NotFound => NOT_FOUND,
+                _ => NOT_EXECUTABLE,
+            };
+            let program = command.get_program().display();
+            Exit::with(status, format!("{program}: {error}"))
+        })?;
         let pid = Pid::from_child(&child);
-        Ok(Self {
-            pid,
-            signals,
-            changed,
-        })
+        Ok(Self { pid, changed })
     }
 
     /// Waits for its end, and reaps whatever else ends as our child.
-    pub(super) async fn wait(mut self) -> Result<u8, Exit> {
+    pub(super) async fn wait(mut self, signals: &mut Signals) -> Result<u8, Exit> {
         loop {
             if let Some(status) = self.reap()? {
                 return Ok(code(status));
             }
             tokio::select! {
                 _ = self.changed.recv() => {}
-                Some(signal) = self.signals.recv() => {
+                Some(signal) = signals.next() => {
                     // It may have ended just now; then its status is all that matters.
                     let _ = kill_process(self.pid, signal);
                 }
@@ -88,9 +59,13 @@ impl Child {
 
     fn reap(&self) -> Result<Option<ExitStatus>, Exit> {
         loop {
-            match wait(WaitOptions::NOHANG) {
+            match wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 Ok(Some((pid, status))) if pid == self.pid => {
-                    return Ok(Some(ExitStatus::from_raw(status.as_raw())));
+                    if status.stopped() {
+                        stop_too();
+                    } else {
+                        return Ok(Some(ExitStatus::from_raw(status.as_raw())));
+                    }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(None),
@@ -101,6 +76,20 @@ impl Child {
     }
 }
 
+/// Whatever the child leaves behind becomes a child of ours: it is reaped, and still one of the family.
+fn adopt() {
+    // Without it orphans go to the first process, as ever.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_child_subreaper(Some(getpid()));
+}
+
+/// A shell that waits for us must see that its job has stopped, or the terminal is lost to the user.
+fn stop_too() {
+    if in_foreground() {
+        let _ = kill_process(getpid(), Signal::STOP);
+    }
+}
+
 /// As shells tell it: 128 and the number where a signal ended it.
 fn code(status: ExitStatus) -> u8 {
     let code = match status.code() {
@@ -108,33 +97,4 @@ fn code(status: ExitStatus) -> u8 {
         None => 128 + status.signal().unwrap_or(0),
     };
     u8::try_from(code).unwrap_or(u8::MAX)
-}
-
-/// All signals that are to be passed on, in the order in which they come.
-fn forwarded() -> io::Result<mpsc::Receiver<Signal>> {
-    let (sender, receiver) = mpsc::channel(16);
-    let terminal = io::stdin().is_terminal();
-    for (number, of_terminal) in FORWARDED {
-        let mut incoming = signal(SignalKind::from_raw(number.as_raw()))?;
-        if of_terminal && terminal {
-            // The terminal tells the whole group, the child among it: we must not die of it, but stop with it.
-            tokio::spawn(async move {
-                while incoming.recv().await.is_some() {
-                    if number == Signal::TSTP {
-                        let _ = kill_process(getpid(), Signal::STOP);
-                    }
-                }
-            });
-            continue;
-        }
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            while incoming.recv().await.is_some() {
-                if sender.send(number).await.is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    Ok(receiver)
 }

@@ -14,6 +14,9 @@ const DIRECT: &str = "localhost,127.0.0.1,::1,metadata.google.internal,metadata,
 /// The same in Java's words.
 const DIRECT_JAVA: &str = "localhost|127.*|[::1]|metadata.google.internal|metadata|169.254.169.254";
 
+/// What a child must not have: `ALL_PROXY` is for protocols that this proxy does not speak.
+pub(super) const REMOVED: [&str; 2] = ["ALL_PROXY", "all_proxy"];
+
 /// What of the configuration goes into the environment.
 pub(super) struct Surroundings {
     ca_dir: Option<PathBuf>,
@@ -36,32 +39,40 @@ impl Surroundings {
         }
     }
 
-    /// Names and values; what is there already is kept where it is a list.
-    pub(super) fn variables(&self, proxy: SocketAddr, env: &Env) -> Vec<(&'static str, String)> {
+    /// Names and values; what is there already is kept where it is a list. `java` is where Java finds the proxy.
+    pub(super) fn variables(
+        &self,
+        proxy: SocketAddr,
+        java: SocketAddr,
+        env: &Env,
+    ) -> Vec<(&'static str, String)> {
         let there = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
         let url = match &self.credentials {
             Some(credentials) => format!("http://{credentials}@{proxy}"),
             None => format!("http://{proxy}"),
         };
-        let direct = |name: &str| match there(name) {
-            own if own.is_empty() => DIRECT.to_owned(),
-            own => format!("{own},{DIRECT}"),
+        // Clients read one or the other, and those who set one meant both.
+        let direct = match (there("NO_PROXY"), there("no_proxy")) {
+            (upper, lower) if upper.is_empty() && lower.is_empty() => DIRECT.to_owned(),
+            (upper, lower) if upper.is_empty() || upper == lower => format!("{lower},{DIRECT}"),
+            (upper, lower) if lower.is_empty() => format!("{upper},{DIRECT}"),
+            (upper, lower) => format!("{upper},{lower},{DIRECT}"),
         };
         let mut variables = vec![
             ("HTTP_PROXY", url.clone()),
             ("HTTPS_PROXY", url.clone()),
             ("http_proxy", url.clone()),
             ("https_proxy", url),
-            ("NO_PROXY", direct("NO_PROXY")),
-            ("no_proxy", direct("no_proxy")),
+            ("NO_PROXY", direct.clone()),
+            ("no_proxy", direct),
             ("NODE_USE_ENV_PROXY", "1".to_owned()),
         ];
-        let mut java = vec![there("JAVA_TOOL_OPTIONS")];
+        let mut options = vec![there("JAVA_TOOL_OPTIONS")];
         for scheme in ["http", "https"] {
-            java.push(format!("-D{scheme}.proxyHost={}", proxy.ip()));
-            java.push(format!("-D{scheme}.proxyPort={}", proxy.port()));
+            options.push(format!("-D{scheme}.proxyHost={}", java.ip()));
+            options.push(format!("-D{scheme}.proxyPort={}", java.port()));
         }
-        java.push(format!("-Dhttp.nonProxyHosts={DIRECT_JAVA}"));
+        options.push(format!("-Dhttp.nonProxyHosts={DIRECT_JAVA}"));
         if let Some(folder) = &self.ca_dir {
             let file = |name: &str| folder.join(name).display().to_string();
             for name in [
@@ -80,15 +91,15 @@ impl Surroundings {
             for name in ["NODE_EXTRA_CA_CERTS", "DENO_CERT"] {
                 variables.push((name, file("ca.pem")));
             }
-            java.push(format!(
+            options.push(format!(
                 "-Djavax.net.ssl.trustStore={}",
                 file("truststore.p12")
             ));
-            java.push("-Djavax.net.ssl.trustStoreType=PKCS12".to_owned());
-            java.push("-Djavax.net.ssl.trustStorePassword=changeit".to_owned());
+            options.push("-Djavax.net.ssl.trustStoreType=PKCS12".to_owned());
+            options.push("-Djavax.net.ssl.trustStorePassword=changeit".to_owned());
         }
-        java.retain(|option| !option.is_empty());
-        variables.push(("JAVA_TOOL_OPTIONS", java.join(" ")));
+        options.retain(|option| !option.is_empty());
+        variables.push(("JAVA_TOOL_OPTIONS", options.join(" ")));
         variables
     }
 }
@@ -103,7 +114,8 @@ mod tests {
             credentials: Some("u:p".to_owned()),
         };
         let env: Env = env.iter().copied().collect();
-        surroundings.variables(([127, 0, 0, 1], 4000).into(), &env)
+        let (proxy, java) = (([127, 0, 0, 1], 4000), ([127, 0, 0, 1], 4001));
+        surroundings.variables(proxy.into(), java.into(), &env)
     }
 
     fn value(variables: &[(&'static str, String)], name: &str) -> String {
@@ -118,7 +130,9 @@ mod tests {
         assert_eq!(value(&all, "https_proxy"), "http://u:p@127.0.0.1:4000");
         assert_eq!(value(&all, "SSL_CERT_FILE"), "/run/ca/bundle.pem");
         assert_eq!(value(&all, "NODE_EXTRA_CA_CERTS"), "/run/ca/ca.pem");
-        assert!(value(&all, "JAVA_TOOL_OPTIONS").contains("trustStore=/run/ca/truststore.p12"));
+        let java = value(&all, "JAVA_TOOL_OPTIONS");
+        assert!(java.contains("trustStore=/run/ca/truststore.p12"), "{java}");
+        assert!(java.contains("https.proxyPort=4001"), "{java}");
         assert!(value(&all, "NO_PROXY").contains("metadata.google.internal"));
         assert!(
             !all.iter()
@@ -129,7 +143,14 @@ mod tests {
     #[test]
     fn what_is_there_already_is_kept() {
         let all = variables(&[("NO_PROXY", "db.internal"), ("JAVA_TOOL_OPTIONS", "-Xmx1g")]);
-        assert!(value(&all, "NO_PROXY").starts_with("db.internal,localhost"));
+        for name in ["NO_PROXY", "no_proxy"] {
+            assert!(
+                value(&all, name).starts_with("db.internal,localhost"),
+                "{name}"
+            );
+        }
+        let both = variables(&[("NO_PROXY", "a"), ("no_proxy", "b")]);
+        assert!(value(&both, "no_proxy").starts_with("a,b,localhost"));
         assert!(value(&all, "JAVA_TOOL_OPTIONS").starts_with("-Xmx1g -Dhttp.proxyHost"));
     }
 }

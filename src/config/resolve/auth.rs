@@ -4,16 +4,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use super::super::raw::RawConfig;
+
 /// `USER:PASSWORD` as the value of `Proxy-Authorization` that is let in (RFC 7617).
 ///
 /// No message shows the text: it is a password, or a part of one.
-pub(crate) fn expected(text: &str) -> Result<HeaderValue, String> {
-    if text == "random" {
-        return Err(
-            "random is for a command that hands the password to the app: write USER:PASSWORD"
-                .to_owned(),
-        );
-    }
+pub(crate) fn expected(text: &str, raw: &RawConfig) -> Result<HeaderValue, String> {
+    let text = match text {
+        "random" => raw.random_auth.as_deref().ok_or(
+            "random is for exec, which hands the password to its command; here nobody would know it: write USER:PASSWORD",
+        )?,
+        text => text,
+    };
     let whole = text
         .split_once(':')
         .is_some_and(|(user, password)| !user.is_empty() && !password.is_empty());

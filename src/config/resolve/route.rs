@@ -6,7 +6,7 @@ use super::super::raw::{Entry, Fields, Text};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
 use crate::destination::{Destination, Scheme};
-use crate::policy::{Grant, Policy, Rule, Settings};
+use crate::policy::{Grant, Policy, Rule, ServiceName, Settings};
 
 /// Another universe is known only at run time, and has no rows of its own.
 const UNIVERSE: &str = "googleapis.com";
@@ -39,12 +39,13 @@ fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
         .take("http")
         .and_then(|text| understood(&text, http_version, problems));
     let options = rule::options(&fields, problems);
-    let ((name, listen, prefix), upstream) = (at?, upstream?);
+    let ((name, listen, prefix), (upstream, service)) = (at?, upstream?);
     (problems.len() == before).then(|| Route {
         name: name.into(),
         listen,
         prefix,
         upstream,
+        service,
         options,
         http,
     })
@@ -82,21 +83,40 @@ fn listen(
     Some((format!("{}{colon}{prefix}", text.value), listen, prefix))
 }
 
-/// An absolute URL. No message shows it: people write passwords into URLs.
-fn upstream(url: &str) -> Result<Destination, String> {
+/// An absolute URL, or a service's name. No message shows a URL: people write passwords into them.
+fn upstream(url: &str) -> Result<(Destination, Option<ServiceName>), String> {
     let wrong = if url.contains('@') {
         "the URL must not hold a user (@): tokens come from the metadata server"
     } else if url.contains('?') {
         "the URL must not hold a query (?)"
     } else if url.contains('#') {
         "the URL must not hold a fragment (#)"
+    } else if let Some(rest) = url.strip_prefix("run://") {
+        return service(rest);
     } else {
         match Destination::parse(url) {
-            Ok(destination) => return Ok(destination),
+            Ok(destination) => return Ok((destination, None)),
             Err(_) => "write an absolute http or https URL, like https://storage.googleapis.com",
         }
     };
     Err(wrong.to_owned())
+}
+
+/// `SERVICE[.REGION][/PATH]`.
+fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
+    let (name, path) = match text.find('/') {
+        Some(slash) => text.split_at(slash),
+        None => (text, "/"),
+    };
+    let service = ServiceName::parse(name).map_err(|error| error.to_string())?;
+    let upstream = Destination {
+        origin: service.origin(),
+        target: path
+            .parse()
+            .map_err(|_| "write run://SERVICE/PATH, like run://billing/v1")?,
+        userinfo: false,
+    };
+    Ok((upstream, Some(service)))
 }
 
 /// Refuses tokens in plaintext, and warns of routes that get none.
@@ -125,7 +145,11 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
             problems.push(Problem::new(place, message));
         }
         let silent = route.options.effective_credential().is_none();
-        if silent && !policy.depends_on_path(&route.upstream.origin, UNIVERSE) {
+        // What becomes of a service's name is known at run time.
+        if silent
+            && route.service.is_none()
+            && !policy.depends_on_path(&route.upstream.origin, UNIVERSE)
+        {
             let (what, why) = match decide(&route.upstream).grant {
                 Grant::Token(_) => continue,
                 Grant::None(why) => ("get no token", why),

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Case, Options};
+use super::{Case, Options, named};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::decision::Credential;
 use crate::policy::path::is_below;
+use crate::policy::service::ServiceName;
 
 /// The ways into a sidecar.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Way {
     pub url: Option<Destination>,
     /// Where it leads, with its own base path.
     pub upstream: Destination,
+    /// The upstream is this service, wherever that is.
+    pub service: Option<ServiceName>,
     /// What the user said of the credential.
     pub options: Options,
 }
@@ -71,7 +74,7 @@ impl Ways {
     }
 
     /// A port for a route to be suggested, one that no other has.
-    fn free_port(&self) -> u16 {
+    pub(super) fn free_port(&self) -> u16 {
         (8081..8181)
             .find(|port| {
                 let port = port.to_string();
@@ -92,6 +95,9 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
     }
     if let Some(way) = case.way {
         return through_route(case, way);
+    }
+    if let Some(asked) = &case.named {
+        return named::how(case, asked, ways);
     }
     let asked = &case.destination;
     let mut text = String::new();
@@ -168,7 +174,7 @@ fn is_same_entry(url: &Destination, asked: &Destination) -> bool {
 }
 
 /// The URL to type so that the forward proxy sees the request.
-fn in_http(destination: &Destination) -> String {
+pub(super) fn in_http(destination: &Destination) -> String {
     let origin = &destination.origin;
     let port = match (origin.scheme, origin.port) {
         (Scheme::Https, 443) => 80,
@@ -182,7 +188,7 @@ fn in_http(destination: &Destination) -> String {
     format!("{origin}{}", destination.target)
 }
 
-fn with_query(mut path: String, asked: &Destination) -> String {
+pub(super) fn with_query(mut path: String, asked: &Destination) -> String {
     if let Some(query) = asked.query() {
         path.push('?');
         path.push_str(query);

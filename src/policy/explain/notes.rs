@@ -1,6 +1,6 @@
 //! What a person should know beside the decision itself.
 
-use super::Case;
+use super::{Case, named};
 use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
@@ -59,6 +59,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
             unnamed(&mut notes, case, policy);
         }
     }
+    named::notes(&mut notes, case, policy);
     notes.extend(case.decision.notes.iter().map(|note| (**note).to_owned()));
     if case.way.is_some() {
         other_way(&mut notes, case, policy);

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Pattern, Rule, Settings};
+use crate::policy::{Pattern, Rule, ServiceName, Settings};
 
 fn options(all: &[(&str, &str)]) -> Options {
     let mut options = Options::default();
@@ -57,6 +57,7 @@ fn way(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> W
         name: name.into(),
         url: url.map(|url| Destination::parse(url).unwrap()),
         upstream: Destination::parse(upstream).unwrap(),
+        service: None,
         options: options(all),
     }
 }
@@ -89,7 +90,7 @@ fn ways() -> Ways {
 }
 
 fn said(url: &str) -> Explanation {
-    explain(url, &policy(), "googleapis.com", &ways()).unwrap()
+    explain(url, &policy(), "googleapis.com", &Home::default(), &ways()).unwrap()
 }
 
 fn notes(url: &str) -> String {
@@ -190,6 +191,7 @@ fn how_to_call_says_the_exact_url_and_flag() {
         "https://svc.a.run.app/",
         &policy(),
         "googleapis.com",
+        &Home::default(),
         &Ways::default(),
     )
     .unwrap()
@@ -310,6 +312,7 @@ fn notes_say_what_a_person_should_know() {
         "https://storage.googleapis.com/",
         &policy(),
         "s3nsapis.fr",
+        &Home::default(),
         &ways(),
     )
     .unwrap();
@@ -342,7 +345,14 @@ fn look_alikes_are_called_what_they_are() {
             ..Settings::default()
         },
     );
-    let said = explain("https://evilrun.app/", &denied, "googleapis.com", &ways()).unwrap();
+    let said = explain(
+        "https://evilrun.app/",
+        &denied,
+        "googleapis.com",
+        &Home::default(),
+        &ways(),
+    )
+    .unwrap();
     assert_eq!(said.credential, Credential::Deny);
     assert!(
         said.notes
@@ -364,7 +374,7 @@ fn cleartext_is_said_where_the_user_allowed_it() {
 fn what_is_no_url_is_an_error() {
     for url in ["", "example.com", "ftp://x/", "http://", "http://a b/"] {
         assert!(
-            explain(url, &policy(), "googleapis.com", &ways()).is_err(),
+            explain(url, &policy(), "googleapis.com", &Home::default(), &ways()).is_err(),
             "{url:?}"
         );
     }
@@ -378,9 +388,147 @@ fn what_is_no_url_is_an_error() {
 proptest! {
     #[test]
     fn nothing_panics_and_no_control_character_comes_back(url in "https?://[a-z.]{1,20}(:[0-9]{1,5})?(/\\PC{0,20})?(#[\\x00-\\x7f]{0,9})?", universe in "\\PC{0,12}") {
-        if let Ok(said) = explain(&url, &policy(), &universe, &ways()) {
+        if let Ok(said) = explain(&url, &policy(), &universe, &Home::default(), &ways()) {
             prop_assert!(!said.url.contains(char::is_control));
             prop_assert_eq!(said.header.is_some(), matches!(said.credential, Credential::Access | Credential::Id));
         }
+    }
+}
+
+fn named(
+    url: &str,
+    discover: bool,
+    rules: &[&str],
+    home: &Home,
+) -> Result<Explanation, Unexplained> {
+    let rules = rules
+        .iter()
+        .map(|pattern| Rule {
+            pattern: Pattern::parse(pattern).unwrap(),
+            options: options(&[("credential", "none")]),
+            name: format!("--rule {pattern}=none").into(),
+        })
+        .collect();
+    let settings = Settings {
+        discover,
+        ..Settings::default()
+    };
+    let mut ways = ways();
+    let mut way = way(
+        "9000",
+        Some("http://localhost:9000"),
+        "https://mail/v1",
+        &[],
+    );
+    way.service = Some(ServiceName::parse("mail").unwrap());
+    ways.routes.push(way);
+    explain(
+        url,
+        &Policy::new(rules, settings),
+        "googleapis.com",
+        home,
+        &ways,
+    )
+}
+
+#[test]
+fn a_services_name_is_explained_without_asking_where_it_is() {
+    let said = named("http://billing/v1?a=b", true, &[], &Home::default()).unwrap();
+    assert_eq!(
+        said.destination,
+        "https://billing-PROJECTNUMBER.REGION.run.app"
+    );
+    assert_eq!(said.credential, Credential::Id);
+    assert_eq!(
+        said.audience.as_deref(),
+        Some("https://billing-PROJECTNUMBER.REGION.run.app")
+    );
+    assert_eq!(said.rule, "built-in *.run.app");
+    assert!(
+        said.how
+            .starts_with("Call http://billing/v1?a=b with HTTP_PROXY=http://127.0.0.1:3128: "),
+        "{}",
+        said.how
+    );
+    assert!(
+        said.how
+            .contains("run://billing, and call http://localhost:"),
+        "{}",
+        said.how
+    );
+    let notes = said.notes.concat();
+    assert!(
+        notes.contains("what the metadata server says when it is first called"),
+        "{notes}"
+    );
+
+    let home = Home {
+        project_number: Some("42".into()),
+        region: Some("us-east1".into()),
+    };
+    let said = named("https://billing.europe-west1/", true, &[], &home).unwrap();
+    assert_eq!(said.destination, "https://billing-42.europe-west1.run.app");
+    assert!(
+        said.how
+            .starts_with("Call http://billing.europe-west1/ with"),
+        "{}",
+        said.how
+    );
+    assert!(
+        said.how
+            .contains("Write http://, for no certificate is for billing.europe-west1")
+    );
+}
+
+#[test]
+fn a_route_to_a_service_by_its_name_is_explained_whatever_discover_says() {
+    for url in ["http://localhost:9000/x", "http://mail/v1/x"] {
+        let said = named(url, false, &[], &Home::default()).unwrap();
+        assert_eq!(
+            said.destination, "https://mail-PROJECTNUMBER.REGION.run.app",
+            "{url}"
+        );
+        assert_eq!(said.credential, Credential::Id, "{url}");
+        assert_eq!(
+            said.how,
+            "Call http://localhost:9000/x: the route 9000 adds the token and sends it over TLS."
+        );
+    }
+}
+
+#[test]
+fn a_name_that_is_no_services_says_why() {
+    let notes = |url: &str, discover, rules: &[&str]| {
+        let said = named(url, discover, rules, &Home::default()).unwrap();
+        assert_eq!(said.credential, Credential::None, "{url}");
+        said.notes.concat()
+    };
+    assert!(
+        notes("http://billing/", false, &[]).contains(
+            "with --discover on it is the name of a Cloud Run service: https://billing-PROJECTNUMBER.REGION.run.app"
+        )
+    );
+    assert!(
+        notes("http://billing/", true, &["billing"]).contains("your rule names billing itself")
+    );
+    assert!(
+        notes("http://billing:8080/", true, &[]).contains("with port 8080: write http://billing/")
+    );
+    for url in [
+        "http://metadata/",
+        "http://localhost/",
+        "http://example.com/",
+    ] {
+        let notes = notes(url, true, &[]);
+        assert!(!notes.contains("PROJECTNUMBER"), "{url}: {notes}");
+    }
+    for url in ["http://my_service/", "http://metadata.us-east1/"] {
+        let error = named(url, true, &[], &Home::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("is no name of a Cloud Run service"),
+            "{error}"
+        );
     }
 }

@@ -22,6 +22,7 @@ fn with_record<R>(code: Code, log: impl FnOnce(AccessRecord<'_>) -> R) -> R {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         error: None,
+        advice: None,
         trace: None,
     })
 }
@@ -84,10 +85,17 @@ fn an_error_of_our_own_says_which_and_why() {
                 ErrorKind::TokenUnavailable,
                 "token: the metadata server is \"down\"",
             ));
-            access_log(AccessLog::Errors, &AccessRecord { error, ..record });
+            let advice = Some("Look after it.");
+            let record = AccessRecord {
+                error,
+                advice,
+                ..record
+            };
+            access_log(AccessLog::Errors, &record);
         });
     });
     assert_eq!(line["severity"], "ERROR");
+    assert_eq!(line["advice"], "Look after it.");
     assert_eq!(line["error"], "proxy_internal_error");
     assert_eq!(line["detail"], "token: the metadata server is \"down\"");
     assert_eq!(line["httpRequest"]["status"], 503);
@@ -175,6 +183,7 @@ fn a_request_without_a_destination_or_a_decision_is_logged_too() {
             credential: None,
             rule: None,
             error: Some((ErrorKind::BadRequest, "two Host headers")),
+            advice: None,
             trace: None,
         };
         access_log(AccessLog::Errors, &record);

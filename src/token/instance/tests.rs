@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{email, project_id, universe};
+use super::{email, project_id, project_number, region, universe};
 
 #[test]
 fn a_universe_is_a_host_name_of_two_labels_or_more() {
@@ -36,10 +36,42 @@ fn an_email_may_be_a_workload_identity_pool() {
     }
 }
 
+#[test]
+fn a_region_is_the_last_part_of_a_path_or_most_of_a_zone() {
+    for (text, expected) in [
+        ("projects/42/regions/europe-west1", Some("europe-west1")),
+        ("projects/42/zones/europe-west1-b", Some("europe-west1")),
+        // Cloud Run's zones have no letter.
+        ("projects/42/zones/us-central1-1", Some("us-central1")),
+        ("us-central1", Some("us-central1")),
+        ("", None),
+        ("projects/42/regions/", None),
+        ("projects/42/regions/evil.example", None),
+        ("projects/42/regions/us-central1.evil", None),
+        ("<html>", None),
+    ] {
+        assert_eq!(region(text).as_deref(), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_project_number_is_digits() {
+    assert_eq!(project_number("424242").as_deref(), Some("424242"));
+    for text in ["", "4 2", "a", "42.evil", &"4".repeat(21)] {
+        assert_eq!(project_number(text), None, "{text:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_taken_can_be_logged_and_matched(text in "\\PC{0,40}") {
-        let facts = [universe(&text), project_id(&text), email(&text)];
+        let facts = [
+            universe(&text),
+            project_id(&text),
+            project_number(&text),
+            region(&text),
+            email(&text),
+        ];
         for fact in facts.into_iter().flatten() {
             prop_assert!(fact.bytes().all(|b| b.is_ascii_graphic()));
         }

@@ -193,7 +193,8 @@ impl Landed {
         };
         match self {
             Self::Failed(error) => {
-                tracing::warn!(credential, purpose, account, "{}", error.detail());
+                let advice = error.fault().advice();
+                tracing::warn!(credential, purpose, account, advice, "{}", error.detail());
             }
             Self::New { recovered: true } => {
                 tracing::info!(credential, purpose, account, "token: there is one again");

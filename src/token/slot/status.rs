@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::state::State;
+use crate::error::TokenFault;
 use crate::policy::TokenKey;
 use crate::token::clock::Now;
+use crate::token::failure::FetchError;
 use crate::token::value::{Age, Token};
 
 /// A slot at one moment; no secrets.
@@ -28,6 +30,8 @@ pub struct SlotStatus {
     pub failures: u32,
     /// Why the last of them failed.
     pub last_error: Option<String>,
+    /// The same, as far as what to do depends on it.
+    pub last_fault: Option<TokenFault>,
     /// How long no new fetch begins after a failure.
     pub retry_in: Option<Duration>,
 }
@@ -65,6 +69,7 @@ impl SlotStatus {
             suspect: state.is_suspect(),
             failures: backoff.failures(),
             last_error: backoff.last_error().map(|error| error.detail().to_owned()),
+            last_fault: backoff.last_error().map(FetchError::fault),
             retry_in: backoff.left(now),
         }
     }

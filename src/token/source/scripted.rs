@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::error::TokenFault;
 use crate::token::clock::Now;
 use crate::token::failure::FetchError;
 use crate::token::value::Token;
@@ -62,10 +62,10 @@ pub(in crate::token) fn token(value: &str, seconds: u64) -> Result {
 
 /// The server is down.
 pub(in crate::token) fn unavailable(words: &str) -> Result {
-    Err(FetchError::new(ErrorKind::TokenUnavailable, words))
+    Err(FetchError::new(TokenFault::Unreachable, words))
 }
 
 /// The server says no.
 pub(in crate::token) fn refused(words: &str) -> Result {
-    Err(FetchError::new(ErrorKind::TokenRefused, words))
+    Err(FetchError::new(TokenFault::NoAccount, words))
 }

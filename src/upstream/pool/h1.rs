@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::NAP;
 use super::lease::{Held, Rest};
 use super::target::Pool;
 use crate::upstream::clock::Moment;
@@ -128,14 +129,15 @@ impl<B: RequestBody> Idle<B> {
         }
     }
 
-    /// The last one used that is open and not too old, and since when it is idle.
-    pub(super) fn pop(&mut self, age: Duration) -> Option<(Arc<Connection<B>>, Moment)> {
+    /// The last one used that is open and not older than `most`, and whether it has napped.
+    pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Connection<B>>, bool)> {
         while let Some((connection, since)) = self.0.pop() {
-            if since.is_older_than(age) {
+            let age = since.age();
+            if age >= most {
                 // All below are older.
                 self.0.clear();
             } else if connection.is_ready() {
-                return Some((connection, since));
+                return Some((connection, age >= NAP));
             }
         }
         None
@@ -144,7 +146,7 @@ impl<B: RequestBody> Idle<B> {
     /// Closes those that are too old.
     pub(super) fn expire(&mut self, age: Duration) {
         self.0
-            .retain(|(connection, since)| !since.is_older_than(age) && !connection.is_closed());
+            .retain(|(connection, since)| since.age() < age && !connection.is_closed());
     }
 
     pub(super) fn clear(&mut self) {

@@ -190,7 +190,7 @@ impl<B: RequestBody> Streams<B> {
             let allowed = carrier.connection.allowed.load(Ordering::Relaxed);
             carrier.in_flight < allowed.min(most)
         })?;
-        let napped = carrier.in_flight == 0 && carrier.idle.is_older_than(NAP);
+        let napped = carrier.in_flight == 0 && carrier.idle.age() >= NAP;
         carrier.in_flight += 1;
         Some(Lease::http2(Arc::clone(&carrier.connection), napped))
     }
@@ -205,14 +205,17 @@ impl<B: RequestBody> Streams<B> {
             return false;
         };
         carrier.in_flight = carrier.in_flight.saturating_sub(1);
-        carrier.idle = Moment::now();
-        carrier.in_flight == 0
+        let idle = carrier.in_flight == 0;
+        if idle {
+            carrier.idle = Moment::now();
+        }
+        idle
     }
 
     /// Lets go of those that are closed, or idle for too long.
     pub(super) fn expire(&mut self, age: Duration) {
         self.0.retain(|carrier| {
-            let expired = carrier.in_flight == 0 && carrier.idle.is_older_than(age);
+            let expired = carrier.in_flight == 0 && carrier.idle.age() >= age;
             !expired && carrier.connection.is_open()
         });
     }

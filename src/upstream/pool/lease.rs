@@ -30,6 +30,8 @@ pub(in crate::upstream) enum Way<B> {
 pub(in crate::upstream) struct Hold {
     connection: Option<Arc<dyn Held>>,
     rest: Rest,
+    /// The connection is of no use for another request, however this one ends.
+    spoilt: bool,
 }
 
 /// What ends with the hold.
@@ -67,6 +69,7 @@ impl<B: RequestBody> Lease<B> {
                     _permit: Some(permit),
                     interest: None,
                 },
+                spoilt: false,
             },
             napped,
         }
@@ -79,6 +82,7 @@ impl<B: RequestBody> Lease<B> {
             hold: Hold {
                 connection: Some(connection),
                 rest: Rest::default(),
+                spoilt: false,
             },
             napped,
         }
@@ -101,6 +105,11 @@ impl Hold {
         self.rest.interest = interest;
     }
 
+    /// HTTP/1.1: the request's body will not be sent, and on this connection nothing else can be.
+    pub(in crate::upstream) fn spoil(&mut self) {
+        self.spoilt = true;
+    }
+
     /// The response was read to its end.
     pub(in crate::upstream) fn complete(mut self) {
         self.end(true);
@@ -108,6 +117,7 @@ impl Hold {
 
     fn end(&mut self, complete: bool) {
         if let Some(connection) = self.connection.take() {
+            let complete = complete && !self.spoilt;
             connection.ended(std::mem::take(&mut self.rest), complete);
         }
     }

@@ -1,0 +1,143 @@
+//! The status page: one HTML file with all that it needs inside, so that it works without a network.
+//!
+//! Its policy names the digest of the one style and the one script, lets it ask this origin, and nothing else: text that an
+//! upstream or an app chose could do no harm even if it became markup.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue, Response, header};
+
+const HTML: &str = include_str!("page/page.html");
+const CSS: &str = include_str!("page/page.css");
+const JS: &str = concat!(include_str!("page/charts.js"), include_str!("page/page.js"));
+
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// The same bytes for everyone: what is live in it comes from `/status`.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// What is sent.
+    pub(super) html: String,
+    policy: HeaderValue,
+}
+
+/// Put together at the first look.
+pub(super) static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
+
+// === impl Page ===
+
+impl Page {
+    fn new() -> Self {
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; img-src data:; connect-src 'self'; \
+             form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+            hash(CSS),
+            hash(JS)
+        );
+        Self {
+            html: filled(&filled(HTML, "{css}", CSS), "{js}", JS),
+            // Without a policy that can be written, nothing in the page would run: a test sees that there is one.
+            policy: HeaderValue::try_from(policy)
+                .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
+        }
+    }
+
+    /// Adds the headers that say what the page may do.
+    pub(super) fn guard<B>(&self, mut response: Response<B>) -> Response<B> {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        for (name, value) in [
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (
+                PERMISSIONS_POLICY,
+                "camera=(), geolocation=(), microphone=()",
+            ),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// Fills the only place of that name.
+fn filled(html: &str, place: &str, with: &str) -> String {
+    match html.split_once(place) {
+        Some((before, after)) => [before, with, after].concat(),
+        None => html.to_owned(),
+    }
+}
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(digest(&SHA256, text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands between the tags of this name, which are there once.
+    fn inside(name: &str) -> &'static str {
+        let html: &'static str = &PAGE.html;
+        let (before, rest) = html.split_once(&format!("<{name}>")).unwrap();
+        let (inside, after) = rest.split_once(&format!("</{name}>")).unwrap();
+        assert!(!before.contains(&format!("<{name}")) && !after.contains(&format!("<{name}")));
+        inside
+    }
+
+    #[test]
+    fn the_policy_is_for_the_one_style_and_the_one_script_of_the_page() {
+        assert_eq!(inside("style"), CSS);
+        assert_eq!(inside("script"), JS);
+        let policy = PAGE.policy.to_str().unwrap();
+        for text in [CSS, JS] {
+            assert!(policy.contains(&format!("'sha256-{}'", hash(text))));
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+
+    #[test]
+    fn the_page_is_small_and_asks_for_nothing_from_elsewhere() {
+        assert!(PAGE.html.len() < 40 * 1024, "{} bytes", PAGE.html.len());
+        for address in PAGE.html.match_indices("://").map(|(at, _)| {
+            let before = PAGE.html.get(..at).unwrap();
+            let start = before.rfind(|c: char| !c.is_ascii_alphabetic()).unwrap() + 1;
+            PAGE.html.get(start..).unwrap().get(..24).unwrap()
+        }) {
+            // A namespace, and what people are shown to type.
+            assert!(
+                [
+                    "http://www.w3.org/",
+                    "https://…",
+                    "https://service-",
+                    "https://$"
+                ]
+                .iter()
+                .any(|known| address.starts_with(known) || known.starts_with(address)),
+                "{address}"
+            );
+        }
+    }
+
+    /// Details come from hostile places: they are text, and never parsed.
+    #[test]
+    fn no_text_becomes_markup() {
+        for way in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            "Function(",
+            "DOMParser",
+            "setHTML",
+            "javascript:",
+        ] {
+            assert!(!PAGE.html.contains(way), "{way}");
+        }
+        assert!(!HTML.contains(" style=") && !HTML.contains(" onclick"));
+    }
+}

@@ -1,0 +1,411 @@
+// The page: asks for /status while somebody looks, and shows it. All text goes in as text; none of it is ever markup.
+
+const EVERY = 2000, PATIENCE = 8000;
+const byId = (id) => document.getElementById(id);
+const count = (number) => number.toLocaleString("en");
+const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;
+const errorsAt = (history, at) => history.failed[at] + history.rejected[at] + history.upstream_errors[at];
+
+let shown = null, cursor = null, offset = 0, timer = 0, lost = null;
+
+// === building blocks ===
+
+function node(name, kind, ...children) {
+  const made = document.createElement(name);
+  if (kind) made.className = kind;
+  made.append(...children.filter((child) => child !== null && child !== ""));
+  return made;
+}
+
+// Writes only what has changed, so that a selection in it lives on.
+function put(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+function pairs(list, entries) {
+  const wanted = entries.filter(([, value]) => value);
+  const now = JSON.stringify(wanted);
+  if (list.dataset.now === now) return;
+  list.dataset.now = now;
+  list.replaceChildren(...wanted.map(([name, value]) => node("div", "", node("dt", "", name), node("dd", "", value))));
+}
+
+// One element an item, kept while its key stays; each part of it is made anew when its own value changes.
+function sync(parent, items, key, make, parts) {
+  const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  items.forEach((item, index) => {
+    const name = key(item);
+    const element = known.get(name) ?? make(item);
+    element.dataset.key = name;
+    known.delete(name);
+    if (parent.children[index] !== element) parent.insertBefore(element, parent.children[index] ?? null);
+    parts.forEach((part, number) => {
+      const value = part.of(item), now = JSON.stringify(value), target = element.children[number];
+      if (target.dataset.now === now) return;
+      target.dataset.now = now;
+      target.replaceChildren(...[part.show(value)].flat().filter((child) => child !== null && child !== ""));
+    });
+  });
+  known.forEach((element) => element.remove());
+}
+
+// Cards on a phone are no table to a browser, so its roles are said.
+function table(id, items, key, columns) {
+  const host = byId(id);
+  host.hidden = !items.length;
+  if (!host.tBodies.length) {
+    host.setAttribute("role", "table");
+    const head = node("tr", "", ...columns.map((column) => cell("th", column, "columnheader")));
+    head.setAttribute("role", "row");
+    const group = node("thead", "", head), body = node("tbody");
+    for (const part of [group, body]) part.setAttribute("role", "rowgroup");
+    host.append(group, body);
+  }
+  const row = () => {
+    const made = node("tr", "", ...columns.map((column) => cell("td", column, "cell")));
+    made.setAttribute("role", "row");
+    return made;
+  };
+  sync(host.tBodies[0], items, key, row, columns);
+}
+
+function cell(name, column, role) {
+  const made = node(name, column.kind ?? "", name === "th" ? column.name : "");
+  made.setAttribute("role", role);
+  if (name === "td") made.dataset.label = column.name;
+  return made;
+}
+
+const sub = (text) => (text ? node("span", "sub", text) : null);
+const mono = (text) => node("span", "mono", text);
+// What stands between backticks is for typing.
+const typed = (text) => text.split("`").map((part, index) => (index % 2 ? node("code", "", part) : part));
+const chip = (text, tone) => node("span", `chip ${tone ?? ""}`, text);
+
+// === words ===
+
+// With its day, where that is another one.
+function clock(time) {
+  const at = new Date(time);
+  const day = at.toDateString() === new Date().toDateString() ? "" : `${at.toLocaleDateString("en-CA")} `;
+  return day + at.toLocaleTimeString("en-GB");
+}
+
+const sidecarNow = () => Date.now() + offset;
+
+function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 3600 * 2) return `${Math.floor(s / 60)} min`;
+  if (s < 86400 * 2) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} days`;
+}
+
+// In steps, so that the text stands still while it is read.
+function ago(time) {
+  const s = (sidecarNow() - Date.parse(time)) / 1000;
+  if (s < 10) return "just now";
+  if (s < 60) return `${Math.floor(s / 10) * 10} s ago`;
+  return `${s < 7200 ? `${Math.floor(s / 60)} min` : span(s)} ago`;
+}
+
+const KINDS = { access: "Access token", id: "ID token", none: "No token", deny: "Refused (403)" };
+
+function purpose(gets) {
+  if (gets.credential === "id") return gets.audience ? `for ${gets.audience}` : "";
+  if (gets.credential === "access") return gets.scopes.length ? gets.scopes.join(" ") : "the account’s own scopes";
+  return "";
+}
+
+function sends(gets) {
+  if (!gets) return [chip("By path"), sub("the path of each call decides")];
+  const header = gets.header && gets.header !== "auto" ? `in ${gets.header}` : "";
+  const account = gets.account ? `as ${gets.account}` : "";
+  const more = [gets.why, header, account, gets.plaintext ? "in cleartext where asked for" : "", gets.note].filter(Boolean);
+  const tone = gets.credential === "deny" ? "warn" : "";
+  return [chip(KINDS[gets.credential], tone), " ", purpose(gets), sub(more.join("; "))];
+}
+
+// === sections ===
+
+function verdict(status) {
+  const { total } = status.history;
+  const waiting = status.routes.filter((route) => route.token === "empty" || route.token === "expired");
+  if (status.state === "draining") return ["Draining", "warn", "It still serves what comes, and ends when nothing is in flight."];
+  if (status.state !== "serving") return ["Starting", "warn", "It does not listen on everything yet."];
+  if (waiting.length) {
+    return ["Serving, not ready", "bad", `There is no token for ${plural(waiting.length, "route", "routes")} yet: see the errors below.`];
+  }
+  if (total.errors) {
+    return ["Serving, with errors", "bad", `${plural(total.errors, "call", "calls")} of ${count(total.requests)} failed in the last 15 minutes.`];
+  }
+  if (status.tokens.some((token) => token.last_error)) {
+    return ["Serving", "warn", "No call has failed in the last 15 minutes, but a token cannot be fetched: see below."];
+  }
+  if (!total.requests) return ["Serving", "good", "No requests in the last 15 minutes."];
+  return ["Serving", "good", "No call has failed in the last 15 minutes."];
+}
+
+function head(status) {
+  const [state, tone, words] = verdict(status);
+  put(byId("state"), state);
+  byId("state").dataset.tone = tone;
+  put(byId("verdict"), words);
+  put(byId("version"), `${status.version}${status.revision ? ` (${status.revision})` : ""}`);
+  document.title = `${state} – sidentity`;
+  pairs(byId("facts"), [
+    [status.state === "draining" ? "Draining since" : "Up since", `${clock(status.since)} (${span((Date.parse(status.now) - Date.parse(status.since)) / 1000)})`],
+    ["Account", status.account ?? "not known yet"],
+    ["Project", status.project ?? "not known yet"],
+    ["Universe", status.universe === "googleapis.com" ? "" : status.universe],
+    ["Metadata server", status.metadata_server],
+  ]);
+}
+
+// What to call, for whoever wonders why nothing arrives.
+function ways(status) {
+  const proxy = status.listeners.find((listener) => listener.kind === "proxy");
+  const route = status.routes[0];
+  const named = [proxy && `HTTP_PROXY=${proxy.address}`, route && route.address].filter(Boolean).join(" or ");
+  return named ? ` If the app makes calls, they go past the sidecar: it must use ${named}.` : "";
+}
+
+function traffic(status) {
+  const { history } = status, { total } = history;
+  const minute = history.requests.slice(-7, -1).reduce((sum, each) => sum + each, 0) / 60;
+  const figure = (name, value, more, tone) => [name, value, more, tone];
+  const time = (value) => (value === null ? "–" : seconds(value));
+  const figures = [
+    figure("Requests", count(total.requests), `${+minute.toPrecision(2)} a second`),
+    figure("Errors", count(total.errors), total.requests ? `${+((100 * total.errors) / total.requests).toPrecision(2)} %` : "–", total.errors ? "bad" : ""),
+    figure("Half within", time(total.p50), `90 % within ${time(total.p90)}`),
+    figure("99 % within", time(total.p99), "to the end of the answer"),
+  ];
+  sync(byId("figures"), figures, ([name]) => name, () => node("div", "", node("dt"), node("dd"), node("dd", "sub")), [
+    { of: ([name]) => name, show: (name) => name },
+    { of: ([, value, , tone]) => [value, tone], show: ([value, tone]) => node("span", tone ?? "", value) },
+    { of: ([, , more]) => more, show: (more) => more },
+  ]);
+  const ever = status.listeners.some((listener) => listener.requests > 0);
+  byId("quiet").hidden = total.requests > 0;
+  byId("charts").hidden = total.requests === 0;
+  put(byId("quiet"), `${ever ? "No requests in the last 15 minutes." : "No requests yet."}${ways(status)}`);
+  if (total.requests) pictures(history);
+}
+
+function pictures(history) {
+  const all = (values) => values.reduce((sum, each) => sum + each, 0);
+  const errors = [["sidecar’s own", history.failed], ["token not taken", history.rejected], ["upstream 5xx", history.upstream_errors]]
+    .filter(([, values]) => all(values)).map(([name, values]) => `${name} ${count(all(values))}`);
+  const gone = all(history.cancelled);
+  legend("requests-legend", [
+    ["answered", "var(--accent)"],
+    [errors.length ? `errors: ${errors.join(", ")}` : "errors", "var(--bad)"],
+    ...(gone ? [[`caller left ${count(gone)}`, "var(--soft)"]] : []),
+  ]);
+  legend("latency-legend", [["half", "var(--accent)"], ["90 %", "color-mix(in srgb, var(--accent) 60%, transparent)"], ["99 %", "color-mix(in srgb, var(--accent) 32%, transparent)"]]);
+  drawRequests(byId("requests-plot"), history, cursor);
+  drawLatency(byId("latency-plot"), history, cursor);
+  const last = history.requests.length - 1, at = cursor ?? last;
+  const words = moment(history, at);
+  put(byId("readout"), cursor === null ? "Point at a column, or use the arrow keys on a picture, to read its numbers." : words);
+  for (const id of ["requests-plot", "latency-plot"]) {
+    const plot = byId(id);
+    for (const [name, value] of [["valuemin", 0], ["valuemax", last], ["valuenow", at], ["valuetext", words]]) plot.setAttribute(`aria-${name}`, value);
+  }
+}
+
+function legend(id, entries) {
+  const host = byId(id), now = JSON.stringify(entries);
+  if (host.dataset.now === now) return;
+  host.dataset.now = now;
+  host.replaceChildren(...entries.map(([name, colour]) => {
+    const item = node("li", "", name);
+    item.style.setProperty("--mark", colour);
+    return item;
+  }));
+}
+
+function moment(history, at) {
+  const back = (history.requests.length - 1 - at) * history.period_seconds;
+  const when = back ? `${span(back)} ago` : "Now";
+  const errors = errorsAt(history, at), gone = history.cancelled[at];
+  const times = history.p50[at] === null ? "" : `; half within ${seconds(history.p50[at])}, 90 % within ${seconds(history.p90[at])}, 99 % within ${seconds(history.p99[at])}`;
+  return `${when}: ${plural(history.requests[at], "request", "requests")}${errors ? `, ${plural(errors, "error", "errors")}` : ""}${gone ? `, ${plural(gone, "caller", "callers")} left` : ""}${times}.`;
+}
+
+function errors(status) {
+  const list = status.errors;
+  byId("no-errors").hidden = list.length > 0;
+  put(byId("errors-count"), list.length ? count(list.length) : "");
+  const key = (error) => JSON.stringify([error.title, error.status, error.about, error.listener, error.first]);
+  const item = () => node("li", "", node("div", "head"), node("p", "about"), node("p", "detail"), node("p", "advice"));
+  sync(byId("errors"), list, key, item, [
+    {
+      of: (error) => [error.title, error.status, error.count, ago(error.last), error.last],
+      show: ([title, code, times, when, last]) => {
+        const time = node("time", "when", when);
+        time.dateTime = last;
+        time.title = clock(last);
+        return [node("span", "title", title), code ? chip(`HTTP ${code}`, "bad") : null, times > 1 ? chip(`${count(times)} times`) : null, time];
+      },
+    },
+    {
+      of: (error) => [error.about, error.listener],
+      show: ([about, listener]) => [about ? mono(about) : null, listener ? node("span", "soft", `${about ? ", " : ""}by listener ${listener}`) : null],
+    },
+    { of: (error) => error.detail, show: (detail) => detail },
+    { of: (error) => error.advice, show: (advice) => [node("b", "", "What to do: "), ...typed(advice)] },
+  ]);
+}
+
+function timeLeft(token) {
+  if (token.left_seconds === null) return [chip(token.fetching ? "Being fetched" : "None", token.fetching ? "warn" : "bad")];
+  const tone = { fresh: "", stale: "warn", expired: "bad" }[token.state];
+  const bar = node("progress", tone);
+  bar.max = 3600;
+  bar.value = Math.min(token.left_seconds, 3600);
+  bar.setAttribute("aria-label", "Time left of one hour");
+  const words = { fresh: "", stale: "is being renewed", expired: "is not used any more" }[token.state];
+  return [span(token.left_seconds), bar, sub(words)];
+}
+
+function tokens(status) {
+  byId("no-tokens").hidden = status.tokens.length > 0;
+  const more = status.tokens_total > status.tokens.length ? `${count(status.tokens.length)} of ${count(status.tokens_total)}` : count(status.tokens_total);
+  put(byId("tokens-count"), status.tokens_total ? more : "");
+  const key = (token) => JSON.stringify([token.credential, token.audience, token.scopes, token.account]);
+  table("tokens", status.tokens, key, [
+    { name: "Token", of: (token) => [token.credential, purpose(token)], show: ([kind, what]) => [node("strong", "", KINDS[kind]), sub(what)] },
+    { name: "Account", of: (token) => token.account ?? "the instance’s own", show: (account) => account },
+    { name: "Time left", kind: "left", of: (token) => [token.left_seconds, token.state, token.fetching], show: ([left_seconds, state, fetching]) => timeLeft({ left_seconds, state, fetching }) },
+    { name: "Last fetch", of: (token) => (token.fetched ? ago(token.fetched) : ""), show: (when) => when || "none yet" },
+    {
+      name: "Last error",
+      of: (token) => [token.last_error, token.failures, token.suspect, token.last_error ? token.advice : ""],
+      show: ([error, failures, suspect, advice]) => [
+        suspect ? chip("An upstream answered 401 to it", "warn") : null,
+        error ? node("span", "trouble", `${error}${failures > 1 ? ` (${count(failures)} in a row)` : ""}`) : suspect ? null : node("span", "soft", "none"),
+        advice ? node("span", "sub", ...typed(advice)) : null,
+      ],
+    },
+  ]);
+}
+
+const TOKEN_STATES = { fresh: ["Token ready", "good"], stale: ["Token being renewed", "warn"], expired: ["Token expired", "bad"], empty: ["No token yet", "bad"] };
+
+function configuration(status) {
+  byId("no-routes").hidden = status.routes.length > 0;
+  table("routes", status.routes, (route) => route.name + route.address, [
+    { name: "The app calls", of: (route) => route.address, show: mono },
+    { name: "and reaches", of: (route) => route.upstream, show: mono },
+    { name: "with", of: (route) => route.gets, show: sends },
+    { name: "State", of: (route) => route.token, show: (token) => (token ? chip(...TOKEN_STATES[token]) : node("span", "soft", "needs none")) },
+    { name: "Requests", kind: "num", of: (route) => route.requests, show: count },
+  ]);
+  table("rules", status.rules, (rule) => rule.pattern + rule.built_in, [
+    { name: "Calls to", of: (rule) => rule.pattern, show: mono },
+    { name: "get", of: (rule) => rule, show: sends },
+    { name: "by", of: (rule) => rule.built_in, show: (builtIn) => (builtIn ? node("span", "soft", "built in") : "your rule") },
+  ]);
+  const names = { proxy: "Forward proxy", route: "Routes", admin: "Admin" };
+  table("listeners", status.listeners, (listener) => listener.kind + listener.address, [
+    { name: "Listener", of: (listener) => [listener.kind, listener.notes], show: ([kind, notes]) => [names[kind], sub(notes.join("; "))] },
+    { name: "Address", of: (listener) => listener.address, show: mono },
+    ...["requests", "in_flight", "connections"].map((what) => ({
+      name: { requests: "Requests", in_flight: "In flight", connections: "Connections" }[what],
+      kind: "num",
+      of: (listener) => listener[what],
+      show: (number) => (number === undefined ? "" : count(number)),
+    })),
+  ]);
+}
+
+// === live ===
+
+function show(status) {
+  shown = status;
+  offset = Date.parse(status.now) - Date.now();
+  for (const section of [head, traffic, errors, tokens, configuration]) section(status);
+  put(byId("updated"), `Seen at ${clock(status.now)}.`);
+}
+
+async function look() {
+  clearTimeout(timer);
+  try {
+    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
+    show(await answer.json());
+    lost = null;
+    byId("lost").hidden = true;
+  } catch {
+    lost ??= new Date();
+    byId("lost").hidden = false;
+    put(byId("lost"), `No answer from the sidecar since ${clock(lost)}: it may have ended. What stands here is what was seen last; it is asked again on its own.`);
+    byId("state").dataset.tone = "bad";
+    put(byId("state"), "No answer");
+    document.title = "No answer – sidentity";
+  }
+  clearTimeout(timer);
+  if (!document.hidden) timer = setTimeout(look, EVERY);
+}
+
+document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : look()));
+
+// === pictures under a pointer or the keyboard ===
+
+function point(column) {
+  cursor = column;
+  if (shown?.history.total.requests) pictures(shown.history);
+}
+
+for (const id of ["requests-plot", "latency-plot"]) {
+  const plot = byId(id);
+  const last = () => shown.history.requests.length - 1;
+  plot.addEventListener("pointermove", (event) => point(columnAt(plot, event, last() + 1)));
+  plot.addEventListener("pointerleave", () => point(null));
+  plot.addEventListener("blur", () => point(null));
+  plot.addEventListener("keydown", (event) => {
+    const steps = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -6, PageUp: 6, Home: -Infinity, End: Infinity };
+    if (event.key === "Escape") return point(null);
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    point(Math.min(last(), Math.max(0, (cursor ?? last()) + steps[event.key])));
+  });
+}
+
+addEventListener("resize", () => point(cursor));
+
+// === explain ===
+
+byId("explain").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const asked = byId("url").value.trim(), place = byId("explained");
+  const url = /^[a-z]+:\/\//i.test(asked) ? asked : `https://${asked}`;
+  try {
+    const answer = await fetch(`explain?url=${encodeURIComponent(url)}`, { signal: AbortSignal.timeout(PATIENCE) });
+    if (!answer.ok) throw new Error((await answer.text()).trim());
+    place.replaceChildren(explanation(await answer.json()));
+  } catch (error) {
+    place.replaceChildren(node("p", "refused", error.message || "No answer from the sidecar."));
+  }
+});
+
+function explanation(said) {
+  const entries = [
+    ["Gets", [chip(KINDS[said.credential], said.credential === "deny" ? "warn" : ""), " ", purpose(said)]],
+    ["In the header", said.header ? [mono(said.header)] : null],
+    ["Sent to", [mono(said.destination)]],
+    ["By", [said.rule]],
+    ["How", [said.how]],
+    ...said.notes.map((note) => ["Note", [note]]),
+  ];
+  const answer = node("dl", "answer");
+  for (const [name, value] of entries) {
+    if (value) answer.append(node("dt", "", name), node("dd", "", ...value));
+  }
+  return answer;
+}
+
+look();

@@ -1,0 +1,350 @@
+//! `GET /status`: everything that the status page shows, as JSON, for it and for scripts. Names and times, no secrets: no
+//! token or part of one, no query of a URL, no password.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use super::serve::Admin;
+use crate::config::{Access, Config, Listen, Route};
+use crate::error::TokenFault;
+use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, TokenKey, TokenKind};
+use crate::proxy::Entrance;
+use crate::telemetry::{Redacted, Series, Tally, Trouble};
+use crate::token::{SlotState, SlotStatus};
+
+/// Tokens that are listed; a forward proxy may have a thousand, and those in trouble come first.
+const TOKENS: usize = 100;
+
+/// How the sidecar stands.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    version: &'static str,
+    revision: Option<&'static str>,
+    /// `starting`, `serving` or `draining`.
+    state: &'static str,
+    since: Time,
+    started: Time,
+    now: Time,
+    /// What the readiness probe would say.
+    ready: bool,
+    account: Option<String>,
+    project: Option<String>,
+    universe: Option<String>,
+    metadata_server: String,
+    listeners: Vec<Place>,
+    routes: Vec<RouteLine>,
+    rules: Vec<Line>,
+    tokens: Vec<TokenLine>,
+    /// How many there are, listed or not.
+    tokens_total: usize,
+    /// What to look at while no request has come in at all.
+    unused: Option<String>,
+    history: Series,
+    errors: Vec<Trouble>,
+}
+
+/// An address that is listened on.
+#[derive(Debug, Serialize)]
+struct Place {
+    /// `proxy`, `route` or `admin`.
+    kind: &'static str,
+    /// `http://ADDRESS` or `unix:PATH`.
+    address: String,
+    /// Of the admin port nothing is counted.
+    #[serde(flatten)]
+    counted: Option<Counted>,
+    /// What is particular about it.
+    notes: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Counted {
+    requests: u64,
+    in_flight: u64,
+    connections: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteLine {
+    name: String,
+    /// As an app calls it.
+    address: String,
+    upstream: String,
+    /// None where the path of each call decides.
+    gets: Option<Gets>,
+    /// How its token stands, where it gets one.
+    token: Option<&'static str>,
+    requests: u64,
+    in_flight: u64,
+}
+
+/// What calls get.
+#[derive(Debug, Serialize)]
+struct Gets {
+    credential: Credential,
+    audience: Option<String>,
+    scopes: Vec<String>,
+    account: Option<String>,
+    /// Which header carries it, as written in options.
+    header: Option<&'static str>,
+    rule: String,
+    /// Why there is none.
+    why: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenLine {
+    credential: Credential,
+    audience: Option<String>,
+    scopes: Vec<String>,
+    /// None for the instance's own.
+    account: Option<String>,
+    /// `empty`, `fresh`, `stale` or `expired`.
+    state: &'static str,
+    expires: Option<Time>,
+    left_seconds: Option<u64>,
+    fetched: Option<Time>,
+    fetching: bool,
+    /// An upstream answered 401 to it.
+    suspect: bool,
+    failures: u32,
+    last_error: Option<String>,
+    advice: Option<&'static str>,
+    retry_in_seconds: Option<u64>,
+}
+
+/// RFC 3339, UTC.
+#[derive(Clone, Copy, Debug)]
+struct Time(SystemTime);
+
+// === impl Admin ===
+
+impl Admin {
+    /// How everything stands now.
+    pub(super) fn status(&self) -> Status {
+        self.learn();
+        let instance = self.decider.instance();
+        let (state, since) = self.lifecycle.state();
+        let tallies = self.metrics.tallies();
+        let routes: Vec<_> = self
+            .routes
+            .iter()
+            .filter_map(|entrance| self.route(entrance, &tallies))
+            .collect();
+        let mut tokens = self.decider.tokens().statuses();
+        let tokens_total = tokens.len();
+        tokens.sort_by_key(|token| token.last_error.is_none());
+        tokens.truncate(TOKENS);
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            revision: option_env!("SIDENTITY_REVISION"),
+            state,
+            since: Time(since),
+            started: Time(self.lifecycle.began()),
+            now: Time(SystemTime::now()),
+            ready: state == "serving" && routes.iter().all(RouteLine::is_ready),
+            account: instance.email_if_known(None).map(text),
+            project: instance.project_id_if_known().map(text),
+            universe: instance.universe_if_known().map(text),
+            metadata_server: metadata_server(&self.config),
+            listeners: listeners(&self.config, &tallies),
+            routes,
+            rules: self.decider.policy().listing(&self.decider.universe()),
+            tokens: tokens.into_iter().map(TokenLine::from).collect(),
+            tokens_total,
+            unused: self.unused(),
+            history: self.metrics.history().series(),
+            errors: self.metrics.recent().troubles(),
+        }
+    }
+
+    /// What nobody has asked the metadata server for yet is asked for behind the answer, as often as its backoff allows:
+    /// the next look shows it.
+    fn learn(&self) {
+        let instance = self.decider.instance();
+        if instance.email_if_known(None).is_none() {
+            let instance = instance.clone();
+            tokio::spawn(async move { instance.email(None).await.map(drop) });
+        }
+        if instance.project_id_if_known().is_none() {
+            let decider = self.decider.clone();
+            tokio::spawn(async move { decider.learn().await });
+        }
+    }
+
+    fn route(&self, entrance: &Entrance, tallies: &BTreeMap<String, Tally>) -> Option<RouteLine> {
+        let route = entrance.route()?;
+        let resolved = self.decider.resolve_route(route);
+        let slot = resolved
+            .as_ref()
+            .and_then(|resolved| resolved.slot.as_ref());
+        let counted = counted(tallies, &entrance.name);
+        Some(RouteLine {
+            name: entrance.name.to_string(),
+            address: address(&route.route.listen) + &route.route.prefix,
+            upstream: Redacted(&route.route.upstream).to_string(),
+            token: slot.map(|slot| slot.status().state.as_str()),
+            gets: resolved.map(|resolved| Gets::from(&*resolved.decision)),
+            requests: counted.requests,
+            in_flight: counted.in_flight,
+        })
+    }
+}
+
+fn metadata_server(config: &Config) -> String {
+    let server = &config.metadata;
+    if server.disabled {
+        return "not asked (NO_GCE_CHECK)".to_owned();
+    }
+    format!("{}:{}", server.host, server.port)
+}
+
+fn listeners(config: &Config, tallies: &BTreeMap<String, Tally>) -> Vec<Place> {
+    let proxy = config.proxy.as_ref().map(|proxy| {
+        let mut notes = Vec::new();
+        if proxy.auth.is_some() {
+            notes.push("asks for credentials");
+        }
+        if config.intercept.is_some() {
+            notes.push("opens TLS of CONNECT where a token is due");
+        } else {
+            notes.push("CONNECT is a blind tunnel without tokens");
+        }
+        if config.unmatched == Access::Deny {
+            notes.push("refuses what no rule names");
+        }
+        if config.metadata_access == Access::Deny {
+            notes.push("refuses calls to the metadata server");
+        }
+        Place {
+            kind: "proxy",
+            address: format!("http://{}", proxy.listen),
+            counted: Some(counted(tallies, "proxy")),
+            notes,
+        }
+    });
+    let shared: BTreeSet<&Listen> = config.routes.iter().map(|route| &route.listen).collect();
+    let routes = shared.into_iter().map(|listen| Place {
+        kind: "route",
+        address: address(listen),
+        counted: Some(of_routes(&config.routes, listen, tallies)),
+        notes: Vec::new(),
+    });
+    let admin = config.admin.map(|address| Place {
+        kind: "admin",
+        address: format!("http://{address}"),
+        counted: None,
+        notes: Vec::new(),
+    });
+    proxy.into_iter().chain(routes).chain(admin).collect()
+}
+
+/// A socket's counts: those of its routes, and of the calls that no route took.
+fn of_routes(routes: &[Route], listen: &Listen, tallies: &BTreeMap<String, Tally>) -> Counted {
+    let sharing = routes.iter().filter(|route| route.listen == *listen);
+    let names: BTreeSet<&str> = sharing
+        .flat_map(|route| [&*route.name, route.socket_name()])
+        .collect();
+    let mut sum = Counted::default();
+    for name in names {
+        let counted = counted(tallies, name);
+        sum.requests += counted.requests;
+        sum.in_flight += counted.in_flight;
+        sum.connections += counted.connections;
+    }
+    sum
+}
+
+fn counted(tallies: &BTreeMap<String, Tally>, name: &str) -> Counted {
+    let tally = tallies.get(name).copied().unwrap_or_default();
+    Counted {
+        requests: tally.requests,
+        in_flight: tally.in_flight,
+        connections: tally.connections,
+    }
+}
+
+fn address(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => format!("http://{address}"),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn text(text: impl AsRef<str>) -> String {
+    text.as_ref().to_owned()
+}
+
+/// What a token is for.
+fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
+    match &key.kind {
+        TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),
+        TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+    }
+}
+
+// === impl RouteLine ===
+
+impl RouteLine {
+    fn is_ready(&self) -> bool {
+        let unusable = [SlotState::Empty.as_str(), SlotState::Expired.as_str()];
+        self.token.is_none_or(|token| !unusable.contains(&token))
+    }
+}
+
+// === impl Gets ===
+
+impl From<&Decision> for Gets {
+    fn from(decision: &Decision) -> Self {
+        let (key, why) = match &decision.grant {
+            Grant::Token(key) => (Some(key), None),
+            Grant::None(why) | Grant::Deny(why) => (None, Some(why.to_string())),
+        };
+        let (audience, scopes) = key.map(purpose).unwrap_or_default();
+        Self {
+            credential: decision.credential(),
+            audience,
+            scopes,
+            account: key.and_then(|key| key.account.as_ref().map(text)),
+            header: key.map(|_| HeaderMode::as_str(decision.header)),
+            rule: decision.rule.to_string(),
+            why,
+        }
+    }
+}
+
+// === impl TokenLine ===
+
+impl From<SlotStatus> for TokenLine {
+    fn from(status: SlotStatus) -> Self {
+        let (audience, scopes) = purpose(&status.key);
+        Self {
+            credential: status.key.credential(),
+            audience,
+            scopes,
+            account: status.key.account.as_ref().map(text),
+            state: status.state.as_str(),
+            expires: status.expires_at.map(Time),
+            left_seconds: status.left.as_ref().map(Duration::as_secs),
+            fetched: status.fetched_at.map(Time),
+            fetching: status.fetching,
+            suspect: status.suspect,
+            failures: status.failures,
+            last_error: status.last_error,
+            advice: status.last_fault.map(TokenFault::advice),
+            retry_in_seconds: status.retry_in.as_ref().map(Duration::as_secs),
+        }
+    }
+}
+
+// === impl Time ===
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // A clock before 1970 cannot be written.
+        let time = self.0.max(SystemTime::UNIX_EPOCH);
+        serializer.collect_str(&humantime::format_rfc3339_millis(time))
+    }
+}

@@ -1,0 +1,196 @@
+//! What can be done to a sidecar that runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::bound::Places;
+use super::live::{Core, Live, RouteSummary};
+use super::{policy, reload};
+use crate::admin::{Admin, Lifecycle};
+use crate::config::Config;
+use crate::destination::Host;
+use crate::proxy::{Activity, Decider, Entrance};
+use crate::server::Serving;
+use crate::telemetry;
+use crate::token::Slot;
+use crate::upstream::BadRoots;
+
+/// Reloads a sidecar, wakes it, and tells how it stands; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Control(Arc<Running>);
+
+#[derive(Debug)]
+struct Running {
+    core: Core,
+    live: Mutex<Live>,
+    /// As [`Live::served`].
+    serving: Vec<Serving>,
+    admin: Arc<ArcSwap<Admin>>,
+}
+
+// === impl Control ===
+
+impl Control {
+    pub(super) fn new(
+        core: Core,
+        live: Live,
+        serving: Vec<Serving>,
+        admin: Arc<ArcSwap<Admin>>,
+    ) -> Self {
+        Self(Arc::new(Running {
+            core,
+            live: Mutex::new(live),
+            serving,
+            admin,
+        }))
+    }
+
+    /// Puts another configuration in force, for the requests that come from now on; those in flight go on as they began.
+    /// Listeners, tokens, counters and open connections stay.
+    ///
+    /// What can change only at a start goes on as it was; the result names each such thing.
+    ///
+    /// # Errors
+    ///
+    /// The trust roots are unusable; then nothing has changed.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime, where no token can be fetched.
+    pub fn reload(&self, config: Config) -> Result<Vec<String>, BadRoots> {
+        let core = &self.0.core;
+        let mut live = self.live();
+        let (config, mut waiting) = reload::in_force(&live.asked, config);
+        let upstream = if reload::same_upstreams(&live.asked, &config) {
+            live.upstream.clone()
+        } else {
+            core.upstream(&config)?
+        };
+        let decider = Arc::new(live.decider.with_policy(policy(&config)));
+        waiting.extend(self.not_covered(&decider));
+        let next = Live::compose(core, config, decider, upstream);
+        for (serving, served) in self.0.serving.iter().zip(&next.served) {
+            serving.store(Arc::new(served.clone()));
+        }
+        self.0.admin.store(Arc::new(next.admin.clone()));
+        telemetry::adjust(&next.asked.log);
+        let before = std::mem::replace(&mut *live, next);
+        drop(live);
+        for slot in slots(&before.decider, &before.routes) {
+            slot.release();
+        }
+        self.prefetch();
+        Ok(waiting)
+    }
+
+    /// The process was stopped and goes on: nobody knows which connections are still open at the other end, and which
+    /// tokens have expired.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn thawed(&self) {
+        let live = self.live();
+        live.upstream.close_idle();
+        let _behind_us = live.decider.tokens().refresh_stale();
+    }
+
+    /// Completes once the drain has begun.
+    pub async fn drain_begun(&self) {
+        self.0.core.lifecycle.drain_begun().await;
+    }
+
+    /// The end has begun.
+    pub fn is_draining(&self) -> bool {
+        self.0.core.lifecycle.is_draining()
+    }
+
+    /// Every route, for the log.
+    pub fn routes(&self) -> Vec<RouteSummary> {
+        self.live().summaries()
+    }
+
+    /// What calls through the forward proxy get; none where there is no proxy.
+    pub fn through_proxy(&self) -> Option<String> {
+        self.live().through_proxy()
+    }
+
+    /// Whether TLS of `CONNECT` is opened.
+    pub fn intercepts(&self) -> bool {
+        self.0.core.interception.is_some()
+    }
+
+    /// What to look at while no request has come in at all.
+    pub(super) fn unused(&self) -> Option<String> {
+        self.live().admin.unused()
+    }
+
+    /// Fetches what the first requests will need. Nothing waits for it but readiness.
+    pub(super) fn prefetch(&self) {
+        let live = self.live();
+        let (decider, routes) = (live.decider.clone(), live.routes.clone());
+        drop(live);
+        tokio::spawn(async move {
+            // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
+            fetch_tokens(&decider, &routes);
+            // Its failure is in the log already; requests and probes will ask again.
+            let _ = decider.learn().await;
+            decider.locate_routes(&routes).await;
+            fetch_tokens(&decider, &routes);
+        });
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.0.core.places
+    }
+
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.0.core.activity
+    }
+
+    pub(super) fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.0.core.lifecycle
+    }
+
+    pub(super) fn drain_timeout(&self) -> Duration {
+        self.live().asked.drain_timeout
+    }
+
+    /// The CA is made at the start, for the domains that got tokens then.
+    fn not_covered(&self, decider: &Decider) -> Vec<String> {
+        let Some(interception) = &self.0.core.interception else {
+            return Vec::new();
+        };
+        let domains = decider.policy().granted_domains(&decider.universe());
+        let strange = domains.into_iter().filter(|domain| {
+            Host::parse(domain).is_ok_and(|host| !interception.interceptor.covers(&host))
+        });
+        strange
+            .map(|domain| {
+                format!("--intercept: TLS of CONNECT to {domain}, which the CA is not for")
+            })
+            .collect()
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
+    for slot in slots(decider, routes) {
+        slot.prefetch();
+    }
+}
+
+/// Those of routes whose token is always the same.
+fn slots<'a>(
+    decider: &'a Decider,
+    routes: &'a [Arc<Entrance>],
+) -> impl Iterator<Item = Arc<Slot>> + 'a {
+    routes
+        .iter()
+        .filter_map(|entrance| decider.resolve_route(entrance.route()?)?.slot)
+}

@@ -1,0 +1,195 @@
+//! What of another configuration can be put in force without a restart.
+
+use std::fmt::Display;
+
+use super::bound::Asked;
+use crate::config::{Config, Route};
+
+/// The new configuration as far as it can be in force now, and what of it must wait for a restart, a sentence each.
+/// What must wait goes on as it was.
+pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
+    let mut waiting = Vec::new();
+    let mut config = new;
+    let listens = |config: &Config| config.proxy.as_ref().map(|proxy| proxy.listen);
+    if listens(old) != listens(&config) {
+        waiting.push(format!(
+            "--proxy {}, which was {}",
+            or_off(listens(&config)),
+            or_off(listens(old))
+        ));
+        config.proxy.clone_from(&old.proxy);
+    }
+    // Every field is named, so that a new one cannot be forgotten here.
+    let Config {
+        admin,
+        intercept,
+        max_connections,
+        metadata,
+        routes: old_routes,
+        token_timeout,
+        universe,
+        workers,
+        // In force at once.
+        allowed_hosts: _,
+        discover: _,
+        drain_timeout: _,
+        log: _,
+        metadata_access: _,
+        proxy: _,
+        quitquitquit: _,
+        quota_project: _,
+        response_timeout: _,
+        rules: _,
+        unmatched: _,
+        upstream: _,
+        warnings: _,
+    } = old;
+    if *admin != config.admin {
+        waiting.push(format!(
+            "--admin {}, which was {}",
+            or_off(config.admin),
+            or_off(*admin)
+        ));
+        config.admin = *admin;
+    }
+    config.routes = routes(old_routes, &config.routes, &mut waiting);
+    let mut keep = |name: &str, changed: bool| {
+        if changed {
+            waiting.push(name.to_owned());
+        }
+    };
+    keep("--intercept and --ca-dir", *intercept != config.intercept);
+    keep("--token-timeout", *token_timeout != config.token_timeout);
+    keep(
+        "--max-connections",
+        *max_connections != config.max_connections,
+    );
+    keep("--workers", *workers != config.workers);
+    keep(
+        "where tokens come from",
+        *metadata != config.metadata || *universe != config.universe,
+    );
+    let config = Config {
+        intercept: intercept.clone(),
+        max_connections: *max_connections,
+        metadata: metadata.clone(),
+        token_timeout: *token_timeout,
+        universe: universe.clone(),
+        workers: *workers,
+        ..config
+    };
+    (config, waiting)
+}
+
+/// Whether the pool and its connections are still right.
+pub(super) fn same_upstreams(old: &Config, new: &Config) -> bool {
+    old.upstream == new.upstream && old.metadata_access == new.metadata_access
+}
+
+/// New routes on listeners that are there; old ones on those that the new configuration does not name any more.
+fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
+    let on = |routes: &[Route], route: &Route| {
+        let asked = Asked::by(route);
+        routes.iter().any(|other| Asked::by(other) == asked)
+    };
+    let (mut routes, added) = new
+        .iter()
+        .cloned()
+        .partition::<Vec<_>, _>(|route| on(old, route));
+    for route in added {
+        waiting.push(format!(
+            "route {} to {}: a new listener",
+            route.name,
+            route.upstream_url()
+        ));
+    }
+    for route in old.iter().filter(|route| !on(new, route)) {
+        waiting.push(format!(
+            "route {} to {}: its listener is gone from the configuration, and goes on until then",
+            route.name,
+            route.upstream_url()
+        ));
+        routes.push(route.clone());
+    }
+    routes
+}
+
+fn or_off(address: Option<impl Display>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Name, RawConfig, load};
+
+    fn config(flags: &[(Name, &str)]) -> Config {
+        let mut raw = RawConfig::default();
+        for (name, text) in flags {
+            raw.set_flag(*name, [(*text).to_owned()]);
+        }
+        load(&raw, &Env::default()).unwrap()
+    }
+
+    fn reloaded(old: &[(Name, &str)], new: &[(Name, &str)]) -> (Config, Vec<String>) {
+        in_force(&config(old), config(new))
+    }
+
+    #[test]
+    fn what_needs_no_listener_is_in_force() {
+        let (config, waiting) = reloaded(
+            &[(Name::Route, "8081=https://a.example,credential=id")],
+            &[
+                (Name::Route, "8081=https://b.example,audience=x"),
+                (Name::Route, "8081/v2=https://c.example,credential=id"),
+                (Name::Rule, "d.example=id"),
+                (Name::Unmatched, "deny"),
+                (Name::LogLevel, "debug"),
+            ],
+        );
+        assert_eq!(waiting, Vec::<String>::new());
+        assert_eq!(config.routes.len(), 2);
+        assert_eq!(config.rules.len(), 1);
+    }
+
+    #[test]
+    fn listeners_and_what_is_made_once_wait_for_a_restart() {
+        let (config, waiting) = reloaded(
+            &[(Name::Route, "8081=https://a.example")],
+            &[
+                (Name::Route, "8082=https://a.example"),
+                (Name::Proxy, "off"),
+                (Name::Admin, "9999"),
+                (Name::Workers, "77"),
+            ],
+        );
+        assert_eq!(
+            waiting,
+            [
+                "--proxy off, which was 127.0.0.1:3128",
+                "--admin 127.0.0.1:9999, which was 127.0.0.1:9090",
+                "route 8082 to https://a.example/: a new listener",
+                "route 8081 to https://a.example/: its listener is gone from the configuration, and goes on until then",
+                "--workers",
+            ]
+        );
+        assert!(config.proxy.is_some());
+        assert_eq!(&*config.routes[0].name, "8081");
+        assert_ne!(config.workers, 77);
+    }
+
+    #[test]
+    fn a_free_port_stays_the_same_one() {
+        let (config, waiting) = reloaded(
+            &[
+                (Name::Route, "127.0.0.1:0=https://a.example"),
+                (Name::Route, "127.0.0.1:0/b=https://b.example"),
+            ],
+            &[(Name::Route, "127.0.0.1:0/b=https://c.example")],
+        );
+        let upstreams: Vec<_> = config.routes.iter().map(Route::upstream_url).collect();
+        assert_eq!(upstreams, ["https://c.example/", "https://a.example/"]);
+        assert_eq!(waiting.len(), 1);
+        assert!(waiting[0].contains("https://a.example"), "{waiting:?}");
+    }
+}

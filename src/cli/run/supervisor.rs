@@ -1,0 +1,105 @@
+//! What a service manager is told (sd_notify(3)): systemd's `Type=notify` and `Type=notify-reload`.
+//!
+//! The protocol is one datagram of text a message. The crate for it takes an abstract socket's `@NAME` for a file.
+
+use std::future::pending;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::config::Env;
+
+/// Who started us and wants to know how we are; nobody, most often.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    address: Option<SocketAddr>,
+    /// When it wants a sign of life: `WatchdogSec=` restarts what gives none.
+    watch: Option<Interval>,
+}
+
+// === impl Supervisor ===
+
+impl Supervisor {
+    /// As the environment names it: `NOTIFY_SOCKET` is a path, or `@NAME` in the abstract name space.
+    pub(super) fn of(env: &Env) -> Self {
+        let named = env.text("NOTIFY_SOCKET").ok().flatten();
+        let address = named.and_then(|name| {
+            let address = match name.strip_prefix('@') {
+                Some(name) => SocketAddr::from_abstract_name(name),
+                None => SocketAddr::from_pathname(name),
+            };
+            address
+                .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is no socket: {name:?}"))
+                .ok()
+        });
+        let watch = patience(env).filter(|_| address.is_some());
+        Self {
+            address,
+            // Half of it, as sd_watchdog_enabled(3) asks.
+            watch: watch.map(|patience| {
+                let mut watch = interval(patience / 2);
+                watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                watch
+            }),
+        }
+    }
+
+    /// Completes each time that a sign of life is due; never where none is wanted.
+    pub(super) async fn sign_due(&mut self) {
+        match &mut self.watch {
+            Some(watch) => drop(watch.tick().await),
+            None => pending().await,
+        }
+    }
+
+    /// We live: this task gets its turn.
+    pub(super) fn alive(&self) {
+        self.tell("WATCHDOG=1");
+    }
+
+    /// Callers are served.
+    pub(super) fn ready(&self, status: &str) {
+        self.tell(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// The configuration is read again; [`Self::ready`] follows, whatever comes of it.
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// The drain has begun.
+    pub(super) fn stopping(&self) {
+        self.tell("STOPPING=1\nSTATUS=draining: still serving until nothing is in flight");
+    }
+
+    fn tell(&self, message: &str) {
+        let Some(address) = &self.address else { return };
+        let sent = send(address, message.as_bytes());
+        if let Err(error) = sent {
+            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
+        }
+    }
+}
+
+/// How long the manager waits for a sign of life, where it waits for one of ours.
+fn patience(env: &Env) -> Option<Duration> {
+    let number = |name| env.text(name).ok().flatten()?.parse::<u64>().ok();
+    if number("WATCHDOG_PID").is_some_and(|id| id != u64::from(std::process::id())) {
+        return None;
+    }
+    let micros = number("WATCHDOG_USEC").filter(|micros| *micros > 1)?;
+    Some(Duration::from_micros(micros))
+}
+
+/// A manager that does not read must not hold up the app's calls.
+fn send(address: &SocketAddr, message: &[u8]) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message, address).map(drop)
+}

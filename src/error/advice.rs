@@ -1,0 +1,289 @@
+//! What to do about an error: one sentence or two for each kind, and for each way in which a token cannot be had. Log, status
+//! page and operating guide say it in these words.
+
+use super::{Error, ErrorKind};
+
+/// Why a fetch brought no token, as far as what to do about it depends on that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// The fetch ended before it had a result.
+    CutShort,
+    /// `NO_GCE_CHECK`: the metadata server is not asked.
+    Disabled,
+    /// The metadata server failed: 5xx.
+    Failing,
+    /// The metadata server forbids it: 403.
+    Forbidden,
+    /// Whatever answers is no metadata server.
+    Impostor,
+    /// The metadata server limits us: 429.
+    Limited,
+    /// The answer is no token that could be sent.
+    Malformed,
+    /// No such account: 404.
+    NoAccount,
+    /// The metadata server does not take the question: any other 4xx, or a redirect.
+    Refused,
+    /// The metadata server takes connections and does not answer in time.
+    Silent,
+    /// There is not even a connection.
+    Unreachable,
+}
+
+// === impl TokenFault ===
+
+impl TokenFault {
+    /// Every fault.
+    pub const ALL: [Self; 11] = [
+        Self::CutShort,
+        Self::Disabled,
+        Self::Failing,
+        Self::Forbidden,
+        Self::Impostor,
+        Self::Limited,
+        Self::Malformed,
+        Self::NoAccount,
+        Self::Refused,
+        Self::Silent,
+        Self::Unreachable,
+    ];
+
+    /// The kind of error that a request fails with: unavailable is what may be better at the next try.
+    pub const fn kind(self) -> ErrorKind {
+        match self {
+            Self::CutShort
+            | Self::Disabled
+            | Self::Failing
+            | Self::Limited
+            | Self::Silent
+            | Self::Unreachable => ErrorKind::TokenUnavailable,
+            Self::Forbidden
+            | Self::Impostor
+            | Self::Malformed
+            | Self::NoAccount
+            | Self::Refused => ErrorKind::TokenRefused,
+        }
+    }
+
+    /// What happened, in a few words.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::CutShort => "The token's fetch was cut short",
+            Self::Disabled => "NO_GCE_CHECK forbids asking for a token",
+            Self::Failing => "The metadata server fails",
+            Self::Forbidden => "This workload may not use the account",
+            Self::Impostor => "No metadata server at its address",
+            Self::Limited => "The metadata server limits this instance",
+            Self::Malformed => "The metadata server's answer is no token",
+            Self::NoAccount => "No such service account here",
+            Self::Refused => "The metadata server refuses the question",
+            Self::Silent => "The metadata server is too slow",
+            Self::Unreachable => "The metadata server cannot be reached",
+        }
+    }
+
+    /// What to do about it.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::CutShort => {
+                "Nothing, where the sidecar is about to end; else the next request begins another fetch."
+            }
+            Self::Disabled => {
+                "Unset NO_GCE_CHECK where there is a metadata server; where there is none, no destination can get a token."
+            }
+            Self::Failing => {
+                "A fault behind the metadata server: the next requests try again on their own. If it lasts, look at \
+                 status.cloud.google.com and start a new instance."
+            }
+            Self::Forbidden => {
+                "Let this workload use the account: see that it is not disabled and, on GKE with Workload Identity, grant \
+                 roles/iam.workloadIdentityUser on it to the Kubernetes service account that is annotated with it."
+            }
+            Self::Impostor => {
+                "Something else answers at the metadata server's address, and was not believed: look at GCE_METADATA_HOST, and \
+                 for a proxy or a firewall that catches 169.254.169.254."
+            }
+            Self::Limited => {
+                "Something on this instance asks the metadata server too often: find which container does not cache its \
+                 tokens. The sidecar asks once a token, and tries again on its own."
+            }
+            Self::Malformed => {
+                "See that GCE_METADATA_HOST leads to a real metadata server, and that this machine's clock is right: an ID \
+                 token that seems to have expired is refused too."
+            }
+            Self::NoAccount => {
+                "Attach a service account to the service, job or machine (on GKE: annotate the Kubernetes service account with \
+                 iam.gke.io/gcp-service-account); where a route or rule says account=, see that it is attached and spelled so."
+            }
+            Self::Refused => {
+                "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."
+            }
+            Self::Silent => {
+                "See whether the instance gets CPU at all: Cloud Run gives none between requests, unless CPU is always \
+                 allocated. It is tried again on its own; raise --token-timeout if it is always just too slow."
+            }
+            Self::Unreachable => {
+                "On Google Cloud: see that nothing blocks 169.254.169.254 port 80, such as a network policy, a firewall in the \
+                 container or a proxy. Elsewhere: set GCE_METADATA_HOST, for example to `sidentity metadata-server`."
+            }
+        }
+    }
+}
+
+// === impl ErrorKind ===
+
+impl ErrorKind {
+    /// What to do about a request that failed this way.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::BadRequest => {
+                "The app's request can be read in two ways, or not at all, so it was not passed on: mend what the detail names \
+                 in the app or its HTTP library."
+            }
+            Self::CertificateInvalid => {
+                "Look at the certificate: openssl s_client -connect HOST:443 -servername HOST. Give the root of a private \
+                 authority to --upstream-ca; an expired certificate, or one for another name, is the upstream's to mend."
+            }
+            Self::ConnectionRefused => {
+                "Nothing listens there: see that the service runs, that the port is right, and that --connect-to leads where it \
+                 should."
+            }
+            Self::ConnectionTerminated => {
+                "The upstream hung up before its answer was whole: look in its log for a crash, a restart or a time-out at that \
+                 time."
+            }
+            Self::ConnectionTimeout => {
+                "Packets get lost on the way: look for a firewall, and at the VPC connector and egress setting of this service. \
+                 Raise --connect-timeout only for a way that is really that long."
+            }
+            Self::CrossSite => {
+                "A browser's page of another site called a route. If the page is yours, serve it under a name that is given \
+                 to --allowed-host; else the refusal was right."
+            }
+            Self::Denied => {
+                "A rule or --unmatched deny forbids this destination: `sidentity explain URL` says which. If the call is meant, \
+                 add a --rule for its host."
+            }
+            Self::DnsFailed => {
+                "See that the name is spelled right and exists, and that this network's resolver knows it: a name of a private \
+                 zone needs VPC access and Cloud DNS."
+            }
+            Self::DnsTimeout => {
+                "The resolver does not answer: see that port 53 is open towards the nameservers of /etc/resolv.conf, and that \
+                 they are not overloaded."
+            }
+            Self::HttpProtocol => {
+                "Whatever answers does not speak HTTP as it should: see that the port is right; for a server that announces \
+                 HTTP/2 and cannot speak it, set http=1 on the route."
+            }
+            Self::Internal => {
+                "This is a fault of sidentity: please report it, with the detail and the log lines around it."
+            }
+            Self::LimitReached => {
+                "Too much is under way at once: see whether an upstream has become slow, or the app opens more than it needs; \
+                 else raise --max-connections, and the memory limit with it."
+            }
+            Self::LoopDetected => {
+                "The call leads back to the sidecar: give the route the real upstream, and set NO_PROXY=localhost,127.0.0.1 \
+                 beside HTTP_PROXY."
+            }
+            Self::Misdirected => {
+                "The request names another host than the way it came by: call a route as localhost, or give its name to \
+                 --allowed-host; inside a tunnel, a client must not share one connection between hosts."
+            }
+            Self::NoRoute => {
+                "No route on this port has a prefix of that path: compare the app's URL with the routes. A prefix counts in \
+                 whole segments."
+            }
+            Self::ProxyAuthRequired => {
+                "Put the user and password of --proxy-auth into the app's HTTP_PROXY. A client that first waits to be asked \
+                 shows up here as well, and is in order."
+            }
+            Self::ResponseTimeout => {
+                "The upstream took longer than --response-timeout: look at its own latency and cold starts, or allow more."
+            }
+            Self::TlsProtocol => {
+                "No TLS could be agreed on: see that the port speaks TLS, 1.2 or 1.3, and that the server asks for no client \
+                 certificate."
+            }
+            Self::TokenRefused => {
+                "The metadata server answered with something else than a token: its words are in the detail. Nothing was sent \
+                 upstream."
+            }
+            Self::TokenUnavailable => {
+                "The metadata server could not be asked: it is tried again on its own, at the latest every 30 s. Nothing was \
+                 sent upstream."
+            }
+            Self::Unroutable => {
+                "There is no way from here to that address: look at the VPC connector and egress setting, and for an upstream \
+                 that has IPv6 addresses only."
+            }
+        }
+    }
+}
+
+// === impl Error ===
+
+impl Error {
+    /// A failure for want of a token.
+    pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
+        let mut error = Self::new(fault.kind(), detail);
+        error.0.fault = Some(fault);
+        error
+    }
+
+    /// Why there was no token, where that is what failed and the cause is known.
+    pub fn fault(&self) -> Option<TokenFault> {
+        self.0.fault
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.fault() {
+            Some(fault) => fault.advice(),
+            None => self.kind().advice(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn all() -> impl Iterator<Item = &'static str> {
+        let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
+        kinds.chain(TokenFault::ALL.into_iter().map(TokenFault::advice))
+    }
+
+    #[test]
+    fn every_kind_and_every_fault_has_advice_of_its_own() {
+        let mut seen = HashSet::new();
+        for advice in all() {
+            assert!(advice.len() > 40, "says little: {advice}");
+            assert!(advice.len() <= 260, "{}: {advice}", advice.len());
+            assert!(advice.ends_with('.'), "no sentence: {advice}");
+            assert!(
+                advice.chars().all(|c| (' '..='~').contains(&c)) && !advice.contains("  "),
+                "would not fit a line of a log: {advice}"
+            );
+            assert!(seen.insert(advice), "said twice: {advice}");
+        }
+        let titles: HashSet<_> = TokenFault::ALL.map(TokenFault::title).into();
+        assert_eq!(titles.len(), TokenFault::ALL.len());
+        assert_eq!(HashSet::from(TokenFault::ALL).len(), TokenFault::ALL.len());
+    }
+
+    #[test]
+    fn a_fault_is_of_a_kind_that_is_about_tokens_and_says_more_than_it() {
+        for fault in TokenFault::ALL {
+            let error = Error::no_token(fault, "token: no");
+            assert!(error.kind().is_token(), "{fault:?}");
+            assert_eq!(error.advice(), fault.advice());
+        }
+        for kind in ErrorKind::ALL {
+            assert_eq!(Error::from(kind).advice(), kind.advice());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Service names, for people: what one stands for, and why a host that could be one is none.
+
+use super::Case;
+use super::how::{Ways, in_http, with_query};
+use crate::destination::{Destination, Scheme};
+use crate::policy::decide::Policy;
+use crate::policy::service::{Home, ServiceName};
+
+/// How a service is called by its name.
+pub(super) fn how(case: &Case<'_>, asked: &Destination, ways: &Ways) -> String {
+    let port = ways.free_port();
+    let host = &asked.origin.host;
+    let name = match ServiceName::of(asked) {
+        Some(Ok(service)) => service.to_string(),
+        _ => host.to_string(),
+    };
+    let route = format!(
+        "--route {port}=run://{name}, and call {}",
+        with_query(format!("http://localhost:{port}{}", asked.path()), asked)
+    );
+    match &ways.proxy {
+        Some(proxy) => format!(
+            "Call {} with HTTP_PROXY=http://{proxy}: the sidecar sends it over TLS to {}. Write http://, for no \
+             certificate is for {host}: https:// and every other CONNECT to it is refused. Or add a route: {route}.",
+            in_http(asked),
+            case.sent_to(),
+        ),
+        None => format!("Add a route: {route}."),
+    }
+}
+
+/// Where the service is, or that it could be one.
+pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
+    if case.named.is_some() {
+        let host = case.destination.origin.host.to_string();
+        notes.push(if host.contains("PROJECTNUMBER") || host.contains("REGION") {
+            "a service's name: PROJECTNUMBER and REGION are what the metadata server says when it is first called".to_owned()
+        } else {
+            "a service's name: project number and region come from the metadata server".to_owned()
+        });
+        return;
+    }
+    if case.way.is_some() {
+        return;
+    }
+    let Some(Ok(service)) = ServiceName::of(&case.destination) else {
+        other_port(notes, case, policy);
+        return;
+    };
+    let Ok(origin) = service.at(&Home::default()) else {
+        return;
+    };
+    if policy.settings.discover && policy.has_rule_for(&case.destination) {
+        notes.push(format!(
+            "no service's name (--discover), for your rule names {} itself; without it: {origin}",
+            case.destination.origin.host
+        ));
+    } else if !policy.settings.discover && !policy.is_metadata(&case.destination.origin) {
+        notes.push(format!(
+            "with --discover on it is the name of a Cloud Run service: {origin}"
+        ));
+    }
+}
+
+fn other_port(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
+    let origin = &case.destination.origin;
+    if !policy.settings.discover || origin.is_default_port() {
+        return;
+    }
+    let mut usual = case.destination.clone();
+    usual.origin.scheme = Scheme::Http;
+    usual.origin.port = Scheme::Http.default_port();
+    if let Some(Ok(service)) = policy.service(&usual) {
+        notes.push(format!(
+            "no service's name (--discover) with port {}: write http://{service}/",
+            origin.port
+        ));
+    }
+}

@@ -1,0 +1,204 @@
+//! The whole policy as a list, in the order in which it decides: the user's rules, the built-in table, the rest.
+
+use serde::Serialize;
+
+use super::builtin::{FUNCTIONS, RUN_APP};
+use super::decide::{Policy, ReadyRule};
+use super::decision::Credential;
+use super::rule::HeaderMode;
+
+/// What one pattern gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Which destinations.
+    pub pattern: String,
+    /// What they get.
+    pub credential: Credential,
+    /// The ID token's audience; `HOST` stands for the called host.
+    pub audience: Option<String>,
+    /// The access token's scopes, where the rule says any.
+    pub scopes: Vec<String>,
+    /// Another account than the instance's own.
+    pub account: Option<String>,
+    /// Which header carries it: as written in options.
+    pub header: Option<&'static str>,
+    /// It may travel in cleartext.
+    pub plaintext: bool,
+    /// A row of the table, and not the user's.
+    pub built_in: bool,
+    /// What else is to be known.
+    pub note: Option<&'static str>,
+}
+
+const PLUMBING: &str =
+    "OAuth plumbing, public files, API-key services and mTLS hosts under that domain get none";
+const UNTAGGED: &str = "without a traffic tag";
+const BY_RULE: &str = "a token only by a rule";
+const DENIED: &str = "--unmatched deny: 403";
+
+// === impl Policy ===
+
+impl Policy {
+    /// Every pattern with what it gets; the first that matches decides. `universe` as in [`decide`](Self::decide).
+    pub fn listing(&self, universe: &str) -> Vec<Line> {
+        let mut lines: Vec<_> = self.rules.iter().map(ReadyRule::line).collect();
+        let metadata = Line::built_in("metadata server, loopback", Credential::None);
+        lines.push(match self.settings.metadata_denied {
+            false => metadata,
+            true => metadata.noting("--metadata-access deny: 403 for the metadata server"),
+        });
+        lines.extend([
+            Line::built_in(&format!("*.{universe}"), Credential::Access).noting(PLUMBING),
+            Line::built_in(&format!("*.{RUN_APP}"), Credential::Id)
+                .with_audience("https://HOST")
+                .noting(UNTAGGED),
+            Line::built_in(&format!("*.{FUNCTIONS}"), Credential::Id)
+                .with_audience("https://HOST/FUNCTION"),
+        ]);
+        lines.push(match self.settings.unmatched_denied {
+            true => Line::built_in("everything else", Credential::Deny).noting(DENIED),
+            false => Line::built_in("everything else", Credential::None).noting(BY_RULE),
+        });
+        lines
+    }
+}
+
+// === impl ReadyRule ===
+
+impl ReadyRule {
+    fn line(&self) -> Line {
+        let terms = &self.terms;
+        // A rule always has one; what was meant by none is none.
+        let credential = terms.credential.unwrap_or(Credential::None);
+        let audience = match (&terms.audience, credential) {
+            (Some(audience), _) => Some(audience.to_string()),
+            (None, Credential::Id) => Some("https://HOST".to_owned()),
+            (None, _) => None,
+        };
+        let gets_token = matches!(credential, Credential::Access | Credential::Id);
+        Line {
+            pattern: self.pattern.to_string(),
+            credential,
+            audience,
+            scopes: terms.scopes.iter().map(ToString::to_string).collect(),
+            account: terms.account().map(|account| account.to_string()),
+            header: gets_token.then(|| terms.header.unwrap_or(HeaderMode::Auto).as_str()),
+            plaintext: terms.plaintext,
+            built_in: false,
+            note: None,
+        }
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    fn built_in(pattern: &str, credential: Credential) -> Self {
+        let gets_token = matches!(credential, Credential::Access | Credential::Id);
+        Self {
+            pattern: pattern.to_owned(),
+            credential,
+            audience: None,
+            scopes: Vec::new(),
+            account: None,
+            header: gets_token.then(|| HeaderMode::Auto.as_str()),
+            plaintext: false,
+            built_in: true,
+            note: None,
+        }
+    }
+
+    fn with_audience(self, audience: &str) -> Self {
+        Self {
+            audience: Some(audience.to_owned()),
+            ..self
+        }
+    }
+
+    fn noting(self, note: &'static str) -> Self {
+        Self {
+            note: Some(note),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Options, Pattern, Rule, Settings};
+
+    fn rule(pattern: &str, options: Options) -> Rule {
+        Rule {
+            pattern: Pattern::parse(pattern).unwrap(),
+            options,
+            name: pattern.into(),
+        }
+    }
+
+    #[test]
+    fn rules_stand_before_the_table_in_the_order_in_which_they_decide() {
+        let id = Options {
+            credential: Some(Credential::Id),
+            audience: Some("client".to_owned()),
+            header: Some(HeaderMode::ProxyAuthorization),
+            account: Some("a@p.iam.gserviceaccount.com".to_owned()),
+            ..Options::default()
+        };
+        let deny = Options {
+            credential: Some(Credential::Deny),
+            ..Options::default()
+        };
+        let rules = vec![rule("*.example", deny), rule("iap.example/v1", id)];
+        let listing = Policy::new(rules, Settings::default()).listing("googleapis.com");
+        let patterns: Vec<&str> = listing.iter().map(|line| &*line.pattern).collect();
+        assert_eq!(
+            patterns,
+            [
+                "iap.example/v1",
+                "*.example",
+                "metadata server, loopback",
+                "*.googleapis.com",
+                "*.run.app",
+                "*.cloudfunctions.net",
+                "everything else",
+            ]
+        );
+        assert_eq!(listing[0].audience.as_deref(), Some("client"));
+        assert_eq!(listing[0].header, Some("proxy-authorization"));
+        assert_eq!(
+            listing[0].account.as_deref(),
+            Some("a@p.iam.gserviceaccount.com")
+        );
+        assert_eq!(listing[1].header, None);
+        assert_eq!(listing[6].credential, Credential::None);
+    }
+
+    #[test]
+    fn what_is_forbidden_is_listed_so() {
+        let settings = Settings {
+            unmatched_denied: true,
+            metadata_denied: true,
+            ..Settings::default()
+        };
+        let listing = Policy::new(Vec::new(), settings).listing("example.goog");
+        assert!(listing[0].note.unwrap().contains("403"));
+        assert_eq!(listing[1].pattern, "*.example.goog");
+        assert_eq!(listing[4].credential, Credential::Deny);
+    }
+
+    /// The listing says of each domain of the table what the table does.
+    #[test]
+    fn the_listing_agrees_with_the_table() {
+        let policy = Policy::new(Vec::new(), Settings::default());
+        for line in policy.listing("googleapis.com") {
+            let Some(domain) = line.pattern.strip_prefix("*.") else {
+                continue;
+            };
+            let url = format!("https://x.{domain}/f");
+            let destination = crate::destination::Destination::parse(&url).unwrap();
+            let decision = policy.decide(&destination, "googleapis.com");
+            assert_eq!(decision.credential(), line.credential, "{url}");
+        }
+    }
+}

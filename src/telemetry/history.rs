@@ -1,0 +1,323 @@
+//! The last 15 minutes, for those who have no Prometheus at hand: how many requests, how they ended, how long they took.
+//!
+//! A request that ends costs one or two atomic adds. Nothing runs on a timer: whoever comes first in a new period closes
+//! the one before, and a sidecar without requests has no history and pays nothing.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+mod latency;
+
+use latency::{BUCKETS, bucket, quantile};
+
+/// How long one bar of the picture is.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Bars: 15 minutes.
+const PERIODS: usize = 90;
+
+/// How a request ended, as far as the picture tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The upstream's answer went through, whatever it said.
+    Answered,
+    /// The caller went away.
+    Cancelled,
+    /// The sidecar answered with an error of its own.
+    Failed,
+    /// The upstream did not take our token: 401 or 403.
+    Rejected,
+    /// The upstream answered 5xx.
+    UpstreamError,
+}
+
+/// What has ended in the last 15 minutes. Bounded: some 40 KiB where there is something to tell, else nothing.
+#[derive(Debug)]
+pub struct History {
+    start: Instant,
+    /// The number, counted from the start, of the period that the totals are counted into.
+    current: AtomicU64,
+    totals: Totals,
+    past: Mutex<Past>,
+}
+
+/// Everything since the start, modulo 2^32: a period is the difference of two of these.
+#[derive(Debug)]
+struct Totals {
+    endings: [AtomicU32; Ending::ALL.len()],
+    latencies: [AtomicU32; BUCKETS],
+}
+
+/// [`Totals`] at one moment, or what was added in between.
+#[derive(Clone, Debug)]
+struct Counts {
+    endings: [u32; Ending::ALL.len()],
+    latencies: [u32; BUCKETS],
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    /// The totals when the last period was closed.
+    closed: Counts,
+    /// The periods in which something ended, oldest first.
+    periods: VecDeque<(u64, Counts)>,
+}
+
+/// The picture's numbers, oldest period first; the last one is not over yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Series {
+    /// The length of a period.
+    pub period_seconds: u64,
+    /// Requests that ended.
+    pub requests: Vec<u32>,
+    /// Those that the sidecar answered with an error of its own.
+    pub failed: Vec<u32>,
+    /// Those whose token the upstream did not take.
+    pub rejected: Vec<u32>,
+    /// Those that the upstream answered with 5xx.
+    pub upstream_errors: Vec<u32>,
+    /// Those whose caller went away.
+    pub cancelled: Vec<u32>,
+    /// Seconds that half of them took at most; none where none ended. Tunnels and upgraded connections do not count.
+    pub p50: Vec<Option<f64>>,
+    /// The same for 90 of 100.
+    pub p90: Vec<Option<f64>>,
+    /// The same for 99 of 100.
+    pub p99: Vec<Option<f64>>,
+    /// All periods together.
+    pub total: Summary,
+}
+
+/// All periods as one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Errors of the sidecar's own, tokens not taken, and 5xx of upstreams.
+    pub errors: u64,
+    /// Seconds, as in the series.
+    pub p50: Option<f64>,
+    /// Seconds.
+    pub p90: Option<f64>,
+    /// Seconds.
+    pub p99: Option<f64>,
+}
+
+// === impl Ending ===
+
+impl Ending {
+    const ALL: [Self; 5] = [
+        Self::Answered,
+        Self::Cancelled,
+        Self::Failed,
+        Self::Rejected,
+        Self::UpstreamError,
+    ];
+}
+
+// === impl History ===
+
+impl History {
+    /// It begins now.
+    pub fn new() -> Self {
+        Self::since(Instant::now())
+    }
+
+    fn since(start: Instant) -> Self {
+        Self {
+            start,
+            current: AtomicU64::new(0),
+            totals: Totals {
+                endings: [const { AtomicU32::new(0) }; _],
+                latencies: [const { AtomicU32::new(0) }; BUCKETS],
+            },
+            past: Mutex::default(),
+        }
+    }
+
+    /// A request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
+    pub fn ended(&self, at: Instant, ending: Ending, took: Option<Duration>) {
+        self.close_before(self.period(at));
+        if let Some(count) = self.totals.endings.get(ending as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(count) = took.and_then(|took| self.totals.latencies.get(bucket(took))) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The numbers of the last 15 minutes.
+    pub fn series(&self) -> Series {
+        self.series_at(Instant::now())
+    }
+
+    fn series_at(&self, now: Instant) -> Series {
+        let last = self.period(now);
+        let first = (last + 1).saturating_sub(PERIODS as u64);
+        let mut periods = vec![Counts::default(); PERIODS];
+        let mut all = Counts::default();
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = (
+            self.current.load(Ordering::Relaxed),
+            self.totals.read().since(&past.closed),
+        );
+        for (number, counts) in past.periods.iter().chain([&open]) {
+            // A clock that stood still while the machine slept is no reason to lose what is newer than `now`.
+            let number = (*number).min(last);
+            let back = last - number;
+            let index = usize::try_from(back).ok().filter(|_| number >= first);
+            let place = index.and_then(|back| (PERIODS - 1).checked_sub(back));
+            if let Some(period) = place.and_then(|index| periods.get_mut(index)) {
+                period.add(counts);
+                all.add(counts);
+            }
+        }
+        drop(past);
+        Series::of(&periods, &all)
+    }
+
+    fn period(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_secs() / PERIOD.as_secs()
+    }
+
+    /// Closes the current period where `period` is a later one. Of all who come first in it one does so; the others have
+    /// nothing to wait for, and a count that ends up on the wrong side of the border is a count all the same.
+    fn close_before(&self, period: u64) {
+        let current = self.current.load(Ordering::Relaxed);
+        if period <= current {
+            return;
+        }
+        let closed =
+            self.current
+                .compare_exchange(current, period, Ordering::Relaxed, Ordering::Relaxed);
+        if closed.is_ok() {
+            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            past.close(current, self.totals.read());
+        }
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Past ===
+
+impl Past {
+    fn close(&mut self, period: u64, totals: Counts) {
+        // Who was held up while others closed a later one finds its own counted there.
+        if self.periods.back().is_some_and(|(last, _)| *last >= period) {
+            return;
+        }
+        let counts = totals.since(&self.closed);
+        self.closed = totals;
+        let is_over = |first: u64| first + PERIODS as u64 <= period;
+        while self
+            .periods
+            .front()
+            .is_some_and(|(first, _)| is_over(*first))
+        {
+            self.periods.pop_front();
+        }
+        self.periods.push_back((period, counts));
+    }
+}
+
+// === impl Totals ===
+
+impl Totals {
+    fn read(&self) -> Counts {
+        let load = |count: &AtomicU32| count.load(Ordering::Relaxed);
+        Counts {
+            endings: self.endings.each_ref().map(load),
+            latencies: self.latencies.each_ref().map(load),
+        }
+    }
+}
+
+// === impl Counts ===
+
+impl Counts {
+    fn of(&self, ending: Ending) -> u32 {
+        self.endings.get(ending as usize).copied().unwrap_or(0)
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        let mut counts = self.clone();
+        for (count, before) in counts.each().zip(before.clone().each()) {
+            *count = count.wrapping_sub(*before);
+        }
+        counts
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (count, other) in self.each().zip(other.clone().each()) {
+            *count = count.saturating_add(*other);
+        }
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = &mut u32> {
+        self.endings.iter_mut().chain(&mut self.latencies)
+    }
+
+    fn requests(&self) -> u32 {
+        self.endings
+            .iter()
+            .fold(0, |all, count| all.saturating_add(*count))
+    }
+
+    fn errors(&self) -> u64 {
+        [Ending::Failed, Ending::Rejected, Ending::UpstreamError]
+            .into_iter()
+            .map(|ending| u64::from(self.of(ending)))
+            .sum()
+    }
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            endings: [0; _],
+            latencies: [0; BUCKETS],
+        }
+    }
+}
+
+// === impl Series ===
+
+impl Series {
+    fn of(periods: &[Counts], all: &Counts) -> Self {
+        let counts = |ending| periods.iter().map(|period| period.of(ending)).collect();
+        let quantiles = |q| {
+            let of = |period: &Counts| quantile(&period.latencies, q);
+            periods.iter().map(of).collect()
+        };
+        Self {
+            period_seconds: PERIOD.as_secs(),
+            requests: periods.iter().map(Counts::requests).collect(),
+            failed: counts(Ending::Failed),
+            rejected: counts(Ending::Rejected),
+            upstream_errors: counts(Ending::UpstreamError),
+            cancelled: counts(Ending::Cancelled),
+            p50: quantiles(0.5),
+            p90: quantiles(0.9),
+            p99: quantiles(0.99),
+            total: Summary {
+                requests: all.requests().into(),
+                errors: all.errors(),
+                p50: quantile(&all.latencies, 0.5),
+                p90: quantile(&all.latencies, 0.9),
+                p99: quantile(&all.latencies, 0.99),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

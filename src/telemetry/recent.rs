@@ -1,0 +1,284 @@
+//! The last errors, each with what to do about it, for whoever looks at the status page after the log has gone by.
+//!
+//! The same trouble again is counted, not kept again, so that one broken host cannot push out the others. Nothing of a request
+//! is in here but the origin that it was for; errors are rare enough for a lock.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Serialize, Serializer};
+
+use super::escape::is_hidden;
+use super::hints::{AuthRejection, Blind};
+use crate::destination::Origin;
+use crate::error::{ErrorKind, TokenFault};
+use crate::policy::{TokenKey, TokenKind};
+
+/// Kept at most.
+const KEPT: usize = 50;
+
+/// The most characters that are shown of a detail or an audience: both may come from outside.
+const SHOWN: usize = 400;
+
+/// The last 50 kinds of trouble.
+#[derive(Debug, Default)]
+pub struct Recent {
+    /// The latest in front.
+    troubles: Mutex<VecDeque<Trouble>>,
+}
+
+/// What went wrong, once or several times.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Trouble {
+    /// What happened, in a few words.
+    pub title: &'static str,
+    /// The error of `Proxy-Status`, where the sidecar answered itself.
+    pub error: Option<&'static str>,
+    /// What the app was answered.
+    pub status: Option<u16>,
+    /// Which destination or token it is about; none where a request did not say plainly where it wants to go.
+    #[serde(serialize_with = "as_text")]
+    pub about: Option<About>,
+    /// By which listener it came in.
+    #[serde(serialize_with = "name")]
+    pub listener: Option<Arc<str>>,
+    /// What the app was told of the latest.
+    pub detail: String,
+    /// What to do.
+    pub advice: Cow<'static, str>,
+    /// When it was first seen.
+    #[serde(serialize_with = "rfc3339")]
+    pub first: SystemTime,
+    /// When it was last seen.
+    #[serde(serialize_with = "rfc3339")]
+    pub last: SystemTime,
+    /// How often.
+    pub count: u64,
+}
+
+/// What a trouble is about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum About {
+    /// Calls to a destination.
+    Destination(Origin),
+    /// A token that was to be had.
+    Token(TokenKey),
+}
+
+/// A request that the sidecar answered with an error of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Failed<'a> {
+    /// What went wrong.
+    pub kind: ErrorKind,
+    /// Why there was no token, where that is what failed.
+    pub fault: Option<TokenFault>,
+    /// What the app was told.
+    pub detail: &'a str,
+    /// Where it was to go, once that was sure.
+    pub origin: Option<&'a Origin>,
+    /// By which listener it came in.
+    pub listener: &'a Arc<str>,
+}
+
+// === impl Recent ===
+
+impl Recent {
+    /// A request failed.
+    pub fn failed(&self, failed: &Failed<'_>) {
+        let row = failed.kind.row();
+        self.add(Trouble {
+            error: Some(row.proxy_status),
+            status: Some(row.status.as_u16()),
+            listener: Some(failed.listener.clone()),
+            ..Trouble::new(
+                failed.fault.map_or(row.title, TokenFault::title),
+                failed.origin.cloned().map(About::Destination),
+                failed.detail,
+                failed
+                    .fault
+                    .map_or_else(|| failed.kind.advice(), TokenFault::advice)
+                    .into(),
+            )
+        });
+    }
+
+    /// A fetch brought no token; maybe no request waited for it.
+    pub fn not_fetched(&self, key: &TokenKey, fault: TokenFault, detail: &str) {
+        let about = Some(About::Token(key.clone()));
+        self.add(Trouble::new(
+            fault.title(),
+            about,
+            detail,
+            fault.advice().into(),
+        ));
+    }
+
+    /// An upstream did not take our token.
+    pub fn rejected(&self, rejection: &AuthRejection<'_>) {
+        let status = rejection.status.as_u16();
+        let title = if status == 403 {
+            "The upstream forbids the call to this account"
+        } else {
+            "The upstream does not take our token"
+        };
+        let for_whom = shown(&Purpose(rejection.key).to_string());
+        let detail = format!(
+            "answered {status} to an {for_whom} in {}, of {}",
+            rejection.header,
+            rejection
+                .account
+                .unwrap_or("an account whose name is not known")
+        );
+        let about = Some(About::Destination(rejection.origin.clone()));
+        self.add(Trouble {
+            status: Some(status),
+            ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
+        });
+    }
+
+    /// A blind tunnel kept a token out that its destination is due.
+    pub fn tunnel_without_token(&self, origin: &Origin, blind: Blind) {
+        let about = Some(About::Destination(origin.clone()));
+        let detail = format!("the CONNECT tunnel carries no token, since {}", blind.why());
+        self.add(Trouble::new(
+            "A call went out without its token",
+            about,
+            &detail,
+            sentence(&blind.advice(origin)).into(),
+        ));
+    }
+
+    /// An app did not let its TLS be opened.
+    pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
+        let about = Some(About::Destination(origin.clone()));
+        self.add(Trouble::new(
+            "The app does not trust this sidecar's CA",
+            about,
+            &format!("no TLS with the app: {error}"),
+            UNTRUSTED.into(),
+        ));
+    }
+
+    /// The latest first.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn add(&self, trouble: Trouble) {
+        let mut troubles = self.lock();
+        let known = troubles.iter().position(|known| known.is_same(&trouble));
+        let trouble = match known.and_then(|index| troubles.remove(index)) {
+            Some(known) => Trouble {
+                first: known.first,
+                count: known.count.saturating_add(1),
+                ..trouble
+            },
+            None => trouble,
+        };
+        troubles.truncate(KEPT - 1);
+        troubles.push_front(trouble);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Trouble>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to do where an app does not trust the CA.
+const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \
+                         NODE_EXTRA_CA_CERTS=ca.pem, or truststore.p12 for Java. An app that pins certificates needs a --route.";
+
+// === impl Trouble ===
+
+impl Trouble {
+    fn new(
+        title: &'static str,
+        about: Option<About>,
+        detail: &str,
+        advice: Cow<'static, str>,
+    ) -> Self {
+        let now = SystemTime::now();
+        Self {
+            title,
+            error: None,
+            status: None,
+            about,
+            listener: None,
+            detail: shown(detail),
+            advice,
+            first: now,
+            last: now,
+            count: 1,
+        }
+    }
+
+    /// The details may differ, in an address or a time.
+    fn is_same(&self, other: &Self) -> bool {
+        self.title == other.title
+            && self.status == other.status
+            && self.listener == other.listener
+            && self.about == other.about
+    }
+}
+
+/// A token in words: `an ID token for https://a.example`, without its article.
+struct Purpose<'a>(&'a TokenKey);
+
+impl std::fmt::Display for Purpose<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(key) = self;
+        match &key.kind {
+            TokenKind::Access { scopes } if scopes.is_empty() => f.write_str("access token")?,
+            TokenKind::Access { scopes } => write!(f, "access token for {}", scopes.join(" "))?,
+            TokenKind::Id { audience } => write!(f, "ID token for {audience}")?,
+        }
+        match &key.account {
+            Some(account) => write!(f, " (account {account})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The clause of a log line as a sentence of its own.
+fn sentence(clause: &str) -> String {
+    let mut characters = clause.chars();
+    let first = characters.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(characters).chain(['.']).collect()
+}
+
+/// Short, and nothing in it that hides or reorders what stands beside it.
+fn shown(text: &str) -> String {
+    let mut characters = text.chars();
+    let mut shown: String = characters
+        .by_ref()
+        .take(SHOWN)
+        .map(|c| if is_hidden(c) { ' ' } else { c })
+        .collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok, S::Error> {
+    match about {
+        Some(About::Destination(origin)) => serializer.collect_str(origin),
+        Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn name<S: Serializer>(name: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_deref().serialize(serializer)
+}
+
+fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    // A clock before 1970 cannot be written.
+    let time = *time.max(&SystemTime::UNIX_EPOCH);
+    serializer.collect_str(&humantime::format_rfc3339_millis(time))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use http::{StatusCode, header};
+
+use super::*;
+use crate::destination::Destination;
+
+fn origin(url: &str) -> Origin {
+    Destination::parse(url).unwrap().origin
+}
+
+fn fail(recent: &Recent, kind: ErrorKind, url: &str, detail: &str) {
+    recent.failed(&Failed {
+        kind,
+        fault: None,
+        detail,
+        origin: Some(&origin(url)),
+        listener: &"proxy".into(),
+    });
+}
+
+fn id(audience: &str) -> TokenKey {
+    TokenKey {
+        kind: TokenKind::Id {
+            audience: audience.into(),
+        },
+        account: None,
+    }
+}
+
+#[test]
+fn the_same_trouble_again_is_counted_and_comes_to_the_front() {
+    let recent = Recent::default();
+    fail(
+        &recent,
+        ErrorKind::DnsFailed,
+        "https://a.example/x?q",
+        "first",
+    );
+    fail(&recent, ErrorKind::DnsFailed, "https://b.example", "other");
+    fail(
+        &recent,
+        ErrorKind::DnsFailed,
+        "https://a.example/y",
+        "second",
+    );
+    fail(&recent, ErrorKind::DnsTimeout, "https://a.example", "third");
+    let troubles = recent.troubles();
+    let seen: Vec<_> = troubles
+        .iter()
+        .map(|trouble| (&*trouble.detail, trouble.count))
+        .collect();
+    assert_eq!(seen, [("third", 1), ("second", 2), ("other", 1)]);
+    assert_eq!(troubles[1].advice, ErrorKind::DnsFailed.advice());
+    assert!(troubles[1].first <= troubles[1].last);
+}
+
+#[test]
+fn a_flood_of_different_hosts_leaves_the_last_fifty() {
+    let recent = Recent::default();
+    for n in 0..1_000 {
+        let url = format!("https://h{n}.example");
+        fail(&recent, ErrorKind::ConnectionRefused, &url, "no");
+    }
+    let troubles = recent.troubles();
+    assert_eq!(troubles.len(), KEPT);
+    let about = |n: usize| Some(About::Destination(origin(&format!("https://h{n}.example"))));
+    assert_eq!(troubles[0].about, about(999));
+    assert_eq!(troubles[49].about, about(950));
+}
+
+#[test]
+fn hostile_text_is_cut_and_cannot_hide_anything() {
+    let recent = Recent::default();
+    let detail = format!("a\r\nb\u{1b}[2J\u{202e}c<script>{}", "x".repeat(10_000));
+    fail(&recent, ErrorKind::BadRequest, "https://a.example", &detail);
+    let shown = &recent.troubles()[0].detail;
+    assert!(shown.starts_with("a  b [2J c<script>xx"), "{shown}");
+    assert!(shown.ends_with("x…"));
+    assert_eq!(shown.chars().count(), SHOWN + 1);
+}
+
+#[test]
+fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
+    let recent = Recent::default();
+    recent.not_fetched(&id("https://a.example"), TokenFault::NoAccount, "token: no");
+    let json = serde_json::to_value(recent.troubles()).unwrap();
+    assert_eq!(json[0]["about"], "ID token for https://a.example");
+    assert_eq!(json[0]["title"], TokenFault::NoAccount.title());
+    assert_eq!(json[0]["advice"], TokenFault::NoAccount.advice());
+    assert_eq!(json[0]["status"], serde_json::Value::Null);
+    assert_eq!(json[0]["count"], 1);
+    assert!(json[0]["last"].as_str().unwrap().ends_with('Z'));
+}
+
+#[test]
+fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
+    let recent = Recent::default();
+    let key = id("https://svc.a.run.app");
+    let rejection = AuthRejection {
+        origin: &origin("https://svc.a.run.app/secret?x"),
+        status: StatusCode::FORBIDDEN,
+        header: &header::AUTHORIZATION,
+        key: &key,
+        account: Some("me@p.iam.gserviceaccount.com"),
+        trace: None,
+    };
+    recent.rejected(&rejection);
+    let trouble = &recent.troubles()[0];
+    assert_eq!(
+        trouble.detail,
+        "answered 403 to an ID token for https://svc.a.run.app in authorization, of me@p.iam.gserviceaccount.com"
+    );
+    assert!(
+        trouble.advice.contains("roles/run.invoker"),
+        "{}",
+        trouble.advice
+    );
+    assert!(trouble.advice.contains("me@p.iam"), "{}", trouble.advice);
+}
+
+#[test]
+fn a_tunnel_and_an_app_that_trusts_nobody_are_told_of() {
+    let recent = Recent::default();
+    let origin = origin("https://a.run.app");
+    recent.tunnel_without_token(&origin, Blind::NotAsked);
+    recent.interception_failed(&origin, &std::io::Error::other("unknown CA"));
+    let [app, tunnel] = &recent.troubles()[..] else {
+        panic!("two");
+    };
+    assert!(tunnel.advice.contains("--intercept"), "{}", tunnel.advice);
+    assert!(
+        tunnel.advice.contains("http://a.run.app"),
+        "{}",
+        tunnel.advice
+    );
+    assert!(app.detail.contains("unknown CA"));
+    assert!(app.advice.contains("bundle.pem"));
+}

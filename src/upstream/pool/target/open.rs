@@ -1,0 +1,52 @@
+//! Opening a connection.
+
+use std::sync::Arc;
+
+use super::Pool;
+use crate::upstream::dial::Dialled;
+use crate::upstream::failure::Failure;
+use crate::upstream::io::{Io, Open};
+use crate::upstream::outgoing::RequestBody;
+use crate::upstream::pool::{Pools, h1, h2};
+
+/// A new connection, spoken to as ALPN says.
+pub(super) enum Opened<B> {
+    Http1(Arc<h1::Connection<B>>),
+    Http2(Arc<h2::Connection<B>>),
+}
+
+// === impl Pool ===
+
+impl<B: RequestBody> Pool<B> {
+    /// A connection, with its place under the global cap and spoken to as ALPN says.
+    pub(super) async fn open(self: &Arc<Self>, pools: &Pools<B>) -> Result<Opened<B>, Failure> {
+        let permit = pools.place().await?;
+        let open = Open::new(permit, &pools.dialer.metrics);
+        let opened = self.establish(pools, open).await;
+        pools.dialer.count(&opened);
+        opened
+    }
+
+    async fn establish(
+        self: &Arc<Self>,
+        pools: &Pools<B>,
+        open: Open,
+    ) -> Result<Opened<B>, Failure> {
+        let Dialled {
+            stream,
+            http2,
+            place,
+        } = pools
+            .dialer
+            .dial(&self.target.origin, self.target.offer())
+            .await?;
+        let io = Io::new(stream, open);
+        let pool = Arc::downgrade(self);
+        Ok(if http2 {
+            let within = pools.dialer.timeout;
+            Opened::Http2(h2::Connection::open(io, place, pool, within).await?)
+        } else {
+            Opened::Http1(h1::Connection::open(io, place, pool).await?)
+        })
+    }
+}

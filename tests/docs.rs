@@ -1,0 +1,324 @@
+//! The documents say what the code does: what can be generated from it is compared with it, what cannot is searched for names
+//! that are missing or gone. `WRITE_DOCS=1 cargo test --test docs` writes the generated parts anew.
+
+// What fails here fails the test, with the place and the value.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+use sidentity::cli::Options as Flags;
+use sidentity::config::Name;
+use sidentity::error::{ErrorKind, TokenFault};
+use sidentity::policy::{Credential, Options};
+use sidentity::telemetry::{Code, Metrics};
+
+const CONFIGURATION: &str = "docs/configuration.md";
+const OPERATING: &str = "docs/operating.md";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+/// The part of the document between its marks is this.
+fn expect_generated(document: &str, part: &str, expected: &str) {
+    let text = read(document);
+    let (begin, end) = (format!("<!-- generated: {part} -->\n"), "<!-- end -->\n");
+    let (before, rest) = text.split_once(&begin).expect(part);
+    let (found, after) = rest.split_once(end).expect(part);
+    if found == expected {
+        return;
+    }
+    if std::env::var_os("WRITE_DOCS").is_some() {
+        fs::write(
+            path(document),
+            format!("{before}{begin}{expected}{end}{after}"),
+        )
+        .unwrap();
+        return;
+    }
+    panic!(
+        "{document}, {part}: run `WRITE_DOCS=1 cargo test --test docs -- --test-threads=1`.\nIt says:\n{found}\nThe code says:\n{expected}"
+    );
+}
+
+/// As it may stand in a cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The lines under this heading.
+fn section<'a>(text: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = text.split_once(&format!("\n{heading}\n")).expect(heading);
+    rest.split("\n## ").next().unwrap()
+}
+
+#[test]
+fn every_option_is_in_the_configuration_reference_as_help_has_it() {
+    let command = Flags::augment_args(clap::Command::new("sidentity"));
+    let mut table =
+        "| option | variable | key | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+    let mut names = BTreeSet::new();
+    for argument in command.get_arguments() {
+        let name = argument.get_long().unwrap();
+        let value = argument.get_value_names().unwrap()[0].as_str();
+        let help = argument.get_help().unwrap().to_string();
+        let (meaning, default) = match help.rsplit_once(" [default: ") {
+            Some((meaning, default)) => (meaning, default.trim_end_matches(']')),
+            None if value == "BOOL" => (&*help, "false"),
+            None => (&*help, "none"),
+        };
+        let switch = match value {
+            "BOOL" => format!("--{name}[=BOOL]"),
+            _ => format!("--{name} {value}"),
+        };
+        let key = name.replace('-', "_");
+        let variable = format!("SIDENTITY_{}", key.to_uppercase());
+        let key = match name {
+            "config" => "–".to_owned(),
+            _ => format!("`{key}`"),
+        };
+        writeln!(
+            table,
+            "| `{}` | `{variable}` | {key} | {} | {} |",
+            cell(&switch),
+            cell(default),
+            cell(meaning)
+        )
+        .unwrap();
+        if name != "config" {
+            names.insert(name.to_owned());
+        }
+    }
+    let known: BTreeSet<String> = Name::ALL
+        .iter()
+        .map(|name| name.as_str().to_owned())
+        .collect();
+    assert_eq!(names, known);
+    expect_generated(CONFIGURATION, "options", &table);
+}
+
+#[test]
+fn every_command_is_in_the_configuration_reference_as_help_has_it() {
+    let help = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(arguments)
+            .env_clear()
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = help(&["--help"]);
+    let commands = all.split_once("Commands:\n").unwrap().1;
+    let commands = commands.split("\n\n").next().unwrap();
+    let mut text = format!("```\n{commands}\n```\n");
+    // The others take the options above.
+    for command in ["health", "wait", "metadata-server", "demo"] {
+        let help = help(&[command, "--help"]);
+        write!(text, "\n```\n{}\n```\n", help.trim_end()).unwrap();
+    }
+    expect_generated(CONFIGURATION, "commands", &text);
+}
+
+#[test]
+fn every_option_of_routes_and_rules_is_in_the_configuration_reference() {
+    let text = read(CONFIGURATION);
+    let table = section(&text, "## Options of routes and rules");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let found: BTreeSet<&str> = rows
+        .map(|row| row.split(['=', '`']).next().unwrap())
+        .collect();
+    let known: BTreeSet<&str> = Options::NAMES.into_iter().chain(["http"]).collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn the_file_of_the_configuration_reference_is_taken() {
+    let text = read(CONFIGURATION);
+    let yaml = text.split("```yaml\n").nth(1).unwrap();
+    let yaml = yaml.split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_dir = folder.path().display().to_string();
+    let file = folder.path().join("sidentity.yaml");
+    fs::write(&file, yaml.replace("/shared/ca", &ca_dir)).unwrap();
+    let checked = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["check", "--config"])
+        .arg(&file)
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(checked.stderr.is_empty(), "{checked:?}");
+}
+
+#[test]
+fn every_error_is_in_the_operating_guide_with_what_to_do() {
+    let mut table =
+        "| `error` | status | gRPC | it means | what to do |\n|---|---|---|---|---|\n".to_owned();
+    for kind in ErrorKind::ALL {
+        let row = kind.row();
+        writeln!(
+            table,
+            "| `{}` | {} | {} | {} | {} |",
+            row.proxy_status,
+            row.status.as_u16(),
+            row.grpc,
+            cell(row.title),
+            cell(kind.advice())
+        )
+        .unwrap();
+    }
+    expect_generated(OPERATING, "errors", &table);
+    let mut table = "| it means | status | what to do |\n|---|---|---|\n".to_owned();
+    for fault in TokenFault::ALL {
+        writeln!(
+            table,
+            "| {} | {} | {} |",
+            cell(fault.title()),
+            fault.kind().row().status.as_u16(),
+            cell(fault.advice())
+        )
+        .unwrap();
+    }
+    expect_generated(OPERATING, "faults", &table);
+}
+
+#[test]
+fn every_metric_and_no_other_is_in_the_operating_guide() {
+    let metrics = Metrics::new();
+    let listener = metrics.listener("proxy");
+    let code = Code::from(http::StatusCode::OK);
+    listener.request_finished(Credential::Access, code, Duration::from_millis(1));
+    let _request = listener.request_started();
+    let exposition = metrics.render();
+    let families: BTreeSet<&str> = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    let text = read(OPERATING);
+    let table = section(&text, "## Metrics");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let found: BTreeSet<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
+    assert_eq!(found, families);
+    // Nor is one named elsewhere that is not there.
+    for name in quoted(&text) {
+        if let Some((_, label)) = name.strip_suffix('}').and_then(|name| name.split_once('{')) {
+            assert!(exposition.contains(label), "{name}: no such label");
+        }
+        let name = name.split(['{', ' ', '[']).next().unwrap();
+        if name.starts_with("sidentity_") || name.starts_with("process_") {
+            let base = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .filter(|base| families.contains(base));
+            assert!(
+                families.contains(base.unwrap_or(name)),
+                "{name} is no metric"
+            );
+        }
+    }
+    // The values of closed labels that an operator meets.
+    let known = quoted(table);
+    for label in ["outcome=\"", "reason=\""] {
+        for rest in exposition.split(label).skip(1) {
+            let value = rest.split('"').next().unwrap();
+            assert!(known.contains(value), "{label}{value}\" is not explained");
+        }
+    }
+}
+
+/// Every source file of the sidecar proper, with the lines of a literal joined.
+fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if name != "emulator" && name != "demo" {
+                sources(&path, found);
+            }
+        } else if name.ends_with(".rs") && !["tests.rs", "demo.rs"].contains(&name) {
+            let text = fs::read_to_string(&path).unwrap();
+            let mut lines = text.split("\\\n");
+            let first = lines.next().unwrap().to_owned();
+            let joined = lines.fold(first, |joined, line| joined + line.trim_start());
+            found.push((path, joined));
+        }
+    }
+}
+
+/// The fixed text of a message up to its first gap.
+fn beginning(message: &str) -> &str {
+    message.split(['{', '…']).next().unwrap().trim_end()
+}
+
+#[test]
+fn every_line_that_the_log_may_hold_is_in_the_operating_guide() {
+    let text = read(OPERATING);
+    let table = section(&text, "## Log lines");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: BTreeSet<&str> = rows
+        .map(|row| beginning(row.split('`').next().unwrap()))
+        .collect();
+    let mut files = Vec::new();
+    sources(&path("src"), &mut files);
+    let mut logged = BTreeSet::new();
+    for (file, source) in &files {
+        for level in ["info", "warn", "error"] {
+            for call in source.split(&format!("tracing::{level}!(")).skip(1) {
+                let call = &call[..call
+                    .find(");\n")
+                    .or_else(|| call.find(")\n"))
+                    .unwrap_or(call.len())];
+                // Names of fields are literals too, and so are some values.
+                let mut parts = call.split('"');
+                let mut before = parts.next().unwrap();
+                let message = loop {
+                    let literal = parts
+                        .next()
+                        .unwrap_or_else(|| panic!("{}: {call}", file.display()));
+                    let is_name = literal.starts_with("logging.googleapis.com/");
+                    if !is_name && !before.ends_with("= ") {
+                        break literal;
+                    }
+                    before = parts.next().unwrap();
+                };
+                if !beginning(message).is_empty() {
+                    logged.insert(beginning(message).to_owned());
+                }
+            }
+        }
+    }
+    let logged: BTreeSet<&str> = logged.iter().map(String::as_str).collect();
+    let missing: Vec<_> = logged.difference(&told).collect();
+    let gone: Vec<_> = told.difference(&logged).collect();
+    assert!(
+        missing.is_empty(),
+        "not in {OPERATING}: {missing:#?}; gone: {gone:#?}"
+    );
+    // What begins with a value cannot be found so.
+    for line in gone {
+        assert!(
+            files.iter().any(|(_, source)| source.contains(line)),
+            "nothing logs {line:?}"
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! The log, as an operator reads it: what is said at the start, which requests are, and to which trace they belong.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use super::started;
+use super::support::app::{get, proxied};
+use super::support::metadata::Metadata;
+use super::support::sidecar::Sidecar;
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
+
+fn requests(sidecar: &Sidecar) -> Vec<Value> {
+    let mut lines = sidecar.log();
+    lines.retain(|line| line["httpRequest"].is_object());
+    lines
+}
+
+#[tokio::test]
+async fn the_start_says_what_listens_what_gets_which_token_and_what_looks_wrong() {
+    let args = [
+        "--route",
+        "127.0.0.1:0=https://svc.a.run.app",
+        "--route",
+        "127.0.0.1:0/silent=https://silent.example.com",
+        "--rule",
+        "iap.example.com=id,audience=1-x.apps.googleusercontent.com",
+        "--log-level",
+        "info",
+    ];
+    let (_metadata, _service, sidecar) = started(&args).await;
+    let log = sidecar.log();
+    let said: Vec<&str> = log.iter().map(message).collect();
+    let expected = [
+        format!("forward proxy: HTTP_PROXY=http://{}", sidecar.proxy()),
+        "calls through the forward proxy get: iap.example.com id, *.googleapis.com access, *.run.app id, \
+         *.cloudfunctions.net id, everything else none"
+            .to_owned(),
+        format!(
+            "route http://{} to https://svc.a.run.app/: an ID token for https://svc.a.run.app (built-in *.run.app)",
+            sidecar.address("127.0.0.1:0")
+        ),
+        format!("admin: http://{}/", sidecar.admin()),
+    ];
+    for line in &expected {
+        assert!(said.contains(&line.as_str()), "{line} is not in {said:#?}");
+    }
+    let warned = log.iter().filter(|line| line["severity"] == "WARNING");
+    let warned: Vec<&str> = warned.map(message).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].contains("calls to https://silent.example.com get no token"),
+        "{warned:?}"
+    );
+    let blind = said
+        .iter()
+        .find(|line| line.starts_with("CONNECT is a blind tunnel"));
+    assert!(blind.unwrap().contains("--intercept"));
+    assert!(said.len() <= 10, "a few lines: {said:#?}");
+}
+
+#[tokio::test]
+async fn a_request_belongs_to_the_trace_that_the_app_says() {
+    let (_metadata, _service, sidecar) = started(&["--access-log", "all"]).await;
+    let url = "http://storage.googleapis.com/";
+    proxied(sidecar.proxy(), url, &[]).await;
+    let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
+    proxied(sidecar.proxy(), url, &[("traceparent", &parent)]).await;
+    let cloud = format!("{TRACE}/1;o=1");
+    proxied(sidecar.proxy(), url, &[("x-cloud-trace-context", &cloud)]).await;
+    for span in ["b7ad6b7169203331", "0000000000000001"] {
+        let line = sidecar
+            .logged(|line| line["logging.googleapis.com/spanId"] == span)
+            .await;
+        assert_eq!(line["httpRequest"]["status"], 200);
+        assert_eq!(
+            line["logging.googleapis.com/trace"],
+            format!("projects/test-project/traces/{TRACE}")
+        );
+        assert_eq!(line["logging.googleapis.com/trace_sampled"], true);
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_has_all_requests_or_errors_or_none() {
+    for (mode, expected) in [("off", 0), ("errors", 1), ("all", 2)] {
+        let route = "127.0.0.1:0/here=https://svc.a.run.app";
+        let (_metadata, _service, sidecar) =
+            started(&["--route", route, "--access-log", mode]).await;
+        let address = sidecar.address("127.0.0.1:0/here");
+        assert_eq!(get(address, "/here/").await.status(), 200);
+        assert_eq!(get(address, "/nowhere").await.status(), 404);
+        sidecar
+            .counted(r#"sidentity_requests_total{code="404",credential="none",listener="127.0.0.1:0"} 1"#)
+            .await;
+        sidecar.signal("HUP");
+        // Whatever was to be said of the requests has been said before that.
+        sidecar
+            .logged(|line| message(line).starts_with("reloaded"))
+            .await;
+        assert_eq!(requests(&sidecar).len(), expected, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn text_is_plain_aligned_and_quiet_where_no_terminal_reads_it() {
+    let metadata = Metadata::start().await;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--log-format", "text"])
+        .env_clear()
+        .env("GCE_METADATA_HOST", metadata.address().to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said
+        .last()
+        .is_none_or(|line: &String| !line.contains("admin: http://"))
+    {
+        said.push(lines.next_line().await.unwrap().unwrap());
+    }
+    for line in &said {
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        // 12:34:56.789 INFO  message
+        let (time, rest) = line.split_at(12);
+        assert!(
+            time.chars().all(|c| c.is_ascii_digit() || ":.".contains(c)),
+            "{line}"
+        );
+        let (level, message) = rest.split_at(7);
+        assert!([" INFO  ", " WARN  "].contains(&level), "{line}");
+        assert!(!message.starts_with(' '), "{line}");
+    }
+    assert!(said.len() <= 6, "{said:#?}");
+}

@@ -1,0 +1,122 @@
+//! What a scraper sees: closed sets of labels, whatever comes in.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+
+use super::support::app::{get, raw, send, text};
+use super::support::service::Service;
+use super::support::sidecar::Sidecar;
+use super::{started, started_with};
+
+/// Names and labels of all series.
+async fn series(sidecar: &Sidecar) -> BTreeSet<String> {
+    let metrics = get(sidecar.admin(), "/metrics").await;
+    let lines = text(&metrics).lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn hostile_methods_hosts_and_paths_make_no_series() {
+    let service = Service::answering(|seen| {
+        let code = seen.target.trim_start_matches('/').parse().unwrap_or(200);
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::from_u16(code).unwrap();
+        response
+    })
+    .await;
+    let (_metadata, sidecar) = started_with(&service, &[]).await;
+    let call = |method: String, url: String| {
+        let host = url.split('/').nth(2).unwrap().to_owned();
+        let request = Request::builder().method(&*method).uri(url);
+        send(
+            sidecar.proxy(),
+            request.header("host", host).body(Bytes::new()).unwrap(),
+        )
+    };
+    call("GET".into(), "http://a.example.com/200".into()).await;
+    call("GET".into(), "http://storage.googleapis.com/200".into()).await;
+    let is_code = |line: &&String| line.starts_with("sidentity_requests_total");
+    let before = series(&sidecar).await;
+    for round in 0..40 {
+        let label = format!("evil{round}");
+        call(
+            format!("M{round}"),
+            format!("http://{label}.example.com/{label}"),
+        )
+        .await;
+        call("GET".into(), format!("http://{label}.googleapis.com/200")).await;
+    }
+    // Bytes that are no request.
+    for nonsense in [
+        "GET http://evil.example.com/ HTTP/9.9\r\n\r\n",
+        "\u{1}\u{2}\u{3}\r\n\r\n",
+        "GET  / HTTP/1.1\r\nhost: a\r\nhost: evil\r\n\r\n",
+    ] {
+        raw(sidecar.proxy(), nonsense.as_bytes()).await;
+    }
+    for code in [299, 499, 599, 600, 799, 999] {
+        call(
+            "GET".into(),
+            format!("http://storage.googleapis.com/{code}"),
+        )
+        .await;
+    }
+    sidecar
+        .counted(r#"sidentity_requests_total{code="599",credential="access",listener="proxy"} 1"#)
+        .await;
+    let after = series(&sidecar).await;
+    let (codes, new): (Vec<_>, Vec<_>) = after.difference(&before).partition(is_code);
+    assert_eq!(new, Vec::<&String>::new());
+    // One a status; what is no status of HTTP shares one.
+    assert!(codes.len() <= 8, "{codes:#?}");
+    let all: String = after.into_iter().collect();
+    for word in ["evil", "googleapis", "example", "M1"] {
+        assert!(!all.contains(word), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn every_family_of_the_contract_is_there_and_no_other() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    super::support::app::proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
+    sidecar
+        .counted(r#"sidentity_requests_total{code="200",credential="access",listener="proxy"} 1"#)
+        .await;
+    let metrics = get(sidecar.admin(), "/metrics").await;
+    let types = text(&metrics)
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let found: Vec<&str> = types
+        .filter(|line| line.starts_with("sidentity_"))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "sidentity_build_info gauge",
+            "sidentity_connections gauge",
+            "sidentity_proxy_errors_total counter",
+            "sidentity_request_duration_seconds histogram",
+            "sidentity_requests_in_flight gauge",
+            "sidentity_requests_total counter",
+            "sidentity_skipped_total counter",
+            "sidentity_token_expiry_timestamp_seconds gauge",
+            "sidentity_token_fetch_duration_seconds histogram",
+            "sidentity_token_fetches_total counter",
+            "sidentity_token_lookups_total counter",
+            "sidentity_upstream_auth_rejected_total counter",
+            "sidentity_upstream_connections gauge",
+            "sidentity_upstream_connects_total counter",
+        ]
+    );
+    for bound in ["0.0001", "60"] {
+        let bucket = format!(
+            r#"sidentity_request_duration_seconds_bucket{{credential="access",listener="proxy",le="{bound}"}} "#
+        );
+        assert!(text(&metrics).contains(&bucket), "{bucket}");
+    }
+    assert!(text(&metrics).contains("\nprocess_start_time_seconds 1"));
+}

@@ -1,0 +1,353 @@
+//! SIGHUP: the file is read again while the app calls.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::support::app::{get, json, proxied, text};
+use super::support::metadata::{Answer, Kind, Metadata, audience_of};
+use super::support::service::Service;
+use super::support::sidecar::Sidecar;
+use super::{beside, is_for};
+
+const ROUTE: &str = "127.0.0.1:0";
+
+/// A sidecar with a file that can be written again.
+struct Stage {
+    metadata: Metadata,
+    service: Service,
+    sidecar: Sidecar,
+    file: PathBuf,
+    _folder: TempDir,
+}
+
+impl Stage {
+    async fn start(yaml: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sidentity.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let metadata = Metadata::start().await;
+        metadata.script(Kind::Identity, [Answer::identity(3600)]);
+        let service = Service::start().await;
+        let path = file.display().to_string();
+        let sidecar = beside(&metadata, &service, &["--config", &path]).await;
+        Self {
+            metadata,
+            service,
+            sidecar,
+            file,
+            _folder: folder,
+        }
+    }
+
+    /// Writes the file and waits until the sidecar has made of it what it can.
+    async fn reload(&self, yaml: &str) -> Vec<Value> {
+        std::fs::write(&self.file, yaml).unwrap();
+        let before = self.sidecar.log().len();
+        self.sidecar.signal("HUP");
+        self.sidecar.logged_since(before, is_the_end_of_it).await;
+        self.sidecar.log().split_off(before)
+    }
+
+    /// The audience of the token that the last call carried.
+    fn audience(&self) -> Option<String> {
+        let seen = self.service.seen();
+        let sent = seen.last()?.header("authorization")?;
+        Some(audience_of(sent.strip_prefix("Bearer ")?))
+    }
+}
+
+fn is_the_end_of_it(line: &Value) -> bool {
+    message(line).starts_with("reloaded: ") || message(line).starts_with("not reloaded")
+}
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
+
+/// An address that nobody listens on.
+fn free_port() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn route(options: &str) -> String {
+    format!(
+        "routes:\n  - {{listen: \"{ROUTE}\", upstream: \"https://svc.example.com\"{options}}}\n"
+    )
+}
+
+#[tokio::test]
+async fn a_routes_audience_and_a_rule_change_without_a_restart() {
+    let rule = |credential: &str| {
+        format!("rules: [{{host: other.example.com, credential: {credential}}}]\n")
+    };
+    let stage = Stage::start(&(route(", audience: https://one.test") + &rule("deny"))).await;
+    let (address, proxy) = (stage.sidecar.address(ROUTE), stage.sidecar.proxy());
+    get(address, "/").await;
+    assert_eq!(stage.audience().as_deref(), Some("https://one.test"));
+    assert_eq!(
+        proxied(proxy, "http://other.example.com/", &[])
+            .await
+            .status(),
+        403
+    );
+
+    let yaml = route(", audience: https://two.test") + &rule("id");
+    let said = stage.reload(&yaml).await;
+    get(address, "/").await;
+    assert_eq!(stage.audience().as_deref(), Some("https://two.test"));
+    assert_eq!(
+        proxied(proxy, "http://other.example.com/", &[])
+            .await
+            .status(),
+        200
+    );
+    assert_eq!(
+        stage.audience().as_deref(),
+        Some("https://other.example.com")
+    );
+    assert!(
+        said.iter()
+            .any(|line| message(line).contains("ID token for https://two.test"))
+    );
+    assert!(
+        !said.iter().any(|line| message(line).contains("restart")),
+        "{said:#?}"
+    );
+    // What is not explained as it is decided would lead astray.
+    let explained = get(
+        stage.sidecar.admin(),
+        "/explain?url=https://other.example.com/",
+    )
+    .await;
+    assert_eq!(json(&explained)["credential"], "id");
+
+    // A rule that is gone is gone.
+    stage.reload(&(route("") + "unmatched: deny\n")).await;
+    assert_eq!(
+        proxied(proxy, "http://other.example.com/", &[])
+            .await
+            .status(),
+        403
+    );
+    get(address, "/").await;
+    assert_eq!(stage.audience(), None);
+}
+
+#[tokio::test]
+async fn tokens_and_counters_outlive_a_reload() {
+    let stage = Stage::start(&route(", audience: https://one.test")).await;
+    let address = stage.sidecar.address(ROUTE);
+    get(address, "/").await;
+    for _ in 0..3 {
+        stage
+            .reload(&route(", audience: https://one.test, existing: replace"))
+            .await;
+        get(address, "/").await;
+    }
+    assert_eq!(stage.metadata.count(Kind::Identity), 1);
+    stage
+        .sidecar
+        .counted(
+            "sidentity_requests_total{code=\"200\",credential=\"id\",listener=\"127.0.0.1:0\"} 4",
+        )
+        .await;
+    stage
+        .sidecar
+        .counted("sidentity_upstream_connects_total{outcome=\"ok\"} 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_every_problem_is_told_with_its_place() {
+    let stage = Stage::start(&route(", audience: https://one.test")).await;
+    let said = stage
+        .reload("routes:\n  - {listen: 99999, upstream: \"https://x.test\"}\nrulez: []\nunmatched: loud\n")
+        .await;
+    let errors: Vec<&str> = said
+        .iter()
+        .filter(|line| line["severity"] == "ERROR")
+        .map(message)
+        .collect();
+    let file = stage.file.display().to_string();
+    for (problem, line) in errors.iter().zip([2, 3, 4]) {
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.starts_with(&format!("{file}:{line}:"))),
+            "{problem}: {errors:#?}"
+        );
+    }
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert_eq!(
+        *errors.last().unwrap(),
+        "not reloaded, nothing has changed: problems: 3"
+    );
+    get(stage.sidecar.address(ROUTE), "/").await;
+    assert_eq!(stage.audience().as_deref(), Some("https://one.test"));
+
+    // Nor does one that is not there.
+    std::fs::remove_file(&stage.file).unwrap();
+    let before = stage.sidecar.log().len();
+    stage.sidecar.signal("HUP");
+    stage.sidecar.logged_since(before, is_the_end_of_it).await;
+    assert_eq!(get(stage.sidecar.address(ROUTE), "/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn listeners_that_changed_wait_for_a_restart_and_are_named() {
+    let stage = Stage::start(&route(", audience: https://one.test")).await;
+    let free = free_port();
+    let said = stage
+        .reload(&format!(
+            "routes:\n  - {{listen: \"{free}\", upstream: \"https://new.example.com\"}}\nmax_connections: 7\nunmatched: deny\n"
+        ))
+        .await;
+    let waiting: Vec<&str> = said
+        .iter()
+        .filter(|line| line["severity"] == "WARNING")
+        .map(message)
+        .filter(|message| message.starts_with("needs a restart: "))
+        .collect();
+    assert_eq!(waiting.len(), 3, "{said:#?}");
+    assert!(
+        waiting[0].contains(&format!("route {free} to https://new.example.com")),
+        "{waiting:?}"
+    );
+    assert!(
+        waiting[1].contains("route 127.0.0.1:0 to https://svc.example.com"),
+        "{waiting:?}"
+    );
+    assert!(waiting[2].contains("--max-connections"), "{waiting:?}");
+    assert!(TcpStream::connect(free).await.is_err());
+    get(stage.sidecar.address(ROUTE), "/").await;
+    assert_eq!(
+        stage.audience().as_deref(),
+        Some("https://one.test"),
+        "it goes on as it was"
+    );
+    // What needs no listener is in force.
+    let refused = proxied(stage.sidecar.proxy(), "http://elsewhere.example.com/", &[]).await;
+    assert_eq!(refused.status(), 403);
+}
+
+#[tokio::test]
+async fn a_prefix_on_a_port_that_is_there_needs_no_restart() {
+    let address = free_port();
+    let line = |prefix: &str, upstream: &str| {
+        format!(
+            "  - {{listen: \"{address}{prefix}\", upstream: \"https://{upstream}.example.com\"}}\n"
+        )
+    };
+    let first = format!("routes:\n{}", line("", "svc"));
+    let stage = Stage::start(&first).await;
+    get(address, "/v2/x").await;
+    assert_eq!(stage.service.only().target, "/v2/x");
+    let said = stage.reload(&(first + &line("/v2", "two"))).await;
+    assert!(
+        !said.iter().any(|line| message(line).contains("restart")),
+        "{said:#?}"
+    );
+    get(address, "/v2/x").await;
+    let seen = stage.service.seen();
+    assert_eq!(seen.last().unwrap().host, "two.example.com");
+    assert_eq!(seen.last().unwrap().target, "/x");
+}
+
+#[tokio::test]
+async fn no_request_fails_while_the_file_is_read_again_and_again() {
+    let yaml = |audience: &str| route(&format!(", audience: {audience}"));
+    let stage = Stage::start(&yaml("https://one.test")).await;
+    let address = stage.sidecar.address(ROUTE);
+    let done = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let done = done.clone();
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let response = get(address, "/").await;
+                    assert_eq!(response.status(), 200, "{}", text(&response));
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    for round in 0..10 {
+        stage.service.arrived(20 * round).await;
+        let audience = ["https://two.test", "https://one.test"][round % 2];
+        stage.reload(&yaml(audience)).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut calls = 0;
+    for caller in callers {
+        calls += caller.await.unwrap();
+    }
+    let seen = stage.service.seen();
+    assert_eq!(seen.len(), calls);
+    for audience in ["https://one.test", "https://two.test"] {
+        assert!(
+            seen.iter()
+                .any(|seen| is_for(seen.header("authorization"), audience)),
+            "{audience}"
+        );
+    }
+    assert!(
+        seen.iter()
+            .all(|seen| seen.header("authorization").is_some())
+    );
+}
+
+#[tokio::test]
+async fn a_request_in_flight_goes_on_as_it_began() {
+    let stage = Stage::start(&route(", audience: https://one.test")).await;
+    let mut app = TcpStream::connect(stage.sidecar.address(ROUTE))
+        .await
+        .unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\nconnection: close\r\n\r\n01234";
+    app.write_all(head.as_bytes()).await.unwrap();
+    stage
+        .sidecar
+        .counted("sidentity_requests_in_flight{listener=\"127.0.0.1:0\"} 1")
+        .await;
+    stage.reload(&route(", credential: deny")).await;
+    assert_eq!(get(stage.sidecar.address(ROUTE), "/").await.status(), 403);
+    app.write_all(b"56789").await.unwrap();
+    let mut answer = String::new();
+    app.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(&*stage.service.only().body, b"0123456789");
+    assert_eq!(stage.audience().as_deref(), Some("https://one.test"));
+}
+
+#[tokio::test]
+async fn the_logs_level_changes_too() {
+    let stage = Stage::start("access_log: errors\n").await;
+    stage.reload("access_log: all\nunmatched: deny\n").await;
+    proxied(stage.sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
+    stage
+        .sidecar
+        .logged(|line| line["httpRequest"]["status"] == 200)
+        .await;
+}
+
+#[tokio::test]
+async fn without_a_file_sighup_ends_nothing() {
+    let (_metadata, _service, sidecar) = super::started(&[]).await;
+    sidecar.signal("HUP");
+    sidecar.logged(is_the_end_of_it).await;
+    assert_eq!(
+        proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[])
+            .await
+            .status(),
+        200
+    );
+}

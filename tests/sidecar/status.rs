@@ -1,0 +1,375 @@
+//! What the status page is made of: who reads it alone must see what is wrong and what to do.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde_json::Value;
+
+use super::support::app::{get, json, proxied, send, text};
+use super::support::metadata::{Answer, Kind, Metadata};
+use super::support::service::{Service, reply};
+use super::support::sidecar::Sidecar;
+use super::{beside, started, started_with};
+
+const SERVICE: &str = "http://svc.a.run.app/";
+const ROUTE: [&str; 2] = ["--route", "127.0.0.1:0/billing=https://svc.a.run.app/v1"];
+
+/// Asks until the answer is as wanted: a record is written a moment after the caller has its answer.
+async fn status_when(sidecar: &Sidecar, wanted: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let status = json(&get(sidecar.admin(), "/status").await);
+        if wanted(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "it did not come: {status:#}");
+    }
+}
+
+/// The error of this title, once it is there.
+async fn error_titled(sidecar: &Sidecar, title: &str) -> Value {
+    let find = |status: &Value| {
+        let errors = status["errors"].as_array()?;
+        errors.iter().find(|error| error["title"] == title).cloned()
+    };
+    let status = status_when(sidecar, |status| find(status).is_some()).await;
+    find(&status).unwrap()
+}
+
+fn sum(values: &Value) -> u64 {
+    let values = values.as_array().unwrap();
+    values.iter().map(|value| value.as_u64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_new_sidecar_says_what_it_is_and_what_it_would_do() {
+    let rule =
+        "iap.example.com=id,audience=1-x.apps.googleusercontent.com,header=proxy-authorization";
+    let (_metadata, _service, sidecar) =
+        started(&["--rule", rule, "--unmatched", "deny", ROUTE[0], ROUTE[1]]).await;
+    let status = status_when(&sidecar, |status| {
+        status["ready"] == true && !status["account"].is_null() && !status["project"].is_null()
+    })
+    .await;
+    assert_eq!(status["state"], "serving");
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        status["account"],
+        "default@test-project.iam.gserviceaccount.com"
+    );
+    assert_eq!(status["project"], "test-project");
+    for time in ["now", "since", "started"] {
+        assert!(status[time].as_str().unwrap().ends_with('Z'), "{time}");
+    }
+    let rules = status["rules"].as_array().unwrap();
+    assert_eq!(rules[0]["pattern"], "iap.example.com");
+    assert_eq!(rules[0]["audience"], "1-x.apps.googleusercontent.com");
+    assert_eq!(rules[0]["header"], "proxy-authorization");
+    assert_eq!(rules.last().unwrap()["credential"], "deny");
+    let route = &status["routes"][0];
+    assert_eq!(route["upstream"], "https://svc.a.run.app/v1");
+    assert_eq!(route["gets"]["credential"], "id");
+    assert_eq!(route["gets"]["audience"], "https://svc.a.run.app");
+    assert_eq!(route["token"], "fresh");
+    let kinds: Vec<_> = status["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|listener| listener["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["proxy", "route", "admin"]);
+    assert_eq!(status["history"]["requests"].as_array().unwrap().len(), 90);
+    assert_eq!(status["history"]["total"]["p50"], Value::Null);
+    assert_eq!(status["errors"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn calls_are_counted_timed_and_shown_with_the_way_they_took() {
+    let service = Service::answering(|seen| match &*seen.target {
+        "/v1/down?key=hidden" => reply(500, "oh"),
+        _ => reply(200, "hello"),
+    })
+    .await;
+    let (_metadata, sidecar) = started_with(
+        &service,
+        &["--route", "127.0.0.1:0/billing=https://svc.a.run.app"],
+    )
+    .await;
+    let route = sidecar.address("127.0.0.1:0/billing");
+    for path in ["/billing/a", "/billing/v1/down?key=hidden", "/elsewhere"] {
+        get(route, path).await;
+    }
+    proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
+    let status = status_when(&sidecar, |status| {
+        status["history"]["total"]["requests"] == 4
+    })
+    .await;
+    let history = &status["history"];
+    assert_eq!(sum(&history["requests"]), 4);
+    assert_eq!(sum(&history["upstream_errors"]), 1);
+    assert_eq!(sum(&history["failed"]), 1);
+    assert_eq!(history["total"]["errors"], 2);
+    assert!(history["total"]["p50"].as_f64().unwrap() > 0.0);
+    assert_eq!(status["routes"][0]["requests"], 2);
+    let listeners = status["listeners"].as_array().unwrap();
+    assert_eq!(listeners[0]["requests"], 1, "{listeners:?}");
+    assert_eq!(listeners[1]["requests"], 3, "{listeners:?}");
+    let tokens = status["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), 2);
+    assert_eq!(status["tokens_total"], 2);
+    for token in tokens {
+        assert_eq!(token["state"], "fresh");
+        assert!((3_500..=3_600).contains(&token["left_seconds"].as_u64().unwrap()));
+        assert!(token["fetched"].is_string() && token["expires"].is_string());
+    }
+    let lost = error_titled(&sidecar, "No route has this path").await;
+    assert_eq!(lost["status"], 404);
+    assert!(lost["listener"].as_str().unwrap().starts_with("127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn a_missing_service_account_is_told_with_what_to_do() {
+    let (metadata, _service, sidecar) = started(&[]).await;
+    metadata.script(
+        Kind::Identity,
+        [Answer::status(404, "<script>alert(1)</script>\u{202e}")],
+    );
+    proxied(sidecar.proxy(), SERVICE, &[]).await;
+    let error = error_titled(&sidecar, "No such service account here").await;
+    assert!(
+        error["advice"]
+            .as_str()
+            .unwrap()
+            .starts_with("Attach a service account")
+    );
+    let detail = error["detail"].as_str().unwrap();
+    assert!(detail.contains("<script>alert(1)</script>"), "{detail}");
+    assert!(!detail.contains('\u{202e}'));
+    let status = status_when(&sidecar, |status| status["tokens"][0]["failures"] == 1).await;
+    let token = &status["tokens"][0];
+    assert_eq!(token["state"], "empty");
+    assert!(token["advice"].as_str().unwrap().starts_with("Attach"));
+    assert!(token["last_error"].as_str().unwrap().starts_with("token:"));
+}
+
+#[tokio::test]
+async fn a_metadata_server_that_is_gone_is_told_with_what_to_do() {
+    let (mut metadata, _service, sidecar) = started(&["--token-timeout", "1s"]).await;
+    metadata.stop().await;
+    for _ in 0..2 {
+        proxied(sidecar.proxy(), SERVICE, &[]).await;
+    }
+    let title = "The metadata server cannot be reached";
+    let error = error_titled(&sidecar, title).await;
+    assert!(
+        error["advice"]
+            .as_str()
+            .unwrap()
+            .contains("169.254.169.254")
+    );
+    let status = status_when(&sidecar, |status| {
+        let errors = status["errors"].as_array().unwrap();
+        errors
+            .iter()
+            .any(|error| error["count"] == 2 && error["about"] == "http://svc.a.run.app")
+    })
+    .await;
+    let token = &status["errors"][1];
+    assert_eq!(token["about"], "ID token for https://svc.a.run.app");
+    assert_eq!(token["title"], title);
+}
+
+#[tokio::test]
+async fn a_wrong_audience_and_a_missing_role_are_told_apart() {
+    let service = Service::answering(|seen| match &*seen.target {
+        "/role" => reply(403, "no"),
+        _ => reply(401, "who?"),
+    })
+    .await;
+    let (_metadata, sidecar) = started_with(&service, &[]).await;
+    proxied(sidecar.proxy(), &format!("{SERVICE}role"), &[]).await;
+    let error = error_titled(&sidecar, "The upstream forbids the call to this account").await;
+    let advice = error["advice"].as_str().unwrap();
+    assert!(advice.contains("roles/run.invoker"), "{advice}");
+    assert!(
+        advice.contains("default@test-project.iam.gserviceaccount.com"),
+        "{advice}"
+    );
+    proxied(sidecar.proxy(), SERVICE, &[]).await;
+    let error = error_titled(&sidecar, "The upstream does not take our token").await;
+    let advice = error["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("audience must be the service's own URL"),
+        "{advice}"
+    );
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("https://svc.a.run.app in authorization"),
+        "{detail}"
+    );
+    status_when(&sidecar, |status| sum(&status["history"]["rejected"]) == 2).await;
+}
+
+#[tokio::test]
+async fn a_wrong_certificate_and_broken_dns_are_told_with_what_to_do() {
+    let service = Service::start().await;
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let untrusted = format!("tls.example.com:443:127.0.0.1:{}", service.address().port());
+    let args = [
+        "--rule",
+        "*.example.com=access",
+        "--connect-to",
+        &untrusted,
+        "--connect-to",
+        "dns.example.com:443:nowhere.invalid:443",
+    ];
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    proxied(sidecar.proxy(), "http://tls.example.com/", &[]).await;
+    proxied(sidecar.proxy(), "http://dns.example.com/", &[]).await;
+    let error = error_titled(&sidecar, "The upstream's certificate is not valid").await;
+    assert_eq!(error["error"], "tls_certificate_error");
+    assert!(error["advice"].as_str().unwrap().contains("--upstream-ca"));
+    let error = error_titled(&sidecar, "The upstream's name does not resolve").await;
+    assert_eq!(
+        (&error["error"], &error["status"]),
+        (&"dns_error".into(), &502.into())
+    );
+    assert!(error["advice"].as_str().unwrap().contains("Cloud DNS"));
+}
+
+#[tokio::test]
+async fn a_call_that_bypasses_the_token_in_a_tunnel_is_told_with_what_to_do() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let connect = "CONNECT svc.a.run.app:443 HTTP/1.1\r\nHost: svc.a.run.app:443\r\nConnection: close\r\n\r\n";
+    let stream = tokio::net::TcpStream::connect(sidecar.proxy())
+        .await
+        .unwrap();
+    let (_reader, mut writer) = stream.into_split();
+    tokio::io::AsyncWriteExt::write_all(&mut writer, connect.as_bytes())
+        .await
+        .unwrap();
+    let error = error_titled(&sidecar, "A call went out without its token").await;
+    assert_eq!(error["about"], "https://svc.a.run.app");
+    let advice = error["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("http://svc.a.run.app") && advice.contains("--intercept"),
+        "{advice}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_secret_is_in_it() {
+    let metadata = Metadata::start().await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("ya29.very-secret-value", 100)],
+    );
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let service = Service::answering(|_| reply(401, "no")).await;
+    let mut args = ROUTE.to_vec();
+    args.extend(["--proxy-auth", "jane:hunter2"]);
+    let sidecar = beside(&metadata, &service, &args).await;
+    let credentials = ("proxy-authorization", "Basic amFuZTpodW50ZXIy");
+    let url = "http://storage.googleapis.com/path?secret-query";
+    proxied(sidecar.proxy(), url, &[credentials]).await;
+    proxied(sidecar.proxy(), url, &[]).await;
+    get(sidecar.address("127.0.0.1:0/billing"), "/billing/x?hidden").await;
+    error_titled(&sidecar, "The proxy asks for credentials").await;
+    error_titled(&sidecar, "The upstream does not take our token").await;
+    let status = get(sidecar.admin(), "/status").await;
+    let status = text(&status);
+    for secret in [
+        "very-secret",
+        "ya29",
+        "eyJ",
+        "secret-query",
+        "hidden",
+        "hunter2",
+        "amFuZTpodW50ZXIy",
+    ] {
+        assert!(!status.contains(secret), "{secret}: {status}");
+    }
+    assert!(status.contains("asks for credentials"));
+}
+
+#[tokio::test]
+async fn a_draining_sidecar_says_so() {
+    let (_metadata, service, sidecar) = started(&["--drain-timeout", "60s"]).await;
+    let proxy = sidecar.proxy();
+    let stuck = tokio::spawn(async move {
+        let _ = proxied(proxy, "http://storage.googleapis.com/stuck", &[]).await;
+    });
+    service.arrived(1).await;
+    sidecar.signal("TERM");
+    let status = status_when(&sidecar, |status| status["state"] == "draining").await;
+    assert_eq!(status["ready"], false);
+    assert!(status["since"].as_str() > status["started"].as_str());
+    assert_eq!(status["listeners"][0]["in_flight"], 1);
+    stuck.abort();
+}
+
+#[tokio::test]
+async fn it_is_for_reading_and_for_our_own_names() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let ask = |method: &'static str, host: &'static str, origin: Option<&'static str>| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri("/status")
+            .header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        send(sidecar.admin(), request.body(Bytes::new()).unwrap())
+    };
+    let code = |response: Response<Bytes>| response.status().as_u16();
+    let good = ask("GET", "localhost", None).await;
+    assert_eq!(good.headers()["content-type"], "application/json");
+    assert_eq!(good.headers()["cache-control"], "no-store");
+    assert_eq!(code(good), 200);
+    assert_eq!(code(ask("POST", "localhost", None).await), 405);
+    assert_eq!(code(ask("GET", "evil.test", None).await), 421);
+    assert_eq!(
+        code(ask("GET", "localhost", Some("https://evil.test")).await),
+        403
+    );
+}
+
+#[tokio::test]
+async fn the_page_may_run_and_ask_nothing_but_its_own() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let page = get(sidecar.admin(), "/").await;
+    let header = |name: &str| page.headers()[name].to_str().unwrap();
+    assert_eq!(page.status(), 200);
+    assert_eq!(header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(header("cache-control"), "no-store");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert_eq!(header("x-frame-options"), "DENY");
+    assert_eq!(header("referrer-policy"), "no-referrer");
+    let policy = header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; style-src 'sha256-"),
+        "{policy}"
+    );
+    for part in [
+        "script-src 'sha256-",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{part}: {policy}");
+    }
+    assert!(
+        !policy.contains("unsafe") && !policy.contains('*'),
+        "{policy}"
+    );
+    assert!(text(&page).starts_with("<!doctype html>"));
+    let head = Request::head("/")
+        .header("host", "localhost")
+        .body(Bytes::new());
+    assert_eq!(send(sidecar.admin(), head.unwrap()).await.status(), 200);
+    let post = Request::post("/")
+        .header("host", "localhost")
+        .body(Bytes::new());
+    assert_eq!(send(sidecar.admin(), post.unwrap()).await.status(), 405);
+}
