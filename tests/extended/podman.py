@@ -37,7 +37,7 @@ class Podman:
 
     def __exit__(self, *_):
         with contextlib.suppress(AssertionError):
-            self("rm", "--all", "--force", "--time", "0")
+            self.clear()
         with contextlib.suppress(AssertionError):
             self("rmi", "--all", "--force")
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -52,6 +52,11 @@ class Podman:
             return done
         assert done.returncode == 0, f"podman {args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
+
+    def clear(self):
+        """Removes all containers; those whose network others use go in the second round."""
+        self("rm", "--all", "--force", "--time", "0", check=False)
+        self("rm", "--all", "--force", "--time", "0")
 
     def build(self, tag, dockerfile, context):
         """An image from a Dockerfile's text, in Docker's format: OCI's has no health check."""

@@ -6,23 +6,9 @@ import json
 import subprocess
 import tarfile
 
-import pytest
-
-from podman import DEPLOY, NONROOT, Podman, last_stage, mounts, static_binary, userland
+from podman import DEPLOY, NONROOT, mounts, userland
 from stage import ROOT, WORK
 from upstream import write_certificates
-
-
-@pytest.fixture(scope="module")
-def podman():
-    with Podman() as podman:
-        yield podman
-
-
-@pytest.fixture(scope="module")
-def image(podman):
-    binary = static_binary()
-    return podman.build("localhost/sidentity", last_stage((DEPLOY / "Dockerfile").read_text()), binary.parent)
 
 
 def test_the_dockerfile_has_nothing_that_a_linter_finds():

@@ -9,23 +9,11 @@ import threading
 import pytest
 
 from manifests import CLOUD_RUN, DEPLOY, documents, environment, pod_spec, sidecars, start_order
-from podman import NONROOT, Podman, last_stage, mounts, static_binary, userland
+from podman import NONROOT, mounts, userland
 from stage import ROOT, WORK
 from upstream import write_certificates
 
 EMULATOR = "127.0.0.1:8980"
-
-
-@pytest.fixture(scope="module")
-def podman():
-    with Podman() as podman:
-        yield podman
-
-
-@pytest.fixture(scope="module")
-def image(podman):
-    binary = static_binary()
-    return podman.build("localhost/sidentity", last_stage((DEPLOY / "Dockerfile").read_text()), binary.parent)
 
 
 class Pod:
@@ -42,20 +30,18 @@ class Pod:
         self.tls.mkdir()
         write_certificates(self.tls)
         (self.tls / "key.pem").chmod(0o644)
-        self.containers, self.others = {}, []
+        self.containers = {}
 
     def up(self):
         # Cloud Run's own side. The first of them has the network, as an instance has it.
         command = ["metadata-server", "--listen", EMULATOR]
         emulator = self.podman.start("emulator", self.image, *command, options=["--network", "none"])
-        self.others.insert(0, emulator)
         emulator.until(lambda: EMULATOR in emulator.log())
         upstream = self.podman.start(
             "upstream", userland(self.podman), WORK / "venv" / "bin" / "python",
             ROOT / "tests" / "extended" / "private.py", EMULATOR,
             options=[*self.shared, *mounts(), "--user", NONROOT, "--volume", f"{self.tls}:/tls:ro"],
         )
-        self.others.insert(0, upstream)
         self.port = upstream.until(lambda: upstream.log().strip())
         by_name = {container["name"]: container for container in self.spec["containers"]}
         for name in start_order(self.document):
@@ -102,24 +88,11 @@ class Pod:
 
         container.until(asked, period=probe["periodSeconds"] / 10, tries=10 * probe["failureThreshold"])
 
-    def down(self):
-        # The one that has the network goes last.
-        for container in [*reversed(self.containers.values()), *self.others]:
-            self.podman("rm", "--force", "--time", "0", container.name, check=False)
-
 
 @pytest.fixture
 def pod(podman, image, tmp_path):
     """Brings up the pod of a file of deploy/cloudrun."""
-    pods = []
-
-    def up(name):
-        pods.append(Pod(podman, image, DEPLOY / "cloudrun" / name, tmp_path))
-        return pods[-1].up()
-
-    yield up
-    for pod in pods:
-        pod.down()
+    return lambda name: Pod(podman, image, DEPLOY / "cloudrun" / name, tmp_path).up()
 
 
 @pytest.mark.parametrize("name", [path.name for path in CLOUD_RUN if path.name.startswith("service-")])
