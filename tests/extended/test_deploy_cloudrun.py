@@ -3,10 +3,12 @@
 import copy
 
 import pytest
+import requests
 import yaml
 
 import manifests
 from manifests import CLOUD_RUN, DEPLOY, documents, google_schemas, pod_spec, sidecars, start_order, violations
+from stage import PATIENCE
 
 KINDS = {"Service": "serving.knative.dev/v1", "Job": "run.googleapis.com/v1"}
 
@@ -87,3 +89,15 @@ def test_the_collector_takes_its_configuration_and_scrapes_the_sidecar():
     assert set(config["spec"]["targetLabels"]["metadata"]) <= {"instance", "revision", "service", "configuration"}
     (service,) = documents(DEPLOY / "cloudrun" / "monitoring" / "service.yaml")
     assert start_order(service)[-1] == "collector"
+
+
+def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
+    """Its confgenerator has 0.0.0.0:PORT as the target, and so as Host."""
+    (service,) = documents(DEPLOY / "cloudrun" / "monitoring" / "service.yaml")
+    (sidecar,) = sidecars(pod_spec(service))
+    args = [arg for arg in sidecar["args"] if not arg.startswith("--route=")]
+    for more, status in ((args, 200), ([], 421)):
+        with start(*more) as started, requests.Session() as session:
+            session.trust_env = False
+            answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=PATIENCE)
+            assert answer.status_code == status
