@@ -182,7 +182,7 @@ def commands(page):
 MIGRATING = ROOT / "docs" / "migrating.md"
 
 
-@pytest.mark.parametrize("args", commands(MIGRATING), ids=" ".join)
+@pytest.mark.parametrize("args", list(commands(MIGRATING)), ids=" ".join)
 def test_the_sidecar_takes_the_commands_of_the_migration_note(args):
     done = check(args, {})
     assert done.returncode == 0, done.stderr
