@@ -40,6 +40,18 @@ advisories:
 demo:
     cargo run -- demo
 
-# The hot path, measured
+# The parts of the hot path, timed
 bench:
     cargo bench
+
+# Beside nginx, HAProxy, Envoy and mitmproxy (a quarter of an hour on a quiet machine; writes docs/performance.md)
+peers *ARGS:
+    benches/peers/run {{ARGS}}
+
+# Instructions of a request, against benches/instructions.json (needs valgrind)
+instructions *ARGS:
+    benches/instructions {{ARGS}}
+
+# What a fleet asks of metadata servers, simulated (writes docs/performance.md)
+fleet *ARGS:
+    benches/fleet {{ARGS}}

@@ -238,6 +238,11 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
     policy::Ways {
         proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
         intercept: config.intercept.is_some(),
+        ca_dir: config
+            .intercept
+            .as_ref()
+            .and_then(|intercept| intercept.ca_dir.as_ref())
+            .map(|folder| folder.display().to_string()),
         routes: routes.collect(),
     }
 }

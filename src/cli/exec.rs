@@ -3,6 +3,7 @@
 mod child;
 mod environment;
 mod signals;
+mod wgetrc;
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -41,6 +42,9 @@ pub(super) struct Args {
 /// Runs CMD and returns its status: 128 and the signal's number where one ended it, 127 where there is no such command,
 /// 126 where it cannot be executed.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+    // Before there is anything that would be left behind.
+    let signals = Signals::new()
+        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
     let defaults = defaults(&folder, format!("sidentity:{}", password()?));
@@ -49,8 +53,11 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    let mut surroundings = Surroundings::of(&config);
+    surroundings.wgetrc = wgetrc::write(&folder, surroundings.bundle().as_deref(), env)
+        .map_err(|error| Exit::failed(format!("cannot write what wget reads: {error}")))?;
     let runtime = runtime(config.workers)?;
-    let ended = runtime.block_on(around(config, &args.command, env));
+    let ended = runtime.block_on(around(config, surroundings, &args.command, env, signals));
     runtime.shutdown_background();
     match ended? {
         0 => Ok(()),
@@ -59,10 +66,13 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 }
 
 /// The sidecar lives as long as the child: nobody else knows its ports.
-async fn around(config: Config, command: &[OsString], env: &Env) -> Result<u8, Exit> {
-    let surroundings = Surroundings::of(&config);
-    let mut signals = Signals::new()
-        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
+async fn around(
+    config: Config,
+    surroundings: Surroundings,
+    command: &[OsString],
+    env: &Env,
+    mut signals: Signals,
+) -> Result<u8, Exit> {
     let app = tokio::select! {
         app = App::build_for(config, Family::ours()) => app?,
         // Not its default action: what was made so far is removed.

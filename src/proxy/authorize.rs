@@ -97,7 +97,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             _ => return Step::now(self.inner.call(Authorized::without(call))),
         };
         let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
-        if sure && let Some(token) = slot.ready(Now::now()) {
+        if sure && let Some(token) = slot.ready(Now::at(call.exchange.started().into())) {
             return Step::now(
                 self.inner
                     .call(authorized(call, decision, slot, token, header)),

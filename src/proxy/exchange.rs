@@ -105,6 +105,11 @@ impl Exchange {
         })
     }
 
+    /// When its head was read.
+    pub(super) const fn started(&self) -> Instant {
+        self.started
+    }
+
     /// The way it came in.
     pub fn entrance(&self) -> &Arc<Entrance> {
         &self.entrance

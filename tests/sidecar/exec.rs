@@ -1,21 +1,125 @@
 //! `sidentity exec`: any command, with the sidecar around it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
+use super::support::app::proxied;
 use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::Service;
 
 /// Set where this very test binary is the command that `exec` runs.
 const CHILD: &str = "SIDECAR_TEST_CHILD";
+
+/// Set where it calls as Java does, which knows no password; its value is its parent, if that must be gone first.
+const JAVA: &str = "SIDECAR_TEST_JAVA";
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// All that a child may find its way by (`*_PROXY` and the lists apart).
+const CERTIFICATES: [&str; 11] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+    "NPM_CONFIG_CAFILE",
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+
+/// A running `exec` whose child reads its standard input to the end.
+struct Running {
+    child: std::process::Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The child's next line.
+    fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Ends the child's input, and says what `exec` ended with.
+    fn end(&mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Every file below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// One call without a password through a proxy: the first line of the answer.
+fn passwordless(proxy: &str) -> String {
+    let mut stream = TcpStream::connect(proxy).unwrap();
+    let request = "GET http://storage.googleapis.com/b HTTP/1.1\r\nHost: storage.googleapis.com\r\n\
+                   Connection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    text(&answer).lines().next().unwrap_or_default().to_owned()
+}
+
+/// A port as `JAVA_TOOL_OPTIONS` names it.
+fn java_port(options: &str) -> u16 {
+    let mut options = options.split(' ');
+    let port = options.find_map(|option| option.strip_prefix("-Dhttps.proxyPort="));
+    port.unwrap().parse().unwrap()
+}
 
 /// `sidentity exec` against these two; add `--` and the command.
 fn exec(metadata: &Metadata, service: &Service) -> Command {
@@ -61,7 +165,7 @@ fn child() {
         .unwrap()
         .split_once('@')
         .unwrap();
-    let mut stream = std::net::TcpStream::connect(proxy).unwrap();
+    let mut stream = TcpStream::connect(proxy).unwrap();
     let credentials = STANDARD.encode(credentials);
     let host = "storage.googleapis.com";
     write!(
@@ -97,6 +201,116 @@ fn child() {
     let mut answer = Vec::new();
     let _ = tls.read_to_end(&mut answer);
     println!("{}", text(&answer));
+}
+
+/// The child that knows no password, as Java does not.
+#[test]
+fn java() {
+    let Some(parent) = std::env::var_os(JAVA) else {
+        return;
+    };
+    until("its parent is gone", || {
+        parent.is_empty() || *std::os::unix::process::parent_id().to_string() != *parent
+    });
+    let variable = |name: &str| std::env::var_os(name).unwrap().into_string().unwrap();
+    let port = java_port(&variable("JAVA_TOOL_OPTIONS"));
+    println!("java {}", passwordless(&format!("127.0.0.1:{port}")));
+    let proxy = variable("HTTP_PROXY");
+    println!("others {}", passwordless(proxy.rsplit('@').next().unwrap()));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn java_needs_no_password_and_a_stranger_does() {
+    let (metadata, service) = world().await;
+    let itself = std::env::current_exe().unwrap();
+    let call = format!("{} exec::java --exact --nocapture", itself.display());
+    // The command itself; what it starts; and what that leaves behind.
+    for script in [
+        format!("{JAVA}= exec {call}"),
+        format!("{JAVA}= {call}; true"),
+        format!("sh -c '{JAVA}=$$ {call} & true'"),
+    ] {
+        let script = format!("({script}) & echo $JAVA_TOOL_OPTIONS; read line; exit 5");
+        let mut command = exec(&metadata, &service);
+        let mut running = Running::start(command.args(["--", "sh", "-c", &script]));
+        let mut port = None;
+        let (mut own, mut others) = (None, None);
+        while port.is_none() || own.is_none() || others.is_none() {
+            let line = running.line();
+            if line.contains("proxyPort") {
+                port = Some(java_port(&line));
+            } else if let Some(status) = line.strip_prefix("java ") {
+                own = Some(status.to_owned());
+            } else if let Some(status) = line.strip_prefix("others ") {
+                others = Some(status.to_owned());
+            }
+        }
+        assert_eq!(own.as_deref(), Some("HTTP/1.1 200 OK"), "{script}");
+        let asked = "HTTP/1.1 407 Proxy Authentication Required";
+        assert_eq!(others.as_deref(), Some(asked), "{script}");
+        // This very process is no descendant of `exec`.
+        let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
+        let stranger = proxied(address, "http://storage.googleapis.com/", &[]).await;
+        assert_eq!(stranger.status(), 407);
+        assert_eq!(running.end(), Some(5));
+    }
+    assert_eq!(service.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn the_environment_names_proxy_and_certificates_to_every_client() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    command
+        .args(["--", "env"])
+        .env("ALL_PROXY", "socks5://elsewhere:1080")
+        .env("all_proxy", "socks5://elsewhere:1080")
+        .env("NO_PROXY", "db.internal")
+        .env("JAVA_TOOL_OPTIONS", "-Xmx1g")
+        .env("HTTPS_PROXY", "http://elsewhere:3128");
+    let output = text(&output(command).await.stdout);
+    let value = |name: &str| {
+        let mut lines = output.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    let proxy = value("HTTP_PROXY").unwrap();
+    assert!(proxy.starts_with("http://sidentity:"), "{proxy}");
+    for name in ["HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        assert_eq!(value(name), Some(proxy), "{name}");
+    }
+    for name in ["ALL_PROXY", "all_proxy"] {
+        assert_eq!(value(name), None, "{name}");
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        let list: Vec<_> = value(name).unwrap().split(',').collect();
+        for host in [
+            "db.internal",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "metadata.google.internal",
+            "169.254.169.254",
+        ] {
+            assert!(list.contains(&host), "{host} in {list:?}");
+        }
+    }
+    assert_eq!(value("NODE_USE_ENV_PROXY"), Some("1"));
+    let folder = Path::new(value("SSL_CERT_FILE").unwrap()).parent().unwrap();
+    for name in CERTIFICATES {
+        let path = Path::new(value(name).unwrap());
+        assert_eq!(path.parent(), Some(folder), "{name}");
+    }
+    let java = value("JAVA_TOOL_OPTIONS").unwrap();
+    assert!(
+        java.starts_with("-Xmx1g -Dhttp.proxyHost=127.0.0.1 "),
+        "{java}"
+    );
+    let store = folder.join("truststore.p12");
+    assert!(
+        java.contains(&format!("-Djavax.net.ssl.trustStore={}", store.display())),
+        "{java}"
+    );
 }
 
 #[tokio::test]
@@ -139,62 +353,164 @@ async fn the_commands_status_is_ours() {
     }
 }
 
-#[tokio::test]
-async fn signals_reach_the_command() {
+#[tokio::test(flavor = "multi_thread")]
+async fn every_signal_that_can_be_caught_reaches_the_command() {
+    const NAMES: [&str; 12] = [
+        "HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "CONT", "TSTP", "WINCH", "URG",
+        "PROF",
+    ];
     let (metadata, service) = world().await;
-    let script = "trap 'echo got it; exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let traps: String = NAMES
+        .iter()
+        .map(|name| format!("trap 'echo {name}' {name}; "))
+        .collect();
+    let script = format!("{traps} trap 'exit 3' IO; echo ready; while :; do sleep 0.02; done");
     let mut command = exec(&metadata, &service);
-    let mut running = command.args(["--", "sh", "-c", script]).spawn().unwrap();
-    let stdout = running.stdout.take().unwrap();
-    let (status, said) = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(stdout).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        let id = running.id().to_string();
-        Command::new("kill").args(["-TERM", &id]).status().unwrap();
-        let said = lines.next().unwrap().unwrap();
-        (running.wait().unwrap(), said)
-    })
-    .await
-    .unwrap();
-    assert_eq!((status.code(), said.as_str()), (Some(3), "got it"));
+    let mut running = Running::start(command.args(["--", "sh", "-c", &script]));
+    assert_eq!(running.line(), "ready");
+    for name in NAMES {
+        running.signal(name);
+        assert_eq!(running.line(), name);
+    }
+    running.signal("IO");
+    assert_eq!(running.end(), Some(3));
 }
 
-#[tokio::test]
-async fn a_stranger_cannot_use_the_proxy_and_nothing_private_is_left() {
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_can_be_stopped_and_continued() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
-    let script = "echo $HTTP_PROXY; echo $SSL_CERT_FILE; read line";
-    let mut running = command
-        .args(["--", "sh", "-c", script])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let stdout = running.stdout.take().unwrap();
-    let (proxy, bundle) = tokio::task::spawn_blocking(move || {
-        let mut lines = BufReader::new(stdout).lines();
-        (
-            lines.next().unwrap().unwrap(),
-            lines.next().unwrap().unwrap(),
-        )
-    })
-    .await
-    .unwrap();
-    let proxy = proxy.rsplit('@').next().unwrap().parse().unwrap();
-    let response = super::support::app::proxied(proxy, "http://storage.googleapis.com/", &[]).await;
-    assert_eq!(response.status(), 407);
-    let folder = Path::new(&bundle).parent().unwrap().to_owned();
-    let about = std::fs::metadata(&folder).unwrap();
-    assert_eq!(about.permissions().mode() & 0o777, 0o700);
-    assert_eq!(about.uid(), std::fs::metadata("/proc/self").unwrap().uid());
-    for file in std::fs::read_dir(&folder).unwrap() {
-        let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(!text(&bytes).contains("PRIVATE KEY"));
+    // Of its own: SIGTSTP stops nobody in a group whose shell is gone, as that of a test may be.
+    command.process_group(0);
+    let mut running = Running::start(command.args(["--", "sh", "-c", "echo $$; read line"]));
+    let child = running.line();
+    let is_stopped = || {
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+        state.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    running.signal("TSTP");
+    until("it stops", is_stopped);
+    running.signal("CONT");
+    until("it goes on", || !is_stopped());
+    // The end of its input.
+    assert_eq!(running.end(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_command_leaves_behind_is_reaped() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    let script = "sh -c 'sleep 0.3 >&- & echo $!'; read line";
+    let mut running = Running::start(command.args(["--", "sh", "-c", script]));
+    let orphan = PathBuf::from(format!("/proc/{}", running.line()));
+    let parent = format!("PPid:\t{}\n", running.child.id());
+    until("it is adopted", || {
+        let status = std::fs::read_to_string(orphan.join("status"));
+        status.map_or(true, |status| status.contains(&parent))
+    });
+    until("it is reaped", || !orphan.exists());
+    running.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_cannot_use_the_proxy_and_nothing_private_is_on_disk() {
+    let (metadata, service) = world().await;
+    // All places that a process may write to by itself.
+    let place = tempfile::tempdir().unwrap();
+    let mut command = exec(&metadata, &service);
+    for name in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"] {
+        command.env(name, place.path());
     }
-    drop(running.stdin.take());
-    let status = tokio::task::spawn_blocking(move || running.wait().unwrap())
-        .await
-        .unwrap();
-    assert!(status.code().is_some());
-    assert!(!folder.exists(), "{} was left", folder.display());
+    let script = "echo $HTTP_PROXY; echo $SSL_CERT_FILE; read line; exit 6";
+    command.current_dir(&place).args(["--", "sh", "-c", script]);
+    let mut running = Running::start(&mut command);
+    let (proxy, bundle) = (running.line(), running.line());
+    let (credentials, address) = proxy.rsplit_once('@').unwrap();
+    let address = address.parse().unwrap();
+    let password = credentials.rsplit(':').next().unwrap();
+    assert!(password.len() >= 32, "{password}");
+    for headers in [
+        &[][..],
+        &[("proxy-authorization", "Basic c2lkZW50aXR5Og==")],
+    ] {
+        let url = "http://storage.googleapis.com/";
+        assert_eq!(proxied(address, url, headers).await.status(), 407);
+    }
+    let folder = Path::new(&bundle).parent().unwrap();
+    assert_eq!(folder.parent().unwrap(), place.path());
+    let about = std::fs::metadata(folder).unwrap();
+    assert_eq!(about.permissions().mode() & 0o777, 0o700);
+    assert_eq!(about.uid(), std::fs::metadata(&place).unwrap().uid());
+    let written = files(place.path());
+    let names: Vec<_> = written
+        .iter()
+        .map(|path| path.strip_prefix(folder).unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(names, ["bundle.pem", "ca.pem", "truststore.p12", "wgetrc"]);
+    for path in &written {
+        let bytes = std::fs::read(path).unwrap();
+        for private in [
+            b"PRIVATE KEY".as_slice(),
+            password.as_bytes(),
+            // The keys of P-256 in DER: PKCS #8 and SEC 1; and the bag of PKCS #12 that holds keys.
+            b"\x02\x01\x01\x04\x20",
+            b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
+        ] {
+            let found = bytes.windows(private.len()).any(|part| part == private);
+            assert!(!found, "{}", path.display());
+        }
+    }
+    assert_eq!(running.end(), Some(6));
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
     assert!(service.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_when_the_command_is_ended_or_cannot_be_run() {
+    let (metadata, service) = world().await;
+    let place = tempfile::tempdir().unwrap();
+    let started = |arguments: &[&str]| {
+        let mut command = exec(&metadata, &service);
+        command.env("XDG_RUNTIME_DIR", place.path());
+        Running::start(command.args(arguments))
+    };
+    let script = "trap 'sleep 0.1; exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut running = started(&["--", "sh", "-c", script]);
+    assert_eq!(running.line(), "ready");
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 1);
+    running.signal("TERM");
+    assert_eq!(running.end(), Some(9));
+    assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+    for (arguments, status) in [
+        (&["--", "no-such-command-here"][..], 127),
+        (&["--proxy", "off", "--", "true"], 64),
+        (&["--workers", "many", "--", "true"], 64),
+    ] {
+        assert_eq!(started(arguments).end(), Some(status), "{arguments:?}");
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_of_the_users_own_is_asked_for_and_off_asks_nobody() {
+    let (metadata, service) = world().await;
+    for (auth, credentials, status) in [
+        ("app:s3cret", "app:s3cret@", 407),
+        ("random", "sidentity:", 407),
+        ("off", "", 200),
+    ] {
+        let mut command = exec(&metadata, &service);
+        let script = "echo $HTTP_PROXY; read line";
+        let arguments = ["--proxy-auth", auth, "--", "sh", "-c", script];
+        let mut running = Running::start(command.args(arguments));
+        let proxy = running.line();
+        let rest = proxy.strip_prefix("http://").unwrap();
+        assert!(rest.starts_with(credentials), "{proxy}");
+        let address = rest.rsplit('@').next().unwrap().parse().unwrap();
+        let answer = proxied(address, "http://storage.googleapis.com/", &[]).await;
+        assert_eq!(answer.status(), status, "{auth}");
+        running.end();
+    }
 }

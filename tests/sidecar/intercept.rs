@@ -386,6 +386,43 @@ async fn an_upstream_without_a_valid_certificate_is_told_inside() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_cannot_be_dialled_is_told_inside() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    let refused = format!("refused.a.run.app:443:127.0.0.1:{port}");
+    let unknown = "unknown.a.run.app:443:nobody.invalid:443";
+    let metadata = Metadata::start().await;
+    metadata.script(
+        Kind::Identity,
+        [super::support::metadata::Answer::identity(3600)],
+    );
+    let ca_dir = tempfile::tempdir().unwrap();
+    let folder = ca_dir.path().to_str().unwrap();
+    let own = ["--intercept", "--ca-dir", folder];
+    let elsewhere = ["--connect-to", &refused, "--connect-to", unknown];
+    let sidecar = Sidecar::start(&metadata, &[&own[..], &elsewhere].concat()).await;
+    let roots = ca_dir.path().join("ca.pem");
+    for alpn in [H1, H2] {
+        for (host, error) in [
+            ("refused.a.run.app", "connection_refused"),
+            ("unknown.a.run.app", "dns_error"),
+        ] {
+            let target = format!("{host}:443");
+            let tls = tls(sidecar.proxy(), &target, &roots, &[alpn])
+                .await
+                .unwrap();
+            let response = call(tls, request(alpn, host, "/")).await;
+            assert_eq!(response.status(), 502, "{host}");
+            let status = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(status.contains(&format!("error={error}")), "{status}");
+            let detail = json(&response)["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains(host), "{detail}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn five_hundred_first_connections_share_one_leaf() {
     let setup = Setup::new(&[]).await;
     let (proxy, roots) = (setup.sidecar.proxy(), setup.ca());
@@ -636,38 +673,60 @@ async fn an_idle_connection_does_not_hold_the_drain_and_is_told_of_it() {
 
 #[test]
 fn a_directory_that_cannot_be_written_to_is_told_in_a_line() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
-        .args([
-            "run",
-            "--proxy",
-            "127.0.0.1:0",
-            "--admin",
-            "off",
-            "--log-level",
-            "error",
-        ])
-        .args(["--intercept", "--ca-dir", "/proc"])
-        .env_clear()
-        .env("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "googleapis.com")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(
-        said.contains("flag --ca-dir: cannot write /proc/"),
-        "{said}"
-    );
+    for (folder, status, wanted) in [
+        ("/proc", 1, "cannot write /proc/truststore.p12: "),
+        (
+            "/nowhere/at/all",
+            64,
+            "\"/nowhere/at/all\" must be a directory that exists",
+        ),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(["run", "--proxy", "127.0.0.1:0", "--admin", "off"])
+            .args(["--log-level", "error", "--intercept", "--ca-dir", folder])
+            .env_clear()
+            .env("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "googleapis.com")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let wanted = format!("flag --ca-dir: {wanted}");
+        assert!(said.contains(&wanted), "{said}");
+    }
 }
 
 #[test]
-fn explain_says_whether_tls_is_opened() {
-    for (args, wanted) in [
-        (&[][..], "without --intercept"),
-        (&["--intercept"], "trusts this sidecar's CA"),
+fn explain_says_whether_tls_is_opened_and_what_to_set() {
+    for (args, url, wanted) in [
+        (
+            &[][..],
+            "https://svc.a.run.app/",
+            "blind tunnel, into which nothing can be put without --intercept and --ca-dir DIR; sidentity exec -- CMD sets both",
+        ),
+        (
+            &["--intercept"],
+            "https://svc.a.run.app/",
+            "with HTTPS_PROXY=http://127.0.0.1:3128, from an app that trusts this sidecar's CA, which --ca-dir DIR writes.",
+        ),
+        (
+            &["--intercept", "--ca-dir", "/"],
+            "https://svc.a.run.app/",
+            "CA: SSL_CERT_FILE=/bundle.pem, NODE_EXTRA_CA_CERTS=/ca.pem, or for Java -Djavax.net.ssl.trustStore=/truststore.p12.",
+        ),
+        (
+            &["--intercept", "--rule", "192.0.2.1=id,audience=x"],
+            "https://192.0.2.1/",
+            "nothing can be put: no certificate is for an address.",
+        ),
+        (
+            &["--intercept"],
+            "https://www.example.com/",
+            "As the app does it now",
+        ),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
-            .args(["explain", "https://svc.a.run.app/"])
+            .args(["explain", url])
             .args(args)
             .env_clear()
             .output()

@@ -124,6 +124,27 @@ async fn no_more_than_so_many_idle_connections_are_kept() {
     server.open(2).await;
 }
 
+/// A busy app of a thousand connections had its upstream dialled for two calls in three.
+#[tokio::test]
+async fn a_second_burst_of_four_hundred_calls_dials_nobody() {
+    const BURST: usize = 400;
+    let server = Honest::start(Manner::default()).await;
+    let client = Arc::new(Client::plain(server.address));
+    for _ in 0..2 {
+        let mut burst = JoinSet::new();
+        for _ in 0..BURST {
+            let client = Arc::clone(&client);
+            burst.spawn(async move { client.get(&http(), "/hold").await.unwrap() });
+        }
+        server.held(BURST).await;
+        server.release();
+        while let Some(ended) = burst.join_next().await {
+            ended.unwrap();
+        }
+    }
+    assert_eq!(server.accepted(), BURST);
+}
+
 #[tokio::test]
 async fn many_targets_do_not_pile_up() {
     let server = Honest::start(Manner::default()).await;

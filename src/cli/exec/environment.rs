@@ -17,11 +17,15 @@ const DIRECT_JAVA: &str = "localhost|127.*|[::1]|metadata.google.internal|metada
 /// What a child must not have: `ALL_PROXY` is for protocols that this proxy does not speak.
 pub(super) const REMOVED: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 
+const BUNDLE: &str = "bundle.pem";
+
 /// What of the configuration goes into the environment.
 pub(super) struct Surroundings {
     ca_dir: Option<PathBuf>,
     /// `USER:PASSWORD`, as the proxy asks for.
     credentials: Option<String>,
+    /// Where wget finds the certificates.
+    pub(super) wgetrc: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -36,7 +40,13 @@ impl Surroundings {
                 .and_then(|auth| auth.to_str().ok()?.strip_prefix("Basic "))
                 .and_then(|encoded| STANDARD.decode(encoded).ok())
                 .and_then(|decoded| String::from_utf8(decoded).ok()),
+            wgetrc: None,
         }
+    }
+
+    /// All certificates that the child is to trust.
+    pub(super) fn bundle(&self) -> Option<PathBuf> {
+        self.ca_dir.as_ref().map(|folder| folder.join(BUNDLE))
     }
 
     /// Names and values; what is there already is kept where it is a list. `java` is where Java finds the proxy.
@@ -79,6 +89,9 @@ impl Surroundings {
                 "SSL_CERT_FILE",
                 "CURL_CA_BUNDLE",
                 "REQUESTS_CA_BUNDLE",
+                // With the system's, for what Node and Deno have built in lacks a company's own.
+                "NODE_EXTRA_CA_CERTS",
+                "DENO_CERT",
                 "GIT_SSL_CAINFO",
                 "PIP_CERT",
                 "NPM_CONFIG_CAFILE",
@@ -86,10 +99,7 @@ impl Surroundings {
                 "CARGO_HTTP_CAINFO",
                 "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
             ] {
-                variables.push((name, file("bundle.pem")));
-            }
-            for name in ["NODE_EXTRA_CA_CERTS", "DENO_CERT"] {
-                variables.push((name, file("ca.pem")));
+                variables.push((name, file(BUNDLE)));
             }
             options.push(format!(
                 "-Djavax.net.ssl.trustStore={}",
@@ -97,6 +107,9 @@ impl Surroundings {
             ));
             options.push("-Djavax.net.ssl.trustStoreType=PKCS12".to_owned());
             options.push("-Djavax.net.ssl.trustStorePassword=changeit".to_owned());
+        }
+        if let Some(wgetrc) = &self.wgetrc {
+            variables.push(("WGETRC", wgetrc.display().to_string()));
         }
         options.retain(|option| !option.is_empty());
         variables.push(("JAVA_TOOL_OPTIONS", options.join(" ")));
@@ -112,6 +125,7 @@ mod tests {
         let surroundings = Surroundings {
             ca_dir: Some("/run/ca".into()),
             credentials: Some("u:p".to_owned()),
+            wgetrc: Some("/run/wgetrc".into()),
         };
         let env: Env = env.iter().copied().collect();
         let (proxy, java) = (([127, 0, 0, 1], 4000), ([127, 0, 0, 1], 4001));
@@ -129,7 +143,8 @@ mod tests {
         assert_eq!(value(&all, "HTTPS_PROXY"), "http://u:p@127.0.0.1:4000");
         assert_eq!(value(&all, "https_proxy"), "http://u:p@127.0.0.1:4000");
         assert_eq!(value(&all, "SSL_CERT_FILE"), "/run/ca/bundle.pem");
-        assert_eq!(value(&all, "NODE_EXTRA_CA_CERTS"), "/run/ca/ca.pem");
+        assert_eq!(value(&all, "NODE_EXTRA_CA_CERTS"), "/run/ca/bundle.pem");
+        assert_eq!(value(&all, "WGETRC"), "/run/wgetrc");
         let java = value(&all, "JAVA_TOOL_OPTIONS");
         assert!(java.contains("trustStore=/run/ca/truststore.p12"), "{java}");
         assert!(java.contains("https.proxyPort=4001"), "{java}");

@@ -5,7 +5,9 @@ use std::io;
 
 use rustix::process::{Signal, getpgrp};
 use rustix::termios::tcgetpgrp;
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::origin::WithOrigin;
+use signal_hook::low_level::siginfo::Cause;
 use tokio::sync::mpsc;
 
 /// All that can be passed on. Not among them: what nobody can catch; what says that this very process did something
@@ -31,7 +33,7 @@ const FORWARDED: &[Signal] = &[
 
 /// They come in the order in which they were sent.
 pub(super) struct Signals {
-    incoming: mpsc::Receiver<Signal>,
+    incoming: mpsc::UnboundedReceiver<Signal>,
 }
 
 // === impl Signals ===
@@ -39,56 +41,47 @@ pub(super) struct Signals {
 impl Signals {
     /// From now on they end this process no more.
     pub(super) fn new() -> io::Result<Self> {
-        let (sender, incoming) = mpsc::channel(16);
-        for number in FORWARDED.iter().copied() {
-            let mut caught = signal(SignalKind::from_raw(number.as_raw()))?;
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while caught.recv().await.is_some() {
-                    if sender.send(number).await.is_err() {
+        let numbers = FORWARDED.iter().map(|signal| signal.as_raw());
+        let mut caught = SignalsInfo::<WithOrigin>::new(numbers)?;
+        let (sender, incoming) = mpsc::unbounded_channel();
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for origin in caught.forever() {
+                    // The terminal speaks to a whole group of processes: to the child too, then, and most tools take a
+                    // second SIGINT for impatience.
+                    if origin.cause == Cause::Kernel {
+                        continue;
+                    }
+                    let known = FORWARDED
+                        .iter()
+                        .find(|signal| signal.as_raw() == origin.signal);
+                    if known.is_some_and(|signal| sender.send(*signal).is_err()) {
                         return;
                     }
                 }
-            });
-        }
+            })?;
         Ok(Self { incoming })
     }
 
     /// The next one that the child has not got already.
     pub(super) async fn next(&mut self) -> Option<Signal> {
-        loop {
-            let number = self.incoming.recv().await?;
-            if !is_of_terminal(number) || !in_foreground() {
-                return Some(number);
-            }
-        }
+        self.incoming.recv().await
     }
 
     /// The next one that ends a process.
     pub(super) async fn ending(&mut self) -> Option<Signal> {
         const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
         loop {
-            let number = self.incoming.recv().await?;
-            if ENDING.contains(&number) {
-                return Some(number);
+            let signal = self.next().await?;
+            if ENDING.contains(&signal) {
+                return Some(signal);
             }
         }
     }
 }
 
-/// Terminals send it, and to a whole group of processes.
-fn is_of_terminal(number: Signal) -> bool {
-    [
-        Signal::HUP,
-        Signal::INT,
-        Signal::QUIT,
-        Signal::TSTP,
-        Signal::WINCH,
-    ]
-    .contains(&number)
-}
-
-/// Whether the terminal speaks to our group: to the child too, then, and most tools take a second SIGINT for impatience.
+/// Whether a shell waits for our group, and has lent it the terminal.
 pub(super) fn in_foreground() -> bool {
     File::open("/dev/tty")
         .and_then(|terminal| Ok(tcgetpgrp(terminal)?))

@@ -16,6 +16,8 @@ pub struct Ways {
     pub proxy: Option<String>,
     /// `--intercept`: the proxy opens TLS to names that get a token.
     pub intercept: bool,
+    /// `--ca-dir`: where an app finds the CA that it must trust then.
+    pub ca_dir: Option<String>,
     /// The routes.
     pub routes: Vec<Way>,
 }
@@ -113,11 +115,7 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
             } else {
                 ": the sidecar sends it over TLS"
             },
-            if ways.intercept && asked.origin.host.name().is_some() {
-                "An https:// URL gets it through HTTPS_PROXY too, from an app that trusts this sidecar's CA (--ca-dir)."
-            } else {
-                "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept."
-            },
+            over_https(ways, proxy, asked),
         );
     } else {
         text.push_str("Add a route: ");
@@ -130,6 +128,32 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
         with_query(format!("http://localhost:{port}{}", asked.path()), asked)
     );
     text
+}
+
+/// What an app that insists on `https://` needs.
+fn over_https(ways: &Ways, proxy: &str, asked: &Destination) -> String {
+    if asked.origin.host.name().is_none() {
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put: no certificate is for an \
+                address."
+            .to_owned();
+    }
+    if !ways.intercept {
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept and \
+                --ca-dir DIR; sidentity exec -- CMD sets both, and all that CMD must know."
+            .to_owned();
+    }
+    let trusted = match ways
+        .ca_dir
+        .as_ref()
+        .map(|folder| folder.trim_end_matches('/'))
+    {
+        Some(folder) => format!(
+            "trusts this sidecar's CA: SSL_CERT_FILE={folder}/bundle.pem, NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java \
+             -Djavax.net.ssl.trustStore={folder}/truststore.p12"
+        ),
+        None => "trusts this sidecar's CA, which --ca-dir DIR writes".to_owned(),
+    };
+    format!("An https:// URL gets it with HTTPS_PROXY=http://{proxy}, from an app that {trusted}.")
 }
 
 fn through_route(case: &Case<'_>, way: &Way) -> String {

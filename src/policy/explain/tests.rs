@@ -66,6 +66,7 @@ fn ways() -> Ways {
     Ways {
         proxy: Some("127.0.0.1:3128".to_owned()),
         intercept: false,
+        ca_dir: None,
         routes: vec![
             way(
                 "8081",
@@ -170,7 +171,9 @@ fn how_to_call_says_the_exact_url_and_flag() {
         "{how}"
     );
     assert!(
-        how.contains("blind tunnel, into which nothing can be put without --intercept."),
+        how.contains(
+            "blind tunnel, into which nothing can be put without --intercept and --ca-dir DIR;"
+        ),
         "{how}"
     );
     assert!(

@@ -39,7 +39,8 @@ pub struct Limits {
     pub connections: usize,
     /// HTTP/1.1 connections in use, to one target; over it, requests wait.
     pub per_target: usize,
-    /// Idle HTTP/1.1 connections kept, to one target.
+    /// Idle HTTP/1.1 connections kept, to one target. Fewer than may be in use would have a busy target dial for ever:
+    /// of a burst's connections only so many outlive it.
     pub idle: usize,
     /// Requests on one HTTP/2 connection, where the upstream allows no less.
     pub streams: usize,
@@ -68,7 +69,7 @@ impl Default for Limits {
         Self {
             connections: 4096,
             per_target: 1024,
-            idle: 256,
+            idle: 1024,
             streams: 100,
         }
     }

@@ -1,0 +1,32 @@
+//! CPU time of processes, as the kernel tells it.
+
+use std::fs;
+
+use crate::support::Failure;
+
+/// Linux counts in hundredths of a second, whatever the kernel's own tick (`getconf CLK_TCK`).
+const TICKS: f64 = 100.0;
+
+/// User and system time so far, of all threads, those that ended included.
+pub(super) struct Cost(f64);
+
+impl Cost {
+    pub(super) fn read(pids: &[u32]) -> Result<Self, Failure> {
+        let mut ticks = 0;
+        for pid in pids {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            // The name, in parentheses, may have spaces in it; utime and stime are fields 14 and 15.
+            let (_, rest) = stat.rsplit_once(')').ok_or("no /proc/PID/stat")?;
+            let fields = rest.split_whitespace().skip(11).take(2);
+            for field in fields {
+                ticks += field.parse::<u64>()?;
+            }
+        }
+        Ok(Self(ticks as f64 / TICKS))
+    }
+
+    /// Seconds.
+    pub(super) fn since(&self, before: &Self) -> f64 {
+        self.0 - before.0
+    }
+}

@@ -1,0 +1,107 @@
+//! The Rust half of `benches/peers/run`: certificates, an upstream, a bare hop, and the load. No part of it is of any use
+//! alone; `run` says which arguments there are good for what.
+
+#![allow(missing_docs, unreachable_pub, clippy::indexing_slicing)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod load;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use http::HeaderValue;
+use http::uri::Authority;
+use tokio::net::TcpListener;
+
+use support::hop::{Bare, Origin, Pool};
+use support::{Failure, hop, sidecar, tls, upstream};
+
+#[derive(Parser)]
+enum Command {
+    /// Makes certificates in a folder
+    Certificates { folder: PathBuf },
+    /// Serves bytes over TLS, HTTP/1.1 and HTTP/2
+    Upstream {
+        #[arg(long)]
+        port: u16,
+        #[arg(long)]
+        certificates: PathBuf,
+        /// Milliseconds before each answer
+        #[arg(long, default_value_t = 0)]
+        delay: u64,
+    },
+    /// Forwards and does nothing else
+    Hop(HopArgs),
+    /// Calls, and says what it cost the processes that it was told of
+    Load(load::Args),
+}
+
+#[derive(clap::Args)]
+struct HopArgs {
+    #[arg(long)]
+    port: u16,
+    #[arg(long)]
+    certificates: PathBuf,
+    #[arg(long)]
+    upstream: SocketAddr,
+    #[arg(long)]
+    authority: Authority,
+    #[arg(long)]
+    http2: bool,
+    /// What it puts into `Authorization`
+    #[arg(long)]
+    token: HeaderValue,
+    /// Sends by the sidecar's pool
+    #[arg(long)]
+    ours: bool,
+}
+
+fn main() -> Result<(), Failure> {
+    let command = Command::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Certificates { folder } => tls::make(&folder),
+            Command::Upstream {
+                port,
+                certificates,
+                delay,
+            } => {
+                let tls = tls::server(&certificates)?;
+                let delay = Duration::from_millis(delay);
+                Ok(upstream::serve(listen(port).await?, Some(tls), delay).await?)
+            }
+            Command::Hop(args) => {
+                let listener = listen(args.port).await?;
+                Ok(hop::serve(listener, pool(&args)?, args.token).await?)
+            }
+            Command::Load(args) => load::run(args).await,
+        }
+    })
+}
+
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+}
+
+fn pool(args: &HopArgs) -> Result<Pool, Failure> {
+    let ca = args.certificates.join(tls::CA);
+    let origin = Origin {
+        address: args.upstream,
+        authority: args.authority.clone(),
+        tls: Some(tls::client(&ca, args.http2)?),
+        http2: args.http2,
+    };
+    if args.ours {
+        sidecar::pool(&origin, &ca)
+    } else {
+        Ok(Pool::Bare(Arc::new(Bare::new(origin))))
+    }
+}

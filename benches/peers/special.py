@@ -1,0 +1,146 @@
+"""What is measured otherwise than by rows: many destinations, interception, starts, open connections, sizes."""
+
+import json
+import subprocess
+
+import install
+import proxies
+from processes import Failed
+from proxies import Envoy, Haproxy, Intercepting, Mitmproxy, Nginx, Routes, Sidentity
+from rows import GET, GRPC, Figures, per_request
+
+FUNCTIONS = 1000
+
+
+def _interleaved(stage, loads, rounds, seconds, say, title, warm_up=0.5):
+    """Rounds of several loads, each on its own process: figures by name."""
+    figures = {name: Figures() for name in loads}
+    for number in range(rounds):
+        for name, (process, arguments) in loads.items():
+            kept = figures[name]
+            if kept.failed:
+                continue
+            try:
+                result = stage.load(process, arguments, seconds, warm_up)
+            except Failed as failure:
+                kept.failed = str(failure)
+                continue
+            kept.values.append(per_request(result))
+            kept.busy.append(result["cpu"] / result["seconds"])
+            kept.rate.append(result["requests"] / result["seconds"])
+        say(f"  {title}: round {number + 1} of {rounds}")
+    return figures
+
+
+def many(stage, rounds, seconds, say):
+    """One route, against fifty and against a thousand audiences through the forward proxy."""
+    one, all_routes = Sidentity(stage), Routes(stage)
+    one.start()
+    all_routes.start()
+    route = ["--target", f"127.0.0.1:{one.h1}", *GET]
+    fifty = [part for port in all_routes.ports for part in ("--target", f"127.0.0.1:{port}")]
+    audiences = ["--target", f"127.0.0.1:{all_routes.proxy}", "--absolute", "--functions", FUNCTIONS, *GET]
+    loads = {
+        "one route, 64 connections": (one.process, [*route, "--connections", 64]),
+        "one route, 1,000 connections": (one.process, [*route, "--connections", 1000]),
+        "50 routes, 1,000 connections": (all_routes.process, [*fifty, *GET, "--connections", 1000]),
+        "forward proxy, 1,000 audiences at 50 hosts, 1,000 connections": (
+            all_routes.process, [*audiences, "--connections", 1000]),
+    }
+    # The first calls fetch a thousand tokens.
+    stage.load(all_routes.process, [*audiences, "--connections", 64], 1, warm_up=5)
+    figures = _interleaved(stage, loads, rounds, seconds, say, "many destinations", warm_up=1.5)
+    one.stop()
+    all_routes.stop()
+    return figures
+
+
+def intercepted(stage, rounds, seconds, say):
+    """TLS inside CONNECT, opened and sealed again, against our plain path and mitmproxy."""
+    plain = Sidentity(stage)
+    plain.start()
+    loads = {
+        "sidentity, plain, h1": (plain.process, ["--target", f"127.0.0.1:{plain.h1}", *GET, "--connections", 64]),
+        "sidentity, plain, gRPC": (plain.process, ["--target", f"127.0.0.1:{plain.h2}", *GRPC]),
+    }
+    started = [plain]
+    for kind, word in ((1, "h1"), (2, "gRPC")):
+        proxy = Intercepting(stage, kind)
+        proxy.start()
+        started.append(proxy)
+        loads[f"sidentity, intercepted, {word}"] = (proxy.process, _inside(proxy, proxy.ca, kind))
+    if Mitmproxy.available():
+        proxy = Mitmproxy(stage)
+        try:
+            # Python takes its time.
+            proxy.start()
+            started.append(proxy)
+            for kind, word in ((1, "h1"), (2, "gRPC")):
+                loads[f"mitmproxy, {word}"] = (proxy.process, _inside(proxy, proxy.ca, kind))
+        except Failed as failure:
+            say(f"mitmproxy: {failure}")
+    figures = _interleaved(stage, loads, rounds, seconds, say, "intercepted HTTPS", warm_up=1.5)
+    for proxy in started:
+        proxy.stop()
+    return figures
+
+
+def _inside(proxy, ca, kind):
+    host = proxies.H1 if kind == 1 else proxies.H2
+    inside = ["--target", f"127.0.0.1:{proxy.proxy}", "--connect", f"{host}:443", "--ca", ca, "--authority", host]
+    return [*inside, *(GRPC if kind == 2 else [*GET, "--connections", "64"])]
+
+
+def starts(stage, times, say):
+    """Milliseconds from the start to the first connection, and to the first 200 through it, with a token where it has them."""
+    found = {}
+    peers = [peer for peer in (Sidentity, Nginx, Haproxy, Envoy) if peer.available()]
+    for number in range(times):
+        for peer in peers:
+            proxy = peer(stage)
+            accepted, answered = Figures(), Figures()
+            accepted, answered = found.setdefault(peer.name, (accepted, answered))
+            try:
+                process = proxy.start(wait=False)
+                accepted.values.append(process.listens(proxy.h1) * 1000)
+                path, host = "/token/bytes/1024", f"127.0.0.1:{proxy.h1}"
+                answered.values.append(process.answers(proxy.h1, path, host) * 1000)
+            except Failed as failure:
+                accepted.failed = answered.failed = str(failure)
+            finally:
+                proxy.stop()
+    say(f"  starts: {times} of each")
+    return found
+
+
+def connections(stage, count=1000):
+    """What open connections take: memory and descriptors of the sidecar, before and with so many."""
+    proxy = Sidentity(stage)
+    process = proxy.start()
+    process.answers(proxy.h1, "/token/bytes/1024", f"127.0.0.1:{proxy.h1}")
+    before = process.memory()
+    load = stage.hold(["--target", f"127.0.0.1:{proxy.h1}", *GET, "--connections", count])
+    with_them = process.memory()
+    load.stdin.close()
+    load.wait()
+    proxy.stop()
+    return {"count": count, "before": before, "with": with_them}
+
+
+def size():
+    """The released binary, in MB."""
+    return install.sidentity().stat().st_size / 1e6
+
+
+def token_hit(say):
+    """Nanoseconds of a token hit, as criterion measures it: median, and its confidence interval."""
+    command = ["cargo", "bench", "--locked", "--bench", "token", "--", "token/hit$", "--warm-up-time", "1"]
+    done = subprocess.run(command, cwd=install.ROOT, capture_output=True, text=True, check=False)
+    estimates = install.ROOT / "target/criterion/token_hit/new/estimates.json"
+    if done.returncode or not estimates.exists():
+        say(f"  token hit: {done.stderr.strip()[-300:]}")
+        return None
+    median = json.loads(estimates.read_text())["median"]
+    interval = median["confidence_interval"]
+    say("  token hit")
+    return median["point_estimate"], interval["lower_bound"], interval["upper_bound"]

@@ -1,0 +1,72 @@
+"""What stands around the proxies: certificates, two upstreams, the metadata server, and the load."""
+
+import json
+import shutil
+import subprocess
+
+import install
+from install import HERE
+from processes import Failed, Process, free_ports, stop_all
+
+SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
+
+
+class Stage:
+    """Started once; what is measured is started beside it."""
+
+    def __init__(self, tool, delay=0, name="run"):
+        self.tool, self.delay = tool, delay
+        self.folder = install.WORK / name
+        self.ca = self.folder / "ca.pem"
+        self.h1, self.h2, self.metadata = free_ports(3)
+
+    def __enter__(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        files = self.folder / "files" / "bytes"
+        files.mkdir(parents=True)
+        for size in SIZES:
+            (files / str(size)).write_bytes(b"x" * size)
+        subprocess.run([self.tool, "certificates", self.folder], check=True)
+        delayed = [self.tool, "upstream", "--certificates", self.folder, "--delay", self.delay]
+        if self.delay or not install.find("nginx"):
+            Process("upstream h1", [*delayed, "--port", self.h1], self.folder, port=self.h1)
+        else:
+            text = (HERE / "nginx-upstream.conf").read_text()
+            text = text.replace("@FOLDER@", str(self.folder)).replace("@PORT@", str(self.h1))
+            configuration = self.folder / "nginx-upstream.conf"
+            configuration.write_text(text)
+            command = [install.find("nginx"), "-c", configuration, "-e", "stderr"]
+            Process("upstream h1", command, self.folder, port=self.h1)
+        Process("upstream h2", [*delayed, "--port", self.h2], self.folder, port=self.h2)
+        emulator = [install.sidentity(), "metadata-server", "--listen", f"127.0.0.1:{self.metadata}"]
+        Process("metadata server", emulator, self.folder, port=self.metadata)
+        return self
+
+    def __exit__(self, *_):
+        stop_all()
+
+    def load(self, process, arguments, seconds, warm_up=0.5):
+        """One round: what it cost the process, and how it went."""
+        pids = ",".join(map(str, process.pids()))
+        command = [self.tool, "load", "--seconds", seconds, "--warm-up", warm_up, "--pids", pids, *arguments]
+        done = subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, check=False, timeout=seconds + warm_up + 60
+        )
+        if done.returncode:
+            raise Failed(f"the load ended: {done.stderr.strip()[-300:]}")
+        result = json.loads(done.stdout)
+        if result["errors"] or not result["requests"]:
+            raise Failed(f"{result['errors']} errors in {result['requests']} requests, the first: {result['error']}")
+        return result
+
+    def hold(self, arguments):
+        """A load that keeps its connections until it is told to end."""
+        command = [self.tool, "load", "--seconds", 1, "--warm-up", 2, "--hold", *arguments]
+        load = subprocess.Popen(
+            [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        result = json.loads(load.stdout.readline() or "{}")
+        if result.get("errors", 1):
+            load.kill()
+            raise Failed(f"the load failed: {result.get('error')}")
+        return load

@@ -1,0 +1,44 @@
+//! The sidecar and its pool in process, configured as a user would.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sidentity::config::{self, Config, Env, HttpVersion, RawConfig};
+use sidentity::destination::Destination;
+use sidentity::telemetry::Metrics;
+use sidentity::upstream::{Refuse, Target, Upstream};
+
+use super::Failure;
+use super::hop::{Origin, Pool};
+
+/// The configuration that these variables make.
+pub fn config(variables: &[(&str, &str)]) -> Result<Config, Failure> {
+    let env: Env = variables.iter().copied().collect();
+    config::load(&RawConfig::default(), &env).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        problems.join("\n").into()
+    })
+}
+
+/// The sidecar's pool for a hop that has nothing else of it.
+pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
+    let connect_to = format!("*::{}", origin.address);
+    let mut variables = vec![("SIDENTITY_CONNECT_TO", &*connect_to)];
+    let (scheme, ca) = (origin.tls.as_ref().map_or("http", |_| "https"), ca.to_str());
+    if let Some(ca) = ca.filter(|_| origin.tls.is_some()) {
+        variables.push(("SIDENTITY_UPSTREAM_CA", ca));
+    }
+    let config = config(&variables)?;
+    let metrics = Arc::new(Metrics::new());
+    let upstream = Upstream::new(&config.upstream, Refuse::default(), metrics)?;
+    let url = format!("{scheme}://{}/", origin.authority);
+    let target = Target {
+        origin: Destination::parse(&url)?.origin,
+        http: if origin.http2 {
+            HttpVersion::Http2
+        } else {
+            HttpVersion::Http1
+        },
+    };
+    Ok(Pool::Ours(upstream, target))
+}

@@ -1,0 +1,129 @@
+//! The upstream: bytes on demand, a sink, and a gRPC method, as late as is wanted.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+/// As many streams as Google's front ends allow on a connection.
+const STREAMS: u32 = 100;
+
+/// A gRPC answer's message, beside the five bytes before it.
+const MESSAGE: usize = 1024;
+
+/// What a gRPC answer carries: nothing is compressed, and its length.
+const MESSAGE_HEAD: [u8; 5] = [0, 0, 0, 4, 0];
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Serves for ever.
+///
+/// `/bytes/N` is that many bytes, a `POST` is read to its end and answered; under `/token` a request must carry one.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    delay: Duration,
+) -> std::io::Result<()> {
+    let acceptor = tls.map(TlsAcceptor::from);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let acceptor = acceptor.clone();
+        tokio::spawn(async move {
+            match acceptor {
+                None => connection(stream, delay).await,
+                Some(acceptor) => match acceptor.accept(stream).await {
+                    Ok(stream) => connection(stream, delay).await,
+                    Err(error) => eprintln!("upstream: TLS: {error}"),
+                },
+            }
+        });
+    }
+}
+
+async fn connection<S>(stream: S, delay: Duration)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS);
+    let service = service_fn(move |request| async move {
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        Ok::<_, Infallible>(answer(request).await)
+    });
+    // A caller that leaves in the middle of a call does so because its time is up.
+    let _ = builder
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path();
+    let path = match path.strip_prefix("/token") {
+        Some(_) if !request.headers().contains_key(header::AUTHORIZATION) => {
+            return status(StatusCode::UNAUTHORIZED);
+        }
+        Some(rest) => rest,
+        None => path,
+    };
+    if request.method() == Method::POST {
+        let grpc = request.headers().contains_key(header::TE);
+        let mut body = request.into_body();
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return status(StatusCode::BAD_REQUEST);
+            }
+        }
+        return if grpc {
+            message()
+        } else {
+            status(StatusCode::OK)
+        };
+    }
+    match path.rsplit('/').next().map(str::parse) {
+        Some(Ok(length)) => bytes(length),
+        _ => status(StatusCode::NOT_FOUND),
+    }
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default().boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
+
+fn bytes(length: usize) -> Response<Body> {
+    static ALL: [u8; 1 << 20] = [b'x'; 1 << 20];
+    let body = Bytes::from_static(ALL.get(..length).unwrap_or(&ALL));
+    Response::new(Full::new(body).boxed_unsync())
+}
+
+fn message() -> Response<Body> {
+    let mut body = MESSAGE_HEAD.to_vec();
+    body.resize(MESSAGE_HEAD.len() + MESSAGE, b'x');
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = Full::new(Bytes::from(body)).with_trailers(async { Some(Ok(trailers)) });
+    let mut response = Response::new(body.boxed_unsync());
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(header::CONTENT_TYPE, grpc);
+    response
+}

@@ -1,0 +1,54 @@
+//! wget, which reads no variable for certificates where it is built on GnuTLS, but a file that a variable names.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::config::Env;
+
+/// Writes that file, unless the user has one: wget reads only one, and theirs may say what the command needs.
+pub(super) fn write(
+    folder: &TempDir,
+    bundle: Option<&Path>,
+    env: &Env,
+) -> io::Result<Option<PathBuf>> {
+    let home = env.text("HOME").ok().flatten();
+    let has_own =
+        env.is_set("WGETRC") || home.is_some_and(|home| Path::new(home).join(".wgetrc").exists());
+    let Some(bundle) = bundle.filter(|_| !has_own) else {
+        return Ok(None);
+    };
+    let file = folder.path().join("wgetrc");
+    fs::write(&file, format!("ca_certificate = {}\n", bundle.display()))?;
+    Ok(Some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_users_own_is_left_to_wget() {
+        let (folder, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let bundle = Path::new("/run/ca/bundle.pem");
+        let home_is = |more: &[(&str, &str)]| -> Env {
+            let home = home.path().to_str().unwrap();
+            let variables = [("HOME", home)].into_iter().chain(more.iter().copied());
+            variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect()
+        };
+        let written = write(&folder, Some(bundle), &home_is(&[]))
+            .unwrap()
+            .unwrap();
+        let said = fs::read_to_string(&written).unwrap();
+        assert_eq!(said, "ca_certificate = /run/ca/bundle.pem\n");
+        assert_eq!(write(&folder, None, &home_is(&[])).unwrap(), None);
+        let named = home_is(&[("WGETRC", "/etc/mine")]);
+        assert_eq!(write(&folder, Some(bundle), &named).unwrap(), None);
+        fs::write(home.path().join(".wgetrc"), "tries = 3").unwrap();
+        assert_eq!(write(&folder, Some(bundle), &home_is(&[])).unwrap(), None);
+    }
+}

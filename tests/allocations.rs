@@ -1,0 +1,65 @@
+//! What is to cost no allocation, counted.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use http::HeaderMap;
+use sidentity::config::MetadataServer;
+use sidentity::destination::{Destination, Host};
+use sidentity::policy::{
+    AuthScheme, Placement, Policy, Settings, TokenKey, TokenKind, inject, place,
+};
+use sidentity::telemetry::Metrics;
+use sidentity::token::{MetadataClient, Now, TokenCache, TokenSource};
+
+mod support;
+
+use support::metadata::Metadata;
+
+#[tokio::test]
+async fn a_token_that_is_there_is_sent_without_an_allocation() {
+    let server = Metadata::start().await;
+    let address = server.address();
+    let metadata = MetadataServer {
+        host: Host::from(address.ip()),
+        port: address.port(),
+        disabled: false,
+    };
+    let client = MetadataClient::new(&metadata, Duration::from_secs(8));
+    let cache = TokenCache::new(TokenSource::Metadata(client), Arc::new(Metrics::new()));
+    let scopes = [].into();
+    let slot = cache.slot(&TokenKey {
+        kind: TokenKind::Access { scopes },
+        account: None,
+    });
+    slot.token().await.unwrap();
+
+    let policy = Policy::new(Vec::new(), Settings::default());
+    let destination = Destination::parse("https://storage.googleapis.com/storage/v1/b").unwrap();
+    let decision = policy.decide(&destination, "googleapis.com");
+    // hyper leaves as much room in a request's map.
+    let mut headers = HeaderMap::with_capacity(16);
+    let started = Now::now().mono;
+
+    let mut send = || {
+        let token = slot.ready(Now::at(started)).expect("a token");
+        let placement = place(&decision, &headers, None).expect("a place");
+        if let Placement::Inject(header) = placement {
+            inject(
+                &decision,
+                &mut headers,
+                header,
+                token.header(AuthScheme::Bearer),
+            );
+        }
+        assert_eq!(headers.len(), 1);
+        headers.clear();
+    };
+    // A thread's first look at a slot makes what the later ones need.
+    send();
+    let cost = measure(|| (0..1000).for_each(|_| send()));
+    assert_eq!(cost.count_total, 0);
+}
