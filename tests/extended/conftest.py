@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+from podman import DEPLOY, Podman, last_stage, static_binary
 from stage import Emulator, Sidecar
 from upstream import GrpcUpstream, Upstream, write_certificates
 
@@ -69,6 +70,25 @@ def route(sidecar):
 def proxy(sidecar):
     """`http://127.0.0.1:PORT` of the forward proxy."""
     return f"http://{sidecar.proxy}"
+
+
+@pytest.fixture(scope="session")
+def store():
+    with Podman() as podman:
+        yield podman
+
+
+@pytest.fixture(scope="session")
+def image(store):
+    """The image of deploy/Dockerfile, built once."""
+    return store.build("localhost/sidentity", last_stage((DEPLOY / "Dockerfile").read_text()), static_binary().parent)
+
+
+@pytest.fixture
+def podman(store):
+    """Without containers of another test."""
+    yield store
+    store.clear()
 
 
 @pytest.fixture(autouse=True)

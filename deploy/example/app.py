@@ -1,0 +1,39 @@
+"""An app that knows nothing of sidentity: it answers with what $BILLING_URL answers.
+
+Without arguments it serves on $PORT; with `once` it calls, prints and ends, as a job does. Where a proxy is, and which
+certificates to trust, it has from the environment, as Python's library reads it.
+"""
+
+import http.server
+import os
+import sys
+import urllib.error
+import urllib.request
+
+
+def call(path):
+    try:
+        with urllib.request.urlopen(os.environ["BILLING_URL"] + path, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError as error:
+        return 502, f"{error}\n".encode()
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        status, body = call(self.path)
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+if sys.argv[1:] == ["once"]:
+    status, body = call("/")
+    print(status, body.decode(errors="replace"), flush=True)
+    sys.exit(status != 200)
+port = int(os.environ.get("PORT", "8080"))
+print(f"listening on {port}", flush=True)
+http.server.ThreadingHTTPServer(("", port), Shop).serve_forever()

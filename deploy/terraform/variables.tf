@@ -1,0 +1,101 @@
+variable "project" {
+  description = "The project's ID."
+  type        = string
+}
+
+variable "region" {
+  description = "Where the service runs, such as europe-west1."
+  type        = string
+}
+
+variable "name" {
+  description = "The service's name, and its account's."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.name))
+    error_message = "The name of an account has 6 to 30 letters, digits and hyphens, begins with a letter and does not end with a hyphen."
+  }
+}
+
+variable "app_image" {
+  description = "The app's image."
+  type        = string
+}
+
+variable "sidentity_image" {
+  description = "The image of deploy/Dockerfile."
+  type        = string
+}
+
+variable "app_port" {
+  description = "Where the app listens."
+  type        = number
+  default     = 8080
+}
+
+variable "app_env" {
+  description = "The app's environment, such as { BILLING_URL = \"http://localhost:8081\" }, or HTTP_PROXY."
+  type        = map(string)
+  default     = {}
+}
+
+variable "app_limits" {
+  description = "What the app may use."
+  type        = map(string)
+  default = {
+    cpu    = "1"
+    memory = "512Mi"
+  }
+}
+
+variable "routes" {
+  description = "Local ports and the URLs that they stand for: { 8081 = \"https://billing-424242.europe-west1.run.app\" }."
+  type        = map(string)
+  default     = {}
+}
+
+variable "sidentity_args" {
+  description = "Further arguments of the sidecar, such as --unmatched=deny."
+  type        = list(string)
+  default     = []
+}
+
+variable "calls" {
+  description = "The Cloud Run services that this one may call; region and project are its own where they are not said."
+  type = map(object({
+    service  = string
+    location = optional(string)
+    project  = optional(string)
+  }))
+  default = {}
+}
+
+variable "roles" {
+  description = "Roles on the project, for Google APIs, such as roles/storage.objectViewer. Narrower ones, on a bucket, are better."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = length(setintersection(var.roles, ["roles/owner", "roles/editor", "roles/viewer", "roles/run.invoker", "roles/run.admin"])) == 0
+    error_message = "These roles are too wide: name what the app does; services that it calls belong into calls."
+  }
+}
+
+variable "invokers" {
+  description = "Who may call this service, such as serviceAccount:web@example-project.iam.gserviceaccount.com. Nobody, if empty."
+  type        = set(string)
+  default     = []
+}
+
+variable "ingress" {
+  description = "From where it can be reached; see the provider's documentation."
+  type        = string
+  default     = "INGRESS_TRAFFIC_ALL"
+}
+
+variable "deletion_protection" {
+  description = "Whether Terraform refuses to delete the service."
+  type        = bool
+  default     = true
+}

@@ -1,0 +1,88 @@
+"""deploy/compose: against the specification, and brought up in the order that it gives."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from compose_spec import PyCompose
+
+from manifests import DEPLOY
+from podman import mounts, userland
+from stage import ROOT, WORK
+
+FOLDER = DEPLOY / "compose"
+COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
+SERVICES = COMPOSE["services"]
+
+
+def test_the_file_is_one_of_compose():
+    text = (FOLDER / "compose.yaml").read_text()
+    read = PyCompose.from_yaml(text)
+    read.validate()
+    assert set(read.service_names()) == set(SERVICES)
+    with pytest.raises(ValueError, match="dependson"):
+        PyCompose.from_yaml(text.replace("depends_on:", "dependson:"))
+
+
+def test_what_it_builds_and_mounts_is_there_and_nothing_is_open_to_the_network():
+    for service in SERVICES.values():
+        build = service.get("build", {})
+        build = {"context": build} if isinstance(build, str) else build
+        if build:
+            assert (FOLDER / build["context"] / build.get("dockerfile", "Dockerfile")).resolve().is_file()
+        for volume in service.get("volumes", []):
+            assert (FOLDER / volume.split(":")[0]).is_file()
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+    assert (FOLDER / SERVICES["metadata"]["build"]["context"]).resolve() == ROOT
+
+
+def order():
+    done = []
+    while len(done) < len(SERVICES):
+        ready = [n for n, s in SERVICES.items() if n not in done and set(s.get("depends_on", {})) <= set(done)]
+        assert ready, "the services wait for each other"
+        done += ready
+    return done
+
+
+@pytest.fixture
+def stack(podman, image, tmp_path):
+    """The services as containers. The app's images, which are in a registry, have Python only: the machine's own stands for it."""
+    tmp_path.chmod(0o755)
+    containers = {}
+    for name in order():
+        service = SERVICES[name]
+        network = service.get("network_mode", "none").replace("service:", "container:")
+        options = ["--network", network]
+        for key, value in service.get("environment", {}).items():
+            options += ["--env", f"{key}={value}"]
+        if service.get("image") == "sidentity":
+            container = podman.start(name, image, *service["command"], options=options)
+        else:
+            program = shutil.copy(FOLDER / "billing.py" if name == "billing" else DEPLOY / "example" / "app.py", tmp_path)
+            options += [*mounts(), "--user", "65532:65532", "--volume", f"{program}:/program.py:ro"]
+            options += ["--env", f"PATH={WORK / 'venv' / 'bin'}:/usr/bin:/bin"]
+            container = podman.start(name, userland(podman), "/usr/bin/env", "python3", "/program.py", options=options)
+        containers[name] = container
+        if any(s.get("depends_on", {}).get(name, {}).get("condition") == "service_healthy" for s in SERVICES.values()):
+            kind, *probe = service["healthcheck"]["test"]
+            assert kind == "CMD"
+            container.until(lambda: container.exec(*probe).returncode == 0)
+    return containers
+
+
+def test_the_app_calls_the_private_service_as_the_emulators_account(stack):
+    app = stack["app"]
+    app.until(lambda: "listening" in app.log())
+    assert json.loads(app.get("http://127.0.0.1:8080/invoices")) == {
+        "path": "/invoices",
+        "caller": "shop@example-project.iam.gserviceaccount.com",
+    }
+    # Past the sidecar nobody is let in, and an access token is none for it.
+    status = ("-o", "/dev/null", "-w", "%{http_code}")
+    assert app.get("http://127.0.0.1:8090/", *status) == "401"
+    assert app.get("http://127.0.0.1:8090/", "-H", "Authorization: Bearer ya29.x", *status) == "401"
+    # The page is asked for from outside, under this name.
+    assert "sidentity" in app.get("http://localhost:9090/", "--fail")

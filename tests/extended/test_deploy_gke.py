@@ -1,0 +1,93 @@
+"""deploy/gke: against the schemas of the API, and against what a kubelet and Prometheus ask of the sidecar."""
+
+import copy
+import re
+
+import kubernetes_validate
+import pytest
+import requests
+import yaml
+
+import manifests
+from manifests import DEPLOY, documents, pod_spec, sidecars
+from stage import PATIENCE
+
+# The first release with native sidecars that need no feature gate, and the newest that the schemas know.
+VERSIONS = ["1.29", kubernetes_validate.latest_version()]
+FILES = sorted(DEPLOY.glob("gke/*.yaml"))
+DOCUMENTS = [document for path in FILES for document in documents(path)]
+WORKLOADS = [document for document in DOCUMENTS if document["kind"] in ("Deployment", "Job")]
+POD_IP = "10.4.0.7"
+
+workloads = pytest.mark.parametrize("document", WORKLOADS, ids=lambda document: document["kind"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
+def test_kubernetes_takes_it(document, version):
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_key_that_kubernetes_does_not_know_is_found():
+    wrong = copy.deepcopy(WORKLOADS[0])
+    pod_spec(wrong)["initContainers"][0]["restartpolicy"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
+
+
+@workloads
+def test_it_is_a_native_sidecar_without_privileges_and_its_probes_are_its_own(document):
+    spec = pod_spec(document)
+    (sidecar,) = sidecars(spec)
+    assert spec["initContainers"] == [sidecar] and sidecar["restartPolicy"] == "Always"
+    (port,) = sidecar["ports"]
+    for kind, path in {"startupProbe": "/startup", "livenessProbe": "/liveness", "readinessProbe": "/readiness"}.items():
+        if kind in sidecar:
+            assert sidecar[kind]["httpGet"] == {"path": path, "port": port["name"]}
+    assert "startupProbe" in sidecar and (document["kind"] == "Job" or "livenessProbe" in sidecar)
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 65532
+    for container in [sidecar, *spec["containers"]]:
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] and not context["allowPrivilegeEscalation"]
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+@workloads
+def test_its_account_is_a_google_account_by_workload_identity(document):
+    (account,) = [document for document in DOCUMENTS if document["kind"] == "ServiceAccount"]
+    assert account["metadata"]["annotations"]["iam.gke.io/gcp-service-account"] == manifests.VALUES["ACCOUNT"]
+    assert pod_spec(document)["serviceAccountName"] == account["metadata"]["name"]
+    assert document["metadata"]["namespace"] == account["metadata"]["namespace"]
+    # The binding that the comment tells is that of this account.
+    member = f"svc.id.goog[{account['metadata']['namespace']}/{account['metadata']['name']}]"
+    assert member in (DEPLOY / "gke" / "deployment.yaml").read_text()
+
+
+def arguments(document):
+    """With what Kubernetes puts into them."""
+    (sidecar,) = sidecars(pod_spec(document))
+    fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in sidecar.get("env", [])}
+    values = {name: {"status.podIP": POD_IP}[path] for name, path in fields.items()}
+    return [re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], arg) for arg in sidecar["args"]]
+
+
+@workloads
+def test_the_sidecar_takes_its_arguments(document):
+    done = manifests.check(arguments(document), {})
+    assert done.returncode == 0, done.stderr
+    effective = yaml.safe_load(done.stdout)
+    (sidecar,) = sidecars(pod_spec(document))
+    assert effective["admin"]["listen"] == f"0.0.0.0:{sidecar['ports'][0]['containerPort']}"
+    listening = [str(route["listen"]) for route in effective["routes"]]
+    for container in pod_spec(document)["containers"]:
+        for value in manifests.environment(container).values():
+            assert value.removeprefix("http://localhost:") in listening
+
+
+def test_the_kubelet_and_prometheus_call_it_by_the_pods_address(start):
+    args = [arg for arg in arguments(WORKLOADS[0]) if not arg.startswith(("--admin", "--route"))]
+    with start(*args) as sidecar, requests.Session() as session:
+        session.trust_env = False
+        for path in ("startup", "readiness", "liveness", "metrics"):
+            answer = session.get(f"http://{sidecar.admin}/{path}", headers={"Host": f"{POD_IP}:9090"}, timeout=PATIENCE)
+            assert answer.status_code == 200, path

@@ -1,0 +1,93 @@
+"""deploy/systemd: as far as it can be told without booting, by systemd's own tools, and by the filter of system calls for real."""
+
+import json
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from manifests import DEPLOY, check
+from stage import BINARY, PATIENCE
+
+UNIT = DEPLOY / "systemd" / "sidentity.service"
+
+
+def analyze(*args):
+    return subprocess.run(["systemd-analyze", *map(str, args)], capture_output=True, text=True, timeout=PATIENCE)
+
+
+@pytest.fixture
+def unit(tmp_path):
+    """The unit with a program that is there."""
+    file = tmp_path / UNIT.name
+    file.write_text(UNIT.read_text().replace("/usr/local/bin/sidentity", str(BINARY)))
+    return file
+
+
+def test_systemd_has_nothing_to_say_against_the_unit(unit):
+    done = analyze("verify", unit)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_systemd_would_say_what_it_does_not_know(unit):
+    unit.write_text(unit.read_text().replace("PrivateTmp=", "PrivateTemp="))
+    assert "PrivateTemp" in analyze("verify", unit).stderr
+
+
+def test_little_is_exposed(unit):
+    """Of 10, where 10 is a service that may do anything; the rest is that it talks to the network."""
+    done = analyze("security", "--offline=true", "--threshold=15", unit)
+    assert done.returncode == 0, done.stdout
+    assert analyze("security", "--offline=true", "--threshold=5", unit).returncode != 0
+
+
+def test_the_file_that_it_reads_is_right():
+    done = check(["--config", DEPLOY / "systemd" / "sidentity.yaml"], {})
+    assert done.returncode == 0, done.stderr
+    effective = yaml.safe_load(done.stdout)
+    runtime = re.search(r"^RuntimeDirectory=(\S+)$", UNIT.read_text(), re.M)[1]
+    sockets = [route["listen"] for route in effective["routes"] if str(route["listen"]).startswith("unix:")]
+    assert sockets and all(socket.startswith(f"unix:/run/{runtime}/") for socket in sockets)
+    drain = int(effective["drain_timeout"].removesuffix("s"))
+    assert int(re.search(r"^TimeoutStopSec=(\d+)s$", UNIT.read_text(), re.M)[1]) > drain
+    assert int(re.search(r"^LimitNOFILE=(\d+)$", UNIT.read_text(), re.M)[1]) > 2 * effective["max_connections"]
+
+
+def members(name):
+    """The system calls of one of systemd's sets."""
+    lines = [line.strip() for line in analyze("syscall-filter", name).stdout.splitlines()[1:]]
+    for line in lines:
+        if line.startswith("@"):
+            yield from members(line)
+        elif line and not line.startswith("#"):
+            yield line
+
+
+def profile(allowed):
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+        "syscalls": [{"names": sorted(allowed), "action": "SCMP_ACT_ALLOW"}],
+    }
+
+
+def test_it_works_with_the_system_calls_that_the_unit_leaves_it(podman, image, tmp_path):
+    """The same filter, by a container's engine; and one that is too narrow, which would be noticed."""
+    allowed = set()
+    for value in re.findall(r"^SystemCallFilter=(\S+)$", UNIT.read_text(), re.M):
+        allowed = allowed - set(members(value[1:])) if value.startswith("~") else allowed | set(members(value))
+    assert "accept4" in allowed and "mount" not in allowed and "chroot" not in allowed
+
+    def demo(allowed):
+        file = tmp_path / "seccomp.json"
+        file.write_text(json.dumps(profile(allowed)))
+        return podman(
+            "run", "--rm", "--network", "none", "--read-only", "--cap-drop", "all", "--health-interval", "disable",
+            "--security-opt", "no-new-privileges", "--security-opt", f"seccomp={file}", image, "demo", "--once", check=False,
+        )
+
+    done = demo(allowed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert demo(allowed - {"accept4", "accept"}).returncode != 0
