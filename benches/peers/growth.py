@@ -8,13 +8,15 @@ from rows import GET, Figures, per_request
 from stage import SIZES, Stage
 
 
-def measure(tool, rounds, seconds, say):
-    """All plots; the text that shows them."""
+def measure(tool, only, rounds, seconds, say):
+    """The plots of these names; the text that shows them."""
     parts = []
     with Stage(tool) as stage:
-        for plot in (connections, streams, routes, audiences, headers, bodies, workers):
-            parts.append(_plot(stage, *plot(stage), rounds, seconds, say))
-    parts.append(latency(tool, rounds, seconds, say))
+        for name in only:
+            if name != "latency":
+                parts.append(_plot(stage, *PLOTS[name](stage), rounds, seconds, say))
+    if "latency" in only:
+        parts.append(latency(tool, rounds, seconds, say))
     return "\n".join(parts)
 
 
@@ -84,7 +86,7 @@ def workers(stage):
 
 
 def latency(tool, rounds, seconds, say):
-    """An upstream that takes its time; the load stays that of 64 connections, so fewer requests are behind each figure."""
+    """An upstream that takes its time. CPU time comes in steps of 10 ms, so there are more connections than elsewhere."""
     stages, points = [], {}
     for delay in (0, 5, 50):
         stage = Stage(tool, delay=delay, name=f"run-{delay}").__enter__()
@@ -92,9 +94,14 @@ def latency(tool, rounds, seconds, say):
         # Without a delay the upstream would be nginx.
         upstream = stage.h2
         for proxy in _both(stage, h1=upstream):
-            points[proxy.name, delay] = (proxy, [*_to(proxy.h1), *GET, "--connections", 64])
-    plot = ("latency", "ms until the upstream answers; 64 connections", points)
+            points[proxy.name, delay] = (proxy, [*_to(proxy.h1), *GET, "--connections", 256])
+    plot = ("latency", "ms until the upstream answers; 256 connections", points)
     return _plot(stages[0], *plot, rounds, seconds, say)
+
+
+PLOTS = {
+    plot.__name__: plot for plot in (connections, streams, routes, audiences, headers, bodies, workers, latency)
+}
 
 
 def _to(port):

@@ -98,8 +98,7 @@ def starts(stage, times, say):
     for number in range(times):
         for peer in peers:
             proxy = peer(stage)
-            accepted, answered = Figures(), Figures()
-            accepted, answered = found.setdefault(peer.name, (accepted, answered))
+            accepted, answered = found.setdefault(peer.name, (Figures(), Figures()))
             try:
                 process = proxy.start(wait=False)
                 accepted.values.append(process.listens(proxy.h1) * 1000)
@@ -133,14 +132,12 @@ def size():
 
 
 def token_hit(say):
-    """Nanoseconds of a token hit, as criterion measures it: median, and its confidence interval."""
+    """Nanoseconds of a token hit, as criterion measures it: the median."""
     command = ["cargo", "bench", "--locked", "--bench", "token", "--", "token/hit$", "--warm-up-time", "1"]
     done = subprocess.run(command, cwd=install.ROOT, capture_output=True, text=True, check=False)
     estimates = install.ROOT / "target/criterion/token_hit/new/estimates.json"
     if done.returncode or not estimates.exists():
         say(f"  token hit: {done.stderr.strip()[-300:]}")
         return None
-    median = json.loads(estimates.read_text())["median"]
-    interval = median["confidence_interval"]
     say("  token hit")
-    return median["point_estimate"], interval["lower_bound"], interval["upper_bound"]
+    return json.loads(estimates.read_text())["median"]["point_estimate"]

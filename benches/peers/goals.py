@@ -1,0 +1,55 @@
+"""What was aimed at, held against what was measured."""
+
+US = "sidentity"
+HOP, ENVOY = "bare hyper hop, our pool", "Envoy, gcp_authn"
+ONE, FIFTY = "one route, 1,000 connections", "50 routes, 1,000 connections"
+AUDIENCES = "forward proxy, 1,000 audiences at 50 hosts, 1,000 connections"
+
+# Of one of ours, against others: at most so many times theirs.
+RATIOS = [
+    ("small", "1 KB GET, HTTP/1.1 → TLS HTTP/1.1: CPU a request", US, {"nginx": 0.95, "HAProxy": 0.95, ENVOY: 0.5, HOP: 1.03}),
+    ("h2", "gRPC, h2c → TLS h2: CPU a call", US, {ENVOY: 0.8, "HAProxy": 1.0}),
+    ("down", "1 MiB down: CPU a GB", US, {"nginx": 0.75, ENVOY: 1.0}),
+    ("up", "1 MiB up: CPU a GB", US, {"nginx": 0.75, ENVOY: 1.0}),
+    ("p50", "latency at one connection, p50", US, {"nginx": 1.0, "HAProxy": 1.0}),
+    ("p99", "latency at one connection, p99", US, {"nginx": 1.0, "HAProxy": 1.0}),
+    ("many", "50 routes, 1,000 connections: CPU a request", FIFTY, {ONE: 1.15}),
+    ("many", "1,000 audiences, 1,000 connections: CPU a request", AUDIENCES, {ONE: 1.15}),
+    ("intercept", "intercepted, HTTP/1.1: CPU a request", "sidentity, intercepted, h1", {"mitmproxy, h1": 0.5, "sidentity, plain, h1": 2.2}),
+    ("intercept", "intercepted, gRPC: CPU a call", "sidentity, intercepted, gRPC", {"mitmproxy, gRPC": 0.5, "sidentity, plain, gRPC": 2.2}),
+    ("accepted", "start to the first connection", US, {ENVOY: 0.1}),
+    ("answered", "start to the first 200, token and all", US, {ENVOY: 0.25}),
+]
+
+# Of ours alone: at most so much.
+LIMITS = [
+    ("idle", "resident memory, idle", 8, "MiB"),
+    ("after", "resident memory after the load", 16, "MiB"),
+    ("accepted", "start to the first connection", 5, "ms"),
+    ("answered", "start to the first 200, token and all", 12, "ms"),
+    ("size", "the binary, stripped", 9, "MB"),
+    ("token", "a token hit on a static route", 60, "ns"),
+]
+
+
+def table(found):
+    """`found`: by key, medians by name, or for a limit a figure of ours."""
+    text = ["### The goals", "", "| work | goal | measured | met |", "|---|---:|---:|---|"]
+    for key, work, ours, others in RATIOS:
+        medians = found.get(key, {})
+        for other, most in others.items():
+            mine, theirs = medians.get(ours), medians.get(other)
+            if key in found:
+                name = other.removeprefix("sidentity, ")
+                text.append(_line(work, f"≤ {most:g} × {name}", mine / theirs if mine and theirs else None, most))
+    for key, work, most, unit in LIMITS:
+        if key in found:
+            figure = found[key].get(US) if isinstance(found[key], dict) else found[key]
+            text.append(_line(work, f"≤ {most} {unit}", figure, most))
+    return "\n".join([*text, ""])
+
+
+def _line(work, goal, figure, most):
+    if figure is None:
+        return f"| {work} | {goal} | not measured | |"
+    return f"| {work} | {goal} | {figure:.2f} | {'yes' if figure <= most else '**no**'} |"
