@@ -224,3 +224,15 @@ async fn a_query_without_a_path_arrives_as_one_of_the_root() {
         assert_eq!(service.only().target, "/?q=1");
     }
 }
+
+#[tokio::test]
+async fn a_fragment_without_a_path_arrives_as_the_root() {
+    for alpn in [b"h2" as &[u8], b"http/1.1"] {
+        let service = Service::speaking(&[alpn], |_| reply(200, "hello")).await;
+        let (_metadata, sidecar) = started_with(&service, &[]).await;
+        let request = "GET http://svc.a.run.app#top HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: close\r\n\r\n";
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        assert!(answer.ends_with("hello"), "{answer}");
+        assert_eq!(service.only().target, "/");
+    }
+}
