@@ -228,11 +228,8 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
     }
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
-        let authority = request.uri().authority().map_or("", |a| a.as_str());
-        let origin = Origin::from_authority(Scheme::Https, authority)
-            .map_err(|error| bad(format!("CONNECT {error}")))?;
         return Ok(Destination {
-            origin,
+            origin: tunnel_target(request.uri())?,
             target: PathAndQuery::from_static("/"),
             userinfo: false,
         });
@@ -244,6 +241,21 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
     }
     sole_authority(Scheme::Http, request)?;
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
+}
+
+/// Host and port, and nothing else: a tunnel has no default port (RFC 9110, 9.3.6).
+fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
+    let authority = uri.authority().map_or("", |a| a.as_str());
+    let origin = Origin::from_authority(Scheme::Https, authority)
+        .map_err(|error| bad(format!("CONNECT {error}")))?;
+    let port = uri.authority().and_then(|authority| authority.port());
+    if uri.scheme().is_some() || port.is_none() {
+        return Err(bad(format!(
+            "CONNECT takes HOST:PORT, like {}:{}",
+            origin.host, origin.port
+        )));
+    }
+    Ok(origin)
 }
 
 /// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
