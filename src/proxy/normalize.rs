@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -219,7 +219,8 @@ fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error>
 fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Destination, Error> {
     if let Some(expected) = &forward.auth {
         let sent = request.headers().get(header::PROXY_AUTHORIZATION);
-        if !sent.is_some_and(|sent| same(sent.as_bytes(), expected.as_bytes())) {
+        let both = sent.and_then(basic).zip(basic(expected));
+        if !both.is_some_and(|(sent, expected)| same(sent, expected)) {
             return Err(Error::new(
                 ErrorKind::ProxyAuthRequired,
                 "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
@@ -281,6 +282,14 @@ fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Des
             })
         }
     }
+}
+
+/// What follows `Basic`, however that is written (RFC 9110, 11.1).
+fn basic(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_first_chunk::<6>()?;
+    scheme
+        .eq_ignore_ascii_case(b"basic ")
+        .then(|| rest.trim_ascii_start())
 }
 
 /// Compares credentials in a time that does not tell how much of them was right.

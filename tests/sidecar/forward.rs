@@ -144,6 +144,8 @@ async fn the_proxy_asks_for_its_credentials() {
     for wrong in [
         &[][..],
         &[("proxy-authorization", "Basic d3Jvbmc6eA==")][..],
+        &[("proxy-authorization", "YXBwOnMzY3JldA==")][..],
+        &[("proxy-authorization", "Bearer YXBwOnMzY3JldA==")][..],
     ] {
         let response = proxied(sidecar.proxy(), url, wrong).await;
         assert_eq!(response.status(), 407);
@@ -155,9 +157,13 @@ async fn the_proxy_asks_for_its_credentials() {
         );
     }
     assert_eq!(metadata.count(Kind::Access), 0);
-    let right = [("proxy-authorization", "Basic YXBwOnMzY3JldA==")];
-    assert_eq!(proxied(sidecar.proxy(), url, &right).await.status(), 200);
-    assert_eq!(service.only().header("proxy-authorization"), None);
+    for right in ["Basic YXBwOnMzY3JldA==", "basic  YXBwOnMzY3JldA=="] {
+        let right = [("proxy-authorization", right)];
+        assert_eq!(proxied(sidecar.proxy(), url, &right).await.status(), 200);
+    }
+    for seen in service.seen() {
+        assert_eq!(seen.header("proxy-authorization"), None);
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,10 @@ fn the_table_is_the_table() {
     for (url, expected) in [
         ("https://storage.googleapis.com/", "access googleapis.com"),
         ("http://storage.googleapis.com/", "access googleapis.com"),
-        ("http://storage.googleapis.com:443/", "access googleapis.com"),
+        (
+            "http://storage.googleapis.com:443/",
+            "access googleapis.com",
+        ),
         (
             "https://us-west1-aiplatform.googleapis.com/",
             "access googleapis.com",
