@@ -88,8 +88,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Command::Explain(args) => explain::run(args, env),
         Command::Token(args) => token::run(args, env),
         Command::Check(options) => check::run(options, env),
-        Command::Health(args) => health::health(&args),
-        Command::Wait(args) => health::wait(&args),
+        Command::Health(args) => health::health(&args, env),
+        Command::Wait(args) => health::wait(&args, env),
         Command::MetadataServer(args) => metadata_server::run(args),
         Command::Demo(args) => demo::run(&args),
     };
@@ -99,9 +99,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     }
 }
 
-/// Bare `sidentity`, and flags without a command, mean `run`.
+/// Bare `sidentity`, and flags without a command, mean `run`; `help COMMAND` is `COMMAND --help`.
 fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
     let bare = args.get(1).is_none_or(|first| {
         let first = first.to_string_lossy();
         first.starts_with('-') && !matches!(&*first, "-h" | "--help" | "-V" | "--version")

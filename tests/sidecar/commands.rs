@@ -116,6 +116,11 @@ async fn health_and_wait_ask_a_running_sidecar() {
     ] {
         assert_eq!(sidentity_meanwhile(args, &[]).await.status.code(), Some(0));
     }
+    let env = [("SIDENTITY_ADMIN", &*admin)];
+    let output = sidentity_meanwhile(&["health"], &env).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let output = sidentity(&["health"], &[("SIDENTITY_ADMIN", "off")]);
+    assert_eq!(output.status.code(), Some(64));
     drop(sidecar);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = closed.local_addr().unwrap().to_string();
@@ -138,13 +143,25 @@ fn a_taken_port_is_told_in_a_line() {
 }
 
 #[test]
+fn help_for_a_command_is_that_commands_help() {
+    for (args, usage) in [
+        (&["help"][..], "Usage: sidentity <COMMAND>"),
+        (&["help", "wait"], "Usage: sidentity wait [OPTIONS]"),
+    ] {
+        let output = sidentity(args, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).contains(usage), "{}", out(&output));
+    }
+}
+
+#[test]
 fn unknown_flags_and_commands_are_told_in_a_line() {
     for args in [
         &["run", "--prxy", "x"][..],
         &["--nonsense"],
         &["nonsense"],
         &["run", "--discover"],
-        &["run", "--intercept", "--ca-dir", "/nowhere/at/all"],
+        &["run", "--intercept", "--ca-dir", "/dev/null/ca"],
         &["explain"],
         &["wait", "--max", "soon"],
         &["run", "--proxy", "0.0.0.0:3128"],
