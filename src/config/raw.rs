@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::env::Env;
-use super::name::{Kind, Name, unknown_variable};
+use super::name::{Kind, Name, is_service_link, unknown_variable};
 use super::problem::Problem;
 
 /// A text and where it was written.
@@ -131,7 +131,10 @@ impl RawConfig {
         for variable in env.names("SIDENTITY_") {
             // SIDENTITY_REVISION names a build, not an option.
             let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
-                || Name::ALL.iter().any(|name| name.variable() == variable);
+                || Name::ALL.iter().any(|name| name.variable() == variable)
+                || env
+                    .text(&variable)
+                    .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
             if !known && env.is_set(&variable) {
                 problems.push(Problem::new(
                     format!("environment {variable}"),
