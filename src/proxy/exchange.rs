@@ -28,6 +28,7 @@ pub struct Exchange {
     trace: Option<TraceContext>,
     destination: OnceLock<Destination>,
     decision: OnceLock<Arc<Decision>>,
+    bare: AtomicBool,
     status: OnceLock<StatusCode>,
     error: OnceLock<Failure>,
     received: AtomicU64,
@@ -91,6 +92,7 @@ impl Exchange {
                 .flatten(),
             destination: OnceLock::new(),
             decision: OnceLock::new(),
+            bare: AtomicBool::new(false),
             status: OnceLock::new(),
             error: OnceLock::new(),
             received: AtomicU64::new(0),
@@ -128,6 +130,18 @@ impl Exchange {
     /// What the policy said.
     pub(super) fn decided(&self, decision: &Arc<Decision>) {
         let _ = self.decision.set(decision.clone());
+    }
+
+    /// Whatever the policy said, this request carries no token of ours.
+    pub(super) fn goes_bare(&self) {
+        self.bare.store(true, Ordering::Relaxed);
+    }
+
+    /// What it carried; none before the decision.
+    fn credential(&self) -> Option<Credential> {
+        let decided = self.decision.get()?.credential();
+        let bare = self.bare.load(Ordering::Relaxed);
+        Some(if bare { Credential::None } else { decided })
     }
 
     /// The answer's status; the first one counts.
@@ -215,7 +229,7 @@ impl Drop for Exchange {
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
         let decision = self.decision.get();
-        let credential = decision.map_or(Credential::None, |decision| decision.credential());
+        let credential = self.credential().unwrap_or(Credential::None);
         let code = self.outcome().map_or(Code::CANCELLED, Code::from);
         self.entrance
             .metrics
@@ -250,7 +264,7 @@ impl Drop for Exchange {
                     protocol: self.version,
                     user_agent: self.user_agent.as_ref(),
                     listener: &self.entrance.name,
-                    credential: decision.map(|decision| decision.credential()),
+                    credential: self.credential(),
                     rule: decision.map(|decision| &*decision.rule),
                     error: self.error.get().map(|error| (error.kind, &*error.detail)),
                     advice: self.error.get().map(Failure::advice),

@@ -100,6 +100,16 @@ async fn token_prints_what_a_call_would_carry() {
     let output = sidentity_meanwhile(&["token", "https://example.com/"], &env).await;
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert!(err(&output).contains("no token"), "{}", err(&output));
+    let signed = "https://storage.googleapis.com/b?X-Goog-Signature=1";
+    let output = sidentity_meanwhile(&["token", signed], &env).await;
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    assert!(err(&output).contains("it is signed"), "{}", err(&output));
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let route = ["--route", "8081/v1=https://svc.a.run.app,audience=custom"];
+    let args = ["token", route[0], route[1], "http://localhost:8081/v1/x"];
+    let output = sidentity_meanwhile(&args, &env).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(audience_of(out(&output)), "custom");
 }
 
 #[tokio::test]

@@ -179,8 +179,9 @@ async fn a_token_is_put_into_the_apps_own_tls_over_both_versions() {
     for wanted in [
         "sidentity_skipped_total{reason=\"tunnel\"} 0",
         // Two tunnels, and a request in each.
-        "sidentity_requests_total{code=\"200\",credential=\"access\",listener=\"proxy\"} 4",
-        "sidentity_requests_total{code=\"200\",credential=\"id\",listener=\"proxy\"} 4",
+        "sidentity_requests_total{code=\"200\",credential=\"access\",listener=\"proxy\"} 2",
+        "sidentity_requests_total{code=\"200\",credential=\"id\",listener=\"proxy\"} 2",
+        "sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"} 4",
     ] {
         assert!(metrics.contains(wanted), "{wanted} in {metrics}");
     }
