@@ -1,10 +1,12 @@
 //! The commands, one file each: arguments in, exit status out.
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, Env, Problem};
 
@@ -133,7 +135,19 @@ fn load(options: Options, env: &Env) -> Result<Config, Exit> {
 /// One line on stderr; where that is closed, nobody is left to tell.
 fn complain(problem: &Problem) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "sidentity: {problem}");
+    let _ = writeln!(io::stderr(), "sidentity: {problem}");
+}
+
+/// Completes at SIGINT or SIGTERM, which are caught from the call on.
+fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 // === impl Exit ===

@@ -1,6 +1,7 @@
 //! The other commands, as typed.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use super::started;
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
@@ -58,6 +59,24 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
     ] {
         assert!(text.contains(wanted), "{wanted} in {text}");
     }
+}
+
+#[test]
+fn a_demo_that_stays_ends_well_at_sigterm() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .arg("demo")
+        .env_clear()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    // The first of the lines to try; the rest is read so that nothing holds the demo up.
+    let mut lines = lines.map_while(Result::ok);
+    lines.find(|line| line.contains("curl -i")).unwrap();
+    let kill = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    for _ in lines {}
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
 }
 
 #[test]
