@@ -371,6 +371,17 @@ fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
 }
 
 #[test]
+fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
+    for (args, printed) in [
+        (&["--allow-non-loopback"][..], "allow_non_loopback: true"),
+        (&[], "allow_non_loopback: false"),
+    ] {
+        let yaml = Setup::new().accepted(args);
+        assert!(yaml.lines().any(|line| line == printed), "{yaml}");
+    }
+}
+
+#[test]
 fn lists_add_up_flags_first() {
     let setup = Setup::new()
         .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\n")

@@ -86,6 +86,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
         admin,
         quitquitquit: read.one(Name::Quitquitquit, false, switch),
+        allow_non_loopback: everywhere,
         allowed_hosts: unique(read.each(Name::AllowedHost, host)),
         metadata: metadata::server(env, read.problems),
         quota_project: metadata::quota_project(env, read.problems),
