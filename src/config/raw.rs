@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::env::Env;
@@ -46,6 +47,8 @@ pub struct RawConfig {
     lists: BTreeMap<Name, Vec<Text>>,
     /// What `--proxy-auth random` means, from whoever can tell the app.
     pub random_auth: Option<String>,
+    /// Where the CA goes if `--ca-dir` does not say and there is one.
+    pub private_folder: Option<PathBuf>,
     /// `--route`.
     pub routes: Vec<Entry>,
     /// `--rule`.
@@ -149,6 +152,7 @@ impl RawConfig {
     pub(super) fn over(mut self, lower: Self) -> Self {
         self.file = self.file.or(lower.file);
         self.random_auth = self.random_auth.or(lower.random_auth);
+        self.private_folder = self.private_folder.or(lower.private_folder);
         for (name, text) in lower.values {
             self.values.entry(name).or_insert(text);
         }

@@ -37,14 +37,16 @@ pub(super) fn resolve(
         warnings.push(
             "--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned(),
         );
-    } else if ca_dir.is_none() {
+    } else if ca_dir.is_none() && raw.private_folder.is_none() {
         warnings.push(
             "--intercept without --ca-dir: no app can trust a CA that is not written anywhere"
                 .to_owned(),
         );
     }
     Some(Intercept {
-        ca_dir: ca_dir.map(|text| (&text.value).into()),
+        ca_dir: ca_dir
+            .map(|text| (&text.value).into())
+            .or_else(|| raw.private_folder.clone()),
     })
 }
 
