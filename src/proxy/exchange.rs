@@ -322,9 +322,14 @@ impl Activity {
     }
 }
 
-/// Whether the caller speaks gRPC, so that an error of ours must too.
+/// Whether the caller speaks gRPC, so that an error of ours must too: `application/grpc`, alone or with a `+` or `;` after it.
+/// gRPC-Web is another protocol, and reads HTTP's status.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
     headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .and_then(|value| value.as_bytes().split_at_checked(GRPC.len()))
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
 }
