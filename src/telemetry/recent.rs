@@ -63,6 +63,8 @@ pub struct Trouble {
 pub enum About {
     /// Calls to a destination.
     Destination(Origin),
+    /// Calls to a destination with a token that it did not take: functions of one host have their own.
+    Refused(Origin, TokenKey),
     /// A token that was to be had.
     Token(TokenKey),
 }
@@ -131,7 +133,10 @@ impl Recent {
                 .account
                 .unwrap_or("an account whose name is not known")
         );
-        let about = Some(About::Destination(rejection.origin.clone()));
+        let about = Some(About::Refused(
+            rejection.origin.clone(),
+            rejection.key.clone(),
+        ));
         self.add(Trouble {
             status: Some(status),
             ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
@@ -264,7 +269,9 @@ fn shown(text: &str) -> String {
 
 fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok, S::Error> {
     match about {
-        Some(About::Destination(origin)) => serializer.collect_str(origin),
+        Some(About::Destination(origin) | About::Refused(origin, _)) => {
+            serializer.collect_str(origin)
+        }
         Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
         None => serializer.serialize_none(),
     }
