@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use http::StatusCode;
 use serde::{Serialize, Serializer};
 
 use super::escape::is_hidden;
@@ -117,6 +118,21 @@ impl Recent {
         ));
     }
 
+    /// An upstream answered 5xx of its own.
+    pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
+        let about = Some(About::Destination(origin.clone()));
+        self.add(Trouble {
+            status: Some(status.as_u16()),
+            listener: Some(listener.clone()),
+            ..Trouble::new(
+                "The upstream answered with an error of its own",
+                about,
+                &format!("answered {status}, and that is what the app got"),
+                FAILED_ITSELF.into(),
+            )
+        });
+    }
+
     /// An upstream did not take our token.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
         let status = rejection.status.as_u16();
@@ -190,6 +206,10 @@ impl Recent {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What to do where an upstream fails.
+const FAILED_ITSELF: &str = "Look in the upstream's log at that time. Where it knows nothing of the call, what stands before it gave the \
+                             answer: on Cloud Run, for want of an instance that could take the call.";
 
 /// What to do where an app does not trust the CA.
 const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \
