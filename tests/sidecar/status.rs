@@ -1,5 +1,6 @@
 //! What the status page is made of: who reads it alone must see what is wrong and what to do.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -328,6 +329,42 @@ async fn nothing_secret_is_in_it() {
         assert!(!status.contains(secret), "{secret}: {status}");
     }
     assert!(status.contains("asks for credentials"));
+}
+
+/// The names of all members, of whatever depth.
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                found.insert(name.clone());
+                names(member, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_key_of_it_is_in_its_documentation() {
+    let (_metadata, _service, sidecar) = started(&ROUTE).await;
+    proxied(sidecar.proxy(), "http://nowhere.invalid/", &[]).await;
+    let status = status_when(&sidecar, |status| {
+        let any = |list: &str| !status[list].as_array().unwrap().is_empty();
+        any("errors") && any("tokens")
+    })
+    .await;
+    let mut found = BTreeSet::new();
+    names(&status, &mut found);
+    assert!(found.len() > 60, "{found:?}");
+    let page = include_str!("../../docs/status.md");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|name| {
+            !page.contains(&format!("`{name}`")) && !page.contains(&format!("`{name}[]`"))
+        })
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new());
 }
 
 #[tokio::test]
