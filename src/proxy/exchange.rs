@@ -35,6 +35,7 @@ pub struct Exchange {
     sent: AtomicU64,
     whole: AtomicBool,
     left: AtomicBool,
+    rejected: AtomicBool,
     permit: OnceLock<OwnedSemaphorePermit>,
     access_log: AccessLog,
     activity: Arc<Activity>,
@@ -99,6 +100,7 @@ impl Exchange {
             sent: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            rejected: AtomicBool::new(false),
             permit: OnceLock::new(),
             access_log,
             activity: activity.clone(),
@@ -198,19 +200,23 @@ impl Exchange {
         self.left.store(true, Ordering::Relaxed);
     }
 
+    /// The upstream did not take our token.
+    pub(super) fn rejected(&self) {
+        self.rejected.store(true, Ordering::Relaxed);
+    }
+
     fn outcome(&self) -> Option<StatusCode> {
         let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
         self.status.get().copied().filter(|_| heard)
     }
 
-    fn ending(&self, credential: Credential, code: Code) -> Ending {
-        let carried_token = matches!(credential, Credential::Access | Credential::Id);
+    fn ending(&self, code: Code) -> Ending {
         match (self.error.get().map(|error| error.kind), code.status()) {
             // The challenge that a client waits for before it sends its credentials.
             (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
             (Some(_), _) => Ending::Failed,
             (None, _) if code == Code::CANCELLED => Ending::Cancelled,
-            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
+            (None, Some(401 | 403)) if self.rejected.load(Ordering::Relaxed) => Ending::Rejected,
             (None, Some(500..)) => Ending::UpstreamError,
             (None, _) => Ending::Answered,
         }
@@ -234,11 +240,18 @@ impl Drop for Exchange {
         self.entrance
             .metrics
             .request_finished(credential, code, took);
-        self.entrance.metrics.history().ended(
-            ended,
-            self.ending(credential, code),
-            self.latency(took),
-        );
+        let ending = self.ending(code);
+        let latency = self.latency(took);
+        self.entrance
+            .metrics
+            .history()
+            .ended(ended, ending, latency);
+        if let (Ending::UpstreamError, Some(status), Some(destination)) =
+            (ending, self.outcome(), self.destination.get())
+        {
+            let recent = self.entrance.metrics.recent();
+            recent.upstream_error(&destination.origin, status, &self.entrance.name);
+        }
         if let Some(error) = self.error.get() {
             self.entrance.metrics.recent().failed(&Failed {
                 kind: error.kind,
