@@ -118,8 +118,13 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --ca-dir: there is no CA without interception: add --intercept",
         ),
         (
-            &["--intercept", "--ca-dir", "absent"],
-            "flag --ca-dir: \"absent\" must be a directory that exists",
+            &["--intercept", "--ca-dir", "/dev/null/ca"],
+            "flag --ca-dir: \"/dev/null/ca\" must be a directory",
+        ),
+        (
+            &["--route", "8081=https://x,audience=a,foo=b"],
+            "flag --route 8081: unknown option \"foo\": known are credential, audience, scope, header, existing, account, \
+             quota-project, scheme, plaintext, http",
         ),
         (
             &["--discover=maybe"],
@@ -366,6 +371,17 @@ fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
 }
 
 #[test]
+fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
+    for (args, printed) in [
+        (&["--allow-non-loopback"][..], "allow_non_loopback: true"),
+        (&[], "allow_non_loopback: false"),
+    ] {
+        let yaml = Setup::new().accepted(args);
+        assert!(yaml.lines().any(|line| line == printed), "{yaml}");
+    }
+}
+
+#[test]
 fn lists_add_up_flags_first() {
     let setup = Setup::new()
         .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\n")
@@ -401,15 +417,32 @@ fn a_variable_that_names_no_option_is_a_problem() {
         .variable("SIDENTITY_PROXY", "x")
         .variable("SIDENTITY_REVISION", "abc")
         .variable("SIDENTITY_NONSENSE", "")
+        .variable("SIDENTITY_ADMIN_PORT", "9091")
         .variable("SIDENTITY_INTERCEPT", "");
     assert_eq!(
         setup.refused(&[]),
         [
+            "sidentity: environment SIDENTITY_ADMIN_PORT: names no option",
             "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
             "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
             "sidentity: environment SIDENTITY_DISCOVER: \"maybe\" must be one of auto, on, off",
         ]
     );
+}
+
+#[test]
+fn a_kubernetes_service_called_sidentity_does_not_stop_every_sidecar_of_its_namespace() {
+    let setup = Setup::new()
+        .variable("SIDENTITY_SERVICE_HOST", "10.0.0.7")
+        .variable("SIDENTITY_SERVICE_PORT", "9090")
+        .variable("SIDENTITY_SERVICE_PORT_METRICS", "9090")
+        .variable("SIDENTITY_PORT", "tcp://10.0.0.7:9090")
+        .variable("SIDENTITY_PORT_9090_TCP", "tcp://10.0.0.7:9090")
+        .variable("SIDENTITY_PORT_9090_TCP_PROTO", "tcp")
+        .variable("SIDENTITY_PORT_9090_TCP_PORT", "9090")
+        .variable("SIDENTITY_PORT_9090_TCP_ADDR", "10.0.0.7")
+        .variable("SIDENTITY_ADMIN_SERVICE_HOST", "10.0.0.8");
+    setup.accepted(&[]);
 }
 
 #[cfg(unix)]
@@ -603,6 +636,20 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
 }
 
 #[test]
+fn the_example_of_the_contract_is_right_also_where_its_directory_is_not_there_yet() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, unmatched: pass, intercept: true, ca_dir: shared/ca}\n\
+         admin: {listen: 127.0.0.1:9090}\n",
+    );
+    let checked = setup.check(&["--config", "c.yaml"]);
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+    assert_eq!(
+        checked.stderr,
+        "sidentity: warning: --ca-dir \"shared/ca\" is not there and is made at the start: does the app see the same?\n"
+    );
+}
+
+#[test]
 fn an_interception_that_serves_nobody_is_warned_of() {
     let setup = Setup::new();
     for (args, warned) in [
@@ -686,11 +733,13 @@ fn what_googles_libraries_read_is_read_checked_and_shown() {
     );
     let setup = Setup::new()
         .variable("GCE_METADATA_HOST", "a/b")
+        .variable("SSL_CERT_FILE", "absent.pem")
         .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my project")
         .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com");
     assert_eq!(
         setup.refused(&[]),
         [
+            "sidentity: environment SSL_CERT_FILE: cannot read \"absent.pem\": No such file or directory (os error 2)",
             "sidentity: environment GCE_METADATA_HOST: must be HOST or HOST:PORT, like 169.254.169.254",
             "sidentity: environment GOOGLE_CLOUD_QUOTA_PROJECT: \"my project\" must be a project's id",
             "sidentity: environment GOOGLE_CLOUD_UNIVERSE_DOMAIN: \"com\" must be a domain, like googleapis.com",

@@ -2,17 +2,19 @@
 //! token or part of one, no query of a URL, no password.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
+use self::token::{TokenLine, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
-use crate::error::TokenFault;
-use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, TokenKey, TokenKind};
+use crate::policy::{Credential, Decision, Grant, HeaderMode, Line};
 use crate::proxy::Entrance;
 use crate::telemetry::{Redacted, Series, Tally, Trouble};
-use crate::token::{SlotState, SlotStatus};
+use crate::token::SlotState;
+
+mod token;
 
 /// Tokens that are listed; a forward proxy may have a thousand, and those in trouble come first.
 const TOKENS: usize = 100;
@@ -39,6 +41,8 @@ pub(super) struct Status {
     tokens: Vec<TokenLine>,
     /// How many there are, listed or not.
     tokens_total: usize,
+    /// What is allowed and looks wrong in the configuration that is in force.
+    warnings: Vec<String>,
     /// What to look at while no request has come in at all.
     unused: Option<String>,
     history: Series,
@@ -94,27 +98,6 @@ struct Gets {
     why: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct TokenLine {
-    credential: Credential,
-    audience: Option<String>,
-    scopes: Vec<String>,
-    /// None for the instance's own.
-    account: Option<String>,
-    /// `empty`, `fresh`, `stale` or `expired`.
-    state: &'static str,
-    expires: Option<Time>,
-    left_seconds: Option<u64>,
-    fetched: Option<Time>,
-    fetching: bool,
-    /// An upstream answered 401 to it.
-    suspect: bool,
-    failures: u32,
-    last_error: Option<String>,
-    advice: Option<&'static str>,
-    retry_in_seconds: Option<u64>,
-}
-
 /// RFC 3339, UTC.
 #[derive(Clone, Copy, Debug)]
 struct Time(SystemTime);
@@ -154,6 +137,7 @@ impl Admin {
             rules: self.decider.policy().listing(&self.decider.universe()),
             tokens: tokens.into_iter().map(TokenLine::from).collect(),
             tokens_total,
+            warnings: self.config.warnings.clone(),
             unused: self.unused(),
             history: self.metrics.history().series(),
             errors: self.metrics.recent().troubles(),
@@ -277,14 +261,6 @@ fn text(text: impl AsRef<str>) -> String {
     text.as_ref().to_owned()
 }
 
-/// What a token is for.
-fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
-    match &key.kind {
-        TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),
-        TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
-    }
-}
-
 // === impl RouteLine ===
 
 impl RouteLine {
@@ -311,30 +287,6 @@ impl From<&Decision> for Gets {
             header: key.map(|_| HeaderMode::as_str(decision.header)),
             rule: decision.rule.to_string(),
             why,
-        }
-    }
-}
-
-// === impl TokenLine ===
-
-impl From<SlotStatus> for TokenLine {
-    fn from(status: SlotStatus) -> Self {
-        let (audience, scopes) = purpose(&status.key);
-        Self {
-            credential: status.key.credential(),
-            audience,
-            scopes,
-            account: status.key.account.as_ref().map(text),
-            state: status.state.as_str(),
-            expires: status.expires_at.map(Time),
-            left_seconds: status.left.as_ref().map(Duration::as_secs),
-            fetched: status.fetched_at.map(Time),
-            fetching: status.fetching,
-            suspect: status.suspect,
-            failures: status.failures,
-            last_error: status.last_error,
-            advice: status.last_fault.map(TokenFault::advice),
-            retry_in_seconds: status.retry_in.as_ref().map(Duration::as_secs),
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         universe,
         workers,
         // In force at once.
+        allow_non_loopback: _,
         allowed_hosts: _,
         discover: _,
         drain_timeout: _,

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::call::{Answer, get};
 use self::service::{PrivateService, SERVICE};
-use super::Exit;
 use super::run::runtime;
+use super::{Exit, interruption};
 use crate::app::App;
 use crate::config::{self, Config, Env, RawConfig};
 use crate::destination::{Destination, Host};
@@ -99,6 +99,7 @@ sidentity demo: everything on loopback, nothing leaves this machine.
     if once {
         return Ok(());
     }
+    let interrupted = interruption()?;
     say(&format!(
         "\
 It all stays up; try it, and end it with Ctrl-C:
@@ -110,7 +111,7 @@ It all stays up; try it, and end it with Ctrl-C:
   curl -s 'http://{admin}/explain?url=https://{SERVICE}/'
 "
     ))?;
-    tokio::signal::ctrl_c().await?;
+    interrupted.await;
     stop.cancel();
     running.await?;
     Ok(())

@@ -104,12 +104,12 @@ async fn around(
 fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     let mut defaults = RawConfig::default();
     defaults.random_auth = Some(credentials);
+    defaults.private_folder = Some(folder.path().to_owned());
     for (name, value) in [
         (Name::Proxy, "127.0.0.1:0".to_owned()),
         (Name::Admin, "127.0.0.1:0".to_owned()),
         (Name::ProxyAuth, "random".to_owned()),
         (Name::Intercept, "true".to_owned()),
-        (Name::CaDir, folder.path().display().to_string()),
         // The terminal is the child's.
         (Name::LogLevel, "warn".to_owned()),
     ] {

@@ -1,6 +1,6 @@
 //! `sidentity health` and `sidentity wait`: probes for images without curl.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,10 @@ use tokio::time::Instant;
 
 use super::Exit;
 use super::run::runtime;
+use crate::config::Env;
+
+/// Where the sidecar's own default is, as seen from its machine.
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// A probe that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,9 +32,9 @@ pub(super) struct Health {
     /// Ask whether the routes' tokens are there, not just whether it runs
     #[arg(long)]
     ready: bool,
-    /// The sidecar's admin address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = address)]
-    admin: SocketAddr,
+    /// The sidecar's admin address [default: SIDENTITY_ADMIN, as the sidecar's own, or 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    admin: Option<SocketAddr>,
 }
 
 /// Wait until a running sidecar is ready; the status is 0 or 1
@@ -39,28 +43,30 @@ pub(super) struct Wait {
     /// The longest wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     max: Duration,
-    /// The sidecar's admin address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = address)]
-    admin: SocketAddr,
+    /// The sidecar's admin address [default: SIDENTITY_ADMIN, as the sidecar's own, or 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    admin: Option<SocketAddr>,
 }
 
-pub(super) fn health(args: &Health) -> Result<(), Exit> {
+pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
+    let admin = admin(args.admin, env)?;
     let path = if args.ready {
         "/readiness"
     } else {
         "/liveness"
     };
     runtime(1)?
-        .block_on(probe(args.admin, path))
+        .block_on(probe(admin, path))
         .map_err(Exit::failed)
 }
 
-pub(super) fn wait(args: &Wait) -> Result<(), Exit> {
+pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
+    let admin = admin(args.admin, env)?;
     runtime(1)?.block_on(async {
         let deadline = Instant::now() + args.max;
         let mut last = "not asked".to_owned();
         while Instant::now() < deadline {
-            match tokio::time::timeout_at(deadline, probe(args.admin, "/readiness")).await {
+            match tokio::time::timeout_at(deadline, probe(admin, "/readiness")).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(reason)) => last = reason,
                 Err(_) => break,
@@ -72,6 +78,19 @@ pub(super) fn wait(args: &Wait) -> Result<(), Exit> {
             args.max
         )))
     })
+}
+
+/// The flag, else the variable that tells the sidecar in the same container where its admin port is.
+fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
+    const VARIABLE: &str = "SIDENTITY_ADMIN";
+    let said = env.text(VARIABLE);
+    match (flag, said.map_err(|problem| Exit::usage(vec![problem]))?) {
+        (Some(admin), _) => Ok(admin),
+        (None, Some(text)) => {
+            address(text).map_err(|right| Exit::misused(&format!("environment {VARIABLE}"), right))
+        }
+        (None, None) => Ok(DEFAULT_ADMIN),
+    }
 }
 
 async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {

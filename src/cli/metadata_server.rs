@@ -4,10 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tokio::signal::unix::{SignalKind, signal};
-
-use super::Exit;
 use super::run::runtime;
+use super::{Exit, interruption};
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
 /// Emulate the metadata server, for development and CI.
@@ -27,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", default_value = "example-project")]
     project_id: ProjectId,
     /// The project's number
-    #[arg(long, value_name = "N", default_value_t = 424_242, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 424_242, value_parser = project_number)]
     project_number: u64,
     /// The region
     #[arg(long, value_name = "REGION", default_value = "us-central1")]
@@ -45,23 +43,22 @@ pub(super) fn run(args: Args) -> Result<(), Exit> {
 async fn serve(args: Args) -> Result<(), String> {
     let listen = args.listen;
     let identity = Identity::from(args);
-    let failed = |error| format!("cannot wait for signals: {error}");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let interrupted =
+        interruption().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let emulator = Emulator::bind(listen, identity.clone())
         .await
         .map_err(|error| cannot_listen(listen, &error))?;
     let greeting = greeting(&identity, emulator.local_addr());
     let _ = io::stdout().write_all(greeting.as_bytes());
-    emulator
-        .run(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-        .await;
+    emulator.run(interrupted).await;
     Ok(())
+}
+
+fn project_number(text: &str) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| *number > 0)
+        .ok_or_else(|| "write a number, such as 424242".to_owned())
 }
 
 fn cannot_listen(listen: SocketAddr, error: &io::Error) -> String {
@@ -173,7 +170,8 @@ mod tests {
             ("--listen", "localhost", "127.0.0.1:8980"),
             ("--email", "app", "NAME@DOMAIN"),
             ("--project-id", "My Project", "example-project"),
-            ("--project-number", "0", "1.."),
+            ("--project-number", "0", "424242"),
+            ("--project-number", "my-project", "424242"),
             ("--region", "US", "us-central1"),
             ("--lifetime", "0s", "1s to 12h"),
         ] {

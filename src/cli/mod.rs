@@ -1,10 +1,12 @@
 //! The commands, one file each: arguments in, exit status out.
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{self, Config, Env, Problem};
 
@@ -88,8 +90,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Command::Explain(args) => explain::run(args, env),
         Command::Token(args) => token::run(args, env),
         Command::Check(options) => check::run(options, env),
-        Command::Health(args) => health::health(&args),
-        Command::Wait(args) => health::wait(&args),
+        Command::Health(args) => health::health(&args, env),
+        Command::Wait(args) => health::wait(&args, env),
         Command::MetadataServer(args) => metadata_server::run(args),
         Command::Demo(args) => demo::run(&args),
     };
@@ -99,9 +101,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     }
 }
 
-/// Bare `sidentity`, and flags without a command, mean `run`.
+/// Bare `sidentity`, and flags without a command, mean `run`; `help COMMAND` is `COMMAND --help`.
 fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == "help") {
+        args.remove(1);
+        args.truncate(2);
+        args.push("--help".into());
+    }
     let bare = args.get(1).is_none_or(|first| {
         let first = first.to_string_lossy();
         first.starts_with('-') && !matches!(&*first, "-h" | "--help" | "-V" | "--version")
@@ -128,7 +135,19 @@ fn load(options: Options, env: &Env) -> Result<Config, Exit> {
 /// One line on stderr; where that is closed, nobody is left to tell.
 fn complain(problem: &Problem) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "sidentity: {problem}");
+    let _ = writeln!(io::stderr(), "sidentity: {problem}");
+}
+
+/// Completes at SIGINT or SIGTERM, which are caught from the call on.
+fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 // === impl Exit ===

@@ -14,7 +14,7 @@ pub struct Options {
     /// YAML file with any of these options
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
-    /// Forward proxy, for HTTP_PROXY and HTTPS_PROXY [default: 127.0.0.1:3128]
+    /// Forward proxy, for HTTP_PROXY and HTTPS_PROXY [default: 127.0.0.1:3128, in exec a free port]
     #[arg(long, value_name = "ADDR|off")]
     proxy: Option<String>,
     /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be
@@ -30,7 +30,7 @@ pub struct Options {
     /// What the proxy does with calls to the metadata server [default: pass]
     #[arg(long, value_name = "pass|deny")]
     metadata_access: Option<String>,
-    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start
+    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start [default: false, in exec true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     intercept: Option<String>,
     /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
@@ -42,7 +42,7 @@ pub struct Options {
     /// Where tokens come from [default: auto]
     #[arg(long, value_name = "auto|metadata")]
     credentials: Option<String>,
-    /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090]
+    /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090, in exec a free port]
     #[arg(long, value_name = "ADDR|off")]
     admin: Option<String>,
     /// Credentials that the proxy asks for; random, and told to its command alone, in exec only [default: off, in exec
@@ -88,7 +88,7 @@ pub struct Options {
     /// json unless stderr is a terminal [default: auto]
     #[arg(long, value_name = "auto|json|text")]
     log_format: Option<String>,
-    /// error, warn, info, debug or trace [default: info]
+    /// error, warn, info, debug or trace [default: info, in exec warn]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Which requests are logged [default: errors]

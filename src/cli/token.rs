@@ -2,13 +2,15 @@
 
 use std::io::Write;
 
+use http::HeaderMap;
+
 use super::options::Options;
 use super::run::runtime;
 use super::{Exit, load};
 use crate::app;
 use crate::config::{Config, Env};
 use crate::destination::Destination;
-use crate::policy::Grant;
+use crate::policy::{Grant, Placement, place};
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
@@ -26,20 +28,40 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     runtime(1)?.block_on(print(&config, destination))
 }
 
-async fn print(config: &Config, destination: Destination) -> Result<(), Exit> {
+async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     let decider = app::decider(config, Default::default());
+    let ways = app::ways(config);
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());
-    let destination = decider.discover(destination).await.map_err(failed)?;
-    let resolved = decider.resolve_surely(&destination).await.map_err(failed)?;
-    let Some(slot) = resolved.slot else {
-        let why = match &resolved.decision.grant {
-            Grant::None(why) | Grant::Deny(why) => why,
-            Grant::Token(_) => return Ok(()),
-        };
-        return Err(Exit::failed(format!(
+    let (destination, resolved) = match ways.find(&asked) {
+        Some((way, mut upstream)) => {
+            if let Some(service) = &way.service {
+                upstream.origin = decider.locate(service).await.map_err(failed)?;
+            }
+            let resolved = decider.resolve_route_surely(&way.name, &way.options, &upstream);
+            let resolved = resolved.await.map_err(failed)?;
+            (upstream, resolved)
+        }
+        None => {
+            let destination = decider.discover(asked).await.map_err(failed)?;
+            let resolved = decider.resolve_surely(&destination).await;
+            (destination, resolved.map_err(failed)?)
+        }
+    };
+    let decision = &resolved.decision;
+    let none = |why: &str| {
+        Err(Exit::failed(format!(
             "a call to {} gets no token: {why}",
             destination.origin
-        )));
+        )))
+    };
+    if let Some(Placement::Skip(reason)) = place(decision, &HeaderMap::new(), destination.query()) {
+        return none(reason.why());
+    }
+    let Some(slot) = resolved.slot else {
+        return match &decision.grant {
+            Grant::None(why) | Grant::Deny(why) => none(why),
+            Grant::Token(_) => Ok(()),
+        };
     };
     let token = slot.token().await.map_err(failed)?;
     writeln!(std::io::stdout(), "{}", token.reveal())

@@ -77,8 +77,14 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
             let what = if known.any(|option| option == name) {
                 format!("write {name}=VALUE")
             } else {
-                let known = Options::NAMES.iter().chain(shape.line).copied();
-                format!("unknown option {}{}", quote(name), suggestion(name, known))
+                unknown(
+                    name,
+                    &Options::NAMES
+                        .iter()
+                        .chain(shape.line)
+                        .copied()
+                        .collect::<Vec<_>>(),
+                )
             };
             problems.push(Problem::new(&*place, what));
         } else {
@@ -98,6 +104,17 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// What was probably meant, or else all there is.
+fn unknown(name: &str, known: &[&str]) -> String {
+    let near = suggestion(name, known.iter().copied());
+    let rest = if near.is_empty() {
+        format!(": known are {}", known.join(", "))
+    } else {
+        near
+    };
+    format!("unknown option {}{rest}", quote(name))
 }
 
 /// A line's own name in its place: short, for a place is no page.

@@ -55,6 +55,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `--quitquitquit`.
     pub quitquitquit: bool,
+    /// `--allow-non-loopback`.
+    pub allow_non_loopback: bool,
     /// Names under which a page may call a route or the admin port, lower case.
     pub allowed_hosts: Vec<Host>,
     /// Where tokens come from.

@@ -186,6 +186,19 @@ impl Name {
     }
 }
 
+/// Kubernetes sets such variables in every pod of a namespace that has a Service called `sidentity` or `sidentity-…`.
+pub(super) fn is_service_link(variable: &str, value: &str) -> bool {
+    let of_one_port = variable.split_once("_PORT_").is_some_and(|(_, rest)| {
+        rest.bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_digit())
+    });
+    of_one_port
+        || variable.ends_with("_SERVICE_HOST")
+        || variable.contains("_SERVICE_PORT")
+        || (variable.ends_with("_PORT") && value.contains("://"))
+}
+
 /// What to say of a variable that names no option.
 pub(super) fn unknown_variable(variable: &str) -> String {
     let mut known: Vec<String> = Name::ALL.into_iter().map(Name::variable).collect();

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::env::Env;
-use super::name::{Kind, Name, unknown_variable};
+use super::name::{Kind, Name, is_service_link, unknown_variable};
 use super::problem::Problem;
 
 /// A text and where it was written.
@@ -46,6 +47,8 @@ pub struct RawConfig {
     lists: BTreeMap<Name, Vec<Text>>,
     /// What `--proxy-auth random` means, from whoever can tell the app.
     pub random_auth: Option<String>,
+    /// Where the CA goes if `--ca-dir` does not say and there is one.
+    pub private_folder: Option<PathBuf>,
     /// `--route`.
     pub routes: Vec<Entry>,
     /// `--rule`.
@@ -131,7 +134,10 @@ impl RawConfig {
         for variable in env.names("SIDENTITY_") {
             // SIDENTITY_REVISION names a build, not an option.
             let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
-                || Name::ALL.iter().any(|name| name.variable() == variable);
+                || Name::ALL.iter().any(|name| name.variable() == variable)
+                || env
+                    .text(&variable)
+                    .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
             if !known && env.is_set(&variable) {
                 problems.push(Problem::new(
                     format!("environment {variable}"),
@@ -146,6 +152,7 @@ impl RawConfig {
     pub(super) fn over(mut self, lower: Self) -> Self {
         self.file = self.file.or(lower.file);
         self.random_auth = self.random_auth.or(lower.random_auth);
+        self.private_folder = self.private_folder.or(lower.private_folder);
         for (name, text) in lower.values {
             self.values.entry(name).or_insert(text);
         }

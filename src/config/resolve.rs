@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::env::Env;
 use super::name::Name;
@@ -47,7 +48,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         connect_to: read.each(Name::ConnectTo, connect_to::parse),
         extra_roots: roots::read(ca_files, read.problems),
         ca_files: ca_files.iter().map(|file| (&file.value).into()).collect(),
-        system_ca_file: metadata::variable(env, "SSL_CERT_FILE", read.problems).map(Into::into),
+        system_ca_file: system_ca_file(env, read.problems),
         http: read.one(Name::UpstreamHttp, HttpVersion::Auto, http_version),
         connect_timeout: read.one(Name::ConnectTimeout, duration::secs(5), duration::positive),
         idle_timeout: read.one(Name::IdleTimeout, duration::secs(90), duration::any),
@@ -85,6 +86,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
         admin,
         quitquitquit: read.one(Name::Quitquitquit, false, switch),
+        allow_non_loopback: everywhere,
         allowed_hosts: unique(read.each(Name::AllowedHost, host)),
         metadata: metadata::server(env, read.problems),
         quota_project: metadata::quota_project(env, read.problems),
@@ -200,6 +202,16 @@ pub(super) fn http_version(text: &str) -> Result<HttpVersion, String> {
             ("2", HttpVersion::Http2),
         ],
     )
+}
+
+/// `SSL_CERT_FILE`, which must be readable: nothing could be sent without it.
+fn system_ca_file(env: &Env, problems: &mut Vec<Problem>) -> Option<PathBuf> {
+    const VARIABLE: &str = "SSL_CERT_FILE";
+    let file = metadata::variable(env, VARIABLE, problems)?;
+    if let Err(message) = roots::system(file) {
+        problems.push(Problem::new(format!("environment {VARIABLE}"), message));
+    }
+    Some(file.into())
 }
 
 fn log_format(text: &str) -> Result<Option<LogFormat>, String> {

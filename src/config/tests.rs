@@ -106,6 +106,14 @@ fn a_unix_socket_takes_its_prefix_after_a_colon() {
         Ok((unix("/run/x.sock"), String::new()))
     );
     assert_eq!(
+        parse("unix:/run/x.sock/v1/"),
+        Ok((Listen::Unix("/run/x.sock".into()), "/v1".to_owned()))
+    );
+    assert_eq!(
+        parse("unix:/run/x.sock/v1:/a.sock/"),
+        Ok((Listen::Unix("/run/x.sock/v1".into()), "/a.sock".to_owned()))
+    );
+    assert_eq!(
         parse("unix:/run/x.sock:/v1/"),
         Ok((unix("/run/x.sock"), "/v1".into()))
     );

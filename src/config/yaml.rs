@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{Access, AccessLog, Config, HttpVersion, Listen, LogFormat, LogLevel, Route};
+use super::{Access, AccessLog, Config, HttpVersion, LogFormat, LogLevel, Route};
 use crate::policy::{Options, Rule};
 
 /// Shows a [`Config`] as YAML. The password of `--proxy-auth` is left out, and a comment says so; what only the
@@ -54,12 +54,7 @@ fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     f.write_str("admin:\n")?;
     field(f, 1, "listen", or_off(config.admin))?;
     field(f, 1, "quitquitquit", config.quitquitquit)?;
-    let open = config
-        .proxy
-        .as_ref()
-        .is_some_and(|p| !Listen::Tcp(p.listen).is_local())
-        || config.routes.iter().any(|route| !route.listen.is_local());
-    field(f, 0, "allow_non_loopback", open)
+    field(f, 0, "allow_non_loopback", config.allow_non_loopback)
 }
 
 fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {

@@ -141,7 +141,7 @@ impl ErrorKind {
                  in the app or its HTTP library."
             }
             Self::CertificateInvalid => {
-                "Look at the certificate: openssl s_client -connect HOST:443 -servername HOST. Give the root of a private \
+                "Look at the certificate: `openssl s_client -connect HOST:443 -servername HOST`. Give the root of a private \
                  authority to --upstream-ca; an expired certificate, or one for another name, is the upstream's to mend."
             }
             Self::ConnectionRefused => {

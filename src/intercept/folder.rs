@@ -42,6 +42,10 @@ pub(super) fn write(
         .map(|root| pem(root))
         .chain([ca.clone()])
         .collect();
+    fs::create_dir_all(folder).map_err(|reason| NotWritten {
+        path: folder.display().to_string(),
+        reason,
+    })?;
     put("truststore.p12", pkcs12::trust_store(authority, roots))?;
     put("bundle.pem", Ok(bundle.into_bytes()))?;
     put("ca.pem", Ok(ca.into_bytes()))

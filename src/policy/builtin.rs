@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::path;
-use crate::destination::{Destination, Host, Origin};
+use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The universe whose names are known without asking.
 pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
@@ -126,12 +126,15 @@ pub(super) fn is_under(name: &str, domain: &str) -> bool {
 }
 
 /// The name that built-in rows look at: none for another port, an address, or a URL with user-info.
+///
+/// The port is that which the bytes go to: `http://HOST:443/` is for 443 as well, and is spoken to over TLS.
 fn eligible(destination: &Destination) -> Option<&str> {
     let origin = &destination.origin;
+    let usual = origin.is_default_port() || origin.port == Scheme::Https.default_port();
     origin
         .host
         .name()
-        .filter(|_| origin.is_default_port() && !destination.userinfo)
+        .filter(|_| usual && !destination.userinfo)
 }
 
 /// The universe domain as hosts are written; one label alone would be a whole top-level domain, and is none.

@@ -161,6 +161,19 @@ impl SkipReason {
         Self::Tunnel,
     ];
 
+    /// Why, for people.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Existing => "the app's own Authorization stands",
+            Self::ApiKey => "it carries an API key, which stands in for one",
+            Self::SignedUrl => "it is signed, which stands in for one",
+            Self::UploadSession => {
+                "it is the session of a resumable upload, which stands in for one"
+            }
+            Self::Tunnel => "nothing can be put into a blind tunnel",
+        }
+    }
+
     /// The metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -92,6 +92,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             (Some(slot), Some(Placement::Inject(header))) => (slot, header),
             (_, Some(Placement::Skip(reason))) => {
                 self.metrics.skipped(reason);
+                call.exchange.goes_bare();
                 return Step::now(self.inner.call(Authorized::without(call)));
             }
             _ => return Step::now(self.inner.call(Authorized::without(call))),
@@ -110,6 +111,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 // No token of one universe goes to another: the start's guess must be confirmed first.
                 let universe = decider.instance().universe().await?;
                 if !call.destination.origin.host.is_under(&universe) {
+                    call.exchange.goes_bare();
                     return inner.call(Authorized::without(call)).await;
                 }
             }

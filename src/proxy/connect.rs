@@ -61,6 +61,10 @@ impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
         if decided.call.request.method() != Method::CONNECT {
             return Step::now(self.inner.call(decided));
         }
+        // A token is for the requests inside, and each of those counts for itself.
+        if decided.slot.is_some() {
+            decided.call.exchange.goes_bare();
+        }
         let layer = self.layer.clone();
         match layer.opens(&decided.call.destination.origin) {
             Ok(interception) => {

@@ -16,7 +16,7 @@ use super::step::{Carry, Step};
 use crate::destination::{Destination, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{
-    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Policy, ServiceName,
+    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, ServiceName,
 };
 use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
@@ -210,6 +210,27 @@ impl Decider {
             self.instance.universe().await?;
         }
         Ok(self.resolved(self.policy.decide(destination, &self.universe())))
+    }
+
+    /// The same for a call to `destination`, the upstream of the route `name` with these options.
+    ///
+    /// # Errors
+    ///
+    /// The universe could matter and is not to be had.
+    pub async fn resolve_route_surely(
+        &self,
+        name: &str,
+        options: &Options,
+        destination: &Destination,
+    ) -> Result<Resolved, Error> {
+        if self.policy.needs_universe(destination) {
+            self.instance.universe().await?;
+        }
+        let universe = self.universe();
+        Ok(self.resolved(
+            self.policy
+                .decide_route(name, options, destination, &universe),
+        ))
     }
 
     fn resolve(&self, entrance: &Entrance, destination: &Destination) -> Resolved {

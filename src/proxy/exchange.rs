@@ -28,12 +28,14 @@ pub struct Exchange {
     trace: Option<TraceContext>,
     destination: OnceLock<Destination>,
     decision: OnceLock<Arc<Decision>>,
+    bare: AtomicBool,
     status: OnceLock<StatusCode>,
     error: OnceLock<Failure>,
     received: AtomicU64,
     sent: AtomicU64,
     whole: AtomicBool,
     left: AtomicBool,
+    rejected: AtomicBool,
     permit: OnceLock<OwnedSemaphorePermit>,
     access_log: AccessLog,
     activity: Arc<Activity>,
@@ -91,12 +93,14 @@ impl Exchange {
                 .flatten(),
             destination: OnceLock::new(),
             decision: OnceLock::new(),
+            bare: AtomicBool::new(false),
             status: OnceLock::new(),
             error: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            rejected: AtomicBool::new(false),
             permit: OnceLock::new(),
             access_log,
             activity: activity.clone(),
@@ -128,6 +132,18 @@ impl Exchange {
     /// What the policy said.
     pub(super) fn decided(&self, decision: &Arc<Decision>) {
         let _ = self.decision.set(decision.clone());
+    }
+
+    /// Whatever the policy said, this request carries no token of ours.
+    pub(super) fn goes_bare(&self) {
+        self.bare.store(true, Ordering::Relaxed);
+    }
+
+    /// What it carried; none before the decision.
+    fn credential(&self) -> Option<Credential> {
+        let decided = self.decision.get()?.credential();
+        let bare = self.bare.load(Ordering::Relaxed);
+        Some(if bare { Credential::None } else { decided })
     }
 
     /// The answer's status; the first one counts.
@@ -184,19 +200,23 @@ impl Exchange {
         self.left.store(true, Ordering::Relaxed);
     }
 
+    /// The upstream did not take our token.
+    pub(super) fn rejected(&self) {
+        self.rejected.store(true, Ordering::Relaxed);
+    }
+
     fn outcome(&self) -> Option<StatusCode> {
         let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
         self.status.get().copied().filter(|_| heard)
     }
 
-    fn ending(&self, credential: Credential, code: Code) -> Ending {
-        let carried_token = matches!(credential, Credential::Access | Credential::Id);
+    fn ending(&self, code: Code) -> Ending {
         match (self.error.get().map(|error| error.kind), code.status()) {
             // The challenge that a client waits for before it sends its credentials.
             (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
             (Some(_), _) => Ending::Failed,
             (None, _) if code == Code::CANCELLED => Ending::Cancelled,
-            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
+            (None, Some(401 | 403)) if self.rejected.load(Ordering::Relaxed) => Ending::Rejected,
             (None, Some(500..)) => Ending::UpstreamError,
             (None, _) => Ending::Answered,
         }
@@ -215,16 +235,23 @@ impl Drop for Exchange {
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
         let decision = self.decision.get();
-        let credential = decision.map_or(Credential::None, |decision| decision.credential());
+        let credential = self.credential().unwrap_or(Credential::None);
         let code = self.outcome().map_or(Code::CANCELLED, Code::from);
         self.entrance
             .metrics
             .request_finished(credential, code, took);
-        self.entrance.metrics.history().ended(
-            ended,
-            self.ending(credential, code),
-            self.latency(took),
-        );
+        let ending = self.ending(code);
+        let latency = self.latency(took);
+        self.entrance
+            .metrics
+            .history()
+            .ended(ended, ending, latency);
+        if let (Ending::UpstreamError, Some(status), Some(destination)) =
+            (ending, self.outcome(), self.destination.get())
+        {
+            let recent = self.entrance.metrics.recent();
+            recent.upstream_error(&destination.origin, status, &self.entrance.name);
+        }
         if let Some(error) = self.error.get() {
             self.entrance.metrics.recent().failed(&Failed {
                 kind: error.kind,
@@ -250,7 +277,7 @@ impl Drop for Exchange {
                     protocol: self.version,
                     user_agent: self.user_agent.as_ref(),
                     listener: &self.entrance.name,
-                    credential: decision.map(|decision| decision.credential()),
+                    credential: self.credential(),
                     rule: decision.map(|decision| &*decision.rule),
                     error: self.error.get().map(|error| (error.kind, &*error.detail)),
                     advice: self.error.get().map(Failure::advice),
@@ -308,9 +335,14 @@ impl Activity {
     }
 }
 
-/// Whether the caller speaks gRPC, so that an error of ours must too.
+/// Whether the caller speaks gRPC, so that an error of ours must too: `application/grpc`, alone or with a `+` or `;` after it.
+/// gRPC-Web is another protocol, and reads HTTP's status.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
     headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+        .and_then(|value| value.as_bytes().split_at_checked(GRPC.len()))
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
 }

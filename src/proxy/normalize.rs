@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -219,7 +219,8 @@ fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error>
 fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Destination, Error> {
     if let Some(expected) = &forward.auth {
         let sent = request.headers().get(header::PROXY_AUTHORIZATION);
-        if !sent.is_some_and(|sent| same(sent.as_bytes(), expected.as_bytes())) {
+        let both = sent.and_then(basic).zip(basic(expected));
+        if !both.is_some_and(|(sent, expected)| same(sent, expected)) {
             return Err(Error::new(
                 ErrorKind::ProxyAuthRequired,
                 "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
@@ -228,11 +229,8 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
     }
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
-        let authority = request.uri().authority().map_or("", |a| a.as_str());
-        let origin = Origin::from_authority(Scheme::Https, authority)
-            .map_err(|error| bad(format!("CONNECT {error}")))?;
         return Ok(Destination {
-            origin,
+            origin: tunnel_target(request.uri())?,
             target: PathAndQuery::from_static("/"),
             userinfo: false,
         });
@@ -244,6 +242,21 @@ fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Desti
     }
     sole_authority(Scheme::Http, request)?;
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
+}
+
+/// Host and port, and nothing else: a tunnel has no default port (RFC 9110, 9.3.6).
+fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
+    let authority = uri.authority().map_or("", |a| a.as_str());
+    let origin = Origin::from_authority(Scheme::Https, authority)
+        .map_err(|error| bad(format!("CONNECT {error}")))?;
+    let port = uri.authority().and_then(|authority| authority.port());
+    if uri.scheme().is_some() || port.is_none() {
+        return Err(bad(format!(
+            "CONNECT takes HOST:PORT, like {}:{}",
+            origin.host, origin.port
+        )));
+    }
+    Ok(origin)
 }
 
 /// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
@@ -269,6 +282,14 @@ fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Des
             })
         }
     }
+}
+
+/// What follows `Basic`, however that is written (RFC 9110, 11.1).
+fn basic(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_first_chunk::<6>()?;
+    scheme
+        .eq_ignore_ascii_case(b"basic ")
+        .then(|| rest.trim_ascii_start())
 }
 
 /// Compares credentials in a time that does not tell how much of them was right.

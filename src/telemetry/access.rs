@@ -34,7 +34,7 @@ pub struct AccessRecord<'a> {
     pub user_agent: Option<&'a HeaderValue>,
     /// The listener's name, as in the metrics.
     pub listener: &'a str,
-    /// The credential that was decided on; none before the decision.
+    /// The credential that it carried; none before the decision.
     pub credential: Option<Credential>,
     /// The rule that decided.
     pub rule: Option<&'a str>,

@@ -30,10 +30,16 @@ pub struct AuthRejection<'a> {
     pub trace: Option<TraceContext>,
 }
 
-/// Logs the rejection and what to do about it, at most once a minute per host.
+/// Logs the rejection and what to do about it, at most once a minute for the same answer to the same token from the same
+/// destination: a 403 that follows a 401 is another fault, and so is another function's on the same host.
 pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
-    let AuthRejection { origin, key, .. } = rejection;
-    if !seldom.is_due(&format!("rejected {}", origin.host)) {
+    let AuthRejection {
+        origin,
+        status,
+        key,
+        ..
+    } = rejection;
+    if !seldom.is_due(&format!("rejected {status} {origin} {key:?}")) {
         return;
     }
     let (token, audience, scopes) = match &key.kind {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use http::StatusCode;
 use serde::{Serialize, Serializer};
 
 use super::escape::is_hidden;
@@ -63,6 +64,8 @@ pub struct Trouble {
 pub enum About {
     /// Calls to a destination.
     Destination(Origin),
+    /// Calls to a destination with a token that it did not take: functions of one host have their own.
+    Refused(Origin, TokenKey),
     /// A token that was to be had.
     Token(TokenKey),
 }
@@ -115,6 +118,21 @@ impl Recent {
         ));
     }
 
+    /// An upstream answered 5xx of its own.
+    pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
+        let about = Some(About::Destination(origin.clone()));
+        self.add(Trouble {
+            status: Some(status.as_u16()),
+            listener: Some(listener.clone()),
+            ..Trouble::new(
+                "The upstream answered with an error of its own",
+                about,
+                &format!("answered {status}, and that is what the app got"),
+                FAILED_ITSELF.into(),
+            )
+        });
+    }
+
     /// An upstream did not take our token.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
         let status = rejection.status.as_u16();
@@ -131,7 +149,10 @@ impl Recent {
                 .account
                 .unwrap_or("an account whose name is not known")
         );
-        let about = Some(About::Destination(rejection.origin.clone()));
+        let about = Some(About::Refused(
+            rejection.origin.clone(),
+            rejection.key.clone(),
+        ));
         self.add(Trouble {
             status: Some(status),
             ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
@@ -185,6 +206,10 @@ impl Recent {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// What to do where an upstream fails.
+const FAILED_ITSELF: &str = "Look in the upstream's log at that time. Where it knows nothing of the call, what stands before it gave the \
+                             answer: on Cloud Run, for want of an instance that could take the call.";
 
 /// What to do where an app does not trust the CA.
 const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \
@@ -264,7 +289,9 @@ fn shown(text: &str) -> String {
 
 fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok, S::Error> {
     match about {
-        Some(About::Destination(origin)) => serializer.collect_str(origin),
+        Some(About::Destination(origin) | About::Refused(origin, _)) => {
+            serializer.collect_str(origin)
+        }
         Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
         None => serializer.serialize_none(),
     }

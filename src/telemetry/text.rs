@@ -27,6 +27,7 @@ pub(super) fn line(
     let (seconds, millis) = (since_epoch.as_secs() % 86_400, since_epoch.subsec_millis());
     let mut fields = Fields {
         line: String::with_capacity(256),
+        request: String::new(),
         message: String::new(),
         dim,
         plain,
@@ -36,13 +37,14 @@ pub(super) fn line(
         fields.pair("target", format_args!("{target}"));
     }
     format!(
-        "{dim}{:02}:{:02}:{:02}.{millis:03}{plain} {paint}{:<5}{plain} {}{}\n",
+        "{dim}{:02}:{:02}:{:02}.{millis:03}{plain} {paint}{:<5}{plain} {}{}{}\n",
         seconds / 3_600,
         seconds / 60 % 60,
         seconds % 60,
         event.metadata().level().as_str(),
         fields.message,
         fields.line,
+        fields.request,
     )
 }
 
@@ -55,25 +57,33 @@ fn colour_of(level: &Level) -> &'static str {
     }
 }
 
-/// The pairs so far, each after a space.
+/// The pairs so far, each after a space; sizes and the like come last, behind what went wrong and what to do.
 struct Fields {
     line: String,
+    request: String,
     message: String,
     dim: &'static str,
     plain: &'static str,
 }
 
 impl Fields {
-    fn pair(&mut self, name: &str, value: fmt::Arguments<'_>) {
-        let name = match name.strip_prefix(HTTP_REQUEST) {
+    fn pair(&mut self, full: &str, value: fmt::Arguments<'_>) {
+        let Self {
+            line,
+            request,
+            dim,
+            plain,
+            ..
+        } = self;
+        let (line, name) = match full.strip_prefix(HTTP_REQUEST) {
             // The message says these already.
             Some("requestMethod" | "requestUrl" | "status" | "latency") => return,
-            Some(name) => name,
-            None => name.strip_prefix("logging.googleapis.com/").unwrap_or(name),
+            Some(name) => (request, name),
+            None => (
+                line,
+                full.strip_prefix("logging.googleapis.com/").unwrap_or(full),
+            ),
         };
-        let Self {
-            line, dim, plain, ..
-        } = self;
         let _ = write!(line, " {dim}");
         let _ = Printable::bare(line).write_str(name);
         let _ = write!(line, "={plain}");

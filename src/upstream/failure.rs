@@ -7,8 +7,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 
 use super::outgoing::Broken;
 use crate::destination::Origin;
@@ -16,6 +18,9 @@ use crate::error::{Error, ErrorKind};
 
 /// The most that a detail takes of a certificate's names.
 const NAMES: usize = 5;
+
+/// 9999-12-31T23:59:59Z: a certificate can say no later, and a date of four digits neither.
+const END_OF_DATES: u64 = 253_402_300_799;
 
 /// Too many open files, in the process and in the system (Linux).
 const EMFILE: i32 = 24;
@@ -81,7 +86,7 @@ impl Failure {
     }
 
     /// Nothing in time; `what` names the step.
-    pub(super) fn timed_out(place: &Place, what: &str, after: std::time::Duration) -> Self {
+    pub(super) fn timed_out(place: &Place, what: &str, after: Duration) -> Self {
         Self::new(
             ErrorKind::ConnectionTimeout,
             format!("{place}: no {what} within {after:?}"),
@@ -261,12 +266,18 @@ fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired => "its certificate has expired".to_owned(),
         CertificateError::ExpiredContext { time, not_after } => format!(
-            "its certificate expired {} s ago",
-            time.as_secs().saturating_sub(not_after.as_secs())
+            "its certificate expired at {} (the clock here says {})",
+            date(*not_after),
+            date(*time)
         ),
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+        CertificateError::NotValidYet => {
             "its certificate is not valid yet (or the clock here is wrong)".to_owned()
         }
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "its certificate is not valid before {} (the clock here says {})",
+            date(*not_before),
+            date(*time)
+        ),
         CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
         CertificateError::NotValidForNameContext { presented, .. } => {
             format!("its certificate is for another name: {}", names(presented))
@@ -280,12 +291,21 @@ fn certificate(error: &CertificateError) -> String {
     }
 }
 
-/// The names of a certificate, as rustls writes them: `DnsName("a.example")`.
+/// RFC 3339, UTC.
+fn date(time: UnixTime) -> impl fmt::Display {
+    let seconds = Duration::from_secs(time.as_secs().min(END_OF_DATES));
+    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds)
+}
+
+/// The names of a certificate, as rustls writes them: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
 fn names(presented: &[String]) -> String {
     let mut names: Vec<&str> = presented
         .iter()
         .take(NAMES)
-        .map(|name| name.split('"').nth(1).unwrap_or(name))
+        .map(|name| match name.split_once('(') {
+            Some((_, name)) => name.trim_end_matches(')').trim_matches('"'),
+            None => name,
+        })
         .collect();
     if presented.len() > NAMES {
         names.push("…");

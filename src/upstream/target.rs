@@ -93,8 +93,10 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
             .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
+/// `http://host#fragment` parses to a path that says it is `/` and is written as nothing.
 fn path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query()
+        .filter(|target| target.as_str() != "/")
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"))
 }

@@ -20,7 +20,7 @@ from stage import PATIENCE, WORK, Emulator, Sidecar
 PICTURES = WORK / "page"
 AXE = WORK / "clients" / "node_modules" / "axe-core" / "axe.min.js"
 # Name, width, dark.
-LOOKS = [("light", 1280, False), ("dark", 1280, True), ("narrow", 390, False), ("narrow-dark", 390, True)]
+LOOKS = [("light", 1280, False), ("dark", 1280, True), ("narrow", 360, False), ("narrow-dark", 360, True)]
 # Chromium's own errands, which have no place in a test: without these it looks up hosts at every start.
 QUIET = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync --disable-default-apps --hide-scrollbars --lang=en""".split()
@@ -132,6 +132,7 @@ def busy(start):
         "--rule", "iap.example.com=id,audience=123-x.apps.googleusercontent.com,header=proxy-authorization",
         "--rule", "*.denied.example=deny",
         "--rule", "*.unnamed.example=id",
+        "--route", "127.0.0.1:0=https://public.example",
     ) as sidecar:
         for n in range(20):
             call(f"http://{sidecar.routes[0]}/invoices/{n}")
@@ -175,16 +176,19 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
     browser.open(busy.admin, width, dark)
     browser.until(lambda: Emulator.EMAIL in browser.text("facts"))
     assert browser.text("state") == "Serving, with errors"
-    assert "failed in the last 15 minutes" in browser.text("verdict")
+    assert "failed in the last 15 minutes. The latest error: The upstream's certificate is not valid." in browser.text("verdict")
+    assert "calls to https://public.example get no token" in browser.text("warnings")
     assert "example-project" in browser.text("facts")
     figures = browser.text("figures")
-    assert "Requests\n45" in figures and "ms" in figures, figures
+    assert "Requests\n45" in figures and "a second in the last minute" in figures and "ms" in figures, figures
+    assert "\n0 a second" not in figures
     errors = browser.text("errors")
     for words in (
         "The upstream forbids the call to this account",
         "What to do: Grant roles/run.invoker",
         "The destination is denied",
         "The upstream's certificate is not valid",
+        "The upstream answered with an error of its own",
         "2 times",
         "--upstream-ca",
     ):
@@ -194,7 +198,7 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
         assert words in tokens, tokens
     assert len(browser.find("tokens").find_elements(By.TAG_NAME, "progress")) == 3
     routes = browser.text("routes")
-    for words in ("/billing", "https://svc.a.run.app/", "Token ready", "20"):
+    for words in ("/billing", "https://svc.a.run.app/", "by built-in *.run.app", "Token ready", "20"):
         assert words in routes, routes
     rules = browser.text("rules")
     for words in ("iap.example.com", "123-x.apps.googleusercontent.com", "in proxy-authorization", "Refused (403)", "*.googleapis.com"):
@@ -220,7 +224,10 @@ def test_an_idle_sidecar_says_what_to_expect(browser, start):
         browser.open(idle.admin)
         browser.until(lambda: browser.text("state") == "Serving")
         quiet = browser.text("quiet")
-        assert quiet.startswith("No requests yet. If the app makes calls, they go past the sidecar"), quiet
+        assert quiet.startswith("No request has come in so far: if the app has made calls, they went past the sidecar."), quiet
+        # The page, the log and /status say it in the same words.
+        assert quiet.lower() == requests.get(f"http://{idle.admin}/status", timeout=PATIENCE).json()["unused"].lower() + "."
+        assert browser.text("verdict") == "No request has come in so far."
         assert f"HTTP_PROXY=http://{idle.proxy}" in quiet and f"http://{idle.routes[0]}" in quiet
         assert "None since the start" in browser.text("no-errors")
         browser.picture("idle")

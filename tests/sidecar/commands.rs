@@ -1,6 +1,7 @@
 //! The other commands, as typed.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 use super::started;
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
@@ -61,6 +62,24 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
 }
 
 #[test]
+fn a_demo_that_stays_ends_well_at_sigterm() {
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .arg("demo")
+        .env_clear()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    // The first of the lines to try; the rest is read so that nothing holds the demo up.
+    let mut lines = lines.map_while(Result::ok);
+    lines.find(|line| line.contains("curl -i")).unwrap();
+    let kill = Command::new("kill").arg(demo.id().to_string()).status();
+    assert!(kill.unwrap().success());
+    for _ in lines {}
+    assert_eq!(demo.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn explain_prints_every_key() {
     let url = "https://canary---svc-1.us-central1.run.app/x";
     let output = sidentity(&["explain", "--json", url], &[]);
@@ -100,6 +119,16 @@ async fn token_prints_what_a_call_would_carry() {
     let output = sidentity_meanwhile(&["token", "https://example.com/"], &env).await;
     assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
     assert!(err(&output).contains("no token"), "{}", err(&output));
+    let signed = "https://storage.googleapis.com/b?X-Goog-Signature=1";
+    let output = sidentity_meanwhile(&["token", signed], &env).await;
+    assert_eq!((output.status.code(), out(&output)), (Some(1), ""));
+    assert!(err(&output).contains("it is signed"), "{}", err(&output));
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let route = ["--route", "8081/v1=https://svc.a.run.app,audience=custom"];
+    let args = ["token", route[0], route[1], "http://localhost:8081/v1/x"];
+    let output = sidentity_meanwhile(&args, &env).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(audience_of(out(&output)), "custom");
 }
 
 #[tokio::test]
@@ -116,6 +145,11 @@ async fn health_and_wait_ask_a_running_sidecar() {
     ] {
         assert_eq!(sidentity_meanwhile(args, &[]).await.status.code(), Some(0));
     }
+    let env = [("SIDENTITY_ADMIN", &*admin)];
+    let output = sidentity_meanwhile(&["health"], &env).await;
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let output = sidentity(&["health"], &[("SIDENTITY_ADMIN", "off")]);
+    assert_eq!(output.status.code(), Some(64));
     drop(sidecar);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = closed.local_addr().unwrap().to_string();
@@ -138,13 +172,25 @@ fn a_taken_port_is_told_in_a_line() {
 }
 
 #[test]
+fn help_for_a_command_is_that_commands_help() {
+    for (args, usage) in [
+        (&["help"][..], "Usage: sidentity <COMMAND>"),
+        (&["help", "wait"], "Usage: sidentity wait [OPTIONS]"),
+    ] {
+        let output = sidentity(args, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).contains(usage), "{}", out(&output));
+    }
+}
+
+#[test]
 fn unknown_flags_and_commands_are_told_in_a_line() {
     for args in [
         &["run", "--prxy", "x"][..],
         &["--nonsense"],
         &["nonsense"],
         &["run", "--discover"],
-        &["run", "--intercept", "--ca-dir", "/nowhere/at/all"],
+        &["run", "--intercept", "--ca-dir", "/dev/null/ca"],
         &["explain"],
         &["wait", "--max", "soon"],
         &["run", "--proxy", "0.0.0.0:3128"],

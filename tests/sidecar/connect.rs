@@ -55,6 +55,23 @@ async fn a_tunnel_is_blind_and_each_side_may_end_first() {
 }
 
 #[tokio::test]
+async fn a_tunnel_to_no_port_is_refused() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for target in [
+        "storage.googleapis.com",
+        "storage.googleapis.com:",
+        "http://storage.googleapis.com:443",
+    ] {
+        let (answer, _app) = connect(sidecar.proxy(), target).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
+        assert!(
+            answer.contains("CONNECT takes HOST:PORT, like storage.googleapis.com:443"),
+            "{target}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_tunnel_that_keeps_a_token_out_is_counted_and_hinted_at_once() {
     let (_metadata, service, sidecar) = started(&[]).await;
     for _ in 0..3 {

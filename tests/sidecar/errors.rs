@@ -240,3 +240,25 @@ async fn over_the_limit_is_503_at_once() {
         assert!(Instant::now() < deadline, "the places were not given back");
     }
 }
+
+#[tokio::test]
+async fn grpc_web_is_told_by_the_http_status_and_not_in_grpc() {
+    let (metadata, _service, sidecar) = started(&[]).await;
+    metadata.script(
+        Kind::Identity,
+        [Answer::status(404, ""), Answer::status(404, "")],
+    );
+    for (media_type, grpc) in [
+        ("application/grpc-web+proto", false),
+        ("Application/gRPC; charset=x", true),
+    ] {
+        let request = Request::post(SERVICE)
+            .header("host", "svc.a.run.app")
+            .header("content-type", media_type)
+            .body(Bytes::new())
+            .unwrap();
+        let response = send(sidecar.proxy(), request).await;
+        assert_eq!(response.headers().contains_key("grpc-status"), grpc);
+        assert_eq!(response.status(), if grpc { 200 } else { 502 });
+    }
+}

@@ -493,6 +493,19 @@ async fn nothing_is_left_when_the_command_is_ended_or_cannot_be_run() {
     }
 }
 
+#[tokio::test]
+async fn without_interception_the_command_keeps_its_own_certificates() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    let script = "echo ${HTTP_PROXY:+proxied} ${SSL_CERT_FILE:-its own}";
+    command
+        .env_remove("SSL_CERT_FILE")
+        .args(["--intercept=false", "--", "sh", "-c", script]);
+    let output = output(command).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "proxied its own\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_of_the_users_own_is_asked_for_and_off_asks_nobody() {
     let (metadata, service) = world().await;

@@ -144,6 +144,8 @@ async fn the_proxy_asks_for_its_credentials() {
     for wrong in [
         &[][..],
         &[("proxy-authorization", "Basic d3Jvbmc6eA==")][..],
+        &[("proxy-authorization", "YXBwOnMzY3JldA==")][..],
+        &[("proxy-authorization", "Bearer YXBwOnMzY3JldA==")][..],
     ] {
         let response = proxied(sidecar.proxy(), url, wrong).await;
         assert_eq!(response.status(), 407);
@@ -155,9 +157,13 @@ async fn the_proxy_asks_for_its_credentials() {
         );
     }
     assert_eq!(metadata.count(Kind::Access), 0);
-    let right = [("proxy-authorization", "Basic YXBwOnMzY3JldA==")];
-    assert_eq!(proxied(sidecar.proxy(), url, &right).await.status(), 200);
-    assert_eq!(service.only().header("proxy-authorization"), None);
+    for right in ["Basic YXBwOnMzY3JldA==", "basic  YXBwOnMzY3JldA=="] {
+        let right = [("proxy-authorization", right)];
+        assert_eq!(proxied(sidecar.proxy(), url, &right).await.status(), 200);
+    }
+    for seen in service.seen() {
+        assert_eq!(seen.header("proxy-authorization"), None);
+    }
 }
 
 #[tokio::test]
@@ -222,5 +228,17 @@ async fn a_query_without_a_path_arrives_as_one_of_the_root() {
         let answer = raw(sidecar.proxy(), request.as_bytes()).await;
         assert!(answer.ends_with("hello"), "{answer}");
         assert_eq!(service.only().target, "/?q=1");
+    }
+}
+
+#[tokio::test]
+async fn a_fragment_without_a_path_arrives_as_the_root() {
+    for alpn in [b"h2" as &[u8], b"http/1.1"] {
+        let service = Service::speaking(&[alpn], |_| reply(200, "hello")).await;
+        let (_metadata, sidecar) = started_with(&service, &[]).await;
+        let request = "GET http://svc.a.run.app#top HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: close\r\n\r\n";
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        assert!(answer.ends_with("hello"), "{answer}");
+        assert_eq!(service.only().target, "/");
     }
 }

@@ -58,11 +58,12 @@ async fn other_spellings_of_googles_hosts_are_googles() {
         "http://storage.googleapis.com./",
         "http://storage.googleapis.com:80/",
         "https://storage.googleapis.com:443/",
+        "http://STORAGE.GOOGLEAPIS.COM:443/",
     ] {
         let response = proxied(sidecar.proxy(), url, &[]).await;
         assert_eq!(response.body(), "hello", "{url}");
     }
-    assert_eq!(service.seen().len(), 4);
+    assert_eq!(service.seen().len(), 5);
     for seen in service.seen() {
         assert_eq!(seen.header("authorization"), Some("Bearer T1"));
         assert_eq!(seen.host, "storage.googleapis.com");

@@ -233,4 +233,10 @@ async fn signed_urls_keys_and_upload_sessions_pass_as_they_are() {
         "{metrics}"
     );
     assert!(metrics.contains("sidentity_skipped_total{reason=\"api_key\"} 1"));
+    // What carried no token counts as that.
+    sidecar
+        .counted(
+            r#"sidentity_requests_total{code="200",credential="none",listener="127.0.0.1:0"} 5"#,
+        )
+        .await;
 }

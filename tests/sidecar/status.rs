@@ -1,5 +1,6 @@
 //! What the status page is made of: who reads it alone must see what is wrong and what to do.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -123,6 +124,12 @@ async fn calls_are_counted_timed_and_shown_with_the_way_they_took() {
         assert!((3_500..=3_600).contains(&token["left_seconds"].as_u64().unwrap()));
         assert!(token["fetched"].is_string() && token["expires"].is_string());
     }
+    let down = error_titled(&sidecar, "The upstream answered with an error of its own").await;
+    assert_eq!(
+        (&down["status"], &down["about"]),
+        (&500.into(), &"https://svc.a.run.app".into())
+    );
+    assert!(down["advice"].as_str().unwrap().contains("upstream's log"));
     let lost = error_titled(&sidecar, "No route has this path").await;
     assert_eq!(lost["status"], 404);
     assert!(lost["listener"].as_str().unwrap().starts_with("127.0.0.1:"));
@@ -212,6 +219,36 @@ async fn a_wrong_audience_and_a_missing_role_are_told_apart() {
 }
 
 #[tokio::test]
+async fn credentials_of_the_apps_own_that_are_refused_are_no_trouble_of_the_sidecars() {
+    let service = Service::answering(|_| reply(401, "who?")).await;
+    let (_metadata, sidecar) = started_with(&service, &[]).await;
+    let own = ("authorization", "Bearer the-apps-own");
+    let url = "http://storage.googleapis.com/";
+    let answer = proxied(sidecar.proxy(), url, &[own]).await;
+    assert_eq!(answer.status(), 401);
+    let status = status_when(&sidecar, |status| {
+        status["history"]["total"]["requests"] == 1
+    })
+    .await;
+    assert_eq!(sum(&status["history"]["rejected"]), 0);
+    assert_eq!(status["history"]["total"]["errors"], 0);
+    assert_eq!(status["errors"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn what_looks_wrong_in_the_configuration_stands_there_too() {
+    let (_metadata, _service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://public.example"]).await;
+    let status = json(&get(sidecar.admin(), "/status").await);
+    let warnings = status["warnings"].as_array().unwrap();
+    let warning = warnings[0].as_str().unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert!(warning.contains("https://public.example"), "{warning}");
+    assert!(warning.contains("no token"), "{warning}");
+    sidecar.logged(|line| line["message"] == *warning).await;
+}
+
+#[tokio::test]
 async fn a_wrong_certificate_and_broken_dns_are_told_with_what_to_do() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
@@ -292,6 +329,42 @@ async fn nothing_secret_is_in_it() {
         assert!(!status.contains(secret), "{secret}: {status}");
     }
     assert!(status.contains("asks for credentials"));
+}
+
+/// The names of all members, of whatever depth.
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                found.insert(name.clone());
+                names(member, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn every_key_of_it_is_in_its_documentation() {
+    let (_metadata, _service, sidecar) = started(&ROUTE).await;
+    proxied(sidecar.proxy(), "http://nowhere.invalid/", &[]).await;
+    let status = status_when(&sidecar, |status| {
+        let any = |list: &str| !status[list].as_array().unwrap().is_empty();
+        any("errors") && any("tokens")
+    })
+    .await;
+    let mut found = BTreeSet::new();
+    names(&status, &mut found);
+    assert!(found.len() > 60, "{found:?}");
+    let page = include_str!("../../docs/status.md");
+    let missing: Vec<_> = found
+        .iter()
+        .filter(|name| {
+            !page.contains(&format!("`{name}`")) && !page.contains(&format!("`{name}[]`"))
+        })
+        .collect();
+    assert_eq!(missing, Vec::<&String>::new());
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ function pairs(list, entries) {
   const now = JSON.stringify(wanted);
   if (list.dataset.now === now) return;
   list.dataset.now = now;
-  list.replaceChildren(...wanted.map(([name, value]) => node("div", "", node("dt", "", name), node("dd", "", value))));
+  list.replaceChildren(...wanted.map(([name, value]) => node("div", "", node("dt", "", name), node("dd", "", ...loose(value)))));
 }
 
 // One element an item, kept while its key stays; each part of it is made anew when its own value changes.
@@ -76,10 +76,16 @@ function cell(name, column, role) {
   return made;
 }
 
-const sub = (text) => (text ? node("span", "sub", text) : null);
-const mono = (text) => node("span", "mono", text);
-// What stands between backticks is for typing.
-const typed = (text) => text.split("`").map((part, index) => (index % 2 ? node("code", "", part) : part));
+// Names and addresses go to a line of their own before they break, and break where a part of them ends before they break anywhere.
+const loose = (text) => text.split(/(\s+)/).map((word) => {
+  const parts = word.split(/(?<=[^/]\/|[.@=,])(?=[a-z_])/i);
+  return parts.length === 1 ? word : node("span", "word", ...parts.flatMap((part, index) => (index ? [node("wbr"), part] : [part])));
+});
+const sub = (text) => (text ? node("span", "sub", ...loose(text)) : null);
+const mono = (text) => node("span", "mono", ...loose(text));
+// What stands between backticks is for typing, and so are options.
+const typed = (text) => text.split(/`([^`]*)`|(?<![\w-])(--[a-z][a-z-]*)/)
+  .flatMap((part, index) => (!part ? [] : index % 3 ? node("code", index % 3 === 2 ? "option" : "", ...loose(part)) : loose(part)));
 const chip = (text, tone) => node("span", `chip ${tone ?? ""}`, text);
 
 // === words ===
@@ -122,9 +128,10 @@ function sends(gets) {
   if (!gets) return [chip("By path"), sub("the path of each call decides")];
   const header = gets.header && gets.header !== "auto" ? `in ${gets.header}` : "";
   const account = gets.account ? `as ${gets.account}` : "";
-  const more = [gets.why, header, account, gets.plaintext ? "in cleartext where asked for" : "", gets.note].filter(Boolean);
+  const rule = gets.rule ? `by ${gets.rule}` : "";
+  const more = [gets.why, rule, header, account, gets.plaintext ? "in cleartext where asked for" : "", gets.note].filter(Boolean);
   const tone = gets.credential === "deny" ? "warn" : "";
-  return [chip(KINDS[gets.credential], tone), " ", purpose(gets), sub(more.join("; "))];
+  return [chip(KINDS[gets.credential], tone), " ", ...loose(purpose(gets)), sub(more.join("; "))];
 }
 
 // === sections ===
@@ -132,17 +139,20 @@ function sends(gets) {
 function verdict(status) {
   const { total } = status.history;
   const waiting = status.routes.filter((route) => route.token === "empty" || route.token === "expired");
+  const [latest] = status.errors;
+  const why = latest && Date.parse(status.now) - Date.parse(latest.last) < 900e3 ? ` The latest error: ${latest.title}.` : "";
   if (status.state === "draining") return ["Draining", "warn", "It still serves what comes, and ends when nothing is in flight."];
   if (status.state !== "serving") return ["Starting", "warn", "It does not listen on everything yet."];
   if (waiting.length) {
-    return ["Serving, not ready", "bad", `There is no token for ${plural(waiting.length, "route", "routes")} yet: see the errors below.`];
+    return ["Serving, not ready", "bad", `There is no token for ${plural(waiting.length, "route", "routes")}.${why}`];
   }
   if (total.errors) {
-    return ["Serving, with errors", "bad", `${plural(total.errors, "call", "calls")} of ${count(total.requests)} failed in the last 15 minutes.`];
+    return ["Serving, with errors", "bad", `${plural(total.errors, "call", "calls")} of ${count(total.requests)} failed in the last 15 minutes.${why}`];
   }
   if (status.tokens.some((token) => token.last_error)) {
-    return ["Serving", "warn", "No call has failed in the last 15 minutes, but a token cannot be fetched: see below."];
+    return ["Serving", "warn", "No call has failed in the last 15 minutes, but a token cannot be fetched." + why];
   }
+  if (status.unused) return ["Serving", "good", "No request has come in so far."];
   if (!total.requests) return ["Serving", "good", "No requests in the last 15 minutes."];
   return ["Serving", "good", "No call has failed in the last 15 minutes."];
 }
@@ -154,8 +164,10 @@ function head(status) {
   put(byId("verdict"), words);
   put(byId("version"), `${status.version}${status.revision ? ` (${status.revision})` : ""}`);
   document.title = `${state} – sidentity`;
+  const since = (time) => `${clock(time)} (${span((Date.parse(status.now) - Date.parse(time)) / 1000)})`;
   pairs(byId("facts"), [
-    [status.state === "draining" ? "Draining since" : "Up since", `${clock(status.since)} (${span((Date.parse(status.now) - Date.parse(status.since)) / 1000)})`],
+    ["Up since", since(status.started)],
+    ["Draining since", status.state === "draining" ? since(status.since) : ""],
     ["Account", status.account ?? "not known yet"],
     ["Project", status.project ?? "not known yet"],
     ["Universe", status.universe === "googleapis.com" ? "" : status.universe],
@@ -163,21 +175,22 @@ function head(status) {
   ]);
 }
 
-// What to call, for whoever wonders why nothing arrives.
-function ways(status) {
-  const proxy = status.listeners.find((listener) => listener.kind === "proxy");
-  const route = status.routes[0];
-  const named = [proxy && `HTTP_PROXY=${proxy.address}`, route && route.address].filter(Boolean).join(" or ");
-  return named ? ` If the app makes calls, they go past the sidecar: it must use ${named}.` : "";
+// What the start said looks wrong.
+function warnings(status) {
+  byId("warnings").hidden = !status.warnings.length;
+  sync(byId("warnings"), status.warnings, (warning) => warning, () => node("li", "", node("span")), [{ of: (warning) => warning, show: typed }]);
 }
 
 function traffic(status) {
   const { history } = status, { total } = history;
-  const minute = history.requests.slice(-7, -1).reduce((sum, each) => sum + each, 0) / 60;
+  // The last minute, and what has passed of the column that is not over yet.
+  const up = (Date.parse(status.now) - Date.parse(status.started)) / 1000;
+  const counted = Math.max(1, Math.min(up, 60 + (up % history.period_seconds)));
+  const rate = history.requests.slice(-7).reduce((sum, each) => sum + each, 0) / counted;
   const figure = (name, value, more, tone) => [name, value, more, tone];
   const time = (value) => (value === null ? "–" : seconds(value));
   const figures = [
-    figure("Requests", count(total.requests), `${+minute.toPrecision(2)} a second`),
+    figure("Requests", count(total.requests), `${rate < 100 ? +rate.toPrecision(2) : count(Math.round(rate))} a second in the last minute`),
     figure("Errors", count(total.errors), total.requests ? `${+((100 * total.errors) / total.requests).toPrecision(2)} %` : "–", total.errors ? "bad" : ""),
     figure("Half within", time(total.p50), `90 % within ${time(total.p90)}`),
     figure("99 % within", time(total.p99), "to the end of the answer"),
@@ -187,10 +200,10 @@ function traffic(status) {
     { of: ([, value, , tone]) => [value, tone], show: ([value, tone]) => node("span", tone ?? "", value) },
     { of: ([, , more]) => more, show: (more) => more },
   ]);
-  const ever = status.listeners.some((listener) => listener.requests > 0);
   byId("quiet").hidden = total.requests > 0;
   byId("charts").hidden = total.requests === 0;
-  put(byId("quiet"), `${ever ? "No requests in the last 15 minutes." : "No requests yet."}${ways(status)}`);
+  const { unused } = status;
+  put(byId("quiet"), unused ? `${unused[0].toUpperCase()}${unused.slice(1)}.` : "No requests in the last 15 minutes.");
   if (total.requests) pictures(history);
 }
 
@@ -255,7 +268,7 @@ function errors(status) {
       of: (error) => [error.about, error.listener],
       show: ([about, listener]) => [about ? mono(about) : null, listener ? node("span", "soft", `${about ? ", " : ""}by listener ${listener}`) : null],
     },
-    { of: (error) => error.detail, show: (detail) => detail },
+    { of: (error) => error.detail, show: loose },
     { of: (error) => error.advice, show: (advice) => [node("b", "", "What to do: "), ...typed(advice)] },
   ]);
 }
@@ -278,16 +291,16 @@ function tokens(status) {
   const key = (token) => JSON.stringify([token.credential, token.audience, token.scopes, token.account]);
   table("tokens", status.tokens, key, [
     { name: "Token", of: (token) => [token.credential, purpose(token)], show: ([kind, what]) => [node("strong", "", KINDS[kind]), sub(what)] },
-    { name: "Account", of: (token) => token.account ?? "the instance’s own", show: (account) => account },
+    { name: "Account", of: (token) => token.account ?? "the instance’s own", show: loose },
     { name: "Time left", kind: "left", of: (token) => [token.left_seconds, token.state, token.fetching], show: ([left_seconds, state, fetching]) => timeLeft({ left_seconds, state, fetching }) },
     { name: "Last fetch", of: (token) => (token.fetched ? ago(token.fetched) : ""), show: (when) => when || "none yet" },
     {
       name: "Last error",
-      of: (token) => [token.last_error, token.failures, token.suspect, token.last_error ? token.advice : ""],
-      show: ([error, failures, suspect, advice]) => [
+      of: (token) => [token.last_error, token.failures, token.suspect, token.retry_in_seconds],
+      show: ([error, failures, suspect, wait]) => [
         suspect ? chip("An upstream answered 401 to it", "warn") : null,
-        error ? node("span", "trouble", `${error}${failures > 1 ? ` (${count(failures)} in a row)` : ""}`) : suspect ? null : node("span", "soft", "none"),
-        advice ? node("span", "sub", ...typed(advice)) : null,
+        error ? node("span", "trouble", ...loose(error)) : suspect ? null : node("span", "soft", "none"),
+        error ? sub(`${failures > 1 ? `${count(failures)} in a row; ` : ""}asked again ${wait ? `in ${span(wait)} at the earliest` : "when a call needs it"}`) : null,
       ],
     },
   ]);
@@ -302,7 +315,12 @@ function configuration(status) {
     { name: "and reaches", of: (route) => route.upstream, show: mono },
     { name: "with", of: (route) => route.gets, show: sends },
     { name: "State", of: (route) => route.token, show: (token) => (token ? chip(...TOKEN_STATES[token]) : node("span", "soft", "needs none")) },
-    { name: "Requests", kind: "num", of: (route) => route.requests, show: count },
+    {
+      name: "Requests",
+      kind: "num",
+      of: (route) => [route.requests, route.in_flight],
+      show: ([requests, flying]) => [count(requests), sub(flying ? `${count(flying)} in flight` : "")],
+    },
   ]);
   table("rules", status.rules, (rule) => rule.pattern + rule.built_in, [
     { name: "Calls to", of: (rule) => rule.pattern, show: mono },
@@ -327,7 +345,7 @@ function configuration(status) {
 function show(status) {
   shown = status;
   offset = Date.parse(status.now) - Date.now();
-  for (const section of [head, traffic, errors, tokens, configuration]) section(status);
+  for (const section of [head, warnings, traffic, errors, tokens, configuration]) section(status);
   put(byId("updated"), `Seen at ${clock(status.now)}.`);
 }
 
@@ -394,12 +412,12 @@ byId("explain").addEventListener("submit", async (event) => {
 
 function explanation(said) {
   const entries = [
-    ["Gets", [chip(KINDS[said.credential], said.credential === "deny" ? "warn" : ""), " ", purpose(said)]],
+    ["Gets", [chip(KINDS[said.credential], said.credential === "deny" ? "warn" : ""), " ", ...loose(purpose(said))]],
     ["In the header", said.header ? [mono(said.header)] : null],
     ["Sent to", [mono(said.destination)]],
-    ["By", [said.rule]],
-    ["How", [said.how]],
-    ...said.notes.map((note) => ["Note", [note]]),
+    ["By", loose(said.rule)],
+    ["How", typed(said.how)],
+    ...said.notes.map((note) => ["Note", typed(note)]),
   ];
   const answer = node("dl", "answer");
   for (const [name, value] of entries) {

@@ -7,7 +7,8 @@ use super::super::name::Name;
 use super::super::problem::{Problem, quote};
 use super::super::raw::RawConfig;
 
-/// A directory must be there already: one that is made here would be another than the one that the app's container sees.
+/// A directory that is not there is made at the start, and warned of: it may be another than the one that the app's
+/// container sees.
 pub(super) fn resolve(
     raw: &RawConfig,
     opens: bool,
@@ -19,9 +20,14 @@ pub(super) fn resolve(
     if let Some(text) = ca_dir {
         if !opens {
             problems.push(text.problem("there is no CA without interception: add --intercept"));
-        } else if !Path::new(&text.value).is_dir() {
-            let message = format!("{} must be a directory that exists", quote(&text.value));
+        } else if !can_be_made(Path::new(&text.value)) {
+            let message = format!("{} must be a directory", quote(&text.value));
             problems.push(text.problem(message));
+        } else if !Path::new(&text.value).exists() {
+            warnings.push(format!(
+                "--ca-dir {} is not there and is made at the start: does the app see the same?",
+                quote(&text.value)
+            ));
         }
     }
     if !opens {
@@ -31,13 +37,25 @@ pub(super) fn resolve(
         warnings.push(
             "--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned(),
         );
-    } else if ca_dir.is_none() {
+    } else if ca_dir.is_none() && raw.private_folder.is_none() {
         warnings.push(
             "--intercept without --ca-dir: no app can trust a CA that is not written anywhere"
                 .to_owned(),
         );
     }
     Some(Intercept {
-        ca_dir: ca_dir.map(|text| (&text.value).into()),
+        ca_dir: ca_dir
+            .map(|text| (&text.value).into())
+            .or_else(|| raw.private_folder.clone()),
     })
+}
+
+/// It is a directory, or what is there of its path is one.
+fn can_be_made(folder: &Path) -> bool {
+    let there = folder.ancestors().find(|above| above.exists());
+    match there {
+        Some(above) => above.is_dir(),
+        // Relative, so in the working directory; but nothing is no name.
+        None => !folder.as_os_str().is_empty(),
+    }
 }

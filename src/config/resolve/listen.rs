@@ -7,6 +7,9 @@ use http::uri::PathAndQuery;
 use super::super::Listen;
 use super::super::problem::quote;
 
+/// The end of a socket's name, and the beginning of a prefix.
+const SOCK: &str = ".sock/";
+
 /// `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`; port 0 takes a free one.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = |port: &str| {
@@ -29,16 +32,14 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// A route's `LISTEN`: an address or `unix:PATH`, and a prefix: `8081/v1`, `unix:/run/x.sock:/v1`.
 ///
-/// A socket's path holds slashes itself, so there the prefix follows a colon.
+/// A socket's path holds slashes itself, so there the prefix follows a colon, or the name's `.sock`.
 pub(crate) fn parse(text: &str) -> Result<(Listen, String), String> {
     if let Some(rest) = text.strip_prefix("unix:") {
-        let (path, prefix) = match rest.find(":/") {
-            Some(colon) => {
-                let (path, prefix) = rest.split_at(colon);
-                (path, prefix.trim_start_matches(':'))
-            }
-            None => (rest, ""),
-        };
+        let end = rest
+            .find(":/")
+            .or_else(|| Some(rest.find(SOCK)? + SOCK.len() - 1));
+        let (path, prefix) = rest.split_at(end.unwrap_or(rest.len()));
+        let prefix = prefix.trim_start_matches(':');
         return Ok((unix(path)?, self::prefix(prefix)?));
     }
     let (address, prefix) = match text.find('/') {

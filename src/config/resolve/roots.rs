@@ -22,6 +22,14 @@ pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<Certifica
     roots
 }
 
+/// `SSL_CERT_FILE` as every other program takes it: what of it cannot be used is left out, but something must be there.
+pub(super) fn system(file: &str) -> Result<(), String> {
+    let pem = bounded(file, LARGEST)?;
+    let any = CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok());
+    any.then_some(())
+        .ok_or_else(|| format!("{} holds no certificate: it must be PEM", quote(file)))
+}
+
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let name = quote(path);
     let pem = bounded(path, LARGEST)?;

@@ -55,11 +55,19 @@ fn what_was_there_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_named_with_its_flag() {
-    let error = write(Path::new("/nowhere/at/all"), &certificates(1)[0], &[]).unwrap_err();
+fn a_folder_that_is_not_there_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("not/there");
+    write(&path, &certificates(1)[0], &[]).unwrap();
+    assert!(path.join("ca.pem").is_file());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_its_flag() {
+    let error = write(Path::new("/dev/null/ca"), &certificates(1)[0], &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "flag --ca-dir: cannot write /nowhere/at/all/truststore.p12: No such file or directory (os error 2)"
+        "flag --ca-dir: cannot write /dev/null/ca: Not a directory (os error 20)"
     );
 }
 

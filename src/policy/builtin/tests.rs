@@ -20,6 +20,10 @@ fn the_table_is_the_table() {
         ("https://storage.googleapis.com/", "access googleapis.com"),
         ("http://storage.googleapis.com/", "access googleapis.com"),
         (
+            "http://storage.googleapis.com:443/",
+            "access googleapis.com",
+        ),
+        (
             "https://us-west1-aiplatform.googleapis.com/",
             "access googleapis.com",
         ),
@@ -112,7 +116,6 @@ fn look_alikes_other_ports_addresses_and_user_info_match_no_row() {
         "https://evilgoogleapis.com/",
         "https://storage.googleapis.com.evil.test/",
         "https://storage.googleapis.com:8443/",
-        "http://storage.googleapis.com:443/",
         "https://storage.googleapis.com:80/",
         "https://199.36.153.8/",
         "http://storage.googleapis.com@evil.test/",

@@ -43,7 +43,7 @@ impl Ways {
     /// The route that a call to `asked` takes or could take, and the upstream's URL.
     ///
     /// The route's own URL comes first: it is what the app really types. The longest path wins.
-    pub(super) fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
+    pub fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
         let entered = self
             .routes
             .iter()

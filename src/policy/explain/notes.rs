@@ -5,7 +5,7 @@ use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
 use crate::policy::decide::Policy;
-use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
+use crate::policy::decision::{Credential, Decision, Grant, TokenKey, TokenKind};
 use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
 use crate::policy::rule::{Existing, HeaderMode};
 
@@ -47,7 +47,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
     let mut notes = Vec::new();
     match &case.decision.grant {
         Grant::Token(key) => match case.skipped {
-            Some(reason) => notes.push(skipped(reason).to_owned()),
+            Some(reason) => notes.push(format!("no token for this URL: {}", reason.why())),
             None => token(&mut notes, case, key),
         },
         Grant::None(why) => {
@@ -65,20 +65,6 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
         other_way(&mut notes, case, policy);
     }
     notes
-}
-
-fn skipped(reason: SkipReason) -> &'static str {
-    match reason {
-        SkipReason::ApiKey => {
-            "no token for this URL: it carries an API key, which stands in for one"
-        }
-        SkipReason::SignedUrl => "no token for this URL: it is signed, which stands in for one",
-        SkipReason::UploadSession => {
-            "no token for this URL: it is the session of a resumable upload, which stands in for one"
-        }
-        SkipReason::Existing => "no token for this call: the app's own Authorization stands",
-        SkipReason::Tunnel => "no token for this call: nothing can be put into a blind tunnel",
-    }
 }
 
 fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {

@@ -72,8 +72,8 @@ fn for_people_a_request_is_one_sentence() {
     let line = text(|| with_record(ok(), |record| access_log(AccessLog::All, &record)));
     assert_eq!(
         line,
-        "INFO  GET https://billing.run.app/v1/bill?… 200 in 0.123s requestSize=0 responseSize=5000000000 \
-         userAgent=curl/8 protocol=HTTP/1.1 listener=8081 credential=id rule=\"built-in *.run.app\""
+        "INFO  GET https://billing.run.app/v1/bill?… 200 in 0.123s listener=8081 credential=id \
+         rule=\"built-in *.run.app\" requestSize=0 responseSize=5000000000 userAgent=curl/8 protocol=HTTP/1.1"
     );
 }
 

@@ -122,7 +122,7 @@ fn each_kind_of_rejection_has_its_advice() {
 }
 
 #[test]
-fn it_is_said_once_a_minute_per_host() {
+fn it_is_said_once_a_minute_per_answer_and_destination() {
     let seldom = Seldom::new();
     let key = id("https://a.run.app");
     let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
@@ -141,7 +141,41 @@ fn it_is_said_once_a_minute_per_host() {
             tunnel_without_token(&seldom, &origin(host), Blind::NotAsked);
         }
     });
-    assert_eq!(lines.len(), 4, "{lines:?}");
+    // Two answers of three destinations, and the tunnels of two hosts.
+    assert_eq!(lines.len(), 8, "{lines:?}");
+}
+
+#[test]
+fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_host() {
+    let seldom = Seldom::new();
+    let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
+        for (status, function) in [(401, "a"), (403, "a"), (403, "b"), (403, "a"), (403, "b")] {
+            auth_rejected(
+                &seldom,
+                &AuthRejection {
+                    origin: &origin("r-p.cloudfunctions.net"),
+                    status: StatusCode::from_u16(status).unwrap(),
+                    header: &http::header::AUTHORIZATION,
+                    key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
+                    account: None,
+                    trace: None,
+                },
+            );
+        }
+    });
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| (line["status"].clone(), line["audience"].clone()))
+        .collect();
+    let expected = |status: u16, function: &str| {
+        let audience = format!("https://r-p.cloudfunctions.net/{function}");
+        (json!(status), json!(audience))
+    };
+    assert_eq!(
+        said,
+        [expected(401, "a"), expected(403, "a"), expected(403, "b")]
+    );
 }
 
 #[test]

@@ -118,6 +118,60 @@ fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
 }
 
 #[test]
+fn an_upstreams_own_error_is_told_of_with_where_to_look() {
+    let recent = Recent::default();
+    for _ in 0..2 {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        recent.upstream_error(
+            &origin("https://svc.a.run.app/x?y"),
+            status,
+            &"proxy".into(),
+        );
+    }
+    let json = serde_json::to_value(recent.troubles()).unwrap();
+    assert_eq!(json[0]["about"], "https://svc.a.run.app");
+    assert_eq!(
+        (&json[0]["status"], &json[0]["count"]),
+        (&503.into(), &2.into())
+    );
+    // The error of Proxy-Status is for the sidecar's own answers.
+    assert!(json[0]["error"].is_null());
+    let detail = json[0]["detail"].as_str().unwrap();
+    assert!(detail.contains("503 Service Unavailable"), "{detail}");
+    assert!(
+        json[0]["advice"]
+            .as_str()
+            .unwrap()
+            .contains("upstream's log")
+    );
+}
+
+#[test]
+fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
+    let recent = Recent::default();
+    let origin = origin("https://r-p.cloudfunctions.net");
+    for function in ["a", "b", "a"] {
+        recent.rejected(&AuthRejection {
+            origin: &origin,
+            status: StatusCode::FORBIDDEN,
+            header: &header::AUTHORIZATION,
+            key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
+            account: None,
+            trace: None,
+        });
+    }
+    let json = serde_json::to_value(recent.troubles()).unwrap();
+    let counts: Vec<_> = json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|trouble| &trouble["count"])
+        .collect();
+    assert_eq!(counts, [2, 1]);
+    assert_eq!(json[0]["about"], "https://r-p.cloudfunctions.net");
+}
+
+#[test]
 fn a_tunnel_and_an_app_that_trusts_nobody_are_told_of() {
     let recent = Recent::default();
     let origin = origin("https://a.run.app");

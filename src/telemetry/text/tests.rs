@@ -21,7 +21,7 @@ fn a_value_with_spaces_is_quoted() {
 }
 
 #[test]
-fn the_parts_of_a_request_stand_under_short_names() {
+fn the_parts_of_a_request_stand_last_under_short_names() {
     let line = text(|| {
         tracing::info!(
             {
@@ -34,7 +34,7 @@ fn the_parts_of_a_request_stand_under_short_names() {
     });
     assert_eq!(
         line,
-        "INFO  GET https://example.com/ protocol=HTTP/2 trace=abc"
+        "INFO  GET https://example.com/ trace=abc protocol=HTTP/2"
     );
 }
 

@@ -1,6 +1,6 @@
 use std::io::ErrorKind as Io;
 
-use rustls::pki_types::{ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::*;
@@ -56,26 +56,35 @@ fn a_bad_certificate_is_told_from_a_bad_handshake_and_says_what_is_wrong() {
         );
     };
     invalid(CertificateError::Expired, "has expired");
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     invalid(
         CertificateError::ExpiredContext {
-            time: UnixTime::since_unix_epoch(std::time::Duration::from_secs(190)),
-            not_after: UnixTime::since_unix_epoch(std::time::Duration::from_secs(100)),
+            time: at(190),
+            not_after: at(100),
         },
-        "expired 90 s ago",
+        "expired at 1970-01-01T00:01:40Z (the clock here says 1970-01-01T00:03:10Z)",
     );
     invalid(CertificateError::NotValidYet, "not valid yet");
+    invalid(
+        CertificateError::NotValidYetContext {
+            time: at(100),
+            not_before: at(u64::MAX),
+        },
+        "not valid before 9999-12-31T23:59:59Z (the clock here says 1970-01-01T00:01:40Z)",
+    );
     invalid(CertificateError::UnknownIssuer, "--upstream-ca");
     invalid(CertificateError::Revoked, "revoked");
     invalid(CertificateError::NotValidForName, "another name");
-    let presented = ["a", "b", "c", "d", "e", "f"]
+    let mut presented = ["b", "c", "d", "e", "f"]
         .map(|name| format!("DnsName(\"{name}.example\")"))
         .to_vec();
+    presented.insert(0, "IpAddress(192.0.2.1)".to_owned());
     invalid(
         CertificateError::NotValidForNameContext {
             expected: ServerName::try_from("api.example").unwrap(),
             presented,
         },
-        "another name: a.example, b.example, c.example, d.example, e.example, …",
+        "another name: 192.0.2.1, b.example, c.example, d.example, e.example, …",
     );
     invalid(CertificateError::BadSignature, "not valid");
     handshake(

@@ -1,0 +1,63 @@
+//! How a token stands, as `/status` tells it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Time, text};
+use crate::error::TokenFault;
+use crate::policy::{Credential, TokenKey, TokenKind};
+use crate::token::SlotStatus;
+
+#[derive(Debug, Serialize)]
+pub(super) struct TokenLine {
+    credential: Credential,
+    audience: Option<String>,
+    scopes: Vec<String>,
+    /// None for the instance's own.
+    account: Option<String>,
+    /// `empty`, `fresh`, `stale` or `expired`.
+    state: &'static str,
+    expires: Option<Time>,
+    left_seconds: Option<u64>,
+    fetched: Option<Time>,
+    fetching: bool,
+    /// An upstream answered 401 to it.
+    suspect: bool,
+    failures: u32,
+    last_error: Option<String>,
+    advice: Option<&'static str>,
+    retry_in_seconds: Option<u64>,
+}
+
+/// What a token is for.
+pub(super) fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
+    match &key.kind {
+        TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),
+        TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+    }
+}
+
+// === impl TokenLine ===
+
+impl From<SlotStatus> for TokenLine {
+    fn from(status: SlotStatus) -> Self {
+        let (audience, scopes) = purpose(&status.key);
+        Self {
+            credential: status.key.credential(),
+            audience,
+            scopes,
+            account: status.key.account.as_ref().map(text),
+            state: status.state.as_str(),
+            expires: status.expires_at.map(Time),
+            left_seconds: status.left.as_ref().map(Duration::as_secs),
+            fetched: status.fetched_at.map(Time),
+            fetching: status.fetching,
+            suspect: status.suspect,
+            failures: status.failures,
+            last_error: status.last_error,
+            advice: status.last_fault.map(TokenFault::advice),
+            retry_in_seconds: status.retry_in.as_ref().map(Duration::as_secs),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+"""A real Prometheus scrapes a real sidecar: each panel of the dashboard shows something, and each alert can be evaluated."""
+
+import itertools
+import json
+import math
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+
+from stage import PATIENCE
+from test_deploy_alerts import ALERTS, PANELS, RULES, resolved
+
+# Labels that a scraper adds, as the dashboard and the alerts group by them.
+TARGET = {"namespace": "shop", "job": "sidentity"}
+
+
+class Prometheus:
+    """Debian's, on a free port of loopback, with a short memory of one target."""
+
+    def __init__(self, folder, target):
+        config = {
+            "global": {"scrape_interval": "250ms", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            "scrape_configs": [{"job_name": "sidentity", "static_configs": [{"targets": [target], "labels": TARGET}]}],
+        }
+        # YAML takes JSON.
+        (folder / "prometheus.yml").write_text(json.dumps(config))
+        self.child = subprocess.Popen(
+            [
+                "prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+                "--web.listen-address=127.0.0.1:0",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.said = []
+        for line in self.child.stderr:
+            self.said.append(line)
+            if found := re.search(r'"Listening on".* address=(\S+)', line):
+                self.address = found[1]
+            if "Server is ready" in line:
+                break
+        else:
+            raise AssertionError(f"it ended: {self.said}")
+        threading.Thread(target=lambda: self.said.extend(self.child.stderr), daemon=True).start()
+
+    def get(self, path, **params):
+        answer = self.session.get(f"http://{self.address}/api/v1/{path}", params=params, timeout=PATIENCE).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def query(self, expr):
+        """The numbers that an expression gives now, with their labels; those that are none are left out."""
+        found = [(sample["metric"], float(sample["value"][1])) for sample in self.get("query", query=expr)["result"]]
+        return [(labels, value) for labels, value in found if math.isfinite(value)]
+
+    def until(self, wanted):
+        deadline = time.monotonic() + PATIENCE
+        while not (found := wanted()):
+            assert time.monotonic() < deadline, self.said[-5:]
+            time.sleep(0.2)
+        return found
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def prometheus(start, tmp_path_factory):
+    """One that scrapes a sidecar to which all kinds of things happen, again and again."""
+    route = ("--route", "127.0.0.1:0=https://svc.a.run.app")
+    with start(*route) as sidecar, Prometheus(tmp_path_factory.mktemp("prometheus"), sidecar.admin) as prometheus:
+        over = threading.Event()
+
+        def live():
+            proxies = {"http": f"http://{sidecar.proxy}"}
+            with requests.Session() as session:
+                session.trust_env = False
+                for n in itertools.takewhile(lambda _: not over.wait(0.05), itertools.count()):
+                    # Each service that has not been called before needs a token of its own.
+                    new = f"svc-{n}.a.run.app/"
+                    for url in (new, "svc.a.run.app/status/403", "storage.googleapis.com/status/503", "nowhere.invalid/"):
+                        session.get(f"http://{url}", proxies=proxies, timeout=PATIENCE)
+                    own = {"Authorization": "Bearer the-apps-own"}
+                    session.get("http://storage.googleapis.com/", proxies=proxies, headers=own, timeout=PATIENCE)
+
+        app = threading.Thread(target=live)
+        app.start()
+        yield prometheus
+        over.set()
+        app.join(PATIENCE)
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_each_panel_of_the_dashboard_shows_something(prometheus, panel):
+    for target in panel["targets"]:
+        expr = resolved(target["expr"])
+        samples = prometheus.until(lambda: prometheus.query(expr))
+        named = set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", "")))
+        for labels, value in samples:
+            assert named <= set(labels), f"{named} of {labels}"
+            assert value >= 0, f"{expr}: {value}"
+
+
+def test_what_the_dashboard_computes_is_what_happened(prometheus):
+    exprs = {panel["title"]: resolved(panel["targets"][0]["expr"]) for panel in PANELS}
+
+    def value(panel):
+        ((_, value),) = prometheus.until(lambda: prometheus.query(exprs[panel]))
+        return value
+
+    # One of five calls ends with the upstream's 503, one with the sidecar's own 502.
+    assert prometheus.until(lambda: 0.3 < value("5xx") < 0.5)
+    assert 0 < value("First token expires in") <= 3600
+    reasons = prometheus.until(lambda: prometheus.query(exprs["Sent without the token that was due"]))
+    assert [labels["reason"] for labels, _ in reasons] == ["existing"]
+    errors = prometheus.until(lambda: prometheus.query(exprs["Errors of the sidecar's own"]))
+    assert [labels["error"] for labels, _ in errors] == ["dns_error"]
+
+
+def test_each_alert_is_evaluated_and_those_that_are_due_wait_to_fire(prometheus):
+    def rules():
+        found = {rule["name"]: rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]}
+        return found if all(rule["health"] == "ok" for rule in found.values()) else None
+
+    found = prometheus.until(rules)
+    assert set(found) == {alert["alert"] for alert in ALERTS}
+    due = {"SidentityIdentityRejected", "SidentityErrorRate", "SidentityUpstreamUnreachable"}
+    assert prometheus.until(lambda: {name for name, rule in rules().items() if rule["state"] != "inactive"} >= due)
+
+
+def test_prometheus_has_nothing_to_say_against_what_it_scrapes(prometheus):
+    (target,) = prometheus.until(lambda: prometheus.get("targets")["activeTargets"])
+    prometheus.until(lambda: prometheus.query("up") == [({"__name__": "up", "instance": target["labels"]["instance"], **TARGET}, 1.0)])
+    metadata = prometheus.get("metadata")
+    names = prometheus.get("label/__name__/values")
+    for name in names:
+        family = re.sub(r"_(bucket|sum|count)$", "", name)
+        if name.startswith(("sidentity_", "process_")):
+            assert metadata[family][0]["help"], name
+    # No label of the sidecar's had to make way for one of the scraper's.
+    assert not [label for label in prometheus.get("labels") if label.startswith("exported_")]
