@@ -67,14 +67,15 @@ impl<B: RequestBody> Connection<B> {
         }))
     }
 
-    /// Sends a request, which comes back where no byte of it was taken.
-    pub(in crate::upstream) async fn send(
+    /// Sends a request, which comes back where no byte of it was taken. Only the wait for the response is a future: one
+    /// that held the request too would be moved about with it.
+    pub(in crate::upstream) fn send(
         &self,
         request: Request<Outgoing<B>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
+    {
         self.heard.forget();
-        let response = lock(&self.sender).try_send_request(request);
-        response.await
+        lock(&self.sender).try_send_request(request)
     }
 
     /// hyper is done with the last exchange and the upstream has not closed.

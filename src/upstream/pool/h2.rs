@@ -138,18 +138,20 @@ impl<B: RequestBody> Connection<B> {
     }
 
     /// Sends a request, which comes back where no byte of it was taken.
-    pub(in crate::upstream) async fn send(
+    pub(in crate::upstream) fn send(
         &self,
         request: Request<Outgoing<B>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>> {
-        let mut sender = self.sender.clone();
-        let sent = sender.try_send_request(request).await;
-        if let Err(error) = &sent
-            && is_going_away(error.error())
-        {
-            self.leaving.store(true, Ordering::Relaxed);
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> {
+        let response = self.sender.clone().try_send_request(request);
+        async {
+            let sent = response.await;
+            if let Err(error) = &sent
+                && is_going_away(error.error())
+            {
+                self.leaving.store(true, Ordering::Relaxed);
+            }
+            sent
         }
-        sent
     }
 
     /// It takes requests, as far as is known.
