@@ -12,10 +12,10 @@ use tokio::time::Instant;
 
 use super::Exit;
 use super::run::runtime;
-use crate::config::Env;
+use crate::config::{ADMIN_PORT, Env, Name};
 
 /// Where the sidecar's own default is, as seen from its machine.
-const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
+const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
 
 /// A probe that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -82,12 +82,12 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
 
 /// The flag, else the variable that tells the sidecar in the same container where its admin port is.
 fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
-    const VARIABLE: &str = "SIDENTITY_ADMIN";
-    let said = env.text(VARIABLE);
+    let variable = Name::Admin.variable();
+    let said = env.text(&variable);
     match (flag, said.map_err(|problem| Exit::usage(vec![problem]))?) {
         (Some(admin), _) => Ok(admin),
         (None, Some(text)) => {
-            address(text).map_err(|right| Exit::misused(&format!("environment {VARIABLE}"), right))
+            address(text).map_err(|right| Exit::misused(&format!("environment {variable}"), right))
         }
         (None, None) => Ok(DEFAULT_ADMIN),
     }

@@ -34,6 +34,9 @@ pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
 pub use yaml::Yaml;
 
+/// Where the admin port is, unless it is said.
+pub const ADMIN_PORT: u16 = 9090;
+
 /// Everything that a running sidecar needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -9,7 +9,9 @@ use super::env::Env;
 use super::name::Name;
 use super::problem::{Problem, quote};
 use super::raw::RawConfig;
-use super::{Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream};
+use super::{
+    ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
+};
 use crate::destination::Host;
 
 pub(super) mod auth;
@@ -39,7 +41,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     );
     let admin = read.one(
         Name::Admin,
-        Some(SocketAddr::from((admin_address(env), 9090))),
+        Some(SocketAddr::from((admin_address(env), ADMIN_PORT))),
         or_off(listen::address),
     );
     read.one(Name::Credentials, (), credentials);

@@ -206,10 +206,8 @@ impl Decider {
     ///
     /// The universe could matter and is not to be had.
     pub async fn resolve_surely(&self, destination: &Destination) -> Result<Resolved, Error> {
-        if self.policy.needs_universe(destination) {
-            self.instance.universe().await?;
-        }
-        Ok(self.resolved(self.policy.decide(destination, &self.universe())))
+        let universe = self.universe_for(destination).await?;
+        Ok(self.resolved(self.policy.decide(destination, &universe)))
     }
 
     /// The same for a call to `destination`, the upstream of the route `name` with these options.
@@ -223,14 +221,19 @@ impl Decider {
         options: &Options,
         destination: &Destination,
     ) -> Result<Resolved, Error> {
-        if self.policy.needs_universe(destination) {
-            self.instance.universe().await?;
-        }
-        let universe = self.universe();
+        let universe = self.universe_for(destination).await?;
         Ok(self.resolved(
             self.policy
                 .decide_route(name, options, destination, &universe),
         ))
+    }
+
+    /// The universe, asked for where it could matter to this destination.
+    async fn universe_for(&self, destination: &Destination) -> Result<Arc<str>, Error> {
+        if self.policy.needs_universe(destination) {
+            self.instance.universe().await?;
+        }
+        Ok(self.universe())
     }
 
     fn resolve(&self, entrance: &Entrance, destination: &Destination) -> Resolved {

@@ -35,7 +35,6 @@ pub struct Exchange {
     sent: AtomicU64,
     whole: AtomicBool,
     left: AtomicBool,
-    rejected: AtomicBool,
     permit: OnceLock<OwnedSemaphorePermit>,
     access_log: AccessLog,
     activity: Arc<Activity>,
@@ -100,7 +99,6 @@ impl Exchange {
             sent: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            rejected: AtomicBool::new(false),
             permit: OnceLock::new(),
             access_log,
             activity: activity.clone(),
@@ -200,23 +198,19 @@ impl Exchange {
         self.left.store(true, Ordering::Relaxed);
     }
 
-    /// The upstream did not take our token.
-    pub(super) fn rejected(&self) {
-        self.rejected.store(true, Ordering::Relaxed);
-    }
-
     fn outcome(&self) -> Option<StatusCode> {
         let heard = self.whole.load(Ordering::Relaxed) && !self.left.load(Ordering::Relaxed);
         self.status.get().copied().filter(|_| heard)
     }
 
-    fn ending(&self, code: Code) -> Ending {
+    fn ending(&self, credential: Credential, code: Code) -> Ending {
+        let carried_token = matches!(credential, Credential::Access | Credential::Id);
         match (self.error.get().map(|error| error.kind), code.status()) {
             // The challenge that a client waits for before it sends its credentials.
             (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
             (Some(_), _) => Ending::Failed,
             (None, _) if code == Code::CANCELLED => Ending::Cancelled,
-            (None, Some(401 | 403)) if self.rejected.load(Ordering::Relaxed) => Ending::Rejected,
+            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
             (None, Some(500..)) => Ending::UpstreamError,
             (None, _) => Ending::Answered,
         }
@@ -240,7 +234,7 @@ impl Drop for Exchange {
         self.entrance
             .metrics
             .request_finished(credential, code, took);
-        let ending = self.ending(code);
+        let ending = self.ending(credential, code);
         let latency = self.latency(took);
         self.entrance
             .metrics

@@ -201,7 +201,6 @@ impl<S: Carry<Call>> Again<S> {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return;
         }
-        self.exchange.rejected();
         self.layer.metrics.auth_rejected(status);
         let layer = self.layer.clone();
         let origin = self.destination.origin.clone();

@@ -61,6 +61,12 @@ def sidecar(start):
 
 
 @pytest.fixture
+def address(sidecar):
+    """Where the private service is, for who speaks to it byte by byte."""
+    return sidecar.routes[0]
+
+
+@pytest.fixture
 def route(sidecar):
     """`http://127.0.0.1:PORT` of the private service."""
     return f"http://{sidecar.routes[0]}"

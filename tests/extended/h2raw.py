@@ -1,9 +1,10 @@
 """An HTTP/2 peer that sends whatever it is told, byte by byte (RFC 9113, 4)."""
 
-import socket
 import struct
 
 import hpack
+
+from wire import Connection
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -26,14 +27,12 @@ class Closed(Exception):
     """The other side has closed the connection."""
 
 
-class Peer:
-    """A connection; `with` closes it."""
+class Peer(Connection):
+    """One end of a connection, after the preface if it is to `greet`."""
 
     def __init__(self, address, greet=True, settings=b""):
-        host, port = address.rsplit(":", 1)
+        super().__init__(address, PATIENCE)
         self.authority = address
-        self.socket = socket.create_connection((host, int(port)), PATIENCE)
-        self.socket.settimeout(PATIENCE)
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()
         self.buffer = b""
@@ -42,19 +41,6 @@ class Peer:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
             # The other side's settings, and its word that it has ours.
             self.until(lambda kind, flags, *_: kind == SETTINGS and flags & ACK)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def send(self, data):
-        try:
-            self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            # What it said before it closed can still be read.
-            pass
 
     def block(self, method="GET", path="/h2", more=(), without=(), authority=None):
         """A header block, pseudo-header fields first."""

@@ -9,30 +9,21 @@ import socket
 
 import pytest
 
+from wire import Connection
+
 PATIENCE = 20
 
 
-class Wire:
-    """A connection; `with` closes it."""
+class Wire(Connection):
+    """An HTTP/1.1 client that reads what comes as it comes."""
 
     def __init__(self, address):
-        host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), PATIENCE)
+        super().__init__(address, PATIENCE)
         self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, *_):
         self.file.close()
-        self.socket.close()
-
-    def send(self, data):
-        try:
-            self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            # What it said before it closed can still be read.
-            pass
+        super().__exit__()
 
     def head(self):
         """The next head: its status line, and its fields by their names in lower case; None at the end."""
@@ -76,11 +67,6 @@ class Wire:
             return self.file.read() == b""
         except ConnectionResetError:
             return True
-
-
-@pytest.fixture
-def address(sidecar):
-    return sidecar.routes[0]
 
 
 @pytest.fixture(autouse=True)

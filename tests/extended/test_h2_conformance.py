@@ -8,11 +8,6 @@ import pytest
 from h2raw import *
 
 
-@pytest.fixture
-def address(sidecar):
-    return sidecar.routes[0]
-
-
 @pytest.fixture(autouse=True)
 def _others_are_still_served(sidecar):
     yield

@@ -1,0 +1,24 @@
+"""A connection of which a test writes every byte."""
+
+import socket
+
+
+class Connection:
+    """`with` closes it."""
+
+    def __init__(self, address, patience):
+        host, port = address.rsplit(":", 1)
+        self.socket = socket.create_connection((host, int(port)), patience)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        try:
+            self.socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            # What it said before it closed can still be read.
+            pass
