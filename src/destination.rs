@@ -107,6 +107,10 @@ impl Host {
             let address: Ipv6Addr = inner.parse().map_err(|_| invalid())?;
             return Ok(Self::from(IpAddr::V6(address)));
         }
+        // The usual spelling, ahead of all the others: it is what most callers of a listener on loopback write.
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::Ip(IpAddr::V4(address)));
+        }
         let name = text.strip_suffix('.').unwrap_or(text);
         if name.len() > 253 || !name.split('.').all(is_label) {
             return Err(invalid());

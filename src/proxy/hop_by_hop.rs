@@ -2,6 +2,7 @@
 //!
 //! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,10 +16,6 @@ use super::body::Body;
 use super::call::Call;
 use super::step::{Carry, Outcome};
 use crate::error::{Error, ErrorKind};
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Makes [`HopByHop`].
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +89,7 @@ where
 pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     let trailers = wants_trailers(headers);
     strip(headers, |name| {
-        [header::PROXY_AUTHORIZATION, HTTP2_SETTINGS].contains(name)
+        matches!(name.as_str(), "proxy-authorization" | "http2-settings")
             // HTTP/1.0 has no answer to it (RFC 9110, 10.1.1).
             || *name == header::EXPECT && version < Version::HTTP_11
             || *name == header::TE && !trailers
@@ -113,28 +110,33 @@ pub fn strip_response(headers: &mut HeaderMap) {
 
 /// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
-    // Every line counts: names on a second one are as dead as those on the first.
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(items)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(may_be_named)
-        .collect();
+    let named = named(headers);
     // Where there were chunks, they were what counted (RFC 9112, 6.3).
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     remove(headers, |name| {
-        [
-            header::CONNECTION,
-            KEEP_ALIVE,
-            PROXY_CONNECTION,
-            header::TRANSFER_ENCODING,
-        ]
-        .contains(name)
-            || *name == header::CONTENT_LENGTH && chunked
+        matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding"
+        ) || *name == header::CONTENT_LENGTH && chunked
             || named.contains(name)
             || and(name)
     });
+}
+
+/// The fields that `Connection` names and that it may take out. A set, since hostile lines may name a hundred thousand.
+fn named(headers: &HeaderMap) -> HashSet<HeaderName> {
+    headers
+        // Every line counts: names on a second one are as dead as those on the first.
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(items)
+        // What nearly all of them say, and what names no field.
+        .filter(|name| {
+            !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close")
+        })
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .filter(may_be_named)
+        .collect()
 }
 
 /// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.

@@ -34,6 +34,12 @@ pub(super) struct ReauthorizeLayer {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Reauthorize<S> {
+    // Shared as a whole: each request holds it, in case it has to go out again.
+    shared: Arc<Shared<S>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
     inner: S,
     layer: ReauthorizeLayer,
 }
@@ -53,8 +59,7 @@ pin_project! {
 /// All that is needed to send a request once more.
 #[allow(missing_debug_implementations)]
 pub struct Again<S> {
-    inner: S,
-    layer: ReauthorizeLayer,
+    shared: Arc<Shared<S>>,
     injected: Injected,
     exchange: Arc<Exchange>,
     destination: Destination,
@@ -75,8 +80,10 @@ impl<S> Layer<S> for ReauthorizeLayer {
 
     fn layer(&self, inner: S) -> Reauthorize<S> {
         Reauthorize {
-            inner,
-            layer: self.clone(),
+            shared: Arc::new(Shared {
+                inner,
+                layer: self.clone(),
+            }),
         }
     }
 }
@@ -91,8 +98,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
         let again = injected.map(|injected| {
             let head = (!call.upgrade).then(|| Head::keep(&mut call));
             Box::new(Again {
-                inner: self.inner.clone(),
-                layer: self.layer.clone(),
+                shared: self.shared.clone(),
                 injected,
                 exchange: call.exchange.clone(),
                 destination: call.destination.clone(),
@@ -101,7 +107,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
             })
         });
         ReauthorizeFuture::First {
-            inner: self.inner.call(call),
+            inner: self.shared.inner.call(call),
             again,
         }
     }
@@ -183,6 +189,7 @@ impl<S: Carry<Call>> Again<S> {
         *request.version_mut() = head.version;
         *request.headers_mut() = head.headers;
         let response = self
+            .shared
             .inner
             .call(Call {
                 request,
@@ -201,15 +208,20 @@ impl<S: Carry<Call>> Again<S> {
         if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return;
         }
-        self.layer.metrics.auth_rejected(status);
-        let layer = self.layer.clone();
+        self.shared.layer.metrics.auth_rejected(status);
+        let shared = self.shared.clone();
         let origin = self.destination.origin.clone();
         let header = self.injected.header.clone();
         let key = self.injected.slot.key().clone();
         let trace = self.exchange.trace();
         // The account's name may have to be asked for; the caller does not wait for that.
         tokio::spawn(async move {
-            let account = layer.instance.email(key.account.as_deref()).await.ok();
+            let account = shared
+                .layer
+                .instance
+                .email(key.account.as_deref())
+                .await
+                .ok();
             let rejection = AuthRejection {
                 origin: &origin,
                 status,
@@ -218,8 +230,8 @@ impl<S: Carry<Call>> Again<S> {
                 account: account.as_deref(),
                 trace,
             };
-            auth_rejected(&layer.hints, &rejection);
-            layer.metrics.recent().rejected(&rejection);
+            auth_rejected(&shared.layer.hints, &rejection);
+            shared.layer.metrics.recent().rejected(&rejection);
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use http::{Response, Uri};
 use hyper::service::Service;
@@ -11,7 +12,7 @@ use super::call::Call;
 use super::step::Outcome;
 use crate::config::HttpVersion;
 use crate::error::Error;
-use crate::upstream::{Target, Upstream};
+use crate::upstream::{self, Target, Upstream};
 
 /// The end of the stack.
 #[derive(Clone, Debug)]
@@ -20,27 +21,38 @@ pub struct Send {
     pub(super) http: HttpVersion,
 }
 
+/// The answer on its way back. Boxed: what a request needs on the way is large, and moves through every layer above.
+#[allow(missing_debug_implementations)]
+pub struct SendFuture(
+    Pin<Box<dyn Future<Output = Result<Response<upstream::Body>, Error>> + std::marker::Send>>,
+);
+
 impl Service<Call> for Send {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Outcome> + std::marker::Send>>;
+    type Future = SendFuture;
 
     fn call(&self, call: Call) -> Self::Future {
-        let upstream = self.upstream.clone();
         let http = call
             .exchange
             .entrance()
             .route()
             .map_or(self.http, |route| route.http);
-        Box::pin(async move {
-            let mut request = call.request;
-            *request.uri_mut() = Uri::from(call.destination.target);
-            let target = Target {
-                origin: call.destination.origin,
-                http,
-            };
-            let response = upstream.send(&target, request).await?;
-            Ok(response.map(Body::Upstream))
-        })
+        let mut request = call.request;
+        *request.uri_mut() = Uri::from(call.destination.target);
+        let target = Target {
+            origin: call.destination.origin,
+            http,
+        };
+        SendFuture(Box::pin(self.upstream.send(&target, request)))
+    }
+}
+
+impl Future for SendFuture {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let response = ready!(self.0.as_mut().poll(cx))?;
+        Poll::Ready(Ok(response.map(Body::Upstream)))
     }
 }

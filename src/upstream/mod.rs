@@ -99,13 +99,13 @@ impl<B: RequestBody> Upstream<B> {
         &self,
         target: &Target,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send {
-        let pool = if target::is_upgrade(request.headers()) {
-            self.pools.pool(&target.for_upgrade())
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
+        let target = if target::is_upgrade(request.headers()) {
+            target.for_upgrade()
         } else {
-            self.pools.pool(target)
+            target.clone()
         };
-        async move { Ok(retry::send(&self.pools, &pool?, request).await?) }
+        retry::send(Arc::clone(&self.pools), target, request)
     }
 
     /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.

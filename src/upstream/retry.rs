@@ -9,12 +9,15 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::client::conn::TrySendError;
+use tokio_util::either::Either;
 
 use super::body::Body;
 use super::expect::Expectation;
-use super::failure::{Failure, is_closed, is_unprocessed};
+use super::failure::{Failure, Place, is_closed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
-use super::pool::{Lease, Pool, Pools, Way};
+use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
+use super::target::Target;
+use crate::error::Error;
 
 /// How often a request is sent at the most.
 const TRIES: usize = 3;
@@ -32,6 +35,22 @@ struct Again<B> {
     fresh: bool,
 }
 
+// === impl Failed ===
+
+impl<B: RequestBody> Failed<B> {
+    fn new(
+        place: &Place,
+        error: TrySendError<Request<Outgoing<B>>>,
+        kept: Option<B>,
+        spare: Option<Again<B>>,
+    ) -> Self {
+        Self {
+            failure: Failure::exchange(place, error.error()),
+            again: untaken(error, kept).or(spare),
+        }
+    }
+}
+
 // === impl Again ===
 
 impl<B> Again<B> {
@@ -41,36 +60,44 @@ impl<B> Again<B> {
 }
 
 /// Sends a request on a pooled connection, or a new one.
-pub(super) async fn send<B: RequestBody>(
-    pools: &Arc<Pools<B>>,
-    pool: &Arc<Pool<B>>,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "its future would have room for the request twice: as an argument, and as a variable"
+)]
+pub(super) fn send<B: RequestBody>(
+    pools: Arc<Pools<B>>,
+    target: Target,
     mut request: Request<B>,
-) -> Result<Response<Body>, Failure> {
-    let mut fresh = false;
-    let mut left = TRIES;
-    loop {
-        left -= 1;
-        let lease = pool.checkout(pools, fresh).await?;
-        match exchange(pool, lease, request).await {
-            Ok(response) => return Ok(response),
-            Err(Failed {
-                again: Some(again), ..
-            }) if left > 0 => {
-                request = again.request;
-                fresh = again.fresh || left == 1;
+) -> impl Future<Output = Result<Response<Body>, Error>> {
+    async move {
+        let pool = pools.pool(&target)?;
+        let mut fresh = false;
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            let lease = pool.checkout(&pools, fresh).await?;
+            match exchange(&pool, lease, request).await {
+                Ok(response) => return Ok(response),
+                Err(Failed {
+                    again: Some(again), ..
+                }) if left > 0 => {
+                    request = again.request;
+                    fresh = again.fresh || left == 1;
+                }
+                Err(Failed { failure, .. }) => return Err(failure.into()),
             }
-            Err(Failed { failure, .. }) => return Err(failure),
         }
     }
 }
 
-async fn exchange<B: RequestBody>(
+/// Sends a request over a connection. What is sent is in hand of hyper when this returns: the future that waits for the
+/// answer does not carry it along.
+fn exchange<B: RequestBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
     request: Request<B>,
-) -> Result<Response<Body>, Failed<B>> {
+) -> impl Future<Output = Result<Response<Body>, Failed<B>>> + use<B> {
     let Lease { way, mut hold, .. } = lease;
-    let bare = request.body().is_end_stream();
     let mut interest = None;
     let mut request = request.map(|body| {
         let (body, held) = Outgoing::new(body);
@@ -78,51 +105,71 @@ async fn exchange<B: RequestBody>(
         body
     });
     hold.watch(interest);
-    let mut kept = None;
-    let (error, spare, place) = match &way {
+    match way {
         Way::Http1 { connection, reused } => {
             pool.address.http1(&mut request);
-            frame(&mut request);
-            let spare = (*reused && bare && is_idempotent(request.method()))
-                .then(|| Again::new(copy(&request), true));
-            let expectation = Expectation::of(&mut request);
-            let sent = connection.send(request);
-            let sent = match expectation {
-                None => sent.await,
-                Some(expectation) => {
-                    let (sent, body) = expectation.until(sent).await;
-                    kept = body;
-                    sent
-                }
-            };
-            match sent {
-                Ok(response) => {
-                    if kept.is_some() {
-                        hold.spoil();
-                    }
-                    return Ok(Body::new(response, hold));
-                }
-                Err(error) => {
-                    let silent = is_closed(error.error()) && !connection.heard.anything();
-                    (error, spare.filter(|_| silent), &connection.place)
-                }
-            }
+            Either::Left(over_http1(connection, reused, hold, request))
         }
         Way::Http2(connection) => {
             pool.address.http2(&mut request);
-            let spare = bare.then(|| Again::new(copy(&request), false));
-            match connection.send(request).await {
-                Ok(response) => return Ok(Body::new(response, hold)),
-                Err(error) => {
-                    let unprocessed = is_unprocessed(error.error());
-                    (error, spare.filter(|_| unprocessed), &connection.place)
+            Either::Right(over_http2(connection, hold, request))
+        }
+    }
+}
+
+fn over_http1<B: RequestBody>(
+    connection: Arc<h1::Connection<B>>,
+    reused: bool,
+    mut hold: Hold,
+    mut request: Request<Outgoing<B>>,
+) -> impl Future<Output = Result<Response<Body>, Failed<B>>> {
+    frame(&mut request);
+    let bare = request.body().is_end_stream();
+    let spare = (reused && bare && is_idempotent(request.method()))
+        .then(|| Again::new(copy(&request), true));
+    let expectation = Expectation::of(&mut request);
+    let sent = connection.send(request);
+    async move {
+        let (sent, kept) = match expectation {
+            None => (sent.await, None),
+            // Boxed: few expect anything, and the others need not carry it.
+            Some(expectation) => Box::pin(expectation.until(sent)).await,
+        };
+        match sent {
+            Ok(response) => {
+                if kept.is_some() {
+                    hold.spoil();
                 }
+                Ok(Body::new(response, hold))
+            }
+            Err(error) => {
+                let silent = is_closed(error.error()) && !connection.heard.anything();
+                let spare = spare.filter(|_| silent);
+                Err(Failed::new(&connection.place, error, kept, spare))
             }
         }
-    };
-    let failure = Failure::exchange(place, error.error());
-    let again = untaken(error, kept).or(spare);
-    Err(Failed { failure, again })
+    }
+}
+
+fn over_http2<B: RequestBody>(
+    connection: Arc<h2::Connection<B>>,
+    hold: Hold,
+    request: Request<Outgoing<B>>,
+) -> impl Future<Output = Result<Response<Body>, Failed<B>>> {
+    let bare = request.body().is_end_stream();
+    let spare = bare.then(|| Again::new(copy(&request), false));
+    let sent = connection.send(request);
+    async move {
+        match sent.await {
+            Ok(response) => Ok(Body::new(response, hold)),
+            Err(error) => {
+                // Before the hold ends: who waits for a stream must not get one of a connection that is going away.
+                connection.failed(error.error());
+                let spare = spare.filter(|_| is_unprocessed(error.error()));
+                Err(Failed::new(&connection.place, error, None, spare))
+            }
+        }
+    }
 }
 
 /// The request that hyper hands back, because it has not begun with it; its body may be `kept` by us.

@@ -141,16 +141,15 @@ impl<B: RequestBody> Connection<B> {
     pub(in crate::upstream) fn send(
         &self,
         request: Request<Outgoing<B>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> {
-        let response = self.sender.clone().try_send_request(request);
-        async {
-            let sent = response.await;
-            if let Err(error) = &sent
-                && is_going_away(error.error())
-            {
-                self.leaving.store(true, Ordering::Relaxed);
-            }
-            sent
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
+    {
+        self.sender.clone().try_send_request(request)
+    }
+
+    /// A request over it failed: where the upstream is going away, the next takes another connection.
+    pub(in crate::upstream) fn failed(&self, error: &hyper::Error) {
+        if is_going_away(error) {
+            self.leaving.store(true, Ordering::Relaxed);
         }
     }
 

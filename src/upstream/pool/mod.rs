@@ -1,7 +1,7 @@
 //! Open connections, kept for the next request: one [`Pool`] a target, all of them under one cap.
 
-mod h1;
-mod h2;
+pub(super) mod h1;
+pub(super) mod h2;
 mod lease;
 mod target;
 
