@@ -45,7 +45,7 @@ def lines(title, x_label, y_label, series, logarithmic=True):
         parts.append(_line(left, place_y(value), width - 20, place_y(value), FAINT))
         parts.append(_text(left - 6, place_y(value) + 4, figure(value), anchor="end"))
     for x in xs:
-        parts.append(_text(place_x(x), height - bottom + 16, f"{x:,}" if isinstance(x, int) else str(x), anchor="middle"))
+        parts.append(_text(place_x(x), height - bottom + 16, _tick(x), anchor="middle"))
     parts.append(_text((left + width) / 2, height - 8, x_label, anchor="middle"))
     parts.append(_text(width - 20, 18, y_label, anchor="end"))
     for number, (name, values) in enumerate(series.items()):
@@ -67,6 +67,14 @@ def figure(value):
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _tick(x):
+    """Bytes in short: seven figures at one place would cover their neighbours."""
+    for unit, size in (("Mi", 1 << 20), ("Ki", 1 << 10)):
+        if isinstance(x, int) and x and x % size == 0:
+            return f"{x // size} {unit}"
+    return f"{x:,}" if isinstance(x, int) else str(x)
 
 
 def _text(x, y, text, anchor="start", weight="normal", fill=INK):
