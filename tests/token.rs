@@ -401,6 +401,21 @@ async fn a_server_that_never_answers_is_given_up_and_then_asked_on_a_new_connect
 }
 
 #[tokio::test]
+async fn an_attempt_that_the_end_cuts_short_does_not_hide_what_the_server_said_before() {
+    let server = Metadata::start().await;
+    let answers = [Answer::status(503, "warming up"), Answer::never()];
+    server.script(Kind::Access, answers);
+    let slot = cache_for(&server, Duration::from_secs(1)).slot(&access(&[]));
+    let failed = error(&slot).await;
+    assert!(
+        failed.detail().contains("warming up"),
+        "{}",
+        failed.detail()
+    );
+    assert_eq!(server.requests(Kind::Access).len(), 2);
+}
+
+#[tokio::test]
 async fn an_attempt_that_hangs_costs_three_seconds_and_no_more() {
     let (server, slot) = access_slot([Answer::never(), Answer::access("T2", 3600)]).await;
     let start = Instant::now();

@@ -124,12 +124,15 @@ impl MetadataClient {
         };
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
+        let mut earlier = None;
         loop {
             let start = Now::now();
             let result = Self::attempt(peer, &question.target, end).await;
             let failure = match result.and_then(|body| read(&body, start)) {
                 Ok(value) => return Ok(value),
-                Err(failure) => failure,
+                Err(failure) if Instant::now() < end => failure,
+                // Cut short at the end, an attempt tells less than the one before it.
+                Err(failure) => earlier.take().unwrap_or(failure),
             };
             let wait = with_jitter(pause).max(failure.retry_after.unwrap_or_default());
             let in_time = end.saturating_duration_since(Instant::now()) > wait;
@@ -137,6 +140,7 @@ impl MetadataClient {
                 return Err(failure.into_error(question, peer, attempt));
             }
             sleep(wait).await;
+            earlier = Some(failure);
             pause = LONGEST_PAUSE.min(pause * 2);
             attempt += 1;
         }
