@@ -71,10 +71,12 @@ def figure(value):
 
 def _tick(x):
     """Bytes in short: seven figures at one place would cover their neighbours."""
+    if not isinstance(x, int):
+        return str(x)
     for unit, size in (("Mi", 1 << 20), ("Ki", 1 << 10)):
-        if isinstance(x, int) and x and x % size == 0:
+        if x and x % size == 0:
             return f"{x // size} {unit}"
-    return f"{x:,}" if isinstance(x, int) else str(x)
+    return f"{x:,}"
 
 
 def _text(x, y, text, anchor="start", weight="normal", fill=INK):

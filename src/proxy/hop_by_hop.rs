@@ -130,10 +130,8 @@ fn named(headers: &HeaderMap) -> HashSet<HeaderName> {
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(items)
-        // What nearly all of them say, and what names no field.
-        .filter(|name| {
-            !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close")
-        })
+        // What most of them say, and what stops here in any case.
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(may_be_named)
         .collect()
@@ -248,6 +246,15 @@ mod tests {
             sent,
             headers(&[("te", "trailers"), ("trailer", "x-sum"), ("x-three", "3")])
         );
+    }
+
+    #[test]
+    fn a_field_called_close_stops_where_the_connection_closes() {
+        for (connection, left) in [("close", 0), ("keep-alive", 1)] {
+            let mut sent = headers(&[("connection", connection), ("close", "1")]);
+            strip_request(Version::HTTP_11, &mut sent, false);
+            assert_eq!(sent.len(), left, "{connection}");
+        }
     }
 
     #[test]
