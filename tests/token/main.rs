@@ -1,0 +1,90 @@
+//! Tokens from a metadata server on a real socket, which may fail in every way.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod again;
+mod expiry;
+mod facts;
+mod log;
+mod question;
+mod refusal;
+#[path = "../support/mod.rs"]
+mod support;
+mod waiting;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidentity::config::MetadataServer;
+use sidentity::destination::Host;
+use sidentity::error::Error;
+use sidentity::policy::{TokenKey, TokenKind};
+use sidentity::telemetry::Metrics;
+use sidentity::token::{Instance, MetadataClient, Slot, TokenCache, TokenSource};
+
+use support::metadata::{Answer, Kind, Metadata};
+
+const TIMEOUT: Duration = Duration::from_secs(8);
+
+fn client_for(address: SocketAddr, timeout: Duration) -> MetadataClient {
+    let server = MetadataServer {
+        host: Host::from(address.ip()),
+        port: address.port(),
+        disabled: false,
+    };
+    MetadataClient::new(&server, timeout)
+}
+
+fn cache_for(server: &Metadata, timeout: Duration) -> TokenCache {
+    let source = TokenSource::Metadata(client_for(server.address(), timeout));
+    TokenCache::new(source, Arc::new(Metrics::new()))
+}
+
+fn cache(server: &Metadata) -> TokenCache {
+    cache_for(server, TIMEOUT)
+}
+
+fn instance(server: &Metadata) -> Instance {
+    Instance::new(client_for(server.address(), TIMEOUT), None)
+}
+
+fn access(scopes: &[&str]) -> TokenKey {
+    let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
+    TokenKey {
+        kind: TokenKind::Access { scopes },
+        account: None,
+    }
+}
+
+fn id(audience: &str) -> TokenKey {
+    let audience = audience.into();
+    TokenKey {
+        kind: TokenKind::Id { audience },
+        account: None,
+    }
+}
+
+async fn get(slot: &Arc<Slot>) -> String {
+    slot.token().await.expect("a token").reveal().to_owned()
+}
+
+async fn error(slot: &Arc<Slot>) -> Error {
+    slot.token().await.expect_err("no token")
+}
+
+/// A slot for an access token of a server with this script.
+async fn access_slot(answers: impl IntoIterator<Item = Answer>) -> (Metadata, Arc<Slot>) {
+    let server = Metadata::start().await;
+    server.script(Kind::Access, answers);
+    let slot = cache(&server).slot(&access(&[]));
+    (server, slot)
+}
+
+/// A slot for an ID token of a server with this script.
+async fn id_slot(answers: impl IntoIterator<Item = Answer>) -> (Metadata, Arc<Slot>) {
+    let server = Metadata::start().await;
+    server.script(Kind::Identity, answers);
+    let slot = cache(&server).slot(&id("https://a.example"));
+    (server, slot)
+}
