@@ -58,6 +58,11 @@ def sidentity():
     return ROOT / "target" / "release" / "sidentity"
 
 
+def profiled():
+    """The same with a profile, where benches/pgo has made it."""
+    return ROOT / "target" / "pgo" / "sidentity"
+
+
 def find(name):
     """A program, or `None` and the reason under `missing`."""
     if name == "envoy":

@@ -70,11 +70,14 @@ class Sidentity(Proxy):
     def available(cls):
         return True
 
+    def binary(self):
+        return self.stage.sidentity
+
     def command(self):
         (admin,) = free_ports(1)
         stage = self.stage
         return [
-            install.sidentity(), "run", "--workers", self.workers, "--proxy", self.proxy_at, "--admin", f"127.0.0.1:{admin}",
+            self.binary(), "run", "--workers", self.workers, "--proxy", self.proxy_at, "--admin", f"127.0.0.1:{admin}",
             "--route", f"{self.h1}=https://{H1},http=1", "--route", f"{self.h2}=https://{H2},http=2",
             "--connect-to", f"{H1}::127.0.0.1:{self.upstream_h1}", "--connect-to", f"{H2}::127.0.0.1:{self.upstream_h2}",
             "--upstream-ca", stage.ca, *self.extra,
@@ -82,6 +85,15 @@ class Sidentity(Proxy):
 
     def env(self):
         return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH}
+
+
+class Profiled(Sidentity):
+    """As benches/pgo builds it."""
+
+    name = "sidentity, PGO"
+
+    def binary(self):
+        return install.profiled()
 
 
 class Routes(Sidentity):

@@ -6,7 +6,7 @@ import subprocess
 import install
 import proxies
 from processes import Failed
-from proxies import Envoy, Haproxy, Intercepting, Mitmproxy, Nginx, Routes, Sidentity
+from proxies import Hop, Intercepting, Mitmproxy, Profiled, Routes, Sidentity
 from rows import GET, GRPC, Figures, per_request
 
 FUNCTIONS = 1000
@@ -68,7 +68,7 @@ def intercepted(stage, rounds, seconds, say):
         proxy = Intercepting(stage, kind)
         proxy.start()
         started.append(proxy)
-        loads[f"sidentity, intercepted, {word}"] = (proxy.process, _inside(proxy, proxy.ca, kind))
+        loads[f"sidentity, intercepted, {word}"] = (proxy.process, inside(proxy, proxy.ca, kind))
     if Mitmproxy.available():
         proxy = Mitmproxy(stage)
         try:
@@ -76,7 +76,7 @@ def intercepted(stage, rounds, seconds, say):
             proxy.start()
             started.append(proxy)
             for kind, word in ((1, "h1"), (2, "gRPC")):
-                loads[f"mitmproxy, {word}"] = (proxy.process, _inside(proxy, proxy.ca, kind))
+                loads[f"mitmproxy, {word}"] = (proxy.process, inside(proxy, proxy.ca, kind))
         except Failed as failure:
             say(f"mitmproxy: {failure}")
     figures = _interleaved(stage, loads, rounds, seconds, say, "intercepted HTTPS", warm_up=1.5)
@@ -85,7 +85,8 @@ def intercepted(stage, rounds, seconds, say):
     return figures
 
 
-def _inside(proxy, ca, kind):
+def inside(proxy, ca, kind):
+    """The load that has its TLS opened by this proxy."""
     host = proxies.H1 if kind == 1 else proxies.H2
     inside = ["--target", f"127.0.0.1:{proxy.proxy}", "--connect", f"{host}:443", "--ca", ca, "--authority", host]
     return [*inside, *(GRPC if kind == 2 else [*GET, "--connections", "64"])]
@@ -94,7 +95,7 @@ def _inside(proxy, ca, kind):
 def starts(stage, times, say):
     """Milliseconds from the start to the first connection, and to the first 200 through it, with a token where it has them."""
     found = {}
-    peers = [peer for peer in (Sidentity, Nginx, Haproxy, Envoy) if peer.available()]
+    peers = [peer for peer in proxies.PEERS if peer.available() and not issubclass(peer, Hop)]
     for number in range(times):
         for peer in peers:
             proxy = peer(stage)
@@ -127,8 +128,9 @@ def connections(stage, count=1000):
 
 
 def size():
-    """The released binary, in MB."""
-    return install.sidentity().stat().st_size / 1e6
+    """The released binary, in MB, and as benches/pgo builds it."""
+    binaries = {Sidentity: install.sidentity(), Profiled: install.profiled()}
+    return {peer.name: path.stat().st_size / 1e6 for peer, path in binaries.items() if peer in proxies.PEERS}
 
 
 def token_hit(say):

@@ -14,8 +14,9 @@ SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
 class Stage:
     """Started once; what is measured is started beside it."""
 
-    def __init__(self, tool, delay=0, name="run"):
+    def __init__(self, tool, delay=0, name="run", sidentity=None):
         self.tool, self.delay = tool, delay
+        self.sidentity = sidentity or install.sidentity()
         self.folder = install.WORK / name
         self.ca = self.folder / "ca.pem"
         self.h1, self.h2, self.metadata = free_ports(3)
@@ -38,7 +39,7 @@ class Stage:
             command = [install.find("nginx"), "-c", configuration, "-e", "stderr"]
             Process("upstream h1", command, self.folder, port=self.h1)
         Process("upstream h2", [*delayed, "--port", self.h2], self.folder, port=self.h2)
-        emulator = [install.sidentity(), "metadata-server", "--listen", f"127.0.0.1:{self.metadata}"]
+        emulator = [self.sidentity, "metadata-server", "--listen", f"127.0.0.1:{self.metadata}"]
         Process("metadata server", emulator, self.folder, port=self.metadata)
         return self
 
