@@ -44,6 +44,10 @@ demo:
 bench:
     cargo bench
 
+# The sidecar compiled with a profile of its own work: target/pgo/sidentity (five minutes; needs LLVM's tools)
+pgo:
+    benches/pgo
+
 # Beside nginx, HAProxy, Envoy and mitmproxy (a quarter of an hour on a quiet machine; writes docs/performance.md)
 peers *ARGS:
     benches/peers/run {{ARGS}}
