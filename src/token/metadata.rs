@@ -282,7 +282,7 @@ impl From<Trouble> for Failure {
 fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, Failure> {
     let token = match kind {
         TokenKind::Access { .. } => parse::access_token(body, start, now),
-        TokenKind::Id { .. } => parse::id_token(body, start, now),
+        TokenKind::Id { audience } => parse::id_token(body, audience, start, now),
     };
     let spent = match &token {
         Ok(token) => token.age(now) <= Age::Expiring,

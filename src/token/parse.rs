@@ -41,8 +41,16 @@ pub(super) enum Malformed {
     Empty,
     #[error("the answer is no JWT of three parts in base64url")]
     NotJwt,
+    #[error("the JWT's header is not a JSON object with an alg")]
+    Header,
+    #[error("the JWT is not signed (its alg is \"none\")")]
+    Unsigned,
     #[error("the JWT's payload is no JSON object with a numeric exp")]
     Exp,
+    #[error("the JWT has no aud")]
+    NoAudience,
+    #[error("the JWT's aud is not exactly the audience that was asked for")]
+    Audience,
     #[error("the token is already expired (is this machine's clock right?)")]
     Expired,
 }
@@ -75,10 +83,23 @@ pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, M
     token(&value, start.after(life), now)
 }
 
-/// Reads a JWT (RFC 7519), which is not verified: whoever gets it does that. It lives until its `exp`.
-pub(super) fn id_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
+/// Reads a JWT (RFC 7519). It lives until its `exp`.
+///
+/// The receiver verifies the signature. `aud` and `alg` are checked here, because a token for another audience, once sent,
+/// could be replayed against that audience.
+pub(super) fn id_token(
+    body: &[u8],
+    audience: &str,
+    start: Now,
+    now: Now,
+) -> Result<Token, Malformed> {
+    #[derive(Deserialize)]
+    struct Header {
+        alg: String,
+    }
     #[derive(Deserialize)]
     struct Claims {
+        aud: Option<Value>,
         exp: Number,
         iat: Option<Number>,
     }
@@ -99,9 +120,22 @@ pub(super) fn id_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malfo
     if ![header, payload, signature].into_iter().all(is_base64url) {
         return Err(Malformed::NotJwt);
     }
+    let header = BASE64URL.decode(header).map_err(|_| Malformed::NotJwt)?;
     let payload = BASE64URL.decode(payload).map_err(|_| Malformed::NotJwt)?;
+    let header: Header = object(&header).ok_or(Malformed::Header)?;
+    if header.alg.trim().is_empty() {
+        return Err(Malformed::Header);
+    }
+    if header.alg.trim().eq_ignore_ascii_case("none") {
+        return Err(Malformed::Unsigned);
+    }
     let claims: Claims = object(&payload).ok_or(Malformed::Exp)?;
     let exp = instant(&claims.exp).ok_or(Malformed::Exp)?;
+    match claims.aud {
+        None => return Err(Malformed::NoAudience),
+        Some(aud) if !is_only(&aud, audience) => return Err(Malformed::Audience),
+        Some(_) => {}
+    }
     let since_epoch = start.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut life = exp
         .checked_sub(since_epoch)
@@ -116,6 +150,17 @@ pub(super) fn id_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malfo
         life = life.min(made_for);
     }
     token(value, start.after(life), now)
+}
+
+/// Says whether an `aud` claim names this audience and no other: as a string, or as a list with one member.
+fn is_only(aud: &Value, audience: &str) -> bool {
+    match aud {
+        Value::String(only) => only == audience,
+        Value::Array(members) => {
+            matches!(members.as_slice(), [Value::String(only)] if only == audience)
+        }
+        _ => false,
+    }
 }
 
 fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
@@ -157,12 +202,29 @@ fn is_base64url(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// Reads any bytes as either answer: no panic, no token that lives too long, and no error that repeats what was read.
+/// The audience that [`fuzz_answers`] asks for.
+#[cfg(any(fuzzing, test))]
+const FUZZED: &str = "https://a.run.app";
+
+/// Reads any bytes as either answer: no panic, no token that lives too long, no ID token for another audience or
+/// without a signature, and no error that repeats what was read.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_answers(body: &[u8]) {
     let now = Now::now();
-    for read in [access_token, id_token] {
-        match read(body, now, now) {
+    let id = id_token(body, FUZZED, now, now);
+    if let Ok(token) = &id {
+        let mut parts = token
+            .reveal()
+            .split('.')
+            .filter_map(|part| serde_json::from_slice::<Value>(&BASE64URL.decode(part).ok()?).ok());
+        let (header, claims) = (parts.next(), parts.next());
+        let aud = claims.and_then(|claims| claims.get("aud").cloned());
+        assert!(aud == Some(FUZZED.into()) || aud == Some([FUZZED].as_slice().into()));
+        let alg = header.and_then(|header| header.get("alg")?.as_str().map(str::to_lowercase));
+        assert!(alg.is_some_and(|alg| alg.trim() != "none"));
+    }
+    for read in [access_token(body, now, now), id] {
+        match read {
             Ok(token) => assert!(token.left(now) <= LONGEST && !token.reveal().is_empty()),
             Err(malformed) => assert!(format!("{malformed}").is_ascii()),
         }

@@ -7,7 +7,7 @@ use http::{Request, Response};
 
 use super::started;
 use super::support::app::{json, proxied, send};
-use super::support::metadata::{Answer, Kind};
+use super::support::metadata::{Answer, Kind, in_seconds, jwt, jwt_of};
 
 const API: &str = "http://storage.googleapis.com/";
 const SERVICE: &str = "http://svc.a.run.app/";
@@ -34,7 +34,7 @@ fn told(response: &Response<Bytes>) -> (u16, String, bool) {
 
 #[tokio::test]
 async fn no_token_no_call() {
-    let nonsense: [(&str, Kind, Answer, u16); 16] = [
+    let nonsense: [(&str, Kind, Answer, u16); 17] = [
         ("404", Kind::Access, Answer::status(404, "not found"), 502),
         (
             "403",
@@ -88,7 +88,13 @@ async fn no_token_no_call() {
         (
             "no expiry",
             Kind::Identity,
-            Answer::ok(super::support::metadata::jwt_of(r#"{"aud":"x"}"#)),
+            Answer::ok(jwt_of(r#"{"aud":"x"}"#)),
+            502,
+        ),
+        (
+            "another audience",
+            Kind::Identity,
+            Answer::ok(jwt("https://other-abc-uc.a.run.app", in_seconds(3600))),
             502,
         ),
     ];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use http::HeaderValue;
 use sidentity::policy::AuthScheme;
 
-use super::support::metadata::{Answer, in_seconds, jwt_of};
+use super::support::metadata::{Answer, in_seconds, jwt};
 use super::{error, id_slot};
 
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ async fn the_log_names_the_audience_once_a_failure_and_tells_of_recovery_but_of_
     // Were there only one, whether a line is of interest would be asked of the thread that comes by first, another test's.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
-    let secret = jwt_of(&format!(r#"{{"exp":{}}}"#, in_seconds(3600)));
+    let secret = jwt("https://a.example", in_seconds(3600));
     let (_server, slot) = id_slot([
         Answer::status(400, format!("{secret} is bad")),
         Answer::ok(&secret),

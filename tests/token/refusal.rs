@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
 use sidentity::error::{ErrorKind, TokenFault};
@@ -123,8 +125,8 @@ async fn nonsense_is_an_error_is_not_kept_and_is_never_quoted() {
             "SECRET.a.jwt",
             &two_parts,
             &jwt_of("{}"),
-            &jwt("SECRET", in_seconds(4)),
-            &jwt("SECRET", in_seconds(-60)),
+            &jwt("https://a.example", in_seconds(4)),
+            &jwt("https://a.example", in_seconds(-60)),
         ]
         .into_iter()
         .map(|body| (true, body.to_owned())),
@@ -148,6 +150,45 @@ async fn nonsense_is_an_error_is_not_kept_and_is_never_quoted() {
         );
         assert!(!slot.has_token());
         assert_eq!(server.all_requests().len(), 1, "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_token_for_another_audience_is_refused_and_never_quoted() {
+    let exp = in_seconds(3600);
+    for (claims, words) in [
+        (format!(r#"{{"aud":"SECRET","exp":{exp}}}"#), "aud is not"),
+        (
+            format!(r#"{{"aud":["https://a.example","SECRET"],"exp":{exp}}}"#),
+            "aud is not",
+        ),
+        (format!(r#"{{"exp":{exp}}}"#), "has no aud"),
+    ] {
+        let (server, slot) = id_slot([Answer::ok(jwt_of(&claims))]).await;
+        let failed = error(&slot).await;
+        assert_eq!(failed.kind(), ErrorKind::TokenRefused, "{claims}");
+        assert_eq!(failed.fault(), Some(TokenFault::Malformed));
+        assert!(failed.detail().contains(words), "{failed}");
+        assert!(!failed.detail().contains("SECRET"), "{failed}");
+        assert!(!slot.has_token());
+        assert_eq!(server.count(Kind::Identity), 1, "{claims}");
+    }
+    let list = format!(r#"{{"aud":["https://a.example"],"exp":{exp}}}"#);
+    let (_server, slot) = id_slot([Answer::ok(jwt_of(&list))]).await;
+    assert_eq!(get(&slot).await, jwt_of(&list));
+}
+
+#[tokio::test]
+async fn an_id_token_that_says_it_is_not_signed_is_refused() {
+    let good = jwt("https://a.example", in_seconds(3600));
+    let (_, rest) = good.split_once('.').unwrap();
+    for header in [r#"{"alg":"none"}"#, r#"{"alg":"None"}"#, r#"{"typ":"JWT"}"#] {
+        let answer = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header));
+        let (_server, slot) = id_slot([Answer::ok(answer)]).await;
+        let failed = error(&slot).await;
+        assert_eq!(failed.kind(), ErrorKind::TokenRefused, "{header}");
+        assert!(failed.detail().starts_with("token: "), "{failed}");
+        assert!(failed.detail().contains("alg"), "{failed}");
     }
 }
 
@@ -190,7 +231,7 @@ async fn bytes_that_are_no_http_and_answers_without_end_are_refused() {
 #[tokio::test]
 async fn an_id_token_of_64_kib_is_taken() {
     let payload = format!(
-        r#"{{"exp":{},"x":"{}"}}"#,
+        r#"{{"aud":"https://a.example","exp":{},"x":"{}"}}"#,
         in_seconds(3600),
         "x".repeat(40_000)
     );

@@ -65,7 +65,10 @@ async fn no_more_than_four_questions_are_asked_at_once() {
         Kind::Identity,
         [Answer::with({
             let gate = gate.clone();
-            move |_| Answer::ok(jwt("a", in_seconds(3600))).behind(&gate)
+            move |request| {
+                let audience = request.parameter("audience").unwrap();
+                Answer::ok(jwt(&audience, in_seconds(3600))).behind(&gate)
+            }
         })],
     );
     let cache = cache(&server);

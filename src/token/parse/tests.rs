@@ -3,6 +3,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::{LONGEST, Malformed, access_token, fuzz_answers, id_token};
 use crate::token::clock::Now;
@@ -14,15 +15,27 @@ fn access(body: impl AsRef<[u8]>) -> Result<Token, Malformed> {
 }
 
 fn id(body: impl AsRef<[u8]>) -> Result<Token, Malformed> {
+    id_for("a", body)
+}
+
+fn id_for(audience: &str, body: impl AsRef<[u8]>) -> Result<Token, Malformed> {
     let now = Now::now();
-    id_token(body.as_ref(), now, now)
+    id_token(body.as_ref(), audience, now, now)
 }
 
 fn jwt(payload: impl AsRef<[u8]>) -> String {
-    format!(
-        "eyJhbGciOiJub25lIn0.{}.c2ln",
-        URL_SAFE_NO_PAD.encode(payload)
-    )
+    jwt_with(r#"{"alg":"RS256"}"#, payload)
+}
+
+fn jwt_with(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+    let [header, payload] =
+        [header.as_ref(), payload.as_ref()].map(|part| URL_SAFE_NO_PAD.encode(part));
+    format!("{header}.{payload}.c2ln")
+}
+
+/// Claims that live an hour, with this `aud`.
+fn claims_for(aud: &serde_json::Value) -> String {
+    serde_json::json!({"aud": aud, "exp": in_seconds(3600)}).to_string()
 }
 
 fn in_seconds(seconds: i64) -> i64 {
@@ -59,7 +72,7 @@ fn an_absurdly_long_life_is_cut_to_twelve_hours() {
         let left = access(&body).expect(&body).left(Now::now());
         assert!(left <= LONGEST && left > LONGEST - Duration::from_secs(5));
     }
-    let far = jwt(format!(r#"{{"exp":{}}}"#, i64::MAX));
+    let far = jwt(format!(r#"{{"aud":"a","exp":{}}}"#, i64::MAX));
     assert!(id(&far).unwrap().left(Now::now()) <= LONGEST);
 }
 
@@ -167,18 +180,18 @@ fn an_id_token_is_trimmed_and_lives_until_its_exp() {
 #[test]
 fn on_a_machine_whose_clock_is_behind_an_id_token_lives_no_longer_than_it_was_made_for() {
     let (iat, exp) = (in_seconds(7200), in_seconds(7200 + 3600));
-    let token = id(jwt(format!(r#"{{"iat":{iat},"exp":{exp}}}"#))).unwrap();
+    let token = id(jwt(format!(r#"{{"aud":"a","iat":{iat},"exp":{exp}}}"#))).unwrap();
     assert_eq!(seconds_left(&token), 3600);
     // An iat that makes no sense is none.
-    let token = id(jwt(format!(r#"{{"iat":{exp},"exp":{exp}}}"#))).unwrap();
+    let token = id(jwt(format!(r#"{{"aud":"a","iat":{exp},"exp":{exp}}}"#))).unwrap();
     assert!(seconds_left(&token) > 3600);
 }
 
 #[test]
 fn an_answer_without_a_usable_id_token_is_an_error() {
-    let good = format!(r#"{{"exp":{}}}"#, in_seconds(3600));
+    let good = format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(3600));
     let payload = URL_SAFE_NO_PAD.encode(&good);
-    assert!(id(format!("a.{payload}.b")).is_ok());
+    assert!(id(format!("eyJhbGciOiJSUzI1NiJ9.{payload}.b")).is_ok());
     for (body, expected) in [
         (String::new(), Malformed::Empty),
         (" \r\n".to_owned(), Malformed::Empty),
@@ -200,20 +213,108 @@ fn an_answer_without_a_usable_id_token_is_an_error() {
         (jwt(r#"{"exp":-1}"#), Malformed::Exp),
         (jwt("nonsense"), Malformed::Exp),
         (
-            jwt(format!(r#"{{"exp":{}}}"#, in_seconds(-10))),
+            jwt(format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(-10))),
             Malformed::Expired,
         ),
         (
-            jwt(format!(r#"{{"exp":{}}}"#, in_seconds(5))),
+            jwt(format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(5))),
             Malformed::Expired,
         ),
-        (jwt(r#"{"exp":0}"#), Malformed::Expired),
+        (jwt(r#"{"aud":"a","exp":0}"#), Malformed::Expired),
     ] {
         assert_eq!(id(&body).unwrap_err(), expected, "{body}");
     }
 }
 
+#[test]
+fn an_id_token_for_another_audience_is_an_error() {
+    let asked = "https://a.example/";
+    for (aud, expected) in [
+        (json!(asked), None),
+        (json!([asked]), None),
+        (json!(null), Some(Malformed::NoAudience)),
+        (json!("https://b.example/"), Some(Malformed::Audience)),
+        (json!("https://a.example"), Some(Malformed::Audience)),
+        (json!("https://A.example/"), Some(Malformed::Audience)),
+        (json!(" https://a.example/"), Some(Malformed::Audience)),
+        (json!("https://a.example/%2f"), Some(Malformed::Audience)),
+        (json!(""), Some(Malformed::Audience)),
+        (json!([]), Some(Malformed::Audience)),
+        (json!(["https://b.example/"]), Some(Malformed::Audience)),
+        (
+            json!([asked, "https://b.example/"]),
+            Some(Malformed::Audience),
+        ),
+        (json!([asked, asked]), Some(Malformed::Audience)),
+        (json!([[asked]]), Some(Malformed::Audience)),
+        (json!({"aud": asked}), Some(Malformed::Audience)),
+        (json!(7), Some(Malformed::Audience)),
+        (json!(true), Some(Malformed::Audience)),
+    ] {
+        let read = id_for(asked, jwt(claims_for(&aud)));
+        assert_eq!(read.err(), expected, "{aud}");
+    }
+    let without = format!(r#"{{"exp":{}}}"#, in_seconds(3600));
+    let read = id_for(asked, jwt(without));
+    assert_eq!(read.err(), Some(Malformed::NoAudience));
+    // Readers differ in which of two equal names they take.
+    let exp = in_seconds(3600);
+    let twice = format!(r#"{{"aud":"https://b.example/","aud":"{asked}","exp":{exp}}}"#);
+    assert!(id_for(asked, jwt(twice)).is_err());
+}
+
+#[test]
+fn an_audience_is_compared_as_it_was_asked_for_and_not_as_a_url() {
+    for audience in [
+        "123-abc.apps.googleusercontent.com",
+        "/projects/1/global/backendServices/2",
+        "https://a.example/x%20y?z=ü",
+        "A b\"c\\",
+    ] {
+        let token = jwt(claims_for(&json!(audience)));
+        assert!(id_for(audience, token).is_ok(), "{audience}");
+    }
+}
+
+#[test]
+fn an_id_token_without_a_signature_is_an_error() {
+    let payload = claims_for(&json!("a"));
+    for (header, expected) in [
+        (r#"{"alg":"RS256","kid":"1","typ":"JWT"}"#, None),
+        (r#"{"alg":"ES256"}"#, None),
+        (r#"{"alg":"none"}"#, Some(Malformed::Unsigned)),
+        (r#"{"alg":"NONE"}"#, Some(Malformed::Unsigned)),
+        (r#"{"alg":"nOnE"}"#, Some(Malformed::Unsigned)),
+        (r#"{"alg":" none "}"#, Some(Malformed::Unsigned)),
+        (r#"{"alg":"n\u006fne"}"#, Some(Malformed::Unsigned)),
+        (r#"{"alg":""}"#, Some(Malformed::Header)),
+        (r#"{"alg":null}"#, Some(Malformed::Header)),
+        (r#"{"alg":["RS256"]}"#, Some(Malformed::Header)),
+        (r#"{"alg":"RS256","alg":"none"}"#, Some(Malformed::Header)),
+        (r#"{"typ":"JWT"}"#, Some(Malformed::Header)),
+        (r#"["RS256"]"#, Some(Malformed::Header)),
+        ("{}", Some(Malformed::Header)),
+        ("nonsense", Some(Malformed::Header)),
+    ] {
+        let read = id(jwt_with(header, &payload));
+        assert_eq!(read.err(), expected, "{header}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn an_id_token_is_taken_only_for_the_audience_that_was_asked_for(
+        asked in "\\PC{1,20}", others in proptest::collection::vec("\\PC{0,20}", 0..3),
+    ) {
+        let aud = match others.as_slice() {
+            [] => json!(asked),
+            [one] => json!(one),
+            more => json!(more),
+        };
+        let read = id_for(&asked, jwt(claims_for(&aud)));
+        prop_assert_eq!(read.is_ok(), aud == json!(asked));
+    }
+
     #[test]
     fn no_bytes_make_it_panic_and_no_token_holds_a_byte_that_a_header_may_not(
         body in proptest::collection::vec(any::<u8>(), 0..512),
@@ -246,7 +347,7 @@ proptest! {
     #[test]
     fn no_payload_makes_it_panic(payload in "\\PC{0,40}", exp in any::<f64>(), iat in any::<f64>()) {
         let _ = id(jwt(&payload));
-        let claims = serde_json::json!({"exp": exp, "iat": iat});
+        let claims = serde_json::json!({"aud": "a", "exp": exp, "iat": iat});
         if let Ok(token) = id(jwt(claims.to_string())) {
             prop_assert!(token.left(Now::now()) <= LONGEST);
         }
@@ -254,9 +355,10 @@ proptest! {
 
     #[test]
     fn a_jwt_of_three_parts_comes_back_as_it_was(
-        header in "[A-Za-z0-9_-]{1,40}", signature in "[A-Za-z0-9_-]{1,90}", life in 10_i64..100_000,
+        alg in "[A-Z]{2}[0-9]{3}", signature in "[A-Za-z0-9_-]{1,90}", life in 10_i64..100_000,
     ) {
-        let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"exp":{}}}"#, in_seconds(life)));
+        let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}"}}"#));
+        let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(life)));
         let text = format!("{header}.{payload}.{signature}");
         let token = id(format!("{text}\r\n")).unwrap();
         prop_assert_eq!(token.reveal(), text);
