@@ -622,6 +622,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          drain_timeout: 9s\n\
          max_connections: 8192\n\
          workers: 3\n\
+         sandbox: auto\n\
          log_format: json\n\
          log_level: info\n\
          access_log: errors\n\

@@ -65,6 +65,8 @@ class Sidentity(Proxy):
     # Its defaults, logging and metrics among them; these only say where everything is.
     extra = ()
     proxy_at = "off"
+    # For tools that write files from inside the process.
+    settings = {}
 
     @classmethod
     def available(cls):
@@ -84,7 +86,7 @@ class Sidentity(Proxy):
         ]
 
     def env(self):
-        return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH}
+        return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH} | self.settings
 
 
 class Profiled(Sidentity):

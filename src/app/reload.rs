@@ -26,6 +26,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         max_connections,
         metadata,
         routes: old_routes,
+        sandbox,
         token_timeout,
         universe,
         workers,
@@ -66,6 +67,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         *max_connections != config.max_connections,
     );
     keep("--workers", *workers != config.workers);
+    keep("--sandbox", *sandbox != config.sandbox);
     keep(
         "where tokens come from",
         *metadata != config.metadata || *universe != config.universe,
@@ -74,6 +76,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         intercept: intercept.clone(),
         max_connections: *max_connections,
         metadata: metadata.clone(),
+        sandbox: *sandbox,
         token_timeout: *token_timeout,
         universe: universe.clone(),
         workers: *workers,

@@ -85,6 +85,9 @@ pub struct Options {
     /// Threads [default: the cores that the cgroup allows]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
+    /// Restrict the sidecar's own access to files with Landlock, where the kernel has it; in run only [default: auto]
+    #[arg(long, value_name = "auto|off")]
+    sandbox: Option<String>,
     /// json unless stderr is a terminal [default: auto]
     #[arg(long, value_name = "auto|json|text")]
     log_format: Option<String>,
@@ -128,6 +131,7 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::DrainTimeout, options.drain_timeout);
         raw.set_flag(Name::MaxConnections, options.max_connections);
         raw.set_flag(Name::Workers, options.workers);
+        raw.set_flag(Name::Sandbox, options.sandbox);
         raw.set_flag(Name::LogFormat, options.log_format);
         raw.set_flag(Name::LogLevel, options.log_level);
         raw.set_flag(Name::AccessLog, options.access_log);

@@ -1,5 +1,6 @@
 //! `sidentity run`: the sidecar, until it is told to stop.
 
+mod sandbox;
 mod signals;
 mod supervisor;
 
@@ -8,6 +9,7 @@ use std::convert::Infallible;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use self::sandbox::Sandbox;
 use self::signals::{Ending, Passing, Wish};
 use self::supervisor::Supervisor;
 use super::Exit;
@@ -26,8 +28,12 @@ pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
     let config = config::load(&flags, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
     warn(&config);
+    let file = flags.file_path(env);
+    // Before the first thread starts.
+    let sandbox = Sandbox::enter(&config, file.as_deref());
+    sandbox.announce();
     let runtime = runtime(config.workers)?;
-    let ended = runtime.block_on(serve(config, flags, env));
+    let ended = runtime.block_on(serve(config, flags, env, sandbox));
     // What still runs was cut off by a second signal or by the drain's end.
     runtime.shutdown_background();
     ended
@@ -47,7 +53,7 @@ pub(super) fn runtime(workers: usize) -> Result<Runtime, Exit> {
         .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))
 }
 
-async fn serve(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> {
+async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) -> Result<(), Exit> {
     let (ending, passing) = (Ending::new()?, Passing::new()?);
     let app = App::build(config).await?;
     announce(&app);
@@ -57,6 +63,7 @@ async fn serve(config: Config, flags: RawConfig, env: &Env) -> Result<(), Exit> 
         control: app.control(),
         env: env.clone(),
         flags,
+        sandbox,
     };
     caretaker.supervisor.ready(&caretaker.status);
     let stop = CancellationToken::new();
@@ -129,6 +136,7 @@ struct Caretaker {
     status: String,
     flags: RawConfig,
     env: Env,
+    sandbox: Sandbox,
 }
 
 // === impl Caretaker ===
@@ -168,8 +176,8 @@ impl Caretaker {
         let loaded = tokio::task::spawn_blocking(move || config::load(&flags, &env)).await;
         let config = match loaded {
             Ok(Ok(config)) => config,
-            Ok(Err(problems)) => return not_reloaded(&problems),
-            Err(error) => return not_reloaded(&[Problem::new("reload", error.to_string())]),
+            Ok(Err(problems)) => return self.not_reloaded(&problems),
+            Err(error) => return self.not_reloaded(&[Problem::new("reload", error.to_string())]),
         };
         let rules = config.rules.len();
         warn(&config);
@@ -182,19 +190,26 @@ impl Caretaker {
                 let routes = self.control.routes().len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
-            Err(error) => not_reloaded(&[Problem::new("--upstream-ca", error.to_string())]),
+            Err(error) => self.not_reloaded(&[Problem::new("--upstream-ca", error.to_string())]),
         }
     }
-}
 
-fn not_reloaded(problems: &[Problem]) {
-    for problem in problems {
-        tracing::error!("{problem}");
+    fn not_reloaded(&self, problems: &[Problem]) {
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+        tracing::error!(
+            "not reloaded, nothing has changed: problems: {}",
+            problems.len()
+        );
+        let denied = |problem: &Problem| problem.to_string().contains("Permission denied");
+        if self.sandbox.is_on() && problems.iter().any(denied) {
+            tracing::info!(
+                "the sandbox lets a reload read files only in the directories of those that the start named: restart to \
+                 use others, or set --sandbox off"
+            );
+        }
     }
-    tracing::error!(
-        "not reloaded, nothing has changed: problems: {}",
-        problems.len()
-    );
 }
 
 impl From<StartError> for Exit {

@@ -80,6 +80,8 @@ pub struct Config {
     pub max_connections: usize,
     /// `--workers`, at least 1.
     pub workers: usize,
+    /// `--sandbox`: `run` restricts its own access to files, where the kernel can do that.
+    pub sandbox: bool,
     /// `--log-format`, `--log-level`, `--access-log`.
     pub log: Log,
     /// Things that are allowed and look wrong, for the start-up log.

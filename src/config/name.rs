@@ -51,6 +51,8 @@ pub enum Name {
     MaxConnections,
     /// `--workers`
     Workers,
+    /// `--sandbox`
+    Sandbox,
     /// `--log-format`
     LogFormat,
     /// `--log-level`
@@ -82,7 +84,7 @@ pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -106,6 +108,7 @@ impl Name {
         Self::DrainTimeout,
         Self::MaxConnections,
         Self::Workers,
+        Self::Sandbox,
         Self::LogFormat,
         Self::LogLevel,
         Self::AccessLog,
@@ -138,6 +141,7 @@ impl Name {
             Self::DrainTimeout => "drain-timeout",
             Self::MaxConnections => "max-connections",
             Self::Workers => "workers",
+            Self::Sandbox => "sandbox",
             Self::LogFormat => "log-format",
             Self::LogLevel => "log-level",
             Self::AccessLog => "access-log",
@@ -165,6 +169,7 @@ impl Name {
             | Self::ProxyAuth
             | Self::Discover
             | Self::ResponseTimeout
+            | Self::Sandbox
             | Self::AccessLog => Kind::ValueOrOff,
             Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
             Self::AllowedHost | Self::ConnectTo | Self::UpstreamCa => Kind::List,

@@ -100,6 +100,15 @@ impl RawConfig {
         self.file = path.map(|path| Text::new(path, "flag --config"));
     }
 
+    /// The configuration file that [`load`](super::load) reads with these flags.
+    pub fn file_path(&self, env: &Env) -> Option<PathBuf> {
+        let named = match &self.file {
+            Some(file) => Some(file.value.as_str()),
+            None => env.text("SIDENTITY_CONFIG").ok().flatten(),
+        };
+        named.map(PathBuf::from)
+    }
+
     /// What the command line says of an option; none, one or several texts.
     pub fn set_flag(&mut self, name: Name, texts: impl IntoIterator<Item = String>) {
         let place: Arc<str> = format!("flag --{}", name.as_str()).into();

@@ -99,6 +99,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         drain_timeout: read.one(Name::DrainTimeout, duration::secs(9), duration::any),
         max_connections: read.one(Name::MaxConnections, 8192, |text| number(text, 1_000_000)),
         workers: read.one(Name::Workers, cores(), |text| number(text, 1_024)),
+        sandbox: read.one(Name::Sandbox, true, sandbox),
         log,
         warnings,
     };
@@ -260,6 +261,10 @@ fn credentials(text: &str) -> Result<(), String> {
             quote(text)
         )),
     }
+}
+
+fn sandbox(text: &str) -> Result<bool, String> {
+    word(text, &[("auto", true), ("off", false)])
 }
 
 fn number(text: &str, most: usize) -> Result<usize, String> {

@@ -127,6 +127,7 @@ fn upstream(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     field(f, 0, "max_connections", config.max_connections)?;
     field(f, 0, "workers", config.workers)?;
+    field(f, 0, "sandbox", if config.sandbox { "auto" } else { "off" })?;
     let format = match config.log.format {
         LogFormat::Json => "json",
         LogFormat::Text => "text",

@@ -32,6 +32,7 @@ mod metrics;
 mod pressure;
 mod reload;
 mod routes;
+mod sandbox;
 mod status;
 mod streams;
 mod supervisor;

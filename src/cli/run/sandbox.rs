@@ -1,0 +1,223 @@
+//! `--sandbox`: the sidecar restricts its own access to files with Landlock (landlock(7)).
+//!
+//! Code that runs in the process by a flaw can then neither read the files of other containers on a shared volume, nor
+//! write anywhere but where the configuration says, nor start a program. Network access is not restricted: the
+//! destinations are the app's choice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
+
+use crate::config::{Config, Listen};
+
+/// The newest version whose rights are all known here; older kernels enforce those that they know.
+const VERSION: ABI = ABI::V5;
+
+/// What name resolution, the system's trust roots, the cgroup's limits and the process metrics need. Whole directories,
+/// because a rule holds for the file that exists now, and `resolv.conf` or a certificate may be replaced by another one.
+/// Below /proc, Landlock itself keeps other processes' memory and environment out of reach.
+const SYSTEM: &[&str] = &[
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+    "/sys/devices/system/cpu",
+    "/sys/fs/cgroup",
+    "/usr",
+    "/var/cache/nscd",
+    "/var/lib/ca-certificates",
+    "/var/lib/sss",
+    "/var/run/nscd",
+];
+
+/// Devices that every program may expect.
+const DEVICES: &[&str] = &["/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
+
+/// How much of the sandbox is in force.
+#[derive(Debug)]
+pub(super) enum Sandbox {
+    /// `--sandbox off`.
+    Off,
+    /// By Landlock, as far as the kernel's version of it goes.
+    On { version: i32 },
+    /// The kernel cannot, or does not let us.
+    Unavailable(String),
+}
+
+/// The directories that a configuration needs beside those of the system.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Needs {
+    read: Vec<PathBuf>,
+    write: Vec<PathBuf>,
+}
+
+// === impl Sandbox ===
+
+impl Sandbox {
+    /// Restricts this thread and all that it starts: to be called before there are others.
+    ///
+    /// `file` is the configuration file, which SIGHUP has read again.
+    pub(super) fn enter(config: &Config, file: Option<&Path>) -> Self {
+        if !config.sandbox {
+            return Self::Off;
+        }
+        match restrict(&Needs::of(config, file)) {
+            Ok(RestrictionStatus {
+                ruleset: RulesetStatus::NotEnforced,
+                landlock,
+                ..
+            }) => Self::Unavailable(match landlock {
+                LandlockStatus::NotEnabled => "Landlock is not enabled in this kernel".to_owned(),
+                _ => "this kernel has no Landlock".to_owned(),
+            }),
+            Ok(RestrictionStatus { landlock, .. }) => Self::On {
+                version: match landlock {
+                    LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
+                    _ => 0,
+                },
+            },
+            Err(error) => Self::Unavailable(error.to_string()),
+        }
+    }
+
+    /// Says in the log what is in force.
+    pub(super) fn announce(&self) {
+        match self {
+            Self::Off => tracing::info!("sandbox: off (--sandbox off)"),
+            Self::On { version } => tracing::info!(
+                "sandbox: on (Landlock version {version}): reads configuration, certificates and resolver files, writes \
+                 only --ca-dir and unix sockets, starts no program"
+            ),
+            Self::Unavailable(reason) => tracing::info!("sandbox: off: {reason}"),
+        }
+    }
+
+    pub(super) const fn is_on(&self) -> bool {
+        matches!(self, Self::On { .. })
+    }
+}
+
+fn restrict(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = read
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeSock
+        | AccessFs::RemoveFile;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(VERSION))?
+        .create()?;
+    let system = SYSTEM.iter().map(Path::new).map(|path| (path, read));
+    let devices = DEVICES.iter().map(Path::new);
+    let devices = devices.map(|path| (path, AccessFs::ReadFile | AccessFs::WriteFile));
+    let readable = needs.read.iter().map(|path| (&**path, read));
+    let writable = needs.write.iter().map(|path| (&**path, write));
+    for (path, access) in system.chain(devices).chain(readable).chain(writable) {
+        // A path that does not exist needs no rule.
+        if let Ok(opened) = PathFd::new(path) {
+            rules = rules.add_rule(PathBeneath::new(opened, suited(path, access)))?;
+        }
+    }
+    rules.restrict_self()
+}
+
+/// The rights that make sense for what is at the path: those of directories are refused for a file.
+fn suited(path: &Path, access: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
+    if path.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(VERSION)
+    }
+}
+
+// === impl Needs ===
+
+impl Needs {
+    fn of(config: &Config, file: Option<&Path>) -> Self {
+        let mut needs = Self::default();
+        let upstream = &config.upstream;
+        let files = upstream.ca_files.iter().chain(&upstream.system_ca_file);
+        for file in files.map(PathBuf::as_path).chain(file) {
+            needs.read_file(file);
+        }
+        // Read by the loader of the system's trust roots (rustls-native-certs).
+        if let Some(folder) = std::env::var_os("SSL_CERT_DIR") {
+            needs.read.extend(std::env::split_paths(&folder));
+        }
+        let intercept = config.intercept.as_ref();
+        if let Some(folder) = intercept.and_then(|intercept| intercept.ca_dir.as_ref()) {
+            // A rule needs a directory that exists. Where it cannot be made, the start says so.
+            let _ = fs::create_dir_all(folder);
+            needs.write.push(folder.clone());
+        }
+        for route in &config.routes {
+            if let Listen::Unix(socket) = &route.listen {
+                needs.write.push(parent(socket));
+            }
+        }
+        needs
+    }
+
+    /// A file that may be replaced while the sidecar runs, as Kubernetes and editors do: by its directory, and by that of
+    /// the file that a symbolic link leads to. The root directory would be everything: there it is the file alone.
+    fn read_file(&mut self, file: &Path) {
+        let real = fs::canonicalize(file).ok();
+        for file in [Some(file), real.as_deref()].into_iter().flatten() {
+            let folder = parent(file);
+            let is_root = fs::canonicalize(&folder).is_ok_and(|folder| folder.parent().is_none());
+            self.read
+                .push(if is_root { file.to_owned() } else { folder });
+        }
+        self.read.dedup();
+    }
+}
+
+/// The directory that a path is in.
+fn parent(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_root_directory_does_not_open_the_file_system() {
+        let mut needs = Needs::default();
+        needs.read_file(Path::new("/etc/../c.yaml"));
+        needs.read_file(Path::new("/c.yaml"));
+        let all = Path::new("/").canonicalize().unwrap();
+        let opened = needs
+            .read
+            .iter()
+            .filter_map(|path| path.canonicalize().ok());
+        assert!(!opened.collect::<Vec<_>>().contains(&all), "{needs:?}");
+    }
+
+    #[test]
+    fn a_linked_configuration_is_read_again_from_both_directories() {
+        let (real, link) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (file, linked) = (real.path().join("c.yaml"), link.path().join("c.yaml"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &linked).unwrap();
+        let mut needs = Needs::default();
+        needs.read_file(&linked);
+        assert_eq!(
+            needs.read,
+            [link.path().to_owned(), real.path().canonicalize().unwrap()]
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! `--sandbox`: Landlock restricts which files the sidecar can open. Where the kernel has none, the start-up log says so
+//! and nothing is restricted.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::support::app::{get, proxied};
+use super::support::metadata::{Answer, Kind, Metadata};
+use super::support::service::Service;
+use super::support::sidecar::Sidecar;
+use super::{beside, started};
+
+fn message(line: &Value) -> &str {
+    line["message"].as_str().unwrap_or_default()
+}
+
+/// What the start-up log says of the sandbox.
+async fn announced(sidecar: &Sidecar) -> String {
+    let line = sidecar
+        .logged(|line| message(line).starts_with("sandbox: "))
+        .await;
+    message(&line).to_owned()
+}
+
+/// Reloads a file that names a certificate elsewhere, and returns the messages that follow.
+async fn reloaded_with_certificate_elsewhere(args: &[&str]) -> (String, Vec<String>) {
+    let (configuration, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = configuration.path().join("sidentity.yaml");
+    std::fs::write(&file, "log_level: debug\n").unwrap();
+    let path = file.display().to_string();
+    let args: Vec<&str> = [&["--config", &path], args].concat();
+    let (_metadata, service, sidecar) = started(&args).await;
+    let sandbox = announced(&sidecar).await;
+    let certificate = elsewhere.path().join("ca.pem");
+    std::fs::copy(trust_root(&service), &certificate).unwrap();
+    // As an editor or Kubernetes replaces it: another file under the same name.
+    let new = configuration.path().join("new.yaml");
+    std::fs::write(&new, format!("upstream_ca: [{}]\n", certificate.display())).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    let before = sidecar.log().len();
+    sidecar.signal("HUP");
+    let is_end = |line: &Value| {
+        message(line).starts_with("reloaded: ") || message(line).starts_with("not reloaded")
+    };
+    sidecar.logged_since(before, is_end).await;
+    let log = sidecar.log().split_off(before);
+    (
+        sandbox,
+        log.iter().map(|line| message(line).to_owned()).collect(),
+    )
+}
+
+/// The file of `--upstream-ca` that the service's flags name.
+fn trust_root(service: &Service) -> String {
+    let flags = service.flags();
+    let at = flags
+        .iter()
+        .position(|flag| flag == "--upstream-ca")
+        .unwrap();
+    flags[at + 1].clone()
+}
+
+#[tokio::test]
+async fn a_reload_cannot_read_a_file_that_the_start_did_not_name() {
+    let (sandbox, messages) = reloaded_with_certificate_elsewhere(&[]).await;
+    if sandbox.starts_with("sandbox: on (Landlock") {
+        let refused = |message: &String| message.contains("Permission denied");
+        assert!(messages.iter().any(refused), "{messages:?}");
+        let last = |message: &String| message.starts_with("not reloaded, nothing has changed");
+        assert!(messages.iter().any(last), "{messages:?}");
+    } else {
+        assert!(sandbox.starts_with("sandbox: off: "), "{sandbox}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_sandbox_a_reload_reads_every_file() {
+    let (sandbox, messages) = reloaded_with_certificate_elsewhere(&["--sandbox", "off"]).await;
+    assert_eq!(sandbox, "sandbox: off (--sandbox off)");
+    let reloaded = |message: &String| message.starts_with("reloaded: ");
+    assert!(messages.iter().any(reloaded), "{messages:?}");
+}
+
+#[tokio::test]
+async fn certificates_and_sockets_are_written_and_names_resolved_inside_the_sandbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificates, socket) = (
+        folder.path().join("new/ca"),
+        folder.path().join("run/x.sock"),
+    );
+    std::fs::create_dir(folder.path().join("run")).unwrap();
+    let route = format!(
+        "unix:{}=https://localhost:1,credential=none",
+        socket.display()
+    );
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    let service = Service::start().await;
+    let args = [
+        "--intercept",
+        "--ca-dir",
+        path(&certificates),
+        "--route",
+        &route,
+    ];
+    let mut sidecar = beside(&metadata, &service, &args).await;
+    announced(&sidecar).await;
+    assert!(certificates.join("ca.pem").exists());
+    assert!(socket.exists());
+    // Its name is in /etc/hosts, or the resolver knows it (RFC 6761, 6.3); nothing listens there.
+    let answer = proxied(sidecar.proxy(), "http://localhost:1/", &[]).await;
+    let status = answer.headers().get("proxy-status").unwrap();
+    let status = status.to_str().unwrap();
+    assert!(status.contains("connection_refused"), "{status}");
+    // Process metrics come from /proc.
+    let metrics = get(sidecar.admin(), "/metrics").await;
+    assert!(super::support::app::text(&metrics).contains("process_open_fds "));
+    sidecar.signal("TERM");
+    assert!(sidecar.ended().await.success());
+    assert!(!socket.exists(), "the socket's file outlives the sidecar");
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
