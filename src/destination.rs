@@ -3,12 +3,16 @@
 //! Every decision about a credential is made on these types, so whatever two spellings mean the same place must come
 //! out equal here, and whatever is not plainly a host must not come out at all.
 
+mod embedded;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::Uri;
 use http::uri::PathAndQuery;
+
+pub use embedded::equivalents;
 
 /// `http` or `https`; nothing else is carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,7 +14,7 @@ use super::path;
 use super::pattern::Pattern;
 use super::rule::{Options, Rule};
 use super::terms::Terms;
-use crate::destination::{Destination, Host, Origin, Scheme};
+use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 
 /// The user's rules and settings, ready to decide.
 #[derive(Clone, Debug)]
@@ -181,9 +181,11 @@ impl Policy {
                 &**name,
                 "metadata.google.internal" | "metadata.goog" | "metadata"
             ),
-            // Nothing else is meant by a link-local address.
-            Host::Ip(IpAddr::V4(address)) => address.is_link_local(),
-            Host::Ip(IpAddr::V6(address)) => *address == METADATA_V6,
+            Host::Ip(address) => equivalents(*address).any(|address| match address {
+                // Nothing else is meant by a link-local address.
+                IpAddr::V4(address) => address.is_link_local(),
+                IpAddr::V6(address) => address == METADATA_V6,
+            }),
         };
         well_known
             || self
@@ -191,8 +193,7 @@ impl Policy {
                 .metadata
                 .as_ref()
                 .is_some_and(|(configured, its_port)| {
-                    *its_port == port
-                        && (configured == host || (is_local(configured) && is_local(host)))
+                    *its_port == port && is_same_machine(configured, host)
                 })
     }
 
@@ -232,6 +233,15 @@ impl Policy {
 
 /// The metadata server's IPv6 address.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
+
+/// `asked` is `configured`, by whatever spelling or translation.
+fn is_same_machine(configured: &Host, asked: &Host) -> bool {
+    let same = |asked: &Host| configured == asked || (is_local(configured) && is_local(asked));
+    match asked {
+        Host::Name(_) => same(asked),
+        Host::Ip(address) => equivalents(*address).any(|address| same(&Host::Ip(address))),
+    }
+}
 
 /// This machine, by every spelling.
 fn is_local(host: &Host) -> bool {

@@ -82,7 +82,7 @@ pub struct Decision {
 /// Why a destination that is due a token gets none in this request; the label of `sidentity_skipped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
-    /// The app sent its own `Authorization`, which stands.
+    /// The app sent a credential of its own, in `Authorization` or in the query, which stands.
     Existing,
     /// The request carries an API key.
     ApiKey,
@@ -164,7 +164,7 @@ impl SkipReason {
     /// Why, for people.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::Existing => "the app's own Authorization stands",
+            Self::Existing => "the app sent a credential of its own, which stands",
             Self::ApiKey => "it carries an API key, which stands in for one",
             Self::SignedUrl => "it is signed, which stands in for one",
             Self::UploadSession => {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::audience::is_client_id;
-use super::decision::{Decision, Grant, SkipReason, TokenKind};
+use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
 
 /// Cloud Run's own header: it wins over `Authorization`, which then reaches the service untouched.
@@ -36,19 +36,26 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
     let Grant::Token(key) = &decision.grant else {
         return None;
     };
+    let query = query.unwrap_or("");
     if decision.google_api
-        && let Some(reason) = stand_in(headers, query.unwrap_or(""))
+        && let Some(reason) = stand_in(headers, query)
     {
         return Some(Placement::Skip(reason));
     }
-    let app_sent = sent(headers, &AUTHORIZATION) && decision.existing == Existing::Keep;
+    let in_query = credential_in(query);
+    let keep = decision.existing == Existing::Keep;
+    let app_sent = match in_query {
+        None => keep && sent(headers, &AUTHORIZATION),
+        // The URL is sent as it came, so an access token cannot replace this one and would be a second (RFC 6750, 2).
+        Some(_) => keep || key.credential() == Credential::Access,
+    };
     let header = match (decision.header, &key.kind) {
         (HeaderMode::XServerlessAuthorization, _) => X_SERVERLESS_AUTHORIZATION,
         (HeaderMode::ProxyAuthorization, _) => PROXY_AUTHORIZATION,
         (HeaderMode::Authorization, _) | (HeaderMode::Auto, TokenKind::Access { .. })
             if app_sent =>
         {
-            return Some(Placement::Skip(SkipReason::Existing));
+            return Some(Placement::Skip(in_query.unwrap_or(SkipReason::Existing)));
         }
         (HeaderMode::Auto, TokenKind::Id { audience }) if app_sent => {
             if is_client_id(audience) {
@@ -108,6 +115,33 @@ pub fn remove_dead(headers: &mut HeaderMap) {
     }
 }
 
+/// The app's own credential in the query of any destination: an OAuth token (RFC 6750, 2.3) or an AWS signature, version 2.
+fn credential_in(query: &str) -> Option<SkipReason> {
+    let (mut key_id, mut signature) = (false, false);
+    for (name, value) in parameters(query) {
+        if value.is_empty() {
+            continue;
+        }
+        if matches!(&*name, b"access_token" | b"oauth_token") {
+            return Some(SkipReason::Existing);
+        }
+        key_id |= name.eq_ignore_ascii_case(b"AWSAccessKeyId");
+        signature |= name.eq_ignore_ascii_case(b"Signature");
+        if key_id && signature {
+            return Some(SkipReason::SignedUrl);
+        }
+    }
+    None
+}
+
+/// Names, decoded, and values, as written.
+fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
+    query.split('&').map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decode_str(name).into(), value)
+    })
+}
+
 /// What in a request to a Google API stands in for a token; one beside it would be refused, or change whose call it is.
 fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
     if headers
@@ -118,12 +152,13 @@ fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
         return Some(SkipReason::ApiKey);
     }
     let (mut access_id, mut signature) = (false, false);
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name: Cow<'_, [u8]> = percent_decode_str(name).into();
+    for (name, value) in parameters(query) {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         if *name == *b"key" && !value.is_empty() {
             return Some(SkipReason::ApiKey);
+        }
+        if *name == *b"bearer_token" && !value.is_empty() {
+            return Some(SkipReason::Existing);
         }
         if *name == *b"upload_id" {
             return Some(SkipReason::UploadSession);

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, Uri, header};
 
-use crate::destination::Host;
+use crate::destination::{Destination, Host};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -25,15 +25,15 @@ pub fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
             .any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
 
+/// Only an `http` or `https` origin has a host that can be local: the "host" of `chrome-extension://id` is an identifier,
+/// and `null` (a sandboxed page, a file) has none.
 fn is_local_origin(origin: &[u8], allowed: &[Host]) -> bool {
-    let host = Uri::try_from(origin)
+    let page = Uri::try_from(origin)
         .ok()
-        .and_then(|uri| uri.host().map(Host::parse))
-        .and_then(Result::ok);
-    host.is_some_and(|host| {
-        // "null" is what a sandboxed page sends; as a URI it would be the single label "null".
-        origin != b"null"
-            && (host.is_loopback() || host.is_single_label() || allowed.contains(&host))
+        .and_then(|uri| Destination::from_uri(&uri).ok());
+    page.is_some_and(|page| {
+        let host = &page.origin.host;
+        host.is_loopback() || host.is_single_label() || allowed.contains(host)
     })
 }
 
@@ -55,6 +55,20 @@ mod tests {
             "http://localhost.evil.test",
             "file://",
             "junk junk",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://localhost",
+            "vscode-webview://webview",
+            "app://localhost",
+            "capacitor://localhost",
+            "tauri://localhost",
+            "ftp://localhost",
+            "ws://localhost:3000",
+            "localhost",
+            "localhost:3000",
+            "web",
+            "//localhost",
+            "http:///",
+            "",
         ] {
             assert!(cross_site("origin", origin), "{origin}");
         }

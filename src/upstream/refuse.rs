@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::destination::equivalents;
 use crate::error::ErrorKind;
 
 /// The metadata server on IPv6-only machines.
@@ -34,11 +35,12 @@ pub(super) enum Refusal {
 impl Refuse {
     /// Judges a resolved address before anything is sent to it.
     pub(super) fn address(&self, address: SocketAddr) -> Option<Refusal> {
-        let ip = address.ip().to_canonical();
-        if self.own.iter().any(|own| reaches(ip, address.port(), *own)) {
+        let port = address.port();
+        let any = |judge: &dyn Fn(IpAddr) -> bool| equivalents(address.ip()).any(judge);
+        if any(&|ip| self.own.iter().any(|own| reaches(ip, port, *own))) {
             return Some(Refusal::Loop);
         }
-        let metadata = self.metadata && self.is_metadata(ip, address.port());
+        let metadata = self.metadata && any(&|ip| self.is_metadata(ip, port));
         metadata.then_some(Refusal::Metadata)
     }
 
@@ -127,6 +129,14 @@ mod tests {
         );
         judged("127.0.0.1:3128", "0.0.0.0:3128", Some(Refusal::Loop));
         judged("0.0.0.0:9090", "127.0.0.9:9090", Some(Refusal::Loop));
+        for address in [
+            "[64:ff9b::7f00:1]:9090",
+            "[2002:7f00:1::]:9090",
+            "[::127.0.0.1]:9090",
+        ] {
+            judged("127.0.0.1:9090", address, Some(Refusal::Loop));
+            judged("0.0.0.0:9090", address, Some(Refusal::Loop));
+        }
         judged("[::]:9090", "127.0.0.1:9090", Some(Refusal::Loop));
         judged("[::1]:9090", "[::]:9090", Some(Refusal::Loop));
         judged("127.0.0.1:3128", "127.0.0.1:3129", None);
@@ -143,6 +153,10 @@ mod tests {
             "169.254.169.252:988",
             "[fd20:ce::254]:80",
             "10.1.2.3:8980",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "[64:ff9b::a01:203]:8980",
+            "[2002:a9fe:a9fe::]:80",
+            "[::169.254.169.254]:80",
         ] {
             judged("127.0.0.1:3128", address, Some(Refusal::Metadata));
         }

@@ -94,6 +94,8 @@ async fn the_metadata_server_can_be_closed_off_by_every_spelling() {
         "deny",
         "--connect-to",
         "rebound.example.test:80:169.254.169.254:80",
+        "--connect-to",
+        "translated.example.test:80:[64:ff9b::a9fe:a9fe]:80",
     ])
     .await;
     metadata.arrived(Kind::ProjectId, 1).await;
@@ -108,7 +110,15 @@ async fn the_metadata_server_can_be_closed_off_by_every_spelling() {
         "http://0xa9fea9fe/",
         "http://[::ffff:169.254.169.254]/",
         "http://[fd20:ce::254]/",
+        "http://[64:ff9b::a9fe:a9fe]/",
+        "http://[64:ff9b::169.254.169.254]:8080/",
+        "http://[64:ff9b:1::a9fe:a9fe]/",
+        "http://[2002:a9fe:a9fe::]/",
+        "http://[2002:a9fe:a9fe::1]/",
+        "http://[::169.254.169.254]/",
+        "http://[::a9fe:a9fe]/",
         "http://rebound.example.test/",
+        "http://translated.example.test/",
         &own,
     ] {
         let response = proxied(sidecar.proxy(), url, &[]).await;
@@ -126,7 +136,15 @@ async fn a_call_to_the_sidecar_itself_is_refused() {
         sidecar.admin(),
         sidecar.address("127.0.0.1:0"),
     ];
-    for host in ["127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]"] {
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "127.1",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+    ] {
         for address in ports {
             let url = format!("http://{host}:{}/", address.port());
             let response = proxied(sidecar.proxy(), &url, &[]).await;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::support::app::{get, json, send, text};
+use super::support::app::{get, json, proxied, send, text};
 use super::support::metadata::Kind;
 use super::support::service::{Service, reply};
 use super::{is_for, started, started_with};
@@ -141,6 +141,9 @@ async fn a_page_cannot_use_a_route() {
     for (name, value, status) in [
         ("origin", "https://evil.test", 403),
         ("origin", "null", 403),
+        ("origin", "chrome-extension://x", 403),
+        ("origin", "moz-extension://localhost", 403),
+        ("origin", "app://localhost", 403),
         ("sec-fetch-site", "cross-site", 403),
         ("origin", "http://localhost:3000", 200),
         ("origin", "https://app.example.com", 200),
@@ -205,6 +208,50 @@ async fn a_route_to_a_function_takes_the_audience_from_each_path() {
     assert!(is_for(
         seen[1].header("authorization"),
         &format!("https://{host}/two")
+    ));
+}
+
+#[tokio::test]
+async fn a_credential_in_the_query_is_the_only_one_of_the_call() {
+    let (metadata, service, sidecar) = started(&[
+        "--route",
+        "127.0.0.1:0=https://storage.googleapis.com",
+        "--rule",
+        "registry.example.com=access,existing=replace",
+    ])
+    .await;
+    metadata.arrived(Kind::Access, 1).await;
+    let route = sidecar.address(ROUTE);
+    for path in [
+        "/b/o?access_token=own",
+        "/b/o?alt=media&oauth_token=own",
+        "/b/o?access%5Ftoken=own",
+        "/b/o?AWSAccessKeyId=GOOG1&Expires=1&Signature=y",
+        "/b/o?Signature=y&awsaccesskeyid=GOOG1",
+    ] {
+        assert_eq!(get(route, path).await.status(), 200);
+    }
+    let url = "http://registry.example.com/v2/?access_token=own";
+    assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 200);
+    for seen in service.seen() {
+        assert_eq!(seen.header("authorization"), None, "{}", seen.target);
+    }
+    let metrics = get(sidecar.admin(), "/metrics").await;
+    let metrics = text(&metrics);
+    for counted in [
+        "sidentity_skipped_total{reason=\"existing\"} 4",
+        "sidentity_skipped_total{reason=\"signed_url\"} 2",
+    ] {
+        assert!(metrics.contains(counted), "{counted}: {metrics}");
+    }
+    // An ID token goes beside the app's own credential, as it does beside an Authorization.
+    let url = "http://svc.a.run.app/?access_token=own";
+    assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 200);
+    let seen = service.seen().pop().unwrap();
+    assert_eq!(seen.header("authorization"), None);
+    assert!(is_for(
+        seen.header("x-serverless-authorization"),
+        "https://svc.a.run.app"
     ));
 }
 

@@ -223,6 +223,54 @@ fn the_user_may_choose_the_header() {
 }
 
 #[test]
+fn a_credential_in_the_query_counts_as_the_apps_own() {
+    use Placement::{Inject, Skip};
+    use SkipReason::{Existing, SignedUrl};
+    let placed =
+        |decision: &Decision, query| place(decision, &HeaderMap::new(), Some(query)).unwrap();
+    let keep = [
+        decision(API, &[]),
+        decision("https://gcr.io/", &[("credential", "access")]),
+        decision(
+            "https://gcr.io/",
+            &[("credential", "access"), ("existing", "replace")],
+        ),
+    ];
+    for (query, reason) in [
+        ("access_token=x", Some(Existing)),
+        ("a=b&oauth_token=x", Some(Existing)),
+        ("access%5ftoken=x", Some(Existing)),
+        ("%61ccess_token=x", Some(Existing)),
+        ("AWSAccessKeyId=a&Signature=b", Some(SignedUrl)),
+        ("signature=b&x=y&awsaccesskeyid=a", Some(SignedUrl)),
+        ("AWSAccessKeyId=a", None),
+        ("Signature=b", None),
+        ("access_token=", None),
+        ("access_token", None),
+        ("Access_Token=x", None),
+        ("my_access_token=x", None),
+        ("q=access_token%3Dx", None),
+    ] {
+        let expected = reason.map_or(Inject(AUTHORIZATION), Skip);
+        for decision in &keep {
+            assert_eq!(placed(decision, query), expected, "{query}");
+        }
+        let beside = match reason {
+            Some(_) => X_SERVERLESS_AUTHORIZATION,
+            None => AUTHORIZATION,
+        };
+        assert_eq!(
+            placed(&decision(RUN, &[]), query),
+            Inject(beside),
+            "{query}"
+        );
+    }
+    let replace = decision(RUN, &[("credential", "id"), ("existing", "replace")]);
+    assert_eq!(placed(&replace, "access_token=x"), Inject(AUTHORIZATION));
+    assert_eq!(placed(&keep[0], "bearer_token=x"), Skip(Existing));
+}
+
+#[test]
 fn keys_signatures_and_sessions_stand_in_for_a_token_at_google_apis_only() {
     use SkipReason::{ApiKey, SignedUrl, UploadSession};
     let api = decision(API, &[]);
