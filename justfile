@@ -24,6 +24,10 @@ deny:
 test:
     .ci/run tests
 
+# Floods and stalls against the real binary, with the figures of each scenario
+hostile *ARGS:
+    cargo test --locked --test hostile {{ARGS}} -- --nocapture --test-threads=1
+
 # curl, Python, gRPC, google-auth, Node.js and Java, and hostile HTTP/2, against the real binary
 extended *ARGS:
     tests/extended/run {{ARGS}}

@@ -32,8 +32,24 @@ impl Sidecar {
 
     /// The same with environment variables.
     pub async fn start_with(metadata: &Metadata, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidentity"));
+        Self::spawn(&[], metadata, args, env).await
+    }
+
+    /// The same by a program that ends with executing its arguments.
+    pub async fn start_under(program: &[&str], metadata: &Metadata, args: &[&str]) -> Self {
+        Self::spawn(program, metadata, args, &[]).await
+    }
+
+    async fn spawn(
+        program: &[&str],
+        metadata: &Metadata,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Self {
+        let line = [program, &[env!("CARGO_BIN_EXE_sidentity")]].concat();
+        let mut command = Command::new(line[0]);
         command
+            .args(&line[1..])
             .args(["run", "--admin", "127.0.0.1:0", "--log-format", "json"])
             .args(args)
             .env_clear()

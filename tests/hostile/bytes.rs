@@ -1,0 +1,64 @@
+//! Bytes that the sidecar must hold: bodies that nobody reads.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+
+use super::flood::{Flood, Reading};
+use super::observe::{Bounds, Observer};
+use super::support::bulk;
+use super::support::hostile::Hostile;
+use super::wire::{get, preface_without_window, requests};
+use super::{ALONE, started};
+
+const BOUNDS: Bounds = Bounds {
+    peak: 96,
+    descriptors: 1000,
+};
+
+/// How long a flood may take to be written.
+const FLOOD: Duration = Duration::from_secs(5);
+
+/// Sends a body without end.
+async fn endless_download() -> Hostile {
+    Hostile::start(|mut stream, stage| async move {
+        stage.head(&mut stream).await;
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n";
+        let _ = stream.write_all(head.as_bytes()).await;
+        while stream.write_all(&[0; 64 * 1024]).await.is_ok() {}
+    })
+    .await
+}
+
+#[tokio::test]
+async fn downloads_from_http1_that_no_http2_caller_reads() {
+    let _alone = ALONE.lock().await;
+    let upstream = endless_download().await;
+    let (_metadata, sidecar) = started(&[]).await;
+    let observer = Observer::of_proxy(&sidecar, "");
+    let mut flood = Flood::new();
+    let requests = requests(100, &get(&upstream.address.to_string(), "/", &[]));
+    let bytes = [preface_without_window(), requests].concat();
+    flood.open(sidecar.proxy(), 1, Reading::All, bytes);
+    flood.written(FLOOD).await;
+    observer.probes(50).await;
+    observer.within("100 streams without a window, HTTP/1.1 upstream", BOUNDS);
+}
+
+#[tokio::test]
+async fn downloads_from_http2_that_nobody_reads() {
+    let _alone = ALONE.lock().await;
+    let upstream = bulk::start(1 << 40).await;
+    let mut args = upstream.flags();
+    args.extend(["--upstream-http".into(), "2".into()]);
+    args.extend(["--rule".into(), "*.example.com=access".into()]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (_metadata, sidecar) = started(&args).await;
+    let observer = Observer::of_admin(&sidecar);
+    let mut flood = Flood::new();
+    let request = "GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    flood.open(sidecar.proxy(), 100, Reading::Nothing, request.as_bytes());
+    flood.written(FLOOD).await;
+    observer.probes(50).await;
+    observer.within("100 unread downloads from HTTP/2", BOUNDS);
+}

@@ -1,0 +1,31 @@
+//! Attacks on the real binary. Each scenario bounds resident memory, descriptors, and the latency of another caller.
+
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod flood;
+mod observe;
+#[path = "../support/mod.rs"]
+mod support;
+mod wire;
+
+mod admin;
+mod bytes;
+mod credentials;
+mod floods;
+mod slow;
+
+use support::metadata::{Answer, Kind, Metadata};
+use support::sidecar::Sidecar;
+
+/// Scenarios run one at a time: each measures latency.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A metadata server whose tokens are valid for an hour, and a sidecar.
+async fn started(args: &[&str]) -> (Metadata, Sidecar) {
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
+    metadata.script(Kind::Identity, [Answer::identity(3600)]);
+    let args = [&["--log-level", "info"], args].concat();
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    (metadata, sidecar)
+}
