@@ -15,6 +15,8 @@ mod cancel;
 mod client;
 #[path = "upstream/dialing.rs"]
 mod dialing;
+#[path = "upstream/early.rs"]
+mod early;
 #[path = "upstream/http1.rs"]
 mod http1;
 #[path = "upstream/http2.rs"]

@@ -36,9 +36,25 @@ pub(super) struct Io {
     _open: Open,
 }
 
-/// The upstream has said something since the last request began.
+/// How far the exchange on a connection is, as seen at the socket.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct Heard(Arc<Flags>);
+
+#[derive(Debug, Default)]
+struct Flags {
+    /// The upstream has said something since the last request began.
+    anything: AtomicBool,
+    /// HTTP/1.1: hyper has taken the whole request.
+    taken: AtomicBool,
+    /// HTTP/1.1: the socket has taken the whole request.
+    sent: AtomicBool,
+    /// HTTP/1.1: the last bytes read came before the whole request was sent.
+    early: AtomicBool,
+}
+
+/// A request on its way to the socket. Its drop marks the end: hyper drops a body once it has taken all of it.
+#[derive(Debug)]
+pub(super) struct Sending(Heard);
 
 // === impl Open ===
 
@@ -79,7 +95,7 @@ impl AsyncRead for Io {
             Stream::Tls(stream) => read_records(stream, cx, buf),
         };
         if buf.filled().len() > before {
-            self.heard.set();
+            self.heard.received();
         }
         polled
     }
@@ -117,10 +133,12 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        ready!(match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        })?;
+        self.heard.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,19 +170,57 @@ impl AsyncWrite for Io {
 
 // === impl Heard ===
 
+// Relaxed: hyper's task writes these before it hands over a response, or the end of one, by a channel.
 impl Heard {
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    fn received(&self) {
+        let Flags {
+            anything,
+            sent,
+            early,
+            ..
+        } = &*self.0;
+        anything.store(true, Ordering::Relaxed);
+        early.store(!sent.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// hyper flushes the socket when it has written all that it holds.
+    fn flushed(&self) {
+        if self.0.taken.load(Ordering::Relaxed) {
+            self.0.sent.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A request begins.
-    pub(super) fn forget(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    pub(super) fn begin(&self) -> Sending {
+        let Flags {
+            anything,
+            taken,
+            sent,
+            early,
+        } = &*self.0;
+        for flag in [anything, taken, sent, early] {
+            flag.store(false, Ordering::Relaxed);
+        }
+        Sending(self.clone())
     }
 
     /// A byte has come since.
     pub(super) fn anything(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.anything.load(Ordering::Relaxed)
+    }
+
+    /// The whole request was sent before the last bytes of its response came. Else the upstream may read the rest of the
+    /// request as another one, and answer that on this connection.
+    pub(super) fn in_order(&self) -> bool {
+        self.0.sent.load(Ordering::Relaxed) && !self.0.early.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Sending ===
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.0.taken.store(true, Ordering::Relaxed);
     }
 }
 

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use super::io::Sending;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The request's body failed; found again among the causes of hyper's error.
@@ -37,6 +39,8 @@ pub(super) type Interest = oneshot::Sender<Infallible>;
 pub(super) struct Outgoing<B> {
     body: Source<B>,
     interest: Option<oneshot::Receiver<Infallible>>,
+    /// HTTP/1.1: ends with the body.
+    sending: Option<Sending>,
 }
 
 #[derive(Debug)]
@@ -89,7 +93,17 @@ impl<B: RequestBody> Outgoing<B> {
             (Some(held), Some(interest))
         };
         let body = Source::Here(body);
-        (Self { body, interest }, held)
+        let outgoing = Self {
+            body,
+            interest,
+            sending: None,
+        };
+        (outgoing, held)
+    }
+
+    /// Marks the end of the request when this body is dropped.
+    pub(super) fn mark_end(&mut self, sending: Sending) {
+        self.sending = Some(sending);
     }
 
     /// Takes the body out; it is sent when it comes back by the channel. An empty one is not worth it.

@@ -31,7 +31,7 @@ const MAX_BUFFER: usize = 512 * 1024;
 pub(in crate::upstream) struct Connection<B> {
     sender: Mutex<SendRequest<Outgoing<B>>>,
     pool: Weak<Pool<B>>,
-    /// The upstream has said something since the request began.
+    /// How far the exchange on it is.
     pub(in crate::upstream) heard: Heard,
     pub(in crate::upstream) place: Place,
 }
@@ -71,10 +71,10 @@ impl<B: RequestBody> Connection<B> {
     /// that held the request too would be moved about with it.
     pub(in crate::upstream) fn send(
         &self,
-        request: Request<Outgoing<B>>,
+        mut request: Request<Outgoing<B>>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
     {
-        self.heard.forget();
+        request.body_mut().mark_end(self.heard.begin());
         lock(&self.sender).try_send_request(request)
     }
 
@@ -101,13 +101,16 @@ impl<B: RequestBody> Held for Connection<B> {
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
             return;
         };
-        if self.is_ready() {
+        // An upstream that answered early may take the rest of the request for another one: nobody else's follows it.
+        let reusable = self.heard.in_order();
+        if reusable && self.is_ready() {
             pool.give_back(self);
         } else if !self.is_closed()
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(async move {
-                if self.ready(pool.patience).await {
+                // Either way the upstream may still want the rest of the request.
+                if self.ready(pool.patience).await && reusable {
                     pool.give_back(self);
                 }
                 drop(rest);
