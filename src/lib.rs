@@ -12,13 +12,15 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
-//! `intercept`, `token`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds it.
+//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds
+//! it.
 
 pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod destination;
+pub mod dns;
 pub mod emulator;
 pub mod error;
 pub mod intercept;

@@ -16,10 +16,12 @@ use super::Exit;
 use super::options::Options;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Env, Problem, RawConfig};
+use crate::dns;
 use crate::telemetry;
 
-/// Threads that may wait for a resolver at a time.
-const BLOCKING_THREADS: usize = 32;
+/// Threads that may block at a time: all that resolvers may leave hanging, and some for files and process tables, which
+/// must not wait for those. The metadata client's resolver looks up one name, so it blocks one.
+const BLOCKING_THREADS: usize = dns::MAX_THREADS + 32;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP has the
 /// file read again.

@@ -140,6 +140,7 @@ impl ConnectLayer {
             tunnel_without_token(&self.hints, origin, blind);
             self.metrics.recent().tunnel_without_token(origin, blind);
         }
-        self.upstream.tunnel(origin).await
+        let priority = decided.call.exchange.dns_priority();
+        self.upstream.tunnel(origin, priority).await
     }
 }

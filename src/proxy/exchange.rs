@@ -14,8 +14,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use super::entrance::Entrance;
 use crate::config::AccessLog;
 use crate::destination::Destination;
+use crate::dns::Priority;
 use crate::error::{Error, ErrorKind, TokenFault};
-use crate::policy::{Credential, Decision};
+use crate::policy::{Credential, Decision, Grant};
 use crate::telemetry::{AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log};
 
 /// One request and its answer.
@@ -130,6 +131,20 @@ impl Exchange {
     /// What the policy said.
     pub(super) fn decided(&self, decision: &Arc<Decision>) {
         let _ = self.decision.set(decision.clone());
+    }
+
+    /// How urgently the name of its destination is looked up. Names that anybody may invent must not hold up routes and
+    /// what gets a token.
+    pub(super) fn dns_priority(&self) -> Priority {
+        let granted = self
+            .decision
+            .get()
+            .is_some_and(|decision| matches!(decision.grant, Grant::Token(_)));
+        if granted || self.entrance.route().is_some() {
+            Priority::High
+        } else {
+            Priority::Normal
+        }
     }
 
     /// Whatever the policy said, this request carries no token of ours.

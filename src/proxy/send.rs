@@ -38,13 +38,16 @@ impl Service<Call> for Send {
             .entrance()
             .route()
             .map_or(self.http, |route| route.http);
+        let priority = call.exchange.dns_priority();
         let mut request = call.request;
         *request.uri_mut() = Uri::from(call.destination.target);
         let target = Target {
             origin: call.destination.origin,
             http,
         };
-        SendFuture(Box::pin(self.upstream.send(&target, request)))
+        SendFuture(Box::pin(
+            self.upstream.send_with(&target, priority, request),
+        ))
     }
 }
 

@@ -264,7 +264,7 @@ impl From<Malformed> for Failure {
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Connect(_) | Trouble::ConnectTimeout(_) => Self {
+            Trouble::Connect(_) | Trouble::Resolve(_) | Trouble::ConnectTimeout(_) => Self {
                 retry: true,
                 ..Self::new(TokenFault::Unreachable, trouble.to_string())
             },

@@ -13,10 +13,10 @@ use super::eyeballs;
 use super::failure::{Failure, Place};
 use super::io::Stream;
 use super::refuse::{Refusal, Refuse};
-use super::resolve::Resolver;
 use super::tls::{BadRoots, Offer, Tls, chose_http2};
 use crate::config::{self, ConnectTo};
-use crate::destination::{Origin, Scheme};
+use crate::destination::{Host, Origin, Scheme};
+use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::ErrorKind;
 use crate::telemetry::{Connect, Metrics};
 
@@ -55,7 +55,7 @@ impl Dialer {
         Ok(Self {
             connect_to: config.connect_to.clone(),
             refuse,
-            resolver: Resolver::new(config.connect_timeout),
+            resolver: Resolver::new(),
             tls: Tls::new(config)?,
             timeout: config.connect_timeout,
             metrics,
@@ -63,8 +63,13 @@ impl Dialer {
     }
 
     /// Connects, and does the TLS handshake where the scheme asks for one.
-    pub(super) async fn dial(&self, origin: &Origin, offer: Offer) -> Result<Dialled, Failure> {
-        let (stream, place) = self.tcp(origin).await?;
+    pub(super) async fn dial(
+        &self,
+        origin: &Origin,
+        offer: Offer,
+        priority: Priority,
+    ) -> Result<Dialled, Failure> {
+        let (stream, place) = self.tcp(origin, priority).await?;
         match origin.scheme {
             Scheme::Http => Ok(Dialled {
                 stream: Stream::Plain(stream),
@@ -76,7 +81,11 @@ impl Dialer {
     }
 
     /// Connects.
-    pub(super) async fn tcp(&self, origin: &Origin) -> Result<(TcpStream, Place), Failure> {
+    pub(super) async fn tcp(
+        &self,
+        origin: &Origin,
+        priority: Priority,
+    ) -> Result<(TcpStream, Place), Failure> {
         let (host, port) = redirect(&self.connect_to, origin);
         let mut place = Place {
             origin: origin.clone(),
@@ -84,9 +93,9 @@ impl Dialer {
         };
         let addresses = self
             .resolver
-            .resolve(&host, port)
+            .resolve(&host, port, priority, self.timeout)
             .await
-            .map_err(|(kind, text)| Failure::new(kind, format!("{place}: {text}")))?;
+            .map_err(|error| unresolved(&place, &host, &error))?;
         place.address = addresses.first().copied();
         for address in &addresses {
             if let Some(refusal) = self.refuse.address(*address) {
@@ -104,6 +113,12 @@ impl Dialer {
         place.address = Some(address);
         self.prepare(&stream, &place)?;
         Ok((stream, place))
+    }
+
+    /// Gives a queued look-up of the origin's name [`Priority::High`].
+    pub(super) fn promote(&self, origin: &Origin) {
+        let (host, _) = redirect(&self.connect_to, origin);
+        self.resolver.promote(&host);
     }
 
     async fn secure(
@@ -169,6 +184,15 @@ impl Dialer {
         };
         self.metrics.connected(outcome);
     }
+}
+
+fn unresolved(place: &Place, host: &Host, error: &Unresolved) -> Failure {
+    let kind = match error {
+        Unresolved::TimedOut(_) | Unresolved::Crowded(_) => ErrorKind::DnsTimeout,
+        Unresolved::Failed(_) => ErrorKind::DnsFailed,
+        Unresolved::Aborted => ErrorKind::Internal,
+    };
+    Failure::new(kind, format!("{place}: {host}: {error}"))
 }
 
 fn refused(place: &Place, refusal: Refusal) -> Failure {

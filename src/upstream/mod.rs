@@ -19,7 +19,6 @@ mod outgoing;
 mod pool;
 mod read_ahead;
 mod refuse;
-mod resolve;
 mod retry;
 mod target;
 mod tls;
@@ -41,6 +40,7 @@ use self::dial::Dialer;
 use self::pool::Pools;
 use crate::config;
 use crate::destination::Origin;
+use crate::dns::Priority;
 use crate::error::Error;
 use crate::telemetry::Metrics;
 
@@ -100,12 +100,26 @@ impl<B: RequestBody> Upstream<B> {
         target: &Target,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
+        self.send_with(target, Priority::Normal, request)
+    }
+
+    /// The same, with a priority for the look-up of the target's name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::send`].
+    pub fn send_with(
+        &self,
+        target: &Target,
+        priority: Priority,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
         let target = if target::is_upgrade(request.headers()) {
             target.for_upgrade()
         } else {
             target.clone()
         };
-        retry::send(Arc::clone(&self.pools), target, request)
+        retry::send(Arc::clone(&self.pools), target, priority, request)
     }
 
     /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.
@@ -113,9 +127,9 @@ impl<B: RequestBody> Upstream<B> {
     /// # Errors
     ///
     /// As far as [`Upstream::send`] gets with TCP.
-    pub async fn tunnel(&self, origin: &Origin) -> Result<TcpStream, Error> {
+    pub async fn tunnel(&self, origin: &Origin, priority: Priority) -> Result<TcpStream, Error> {
         let dialer = &self.pools.dialer;
-        let dialled = dialer.tcp(origin).await;
+        let dialled = dialer.tcp(origin, priority).await;
         dialer.count(&dialled);
         let (stream, _) = dialled?;
         Ok(stream)

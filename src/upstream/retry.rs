@@ -17,6 +17,7 @@ use super::failure::{Failure, Place, is_closed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
 use super::target::Target;
+use crate::dns::Priority;
 use crate::error::Error;
 
 /// How often a request is sent at the most.
@@ -67,10 +68,12 @@ impl<B> Again<B> {
 pub(super) fn send<B: RequestBody>(
     pools: Arc<Pools<B>>,
     target: Target,
+    priority: Priority,
     mut request: Request<B>,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
     async move {
         let pool = pools.pool(&target)?;
+        pool.raise(priority, &pools);
         let mut fresh = false;
         let mut left = TRIES;
         loop {

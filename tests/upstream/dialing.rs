@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use sidentity::config::{ConnectHost, ConnectTo, HttpVersion};
 use sidentity::destination::{Host, Origin, Scheme};
+use sidentity::dns::Priority;
 use sidentity::error::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -186,7 +187,11 @@ async fn an_own_listener_is_refused_after_name_resolution() {
         client
             .fails(&target, sent, ErrorKind::LoopDetected, &["sidecar itself"])
             .await;
-        let error = client.upstream.tunnel(&target.origin).await.unwrap_err();
+        let error = client
+            .upstream
+            .tunnel(&target.origin, Priority::Normal)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LoopDetected);
     }
     assert_eq!(server.accepted(), 0);
@@ -239,7 +244,11 @@ async fn the_metadata_server_is_refused_under_any_name_where_that_is_asked_for()
         client
             .fails(&target, get("/"), ErrorKind::Denied, &["--metadata-access"])
             .await;
-        let error = client.upstream.tunnel(&target.origin).await.unwrap_err();
+        let error = client
+            .upstream
+            .tunnel(&target.origin, Priority::Normal)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Denied);
     }
     assert_eq!(server.accepted(), 0);
@@ -251,7 +260,9 @@ async fn a_tunnel_is_a_tcp_connection_to_where_connect_to_says() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::plain(listener.local_addr().unwrap());
     let origin = Origin::from_authority(Scheme::Https, "tunnel.example:8443").unwrap();
-    let mut tunnel = soon(client.upstream.tunnel(&origin)).await.unwrap();
+    let mut tunnel = soon(client.upstream.tunnel(&origin, Priority::Normal))
+        .await
+        .unwrap();
     assert!(tunnel.nodelay().unwrap());
     let (mut far, _) = listener.accept().await.unwrap();
     far.write_all(b"first").await.unwrap();
@@ -259,6 +270,8 @@ async fn a_tunnel_is_a_tcp_connection_to_where_connect_to_says() {
     tunnel.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"first");
     drop(listener);
-    let error = soon(client.upstream.tunnel(&origin)).await.unwrap_err();
+    let error = soon(client.upstream.tunnel(&origin, Priority::Normal))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }

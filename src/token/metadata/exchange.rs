@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::destination::{Host, Origin, Scheme};
+use crate::dns::{Priority, Resolver, Unresolved};
 
 const CONNECT: Duration = Duration::from_secs(1);
 const LONGEST_BODY: usize = 64 * 1024;
@@ -28,6 +29,8 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 #[derive(Debug)]
 pub(super) struct Peer {
     origin: Origin,
+    /// Looks up one name, so that it blocks at most one thread.
+    resolver: Resolver,
     /// The value of `Host`.
     pub(super) authority: String,
 }
@@ -44,6 +47,8 @@ pub(super) struct Answer {
 pub(super) enum Trouble {
     #[error("no connection: {0}")]
     Connect(io::Error),
+    #[error("no connection: {0}")]
+    Resolve(Unresolved),
     #[error("no connection within {} s", .0.as_secs_f32())]
     ConnectTimeout(Duration),
     #[error("the connection broke: {0}")]
@@ -68,7 +73,11 @@ impl Peer {
         } else {
             origin.authority()
         };
-        Self { origin, authority }
+        Self {
+            origin,
+            resolver: Resolver::new(),
+            authority,
+        }
     }
 
     /// Sends `GET target` and reads the whole answer. The caller sets the time-out.
@@ -116,15 +125,18 @@ impl Peer {
     async fn connect(&self) -> Result<TcpStream, Trouble> {
         let port = self.origin.port;
         let connecting = async {
-            match &self.origin.host {
-                Host::Name(name) => TcpStream::connect((&**name, port)).await,
-                Host::Ip(address) => TcpStream::connect((*address, port)).await,
-            }
+            let addresses = self
+                .resolver
+                .resolve(&self.origin.host, port, Priority::High, CONNECT)
+                .await
+                .map_err(Trouble::Resolve)?;
+            TcpStream::connect(&*addresses)
+                .await
+                .map_err(Trouble::Connect)
         };
         let stream = timeout(CONNECT, connecting)
             .await
-            .map_err(|_| Trouble::ConnectTimeout(CONNECT))?
-            .map_err(Trouble::Connect)?;
+            .map_err(|_| Trouble::ConnectTimeout(CONNECT))??;
         stream.set_nodelay(true).map_err(Trouble::Connect)?;
         Ok(stream)
     }

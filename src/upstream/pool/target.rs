@@ -4,6 +4,7 @@ mod line;
 mod open;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use self::line::Turn;
 use self::open::Opened;
 use super::lease::Lease;
 use super::{Limits, Pools, h1, h2};
+use crate::dns::Priority;
 use crate::error::ErrorKind;
 use crate::upstream::failure::Failure;
 use crate::upstream::lock;
@@ -37,6 +39,8 @@ pub(in crate::upstream) struct Pool<B> {
     /// HTTP/1.1: places for connections in use.
     in_use: Arc<Semaphore>,
     pools: Weak<Pools<B>>,
+    /// Some request had [`Priority::High`], so every dial has it.
+    high_priority: AtomicBool,
     state: Mutex<State<B>>,
 }
 
@@ -66,6 +70,7 @@ impl<B: RequestBody> Pool<B> {
             patience: pools.dialer.timeout,
             in_use: Arc::new(Semaphore::new(pools.limits.per_target)),
             pools: Arc::downgrade(pools),
+            high_priority: AtomicBool::new(false),
             state: Mutex::new(State {
                 protocol: match target.offer() {
                     Offer::Both => None,
@@ -78,6 +83,24 @@ impl<B: RequestBody> Pool<B> {
                 waiting: VecDeque::new(),
             }),
             target,
+        }
+    }
+
+    /// Raises the priority of the target's name, of a look-up that is queued already too.
+    pub(in crate::upstream) fn raise(&self, priority: Priority, pools: &Pools<B>) {
+        if priority == Priority::High
+            && !self.high_priority.load(Ordering::Relaxed)
+            && !self.high_priority.swap(true, Ordering::AcqRel)
+        {
+            pools.dialer.promote(&self.target.origin);
+        }
+    }
+
+    fn priority(&self) -> Priority {
+        if self.high_priority.load(Ordering::Acquire) {
+            Priority::High
+        } else {
+            Priority::Normal
         }
     }
 

@@ -38,7 +38,7 @@ impl<B: RequestBody> Pool<B> {
             place,
         } = pools
             .dialer
-            .dial(&self.target.origin, self.target.offer())
+            .dial(&self.target.origin, self.target.offer(), self.priority())
             .await?;
         let io = Io::new(stream, open);
         let pool = Arc::downgrade(self);

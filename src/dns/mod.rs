@@ -1,0 +1,265 @@
+//! Names to addresses, by the system's resolver.
+//!
+//! `getaddrinfo` blocks a thread and cannot be cancelled: for a name whose server is silent it returns after tens of
+//! seconds. [`Resolver`] therefore keeps three things apart: who waits, which look-ups hold a permit, and which threads
+//! still hang. All callers of one name share a look-up. A permit is given back once the look-up takes long or its callers
+//! have left, though its thread hangs on. Half of the permits and threads are kept for [`Priority::High`], and the newest
+//! name in the queue goes first, so that names nobody can resolve do not hold up those that somebody can.
+
+mod lookups;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use self::lookups::{LONG, Lookups, Phase, Started};
+use crate::destination::Host;
+
+pub use self::lookups::MAX_THREADS;
+
+/// Asks the system for a name's addresses; blocks.
+type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// For whom a name is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// For a destination that anybody may name.
+    Normal,
+    /// For a destination that gets a token, or a configured route.
+    High,
+}
+
+/// Why a name has no address.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// The system's resolver did not answer in time.
+    #[error("the resolver did not answer in {0:?}")]
+    TimedOut(Duration),
+    /// Other look-ups took all permits for all the time.
+    #[error(
+        "other look-ups, which the resolver does not answer, left no room for this one in {0:?}"
+    )]
+    Crowded(Duration),
+    /// The resolver answered with an error, or with no address.
+    #[error("{0}")]
+    Failed(Arc<str>),
+    /// The look-up ended without an answer: it panicked, or the runtime is shutting down.
+    #[error("the look-up was aborted")]
+    Aborted,
+}
+
+type Outcome = Result<Arc<[SocketAddr]>, Unresolved>;
+
+/// Asks the system's resolver, anew for every connection: it has a cache of its own where one is wanted. Clones share
+/// their limits.
+#[derive(Clone)]
+pub struct Resolver(Arc<Shared>);
+
+struct Shared {
+    ask: Box<Ask>,
+    lookups: Mutex<Lookups>,
+}
+
+/// One caller of a look-up; leaves it when dropped.
+struct Caller<'a> {
+    shared: &'a Arc<Shared>,
+    name: Arc<str>,
+    id: u64,
+    phase: watch::Receiver<Phase>,
+}
+
+/// A look-up in its thread; reports when it is dropped, whether it was run or not.
+struct Job {
+    shared: Arc<Shared>,
+    started: Started,
+    outcome: Option<Outcome>,
+}
+
+// === impl Resolver ===
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Resolver {
+    /// A resolver with limits of its own. At most [`MAX_THREADS`] threads of the runtime's blocking pool are in use.
+    pub fn new() -> Self {
+        Self::with(|name| Ok((name, 0).to_socket_addrs()?.collect()))
+    }
+
+    fn with(ask: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared {
+            ask: Box::new(ask),
+            lookups: Mutex::default(),
+        }))
+    }
+
+    /// The addresses of `host`, in the resolver's order and at least one.
+    ///
+    /// # Errors
+    ///
+    /// There are none, or not within `limit`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn resolve(
+        &self,
+        host: &Host,
+        port: u16,
+        priority: Priority,
+        limit: Duration,
+    ) -> Result<Vec<SocketAddr>, Unresolved> {
+        let name = match host {
+            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
+            Host::Name(name) => name,
+        };
+        let end = Instant::now() + limit;
+        let mut caller = self.0.join(name, priority);
+        // The failure of a look-up that has hung for long may be out of date: such a caller asks once more.
+        let late = caller.phase.borrow().has_run_for(LONG);
+        let mut outcome = timeout_at(end, caller.outcome()).await;
+        if late && matches!(outcome, Ok(Err(_))) {
+            caller = self.0.join(name, priority);
+            outcome = timeout_at(end, caller.outcome()).await;
+        }
+        match outcome {
+            Ok(Ok(addresses)) => Ok(addresses
+                .iter()
+                .map(|address| {
+                    let mut address = *address;
+                    address.set_port(port);
+                    address
+                })
+                .collect()),
+            Ok(Err(error)) => Err(error),
+            Err(_) if matches!(*caller.phase.borrow(), Phase::Queued) => {
+                Err(Unresolved::Crowded(limit))
+            }
+            Err(_) => Err(Unresolved::TimedOut(limit)),
+        }
+    }
+
+    /// Gives a queued look-up of `host`, if there is one, a permit of those kept for [`Priority::High`].
+    pub fn promote(&self, host: &Host) {
+        if let Host::Name(name) = host {
+            self.0.update(|lookups| lookups.promote(name));
+        }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn join(self: &Arc<Self>, name: &Arc<str>, priority: Priority) -> Caller<'_> {
+        let (id, phase) = self.update(|lookups| lookups.join(name, priority));
+        Caller {
+            shared: self,
+            name: Arc::clone(name),
+            id,
+            phase,
+        }
+    }
+
+    /// Changes the state, then starts what may start now.
+    fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Lookups) -> T) -> T {
+        let mut lookups = self.lock();
+        let result = change(&mut lookups);
+        let started = lookups.start(Instant::now());
+        // A runtime that is shutting down drops a job at once, which takes the lock.
+        drop(lookups);
+        for started in started {
+            let job = Job {
+                shared: Arc::clone(self),
+                started,
+                outcome: None,
+            };
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn_blocking(move || job.run());
+            }
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Caller ===
+
+impl Caller<'_> {
+    async fn outcome(&mut self) -> Outcome {
+        loop {
+            let phase = self.phase.borrow_and_update().clone();
+            let changed = match phase {
+                Phase::Done(outcome) => return outcome,
+                Phase::Queued => self.phase.changed().await,
+                Phase::Running { permit_until, .. } => tokio::select! {
+                    changed = self.phase.changed() => changed,
+                    () = sleep_until(permit_until) => {
+                        self.shared.update(|lookups| lookups.release(&self.name, self.id));
+                        self.phase.changed().await
+                    }
+                },
+            };
+            if changed.is_err() {
+                return Err(Unresolved::Aborted);
+            }
+        }
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.shared
+            .update(|lookups| lookups.leave(&self.name, self.id));
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    fn run(mut self) {
+        self.outcome = Some(match (self.shared.ask)(&self.started.name) {
+            Ok(found) if found.is_empty() => {
+                Err(Unresolved::Failed("the name has no address".into()))
+            }
+            Ok(found) => Ok(found.into()),
+            Err(error) => Err(Unresolved::Failed(error.to_string().into())),
+        });
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let Started { name, id } = &self.started;
+        match self.outcome.take() {
+            Some(outcome) => self
+                .shared
+                .update(|lookups| lookups.finish(name, *id, outcome)),
+            // A panic, or the end of the runtime: another start now could end the same way.
+            None => self
+                .shared
+                .lock()
+                .finish(name, *id, Err(Unresolved::Aborted)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
