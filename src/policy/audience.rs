@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::builtin::{FUNCTIONS, RUN_APP, is_under};
+use super::strictest::View;
 use crate::destination::{Destination, Host};
 
 /// What kind of receiver a host is, by its name alone.
@@ -19,6 +20,9 @@ pub(super) const NO_FUNCTION: &str = "the function's name, the first segment of 
 pub(super) const NOT_A_FUNCTION: &str = "the first segment of the path is part of the audience and must be a function's name (a letter, then up to 62 \
      letters, digits, `-` or `_`), and this one is not; a rule with audience= helps";
 
+pub(super) const SEVERAL_FUNCTIONS: &str = "the first segment of the path is part of the audience, and servers read this path in different ways (escapes, `;`, \
+     `\\`, `//` or dot segments), so that it has no one first segment; write the path without them";
+
 impl Shape {
     pub(super) fn of(host: &Host) -> Self {
         match host.name() {
@@ -32,7 +36,10 @@ impl Shape {
 /// The audience of an ID token for `destination` where no rule names one; never with a port.
 ///
 /// The error says why there is none.
-pub(super) fn audience(destination: &Destination) -> Result<Arc<str>, &'static str> {
+pub(super) fn audience(
+    destination: &Destination,
+    path: View<'_>,
+) -> Result<Arc<str>, &'static str> {
     let host = &destination.origin.host;
     Ok(match host.name() {
         Some(name) if is_under(name, RUN_APP) => {
@@ -40,7 +47,12 @@ pub(super) fn audience(destination: &Destination) -> Result<Arc<str>, &'static s
             ["https://", service].concat().into()
         }
         Some(name) if is_under(name, FUNCTIONS) => {
-            let function = function(destination.path())?;
+            let function = function(path.written)?;
+            if let Some((_, reading)) = path.reading
+                && self::function(reading) != Ok(function)
+            {
+                return Err(SEVERAL_FUNCTIONS);
+            }
             ["https://", name, "/", function].concat().into()
         }
         _ => format!("https://{host}").into(),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::path;
+use super::strictest::View;
 use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The universe whose names are known without asking.
@@ -53,14 +54,18 @@ const NO_TOKEN: [(&str, &str); 7] = [
 ];
 
 /// The row that names `destination`.
-pub(super) fn find<'a>(destination: &Destination, universe: &'a str) -> Option<Row<'a>> {
-    if let Some(row) = fixed(destination) {
+pub(super) fn find<'a>(
+    destination: &Destination,
+    path: View<'_>,
+    universe: &'a str,
+) -> Option<Row<'a>> {
+    if let Some(row) = fixed(destination, path) {
         return Some(row);
     }
     let name = eligible(destination)?;
     let domain = domain(universe)?;
     if domain != DEFAULT_UNIVERSE
-        && let Some(row) = no_token(name, domain.clone(), destination)
+        && let Some(row) = no_token(name, domain.clone(), path)
     {
         return Some(row);
     }
@@ -71,7 +76,7 @@ pub(super) fn find<'a>(destination: &Destination, universe: &'a str) -> Option<R
 ///
 /// These come before the universe's own row, so that not even a nonsensical universe domain changes what customer
 /// code on Cloud Run gets.
-pub(super) fn fixed(destination: &Destination) -> Option<Row<'static>> {
+pub(super) fn fixed(destination: &Destination, path: View<'_>) -> Option<Row<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
         return Some(Row::NoToken(NoToken {
@@ -86,12 +91,12 @@ pub(super) fn fixed(destination: &Destination) -> Option<Row<'static>> {
     if is_under(name, FUNCTIONS) {
         return Some(Row::Functions);
     }
-    no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), destination)
+    no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), path)
 }
 
 /// The universe domain could name `destination`, and no other row does.
-pub(super) fn needs_universe(destination: &Destination) -> bool {
-    eligible(destination).is_some() && fixed(destination).is_none()
+pub(super) fn needs_universe(destination: &Destination, path: View<'_>) -> bool {
+    eligible(destination).is_some() && fixed(destination, path).is_none()
 }
 
 /// The domains under which hosts get a token.
@@ -149,7 +154,7 @@ fn domain(universe: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-fn no_token<'a>(name: &str, domain: Cow<'a, str>, destination: &Destination) -> Option<Row<'a>> {
+fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: View<'_>) -> Option<Row<'a>> {
     let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
     let (first, rest) = below.split_once('.').unwrap_or((below, ""));
     // "sts.us-central1.rep" is the same service in one region; "maps.storage" is a bucket called "maps".
@@ -158,8 +163,7 @@ fn no_token<'a>(name: &str, domain: Cow<'a, str>, destination: &Destination) -> 
             .into_iter()
             .find(|(label, _)| *label == first)
             .or_else(|| {
-                let plumbing = below == "www"
-                    && path::is_below(&path::normalize(destination.path()), "/oauth2");
+                let plumbing = below == "www" && path::is_below(&view.text(), "/oauth2");
                 plumbing.then_some(("www", OAUTH))
             })
     } else {

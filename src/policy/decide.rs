@@ -1,18 +1,17 @@
 //! From a destination to a decision.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::HeaderValue;
 
 use super::audience::Shape;
-use super::builtin;
+use super::builtin::{self, DEFAULT_UNIVERSE};
 use super::decision::Decision;
 use super::issue::{Place, Texts, UNMATCHED_DENY};
-use super::path;
 use super::pattern::Pattern;
 use super::rule::{Options, Rule};
+use super::strictest::View;
 use super::terms::Terms;
 use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 
@@ -46,7 +45,7 @@ pub struct Settings {
 pub(super) struct ReadyRule {
     pub(super) pattern: Pattern,
     pub(super) terms: Terms,
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
 }
 
 // === impl ReadyRule ===
@@ -85,7 +84,13 @@ impl Policy {
 
     /// What a call through the forward proxy gets; `universe` is the universe domain, `googleapis.com` for most.
     pub fn decide(&self, destination: &Destination, universe: &str) -> Decision {
-        let rule = self.rule_for(destination);
+        self.strictest(destination, universe, |path| {
+            self.decide_as(destination, path, universe)
+        })
+    }
+
+    fn decide_as(&self, destination: &Destination, path: View<'_>, universe: &str) -> Decision {
+        let rule = self.rule_for(destination, path);
         if self.is_metadata(&destination.origin) {
             if self.settings.metadata_denied {
                 return self.refused(
@@ -98,6 +103,7 @@ impl Policy {
         let place = Place {
             destination,
             universe,
+            path,
         };
         if let Some(rule) = rule {
             return self.issue(&rule.terms, Arc::clone(&rule.name), place);
@@ -125,7 +131,30 @@ impl Policy {
         universe: &str,
     ) -> Decision {
         let own = Terms::from(options);
-        let rule = self.rule_for(destination);
+        // The route says it for every path, and its rule only adds to that.
+        if own.is_complete() {
+            return self.decide_route_as(
+                route_name,
+                &own,
+                destination,
+                View::written(destination.path()),
+                universe,
+            );
+        }
+        self.strictest(destination, universe, |path| {
+            self.decide_route_as(route_name, &own, destination, path, universe)
+        })
+    }
+
+    fn decide_route_as(
+        &self,
+        route_name: &str,
+        own: &Terms,
+        destination: &Destination,
+        path: View<'_>,
+        universe: &str,
+    ) -> Decision {
+        let rule = self.rule_for(destination, path);
         let name = || -> Arc<str> { format!("route {route_name}").into() };
         if self.is_metadata(&destination.origin) {
             return match own.credential {
@@ -136,15 +165,20 @@ impl Policy {
         let place = Place {
             destination,
             universe,
+            path,
         };
         match (own.credential, rule) {
             (Some(credential), Some(rule)) if rule.terms.credential == Some(credential) => {
-                self.issue(&own.over(&rule.terms), name(), place)
+                self.issue(&own.clone().over(&rule.terms), name(), place)
             }
-            (Some(_), _) => self.issue(&own, name(), place),
-            (None, Some(rule)) => self.issue(&own.over(&rule.terms), Arc::clone(&rule.name), place),
+            (Some(_), _) => self.issue(own, name(), place),
+            (None, Some(rule)) => self.issue(
+                &own.clone().over(&rule.terms),
+                Arc::clone(&rule.name),
+                place,
+            ),
             (None, None) => self
-                .built_in(&own, place)
+                .built_in(own, place)
                 .unwrap_or_else(|| self.none(&self.texts.no_rule, &self.texts.unmatched)),
         }
     }
@@ -168,8 +202,10 @@ impl Policy {
         let origin = &destination.origin;
         !self.is_metadata(origin)
             && !origin.host.is_loopback()
-            && self.rule_for(destination).is_none()
-            && builtin::needs_universe(destination)
+            && self.any_reading(destination, DEFAULT_UNIVERSE, |path| {
+                self.rule_for(destination, path).is_none()
+                    && builtin::needs_universe(destination, path)
+            })
     }
 
     /// The metadata server, by its well-known names and addresses on any port, or as configured.
@@ -216,17 +252,8 @@ impl Policy {
 
     /// A rule of the user's names it.
     pub(super) fn has_rule_for(&self, destination: &Destination) -> bool {
-        self.rule_for(destination).is_some()
-    }
-
-    fn rule_for(&self, destination: &Destination) -> Option<&ReadyRule> {
-        let mut normalized: Option<Cow<'_, str>> = None;
-        self.rules.iter().find(|rule| {
-            rule.names(&destination.origin)
-                && (!rule.pattern.has_path()
-                    || rule.pattern.matches_path(
-                        normalized.get_or_insert_with(|| path::normalize(destination.path())),
-                    ))
+        self.any_reading(destination, DEFAULT_UNIVERSE, |path| {
+            self.rule_for(destination, path).is_some()
         })
     }
 }

@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use super::builtin::{self, Row};
 use super::decide::{Policy, ReadyRule};
 use super::decision::Credential;
+use super::strictest::View;
 use crate::destination::{Destination, Origin};
 
 // === impl Policy ===
@@ -34,7 +35,7 @@ impl Policy {
             target: PathAndQuery::from_static("/"),
             userinfo: false,
         };
-        match builtin::find(&destination, universe) {
+        match builtin::find(&destination, View::written("/"), universe) {
             Some(Row::GoogleApi(_) | Row::CloudRun | Row::Functions) => true,
             Some(Row::NoToken(_)) | None => false,
         }
@@ -53,7 +54,7 @@ impl Policy {
 // === impl ReadyRule ===
 
 impl ReadyRule {
-    fn grants(&self) -> bool {
+    pub(super) fn grants(&self) -> bool {
         matches!(
             self.terms.credential,
             Some(Credential::Access | Credential::Id)

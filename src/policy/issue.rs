@@ -7,6 +7,7 @@ use super::builtin::{self, Row};
 use super::decide::Policy;
 use super::decision::{Credential, Decision, Grant, TokenKey, TokenKind};
 use super::rule::AuthScheme;
+use super::strictest::View;
 use super::terms::Terms;
 use crate::destination::Destination;
 
@@ -20,6 +21,7 @@ pub(super) const UNMATCHED_DENY: &str = "--unmatched deny";
 pub(super) struct Place<'a> {
     pub(super) destination: &'a Destination,
     pub(super) universe: &'a str,
+    pub(super) path: View<'a>,
 }
 
 /// Texts that many decisions share.
@@ -62,7 +64,8 @@ impl Policy {
         if place.destination.origin.host.is_loopback() {
             return Some(self.none(&texts.loopback, &texts.loopback_gets_none));
         }
-        let (credential, name) = match builtin::find(place.destination, place.universe)? {
+        let (credential, name) = match builtin::find(place.destination, place.path, place.universe)?
+        {
             Row::NoToken(row) => {
                 let name = format!("built-in {row}").into();
                 return Some(self.none(&name, &row.why.into()));
@@ -103,7 +106,7 @@ impl Policy {
             Credential::Id => match terms
                 .audience
                 .clone()
-                .map_or_else(|| audience(place.destination), Ok)
+                .map_or_else(|| audience(place.destination, place.path), Ok)
             {
                 Ok(audience) => TokenKind::Id { audience },
                 Err(why) => return self.none(&name, &why.into()),
@@ -147,7 +150,7 @@ impl Policy {
         Decision::without_token(Grant::Deny(why.into()), rule.into())
     }
 
-    fn refused_by(&self, rule: &Arc<str>) -> Decision {
+    pub(super) fn refused_by(&self, rule: &Arc<str>) -> Decision {
         Decision::without_token(
             Grant::Deny(format!("`{rule}` forbids it").into()),
             Arc::clone(rule),

@@ -18,6 +18,7 @@ mod path;
 mod pattern;
 mod rule;
 mod service;
+mod strictest;
 mod terms;
 
 pub use builtin::DEFAULT_UNIVERSE;

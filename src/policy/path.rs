@@ -1,10 +1,14 @@
 //! One form for all spellings of a path, for matching only: what is sent upstream stays as it was written.
 //!
 //! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` reach the same place on nearly every server, so a rule for one of
-//! them must see them all.
+//! them must see them all. What servers read in different ways has several [`readings`].
+
+mod readings;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+pub(super) use readings::{Readings, is_suspicious, readings};
 
 /// Decodes what needs no encoding, reads `\` as `/`, collapses slashes and resolves dot segments (RFC 3986, 6.2.2).
 ///
@@ -13,7 +17,7 @@ pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     if is_normal(path) {
         return Cow::Borrowed(path);
     }
-    let decoded = decode(path);
+    let decoded = decode(path, |byte| matches!(byte, b'/' | b'\\')).replace('\\', "/");
     let mut segments = Vec::new();
     for segment in decoded.split('/') {
         match segment {
@@ -46,11 +50,11 @@ fn is_normal(path: &str) -> bool {
         })
 }
 
-/// Every visible ASCII character in its plain form; `/`, `\`, `%`, `?` and `#` that came encoded, and all other bytes, as
-/// upper-case triplets.
+/// Every visible ASCII character in its plain form; as upper-case triplets `%`, `?` and `#`, the characters to `keep` if
+/// they came encoded, and all other bytes.
 ///
 /// RFC 3986 calls only the unreserved characters equal to their triplets, but servers decode `%3A` as well as `%61`.
-fn decode(path: &str) -> String {
+fn decode(path: &str, keep: impl Fn(u8) -> bool) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut bytes = path.as_bytes();
     while let [first, rest @ ..] = bytes {
@@ -64,12 +68,11 @@ fn decode(path: &str) -> String {
             encoded = true;
             bytes = after;
         }
-        match byte {
-            b'\\' if !encoded => decoded.push('/'),
-            b'/' if !encoded => decoded.push('/'),
-            b'/' | b'\\' | b'%' | b'?' | b'#' => triplet(&mut decoded, byte),
-            _ if byte.is_ascii_graphic() => decoded.push(char::from(byte)),
-            _ => triplet(&mut decoded, byte),
+        let stays = matches!(byte, b'%' | b'?' | b'#') || (encoded && keep(byte));
+        if stays || !byte.is_ascii_graphic() {
+            triplet(&mut decoded, byte);
+        } else {
+            decoded.push(char::from(byte));
         }
     }
     decoded

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt;
 
-use super::path;
+use super::path::{self, Readings};
 use crate::destination::{Destination, Host, Origin};
 
 /// Which destinations a rule is for: a host or `*.suffix`, with an optional port and path prefix.
@@ -26,8 +26,8 @@ use crate::destination::{Destination, Host, Origin};
 pub struct Pattern {
     host: HostPattern,
     port: Option<u16>,
-    /// Normalised, with its leading slash, without a trailing one.
-    path: Option<String>,
+    /// With its leading slash, without a trailing one: normalised, then its other readings where it has several.
+    paths: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,10 @@ impl Pattern {
     /// The destination is one that this pattern names.
     pub fn matches(&self, destination: &Destination) -> bool {
         self.matches_origin(&destination.origin)
-            && (self.path.is_none() || self.matches_path(&path::normalize(destination.path())))
+            && self.paths.as_ref().is_none_or(|prefixes| {
+                let path = path::normalize(destination.path());
+                prefixes.iter().any(|prefix| path::is_below(&path, prefix))
+            })
     }
 
     /// As [`Self::matches`], without a look at the path.
@@ -79,15 +82,13 @@ impl Pattern {
         }
     }
 
-    /// Takes the path as [`path::normalize`] gives it.
-    pub(super) fn matches_path(&self, normalized: &str) -> bool {
-        self.path
-            .as_deref()
-            .is_none_or(|prefix| path::is_below(normalized, prefix))
+    /// The prefix that paths must lie below, normalised, then its other readings; none where it names every path.
+    pub(super) fn paths(&self) -> Option<&[String]> {
+        self.paths.as_deref()
     }
 
     pub(super) fn has_path(&self) -> bool {
-        self.path.is_some()
+        self.paths.is_some()
     }
 
     /// The host, or the suffix without its wildcard; none for an address.
@@ -107,8 +108,12 @@ impl Pattern {
             HostPattern::Exact(_) => (true, 0),
             HostPattern::Suffix(suffix) => (false, suffix.len()),
         };
-        let path = self.path.as_ref().map_or(0, String::len);
+        let path = self.path().map_or(0, str::len);
         Reverse((exact, suffix, self.port.is_some(), path))
+    }
+
+    fn path(&self) -> Option<&str> {
+        self.paths.as_ref()?.first().map(String::as_str)
     }
 
     fn parts(text: &str) -> Result<Self, Cow<'static, str>> {
@@ -125,7 +130,7 @@ impl Pattern {
         Ok(Self {
             host: HostPattern::parse(host)?,
             port: port.map(parse_port).transpose()?,
-            path: parse_path(path)?,
+            paths: parse_path(path)?,
         })
     }
 }
@@ -139,7 +144,7 @@ impl fmt::Display for Pattern {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        f.write_str(self.path.as_deref().unwrap_or(""))
+        f.write_str(self.path().unwrap_or(""))
     }
 }
 
@@ -202,7 +207,7 @@ fn parse_port(text: &str) -> Result<u16, Cow<'static, str>> {
     }
 }
 
-fn parse_path(text: &str) -> Result<Option<String>, Cow<'static, str>> {
+fn parse_path(text: &str) -> Result<Option<Vec<String>>, Cow<'static, str>> {
     if text.contains(['?', '#']) {
         return Err("a pattern ends with the path; a query or fragment cannot be matched".into());
     }
@@ -214,7 +219,27 @@ fn parse_path(text: &str) -> Result<Option<String>, Cow<'static, str>> {
     }
     let path = path::normalize(text);
     let path = path.trim_end_matches('/');
-    Ok((!path.is_empty()).then(|| path.to_owned()))
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let mut paths = vec![path.to_owned()];
+    match path::readings(path) {
+        Readings::One => {}
+        Readings::Several(others) => {
+            for other in others {
+                let other = other.trim_end_matches('/');
+                if !other.is_empty() && !paths.iter().any(|path| path == other) {
+                    paths.push(other.to_owned());
+                }
+            }
+        }
+        Readings::Unknown => {
+            return Err(
+                "the path can be read in too many ways; write it without escapes of escapes".into(),
+            );
+        }
+    }
+    Ok(Some(paths))
 }
 
 #[cfg(test)]

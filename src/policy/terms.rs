@@ -42,6 +42,15 @@ impl Terms {
         }
     }
 
+    /// They say whom a token is for, whatever the destination.
+    pub(super) fn is_complete(&self) -> bool {
+        match self.credential {
+            None => false,
+            Some(Credential::Id) => self.audience.is_some(),
+            Some(Credential::Access | Credential::None | Credential::Deny) => true,
+        }
+    }
+
     /// The account of a token's key: `default` is no other account.
     pub(super) fn account(&self) -> Option<Arc<str>> {
         self.account

@@ -29,6 +29,7 @@ mod keepalive;
 mod logs;
 mod lookalikes;
 mod metrics;
+mod paths;
 mod pressure;
 mod reload;
 mod routes;

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn of(url: &str) -> Result<String, &'static str> {
-    audience(&Destination::parse(url).unwrap()).map(|audience| audience.to_string())
+    let destination = Destination::parse(url).unwrap();
+    audience(&destination, View::written(destination.path())).map(|audience| audience.to_string())
 }
 
 #[test]
@@ -99,7 +100,7 @@ proptest! {
         path in "/[!-~&&[^#]]{0,20}",
     ) {
         if let Ok(destination) = Destination::parse(&format!("http://{host}:{port}{path}"))
-            && let Ok(audience) = audience(&destination)
+            && let Ok(audience) = audience(&destination, View::written(destination.path()))
         {
             let rest = audience.strip_prefix("https://").unwrap();
             prop_assert!(rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/')));

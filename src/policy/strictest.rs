@@ -1,0 +1,211 @@
+//! What an ambiguous path gets: servers read it in different ways, and the strictest reading decides.
+
+use std::borrow::Cow;
+
+use super::decide::{Policy, ReadyRule};
+use super::decision::{Credential, Decision, Grant};
+use super::path::{self, Readings};
+use crate::destination::Destination;
+
+/// [`Decision::rule`] where the path alone decided.
+const AMBIGUOUS: &str = "ambiguous path";
+const SEVERAL_TOKENS: &str = "servers read this path in different ways (escapes, `;`, `\\`, `//` or dot segments), and the readings get \
+     different tokens; write the path without them";
+const TOO_MANY: &str = "servers read this path in too many ways to tell whom a token would be for; write it with fewer escapes, `;`, \
+     `\\`, `//` and dot segments";
+
+/// The path of a destination as one server reads it.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    /// As the app wrote it.
+    pub(super) written: &'a str,
+    /// One of its readings and, before it, the one that changes nothing; none where there is only one way to read it.
+    pub(super) reading: Option<(&'a str, &'a str)>,
+}
+
+// === impl View ===
+
+impl<'a> View<'a> {
+    /// Of a path that all servers read alike, or whose reading does not matter.
+    pub(super) fn written(path: &'a str) -> Self {
+        Self {
+            written: path,
+            reading: None,
+        }
+    }
+
+    /// What prefixes are compared with.
+    pub(super) fn text(self) -> Cow<'a, str> {
+        match self.reading {
+            Some((_, reading)) => Cow::Borrowed(reading),
+            None => path::normalize(self.written),
+        }
+    }
+}
+
+impl View<'_> {
+    /// The path as it is written lies below the first of the prefixes, which is as the user wrote it.
+    ///
+    /// A prefix may be ambiguous itself: what forbids holds for each of its readings, a grant for this one.
+    fn is_plainly_below(self, prefixes: &[String]) -> bool {
+        let plain = match self.reading {
+            Some((plain, _)) => Cow::Borrowed(plain),
+            None => path::normalize(self.written),
+        };
+        prefixes
+            .first()
+            .is_some_and(|prefix| path::is_below(&plain, prefix))
+    }
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// Decides for every reading of the path. The strictest decision holds: a refusal, else no token, else the one token that
+    /// all readings get.
+    pub(super) fn strictest(
+        &self,
+        destination: &Destination,
+        universe: &str,
+        decide: impl Fn(View<'_>) -> Decision,
+    ) -> Decision {
+        let written = destination.path();
+        let readings = match self.readings(destination, universe) {
+            Readings::One => return decide(View::written(written)),
+            Readings::Unknown => return self.unreadable(destination),
+            Readings::Several(readings) => readings,
+        };
+        let mut views = views(written, &readings);
+        let Some(first) = views.next() else {
+            return self.unreadable(destination);
+        };
+        let mut strictest = decide(first);
+        let mut deciding = None;
+        for view in views {
+            let other = decide(view);
+            match (rank(&strictest), rank(&other)) {
+                (so_far, more) if more > so_far => {
+                    strictest = other;
+                    deciding = view.reading.map(|(_, reading)| reading);
+                }
+                (0, 0) if !same_token(&strictest, &other) => {
+                    strictest = self.none(&strictest.rule, &SEVERAL_TOKENS.into());
+                    deciding = view.reading.map(|(_, reading)| reading);
+                }
+                _ => {}
+            }
+        }
+        if let Some(reading) = deciding {
+            let reading: String = reading.chars().take(80).collect();
+            strictest.notes.push(
+                format!(
+                    "some servers read this path as {reading:?}, and the strictest reading decides"
+                )
+                .into(),
+            );
+        }
+        strictest
+    }
+
+    /// Whether `judge` holds for any reading of the path.
+    pub(super) fn any_reading(
+        &self,
+        destination: &Destination,
+        universe: &str,
+        judge: impl Fn(View<'_>) -> bool,
+    ) -> bool {
+        let written = destination.path();
+        match self.readings(destination, universe) {
+            Readings::One => judge(View::written(written)),
+            Readings::Several(readings) => views(written, &readings).any(judge),
+            Readings::Unknown => true,
+        }
+    }
+
+    fn readings(&self, destination: &Destination, universe: &str) -> Readings {
+        // What most paths cost is this one scan.
+        if !path::is_suspicious(destination.path())
+            || !self.depends_on_path(&destination.origin, universe)
+        {
+            return Readings::One;
+        }
+        path::readings(destination.path())
+    }
+
+    /// Any rule with a path may be meant: one that forbids the call holds, one that grants a token does not.
+    fn unreadable(&self, destination: &Destination) -> Decision {
+        for rule in &self.rules {
+            if rule.names(&destination.origin) {
+                if rule.terms.credential == Some(Credential::Deny) {
+                    return self.refused_by(&rule.name);
+                }
+                if !rule.pattern.has_path() {
+                    return self.none(&rule.name, &TOO_MANY.into());
+                }
+            }
+        }
+        if self.settings.unmatched_denied {
+            self.refused(AMBIGUOUS, TOO_MANY)
+        } else {
+            self.none(&AMBIGUOUS.into(), &TOO_MANY.into())
+        }
+    }
+
+    /// The first rule for this reading of the path.
+    pub(super) fn rule_for(&self, destination: &Destination, path: View<'_>) -> Option<&ReadyRule> {
+        let mut text = None;
+        self.rules.iter().find(|rule| {
+            rule.names(&destination.origin)
+                && rule.pattern.paths().is_none_or(|prefixes| {
+                    let text = text.get_or_insert_with(|| path.text());
+                    prefixes.iter().any(|prefix| path::is_below(text, prefix))
+                        && (prefixes.len() == 1
+                            || !rule.grants()
+                            || path.is_plainly_below(prefixes))
+                })
+        })
+    }
+}
+
+fn views<'a>(written: &'a str, readings: &'a [String]) -> impl Iterator<Item = View<'a>> {
+    let plain = readings.first().map_or(written, String::as_str);
+    readings.iter().map(move |reading| View {
+        written,
+        reading: Some((plain, reading)),
+    })
+}
+
+fn rank(decision: &Decision) -> u8 {
+    match decision.grant {
+        Grant::Token(_) => 0,
+        Grant::None(_) => 1,
+        Grant::Deny(_) => 2,
+    }
+}
+
+/// Both calls carry the same token in the same way, whichever rule says so.
+fn same_token(one: &Decision, other: &Decision) -> bool {
+    let Decision {
+        grant,
+        header,
+        existing,
+        scheme,
+        quota_project,
+        plaintext,
+        google_api,
+        cloud_run,
+        rule: _,
+        notes: _,
+    } = one;
+    *grant == other.grant
+        && *header == other.header
+        && *existing == other.existing
+        && *scheme == other.scheme
+        && *quota_project == other.quota_project
+        && *plaintext == other.plaintext
+        && *google_api == other.google_api
+        && *cloud_run == other.cloud_run
+}
+
+#[cfg(test)]
+mod tests;
