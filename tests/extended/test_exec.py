@@ -121,6 +121,13 @@ def test_a_private_service_and_an_api_take_the_call_and_others_get_nothing(print
     assert [other["token"] for other in others] == ["", ""]
 
 
+@pytest.mark.parametrize("client", ["curl", "wget", "requests", "urllib", "aiohttp", "httpx", "node-fetch"])
+@pytest.mark.parametrize("credentials", ["proxy.example:1#rest", "u@proxy.example:a/b?c:%25 d"])
+def test_no_password_makes_another_host_the_clients_proxy(wrapped, env, client, credentials):
+    command = wrapped(*COMMANDS[client], API, options=("--proxy-auth", credentials))
+    assert objects(run(*command, env=env))[0]["token"].startswith("Bearer ya29.")
+
+
 def test_without_it_the_private_service_refuses(env, upstream):
     there = f"svc.a.run.app:443:127.0.0.1:{upstream.port}"
     curl = ["curl", "-sS", "--cacert", env["SSL_CERT_FILE"], "--connect-to", there, PRIVATE]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::Uri;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 
@@ -159,12 +160,10 @@ fn child() {
         return;
     }
     let variable = |name: &str| std::env::var_os(name).unwrap().into_string().unwrap();
-    let url = variable("HTTPS_PROXY");
-    let (credentials, proxy) = url
-        .strip_prefix("http://")
-        .unwrap()
-        .split_once('@')
-        .unwrap();
+    let url: Uri = variable("HTTPS_PROXY").parse().unwrap();
+    let authority = url.authority().unwrap().as_str();
+    let (userinfo, proxy) = authority.split_once('@').expect("a proxy with credentials");
+    let credentials: Vec<u8> = percent_encoding::percent_decode_str(userinfo).collect();
     let mut stream = TcpStream::connect(proxy).unwrap();
     let credentials = STANDARD.encode(credentials);
     let host = "storage.googleapis.com";
@@ -326,6 +325,30 @@ async fn an_app_that_insists_on_https_gets_its_identity() {
     assert!(text(&output.stdout).contains("hello"), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(service.only().header("authorization"), Some("Bearer T1"));
+}
+
+#[tokio::test]
+async fn no_password_makes_another_host_the_commands_proxy() {
+    let (metadata, service) = world().await;
+    for credentials in [
+        "proxy.example:1#rest",
+        "user@proxy.example:pass",
+        "u:a@proxy.example:1/b?c",
+        "u:p:q",
+        "j\u{fc}rgen:100%25 s\u{fc}\u{df}",
+    ] {
+        let mut command = exec(&metadata, &service);
+        command
+            .args(["--proxy-auth", credentials, "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["exec::child", "--exact", "--nocapture"])
+            .env(CHILD, "1");
+        let output = output(command).await;
+        assert!(
+            text(&output.stdout).contains("hello"),
+            "{credentials}: {output:?}"
+        );
+    }
 }
 
 #[tokio::test]

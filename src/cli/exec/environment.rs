@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::{Config, Env};
 
@@ -58,7 +59,7 @@ impl Surroundings {
     ) -> Vec<(&'static str, String)> {
         let there = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
         let url = match &self.credentials {
-            Some(credentials) => format!("http://{credentials}@{proxy}"),
+            Some(credentials) => format!("http://{}@{proxy}", userinfo(credentials)),
             None => format!("http://{proxy}"),
         };
         // Clients read one or the other, and those who set one meant both.
@@ -101,10 +102,10 @@ impl Surroundings {
             ] {
                 variables.push((name, file(BUNDLE)));
             }
-            options.push(format!(
+            options.push(java_option(format!(
                 "-Djavax.net.ssl.trustStore={}",
                 file("truststore.p12")
-            ));
+            )));
             options.push("-Djavax.net.ssl.trustStoreType=PKCS12".to_owned());
             options.push("-Djavax.net.ssl.trustStorePassword=changeit".to_owned());
         }
@@ -115,6 +116,31 @@ impl Surroundings {
         variables.push(("JAVA_TOOL_OPTIONS", options.join(" ")));
         variables
     }
+}
+
+/// `USER:PASSWORD` as it stands in a URL: only unreserved characters are as they were (RFC 3986, 2.3), for a `#`, `/` or `@`
+/// would make another host of what follows. Clients decode it (RFC 3986, 3.2.1).
+fn userinfo(credentials: &str) -> String {
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    let escape = |text| utf8_percent_encode(text, ESCAPED);
+    match credentials.split_once(':') {
+        Some((user, password)) => format!("{}:{}", escape(user), escape(password)),
+        None => escape(credentials).to_string(),
+    }
+}
+
+/// An option of `JAVA_TOOL_OPTIONS`, which Java splits at white space outside of quotes.
+fn java_option(option: String) -> String {
+    if !option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+        return option;
+    }
+    // There is no escape: a text with both quotes is put together of parts.
+    let parts = option.split('"').map(|part| format!("\"{part}\""));
+    parts.collect::<Vec<_>>().join("'\"'")
 }
 
 #[cfg(test)]
@@ -153,6 +179,45 @@ mod tests {
             !all.iter()
                 .any(|(name, _)| name.eq_ignore_ascii_case("all_proxy"))
         );
+    }
+
+    #[test]
+    fn credentials_make_no_other_host_of_the_proxys_url() {
+        for (credentials, expected) in [
+            ("app:s3cret", "app:s3cret"),
+            ("proxy.example:1#rest", "proxy.example:1%23rest"),
+            ("u:a@b", "u:a%40b"),
+            ("u:a:b", "u:a%3Ab"),
+            ("u:/?&=+$,;[]", "u:%2F%3F%26%3D%2B%24%2C%3B%5B%5D"),
+            ("u:100%25 \\", "u:100%2525%20%5C"),
+            ("j\u{fc}rgen@x:p\u{e4}ss", "j%C3%BCrgen%40x:p%C3%A4ss"),
+            ("a-b.c_d~e:x", "a-b.c_d~e:x"),
+        ] {
+            let surroundings = Surroundings {
+                ca_dir: None,
+                credentials: Some(credentials.to_owned()),
+                wgetrc: None,
+            };
+            let address = ([127, 0, 0, 1], 4000).into();
+            let all = surroundings.variables(address, address, &Env::default());
+            for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
+                let expected = format!("http://{expected}@127.0.0.1:4000");
+                assert_eq!(value(&all, name), expected, "{credentials}");
+            }
+            let url = value(&all, "HTTP_PROXY");
+            let (_, userinfo) = url.split_once("://").unwrap();
+            let (userinfo, _) = userinfo.split_once('@').unwrap();
+            let decoded = percent_encoding::percent_decode_str(userinfo);
+            assert_eq!(decoded.decode_utf8().unwrap(), credentials);
+        }
+    }
+
+    #[test]
+    fn java_takes_a_folder_with_a_space_for_one_option() {
+        let plain = "-Dx=/run/ca/truststore.p12".to_owned();
+        assert_eq!(java_option(plain.clone()), plain);
+        assert_eq!(java_option("-Dx=/a b".to_owned()), "\"-Dx=/a b\"");
+        assert_eq!(java_option("-Dx=a\"b".to_owned()), "\"-Dx=a\"'\"'\"b\"");
     }
 
     #[test]
