@@ -410,11 +410,14 @@ fn lists_add_up_flags_first() {
 }
 
 #[test]
-fn a_variable_that_names_no_option_is_a_problem() {
+fn a_variable_that_nearly_names_an_option_is_a_problem() {
     let setup = Setup::new()
         .variable("SIDENTITY_DISCOVER", "maybe")
         .variable("SIDENTITY_LOG_LEVL", "info")
         .variable("SIDENTITY_PROXY", "x")
+        .variable("SIDENTITY_PROXI_AUTH", "off")
+        .variable("SIDENTITY_RUEL", "x.example=id")
+        .variable("SIDENTITY_CONFG", "x.yaml")
         .variable("SIDENTITY_REVISION", "abc")
         .variable("SIDENTITY_NONSENSE", "")
         .variable("SIDENTITY_ADMIN_PORT", "9091")
@@ -422,8 +425,10 @@ fn a_variable_that_names_no_option_is_a_problem() {
     assert_eq!(
         setup.refused(&[]),
         [
-            "sidentity: environment SIDENTITY_ADMIN_PORT: names no option",
+            "sidentity: environment SIDENTITY_CONFG: names no option: did you mean SIDENTITY_CONFIG?",
             "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
+            "sidentity: environment SIDENTITY_PROXI_AUTH: names no option: did you mean SIDENTITY_PROXY_AUTH?",
+            "sidentity: environment SIDENTITY_RUEL: names no option: did you mean SIDENTITY_RULE?",
             "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
             "sidentity: environment SIDENTITY_DISCOVER: \"maybe\" must be one of auto, on, off",
         ]
@@ -443,6 +448,47 @@ fn a_kubernetes_service_called_sidentity_does_not_stop_every_sidecar_of_its_name
         .variable("SIDENTITY_PORT_9090_TCP_ADDR", "10.0.0.7")
         .variable("SIDENTITY_ADMIN_SERVICE_HOST", "10.0.0.8");
     setup.accepted(&[]);
+}
+
+#[test]
+fn a_ca_dir_in_a_folder_that_others_can_write_to_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let top = tempfile::tempdir().unwrap();
+    let (open, mine) = (top.path().join("open"), top.path().join("mine"));
+    for (folder, mode) in [(&open, 0o1777), (&mine, 0o755)] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let stderr = |folder: &Path| {
+        let ca_dir = folder.join("ca");
+        let checked = Setup::new().check(&["--intercept", "--ca-dir", ca_dir.to_str().unwrap()]);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        checked.stderr
+    };
+    let warning = format!("other users can write to {open:?} (mode 1777, owner ");
+    assert!(stderr(&open).contains(&warning), "{}", stderr(&open));
+    assert!(!stderr(&mine).contains("can write to"), "{}", stderr(&mine));
+}
+
+#[test]
+fn a_variable_of_somebody_else_is_ignored_with_a_warning() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["check", "--log-format", "text"])
+        .env_clear()
+        .env("SIDENTITY_IMAGE", "registry/sidentity:1")
+        .env("SIDENTITY_SERVICE_HOST", "10.0.0.7")
+        .env("SIDENTITY_ADMIN_PORT", "9091")
+        .env("SIDENTITY_EMPTY", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains(
+            "environment SIDENTITY_ADMIN_PORT, SIDENTITY_IMAGE, SIDENTITY_SERVICE_HOST: name no option of sidentity and are ignored"
+        ),
+        "{stderr}"
+    );
 }
 
 #[cfg(unix)]

@@ -295,13 +295,16 @@ pub fn load_over(
     defaults: RawConfig,
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut raw = flags.clone().over(RawConfig::from_env(env, &mut problems));
+    let mut warnings = Vec::new();
+    let variables = RawConfig::from_env(env, &mut warnings, &mut problems);
+    let mut raw = flags.clone().over(variables);
     if let Some(path) = &raw.file {
         let file = file::read(path, &mut problems);
         raw = raw.over(file);
     }
     raw = raw.over(defaults);
-    let config = resolve::resolve(&raw, env, &mut problems);
+    let mut config = resolve::resolve(&raw, env, &mut problems);
+    config.warnings.extend(warnings);
     if problems.is_empty() {
         Ok(config)
     } else {

@@ -1,7 +1,5 @@
 //! The options' names: one list for flags, environment and file.
 
-use super::problem::suggestion;
-
 /// An option that a flag, a variable or a key may set; `--config` stands apart, for a file cannot name a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Name {
@@ -204,10 +202,48 @@ pub(super) fn is_service_link(variable: &str, value: &str) -> bool {
         || (variable.ends_with("_PORT") && value.contains("://"))
 }
 
-/// What to say of a variable that names no option.
-pub(super) fn unknown_variable(variable: &str) -> String {
-    let mut known: Vec<String> = Name::ALL.into_iter().map(Name::variable).collect();
-    known.push("SIDENTITY_CONFIG".to_owned());
-    let near = suggestion(variable, known.iter().map(String::as_str));
-    format!("names no option{near}")
+/// The option's variable that this one was most likely meant to be: at most two edits away.
+pub(super) fn nearest_option(variable: &str) -> Option<String> {
+    const MOST_EDITS: usize = 2;
+    // The distance is quadratic in the length, and no name is that long.
+    if variable.len() > 64 {
+        return None;
+    }
+    Name::ALL
+        .into_iter()
+        .map(Name::variable)
+        .chain(["SIDENTITY_CONFIG".to_owned()])
+        .map(|known| (strsim::damerau_levenshtein(variable, &known), known))
+        .filter(|(edits, _)| *edits <= MOST_EDITS)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// What to say of variables that name no option and are ignored.
+pub(super) fn ignored_variables(variables: &[String]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = variables
+        .iter()
+        .take(SHOWN)
+        .map(|variable| {
+            variable
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect()
+        })
+        .collect();
+    let more = match variables.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let is_one = variables.len() == 1;
+    (!variables.is_empty()).then(|| {
+        format!(
+            "environment {}{more}: {} no option of sidentity and {} ignored",
+            shown.join(", "),
+            if is_one { "names" } else { "name" },
+            if is_one { "is" } else { "are" },
+        )
+    })
 }

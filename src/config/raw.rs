@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::env::Env;
-use super::name::{Kind, Name, is_service_link, unknown_variable};
+use super::name::{Kind, Name, ignored_variables, is_service_link, nearest_option};
 use super::problem::Problem;
 
 /// A text and where it was written.
@@ -118,7 +118,14 @@ impl RawConfig {
     }
 
     /// What `SIDENTITY_*` variables say.
-    pub(super) fn from_env(env: &Env, problems: &mut Vec<Problem>) -> Self {
+    ///
+    /// A name that is nearly an option's is a problem, as a typo would be silent otherwise. Any other may be somebody else's, such as a
+    /// variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
+    pub(super) fn from_env(
+        env: &Env,
+        warnings: &mut Vec<String>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut raw = Self::default();
         let mut text = |variable: &str| match env.text(variable) {
             Ok(text) => text.map(|text| Text::new(text, format!("environment {variable}"))),
@@ -140,20 +147,26 @@ impl RawConfig {
                 raw.add(name, text);
             }
         }
+        let mut ignored = Vec::new();
         for variable in env.names("SIDENTITY_") {
             // SIDENTITY_REVISION names a build, not an option.
             let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
-                || Name::ALL.iter().any(|name| name.variable() == variable)
-                || env
-                    .text(&variable)
-                    .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
-            if !known && env.is_set(&variable) {
-                problems.push(Problem::new(
+                || Name::ALL.iter().any(|name| name.variable() == variable);
+            if known || !env.is_set(&variable) {
+                continue;
+            }
+            let service_link = env
+                .text(&variable)
+                .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
+            match nearest_option(&variable).filter(|_| !service_link) {
+                Some(near) => problems.push(Problem::new(
                     format!("environment {variable}"),
-                    unknown_variable(&variable),
-                ));
+                    format!("names no option: did you mean {near}?"),
+                )),
+                None => ignored.push(variable),
             }
         }
+        warnings.extend(ignored_variables(&ignored));
         raw
     }
 

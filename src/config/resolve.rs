@@ -15,6 +15,7 @@ use super::{
 use crate::destination::Host;
 
 pub(super) mod auth;
+mod ca_dir;
 pub(super) mod connect_to;
 pub(super) mod duration;
 mod intercept;

@@ -6,6 +6,7 @@ use super::super::Intercept;
 use super::super::name::Name;
 use super::super::problem::{Problem, quote};
 use super::super::raw::RawConfig;
+use super::ca_dir;
 
 /// A directory that is not there is made at the start, and warned of: it may be another than the one that the app's
 /// container sees.
@@ -16,18 +17,21 @@ pub(super) fn resolve(
     warnings: &mut Vec<String>,
     problems: &mut Vec<Problem>,
 ) -> Option<Intercept> {
-    let ca_dir = raw.value(Name::CaDir);
-    if let Some(text) = ca_dir {
+    let folder = raw.value(Name::CaDir);
+    if let Some(text) = folder {
         if !opens {
             problems.push(text.problem("there is no CA without interception: add --intercept"));
         } else if !can_be_made(Path::new(&text.value)) {
             let message = format!("{} must be a directory", quote(&text.value));
             problems.push(text.problem(message));
-        } else if !Path::new(&text.value).exists() {
-            warnings.push(format!(
-                "--ca-dir {} is not there and is made at the start: does the app see the same?",
-                quote(&text.value)
-            ));
+        } else {
+            if !Path::new(&text.value).exists() {
+                warnings.push(format!(
+                    "--ca-dir {} is not there and is made at the start: does the app see the same?",
+                    quote(&text.value)
+                ));
+            }
+            warnings.extend(ca_dir::warning(Path::new(&text.value)));
         }
     }
     if !opens {
@@ -37,14 +41,14 @@ pub(super) fn resolve(
         warnings.push(
             "--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned(),
         );
-    } else if ca_dir.is_none() && raw.private_folder.is_none() {
+    } else if folder.is_none() && raw.private_folder.is_none() {
         warnings.push(
             "--intercept without --ca-dir: no app can trust a CA that is not written anywhere"
                 .to_owned(),
         );
     }
     Some(Intercept {
-        ca_dir: ca_dir
+        ca_dir: folder
             .map(|text| (&text.value).into())
             .or_else(|| raw.private_folder.clone()),
     })

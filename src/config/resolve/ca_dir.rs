@@ -1,0 +1,184 @@
+//! Who else could change what `--ca-dir` holds: whoever can put another CA there is trusted by the app.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::super::problem::quote;
+
+/// As many symbolic links as Linux follows in one path.
+const MOST_LINKS: usize = 40;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+const STICKY: u32 = 0o1000;
+
+/// A folder that the path passes through.
+struct Passed {
+    folder: PathBuf,
+    /// The owner of the entry by which the path goes on; none where there is no such entry yet.
+    next_owner: Option<u32>,
+}
+
+/// What to say of the first folder, from the innermost, in which another user could replace the CA or a folder above it.
+///
+/// Folders are passed as the kernel does it, symbolic links included. Root is trusted, and a sticky folder above the two
+/// innermost ones as long as the next entry is this user's or root's: only its owner can replace that.
+pub(super) fn warning(ca_dir: &Path) -> Option<String> {
+    let passed = walk(ca_dir);
+    let own = geteuid().as_raw();
+    let is_trusted = |owner: u32| owner == 0 || owner == own;
+    let innermost = passed.last().map(|last| last.folder.clone())?;
+    passed.iter().rev().find_map(|Passed { folder, next_owner }| {
+        let metadata = fs::metadata(folder).ok()?;
+        let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+        let near = *folder == innermost || innermost.parent() == Some(folder);
+        let kept = mode & STICKY != 0 && !near && next_owner.is_some_and(is_trusted);
+        let who = if !is_trusted(owner) {
+            format!("user {owner}")
+        } else if mode & WRITABLE_BY_OTHERS != 0 && !kept {
+            "other users".to_owned()
+        } else {
+            return None;
+        };
+        Some(format!(
+            "--ca-dir {}: {who} can write to {} (mode {mode:04o}, owner {owner}) and so replace the CA that apps trust; choose \
+             a folder that, with all above it, only this user and root can write to",
+            quote(&ca_dir.to_string_lossy()),
+            quote(&folder.to_string_lossy()),
+        ))
+    })
+}
+
+/// The folders that are there, from the outermost.
+fn walk(path: &Path) -> Vec<Passed> {
+    let mut passed = Vec::new();
+    let mut folder = PathBuf::from("/");
+    let mut rest = names(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+    let mut links = 0;
+    while let Some(name) = rest.pop_front() {
+        if name == ".." {
+            folder.pop();
+            continue;
+        }
+        let entry = folder.join(&name);
+        let found = fs::symlink_metadata(&entry).ok();
+        passed.push(Passed {
+            folder: folder.clone(),
+            next_owner: found.as_ref().map(Metadata::uid),
+        });
+        let Some(found) = found else {
+            return passed;
+        };
+        if !found.is_symlink() {
+            folder = entry;
+            continue;
+        }
+        links += 1;
+        let Ok(target) = fs::read_link(&entry) else {
+            return passed;
+        };
+        if links > MOST_LINKS {
+            return passed;
+        }
+        if target.is_absolute() {
+            folder = PathBuf::from("/");
+        }
+        for name in names(&target).into_iter().rev() {
+            rest.push_front(name);
+        }
+    }
+    passed.push(Passed {
+        folder,
+        next_owner: None,
+    });
+    passed
+}
+
+/// What follows the root, `..` included.
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::CurDir | Component::Prefix(_) | Component::RootDir => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder that only this user can write to, with these folders in it.
+    fn made(folders: &[(&str, u32)]) -> TempDir {
+        let top = tempfile::tempdir().unwrap();
+        for (name, mode) in folders {
+            let folder = top.path().join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(*mode)).unwrap();
+        }
+        top
+    }
+
+    #[track_caller]
+    fn blames(ca_dir: &Path, folder: &Path, mode: &str) {
+        let warning = warning(ca_dir).unwrap_or_else(|| panic!("{}", ca_dir.display()));
+        for part in [format!("{folder:?}"), mode.to_owned()] {
+            assert!(warning.contains(&part), "{part}: {warning}");
+        }
+    }
+
+    #[test]
+    fn a_folder_of_this_user_alone_is_fine() {
+        let top = made(&[("a", 0o755), ("a/ca", 0o755)]);
+        for path in ["a", "a/ca", "a/new", "a/new/ca", "a/../a/ca"] {
+            assert_eq!(warning(&top.path().join(path)), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_folder_above_counts() {
+        let top = made(&[
+            ("open", 0o777),
+            ("open/mine", 0o755),
+            ("open/mine/ca", 0o755),
+        ]);
+        let open = top.path().join("open");
+        for path in ["", "ca", "mine", "mine/ca", "mine/new/ca"] {
+            blames(&open.join(path), &open, "mode 0777");
+        }
+        let group = made(&[("shared", 0o775)]);
+        let shared = group.path().join("shared");
+        blames(&shared.join("ca"), &shared, "mode 0775");
+    }
+
+    #[test]
+    fn a_sticky_folder_protects_only_what_is_deeper_and_there() {
+        let top = made(&[("tmp", 0o1777), ("tmp/mine", 0o755), ("tmp/mine/ca", 0o755)]);
+        let tmp = top.path().join("tmp");
+        for path in ["", "ca", "mine", "new/deep/ca"] {
+            blames(&tmp.join(path), &tmp, "mode 1777");
+        }
+        assert_eq!(warning(&tmp.join("mine/ca")), None);
+    }
+
+    #[test]
+    fn links_are_followed() {
+        let top = made(&[("open", 0o777), ("mine", 0o755), ("open/ca", 0o755)]);
+        let (open, mine) = (top.path().join("open"), top.path().join("mine"));
+        symlink(&open, mine.join("away")).unwrap();
+        symlink("../mine", open.join("back")).unwrap();
+        symlink("loop", mine.join("loop")).unwrap();
+        blames(&mine.join("away/ca"), &open, "mode 0777");
+        blames(&open.join("back/ca"), &open, "mode 0777");
+        assert_eq!(warning(&mine.join("loop/ca")), None);
+    }
+}
