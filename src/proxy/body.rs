@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::exchange::Exchange;
+use super::hop_by_hop::Named;
 use super::replay::{Copied, Replay};
+use super::trailers::FilteredTrailers;
 use crate::upstream;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,7 +26,7 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub enum Body {
     /// Streamed through.
-    Upstream(upstream::Body),
+    Upstream(FilteredTrailers<upstream::Body>),
     /// Ours.
     Text(Bytes),
 }
@@ -46,7 +48,7 @@ pub enum RequestBody {
 /// An app's body, its bytes counted.
 #[derive(Debug)]
 pub struct Counted {
-    body: Incoming,
+    body: FilteredTrailers<Incoming>,
     exchange: Arc<Exchange>,
     /// Ends when nothing is left to send.
     sending: Option<oneshot::Sender<Infallible>>,
@@ -66,10 +68,17 @@ impl RequestBody {
             Self::Empty
         } else {
             Self::Streamed(Counted {
-                body,
+                body: FilteredTrailers::new(body),
                 exchange: exchange.clone(),
                 sending: None,
             })
+        }
+    }
+
+    /// Removes these trailers too, once they come.
+    pub(super) fn remove_trailers(&mut self, named: Named) {
+        if let Self::Streamed(body) = self {
+            body.body.remove_named(named);
         }
     }
 
@@ -200,6 +209,18 @@ impl Body {
     /// No bytes.
     pub fn empty() -> Self {
         Self::Text(Bytes::new())
+    }
+
+    /// An upstream's.
+    pub(super) fn upstream(body: upstream::Body) -> Self {
+        Self::Upstream(FilteredTrailers::new(body))
+    }
+
+    /// Removes these trailers too, once they come.
+    pub(super) fn remove_trailers(&mut self, named: Named) {
+        if let Self::Upstream(body) = self {
+            body.remove_named(named);
+        }
     }
 }
 

@@ -14,8 +14,19 @@ use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
+use super::length::normalize_length;
 use super::step::{Carry, Outcome};
 use crate::error::{Error, ErrorKind};
+
+/// The fields that `Connection` names and that it may take out: trailers of the message among them (RFC 9110, 7.6.1).
+///
+/// A set, since hostile lines may name a hundred thousand.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "most messages name none, and each body would carry the empty set"
+)]
+pub struct Named(Option<Box<HashSet<HeaderName>>>);
 
 /// Makes [`HopByHop`].
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +65,8 @@ impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
             call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
         if call.request.method() != Method::CONNECT {
             let version = call.request.version();
-            strip_request(version, call.request.headers_mut(), call.upgrade);
+            let named = strip_request(version, call.request.headers_mut(), call.upgrade);
+            call.request.body_mut().remove_trailers(named);
         }
         HopByHopFuture {
             inner: self.inner.call(call),
@@ -79,16 +91,22 @@ where
                     "the upstream answers in a transfer coding that was not asked for",
                 )));
             }
-            strip_response(response.headers_mut());
+            let named = strip_response(response.headers_mut());
+            response.body_mut().remove_trailers(named);
+            if let Err(error) = normalize_length(response.headers_mut()) {
+                let detail = format!("the upstream's {error}");
+                return Poll::Ready(Err(Error::new(ErrorKind::HttpProtocol, detail)));
+            }
         }
         Poll::Ready(Ok(response))
     }
 }
 
 /// Leaves of a request's fields what the next hop is to see; `upgrade`: it asks for another protocol, and may have it.
-pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
+/// Returns the names that its trailers must not have either.
+pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -> Named {
     let trailers = wants_trailers(headers);
-    strip(headers, |name| {
+    let named = strip(headers, |name| {
         matches!(name.as_str(), "proxy-authorization" | "http2-settings")
             // HTTP/1.0 has no answer to it (RFC 9110, 10.1.1).
             || *name == header::EXPECT && version < Version::HTTP_11
@@ -101,16 +119,18 @@ pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) {
     if upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
+    named
 }
 
-/// Leaves of a response's fields what the app is to see, unless the response changes the protocol.
-pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers, |name| *name == header::UPGRADE);
+/// Leaves of a response's fields what the app is to see, unless the response changes the protocol. Returns the names that
+/// its trailers must not have either.
+pub fn strip_response(headers: &mut HeaderMap) -> Named {
+    strip(headers, |name| *name == header::UPGRADE)
 }
 
 /// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
-fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
-    let named = named(headers);
+fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
+    let named = Named::of(headers);
     // Where there were chunks, they were what counted (RFC 9112, 6.3).
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     remove(headers, |name| {
@@ -121,24 +141,34 @@ fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) {
             || named.contains(name)
             || and(name)
     });
+    named
 }
 
-/// The fields that `Connection` names and that it may take out. A set, since hostile lines may name a hundred thousand.
-fn named(headers: &HeaderMap) -> HashSet<HeaderName> {
-    headers
-        // Every line counts: names on a second one are as dead as those on the first.
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(items)
-        // What most of them say, and what stops here in any case.
-        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .filter(may_be_named)
-        .collect()
+// === impl Named ===
+
+impl Named {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut names = headers
+            // Every line counts: names on a second one are as dead as those on the first.
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(items)
+            // What most of them say, and what stops here in any case.
+            .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .filter(may_be_named)
+            .peekable();
+        let any = names.peek().is_some();
+        Self(any.then(|| Box::new(names.collect())))
+    }
+
+    pub(super) fn contains(&self, name: &HeaderName) -> bool {
+        self.0.as_ref().is_some_and(|names| names.contains(name))
+    }
 }
 
 /// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
-fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&dead) {
         return;
     }

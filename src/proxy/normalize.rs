@@ -13,6 +13,7 @@ use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
 use super::entrance::{Forward, RouteEntrance, Way};
 use super::hop_by_hop::is_chunked_at_most;
+use super::length::normalize_length;
 use super::step::{Carry, Step};
 use crate::destination::{Destination, Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
@@ -48,10 +49,13 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
 
     fn call(&self, inbound: Inbound) -> Self::Future {
         let Inbound {
-            request,
+            mut request,
             exchange,
             connection,
         } = inbound;
+        if let Err(error) = normalize_length(request.headers_mut()) {
+            return Step::refused(bad(error.to_string()));
+        }
         let destination = match &exchange.entrance().way {
             Way::Route(route) => self.of_route(route, &request, connection),
             Way::Forward(forward) => of_forward(forward, &request),

@@ -56,6 +56,6 @@ impl Future for SendFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let response = ready!(self.0.as_mut().poll(cx))?;
-        Poll::Ready(Ok(response.map(Body::Upstream)))
+        Poll::Ready(Ok(response.map(Body::upstream)))
     }
 }

@@ -185,12 +185,19 @@ fn untaken<B: RequestBody>(
     Some(Again::new(Request::from_parts(head, body), false))
 }
 
-/// Says that a body of unknown length follows: with some methods hyper takes one that is not announced for none.
+/// Announces a body of unknown length, which hyper would drop with some methods, and an empty body where the method expects
+/// one (RFC 9110, 8.6): some servers answer 411 otherwise.
 fn frame<B: RequestBody>(request: &mut Request<Outgoing<B>>) {
     let body = request.body();
-    if !body.is_end_stream()
-        && body.size_hint().exact().is_none()
-        && !request.headers().contains_key(CONTENT_LENGTH)
+    if body.is_end_stream() {
+        if matches!(
+            *request.method(),
+            Method::POST | Method::PUT | Method::PATCH
+        ) {
+            let none = HeaderValue::from_static("0");
+            request.headers_mut().entry(CONTENT_LENGTH).or_insert(none);
+        }
+    } else if body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
     {
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);

@@ -1,6 +1,6 @@
 //! What a connection is for, and how a request for it is addressed.
 
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 
@@ -61,12 +61,13 @@ impl Address {
         })
     }
 
-    /// Origin-form and `Host` (RFC 9112, 3.2.1).
+    /// Origin-form and `Host` (RFC 9112, 3.2.1), and `Cookie` in one field.
     pub(super) fn http1<B>(&self, request: &mut Request<B>) {
         *request.uri_mut() = Uri::from(path(request.uri()));
         *request.version_mut() = Version::HTTP_11;
         // In the place of the caller's own, where it sent one, so that the order stands.
         request.headers_mut().insert(HOST, self.host.clone());
+        join_cookies(request.headers_mut());
     }
 
     /// `:scheme`, `:authority` and `:path`, and no `Host` beside them: some servers refuse both together.
@@ -79,6 +80,21 @@ impl Address {
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);
+    }
+}
+
+/// Joins the fields that HTTP/2 may split a cookie into (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs = headers.get_all(COOKIE);
+    let sensitive = crumbs.iter().any(HeaderValue::is_sensitive);
+    let crumbs: Vec<_> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    // Cannot fail: valid values joined by a valid separator.
+    if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(b"; " as &[u8])) {
+        cookie.set_sensitive(sensitive);
+        headers.insert(COOKIE, cookie);
     }
 }
 
@@ -130,6 +146,31 @@ mod tests {
             assert_eq!(hosts, ["api.example:8443"]);
             let names: Vec<_> = request.headers().keys().collect();
             assert_eq!(names, ["accept", "host", "x-last"], "order stands");
+        }
+    }
+
+    #[test]
+    fn http1_gets_one_cookie_field_and_http2_what_was_sent() {
+        let crumbs = |request: &Request<()>| -> Vec<Vec<u8>> {
+            let crumbs = request.headers().get_all(COOKIE).iter();
+            crumbs.map(|crumb| crumb.as_bytes().to_vec()).collect()
+        };
+        let address = address(Scheme::Https, "api.example");
+        for (sent, joined) in [
+            (&["a=1"] as &[&str], "a=1"),
+            (&["a=1; b=2"], "a=1; b=2"),
+            (&["a=1", "b=2", "c=\u{e9}"], "a=1; b=2; c=\u{e9}"),
+        ] {
+            let mut request = request("/");
+            for crumb in sent {
+                let crumb = HeaderValue::from_bytes(crumb.as_bytes()).unwrap();
+                request.headers_mut().append(COOKIE, crumb);
+            }
+            let mut over_http2 = request.clone();
+            address.http1(&mut request);
+            assert_eq!(crumbs(&request), [joined.as_bytes()]);
+            address.http2(&mut over_http2);
+            assert_eq!(crumbs(&over_http2).len(), sent.len());
         }
     }
 

@@ -19,23 +19,25 @@ use sidentity::policy::{
     Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
     place, remove_dead,
 };
-use sidentity::proxy::{strip_request, strip_response};
+use sidentity::proxy::{normalize_length, strip_request, strip_response, strip_trailers};
 use sidentity::telemetry::{Logger, TraceContext};
 
 /// What is fed.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 12] = [
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
     ("hop_by_hop", hop_by_hop),
+    ("length", length),
     ("log", log),
     ("options", options),
     ("pattern", pattern),
     ("policy", policy),
     ("trace", trace),
+    ("trailers", trailers),
     ("yaml", yaml),
 ];
 
@@ -223,6 +225,69 @@ pub fn hop_by_hop(input: &[u8]) {
     let mut again = response.clone();
     strip_response(&mut again);
     assert_eq!(again, response);
+}
+
+/// Trailer lines. HTTP/2 takes what is left, no field of it frames, routes or authenticates, and the others have passed as they
+/// were and in their order.
+pub fn trailers(input: &[u8]) {
+    let came = fields(input.split(|byte| *byte == b'\n'));
+    let mut left = came.clone();
+    strip_trailers(&mut left);
+    for forbidden in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        "te",
+        "host",
+        "content-length",
+        "authorization",
+        "proxy-authorization",
+        "x-serverless-authorization",
+        "x-goog-api-key",
+        "x-goog-user-project",
+        "cookie",
+        "set-cookie",
+    ] {
+        assert!(!left.contains_key(forbidden), "{forbidden}");
+    }
+    let expected = came.iter().filter(|(name, _)| left.contains_key(*name));
+    assert!(left.iter().eq(expected));
+    if !came.contains_key(header::CONNECTION) {
+        for name in came.keys().map(HeaderName::as_str) {
+            let passes = name.starts_with("grpc-") || name.starts_with("x-custom");
+            assert!(!passes || left.contains_key(name), "{name}");
+        }
+    }
+    let mut again = left.clone();
+    strip_trailers(&mut again);
+    assert_eq!(again, left);
+}
+
+/// `Content-Length` lines. One plain number is left, which every line said, or nothing is passed on.
+pub fn length(input: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in input.split(|byte| *byte == b'\n') {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            headers.append(header::CONTENT_LENGTH, value);
+        }
+    }
+    let came = headers.clone();
+    if normalize_length(&mut headers).is_err() || came.is_empty() {
+        return;
+    }
+    let left: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().collect();
+    let [left] = left[..] else {
+        panic!("{left:?}");
+    };
+    let number: u64 = left.to_str().expect("text").parse().expect("a number");
+    assert_eq!(left, &number.to_string());
+    for line in came.get_all(header::CONTENT_LENGTH) {
+        for item in line.to_str().expect("text").split(',') {
+            assert_eq!(item.trim().parse(), Ok(number));
+        }
+    }
 }
 
 /// Of the fields that came, all have gone on but those that must not; ours are another matter.

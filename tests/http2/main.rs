@@ -13,6 +13,7 @@ mod resets;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod trailers;
 mod windows;
 
 use std::net::SocketAddr;

@@ -26,6 +26,7 @@ mod hostile;
 mod http1;
 mod intercept;
 mod keepalive;
+mod lengths;
 mod logs;
 mod lookalikes;
 mod metrics;

@@ -1,0 +1,249 @@
+//! Trailers, both ways: they pass the same filter as headers, and carry no field that must be known before the content
+//! (RFC 9110, 6.5.1).
+//!
+//! HTTP/2 forbids connection-specific fields in trailers too (RFC 9113, 8.2.2): with one of them the stream would be
+//! reset, or never end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use super::hop_by_hop::{Named, remove};
+
+/// A body whose trailers are filtered.
+#[derive(Debug)]
+pub struct FilteredTrailers<B> {
+    body: B,
+    /// What `Connection` named in the message's head (RFC 9110, 7.6.1).
+    named: Named,
+}
+
+// === impl FilteredTrailers ===
+
+impl<B> FilteredTrailers<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self {
+            body,
+            named: Named::default(),
+        }
+    }
+
+    /// Also removes the fields that the head's `Connection` named.
+    pub(super) fn remove_named(&mut self, named: Named) {
+        self.named = named;
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for FilteredTrailers<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) if frame.is_trailers() => self.filter(frame).map(Ok),
+            frame => frame,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> FilteredTrailers<B> {
+    /// None where no trailer is left: the body ends with its data.
+    fn filter(&self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let mut trailers = frame.into_trailers().ok()?;
+        remove(&mut trailers, |name| self.named.contains(name));
+        strip_trailers(&mut trailers);
+        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+    }
+}
+
+/// Removes the trailers that are not passed on, in either direction: fields for one connection, and fields that frame, route,
+/// modify or authenticate a message, or describe its content.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    let named = Named::of(trailers);
+    remove(trailers, |name| {
+        is_forbidden(name.as_str()) || named.contains(name)
+    });
+}
+
+/// The kinds of fields that RFC 9110, 6.5.1 excludes, and every field that carries a credential.
+fn is_forbidden(name: &str) -> bool {
+    is_connection_specific(name)
+        || is_credential(name)
+        || is_request_modifier(name)
+        || is_response_control(name)
+        || is_content_format(name)
+}
+
+/// Framing and routing.
+fn is_connection_specific(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "host"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Authentication, and whose call it is.
+fn is_credential(name: &str) -> bool {
+    matches!(
+        name,
+        "api-key"
+            | "authorization"
+            | "cookie"
+            | "cookie2"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+            | "set-cookie"
+            | "set-cookie2"
+            | "www-authenticate"
+            | "x-api-key"
+            | "x-goog-api-key"
+            | "x-goog-iam-authority-selector"
+            | "x-goog-iam-authorization-token"
+            | "x-goog-iap-jwt-assertion"
+            | "x-goog-user-project"
+            | "x-serverless-authorization"
+    )
+}
+
+fn is_request_modifier(name: &str) -> bool {
+    matches!(
+        name,
+        "cache-control"
+            | "expect"
+            | "if-match"
+            | "if-modified-since"
+            | "if-none-match"
+            | "if-range"
+            | "if-unmodified-since"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+    )
+}
+
+fn is_response_control(name: &str) -> bool {
+    matches!(
+        name,
+        "age" | "date" | "expires" | "location" | "retry-after" | "vary" | "warning"
+    )
+}
+
+fn is_content_format(name: &str) -> bool {
+    matches!(name, "content-encoding" | "content-range" | "content-type")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn trailers_of_grpc_and_of_the_app_pass_in_their_order() {
+        let sent = fields(&[
+            ("grpc-status", "0"),
+            ("grpc-message", "fine"),
+            ("grpc-status-details-bin", "AA=="),
+            ("x-sum", "1"),
+            ("x-sum", "2"),
+            ("custom", "3"),
+            ("etag", "\"4\""),
+            ("server-timing", "a;dur=1"),
+            ("content-digest", "sha-256=:AA==:"),
+        ]);
+        let mut kept = sent.clone();
+        strip_trailers(&mut kept);
+        assert_eq!(
+            kept.iter().collect::<Vec<_>>(),
+            sent.iter().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn connection_in_trailers_removes_what_it_names() {
+        let mut trailers = fields(&[
+            ("connection", "x-one, close"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("close", "3"),
+        ]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers, fields(&[("x-two", "2")]));
+    }
+
+    proptest! {
+        #[test]
+        fn forbidden_trailers_are_removed_and_all_others_are_kept(
+            lines in prop::collection::vec(
+                (prop_oneof![
+                    prop::sample::select(vec![
+                        "Host", "Content-Length", "Transfer-Encoding", "TE", "Trailer", "Connection",
+                        "Keep-Alive", "Proxy-Connection", "Upgrade", "Authorization",
+                        "Proxy-Authorization", "Proxy-Authenticate", "WWW-Authenticate",
+                        "X-Serverless-Authorization", "Cookie", "Set-Cookie", "Content-Encoding",
+                        "Content-Type", "Content-Range", "Max-Forwards", "Expect", "Cache-Control",
+                        "X-Goog-Api-Key", "x-goog-user-project", "Range", "If-Match", "Vary",
+                    ]).prop_map(str::to_owned),
+                    "grpc-[a-z-]{1,9}",
+                    "x-[a-z]{1,4}",
+                ], "[ -~]{0,9}"),
+                0..12,
+            ),
+        ) {
+            let mut trailers = HeaderMap::new();
+            for (name, value) in &lines {
+                trailers.append(
+                    name.parse::<HeaderName>().unwrap(),
+                    value.trim().parse().unwrap(),
+                );
+            }
+            let named = Named::of(&trailers);
+            let came = trailers.clone();
+            strip_trailers(&mut trailers);
+            let passes = |name: &HeaderName| {
+                let name = name.as_str();
+                (name.starts_with("grpc-") || name.starts_with("x-"))
+                    && !["x-serverless-authorization", "x-goog-api-key", "x-goog-user-project"]
+                        .contains(&name)
+            };
+            let expected: Vec<_> = came
+                .iter()
+                .filter(|(name, _)| passes(name) && !named.contains(name))
+                .collect();
+            prop_assert_eq!(trailers.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+}
