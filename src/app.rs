@@ -16,6 +16,7 @@ use crate::admin::Admin;
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
+use crate::memory::Memory;
 use crate::policy::{self, Policy, Settings};
 use crate::proxy::{Common, Decider, Interception, Opened};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
@@ -90,7 +91,7 @@ impl App {
         let (interception, opened) = interception(&config, &decider).await?.unzip();
         let core = Core {
             interception,
-            common: Common::new(config.max_connections),
+            common: Common::new(config.max_connections, Memory::new(config.max_memory)),
             metrics,
             places,
             activity: Arc::default(),

@@ -12,8 +12,8 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
-//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`. `tests/layering.rs` holds
-//! it.
+//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`.
+//! `tests/layering.rs` holds it.
 
 pub mod admin;
 pub mod app;
@@ -24,6 +24,7 @@ pub mod dns;
 pub mod emulator;
 pub mod error;
 pub mod intercept;
+pub mod memory;
 pub mod policy;
 pub mod proxy;
 pub mod server;

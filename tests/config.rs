@@ -272,6 +272,18 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --max-connections: \"0\" must be a number from 1 to 1000000",
         ),
         (
+            &["--max-idle-connections", "none"],
+            "flag --max-idle-connections: \"none\" must be a number from 1 to 1000000",
+        ),
+        (
+            &["--max-memory", "lots"],
+            "flag --max-memory: \"lots\" is not a size: write 256Mi, 1Gi or a number of bytes",
+        ),
+        (
+            &["--max-memory", "64"],
+            "flag --max-memory: \"64\" is too small: write at least 1Mi (64Mi for 64 mebibytes)",
+        ),
+        (
             &["--workers=-1"],
             "flag --workers: \"-1\" must be a number from 1 to 1024",
         ),
@@ -628,6 +640,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20   path: /v2\n\
          \x20   port: 8443\n\
          \x20   credential: id\n\
+         max_memory: 96MiB\n\
          workers: 3\n",
     );
     let yaml = setup.accepted(&["--config", "c.yaml"]);
@@ -667,6 +680,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          idle_timeout: 1m30s\n\
          drain_timeout: 9s\n\
          max_connections: 8192\n\
+         max_idle_connections: 1024\n\
+         max_memory: 96Mi\n\
          workers: 3\n\
          sandbox: auto\n\
          log_format: json\n\

@@ -21,6 +21,8 @@ mod early;
 mod http1;
 #[path = "upstream/http2.rs"]
 mod http2;
+#[path = "upstream/idle.rs"]
+mod idle;
 #[path = "upstream/limits.rs"]
 mod limits;
 #[path = "upstream/protocol.rs"]

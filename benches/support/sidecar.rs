@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sidentity::config::{self, Config, Env, HttpVersion, RawConfig};
 use sidentity::destination::Destination;
+use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
 use sidentity::upstream::{Refuse, Target, Upstream};
 
@@ -30,7 +31,12 @@ pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
     }
     let config = config(&variables)?;
     let metrics = Arc::new(Metrics::new());
-    let upstream = Upstream::new(&config.upstream, Refuse::default(), metrics)?;
+    let upstream = Upstream::new(
+        &config.upstream,
+        Refuse::default(),
+        metrics,
+        Memory::default(),
+    )?;
     let url = format!("{scheme}://{}/", origin.authority);
     let target = Target {
         origin: Destination::parse(&url)?.origin,

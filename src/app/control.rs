@@ -68,6 +68,7 @@ impl Control {
         } else {
             core.upstream(&config)?
         };
+        core.common.memory.set_limit(config.max_memory);
         let decider = Arc::new(live.decider.with_policy(policy(&config)));
         waiting.extend(self.not_covered(&decider));
         let next = Live::compose(core, config, decider, upstream);

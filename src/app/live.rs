@@ -70,6 +70,7 @@ impl Core {
                 metadata_extra: metadata_address(config),
             },
             self.metrics.clone(),
+            self.common.memory.clone(),
         )
     }
 

@@ -36,6 +36,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         discover: _,
         drain_timeout: _,
         log: _,
+        max_memory: _,
         metadata_access: _,
         proxy: _,
         quitquitquit: _,

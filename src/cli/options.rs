@@ -82,6 +82,13 @@ pub struct Options {
     /// Connections at once; over it, 503 [default: 8192]
     #[arg(long, value_name = "N")]
     max_connections: Option<String>,
+    /// Idle connections to all upstreams together; over it, the least recently used is closed [default: 1024]
+    #[arg(long, value_name = "N")]
+    max_idle_connections: Option<String>,
+    /// Budget for buffered heads, bodies and connections; over it, idle connections close, then 503 [default: half of the
+    /// cgroup's limit, else 256Mi]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     /// Threads [default: the cores that the cgroup allows]
     #[arg(long, value_name = "N")]
     workers: Option<String>,
@@ -130,6 +137,8 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::IdleTimeout, options.idle_timeout);
         raw.set_flag(Name::DrainTimeout, options.drain_timeout);
         raw.set_flag(Name::MaxConnections, options.max_connections);
+        raw.set_flag(Name::MaxIdleConnections, options.max_idle_connections);
+        raw.set_flag(Name::MaxMemory, options.max_memory);
         raw.set_flag(Name::Workers, options.workers);
         raw.set_flag(Name::Sandbox, options.sandbox);
         raw.set_flag(Name::LogFormat, options.log_format);

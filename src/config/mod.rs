@@ -78,6 +78,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `--max-connections`.
     pub max_connections: usize,
+    /// `--max-memory`, in bytes.
+    pub max_memory: usize,
     /// `--workers`, at least 1.
     pub workers: usize,
     /// `--sandbox`: `run` restricts its own access to files, where the kernel can do that.
@@ -189,6 +191,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// `--idle-timeout` of pooled connections.
     pub idle_timeout: Duration,
+    /// `--max-idle-connections`, at least 1.
+    pub max_idle: usize,
 }
 
 /// `HOST:PORT:HOST2:PORT2`: connect there instead; `Host`, SNI and token stay.

@@ -47,6 +47,10 @@ pub enum Name {
     DrainTimeout,
     /// `--max-connections`
     MaxConnections,
+    /// `--max-idle-connections`
+    MaxIdleConnections,
+    /// `--max-memory`
+    MaxMemory,
     /// `--workers`
     Workers,
     /// `--sandbox`
@@ -82,7 +86,7 @@ pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -105,6 +109,8 @@ impl Name {
         Self::IdleTimeout,
         Self::DrainTimeout,
         Self::MaxConnections,
+        Self::MaxIdleConnections,
+        Self::MaxMemory,
         Self::Workers,
         Self::Sandbox,
         Self::LogFormat,
@@ -138,6 +144,8 @@ impl Name {
             Self::IdleTimeout => "idle-timeout",
             Self::DrainTimeout => "drain-timeout",
             Self::MaxConnections => "max-connections",
+            Self::MaxIdleConnections => "max-idle-connections",
+            Self::MaxMemory => "max-memory",
             Self::Workers => "workers",
             Self::Sandbox => "sandbox",
             Self::LogFormat => "log-format",
@@ -182,6 +190,8 @@ impl Name {
             | Self::IdleTimeout
             | Self::DrainTimeout
             | Self::MaxConnections
+            | Self::MaxIdleConnections
+            | Self::MaxMemory
             | Self::Workers
             | Self::LogFormat
             | Self::LogLevel => Kind::Value,

@@ -25,6 +25,7 @@ mod overlap;
 mod roots;
 mod route;
 mod rule;
+mod size;
 
 /// The whole of it. The result counts only where `problems` stays empty.
 pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -> Config {
@@ -55,6 +56,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         http: read.one(Name::UpstreamHttp, HttpVersion::Auto, http_version),
         connect_timeout: read.one(Name::ConnectTimeout, duration::secs(5), duration::positive),
         idle_timeout: read.one(Name::IdleTimeout, duration::secs(90), duration::any),
+        max_idle: read.one(Name::MaxIdleConnections, 1024, |text| {
+            number(text, 1_000_000)
+        }),
     };
     let log = Log {
         format: read
@@ -99,6 +103,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         token_timeout: read.one(Name::TokenTimeout, duration::secs(8), duration::positive),
         drain_timeout: read.one(Name::DrainTimeout, duration::secs(9), duration::any),
         max_connections: read.one(Name::MaxConnections, 8192, |text| number(text, 1_000_000)),
+        max_memory: read
+            .one(Name::MaxMemory, None, |text| size::parse(text).map(Some))
+            .unwrap_or_else(size::default),
         workers: read.one(Name::Workers, cores(), |text| number(text, 1_024)),
         sandbox: read.one(Name::Sandbox, true, sandbox),
         log,

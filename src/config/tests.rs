@@ -54,6 +54,8 @@ fn nothing_said_is_every_default_of_the_contract() {
     assert_eq!(config.token_timeout, Duration::from_secs(8));
     assert_eq!(config.drain_timeout, Duration::from_secs(9));
     assert_eq!(config.max_connections, 8192);
+    assert_eq!(config.upstream.max_idle, 1024);
+    assert!(config.max_memory >= 1 << 20);
     assert!(config.workers >= 1);
     assert_eq!(config.log.level, LogLevel::Info);
     assert_eq!(config.log.access, AccessLog::Errors);

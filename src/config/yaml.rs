@@ -126,6 +126,8 @@ fn upstream(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
 
 fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     field(f, 0, "max_connections", config.max_connections)?;
+    field(f, 0, "max_idle_connections", config.upstream.max_idle)?;
+    field(f, 0, "max_memory", size(config.max_memory))?;
     field(f, 0, "workers", config.workers)?;
     field(f, 0, "sandbox", if config.sandbox { "auto" } else { "off" })?;
     let format = match config.log.format {
@@ -224,6 +226,18 @@ fn http_version(version: HttpVersion) -> &'static str {
         HttpVersion::Http1 => "1",
         HttpVersion::Http2 => "2",
     }
+}
+
+/// In the largest binary unit that gives a whole number.
+fn size(bytes: usize) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    UNITS
+        .iter()
+        .find(|(shift, _)| bytes.trailing_zeros() >= *shift)
+        .map_or_else(
+            || bytes.to_string(),
+            |(shift, unit)| format!("{}{unit}", bytes >> shift),
+        )
 }
 
 /// Without the spaces of the long form, as people write it.

@@ -181,7 +181,7 @@ impl ErrorKind {
             }
             Self::LimitReached => {
                 "Too much is under way at once: see whether an upstream has become slow, or the app opens more than it needs; \
-                 else raise --max-connections, and the memory limit with it."
+                 else raise --max-connections or --max-memory, whichever the detail names, and the memory limit with it."
             }
             Self::LoopDetected => {
                 "The call leads back to the sidecar: give the route the real upstream, and set NO_PROXY=localhost,127.0.0.1 \

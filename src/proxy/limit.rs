@@ -1,5 +1,6 @@
 //! Layer 3, **Limit**: at most `--max-connections` connections, and as many requests; over it 503 at once, so that a
-//! flood is answered while there are descriptors left to answer it with.
+//! flood is answered while there are descriptors left to answer it with. The same over `--max-memory`, once no idle
+//! connection to an upstream is left to close.
 
 use std::sync::Arc;
 
@@ -8,30 +9,41 @@ use hyper::service::Service;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
-use super::body::Body;
+use super::body::{Body, RequestBody};
 use super::call::Inbound;
 use super::step::{Carry, Step};
 use crate::error::{Error, ErrorKind};
+use crate::memory::Memory;
+use crate::upstream::Upstream;
 
 /// Makes [`Limit`].
 #[derive(Clone, Debug)]
 pub(super) struct LimitLayer {
-    permits: Arc<Semaphore>,
-    limit: usize,
+    pub(super) permits: Permits,
+    pub(super) memory: Memory,
+    pub(super) upstream: Upstream<RequestBody>,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Limit<S> {
     inner: S,
-    permits: Arc<Semaphore>,
+    permits: Permits,
+    memory: Memory,
+    upstream: Upstream<RequestBody>,
+}
+
+/// The permits of `--max-connections`; clones share them.
+#[derive(Clone, Debug)]
+pub(super) struct Permits {
+    free: Arc<Semaphore>,
     limit: usize,
 }
 
-impl LimitLayer {
+impl Permits {
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            permits: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
+            free: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
             limit,
         }
     }
@@ -44,8 +56,30 @@ impl<S> Layer<S> for LimitLayer {
         Limit {
             inner,
             permits: self.permits.clone(),
-            limit: self.limit,
+            memory: self.memory.clone(),
+            upstream: self.upstream.clone(),
         }
+    }
+}
+
+impl<S> Limit<S> {
+    /// Over the budget even without idle connections.
+    #[cold]
+    fn is_exhausted(&self) -> bool {
+        self.upstream.close_idle();
+        self.memory.is_over()
+    }
+
+    #[cold]
+    fn exhausted(&self) -> Error {
+        Error::new(
+            ErrorKind::LimitReached,
+            format!(
+                "over the memory budget: {} of {} bytes are in use (--max-memory)",
+                self.memory.used(),
+                self.memory.limit()
+            ),
+        )
     }
 }
 
@@ -55,14 +89,20 @@ impl<S: Carry<Inbound>> Service<Inbound> for Limit<S> {
     type Future = Step<S::Future>;
 
     fn call(&self, inbound: Inbound) -> Self::Future {
-        match self.permits.clone().try_acquire_owned() {
+        if self.memory.is_over() && self.is_exhausted() {
+            return Step::refused(self.exhausted());
+        }
+        match self.permits.free.clone().try_acquire_owned() {
             Ok(permit) if !inbound.connection.over_limit => {
                 inbound.exchange.keep(permit);
                 Step::now(self.inner.call(inbound))
             }
             _ => Step::refused(Error::new(
                 ErrorKind::LimitReached,
-                format!("over the limit of {} (--max-connections)", self.limit),
+                format!(
+                    "over the limit of {} (--max-connections)",
+                    self.permits.limit
+                ),
             )),
         }
     }

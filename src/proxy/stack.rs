@@ -13,7 +13,7 @@ use super::discover::{Discover, DiscoverLayer};
 use super::guard::{Guard, GuardLayer};
 use super::hop_by_hop::{HopByHop, HopByHopLayer};
 use super::intercept::Interception;
-use super::limit::{Limit, LimitLayer};
+use super::limit::{Limit, LimitLayer, Permits};
 use super::normalize::{Normalize, NormalizeLayer};
 use super::reauthorize::{Reauthorize, ReauthorizeLayer};
 use super::record::{Record, RecordLayer};
@@ -22,6 +22,7 @@ use super::rescue::{Rescue, RescueLayer};
 use super::send::Send;
 use super::upgrade::{Tunnels, Upgrade, UpgradeLayer};
 use crate::config::Config;
+use crate::memory::Memory;
 use crate::telemetry::{Metrics, Seldom};
 use crate::upstream::Upstream;
 
@@ -44,7 +45,9 @@ pub struct Parts {
 /// moment ago is not said again.
 #[derive(Clone, Debug)]
 pub struct Common {
-    limit: LimitLayer,
+    /// The budget of `--max-memory`.
+    pub memory: Memory,
+    permits: Permits,
     hints: Arc<Seldom>,
     tunnels: Tunnels,
 }
@@ -52,10 +55,11 @@ pub struct Common {
 // === impl Common ===
 
 impl Common {
-    /// At most so many requests at a time.
-    pub fn new(limit: usize) -> Self {
+    /// At most so many requests at a time, and none over the budget.
+    pub fn new(limit: usize, memory: Memory) -> Self {
         Self {
-            limit: LimitLayer::new(limit),
+            memory,
+            permits: Permits::new(limit),
             hints: Arc::new(Seldom::new()),
             tunnels: Tunnels::default(),
         }
@@ -75,11 +79,13 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         upstream,
         metrics,
         interception,
-        common: Common {
-            limit,
-            hints,
-            tunnels,
-        },
+        common:
+            Common {
+                memory,
+                permits,
+                hints,
+                tunnels,
+            },
     } = parts;
     let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
     ServiceBuilder::new()
@@ -90,7 +96,11 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             metrics: metrics.clone(),
         })
         // Before any work is done: shedding load must be cheap.
-        .layer(limit)
+        .layer(LimitLayer {
+            permits,
+            memory,
+            upstream: upstream.clone(),
+        })
         // Around everything that waits: for tokens, connections, the upstream.
         .layer(DeadlineLayer {
             response: config.response_timeout,

@@ -1,5 +1,6 @@
 //! A moment on two clocks: an instance may be frozen, and then the monotonic clock may have stood still.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 /// When something became idle.
@@ -17,6 +18,16 @@ impl Moment {
             monotonic: Instant::now(),
             wall: SystemTime::now(),
         }
+    }
+
+    /// Orders moments, the earliest first.
+    pub(super) fn by_age(&self, other: &Self) -> Ordering {
+        self.monotonic.cmp(&other.monotonic)
+    }
+
+    /// Whether it came before `other`, or together with it.
+    pub(super) fn is_until(&self, other: &Self) -> bool {
+        self.monotonic <= other.monotonic
     }
 
     /// How long ago it was, by the clock that ran further.

@@ -42,6 +42,7 @@ use crate::config;
 use crate::destination::Origin;
 use crate::dns::Priority;
 use crate::error::Error;
+use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
 /// Sends requests to upstreams, over connections that it keeps. One for the process; a clone is the same one.
@@ -63,8 +64,9 @@ impl<B: RequestBody> Upstream<B> {
         config: &config::Upstream,
         refuse: Refuse,
         metrics: Arc<Metrics>,
+        memory: Memory,
     ) -> Result<Self, BadRoots> {
-        Self::with_limits(config, refuse, metrics, Limits::default())
+        Self::with_limits(config, refuse, metrics, memory, Limits::default())
     }
 
     /// The same, with other limits.
@@ -76,11 +78,12 @@ impl<B: RequestBody> Upstream<B> {
         config: &config::Upstream,
         refuse: Refuse,
         metrics: Arc<Metrics>,
+        memory: Memory,
         limits: Limits,
     ) -> Result<Self, BadRoots> {
         let dialer = Dialer::new(config, refuse, metrics)?;
         Ok(Self {
-            pools: Pools::new(dialer, limits, config.idle_timeout),
+            pools: Pools::new(dialer, limits, config, memory),
         })
     }
 

@@ -10,6 +10,7 @@
 )]
 
 mod admin;
+mod budget;
 mod calls;
 mod commands;
 mod connect;

@@ -10,6 +10,7 @@ use http_body_util::BodyExt;
 use sidentity::config::{self, ConnectHost, ConnectTo, HttpVersion};
 use sidentity::destination::{Destination, Host, Origin, Scheme};
 use sidentity::error::{Error, ErrorKind};
+use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
 use sidentity::upstream::{Body, Limits, Refuse, Target, Upstream};
 
@@ -48,6 +49,7 @@ impl Setting {
                 http: HttpVersion::Auto,
                 connect_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(90),
+                max_idle: 1024,
             },
             refuse: Refuse::default(),
             limits: Limits::default(),
@@ -61,8 +63,13 @@ impl Setting {
 
     pub fn client(self) -> Client {
         let metrics = Arc::new(Metrics::new());
-        let upstream =
-            Upstream::with_limits(&self.config, self.refuse, Arc::clone(&metrics), self.limits);
+        let upstream = Upstream::with_limits(
+            &self.config,
+            self.refuse,
+            Arc::clone(&metrics),
+            Memory::default(),
+            self.limits,
+        );
         Client {
             upstream: upstream.unwrap(),
             metrics,

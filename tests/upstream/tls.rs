@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sidentity::config::HttpVersion;
 use sidentity::destination::Scheme;
 use sidentity::error::ErrorKind;
+use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
 use sidentity::upstream::{Refuse, Upstream};
 
@@ -196,7 +197,12 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
         let setting = Setting::new("127.0.0.1:1".parse().unwrap(), None)
             .with(|setting| setting.config.system_ca_file = Some(file));
         let metrics = Arc::new(Metrics::new());
-        let bad = Upstream::<AnyBody>::new(&setting.config, Refuse::default(), metrics);
+        let bad = Upstream::<AnyBody>::new(
+            &setting.config,
+            Refuse::default(),
+            metrics,
+            Memory::default(),
+        );
         let text = bad.unwrap_err().to_string();
         assert!(
             text.contains("SSL_CERT_FILE") && text.contains(word),
@@ -206,7 +212,12 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
     let mut setting = Setting::new("127.0.0.1:1".parse().unwrap(), None);
     setting.config.extra_roots = vec![b"no certificate".to_vec().into()];
     let metrics = Arc::new(Metrics::new());
-    let bad = Upstream::<AnyBody>::new(&setting.config, Refuse::default(), metrics);
+    let bad = Upstream::<AnyBody>::new(
+        &setting.config,
+        Refuse::default(),
+        metrics,
+        Memory::default(),
+    );
     assert!(bad.unwrap_err().to_string().contains("--upstream-ca"));
 }
 

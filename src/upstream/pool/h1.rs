@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::NAP;
 use super::lease::{Held, Rest};
 use super::target::Pool;
+use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place};
 use crate::upstream::io::{Heard, Io};
@@ -34,6 +35,7 @@ pub(in crate::upstream) struct Connection<B> {
     /// How far the exchange on it is.
     pub(in crate::upstream) heard: Heard,
     pub(in crate::upstream) place: Place,
+    _charge: Charge,
 }
 
 /// Idle connections, the last one used on top: it is the likeliest to be open still, and those at the bottom grow old.
@@ -46,7 +48,9 @@ impl<B: RequestBody> Connection<B> {
         io: Io,
         place: Place,
         pool: Weak<Pool<B>>,
+        memory: &Memory,
     ) -> Result<Arc<Self>, Failure> {
+        let charge = memory.charge(UPSTREAM_CONNECTION);
         let heard = io.heard();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
@@ -64,6 +68,7 @@ impl<B: RequestBody> Connection<B> {
             pool,
             heard,
             place,
+            _charge: charge,
         }))
     }
 
@@ -151,6 +156,20 @@ impl<B: RequestBody> Idle<B> {
     pub(super) fn expire(&mut self, age: Duration) {
         self.0
             .retain(|(connection, since)| since.age() < age && !connection.is_closed());
+    }
+
+    /// Closes those that became idle at this moment or before.
+    pub(super) fn close_until(&mut self, moment: &Moment) {
+        self.0.retain(|(_, since)| !since.is_until(moment));
+    }
+
+    /// When each became idle.
+    pub(super) fn moments(&self) -> impl Iterator<Item = Moment> {
+        self.0.iter().map(|(_, since)| *since)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn clear(&mut self) {

@@ -19,6 +19,7 @@ use super::NAP;
 use super::lease::{Held, Lease, Rest};
 use super::target::Pool;
 use crate::error::ErrorKind;
+use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place, is_going_away};
 use crate::upstream::io::Io;
@@ -55,6 +56,7 @@ pub(in crate::upstream) struct Connection<B> {
     leaving: AtomicBool,
     pool: Weak<Pool<B>>,
     pub(in crate::upstream) place: Place,
+    _charge: Charge,
 }
 
 /// The open connections of a target, and how many streams each carries.
@@ -82,7 +84,9 @@ impl<B: RequestBody> Connection<B> {
         place: Place,
         pool: Weak<Pool<B>>,
         within: Duration,
+        memory: &Memory,
     ) -> Result<Arc<Self>, Failure> {
+        let charge = memory.charge(UPSTREAM_CONNECTION);
         let ran = Arc::new(Notify::new());
         let handshake = async {
             let (sender, mut connection) = http2::Builder::new(Spawn {
@@ -134,6 +138,7 @@ impl<B: RequestBody> Connection<B> {
             leaving: AtomicBool::new(false),
             pool,
             place,
+            _charge: charge,
         }))
     }
 
@@ -226,8 +231,18 @@ impl<B: RequestBody> Streams<B> {
         self.0.retain(|carrier| carrier.in_flight > 0);
     }
 
-    pub(super) fn has_idle(&self) -> bool {
-        self.0.iter().any(|carrier| carrier.in_flight == 0)
+    /// Closes those without a stream since this moment or before.
+    pub(super) fn close_until(&mut self, moment: &Moment) {
+        self.0
+            .retain(|carrier| carrier.in_flight > 0 || !carrier.idle.is_until(moment));
+    }
+
+    /// When each of those without a stream became idle.
+    pub(super) fn idle(&self) -> impl Iterator<Item = Moment> {
+        self.0
+            .iter()
+            .filter(|carrier| carrier.in_flight == 0)
+            .map(|carrier| carrier.idle)
     }
 
     pub(super) const fn is_empty(&self) -> bool {

@@ -2,6 +2,7 @@
 
 pub(super) mod h1;
 pub(super) mod h2;
+mod idle;
 mod lease;
 mod target;
 
@@ -14,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
+use self::idle::IdleCount;
 pub(super) use self::lease::{Hold, Lease, Way};
 pub(super) use self::target::Pool;
 use super::dial::Dialer;
@@ -21,7 +23,9 @@ use super::failure::Failure;
 use super::lock;
 use super::outgoing::RequestBody;
 use super::target::{Address, Target};
+use crate::config;
 use crate::error::ErrorKind;
+use crate::memory::Memory;
 
 /// How often idle connections are looked through, at the most and at the least.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
@@ -51,6 +55,9 @@ pub(super) struct Pools<B> {
     pub(super) dialer: Dialer,
     limits: Limits,
     idle_timeout: Duration,
+    /// Idle connections of all targets, of both protocols.
+    idle: Arc<IdleCount>,
+    pub(super) memory: Memory,
     /// Places for open connections.
     places: Arc<Semaphore>,
     /// Requests that wait for one.
@@ -78,12 +85,19 @@ impl Default for Limits {
 // === impl Pools ===
 
 impl<B: RequestBody> Pools<B> {
-    pub(super) fn new(dialer: Dialer, limits: Limits, idle_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        dialer: Dialer,
+        limits: Limits,
+        config: &config::Upstream,
+        memory: Memory,
+    ) -> Arc<Self> {
         Arc::new(Self {
             dialer,
+            idle: Arc::new(IdleCount::new(config.max_idle)),
+            memory,
             places: Arc::new(Semaphore::new(limits.connections)),
             limits,
-            idle_timeout,
+            idle_timeout: config.idle_timeout,
             crowd: AtomicUsize::new(0),
             targets: Mutex::new(HashMap::new()),
             sweeping: AtomicBool::new(false),
@@ -130,9 +144,9 @@ impl<B: RequestBody> Pools<B> {
         }
     }
 
-    /// Somebody waits for a place: no connection should idle now.
+    /// Somebody waits for a place, or there is no memory left: no connection should idle now.
     fn is_crowded(&self) -> bool {
-        self.crowd.load(Ordering::Relaxed) > 0
+        self.crowd.load(Ordering::Relaxed) > 0 || self.memory.is_over()
     }
 
     pub(super) fn close_idle(&self) {

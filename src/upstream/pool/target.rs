@@ -4,8 +4,9 @@ mod line;
 mod open;
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -14,10 +15,12 @@ use tokio::time::timeout;
 
 use self::line::Turn;
 use self::open::Opened;
+use super::idle::IdleCount;
 use super::lease::Lease;
 use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
+use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
 use crate::upstream::lock;
 use crate::upstream::outgoing::RequestBody;
@@ -34,6 +37,7 @@ pub(in crate::upstream) struct Pool<B> {
     pub(in crate::upstream) address: Address,
     limits: Limits,
     idle_timeout: Duration,
+    idle_count: Arc<IdleCount>,
     /// How long somebody waits for a place, and hyper may take to be done with an exchange.
     pub(super) patience: Duration,
     /// HTTP/1.1: places for connections in use.
@@ -45,12 +49,20 @@ pub(in crate::upstream) struct Pool<B> {
 }
 
 struct State<B> {
+    /// Idle connections of both kinds, as [`IdleCount`] knows it.
+    counted: usize,
     /// What is spoken; `None` until ALPN has decided for the first time.
     protocol: Option<Protocol>,
     idle: h1::Idle<B>,
     streams: h2::Streams<B>,
     dialing: bool,
     waiting: VecDeque<oneshot::Sender<Turn<B>>>,
+}
+
+/// The locked state; what has become idle or busy under it is counted at its end.
+struct StateGuard<'a, B: RequestBody> {
+    state: MutexGuard<'a, State<B>>,
+    count: &'a IdleCount,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,6 +79,7 @@ impl<B: RequestBody> Pool<B> {
             address,
             limits: pools.limits,
             idle_timeout: pools.idle_timeout,
+            idle_count: Arc::clone(&pools.idle),
             patience: pools.dialer.timeout,
             in_use: Arc::new(Semaphore::new(pools.limits.per_target)),
             pools: Arc::downgrade(pools),
@@ -77,6 +90,7 @@ impl<B: RequestBody> Pool<B> {
                     Offer::Http1 => Some(Protocol::Http1),
                     Offer::Http2 => Some(Protocol::Http2),
                 },
+                counted: 0,
                 idle: h1::Idle::new(),
                 streams: h2::Streams::new(),
                 dialing: false,
@@ -119,7 +133,7 @@ impl<B: RequestBody> Pool<B> {
 
     /// A connection that is there, or a stream of one.
     fn at_once(&self) -> Option<Lease<B>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         match state.protocol? {
             Protocol::Http1 => {
                 let permit = Arc::clone(&self.in_use).try_acquire_owned().ok()?;
@@ -164,17 +178,16 @@ impl<B: RequestBody> Pool<B> {
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         let permit = self.place_in_use().await?;
-        if !fresh && let Some((connection, napped)) = lock(&self.state).idle.pop(self.idle_timeout)
-        {
+        if !fresh && let Some((connection, napped)) = self.state().idle.pop(self.idle_timeout) {
             return Ok(Lease::http1(connection, permit, true, napped));
         }
         Ok(match self.open(pools).await? {
             Opened::Http1(connection) => {
-                lock(&self.state).protocol = Some(Protocol::Http1);
+                self.state().protocol = Some(Protocol::Http1);
                 Lease::http1(connection, permit, false, false)
             }
             Opened::Http2(connection) => {
-                let mut state = lock(&self.state);
+                let mut state = self.state();
                 state.protocol = Some(Protocol::Http2);
                 state.streams.add(Arc::clone(&connection), 1);
                 Lease::http2(connection, false)
@@ -196,6 +209,13 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
+    fn state(&self) -> StateGuard<'_, B> {
+        StateGuard {
+            state: lock(&self.state),
+            count: &self.idle_count,
+        }
+    }
+
     /// An HTTP/1.1 connection is free again.
     pub(super) fn give_back(&self, connection: Arc<h1::Connection<B>>) {
         let Some(pools) = self.pools.upgrade() else {
@@ -205,13 +225,14 @@ impl<B: RequestBody> Pool<B> {
         if pools.is_crowded() {
             return;
         }
-        lock(&self.state).idle.push(connection, self.limits.idle);
+        self.state().idle.push(connection, self.limits.idle);
+        pools.trim_idle();
         pools.sweep_later();
     }
 
     /// An HTTP/2 stream has ended.
     pub(super) fn release(self: &Arc<Self>, connection: &Arc<h2::Connection<B>>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         let idle = state.streams.release(connection);
         let waiting = !state.waiting.is_empty();
         drop(state);
@@ -219,32 +240,80 @@ impl<B: RequestBody> Pool<B> {
             self.serve(false);
         } else if idle && let Some(pools) = self.pools.upgrade() {
             if pools.is_crowded() {
-                lock(&self.state).streams.close_idle();
+                self.state().streams.close_idle();
             }
+            pools.trim_idle();
             pools.sweep_later();
         }
     }
 
     /// Closes what has been idle for too long; true if something still is.
     pub(super) fn expire(&self) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.idle.expire(self.idle_timeout);
         state.streams.expire(self.idle_timeout);
-        !state.idle.is_empty() || state.streams.has_idle()
+        state.idle_len() > 0
+    }
+
+    /// When each of its idle connections became idle.
+    pub(super) fn idle_moments(&self) -> Vec<Moment> {
+        let state = self.state();
+        state.idle.moments().chain(state.streams.idle()).collect()
+    }
+
+    /// Closes what became idle at this moment or before.
+    pub(super) fn close_until(&self, moment: &Moment) {
+        let mut state = self.state();
+        state.idle.close_until(moment);
+        state.streams.close_until(moment);
     }
 
     pub(super) fn close_idle(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.idle.clear();
         state.streams.close_idle();
     }
 
     /// Nothing is open and nobody waits: it may be forgotten.
     pub(super) fn is_vacant(&self) -> bool {
-        let state = lock(&self.state);
+        let state = self.state();
         state.idle.is_empty()
             && state.streams.is_empty()
             && !state.dialing
             && self.in_use.available_permits() == self.limits.per_target
+    }
+}
+
+// === impl State ===
+
+impl<B: RequestBody> State<B> {
+    fn idle_len(&self) -> usize {
+        self.idle.len() + self.streams.idle().count()
+    }
+}
+
+// === impl StateGuard ===
+
+impl<B: RequestBody> Deref for StateGuard<'_, B> {
+    type Target = State<B>;
+
+    fn deref(&self) -> &State<B> {
+        &self.state
+    }
+}
+
+impl<B: RequestBody> DerefMut for StateGuard<'_, B> {
+    fn deref_mut(&mut self) -> &mut State<B> {
+        &mut self.state
+    }
+}
+
+impl<B: RequestBody> Drop for StateGuard<'_, B> {
+    fn drop(&mut self) {
+        let now = self.state.idle_len();
+        if now != self.state.counted {
+            self.count.changed(self.state.counted, now);
+            self.state.counted = now;
+        }
     }
 }

@@ -8,7 +8,6 @@ use super::open::Opened;
 use super::{Pool, Protocol, State};
 use crate::error::ErrorKind;
 use crate::upstream::failure::Failure;
-use crate::upstream::lock;
 use crate::upstream::outgoing::RequestBody;
 use crate::upstream::pool::Pools;
 use crate::upstream::pool::lease::Lease;
@@ -60,7 +59,7 @@ impl<B: RequestBody> Pool<B> {
 
     /// Takes a free stream, or a place in line; HTTP/1.1 knows neither.
     fn queue(&self) -> Place<B> {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         if state.protocol == Some(Protocol::Http1) {
             return Place::Alone;
         }
@@ -89,13 +88,14 @@ impl<B: RequestBody> Pool<B> {
             pool.dialled(opened);
             dialing.ended();
             pool.serve(true);
+            pools.trim_idle();
             pools.sweep_later();
         });
     }
 
     /// Puts what was dialled to use.
     fn dialled(self: &Arc<Self>, opened: Result<Opened<B>, Failure>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         match opened {
             Ok(Opened::Http1(connection)) => {
                 state.protocol = Some(Protocol::Http1);
@@ -125,7 +125,7 @@ impl<B: RequestBody> Pool<B> {
     /// Serves those who wait with what there is, and dials for the others; `dialled` when the last dial is over.
     pub(super) fn serve(self: &Arc<Self>, dialled: bool) {
         let mut served = Vec::new();
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         state.dialing &= !dialled;
         if state.protocol == Some(Protocol::Http1) {
             for waiting in state.waiting.drain(..) {
@@ -177,7 +177,7 @@ impl<B: RequestBody> Dialing<B> {
 impl<B: RequestBody> Drop for Dialing<B> {
     fn drop(&mut self) {
         if let Some(pool) = &self.0 {
-            let mut state = lock(&pool.state);
+            let mut state = pool.state();
             state.dialing = false;
             state.waiting.clear();
         }

@@ -24,6 +24,7 @@ impl<B: RequestBody> Pool<B> {
         let open = Open::new(permit, &pools.dialer.metrics);
         let opened = self.establish(pools, open).await;
         pools.dialer.count(&opened);
+        pools.relieve();
         opened
     }
 
@@ -42,11 +43,12 @@ impl<B: RequestBody> Pool<B> {
             .await?;
         let io = Io::new(stream, open);
         let pool = Arc::downgrade(self);
+        let memory = &pools.memory;
         Ok(if http2 {
             let within = pools.dialer.timeout;
-            Opened::Http2(h2::Connection::open(io, place, pool, within).await?)
+            Opened::Http2(h2::Connection::open(io, place, pool, within, memory).await?)
         } else {
-            Opened::Http1(h1::Connection::open(io, place, pool).await?)
+            Opened::Http1(h1::Connection::open(io, place, pool, memory).await?)
         })
     }
 }

@@ -1,0 +1,73 @@
+//! `--max-memory`: over it idle connections are closed, and then requests are answered with 503.
+
+use super::http1::request;
+use super::support::metadata::Metadata;
+use super::support::sidecar::Sidecar;
+use super::support::wire::{Port, Wire};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// More connections than fit into the least budget.
+const MANY: usize = 64;
+
+async fn started() -> (Metadata, Sidecar) {
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &["--max-memory", "1Mi"]).await;
+    (metadata, sidecar)
+}
+
+#[tokio::test]
+async fn over_the_budget_idle_connections_close_and_every_call_is_answered() {
+    let (_metadata, sidecar) = started().await;
+    let mut app = Wire::open(sidecar.proxy()).await;
+    let mut idle = Vec::new();
+    for _ in 0..MANY {
+        let port = Port::open().await;
+        app.send(request(&port, "GET /", "")).await;
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream.send(OK).await;
+        let (head, _) = app.message().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        idle.push(upstream);
+    }
+    // The first ones were closed to make room.
+    assert_eq!(idle[0].rest().await, "");
+    assert_eq!(idle[1].rest().await, "");
+}
+
+#[tokio::test]
+async fn over_the_budget_with_nothing_idle_is_503_until_something_ends() {
+    let (_metadata, sidecar) = started().await;
+    let port = Port::open().await;
+    let mut held = Vec::new();
+    let refused = loop {
+        assert!(held.len() < MANY, "nothing was refused");
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        let upstream = tokio::select! {
+            upstream = port.accept() => upstream,
+            (head, body) = app.message() => break format!("{head}{body}"),
+        };
+        held.push((app, upstream));
+    };
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(
+        refused.contains("sidentity; error=connection_limit_reached"),
+        "{refused}"
+    );
+    assert!(refused.contains("--max-memory"), "{refused}");
+
+    for (app, upstream) in &mut held {
+        upstream.head().await;
+        upstream.send(OK).await;
+        assert_eq!(app.message().await.1, "ok");
+    }
+    drop(held);
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send(request(&port, "GET /", "")).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream.send(OK).await;
+    assert_eq!(app.message().await.1, "ok");
+}
