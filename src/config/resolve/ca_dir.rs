@@ -1,6 +1,7 @@
 //! Who else could change what `--ca-dir` holds: whoever can put another CA there is trusted by the app.
 
 use std::collections::VecDeque;
+use std::env::temp_dir;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -20,21 +21,27 @@ struct Passed {
     folder: PathBuf,
     /// The owner of the entry by which the path goes on; none where there is no such entry yet.
     next_owner: Option<u32>,
+    /// It is what the path names.
+    is_whole: bool,
 }
 
 /// What to say of the first folder, from the innermost, in which another user could replace the CA or a folder above it.
 ///
-/// Folders are passed as the kernel does it, symbolic links included. Root is trusted, and a sticky folder above the two
-/// innermost ones as long as the next entry is this user's or root's: only its owner can replace that.
+/// Folders are passed as the kernel does it, symbolic links included. Root is trusted. In a sticky folder only the owner of
+/// an entry can replace it, so an entry of this user or root is safe there; but not the CA's folder itself, whose name another
+/// user can take whenever it is not there. In the system's temporary folder it is one that `mktemp -d` made.
 pub(super) fn warning(ca_dir: &Path) -> Option<String> {
     let passed = walk(ca_dir);
     let own = geteuid().as_raw();
     let is_trusted = |owner: u32| owner == 0 || owner == own;
-    let innermost = passed.last().map(|last| last.folder.clone())?;
-    passed.iter().rev().find_map(|Passed { folder, next_owner }| {
+    let innermost = passed.last()?;
+    let shared = innermost.folder.parent().filter(|parent| {
+        innermost.is_whole && fs::canonicalize(temp_dir()).ok().as_deref() != Some(*parent)
+    });
+    passed.iter().rev().find_map(|Passed { folder, next_owner, .. }| {
         let metadata = fs::metadata(folder).ok()?;
         let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-        let near = *folder == innermost || innermost.parent() == Some(folder);
+        let near = shared == Some(folder);
         let kept = mode & STICKY != 0 && !near && next_owner.is_some_and(is_trusted);
         let who = if !is_trusted(owner) {
             format!("user {owner}")
@@ -68,6 +75,7 @@ fn walk(path: &Path) -> Vec<Passed> {
         passed.push(Passed {
             folder: folder.clone(),
             next_owner: found.as_ref().map(Metadata::uid),
+            is_whole: false,
         });
         let Some(found) = found else {
             return passed;
@@ -93,6 +101,7 @@ fn walk(path: &Path) -> Vec<Passed> {
     passed.push(Passed {
         folder,
         next_owner: None,
+        is_whole: true,
     });
     passed
 }
@@ -167,7 +176,10 @@ mod tests {
         for path in ["", "ca", "mine", "new/deep/ca"] {
             blames(&tmp.join(path), &tmp, "mode 1777");
         }
-        assert_eq!(warning(&tmp.join("mine/ca")), None);
+        for path in ["mine/ca", "mine/new/ca"] {
+            assert_eq!(warning(&tmp.join(path)), None, "{path}");
+        }
+        assert_eq!(warning(top.path()), None);
     }
 
     #[test]
