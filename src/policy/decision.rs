@@ -90,6 +90,8 @@ pub enum SkipReason {
     SignedUrl,
     /// The URL is a resumable upload's session.
     UploadSession,
+    /// A TRACE request: its echo would show the token to the app.
+    Trace,
     /// A blind tunnel: nothing can be put into it.
     Tunnel,
 }
@@ -153,11 +155,12 @@ impl Decision {
 
 impl SkipReason {
     /// Every reason, so that each has its metric from the start.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Existing,
         Self::ApiKey,
         Self::SignedUrl,
         Self::UploadSession,
+        Self::Trace,
         Self::Tunnel,
     ];
 
@@ -170,6 +173,7 @@ impl SkipReason {
             Self::UploadSession => {
                 "it is the session of a resumable upload, which stands in for one"
             }
+            Self::Trace => "the answer to TRACE would show it to the app",
             Self::Tunnel => "nothing can be put into a blind tunnel",
         }
     }
@@ -181,6 +185,7 @@ impl SkipReason {
             Self::ApiKey => "api_key",
             Self::SignedUrl => "signed_url",
             Self::UploadSession => "upload_session",
+            Self::Trace => "trace",
             Self::Tunnel => "tunnel",
         }
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Response};
+use http::{HeaderName, Method, Response};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -12,7 +12,7 @@ use super::call::{Call, Decided};
 use super::decide::Decider;
 use super::step::{Carry, Step};
 use crate::error::Error;
-use crate::policy::{Decision, Placement, inject, place};
+use crate::policy::{Decision, Placement, SkipReason, inject, place};
 use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
@@ -87,7 +87,13 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             decision,
             slot,
         } = decided;
-        let placement = place(&decision, call.request.headers(), call.destination.query());
+        // The answer to TRACE is an echo of what the upstream received (RFC 9110, 9.3.8).
+        let placement = match slot {
+            Some(_) if call.request.method() == Method::TRACE => {
+                Some(Placement::Skip(SkipReason::Trace))
+            }
+            _ => place(&decision, call.request.headers(), call.destination.query()),
+        };
         let (slot, header) = match (slot, placement) {
             (Some(slot), Some(Placement::Inject(header))) => (slot, header),
             (_, Some(Placement::Skip(reason))) => {

@@ -15,6 +15,7 @@ use tower::Layer;
 use super::body::Body;
 use super::call::Call;
 use super::length::normalize_length;
+use super::proxy_status;
 use super::step::{Carry, Outcome};
 use crate::error::{Error, ErrorKind};
 
@@ -84,6 +85,7 @@ where
         let mut response = ready!(self.project().inner.poll(cx))?;
         // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
         *response.version_mut() = Version::HTTP_11;
+        proxy_status::drop_own(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             if !is_chunked_at_most(response.headers()) {
                 return Poll::Ready(Err(Error::new(

@@ -1,6 +1,7 @@
 //! Layer 5, **Normalize**: one destination, or none. A request whose target and authority disagree, or whose framing can be
 //! read two ways, is refused and never guessed at: here a guess would choose who gets a token.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
@@ -14,6 +15,7 @@ use super::call::{Call, Connection, Inbound};
 use super::entrance::{Forward, RouteEntrance, Way};
 use super::hop_by_hop::is_chunked_at_most;
 use super::length::normalize_length;
+use super::max_forwards::count_down;
 use super::step::{Carry, Step};
 use crate::destination::{Destination, Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
@@ -56,6 +58,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
         if let Err(error) = normalize_length(request.headers_mut()) {
             return Step::refused(bad(error.to_string()));
         }
+        name_the_server(&mut request);
         let destination = match &exchange.entrance().way {
             Way::Route(route) => self.of_route(route, &request, connection),
             Way::Forward(forward) => of_forward(forward, &request),
@@ -65,14 +68,22 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
                 format!("no route has the path {:?}", request.uri().path()),
             )),
         };
-        match destination {
-            Ok(destination) => Step::now(self.inner.call(Call {
+        let destination = match destination {
+            Ok(destination) => destination,
+            Err(error) => return Step::refused(error),
+        };
+        match count_down(&mut request) {
+            Ok(None) => Step::now(self.inner.call(Call {
                 request,
                 exchange,
                 destination,
                 named: false,
                 upgrade: false,
             })),
+            Ok(Some(response)) => {
+                exchange.goes_to(&destination);
+                Step::later(ready(Ok(response)))
+            }
             Err(error) => Step::refused(error),
         }
     }
@@ -107,6 +118,32 @@ impl<S> Normalize<S> {
             ..route.route.upstream.clone()
         })
     }
+}
+
+/// An absolute target of OPTIONS without a path means the server as a whole. The last proxy writes it as `*`, which HTTP/2
+/// does from the start (RFC 9112, 3.2.4; RFC 9113, 8.3.1).
+fn name_the_server(request: &mut Request<RequestBody>) {
+    let uri = request.uri();
+    if request.method() == Method::OPTIONS
+        && request.version() < Version::HTTP_2
+        && uri.scheme().is_some()
+        && uri.query().is_none()
+        && !has_written_path(uri)
+    {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("*"));
+        // All three parts are there, which is all that can be wrong.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+/// Whether a parsed absolute URI was written with a path. An absent one is shown as `/`, but does not follow the authority
+/// in the buffer that all parts of a parsed URI share.
+fn has_written_path(uri: &Uri) -> bool {
+    uri.authority().is_some_and(|authority| {
+        let authority = authority.as_str().as_bytes().as_ptr_range();
+        std::ptr::eq(authority.end, uri.path().as_ptr())
+    })
 }
 
 /// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
@@ -303,4 +340,27 @@ fn same(left: &[u8], right: &[u8]) -> bool {
 
 fn bad(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_was_written_is_told_from_one_that_was_not() {
+        for (uri, written) in [
+            ("http://host", false),
+            ("http://user@host:80", false),
+            ("http://host#fragment", false),
+            ("http://host/", true),
+            ("http://host/#fragment", true),
+            ("http://host:80/p", true),
+        ] {
+            let parsed = Uri::from_maybe_shared(Bytes::from_static(uri.as_bytes())).unwrap();
+            assert_eq!(has_written_path(&parsed), written, "{uri}");
+            assert_eq!(has_written_path(&uri.parse().unwrap()), written, "{uri}");
+        }
+    }
 }

@@ -20,11 +20,11 @@ use tower::Layer;
 use super::body::Body;
 use super::call::Inbound;
 use super::exchange::{Exchange, is_grpc};
+use super::proxy_status::PROXY_STATUS;
 use super::step::{Carry, Outcome};
 use crate::error::{Error, ErrorKind};
 use crate::telemetry::Metrics;
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 

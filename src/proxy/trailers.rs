@@ -12,6 +12,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::hop_by_hop::{Named, remove};
+use super::proxy_status::drop_own;
 
 /// A body whose trailers are filtered.
 #[derive(Debug)]
@@ -67,6 +68,7 @@ impl<B> FilteredTrailers<B> {
         let mut trailers = frame.into_trailers().ok()?;
         remove(&mut trailers, |name| self.named.contains(name));
         strip_trailers(&mut trailers);
+        drop_own(&mut trailers);
         (!trailers.is_empty()).then(|| Frame::trailers(trailers))
     }
 }

@@ -121,3 +121,23 @@ async fn trailers_are_announced_and_wanted_as_the_app_said() {
     assert_eq!(body, "");
     assert_eq!(trailers.unwrap()["x-sum"], "1");
 }
+
+#[tokio::test]
+async fn a_trailer_in_the_name_of_the_sidecar_is_dropped() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = super::support::streams::app(sidecar.proxy()).await;
+    let (response, _) = open(&app, request("GET", "/"), true).await;
+    let mut stream = service.next().await;
+    let mut body = stream.begin(Response::new(()));
+    body.send_data(Bytes::from("down"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    let forged = "edge; details=\"sidentity\", sidentity; error=http_protocol_error";
+    trailers.insert("proxy-status", HeaderValue::from_static(forged));
+    body.send_trailers(trailers).unwrap();
+    let mut response = soon(response).await.unwrap();
+    let (_, trailers) = whole(response.body_mut()).await.unwrap();
+    assert_eq!(
+        trailers.unwrap()["proxy-status"],
+        "edge; details=\"sidentity\""
+    );
+}

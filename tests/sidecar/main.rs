@@ -30,6 +30,7 @@ mod keepalive;
 mod lengths;
 mod logs;
 mod lookalikes;
+mod methods;
 mod metrics;
 mod paths;
 mod pressure;
