@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
+use super::interim;
 use super::outgoing::Broken;
 use crate::destination::Origin;
 use crate::error::{Error, ErrorKind};
@@ -109,8 +110,12 @@ impl Failure {
             {
                 Self::request(place)
             }
+            Cause::Http2(error) if error.get_io().is_some_and(interim::is_flood) => {
+                Self::flood(place)
+            }
             Cause::Http2(error) => Self::of_http2(place, error),
             Cause::Tls(error) => Self::of_tls(place, error),
+            Cause::Io(error) if interim::is_flood(error) => Self::flood(place),
             Cause::Io(error) => Self::new(
                 ErrorKind::ConnectionTerminated,
                 format!(
@@ -127,6 +132,16 @@ impl Failure {
                 format!("{place}: the connection was closed before the response"),
             ),
         }
+    }
+
+    fn flood(place: &Place) -> Self {
+        Self::new(
+            ErrorKind::HttpProtocol,
+            format!(
+                "{place}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
+                interim::MOST
+            ),
+        )
     }
 
     fn request(place: &Place) -> Self {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::client::TlsStream;
 
+use super::interim::Interim;
 use super::read_ahead::ReadAhead;
 use crate::telemetry::{Gauged, Metrics};
 
@@ -33,6 +34,7 @@ pub(super) struct Open {
 pub(super) struct Io {
     stream: Stream,
     heard: Heard,
+    interim: Option<Interim>,
     _open: Open,
 }
 
@@ -74,8 +76,15 @@ impl Io {
         Self {
             stream,
             heard: Heard::default(),
+            interim: None,
             _open: open,
         }
+    }
+
+    /// Limits the interim responses that are read.
+    pub(super) fn limiting(mut self, interim: Interim) -> Self {
+        self.interim = Some(interim);
+        self
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -95,7 +104,12 @@ impl AsyncRead for Io {
             Stream::Tls(stream) => read_records(stream, cx, buf),
         };
         if buf.filled().len() > before {
-            self.heard.received();
+            let this = &mut *self;
+            let first = !this.heard.anything();
+            this.heard.received();
+            if let Some(interim) = &mut this.interim {
+                interim.read(first, buf.filled().get(before..).unwrap_or_default())?;
+            }
         }
         polled
     }

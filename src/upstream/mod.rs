@@ -14,6 +14,7 @@ mod dial;
 mod expect;
 mod eyeballs;
 mod failure;
+mod interim;
 mod io;
 mod outgoing;
 mod pool;

@@ -8,6 +8,7 @@ mod connect;
 mod drain;
 mod frames;
 mod heads;
+mod interim;
 mod memory;
 mod resets;
 mod streams;

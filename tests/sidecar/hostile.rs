@@ -90,6 +90,11 @@ async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
         ),
         ("babbles", Hostile::babbles().await, protocol),
         (
+            "sends interim responses without end",
+            Hostile::storms(100_000).await,
+            protocol,
+        ),
+        (
             "never ends its head",
             Hostile::endless_headers().await,
             protocol,
@@ -126,8 +131,8 @@ async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
 }
 
 #[tokio::test]
-async fn a_storm_of_interim_answers_ends_in_the_answer() {
-    let upstream = Hostile::storms(5000).await;
+async fn thirty_two_interim_responses_end_in_the_final_one() {
+    let upstream = Hostile::storms(32).await;
     let metadata = Metadata::start().await;
     let sidecar = Sidecar::start(&metadata, &[]).await;
     let at = upstream.address;

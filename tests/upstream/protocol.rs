@@ -64,11 +64,20 @@ async fn endless_headers_end_in_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn a_storm_of_interim_answers_passes() {
-    let server = Hostile::storms(1000).await;
+async fn thirty_two_interim_responses_pass_and_one_more_is_an_error() {
+    let server = Hostile::storms(32).await;
     let client = Client::plain(server.address);
-    let (status, body) = client.get(&http(), "/").await.unwrap();
-    assert_eq!((status.as_u16(), &body[..]), (200, &b"hello"[..]));
+    for _ in 0..3 {
+        let (status, body) = client.get(&http(), "/").await.unwrap();
+        assert_eq!((status.as_u16(), &body[..]), (200, &b"hello"[..]));
+    }
+    assert_eq!(server.accepted(), 1);
+    let server = Hostile::storms(33).await;
+    let client = Client::plain(server.address);
+    client
+        .fails(&http(), get("/"), ErrorKind::HttpProtocol, &["interim"])
+        .await;
+    assert_eq!(server.heads().len(), 1, "it was sent again");
 }
 
 #[tokio::test]

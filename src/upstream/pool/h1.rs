@@ -18,6 +18,7 @@ use super::target::Pool;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place};
+use crate::upstream::interim::Interim;
 use crate::upstream::io::{Heard, Io};
 use crate::upstream::lock;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
@@ -56,7 +57,7 @@ impl<B: RequestBody> Connection<B> {
             .preserve_header_case(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(io.limiting(Interim::http1())))
             .await
             .map_err(|error| Failure::exchange(&place, &error))?;
         tokio::spawn(async move {

@@ -22,6 +22,7 @@ use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place, is_going_away};
+use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
 
@@ -104,7 +105,7 @@ impl<B: RequestBody> Connection<B> {
             .keep_alive_while_idle(false)
             // None before the upstream has said how many; so this tells that it has.
             .initial_max_send_streams(0)
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(io.limiting(Interim::http2())))
             .await?;
             while connection.current_max_send_streams() == 0 {
                 tokio::select! {

@@ -1,0 +1,447 @@
+//! Interim responses (1xx), counted as they are read. hyper discards those of HTTP/1.1 without an end, and h2 keeps those of
+//! HTTP/2 until the final response: an upstream could hold a request, or fill the memory, with nothing else.
+
+use std::io;
+
+/// Interim responses to one request; more are an error of the upstream.
+pub(super) const MOST: u32 = 32;
+
+/// Bytes of header blocks that HTTP/2 interim responses may take, of one stream and of all streams of a connection that
+/// have no final response yet.
+const STREAM_BYTES: u32 = 64 * 1024;
+const CONNECTION_BYTES: u32 = 256 * 1024;
+
+/// Streams that are followed at a time. Those cancelled by the app stay until then.
+const STREAMS: usize = 1024;
+
+/// Responses on streams that are not followed any more, in a connection's life.
+const LATE: u32 = 4096;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 0x1;
+/// PADDED and PRIORITY: the header block does not begin with the payload.
+const SHIFTED: u8 = 0x28;
+
+/// Counts the interim responses on one connection.
+#[derive(Debug)]
+pub(super) enum Interim {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// HTTP/1.1: looks at status lines until that of the final response.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    state: State,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Before a status line, which empty lines may precede (RFC 9112, 2.2).
+    Before,
+    /// In a status line, after so many bytes of it.
+    Line(u8),
+    /// In a status line that begins with `HTTP/1.1 10`.
+    Switching,
+    /// In the rest of an interim head; `empty`: nothing is on this line yet.
+    Head { empty: bool },
+    /// The response is final.
+    Final,
+}
+
+/// HTTP/2: looks at frame headers, and at the first byte of header blocks.
+#[derive(Debug, Default)]
+pub(super) struct Http2 {
+    /// The next frame's header and its first byte of payload, as far as they were read.
+    head: [u8; 10],
+    read: usize,
+    /// Bytes of the current frame's payload that are still to come.
+    skip: usize,
+    /// Streams with responses that may be interim ones, as they came.
+    streams: Vec<Stream>,
+    /// Their bytes together.
+    bytes: u32,
+    /// The highest stream that is not followed any more.
+    forgotten: u32,
+    late: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    id: u32,
+    /// Responses, each but the last surely an interim one.
+    count: u32,
+    /// Bytes of those before the last.
+    bytes: u32,
+    /// Bytes of the last.
+    last: u32,
+}
+
+/// What the reader of the connection is told.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {MOST} interim responses (1xx) to one request, or too large ones")]
+struct TooMany;
+
+// === impl TooMany ===
+
+impl TooMany {
+    /// The kind tells it from the errors of sockets and of TLS, also where h2 keeps no more than that.
+    fn error() -> io::Error {
+        io::Error::new(io::ErrorKind::QuotaExceeded, Self)
+    }
+}
+
+/// The connection ended because of too many interim responses.
+pub(super) fn is_flood(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::QuotaExceeded
+}
+
+// === impl Interim ===
+
+impl Interim {
+    pub(super) const fn http1() -> Self {
+        Self::Http1(Http1 {
+            state: State::Before,
+            count: 0,
+        })
+    }
+
+    pub(super) fn http2() -> Self {
+        Self::Http2(Http2::default())
+    }
+
+    /// Looks at bytes that were read; `first`: they are the first since a request began.
+    ///
+    /// # Errors
+    ///
+    /// There are too many interim responses.
+    pub(super) fn read(&mut self, first: bool, bytes: &[u8]) -> io::Result<()> {
+        let taken = match self {
+            Self::Http1(http1) => {
+                if first {
+                    http1.state = State::Before;
+                    http1.count = 0;
+                }
+                http1.read(bytes)
+            }
+            Self::Http2(http2) => http2.read(bytes),
+        };
+        taken.ok_or_else(TooMany::error)
+    }
+}
+
+// === impl Http1 ===
+
+impl Http1 {
+    /// `None` if there are too many.
+    fn read(&mut self, bytes: &[u8]) -> Option<()> {
+        for byte in bytes {
+            self.state = match (self.state, byte) {
+                (State::Final, _) => return Some(()),
+                (State::Before, b'\r' | b'\n') => State::Before,
+                (State::Before, _) => State::Line(1),
+                // `HTTP/1.1 1`: where it is something else hyper finds out.
+                (State::Line(9), b'1') => State::Line(10),
+                (State::Line(9), _) => State::Final,
+                (State::Line(10), b'0') => State::Switching,
+                (State::Line(10), _) => self.interim()?,
+                (State::Line(at), _) => State::Line(at + 1),
+                // 101 is final: the connection is another protocol's from there on.
+                (State::Switching, b'1') => State::Final,
+                (State::Switching, _) => self.interim()?,
+                (State::Head { empty: true }, b'\n') => State::Before,
+                (State::Head { .. }, b'\n') => State::Head { empty: true },
+                (head, b'\r') => head,
+                (State::Head { .. }, _) => State::Head { empty: false },
+            };
+        }
+        Some(())
+    }
+
+    fn interim(&mut self) -> Option<State> {
+        self.count += 1;
+        (self.count <= MOST).then_some(State::Head { empty: false })
+    }
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    /// `None` if there are too many.
+    fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = bytes.get(skipped..)?;
+                continue;
+            }
+            let missing = self.wanted() - self.read;
+            let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
+            let head = self.head.get_mut(self.read..self.read + now.len())?;
+            head.copy_from_slice(now);
+            self.read += now.len();
+            bytes = later;
+            if self.read == self.wanted() {
+                self.read = 0;
+                self.frame()?;
+            }
+        }
+        Some(())
+    }
+
+    /// The length of the current frame's payload; its header must be whole.
+    const fn length(&self) -> u32 {
+        let [high, middle, low, ..] = self.head;
+        u32::from_be_bytes([0, high, middle, low])
+    }
+
+    /// How many bytes of [`Self::head`] the current frame has, as far as that is known.
+    const fn wanted(&self) -> usize {
+        if self.read < 9 || self.length() == 0 {
+            9
+        } else {
+            10
+        }
+    }
+
+    /// Takes a frame whose header is whole.
+    fn frame(&mut self) -> Option<()> {
+        let [_, _, _, kind, flags, a, b, c, d, first] = self.head;
+        let length = self.length();
+        self.skip = (length as usize).saturating_sub(1);
+        let id = u32::from_be_bytes([a & 0x7f, b, c, d]);
+        match kind {
+            HEADERS => {
+                let ends = flags & END_STREAM != 0;
+                // An indexed `:status` of the static table, 200 to 500 (RFC 7541, A).
+                let is_final = flags & SHIFTED == 0 && matches!(first, 0x88..=0x8e);
+                self.headers(id, length, ends, is_final)
+            }
+            CONTINUATION => {
+                if let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) {
+                    stream.last = stream.last.saturating_add(length);
+                }
+                Some(())
+            }
+            // The final response was before it, or there is none.
+            DATA | RST_STREAM => {
+                self.end(id);
+                Some(())
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn headers(&mut self, id: u32, length: u32, ends: bool, is_final: bool) -> Option<()> {
+        let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) else {
+            if !ends && !is_final {
+                self.follow(id, length)?;
+            }
+            return Some(());
+        };
+        if is_final && stream.count > MOST {
+            return None;
+        }
+        if is_final || ends {
+            self.end(id);
+            return Some(());
+        }
+        stream.count += 1;
+        stream.bytes = stream.bytes.saturating_add(stream.last);
+        self.bytes = self.bytes.saturating_add(stream.last);
+        stream.last = length;
+        // One of them may be the final one.
+        let few = stream.count <= MOST + 1;
+        (few && stream.bytes <= STREAM_BYTES && self.bytes <= CONNECTION_BYTES).then_some(())
+    }
+
+    /// A stream's first response, which may be an interim one.
+    fn follow(&mut self, id: u32, length: u32) -> Option<()> {
+        if id <= self.forgotten {
+            self.late += 1;
+            return (self.late <= LATE).then_some(());
+        }
+        if self.streams.len() >= STREAMS {
+            let oldest = self.streams.remove(0);
+            self.bytes = self.bytes.saturating_sub(oldest.bytes);
+            self.forgotten = self.forgotten.max(oldest.id);
+        }
+        self.streams.push(Stream {
+            id,
+            count: 1,
+            bytes: 0,
+            last: length,
+        });
+        Some(())
+    }
+
+    fn end(&mut self, id: u32) {
+        // Streams that have just begun are the likeliest to go on.
+        if let Some(at) = self.streams.iter().rposition(|stream| stream.id == id) {
+            let stream = self.streams.remove(at);
+            self.bytes = self.bytes.saturating_sub(stream.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nHTTP/1.1 103 \r\n\r\n";
+    /// `:status: 103`, not indexed, and `:status: 200`.
+    const INTERIM: &[u8] = &[0x08, 0x03, b'1', b'0', b'3'];
+    const FINAL: &[u8] = &[0x88];
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    fn http1(bytes: &str, step: usize) -> io::Result<()> {
+        let mut interim = Interim::http1();
+        let mut first = true;
+        bytes
+            .as_bytes()
+            .chunks(step)
+            .try_for_each(|part| interim.read(std::mem::take(&mut first), part))
+    }
+
+    fn http2(frames: &[Vec<u8>], step: usize) -> io::Result<()> {
+        let mut interim = Interim::http2();
+        let bytes = frames.concat();
+        bytes
+            .chunks(step)
+            .try_for_each(|part| interim.read(false, part))
+    }
+
+    #[test]
+    fn so_many_pass_and_no_more_over_http1_however_they_are_cut() {
+        for step in [1, 2, 3, 7, 4096] {
+            for hints in [
+                HINTS,
+                "HTTP/1.1 100 Continue\r\n\r\n",
+                "\r\n\nHTTP/1.1 199\nx: HTTP/1.1 200\n\n",
+                "HTTP/1.1 102\r\n\r\n",
+            ] {
+                assert!(http1(&(hints.repeat(32) + OK), step).is_ok(), "{hints}");
+                let error = http1(&(hints.repeat(33) + OK), step).unwrap_err();
+                assert!(is_flood(&error), "{hints}");
+            }
+            // What follows a final response is a body, or another protocol.
+            assert!(http1(&(OK.to_owned() + &HINTS.repeat(99)), step).is_ok());
+            let switched = "HTTP/1.1 101 Switching\r\n\r\n".to_owned();
+            assert!(http1(&(switched + &HINTS.repeat(99)), step).is_ok());
+        }
+    }
+
+    #[test]
+    fn each_request_of_an_http1_connection_has_its_own_count() {
+        let mut interim = Interim::http1();
+        for _ in 0..10 {
+            for round in 0..32 {
+                interim.read(round == 0, HINTS.as_bytes()).unwrap();
+            }
+            interim.read(false, OK.as_bytes()).unwrap();
+        }
+    }
+
+    #[test]
+    fn so_many_pass_and_no_more_over_http2_however_they_are_cut() {
+        for step in [1, 2, 9, 10, 11, 4096] {
+            for tail in [
+                vec![frame(HEADERS, 0x4, 1, FINAL), frame(DATA, 1, 1, b"x")],
+                vec![frame(HEADERS, 0x5, 1, FINAL)],
+                vec![
+                    frame(HEADERS, 0x4, 1, &[0x08, 3, b'2', b'0', b'1']),
+                    frame(DATA, 1, 1, b""),
+                ],
+            ] {
+                let hints = |count| {
+                    let mut frames = vec![frame(4, 0, 0, &[])];
+                    frames.extend(vec![frame(HEADERS, 0x4, 1, INTERIM); count]);
+                    frames.extend(tail.clone());
+                    frames
+                };
+                assert!(http2(&hints(32), step).is_ok());
+                assert!(is_flood(&http2(&hints(33), step).unwrap_err()));
+            }
+        }
+    }
+
+    #[test]
+    fn each_stream_has_its_own_count_and_ordinary_responses_none() {
+        let mut frames = Vec::new();
+        for id in (1..40_000).step_by(2) {
+            frames.push(frame(HEADERS, 0x4, id, FINAL));
+            frames.push(frame(DATA, 0, id, b"data"));
+            frames.push(frame(HEADERS, 0x5, id, INTERIM));
+            // An unusual status whose stream the app gives up.
+            frames.push(frame(HEADERS, 0x4, id, INTERIM));
+        }
+        assert!(http2(&frames, 16 * 1024).is_ok());
+        let interleaved: Vec<_> = (0..31)
+            .flat_map(|_| {
+                (1..20)
+                    .step_by(2)
+                    .map(|id| frame(HEADERS, 0x4, id, INTERIM))
+            })
+            .collect();
+        assert!(http2(&interleaved, 16 * 1024).is_ok());
+    }
+
+    #[test]
+    fn large_ones_are_too_many_before_they_are_33() {
+        let large = |size| {
+            let block = [INTERIM, &vec![b'x'; size]].concat();
+            let (first, more) = block.split_at(block.len().min(16_000));
+            let mut frames = vec![frame(HEADERS, 0, 1, first)];
+            frames.extend(
+                more.chunks(16_000)
+                    .map(|part| frame(CONTINUATION, 0, 1, part)),
+            );
+            frames
+        };
+        let flood =
+            |size, count: usize| -> Vec<_> { (0..count).flat_map(|_| large(size)).collect() };
+        assert!(http2(&flood(1_000, 32), 4096).is_ok());
+        assert!(is_flood(&http2(&flood(8_000, 20), 4096).unwrap_err()));
+        assert!(is_flood(&http2(&flood(200_000, 2), 4096).unwrap_err()));
+        // One that is large may be the final one.
+        assert!(http2(&flood(200_000, 1), 4096).is_ok());
+    }
+
+    #[test]
+    fn streams_that_take_turns_cannot_hide_behind_each_other() {
+        let turns: Vec<_> = (0..32)
+            .flat_map(|_| {
+                (1..6_000)
+                    .step_by(2)
+                    .map(|id| frame(HEADERS, 0x4, id, INTERIM))
+            })
+            .collect();
+        assert!(is_flood(&http2(&turns, 16 * 1024).unwrap_err()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512), step in 1usize..64) {
+            for mut interim in [Interim::http1(), Interim::http2()] {
+                for part in bytes.chunks(step) {
+                    let _ = interim.read(false, part);
+                }
+            }
+        }
+    }
+}

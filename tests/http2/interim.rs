@@ -1,0 +1,106 @@
+//! Interim responses (1xx) of an upstream, few and without end.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::support::streams::{Stream, app, open, whole};
+use super::support::upstream::soon;
+use super::{metric, request, started};
+
+/// 103 with a field of this size.
+fn hints(size: usize) -> Response<()> {
+    let mut hints = Response::new(());
+    *hints.status_mut() = http::StatusCode::EARLY_HINTS;
+    let value = HeaderValue::from_str(&"v".repeat(size)).unwrap();
+    hints.headers_mut().insert("link", value);
+    hints
+}
+
+/// Sends interim responses until the other side ends the stream or the connection; false if it never does.
+async fn flood(mut stream: Stream, size: usize) -> bool {
+    for _ in 0..100_000 {
+        let ended = poll_fn(|cx| Poll::Ready(stream.reply.poll_reset(cx).is_ready())).await;
+        if ended || stream.reply.send_informational(hints(size)).is_err() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn an_upstream_that_sends_interim_responses_without_end_is_502_and_takes_no_memory() {
+    for (path, size) in [("/small", 10), ("/large", 15_000)] {
+        let (service, _metadata, sidecar) = started().await;
+        let app = app(sidecar.proxy()).await;
+        let before = sidecar.peak_memory();
+        let mut calls = Vec::new();
+        let mut floods = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            // One that has a body is not sent a second time.
+            let (response, mut body) = open(&app, request("POST", path), false).await;
+            body.send_data("x".into(), true).unwrap();
+            calls.push(response);
+        }
+        let mut streams = Vec::new();
+        while streams.len() < 4 {
+            streams.push(service.next().await);
+        }
+        for stream in streams {
+            floods.spawn(flood(stream, size));
+        }
+        for call in calls {
+            let mut response = soon(call).await.unwrap();
+            assert_eq!(response.status(), 502, "{path}");
+            let told = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(
+                told.starts_with("sidentity; error=http_protocol_error"),
+                "{told}"
+            );
+            assert!(told.contains("interim"), "{told}");
+            whole(response.body_mut()).await.unwrap();
+        }
+        while let Some(stopped) = floods.join_next().await {
+            assert!(stopped.unwrap(), "{path}: nobody stopped it");
+        }
+        let peak = sidecar.peak_memory();
+        assert!(peak < 64 * 1024, "{path}: {peak} KiB, {before} before");
+        metric(
+            &sidecar,
+            "sidentity_proxy_errors_total{error=\"http_protocol_error\"} 4",
+        )
+        .await;
+
+        // The next call is served, on another connection.
+        let (response, _) = open(&app, request("GET", "/next"), true).await;
+        service.next().await.answer("next");
+        assert_eq!(soon(response).await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn thirty_two_interim_responses_pass_before_the_final_one_and_its_trailers() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    for (status, count) in [(200, 32), (201, 32), (200, 0), (403, 1)] {
+        let (response, _) = open(&app, request("GET", "/"), true).await;
+        let mut stream = service.next().await;
+        for _ in 0..count {
+            stream.reply.send_informational(hints(100)).unwrap();
+        }
+        let mut answer = Response::new(());
+        *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        let mut body = stream.begin(answer);
+        body.send_data("data".into(), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("1"));
+        body.send_trailers(trailers).unwrap();
+        let mut response = soon(response).await.unwrap();
+        assert_eq!(response.status(), status);
+        let (body, trailers) = whole(response.body_mut()).await.unwrap();
+        assert_eq!((&body[..], trailers.is_some()), (&b"data"[..], true));
+    }
+    assert_eq!(service.connections(), 1);
+}
