@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use self::bound::{bind, tcp};
 use self::live::{Core, Live};
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminPort};
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
@@ -79,12 +79,30 @@ impl App {
         Self::build_for(config, None).await
     }
 
+    /// The same with other limits and deadlines than those that the configuration comes to.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_with(config: Config, limits: Limits) -> Result<Self, StartError> {
+        Self::assemble(config, None, limits).await
+    }
+
     /// The same; where the proxy asks for credentials there is a second port of it, which asks this family for none.
     ///
     /// # Errors
     ///
     /// As [`build`](Self::build).
     pub async fn build_for(config: Config, family: Option<Family>) -> Result<Self, StartError> {
+        let limits = Limits::of(&config);
+        Self::assemble(config, family, limits).await
+    }
+
+    async fn assemble(
+        config: Config,
+        family: Option<Family>,
+        limits: Limits,
+    ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (places, sockets) = bind(&config, family).await?;
         let decider = Arc::new(decider(&config, metrics.clone()));
@@ -98,12 +116,7 @@ impl App {
             lifecycle: Arc::default(),
         };
         let upstream = core.upstream(&config)?;
-        let server = Server::new(
-            core.activity.clone(),
-            Limits {
-                connections: config.max_connections,
-            },
-        );
+        let server = Server::new(core.activity.clone(), limits);
         let live = Live::compose(&core, config, decider, upstream);
         let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
         let serving: Vec<Serving> = serving.map(Arc::new).collect();
@@ -168,7 +181,7 @@ impl App {
             server.listen(listener, serving);
         }
         if let Some((listener, admin)) = admin {
-            tokio::spawn(Admin::serve(admin, listener));
+            server.listen_admin(listener, AdminPort(admin));
         }
         control.prefetch();
 

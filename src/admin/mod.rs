@@ -8,4 +8,4 @@ mod status;
 mod unused;
 
 pub use lifecycle::Lifecycle;
-pub use serve::Admin;
+pub use serve::{Admin, AdminBody, AdminPort, AdminService};

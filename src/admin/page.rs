@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 
 const HTML: &str = include_str!("page/page.html");
@@ -20,7 +21,7 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 #[derive(Debug)]
 pub(super) struct Page {
     /// What is sent.
-    pub(super) html: String,
+    pub(super) html: Bytes,
     policy: HeaderValue,
 }
 
@@ -38,7 +39,7 @@ impl Page {
             hash(JS)
         );
         Self {
-            html: filled(&filled(HTML, "{css}", CSS), "{js}", JS),
+            html: filled(&filled(HTML, "{css}", CSS), "{js}", JS).into(),
             // Without a policy that can be written, nothing in the page would run: a test sees that there is one.
             policy: HeaderValue::try_from(policy)
                 .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
@@ -79,9 +80,13 @@ fn hash(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn html() -> &'static str {
+        std::str::from_utf8(&PAGE.html).unwrap()
+    }
+
     /// What stands between the tags of this name, which are there once.
     fn inside(name: &str) -> &'static str {
-        let html: &'static str = &PAGE.html;
+        let html = html();
         let (before, rest) = html.split_once(&format!("<{name}>")).unwrap();
         let (inside, after) = rest.split_once(&format!("</{name}>")).unwrap();
         assert!(!before.contains(&format!("<{name}")) && !after.contains(&format!("<{name}")));
@@ -102,10 +107,10 @@ mod tests {
     #[test]
     fn the_page_is_small_and_asks_for_nothing_from_elsewhere() {
         assert!(PAGE.html.len() < 40 * 1024, "{} bytes", PAGE.html.len());
-        for address in PAGE.html.match_indices("://").map(|(at, _)| {
-            let before = PAGE.html.get(..at).unwrap();
+        for address in html().match_indices("://").map(|(at, _)| {
+            let before = html().get(..at).unwrap();
             let start = before.rfind(|c: char| !c.is_ascii_alphabetic()).unwrap() + 1;
-            PAGE.html.get(start..).unwrap().get(..24).unwrap()
+            html().get(start..).unwrap().get(..24).unwrap()
         }) {
             // A namespace, and what people are shown to type.
             assert!(
@@ -136,7 +141,7 @@ mod tests {
             "setHTML",
             "javascript:",
         ] {
-            assert!(!PAGE.html.contains(way), "{way}");
+            assert!(!html().contains(way), "{way}");
         }
         assert!(!HTML.contains(" style=") && !HTML.contains(" onclick"));
     }

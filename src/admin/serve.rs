@@ -2,19 +2,17 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::service::Service;
 use serde::Serialize;
-use tokio::net::TcpStream;
 
 use super::lifecycle::Lifecycle;
 use super::page::PAGE;
@@ -22,12 +20,11 @@ use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::policy::{Ways, explain};
-use crate::proxy::{Decider, Entrance, is_cross_site, is_ours};
-use crate::server::{Listener, Socket};
+use crate::proxy::{
+    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, next_of,
+};
+use crate::server::{Application, Class, Ends};
 use crate::telemetry::{Metrics, TEXT_FORMAT};
-
-/// A client that sends nothing for this long is disconnected: this port may be open to a network.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
 const PATHS: &str =
     "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
@@ -53,53 +50,93 @@ pub struct Admin {
     pub quitquitquit: bool,
 }
 
+/// The admin port as connections are served: each request is shown what is current then.
+#[derive(Clone, Debug)]
+pub struct AdminPort(pub Arc<ArcSwap<Admin>>);
+
+/// What answers on one connection.
+#[derive(Debug)]
+pub struct AdminService {
+    current: Arc<ArcSwap<Admin>>,
+    connection: Connection,
+}
+
+/// An answer's text, and the request that it ends.
+#[derive(Debug)]
+pub struct AdminBody {
+    text: Bytes,
+    _request: InProgress,
+}
+
+// === impl AdminPort ===
+
+impl Application for AdminPort {
+    type Service = AdminService;
+
+    fn class(&self) -> Class {
+        Class::Admin
+    }
+
+    async fn service(&self, connection: Connection, _: Option<Ends>) -> AdminService {
+        AdminService {
+            current: self.0.clone(),
+            connection,
+        }
+    }
+}
+
+// === impl AdminService ===
+
+impl Service<Request<Incoming>> for AdminService {
+    type Response = Response<AdminBody>;
+    type Error = TooManyAnswers;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, TooManyAnswers>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let in_progress = self.connection.state.begin();
+        let admin = self.current.load_full();
+        let local = self.connection.local;
+        Box::pin(async move {
+            let response = admin.answer(&request, local).await;
+            in_progress.answer(false)?;
+            Ok(response.map(|text| AdminBody {
+                text,
+                _request: in_progress,
+            }))
+        })
+    }
+}
+
+// === impl AdminBody ===
+
+impl Body for AdminBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(next_of(&mut self.text).map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.text.len() as u64)
+    }
+}
+
+// === impl Admin ===
+
 impl Admin {
-    /// Accepts for as long as the process lives: probes and the last scrape come while draining too. Each request is
-    /// shown what is current then.
-    pub async fn serve(current: Arc<ArcSwap<Self>>, listener: Listener) {
-        let Socket::Tcp(socket) = &listener.socket else {
-            return;
-        };
-        loop {
-            match socket.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(Self::connection(current.clone(), stream));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin port cannot accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(current: Arc<ArcSwap<Self>>, stream: TcpStream) {
-        let Ok(local) = stream.local_addr() else {
-            return;
-        };
-        let service = service_fn(move |request: Request<Incoming>| {
-            let admin = current.load_full();
-            async move { Ok::<_, Infallible>(admin.answer(&request, local).await) }
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new());
-        if let Err(error) = builder
-            .serve_connection(TokioIo::new(stream), service)
-            .await
-        {
-            tracing::debug!(error, "admin connection ended");
-        }
-    }
-
     async fn answer(
         &self,
         request: &Request<Incoming>,
-        local: SocketAddr,
-    ) -> Response<Full<Bytes>> {
+        local: Option<SocketAddr>,
+    ) -> Response<Bytes> {
         let path = request.uri().path();
         let known = self.is_known(request, local);
         let probe = match path {
@@ -149,7 +186,8 @@ impl Admin {
     }
 
     /// `Host` is one of ours, against DNS rebinding. HTTP/1.0 probers may leave it out.
-    fn is_known(&self, request: &Request<Incoming>, local: SocketAddr) -> bool {
+    fn is_known(&self, request: &Request<Incoming>, local: Option<SocketAddr>) -> bool {
+        let Some(local) = local else { return true };
         let named = request
             .uri()
             .authority()
@@ -167,7 +205,7 @@ impl Admin {
             .is_some_and(|origin| is_ours(&origin.host, &local.ip().into(), &self.allowed_hosts))
     }
 
-    fn explain(&self, query: &str) -> Response<Full<Bytes>> {
+    fn explain(&self, query: &str) -> Response<Bytes> {
         let url = query
             .split('&')
             .find_map(|pair| pair.strip_prefix("url="))
@@ -196,18 +234,18 @@ impl Admin {
     }
 }
 
-fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+fn json(value: &impl Serialize) -> Response<Bytes> {
     match serde_json::to_string(value) {
         Ok(json) => typed(StatusCode::OK, "application/json", format!("{json}\n")),
         Err(error) => text((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
     }
 }
 
-fn text((status, body): Answer) -> Response<Full<Bytes>> {
+fn text((status, body): Answer) -> Response<Bytes> {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
-fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
+fn method_not_allowed(allowed: &'static str) -> Response<Bytes> {
     let mut response = text((
         StatusCode::METHOD_NOT_ALLOWED,
         format!("only {allowed} here\n"),
@@ -218,8 +256,8 @@ fn method_not_allowed(allowed: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-fn typed(status: StatusCode, media_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn typed(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -23,7 +23,7 @@ use super::options::Options;
 use super::run::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, Name, RawConfig};
-use crate::server::Family;
+use crate::server::{DescriptorLimit, Family, raise_descriptor_limit};
 use crate::telemetry;
 
 /// Bytes of the proxy's password.
@@ -50,6 +50,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let defaults = defaults(&folder, format!("sidentity:{}", password()?));
     let config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
     telemetry::init(&config.log);
+    let descriptors = raise_descriptor_limit();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -57,7 +58,14 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     surroundings.wgetrc = wgetrc::write(&folder, surroundings.bundle().as_deref(), env)
         .map_err(|error| Exit::failed(format!("cannot write what wget reads: {error}")))?;
     let runtime = runtime(config.workers)?;
-    let ended = runtime.block_on(around(config, surroundings, &args.command, env, signals));
+    let ended = runtime.block_on(around(
+        config,
+        surroundings,
+        &args.command,
+        env,
+        signals,
+        descriptors,
+    ));
     runtime.shutdown_background();
     match ended? {
         0 => Ok(()),
@@ -72,6 +80,7 @@ async fn around(
     command: &[OsString],
     env: &Env,
     mut signals: Signals,
+    descriptors: DescriptorLimit,
 ) -> Result<u8, Exit> {
     let app = tokio::select! {
         app = App::build_for(config, Family::ours()) => app?,
@@ -95,7 +104,8 @@ async fn around(
     for name in REMOVED {
         command.env_remove(name);
     }
-    let status = Child::spawn(&mut command)?.wait(&mut signals).await;
+    let child = descriptors.restored(|| Child::spawn(&mut command))?;
+    let status = child.wait(&mut signals).await;
     serving.abort();
     status
 }

@@ -17,6 +17,7 @@ use super::options::Options;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Env, Problem, RawConfig};
 use crate::dns;
+use crate::server::raise_descriptor_limit;
 use crate::telemetry;
 
 /// Threads that may block at a time: all that resolvers may leave hanging, and some for files and process tables, which
@@ -34,6 +35,7 @@ pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
     // Before the first thread starts.
     let sandbox = Sandbox::enter(&config, file.as_deref());
     sandbox.announce();
+    raise_descriptor_limit();
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(serve(config, flags, env, sandbox));
     // What still runs was cut off by a second signal or by the drain's end.

@@ -224,6 +224,18 @@ impl Body {
     }
 }
 
+/// The next part of a text of ours: all of it but one byte, then that.
+///
+/// A chunk that is larger than the HTTP/2 window is h2's as soon as the window has room for one byte. The last byte stays
+/// with us until there is room for all, so that an answer which is not read can be told from one which is.
+pub fn next_of(text: &mut Bytes) -> Option<Bytes> {
+    match text.len() {
+        0 => None,
+        1 => Some(std::mem::take(text)),
+        length => Some(text.split_to(length - 1)),
+    }
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = BoxError;
@@ -236,8 +248,7 @@ impl http_body::Body for Body {
             Self::Upstream(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-            Self::Text(text) if text.is_empty() => Poll::Ready(None),
-            Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Self::Text(text) => Poll::Ready(next_of(text).map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 

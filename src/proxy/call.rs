@@ -6,18 +6,19 @@ use std::sync::Arc;
 use http::Request;
 
 use super::body::RequestBody;
+use super::connection::ConnectionState;
 use super::exchange::Exchange;
 use crate::destination::Destination;
 use crate::policy::Decision;
 use crate::token::Slot;
 
 /// What a connection of an app tells about every request on it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Connection {
     /// The address it came to; `None` on a unix socket.
     pub local: Option<SocketAddr>,
-    /// It was accepted over `--max-connections`: its requests are refused.
-    pub over_limit: bool,
+    /// What it has done so far.
+    pub state: Arc<ConnectionState>,
 }
 
 /// A request as it came in; its destination is not looked at yet.

@@ -66,6 +66,14 @@ impl Entrance {
         self.route()?.route.service.as_ref()
     }
 
+    /// Whether a caller must prove that it may come in this way (`--proxy-auth`).
+    pub fn asks_for_proof(&self) -> bool {
+        match &self.way {
+            Way::Forward(forward) => forward.auth.is_some(),
+            Way::Route(_) | Way::Intercepted(_) | Way::Nowhere => false,
+        }
+    }
+
     /// The route, where it is one.
     pub fn route(&self) -> Option<&RouteEntrance> {
         match &self.way {

@@ -9,8 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{Notify, Semaphore};
 
+use super::connection::{ConnectionState, InProgress, TooManyAnswers};
 use super::entrance::Entrance;
 use crate::config::AccessLog;
 use crate::destination::Destination;
@@ -36,7 +37,10 @@ pub struct Exchange {
     sent: AtomicU64,
     whole: AtomicBool,
     left: AtomicBool,
-    permit: OnceLock<OwnedSemaphorePermit>,
+    /// Where its permit goes back to.
+    permits: OnceLock<Arc<Semaphore>>,
+    has_permit: AtomicBool,
+    progress: InProgress,
     access_log: AccessLog,
     activity: Arc<Activity>,
     _in_flight: Gauged,
@@ -76,6 +80,7 @@ impl Exchange {
     pub fn begin<B>(
         entrance: &Arc<Entrance>,
         request: &Request<B>,
+        connection: &Arc<ConnectionState>,
         activity: &Arc<Activity>,
         access_log: AccessLog,
     ) -> Arc<Self> {
@@ -100,7 +105,9 @@ impl Exchange {
             sent: AtomicU64::new(0),
             whole: AtomicBool::new(false),
             left: AtomicBool::new(false),
-            permit: OnceLock::new(),
+            permits: OnceLock::new(),
+            has_permit: AtomicBool::new(false),
+            progress: connection.begin(),
             access_log,
             activity: activity.clone(),
             _in_flight: entrance.metrics.request_started(),
@@ -188,9 +195,34 @@ impl Exchange {
         self.complete();
     }
 
-    /// Holds a place under the limit for as long as the request lives.
-    pub(super) fn keep(&self, permit: OwnedSemaphorePermit) {
-        let _ = self.permit.set(permit);
+    /// Holds a permit of the limit until the request ends, or its answer turns out to be our own.
+    pub(super) fn keep_permit(&self, permits: &Arc<Semaphore>) {
+        if self.permits.set(permits.clone()).is_ok() {
+            self.has_permit.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn release_permit(&self) {
+        if self.has_permit.swap(false, Ordering::Relaxed)
+            && let Some(permits) = self.permits.get()
+        {
+            permits.add_permits(1);
+        }
+    }
+
+    /// Its connection had no place under the limit, and ends with it.
+    pub(super) fn is_connection_refused(&self) -> bool {
+        self.progress.connection().is_refused()
+    }
+
+    /// All that is left is an answer of our own, which holds no permit and is given up if it is not read.
+    ///
+    /// # Errors
+    ///
+    /// Too many answers are unread.
+    pub(super) fn answer_ourselves(&self, kind: ErrorKind) -> Result<(), TooManyAnswers> {
+        self.release_permit();
+        self.progress.answer(kind == ErrorKind::ProxyAuthRequired)
     }
 
     /// Bytes of the request's body have passed.
@@ -294,6 +326,7 @@ impl Drop for Exchange {
                 },
             );
         }
+        self.release_permit();
         self.activity.end();
     }
 }

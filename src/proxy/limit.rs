@@ -1,6 +1,8 @@
 //! Layer 3, **Limit**: at most `--max-connections` connections, and as many requests; over it 503 at once, so that a
 //! flood is answered while there are descriptors left to answer it with. The same over `--max-memory`, once no idle
 //! connection to an upstream is left to close.
+//!
+//! A caller without the proxy's password is refused before that: it must not take what authorised callers need.
 
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use hyper::service::Service;
 use tokio::sync::Semaphore;
 use tower::Layer;
 
+use super::authenticate::authenticate;
 use super::body::{Body, RequestBody};
 use super::call::Inbound;
 use super::step::{Carry, Step};
@@ -89,12 +92,18 @@ impl<S: Carry<Inbound>> Service<Inbound> for Limit<S> {
     type Future = Step<S::Future>;
 
     fn call(&self, inbound: Inbound) -> Self::Future {
+        let way = &inbound.exchange.entrance().way;
+        if let Err(error) = authenticate(way, inbound.request.headers()) {
+            return Step::refused(error);
+        }
         if self.memory.is_over() && self.is_exhausted() {
             return Step::refused(self.exhausted());
         }
-        match self.permits.free.clone().try_acquire_owned() {
-            Ok(permit) if !inbound.connection.over_limit => {
-                inbound.exchange.keep(permit);
+        match self.permits.free.try_acquire() {
+            Ok(permit) if inbound.connection.state.admit() => {
+                // The exchange gives it back.
+                permit.forget();
+                inbound.exchange.keep_permit(&self.permits.free);
                 Step::now(self.inner.call(inbound))
             }
             _ => Step::refused(Error::new(

@@ -3,11 +3,13 @@
 //! [`stack`](self::stack()) composes the tower layers, one layer a file. A request changes its type as more is known of it:
 //! [`Inbound`] as it came in, [`Call`] once its destination is sure, [`Decided`] once the policy has spoken.
 
+mod authenticate;
 mod authorize;
 mod body;
 mod browser;
 mod call;
 mod connect;
+mod connection;
 mod deadline;
 mod decide;
 mod discover;
@@ -32,9 +34,10 @@ mod step;
 mod trailers;
 mod upgrade;
 
-pub use body::{Body, RequestBody};
+pub use body::{Body, RequestBody, next_of};
 pub use browser::{is_cross_site, is_ours};
 pub use call::{Call, Connection, Decided, Inbound};
+pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
 pub use decide::{Decider, Resolved};
 pub use entrance::{Entrance, Forward, RouteEntrance, Way};
 pub use exchange::{Activity, Exchange};

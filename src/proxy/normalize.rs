@@ -5,14 +5,14 @@ use std::future::ready;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
-use super::entrance::{Forward, RouteEntrance, Way};
+use super::entrance::{RouteEntrance, Way};
 use super::hop_by_hop::is_chunked_at_most;
 use super::length::normalize_length;
 use super::max_forwards::count_down;
@@ -60,8 +60,8 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
         }
         name_the_server(&mut request);
         let destination = match &exchange.entrance().way {
-            Way::Route(route) => self.of_route(route, &request, connection),
-            Way::Forward(forward) => of_forward(forward, &request),
+            Way::Route(route) => self.of_route(route, &request, &connection),
+            Way::Forward(_) => of_forward(&request),
             Way::Intercepted(origin) => of_intercepted(origin, &request),
             Way::Nowhere => Err(Error::new(
                 ErrorKind::NoRoute,
@@ -94,7 +94,7 @@ impl<S> Normalize<S> {
         &self,
         route: &RouteEntrance,
         request: &Request<RequestBody>,
-        connection: Connection,
+        connection: &Connection,
     ) -> Result<Destination, Error> {
         let authority = sole_authority(Scheme::Http, request)?;
         if request.method() == Method::CONNECT {
@@ -257,17 +257,7 @@ fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error>
     PathAndQuery::try_from(target).map_err(|error| bad(format!("the path: {error}")))
 }
 
-fn of_forward(forward: &Forward, request: &Request<RequestBody>) -> Result<Destination, Error> {
-    if let Some(expected) = &forward.auth {
-        let sent = request.headers().get(header::PROXY_AUTHORIZATION);
-        let both = sent.and_then(basic).zip(basic(expected));
-        if !both.is_some_and(|(sent, expected)| same(sent, expected)) {
-            return Err(Error::new(
-                ErrorKind::ProxyAuthRequired,
-                "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
-            ));
-        }
-    }
+fn of_forward(request: &Request<RequestBody>) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
         return Ok(Destination {
@@ -323,19 +313,6 @@ fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Des
             })
         }
     }
-}
-
-/// What follows `Basic`, however that is written (RFC 9110, 11.1).
-fn basic(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = value.as_bytes().split_first_chunk::<6>()?;
-    scheme
-        .eq_ignore_ascii_case(b"basic ")
-        .then(|| rest.trim_ascii_start())
-}
-
-/// Compares credentials in a time that does not tell how much of them was right.
-fn same(left: &[u8], right: &[u8]) -> bool {
-    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }
 
 fn bad(detail: impl Into<String>) -> Error {

@@ -90,19 +90,30 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
-        Poll::Ready(Ok(match ready!(this.inner.poll(cx)) {
-            Ok(response) => response,
+        Poll::Ready(match ready!(this.inner.poll(cx)) {
+            Ok(response) => Ok(response),
             Err(error) => {
                 this.exchange.failed(&error);
                 this.metrics.proxy_error(error.kind());
                 tracing::debug!(error = ?error, "request failed");
-                if *this.grpc {
-                    grpc(&error)
-                } else {
-                    problem(&error)
+                match this.exchange.answer_ourselves(error.kind()) {
+                    Ok(()) => {
+                        let mut response = if *this.grpc {
+                            grpc(&error)
+                        } else {
+                            problem(&error)
+                        };
+                        if this.exchange.is_connection_refused() {
+                            let close = HeaderValue::from_static("close");
+                            response.headers_mut().insert(header::CONNECTION, close);
+                        }
+                        Ok(response)
+                    }
+                    // Ends the stream or, over HTTP/1, the connection.
+                    Err(_) => Err(error.caused_by(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM))),
                 }
             }
-        }))
+        })
     }
 }
 

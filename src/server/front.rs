@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::family::Family;
 use crate::config::AccessLog;
@@ -14,6 +15,7 @@ use crate::error::Error;
 use crate::proxy::{
     Activity, Connection, Entrance, Exchange, Inbound, Recorded, RequestBody, Stack,
 };
+use crate::telemetry::Gauged;
 
 /// The entrances of one listener.
 #[derive(Clone, Debug)]
@@ -55,15 +57,16 @@ pub struct Front {
     pub(super) fixed: Option<Arc<Entrance>>,
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
+    pub(super) _counted: Gauged,
 }
 
 /// The two addresses of a TCP connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
+pub struct Ends {
     /// The app's.
-    pub(super) far: SocketAddr,
+    pub far: SocketAddr,
     /// Ours.
-    pub(super) near: SocketAddr,
+    pub near: SocketAddr,
 }
 
 // === impl Entrances ===
@@ -103,12 +106,19 @@ impl Entrances {
         };
         let family = *family;
         let look = tokio::task::spawn_blocking(move || family.has(far, near));
+        // A connection that is closed meanwhile needs no look.
+        let look = AbortOnDropHandle::new(look);
         let entrance = if look.await.unwrap_or(false) {
             own
         } else {
             others
         };
         Some(entrance.clone())
+    }
+
+    /// Whether a caller must prove that it may use this listener.
+    pub(super) fn asks_for_proof(&self) -> bool {
+        self.listener().asks_for_proof()
     }
 
     fn find(&self, path: &str) -> &Arc<Entrance> {
@@ -148,12 +158,18 @@ impl Service<Request<Incoming>> for Front {
             Some(entrance) => entrance,
             None => served.entrances.find(request.uri().path()),
         };
-        let exchange = Exchange::begin(entrance, &request, &self.activity, served.access_log);
+        let exchange = Exchange::begin(
+            entrance,
+            &request,
+            &self.connection.state,
+            &self.activity,
+            served.access_log,
+        );
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
         served.stack.call(Inbound {
             request,
             exchange,
-            connection: self.connection,
+            connection: self.connection.clone(),
         })
     }
 }

@@ -1,14 +1,27 @@
 //! Who comes in: listeners, connections, and the entrance that a request takes.
 //!
-//! HTTP/1.1 and HTTP/2 by prior knowledge on every port. Connections are counted and drained here; what a request means
-//! is the [`proxy`](crate::proxy)'s business.
+//! HTTP/1.1 and HTTP/2 by prior knowledge on every port, the admin port's too: one function serves a connection, with its
+//! deadlines and limits. Connections are counted and drained here; what a request means is the
+//! [`proxy`](crate::proxy)'s business.
 
+mod accept;
+mod app;
+mod descriptors;
 mod family;
 mod front;
+mod io;
+mod limits;
 mod listener;
+mod places;
 mod serve;
+mod streams;
+mod watchdog;
 
+pub use accept::{Application, Class, Server};
+pub use descriptors::{DescriptorLimit, raise_descriptor_limit};
 pub use family::Family;
-pub use front::{Entrances, Front, Served, Serving};
+pub use front::{Ends, Entrances, Front, Served, Serving};
+pub use io::Protocol;
+pub use limits::Limits;
 pub use listener::{Listener, ListenerError, Socket};
-pub use serve::{Limits, Server};
+pub use serve::HttpService;

@@ -1,261 +1,222 @@
-//! Accepting and serving connections until told to stop.
+//! One connection from its first byte to its last, on whatever listener it came.
 
-use std::io;
+use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::task::Poll;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::front::{Ends, Front, Serving};
-use super::listener::{Listener, Socket};
-use crate::proxy::{Activity, Connection, Entrance, Opened};
-use crate::telemetry::Gauged;
-
-/// gRPC status details and cookies go beyond hyper's 16 KiB.
-const HEADER_LIST: u32 = 256 * 1024;
-
-/// Headers of an HTTP/1 request; beyond it 431.
-const HEADERS: usize = 256;
-
-/// Connections over the limit that still get an answer; beyond them a connection is closed unheard.
-///
-/// It is the same with the streams of an HTTP/2 connection: those over the limit hear so, instead of waiting at the app.
-const GRACE: usize = 64;
-
-/// Bytes of uploads that may be under way to us on one stream, and on all of a connection: 16 uploads whose upstream
-/// does not read hold up none of the others. h2 derives from the second how many small messages may wait unread.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+use super::io::{ClientIo, Protocol};
+use super::limits::{HttpLimits, Limits};
+use super::places::Place;
+use super::streams::StreamExecutor;
+use super::watchdog::{Verdict, Watchdog};
+use crate::proxy::ConnectionState;
 
 /// HTTP/2: frames for streams that are reset already, in a connection's life. After an early answer those of an upload
 /// are still on their way; an app that only ever sends such must not make us answer for ever.
 const LATE_FRAMES: usize = 64 * 1024;
 
-/// How long a connection over the limit may take to hear that it is refused.
-const REFUSED: Duration = Duration::from_secs(1);
-
-/// How many connections are served.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// `--max-connections`.
-    pub connections: usize,
+/// What answers the requests of one connection.
+pub trait HttpService:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::Body>,
+        Error: Into<Box<dyn Error + Send + Sync>>,
+        Future: Send + 'static,
+    > + Send
+    + 'static
+{
+    /// The bodies of its responses.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 }
 
-/// Serves the app's connections, on all listeners.
-#[derive(Clone, Debug)]
-pub struct Server {
-    activity: Arc<Activity>,
-    limits: Limits,
-    open: Arc<AtomicUsize>,
-    /// Accept loops and connections.
-    tasks: TaskTracker,
-    closing: CancellationToken,
+impl<S, B> HttpService for S
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error: Into<Box<dyn Error + Send + Sync>>,
+            Future: Send + 'static,
+        > + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type Body = B;
 }
 
-struct Open(Arc<AtomicUsize>);
+/// What holds a connection to its limits.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) state: Arc<ConnectionState>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) http: HttpLimits,
+    /// Given back with the first request that may be carried.
+    pub(super) place: Option<Place>,
+    pub(super) closing: CancellationToken,
+}
 
-// === impl Server ===
+/// How the wait for something on a connection ended.
+enum Ended<T> {
+    Done(T),
+    Verdict(Verdict),
+}
 
-impl Server {
-    /// One for the process.
-    pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
-        Self {
-            activity,
-            limits,
-            open: Arc::default(),
-            tasks: TaskTracker::new(),
-            closing: CancellationToken::new(),
+/// A connection of hyper's, of either protocol.
+trait HttpConnection: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+/// Serves one connection until it ends, its client is late, or the server is closing. `service` makes what answers on
+/// it. `protocol` is what is spoken on it, where that was agreed on before.
+pub(super) async fn serve<S, F>(stream: S, protocol: Option<Protocol>, service: F, mut guard: Guard)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    F: Future<Output: HttpService>,
+{
+    let mut watchdog = Watchdog::new(guard.state.clone(), &guard.limits);
+    let Ended::Done(service) = guard.wait(&mut watchdog, pin!(service)).await else {
+        return;
+    };
+    let mut io = ClientIo::new(stream, guard.state.clone());
+    let protocol = match protocol {
+        Some(protocol) => protocol,
+        None => match guard.wait(&mut watchdog, pin!(io.protocol())).await {
+            Ended::Done(Ok(Some(protocol))) => protocol,
+            Ended::Done(Ok(None) | Err(_)) | Ended::Verdict(_) => return,
+        },
+    };
+    let io = TokioIo::new(io);
+    let http = &guard.http;
+    match protocol {
+        Protocol::Http1 => {
+            watchdog.speaks(protocol, http.idle_http1);
+            let connection = http1_builder(http).serve_connection(io, service);
+            guard
+                .drive(watchdog, pin!(connection.with_upgrades()))
+                .await;
+        }
+        Protocol::Http2 => {
+            watchdog.speaks(protocol, Some(guard.limits.idle));
+            let connection = http2_builder(http, &guard.limits).serve_connection(io, service);
+            guard.drive(watchdog, pin!(connection)).await;
         }
     }
+}
 
-    /// Accepts on a task of its own until [`close`](Self::close) is called.
-    pub fn listen(&self, listener: Listener, serving: Serving) {
-        self.tasks.spawn(self.clone().accept(listener, serving));
+fn http1_builder(http: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // The watchdog's: hyper's own closes a kept-alive connection too.
+        .header_read_timeout(None)
+        .max_headers(http.headers)
+        .preserve_header_case(true);
+    if let Some(bytes) = http.buffer {
+        builder.max_buf_size(bytes);
     }
+    builder
+}
 
-    async fn accept(self, listener: Listener, serving: Serving) {
+fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExecutor> {
+    let mut builder = http2::Builder::new(StreamExecutor {
+        answer: limits.answer,
+    });
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(http.header_list)
+        .initial_stream_window_size(http.stream_window)
+        .initial_connection_window_size(http.connection_window)
+        .max_concurrent_streams(http.streams)
+        // An app may give up a thousand calls in the same moment that it began them.
+        .max_pending_accept_reset_streams(usize::try_from(http.streams).unwrap_or(usize::MAX))
+        .max_local_error_reset_streams(LATE_FRAMES);
+    builder
+}
+
+// === impl Guard ===
+
+impl Guard {
+    async fn drive<C: HttpConnection>(
+        mut self,
+        mut watchdog: Watchdog,
+        mut connection: Pin<&mut C>,
+    ) {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.socket.accept() => accepted,
-                () = self.closing.cancelled() => return,
-            };
-            match accepted {
-                Ok(Accepted::Tcp(stream, ends)) => self.spawn(stream, Some(ends), &serving, None),
-                Ok(Accepted::Unix(stream)) => self.spawn(stream, None, &serving, None),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    // Out of descriptors: whoever closes one needs the CPU more than this loop.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+            match self.wait(&mut watchdog, connection.as_mut()).await {
+                Ended::Done(Ok(())) | Ended::Verdict(Verdict::Close) => return,
+                Ended::Done(Err(error)) => {
+                    // An app that leaves or sends nonsense is its own affair; the record has counted what it began.
+                    tracing::debug!(%error, "connection ended");
+                    return;
+                }
+                Ended::Verdict(Verdict::ShutDown) => {
+                    connection.as_mut().graceful_shutdown();
+                    watchdog.shutting_down();
+                    // Told once.
+                    self.closing = CancellationToken::new();
                 }
             }
         }
     }
 
-    /// Serves what comes out of opened tunnels through the listener that serves this, until [`close`](Self::close) is
-    /// called.
-    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>, serving: Serving) {
-        let server = self.clone();
-        self.tasks.spawn(async move {
-            loop {
-                let opened = tokio::select! {
-                    opened = opened.recv() => opened,
-                    () = server.closing.cancelled() => return,
-                };
-                let Some(Opened { stream, entrance }) = opened else {
-                    return;
-                };
-                server.spawn(stream, None, &serving, Some(entrance));
+    /// Waits for a future, a deadline, the end of the server, or for another connection to take this one's place.
+    async fn wait<F: Future>(
+        &mut self,
+        watchdog: &mut Watchdog,
+        mut future: Pin<&mut F>,
+    ) -> Ended<F::Output> {
+        let state = self.state.clone();
+        let mut closing = pin!(self.closing.cancelled());
+        let mut evicted = pin!(state.evicted());
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ended::Done(done));
             }
-        });
-    }
-
-    /// Stops accepting, tells every connection to finish, and waits until all have.
-    pub async fn close(&self) {
-        self.closing.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    fn spawn<S>(
-        &self,
-        stream: S,
-        ends: Option<Ends>,
-        serving: &Serving,
-        tunnel: Option<Arc<Entrance>>,
-    ) where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let open = Open(self.open.clone());
-        if before >= self.limits.connections.saturating_add(GRACE) {
-            return;
-        }
-        let served = serving.load_full();
-        let counted = served.entrances.listener().metrics.connection_opened();
-        let server = self.clone();
-        let serving = serving.clone();
-        let connection = Connection {
-            local: ends.map(|ends| ends.near),
-            over_limit: before >= self.limits.connections,
-        };
-        self.tasks.spawn(async move {
-            let fixed = match tunnel {
-                Some(entrance) => Some(entrance),
-                None => served.entrances.fixed(ends).await,
-            };
-            // A connection may be open for days, and must not keep what a reload has replaced.
-            drop(served);
-            let front = Front {
-                serving,
-                fixed,
-                connection,
-                activity: server.activity,
-            };
-            let streams = server.limits.connections.saturating_add(GRACE);
-            serve(stream, front, streams, server.closing, (open, counted)).await;
-        });
+            if self.place.is_some() {
+                if state.is_admitted() {
+                    self.place = None;
+                } else if evicted.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ended::Verdict(Verdict::Close));
+                }
+            }
+            if closing.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ended::Verdict(Verdict::ShutDown));
+            }
+            watchdog.poll(cx).map(Ended::Verdict)
+        })
+        .await
     }
 }
 
-async fn serve<S>(
-    stream: S,
-    front: Front,
-    streams: usize,
-    closing: CancellationToken,
-    _counted: (Open, Gauged),
-) where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+// === impl HttpConnection ===
+
+impl<I, S> HttpConnection for http1::UpgradeableConnection<I, S>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: HttpService,
 {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        // The default closes a kept-alive connection after 30 s, just as an app's pool may be writing to it.
-        .header_read_timeout(None)
-        .max_headers(HEADERS)
-        .preserve_header_case(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_LIST)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
-        // An app may give up a thousand calls in the same moment that it began them.
-        .max_pending_accept_reset_streams(streams)
-        .max_local_error_reset_streams(LATE_FRAMES);
-    // A refused connection must not be kept: in an app's pool it would be refused for ever.
-    let refused = front.connection.over_limit;
-    builder.http1().keep_alive(!refused);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), front);
-    tokio::pin!(connection);
-    let told_to_end = async {
-        tokio::select! {
-            () = closing.cancelled() => {}
-            () = tokio::time::sleep(REFUSED), if refused => {}
-        }
-    };
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = told_to_end => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = served {
-        // An app that leaves or sends nonsense is its own affair; the record has counted what it began.
-        tracing::debug!(%error, "connection ended");
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
     }
 }
 
-enum Accepted {
-    Tcp(tokio::net::TcpStream, Ends),
-    Unix(tokio::net::UnixStream),
-}
-
-impl Socket {
-    async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, far) = listener.accept().await?;
-                // Both fail only on a connection that is gone already, which serving it will show.
-                let _ = stream.set_nodelay(true);
-                let near = stream.local_addr().or_else(|_| listener.local_addr())?;
-                Ok(Accepted::Tcp(stream, Ends { far, near }))
-            }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
-        }
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    /// Else the second of two small writes waits for an acknowledgement: 40 ms for each answer.
-    #[tokio::test]
-    async fn an_accepted_connection_sends_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let _app = TcpStream::connect(address).await.unwrap();
-        let Accepted::Tcp(stream, ends) = Socket::Tcp(listener).accept().await.unwrap() else {
-            panic!("no TCP");
-        };
-        assert!(stream.nodelay().unwrap());
-        assert_eq!(ends.near, address);
+impl<I, S> HttpConnection for http2::Connection<I, S, StreamExecutor>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService,
+{
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        Self::graceful_shutdown(self);
     }
 }

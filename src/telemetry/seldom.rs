@@ -46,6 +46,41 @@ impl Seldom {
     }
 }
 
+/// Says yes once in a few seconds, and counts what was not said.
+#[derive(Debug, Default)]
+pub struct Sparse(Mutex<Suppressed>);
+
+#[derive(Debug, Default)]
+struct Suppressed {
+    said: Option<Instant>,
+    since: u64,
+}
+
+// === impl Sparse ===
+
+impl Sparse {
+    /// Between two lines.
+    pub const PAUSE: Duration = Duration::from_secs(5);
+
+    /// Whether it is said now; then, how many were not said since the last time.
+    pub fn due(&self) -> Option<u64> {
+        self.due_at(Instant::now())
+    }
+
+    fn due_at(&self, now: Instant) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .said
+            .is_some_and(|said| now.saturating_duration_since(said) < Self::PAUSE)
+        {
+            state.since += 1;
+            return None;
+        }
+        state.said = Some(now);
+        Some(std::mem::take(&mut state.since))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +94,16 @@ mod tests {
         assert!(!seldom.is_due_at("a", start + Duration::from_millis(59_999)));
         assert!(seldom.is_due_at("a", start + Seldom::PAUSE));
         assert!(!seldom.is_due_at("a", start + Seldom::PAUSE));
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_one_with_a_count() {
+        let (sparse, start) = (Sparse::default(), Instant::now());
+        assert_eq!(sparse.due_at(start), Some(0));
+        assert_eq!(sparse.due_at(start), None);
+        assert_eq!(sparse.due_at(start + Sparse::PAUSE / 2), None);
+        assert_eq!(sparse.due_at(start + Sparse::PAUSE), Some(2));
+        assert_eq!(sparse.due_at(start + 2 * Sparse::PAUSE), Some(0));
     }
 
     #[test]

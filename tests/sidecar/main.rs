@@ -14,6 +14,7 @@ mod budget;
 mod calls;
 mod commands;
 mod connect;
+mod deadlines;
 mod diagnosis;
 mod discover;
 mod drain;

@@ -12,6 +12,7 @@
 
 pub mod app;
 pub mod bulk;
+pub mod frames;
 pub mod hostile;
 pub mod metadata;
 pub mod path;

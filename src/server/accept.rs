@@ -1,0 +1,311 @@
+//! Accepting connections, and making room for them.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::app::AppConnections;
+use super::front::{Ends, Serving};
+use super::io::Protocol;
+use super::limits::{HttpLimits, Limits};
+use super::listener::{Listener, Socket};
+use super::places::{Eviction, Places};
+use super::serve::{Guard, HttpService, serve};
+use crate::proxy::{Activity, Connection, ConnectionState, Connections, Opened};
+use crate::telemetry::Sparse;
+
+/// Connections over the limit that still get an answer.
+const GRACE: usize = 64;
+
+/// The wait after a connection could not be accepted: whoever closes one needs the CPU more than this loop.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What serves the connections of one listener.
+pub trait Application: Clone + Send + Sync + 'static {
+    /// What answers the requests of a connection.
+    type Service: HttpService;
+
+    /// Whose places a connection that is accepted now takes.
+    fn class(&self) -> Class;
+
+    /// Serves one connection.
+    fn service(
+        &self,
+        connection: Connection,
+        ends: Option<Ends>,
+    ) -> impl Future<Output = Self::Service> + Send;
+}
+
+/// The kinds of connection that have places of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// To the admin port.
+    Admin,
+    /// Of an app, until its first request.
+    App,
+    /// Of a caller that has to authenticate, until it does.
+    Stranger,
+}
+
+/// Serves connections on all listeners of the process.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub(super) activity: Arc<Activity>,
+    limits: Arc<Limits>,
+    connections: Arc<Connections>,
+    admin_connections: Arc<Connections>,
+    waiting: Arc<Places>,
+    strangers: Arc<Places>,
+    admin: Arc<Places>,
+    failures: Arc<Sparse>,
+    /// Accept loops and connections of apps.
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+enum Accepted {
+    Tcp(TcpStream, Ends),
+    Unix(UnixStream),
+}
+
+// === impl Server ===
+
+impl Server {
+    /// One for the process.
+    pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
+        let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
+        let answers = limits.admin_connections.saturating_mul(answers);
+        Self {
+            activity,
+            connections: Connections::new(limits.connections),
+            admin_connections: Connections::new(answers),
+            waiting: Places::new(limits.grace),
+            strangers: Places::new(limits.grace),
+            admin: Places::new(limits.grace),
+            failures: Arc::default(),
+            limits: Arc::new(limits),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Accepts on a task of its own until [`close`](Self::close) is called.
+    pub fn listen(&self, listener: Listener, serving: Serving) {
+        let application = AppConnections::new(self, serving);
+        self.tasks.spawn(self.clone().accept(listener, application));
+    }
+
+    /// Accepts on a task of its own for as long as the process lives: probes and the last scrape come while draining too.
+    pub fn listen_admin<A: Application>(&self, listener: Listener, application: A) {
+        let apart = Self {
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            ..self.clone()
+        };
+        tokio::spawn(apart.accept(listener, application));
+    }
+
+    /// Serves what comes out of opened tunnels through the listener that serves this, until [`close`](Self::close) is
+    /// called.
+    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>, serving: Serving) {
+        let server = self.clone();
+        self.tasks.spawn(async move {
+            loop {
+                let opened = tokio::select! {
+                    opened = opened.recv() => opened,
+                    () = server.closing.cancelled() => return,
+                };
+                let Some(Opened { stream, entrance }) = opened else {
+                    return;
+                };
+                let application = AppConnections::new(&server, serving.clone()).inside(entrance);
+                if server.make_room(Class::App, 0).await {
+                    let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                    server.spawn(stream, protocol, None, &application, Class::App);
+                }
+            }
+        });
+    }
+
+    /// Stops accepting, tells every connection to finish, and waits until all have.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn accept<A: Application>(self, listener: Listener, application: A) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.socket.accept() => accepted,
+                () = self.closing.cancelled() => return,
+            };
+            let class = application.class();
+            match accepted {
+                Ok(accepted) => {
+                    if !self.make_room(class, accepted.descriptor()).await {
+                        continue;
+                    }
+                    match accepted {
+                        Accepted::Tcp(stream, ends) => {
+                            self.spawn(stream, None, Some(ends), &application, class);
+                        }
+                        Accepted::Unix(stream) => {
+                            self.spawn(stream, None, None, &application, class);
+                        }
+                    }
+                }
+                Err(error) => {
+                    if let Some(before) = self.failures.due() {
+                        tracing::warn!(%error, suppressed = before, "cannot accept a connection");
+                    }
+                    self.evict(class);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Closes connections that have proved nothing yet, if there is no room for another one. False where there is none
+    /// to close.
+    async fn make_room(&self, class: Class, descriptor: usize) -> bool {
+        let scarce = class != Class::Admin && descriptor >= self.limits.descriptors;
+        while scarce || self.is_full(class) {
+            match self.evict(class) {
+                Eviction::Closed => {
+                    // Those that were accepted before get to read what their clients have sent.
+                    tokio::task::yield_now().await;
+                    return true;
+                }
+                Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
+                Eviction::Empty => return !scarce,
+            }
+        }
+        true
+    }
+
+    fn is_full(&self, class: Class) -> bool {
+        match class {
+            Class::Admin => self.admin.len() >= self.limits.admin_connections,
+            Class::Stranger => self.strangers.len() >= self.limits.strangers,
+            Class::App => {
+                let open = self.connections.admitted() + self.waiting.len();
+                open >= self.limits.connections.saturating_add(GRACE)
+            }
+        }
+    }
+
+    fn evict(&self, class: Class) -> Eviction {
+        let (first, second) = match class {
+            Class::Admin => return self.admin.evict(),
+            Class::App => (&self.waiting, &self.strangers),
+            Class::Stranger => (&self.strangers, &self.waiting),
+        };
+        match first.evict() {
+            Eviction::Empty => second.evict(),
+            eviction => eviction,
+        }
+    }
+
+    fn spawn<S, A>(
+        &self,
+        stream: S,
+        protocol: Option<Protocol>,
+        ends: Option<Ends>,
+        application: &A,
+        class: Class,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        A: Application,
+    {
+        let (connections, places, http) = match class {
+            Class::Admin => (
+                &self.admin_connections,
+                &self.admin,
+                HttpLimits::admin(&self.limits),
+            ),
+            Class::App | Class::Stranger => (
+                &self.connections,
+                if class == Class::App {
+                    &self.waiting
+                } else {
+                    &self.strangers
+                },
+                HttpLimits::app(self.limits.connections.saturating_add(GRACE)),
+            ),
+        };
+        let state = ConnectionState::new(connections.clone());
+        let guard = Guard {
+            place: Some(places.take(&state)),
+            limits: self.limits.clone(),
+            http,
+            closing: self.closing.clone(),
+            state: state.clone(),
+        };
+        let connection = Connection {
+            local: ends.map(|ends| ends.near),
+            state,
+        };
+        let application = application.clone();
+        self.tasks.spawn(async move {
+            let service = application.service(connection, ends);
+            serve(stream, protocol, service, guard).await;
+        });
+    }
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// The lowest number was free: so many descriptors are in use.
+    fn descriptor(&self) -> usize {
+        let descriptor = match self {
+            Self::Tcp(stream, _) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        };
+        usize::try_from(descriptor).unwrap_or(0)
+    }
+}
+
+impl Socket {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, far) = listener.accept().await?;
+                // Both fail only on a connection that is gone already, which serving it will show.
+                let _ = stream.set_nodelay(true);
+                let near = stream.local_addr().or_else(|_| listener.local_addr())?;
+                Ok(Accepted::Tcp(stream, Ends { far, near }))
+            }
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Else the second of two small writes waits for an acknowledgement: 40 ms for each answer.
+    #[tokio::test]
+    async fn an_accepted_connection_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _app = TcpStream::connect(address).await.unwrap();
+        let Accepted::Tcp(stream, ends) = Socket::Tcp(listener).accept().await.unwrap() else {
+            panic!("no TCP");
+        };
+        assert!(stream.nodelay().unwrap());
+        assert_eq!(ends.near, address);
+    }
+}

@@ -1,0 +1,72 @@
+//! The connections of apps.
+
+use std::sync::Arc;
+
+use super::accept::{Application, Class, Server};
+use super::front::{Ends, Front, Serving};
+use crate::proxy::{Activity, Connection, Entrance};
+
+/// Serves what a listener serves now, or the inside of a tunnel.
+#[derive(Clone, Debug)]
+pub(super) struct AppConnections {
+    serving: Serving,
+    tunnel: Option<Arc<Entrance>>,
+    activity: Arc<Activity>,
+}
+
+// === impl AppConnections ===
+
+impl AppConnections {
+    pub(super) fn new(server: &Server, serving: Serving) -> Self {
+        Self {
+            serving,
+            tunnel: None,
+            activity: server.activity.clone(),
+        }
+    }
+
+    /// The same, for what comes out of a tunnel.
+    pub(super) fn inside(self, tunnel: Arc<Entrance>) -> Self {
+        Self {
+            tunnel: Some(tunnel),
+            ..self
+        }
+    }
+}
+
+impl Application for AppConnections {
+    type Service = Front;
+
+    fn class(&self) -> Class {
+        if self.serving.load().entrances.asks_for_proof() {
+            Class::Stranger
+        } else {
+            Class::App
+        }
+    }
+
+    async fn service(&self, connection: Connection, ends: Option<Ends>) -> Front {
+        let served = self.serving.load_full();
+        let counted = served.entrances.listener().metrics.connection_opened();
+        let fixed = match &self.tunnel {
+            Some(entrance) => Some(entrance.clone()),
+            None => served.entrances.fixed(ends).await,
+        };
+        // Found among the processes that need no password.
+        if self.tunnel.is_none()
+            && fixed
+                .as_ref()
+                .is_some_and(|entrance| !entrance.asks_for_proof())
+        {
+            connection.state.admit();
+        }
+        // A connection may be open for days, and must not keep what a reload has replaced: `served` ends here.
+        Front {
+            serving: self.serving.clone(),
+            fixed,
+            connection,
+            activity: self.activity.clone(),
+            _counted: counted,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The client's bytes: which HTTP they are, and what they say of the connection.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::proxy::ConnectionState;
+
+/// How every HTTP/2 connection begins (RFC 9113, 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// A client's stream whose first bytes were looked at. It notes what passes in the connection's state.
+#[derive(Debug)]
+pub(super) struct ClientIo<S> {
+    stream: S,
+    state: Arc<ConnectionState>,
+    seen: [u8; PREFACE.len()],
+    /// The part of `seen` that is not read yet.
+    unread: (u8, u8),
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// What TLS agreed on (RFC 7301), if on anything.
+    pub(super) fn agreed(alpn: Option<&[u8]>) -> Option<Self> {
+        match alpn? {
+            b"h2" => Some(Self::Http2),
+            b"http/1.1" => Some(Self::Http1),
+            _ => None,
+        }
+    }
+}
+
+// === impl ClientIo ===
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
+    pub(super) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
+        Self {
+            stream,
+            state,
+            seen: [0; PREFACE.len()],
+            unread: (0, 0),
+        }
+    }
+
+    /// Reads until it is clear what is spoken; `None` where the client leaves before.
+    pub(super) async fn protocol(&mut self) -> io::Result<Option<Protocol>> {
+        let mut length = 0;
+        while let Some(free) = self.seen.get_mut(length..)
+            && !free.is_empty()
+        {
+            let read = self.stream.read(free).await?;
+            if read == 0 {
+                // HTTP/1.1 answers to what it has.
+                break;
+            }
+            length += read;
+            if self.seen.get(..length) != PREFACE.get(..length) {
+                break;
+            }
+        }
+        self.unread = (0, u8::try_from(length).unwrap_or(u8::MAX));
+        Ok(match length {
+            0 => None,
+            _ if self.seen == *PREFACE => Some(Protocol::Http2),
+            _ => Some(Protocol::Http1),
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (start, end) = self.unread;
+        if start < end {
+            let seen = self.seen.get(usize::from(start)..usize::from(end));
+            let seen = seen.unwrap_or_default();
+            let length = seen.len().min(buf.remaining());
+            buf.put_slice(seen.get(..length).unwrap_or_default());
+            self.unread.0 += u8::try_from(length).unwrap_or(u8::MAX);
+            self.state.received();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.state.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> ClientIo<S> {
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        if written.is_pending() {
+            self.state.write_blocked();
+        }
+        written
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.noted(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.state.flushed();
+        }
+        self.noted(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::proxy::Connections;
+
+    async fn spoken(bytes: &[u8]) -> (Option<Protocol>, Vec<u8>) {
+        let (mut client, server) = tokio::io::duplex(64);
+        let state = ConnectionState::new(Connections::new(1));
+        let mut io = ClientIo::new(server, state);
+        client.write_all(bytes).await.unwrap();
+        drop(client);
+        let protocol = io.protocol().await.unwrap();
+        let mut rest = Vec::new();
+        io.read_to_end(&mut rest).await.unwrap();
+        (protocol, rest)
+    }
+
+    #[tokio::test]
+    async fn the_preface_decides_and_is_read_again() {
+        for (bytes, protocol) in [
+            (&b""[..], None),
+            (b"G", Some(Protocol::Http1)),
+            (b"PRI * HTTP/2.0\r\n", Some(Protocol::Http1)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore",
+                Some(Protocol::Http2),
+            ),
+            (
+                b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n",
+                Some(Protocol::Http1),
+            ),
+        ] {
+            assert_eq!(spoken(bytes).await, (protocol, bytes.to_vec()));
+        }
+    }
+}

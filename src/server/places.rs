@@ -1,0 +1,135 @@
+//! Places for connections that have proved nothing yet. A new one makes room for itself: the oldest one closes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::proxy::ConnectionState;
+
+/// A bounded set of connections, oldest first.
+#[derive(Debug)]
+pub(super) struct Places {
+    grace: Duration,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    connections: BTreeMap<u64, Arc<ConnectionState>>,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    id: u64,
+}
+
+/// What came of an attempt to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eviction {
+    /// One closes.
+    Closed,
+    /// The oldest was opened a moment ago: it may be closed in this time.
+    TooYoung(Duration),
+    /// There is none.
+    Empty,
+}
+
+// === impl Places ===
+
+impl Places {
+    /// A connection that was open for less than `grace` is not closed: its request may be on its way.
+    pub(super) fn new(grace: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            grace,
+            taken: Mutex::default(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.taken().connections.len()
+    }
+
+    pub(super) fn take(self: &Arc<Self>, connection: &Arc<ConnectionState>) -> Place {
+        let mut taken = self.taken();
+        let id = taken.next;
+        taken.next += 1;
+        taken.connections.insert(id, connection.clone());
+        Place {
+            places: self.clone(),
+            id,
+        }
+    }
+
+    /// Closes the oldest connection without a request in progress, else the oldest one.
+    pub(super) fn evict(&self) -> Eviction {
+        let now = Instant::now();
+        let mut taken = self.taken();
+        let idle = taken.connections.iter().find(|(_, state)| !state.is_busy());
+        let Some((id, state)) = idle.or_else(|| taken.connections.first_key_value()) else {
+            return Eviction::Empty;
+        };
+        let age = now.saturating_duration_since(state.opened());
+        if age < self.grace {
+            return Eviction::TooYoung(self.grace - age);
+        }
+        let id = *id;
+        state.evict();
+        taken.connections.remove(&id);
+        Eviction::Closed
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken().connections.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::Connections;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_idle_connection_makes_room() {
+        let connections = Connections::new(8);
+        let places = Places::new(Duration::from_millis(10));
+        assert_eq!(places.evict(), Eviction::Empty);
+        let states: Vec<_> = (0..3)
+            .map(|_| ConnectionState::new(connections.clone()))
+            .collect();
+        let held: Vec<_> = states.iter().map(|state| places.take(state)).collect();
+        assert_eq!(
+            places.evict(),
+            Eviction::TooYoung(Duration::from_millis(10))
+        );
+        tokio::time::advance(Duration::from_millis(10)).await;
+        let busy = states[0].begin();
+        assert_eq!(places.evict(), Eviction::Closed);
+        states[1].evicted().await;
+        drop(held);
+        assert_eq!(places.len(), 0);
+        drop(busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_all_are_busy_the_oldest_makes_room() {
+        let connections = Connections::new(8);
+        let places = Places::new(Duration::ZERO);
+        let states = [(); 2].map(|()| ConnectionState::new(connections.clone()));
+        let _held = states.each_ref().map(|state| places.take(state));
+        let _busy = states.each_ref().map(ConnectionState::begin);
+        assert_eq!(places.evict(), Eviction::Closed);
+        states[0].evicted().await;
+        assert_eq!(places.len(), 1);
+    }
+}

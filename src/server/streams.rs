@@ -1,0 +1,61 @@
+//! The tasks of HTTP/2 streams.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+
+use crate::proxy::polled_own_answer;
+
+/// Runs each stream on a task of its own, and resets it if its client does not read an answer of our own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StreamExecutor {
+    pub(super) answer: Duration,
+}
+
+pin_project! {
+    struct Stream<F> {
+        #[pin]
+        future: F,
+        answer: Duration,
+        deadline: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F> Executor<F> for StreamExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(Stream {
+            future,
+            answer: self.answer,
+            deadline: None,
+        });
+    }
+}
+
+impl<F: Future> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let (polled, own_answer) = polled_own_answer(|| this.future.poll(cx));
+        if polled.is_ready() {
+            return Poll::Ready(());
+        }
+        if own_answer && this.deadline.is_none() {
+            *this.deadline = Some(Box::pin(tokio::time::sleep(*this.answer)));
+        }
+        match this.deadline {
+            // h2 resets a stream whose handles are dropped.
+            Some(deadline) => deadline.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The deadlines of one connection.
+//!
+//! It is polled after the connection, in the same task, and arms its timer only where something is late: a request that
+//! comes and is answered costs a few loads.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::io::Protocol;
+use super::limits::Limits;
+use crate::proxy::ConnectionState;
+
+/// From the polite end of a connection to the abrupt one, while nothing is in progress on it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a connection has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its client is late: it is closed at once.
+    Close,
+    /// It is told to end: what is in progress goes on.
+    ShutDown,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    state: Arc<ConnectionState>,
+    head: Duration,
+    answer: Duration,
+    /// For as long as it may be idle, once it has sent a head.
+    idle: Option<Duration>,
+    /// HTTP/1.1: a later head has a deadline too.
+    next_head: bool,
+    partial_head: Option<Instant>,
+    unread: Option<Instant>,
+    shut_down: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Watchdog ===
+
+impl Watchdog {
+    pub(super) fn new(state: Arc<ConnectionState>, limits: &Limits) -> Self {
+        Self {
+            state,
+            head: limits.head,
+            answer: limits.answer,
+            idle: None,
+            next_head: false,
+            partial_head: None,
+            unread: None,
+            shut_down: None,
+            timer: None,
+        }
+    }
+
+    /// It is clear now what is spoken, and so what an idle connection is.
+    pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<Duration>) {
+        self.idle = idle;
+        self.next_head = protocol == Protocol::Http1;
+    }
+
+    /// It was told to end.
+    pub(super) fn shutting_down(&mut self) {
+        self.shut_down.get_or_insert_with(Instant::now);
+    }
+
+    /// Ready where a deadline has passed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+        if self.state.is_refused() && self.state.has_head() && self.shut_down.is_none() {
+            // It must not be kept: in an app's pool it would be refused for ever.
+            return Poll::Ready(Verdict::ShutDown);
+        }
+        loop {
+            let Some((deadline, verdict)) = self.deadline() else {
+                self.timer = None;
+                return Poll::Pending;
+            };
+            let timer = match &mut self.timer {
+                // One that fires too early costs less than one that is set anew for each request.
+                Some(timer) if timer.deadline() <= deadline => timer,
+                Some(timer) => {
+                    timer.as_mut().reset(deadline);
+                    timer
+                }
+                None => self
+                    .timer
+                    .insert(Box::pin(tokio::time::sleep_until(deadline))),
+            };
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            if let Some(verdict) = verdict
+                && Instant::now() >= deadline
+            {
+                return Poll::Ready(verdict);
+            }
+        }
+    }
+
+    /// When to look again, and what has happened if nothing has changed by then.
+    fn deadline(&mut self) -> Option<(Instant, Option<Verdict>)> {
+        let state = &self.state;
+        if !state.has_head() {
+            let end = match self.shut_down {
+                Some(since) => since + GOODBYE,
+                None => state.opened() + self.head,
+            };
+            return Some((end, Some(Verdict::Close)));
+        }
+        let partial = self.next_head && state.is_idle() && state.is_reading_head();
+        let partial = since(&mut self.partial_head, partial).map(|since| since + self.head);
+        let unread = since(&mut self.unread, state.is_unread()).map(|since| since + self.answer);
+        let late = partial.into_iter().chain(unread).min();
+        let late = late.map(|at| (at, Some(Verdict::Close)));
+        let idle = match (self.shut_down, self.idle) {
+            (Some(since), _) if state.is_idle() => {
+                let end = since.max(state.idle_since()) + GOODBYE;
+                Some((end, Some(Verdict::Close)))
+            }
+            (Some(_), _) => Some((self.later(GOODBYE), None)),
+            (None, Some(_)) if partial.is_some() => None,
+            (None, Some(idle)) if state.is_idle() => {
+                Some((state.idle_since() + idle, Some(Verdict::ShutDown)))
+            }
+            (None, Some(idle)) => Some((self.later(idle), None)),
+            (None, None) => None,
+        };
+        late.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+    }
+
+    /// After this time, or when the timer fires that is set already.
+    fn later(&self, wait: Duration) -> Instant {
+        match &self.timer {
+            Some(timer) => timer.deadline(),
+            None => Instant::now() + wait,
+        }
+    }
+}
+
+/// Since when something has been so without a break.
+fn since(slot: &mut Option<Instant>, is_so: bool) -> Option<Instant> {
+    if is_so {
+        slot.get_or_insert_with(Instant::now);
+    } else {
+        *slot = None;
+    }
+    *slot
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::config::{self, Env, Name, RawConfig};
+    use crate::proxy::Connections;
+
+    const HEAD: Duration = Duration::from_secs(30);
+    const IDLE: Duration = Duration::from_secs(90);
+
+    fn watched() -> (Arc<ConnectionState>, Watchdog) {
+        let mut raw = RawConfig::default();
+        raw.set_flag(Name::Proxy, ["127.0.0.1:0".to_owned()]);
+        let config = config::load(&raw, &Env::default()).unwrap();
+        let state = ConnectionState::new(Connections::new(1));
+        let watchdog = Watchdog::new(state.clone(), &Limits::of(&config));
+        (state, watchdog)
+    }
+
+    async fn verdict(watchdog: &mut Watchdog) -> (Verdict, Duration) {
+        let began = Instant::now();
+        let verdict = poll_fn(|cx| watchdog.poll(cx)).await;
+        (verdict, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_head_is_closed() {
+        let (state, mut watchdog) = watched();
+        watchdog.speaks(Protocol::Http2, Some(IDLE));
+        state.received();
+        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_told_to_end_and_then_closed() {
+        let (state, mut watchdog) = watched();
+        watchdog.speaks(Protocol::Http2, Some(IDLE));
+        let first = state.begin();
+        let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
+        assert!(soon.is_err(), "a request is in progress: {soon:?}");
+        drop(first);
+        tokio::time::advance(IDLE / 2).await;
+        drop(state.begin());
+        assert_eq!(verdict(&mut watchdog).await, (Verdict::ShutDown, IDLE));
+        watchdog.shutting_down();
+        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, GOODBYE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn http1_may_be_idle_but_not_stop_within_a_head() {
+        let (state, mut watchdog) = watched();
+        watchdog.speaks(Protocol::Http1, None);
+        drop(state.begin());
+        let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
+        assert!(soon.is_err(), "{soon:?}");
+        state.received();
+        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
+    }
+}

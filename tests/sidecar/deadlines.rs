@@ -1,0 +1,409 @@
+//! Clients that are late: with a head, with nothing, with reading our answer. In this process, with short deadlines.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sidentity::app::App;
+use sidentity::config::{self, Env, Name, RawConfig};
+use sidentity::server::Limits;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::support::app::{get, proxied};
+use super::support::frames::{
+    END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, RawHttp2, SETTINGS, closed_within,
+    frame, get as get_block, settings,
+};
+use super::support::hostile::{HELLO, Hostile};
+use super::support::metadata::Metadata;
+use super::support::wire::Wire;
+
+const HEAD: Duration = Duration::from_millis(1000);
+const ANSWER: Duration = Duration::from_millis(800);
+const IDLE: Duration = Duration::from_millis(1500);
+
+/// Longer than any of them, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// One that is not yet over.
+const EARLY: Duration = Duration::from_millis(600);
+
+/// A sidecar with a route to an upstream that always answers, and with short deadlines.
+struct Setting {
+    _metadata: Metadata,
+    upstream: Hostile,
+    proxy: SocketAddr,
+    route: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Setting {
+    async fn start(flags: &[(Name, &str)]) -> Self {
+        Self::start_with(flags, |_| {}).await
+    }
+
+    async fn start_with(flags: &[(Name, &str)], change: impl Fn(&mut Limits)) -> Self {
+        let metadata = Metadata::start().await;
+        let upstream = Hostile::always(HELLO).await;
+        let env: Env = [("GCE_METADATA_HOST", metadata.address().to_string())]
+            .into_iter()
+            .collect();
+        let mut raw = RawConfig::default();
+        let route = format!("127.0.0.1:0=http://{},credential=none", upstream.address);
+        for (name, value) in [
+            (Name::Proxy, "127.0.0.1:0"),
+            (Name::Admin, "127.0.0.1:0"),
+            (Name::Route, route.as_str()),
+        ]
+        .iter()
+        .chain(flags)
+        {
+            raw.set_flag(*name, [(*value).to_owned()]);
+        }
+        let config = config::load(&raw, &env).unwrap();
+        let mut limits = Limits::of(&config);
+        (limits.head, limits.answer, limits.idle) = (HEAD, ANSWER, IDLE);
+        change(&mut limits);
+        let app = App::build_with(config, limits).await.unwrap();
+        let setting = Self {
+            _metadata: metadata,
+            upstream,
+            proxy: app.proxy_address().unwrap(),
+            route: app.route_addresses()[0],
+            admin: app.admin_address().unwrap(),
+        };
+        tokio::spawn(app.run(std::future::pending()));
+        setting
+    }
+
+    fn listeners(&self) -> [(&'static str, SocketAddr); 3] {
+        [
+            ("proxy", self.proxy),
+            ("route", self.route),
+            ("admin", self.admin),
+        ]
+    }
+}
+
+/// Sends a byte every now and then, until nobody takes it, or the other side closes.
+async fn drip(mut stream: TcpStream, bytes: &'static [u8]) -> Duration {
+    let began = Instant::now();
+    let (mut read, mut write) = stream.split();
+    let writes = async {
+        for byte in bytes.iter().cycle() {
+            if write.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut sink = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut read, &mut sink);
+    tokio::select! {
+        () = writes => {}
+        _ = closed => {}
+        () = tokio::time::sleep(PATIENCE) => panic!("it was not closed"),
+    }
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn connections_without_a_complete_head_are_closed_on_every_listener() {
+    let setting = Setting::start(&[]).await;
+    let begun = frame(HEADERS, END_STREAM, 1, &get_block("localhost", "/"));
+    let prefaces = |more: &[u8]| [PREFACE, &settings(0), more].concat();
+    let sent: [(&str, Vec<u8>); 6] = [
+        ("nothing", Vec::new()),
+        ("half a head", b"GET / HTTP/1.1\r\nHost: ".to_vec()),
+        ("half a preface", PREFACE[..16].to_vec()),
+        ("the preface alone", PREFACE.to_vec()),
+        ("preface and SETTINGS", prefaces(&[])),
+        ("HEADERS without END_HEADERS", prefaces(&begun)),
+    ];
+    let mut late = tokio::task::JoinSet::new();
+    for (listener, address) in setting.listeners() {
+        for (what, bytes) in sent.clone() {
+            late.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(&bytes).await.unwrap();
+                let took = closed_within(&mut stream, PATIENCE).await;
+                assert!(took > EARLY, "{listener}, {what}: after {took:?}");
+            });
+        }
+        late.spawn(async move {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let took = drip(stream, b"GET / HTTP/1.1\r\nx: y\r\n").await;
+            assert!(took > EARLY, "{listener}, byte by byte: after {took:?}");
+        });
+        late.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(PREFACE).await.unwrap();
+            stream.write_all(&settings(0)).await.unwrap();
+            let took = drip(
+                stream,
+                &[0, 0, 8, PING, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
+            )
+            .await;
+            assert!(took > EARLY, "{listener}, PINGs: after {took:?}");
+        });
+    }
+    while let Some(ended) = late.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn half_of_a_next_head_is_closed_and_an_idle_connection_is_not() {
+    let setting = Setting::start(&[]).await;
+    let at = setting.route;
+    let call = format!("GET / HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    let mut idle = Wire::open(at).await;
+    idle.send(&call).await;
+    assert_eq!(idle.message().await.1, "hello");
+    let mut half = Wire::open(at).await;
+    half.send(&call).await;
+    assert_eq!(half.message().await.1, "hello");
+    let began = Instant::now();
+    half.send("GET / HT").await;
+    assert_eq!(half.rest().await, "");
+    assert!(began.elapsed() > EARLY, "{:?}", began.elapsed());
+    tokio::time::sleep(2 * IDLE).await;
+    idle.send(&call).await;
+    assert_eq!(idle.message().await.1, "hello");
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_is_told_and_closed_whatever_it_pings() {
+    let setting = Setting::start(&[]).await;
+    let mut idle = tokio::task::JoinSet::new();
+    for (listener, address) in setting.listeners() {
+        for flood in [Vec::new(), frame(PING, 0, 0, &[7; 8]), settings(10)] {
+            idle.spawn(async move {
+                let mut app = RawHttp2::open(address, 65_535).await;
+                let path = if listener == "proxy" { "/none" } else { "/" };
+                app.request(&get_block(&address.to_string(), path)).await;
+                app.frame_within(HEADERS, PATIENCE).await.unwrap();
+                let began = Instant::now();
+                let goaway = loop {
+                    if !flood.is_empty() {
+                        app.send(&flood).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    let seen = app.next_within(PATIENCE).await.expect("a GOAWAY first");
+                    if seen.kind == GOAWAY {
+                        break seen;
+                    }
+                };
+                let took = began.elapsed();
+                assert!(took > IDLE / 2, "{listener}: after {took:?}");
+                assert_eq!(goaway.payload[4..8], [0; 4], "{listener}: no error");
+                closed_within(&mut app.stream, PATIENCE).await;
+            });
+        }
+    }
+    while let Some(ended) = idle.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_with_a_stream_in_progress_is_not_idle() {
+    let setting = Setting::start(&[]).await;
+    let silent = Hostile::stalls().await;
+    let mut app = RawHttp2::open(setting.proxy, 65_535).await;
+    let url = silent.address.to_string();
+    app.request(&get_block(&url, "/")).await;
+    silent.heard(1).await;
+    let goaway = tokio::time::timeout(3 * IDLE, app.frame_within(GOAWAY, PATIENCE)).await;
+    assert!(goaway.is_err(), "{goaway:?}");
+}
+
+#[tokio::test]
+async fn an_unread_answer_of_our_own_is_reset_and_other_streams_go_on() {
+    let setting = Setting::start(&[]).await;
+    let silent = Hostile::stalls().await;
+    for window in [0, 1] {
+        let mut app = RawHttp2::open(setting.proxy, window).await;
+        let carried = app
+            .request(&get_block(&silent.address.to_string(), "/"))
+            .await;
+        let own = app.request(&get_block("127.0.0.1:1", "/")).await;
+        let began = Instant::now();
+        let reset = app.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+        assert_eq!(reset.stream, own, "window {window}");
+        assert!(began.elapsed() > ANSWER / 2, "{:?}", began.elapsed());
+        let more = app.frame_within(RST_STREAM, PATIENCE);
+        let more = tokio::time::timeout(2 * ANSWER, more).await;
+        assert!(more.is_err(), "{carried}: {more:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unread_answer_of_the_admin_port_is_reset() {
+    let setting = Setting::start(&[]).await;
+    let authority = setting.admin.to_string();
+    for path in ["/", "/metrics", "/status", "/nothing", "/liveness"] {
+        for window in [0, 1] {
+            let mut app = RawHttp2::open(setting.admin, window).await;
+            let stream = app.request(&get_block(&authority, path)).await;
+            let reset = app.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+            assert_eq!(reset.stream, stream, "{path} {window}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_none_of_our_answers_over_http1_is_closed() {
+    let setting = Setting::start(&[]).await;
+    for (address, target) in [
+        (setting.admin, "/metrics".to_owned()),
+        (setting.proxy, format!("/{}", "x".repeat(2000))),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let call = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        let calls = call.repeat(100);
+        let flood = async { while stream.write_all(calls.as_bytes()).await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, flood)
+            .await
+            .expect("it was not closed");
+    }
+}
+
+/// Two permits, and more answers of ours than that for a client that grants no window.
+#[tokio::test]
+async fn an_answer_of_our_own_holds_no_permit() {
+    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+        limits.answer = PATIENCE;
+    })
+    .await;
+    let mut flood = RawHttp2::open(setting.proxy, 0).await;
+    let refused = get_block("127.0.0.1:1", "/");
+    for _ in 0..2 {
+        flood.request(&refused).await;
+        flood.frame_within(HEADERS, PATIENCE).await.unwrap();
+    }
+    let url = format!("http://{}/", setting.upstream.address);
+    assert_eq!(proxied(setting.proxy, &url, &[]).await.status(), 200);
+}
+
+/// Unread answers are bounded: those above the bound are reset at once.
+#[tokio::test]
+async fn unread_answers_of_our_own_are_bounded() {
+    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+        limits.answer = PATIENCE;
+    })
+    .await;
+    let mut flood = RawHttp2::open(setting.proxy, 0).await;
+    let refused = get_block("127.0.0.1:1", "/");
+    for _ in 0..3 {
+        flood.request(&refused).await;
+    }
+    let reset = flood.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+    assert_eq!(reset.payload, 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
+}
+
+const PASSWORD: (Name, &str) = (Name::ProxyAuth, "user:secret");
+const AUTHORIZED: (&str, &str) = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=");
+
+#[tokio::test]
+async fn callers_without_the_password_take_nothing_from_those_with_it() {
+    let setting = Setting::start_with(&[PASSWORD, (Name::MaxConnections, "2")], |limits| {
+        (limits.head, limits.answer) = (PATIENCE, PATIENCE);
+    })
+    .await;
+    let url = format!("http://{}/", setting.upstream.address);
+    let mut floods = Vec::new();
+    for _ in 0..2 {
+        let mut flood = RawHttp2::open(setting.proxy, 0).await;
+        let refused = get_block("127.0.0.1:1", "/");
+        for _ in 0..60 {
+            flood.request(&refused).await;
+        }
+        flood.frame_within(HEADERS, PATIENCE).await.unwrap();
+        floods.push(flood);
+    }
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(setting.proxy).await.unwrap());
+    }
+    let began = Instant::now();
+    let response = proxied(setting.proxy, &url, &[AUTHORIZED]).await;
+    assert_eq!(response.status(), 200);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    // It was told so, and another one without the password still is.
+    assert_eq!(proxied(setting.proxy, &url, &[]).await.status(), 407);
+}
+
+#[tokio::test]
+async fn an_authorised_connection_leaves_the_places_of_strangers() {
+    let setting = Setting::start_with(&[PASSWORD], |limits| limits.strangers = 2).await;
+    let at = setting.upstream.address;
+    let (name, value) = AUTHORIZED;
+    let call = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{name}: {value}\r\n\r\n");
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let mut app = Wire::open(setting.proxy).await;
+        app.send(&call).await;
+        assert_eq!(app.message().await.1, "hello");
+        kept.push(app);
+    }
+    let mut first = TcpStream::connect(setting.proxy).await.unwrap();
+    let _others = [
+        TcpStream::connect(setting.proxy).await.unwrap(),
+        TcpStream::connect(setting.proxy).await.unwrap(),
+    ];
+    // The oldest of three strangers makes room.
+    assert!(closed_within(&mut first, PATIENCE).await < HEAD);
+    for app in &mut kept {
+        app.send(&call).await;
+        assert_eq!(app.message().await.1, "hello");
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_take_no_place_under_the_limit() {
+    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+        limits.head = PATIENCE;
+    })
+    .await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(setting.route).await.unwrap());
+    }
+    for _ in 0..5 {
+        let began = Instant::now();
+        assert_eq!(get(setting.route, "/").await.status(), 200);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_has_64_connections_of_8_streams_and_a_prober_gets_in() {
+    let setting = Setting::start_with(&[], |limits| {
+        (limits.head, limits.answer) = (PATIENCE, PATIENCE);
+    })
+    .await;
+    let mut flood = Vec::new();
+    for number in 0..70 {
+        let mut app = RawHttp2::open(setting.admin, 0).await;
+        if number % 2 == 0 {
+            for _ in 0..8 {
+                app.request(&get_block(&setting.admin.to_string(), "/"))
+                    .await;
+            }
+        }
+        flood.push(app);
+    }
+    let began = Instant::now();
+    assert_eq!(get(setting.admin, "/liveness").await.status(), 200);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // The oldest ones have made room.
+    closed_within(&mut flood[0].stream, PATIENCE).await;
+    let app = flood.last_mut().unwrap();
+    let allowed = app.frame_within(SETTINGS, PATIENCE).await.unwrap().payload;
+    let streams = allowed.chunks(6).find(|setting| setting[..2] == [0, 3]);
+    assert_eq!(streams.unwrap()[2..], 8_u32.to_be_bytes());
+}
