@@ -13,10 +13,11 @@ use super::body::Body;
 use super::call::{Call, Decided};
 use super::entrance::{Entrance, RouteEntrance};
 use super::step::{Carry, Step};
-use crate::destination::{Destination, Origin};
+use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, ServiceName,
+    TokenKey, TokenKind,
 };
 use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
@@ -192,7 +193,8 @@ impl Decider {
             return None;
         }
         let name = &route.route.name;
-        let resolved = self.resolved(self.policy.decide_route(name, options, upstream, &universe));
+        let decision = self.policy.decide_route(name, options, upstream, &universe);
+        let resolved = self.resolved(decision, true, upstream);
         // A guess is not kept: it is made again until the universe is known.
         if self.instance.universe_if_known().is_some() || !self.policy.needs_universe(upstream) {
             let _ = route.resolved.set(resolved.clone());
@@ -207,7 +209,8 @@ impl Decider {
     /// The universe could matter and is not to be had.
     pub async fn resolve_surely(&self, destination: &Destination) -> Result<Resolved, Error> {
         let universe = self.universe_for(destination).await?;
-        Ok(self.resolved(self.policy.decide(destination, &universe)))
+        let decision = self.policy.decide(destination, &universe);
+        Ok(self.resolved(decision, false, destination))
     }
 
     /// The same for a call to `destination`, the upstream of the route `name` with these options.
@@ -222,10 +225,10 @@ impl Decider {
         destination: &Destination,
     ) -> Result<Resolved, Error> {
         let universe = self.universe_for(destination).await?;
-        Ok(self.resolved(
-            self.policy
-                .decide_route(name, options, destination, &universe),
-        ))
+        let decision = self
+            .policy
+            .decide_route(name, options, destination, &universe);
+        Ok(self.resolved(decision, true, destination))
     }
 
     /// The universe, asked for where it could matter to this destination.
@@ -250,11 +253,14 @@ impl Decider {
             },
             None => self.policy.decide(destination, &universe),
         };
-        self.resolved(decision)
+        self.resolved(decision, entrance.route().is_some(), destination)
     }
 
-    fn resolved(&self, decision: Decision) -> Resolved {
+    fn resolved(&self, decision: Decision, by_route: bool, destination: &Destination) -> Resolved {
         let slot = match &decision.grant {
+            Grant::Token(key) if by_route || is_given(key, destination) => {
+                Some(self.tokens.configured_slot(key))
+            }
             Grant::Token(key) => Some(self.tokens.slot(key)),
             Grant::None(_) | Grant::Deny(_) => None,
         };
@@ -285,6 +291,14 @@ impl Decider {
         if !matches!(asked, Ok(Ok(_))) {
             self.given_up.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// The audience is one that the configuration gives: one that was derived from the destination contains its host.
+fn is_given(key: &TokenKey, destination: &Destination) -> bool {
+    match (&key.kind, &destination.origin.host) {
+        (TokenKind::Id { audience }, Host::Name(name)) => !audience.contains(&**name),
+        _ => false,
     }
 }
 

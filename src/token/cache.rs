@@ -11,16 +11,21 @@ use tokio::time::timeout;
 use super::clock::Now;
 use super::slot::{Landing, Slot, SlotStatus};
 use super::source::TokenSource;
-use crate::policy::{Credential, TokenKey};
+use crate::policy::{Credential, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 
-/// Keys that are kept; audiences may come from requests, so there must be an end.
+/// Keys that are kept, in each part of the cache; audiences may come from requests, so there must be an end.
 const CAPACITY: usize = 1_024;
 
 /// The tokens of the process; clones are the same cache.
 #[derive(Clone, Debug)]
 pub struct TokenCache {
+    /// Keys that requests name.
     slots: Cache<TokenKey, Arc<Slot>>,
+    /// Keys that routes and the configuration name, which the others must not push out.
+    configured: Cache<TokenKey, Arc<Slot>>,
+    /// Access tokens; scopes and accounts come from the configuration only.
+    access: Cache<TokenKey, Arc<Slot>>,
     shared: Arc<Shared>,
 }
 
@@ -47,11 +52,16 @@ impl TokenCache {
     }
 
     fn with_capacity(capacity: usize, source: TokenSource, metrics: Arc<Metrics>) -> Self {
-        Self {
-            slots: Cache::builder()
+        let part = || {
+            Cache::builder()
                 .max_capacity(capacity as u64)
                 .eviction_policy(EvictionPolicy::lru())
-                .build(),
+                .build()
+        };
+        Self {
+            slots: part(),
+            configured: part(),
+            access: part(),
             shared: Arc::new(Shared {
                 source,
                 metrics,
@@ -62,8 +72,24 @@ impl TokenCache {
 
     /// The slot of a key; nothing is fetched yet.
     pub fn slot(&self, key: &TokenKey) -> Arc<Slot> {
-        self.slots
-            .get_with_by_ref(key, || Shared::slot(&self.shared, key))
+        let part = match key.kind {
+            TokenKind::Access { .. } => &self.access,
+            TokenKind::Id { .. } => &self.slots,
+        };
+        part.get_with_by_ref(key, || Shared::slot(&self.shared, key))
+    }
+
+    /// The slot of a key that a route or the configuration names: keys that requests name neither push it out nor delay its
+    /// fetches.
+    pub fn configured_slot(&self, key: &TokenKey) -> Arc<Slot> {
+        if let TokenKind::Access { .. } = key.kind {
+            return self.slot(key);
+        }
+        let slot = self
+            .configured
+            .get_with_by_ref(key, || Shared::slot(&self.shared, key));
+        slot.raise_priority();
+        slot
     }
 
     /// Starts a fetch for every token that is in use and no longer fresh, and returns at once; see [`Refresh::done`].

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{StatusCode, header};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::clock::Now;
 use super::failure::FetchError;
 use super::parse::{self, Malformed};
+use super::priority::FetchPriority;
 use super::question::{Question, words};
 use super::value::{Age, Token};
 use crate::config::MetadataServer;
@@ -36,6 +37,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Fetches at the same time: the server limits those who ask for much at once.
 const AT_ONCE: usize = 4;
+/// Of these, so many may be for audiences that requests name; the others are kept for access tokens, routes and facts.
+const NORMAL_AT_ONCE: usize = AT_ONCE / 2;
+/// Fetches for audiences that requests name, waiting and under way. More of them fail at once.
+const NORMAL_QUEUE: usize = 1_024;
 
 /// Asks the metadata server; clones share its limits.
 #[derive(Clone, Debug)]
@@ -47,6 +52,15 @@ struct Inner {
     disabled: bool,
     timeout: Duration,
     permits: Semaphore,
+    normal_permits: Semaphore,
+    normal_queue: Semaphore,
+}
+
+/// The right to fetch.
+#[derive(Debug)]
+struct Permit<'a> {
+    _any: SemaphorePermit<'a>,
+    _normal: Option<SemaphorePermit<'a>>,
 }
 
 /// An attempt that failed.
@@ -69,6 +83,8 @@ impl MetadataClient {
             disabled: server.disabled,
             timeout: timeout.min(LONGEST_TIMEOUT),
             permits: Semaphore::new(AT_ONCE),
+            normal_permits: Semaphore::new(NORMAL_AT_ONCE),
+            normal_queue: Semaphore::new(NORMAL_QUEUE),
         }))
     }
 
@@ -78,8 +94,12 @@ impl MetadataClient {
     }
 
     /// Fetches a token.
-    pub(super) async fn token(&self, key: &TokenKey) -> Result<Token, FetchError> {
-        self.fetch(&Question::token(key), |body, start| {
+    pub(super) async fn token(
+        &self,
+        key: &TokenKey,
+        priority: &FetchPriority,
+    ) -> Result<Token, FetchError> {
+        self.fetch(&Question::token(key), priority, |body, start| {
             read_token(&key.kind, body, start, Now::now())
         })
         .await
@@ -87,7 +107,7 @@ impl MetadataClient {
 
     /// Fetches a text of one line.
     pub(super) async fn text(&self, question: &Question) -> Result<String, FetchError> {
-        self.fetch(question, |body, _| {
+        self.fetch(question, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)
                 .map_err(|_| Failure::malformed("the answer is no text".to_owned()))
@@ -100,13 +120,15 @@ impl MetadataClient {
     async fn fetch<T>(
         &self,
         question: &Question,
+        priority: &FetchPriority,
         read: impl Fn(&[u8], Now) -> Result<T, Failure>,
     ) -> Result<T, FetchError> {
         let Inner {
             peer,
             disabled,
             timeout,
-            permits,
+            normal_queue,
+            ..
         } = &*self.0;
         if *disabled {
             return Err(FetchError::new(
@@ -118,7 +140,12 @@ impl MetadataClient {
             ));
         }
         let end = Instant::now() + *timeout;
-        let Ok(_permit) = timeout_at(end, permits.acquire()).await else {
+        let queued = (!priority.is_high()).then(|| normal_queue.try_acquire());
+        if matches!(queued, Some(Err(_))) {
+            let failure = Failure::silent("too many tokens are asked for at once");
+            return Err(failure.into_error(question, peer, 0));
+        }
+        let Ok(Some(_permit)) = timeout_at(end, self.0.permit(priority)).await else {
             let failure = Failure::silent("other fetches took all the time");
             return Err(failure.into_error(question, peer, 0));
         };
@@ -156,6 +183,24 @@ impl MetadataClient {
                 limit.as_secs_f32()
             ))),
         }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Waits for a permit; `None` never comes, because the semaphores are not closed. Of normal priority at most
+    /// [`NORMAL_AT_ONCE`] wait for a permit that high priority may have, so those are soon served.
+    async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {
+        let normal = tokio::select! {
+            biased;
+            () = priority.raised() => None,
+            permit = self.normal_permits.acquire() => Some(permit.ok()?),
+        };
+        Some(Permit {
+            _any: self.permits.acquire().await.ok()?,
+            _normal: normal,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ mod failure;
 mod instance;
 mod metadata;
 mod parse;
+mod priority;
 mod question;
 mod slot;
 mod source;

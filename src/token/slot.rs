@@ -8,9 +8,10 @@ use arc_swap::ArcSwapOption;
 use super::cache::Shared;
 use super::clock::Now;
 use super::failure::FetchError;
+use super::priority::FetchPriority;
 use super::value::{Age, Token};
 use crate::error::Error;
-use crate::policy::TokenKey;
+use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Lookup;
 
 mod flight;
@@ -38,6 +39,7 @@ pub struct Slot {
     used: AtomicBool,
     /// A route has it, so it is kept fresh unasked.
     kept: AtomicBool,
+    priority: FetchPriority,
     /// Never held across an await, nor while a task is spawned.
     state: Mutex<State>,
 }
@@ -63,9 +65,15 @@ enum Renewal {
 
 impl Slot {
     pub(super) fn new(key: TokenKey, shared: Arc<Shared>) -> Self {
+        let priority = match key.credential() {
+            // Their number is the configuration's, never that of requests.
+            Credential::Access => FetchPriority::high(),
+            _ => FetchPriority::default(),
+        };
         Self {
             key,
             shared,
+            priority,
             current: ArcSwapOption::empty(),
             used: AtomicBool::new(false),
             kept: AtomicBool::new(false),
@@ -142,6 +150,7 @@ impl Slot {
     ///
     /// Outside a tokio runtime.
     pub fn prefetch(self: &Arc<Self>) {
+        self.priority.raise();
         self.kept.store(true, Ordering::Relaxed);
         self.refresh_if_stale();
     }
@@ -189,6 +198,11 @@ impl Slot {
         let now = Now::now();
         let current = self.current.load_full();
         SlotStatus::new(&self.key, current.as_deref(), &self.state(), now)
+    }
+
+    /// A route or the configuration names this key.
+    pub(super) fn raise_priority(&self) {
+        self.priority.raise();
     }
 
     /// Somebody wants this token to be fresh when the liveness probe comes by.

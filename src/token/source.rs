@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::failure::FetchError;
 use super::metadata::MetadataClient;
+use super::priority::FetchPriority;
 use super::value::Token;
 use crate::policy::TokenKey;
 
@@ -27,9 +28,13 @@ pub enum TokenSource {
 // === impl TokenSource ===
 
 impl TokenSource {
-    pub(super) async fn fetch(&self, key: &TokenKey) -> Result<Token, FetchError> {
+    pub(super) async fn fetch(
+        &self,
+        key: &TokenKey,
+        priority: &FetchPriority,
+    ) -> Result<Token, FetchError> {
         match self {
-            Self::Metadata(client) => client.token(key).await,
+            Self::Metadata(client) => client.token(key, priority).await,
             #[cfg(test)]
             Self::Scripted(script) => script.fetch().await,
         }

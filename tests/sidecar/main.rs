@@ -21,6 +21,7 @@ mod drain;
 mod errors;
 mod exec;
 mod expect;
+mod fairness;
 mod forward;
 mod framing;
 mod heads;

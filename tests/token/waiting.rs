@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::support::metadata::{Answer, Gate, Kind, Metadata, in_seconds, jwt};
-use super::{access_slot, cache, error, get, id};
+use super::{access, access_slot, cache, error, get, id};
 
 #[tokio::test]
 async fn a_hundred_first_requests_make_one_question() {
@@ -57,9 +57,8 @@ async fn a_request_that_goes_away_leaves_its_token_to_the_next() {
     assert_eq!(server.count(Kind::Access), 1);
 }
 
-#[tokio::test]
-async fn no_more_than_four_questions_are_asked_at_once() {
-    let gate = Gate::new();
+/// A server that answers for any audience, and with access tokens, once the gate is open.
+async fn gated(gate: &Gate) -> Metadata {
     let server = Metadata::start().await;
     server.script(
         Kind::Identity,
@@ -71,17 +70,76 @@ async fn no_more_than_four_questions_are_asked_at_once() {
             }
         })],
     );
+    server
+}
+
+async fn nothing_more(server: &Metadata, kind: Kind, count: usize) {
+    let more = server.arrived(kind, count + 1);
+    let more = tokio::time::timeout(Duration::from_millis(200), more).await;
+    assert!(more.is_err(), "more than {count} questions");
+}
+
+#[tokio::test]
+async fn no_more_than_four_questions_are_asked_at_once() {
+    let gate = Gate::new();
+    let server = gated(&gate).await;
     let cache = cache(&server);
     let mut requests = JoinSet::new();
     for n in 0..10 {
-        let slot = cache.slot(&id(&format!("https://{n}.example")));
+        let slot = cache.configured_slot(&id(&format!("https://{n}.example")));
         requests.spawn(async move { get(&slot).await });
     }
     server.arrived(Kind::Identity, 4).await;
-    let fifth = server.arrived(Kind::Identity, 5);
-    let fifth = tokio::time::timeout(Duration::from_millis(200), fifth).await;
-    assert!(fifth.is_err(), "a fifth question");
+    nothing_more(&server, Kind::Identity, 4).await;
     gate.open();
     assert_eq!(requests.join_all().await.len(), 10);
     assert_eq!(server.count(Kind::Identity), 10);
+}
+
+#[tokio::test]
+async fn half_of_the_questions_are_kept_for_routes_and_access_tokens() {
+    let gate = Gate::new();
+    let server = gated(&gate).await;
+    let cache = cache(&server);
+    let mut invented = JoinSet::new();
+    for n in 0..400 {
+        let slot = cache.slot(&id(&format!("https://{n}.example")));
+        invented.spawn(async move { slot.token().await.is_ok() });
+    }
+    server.arrived(Kind::Identity, 2).await;
+    nothing_more(&server, Kind::Identity, 2).await;
+    let at_once = Duration::from_secs(3);
+    let access = cache.slot(&access(&[]));
+    let token = tokio::time::timeout(at_once, get(&access)).await;
+    assert_eq!(token.expect("no wait"), "test-access-token");
+    // A route asks for what is in the queue already, and for what is not.
+    for audience in ["https://399.example", "https://route.example"] {
+        let before = server.count(Kind::Identity);
+        cache.slot(&id(audience)).prefetch();
+        server.arrived(Kind::Identity, before + 1).await;
+        let asked = server.requests(Kind::Identity).pop().unwrap();
+        assert_eq!(asked.parameter("audience").as_deref(), Some(audience));
+    }
+    gate.open();
+    assert!(invented.join_all().await.into_iter().all(|got| got));
+}
+
+#[tokio::test]
+async fn the_queue_of_audiences_that_requests_name_has_an_end() {
+    let gate = Gate::new();
+    let server = gated(&gate).await;
+    let cache = cache(&server);
+    let mut invented = JoinSet::new();
+    for n in 0..1_500 {
+        let slot = cache.slot(&id(&format!("https://{n}.example")));
+        invented.spawn(async move { slot.token().await.map(drop) });
+    }
+    let mut refused = 0;
+    while refused < 1_500 - 1_024 {
+        let failed = invented.join_next().await.unwrap().unwrap().unwrap_err();
+        assert!(failed.detail().contains("at once"), "{failed}");
+        refused += 1;
+    }
+    gate.open();
+    assert!(invented.join_all().await.iter().all(Result::is_ok));
 }

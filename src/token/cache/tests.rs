@@ -106,6 +106,31 @@ async fn the_number_of_keys_is_bounded_and_the_one_used_last_stays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn audiences_that_requests_name_push_out_no_access_token_and_nothing_that_is_configured() {
+    let source = hour();
+    let (cache, _) = cache(super::CAPACITY, &source);
+    cache.slot(&access(&[])).token().await.unwrap();
+    let configured = id("https://route");
+    cache.configured_slot(&configured).token().await.unwrap();
+    for n in 0..3 * super::CAPACITY {
+        cache.slot(&id(&format!("https://{n}")));
+        cache.slots.run_pending_tasks();
+    }
+    assert_eq!(
+        cache.slot(&access(&[])).token().await.unwrap().reveal(),
+        "T1"
+    );
+    let token = cache.configured_slot(&configured).token().await.unwrap();
+    assert_eq!(token.reveal(), "T2");
+    // Asked for by a name that a request gave, it is the same.
+    assert_eq!(
+        cache.slot(&configured).token().await.unwrap().reveal(),
+        "T2"
+    );
+    assert_eq!(source.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_liveness_probe_refreshes_what_is_used_and_what_routes_hold() {
     let source = hour();
     let (cache, _) = cache(100, &source);

@@ -109,7 +109,13 @@ impl Departure {
 
 impl Aloft {
     async fn fly(mut self) {
-        self.result = Some(self.slot.shared.source.fetch(&self.slot.key).await);
+        let Slot {
+            key,
+            priority,
+            shared,
+            ..
+        } = &*self.slot;
+        self.result = Some(shared.source.fetch(key, priority).await);
     }
 }
 
