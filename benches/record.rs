@@ -43,7 +43,7 @@ fn log(criterion: &mut Criterion) {
         return;
     };
     let record = AccessRecord {
-        method: &Method::GET,
+        method: Some(&Method::GET),
         destination: Some(&destination),
         code: StatusCode::OK.into(),
         request_bytes: 0,

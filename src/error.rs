@@ -49,6 +49,8 @@ pub enum ErrorKind {
     DnsFailed,
     /// The resolver did not answer in time.
     DnsTimeout,
+    /// The head of the request is too large.
+    HeadTooLarge,
     /// The upstream's bytes are no HTTP.
     HttpProtocol,
     /// A fault of our own.
@@ -65,6 +67,8 @@ pub enum ErrorKind {
     ProxyAuthRequired,
     /// No response within `--response-timeout`.
     ResponseTimeout,
+    /// The request target is too long.
+    TargetTooLong,
     /// The TLS handshake failed for another reason than the certificate.
     TlsProtocol,
     /// The metadata server answered with an error or nonsense.
@@ -103,7 +107,7 @@ pub struct Row {
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must exist before the first error.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::CrossSite,
         Self::CertificateInvalid,
@@ -113,6 +117,7 @@ impl ErrorKind {
         Self::Denied,
         Self::DnsFailed,
         Self::DnsTimeout,
+        Self::HeadTooLarge,
         Self::HttpProtocol,
         Self::Internal,
         Self::LimitReached,
@@ -121,6 +126,7 @@ impl ErrorKind {
         Self::NoRoute,
         Self::ProxyAuthRequired,
         Self::ResponseTimeout,
+        Self::TargetTooLong,
         Self::TlsProtocol,
         Self::TokenRefused,
         Self::TokenUnavailable,
@@ -186,6 +192,12 @@ impl ErrorKind {
                 14,
                 "The resolver did not answer in time",
             ),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "http_request_error",
+                8,
+                "The request's head is too large",
+            ),
             Self::HttpProtocol => (
                 StatusCode::BAD_GATEWAY,
                 "http_protocol_error",
@@ -234,6 +246,12 @@ impl ErrorKind {
                 4,
                 "The upstream did not answer in time",
             ),
+            Self::TargetTooLong => (
+                StatusCode::URI_TOO_LONG,
+                "http_request_error",
+                13,
+                "The request target is too long",
+            ),
             Self::TlsProtocol => (
                 StatusCode::BAD_GATEWAY,
                 "tls_protocol_error",
@@ -273,11 +291,13 @@ impl ErrorKind {
             Self::BadRequest
             | Self::CrossSite
             | Self::Denied
+            | Self::HeadTooLarge
             | Self::LimitReached
             | Self::LoopDetected
             | Self::Misdirected
             | Self::NoRoute
-            | Self::ProxyAuthRequired => Side::Downstream,
+            | Self::ProxyAuthRequired
+            | Self::TargetTooLong => Side::Downstream,
             Self::Internal | Self::TokenRefused | Self::TokenUnavailable => Side::Internal,
             Self::CertificateInvalid
             | Self::ConnectionRefused

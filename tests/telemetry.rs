@@ -228,7 +228,7 @@ fn carry_tokens(format: LogFormat) {
         "token: the metadata server's answer is no token",
     );
     let record = AccessRecord {
-        method: &Method::GET,
+        method: Some(&Method::GET),
         destination: Some(&destination),
         code: StatusCode::BAD_GATEWAY.into(),
         request_bytes: 1,

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -19,6 +19,7 @@ use super::page::PAGE;
 use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
+use crate::error::Error;
 use crate::policy::{Ways, explain};
 use crate::proxy::{
     Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, next_of,
@@ -82,6 +83,17 @@ impl Application for AdminPort {
             current: self.0.clone(),
             connection,
         }
+    }
+
+    fn malformed(&self, _: Version, error: &Error) {
+        let kind = error.kind();
+        self.0.load().metrics.proxy_error(kind);
+        tracing::info!(
+            listener = "admin",
+            error = kind.row().proxy_status,
+            detail = error.detail(),
+            "a request could not be parsed"
+        );
     }
 }
 

@@ -172,6 +172,10 @@ impl ErrorKind {
                 "The resolver does not answer: see that port 53 is open towards the nameservers of /etc/resolv.conf, and that \
                  they are not overloaded."
             }
+            Self::HeadTooLarge => {
+                "The app's request has more header fields, or larger ones, than are carried: look for cookies or credentials \
+                 that have grown, and for fields that are added more than once."
+            }
             Self::HttpProtocol => {
                 "Whatever answers does not speak HTTP as it should: see that the port is right; for a server that announces \
                  HTTP/2 and cannot speak it, set http=1 on the route."
@@ -201,6 +205,9 @@ impl ErrorKind {
             }
             Self::ResponseTimeout => {
                 "The upstream took longer than --response-timeout: look at its own latency and cold starts, or allow more."
+            }
+            Self::TargetTooLong => {
+                "The app's URL is too long to be carried: send what it holds as the body of a POST request."
             }
             Self::TlsProtocol => {
                 "No TLS could be agreed on: see that the port speaks TLS, 1.2 or 1.3, and that the server asks for no client \

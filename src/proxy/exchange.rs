@@ -309,7 +309,7 @@ impl Drop for Exchange {
             access_log(
                 self.access_log,
                 &AccessRecord {
-                    method: &self.method,
+                    method: Some(&self.method),
                     destination: self.destination.get(),
                     code,
                     request_bytes: self.received.load(Ordering::Relaxed),

@@ -53,6 +53,12 @@ impl<S> Layer<S> for RecordLayer {
     }
 }
 
+impl<S> Record<S> {
+    pub(super) const fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
 impl<S> Service<Inbound> for Record<S>
 where
     S: Service<Inbound, Response = Response<Body>, Error = Error>,

@@ -41,7 +41,7 @@ pub(super) struct RescueLayer {
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     inner: S,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 pin_project! {
@@ -120,13 +120,7 @@ where
 /// RFC 9457; the detail is the error's own text.
 fn problem(error: &Error) -> Response<Body> {
     let row = error.kind().row();
-    let body = json!({
-        "type": format!("urn:sidentity:error:{}", row.proxy_status),
-        "title": row.title,
-        "status": row.status.as_u16(),
-        "detail": error.detail(),
-    });
-    let mut response = Response::new(Body::Text(Bytes::from(format!("{body}\n"))));
+    let mut response = Response::new(Body::Text(Bytes::from(problem_json(error))));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(
@@ -153,6 +147,18 @@ fn problem(error: &Error) -> Response<Body> {
     response
 }
 
+/// The body of a problem.
+pub(super) fn problem_json(error: &Error) -> String {
+    let row = error.kind().row();
+    let body = json!({
+        "type": format!("urn:sidentity:error:{}", row.proxy_status),
+        "title": row.title,
+        "status": row.status.as_u16(),
+        "detail": error.detail(),
+    });
+    format!("{body}\n")
+}
+
 /// Trailers-only: the status in the head, no body (gRPC over HTTP/2, "Responses").
 fn grpc(error: &Error) -> Response<Body> {
     let row = error.kind().row();
@@ -173,7 +179,7 @@ fn grpc(error: &Error) -> Response<Body> {
 }
 
 /// `details` is an sf-string (RFC 8941, 3.3.3): printable ASCII with `"` and `\` escaped.
-fn proxy_status(error: &Error) -> HeaderValue {
+pub(super) fn proxy_status(error: &Error) -> HeaderValue {
     let mut value = format!(
         "sidentity; error={}; details=\"",
         error.kind().row().proxy_status

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ use super::limits::{HttpLimits, Limits};
 use super::listener::{Listener, Socket};
 use super::places::{Eviction, Places};
 use super::serve::{Guard, HttpService, serve};
+use crate::error::Error;
 use crate::proxy::{Activity, Connection, ConnectionState, Connections, Opened};
 use crate::telemetry::Sparse;
 
@@ -42,6 +44,9 @@ pub trait Application: Clone + Send + Sync + 'static {
         connection: Connection,
         ends: Option<Ends>,
     ) -> impl Future<Output = Self::Service> + Send;
+
+    /// Counts and logs a request that could not be parsed.
+    fn malformed(&self, protocol: Version, error: &Error);
 }
 
 /// The kinds of connection that have places of their own.
@@ -257,7 +262,10 @@ impl Server {
         let application = application.clone();
         self.tasks.spawn(async move {
             let service = application.service(connection, ends);
-            serve(stream, protocol, service, guard).await;
+            serve(stream, protocol, service, guard, |protocol, error| {
+                application.malformed(protocol, error);
+            })
+            .await;
         });
     }
 }

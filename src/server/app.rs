@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use http::Version;
+
 use super::accept::{Application, Class, Server};
 use super::front::{Ends, Front, Serving};
+use crate::error::Error;
 use crate::proxy::{Activity, Connection, Entrance};
 
 /// Serves what a listener serves now, or the inside of a tunnel.
@@ -68,5 +71,10 @@ impl Application for AppConnections {
             activity: self.activity.clone(),
             _counted: counted,
         }
+    }
+
+    fn malformed(&self, protocol: Version, error: &Error) {
+        let served = self.serving.load();
+        served.malformed(self.tunnel.as_ref(), protocol, error);
     }
 }

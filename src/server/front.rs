@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio_util::task::AbortOnDropHandle;
@@ -136,6 +136,22 @@ impl Entrances {
                 })
                 .unwrap_or(nowhere),
         }
+    }
+}
+
+// === impl Served ===
+
+impl Served {
+    /// Counts and logs a request that could not be parsed, on a connection that may have an entrance of its own.
+    pub(super) fn malformed(
+        &self,
+        fixed: Option<&Arc<Entrance>>,
+        protocol: Version,
+        error: &Error,
+    ) {
+        let entrance = fixed.unwrap_or_else(|| self.entrances.listener());
+        self.stack
+            .malformed(entrance, self.access_log, protocol, error);
     }
 }
 

@@ -12,6 +12,7 @@ mod front;
 mod io;
 mod limits;
 mod listener;
+mod malformed;
 mod places;
 mod serve;
 mod streams;

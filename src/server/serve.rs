@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::io::{ClientIo, Protocol};
 use super::limits::{HttpLimits, Limits};
+use super::malformed::{Filter, Filtered};
 use super::places::Place;
 use super::streams::StreamExecutor;
 use super::watchdog::{Verdict, Watchdog};
@@ -78,9 +79,15 @@ trait HttpConnection: Future<Output = hyper::Result<()>> {
 }
 
 /// Serves one connection until it ends, its client is late, or the server is closing. `service` makes what answers on
-/// it. `protocol` is what is spoken on it, where that was agreed on before.
-pub(super) async fn serve<S, F>(stream: S, protocol: Option<Protocol>, service: F, mut guard: Guard)
-where
+/// it. `protocol` is what is spoken on it, where that was agreed on before. `malformed` is told of a request that could not be
+/// parsed.
+pub(super) async fn serve<S, F>(
+    stream: S,
+    protocol: Option<Protocol>,
+    service: F,
+    mut guard: Guard,
+    malformed: impl FnOnce(Version, &crate::error::Error),
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output: HttpService>,
 {
@@ -96,22 +103,27 @@ where
             Ended::Done(Ok(None) | Err(_)) | Ended::Verdict(_) => return,
         },
     };
-    let io = TokioIo::new(io);
+    let (filter, remains) = Filter::new(io);
+    let io = TokioIo::new(filter);
     let http = &guard.http;
-    match protocol {
+    let failed = match protocol {
         Protocol::Http1 => {
             watchdog.speaks(protocol, http.idle_http1);
             let connection = http1_builder(http).serve_connection(io, service);
-            guard
-                .drive(watchdog, pin!(connection.with_upgrades()))
-                .await;
+            let connection = remains.of(connection.with_upgrades());
+            guard.drive(watchdog, pin!(connection)).await
         }
         Protocol::Http2 => {
             watchdog.speaks(protocol, Some(guard.limits.idle));
             let connection = http2_builder(http, &guard.limits).serve_connection(io, service);
-            guard.drive(watchdog, pin!(connection)).await;
+            guard.drive(watchdog, pin!(connection)).await
         }
+    };
+    let refused = failed.and_then(|error| remains.refused(&error));
+    if let Some((version, error)) = &refused {
+        malformed(*version, error);
     }
+    remains.end(refused.as_ref().map(|(_, error)| error)).await;
 }
 
 fn http1_builder(http: &HttpLimits) -> http1::Builder {
@@ -151,14 +163,14 @@ impl Guard {
         mut self,
         mut watchdog: Watchdog,
         mut connection: Pin<&mut C>,
-    ) {
+    ) -> Option<hyper::Error> {
         loop {
             match self.wait(&mut watchdog, connection.as_mut()).await {
-                Ended::Done(Ok(())) | Ended::Verdict(Verdict::Close) => return,
+                Ended::Done(Ok(())) | Ended::Verdict(Verdict::Close) => return None,
                 Ended::Done(Err(error)) => {
-                    // An app that leaves or sends nonsense is its own affair; the record has counted what it began.
+                    // An app that leaves is its own affair; the record has counted what it began.
                     tracing::debug!(%error, "connection ended");
-                    return;
+                    return Some(error);
                 }
                 Ended::Verdict(Verdict::ShutDown) => {
                     connection.as_mut().graceful_shutdown();
@@ -218,5 +230,11 @@ where
 {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         Self::graceful_shutdown(self);
+    }
+}
+
+impl<C: HttpConnection, I> HttpConnection for Filtered<C, I> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.connection().graceful_shutdown();
     }
 }

@@ -16,8 +16,8 @@ use crate::policy::Credential;
 
 /// A request that ended, as the log tells of it.
 pub struct AccessRecord<'a> {
-    /// The request's method.
-    pub method: &'a Method,
+    /// The request's method; none where it could not be parsed.
+    pub method: Option<&'a Method>,
     /// Where it went; none where the request did not say so plainly.
     pub destination: Option<&'a Destination>,
     /// How it ended.
@@ -58,7 +58,7 @@ macro_rules! write_event {
         tracing::event!(
             $level,
             {
-                "httpRequest.requestMethod" = record.method.as_str(),
+                "httpRequest.requestMethod" = record.method.map(Method::as_str),
                 "httpRequest.requestUrl" = record.url().map(field::display),
                 "httpRequest.status" = record.code.status(),
                 "httpRequest.requestSize" = field::display(record.request_bytes),
@@ -121,7 +121,7 @@ impl AccessRecord<'_> {
     /// A tunnel has no URL but an authority.
     fn url(&self) -> Option<impl fmt::Display + fmt::Debug> {
         self.destination.map(|destination| {
-            if self.method == Method::CONNECT {
+            if self.method == Some(&Method::CONNECT) {
                 let origin = &destination.origin;
                 format!("{}:{}", origin.host, origin.port)
             } else {
@@ -134,7 +134,7 @@ impl AccessRecord<'_> {
 /// The message: `GET https://example.com/path 503 in 0.123s`.
 impl fmt::Display for AccessRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.method)?;
+        write!(f, "{} ", self.method.map_or("-", Method::as_str))?;
         match self.url() {
             Some(url) => write!(f, "{url}")?,
             None => f.write_str("-")?,

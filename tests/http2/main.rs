@@ -9,6 +9,7 @@ mod drain;
 mod frames;
 mod heads;
 mod interim;
+mod malformed;
 mod memory;
 mod resets;
 mod streams;

@@ -733,3 +733,56 @@ fn explain_says_whether_tls_is_opened_and_what_to_set() {
         assert!(output.status.success() && said.contains(wanted), "{said}");
     }
 }
+
+#[tokio::test]
+async fn what_alpn_agreed_on_is_spoken_inside_and_nothing_else() {
+    let setup = Setup::new(&[]).await;
+    let http1 = "GET / HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: close\r\n\r\n";
+    let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    for (offered, sent, spoken) in [
+        (&[H2][..], http1, None),
+        (&[H2], "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", None),
+        (&[H1], http2, None),
+        (&[H2], http2, Some(H2)),
+        (&[H1], http1, Some(H1)),
+        // Where none was agreed on, the first bytes say.
+        (&[], http1, Some(H1)),
+        (&[], http2, Some(H2)),
+    ] {
+        let mut tls = setup.tls("svc.a.run.app", offered).await;
+        tls.write_all(sent.as_bytes()).await.unwrap();
+        let mut received = [0; 12];
+        let mut length = 0;
+        while length < received.len() {
+            match tls.read(&mut received[length..]).await {
+                Ok(read) if read > 0 => length += read,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let received = &received[..length];
+        let of_http1 = received.starts_with(b"HTTP/1.1 200");
+        // A SETTINGS frame; after a wrong preface a GOAWAY may follow it, and nothing else.
+        let of_http2 = received.get(3) == Some(&4);
+        match spoken {
+            Some(H1) => assert!(of_http1, "{offered:?} {sent:?}: {received:?}"),
+            Some(_) => assert!(of_http2, "{offered:?} {sent:?}: {received:?}"),
+            None => {
+                let rest = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+                    let mut rest = Vec::new();
+                    let _ = tls.read_to_end(&mut rest).await;
+                    rest
+                });
+                let rest = rest.await.expect("the connection stayed open");
+                let all = [received, &rest].concat();
+                assert!(
+                    !String::from_utf8_lossy(&all).contains("HTTP/1.1"),
+                    "{offered:?} {sent:?}: {all:?}"
+                );
+            }
+        }
+    }
+    // Two that answered in HTTP/1.1; three that spoke another protocol than they had agreed on.
+    assert_eq!(setup.service.seen().len(), 2);
+    let counted = "sidentity_proxy_errors_total{error=\"http_request_error\"} 3";
+    setup.sidecar.counted(counted).await;
+}

@@ -32,6 +32,7 @@ mod keepalive;
 mod lengths;
 mod logs;
 mod lookalikes;
+mod malformed;
 mod methods;
 mod metrics;
 mod paths;

@@ -1,0 +1,95 @@
+//! Requests that could not be parsed: answered, counted and logged as those that were refused.
+
+use std::time::{Duration, Instant};
+
+use http::Version;
+
+use super::entrance::Entrance;
+use super::record::Record;
+use super::rescue::{Rescue, problem_json, proxy_status};
+use crate::config::AccessLog;
+use crate::error::Error;
+use crate::policy::Credential;
+use crate::telemetry::{AccessRecord, Code, Ending, Failed, access_log};
+
+/// The whole HTTP/1.1 response to a request that could not be parsed. The connection must be closed behind it.
+pub fn refusal(error: &Error) -> Vec<u8> {
+    let status = error.kind().row().status;
+    let body = problem_json(error);
+    let mut response = format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\nproxy-status: ",
+        status.as_str(),
+        status.canonical_reason().unwrap_or_default()
+    )
+    .into_bytes();
+    response.extend_from_slice(proxy_status(error).as_bytes());
+    let rest = format!(
+        "\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    response.extend_from_slice(rest.as_bytes());
+    response
+}
+
+impl<S> Record<Rescue<S>> {
+    /// Counts and logs a request of which no more is known than where it came in.
+    pub fn malformed(
+        &self,
+        entrance: &Entrance,
+        mode: AccessLog,
+        protocol: Version,
+        error: &Error,
+    ) {
+        let kind = error.kind();
+        let code = Code::from(kind.row().status);
+        self.inner().metrics.proxy_error(kind);
+        let metrics = &entrance.metrics;
+        metrics.request_finished(Credential::None, code, Duration::ZERO);
+        let ending = (Instant::now(), Ending::Failed);
+        metrics.history().ended(ending.0, ending.1, None);
+        metrics.recent().failed(&Failed {
+            kind,
+            fault: None,
+            detail: error.detail(),
+            origin: None,
+            listener: &entrance.name,
+        });
+        access_log(
+            mode,
+            &AccessRecord {
+                method: None,
+                destination: None,
+                code,
+                request_bytes: 0,
+                response_bytes: 0,
+                latency: Duration::ZERO,
+                protocol,
+                user_agent: None,
+                listener: &entrance.name,
+                credential: None,
+                rule: None,
+                error: Some((kind, error.detail())),
+                advice: Some(kind.advice()),
+                trace: None,
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_refusal_is_a_whole_response() {
+        let error = Error::new(ErrorKind::TargetTooLong, "too long: \"\r\n");
+        let response = String::from_utf8(refusal(&error)).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 414 URI Too Long\r\n"), "{head}");
+        assert!(head.contains("\r\nproxy-status: sidentity; error=http_request_error; details=\""));
+        assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())));
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["status"], 414);
+    }
+}

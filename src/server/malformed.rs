@@ -1,0 +1,407 @@
+//! Requests that hyper cannot parse. It answers them with a head of its own that says nothing, and ends the connection; here
+//! that head is withheld, and the error that comes after it decides what is sent in its place.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::Version;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+use crate::error::{Error, ErrorKind};
+use crate::proxy::refusal;
+
+/// How long a client may take to read a refusal and to end what it is sending.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of a client that are read after a refusal: closing before would take the refusal back with a reset.
+const LINGER: usize = 1024 * 1024;
+
+/// The most that hyper's own head takes.
+const MOST: usize = 256;
+
+/// [`Shared::state`]: nothing is withheld, something is, or it is to be written after all.
+const PASSING: u8 = 0;
+const WITHHOLDING: u8 = 1;
+const RELEASED: u8 = 2;
+
+/// A client's stream that withholds hyper's own answers.
+#[derive(Debug)]
+pub(super) struct Filter<S> {
+    /// `None` never, while it is used.
+    stream: Option<S>,
+    withheld: Vec<u8>,
+    shared: Arc<Shared<S>>,
+}
+
+/// What is left of a connection when hyper is done with it.
+#[derive(Debug)]
+pub(super) struct Remains<S>(Arc<Shared<S>>);
+
+#[derive(Debug)]
+struct Shared<S> {
+    state: AtomicU8,
+    remains: Mutex<Option<(S, Vec<u8>)>>,
+}
+
+pin_project! {
+    /// A connection of hyper's over a [`Filter`]. An answer that was withheld is the last of a connection; if the connection
+    /// goes on, it was the app's after all.
+    #[derive(Debug)]
+    pub(super) struct Filtered<C, S> {
+        #[pin]
+        connection: C,
+        shared: Arc<Shared<S>>,
+    }
+}
+
+// === impl Filter ===
+
+impl<S> Filter<S> {
+    pub(super) fn new(stream: S) -> (Self, Remains<S>) {
+        let shared = Arc::new(Shared {
+            state: AtomicU8::new(PASSING),
+            remains: Mutex::new(None),
+        });
+        let filter = Self {
+            stream: Some(stream),
+            withheld: Vec::new(),
+            shared: shared.clone(),
+        };
+        (filter, Remains(shared))
+    }
+
+    fn stream(&mut self) -> io::Result<&mut S> {
+        self.stream
+            .as_mut()
+            .ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Filter<S> {
+    /// Writes what was withheld.
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.withheld.is_empty() {
+            let Some(stream) = &mut self.stream else {
+                break;
+            };
+            let written = ready!(Pin::new(stream).poll_write(cx, &self.withheld))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.withheld.drain(..written);
+        }
+        self.shared.state.store(PASSING, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes hyper's own answer out of what is written.
+    fn withholds(&mut self, bytes: &[u8]) -> bool {
+        let withholds = self.withheld.is_empty() && automatic(bytes).is_some();
+        if withholds {
+            self.withheld.extend_from_slice(bytes);
+            self.shared.state.store(WITHHOLDING, Ordering::Relaxed);
+        }
+        withholds
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Filter<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(self.stream()?).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.withholds(buf) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        if !self.withheld.is_empty() {
+            ready!(self.poll_release(cx))?;
+        }
+        Pin::new(self.stream()?).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.withheld.is_empty() {
+            if self.shared.state.load(Ordering::Relaxed) != RELEASED {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_release(cx))?;
+        }
+        Pin::new(self.stream()?).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.withheld.is_empty() {
+            // What becomes of it is decided when the connection has ended.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(self.stream()?).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
+        if !self.withheld.is_empty() {
+            ready!(self.poll_release(cx))?;
+        }
+        Pin::new(self.stream()?).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(S::is_write_vectored)
+    }
+}
+
+impl<S> Drop for Filter<S> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            let remains = (stream, std::mem::take(&mut self.withheld));
+            *self.shared.lock() = Some(remains);
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl<S> Shared<S> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(S, Vec<u8>)>> {
+        self.remains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Filtered ===
+
+impl<C, S> Filtered<C, S> {
+    /// The connection itself.
+    pub(super) fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
+        self.project().connection
+    }
+}
+
+impl<C, S> Future for Filtered<C, S>
+where
+    C: Future,
+{
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let mut this = self.project();
+        let polled = this.connection.as_mut().poll(cx);
+        let state = &this.shared.state;
+        if polled.is_pending() && state.load(Ordering::Relaxed) == WITHHOLDING {
+            state.store(RELEASED, Ordering::Relaxed);
+            return this.connection.poll(cx);
+        }
+        polled
+    }
+}
+
+// === impl Remains ===
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
+    /// The connection that is served over the filter.
+    pub(super) fn of<C>(&self, connection: C) -> Filtered<C, S> {
+        Filtered {
+            connection,
+            shared: self.0.clone(),
+        }
+    }
+
+    /// What a client sent that is no request, in which protocol; `None` if its connection ended for another reason.
+    pub(super) fn refused(&self, ended: &(dyn StdError + 'static)) -> Option<(Version, Error)> {
+        let answered = self.0.lock().as_ref().and_then(|(_, head)| automatic(head));
+        classify(ended, answered)
+    }
+
+    /// Ends a connection that hyper is done with, with the refusal or with what was withheld. An upgraded one goes on.
+    pub(super) async fn end(self, refused: Option<&Error>) {
+        let Some((stream, withheld)) = self.0.lock().take() else {
+            return;
+        };
+        let answer = match refused {
+            Some(error) if !withheld.is_empty() => refusal(error),
+            _ => withheld,
+        };
+        if !answer.is_empty() {
+            // A client that does not read it, or has left, misses it.
+            let _ = timeout(PATIENCE, say(stream, &answer)).await;
+        }
+    }
+}
+
+/// Writes a last answer, and reads on for a while.
+async fn say<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &[u8]) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    let mut sink = [0; 4096];
+    let mut left = LINGER;
+    while left > 0 {
+        match stream.read(&mut sink).await? {
+            0 => break,
+            read => left = left.saturating_sub(read),
+        }
+    }
+    Ok(())
+}
+
+/// The status of hyper's own answer to what it cannot parse: a head of three fields that it makes itself, and no body.
+fn automatic(bytes: &[u8]) -> Option<u16> {
+    let rest = bytes.strip_prefix(b"HTTP/1.")?;
+    let status = match rest.get(1..5)? {
+        b" 400" => 400,
+        b" 414" => 414,
+        b" 431" => 431,
+        _ => return None,
+    };
+    let head = bytes.strip_suffix(b"\r\n\r\n")?;
+    let mut lines = head.split(|byte| *byte == b'\n').skip(1);
+    let own = bytes.len() <= MOST
+        && lines.all(|line| {
+            let line = line.to_ascii_lowercase();
+            line.starts_with(b"connection: close")
+                || line.starts_with(b"content-length: 0")
+                || line.starts_with(b"date: ")
+        });
+    own.then_some(status)
+}
+
+/// The error of a connection whose client sent what is no request; `None` if it ended for another reason.
+fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<(Version, Error)> {
+    let parse = cause(error, hyper::Error::is_parse);
+    if let Some(parse) = parse {
+        let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
+        let error = if answered == Some(414) {
+            Error::new(
+                ErrorKind::TargetTooLong,
+                "the request target is longer than 65,534 bytes",
+            )
+        } else if too_large {
+            Error::new(
+                ErrorKind::HeadTooLarge,
+                "the request's head is too large, or has too many fields",
+            )
+        } else {
+            Error::new(ErrorKind::BadRequest, detail(&parse.to_string()))
+        };
+        return Some((Version::HTTP_11, error));
+    }
+    let http2 = cause(error, |error: &h2::Error| {
+        error.is_library() && error.is_go_away()
+    })?;
+    let reason = http2
+        .reason()
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
+    let detail = format!("the app's bytes are not valid HTTP/2: the connection was closed{reason}");
+    Some((Version::HTTP_2, Error::new(ErrorKind::BadRequest, detail)))
+}
+
+/// The first cause of a type that is wanted.
+fn cause<'a, E: StdError + 'static>(
+    error: &'a (dyn StdError + 'static),
+    wanted: impl Fn(&E) -> bool,
+) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref().filter(|found| wanted(found)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+fn detail(error: &str) -> String {
+    let hint = if error.contains("URI") {
+        ": the request target holds a byte that must be percent-encoded, such as \", <, >, a space or one beyond ASCII \
+         (RFC 3986, 2.1), or is no URI"
+    } else {
+        ""
+    };
+    format!("the request cannot be parsed as HTTP/1.1 ({error}){hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 28 Nov 2026 12:00:00 GMT\r\n\r\n";
+
+    #[test]
+    fn only_a_head_that_hyper_made_itself_is_withheld() {
+        assert_eq!(automatic(OWN), Some(431));
+        assert_eq!(
+            automatic(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
+            Some(400)
+        );
+        for other in [
+            &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nhi"[..],
+            b"HTTP/1.1 400 Bad Request\r\nx-of: upstream\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
+            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"",
+        ] {
+            assert_eq!(automatic(other), None, "{}", String::from_utf8_lossy(other));
+        }
+    }
+
+    /// An upstream may answer with just such a head.
+    #[tokio::test]
+    async fn one_that_is_no_refusal_of_hypers_comes_out_late_but_whole() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (mut filter, remains) = Filter::new(server);
+        filter.write_all(OWN).await.unwrap();
+        filter.write_all(b"more").await.unwrap();
+        filter.write_all(OWN).await.unwrap();
+        drop(filter);
+        let ended = tokio::spawn(remains.end(None));
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, [OWN, b"more", OWN].concat());
+        drop(client);
+        ended.await.unwrap();
+    }
+
+    /// The connection goes on: it was none.
+    #[tokio::test]
+    async fn one_on_a_connection_that_goes_on_is_written_at_once() {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let (mut filter, remains) = Filter::new(server);
+        let connection = remains.of(async move {
+            filter.write_all(OWN).await.unwrap();
+            std::future::poll_fn(|cx| {
+                // As hyper does whenever it is polled.
+                let _ = Pin::new(&mut filter).poll_flush(cx);
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        tokio::spawn(connection);
+        let mut received = vec![0; OWN.len()];
+        client.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, OWN);
+    }
+}

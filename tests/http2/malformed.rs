@@ -1,0 +1,117 @@
+//! Malformed requests of an app (RFC 9113, 8.1.1): what is wrong with one stream does not end the others, as far as h2 lets it.
+
+use super::frames::{GOAWAY, HEADERS, RST_STREAM, Raw, frame, get, literal, named};
+use super::{HOST, metric, started};
+
+const DATA: u8 = 0;
+
+/// The pseudo-header fields of a `GET` but for those that are left out.
+fn head(without: u8) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, field) in [
+        (2, vec![0x82]),
+        (6, vec![0x86]),
+        (4, literal(4, "/")),
+        (1, literal(1, HOST)),
+    ] {
+        if name != without {
+            block.extend(field);
+        }
+    }
+    block
+}
+
+/// Sends bytes for stream 1 and then a good request on stream 3. Whether the connection answers that, and the error code that
+/// stream 1 or the connection was ended with.
+async fn after(sidecar: std::net::SocketAddr, bytes: &[u8]) -> (bool, Option<u32>) {
+    let mut raw = Raw::open(sidecar).await;
+    raw.write(bytes).await;
+    raw.write(&get(3, "/good")).await;
+    let mut code = None;
+    loop {
+        let Some(next) = raw.next().await else {
+            return (false, code);
+        };
+        let ended = |payload: &[u8]| Some(u32::from_be_bytes(payload.try_into().unwrap()));
+        match (next.kind, next.stream) {
+            (RST_STREAM, 1) => code = ended(&next.payload),
+            (GOAWAY, _) => code = ended(&next.payload[4..8]),
+            (HEADERS, 3) => return (true, code),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_request_ends_its_own_stream() {
+    let (service, _metadata, sidecar) = started().await;
+    tokio::spawn(async move {
+        loop {
+            service.next().await.answer("good");
+        }
+    });
+    let with = |field: Vec<u8>| [head(0), field].concat();
+    for (what, bytes) in [
+        (
+            "a connection-specific field",
+            frame(HEADERS, 0x5, 1, &with(named("connection", "close"))),
+        ),
+        ("no :method", frame(HEADERS, 0x5, 1, &head(2))),
+        ("no :path", frame(HEADERS, 0x5, 1, &head(4))),
+        ("no :scheme", frame(HEADERS, 0x5, 1, &head(6))),
+        (
+            "a pseudo-header after a field",
+            frame(
+                HEADERS,
+                0x5,
+                1,
+                &[head(4), named("x-a", "b"), literal(4, "/")].concat(),
+            ),
+        ),
+        (
+            "a response's pseudo-header",
+            frame(HEADERS, 0x5, 1, &with(vec![0x88])),
+        ),
+        (
+            "a TE other than trailers",
+            frame(HEADERS, 0x5, 1, &with(named("te", "gzip"))),
+        ),
+        (
+            "a length that is none",
+            frame(HEADERS, 0x4, 1, &with(named("content-length", "x"))),
+        ),
+    ] {
+        let (answered, code) = after(sidecar.proxy(), &bytes).await;
+        println!("{what}: {answered} {code:?}");
+        assert!(answered, "{what}: the connection was closed ({code:?})");
+    }
+}
+
+/// h2 0.4 ends the connection over these, which RFC 9113 allows for the second alone. Each is counted.
+#[tokio::test]
+async fn what_h2_takes_for_an_error_of_the_connection_is_counted() {
+    let (service, _metadata, sidecar) = started().await;
+    tokio::spawn(async move {
+        loop {
+            service.next().await.answer("good");
+        }
+    });
+    let upper = frame(HEADERS, 0x5, 1, &[head(0), named("X-Upper", "a")].concat());
+    let late = [get(1, "/"), frame(DATA, 1, 1, b"late")].concat();
+    for (what, bytes) in [
+        ("an upper-case name", upper),
+        ("DATA after END_STREAM", late),
+    ] {
+        let ended = after(sidecar.proxy(), &bytes).await;
+        println!("{what}: {ended:?}");
+        assert!(
+            !ended.0,
+            "{what}: h2 has become milder, so can the documents"
+        );
+    }
+    metric(
+        &sidecar,
+        "sidentity_proxy_errors_total{error=\"http_request_error\"} 2",
+    )
+    .await;
+}

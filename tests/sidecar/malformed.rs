@@ -1,0 +1,192 @@
+//! Requests that cannot be parsed: the answer has a name, and each is counted and logged.
+
+use serde_json::Value;
+
+use super::started;
+use super::support::app::raw;
+use super::support::hostile::Hostile;
+use super::support::sidecar::Sidecar;
+use super::support::wire::{Wire, field};
+
+/// The answer's status and Proxy-Status, after a check that its body says the same.
+fn told(answer: &str) -> (u16, String) {
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    assert_eq!(
+        field(head, "content-type"),
+        Some("application/problem+json"),
+        "{head}"
+    );
+    assert_eq!(field(head, "connection"), Some("close"), "{head}");
+    let problem: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["status"], status);
+    assert!(!problem["detail"].as_str().unwrap().is_empty());
+    (status, field(head, "proxy-status").unwrap().to_owned())
+}
+
+fn get(target: &str, fields: &str) -> Vec<u8> {
+    format!("GET {target} HTTP/1.1\r\nHost: svc.a.run.app\r\n{fields}\r\n").into_bytes()
+}
+
+/// What cannot be parsed, and the status of the answer to it.
+fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
+    let url = "http://svc.a.run.app";
+    let with = |byte: u8| {
+        let mut request = get(&format!("{url}/?q=@"), "");
+        let at = request.iter().position(|b| *b == b'@').unwrap();
+        request[at] = byte;
+        request
+    };
+    vec![
+        (
+            "a quote in the query",
+            get(&format!("{url}/?q=\"a\""), ""),
+            400,
+        ),
+        ("a less-than sign", get(&format!("{url}/?q=<a>"), ""), 400),
+        ("no UTF-8", with(0xff), 400),
+        ("a control byte", with(1), 400),
+        (
+            "a URI of 70 kB",
+            get(&format!("{url}/{}", "a".repeat(70_000)), ""),
+            414,
+        ),
+        (
+            "300 fields",
+            get(&format!("{url}/"), &"X-A: b\r\n".repeat(300)),
+            431,
+        ),
+        (
+            "a head of 1 MB",
+            get(
+                &format!("{url}/"),
+                &format!("X-A: {}\r\n", "a".repeat(1_000_000)),
+            ),
+            431,
+        ),
+        ("a bad name", get(&format!("{url}/"), "X A: b\r\n"), 400),
+        (
+            "a bad length",
+            get(&format!("{url}/"), "Content-Length: x\r\n"),
+            400,
+        ),
+        (
+            "a folded field",
+            get(&format!("{url}/"), "X-A: b\r\n c\r\n"),
+            400,
+        ),
+        (
+            "a bad version",
+            b"GET http://svc.a.run.app/ HTTP/3.0\r\n\r\n".to_vec(),
+            400,
+        ),
+        (
+            "a bad method",
+            b"G@T http://svc.a.run.app/ HTTP/1.1\r\n\r\n".to_vec(),
+            400,
+        ),
+        ("no target", b"GET\r\n\r\n".to_vec(), 400),
+        (
+            "TLS",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            400,
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_parsed_is_told_why_and_is_counted_and_logged() {
+    let (_metadata, service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
+    let mut refused = 0;
+    for (address, listener) in [
+        (sidecar.proxy(), "proxy"),
+        (sidecar.address("127.0.0.1:0"), "127.0.0.1:0"),
+    ] {
+        let mut by_status = [(400, 0), (414, 0), (431, 0)];
+        for (what, request, status) in malformed() {
+            let before = sidecar.log().len();
+            let answer = raw(address, &request).await;
+            let (answered, proxy_status) = told(&answer);
+            assert_eq!(answered, status, "{what}: {answer}");
+            assert!(
+                proxy_status.starts_with("sidentity; error=http_request_error; details=\""),
+                "{what}: {proxy_status}"
+            );
+            refused += 1;
+            by_status.iter_mut().find(|(s, _)| *s == status).unwrap().1 += 1;
+            let line = sidecar
+                .logged_since(before, |line| line["error"] == "http_request_error")
+                .await;
+            assert_eq!(line["listener"], listener, "{what}: {line}");
+            assert_eq!(line["httpRequest"]["status"], status, "{what}: {line}");
+            assert!(
+                line["detail"].is_string() && line["advice"].is_string(),
+                "{line}"
+            );
+        }
+        for (status, count) in by_status {
+            let line = format!(
+                "sidentity_requests_total{{code=\"{status}\",credential=\"none\",listener=\"{listener}\"}} {count}"
+            );
+            sidecar.counted(&line).await;
+        }
+    }
+    let line = format!("sidentity_proxy_errors_total{{error=\"http_request_error\"}} {refused}");
+    sidecar.counted(&line).await;
+    assert!(service.seen().is_empty());
+}
+
+#[tokio::test]
+async fn what_came_before_a_malformed_request_on_its_connection_is_answered() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let good = get("http://svc.a.run.app/", "");
+    let bad = get("http://svc.a.run.app/?\"", "");
+    // One behind the other, and in one piece.
+    for together in [false, true] {
+        let mut wire = Wire::open(sidecar.proxy()).await;
+        if together {
+            wire.send([&good[..], &good, &bad].concat()).await;
+        } else {
+            wire.send(&good).await;
+        }
+        assert_eq!(wire.message().await.1, "hello");
+        if together {
+            assert_eq!(wire.message().await.1, "hello");
+        } else {
+            wire.send(&bad).await;
+        }
+        assert_eq!(told(&wire.rest().await).0, 400);
+    }
+}
+
+#[tokio::test]
+async fn an_upstreams_bare_400_passes_as_it_is() {
+    let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    let upstream = Hostile::always(bare).await;
+    let metadata = super::support::metadata::Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &[]).await;
+    let at = upstream.address;
+    for connection in ["keep-alive", "close"] {
+        let mut wire = Wire::open(sidecar.proxy()).await;
+        wire.send(format!(
+            "GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\nConnection: {connection}\r\n\r\n"
+        ))
+        .await;
+        let (head, body) = wire.message().await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert_eq!(
+            (body.as_str(), field(&head, "proxy-status")),
+            ("", None),
+            "{head}"
+        );
+        if connection == "close" {
+            assert_eq!(wire.rest().await, "");
+        }
+    }
+    sidecar
+        .counted("sidentity_proxy_errors_total{error=\"http_request_error\"} 0")
+        .await;
+}
