@@ -97,12 +97,12 @@ impl Policy {
         }
         if let Some(reading) = deciding {
             let reading: String = reading.chars().take(80).collect();
-            strictest.notes.push(
-                format!(
-                    "some servers read this path as {reading:?}, and the strictest reading decides"
-                )
-                .into(),
-            );
+            let note = format!("some servers read this path as {reading:?}");
+            if let Grant::Deny(why) = &mut strictest.grant {
+                *why = format!("{why}: {note}").into();
+            }
+            let note = format!("{note}, and the strictest reading decides");
+            strictest.notes.push(note.into());
         }
         strictest
     }

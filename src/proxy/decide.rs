@@ -351,6 +351,9 @@ impl<S: Carry<Decided>> Decide<S> {
     fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
         let Resolved { decision, slot } = resolved;
         call.exchange.decided(&decision);
+        for note in &decision.notes {
+            tracing::debug!(rule = &*decision.rule, "decision: {note}");
+        }
         // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.
         let tunnel = call.request.method() == Method::CONNECT;
         if let Grant::Deny(reason) = &decision.grant

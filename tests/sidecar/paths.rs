@@ -32,6 +32,8 @@ async fn a_denied_path_is_denied_by_every_spelling() {
     ] {
         let answer = called(route, path).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{path}: {answer}");
+        let why = "some servers read this path as";
+        assert!(answer.contains(why), "{path}: {answer}");
     }
     assert!(service.seen().is_empty());
     let path = "/x%2fy;z/..\\a//b?c=%2e%2e";
@@ -105,6 +107,12 @@ async fn a_function_gets_no_token_of_another_one() {
         assert_eq!(seen.target, format!("/fn1{target}"));
         assert_eq!(seen.header("authorization"), None, "{target}");
     }
+    sidecar
+        .logged(|line| {
+            let message = line["message"].as_str().unwrap_or("");
+            message.starts_with("decision: some servers read this path as")
+        })
+        .await;
     called(route, "/a%2fb;c").await;
     assert!(
         service
