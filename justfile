@@ -28,6 +28,10 @@ test:
 hostile *ARGS:
     cargo test --locked --test hostile {{ARGS}} -- --nocapture --test-threads=1
 
+# Mixed traffic while upstreams and the metadata server fail, with a release binary
+soak *ARGS:
+    tests/soak/run {{ARGS}}
+
 # curl, Python, gRPC, google-auth, Node.js and Java, and hostile HTTP/2, against the real binary
 extended *ARGS:
     tests/extended/run {{ARGS}}

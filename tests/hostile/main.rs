@@ -1,4 +1,6 @@
 //! Attacks on the real binary. Each scenario bounds resident memory, descriptors, and the latency of another caller.
+//!
+//! Scenarios that take longer than ten seconds or need privileges are in `long.rs`, which `cargo test` does not run.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 

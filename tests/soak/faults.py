@@ -1,0 +1,110 @@
+"""What is done to the sidecar's surroundings, and which failures each fault accounts for."""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+
+import grpc
+
+from http1 import Broken, Refused, UpstreamFailed
+
+# What `Proxy-Status` may say while an upstream restarts.
+UPSTREAM_ERRORS = {
+    "connection_refused", "connection_terminated", "connection_timeout", "http_protocol_error", "http_response_timeout",
+    "tls_protocol_error", "http_request_error",
+}
+GRPC_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+
+
+@dataclasses.dataclass
+class Window:
+    kind: str
+    began: float
+    ended: float = float("inf")
+
+    def covers(self, began, ended, grace):
+        return began <= self.ended + grace and ended >= self.began
+
+
+class Faults:
+    """Injects one fault a period, in turn."""
+
+    def __init__(self, stage, seconds):
+        self.stage = stage
+        self.period = max(6.0, min(30.0, seconds / 20))
+        # As long as a fault lasts, and as its effects may: a token fetch that began in it ends after 8 s at the latest.
+        self.length = self.period * 0.3
+        self.grace = min(9.0, self.period * 0.4)
+        self.windows = []
+
+    async def run(self):
+        kinds = [self.reload, self.metadata_down, self.upstream_killed, self.metadata_errors, self.upstream_restarted]
+        while True:
+            for fault in kinds:
+                await asyncio.sleep(self.period - self.length)
+                await fault()
+
+    @contextlib.asynccontextmanager
+    async def window(self, kind):
+        window = Window(kind, time.monotonic())
+        self.windows.append(window)
+        yield
+        window.ended = time.monotonic()
+
+    async def reload(self):
+        """Accounts for no failure at all."""
+        async with self.window("reload"):
+            await self.stage.reload()
+        await asyncio.sleep(self.length)
+
+    async def metadata_down(self):
+        async with self.window("metadata down"):
+            await self.stage.stop_metadata()
+            await asyncio.sleep(self.length)
+            await self.stage.start_metadata()
+
+    async def metadata_errors(self):
+        async with self.window("metadata 500"):
+            await self.stage.stop_metadata()
+            async with self.stage.metadata_errors():
+                await asyncio.sleep(self.length)
+            await self.stage.start_metadata()
+
+    async def upstream_killed(self):
+        async with self.window("upstream killed"):
+            await self.stage.stop_upstream(kill=True)
+            await asyncio.sleep(self.length / 2)
+            await self.stage.start_upstream()
+
+    async def upstream_restarted(self):
+        async with self.window("upstream restarted"):
+            await self.stage.stop_upstream(kill=False)
+            await self.stage.start_upstream()
+
+    def cause(self, error, began, ended):
+        """The kind of fault that accounts for a failure, or `None`."""
+        for window in self.windows:
+            if window.covers(began, ended, self.grace) and accounts_for(window.kind, error):
+                return window.kind
+        return None
+
+    def counts(self):
+        kinds = {}
+        for window in self.windows:
+            kinds[window.kind] = kinds.get(window.kind, 0) + 1
+        return kinds
+
+
+def accounts_for(kind, error):
+    if kind.startswith("metadata"):
+        if isinstance(error, grpc.RpcError):
+            return error.code() == grpc.StatusCode.UNAVAILABLE and "token:" in (error.details() or "")
+        return isinstance(error, Refused) and error.error == "proxy_internal_error" and error.about_token
+    if kind.startswith("upstream"):
+        if isinstance(error, grpc.RpcError):
+            return error.code() in GRPC_CODES
+        if isinstance(error, Refused):
+            return error.error in UPSTREAM_ERRORS
+        return isinstance(error, (Broken, UpstreamFailed))
+    return False
