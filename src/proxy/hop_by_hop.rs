@@ -14,6 +14,7 @@ use tower::Layer;
 
 use super::body::Body;
 use super::call::Call;
+use super::exchange::is_grpc;
 use super::length::normalize_length;
 use super::proxy_status;
 use super::step::{Carry, Outcome};
@@ -45,6 +46,8 @@ pin_project! {
     pub struct HopByHopFuture<F> {
         #[pin]
         inner: F,
+        // The app reads HTTP/1.1 and wants trailers.
+        announce: bool,
     }
 }
 
@@ -69,7 +72,10 @@ impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
             let named = strip_request(version, call.request.headers_mut(), call.upgrade);
             call.request.body_mut().remove_trailers(named);
         }
+        let announce = call.request.version() == Version::HTTP_11
+            && call.request.headers().contains_key(header::TE);
         HopByHopFuture {
+            announce,
             inner: self.inner.call(call),
         }
     }
@@ -82,7 +88,8 @@ where
     type Output = Outcome;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let mut response = ready!(self.project().inner.poll(cx))?;
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
         // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
         *response.version_mut() = Version::HTTP_11;
         proxy_status::drop_own(response.headers_mut());
@@ -98,6 +105,9 @@ where
             if let Err(error) = normalize_length(response.headers_mut()) {
                 let detail = format!("the upstream's {error}");
                 return Poll::Ready(Err(Error::new(ErrorKind::HttpProtocol, detail)));
+            }
+            if *this.announce {
+                announce_grpc_trailers(response.headers_mut());
             }
         }
         Poll::Ready(Ok(response))
@@ -128,6 +138,19 @@ pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -
 /// its trailers must not have either.
 pub fn strip_response(headers: &mut HeaderMap) -> Named {
     strip(headers, |name| *name == header::UPGRADE)
+}
+
+/// Announces a gRPC response's trailers: hyper writes only announced ones to HTTP/1.1, and an HTTP/2 upstream announces none.
+fn announce_grpc_trailers(headers: &mut HeaderMap) {
+    if is_grpc(headers)
+        && !headers.contains_key(header::TRAILER)
+        && !headers.contains_key(header::CONTENT_LENGTH)
+    {
+        headers.insert(
+            header::TRAILER,
+            HeaderValue::from_static("grpc-status, grpc-message, grpc-status-details-bin"),
+        );
+    }
 }
 
 /// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.

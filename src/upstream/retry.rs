@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::client::conn::TrySendError;
@@ -197,8 +197,10 @@ fn frame<B: RequestBody>(request: &mut Request<Outgoing<B>>) {
             let none = HeaderValue::from_static("0");
             request.headers_mut().entry(CONTENT_LENGTH).or_insert(none);
         }
-    } else if body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
+    } else if request.headers().contains_key(TRAILER)
+        || body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
     {
+        // hyper removes a length beside it: over HTTP/2 there may be trailers with one, over HTTP/1.1 only after chunks.
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }

@@ -207,6 +207,48 @@ async fn trailers_of_an_http1_upstream_do_not_reset_the_http2_apps_stream() {
 }
 
 #[tokio::test]
+async fn announced_trailers_of_an_http2_request_with_a_length_reach_an_http1_upstream() {
+    let (port, _metadata, sidecar) = over_http1().await;
+    let app = app(sidecar.proxy()).await;
+    let sent = to(&port, "POST")
+        .header("content-length", "2")
+        .header("trailer", "x-sum");
+    let (response, mut upload) = open(&app, sent.body(()).unwrap(), false).await;
+    upload.send_data(Bytes::from("up"), false).unwrap();
+    upload.send_trailers(fields(&[("x-sum", "1")])).unwrap();
+    let mut upstream = port.accept().await;
+    let head = upstream.head().await;
+    assert_eq!(field(&head, "content-length"), None, "{head}");
+    assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
+    let (body, trailers) = upstream.chunked().await;
+    assert_eq!((&*body, &*trailers), ("up", "x-sum: 1\r\n"));
+    upstream.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(soon(response).await.unwrap().status(), 204);
+}
+
+#[tokio::test]
+async fn the_status_of_a_grpc_response_reaches_an_http1_app_that_wants_trailers() {
+    let (service, _metadata, sidecar) = started().await;
+    for (te, expected) in [("TE: trailers\r\n", "grpc-status: 7\r\n"), ("", "")] {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(format!(
+            "POST http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n{te}Content-Length: 0\r\n\r\n"
+        ))
+        .await;
+        let mut stream = service.next().await;
+        let response = Response::builder().header("content-type", "application/grpc+proto");
+        let mut download = stream.begin(response.body(()).unwrap());
+        download.send_data(Bytes::from("a"), false).unwrap();
+        let sent = fields(&[("grpc-status", "7"), ("host", "evil.test")]);
+        download.send_trailers(sent).unwrap();
+        let head = app.head().await;
+        assert_eq!(field(&head, "trailer").is_some(), !te.is_empty(), "{head}");
+        let (body, trailers) = app.chunked().await;
+        assert_eq!((&*body, &*trailers), ("a", expected));
+    }
+}
+
+#[tokio::test]
 async fn cookie_crumbs_reach_an_http1_upstream_as_one_field_and_an_http2_upstream_as_they_are() {
     let (port, _metadata, sidecar) = over_http1().await;
     let client = app(sidecar.proxy()).await;

@@ -53,6 +53,30 @@ async fn chunks_and_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
+async fn announced_trailers_that_are_forbidden_or_named_by_connection_do_not_pass() {
+    const NAMES: &str = "X-Serverless-Authorization, X-Goog-Api-Key, Cookie, Upgrade, X-Hop, X-Sum";
+    const TRAILERS: &str = "0\r\nX-Serverless-Authorization: Bearer a\r\nX-Goog-Api-Key: b\r\n\
+        Cookie: c\r\nUpgrade: d\r\nX-Hop: e\r\nX-Sum: 1\r\n\r\n";
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    let fields = format!(
+        "Transfer-Encoding: chunked\r\nTrailer: {NAMES}\r\nTE: trailers\r\nConnection: TE, X-Hop\r\n"
+    );
+    app.send(request(&port, "POST /", &fields) + "1\r\na\r\n" + TRAILERS)
+        .await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    let (body, trailers) = upstream.chunked().await;
+    assert_eq!((&*body, &*trailers.to_lowercase()), ("a", "x-sum: 1\r\n"));
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: {NAMES}\r\nConnection: X-Hop\r\n\r\n"
+    );
+    upstream.send(head + "1\r\nb\r\n" + TRAILERS).await;
+    app.head().await;
+    let (body, trailers) = app.chunked().await;
+    assert_eq!((&*body, &*trailers.to_lowercase()), ("b", "x-sum: 1\r\n"));
+}
+
+#[tokio::test]
 async fn a_chunked_body_of_any_method_arrives() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
