@@ -340,7 +340,7 @@ fn detail(error: &str) -> String {
     } else {
         ""
     };
-    format!("the request cannot be parsed as HTTP/1.1 ({error}){hint}")
+    format!("the request cannot be parsed ({error}){hint}")
 }
 
 #[cfg(test)]

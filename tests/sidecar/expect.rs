@@ -316,16 +316,21 @@ async fn without_a_body_an_answer_is_late_at_once_and_a_slow_answer_is_not() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_only_ever_says_wait_is_late_too() {
+async fn an_upstream_that_says_wait_is_late_too_and_without_end_it_is_an_error() {
+    const WAIT: &str = "HTTP/1.1 102 Processing\r\n\r\n";
     let (port, _metadata, sidecar, _) = between(&["--response-timeout", "1s"]).await;
-    let asked = request(&port, "GET /", "Connection: close\r\n");
-    let answer = tokio::spawn(async move { raw(sidecar.proxy(), asked.as_bytes()).await });
-    let mut upstream = port.accept().await;
-    upstream.head().await;
-    while upstream
-        .try_send("HTTP/1.1 102 Processing\r\n\r\n".repeat(64))
-        .await
-        .is_ok()
-    {}
-    assert!(answer.await.unwrap().starts_with("HTTP/1.1 504 "));
+    let proxy = sidecar.proxy();
+    for (endless, status) in [(false, "504"), (true, "502")] {
+        let asked = request(&port, "GET /", "Connection: close\r\n");
+        let answer = tokio::spawn(async move { raw(proxy, asked.as_bytes()).await });
+        let mut upstream = port.accept().await;
+        upstream.head().await;
+        upstream.send(WAIT.repeat(32)).await;
+        while endless && upstream.try_send(WAIT.repeat(64)).await.is_ok() {}
+        let answer = answer.await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
 }
