@@ -77,6 +77,13 @@ impl Default for Memory {
 
 // === impl Charge ===
 
+impl Charge {
+    /// The budget that it counts against.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.memory.0.used.fetch_sub(self.bytes, Ordering::Relaxed);

@@ -213,7 +213,7 @@ impl Body {
 
     /// An upstream's.
     pub(super) fn upstream(body: upstream::Body) -> Self {
-        Self::Upstream(FilteredTrailers::new(body))
+        Self::Upstream(FilteredTrailers::new(body.paced()))
     }
 
     /// Removes these trailers too, once they come.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Response, StatusCode, Version};
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::failure;
 use super::pool::Hold;
+use super::unsent::Unsent;
 
 /// A response's body.
 ///
@@ -20,6 +21,7 @@ use super::pool::Hold;
 pub struct Body {
     incoming: Incoming,
     hold: Option<Hold>,
+    unsent: Option<Unsent>,
     http2: bool,
 }
 
@@ -38,6 +40,7 @@ impl Body {
             let mut body = Self {
                 incoming,
                 hold: Some(hold),
+                unsent: None,
                 http2,
             };
             // A connection that switched protocols speaks no HTTP any more.
@@ -46,6 +49,22 @@ impl Body {
             }
             body
         })
+    }
+
+    /// Gives the next piece only when little of the previous ones is left: for a reader that drops each piece once it is
+    /// written. One that keeps them would wait for ever.
+    #[must_use]
+    pub fn paced(mut self) -> Self {
+        self.unsent = Some(Unsent::default());
+        self
+    }
+
+    fn track(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let memory = self.hold.as_ref().and_then(Hold::memory);
+        match (&mut self.unsent, memory) {
+            (Some(unsent), Some(memory)) => frame.map_data(|bytes| unsent.track(bytes, memory)),
+            _ => frame,
+        }
     }
 
     fn complete(&mut self) {
@@ -63,6 +82,9 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(unsent) = &self.unsent {
+            ready!(unsent.poll_room(cx));
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         match polled {
             Poll::Pending => Poll::Pending,
@@ -76,6 +98,7 @@ impl http_body::Body for Body {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
+                let frame = self.track(frame);
                 // Whoever reads may stop here, without asking for the end.
                 if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::BufMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,6 +15,13 @@ use tokio_rustls::client::TlsStream;
 use super::interim::Interim;
 use super::read_ahead::ReadAhead;
 use crate::telemetry::{Gauged, Metrics};
+
+/// hyper doubles its buffer after each read that fills it, up to the largest head that it takes. Reads of less than this
+/// keep it at this size.
+const PIECE: usize = 64 * 1024;
+
+/// The most that one TLS record holds (RFC 8446, 5.1), and a little more: what is read stays below [`PIECE`].
+const RECORD: usize = 16 * 1024 + 1;
 
 /// The bytes to and from an upstream.
 #[derive(Debug)]
@@ -100,6 +108,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = match &mut self.stream {
+            Stream::Plain(stream) if buf.remaining() >= PIECE => read_piece(stream, cx, buf),
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => read_records(stream, cx, buf),
         };
@@ -115,6 +124,21 @@ impl AsyncRead for Io {
     }
 }
 
+/// Reads less than [`PIECE`], whatever there is room for.
+fn read_piece(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        match stream.try_read_buf(&mut (&mut *buf).limit(PIECE - 1)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return Poll::Ready(read.map(drop)),
+        }
+    }
+}
+
 /// TLS gives one record at a time. Those that are here already make one larger piece with it: for a download that is
 /// a quarter of the writes to the app, and of the turns of both tasks.
 fn read_records(
@@ -122,8 +146,10 @@ fn read_records(
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
+    let start = buf.filled().len();
     ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
-    while buf.remaining() > 0 && stream.get_ref().0.has_more() {
+    let most = start + PIECE - RECORD;
+    while buf.remaining() > 0 && buf.filled().len() < most && stream.get_ref().0.has_more() {
         let before = buf.filled().len();
         // An error comes again at the next read, which gives nothing else then.
         let polled = Pin::new(&mut *stream).poll_read(cx, buf);

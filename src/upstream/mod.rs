@@ -23,6 +23,7 @@ mod refuse;
 mod retry;
 mod target;
 mod tls;
+mod unsent;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

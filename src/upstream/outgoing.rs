@@ -9,6 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::io::Sending;
+use super::unsent::Unsent;
+use crate::memory::Memory;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -39,6 +41,8 @@ pub(super) type Interest = oneshot::Sender<Infallible>;
 pub(super) struct Outgoing<B> {
     body: Source<B>,
     interest: Option<oneshot::Receiver<Infallible>>,
+    /// `None` for an empty body.
+    tracked: Option<(Unsent, Memory)>,
     /// HTTP/1.1: ends with the body.
     sending: Option<Sending>,
 }
@@ -85,17 +89,19 @@ impl Broken {
 
 impl<B: RequestBody> Outgoing<B> {
     /// Wraps a body; one that is empty needs nobody to watch over it.
-    pub(super) fn new(body: B) -> (Self, Option<Interest>) {
-        let (held, interest) = if body.is_end_stream() {
-            (None, None)
+    pub(super) fn new(body: B, memory: &Memory) -> (Self, Option<Interest>) {
+        let (held, interest, tracked) = if body.is_end_stream() {
+            (None, None, None)
         } else {
             let (held, interest) = oneshot::channel();
-            (Some(held), Some(interest))
+            let tracked = (Unsent::default(), memory.clone());
+            (Some(held), Some(interest), Some(tracked))
         };
         let body = Source::Here(body);
         let outgoing = Self {
             body,
             interest,
+            tracked,
             sending: None,
         };
         (outgoing, held)
@@ -145,12 +151,20 @@ impl<B: RequestBody> Body for Outgoing<B> {
         {
             return Poll::Ready(Some(Err(Broken::given_up())));
         }
+        if let Some((unsent, _)) = &this.tracked {
+            ready!(unsent.poll_room(cx));
+        }
         loop {
             match &mut this.body {
                 Source::Here(body) => {
-                    return Pin::new(body)
-                        .poll_frame(cx)
-                        .map_err(|error| Broken::new(error.into()));
+                    let frame = ready!(Pin::new(body).poll_frame(cx));
+                    return Poll::Ready(frame.map(|frame| match (frame, &mut this.tracked) {
+                        (Ok(frame), Some((unsent, memory))) => {
+                            Ok(frame.map_data(|bytes| unsent.track(bytes, memory)))
+                        }
+                        (Ok(frame), None) => Ok(frame),
+                        (Err(error), _) => Err(Broken::new(error.into())),
+                    }));
                 }
                 Source::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
                     Ok(body) => this.body = Source::Here(body),

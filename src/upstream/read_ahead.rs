@@ -78,8 +78,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             this.ahead = vec![0; AHEAD].into();
         }
         let mut larger = ReadBuf::new(&mut this.ahead);
-        ready!(Pin::new(&mut this.stream).poll_read(cx, &mut larger))?;
+        let polled = Pin::new(&mut this.stream).poll_read(cx, &mut larger);
         let read = larger.filled().len();
+        if polled.is_pending() {
+            // It may be idle for long.
+            this.ahead = Box::default();
+        }
+        ready!(polled)?;
         this.more = read >= MUCH;
         (this.at, this.end) = (0, read);
         this.give(buf);

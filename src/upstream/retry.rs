@@ -103,7 +103,7 @@ fn exchange<B: RequestBody>(
     let Lease { way, mut hold, .. } = lease;
     let mut interest = None;
     let mut request = request.map(|body| {
-        let (body, held) = Outgoing::new(body);
+        let (body, held) = Outgoing::new(body, &pool.memory);
         interest = held;
         body
     });

@@ -1,6 +1,12 @@
 //! `--max-memory`: over it idle connections are closed, and then requests are answered with 503.
 
-use super::http1::request;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::http1::{between, request};
 use super::support::metadata::Metadata;
 use super::support::sidecar::Sidecar;
 use super::support::wire::{Port, Wire};
@@ -70,4 +76,37 @@ async fn over_the_budget_with_nothing_idle_is_503_until_something_ends() {
     upstream.head().await;
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
+}
+
+/// Answers with a long body, and writes until nobody has taken anything for a while.
+async fn pour(mut upstream: Wire) -> Wire {
+    const STUCK: Duration = Duration::from_secs(1);
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        .await;
+    let zeros = [0; 64 * 1024];
+    while let Ok(written) = timeout(STUCK, upstream.stream().write(&zeros)).await {
+        written.unwrap();
+    }
+    upstream
+}
+
+#[tokio::test]
+async fn forty_downloads_that_nobody_reads_hold_at_most_300_kib_each() {
+    const DOWNLOADS: u64 = 40;
+    let (port, _metadata, sidecar, _app) = between(&[]).await;
+    let before = sidecar.peak_memory();
+    let mut unread = Vec::new();
+    let mut pouring = JoinSet::new();
+    for _ in 0..DOWNLOADS {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", "")).await;
+        pouring.spawn(pour(port.accept().await));
+        unread.push(app);
+    }
+    let stuck = pouring.join_all().await;
+    let each = (sidecar.peak_memory() - before) / DOWNLOADS;
+    assert!(each < 300, "{each} KiB for each download");
+    drop(stuck);
 }

@@ -36,7 +36,7 @@ pub(in crate::upstream) struct Connection<B> {
     /// How far the exchange on it is.
     pub(in crate::upstream) heard: Heard,
     pub(in crate::upstream) place: Place,
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// Idle connections, the last one used on top: it is the likeliest to be open still, and those at the bottom grow old.
@@ -69,7 +69,7 @@ impl<B: RequestBody> Connection<B> {
             pool,
             heard,
             place,
-            _charge: charge,
+            charge,
         }))
     }
 
@@ -122,6 +122,10 @@ impl<B: RequestBody> Held for Connection<B> {
                 drop(rest);
             });
         }
+    }
+
+    fn memory(&self) -> &Memory {
+        self.charge.memory()
     }
 }
 

@@ -57,7 +57,7 @@ pub(in crate::upstream) struct Connection<B> {
     leaving: AtomicBool,
     pool: Weak<Pool<B>>,
     pub(in crate::upstream) place: Place,
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// The open connections of a target, and how many streams each carries.
@@ -139,7 +139,7 @@ impl<B: RequestBody> Connection<B> {
             leaving: AtomicBool::new(false),
             pool,
             place,
-            _charge: charge,
+            charge,
         }))
     }
 
@@ -170,6 +170,10 @@ impl<B: RequestBody> Held for Connection<B> {
         if let Some(pool) = self.pool.upgrade() {
             pool.release(&self);
         }
+    }
+
+    fn memory(&self) -> &Memory {
+        self.charge.memory()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{h1, h2};
+use crate::memory::Memory;
 use crate::upstream::outgoing::{Interest, RequestBody};
 
 /// A connection for one request, and what must be given back after it.
@@ -47,6 +48,8 @@ pub(super) struct Rest {
 pub(super) trait Held: Send + Sync {
     /// The exchange is over; `complete` if its response was read to the end.
     fn ended(self: Arc<Self>, rest: Rest, complete: bool);
+
+    fn memory(&self) -> &Memory;
 }
 
 // === impl Lease ===
@@ -108,6 +111,13 @@ impl Hold {
     /// HTTP/1.1: the request's body will not be sent, and on this connection nothing else can be.
     pub(in crate::upstream) fn spoil(&mut self) {
         self.spoilt = true;
+    }
+
+    /// The budget that the connection counts against.
+    pub(in crate::upstream) fn memory(&self) -> Option<&Memory> {
+        self.connection
+            .as_ref()
+            .map(|connection| connection.memory())
     }
 
     /// The response was read to its end.

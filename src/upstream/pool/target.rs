@@ -20,6 +20,7 @@ use super::lease::Lease;
 use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
+use crate::memory::Memory;
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
 use crate::upstream::lock;
@@ -38,6 +39,7 @@ pub(in crate::upstream) struct Pool<B> {
     limits: Limits,
     idle_timeout: Duration,
     idle_count: Arc<IdleCount>,
+    pub(in crate::upstream) memory: Memory,
     /// How long somebody waits for a place, and hyper may take to be done with an exchange.
     pub(super) patience: Duration,
     /// HTTP/1.1: places for connections in use.
@@ -80,6 +82,7 @@ impl<B: RequestBody> Pool<B> {
             limits: pools.limits,
             idle_timeout: pools.idle_timeout,
             idle_count: Arc::clone(&pools.idle),
+            memory: pools.memory.clone(),
             patience: pools.dialer.timeout,
             in_use: Arc::new(Semaphore::new(pools.limits.per_target)),
             pools: Arc::downgrade(pools),

@@ -1,0 +1,136 @@
+//! Bytes of a body that were passed to hyper and are not written yet.
+//!
+//! hyper takes a body as fast as it comes and queues 400 KiB and more for a peer that does not read. Here the next piece
+//! waits until the previous ones are written, and what waits is counted against `--max-memory`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::lock;
+use crate::memory::{Charge, Memory};
+
+/// With this much unwritten, the next piece waits.
+const MOST: usize = 64 * 1024;
+
+/// Smaller pieces are not tracked: hyper queues no more than 16 pieces.
+const SMALL: usize = 8 * 1024;
+
+/// The unwritten pieces of one body.
+#[derive(Debug, Default)]
+pub(super) struct Unsent(Option<Arc<Pieces>>);
+
+#[derive(Debug, Default)]
+struct Pieces {
+    bytes: AtomicUsize,
+    waiting: Mutex<Option<Waker>>,
+}
+
+/// A piece of a body. Its drop means that it was written, or never will be.
+struct Piece {
+    bytes: Bytes,
+    pieces: Arc<Pieces>,
+    _charge: Charge,
+}
+
+// === impl Unsent ===
+
+impl Unsent {
+    /// Waits until there is room for the next piece.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.0 {
+            Some(pieces) if pieces.is_full() => {
+                *lock(&pieces.waiting) = Some(cx.waker().clone());
+                // The last piece may have been written just before that.
+                if pieces.is_full() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(())
+                }
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Tracks a piece until it is dropped; the bytes stay the same.
+    pub(super) fn track(&mut self, bytes: Bytes, memory: &Memory) -> Bytes {
+        if bytes.len() < SMALL {
+            return bytes;
+        }
+        let pieces = Arc::clone(self.0.get_or_insert_default());
+        pieces.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        Bytes::from_owner(Piece {
+            _charge: memory.charge(bytes.len()),
+            bytes,
+            pieces,
+        })
+    }
+}
+
+// === impl Pieces ===
+
+impl Pieces {
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Acquire) >= MOST
+    }
+}
+
+// === impl Piece ===
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let length = self.bytes.len();
+        let before = self.pieces.bytes.fetch_sub(length, Ordering::AcqRel);
+        if before >= MOST
+            && before - length < MOST
+            && let Some(waiting) = lock(&self.pieces.waiting).take()
+        {
+            waiting.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_next_piece_waits_until_one_is_written() {
+        let memory = Memory::default();
+        let mut unsent = Unsent::default();
+        let first = unsent.track(vec![1; MOST / 2].into(), &memory);
+        let second = unsent.track(vec![2; MOST / 2].into(), &memory);
+        assert_eq!((first[0], second.len()), (1, MOST / 2));
+        assert_eq!(memory.used(), MOST);
+        let mut room = pin!(poll_fn(|cx| unsent.poll_room(cx)));
+        let early = poll_fn(|cx| Poll::Ready(room.as_mut().poll(cx))).await;
+        assert!(early.is_pending());
+        let written = tokio::spawn(async move { drop(first) });
+        room.await;
+        written.await.unwrap();
+        assert_eq!(memory.used(), MOST / 2);
+        drop((unsent, second));
+        assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn small_pieces_are_passed_as_they_are() {
+        let memory = Memory::default();
+        let mut unsent = Unsent::default();
+        let piece = Bytes::from_static(b"small");
+        let tracked = unsent.track(piece.clone(), &memory);
+        assert_eq!(tracked.as_ptr(), piece.as_ptr());
+        assert!(unsent.0.is_none());
+    }
+}
