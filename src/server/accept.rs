@@ -185,11 +185,9 @@ impl Server {
         let scarce = class != Class::Admin && descriptor >= self.limits.descriptors;
         while scarce || self.is_full(class) {
             match self.evict(class) {
-                Eviction::Closed => {
-                    // Those that were accepted before get to read what their clients have sent.
-                    tokio::task::yield_now().await;
-                    return true;
-                }
+                // At once: in a flood every turn that this loop gives away is a delay for who comes after it. The grace
+                // of `Places` is what those that were accepted before have to be read in.
+                Eviction::Closed => return true,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
                 Eviction::Empty => return !scarce,
             }
