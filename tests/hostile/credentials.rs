@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flood::{Flood, Reading};
 use super::observe::{Bounds, Observer};
-use super::wire::PREFACE;
+use super::wire::{PREFACE, get, preface_without_window, requests};
 use super::{ALONE, started};
 
 const BOUNDS: Bounds = Bounds {
@@ -25,6 +25,13 @@ async fn flooded(scenario: &str, count: usize, bytes: Vec<u8>) {
     flood.written(Duration::from_secs(5)).await;
     observer.probes(20).await;
     observer.within(scenario, BOUNDS);
+}
+
+#[tokio::test]
+async fn thousands_of_unauthenticated_streams_without_a_window() {
+    let requests = requests(4500, &get("api.example.com", "/", &[]));
+    let bytes = [preface_without_window(), requests].concat();
+    flooded("unauthenticated h2 flood", 2, bytes).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod observe;
 mod support;
 mod wire;
 
+mod idle;
 mod names;
 
 use support::metadata::{Answer, Kind, Metadata};

@@ -13,8 +13,12 @@ mod wire;
 mod admin;
 mod bytes;
 mod credentials;
+mod descriptors;
 mod floods;
+mod hosts;
+mod interim;
 mod slow;
+mod tokens;
 
 use support::metadata::{Answer, Kind, Metadata};
 use support::sidecar::Sidecar;

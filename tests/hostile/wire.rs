@@ -49,6 +49,16 @@ pub(super) fn get(authority: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u
     block
 }
 
+/// The field block of an interim response.
+pub(super) fn interim(status: &str, field: (&str, &str)) -> Vec<u8> {
+    let mut block = Vec::new();
+    indexed_name(8, status, &mut block);
+    block.push(0);
+    string(field.0, &mut block);
+    string(field.1, &mut block);
+    block
+}
+
 /// A field block as HEADERS and as many CONTINUATION frames as it needs.
 pub(super) fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
