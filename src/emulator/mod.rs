@@ -34,6 +34,8 @@ pub use verifier::{Claims, Refused, Verifier};
 use mint::Mint;
 use service::Service;
 
+use crate::telemetry::Sparse;
+
 /// The `iss` of every ID token.
 pub const ISSUER: &str = "https://accounts.google.com";
 
@@ -79,6 +81,7 @@ impl Emulator {
     /// Answers until `shutdown` ends; what is under way then is cut off, since every answer is short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
+        let failures = Sparse::default();
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
@@ -90,7 +93,9 @@ impl Emulator {
                     }
                     // Out of descriptors, most likely: some must be closed before the next try can succeed.
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
+                        if let Some(suppressed) = failures.due() {
+                            tracing::warn!(%error, suppressed, "cannot accept a connection");
+                        }
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },

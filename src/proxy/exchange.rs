@@ -263,6 +263,30 @@ impl Exchange {
         }
     }
 
+    /// One line in a few seconds stands for all callers that were refused without the password or over the limit.
+    fn is_logged(&self) -> bool {
+        let refused = self.error.get().is_some_and(|error| {
+            matches!(
+                error.kind,
+                ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached
+            )
+        });
+        if !refused || self.access_log == AccessLog::All {
+            return true;
+        }
+        let Some(suppressed) = self.entrance.metrics.refusals().due() else {
+            return false;
+        };
+        if suppressed > 0 {
+            tracing::info!(
+                listener = &*self.entrance.name,
+                suppressed,
+                "refused calls that were not logged"
+            );
+        }
+        true
+    }
+
     /// A tunnel lasts as long as somebody likes: that is no latency.
     fn latency(&self, took: Duration) -> Option<Duration> {
         let tunnel = self.method == Method::CONNECT
@@ -305,7 +329,7 @@ impl Drop for Exchange {
                 listener: &self.entrance.name,
             });
         }
-        if self.access_log != AccessLog::Off {
+        if self.access_log != AccessLog::Off && self.is_logged() {
             access_log(
                 self.access_log,
                 &AccessRecord {

@@ -83,7 +83,8 @@ macro_rules! write_event {
 
 /// Logs a request that ended, if this mode asks for it.
 ///
-/// [`AccessLog::Errors`] takes 4xx, 5xx, errors of our own and cancelled requests.
+/// [`AccessLog::Errors`] takes 4xx, 5xx and errors of our own. It leaves out cancelled requests: an app that gives up its
+/// calls would write the log.
 pub fn access_log(mode: AccessLog, record: &AccessRecord<'_>) {
     match mode {
         AccessLog::Off => return,
@@ -101,7 +102,8 @@ pub fn access_log(mode: AccessLog, record: &AccessRecord<'_>) {
 
 impl AccessRecord<'_> {
     fn went_well(&self) -> bool {
-        self.error.is_none() && self.code.status().is_some_and(|status| status < 400)
+        let well = self.code.status().is_some_and(|status| status < 400);
+        self.error.is_none() && (well || self.code == Code::CANCELLED)
     }
 
     /// An error is what its operator must mend: our own failure, or the metadata server's. What the upstream or the way

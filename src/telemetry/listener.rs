@@ -8,6 +8,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use super::code::Code;
 use super::history::History;
 use super::recent::Recent;
+use super::seldom::Sparse;
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.
@@ -26,6 +27,7 @@ pub struct ListenerMetrics {
     connections: IntGauge,
     history: Arc<History>,
     recent: Arc<Recent>,
+    refusals: Sparse,
 }
 
 /// Counts one in a gauge for as long as it lives.
@@ -66,6 +68,7 @@ impl ListenerMetrics {
             connections,
             history,
             recent,
+            refusals: Sparse::default(),
         }
     }
 
@@ -87,6 +90,11 @@ impl ListenerMetrics {
     /// Where it is remembered what went wrong.
     pub fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    /// Whether a refused caller is logged now: callers that are refused over and over must not fill the log.
+    pub fn refusals(&self) -> &Sparse {
+        &self.refusals
     }
 
     /// Counts and times a request that ended; a refused one counts as `none`.

@@ -91,3 +91,14 @@ def test_the_kubelet_and_prometheus_call_it_by_the_pods_address(start):
         for path in ("startup", "readiness", "liveness", "metrics"):
             answer = session.get(f"http://{sidecar.admin}/{path}", headers={"Host": f"{POD_IP}:9090"}, timeout=PATIENCE)
             assert answer.status_code == 200, path
+
+
+def test_only_prometheus_reaches_the_admin_port_from_outside_the_node():
+    (policy,) = [document["spec"] for document in DOCUMENTS if document["kind"] == "NetworkPolicy"]
+    assert policy["policyTypes"] == ["Ingress"]
+    (selected,) = policy["podSelector"]["matchExpressions"]
+    labels = [document["spec"]["template"]["metadata"]["labels"]["app"] for document in WORKLOADS]
+    assert selected == {"key": "app", "operator": "In", "values": labels}
+    for rule in policy["ingress"]:
+        ports = [port["port"] for port in rule["ports"]]
+        assert ports == (["metrics"] if "from" in rule else ["http"])

@@ -22,6 +22,7 @@ mod errors;
 mod exec;
 mod expect;
 mod fairness;
+mod floods;
 mod forward;
 mod framing;
 mod heads;

@@ -105,7 +105,7 @@ fn an_error_of_our_own_says_which_and_why() {
 fn a_cancelled_request_has_no_status_and_is_no_error() {
     let line = json(|| {
         with_record(Code::CANCELLED, |record| {
-            access_log(AccessLog::Errors, &record);
+            access_log(AccessLog::All, &record);
         });
     });
     assert_eq!(line["severity"], "INFO");
@@ -156,7 +156,8 @@ fn the_mode_decides_which_requests_are_logged() {
     assert!(!errors(StatusCode::PERMANENT_REDIRECT));
     assert!(errors(StatusCode::BAD_REQUEST));
     assert!(errors(StatusCode::BAD_GATEWAY));
-    assert!(logged(AccessLog::Errors, Code::CANCELLED, None));
+    assert!(!logged(AccessLog::Errors, Code::CANCELLED, None));
+    assert!(logged(AccessLog::All, Code::CANCELLED, None));
     let broken = Some((ErrorKind::ConnectionTerminated, "half a body"));
     assert!(logged(AccessLog::Errors, ok(), broken));
     assert!(logged(AccessLog::All, ok(), None));
