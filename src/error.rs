@@ -25,6 +25,8 @@ struct Inner {
     fault: Option<TokenFault>,
     detail: String,
     retry_after: Option<Duration>,
+    grpc_status: Option<u8>,
+    refused: bool,
     source: Option<Source>,
 }
 
@@ -328,6 +330,8 @@ impl Error {
             fault: None,
             detail: detail.into(),
             retry_after: None,
+            grpc_status: None,
+            refused: false,
             source: None,
         }))
     }
@@ -344,6 +348,31 @@ impl Error {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
+    }
+
+    /// Answers gRPC with another status than that of the kind.
+    #[must_use]
+    pub fn grpc_status(mut self, status: u8) -> Self {
+        self.0.grpc_status = Some(status);
+        self
+    }
+
+    /// Marks a request that the upstream did not process, so that the app may send it again. `reason` is what the app's
+    /// HTTP/2 stream is reset with.
+    #[must_use]
+    pub fn refused(mut self, reason: impl Into<Source>) -> Self {
+        self.0.refused = true;
+        self.caused_by(reason)
+    }
+
+    /// The upstream processed nothing of the request.
+    pub fn is_refused(&self) -> bool {
+        self.0.refused
+    }
+
+    /// The gRPC status of the answer.
+    pub fn grpc(&self) -> u8 {
+        self.0.grpc_status.unwrap_or_else(|| self.0.kind.row().grpc)
     }
 
     /// What decides the answer.

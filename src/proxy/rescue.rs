@@ -1,4 +1,5 @@
-//! Layer 2, **Rescue**: the only place that makes a response of an error.
+//! Layer 2, **Rescue**: the only place that makes a response of an error. An HTTP/2 stream whose request the upstream has
+//! not processed, and that we cannot send again, is reset with REFUSED_STREAM in place of that (RFC 9113, 8.7).
 //!
 //! `application/problem+json` (RFC 9457), or a trailers-only gRPC response for a gRPC caller, and `Proxy-Status`
 //! (RFC 9209) on both, so that neither is ever mistaken for the upstream's.
@@ -96,6 +97,12 @@ where
                 this.exchange.failed(&error);
                 this.metrics.proxy_error(error.kind());
                 tracing::debug!(error = ?error, "request failed");
+                if error.is_refused() && this.exchange.is_http2() {
+                    // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
+                    this.exchange.answered(error.kind().row().status);
+                    this.exchange.complete();
+                    return Poll::Ready(Err(error));
+                }
                 match this.exchange.answer_ourselves(error.kind()) {
                     Ok(()) => {
                         let mut response = if *this.grpc {
@@ -161,7 +168,6 @@ pub(super) fn problem_json(error: &Error) -> String {
 
 /// Trailers-only: the status in the head, no body (gRPC over HTTP/2, "Responses").
 fn grpc(error: &Error) -> Response<Body> {
-    let row = error.kind().row();
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
@@ -169,7 +175,7 @@ fn grpc(error: &Error) -> Response<Body> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc"),
     );
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(row.grpc)));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.grpc())));
     let message = utf8_percent_encode(error.detail(), GRPC_ENCODED).to_string();
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.insert(GRPC_MESSAGE, message);

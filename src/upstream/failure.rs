@@ -32,6 +32,10 @@ const ENFILE: i32 = 23;
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) detail: String,
+    /// HTTP/2: the code that the upstream reset the stream with.
+    reset: Option<h2::Reason>,
+    /// The upstream has processed nothing of the request, and we cannot send it again.
+    pub(super) refused: bool,
 }
 
 /// Where it happened: the destination, and the address that stood for it.
@@ -58,6 +62,8 @@ impl Failure {
         Self {
             kind,
             detail: detail.into(),
+            reset: None,
+            refused: false,
         }
     }
 
@@ -193,14 +199,26 @@ impl Failure {
                 "the connection broke before the response",
             ),
         };
-        let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-        Self::new(kind, format!("{place}: {text}{reason}"))
+        let by_peer = error.is_reset() && error.is_remote();
+        let code = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+        Self {
+            reset: reason.filter(|_| by_peer),
+            ..Self::new(kind, format!("{place}: {text}{code}"))
+        }
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        Self::new(failure.kind, failure.detail)
+        let mut error = Self::new(failure.kind, failure.detail);
+        if let Some(code) = failure.reset {
+            error = error.grpc_status(grpc_status(code));
+        }
+        if failure.refused {
+            // The reason that hyper resets the app's own stream with.
+            error = error.refused(h2::Error::from(h2::Reason::REFUSED_STREAM));
+        }
+        error
     }
 }
 
@@ -224,6 +242,26 @@ pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
     };
     let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
     error.is_remote() && (refused || error.is_go_away())
+}
+
+/// The connection was lost, by whichever end: what the upstream had done by then, nobody knows.
+pub(super) fn is_broken(error: &hyper::Error) -> bool {
+    is_closed(error)
+        || error.is_timeout()
+        || error.is_canceled()
+        || matches!(cause(error), Cause::Http2(error) if error.is_io())
+}
+
+/// The gRPC status of a stream that was reset with this code before its response ("Errors" of the gRPC over HTTP/2
+/// specification). A code that it does not name counts as `INTERNAL_ERROR` (RFC 9113, 7).
+const fn grpc_status(code: h2::Reason) -> u8 {
+    match code {
+        h2::Reason::REFUSED_STREAM => 14,
+        h2::Reason::CANCEL => 1,
+        h2::Reason::ENHANCE_YOUR_CALM => 8,
+        h2::Reason::INADEQUATE_SECURITY => 7,
+        _ => 13,
+    }
 }
 
 /// The upstream takes no more requests on this connection.

@@ -20,6 +20,7 @@ mod outgoing;
 mod pool;
 mod read_ahead;
 mod refuse;
+mod resend;
 mod retry;
 mod target;
 mod tls;

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::io::Sending;
+use super::resend::{Copy, Copying, Payload};
 use super::unsent::Unsent;
 use crate::memory::Memory;
 
@@ -45,11 +46,13 @@ pub(super) struct Outgoing<B> {
     tracked: Option<(Unsent, Memory)>,
     /// HTTP/1.1: ends with the body.
     sending: Option<Sending>,
+    /// HTTP/2: a copy, in case that the upstream processes nothing of it.
+    copying: Option<Box<Copying<B>>>,
 }
 
 #[derive(Debug)]
 enum Source<B> {
-    Here(B),
+    Here(Payload<B>),
     /// It comes when the upstream asks for it, if ever.
     Held(oneshot::Receiver<B>, SizeHint),
     /// The upstream has answered in place of asking.
@@ -89,7 +92,7 @@ impl Broken {
 
 impl<B: RequestBody> Outgoing<B> {
     /// Wraps a body; one that is empty needs nobody to watch over it.
-    pub(super) fn new(body: B, memory: &Memory) -> (Self, Option<Interest>) {
+    pub(super) fn new(body: Payload<B>, memory: &Memory) -> (Self, Option<Interest>) {
         let (held, interest, tracked) = if body.is_end_stream() {
             (None, None, None)
         } else {
@@ -103,8 +106,16 @@ impl<B: RequestBody> Outgoing<B> {
             interest,
             tracked,
             sending: None,
+            copying: None,
         };
         (outgoing, held)
+    }
+
+    /// Copies the body as it passes; `None` where it is too large for that.
+    pub(super) fn copy(&mut self) -> Option<Copy<B>> {
+        let (copying, copy) = Copying::of(&self.size_hint())?;
+        self.copying = Some(copying);
+        Some(copy)
     }
 
     /// Marks the end of the request when this body is dropped.
@@ -114,7 +125,7 @@ impl<B: RequestBody> Outgoing<B> {
 
     /// Takes the body out; it is sent when it comes back by the channel. An empty one is not worth it.
     pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
-        let Source::Here(body) = &mut self.body else {
+        let Source::Here(Payload::First(body)) = &mut self.body else {
             return None;
         };
         if body.is_end_stream() {
@@ -128,11 +139,23 @@ impl<B: RequestBody> Outgoing<B> {
     }
 
     /// The body, unless it is held elsewhere.
-    pub(super) fn into_inner(self) -> Option<B> {
-        match self.body {
+    pub(super) fn into_inner(mut self) -> Option<Payload<B>> {
+        match std::mem::replace(&mut self.body, Source::Unwanted) {
             Source::Here(body) => Some(body),
-            Source::Held(mut coming, _) => coming.try_recv().ok(),
+            Source::Held(mut coming, _) => coming.try_recv().ok().map(Payload::First),
             Source::Unwanted => None,
+        }
+    }
+}
+
+impl<B> Drop for Outgoing<B> {
+    fn drop(&mut self) {
+        if let Some(copying) = self.copying.take() {
+            let rest = match std::mem::replace(&mut self.body, Source::Unwanted) {
+                Source::Here(body) => Some(body),
+                Source::Held(..) | Source::Unwanted => None,
+            };
+            copying.finish(rest);
         }
     }
 }
@@ -157,7 +180,12 @@ impl<B: RequestBody> Body for Outgoing<B> {
         loop {
             match &mut this.body {
                 Source::Here(body) => {
-                    let frame = ready!(Pin::new(body).poll_frame(cx));
+                    let frame = ready!(body.poll_frame(cx));
+                    if let Some(copying) = &mut this.copying
+                        && !copying.take(frame.as_ref(), body.is_end_stream())
+                    {
+                        this.copying = None;
+                    }
                     return Poll::Ready(frame.map(|frame| match (frame, &mut this.tracked) {
                         (Ok(frame), Some((unsent, memory))) => {
                             Ok(frame.map_data(|bytes| unsent.track(bytes, memory)))
@@ -167,7 +195,7 @@ impl<B: RequestBody> Body for Outgoing<B> {
                     }));
                 }
                 Source::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
-                    Ok(body) => this.body = Source::Here(body),
+                    Ok(body) => this.body = Source::Here(Payload::First(body)),
                     Err(_) => this.body = Source::Unwanted,
                 },
                 // An error would cut the response off, which may be under way still; the end of it is the end of this.

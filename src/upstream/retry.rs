@@ -1,27 +1,34 @@
 //! Sending, and what may be sent again.
 //!
-//! Again goes a request of which the upstream has taken nothing, and, once, an idempotent one without a body whose
-//! reused connection closed before it said a word (RFC 9110, 9.2.2). Nothing else ever does.
+//! A request is sent again if the upstream says that it has processed nothing of it (RFC 9113, 8.7), with a body as far as
+//! there is a copy; and once, if it is idempotent and has no body (RFC 9110, 9.2.2), where its connection broke before
+//! any part of an answer: over HTTP/1.1 only one that was reused. Nothing else is ever sent twice.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use hyper::client::conn::TrySendError;
+use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use super::body::Body;
 use super::expect::Expectation;
-use super::failure::{Failure, Place, is_closed, is_unprocessed};
+use super::failure::{Failure, Place, is_broken, is_closed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
+use super::resend::{Copy, Payload};
 use super::target::Target;
 use crate::dns::Priority;
 use crate::error::Error;
 
 /// How often a request is sent at the most.
 const TRIES: usize = 3;
+
+/// How long hyper may take to drop the body of a stream that was reset.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A try that failed.
 struct Failed<B> {
@@ -31,9 +38,18 @@ struct Failed<B> {
 }
 
 struct Again<B> {
-    request: Request<B>,
+    request: Request<Payload<B>>,
     /// On a connection that has carried nothing else.
     fresh: bool,
+    /// The upstream may have processed the request: it is sent no third time for that.
+    lost: bool,
+}
+
+/// A request over HTTP/2, in case that it must be sent again.
+struct Spare<B> {
+    head: Request<()>,
+    /// `None` where it has no body.
+    body: Option<Copy<B>>,
 }
 
 // === impl Failed ===
@@ -45,36 +61,39 @@ impl<B: RequestBody> Failed<B> {
         kept: Option<B>,
         spare: Option<Again<B>>,
     ) -> Self {
-        Self {
-            failure: Failure::exchange(place, error.error()),
-            again: untaken(error, kept).or(spare),
-        }
+        let mut failure = Failure::exchange(place, error.error());
+        let unprocessed = is_unprocessed(error.error());
+        let again = untaken(error, kept).or(spare);
+        failure.refused = unprocessed && again.is_none();
+        Self { failure, again }
     }
 }
 
 // === impl Again ===
 
 impl<B> Again<B> {
-    const fn new(request: Request<B>, fresh: bool) -> Self {
-        Self { request, fresh }
+    const fn new(request: Request<Payload<B>>, fresh: bool) -> Self {
+        Self {
+            request,
+            fresh,
+            lost: false,
+        }
     }
 }
 
 /// Sends a request on a pooled connection, or a new one.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "its future would have room for the request twice: as an argument, and as a variable"
-)]
 pub(super) fn send<B: RequestBody>(
     pools: Arc<Pools<B>>,
     target: Target,
     priority: Priority,
-    mut request: Request<B>,
+    request: Request<B>,
 ) -> impl Future<Output = Result<Response<Body>, Error>> {
+    let mut request = request.map(Payload::First);
     async move {
         let pool = pools.pool(&target)?;
         pool.raise(priority, &pools);
         let mut fresh = false;
+        let mut lost = false;
         let mut left = TRIES;
         loop {
             left -= 1;
@@ -83,9 +102,10 @@ pub(super) fn send<B: RequestBody>(
                 Ok(response) => return Ok(response),
                 Err(Failed {
                     again: Some(again), ..
-                }) if left > 0 => {
+                }) if left > 0 && !(lost && again.lost) => {
                     request = again.request;
                     fresh = again.fresh || left == 1;
+                    lost |= again.lost;
                 }
                 Err(Failed { failure, .. }) => return Err(failure.into()),
             }
@@ -98,7 +118,7 @@ pub(super) fn send<B: RequestBody>(
 fn exchange<B: RequestBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
-    request: Request<B>,
+    request: Request<Payload<B>>,
 ) -> impl Future<Output = Result<Response<Body>, Failed<B>>> + use<B> {
     let Lease { way, mut hold, .. } = lease;
     let mut interest = None;
@@ -129,7 +149,7 @@ fn over_http1<B: RequestBody>(
     frame(&mut request);
     let bare = request.body().is_end_stream();
     let spare = (reused && bare && is_idempotent(request.method()))
-        .then(|| Again::new(copy(&request), true));
+        .then(|| Again::new(head(&request).map(|()| Payload::default()), true));
     let expectation = Expectation::of(&mut request);
     let sent = connection.send(request);
     async move {
@@ -157,10 +177,10 @@ fn over_http1<B: RequestBody>(
 fn over_http2<B: RequestBody>(
     connection: Arc<h2::Connection<B>>,
     hold: Hold,
-    request: Request<Outgoing<B>>,
+    mut request: Request<Outgoing<B>>,
 ) -> impl Future<Output = Result<Response<Body>, Failed<B>>> {
-    let bare = request.body().is_end_stream();
-    let spare = bare.then(|| Again::new(copy(&request), false));
+    let idempotent = is_idempotent(request.method());
+    let spare = Spare::of(&mut request);
     let sent = connection.send(request);
     async move {
         match sent.await {
@@ -168,10 +188,48 @@ fn over_http2<B: RequestBody>(
             Err(error) => {
                 // Before the hold ends: who waits for a stream must not get one of a connection that is going away.
                 connection.failed(error.error());
-                let spare = spare.filter(|_| is_unprocessed(error.error()));
+                // Boxed: few fail, and the others need not carry it.
+                let spare = match spare {
+                    Some(spare) => Box::pin(spare.after(error.error(), idempotent)).await,
+                    None => None,
+                };
                 Err(Failed::new(&connection.place, error, None, spare))
             }
         }
+    }
+}
+
+// === impl Spare ===
+
+impl<B: RequestBody> Spare<B> {
+    fn of(request: &mut Request<Outgoing<B>>) -> Option<Self> {
+        let body = if request.body().is_end_stream() {
+            None
+        } else {
+            Some(request.body_mut().copy()?)
+        };
+        let head = head(request);
+        Some(Self { head, body })
+    }
+
+    /// The request again, if it may be sent again after this error.
+    async fn after(self, error: &hyper::Error, idempotent: bool) -> Option<Again<B>> {
+        let unprocessed = is_unprocessed(error);
+        let lost = !unprocessed && idempotent && is_broken(error);
+        let body = match self.body {
+            None if unprocessed || lost => Payload::default(),
+            // hyper drops the body as soon as it learns of the reset.
+            Some(copy) if unprocessed => match timeout(PATIENCE, copy).await {
+                Ok(Ok(passed)) => Payload::Again(Box::new(passed)),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(Again {
+            request: self.head.map(|()| body),
+            fresh: false,
+            lost,
+        })
     }
 }
 
@@ -181,7 +239,7 @@ fn untaken<B: RequestBody>(
     kept: Option<B>,
 ) -> Option<Again<B>> {
     let (head, body) = error.take_message()?.into_parts();
-    let body = kept.or_else(|| body.into_inner())?;
+    let body = kept.map(Payload::First).or_else(|| body.into_inner())?;
     Some(Again::new(Request::from_parts(head, body), false))
 }
 
@@ -214,13 +272,13 @@ fn is_idempotent(method: &Method) -> bool {
     )
 }
 
-/// A request without a body, once more.
-fn copy<B: RequestBody>(request: &Request<Outgoing<B>>) -> Request<B> {
-    let mut copy = Request::new(B::default());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
+/// A request's head, once more.
+fn head<B>(request: &Request<Outgoing<B>>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.headers_mut() = request.headers().clone();
     // Among them the spelling of header names.
-    *copy.extensions_mut() = request.extensions().clone();
-    copy
+    *head.extensions_mut() = request.extensions().clone();
+    head
 }

@@ -11,6 +11,7 @@ mod heads;
 mod interim;
 mod malformed;
 mod memory;
+mod refused;
 mod resets;
 mod streams;
 #[path = "../support/mod.rs"]

@@ -30,6 +30,15 @@ pub struct Stage {
     heads: watch::Sender<Vec<String>>,
 }
 
+/// How a connection is lost.
+#[derive(Clone, Copy, Debug)]
+pub enum Loss {
+    Close,
+    Reset,
+    /// With a GOAWAY that covers every stream.
+    GoAway,
+}
+
 pub const HELLO: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 impl Hostile {
@@ -339,6 +348,71 @@ impl Hostile {
             let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             stream.write_all(&goaway).await.unwrap();
             until_closed(&mut stream).await;
+        })
+        .await
+    }
+
+    /// HTTP/2: as [`Hostile::refuses_streams`], and notes the bodies and trailers of those that it answers. With
+    /// `after_data` it refuses only when some of the body has come.
+    pub async fn refuses_bodies(count: usize, after_data: bool) -> Self {
+        let refused = Arc::new(AtomicUsize::new(0));
+        Self::start(move |stream, stage| {
+            let refused = Arc::clone(&refused);
+            async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let (stage, refused) = (stage.clone(), Arc::clone(&refused));
+                    tokio::spawn(async move {
+                        let mut body = request.into_body();
+                        if refused.fetch_add(1, Ordering::SeqCst) < count {
+                            if after_data {
+                                let _ = body.data().await;
+                            }
+                            respond.send_reset(h2::Reason::REFUSED_STREAM);
+                            stage.note("refused".to_owned());
+                            return;
+                        }
+                        let mut whole = Vec::new();
+                        while let Some(chunk) = body.data().await {
+                            let chunk = chunk.unwrap();
+                            let _ = body.flow_control().release_capacity(chunk.len());
+                            whole.extend_from_slice(&chunk);
+                        }
+                        let trailers = body.trailers().await.unwrap();
+                        let sum =
+                            trailers.map(|fields| fields["x-sum"].to_str().unwrap().to_owned());
+                        stage.note(format!("{} {sum:?}", String::from_utf8(whole).unwrap()));
+                        hello(&mut respond);
+                    });
+                }
+            }
+        })
+        .await
+    }
+
+    /// HTTP/2: loses the first `count` connections when `requests` requests are in flight on each, by `how`; later
+    /// connections are honest.
+    pub async fn loses(count: usize, requests: usize, how: Loss) -> Self {
+        Self::start(move |mut stream, stage| async move {
+            if stage.connection >= count {
+                return honest_http2(stream, stage).await;
+            }
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            for _ in 0..requests {
+                while frame(&mut stream).await.0 != HEADERS {}
+                stage.note("lost".to_owned());
+            }
+            match how {
+                Loss::Close => {}
+                Loss::Reset => reset(stream),
+                Loss::GoAway => {
+                    // GOAWAY, last stream 2^31-1, NO_ERROR.
+                    let goaway = [0, 0, 8, 7, 0, 0, 0, 0, 0, 127, 255, 255, 255, 0, 0, 0, 0];
+                    stream.write_all(&goaway).await.unwrap();
+                }
+            }
         })
         .await
     }

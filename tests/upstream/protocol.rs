@@ -6,7 +6,7 @@ use sidentity::error::ErrorKind;
 
 use crate::client::{Client, NAME, get, h2c, http, request, whole};
 use crate::support::hostile::Hostile;
-use crate::support::upstream::{soon, text};
+use crate::support::upstream::{AnyBody, soon, text};
 
 async fn answering(answer: impl Into<Vec<u8>>) -> (Hostile, Client) {
     let server = Hostile::once(answer).await;
@@ -211,7 +211,9 @@ async fn a_connection_that_answers_no_ping_is_given_up() {
     let server = Hostile::falls_silent_after_the_preface().await;
     let client = Client::plain(server.address);
     let target = h2c();
-    let mut sending = Box::pin(client.upstream.send(&target, get("/")));
+    // Not a GET, which would be sent once more over another connection.
+    let sent = request(Method::POST, "/", AnyBody::default());
+    let mut sending = Box::pin(client.upstream.send(&target, sent));
     tokio::select! {
         _ = &mut sending => panic!("answered"),
         () = server.heard(1) => {}

@@ -1,11 +1,12 @@
 //! What is sent again, and what never is.
 
 use http::Method;
+use http_body::{Body as _, Frame};
 use sidentity::error::ErrorKind;
 
 use crate::client::{Client, get, h2c, http, request};
-use crate::support::hostile::Hostile;
-use crate::support::upstream::{AnyBody, text};
+use crate::support::hostile::{Hostile, Loss};
+use crate::support::upstream::{AnyBody, channel, text};
 
 /// How often `method` with `body` reaches a server that misbehaves on a connection's second request, after a first
 /// request has opened one.
@@ -130,15 +131,128 @@ async fn a_stream_that_is_always_refused_is_given_up() {
     assert_eq!(server.heads().len(), 3);
 }
 
+/// Every unary call of gRPC has a body.
 #[tokio::test]
-async fn a_refused_request_with_a_body_is_not_sent_again() {
-    let server = Hostile::refuses_streams(1).await;
+async fn a_refused_request_is_sent_again_with_its_body_and_trailers() {
+    for after_data in [false, true] {
+        let server = Hostile::refuses_bodies(2, after_data).await;
+        let client = Client::plain(server.address);
+        let (sender, body) = channel();
+        let target = h2c();
+        let sending = client.send(&target, request(Method::POST, "/", body));
+        let feed = async {
+            let word = |word: &'static str| Frame::data(word.into());
+            sender.send(word("one ")).await.unwrap();
+            // The rest of it comes only after the stream was refused twice.
+            server.heard(2).await;
+            sender.send(word("two")).await.unwrap();
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-sum", http::HeaderValue::from_static("7"));
+            sender.send(Frame::trailers(trailers)).await.unwrap();
+            drop(sender);
+        };
+        let (response, ()) = tokio::join!(sending, feed);
+        assert_eq!(response.unwrap().status(), 200);
+        assert_eq!(server.heads()[2..], ["one two Some(\"7\")"]);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_whose_body_had_passed_is_sent_again() {
+    for length in [1, 64 * 1024] {
+        let server = Hostile::refuses_bodies(2, true).await;
+        let client = Client::plain(server.address);
+        let body: &'static str = Box::leak("x".repeat(length).into_boxed_str());
+        let sent = request(Method::POST, "/", text(body));
+        assert_eq!(client.send(&h2c(), sent).await.unwrap().status(), 200);
+        assert!(server.heads()[2] == format!("{body} None"), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_with_a_large_body_is_the_callers_to_send_again() {
+    let server = Hostile::refuses_bodies(1, true).await;
     let client = Client::plain(server.address);
-    let sent = request(Method::POST, "/", text("body"));
+    let body: &'static str = Box::leak("x".repeat(64 * 1024 + 1).into_boxed_str());
+    let sent = request(Method::POST, "/", text(body));
+    let error = client.send(&h2c(), sent).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionTerminated);
+    assert!(error.is_refused());
+    assert_eq!(server.heads(), ["refused"]);
+}
+
+#[tokio::test]
+async fn a_body_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
+    let server = Hostile::disowns_the_first_connection().await;
+    let client = Client::plain(server.address);
+    let sent = request(Method::POST, "/", text("12345"));
+    assert_eq!(client.send(&h2c(), sent).await.unwrap().status(), 200);
+    assert_eq!(server.accepted(), 2);
+}
+
+/// A server that closes its connection after so many requests, whatever is in flight.
+#[tokio::test]
+async fn idempotent_requests_on_a_lost_connection_are_sent_once_more() {
+    for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
+        let server = Hostile::loses(1, 6, how).await;
+        let client = std::sync::Arc::new(Client::plain(server.address));
+        let mut calls = tokio::task::JoinSet::new();
+        for method in [
+            Method::GET,
+            Method::HEAD,
+            Method::OPTIONS,
+            Method::TRACE,
+            Method::PUT,
+            Method::DELETE,
+        ] {
+            let client = client.clone();
+            calls.spawn(async move {
+                let sent = request(method, "/", AnyBody::default());
+                client
+                    .send(&h2c(), sent)
+                    .await
+                    .map(|answer| answer.status())
+            });
+        }
+        while let Some(call) = calls.join_next().await {
+            assert_eq!(call.unwrap().unwrap(), 200, "{how:?}");
+        }
+        assert_eq!(server.accepted(), 2, "{how:?}: one new connection for all");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_lost_twice_is_given_up() {
+    let server = Hostile::loses(2, 1, Loss::GoAway).await;
+    let client = Client::plain(server.address);
     client
-        .fails(&h2c(), sent, ErrorKind::ConnectionTerminated, &[])
+        .fails(&h2c(), get("/"), ErrorKind::ConnectionTerminated, &[])
         .await;
-    assert_eq!(server.heads().len(), 1);
+    assert_eq!(server.heads(), ["lost", "lost"]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_processed_is_not_sent_again_over_http2() {
+    for (method, body) in [
+        (Method::POST, AnyBody::default()),
+        (Method::PATCH, AnyBody::default()),
+        (Method::POST, text("body")),
+        (Method::PUT, text("body")),
+    ] {
+        for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
+            let server = Hostile::loses(1, 1, how).await;
+            let client = Client::plain(server.address);
+            let body = match body.size_hint().exact() {
+                Some(0) => AnyBody::default(),
+                _ => text("body"),
+            };
+            let sent = request(method.clone(), "/", body);
+            client
+                .fails(&h2c(), sent, ErrorKind::ConnectionTerminated, &[])
+                .await;
+            assert_eq!(server.heads(), ["lost"], "{method} {how:?}");
+        }
+    }
 }
 
 #[tokio::test]

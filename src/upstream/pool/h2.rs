@@ -21,7 +21,7 @@ use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
-use crate::upstream::failure::{Failure, Place, is_going_away};
+use crate::upstream::failure::{Failure, Place, is_broken, is_going_away};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
@@ -152,9 +152,9 @@ impl<B: RequestBody> Connection<B> {
         self.sender.clone().try_send_request(request)
     }
 
-    /// A request over it failed: where the upstream is going away, the next takes another connection.
+    /// A request over it failed: where the upstream is going away, or the connection broke, the next takes another one.
     pub(in crate::upstream) fn failed(&self, error: &hyper::Error) {
-        if is_going_away(error) {
+        if is_going_away(error) || is_broken(error) {
             self.leaving.store(true, Ordering::Relaxed);
         }
     }
