@@ -25,6 +25,8 @@ mod http2;
 mod idle;
 #[path = "upstream/limits.rs"]
 mod limits;
+#[path = "upstream/ping.rs"]
+mod ping;
 #[path = "upstream/protocol.rs"]
 mod protocol;
 #[path = "upstream/retry.rs"]

@@ -24,6 +24,11 @@ use crate::telemetry::{Connect, Metrics};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PROBES: Duration = Duration::from_secs(10);
 
+/// A connection is given up when what was sent is not acknowledged for this long (`TCP_USER_TIMEOUT`). The kernel counts
+/// a closed window of the peer too, and an HTTP/1.1 server may stop reading an upload for a while.
+const UNACKNOWLEDGED_HTTP1: Duration = Duration::from_secs(120);
+const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
+
 /// Opens connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -70,14 +75,16 @@ impl Dialer {
         priority: Priority,
     ) -> Result<Dialled, Failure> {
         let (stream, place) = self.tcp(origin, priority).await?;
-        match origin.scheme {
-            Scheme::Http => Ok(Dialled {
+        let dialled = match origin.scheme {
+            Scheme::Http => Dialled {
                 stream: Stream::Plain(stream),
                 http2: offer == Offer::Http2,
                 place,
-            }),
-            Scheme::Https => self.secure(stream, place, offer).await,
-        }
+            },
+            Scheme::Https => self.secure(stream, place, offer).await?,
+        };
+        give_up_unacknowledged(&dialled);
+        Ok(dialled)
     }
 
     /// Connects.
@@ -193,6 +200,17 @@ fn unresolved(place: &Place, host: &Host, error: &Unresolved) -> Failure {
         Unresolved::Aborted => ErrorKind::Internal,
     };
     Failure::new(kind, format!("{place}: {host}: {error}"))
+}
+
+/// Best effort: not every kernel has it, and without it TCP's own retransmissions end after a quarter of an hour.
+fn give_up_unacknowledged(dialled: &Dialled) {
+    let within = if dialled.http2 {
+        UNACKNOWLEDGED_HTTP2
+    } else {
+        UNACKNOWLEDGED_HTTP1
+    };
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = SockRef::from(dialled.stream.tcp()).set_tcp_user_timeout(Some(within));
 }
 
 fn refused(place: &Place, refusal: Refusal) -> Failure {

@@ -3,6 +3,8 @@
 //! The sentence names the destination's origin and the address dialled; never a header, a path, or bytes that the
 //! upstream chose, because an upstream may send back what it was sent.
 
+mod signal;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -12,10 +14,15 @@ use std::time::{Duration, SystemTime};
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
+use self::signal::grpc_status;
 use super::interim;
 use super::outgoing::Broken;
 use crate::destination::Origin;
 use crate::error::{Error, ErrorKind};
+
+pub(super) use self::signal::{
+    is_broken, is_closed, is_going_away, is_too_many_pings, is_unprocessed,
+};
 
 /// The most that a detail takes of a certificate's names.
 const NAMES: usize = 5;
@@ -232,48 +239,6 @@ impl fmt::Display for Place {
             None => Ok(()),
         }
     }
-}
-
-/// An upstream that says it did not begin with the request (RFC 9113, 8.7): a refused stream, or one that began after
-/// the last that a GOAWAY still covers.
-pub(super) fn is_unprocessed(error: &hyper::Error) -> bool {
-    let Cause::Http2(error) = cause(error) else {
-        return false;
-    };
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    error.is_remote() && (refused || error.is_go_away())
-}
-
-/// The connection was lost, by whichever end: what the upstream had done by then, nobody knows.
-pub(super) fn is_broken(error: &hyper::Error) -> bool {
-    is_closed(error)
-        || error.is_timeout()
-        || error.is_canceled()
-        || matches!(cause(error), Cause::Http2(error) if error.is_io())
-}
-
-/// The gRPC status of a stream that was reset with this code before its response ("Errors" of the gRPC over HTTP/2
-/// specification). A code that it does not name counts as `INTERNAL_ERROR` (RFC 9113, 7).
-const fn grpc_status(code: h2::Reason) -> u8 {
-    match code {
-        h2::Reason::REFUSED_STREAM => 14,
-        h2::Reason::CANCEL => 1,
-        h2::Reason::ENHANCE_YOUR_CALM => 8,
-        h2::Reason::INADEQUATE_SECURITY => 7,
-        _ => 13,
-    }
-}
-
-/// The upstream takes no more requests on this connection.
-pub(super) fn is_going_away(error: &hyper::Error) -> bool {
-    matches!(cause(error), Cause::Http2(error) if error.is_go_away())
-}
-
-/// The connection ended, rather than what came over it being wrong.
-pub(super) fn is_closed(error: &hyper::Error) -> bool {
-    error.is_incomplete_message()
-        || error.is_closed()
-        || (!error.is_parse() && matches!(cause(error), Cause::Io(_)))
 }
 
 /// A body's error as I/O knows it. hyper's own stays beneath, and with it the reason that HTTP/2 gave.

@@ -66,6 +66,18 @@ struct Flags {
 #[derive(Debug)]
 pub(super) struct Sending(Heard);
 
+// === impl Stream ===
+
+impl Stream {
+    /// The socket beneath.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0.get_ref(),
+        }
+    }
+}
+
 // === impl Open ===
 
 impl Open {

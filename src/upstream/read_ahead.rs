@@ -40,6 +40,10 @@ impl<S> ReadAhead<S> {
         }
     }
 
+    pub(super) const fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// More can be read without asking the kernel.
     pub(super) fn has_more(&self) -> bool {
         self.at < self.end

@@ -465,6 +465,55 @@ impl Hostile {
         .await
     }
 
+    /// HTTP/2: answers the first stream with a head, where told so, and no end. Answers each PING and notes it with the
+    /// milliseconds since the connection began; after `enough` of them it closes with a GOAWAY for too many.
+    pub async fn counts_pings(answers: bool, enough: usize) -> Self {
+        Self::start(move |mut stream, stage| async move {
+            let opened = tokio::time::Instant::now();
+            stream.write_all(SETTINGS).await.unwrap();
+            let mut preface = [0; 24];
+            stream.read_exact(&mut preface).await.unwrap();
+            let mut pings = 0;
+            loop {
+                let mut head = [0; 9];
+                if stream.read_exact(&mut head).await.is_err() {
+                    return;
+                }
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                let mut payload = vec![0; length];
+                stream.read_exact(&mut payload).await.unwrap();
+                match (head[3], head[4] & 1) {
+                    (HEADERS, _) => {
+                        stage.note("request".to_owned());
+                        if answers {
+                            // `:status: 200` on the same stream, which stays open.
+                            let mut answer = vec![0, 0, 1, 1, 4];
+                            answer.extend_from_slice(&head[5..9]);
+                            answer.push(0x88);
+                            stream.write_all(&answer).await.unwrap();
+                        }
+                    }
+                    (PING, 0) => {
+                        stage.note(format!("PING {}", opened.elapsed().as_millis()));
+                        pings += 1;
+                        if pings == enough {
+                            let mut goaway = vec![0, 0, 22, 7, 0, 0, 0, 0, 0];
+                            goaway.extend_from_slice(&[127, 255, 255, 255, 0, 0, 0, 11]);
+                            goaway.extend_from_slice(b"too_many_pings");
+                            stream.write_all(&goaway).await.unwrap();
+                            return;
+                        }
+                        let mut pong = vec![0, 0, 8, PING, 1, 0, 0, 0, 0];
+                        pong.extend_from_slice(&payload);
+                        stream.write_all(&pong).await.unwrap();
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await
+    }
+
     /// HTTP/2: a good preface, and the connection is gone.
     pub async fn leaves_after_the_preface() -> Self {
         Self::start(|mut stream, _| async move {
@@ -479,6 +528,7 @@ impl Hostile {
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 const HEADERS: u8 = 1;
+const PING: u8 = 6;
 
 impl Stage {
     /// Reads a request's head; false at the end of the connection.

@@ -11,17 +11,18 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::NAP;
 use super::lease::{Held, Lease, Rest};
+use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
 use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
-use crate::upstream::failure::{Failure, Place, is_broken, is_going_away};
+use crate::upstream::failure::{Failure, Place, is_broken, is_going_away, is_too_many_pings};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
@@ -44,10 +45,6 @@ const SEND_BUFFER: usize = 512 * 1024;
 /// hyper's own limit, 16 KiB, is less than big cookies and gRPC's error details take.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
-/// A PING this often while streams are open, answered within [`PONG`], or the connection counts as dead.
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(10);
-
 /// An open connection.
 pub(in crate::upstream) struct Connection<B> {
     sender: SendRequest<Outgoing<B>>,
@@ -55,6 +52,7 @@ pub(in crate::upstream) struct Connection<B> {
     allowed: Arc<AtomicUsize>,
     /// A GOAWAY was heard.
     leaving: AtomicBool,
+    pings: Arc<Pings>,
     pool: Weak<Pool<B>>,
     pub(in crate::upstream) place: Place,
     charge: Charge,
@@ -86,21 +84,23 @@ impl<B: RequestBody> Connection<B> {
         pool: Weak<Pool<B>>,
         within: Duration,
         memory: &Memory,
+        complaints: Complaints,
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
+        let pings = Pings::new(complaints.clone());
         let ran = Arc::new(Notify::new());
         let handshake = async {
             let (sender, mut connection) = http2::Builder::new(Spawn {
                 ran: Arc::clone(&ran),
             })
-            .timer(TokioTimer::new())
+            .timer(PingTimer(Arc::clone(&pings)))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADER_LIST)
             .max_send_buf_size(SEND_BUFFER)
             .max_concurrent_reset_streams(REMEMBERED)
             .max_local_error_reset_streams(LATE_FRAMES)
-            .keep_alive_interval(PING)
+            .keep_alive_interval(SILENT)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(false)
             // None before the upstream has said how many; so this tells that it has.
@@ -131,12 +131,17 @@ impl<B: RequestBody> Connection<B> {
         tokio::spawn(poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx);
             heard.store(connection.current_max_send_streams(), Ordering::Relaxed);
-            ended.map(drop)
+            ended.map(|ended| {
+                if ended.is_err_and(|error| is_too_many_pings(&error)) {
+                    complaints.add();
+                }
+            })
         }));
         Ok(Arc::new(Self {
             sender,
             allowed,
             leaving: AtomicBool::new(false),
+            pings,
             pool,
             place,
             charge,
@@ -149,7 +154,15 @@ impl<B: RequestBody> Connection<B> {
         request: Request<Outgoing<B>>,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
     {
-        self.sender.clone().try_send_request(request)
+        let waiting = self.pings.wait();
+        let sent = self.sender.clone().try_send_request(request);
+        async move {
+            let response = sent.await;
+            if response.is_ok() {
+                waiting.answered();
+            }
+            response
+        }
     }
 
     /// A request over it failed: where the upstream is going away, or the connection broke, the next takes another one.

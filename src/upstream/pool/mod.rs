@@ -4,6 +4,7 @@ pub(super) mod h1;
 pub(super) mod h2;
 mod idle;
 mod lease;
+mod ping;
 mod target;
 
 use std::collections::HashMap;
@@ -117,7 +118,7 @@ impl<B: RequestBody> Pools<B> {
             )
         })?;
         if targets.len() >= TARGETS {
-            forget_vacant(&mut targets);
+            forget_vacant(&mut targets, true);
         }
         let pool = Arc::new(Pool::new(target.clone(), address, self));
         targets.insert(target.clone(), Arc::clone(&pool));
@@ -188,7 +189,7 @@ impl<B: RequestBody> Pools<B> {
     fn sweep(&self) -> bool {
         // Every one of them, not only up to the first.
         let idle = self.all().iter().filter(|pool| pool.expire()).count() > 0;
-        forget_vacant(&mut lock(&self.targets));
+        forget_vacant(&mut lock(&self.targets), false);
         idle
     }
 
@@ -197,9 +198,11 @@ impl<B: RequestBody> Pools<B> {
     }
 }
 
-/// Drops the pools that nobody uses.
-fn forget_vacant<B: RequestBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>) {
-    targets.retain(|_, pool| Arc::strong_count(pool) > 1 || !pool.is_vacant());
+/// Drops the pools that nobody uses; those of upstreams that complained of PINGs only where there are too many.
+fn forget_vacant<B: RequestBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>, all: bool) {
+    targets.retain(|_, pool| {
+        Arc::strong_count(pool) > 1 || !pool.is_vacant() || (pool.complaints.any() && !all)
+    });
 }
 
 // === impl Crowd ===

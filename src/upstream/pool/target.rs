@@ -17,6 +17,7 @@ use self::line::Turn;
 use self::open::Opened;
 use super::idle::IdleCount;
 use super::lease::Lease;
+use super::ping::Complaints;
 use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
@@ -44,6 +45,8 @@ pub(in crate::upstream) struct Pool<B> {
     pub(super) patience: Duration,
     /// HTTP/1.1: places for connections in use.
     in_use: Arc<Semaphore>,
+    /// HTTP/2: how often the upstream had too many PINGs.
+    pub(super) complaints: Complaints,
     pools: Weak<Pools<B>>,
     /// Some request had [`Priority::High`], so every dial has it.
     high_priority: AtomicBool,
@@ -85,6 +88,7 @@ impl<B: RequestBody> Pool<B> {
             memory: pools.memory.clone(),
             patience: pools.dialer.timeout,
             in_use: Arc::new(Semaphore::new(pools.limits.per_target)),
+            complaints: Complaints::default(),
             pools: Arc::downgrade(pools),
             high_priority: AtomicBool::new(false),
             state: Mutex::new(State {

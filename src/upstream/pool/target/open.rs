@@ -46,7 +46,8 @@ impl<B: RequestBody> Pool<B> {
         let memory = &pools.memory;
         Ok(if http2 {
             let within = pools.dialer.timeout;
-            Opened::Http2(h2::Connection::open(io, place, pool, within, memory).await?)
+            let complaints = self.complaints.clone();
+            Opened::Http2(h2::Connection::open(io, place, pool, within, memory, complaints).await?)
         } else {
             Opened::Http1(h1::Connection::open(io, place, pool, memory).await?)
         })

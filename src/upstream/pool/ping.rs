@@ -1,0 +1,222 @@
+//! When an HTTP/2 connection sends a PING.
+//!
+//! gRPC servers close a connection with more than one PING in 5 minutes without data ("too_many_pings"). So there is one
+//! where a request has waited for 30 s on a silent connection, and else one in 5 minutes at most. That the peer is gone is
+//! noticed without them, by TCP: see [`dial`](crate::upstream::dial).
+//!
+//! hyper sends a PING when a timer of its own runs out. This is that timer: it runs out only when a PING is due.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::rt::{Sleep, Timer};
+use tokio::time;
+
+/// hyper's timer runs out when a connection has been silent for this long.
+pub(super) const SILENT: Duration = Duration::from_secs(30);
+
+/// A PING is answered within this time, or the connection counts as dead. Longer than [`SILENT`]: so a wait for the answer is
+/// told from one for the next PING.
+pub(super) const PONG: Duration = Duration::from_secs(35);
+
+/// Between two PINGs with no response between them. Servers count 5 minutes, as the PINGs arrive.
+const APART: Duration = Duration::from_secs(330);
+
+/// How often an upstream may double [`APART`]: to almost 6 hours.
+const DOUBLINGS: u32 = 6;
+
+/// How often an upstream has said that there are too many PINGs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Complaints(Arc<AtomicU32>);
+
+/// What decides about the PINGs of a connection.
+#[derive(Debug)]
+pub(super) struct Pings {
+    complaints: Complaints,
+    opened: time::Instant,
+    /// Requests that wait for a response's head, and since when there is one, in milliseconds after `opened`.
+    waiting: AtomicUsize,
+    since: AtomicU64,
+    /// The last PING, in milliseconds after `opened`.
+    last: AtomicU64,
+    /// No PING was sent since the last response's head.
+    answered: AtomicBool,
+}
+
+/// A request that waits for its response's head.
+#[derive(Debug)]
+pub(super) struct Waiting(Arc<Pings>);
+
+/// The timer that hyper gets.
+#[derive(Clone, Debug)]
+pub(super) struct PingTimer(pub(super) Arc<Pings>);
+
+/// A wait of hyper's.
+#[derive(Debug)]
+struct PingSleep {
+    pings: Arc<Pings>,
+    inner: Pin<Box<time::Sleep>>,
+    waits_for: Event,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// A PING may be due when the time is up.
+    Silence,
+    /// As before, and no request waited when it was looked at.
+    Request,
+    /// The PING was sent.
+    Pong,
+}
+
+// === impl Complaints ===
+
+impl Complaints {
+    /// The upstream closes a connection because of its PINGs.
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has said so before.
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn apart(&self) -> Duration {
+        APART * 2u32.pow(self.0.load(Ordering::Relaxed).min(DOUBLINGS))
+    }
+}
+
+// === impl Pings ===
+
+impl Pings {
+    pub(super) fn new(complaints: Complaints) -> Arc<Self> {
+        Arc::new(Self {
+            complaints,
+            opened: time::Instant::now(),
+            waiting: AtomicUsize::new(0),
+            since: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            answered: AtomicBool::new(true),
+        })
+    }
+
+    /// A request begins to wait.
+    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.since.store(self.now(), Ordering::Relaxed);
+        }
+        Waiting(Arc::clone(self))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When the next PING is due, unless something is heard before.
+    fn due(&self) -> time::Instant {
+        let at = |milliseconds| self.opened + Duration::from_millis(milliseconds);
+        let quiet = at(self.last.load(Ordering::Relaxed)) + self.complaints.apart();
+        if self.is_waiting() && self.answered.load(Ordering::Relaxed) {
+            quiet.min(at(self.since.load(Ordering::Relaxed)) + SILENT)
+        } else {
+            quiet
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn sent(&self) {
+        self.last.store(self.now(), Ordering::Relaxed);
+        self.answered.store(false, Ordering::Relaxed);
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// The head has come.
+    pub(super) fn answered(self) {
+        self.0.answered.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl PingTimer ===
+
+impl PingTimer {
+    fn sleep_to(&self, deadline: time::Instant) -> Pin<Box<dyn Sleep>> {
+        Box::pin(PingSleep {
+            pings: Arc::clone(&self.0),
+            inner: Box::pin(time::sleep_until(deadline)),
+            waits_for: Event::Silence,
+        })
+    }
+}
+
+impl Timer for PingTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_to(time::Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.sleep_to(deadline.into())
+    }
+
+    fn now(&self) -> Instant {
+        time::Instant::now().into()
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        let Some(mut sleep) = sleep.as_mut().downcast_mut_pin::<PingSleep>() else {
+            return;
+        };
+        let deadline: time::Instant = deadline.into();
+        // The next look at the silence is never further away than that.
+        sleep.waits_for = if deadline > time::Instant::now() + SILENT {
+            self.0.sent();
+            Event::Pong
+        } else {
+            Event::Silence
+        };
+        sleep.inner.as_mut().reset(deadline);
+    }
+}
+
+// === impl PingSleep ===
+
+impl Future for PingSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        loop {
+            // Where none waited, it is looked at again as soon as one does: hyper polls this with every request.
+            let new = this.waits_for == Event::Request && this.pings.is_waiting();
+            if !new && this.inner.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let due = this.pings.due();
+            if this.waits_for == Event::Pong || due <= time::Instant::now() {
+                return Poll::Ready(());
+            }
+            this.waits_for = match this.pings.is_waiting() {
+                true => Event::Silence,
+                false => Event::Request,
+            };
+            this.inner.as_mut().reset(due);
+        }
+    }
+}
+
+impl Sleep for PingSleep {}
