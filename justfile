@@ -42,7 +42,7 @@ fuzz TARGET="all" SECONDS="60":
 
 # Known vulnerabilities in dependencies (fetches the RustSec database)
 advisories:
-    cargo deny check advisories
+    .ci/run advisories
 
 # Emulator, private upstream and sidecar on loopback
 demo:

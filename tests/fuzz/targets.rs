@@ -10,6 +10,9 @@
     reason = "a target fails by a panic"
 )]
 
+mod live;
+
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
@@ -26,7 +29,7 @@ use sidentity::telemetry::{Logger, TraceContext};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, Target); 12] = [
+pub const ALL: [(&str, Target); 13] = [
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
@@ -36,6 +39,7 @@ pub const ALL: [(&str, Target); 12] = [
     ("options", options),
     ("pattern", pattern),
     ("policy", policy),
+    ("responses", live::responses),
     ("trace", trace),
     ("trailers", trailers),
     ("yaml", yaml),
@@ -58,10 +62,33 @@ pub fn destination(input: &[u8]) {
     assert_ne!(origin.port, 0);
     assert_eq!(origin.upgraded().scheme, Scheme::Https);
     assert_eq!(origin.upgraded().host, origin.host);
+    same_as_browsers(text(input).expect("it was one"), &destination);
     if let Some(name) = origin.host.name() {
         assert!(!name.ends_with('.') && !name.bytes().any(|b| b.is_ascii_uppercase()));
         assert!(name.parse::<std::net::IpAddr>().is_err());
     }
+}
+
+/// The URL Standard's parser finds the same host and port, where it takes the URL at all: a client that uses it means the
+/// same destination as we do.
+fn same_as_browsers(written: &str, destination: &Destination) {
+    let Ok(url) = url::Url::parse(written) else {
+        return;
+    };
+    let origin = &destination.origin;
+    let host = match url.host() {
+        Some(url::Host::Domain(name)) => Host::parse(name).ok(),
+        Some(url::Host::Ipv4(ip)) => Some(Host::Ip(IpAddr::V4(ip))),
+        // `Host` writes an IPv4-mapped address as the IPv4 address that it is.
+        Some(url::Host::Ipv6(ip)) => Some(Host::Ip(IpAddr::V6(ip).to_canonical())),
+        None => None,
+    };
+    assert_eq!(host.as_ref(), Some(&origin.host), "{written:?}");
+    assert_eq!(
+        url.port_or_known_default(),
+        Some(origin.port),
+        "{written:?}"
+    );
 }
 
 /// A pattern, a URL. What a pattern with a path matches, it matches without the path too.
