@@ -240,9 +240,8 @@ fn received(method: &str, bytes: &[u8]) -> Received {
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("http/1.1 "));
-    let status: u16 = status.expect("a status line")[..3]
-        .parse()
-        .expect("a number");
+    let status = status.and_then(|status| status.get(..3)?.parse().ok());
+    let status: u16 = status.expect("a status line");
     let field = |wanted: &str| {
         let mut lines = head.split("\r\n").skip(1);
         lines.find_map(|line| line.strip_prefix(wanted)?.strip_prefix(": "))

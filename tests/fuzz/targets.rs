@@ -11,6 +11,7 @@
 )]
 
 mod live;
+mod paths;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -25,11 +26,14 @@ use sidentity::policy::{
 use sidentity::proxy::{normalize_length, strip_request, strip_response, strip_trailers};
 use sidentity::telemetry::{Logger, TraceContext};
 
+pub use live::responses;
+pub use paths::paths;
+
 /// What is fed.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, Target); 13] = [
+pub const ALL: [(&str, Target); 14] = [
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
@@ -37,9 +41,10 @@ pub const ALL: [(&str, Target); 13] = [
     ("length", length),
     ("log", log),
     ("options", options),
+    ("paths", paths),
     ("pattern", pattern),
     ("policy", policy),
-    ("responses", live::responses),
+    ("responses", responses),
     ("trace", trace),
     ("trailers", trailers),
     ("yaml", yaml),
@@ -65,7 +70,7 @@ pub fn destination(input: &[u8]) {
     same_as_browsers(text(input).expect("it was one"), &destination);
     if let Some(name) = origin.host.name() {
         assert!(!name.ends_with('.') && !name.bytes().any(|b| b.is_ascii_uppercase()));
-        assert!(name.parse::<std::net::IpAddr>().is_err());
+        assert!(name.parse::<IpAddr>().is_err());
     }
 }
 

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::live::responses(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::responses(input));
