@@ -31,6 +31,26 @@ async fn endless_download() -> Hostile {
 }
 
 #[tokio::test]
+async fn downloads_from_http1_that_nobody_reads() {
+    let upstream = endless_download().await;
+    let at = upstream.address;
+    let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n");
+    for (reading, scenario) in [
+        (Reading::Nothing, "100 unread downloads from HTTP/1.1"),
+        (Reading::Slowly, "100 slow readers from HTTP/1.1"),
+    ] {
+        let _alone = ALONE.lock().await;
+        let (_metadata, sidecar) = started(&[]).await;
+        let observer = Observer::of_proxy(&sidecar, "");
+        let mut flood = Flood::new();
+        flood.open(sidecar.proxy(), 100, reading, request.as_bytes());
+        flood.written(FLOOD).await;
+        observer.probes(50).await;
+        observer.within(scenario, BOUNDS);
+    }
+}
+
+#[tokio::test]
 async fn downloads_from_http1_that_no_http2_caller_reads() {
     let _alone = ALONE.lock().await;
     let upstream = endless_download().await;
