@@ -18,7 +18,7 @@ use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Policy, Settings};
-use crate::proxy::{Common, Decider, Interception, Opened};
+use crate::proxy::{Common, Decider, Interception, Opened, OpenedSender};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Instance, MetadataClient, TokenCache, TokenSource};
@@ -46,7 +46,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 pub struct App {
     control: Control,
     server: Server,
-    opened: Option<mpsc::Receiver<Opened>>,
+    opened: mpsc::Receiver<Opened>,
     listeners: Vec<(Listener, Serving)>,
     admin: Option<(Listener, Arc<ArcSwap<Admin>>)>,
 }
@@ -106,9 +106,14 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let (places, sockets) = bind(&config, family).await?;
         let decider = Arc::new(decider(&config, metrics.clone()));
-        let (interception, opened) = interception(&config, &decider).await?.unzip();
+        let (sender, opened) = OpenedSender::channel();
+        let interceptor = interceptor(&config, &decider).await?;
         let core = Core {
-            interception,
+            interception: interceptor.map(|interceptor| Interception {
+                interceptor: Arc::new(interceptor),
+                opened: sender.clone(),
+            }),
+            opened: sender,
             common: Common::new(config.max_connections, Memory::new(config.max_memory)),
             metrics,
             places,
@@ -174,7 +179,7 @@ impl App {
         // Said before the first probe can ask.
         lifecycle.serving();
         // The forward proxy comes first, where there is one.
-        if let (Some(opened), Some((_, serving))) = (opened, listeners.first()) {
+        if let Some((_, serving)) = listeners.first() {
             server.serve_opened(opened, serving.clone());
         }
         for (listener, serving) in listeners {
@@ -261,11 +266,11 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
     }
 }
 
-/// Makes the CA and writes what an app needs to trust it. The other end gives the tunnels that were opened.
-async fn interception(
+/// Makes the CA and writes what an app needs to trust it.
+async fn interceptor(
     config: &Config,
     decider: &Decider,
-) -> Result<Option<(Interception, mpsc::Receiver<Opened>)>, StartError> {
+) -> Result<Option<Interceptor>, StartError> {
     let Some(intercept) = config.intercept.as_ref().filter(|_| config.proxy.is_some()) else {
         return Ok(None);
     };
@@ -285,5 +290,5 @@ async fn interception(
              {folder}/ca.pem (NODE_EXTRA_CA_CERTS) or {folder}/truststore.p12 (Java)"
         );
     }
-    Ok(Some(Interception::new(Arc::new(interceptor))))
+    Ok(Some(interceptor))
 }

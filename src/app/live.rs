@@ -10,8 +10,8 @@ use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
 use crate::policy::{Decision, Grant, Line, TokenKind};
 use crate::proxy::{
-    Activity, Common, Decider, Entrance, Forward, Interception, Parts, RequestBody, RouteEntrance,
-    Way, stack,
+    Activity, Common, Decider, Entrance, Forward, Interception, OpenedSender, Parts, RequestBody,
+    RouteEntrance, Way, stack,
 };
 use crate::server::{Entrances, Served};
 use crate::telemetry::Metrics;
@@ -28,6 +28,7 @@ pub(super) struct Core {
     pub(super) activity: Arc<Activity>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) interception: Option<Interception>,
+    pub(super) opened: OpenedSender,
     pub(super) common: Common,
 }
 
@@ -103,6 +104,7 @@ impl Live {
                 upstream: upstream.clone(),
                 metrics: core.metrics.clone(),
                 interception: core.interception.clone(),
+                opened: core.opened.clone(),
                 common: core.common.clone(),
             },
         ));

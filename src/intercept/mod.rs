@@ -5,7 +5,7 @@
 //!
 //! - `authority`: the CA, and the leaf certificates that it signs.
 //! - `leaves`: the leaf of each host, made once and renewed before it expires.
-//! - `sniff`: whether a tunnel begins as TLS does, without taking a byte from it.
+//! - `sniff`: whether a tunnel begins as TLS or HTTP does, without taking a byte from it.
 //! - `folder`, `roots` and `pkcs12`: the files for the app.
 
 mod authority;
@@ -21,4 +21,4 @@ pub use authority::NoAuthority;
 pub use folder::NotWritten;
 pub use interceptor::{Failure, Interceptor};
 pub use rewind::Rewind;
-pub use sniff::{Opening, sniff};
+pub use sniff::{Expected, Opening, sniff};

@@ -1,4 +1,4 @@
-//! How a tunnel begins: TLS says so in its first six bytes.
+//! How a tunnel begins: TLS says so in its first six bytes, HTTP in its first line.
 
 use std::io;
 use std::time::Duration;
@@ -9,22 +9,45 @@ use tokio::time::timeout;
 
 use super::rewind::Rewind;
 
-/// Whoever has said nothing by then waits for the other side to speak first, as TLS never does.
+/// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// What has begun like TLS gets longer for the rest of it.
+/// The same where a token is due: a blind tunnel would keep it out, and some clients open a tunnel before they need it.
+const SILENCE_WITH_TOKEN: Duration = Duration::from_secs(10);
+
+/// What has begun like TLS or HTTP gets longer for the rest of it.
 const HESITATION: Duration = Duration::from_secs(10);
 
 /// Room for a usual ClientHello, so that one read takes it.
 const ROOM: usize = 2 * 1024;
 
+/// A longer line is judged by what there is of it.
+const LINE: usize = 16 * 1024;
+
+/// The longest method: those of the IANA registry have at most 17 characters.
+const METHOD: usize = 32;
+
+/// How every HTTP/2 connection begins (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// The first bytes of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// A ClientHello (RFC 8446, 4 and 5.1).
-    Tls,
+    /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
+    Http,
     /// Anything else, or nothing.
     Other,
+    /// A ClientHello (RFC 8446, 4 and 5.1).
+    Tls,
+}
+
+/// What is known of a tunnel before its first byte.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// HTTP in cleartext is looked for; else it counts as anything else.
+    pub http: bool,
+    /// The requests inside may be due a token.
+    pub token: bool,
 }
 
 /// Looks at the first bytes; the stream that is given back still has them.
@@ -32,17 +55,22 @@ pub enum Opening {
 /// # Errors
 ///
 /// The stream's own.
-pub async fn sniff<S>(mut stream: S) -> io::Result<(Opening, Rewind<S>)>
+pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening, Rewind<S>)>
 where
     S: AsyncRead + Unpin,
 {
+    let silence = if expected.token {
+        SILENCE_WITH_TOKEN
+    } else {
+        SILENCE
+    };
     let mut seen = BytesMut::with_capacity(ROOM);
     let opening = loop {
         // A short read decides nothing: a byte at a time is TLS too.
-        if let Some(opening) = judge(&seen) {
+        if let Some(opening) = judge(&seen, expected.http) {
             break opening;
         }
-        let patience = if seen.is_empty() { SILENCE } else { HESITATION };
+        let patience = if seen.is_empty() { silence } else { HESITATION };
         match timeout(patience, stream.read_buf(&mut seen)).await {
             Ok(Ok(0)) | Err(_) => break Opening::Other,
             Ok(Ok(_)) => {}
@@ -52,17 +80,68 @@ where
     Ok((opening, Rewind::new(seen.freeze(), stream)))
 }
 
+/// What these bytes begin; `None` while it is not clear.
+fn judge(seen: &[u8], http: bool) -> Option<Opening> {
+    match is_tls(seen) {
+        Some(true) => return Some(Opening::Tls),
+        None => return None,
+        Some(false) => {}
+    }
+    match http {
+        false => Some(Opening::Other),
+        true => is_http(seen).map(|is| if is { Opening::Http } else { Opening::Other }),
+    }
+}
+
 /// A handshake record of any TLS version, and in it a ClientHello; `None` while both is possible.
-fn judge(seen: &[u8]) -> Option<Opening> {
+fn is_tls(seen: &[u8]) -> Option<bool> {
     let wanted = [Some(22), Some(3), None, None, None, Some(1)];
     let as_tls = wanted
         .iter()
         .zip(seen)
         .all(|(wanted, byte)| wanted.is_none_or(|wanted: u8| wanted == *byte));
     match as_tls {
-        false => Some(Opening::Other),
-        true => (seen.len() >= wanted.len()).then_some(Opening::Tls),
+        false => Some(false),
+        true => (seen.len() >= wanted.len()).then_some(true),
     }
+}
+
+/// A line of method, target and version, or the preface; `None` while both is possible. Whether the target and the rest are
+/// right is for the HTTP parser.
+fn is_http(seen: &[u8]) -> Option<bool> {
+    // Empty lines before a request are passed over (RFC 9112, 2.2).
+    let Some(start) = seen.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+        return (seen.len() >= LINE).then_some(false);
+    };
+    let seen = seen.get(start..)?;
+    if PREFACE.starts_with(seen) || seen.starts_with(PREFACE) {
+        return (seen.len() >= PREFACE.len()).then_some(true);
+    }
+    let end = seen.iter().position(|byte| *byte == b'\n');
+    let line = seen.get(..end.unwrap_or(seen.len()))?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let space = line.iter().position(|byte| *byte == b' ');
+    let method = line.get(..space.unwrap_or(line.len()))?;
+    let possible = !method.is_empty()
+        && method.len() <= METHOD
+        && method.iter().all(|byte| is_token(*byte))
+        && !line.iter().any(u8::is_ascii_control);
+    match (possible, end) {
+        (false, _) => Some(false),
+        (true, None) if line.len() < LINE => None,
+        (true, None) => Some(space.is_some()),
+        (true, Some(_)) => Some(space.is_some() && has_version(line)),
+    }
+}
+
+fn has_version(line: &[u8]) -> bool {
+    line.split_last()
+        .is_some_and(|(minor, rest)| minor.is_ascii_digit() && rest.ends_with(b" HTTP/1."))
+}
+
+/// RFC 9110, 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -74,6 +153,11 @@ mod tests {
 
     const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03rest";
 
+    const ANYTHING: Expected = Expected {
+        http: true,
+        token: false,
+    };
+
     async fn again(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
@@ -83,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_hello_that_comes_byte_by_byte_is_tls_and_whole() {
         let (mut app, ours) = tokio::io::duplex(1);
-        let sniffing = tokio::spawn(sniff(ours));
+        let sniffing = tokio::spawn(sniff(ours, ANYTHING));
         let wrote = tokio::spawn(async move {
             for byte in HELLO {
                 tokio::time::sleep(Duration::from_millis(1_900)).await;
@@ -97,21 +181,82 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_after_two_seconds_and_loses_nothing() {
-        let (mut app, ours) = tokio::io::duplex(64);
-        let started = tokio::time::Instant::now();
-        let (opening, stream) = sniff(ours).await.unwrap();
-        assert_eq!((opening, started.elapsed()), (Opening::Other, SILENCE));
-        app.write_all(HELLO).await.unwrap();
-        drop(app);
-        assert_eq!(again(stream).await, HELLO);
+    async fn silence_ends_after_two_seconds_or_ten_and_loses_nothing() {
+        for (token, seconds) in [(false, 2), (true, 10)] {
+            let (mut app, ours) = tokio::io::duplex(64);
+            let started = tokio::time::Instant::now();
+            let expected = Expected { http: true, token };
+            let (opening, stream) = sniff(ours, expected).await.unwrap();
+            let waited = started.elapsed().as_secs();
+            assert_eq!((opening, waited), (Opening::Other, seconds));
+            app.write_all(HELLO).await.unwrap();
+            drop(app);
+            assert_eq!(again(stream).await, HELLO);
+        }
+    }
+
+    #[test]
+    fn http_is_told_by_its_first_line_or_the_preface() {
+        let long = format!("GET /{} ", "a".repeat(LINE));
+        for (seen, http) in [
+            (&b"GET / HTTP/1.1\r\n"[..], Some(true)),
+            (b"GET / HTTP/1.0\r\nHost: a\r\n\r\n", Some(true)),
+            (b"post http://a/?x HTTP/1.1\n", Some(true)),
+            (b"M-SEARCH * HTTP/1.1\r\n", Some(true)),
+            (b"\r\nGET / HTTP/1.1\r\n", Some(true)),
+            (b"GET /a b HTTP/1.1\r\n", Some(true)),
+            (PREFACE, Some(true)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", Some(true)),
+            (long.as_bytes(), Some(true)),
+            (b"", None),
+            (b"\r\n", None),
+            (b"G", None),
+            (b"GET / HTTP/1.1", None),
+            (b"GET / HTTP/1.1\r", None),
+            (b"PRI * HTTP/2.0\r\n", None),
+            (b"PRI * HTTP/2.0\r\n\r\nXX", Some(false)),
+            (b"GET /\r\n", Some(false)),
+            (b"GET / HTTP/2\r\n", Some(false)),
+            (b"EHLO example.com\r\n", Some(false)),
+            (b"SSH-2.0-client\r\n", Some(false)),
+            (b"HTTP/1.1 200 OK\r\n", Some(false)),
+            (b" GET / HTTP/1.1\r\n", Some(false)),
+            (b"G\x00T / HTTP/1.1\r\n", Some(false)),
+            (b"\x00", Some(false)),
+            (&[b'a'; METHOD + 1], Some(false)),
+            (&[b'\n'; LINE], Some(false)),
+        ] {
+            let shown = String::from_utf8_lossy(seen);
+            assert_eq!(is_http(seen), http, "{shown:?}");
+            let opening = http.map(|http| if http { Opening::Http } else { Opening::Other });
+            assert_eq!(judge(seen, true), opening, "{shown:?}");
+            let elsewhere = (!seen.is_empty()).then_some(Opening::Other);
+            assert_eq!(judge(seen, false), elsewhere, "{shown:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_byte_by_byte_is_http_and_whole() {
+        let (mut app, ours) = tokio::io::duplex(1);
+        let sniffing = tokio::spawn(sniff(ours, ANYTHING));
+        let request = b"GET / HTTP/1.1\r\n";
+        let wrote = tokio::spawn(async move {
+            for byte in request {
+                tokio::time::sleep(Duration::from_millis(1_900)).await;
+                app.write_all(&[*byte]).await.unwrap();
+            }
+        });
+        let (opening, stream) = sniffing.await.unwrap().unwrap();
+        assert_eq!(opening, Opening::Http);
+        assert_eq!(again(stream).await, request);
+        wrote.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_a_hello_is_given_back_too() {
         let (mut app, ours) = tokio::io::duplex(64);
         app.write_all(b"\x16\x03").await.unwrap();
-        let (opening, stream) = sniff(ours).await.unwrap();
+        let (opening, stream) = sniff(ours, ANYTHING).await.unwrap();
         assert_eq!(opening, Opening::Other);
         drop(app);
         assert_eq!(again(stream).await, b"\x16\x03");
@@ -121,11 +266,16 @@ mod tests {
         #[test]
         fn no_bytes_are_taken_for_tls_that_are_none(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
             let tls = bytes.len() >= 6 && bytes[0] == 22 && bytes[1] == 3 && bytes[5] == 1;
-            prop_assert_eq!(judge(&bytes) == Some(Opening::Tls), tls);
-            // What one byte more cannot change is decided.
-            if judge(&bytes) == Some(Opening::Other) {
-                let more = [&*bytes, &[1]].concat();
-                prop_assert_eq!(judge(&more), Some(Opening::Other));
+            prop_assert_eq!(judge(&bytes, true) == Some(Opening::Tls), tls);
+        }
+
+        #[test]
+        fn what_is_decided_stays_so(bytes in "(GET|PRI|[ -~\\r\\n\\x00]{0,4}) [ -~\\r\\n]{0,20}( HTTP/1[.]1\r\n)?", more in any::<u8>()) {
+            for http in [false, true] {
+                if let Some(opening) = judge(bytes.as_bytes(), http) {
+                    let more = [bytes.as_bytes(), &[more]].concat();
+                    prop_assert_eq!(judge(&more, http), Some(opening));
+                }
             }
         }
     }

@@ -43,6 +43,8 @@ pub struct Call {
     pub destination: Destination,
     /// The app called it by a service's name, which stands for the destination.
     pub named: bool,
+    /// The app called it by `http://`, and it goes out over TLS.
+    pub over_tls: bool,
     /// The app asks for another protocol on this connection (RFC 9110, 7.8).
     pub upgrade: bool,
 }

@@ -1,6 +1,7 @@
 //! Layer 9, **Connect**: a `CONNECT` becomes a tunnel (RFC 9110, 9.3.6). Where a token may be due and `--intercept` is on, its TLS
-//! is opened. Every other tunnel is blind: what is inside is the app's and the upstream's alone, so no token can be put into
-//! it; where one was due, the log says how to get one.
+//! is opened. HTTP in cleartext to port 80 is served like requests for `http://HOST`, for that is what some clients send in
+//! their place. Every other tunnel is blind: what is inside is the app's and the upstream's alone, so no token can be put
+//! into it; where one was due, the log says how to get one.
 
 use std::sync::Arc;
 
@@ -8,17 +9,18 @@ use http::{Method, Response};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio_util::either::Either;
 use tower::Layer;
 
 use super::body::{Body, RequestBody};
 use super::call::Decided;
 use super::decide::Decider;
-use super::intercept::Interception;
+use super::intercept::{Interception, OpenedSender};
 use super::step::{Carry, Step};
 use super::upgrade::{Tunnels, join};
-use crate::destination::Origin;
+use crate::destination::{Origin, Scheme};
 use crate::error::{Error, ErrorKind};
-use crate::intercept::{Opening, sniff};
+use crate::intercept::{Expected, Opening, sniff};
 use crate::policy::{Grant, SkipReason};
 use crate::telemetry::{Blind, Metrics, Seldom, tunnel_without_token};
 use crate::upstream::Upstream;
@@ -32,6 +34,7 @@ pub(super) struct ConnectLayer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hints: Arc<Seldom>,
     pub(super) interception: Option<Interception>,
+    pub(super) opened: OpenedSender,
 }
 
 /// See the module.
@@ -66,13 +69,17 @@ impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
             decided.call.exchange.goes_bare();
         }
         let layer = self.layer.clone();
-        match layer.opens(&decided.call.destination.origin) {
-            Ok(interception) => {
-                let response = layer.open(decided, interception);
-                Step::later(async move { Ok(response) })
+        let origin = &decided.call.destination.origin;
+        let opens = layer.opens(&over_tls(origin));
+        if origin.scheme == Scheme::Http {
+            if let Some(reason) = layer.denies_all(&decided) {
+                return Step::refused(Error::new(ErrorKind::Denied, reason));
             }
-            Err(blind) => Step::later(layer.tunnel(decided, blind)),
+        } else if let Err(blind) = opens {
+            return Step::later(layer.tunnel(decided, blind));
         }
+        let response = layer.open(decided, opens);
+        Step::later(async move { Ok(response) })
     }
 }
 
@@ -90,6 +97,26 @@ impl ConnectLayer {
             .ok_or(Blind::NotCovered)
     }
 
+    /// Why no request for this origin is carried, whatever its path.
+    fn denies_all<'a>(&self, decided: &'a Decided) -> Option<&'a str> {
+        let Grant::Deny(reason) = &decided.decision.grant else {
+            return None;
+        };
+        let policy = self.decider.policy();
+        let origin = &decided.call.destination.origin;
+        let varies = policy.depends_on_path(origin, &self.decider.universe())
+            || policy.service(&decided.call.destination).is_some();
+        (!varies).then_some(reason)
+    }
+
+    /// The requests inside may be due a token.
+    fn may_be_due(&self, decided: &Decided) -> bool {
+        let policy = self.decider.policy();
+        let destination = &decided.call.destination;
+        policy.may_grant(&destination.origin, &self.decider.universe())
+            || policy.service(destination).is_some()
+    }
+
     /// The tunnel is dug first: 200 says that it leads somewhere.
     async fn tunnel(self, decided: Decided, blind: Blind) -> Result<Response<Body>, Error> {
         let upstream = self.dig(&decided, blind).await?;
@@ -102,27 +129,42 @@ impl ConnectLayer {
 
     /// 200 comes first, for it depends on what the app says then; the upstream is dialled by the first request inside,
     /// which can be told why where that fails.
-    fn open(self, mut decided: Decided, interception: Interception) -> Response<Body> {
+    fn open(self, mut decided: Decided, opens: Result<Interception, Blind>) -> Response<Body> {
+        let expected = Expected {
+            http: decided.call.destination.origin.scheme == Scheme::Http,
+            token: self.may_be_due(&decided),
+        };
         let app = hyper::upgrade::on(&mut decided.call.request);
         let tunnels = self.tunnels.clone();
         tunnels.track(async move {
             let Ok(app) = app.await else { return };
             let origin = decided.call.destination.origin.clone();
-            match sniff(TokioIo::new(app)).await {
-                Ok((Opening::Tls, app)) => {
-                    let exchange = decided.call.exchange;
-                    interception.open(exchange, origin, app, &self.hints).await;
-                }
-                Ok((Opening::Other, app)) => match self.dig(&decided, Blind::NotTls).await {
-                    Ok(upstream) => join(&decided.call.exchange, app, upstream).await,
-                    Err(error) => {
-                        decided.call.exchange.failed(&error);
-                        self.metrics.proxy_error(error.kind());
-                        tracing::debug!(%origin, error = ?error, "a tunnel ends where it began");
-                    }
-                },
+            let (opening, app) = match sniff(TokioIo::new(app), expected).await {
+                Ok(sniffed) => sniffed,
                 Err(error) => {
-                    tracing::debug!(%origin, %error, "a tunnel ended before its first byte")
+                    tracing::debug!(%origin, %error, "a tunnel ended before its first byte");
+                    return;
+                }
+            };
+            let blind = match (opening, opens) {
+                (Opening::Http, _) => {
+                    let exchange = decided.call.exchange;
+                    return self.opened.send(exchange, origin, Either::Right(app)).await;
+                }
+                (Opening::Tls, Ok(interception)) => {
+                    let (exchange, origin) = (decided.call.exchange, over_tls(&origin));
+                    return interception.open(exchange, origin, app, &self.hints).await;
+                }
+                (Opening::Tls, Err(blind)) => blind,
+                (Opening::Other, _) if expected.http => Blind::NotHttp,
+                (Opening::Other, _) => Blind::NotTls,
+            };
+            match self.dig(&decided, blind).await {
+                Ok(upstream) => join(&decided.call.exchange, app, upstream).await,
+                Err(error) => {
+                    decided.call.exchange.failed(&error);
+                    self.metrics.proxy_error(error.kind());
+                    tracing::debug!(%origin, error = ?error, "a tunnel ends where it began");
                 }
             }
         });
@@ -142,5 +184,13 @@ impl ConnectLayer {
         }
         let priority = decided.call.exchange.dns_priority();
         self.upstream.tunnel(origin, priority).await
+    }
+}
+
+/// The same host and port, spoken to over TLS.
+fn over_tls(origin: &Origin) -> Origin {
+    Origin {
+        scheme: Scheme::Https,
+        ..origin.clone()
     }
 }

@@ -1,7 +1,6 @@
 //! Layer 6, **Discover**: a service's name becomes the place where the service answers. From here on that is the destination,
 //! for the rules, the audience and the certificate alike.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Method, Response};
@@ -53,6 +52,10 @@ impl<S: Carry<Call>> Service<Call> for Discover<S> {
             Some(Err(error)) => return refused(&call, &error.to_string()),
         };
         if call.request.method() == Method::CONNECT {
+            if call.destination.origin.scheme == Scheme::Http {
+                // HTTP inside is for the name.
+                return self.go(call);
+            }
             // What is inside would be sealed for a name that no certificate has.
             let instead = format!(
                 "{service} is a service's name, for which there is no certificate: write http://{service}/, and the \
@@ -76,12 +79,9 @@ impl<S: Carry<Call>> Discover<S> {
     fn named(&self, call: &Call) -> Option<Result<ServiceName, InvalidService>> {
         match &call.exchange.entrance().way {
             Way::Route(route) => route.route.service.clone().map(Ok),
-            Way::Forward(_) => {
-                let mut destination = Cow::Borrowed(&call.destination);
-                if call.request.method() == Method::CONNECT && destination.origin.port == 80 {
-                    destination.to_mut().origin.scheme = Scheme::Http;
-                }
-                self.decider.policy().service(&destination)
+            Way::Forward(_) => self.decider.policy().service(&call.destination),
+            Way::Intercepted(origin) if origin.scheme == Scheme::Http => {
+                self.decider.policy().service(&call.destination)
             }
             Way::Intercepted(_) | Way::Nowhere => None,
         }

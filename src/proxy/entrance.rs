@@ -29,7 +29,8 @@ pub enum Way {
     Route(Box<RouteEntrance>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
     Forward(Forward),
-    /// Inside a `CONNECT` to this origin, whose TLS we have opened: requests are for it alone.
+    /// Inside a `CONNECT` to this origin, whose TLS we have opened, or in which HTTP is spoken in cleartext: requests are for it
+    /// alone.
     Intercepted(Origin),
     /// A path without a route: 404.
     Nowhere,

@@ -60,6 +60,7 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
             && !decided.decision.plaintext
         {
             call.destination.origin = call.destination.origin.upgraded();
+            call.over_tls = true;
         }
         Step::now(self.inner.call(decided))
     }

@@ -1,4 +1,4 @@
-//! Tunnels that are opened: their TLS ends here, and what comes out of it begins again at the top of the stack.
+//! Tunnels that are opened: their TLS, if any, ends here, and what comes out begins again at the top of the stack.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use super::entrance::{Entrance, Way};
 use super::exchange::Exchange;
@@ -19,38 +20,60 @@ const WAITING: usize = 64;
 /// An app's end of a tunnel, of which some bytes were looked at.
 pub(super) type Tunnel = Rewind<TokioIo<Upgraded>>;
 
-/// A tunnel whose TLS is open. It is served like any other connection of an app.
+/// A tunnel that is served like any other connection of an app.
 #[derive(Debug)]
 pub struct Opened {
-    /// Cleartext.
-    pub stream: TlsStream<Tunnel>,
+    /// The inside of its TLS, or the tunnel itself where HTTP is spoken in cleartext.
+    pub stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// What it is for.
     pub entrance: Arc<Entrance>,
 }
 
-/// Opens tunnels, and hands them to whoever serves connections.
+/// Hands opened tunnels to the server.
+#[derive(Clone, Debug)]
+pub struct OpenedSender(mpsc::Sender<Opened>);
+
+/// Opens the TLS of tunnels.
 #[derive(Clone, Debug)]
 pub struct Interception {
     /// The CA and what it signs.
     pub interceptor: Arc<Interceptor>,
-    opened: mpsc::Sender<Opened>,
+    /// Where the inside is served.
+    pub opened: OpenedSender,
+}
+
+// === impl OpenedSender ===
+
+impl OpenedSender {
+    /// A sender, and the end where its tunnels come out.
+    pub fn channel() -> (Self, mpsc::Receiver<Opened>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), receiver)
+    }
+
+    /// Serves the inside of a tunnel to this origin. The exchange is that of `CONNECT`: it is over when those inside begin.
+    pub(super) async fn send(
+        &self,
+        exchange: Arc<Exchange>,
+        origin: Origin,
+        stream: Either<TlsStream<Tunnel>, Tunnel>,
+    ) {
+        let outside = exchange.entrance();
+        let entrance = Arc::new(Entrance {
+            name: outside.name.clone(),
+            metrics: outside.metrics.clone(),
+            way: Way::Intercepted(origin),
+        });
+        drop(exchange);
+        // It fails when the server is closing: the app sees the tunnel end.
+        let _ = self.0.send(Opened { stream, entrance }).await;
+    }
 }
 
 // === impl Interception ===
 
 impl Interception {
-    /// What it opens comes out of the other end.
-    pub fn new(interceptor: Arc<Interceptor>) -> (Self, mpsc::Receiver<Opened>) {
-        let (opened, receiver) = mpsc::channel(WAITING);
-        let interception = Self {
-            interceptor,
-            opened,
-        };
-        (interception, receiver)
-    }
-
-    /// The app's handshake, with a certificate for the tunnel's own host. The exchange is that of `CONNECT`: it is over
-    /// when those inside begin.
+    /// The app's handshake, with a certificate for the tunnel's own host.
     pub(super) async fn open(
         self,
         exchange: Arc<Exchange>,
@@ -60,14 +83,8 @@ impl Interception {
     ) {
         match self.interceptor.accept(&origin.host, tunnel).await {
             Ok(stream) => {
-                let outside = exchange.entrance();
-                let entrance = Arc::new(Entrance {
-                    name: outside.name.clone(),
-                    metrics: outside.metrics.clone(),
-                    way: Way::Intercepted(origin),
-                });
-                // It fails when the server is closing: the app sees the tunnel end.
-                let _ = self.opened.send(Opened { stream, entrance }).await;
+                let stream = Either::Left(stream);
+                self.opened.send(exchange, origin, stream).await;
             }
             Err(error) => {
                 interception_failed(hints, &origin, &error, self.interceptor.ca_dir());

@@ -43,7 +43,7 @@ pub use decide::{Decider, Resolved};
 pub use entrance::{Entrance, Forward, RouteEntrance, Way};
 pub use exchange::{Activity, Exchange};
 pub use hop_by_hop::{Named, strip_request, strip_response};
-pub use intercept::{Interception, Opened};
+pub use intercept::{Interception, Opened, OpenedSender};
 pub use length::{InvalidLength, normalize_length};
 pub use malformed::refusal;
 pub use record::Recorded;

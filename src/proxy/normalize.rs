@@ -1,11 +1,12 @@
 //! Layer 5, **Normalize**: one destination, or none. A request whose target and authority disagree, or whose framing can be
-//! read two ways, is refused and never guessed at: here a guess would choose who gets a token.
+//! read two ways, is refused and never guessed at: here a guess would choose who gets a token. The exception is the absolute
+//! form of HTTP/1 on the forward proxy, where HTTP says that the target decides and `Host` is ignored.
 
 use std::future::ready;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri, Version, header};
+use http::uri::{self, PathAndQuery};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -58,10 +59,11 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
         if let Err(error) = normalize_length(request.headers_mut()) {
             return Step::refused(bad(error.to_string()));
         }
+        name_web_scheme(&mut request);
         name_the_server(&mut request);
         let destination = match &exchange.entrance().way {
             Way::Route(route) => self.of_route(route, &request, &connection),
-            Way::Forward(_) => of_forward(&request),
+            Way::Forward(_) => of_forward(&mut request),
             Way::Intercepted(origin) => of_intercepted(origin, &request),
             Way::Nowhere => Err(Error::new(
                 ErrorKind::NoRoute,
@@ -78,6 +80,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
                 exchange,
                 destination,
                 named: false,
+                over_tls: false,
                 upgrade: false,
             })),
             Ok(Some(response)) => {
@@ -120,6 +123,22 @@ impl<S> Normalize<S> {
     }
 }
 
+/// Replaces `ws` and `wss` in an absolute target by `http` and `https`: a WebSocket begins as an HTTP request (RFC 6455, 3 and 4.1).
+fn name_web_scheme(request: &mut Request<RequestBody>) {
+    if request.version() >= Version::HTTP_2 {
+        return;
+    }
+    let scheme = match request.uri().scheme_str() {
+        Some(scheme) if scheme.eq_ignore_ascii_case("ws") => uri::Scheme::HTTP,
+        Some(scheme) if scheme.eq_ignore_ascii_case("wss") => uri::Scheme::HTTPS,
+        _ => return,
+    };
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(scheme);
+    // All three parts are there, which is all that can be wrong.
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
 /// An absolute target of OPTIONS without a path means the server as a whole. The last proxy writes it as `*`, which HTTP/2
 /// does from the start (RFC 9112, 3.2.4; RFC 9113, 8.3.1).
 fn name_the_server(request: &mut Request<RequestBody>) {
@@ -149,6 +168,19 @@ fn has_written_path(uri: &Uri) -> bool {
 /// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
 /// connection's own.
 fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
+    match authorities(scheme, request)? {
+        (Some(target), Some(host)) if target != host => Err(bad(format!(
+            "the request is for {target} and its Host header for {host}"
+        ))),
+        (target, host) => Ok(target.or(host)),
+    }
+}
+
+/// The authority of a request's target and that of its `Host`.
+fn authorities(
+    scheme: Scheme,
+    request: &Request<RequestBody>,
+) -> Result<(Option<Origin>, Option<Origin>), Error> {
     let headers = request.headers();
     check_framing(headers)?;
     check_form(request)?;
@@ -189,12 +221,7 @@ fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Opti
         }
         None => None,
     };
-    match (target, host) {
-        (Some(target), Some(host)) if target != host => Err(bad(format!(
-            "the request is for {target} and its Host header for {host}"
-        ))),
-        (target, host) => Ok(target.or(host)),
-    }
+    Ok((target, host))
 }
 
 /// Two forms of a target are for one method each, and no path of any other (RFC 9112, 3.2.3 and 3.2.4).
@@ -257,7 +284,7 @@ fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error>
     PathAndQuery::try_from(target).map_err(|error| bad(format!("the path: {error}")))
 }
 
-fn of_forward(request: &Request<RequestBody>) -> Result<Destination, Error> {
+fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
         return Ok(Destination {
@@ -271,11 +298,29 @@ fn of_forward(request: &Request<RequestBody>) -> Result<Destination, Error> {
             "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
         ));
     }
-    sole_authority(Scheme::Http, request)?;
+    if request.version() < Version::HTTP_2 {
+        ignore_host(request)?;
+    } else {
+        sole_authority(Scheme::Http, request)?;
+    }
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
 }
 
-/// Host and port, and nothing else: a tunnel has no default port (RFC 9110, 9.3.6).
+/// A proxy ignores the `Host` of a request in absolute form, and replaces it by the target's (RFC 9112, 3.2.2). One that is
+/// no authority stays an error.
+fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
+    if let (Some(target), Some(host)) = authorities(Scheme::Http, request)?
+        && target != host
+    {
+        let host =
+            HeaderValue::try_from(target.authority()).map_err(|error| bad(error.to_string()))?;
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(())
+}
+
+/// Host and port, and nothing else: a tunnel has no default port (RFC 9110, 9.3.6). Port 80 is that of `http`: what is sent
+/// inside is then for the same place as an absolute target of `http://HOST`.
 fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     let authority = uri.authority().map_or("", |a| a.as_str());
     let origin = Origin::from_authority(Scheme::Https, authority)
@@ -287,7 +332,11 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
             origin.host, origin.port
         )));
     }
-    Ok(origin)
+    let scheme = match origin.port {
+        80 => Scheme::Http,
+        _ => Scheme::Https,
+    };
+    Ok(Origin { scheme, ..origin })
 }
 
 /// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as

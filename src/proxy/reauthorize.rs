@@ -64,6 +64,7 @@ pub struct Again<S> {
     exchange: Arc<Exchange>,
     destination: Destination,
     named: bool,
+    over_tls: bool,
     /// `None` where it can be sent only once: an upgrade.
     head: Option<Head>,
 }
@@ -103,6 +104,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
                 exchange: call.exchange.clone(),
                 destination: call.destination.clone(),
                 named: call.named,
+                over_tls: call.over_tls,
                 head,
             })
         });
@@ -196,6 +198,7 @@ impl<S: Carry<Call>> Again<S> {
                 exchange: self.exchange.clone(),
                 destination: self.destination.clone(),
                 named: self.named,
+                over_tls: self.over_tls,
                 upgrade: false,
             })
             .await?;

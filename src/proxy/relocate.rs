@@ -1,5 +1,6 @@
 //! Layer 14, **Relocate**: a `Location` that points to a route's upstream comes back pointing to the route, and one that
-//! points to a service that was called by its name to that name, so that the app's next call passes through here too.
+//! points to a service that was called by its name to that name, so that the app's next call passes through here too. So does
+//! a redirect to the `https` twin of what the app called by `http`: a tunnel would keep the token out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -44,6 +45,8 @@ struct Called {
     exchange: Arc<Exchange>,
     host: HeaderValue,
     origin: Origin,
+    /// Only redirects count: elsewhere `Location` names a resource, and by its real URL.
+    redirects_only: bool,
 }
 
 impl<S> Layer<S> for RelocateLayer {
@@ -61,7 +64,7 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
 
     fn call(&self, call: Call) -> Self::Future {
         let stands_for_another = call.named || call.exchange.entrance().route().is_some();
-        let called = stands_for_another.then(|| {
+        let called = (stands_for_another || call.over_tls).then(|| {
             let request = &call.request;
             let host = match request.headers().get(header::HOST) {
                 Some(host) => Some(host.clone()),
@@ -74,6 +77,7 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
                 exchange: call.exchange.clone(),
                 host,
                 origin: call.destination.origin.clone(),
+                redirects_only: !stands_for_another,
             })
         });
         RelocateFuture {
@@ -93,6 +97,7 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(called) = this.called
+            && (response.status().is_redirection() || !called.redirects_only)
             && let Some(location) = response.headers().get(header::LOCATION)
             && let Some(here) = location.to_str().ok().and_then(|l| called.relocated(l))
         {

@@ -12,7 +12,7 @@ use super::decide::{Decide, DecideLayer, Decider};
 use super::discover::{Discover, DiscoverLayer};
 use super::guard::{Guard, GuardLayer};
 use super::hop_by_hop::{HopByHop, HopByHopLayer};
-use super::intercept::Interception;
+use super::intercept::{Interception, OpenedSender};
 use super::limit::{Limit, LimitLayer, Permits};
 use super::normalize::{Normalize, NormalizeLayer};
 use super::reauthorize::{Reauthorize, ReauthorizeLayer};
@@ -37,6 +37,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Who opens TLS of `CONNECT`, if it is to be opened.
     pub interception: Option<Interception>,
+    /// Where the inside of tunnels is served.
+    pub opened: OpenedSender,
     /// What is not begun anew.
     pub common: Common,
 }
@@ -79,6 +81,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         upstream,
         metrics,
         interception,
+        opened,
         common:
             Common {
                 memory,
@@ -127,6 +130,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             metrics: metrics.clone(),
             hints: hints.clone(),
             interception,
+            opened,
         })
         // No token is fetched for a page of another site, none leaves in cleartext.
         .layer(GuardLayer { allowed_hosts })

@@ -10,6 +10,7 @@ use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -133,7 +134,10 @@ impl Server {
                 };
                 let application = AppConnections::new(&server, serving.clone()).inside(entrance);
                 if server.make_room(Class::App, 0).await {
-                    let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
+                    let protocol = match &stream {
+                        Either::Left(tls) => Protocol::agreed(tls.get_ref().1.alpn_protocol()),
+                        Either::Right(_) => None,
+                    };
                     server.spawn(stream, protocol, None, &application, Class::App);
                 }
             }

@@ -72,6 +72,8 @@ pub enum Blind {
     NotAsked,
     /// The CA's name constraints leave the host out, or it is an address.
     NotCovered,
+    /// The app speaks neither HTTP nor TLS in a tunnel to port 80.
+    NotHttp,
     /// The app does not speak TLS in it.
     NotTls,
 }
@@ -97,6 +99,7 @@ impl Blind {
             Self::NotCovered => {
                 "this sidecar's CA is not for that host (domains learned after the start count from the next one on)"
             }
+            Self::NotHttp => "what is inside is neither HTTP nor TLS",
             Self::NotTls => "what is inside is no TLS",
         }
     }
@@ -105,7 +108,7 @@ impl Blind {
     pub(super) fn advice(self, origin: &Origin) -> String {
         let or = match self {
             Self::NotAsked => ", or set --intercept and let the app trust ca.pem of --ca-dir",
-            Self::NotCovered => "",
+            Self::NotCovered | Self::NotHttp => "",
             Self::NotTls => ", or speak TLS inside",
         };
         format!(

@@ -1,10 +1,13 @@
-//! CONNECT: blind tunnels.
+//! CONNECT: blind tunnels, and HTTP in those to port 80.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::started;
 use super::support::app::{get, text};
+use super::support::metadata::Kind;
+use super::support::upstream::{Honest, Manner};
+use super::support::wire::Wire;
 
 /// Reads until the head's end.
 async fn head(stream: &mut TcpStream) -> String {
@@ -108,4 +111,234 @@ async fn a_tunnel_that_cannot_be_dug_is_no_200() {
             "{target}: {answer}"
         );
     }
+}
+
+/// A tunnel, and HTTP/1.1 in it.
+async fn tunnel(proxy: std::net::SocketAddr, target: &str) -> Wire {
+    let (answer, stream) = connect(proxy, target).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
+    Wire::over(stream)
+}
+
+/// What undici, gaxios, `curl -p` and WebSocket clients send for `http://` and `ws://`.
+#[tokio::test]
+async fn http_in_a_tunnel_to_port_80_gets_its_token_and_goes_out_over_tls() {
+    for args in [&[][..], &["--intercept"]] {
+        let (_metadata, service, sidecar) = started(args).await;
+        let mut app = tunnel(sidecar.proxy(), "storage.googleapis.com:80").await;
+        for (target, host) in [
+            ("/b/o?x=%2F", "storage.googleapis.com"),
+            ("/second", "STORAGE.googleapis.com.:80"),
+            (
+                "http://storage.googleapis.com/third",
+                "storage.googleapis.com:80",
+            ),
+            (
+                "ws://storage.googleapis.com/fourth",
+                "storage.googleapis.com",
+            ),
+        ] {
+            app.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+                .await;
+            let (head, body) = app.message().await;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{target}: {head}");
+            assert_eq!(body, "hello");
+        }
+        let targets: Vec<_> = service
+            .seen()
+            .iter()
+            .map(|seen| seen.target.clone())
+            .collect();
+        assert_eq!(targets, ["/b/o?x=%2F", "/second", "/third", "/fourth"]);
+        for seen in service.seen() {
+            assert_eq!(seen.host, "storage.googleapis.com");
+            assert_eq!(seen.header("authorization"), Some("Bearer T1"));
+        }
+        for line in [
+            "sidentity_skipped_total{reason=\"tunnel\"} 0",
+            "sidentity_requests_total{code=\"200\",credential=\"access\",listener=\"proxy\"} 4",
+            "sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"} 1",
+        ] {
+            sidecar.counted(line).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_in_a_tunnel_to_port_80_gets_its_token_too() {
+    let (_metadata, service, sidecar) = started(&[]).await;
+    let (answer, stream) = connect(sidecar.proxy(), "svc.a.run.app:80").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    for (host, status) in [("svc.a.run.app", 200), ("evil.a.run.app", 421)] {
+        let request = http::Request::get(format!("http://{host}/x"))
+            .body(http_body_util::Empty::<bytes::Bytes>::new());
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{host}");
+    }
+    let seen = service.only();
+    assert!(super::is_for(
+        seen.header("authorization"),
+        "https://svc.a.run.app"
+    ));
+}
+
+#[tokio::test]
+async fn a_request_in_a_tunnel_to_port_80_must_name_its_host() {
+    let (metadata, service, sidecar) = started(&[]).await;
+    for (target, fields, status) in [
+        ("/", "Host: storage.googleapis.com", 421),
+        ("/", "Host: other.a.run.app", 421),
+        ("/", "Host: svc.a.run.app:8080", 421),
+        ("http://other.a.run.app/", "Host: other.a.run.app", 421),
+        ("http://other.a.run.app/", "Host: svc.a.run.app", 400),
+        ("http://svc.a.run.app/", "Host: other.a.run.app", 400),
+        ("https://svc.a.run.app/", "Host: svc.a.run.app", 421),
+        ("/", "Host: svc.a.run.app\r\nHost: svc.a.run.app", 400),
+        ("/", "Host: a b", 400),
+        ("/", "X: no Host", 400),
+    ] {
+        let mut app = tunnel(sidecar.proxy(), "svc.a.run.app:80").await;
+        app.send(format!("GET {target} HTTP/1.1\r\n{fields}\r\n\r\n"))
+            .await;
+        let (head, _) = app.message().await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{target} {fields}: {head}"
+        );
+    }
+    let mut app = tunnel(sidecar.proxy(), "svc.a.run.app:80").await;
+    app.send("CONNECT svc.a.run.app:443 HTTP/1.1\r\nHost: svc.a.run.app:443\r\n\r\n")
+        .await;
+    assert!(app.message().await.0.starts_with("HTTP/1.1 400 "));
+    assert!(service.seen().is_empty());
+    let fetched = metadata.count(Kind::Access) + metadata.count(Kind::Identity);
+    assert_eq!(fetched, 0);
+}
+
+#[tokio::test]
+async fn rules_and_the_metadata_switch_hold_in_a_tunnel_to_port_80() {
+    let upstream = Honest::start(Manner::default()).await;
+    let plain = format!("plain.example.com:80:{}", upstream.address);
+    let (metadata, service, sidecar) = started(&[
+        "--connect-to",
+        &plain,
+        "--connect-to",
+        "rebound.example.com:80:169.254.169.254:80",
+        "--rule",
+        "denied.example.com=deny",
+        "--rule",
+        "plain.example.com/admin=deny",
+        "--metadata-access",
+        "deny",
+    ])
+    .await;
+    metadata.arrived(Kind::ProjectId, 1).await;
+    let before = metadata.all_requests().len();
+    for target in [
+        "denied.example.com:80",
+        "metadata.google.internal:80",
+        "0xa9fea9fe:80",
+    ] {
+        let (answer, _) = connect(sidecar.proxy(), target).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{target}: {answer}");
+    }
+    for (host, path, status) in [
+        ("plain.example.com", "/x", 200),
+        ("plain.example.com", "/admin/x", 403),
+        ("rebound.example.com", "/", 403),
+    ] {
+        let mut app = tunnel(sidecar.proxy(), &format!("{host}:80")).await;
+        app.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"))
+            .await;
+        let head = app.head().await;
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{host}: {head}"
+        );
+    }
+    // What gets no token leaves in cleartext, as it came.
+    assert_eq!(upstream.only().headers.get("authorization"), None);
+    assert!(service.seen().is_empty());
+    assert_eq!(metadata.all_requests().len(), before);
+}
+
+#[tokio::test]
+async fn a_websocket_in_a_tunnel_to_port_80_is_upgraded() {
+    let upstream = Honest::start(Manner::default()).await;
+    let plain = format!("plain.example.com:80:{}", upstream.address);
+    let (_metadata, _service, sidecar) = started(&["--connect-to", &plain]).await;
+    let mut app = tunnel(sidecar.proxy(), "plain.example.com:80").await;
+    app.send(
+        "GET /upgrade HTTP/1.1\r\nHost: plain.example.com\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
+    )
+    .await;
+    let head = app.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    app.send("ping").await;
+    assert_eq!(app.exactly(4).await, "ping");
+}
+
+#[tokio::test]
+async fn what_is_no_http_in_a_tunnel_to_port_80_stays_blind() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (plain, due) = (
+        format!("plain.example.com:80:{address}"),
+        format!("svc.a.run.app:80:{address}"),
+    );
+    let (_metadata, _service, sidecar) =
+        started(&["--connect-to", &plain, "--connect-to", &due]).await;
+    for (target, said) in [
+        ("plain.example.com:80", &b"EHLO example.com\r\n"[..]),
+        ("plain.example.com:80", b"\x16\x03\x01\x00\x05\x01half"),
+        ("plain.example.com:80", b"GET /\r\n"),
+        // The upstream speaks first.
+        ("plain.example.com:80", b""),
+        ("svc.a.run.app:80", b"\x00binary"),
+    ] {
+        let mut app = tunnel(sidecar.proxy(), target).await;
+        app.send(said).await;
+        let (mut upstream, _) = listener.accept().await.unwrap();
+        upstream.write_all(b"220 hello\r\n").await.unwrap();
+        assert_eq!(app.exactly(11).await, "220 hello\r\n");
+        let mut heard = vec![0; said.len()];
+        upstream.read_exact(&mut heard).await.unwrap();
+        assert_eq!(heard, said);
+    }
+    let hint = sidecar
+        .logged(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("CONNECT tunnel to http://svc.a.run.app")
+        })
+        .await;
+    let message = hint["message"].as_str().unwrap();
+    assert!(message.contains("neither HTTP nor TLS"), "{message}");
+    sidecar
+        .counted("sidentity_skipped_total{reason=\"tunnel\"} 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_to_port_80_asks_for_the_password_once() {
+    let (_metadata, service, sidecar) = started(&["--proxy-auth", "app:s3cret"]).await;
+    let (answer, _) = connect(sidecar.proxy(), "svc.a.run.app:80").await;
+    assert!(answer.starts_with("HTTP/1.1 407 "), "{answer}");
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send(
+        "CONNECT svc.a.run.app:80 HTTP/1.1\r\nHost: svc.a.run.app:80\r\n\
+         Proxy-Authorization: Basic YXBwOnMzY3JldA==\r\n\r\n",
+    )
+    .await;
+    assert!(app.head().await.starts_with("HTTP/1.1 200 "));
+    app.send("GET / HTTP/1.1\r\nHost: svc.a.run.app\r\n\r\n")
+        .await;
+    assert!(app.message().await.0.starts_with("HTTP/1.1 200 "));
+    assert_eq!(service.only().host, "svc.a.run.app");
 }

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::Value;
 
+use super::connect::connect;
 use super::support::app::{get, json, proxied, raw, send, text};
 use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
+use super::support::wire::Wire;
 use super::{beside, is_for};
 
 const NUMBER: &str = "/computeMetadata/v1/project/numeric-project-id";
@@ -197,15 +199,37 @@ async fn a_name_that_no_service_can_have_is_told_so() {
 #[tokio::test]
 async fn a_tunnel_to_a_name_is_refused_with_what_to_write_instead() {
     let (_metadata, service, sidecar) = discovering(&["--intercept"]).await;
-    for port in [443, 80] {
-        let request = format!(
-            "CONNECT billing:{port} HTTP/1.1\r\nHost: billing:{port}\r\nConnection: close\r\n\r\n"
-        );
-        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-        assert!(answer.contains("write http://billing/"), "{answer}");
-    }
+    let request = "CONNECT billing:443 HTTP/1.1\r\nHost: billing:443\r\nConnection: close\r\n\r\n";
+    let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("write http://billing/"), "{answer}");
     assert!(service.seen().is_empty());
+}
+
+/// What Node's `fetch("http://billing/x")` sends to a proxy.
+#[tokio::test]
+async fn http_in_a_tunnel_to_a_name_reaches_the_service() {
+    let (_metadata, service, sidecar) = discovering(&["--unmatched", "deny"]).await;
+    for (target, host) in [
+        ("billing:80", "billing-424242.us-central1.run.app"),
+        ("mail.us-central1:80", "mail-424242.us-central1.run.app"),
+    ] {
+        let (answer, app) = connect(sidecar.proxy(), target).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let mut app = Wire::over(app);
+        let name = target.split(':').next().unwrap();
+        app.send(format!("GET /x HTTP/1.1\r\nHost: {name}\r\n\r\n"))
+            .await;
+        let (head, body) = app.message().await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(body, "hello");
+        let seen = service.seen().pop().unwrap();
+        assert_eq!((&*seen.host, &*seen.target), (host, "/x"));
+        assert!(is_for(
+            seen.header("authorization"),
+            &format!("https://{host}")
+        ));
+    }
 }
 
 #[tokio::test]
@@ -336,9 +360,11 @@ async fn a_redirect_of_the_service_to_itself_stays_under_its_name() {
         location(get(route, "/v1").await),
         format!("http://{route}/v1/")
     );
-    // Whoever calls the service by its own host gets its own words.
-    let full = proxied(sidecar.proxy(), &BILLING.replace("https", "http"), &[]).await;
-    assert_eq!(location(full), format!("{BILLING}/v1/"));
+    // A call of the service by its own URL gets that URL.
+    for url in [BILLING, &BILLING.replace("https", "http")] {
+        let full = proxied(sidecar.proxy(), url, &[]).await;
+        assert_eq!(location(full), format!("{url}/v1/"));
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,167 @@ async fn what_gets_no_token_passes_as_it_is() {
     }
 }
 
+/// What urllib3 sends after a redirect, Node's `http.get` with the proxy as host, and every app that sets `Host` itself.
+#[tokio::test]
+async fn a_host_that_differs_from_an_absolute_target_is_replaced_by_the_targets() {
+    let mirror = mirror().await;
+    let plain = format!("plain.example.com:80:{mirror}");
+    let (metadata, service, sidecar) = started(&["--connect-to", &plain]).await;
+    let own = sidecar.proxy().to_string();
+    let call = async |version: &str, target: &str, host: &str| {
+        let request =
+            format!("GET {target} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        raw(sidecar.proxy(), request.as_bytes()).await
+    };
+    // The token and the connection follow the target: nothing of a name in Host reaches the policy.
+    for host in [
+        "storage.googleapis.com",
+        "svc.a.run.app",
+        &own,
+        "plain.example.com:8080",
+    ] {
+        for version in ["1.1", "1.0"] {
+            let answer = call(version, "http://plain.example.com/x", host).await;
+            let (head, received) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(" 200 "), "{host}: {answer}");
+            let received = received.to_lowercase();
+            assert!(
+                received.contains("\r\nhost: plain.example.com\r\n"),
+                "{received}"
+            );
+            assert_eq!(received.matches("host:").count(), 1, "{received}");
+            assert!(!received.contains("authorization"), "{received}");
+        }
+    }
+    assert_eq!(
+        (metadata.count(Kind::Access), metadata.count(Kind::Identity)),
+        (0, 0)
+    );
+    for host in [
+        "evil.test",
+        "storage.googleapis.com:8443",
+        "169.254.169.254",
+        &own,
+    ] {
+        let answer = call("1.1", "http://storage.googleapis.com/b", host).await;
+        assert!(answer.ends_with("hello"), "{host}: {answer}");
+    }
+    for seen in service.seen() {
+        assert_eq!(seen.host, "storage.googleapis.com");
+        assert_eq!(seen.header("authorization"), Some("Bearer T1"));
+    }
+    assert_eq!(service.seen().len(), 4);
+}
+
+/// RFC 6455, 4.1: a client that knows a proxy may ask it for `ws://` as for `http://`.
+#[tokio::test]
+async fn an_absolute_target_of_ws_or_wss_means_http_or_https() {
+    let mirror = mirror().await;
+    let plain = format!("plain.example.com:80:{mirror}");
+    let (_metadata, service, sidecar) = started(&["--connect-to", &plain]).await;
+    for target in [
+        "ws://storage.googleapis.com/a",
+        "wss://storage.googleapis.com/a",
+        "WSS://storage.googleapis.com:443/a",
+        "ws://storage.googleapis.com:80/a",
+    ] {
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: storage.googleapis.com\r\nConnection: close\r\n\r\n"
+        );
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        assert!(answer.ends_with("hello"), "{target}: {answer}");
+    }
+    for seen in service.seen() {
+        assert_eq!(
+            (&*seen.target, seen.header("authorization")),
+            ("/a", Some("Bearer T1"))
+        );
+    }
+    assert_eq!(service.seen().len(), 4);
+    let request = "GET ws://plain.example.com/a HTTP/1.1\r\nHost: plain.example.com\r\nConnection: close\r\n\r\n";
+    let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+    assert!(answer.contains("\r\n\r\nGET /a HTTP/1.1\r\n"), "{answer}");
+}
+
+/// Else the app's next call is a tunnel, which gets no token.
+#[tokio::test]
+async fn a_redirect_to_the_https_twin_of_an_upgraded_url_stays_with_http() {
+    let service = Service::answering(|seen| {
+        let location = seen.header("x-location").unwrap_or_default();
+        let status = seen.header("x-status").unwrap_or("302").parse().unwrap();
+        let mut response = reply(status, "");
+        let headers = response.headers_mut();
+        headers.insert("location", location.parse().unwrap());
+        response
+    })
+    .await;
+    let (_metadata, sidecar) = started_with(&service, &["--rule", "odd.example.com=access"]).await;
+    let location = async |url: &str, status: &str, location: &str| {
+        let headers = [("x-location", location), ("x-status", status)];
+        let response = proxied(sidecar.proxy(), url, &headers).await;
+        response.headers()["location"].to_str().unwrap().to_owned()
+    };
+    for (url, status, told, passed) in [
+        (
+            "http://svc.a.run.app/a",
+            "302",
+            "https://svc.a.run.app/b?c#d",
+            "http://svc.a.run.app/b?c#d",
+        ),
+        (
+            "http://svc.a.run.app/a",
+            "307",
+            "https://SVC.a.run.app.:443/b",
+            "http://svc.a.run.app/b",
+        ),
+        (
+            "http://svc.a.run.app/a",
+            "301",
+            "http://svc.a.run.app/b",
+            "http://svc.a.run.app/b",
+        ),
+        ("http://svc.a.run.app/a", "308", "/b", "/b"),
+        (
+            "http://svc.a.run.app/a",
+            "303",
+            "https://other.a.run.app/b",
+            "https://other.a.run.app/b",
+        ),
+        (
+            "http://svc.a.run.app/a",
+            "302",
+            "https://svc.a.run.app:8443/b",
+            "https://svc.a.run.app:8443/b",
+        ),
+        (
+            "http://svc.a.run.app/a",
+            "302",
+            "https://u@svc.a.run.app/b",
+            "https://u@svc.a.run.app/b",
+        ),
+        // A new resource is named by its own URL.
+        (
+            "http://svc.a.run.app/a",
+            "201",
+            "https://svc.a.run.app/b",
+            "https://svc.a.run.app/b",
+        ),
+        // Nothing was upgraded.
+        (
+            "https://svc.a.run.app/a",
+            "302",
+            "https://svc.a.run.app/b",
+            "https://svc.a.run.app/b",
+        ),
+    ] {
+        assert_eq!(
+            location(url, status, told).await,
+            passed,
+            "{url} {status} {told}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_metadata_server_can_be_called_through_the_proxy() {
     let (metadata, _service, sidecar) = started(&[]).await;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, Version};
@@ -320,11 +321,19 @@ async fn cleartext_silence_and_addresses_stay_blind() {
     ] {
         let (answer, mut app) = connect(setup.sidecar.proxy(), target).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let opened = Instant::now();
         app.write_all(said).await.unwrap();
         let expected = [b"220 echo\r\n", said].concat();
         let mut heard = vec![0; expected.len()];
         app.read_exact(&mut heard).await.unwrap();
         assert_eq!(heard, expected);
+        if said.is_empty() {
+            assert!(
+                opened.elapsed() > Duration::from_secs(9),
+                "{:?}",
+                opened.elapsed()
+            );
+        }
     }
     let metrics = setup.metrics().await;
     assert!(
@@ -767,7 +776,7 @@ async fn what_alpn_agreed_on_is_spoken_inside_and_nothing_else() {
             Some(H1) => assert!(of_http1, "{offered:?} {sent:?}: {received:?}"),
             Some(_) => assert!(of_http2, "{offered:?} {sent:?}: {received:?}"),
             None => {
-                let rest = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+                let rest = tokio::time::timeout(Duration::from_secs(10), async {
                     let mut rest = Vec::new();
                     let _ = tls.read_to_end(&mut rest).await;
                     rest

@@ -75,12 +75,16 @@ async fn requests_that_can_be_read_two_ways_are_refused() {
     let (metadata, service, sidecar) = started(&[]).await;
     for (what, request) in [
         (
-            "Host disagrees",
-            "GET http://evil.test/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\r\n",
+            "a Host that is no authority",
+            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage googleapis.com\r\n\r\n",
         ),
         (
-            "Host disagrees the other way",
-            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+            "an empty Host",
+            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost:\r\n\r\n",
+        ),
+        (
+            "a Host with user-info",
+            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: a@storage.googleapis.com\r\n\r\n",
         ),
         (
             "two Hosts",
