@@ -124,7 +124,24 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         (
             &["--route", "8081=https://x,audience=a,foo=b"],
             "flag --route 8081: unknown option \"foo\": known are credential, audience, scope, header, existing, account, \
-             quota-project, scheme, plaintext, http",
+             quota-project, scheme, plaintext, http, mode",
+        ),
+        (
+            &["--route", "8081=https://x,audience=a,mode=0660"],
+            "flag --route 8081: mode: mode is for unix sockets: leave it out",
+        ),
+        (
+            &["--route", "unix:/x.sock=https://x,audience=a,mode=999"],
+            "flag --route unix:/x.sock: mode: \"999\" must be the permissions of a socket in octal, like 0660",
+        ),
+        (
+            &[
+                "--route",
+                "unix:/x.sock:/a=https://x,audience=a,mode=0660",
+                "--route",
+                "unix:/x.sock:/b=https://x,audience=a,mode=0600",
+            ],
+            "flag --route unix:/x.sock:/b: unix:/x.sock:/a and unix:/x.sock:/b share a socket, and so its mode",
         ),
         (
             &["--discover=maybe"],
@@ -628,6 +645,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20   prefix: /v1\n\
          \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
          \x20   http: 2\n\
+         \x20   mode: 0660\n\
          \x20 - listen: 8082\n\
          \x20   upstream: https://storage.googleapis.com\n\
          \x20   scopes: [https://www.googleapis.com/auth/devstorage.read_only]\n\
@@ -662,6 +680,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20 - listen: unix:/run/x.sock:/v1\n\
          \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
          \x20   http: 2\n\
+         \x20   mode: \"0660\"\n\
          \x20 - listen: 8082\n\
          \x20   upstream: https://storage.googleapis.com/\n\
          \x20   scopes:\n\

@@ -147,7 +147,7 @@ fn every_option_of_routes_and_rules_is_in_the_configuration_reference() {
     let found: BTreeSet<&str> = rows
         .map(|row| row.split(['=', '`']).next().unwrap())
         .collect();
-    let known: BTreeSet<&str> = Options::NAMES.into_iter().chain(["http"]).collect();
+    let known: BTreeSet<&str> = Options::NAMES.into_iter().chain(["http", "mode"]).collect();
     assert_eq!(found, known);
 }
 

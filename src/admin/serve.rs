@@ -197,7 +197,8 @@ impl Admin {
         }
     }
 
-    /// `Host` is one of ours, against DNS rebinding. HTTP/1.0 probers may leave it out.
+    /// `Host` is one of ours, or an address, which no page can make resolve to this one (DNS rebinding): scrapers call by
+    /// that of a pod or a machine. HTTP/1.0 probers may leave it out.
     fn is_known(&self, request: &Request<Incoming>, local: Option<SocketAddr>) -> bool {
         let Some(local) = local else { return true };
         let named = request
@@ -214,7 +215,10 @@ impl Admin {
         std::str::from_utf8(named)
             .ok()
             .and_then(|named| Origin::from_authority(Scheme::Http, named).ok())
-            .is_some_and(|origin| is_ours(&origin.host, &local.ip().into(), &self.allowed_hosts))
+            .is_some_and(|origin| {
+                matches!(origin.host, Host::Ip(_))
+                    || is_ours(&origin.host, &local.ip().into(), &self.allowed_hosts)
+            })
     }
 
     fn explain(&self, query: &str) -> Response<Bytes> {

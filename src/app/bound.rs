@@ -51,7 +51,14 @@ pub(super) async fn bind(
     for route in &config.routes {
         let asked = Asked::by(route);
         if routes.iter().all(|(other, _)| *other != asked) {
-            routes.push((asked, bound(&route.listen, &mut app).await?));
+            let mode = config
+                .routes
+                .iter()
+                .filter(|other| other.listen == route.listen)
+                .find_map(|other| other.mode);
+            let listener = Listener::bind_with(&route.listen, mode).await?;
+            routes.push((asked, listener.listen.clone()));
+            app.push(listener);
         }
     }
     let admin = match config.admin {

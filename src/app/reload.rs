@@ -108,6 +108,19 @@ fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route>
             route.upstream_url()
         ));
     }
+    for route in &routes {
+        let mode = |routes: &[Route]| {
+            let mut shared = routes.iter().filter(|other| other.listen == route.listen);
+            shared.find_map(|other| other.mode).unwrap_or(Route::MODE)
+        };
+        let (before, now) = (mode(old), mode(new));
+        if before != now {
+            waiting.push(format!(
+                "route {}: mode={now:04o}, which was {before:04o}",
+                route.name
+            ));
+        }
+    }
     for route in old.iter().filter(|route| !on(new, route)) {
         waiting.push(format!(
             "route {} to {}: its listener is gone from the configuration, and goes on until then",

@@ -135,6 +135,7 @@ fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Confi
         service: None,
         options: Default::default(),
         http: None,
+        mode: None,
     }];
     config.metadata = config::MetadataServer {
         host: Host::from(metadata.ip()),

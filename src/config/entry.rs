@@ -21,8 +21,8 @@ pub(super) struct Shape {
 
 pub(super) const ROUTE: Shape = Shape {
     ends: ("listen", "upstream"),
-    line: &["http"],
-    mapping: &["listen", "prefix", "upstream", "http"],
+    line: &["http", "mode"],
+    mapping: &["listen", "prefix", "upstream", "http", "mode"],
     form: "LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
 };
 

@@ -123,9 +123,15 @@ pub struct Route {
     pub options: Options,
     /// `http=`: else [`Upstream::http`].
     pub http: Option<HttpVersion>,
+    /// `mode=`: the permissions of its unix socket.
+    pub mode: Option<u32>,
 }
 
 impl Route {
+    /// The permissions of a unix socket without `mode=`. Whoever may connect needs write permission (unix(7)), and other
+    /// containers run as other users: the directory decides who gets that far.
+    pub const MODE: u32 = 0o666;
+
     /// The name of its socket: its own, without the prefix.
     pub fn socket_name(&self) -> &str {
         let name = self.name.strip_suffix(self.prefix.as_str());

@@ -63,6 +63,10 @@ fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     if let Some(http) = route.http {
         field(f, 2, "http", http_version(http))?;
     }
+    if let Some(mode) = route.mode {
+        // In quotes, for a number with a leading zero is another one to some readers of YAML.
+        writeln!(f, "    mode: \"{mode:04o}\"")?;
+    }
     options(f, &route.options)
 }
 

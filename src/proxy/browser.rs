@@ -1,6 +1,6 @@
 //! What a web page may not do here: use a browser on this machine to reach a route or the admin port.
 
-use http::{HeaderMap, HeaderName, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::destination::{Destination, Host};
 
@@ -12,29 +12,46 @@ pub fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
     host.is_loopback() || host.is_single_label() || allowed.contains(host) || host == local
 }
 
-/// What only a browser says (Fetch metadata; RFC 6454, 7): the request is made for a page that is not local.
+/// What only a browser says (Fetch metadata; RFC 6454, 7): the request is made for a page that is neither local nor at an
+/// allowed host.
 pub fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
-    let cross_site = headers
-        .get_all(SEC_FETCH_SITE)
-        .iter()
-        .any(|value| value.as_bytes().eq_ignore_ascii_case(b"cross-site"));
-    cross_site
-        || headers
-            .get_all(header::ORIGIN)
+    let origins = headers.get_all(header::ORIGIN);
+    let is_allowed = |origin: &HeaderValue| {
+        host_of(origin.as_bytes()).is_some_and(|host| allowed.contains(&host))
+    };
+    // Without an Origin nobody says which site that is.
+    let answered = headers.contains_key(header::ORIGIN) && origins.iter().all(is_allowed);
+    (says(headers, b"cross-site") && !answered)
+        || origins
             .iter()
             .any(|origin| !is_local_origin(origin.as_bytes(), allowed))
+}
+
+/// A browser says that the page and the URL that it called have the same origin. A front end that passes its headers on
+/// changes `Host`, so that `Origin` names the front end.
+///
+/// True of a page that made its own name resolve here (DNS rebinding) too: `Host` must be known already.
+pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(SEC_FETCH_SITE).iter().peekable();
+    values.peek().is_some()
+        && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"same-origin"))
+}
+
+fn says(headers: &HeaderMap, site: &[u8]) -> bool {
+    let mut values = headers.get_all(SEC_FETCH_SITE).iter();
+    values.any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }
 
 /// Only an `http` or `https` origin has a host that can be local: the "host" of `chrome-extension://id` is an identifier,
 /// and `null` (a sandboxed page, a file) has none.
 fn is_local_origin(origin: &[u8], allowed: &[Host]) -> bool {
-    let page = Uri::try_from(origin)
-        .ok()
-        .and_then(|uri| Destination::from_uri(&uri).ok());
-    page.is_some_and(|page| {
-        let host = &page.origin.host;
-        host.is_loopback() || host.is_single_label() || allowed.contains(host)
-    })
+    host_of(origin)
+        .is_some_and(|host| host.is_loopback() || host.is_single_label() || allowed.contains(&host))
+}
+
+fn host_of(origin: &[u8]) -> Option<Host> {
+    let uri = Uri::try_from(origin).ok()?;
+    Some(Destination::from_uri(&uri).ok()?.origin.host)
 }
 
 #[cfg(test)]
@@ -82,7 +99,47 @@ mod tests {
             assert!(!cross_site("origin", origin), "{origin}");
         }
         assert!(cross_site("sec-fetch-site", "cross-site"));
+        assert!(cross_site("sec-fetch-site", "Cross-Site"));
         assert!(!cross_site("sec-fetch-site", "same-origin"));
         assert!(!cross_site("sec-fetch-site", "none"));
+    }
+
+    #[test]
+    fn an_allowed_origin_answers_for_its_site() {
+        let allowed = [Host::parse("app.example").unwrap()];
+        for (origins, cross_site) in [
+            (&["https://app.example"][..], false),
+            (&["http://APP.example.:8080"], false),
+            (&[], true),
+            (&["https://evil.test"], true),
+            (&["https://app.example", "https://evil.test"], true),
+            // No name that is in --allowed-host.
+            (&["http://localhost:3000"], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(SEC_FETCH_SITE, "cross-site".parse().unwrap());
+            for origin in origins {
+                headers.append(header::ORIGIN, origin.parse().unwrap());
+            }
+            assert_eq!(is_cross_site(&headers, &allowed), cross_site, "{origins:?}");
+        }
+    }
+
+    #[test]
+    fn same_origin_is_said_by_every_value_or_not_at_all() {
+        for (values, same) in [
+            (&["same-origin"][..], true),
+            (&["Same-Origin", "same-origin"], true),
+            (&[], false),
+            (&["same-site"], false),
+            (&["none"], false),
+            (&["same-origin", "cross-site"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(SEC_FETCH_SITE, value.parse().unwrap());
+            }
+            assert_eq!(is_same_origin(&headers), same, "{values:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use hyper::service::Service;
 use tower::Layer;
 
 use super::body::Body;
-use super::browser::is_cross_site;
+use super::browser::{is_cross_site, is_same_origin};
 use super::call::Decided;
 use super::step::{Carry, Step};
 use crate::destination::{Host, Scheme};
@@ -47,7 +47,10 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
     fn call(&self, mut decided: Decided) -> Self::Future {
         let call = &mut decided.call;
         let through_route = call.exchange.entrance().route().is_some();
-        if through_route && is_cross_site(call.request.headers(), &self.allowed_hosts) {
+        let headers = call.request.headers();
+        // Normalize has let the Host pass.
+        if through_route && is_cross_site(headers, &self.allowed_hosts) && !is_same_origin(headers)
+        {
             return Step::refused(Error::new(
                 ErrorKind::CrossSite,
                 "a page of another site may not call this route: if it is yours, allow it with --allowed-host",

@@ -99,11 +99,19 @@ impl<S> Normalize<S> {
         request: &Request<RequestBody>,
         connection: &Connection,
     ) -> Result<Destination, Error> {
-        let authority = sole_authority(Scheme::Http, request)?;
+        // A unix socket is out of reach for a page, and clients have many names for one, among them none and its path.
+        let authority = match connection.local {
+            Some(_) => sole_authority(Scheme::Http, request)?,
+            None => {
+                check_framing(request.headers())?;
+                check_form(request)?;
+                sole_host(request.headers())?;
+                None
+            }
+        };
         if request.method() == Method::CONNECT {
             return Err(bad("a route takes no CONNECT: use the forward proxy"));
         }
-        // A unix socket is out of reach for a page, whatever name it is called by.
         if let (Some(local), Some(authority)) = (connection.local, &authority)
             && !is_ours(&authority.host, &local.ip().into(), &self.allowed_hosts)
         {
@@ -184,11 +192,7 @@ fn authorities(
     let headers = request.headers();
     check_framing(headers)?;
     check_form(request)?;
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(bad("more than one Host header"));
-    }
+    let host = sole_host(headers)?;
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
         Some(_) => Scheme::Http,
@@ -222,6 +226,15 @@ fn authorities(
         None => None,
     };
     Ok((target, host))
+}
+
+fn sole_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    match hosts.next() {
+        Some(_) => Err(bad("more than one Host header")),
+        None => Ok(host),
+    }
 }
 
 /// Two forms of a target are for one method each, and no path of any other (RFC 9112, 3.2.3 and 3.2.4).

@@ -16,7 +16,7 @@ use super::body::Body;
 use super::call::Call;
 use super::exchange::Exchange;
 use super::step::{Carry, Outcome};
-use crate::destination::{Destination, Origin};
+use crate::destination::{Destination, Origin, Scheme};
 use crate::error::Error;
 
 /// Makes [`Relocate`].
@@ -43,7 +43,8 @@ pin_project! {
 #[derive(Debug)]
 struct Called {
     exchange: Arc<Exchange>,
-    host: HeaderValue,
+    /// None or no host at all on a unix socket.
+    host: Option<HeaderValue>,
     origin: Origin,
     /// Only redirects count: elsewhere `Location` names a resource, and by its real URL.
     redirects_only: bool,
@@ -73,16 +74,16 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
                     .authority()
                     .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
             };
-            host.map(|host| Called {
+            Called {
                 exchange: call.exchange.clone(),
                 host,
                 origin: call.destination.origin.clone(),
                 redirects_only: !stands_for_another,
-            })
+            }
         });
         RelocateFuture {
             inner: self.inner.call(call),
-            called: called.flatten(),
+            called,
         }
     }
 }
@@ -111,7 +112,8 @@ where
 
 impl Called {
     fn relocated(&self, location: &str) -> Option<HeaderValue> {
-        let host = self.host.to_str().ok()?;
+        let host = self.host.as_ref().and_then(|host| host.to_str().ok());
+        let host = host.filter(|host| Origin::from_authority(Scheme::Http, host).is_ok());
         let (prefix, base) = match self.exchange.entrance().route() {
             Some(route) => (&*route.route.prefix, route.route.upstream.path()),
             None => ("", ""),
@@ -121,13 +123,13 @@ impl Called {
 }
 
 /// The location as the app must call it; `None` where it is to stay as it is. What the app calls `prefix` at `host` is `base`
-/// at `upstream`.
+/// at `upstream`; without a host the location is a path.
 fn relocated(
     location: &str,
     prefix: &str,
     base: &str,
     upstream: &Origin,
-    host: &str,
+    host: Option<&str>,
 ) -> Option<HeaderValue> {
     let base = base.trim_end_matches('/');
     let (path, fragment) = match location.find('#') {
@@ -149,7 +151,13 @@ fn relocated(
         return None;
     }
     let rest = under(destination.target.as_str(), base)?;
-    HeaderValue::from_str(&format!("http://{host}{prefix}{rest}{fragment}")).ok()
+    let here = match host {
+        Some(host) => format!("http://{host}{prefix}{rest}{fragment}"),
+        // A path alone is right whatever the client calls this place.
+        None if prefix.is_empty() && !rest.starts_with('/') => format!("/{rest}{fragment}"),
+        None => format!("{prefix}{rest}{fragment}"),
+    };
+    HeaderValue::from_str(&here).ok()
 }
 
 /// What follows `base`, by whole segments.
@@ -165,8 +173,28 @@ mod tests {
     fn here(location: &str, listen_prefix: &str, upstream: &str) -> Option<String> {
         let upstream = Destination::parse(upstream).unwrap();
         let (base, origin) = (upstream.path(), &upstream.origin);
-        relocated(location, listen_prefix, base, origin, "localhost:8081")
-            .map(|value| value.to_str().unwrap().into())
+        relocated(
+            location,
+            listen_prefix,
+            base,
+            origin,
+            Some("localhost:8081"),
+        )
+        .map(|value| value.to_str().unwrap().into())
+    }
+
+    #[test]
+    fn without_a_host_a_location_is_a_path() {
+        for (upstream, prefix, location, here) in [
+            ("https://a.run.app", "", "https://a.run.app/x?y#z", "/x?y#z"),
+            ("https://a.run.app", "", "https://a.run.app", "/"),
+            ("https://a.run.app/v1", "", "https://a.run.app/v1?q", "/?q"),
+            ("https://a.run.app/v1", "/b", "https://a.run.app/v1", "/b"),
+        ] {
+            let upstream = Destination::parse(upstream).unwrap();
+            let relocated = relocated(location, prefix, upstream.path(), &upstream.origin, None);
+            assert_eq!(relocated.unwrap(), here, "{location}");
+        }
     }
 
     #[test]

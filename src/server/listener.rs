@@ -1,14 +1,15 @@
 //! Listening sockets, TCP and unix.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use crate::config::Listen;
+use crate::config::{Listen, Route};
 
 /// Connections that the kernel keeps waiting while we are busy.
 const BACKLOG: i32 = 4096;
@@ -50,6 +51,15 @@ impl Listener {
     ///
     /// The address is taken, not ours, or not allowed to this user.
     pub async fn bind(listen: &Listen) -> Result<Self, ListenerError> {
+        Self::bind_with(listen, None).await
+    }
+
+    /// The same; a unix socket gets these permissions.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind).
+    pub async fn bind_with(listen: &Listen, mode: Option<u32>) -> Result<Self, ListenerError> {
         let failed = |error: io::Error| ListenerError {
             listen: match listen {
                 Listen::Tcp(address) => address.to_string(),
@@ -57,9 +67,12 @@ impl Listener {
             },
             reason: match error.kind() {
                 io::ErrorKind::AddrInUse => "the address is in use by another process".into(),
-                io::ErrorKind::PermissionDenied => {
-                    "permission denied: ports below 1024 need a privilege".into()
-                }
+                io::ErrorKind::PermissionDenied => match listen {
+                    Listen::Tcp(_) => "permission denied: ports below 1024 need a privilege".into(),
+                    Listen::Unix(_) => {
+                        "permission denied: this user may not write to the directory".into()
+                    }
+                },
                 _ => error.to_string(),
             },
         };
@@ -75,8 +88,12 @@ impl Listener {
             Listen::Unix(path) => {
                 remove_stale(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
+                let file = SocketFile(path.clone());
+                // After bind, since the umask takes from what bind creates.
+                let mode = Permissions::from_mode(mode.unwrap_or(Route::MODE));
+                std::fs::set_permissions(path, mode).map_err(failed)?;
                 Ok(Self {
-                    socket: Socket::Unix(socket, SocketFile(path.clone())),
+                    socket: Socket::Unix(socket, file),
                     listen: listen.clone(),
                 })
             }

@@ -60,10 +60,15 @@ async fn the_liveness_probe_refreshes_what_is_stale() {
 
 #[tokio::test]
 async fn the_admin_port_answers_by_its_own_names_only() {
-    let (_metadata, _service, sidecar) = started(&[]).await;
+    let (_metadata, _service, sidecar) = started(&["--allowed-host", "admin.example.com"]).await;
     let admin = sidecar.admin();
     for (path, host, status) in [
         ("/metrics", "localhost", 200),
+        ("/metrics", "10.128.0.7:9090", 200),
+        ("/metrics", "[2001:db8::7]:9090", 200),
+        ("/", "0.0.0.0", 200),
+        ("/metrics", "admin.example.com", 200),
+        ("/metrics", "10.128.0.7.evil.test", 421),
         ("/metrics", "evil.test", 421),
         ("/explain?url=https://x.run.app", "evil.test", 421),
         ("/", "evil.test", 421),
@@ -83,6 +88,19 @@ async fn the_admin_port_answers_by_its_own_names_only() {
         .header("origin", "https://evil.test")
         .body(Bytes::new());
     assert_eq!(send(admin, cross.unwrap()).await.status(), 403);
+    for (site, origin, status) in [
+        ("cross-site", "https://admin.example.com", 200),
+        ("cross-site", "https://evil.test", 403),
+        ("same-origin", "https://evil.test", 403),
+    ] {
+        let request = Request::get("/metrics")
+            .header("host", "localhost")
+            .header("sec-fetch-site", site)
+            .header("origin", origin)
+            .body(Bytes::new());
+        let response = send(admin, request.unwrap()).await;
+        assert_eq!(response.status(), status, "{site} {origin}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::support::app::{get, json, proxied, send, text};
 use super::support::metadata::Kind;
 use super::support::service::{Service, reply};
+use super::support::wire::{Wire, field};
 use super::{is_for, started, started_with};
 
 const ROUTE: &str = "127.0.0.1:0";
@@ -152,7 +153,27 @@ async fn a_page_cannot_use_a_route() {
         let response = called_as(route, "localhost", &[(name, value)]).await;
         assert_eq!(response.status(), status, "{name}: {value}");
     }
-    assert_eq!(service.seen().len(), 5 + 3);
+    for (host, site, origin, status) in [
+        // An allowed page calls from another site.
+        ("localhost", "cross-site", "https://app.example.com", 200),
+        ("localhost", "cross-site", "https://evil.test", 403),
+        // A front end passes on what its page's browser said.
+        ("localhost", "same-origin", "https://shop.example.com", 200),
+        (
+            "app.example.com",
+            "same-origin",
+            "https://shop.example.com",
+            200,
+        ),
+        ("localhost", "same-site", "https://shop.example.com", 403),
+        // A page that made its name resolve here is of the same origin too.
+        ("evil.test", "same-origin", "https://evil.test", 421),
+    ] {
+        let more = [("sec-fetch-site", site), ("origin", origin)];
+        let response = called_as(route, host, &more).await;
+        assert_eq!(response.status(), status, "{host} {site} {origin}");
+    }
+    assert_eq!(service.seen().len(), 5 + 3 + 3);
 }
 
 #[tokio::test]
@@ -173,6 +194,123 @@ async fn a_unix_socket_is_a_route_too_and_goes_with_the_sidecar() {
     sidecar.signal("TERM");
     assert!(sidecar.ended().await.success());
     assert!(!path.exists());
+}
+
+/// connect(2) needs write permission, and the app of another container is another user.
+#[tokio::test]
+async fn a_unix_socket_is_open_to_all_users_unless_a_mode_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let routes = [
+        format!("unix:{}=https://svc.a.run.app", path("all.sock")),
+        format!(
+            "unix:{}=https://svc.a.run.app,mode=0660",
+            path("group.sock")
+        ),
+        format!(
+            "unix:{}:/a=https://svc.a.run.app,mode=600",
+            path("own.sock")
+        ),
+        format!("unix:{}:/b=https://svc.a.run.app", path("own.sock")),
+    ];
+    let args: Vec<_> = routes.iter().flat_map(|route| ["--route", route]).collect();
+    let (_metadata, _service, _sidecar) = started(&args).await;
+    for (name, wanted) in [
+        ("all.sock", 0o666),
+        ("group.sock", 0o660),
+        ("own.sock", 0o600),
+    ] {
+        let metadata = std::fs::metadata(path(name)).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+        assert_eq!(mode & 0o777, wanted, "{name}");
+    }
+}
+
+/// RFC 9112, 3.2: the Host of a target without an authority is empty. Others write what they connect to.
+#[tokio::test]
+async fn any_host_and_none_is_taken_on_a_unix_socket() {
+    let service = Service::answering(|_| {
+        let mut response = reply(302, "");
+        let headers = response.headers_mut();
+        headers.insert("location", "https://svc.a.run.app/next?a".parse().unwrap());
+        response
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("route.sock");
+    let route = format!("unix:{}=https://svc.a.run.app", path.display());
+    let (_metadata, _sidecar) = started_with(&service, &["--route", &route]).await;
+    let ask = async |head: &str| {
+        let mut wire = Wire::over(tokio::net::UnixStream::connect(&path).await.unwrap());
+        wire.send(format!("GET {head}\r\nConnection: close\r\n\r\n"))
+            .await;
+        wire.head().await
+    };
+    for (head, location) in [
+        ("/x HTTP/1.1\r\nHost:", "/next?a"),
+        ("/x HTTP/1.1\r\nHost: ", "/next?a"),
+        ("/x HTTP/1.1", "/next?a"),
+        ("/x HTTP/1.0", "/next?a"),
+        ("/x HTTP/1.1\r\nHost: /run/route.sock", "/next?a"),
+        ("/x HTTP/1.1\r\nHost: %2Frun%2Froute.sock", "/next?a"),
+        ("/x HTTP/1.1\r\nHost: evil.test", "http://evil.test/next?a"),
+        ("/x HTTP/1.1\r\nHost: localhost", "http://localhost/next?a"),
+        (
+            "http://localhost/x HTTP/1.1\r\nHost: unix",
+            "http://unix/next?a",
+        ),
+    ] {
+        let answer = ask(head).await;
+        assert!(answer.contains(" 302 "), "{head}: {answer}");
+        assert_eq!(field(&answer, "location"), Some(location), "{head}");
+        let seen = service.seen().pop().unwrap();
+        assert_eq!(
+            (&*seen.host, &*seen.target),
+            ("svc.a.run.app", "/x"),
+            "{head}"
+        );
+        assert!(is_for(
+            seen.header("authorization"),
+            "https://svc.a.run.app"
+        ));
+    }
+    let before = service.seen().len();
+    for head in [
+        "/x HTTP/1.1\r\nHost: a\r\nHost: a",
+        "/x HTTP/1.1\r\nHost:\r\nHost: a",
+        "* HTTP/1.1\r\nHost:",
+    ] {
+        assert!(ask(head).await.contains(" 400 "), "{head}");
+    }
+    assert_eq!(service.seen().len(), before);
+}
+
+#[tokio::test]
+async fn any_authority_is_taken_on_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("route.sock");
+    let route = format!("unix:{}=https://svc.a.run.app", path.display());
+    let (_metadata, service, _sidecar) = started(&["--route", &route]).await;
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    tokio::spawn(connection);
+    for authority in ["evil.test", "localhost", "route.sock:0"] {
+        let request = Request::get(format!("http://{authority}/x"));
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{authority}");
+    }
+    assert!(
+        service
+            .seen()
+            .iter()
+            .all(|seen| seen.host == "svc.a.run.app")
+    );
 }
 
 #[tokio::test]

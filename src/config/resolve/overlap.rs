@@ -60,10 +60,21 @@ pub(super) fn check(
         }
         let message = routes.iter().take(index).find_map(|(_, before)| {
             if before.listen == *listen {
-                (before.prefix == route.prefix).then(|| {
-                    let name = &route.name;
-                    format!("{name} is a route already: take another port or prefix")
-                })
+                let name = &route.name;
+                if before.prefix == route.prefix {
+                    Some(format!(
+                        "{name} is a route already: take another port or prefix"
+                    ))
+                } else if let (Some(one), Some(other)) = (before.mode, route.mode)
+                    && one != other
+                {
+                    let before = &before.name;
+                    Some(format!(
+                        "{before} and {name} share a socket, and so its mode"
+                    ))
+                } else {
+                    None
+                }
             } else {
                 before
                     .listen

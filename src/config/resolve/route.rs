@@ -1,7 +1,7 @@
 //! `--route` and `routes:`.
 
 use super::super::entry;
-use super::super::problem::Problem;
+use super::super::problem::{Problem, quote};
 use super::super::raw::{Entry, Fields, Text};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
@@ -38,7 +38,15 @@ fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
     let http = fields
         .take("http")
         .and_then(|text| understood(&text, http_version, problems));
+    let mode = fields.take("mode");
     let options = rule::options(&fields, problems);
+    let mode = mode.and_then(|text| match &at {
+        Some((_, Listen::Tcp(_), _)) => {
+            problems.push(text.problem("mode is for unix sockets: leave it out"));
+            None
+        }
+        Some((_, Listen::Unix(_), _)) | None => understood(&text, self::mode, problems),
+    });
     let ((name, listen, prefix), (upstream, service)) = (at?, upstream?);
     (problems.len() == before).then(|| Route {
         name: name.into(),
@@ -48,7 +56,26 @@ fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
         service,
         options,
         http,
+        mode,
     })
+}
+
+/// Permissions as chmod(1) takes them: three octal digits, with or without a leading zero.
+fn mode(text: &str) -> Result<u32, String> {
+    let digits = match text.len() {
+        4 => text.strip_prefix('0'),
+        3 => Some(text),
+        _ => None,
+    };
+    digits
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|digits| u32::from_str_radix(digits, 8).ok())
+        .ok_or_else(|| {
+            format!(
+                "{} must be the permissions of a socket in octal, like 0660",
+                quote(text)
+            )
+        })
 }
 
 fn understood<T>(
