@@ -1,12 +1,16 @@
 //! The front of the stack: which entrance a request takes.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::Service;
+use pin_project_lite::pin_project;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::family::Family;
@@ -58,6 +62,21 @@ pub struct Front {
     pub(super) connection: Connection,
     pub(super) activity: Arc<Activity>,
     pub(super) _counted: Gauged,
+}
+
+pin_project! {
+    /// The answer to a request.
+    ///
+    /// A stream of HTTP/2 enters the stack when its task first runs: hyper then notices at once if it was reset, so that
+    /// streams reset before that hold no permits.
+    #[project = Projected]
+    #[allow(missing_debug_implementations)]
+    pub enum Entry {
+        /// Not yet in the stack.
+        Waiting { request: Option<(Arc<Stack>, Inbound)> },
+        /// In the stack.
+        Entered { #[pin] future: <Stack as Service<Inbound>>::Future },
+    }
 }
 
 /// The two addresses of a TCP connection.
@@ -166,7 +185,7 @@ fn is_under(path: &str, prefix: &str) -> bool {
 impl Service<Request<Incoming>> for Front {
     type Response = Response<Recorded>;
     type Error = Error;
-    type Future = <Stack as Service<Inbound>>::Future;
+    type Future = Entry;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let served = self.serving.load();
@@ -182,11 +201,50 @@ impl Service<Request<Incoming>> for Front {
             served.access_log,
         );
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
-        served.stack.call(Inbound {
+        let http2 = request.version() == Version::HTTP_2;
+        let inbound = Inbound {
             request,
             exchange,
             connection: self.connection.clone(),
-        })
+        };
+        if http2 {
+            Entry::waiting(served.stack.clone(), inbound)
+        } else {
+            Entry::entered(&served.stack, inbound)
+        }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn waiting(stack: Arc<Stack>, inbound: Inbound) -> Self {
+        Self::Waiting {
+            request: Some((stack, inbound)),
+        }
+    }
+
+    fn entered(stack: &Stack, inbound: Inbound) -> Self {
+        Self::Entered {
+            future: stack.call(inbound),
+        }
+    }
+}
+
+impl Future for Entry {
+    type Output = Result<Response<Recorded>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Projected::Waiting { request } = self.as_mut().project() {
+            let Some((stack, inbound)) = request.take() else {
+                return Poll::Pending;
+            };
+            self.set(Self::entered(&stack, inbound));
+        }
+        match self.project() {
+            Projected::Waiting { .. } => Poll::Pending,
+            Projected::Entered { future } => future.poll(cx),
+        }
     }
 }
 

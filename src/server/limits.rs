@@ -37,6 +37,9 @@ pub struct Limits {
 pub(super) struct HttpLimits {
     /// Concurrent streams of a connection.
     pub(super) streams: u32,
+    /// Streams of a connection that were reset before we looked at them. One more ends the connection with
+    /// ENHANCE_YOUR_CALM (CVE-2023-44487).
+    pub(super) resets: usize,
     /// Bytes of an HTTP/2 header list.
     pub(super) header_list: u32,
     /// Fields of an HTTP/1.1 head.
@@ -82,6 +85,8 @@ impl HttpLimits {
     pub(super) fn app(streams: usize) -> Self {
         Self {
             streams: u32::try_from(streams).unwrap_or(u32::MAX),
+            // An app may give up a thousand calls in the same moment that it began them.
+            resets: 1024,
             // gRPC status details and cookies go beyond hyper's 16 KiB.
             header_list: 256 * 1024,
             headers: 256,
@@ -99,6 +104,7 @@ impl HttpLimits {
     pub(super) fn admin(limits: &Limits) -> Self {
         Self {
             streams: limits.admin_streams,
+            resets: 20,
             header_list: 16 * 1024,
             headers: 100,
             buffer: Some(16 * 1024),

@@ -150,8 +150,7 @@ fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExe
         .initial_stream_window_size(http.stream_window)
         .initial_connection_window_size(http.connection_window)
         .max_concurrent_streams(http.streams)
-        // An app may give up a thousand calls in the same moment that it began them.
-        .max_pending_accept_reset_streams(usize::try_from(http.streams).unwrap_or(usize::MAX))
+        .max_pending_accept_reset_streams(http.resets)
         .max_local_error_reset_streams(LATE_FRAMES);
     builder
 }

@@ -10,8 +10,8 @@ use super::observe::{Bounds, Observer};
 use super::support::hostile::Hostile;
 use super::support::sidecar::Sidecar;
 use super::wire::{
-    CONTINUATION, DATA, END_STREAM, HEADERS, LARGEST, PING, PRIORITY, SETTINGS, WINDOW_UPDATE,
-    frame, get, headers, preface,
+    CONTINUATION, DATA, END_STREAM, HEADERS, LARGEST, PING, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, get, headers, preface, streams,
 };
 use super::{ALONE, started};
 
@@ -44,6 +44,55 @@ async fn flood(sidecar: &Sidecar, bytes: &[u8], observer: &Observer) {
 /// An HTTP/2 connection's bytes: the preface, then a frame, again and again.
 fn repeated(frame: &[u8], count: usize) -> Vec<u8> {
     [preface(), frame.repeat(count)].concat()
+}
+
+/// A request and its reset so many times, `burst` of each at a time.
+fn resets(authority: &str, count: usize, burst: usize) -> Vec<u8> {
+    let block = get(authority, "/", &[]);
+    let mut bytes = preface();
+    let numbers: Vec<_> = streams(count).collect();
+    for burst in numbers.chunks(burst) {
+        for stream in burst {
+            bytes.extend(headers(*stream, END_STREAM, &block));
+        }
+        for stream in burst {
+            bytes.extend(frame(RST_STREAM, 0, *stream, &8u32.to_be_bytes()));
+        }
+    }
+    bytes
+}
+
+/// CVE-2023-44487.
+#[tokio::test]
+async fn streams_that_are_reset_at_once() {
+    let _alone = ALONE.lock().await;
+    let upstream = Hostile::stalls().await;
+    let authority = upstream.address.to_string();
+    for (scenario, burst) in [
+        ("rapid reset", 1),
+        ("rapid reset in bursts of 100", 100),
+        ("rapid reset in bursts of 2,000", 2000),
+    ] {
+        let (_metadata, sidecar) = started(&[]).await;
+        let observer = Observer::of_both(&sidecar);
+        let bytes = resets(&authority, 10_000, burst);
+        flood(&sidecar, &bytes, &observer).await;
+        observer.within(scenario, BOUNDS);
+    }
+}
+
+/// Bursts that are small enough not to end the connection.
+#[tokio::test]
+async fn streams_that_are_reset_a_few_at_a_time() {
+    let _alone = ALONE.lock().await;
+    let upstream = Hostile::stalls().await;
+    let (_metadata, sidecar) = started(&[]).await;
+    let observer = Observer::of_both(&sidecar);
+    let bytes = resets(&upstream.address.to_string(), 500, 1);
+    for _ in 0..3 {
+        flood(&sidecar, &bytes, &observer).await;
+    }
+    observer.within("rapid reset, 500 at a time", BOUNDS);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::Reason;
 use http::Response;
 
-use super::frames::{RST_STREAM, Raw, frame, get};
+use super::frames::{GOAWAY, RST_STREAM, Raw, frame, get};
 use super::support::path::Path;
 use super::support::streams::{Streams, app, open, reset, whole};
 use super::support::upstream::soon;
@@ -67,13 +67,13 @@ async fn the_limit_answers_for_itself_on_one_connection_too() {
 async fn a_burst_of_calls_given_up_at_once_does_not_cost_the_connection() {
     let (service, _metadata, sidecar) = started().await;
     let mut burst = Vec::new();
-    for number in 0..300 {
+    for number in 0..1000 {
         let stream = number * 2 + 1;
         burst.extend(get(stream, "/given-up"));
         let reason = u32::from(Reason::CANCEL).to_be_bytes();
         burst.extend(frame(RST_STREAM, 0, stream, &reason));
     }
-    burst.extend(get(601, "/kept"));
+    burst.extend(get(2001, "/kept"));
     let mut app = Raw::open(sidecar.proxy()).await;
     app.write(&burst).await;
     while service.next().await.head.uri.path() != "/kept" {}
@@ -122,4 +122,36 @@ async fn thousands_of_downloads_given_up_do_not_end_the_connection_they_came_on(
     let mut long = soon(long).await.unwrap();
     assert_eq!(whole(long.body_mut()).await.unwrap().0, "still here");
     assert_eq!(service.connections(), 1);
+}
+
+/// HTTP/2 Rapid Reset (CVE-2023-44487).
+#[tokio::test]
+async fn thousands_of_calls_given_up_at_once_end_the_connection() {
+    let (service, _metadata, sidecar) = started().await;
+    let mut burst = Vec::new();
+    for stream in (1..6000).step_by(2) {
+        burst.extend(get(stream, "/given-up"));
+        let reason = u32::from(Reason::CANCEL).to_be_bytes();
+        burst.extend(frame(RST_STREAM, 0, stream, &reason));
+    }
+    let mut rapid = Raw::open(sidecar.proxy()).await;
+    rapid.write(&burst).await;
+    // The reset of a connection that is closed with unread bytes may overtake the GOAWAY.
+    while let Some(told) = rapid.next().await {
+        if told.kind == GOAWAY {
+            let reason = u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes();
+            assert_eq!(told.payload[4..8], reason);
+        }
+    }
+    // The others go on.
+    let app = app(sidecar.proxy()).await;
+    let (response, _) = open(&app, request("GET", "/kept"), true).await;
+    loop {
+        let stream = service.next().await;
+        if stream.head.uri.path() == "/kept" {
+            stream.answer("hello");
+            break;
+        }
+    }
+    assert_eq!(soon(response).await.unwrap().status(), 200);
 }
