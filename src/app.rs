@@ -121,6 +121,7 @@ impl App {
             lifecycle: Arc::default(),
         };
         let upstream = core.upstream(&config)?;
+        let idle = limits.idle.clone();
         let server = Server::new(core.activity.clone(), limits);
         let live = Live::compose(&core, config, decider, upstream);
         let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
@@ -129,7 +130,7 @@ impl App {
         Ok(Self {
             listeners: sockets.app.into_iter().zip(serving.clone()).collect(),
             admin: sockets.admin.map(|listener| (listener, admin.clone())),
-            control: Control::new(core, live, serving, admin),
+            control: Control::new(core, live, serving, admin, idle),
             server,
             opened,
         })

@@ -12,7 +12,8 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
-//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`.
+//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`,
+//! `frames`.
 //! `tests/layering.rs` holds it.
 
 pub mod admin;
@@ -23,6 +24,7 @@ pub mod destination;
 pub mod dns;
 pub mod emulator;
 pub mod error;
+mod frames;
 pub mod intercept;
 pub mod memory;
 pub mod policy;

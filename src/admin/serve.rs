@@ -87,7 +87,11 @@ impl Application for AdminPort {
 
     fn malformed(&self, _: Version, error: &Error) {
         let kind = error.kind();
-        self.0.load().metrics.proxy_error(kind);
+        let admin = self.0.load();
+        admin.metrics.proxy_error(kind);
+        if !admin.metrics.logs_malformed() {
+            return;
+        }
         tracing::info!(
             listener = "admin",
             error = kind.row().proxy_status,
@@ -106,6 +110,9 @@ impl Service<Request<Incoming>> for AdminService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_progress = self.connection.state.begin();
+        if request.body().is_end_stream() {
+            in_progress.is_whole();
+        }
         let admin = self.current.load_full();
         let local = self.connection.local;
         Box::pin(async move {

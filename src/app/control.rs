@@ -12,7 +12,7 @@ use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::destination::Host;
 use crate::proxy::{Activity, Decider, Entrance};
-use crate::server::Serving;
+use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
 use crate::token::Slot;
 use crate::upstream::BadRoots;
@@ -28,6 +28,7 @@ struct Running {
     /// As [`Live::served`].
     serving: Vec<Serving>,
     admin: Arc<ArcSwap<Admin>>,
+    idle: IdleTimeout,
 }
 
 // === impl Control ===
@@ -38,12 +39,14 @@ impl Control {
         live: Live,
         serving: Vec<Serving>,
         admin: Arc<ArcSwap<Admin>>,
+        idle: IdleTimeout,
     ) -> Self {
         Self(Arc::new(Running {
             core,
             live: Mutex::new(live),
             serving,
             admin,
+            idle,
         }))
     }
 
@@ -69,6 +72,7 @@ impl Control {
             core.upstream(&config)?
         };
         core.common.memory.set_limit(config.max_memory);
+        self.0.idle.set(config.upstream.idle_timeout);
         let decider = Arc::new(live.decider.with_policy(policy(&config)));
         waiting.extend(self.not_covered(&decider));
         let next = Live::compose(core, config, decider, upstream);

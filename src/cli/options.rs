@@ -73,7 +73,7 @@ pub struct Options {
     /// For one token [default: 8s]
     #[arg(long, value_name = "TIME")]
     token_timeout: Option<String>,
-    /// How long an idle connection to an upstream is kept [default: 90s]
+    /// How long an idle connection to an upstream, or an app's idle HTTP/2 one, is kept [default: 90s]
     #[arg(long, value_name = "TIME")]
     idle_timeout: Option<String>,
     /// How long SIGTERM waits for requests in flight [default: 9s]

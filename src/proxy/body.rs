@@ -65,6 +65,7 @@ impl RequestBody {
     /// An app's body; nothing is kept of one that is empty.
     pub fn incoming(body: Incoming, exchange: &Arc<Exchange>) -> Self {
         if http_body::Body::is_end_stream(&body) {
+            exchange.is_whole();
             Self::Empty
         } else {
             Self::Streamed(Counted {
@@ -161,8 +162,9 @@ impl Counted {
         let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
         match &frame {
             Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.received(length as u64);
+                if let Some(data) = frame.data_ref() {
+                    self.exchange.content(data);
+                }
             }
             None if self.exchange.is_http2() && !self.is_end_stream() => {
                 self.exchange.abandoned();
@@ -177,7 +179,10 @@ impl Counted {
             self.exchange.abandoned();
         }
         // hyper asks no further once a body of known length has given all of it.
-        if frame.is_none() || self.is_end_stream() {
+        let trailers =
+            |frame: &Result<Frame<Bytes>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
+        if frame.as_ref().is_none_or(trailers) || self.is_end_stream() {
+            self.exchange.is_whole();
             self.sending = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

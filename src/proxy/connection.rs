@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -46,8 +46,8 @@ pub struct ConnectionState {
     connections: Arc<Connections>,
     opened: Instant,
     admission: AtomicU8,
-    /// A complete request head has come.
-    heads: AtomicBool,
+    /// Complete request heads that have come.
+    heads: AtomicUsize,
     /// Requests whose answer is not over.
     requests: AtomicUsize,
     /// Those of them whose answer is our own.
@@ -56,6 +56,10 @@ pub struct ConnectionState {
     ended: AtomicU64,
     /// A part of the next head has come.
     reading: AtomicBool,
+    /// The last four bytes that came.
+    tail: AtomicU32,
+    /// What the bytes of the last request end with: see [`End`].
+    end: AtomicU64,
     /// What was written last is, at least in part, an answer of our own.
     own: AtomicBool,
     /// The client takes no more bytes.
@@ -79,6 +83,17 @@ const OWN_STRANGER: u8 = 2;
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("too many answers wait for clients that do not read them")]
 pub struct TooManyAnswers;
+
+/// How the bytes of a request end, as far as that is known. HTTP/1.1: hyper does not tell whether bytes of a next head follow
+/// it in its buffer, but what came last does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    /// All of it has come.
+    known: bool,
+    /// The last bytes of the body, at most four, and their number.
+    tail: u32,
+    length: u8,
+}
 
 // === impl Connections ===
 
@@ -131,11 +146,13 @@ impl ConnectionState {
             connections,
             opened: Instant::now(),
             admission: AtomicU8::new(NEW),
-            heads: AtomicBool::new(false),
+            heads: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             reading: AtomicBool::new(false),
+            tail: AtomicU32::new(0),
+            end: AtomicU64::new(0),
             own: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             evicted: Notify::new(),
@@ -144,8 +161,9 @@ impl ConnectionState {
 
     /// A complete head has come.
     pub fn begin(self: &Arc<Self>) -> InProgress {
-        self.heads.store(true, Ordering::Relaxed);
+        self.heads.fetch_add(1, Ordering::Relaxed);
         self.reading.store(false, Ordering::Relaxed);
+        self.end.store(0, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);
         InProgress {
             state: self.clone(),
@@ -192,6 +210,11 @@ impl ConnectionState {
 
     /// A complete head has come at some time.
     pub fn has_head(&self) -> bool {
+        self.heads() > 0
+    }
+
+    /// How many complete heads have come.
+    pub fn heads(&self) -> usize {
         self.heads.load(Ordering::Relaxed)
     }
 
@@ -210,7 +233,7 @@ impl ConnectionState {
         self.opened + Duration::from_millis(self.ended.load(Ordering::Relaxed))
     }
 
-    /// A part of a head is there and no request is in progress.
+    /// A part of a head may be there, if no request is in progress.
     pub fn is_reading_head(&self) -> bool {
         self.reading.load(Ordering::Relaxed)
     }
@@ -221,7 +244,9 @@ impl ConnectionState {
     }
 
     /// Bytes came from the client.
-    pub fn received(&self) {
+    pub fn received(&self, bytes: &[u8]) {
+        let tail = End::shift(self.tail.load(Ordering::Relaxed), bytes);
+        self.tail.store(tail, Ordering::Relaxed);
         if self.is_idle() {
             self.reading.store(true, Ordering::Relaxed);
         }
@@ -267,6 +292,20 @@ impl InProgress {
         &self.state
     }
 
+    /// Content of the request's body came.
+    pub fn content(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.state
+                .end
+                .store(End::of(bytes).pack(), Ordering::Relaxed);
+        }
+    }
+
+    /// All of the request has come.
+    pub fn is_whole(&self) {
+        self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
+    }
+
     /// From now on the request is no more than an answer of our own that its client has to read.
     ///
     /// # Errors
@@ -307,7 +346,60 @@ impl Drop for InProgress {
         let open = Instant::now().saturating_duration_since(state.opened);
         let open = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
         state.ended.store(open, Ordering::Relaxed);
+        let end = End::unpack(state.end.load(Ordering::Relaxed));
+        if end.known && !end.is_at(state.tail.load(Ordering::Relaxed)) {
+            state.reading.store(true, Ordering::Relaxed);
+        }
         state.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl End ===
+
+impl End {
+    const KNOWN: u64 = 1 << 63;
+
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            known: false,
+            tail: Self::shift(0, bytes),
+            length: u8::try_from(bytes.len().min(4)).unwrap_or(4),
+        }
+    }
+
+    /// The last four bytes after these ones.
+    fn shift(tail: u32, bytes: &[u8]) -> u32 {
+        match bytes.last_chunk() {
+            Some(last) => u32::from_be_bytes(*last),
+            None => bytes
+                .iter()
+                .fold(tail, |tail, byte| tail << 8 | u32::from(*byte)),
+        }
+    }
+
+    fn pack(self) -> u64 {
+        let known = if self.known { Self::KNOWN } else { 0 };
+        known | u64::from(self.length) << 32 | u64::from(self.tail)
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // Each part is taken out whole.
+    fn unpack(packed: u64) -> Self {
+        Self {
+            known: packed & Self::KNOWN != 0,
+            tail: packed as u32,
+            length: (packed >> 32) as u8,
+        }
+    }
+
+    /// Whether the request ends with these last bytes of a connection: an empty line, or its content.
+    fn is_at(self, tail: u32) -> bool {
+        let empty_line = tail & 0x00ff_ffff == 0x000a_0d0a || tail & 0xffff == 0x0a0a;
+        let mask = match self.length {
+            0 => return empty_line,
+            length @ 1..=3 => (1 << (8 * length)) - 1,
+            _ => u32::MAX,
+        };
+        empty_line || tail & mask == self.tail & mask
     }
 }
 
@@ -319,4 +411,35 @@ pub fn polled_own_answer<T>(poll: impl FnOnce() -> T) -> (T, bool) {
     OWN_ANSWER.set(false);
     let polled = poll();
     (polled, OWN_ANSWER.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_request_is_seen_by_the_last_bytes() {
+        for (content, received, follows) in [
+            ("", "GET / HTTP/1.1\r\n\r\n", false),
+            ("", "GET / HTTP/1.1\n\n", false),
+            ("", "GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n", true),
+            ("", "GET / HTTP/1.1\r\n\r\nG", true),
+            ("a", "Content-Length: 1\r\n\r\na", false),
+            ("a", "Content-Length: 1\r\n\r\naG", true),
+            ("hello", "Content-Length: 5\r\n\r\nhello", false),
+            ("hello", "Content-Length: 5\r\n\r\nhelloGET /", true),
+            ("hello", "5\r\nhello\r\n0\r\n\r\n", false),
+            ("hello", "5\r\nhello\r\n0\r\n\r\nGE", true),
+        ] {
+            for step in 1..8 {
+                let mut tail = 0;
+                for part in received.as_bytes().chunks(step) {
+                    tail = End::shift(tail, part);
+                }
+                let end = End::unpack(End::of(content.as_bytes()).pack() | End::KNOWN);
+                assert!(end.known);
+                assert_eq!(!end.is_at(tail), follows, "{received:?}");
+            }
+        }
+    }
 }

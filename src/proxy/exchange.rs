@@ -225,6 +225,17 @@ impl Exchange {
         self.progress.answer(kind == ErrorKind::ProxyAuthRequired)
     }
 
+    /// All of the request has come.
+    pub(super) fn is_whole(&self) {
+        self.progress.is_whole();
+    }
+
+    /// Content of the request's body has passed.
+    pub(super) fn content(&self, bytes: &[u8]) {
+        self.progress.content(bytes);
+        self.received(bytes.len() as u64);
+    }
+
     /// Bytes of the request's body have passed.
     pub(super) fn received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);

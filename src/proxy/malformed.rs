@@ -54,6 +54,9 @@ impl<S> Record<Rescue<S>> {
             origin: None,
             listener: &entrance.name,
         });
+        if mode == AccessLog::Off || !self.inner().metrics.logs_malformed() {
+            return;
+        }
         access_log(
             mode,
             &AccessRecord {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use crate::proxy::ConnectionState;
 
 /// How every HTTP/2 connection begins (RFC 9113, 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +93,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
             let seen = seen.unwrap_or_default();
             let length = seen.len().min(buf.remaining());
             buf.put_slice(seen.get(..length).unwrap_or_default());
+            self.state.received(seen.get(..length).unwrap_or_default());
             self.unread.0 += u8::try_from(length).unwrap_or(u8::MAX);
-            self.state.received();
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.state.received();
+        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
+            self.state.received(bytes);
         }
         Poll::Ready(Ok(()))
     }

@@ -1,5 +1,7 @@
 //! How many connections are served, for how long one may be silent, and how much may be under way on it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
@@ -25,7 +27,7 @@ pub struct Limits {
     /// From the first byte of an answer of our own to its last.
     pub answer: Duration,
     /// An HTTP/2 connection without a stream is closed after this time (`--idle-timeout`).
-    pub idle: Duration,
+    pub idle: IdleTimeout,
     /// A connection that was open for less is not closed to make room.
     pub grace: Duration,
     /// A connection of an app whose descriptor has this number, or a higher one, is not kept.
@@ -54,6 +56,10 @@ pub(super) struct HttpLimits {
     pub(super) idle_http1: Option<Duration>,
 }
 
+/// A timeout that a reload changes for open connections too, from their next request on.
+#[derive(Clone, Debug)]
+pub struct IdleTimeout(Arc<AtomicU64>);
+
 // === impl Limits ===
 
 impl Limits {
@@ -71,10 +77,32 @@ impl Limits {
             admin_streams: 8,
             head: Duration::from_secs(30),
             answer: Duration::from_secs(10),
-            idle: config.upstream.idle_timeout,
+            idle: IdleTimeout::new(config.upstream.idle_timeout),
             grace: Duration::from_millis(10),
             descriptors: limit - KEPT_DESCRIPTORS.min(limit / 2),
         }
+    }
+}
+
+// === impl IdleTimeout ===
+
+impl IdleTimeout {
+    /// One of this length.
+    pub fn new(timeout: Duration) -> Self {
+        let new = Self(Arc::default());
+        new.set(timeout);
+        new
+    }
+
+    /// What it is now.
+    pub fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it for all its clones.
+    pub fn set(&self, timeout: Duration) {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.0.store(millis, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Version;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
@@ -230,8 +229,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         }
     }
 
-    /// What a client sent that is no request, in which protocol; `None` if its connection ended for another reason.
-    pub(super) fn refused(&self, ended: &(dyn StdError + 'static)) -> Option<(Version, Error)> {
+    /// What a client sent that is no request; `None` if its connection ended for another reason.
+    pub(super) fn refused(&self, ended: &(dyn StdError + 'static)) -> Option<Error> {
         let answered = self.0.lock().as_ref().and_then(|(_, head)| automatic(head));
         classify(ended, answered)
     }
@@ -288,26 +287,27 @@ fn automatic(bytes: &[u8]) -> Option<u16> {
     own.then_some(status)
 }
 
-/// The error of a connection whose client sent what is no request; `None` if it ended for another reason.
-fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<(Version, Error)> {
-    let parse = cause(error, hyper::Error::is_parse);
-    if let Some(parse) = parse {
-        let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
-        let error = if answered == Some(414) {
-            Error::new(
-                ErrorKind::TargetTooLong,
-                "the request target is longer than 65,534 bytes",
-            )
-        } else if too_large {
-            Error::new(
-                ErrorKind::HeadTooLarge,
-                "the request's head is too large, or has too many fields",
-            )
-        } else {
-            Error::new(ErrorKind::BadRequest, detail(&parse.to_string()))
-        };
-        return Some((Version::HTTP_11, error));
-    }
+/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
+fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<Error> {
+    let parse = cause(error, hyper::Error::is_parse)?;
+    let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
+    Some(if answered == Some(414) {
+        Error::new(
+            ErrorKind::TargetTooLong,
+            "the request target is longer than 65,534 bytes",
+        )
+    } else if too_large {
+        Error::new(
+            ErrorKind::HeadTooLarge,
+            "the request's head is too large, or has too many fields",
+        )
+    } else {
+        Error::new(ErrorKind::BadRequest, detail(&parse.to_string()))
+    })
+}
+
+/// The same of an HTTP/2 connection.
+pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
     let http2 = cause(error, |error: &h2::Error| {
         error.is_library() && error.is_go_away()
     })?;
@@ -315,7 +315,7 @@ fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<(
         .reason()
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let detail = format!("the app's bytes are not valid HTTP/2: the connection was closed{reason}");
-    Some((Version::HTTP_2, Error::new(ErrorKind::BadRequest, detail)))
+    Some(Error::new(ErrorKind::BadRequest, detail))
 }
 
 /// The first cause of a type that is wanted.

@@ -17,9 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::io::{ClientIo, Protocol};
-use super::limits::{HttpLimits, Limits};
-use super::malformed::{Filter, Filtered};
+use super::limits::{HttpLimits, IdleTimeout, Limits};
+use super::malformed::{Filter, Filtered, refused_http2};
 use super::places::Place;
+use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{Verdict, Watchdog};
 use crate::proxy::ConnectionState;
@@ -86,7 +87,7 @@ pub(super) async fn serve<S, F>(
     protocol: Option<Protocol>,
     service: F,
     mut guard: Guard,
-    malformed: impl FnOnce(Version, &crate::error::Error),
+    malformed: impl Fn(Version, &crate::error::Error),
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output: HttpService>,
@@ -103,27 +104,33 @@ pub(super) async fn serve<S, F>(
             Ended::Done(Ok(None) | Err(_)) | Ended::Verdict(_) => return,
         },
     };
-    let (filter, remains) = Filter::new(io);
-    let io = TokioIo::new(filter);
     let http = &guard.http;
-    let failed = match protocol {
+    match protocol {
         Protocol::Http1 => {
-            watchdog.speaks(protocol, http.idle_http1);
+            let (filter, remains) = Filter::new(io);
+            let io = TokioIo::new(filter);
+            watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
-            guard.drive(watchdog, pin!(connection)).await
+            let failed = guard.drive(watchdog, pin!(connection)).await;
+            let refused = failed.and_then(|error| remains.refused(&error));
+            if let Some(error) = &refused {
+                malformed(Version::HTTP_11, error);
+            }
+            remains.end(refused.as_ref()).await;
         }
         Protocol::Http2 => {
-            watchdog.speaks(protocol, Some(guard.limits.idle));
+            let (io, streams) = WatchedIo::new(io, guard.state.clone());
+            let io = TokioIo::new(io);
+            watchdog.speaks(protocol, Some(guard.limits.idle.clone()));
             let connection = http2_builder(http, &guard.limits).serve_connection(io, service);
-            guard.drive(watchdog, pin!(connection)).await
+            let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
+            let failed = guard.drive(watchdog, pin!(connection)).await;
+            if let Some(error) = failed.and_then(|error| refused_http2(&error)) {
+                malformed(Version::HTTP_2, &error);
+            }
         }
-    };
-    let refused = failed.and_then(|error| remains.refused(&error));
-    if let Some((version, error)) = &refused {
-        malformed(*version, error);
     }
-    remains.end(refused.as_ref().map(|(_, error)| error)).await;
 }
 
 fn http1_builder(http: &HttpLimits) -> http1::Builder {
@@ -233,6 +240,12 @@ where
 }
 
 impl<C: HttpConnection, I> HttpConnection for Filtered<C, I> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.connection().graceful_shutdown();
+    }
+}
+
+impl<C: HttpConnection, F: Fn(crate::error::Error)> HttpConnection for Watched<C, F> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.connection().graceful_shutdown();
     }

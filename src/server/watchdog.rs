@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::io::Protocol;
-use super::limits::Limits;
+use super::limits::{IdleTimeout, Limits};
 use crate::proxy::ConnectionState;
 
 /// From the polite end of a connection to the abrupt one, while nothing is in progress on it.
@@ -34,7 +34,9 @@ pub(super) struct Watchdog {
     head: Duration,
     answer: Duration,
     /// For as long as it may be idle, once it has sent a head.
-    idle: Option<Duration>,
+    idle: Option<IdleTimeout>,
+    /// What that was when the timer was set.
+    known_idle: Option<Duration>,
     /// HTTP/1.1: a later head has a deadline too.
     next_head: bool,
     partial_head: Option<Instant>,
@@ -52,6 +54,7 @@ impl Watchdog {
             head: limits.head,
             answer: limits.answer,
             idle: None,
+            known_idle: None,
             next_head: false,
             partial_head: None,
             unread: None,
@@ -61,7 +64,7 @@ impl Watchdog {
     }
 
     /// It is clear now what is spoken, and so what an idle connection is.
-    pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<Duration>) {
+    pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
         self.next_head = protocol == Protocol::Http1;
     }
@@ -106,6 +109,7 @@ impl Watchdog {
     /// When to look again, and what has happened if nothing has changed by then.
     fn deadline(&mut self) -> Option<(Instant, Option<Verdict>)> {
         let state = &self.state;
+        let idle = self.idle.as_ref().map(IdleTimeout::get);
         if !state.has_head() {
             let end = match self.shut_down {
                 Some(since) => since + GOODBYE,
@@ -113,12 +117,17 @@ impl Watchdog {
             };
             return Some((end, Some(Verdict::Close)));
         }
+        if idle != self.known_idle {
+            // It is set for the first head, or for what was configured before.
+            self.known_idle = idle;
+            self.timer = None;
+        }
         let partial = self.next_head && state.is_idle() && state.is_reading_head();
         let partial = since(&mut self.partial_head, partial).map(|since| since + self.head);
         let unread = since(&mut self.unread, state.is_unread()).map(|since| since + self.answer);
         let late = partial.into_iter().chain(unread).min();
         let late = late.map(|at| (at, Some(Verdict::Close)));
-        let idle = match (self.shut_down, self.idle) {
+        let idle = match (self.shut_down, idle) {
             (Some(since), _) if state.is_idle() => {
                 let end = since.max(state.idle_since()) + GOODBYE;
                 Some((end, Some(Verdict::Close)))
@@ -182,15 +191,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_head_is_closed() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(Protocol::Http2, Some(IDLE));
-        state.received();
+        watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
+        state.received(b"GET");
         assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_told_to_end_and_then_closed() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(Protocol::Http2, Some(IDLE));
+        watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
         let first = state.begin();
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "a request is in progress: {soon:?}");
@@ -209,7 +218,7 @@ mod tests {
         drop(state.begin());
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "{soon:?}");
-        state.received();
+        state.received(b"GET");
         assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
     }
 }

@@ -17,6 +17,7 @@ use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{Gauged, ListenerMetrics};
 use super::process::Process;
 use super::recent::Recent;
+use super::seldom::Limited;
 use super::tally::{self, Tally};
 use crate::error::ErrorKind;
 use crate::policy::{Credential, SkipReason};
@@ -39,6 +40,7 @@ const REST: &str = "other";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    malformed: Limited,
     listeners: Mutex<HashSet<Box<str>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
@@ -161,6 +163,7 @@ impl Metrics {
         registered(&registry, Process::this());
         let tokens = [Credential::Access, Credential::Id].map(Credential::as_str);
         Self {
+            malformed: Limited::default(),
             proxy_errors: ErrorKind::ALL
                 .map(|kind| proxy_errors.with_label_values(&[kind.row().proxy_status])),
             skipped: SkipReason::ALL.map(|reason| skipped.with_label_values(&[reason.as_str()])),
@@ -219,6 +222,19 @@ impl Metrics {
     /// Counts a request that the sidecar answered itself.
     pub fn proxy_error(&self, kind: ErrorKind) {
         bump(&self.proxy_errors, kind as usize);
+    }
+
+    /// Whether a request that could not be parsed is logged now: a client may send such without an end. Tells of those that
+    /// were left out.
+    pub fn logs_malformed(&self) -> bool {
+        let due = self.malformed.due();
+        if let Some(suppressed @ 1..) = due {
+            tracing::warn!(
+                suppressed,
+                "requests that could not be parsed were not logged"
+            );
+        }
+        due.is_some()
     }
 
     /// Counts a request that went without the token its destination is due.

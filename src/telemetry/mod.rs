@@ -31,6 +31,6 @@ pub use listener::{Gauged, ListenerMetrics};
 pub use log::{Logger, adjust, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
 pub use recent::{About, Failed, Recent, Trouble};
-pub use seldom::{Seldom, Sparse};
+pub use seldom::{Limited, Seldom, Sparse};
 pub use tally::Tally;
 pub use trace::TraceContext;

@@ -81,9 +81,61 @@ impl Sparse {
     }
 }
 
+/// Says yes a few times a second, and counts what was not said.
+#[derive(Debug, Default)]
+pub struct Limited(Mutex<Window>);
+
+#[derive(Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    said: u64,
+    suppressed: u64,
+}
+
+// === impl Limited ===
+
+impl Limited {
+    /// In a second.
+    pub const MOST: u64 = 10;
+
+    /// Whether it is said now; then, how many were not said since the last time.
+    pub fn due(&self) -> Option<u64> {
+        self.due_at(Instant::now())
+    }
+
+    fn due_at(&self, now: Instant) -> Option<u64> {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = window
+            .began
+            .is_some_and(|began| now.saturating_duration_since(began) < Duration::from_secs(1));
+        if !recent {
+            window.began = Some(now);
+            window.said = 0;
+        }
+        if window.said >= Self::MOST {
+            window.suppressed += 1;
+            return None;
+        }
+        window.said += 1;
+        Some(std::mem::take(&mut window.suppressed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ten_lines_a_second_are_said_and_the_rest_is_counted() {
+        let (limited, start) = (Limited::default(), Instant::now());
+        for _ in 0..10 {
+            assert_eq!(limited.due_at(start), Some(0));
+        }
+        assert_eq!(limited.due_at(start), None);
+        assert_eq!(limited.due_at(start + Duration::from_millis(999)), None);
+        assert_eq!(limited.due_at(start + Duration::from_secs(1)), Some(2));
+        assert_eq!(limited.due_at(start + Duration::from_secs(1)), Some(0));
+    }
 
     #[test]
     fn a_key_is_said_once_a_minute() {

@@ -3,6 +3,10 @@
 
 use std::io;
 
+use crate::frames::{
+    CONTINUATION, DATA, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM, SHIFTED,
+};
+
 /// Interim responses to one request; more are an error of the upstream.
 pub(super) const MOST: u32 = 32;
 
@@ -16,14 +20,6 @@ const STREAMS: usize = 1024;
 
 /// Responses on streams that are not followed any more, in a connection's life.
 const LATE: u32 = 4096;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 0x1;
-/// PADDED and PRIORITY: the header block does not begin with the payload.
-const SHIFTED: u8 = 0x28;
 
 /// Counts the interim responses on one connection.
 #[derive(Debug)]
@@ -56,11 +52,7 @@ enum State {
 /// HTTP/2: looks at frame headers, and at the first byte of header blocks.
 #[derive(Debug, Default)]
 pub(super) struct Http2 {
-    /// The next frame's header and its first byte of payload, as far as they were read.
-    head: [u8; 10],
-    read: usize,
-    /// Bytes of the current frame's payload that are still to come.
-    skip: usize,
+    frames: FrameReader,
     /// Streams with responses that may be interim ones, as they came.
     streams: Vec<Stream>,
     /// Their bytes together.
@@ -173,48 +165,20 @@ impl Http1 {
 impl Http2 {
     /// `None` if there are too many.
     fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = bytes.get(skipped..)?;
-                continue;
-            }
-            let missing = self.wanted() - self.read;
-            let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
-            let head = self.head.get_mut(self.read..self.read + now.len())?;
-            head.copy_from_slice(now);
-            self.read += now.len();
-            bytes = later;
-            if self.read == self.wanted() {
-                self.read = 0;
-                self.frame()?;
-            }
+        while let Some(frame) = self.frames.next(&mut bytes) {
+            self.frame(frame)?;
         }
         Some(())
     }
 
-    /// The length of the current frame's payload; its header must be whole.
-    const fn length(&self) -> u32 {
-        let [high, middle, low, ..] = self.head;
-        u32::from_be_bytes([0, high, middle, low])
-    }
-
-    /// How many bytes of [`Self::head`] the current frame has, as far as that is known.
-    const fn wanted(&self) -> usize {
-        if self.read < 9 || self.length() == 0 {
-            9
-        } else {
-            10
-        }
-    }
-
-    /// Takes a frame whose header is whole.
-    fn frame(&mut self) -> Option<()> {
-        let [_, _, _, kind, flags, a, b, c, d, first] = self.head;
-        let length = self.length();
-        self.skip = (length as usize).saturating_sub(1);
-        let id = u32::from_be_bytes([a & 0x7f, b, c, d]);
+    fn frame(&mut self, frame: FrameHead) -> Option<()> {
+        let FrameHead {
+            length,
+            kind,
+            flags,
+            stream: id,
+            payload: [first, ..],
+        } = frame;
         match kind {
             HEADERS => {
                 let ends = flags & END_STREAM != 0;

@@ -5,6 +5,10 @@ use super::{HOST, metric, started};
 
 const DATA: u8 = 0;
 
+const ERRORS: &str = "sidentity_proxy_errors_total{error=\"http_request_error\"}";
+const REJECTED: &str =
+    "sidentity_requests_total{code=\"400\",credential=\"none\",listener=\"proxy\"}";
+
 /// The pseudo-header fields of a `GET` but for those that are left out.
 fn head(without: u8) -> Vec<u8> {
     let mut block = Vec::new();
@@ -51,6 +55,7 @@ async fn a_malformed_request_ends_its_own_stream() {
         }
     });
     let with = |field: Vec<u8>| [head(0), field].concat();
+    let mut count = 0;
     for (what, bytes) in [
         (
             "a connection-specific field",
@@ -84,7 +89,81 @@ async fn a_malformed_request_ends_its_own_stream() {
         let (answered, code) = after(sidecar.proxy(), &bytes).await;
         println!("{what}: {answered} {code:?}");
         assert!(answered, "{what}: the connection was closed ({code:?})");
+        count += 1;
+        let counted = format!("{ERRORS} {count}");
+        metric(&sidecar, &counted).await;
+        let rejected = format!("{REJECTED} {count}");
+        metric(&sidecar, &rejected).await;
     }
+    sidecar
+        .logged(|line| {
+            line["error"] == "http_request_error"
+                && line["httpRequest"]["status"] == 400
+                && line["httpRequest"]["protocol"] == "HTTP/2"
+                && line["listener"] == "proxy"
+        })
+        .await;
+}
+
+/// What reached the proxy is counted there, once, whatever h2 does with its stream later.
+#[tokio::test]
+async fn a_request_that_is_malformed_after_its_head_is_counted_once() {
+    let (service, _metadata, sidecar) = started().await;
+    tokio::spawn(async move {
+        loop {
+            service.next().await.answer("good");
+        }
+    });
+    let short = [head(0), named("content-length", "1")].concat();
+    let longer = [frame(HEADERS, 0x4, 1, &short), frame(DATA, 1, 1, b"longer")];
+    for round in 1..=5 {
+        let (answered, code) = after(sidecar.proxy(), &longer.concat()).await;
+        assert!(answered, "{code:?}");
+        let mut requests = 0;
+        for _ in 0..2000 {
+            let response = super::get(sidecar.admin(), "/metrics").await;
+            let metrics = super::support::app::text(&response).to_owned();
+            requests = metrics
+                .lines()
+                .filter(|line| line.starts_with("sidentity_requests_total{"))
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+                .sum();
+            if requests >= 2 * round {
+                break;
+            }
+        }
+        assert_eq!(requests, 2 * round);
+    }
+}
+
+#[tokio::test]
+async fn a_field_list_over_the_limit_is_counted_and_logged() {
+    let (service, _metadata, sidecar) = started().await;
+    tokio::spawn(async move {
+        loop {
+            service.next().await.answer("good");
+        }
+    });
+    // The same field again and again, from the dynamic table: 300 kB of fields in few bytes.
+    let field = [vec![0x40, 1, b'x', 0x7f, 0xa1, 0x1e], vec![b'v'; 4000]].concat();
+    let block = [head(0), field, vec![0xbe; 80]].concat();
+    for count in 1..=3 {
+        let (answered, _) = after(sidecar.proxy(), &frame(HEADERS, 0x5, 1, &block)).await;
+        assert!(answered);
+        let counted = format!("{ERRORS} {count}");
+        metric(&sidecar, &counted).await;
+        let rejected = format!(
+            "sidentity_requests_total{{code=\"431\",credential=\"none\",listener=\"proxy\"}} {count}"
+        );
+        metric(&sidecar, &rejected).await;
+    }
+    sidecar
+        .logged(|line| {
+            line["error"] == "http_request_error"
+                && line["httpRequest"]["status"] == 431
+                && line["httpRequest"]["protocol"] == "HTTP/2"
+        })
+        .await;
 }
 
 /// h2 0.4 ends the connection over these, which RFC 9113 allows for the second alone. Each is counted.

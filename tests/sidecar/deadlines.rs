@@ -62,7 +62,8 @@ impl Setting {
         }
         let config = config::load(&raw, &env).unwrap();
         let mut limits = Limits::of(&config);
-        (limits.head, limits.answer, limits.idle) = (HEAD, ANSWER, IDLE);
+        (limits.head, limits.answer) = (HEAD, ANSWER);
+        limits.idle.set(IDLE);
         change(&mut limits);
         let app = App::build_with(config, limits).await.unwrap();
         let setting = Self {
@@ -170,6 +171,51 @@ async fn half_of_a_next_head_is_closed_and_an_idle_connection_is_not() {
     tokio::time::sleep(2 * IDLE).await;
     idle.send(&call).await;
     assert_eq!(idle.message().await.1, "hello");
+}
+
+/// The half comes while the request before it is in progress, most often in the same packet.
+#[tokio::test]
+async fn half_of_a_head_behind_a_running_request_is_closed() {
+    let setting = Setting::start(&[]).await;
+    let at = setting.route;
+    let head = format!("HTTP/1.1\r\nHost: {at}\r\n");
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n";
+    let whole = [
+        format!("GET / {head}\r\n"),
+        format!("POST / {head}Content-Length: 5\r\n\r\nhello"),
+        format!("POST / {head}Content-Length: 1\r\n\r\nh"),
+        format!("POST / {head}Content-Length: 0\r\n\r\n"),
+        format!("POST / {head}{chunked}\r\n"),
+        format!("POST / {head}Trailer: X-A\r\n{chunked}X-A: b\r\n\r\n"),
+    ];
+    let mut ends = tokio::task::JoinSet::new();
+    for request in whole {
+        for half in ["", "G", "GET / HTTP/1.1\r\nHos", "GET / HTTP/1.1\r\n"] {
+            for requests in [1, 2] {
+                let request = request.clone();
+                ends.spawn(async move {
+                    let what = format!("{requests} of {request:?} and {half:?}");
+                    let mut app = Wire::open(at).await;
+                    app.send(request.repeat(requests) + half).await;
+                    for _ in 0..requests {
+                        assert_eq!(app.message().await.1, "hello", "{what}");
+                    }
+                    let began = Instant::now();
+                    if half.is_empty() {
+                        let idle = tokio::time::timeout(2 * IDLE, app.rest()).await;
+                        assert!(idle.is_err(), "{what}: closed");
+                        return;
+                    }
+                    let rest = tokio::time::timeout(PATIENCE, app.rest()).await;
+                    assert_eq!(rest.unwrap_or_else(|_| panic!("{what}: open")), "");
+                    assert!(began.elapsed() > EARLY, "{what}: {:?}", began.elapsed());
+                });
+            }
+        }
+    }
+    while let Some(ended) = ends.join_next().await {
+        ended.unwrap();
+    }
 }
 
 #[tokio::test]

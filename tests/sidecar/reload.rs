@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::app::{get, json, proxied, text};
+use super::support::frames::{GOAWAY, HEADERS, RawHttp2, get as get_block};
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
@@ -350,4 +351,25 @@ async fn without_a_file_sighup_ends_nothing() {
             .status(),
         200
     );
+}
+
+#[tokio::test]
+async fn an_idle_timeout_that_changed_holds_for_http2_apps_open_and_new() {
+    let stage = Stage::start("idle_timeout: 1h\n").await;
+    let block = get_block("svc.a.run.app", "/");
+    let mut open = RawHttp2::open(stage.sidecar.proxy(), 65_535).await;
+    let patience = std::time::Duration::from_secs(15);
+    open.request(&block).await;
+    open.frame_within(HEADERS, patience).await.unwrap();
+    let said = stage.reload("idle_timeout: 500ms\n").await;
+    assert!(
+        !said.iter().any(|line| message(line).contains("restart")),
+        "{said:#?}"
+    );
+    let mut new = RawHttp2::open(stage.sidecar.proxy(), 65_535).await;
+    for app in [&mut new, &mut open] {
+        app.request(&block).await;
+        app.frame_within(HEADERS, patience).await.unwrap();
+        app.frame_within(GOAWAY, patience).await.unwrap();
+    }
 }

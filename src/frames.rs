@@ -1,0 +1,139 @@
+//! Frame headers of HTTP/2 (RFC 9113, 4.1), read beside the h2 crate from the same bytes.
+
+/// `DATA`.
+pub(crate) const DATA: u8 = 0;
+/// `HEADERS`.
+pub(crate) const HEADERS: u8 = 1;
+/// `RST_STREAM`.
+pub(crate) const RST_STREAM: u8 = 3;
+/// `CONTINUATION`.
+pub(crate) const CONTINUATION: u8 = 9;
+
+/// The stream ends with this frame.
+pub(crate) const END_STREAM: u8 = 0x1;
+/// The header block ends with this frame.
+pub(crate) const END_HEADERS: u8 = 0x4;
+/// PADDED and PRIORITY: the header block does not begin with the payload.
+pub(crate) const SHIFTED: u8 = 0x28;
+
+/// Bytes of a frame's header.
+const HEAD: usize = 9;
+
+/// Bytes of a payload that are kept: an error code.
+const KEPT: usize = 4;
+
+/// Finds the frames in the bytes of one direction of a connection.
+#[derive(Debug, Default)]
+pub(crate) struct FrameReader {
+    /// The next frame's header and the first bytes of its payload, as far as they were read.
+    head: [u8; HEAD + KEPT],
+    read: usize,
+    /// Bytes that are still to come before the next frame.
+    skip: usize,
+}
+
+/// A frame without the rest of its payload.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameHead {
+    /// Of the payload.
+    pub(crate) length: u32,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    /// The payload's first bytes; those beyond its end mean nothing.
+    pub(crate) payload: [u8; KEPT],
+}
+
+// === impl FrameReader ===
+
+impl FrameReader {
+    /// One for bytes that begin with a preface of this length.
+    pub(crate) fn after(preface: usize) -> Self {
+        Self {
+            skip: preface,
+            ..Self::default()
+        }
+    }
+
+    /// Takes bytes up to the next frame, and that frame's header; `None` where all of them were taken.
+    pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                *bytes = bytes.get(skipped..)?;
+                continue;
+            }
+            let missing = self.wanted() - self.read;
+            let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
+            let head = self.head.get_mut(self.read..self.read + now.len())?;
+            head.copy_from_slice(now);
+            self.read += now.len();
+            *bytes = later;
+            if self.read >= HEAD && self.read == self.wanted() {
+                return Some(self.frame());
+            }
+        }
+        None
+    }
+
+    /// The length of the current frame's payload; its header must be whole.
+    const fn length(&self) -> u32 {
+        let [high, middle, low, ..] = self.head;
+        u32::from_be_bytes([0, high, middle, low])
+    }
+
+    /// How many bytes of [`Self::head`] the current frame has, as far as that is known.
+    const fn wanted(&self) -> usize {
+        if self.read < HEAD {
+            return HEAD;
+        }
+        let length = self.length() as usize;
+        HEAD + if length < KEPT { length } else { KEPT }
+    }
+
+    fn frame(&mut self) -> FrameHead {
+        let [_, _, _, kind, flags, a, b, c, d, payload @ ..] = self.head;
+        let length = self.length();
+        self.skip = (length as usize).saturating_sub(KEPT);
+        self.read = 0;
+        FrameHead {
+            length,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
+            payload,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_found_however_the_bytes_are_cut() {
+        let mut bytes = b"preface".to_vec();
+        for length in 0..12_u8 {
+            bytes.extend([0, 0, length, length, 7, 0x80, 0, 0, length + 1]);
+            bytes.extend((0..length).map(|n| n + 1));
+        }
+        for step in 1..40 {
+            let mut reader = FrameReader::after(7);
+            let mut found = Vec::new();
+            for mut part in bytes.chunks(step) {
+                while let Some(frame) = reader.next(&mut part) {
+                    found.push(frame);
+                }
+            }
+            assert_eq!(found.len(), 12, "{step}");
+            for (length, frame) in (0_u8..).zip(found) {
+                assert_eq!(frame.length, u32::from(length));
+                assert_eq!((frame.kind, frame.flags), (length, 7));
+                assert_eq!(frame.stream, u32::from(length) + 1);
+                let kept = usize::from(length).min(KEPT);
+                assert_eq!(frame.payload[..kept], [1, 2, 3, 4][..kept]);
+            }
+        }
+    }
+}

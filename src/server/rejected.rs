@@ -1,0 +1,285 @@
+//! HTTP/2 requests that the h2 crate rejects by itself. It resets the stream of a malformed one, answers 431 to too large a
+//! field list, and tells nobody. The frames of both directions and the number of requests that were served tell which.
+//!
+//! A stream that a client has opened either reaches the service or is rejected. Where a reset or a 431 was written and
+//! fewer requests were served than streams were opened, it was for one that was rejected.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use h2::Reason;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::io::PREFACE;
+use crate::error::{Error, ErrorKind};
+use crate::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM, SHIFTED,
+};
+use crate::proxy::ConnectionState;
+
+/// A client's HTTP/2 stream whose frames are looked at.
+#[derive(Debug)]
+pub(super) struct WatchedIo<S> {
+    stream: S,
+    incoming: FrameReader,
+    outgoing: FrameReader,
+    /// The highest stream that the client has opened.
+    highest: u32,
+    /// Its header block is not whole yet.
+    opening: bool,
+    streams: Arc<Streams>,
+}
+
+/// The streams of a connection, as far as it matters here.
+#[derive(Debug)]
+pub(super) struct Streams {
+    connection: Arc<ConnectionState>,
+    opened: AtomicUsize,
+    /// Something was written that may be a rejection.
+    suspicious: AtomicBool,
+    suspects: Mutex<Suspects>,
+}
+
+#[derive(Debug, Default)]
+struct Suspects {
+    /// What was written since the connection was polled, in order.
+    written: Vec<(u32, Rejection)>,
+    /// Streams that were opened and did not reach the service, as far as that was found.
+    rejected: usize,
+}
+
+/// How h2 may have rejected a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rejection {
+    /// It is not valid HTTP/2.
+    Malformed,
+    /// Answered 431.
+    TooLarge,
+    /// Not the request's fault.
+    Other,
+}
+
+pin_project! {
+    /// A connection of hyper's over a [`WatchedIo`], which tells of each request that was rejected.
+    pub(super) struct Watched<C, F> {
+        #[pin]
+        connection: C,
+        streams: Arc<Streams>,
+        malformed: F,
+    }
+}
+
+// === impl WatchedIo ===
+
+impl<S> WatchedIo<S> {
+    pub(super) fn new(stream: S, connection: Arc<ConnectionState>) -> (Self, Arc<Streams>) {
+        let streams = Arc::new(Streams {
+            connection,
+            opened: AtomicUsize::new(0),
+            suspicious: AtomicBool::new(false),
+            suspects: Mutex::default(),
+        });
+        let io = Self {
+            stream,
+            incoming: FrameReader::after(PREFACE.len()),
+            outgoing: FrameReader::default(),
+            highest: 0,
+            opening: false,
+            streams: streams.clone(),
+        };
+        (io, streams)
+    }
+
+    fn received(&mut self, mut bytes: &[u8]) {
+        while let Some(frame) = self.incoming.next(&mut bytes) {
+            match frame.kind {
+                HEADERS if frame.stream > self.highest && frame.stream % 2 == 1 => {
+                    self.highest = frame.stream;
+                    self.opening = true;
+                }
+                HEADERS | CONTINUATION => {}
+                _ => continue,
+            }
+            if self.opening && frame.flags & END_HEADERS != 0 {
+                self.opening = false;
+                self.streams.opened.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn sent(&mut self, mut bytes: &[u8]) {
+        while let Some(frame) = self.outgoing.next(&mut bytes) {
+            if let Some(rejection) = Rejection::of(&frame) {
+                self.streams.suspect(frame.stream, rejection);
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.received(buf.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.sent(buf.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let now = buf.get(..left.min(buf.len())).unwrap_or_default();
+            self.sent(now);
+            left -= now.len();
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// What a frame of ours may mean.
+    fn of(frame: &FrameHead) -> Option<Self> {
+        match frame.kind {
+            RST_STREAM
+                if u32::from_be_bytes(frame.payload) == u32::from(Reason::PROTOCOL_ERROR) =>
+            {
+                Some(Self::Malformed)
+            }
+            RST_STREAM => Some(Self::Other),
+            // A response without a body whose status is none of the static table (RFC 7541, A).
+            HEADERS
+                if frame.flags & END_STREAM != 0
+                    && frame.flags & SHIFTED == 0
+                    && !matches!(frame.payload, [0x88..=0x8e, ..]) =>
+            {
+                Some(Self::TooLarge)
+            }
+            _ => None,
+        }
+    }
+
+    fn error(self) -> Option<Error> {
+        match self {
+            Self::Malformed => Some(Error::new(
+                ErrorKind::BadRequest,
+                "the app's HTTP/2 request is malformed: the stream was reset. It has a connection-specific field, a missing, \
+                 repeated or misplaced pseudo-header field, or a wrong content-length (RFC 9113, 8.1.1)",
+            )),
+            Self::TooLarge => Some(Error::new(
+                ErrorKind::HeadTooLarge,
+                "the request's field list is too large",
+            )),
+            Self::Other => None,
+        }
+    }
+}
+
+// === impl Streams ===
+
+impl Streams {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Suspects> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspect(&self, stream: u32, rejection: Rejection) {
+        let mut suspects = self.lock();
+        // h2 resets what it has answered with 431.
+        if suspects
+            .written
+            .last()
+            .is_none_or(|(last, _)| *last != stream)
+        {
+            suspects.written.push((stream, rejection));
+            self.suspicious.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Those that were rejected since the last time. The connection has been polled: all other streams were served.
+    fn rejected(&self) -> Vec<Error> {
+        self.suspicious.store(false, Ordering::Relaxed);
+        let missing = self
+            .opened
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.connection.heads());
+        let mut suspects = self.lock();
+        let written = std::mem::take(&mut suspects.written);
+        let found = written.len().min(missing.saturating_sub(suspects.rejected));
+        suspects.rejected += found;
+        let rejected = written.into_iter().take(found);
+        rejected
+            .filter_map(|(_, rejection)| rejection.error())
+            .collect()
+    }
+
+    /// The connection that is served over the stream.
+    pub(super) fn of<C, F>(self: Arc<Self>, connection: C, malformed: F) -> Watched<C, F> {
+        Watched {
+            connection,
+            streams: self,
+            malformed,
+        }
+    }
+}
+
+// === impl Watched ===
+
+impl<C, F> Watched<C, F> {
+    /// The connection itself.
+    pub(super) fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
+        self.project().connection
+    }
+}
+
+impl<C: Future, F: Fn(Error)> Future for Watched<C, F> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let this = self.project();
+        let polled = this.connection.poll(cx);
+        if this.streams.suspicious.load(Ordering::Relaxed) {
+            for error in this.streams.rejected() {
+                (this.malformed)(error);
+            }
+        }
+        polled
+    }
+}
