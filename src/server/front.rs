@@ -67,8 +67,8 @@ pub struct Front {
 pin_project! {
     /// The answer to a request.
     ///
-    /// A stream of HTTP/2 enters the stack when its task first runs: hyper then notices at once if it was reset, so that
-    /// streams reset before that hold no permits.
+    /// A stream of an admitted HTTP/2 connection enters the stack when its task first runs: hyper then notices at once if
+    /// it was reset, so that streams reset before that hold no permits.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
     pub enum Entry {
@@ -201,13 +201,14 @@ impl Service<Request<Incoming>> for Front {
             served.access_log,
         );
         let request = request.map(|body| RequestBody::incoming(body, &exchange));
-        let http2 = request.version() == Version::HTTP_2;
+        // The first request is what admits a connection, before another one may take its place.
+        let waits = request.version() == Version::HTTP_2 && self.connection.state.is_admitted();
         let inbound = Inbound {
             request,
             exchange,
             connection: self.connection.clone(),
         };
-        if http2 {
+        if waits {
             Entry::waiting(served.stack.clone(), inbound)
         } else {
             Entry::entered(&served.stack, inbound)
