@@ -322,3 +322,29 @@ fn every_line_that_the_log_may_hold_is_in_the_operating_guide() {
         );
     }
 }
+
+/// The last cell of a row of threats names the tests that hold it.
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let mut code = Vec::new();
+    sources(&path("src"), &mut code);
+    sources(&path("tests"), &mut code);
+    let page = read("docs/security.md");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let named: BTreeSet<&str> = rows
+        .filter_map(|row| row.trim_end_matches(" |").rsplit_once('|'))
+        .flat_map(|(_, last)| quoted(last))
+        .collect();
+    let missing: Vec<_> = named
+        .iter()
+        .filter(|name| {
+            let function = format!("fn {name}(");
+            !code.iter().any(|(_, text)| text.contains(&function))
+        })
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/security.md names no test: {missing:?}"
+    );
+    assert!(named.len() > 40, "{}", named.len());
+}
