@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::connect::connect;
 use super::support::app::{get, json, proxied};
-use super::support::metadata::{Answer, Kind, Metadata};
+use super::support::metadata::{Answer, Kind, Metadata, in_seconds, jwt};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
 use super::{started, started_with};
@@ -76,7 +76,10 @@ async fn no_service_account() {
 async fn a_wrong_audience() {
     let service = Service::answering(|_| reply(401)).await;
     let args = ["--rule", "svc.a.run.app=id,audience=https://typo.test"];
-    let (_metadata, sidecar) = started_with(&service, &args).await;
+    let (metadata, sidecar) = started_with(&service, &args).await;
+    // The same one for ever: another one would be sent too, and its 401 counted.
+    let token = jwt("https://typo.test", in_seconds(3600));
+    metadata.script(Kind::Identity, [Answer::ok(token)]);
     proxied(sidecar.proxy(), SERVICE, &[]).await;
     let words = [
         "https://typo.test",
