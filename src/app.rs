@@ -48,7 +48,7 @@ pub struct App {
     server: Server,
     opened: mpsc::Receiver<Opened>,
     listeners: Vec<(Listener, Serving)>,
-    admin: Option<(Listener, Arc<ArcSwap<Admin>>)>,
+    admin: (Vec<Listener>, Arc<ArcSwap<Admin>>),
 }
 
 /// Why a sidecar could not start.
@@ -128,8 +128,17 @@ impl App {
         let serving: Vec<Serving> = serving.map(Arc::new).collect();
         let admin = Arc::new(ArcSwap::from_pointee(live.admin.clone()));
         Ok(Self {
-            listeners: sockets.app.into_iter().zip(serving.clone()).collect(),
-            admin: sockets.admin.map(|listener| (listener, admin.clone())),
+            listeners: sockets
+                .app
+                .into_iter()
+                .zip(&serving)
+                .flat_map(|(listeners, serving)| {
+                    listeners
+                        .into_iter()
+                        .map(|listener| (listener, serving.clone()))
+                })
+                .collect(),
+            admin: (sockets.admin, admin.clone()),
             control: Control::new(core, live, serving, admin, idle),
             server,
             opened,
@@ -163,7 +172,7 @@ impl App {
 
     /// Where the admin port listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().and_then(|(listener, _)| listener.tcp())
+        self.control.places().admin
     }
 
     /// Serves until `shutdown` completes or the admin port is told to quit, then drains: still serving, until nothing has
@@ -186,8 +195,9 @@ impl App {
         for (listener, serving) in listeners {
             server.listen(listener, serving);
         }
-        if let Some((listener, admin)) = admin {
-            server.listen_admin(listener, AdminPort(admin));
+        let (listeners, admin) = admin;
+        for listener in listeners {
+            server.listen_admin(listener, AdminPort(admin.clone()));
         }
         control.prefetch();
 

@@ -378,8 +378,8 @@ fn flags_win_over_environment_over_file() {
         .variable("SIDENTITY_WORKERS", "");
     let yaml = setup.accepted(&["--log-level", "trace"]);
     for line in [
-        "  listen: 127.0.0.1:1001",
-        "  listen: 127.0.0.1:2002",
+        "  listen: 1001",
+        "  listen: 2002",
         "log_level: trace",
         "workers: 3",
     ] {

@@ -1,6 +1,6 @@
 //! Sockets by address; routes that share an address share a socket.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::config::{Config, Listen, Route};
 use crate::server::{Family, Listener, ListenerError};
@@ -13,6 +13,8 @@ pub(super) struct Places {
     pub(super) family: Option<(Family, Listen)>,
     pub(super) routes: Vec<(Asked, Listen)>,
     pub(super) admin: Option<SocketAddr>,
+    /// Where they listen on ::1 beside 127.0.0.1.
+    on_ipv6: Vec<SocketAddr>,
 }
 
 /// The listener that a route asks for: an address and, of port 0, which is a free port each time, one for each prefix.
@@ -22,11 +24,11 @@ pub(super) struct Asked {
     prefix: Option<String>,
 }
 
-/// The sockets.
+/// The sockets: each listener has one, or one of each address family.
 pub(super) struct Sockets {
     /// In the order of [`Places`].
-    pub(super) app: Vec<Listener>,
-    pub(super) admin: Option<Listener>,
+    pub(super) app: Vec<Vec<Listener>>,
+    pub(super) admin: Vec<Listener>,
 }
 
 /// Binds everything.
@@ -36,14 +38,19 @@ pub(super) async fn bind(
 ) -> Result<(Places, Sockets), ListenerError> {
     let mut app = Vec::new();
     let proxy = match &config.proxy {
-        Some(proxy) => Some(bound(&Listen::Tcp(proxy.listen), &mut app).await?),
+        Some(proxy) => {
+            let on_ipv6 = proxy.on_ipv6 && !is_named(config, proxy.listen);
+            let listeners = both(proxy.listen, on_ipv6).await?;
+            Some(added(Listen::Tcp(proxy.listen), listeners, &mut app))
+        }
         None => None,
     };
     let asking = config.proxy.as_ref().filter(|proxy| proxy.auth.is_some());
     let family = match asking.zip(family) {
         Some((proxy, family)) => {
             let beside = Listen::Tcp(SocketAddr::new(proxy.listen.ip(), 0));
-            Some((family, bound(&beside, &mut app).await?))
+            let listener = Listener::bind(&beside).await?;
+            Some((family, added(beside, vec![listener], &mut app)))
         }
         None => None,
     };
@@ -51,34 +58,64 @@ pub(super) async fn bind(
     for route in &config.routes {
         let asked = Asked::by(route);
         if routes.iter().all(|(other, _)| *other != asked) {
-            let mode = config
+            let mut shared = config
                 .routes
                 .iter()
-                .filter(|other| other.listen == route.listen)
-                .find_map(|other| other.mode);
-            let listener = Listener::bind_with(&route.listen, mode).await?;
-            routes.push((asked, listener.listen.clone()));
-            app.push(listener);
+                .filter(|other| Asked::by(other) == asked);
+            let listeners = match &route.listen {
+                Listen::Tcp(address) => {
+                    let on_ipv6 = shared.any(|other| other.on_ipv6) && !is_named(config, *address);
+                    both(*address, on_ipv6).await?
+                }
+                Listen::Unix(_) => {
+                    let mode = shared.find_map(|other| other.mode);
+                    vec![Listener::bind_with(&route.listen, mode).await?]
+                }
+            };
+            routes.push((asked, added(route.listen.clone(), listeners, &mut app)));
         }
     }
     let admin = match config.admin {
-        Some(address) => Some(Listener::bind(&Listen::Tcp(address)).await?),
-        None => None,
+        Some(address) => {
+            let on_ipv6 = config.admin_on_ipv6 && !is_named(config, address);
+            both(address, on_ipv6).await?
+        }
+        None => Vec::new(),
     };
+    let second = |listeners: &Vec<Listener>| listeners.get(1).and_then(Listener::tcp);
     let places = Places {
         proxy,
         family,
         routes,
-        admin: admin.as_ref().and_then(Listener::tcp),
+        admin: admin.first().and_then(Listener::tcp),
+        on_ipv6: app.iter().chain([&admin]).filter_map(second).collect(),
     };
     Ok((places, Sockets { app, admin }))
 }
 
-async fn bound(asked: &Listen, sockets: &mut Vec<Listener>) -> Result<Listen, ListenerError> {
-    let listener = Listener::bind(asked).await?;
-    let is = listener.listen.clone();
-    sockets.push(listener);
-    Ok(is)
+/// The sockets of an address, or of its port on both loopback addresses.
+async fn both(address: SocketAddr, on_ipv6: bool) -> Result<Vec<Listener>, ListenerError> {
+    if !on_ipv6 {
+        return Ok(vec![Listener::bind(&Listen::Tcp(address)).await?]);
+    }
+    let (first, second) = Listener::bind_loopback(address.port()).await?;
+    Ok([first].into_iter().chain(second).collect())
+}
+
+/// The configuration names the port's ::1 itself, for another listener.
+fn is_named(config: &Config, address: SocketAddr) -> bool {
+    let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+    let proxy = config.proxy.iter().map(|proxy| proxy.listen);
+    let routes = config.routes.iter().filter_map(|route| tcp(&route.listen));
+    let mut all = proxy.chain(routes).chain(config.admin);
+    twin.port() != 0 && all.any(|other| other == twin)
+}
+
+/// Adds the sockets of one listener. Returns where the first of them is.
+fn added(asked: Listen, listeners: Vec<Listener>, sockets: &mut Vec<Vec<Listener>>) -> Listen {
+    let is = listeners.first().map(|listener| listener.listen.clone());
+    sockets.push(listeners);
+    is.unwrap_or(asked)
 }
 
 /// The TCP address, where it is one.
@@ -124,6 +161,7 @@ impl Places {
         let family = self.family.as_ref().map(|(_, listen)| listen);
         let routes = self.routes.iter().map(|(_, listen)| listen);
         let app = self.proxy.iter().chain(family).chain(routes);
-        app.filter_map(tcp).chain(self.admin).collect()
+        let app = app.filter_map(tcp).chain(self.admin);
+        app.chain(self.on_ipv6.iter().copied()).collect()
     }
 }

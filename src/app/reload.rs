@@ -11,7 +11,8 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
     let mut waiting = Vec::new();
     let mut config = new;
     let listens = |config: &Config| config.proxy.as_ref().map(|proxy| proxy.listen);
-    if listens(old) != listens(&config) {
+    let on_ipv6 = |config: &Config| config.proxy.as_ref().is_some_and(|proxy| proxy.on_ipv6);
+    if (listens(old), on_ipv6(old)) != (listens(&config), on_ipv6(&config)) {
         waiting.push(format!(
             "--proxy {}, which was {}",
             or_off(listens(&config)),
@@ -22,6 +23,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
     // Every field is named, so that a new one cannot be forgotten here.
     let Config {
         admin,
+        admin_on_ipv6,
         intercept,
         max_connections,
         metadata,
@@ -47,13 +49,14 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         upstream: _,
         warnings: _,
     } = old;
-    if *admin != config.admin {
+    if (*admin, *admin_on_ipv6) != (config.admin, config.admin_on_ipv6) {
         waiting.push(format!(
             "--admin {}, which was {}",
             or_off(config.admin),
             or_off(*admin)
         ));
         config.admin = *admin;
+        config.admin_on_ipv6 = *admin_on_ipv6;
     }
     config.routes = routes(old_routes, &config.routes, &mut waiting);
     let mut keep = |name: &str, changed: bool| {

@@ -124,12 +124,15 @@ fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Confi
     let upstream = service.address();
     config.proxy = config.proxy.map(|proxy| config::Proxy {
         listen: LOOPBACK,
+        on_ipv6: false,
         ..proxy
     });
     config.admin = Some(LOOPBACK);
+    config.admin_on_ipv6 = false;
     config.routes = vec![config::Route {
         name: "demo".into(),
         listen: config::Listen::Tcp(LOOPBACK),
+        on_ipv6: false,
         prefix: String::new(),
         upstream: Destination::parse(&format!("https://{SERVICE}/"))?,
         service: None,

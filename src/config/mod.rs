@@ -56,6 +56,8 @@ pub struct Config {
     pub metadata_access: Access,
     /// Where probes, metrics and the status page listen; `None` for `--admin off`.
     pub admin: Option<SocketAddr>,
+    /// The admin port listens on ::1 too, where the machine has it.
+    pub admin_on_ipv6: bool,
     /// `--quitquitquit`.
     pub quitquitquit: bool,
     /// `--allow-non-loopback`.
@@ -95,6 +97,8 @@ pub struct Config {
 pub struct Proxy {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// It listens on ::1 too, where the machine has it.
+    pub on_ipv6: bool,
     /// The only value of `Proxy-Authorization` that is let in, where credentials are asked for; marked sensitive.
     pub auth: Option<HeaderValue>,
 }
@@ -113,6 +117,8 @@ pub struct Route {
     pub name: Arc<str>,
     /// Where it listens; several routes may share one.
     pub listen: Listen,
+    /// It listens on ::1 too, where the machine has it.
+    pub on_ipv6: bool,
     /// The path prefix under which this route answers, without a trailing slash; empty for all paths.
     pub prefix: String,
     /// The upstream with its own base path; `https` unless it gets no token or the user allowed plaintext.

@@ -33,8 +33,8 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     let everywhere = read.one(Name::AllowNonLoopback, false, switch);
     let proxy = read.one(
         Name::Proxy,
-        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 3128))),
-        or_off(listen::address),
+        Some((SocketAddr::from((Ipv4Addr::LOCALHOST, 3128)), false)),
+        or_off(listen::address_or_port),
     );
     let auth = read.one(
         Name::ProxyAuth,
@@ -43,8 +43,8 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     );
     let admin = read.one(
         Name::Admin,
-        Some(SocketAddr::from((admin_address(env), ADMIN_PORT))),
-        or_off(listen::address),
+        Some((SocketAddr::from((admin_address(env), ADMIN_PORT)), false)),
+        or_off(listen::address_or_port),
     );
     read.one(Name::Credentials, (), credentials);
     let ca_files = raw.list(Name::UpstreamCa);
@@ -82,16 +82,29 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
     let rules = rule::resolve(&raw.rules, &mut warnings, read.problems);
     let routes = route::resolve(&raw.routes, read.problems);
-    overlap::check(raw, proxy, admin, &routes, everywhere, read.problems);
+    let (proxy_listen, admin_listen) = (proxy.map(|proxy| proxy.0), admin.map(|admin| admin.0));
+    overlap::check(
+        raw,
+        proxy_listen,
+        admin_listen,
+        &routes,
+        everywhere,
+        read.problems,
+    );
     let mut config = Config {
-        proxy: proxy.map(|listen| Proxy { listen, auth }),
+        proxy: proxy.map(|(listen, on_ipv6)| Proxy {
+            listen,
+            on_ipv6,
+            auth,
+        }),
         intercept,
         routes: Vec::new(),
         rules,
         unmatched: read.one(Name::Unmatched, Access::Pass, access),
         discover,
         metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
-        admin,
+        admin: admin_listen,
+        admin_on_ipv6: admin.is_some_and(|(_, on_ipv6)| on_ipv6),
         quitquitquit: read.one(Name::Quitquitquit, false, switch),
         allow_non_loopback: everywhere,
         allowed_hosts: unique(read.each(Name::AllowedHost, host)),

@@ -28,15 +28,17 @@ impl fmt::Display for Yaml<'_> {
 }
 
 fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
-    let or_off = |address: Option<_>| {
-        address.map_or_else(|| "off".to_owned(), |a: std::net::SocketAddr| a.to_string())
+    let or_off = |listen: Option<(std::net::SocketAddr, bool)>| match listen {
+        None => "off".to_owned(),
+        Some((address, true)) => address.port().to_string(),
+        Some((address, false)) => address.to_string(),
     };
     f.write_str("proxy:\n")?;
     field(
         f,
         1,
         "listen",
-        or_off(config.proxy.as_ref().map(|p| p.listen)),
+        or_off(config.proxy.as_ref().map(|p| (p.listen, p.on_ipv6))),
     )?;
     field(f, 1, "unmatched", access(config.unmatched))?;
     field(f, 1, "metadata_access", access(config.metadata_access))?;
@@ -52,7 +54,8 @@ fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         f.write_str("  # auth: it is set, and a secret: not shown\n")?;
     }
     f.write_str("admin:\n")?;
-    field(f, 1, "listen", or_off(config.admin))?;
+    let admin = config.admin.map(|admin| (admin, config.admin_on_ipv6));
+    field(f, 1, "listen", or_off(admin))?;
     field(f, 1, "quitquitquit", config.quitquitquit)?;
     field(f, 0, "allow_non_loopback", config.allow_non_loopback)
 }

@@ -14,7 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-/// How long the CA is valid; a sidecar that lives longer needs a restart.
+/// How long the CA is valid; a sidecar that lives longer needs a restart, of which its log warns.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// How long a leaf is valid.
@@ -83,6 +83,11 @@ impl Authority {
 
     pub(super) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// When it expires.
+    pub(super) fn until(&self) -> SystemTime {
+        self.until
     }
 
     /// A leaf for this name would be within the name constraints.

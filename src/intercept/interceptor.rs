@@ -1,7 +1,7 @@
 //! What the rest of the sidecar knows of interception.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,11 +18,18 @@ use crate::token::Now;
 /// How long an app may take for its side of the handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long before the CA expires the first warning comes.
+const WARNED_BEFORE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
 /// Opens TLS that an app meant for a host which gets a token. One for the process.
 #[derive(Debug)]
 pub struct Interceptor {
     leaves: Leaves,
     ca_dir: Option<PathBuf>,
+    /// When to warn next that the CA expires.
+    warn_at: Mutex<SystemTime>,
 }
 
 /// A handshake that came to nothing.
@@ -52,9 +59,12 @@ impl Interceptor {
         ca_dir: Option<PathBuf>,
         now: SystemTime,
     ) -> Result<Self, NoAuthority> {
+        let authority = Authority::new(domains, now)?;
+        let warn_at = Mutex::new(authority.until() - WARNED_BEFORE);
         Ok(Self {
-            leaves: Leaves::new(Authority::new(domains, now)?)?,
+            leaves: Leaves::new(authority)?,
             ca_dir,
+            warn_at,
         })
     }
 
@@ -77,6 +87,23 @@ impl Interceptor {
     /// Where the app finds the CA.
     pub fn ca_dir(&self) -> Option<&Path> {
         self.ca_dir.as_deref()
+    }
+
+    /// Says that the CA expires soon, or has expired, and what to do; at most once a day.
+    pub fn expiry_warning(&self, now: SystemTime) -> Option<String> {
+        let mut warn_at = self.warn_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < *warn_at {
+            return None;
+        }
+        *warn_at = now + DAY;
+        let until = self.leaves.authority().until();
+        let state = match until.duration_since(now) {
+            Ok(left) => format!("expires in {} hours", left.as_secs() / 3600),
+            Err(_) => "has expired, so apps refuse its certificates".to_owned(),
+        };
+        Some(format!(
+            "the CA of --intercept {state}: restart the sidecar, then the apps that trust it, for each start makes a new one"
+        ))
     }
 
     /// The CA may sign for this host; never for an address.
@@ -104,5 +131,30 @@ impl Interceptor {
             Ok(accepted) => Ok(accepted?),
             Err(_) => Err(Failure::Timeout),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_the_ca_is_warned_of_for_five_days_once_a_day() {
+        let start = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let interceptor = Interceptor::new(["run.app".to_owned()], None, start).unwrap();
+        let at = |hours: u32| interceptor.expiry_warning(start + hours * Duration::from_secs(3600));
+        assert_eq!(at(0), None);
+        assert_eq!(at(25 * 24 - 1), None);
+        let first = at(25 * 24).unwrap();
+        assert!(
+            first.contains("expires in 120 hours: restart the sidecar"),
+            "{first}"
+        );
+        assert_eq!(at(26 * 24 - 1), None);
+        let second = at(26 * 24).unwrap();
+        assert!(second.contains("expires in 96 hours"), "{second}");
+        let last = at(30 * 24 + 1).unwrap();
+        assert!(last.contains("has expired"), "{last}");
+        assert_eq!(at(30 * 24 + 2), None);
     }
 }

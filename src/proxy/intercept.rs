@@ -1,6 +1,7 @@
 //! Tunnels that are opened: their TLS, if any, ends here, and what comes out begins again at the top of the stack.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -81,6 +82,9 @@ impl Interception {
         tunnel: Tunnel,
         hints: &Seldom,
     ) {
+        if let Some(warning) = self.interceptor.expiry_warning(SystemTime::now()) {
+            tracing::warn!("{warning}");
+        }
         match self.interceptor.accept(&origin.host, tunnel).await {
             Ok(stream) => {
                 let stream = Either::Left(stream);

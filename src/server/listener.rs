@@ -2,7 +2,7 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,9 @@ use crate::config::{Listen, Route};
 
 /// Connections that the kernel keeps waiting while we are busy.
 const BACKLOG: i32 = 4096;
+
+/// Ports that are free on 127.0.0.1 and looked at on ::1.
+const FREE_PORT_TRIES: usize = 16;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -54,28 +57,40 @@ impl Listener {
         Self::bind_with(listen, None).await
     }
 
-    /// The same; a unix socket gets these permissions.
+    /// Binds a port on 127.0.0.1 and, where the machine has it, on ::1. Port 0 takes one that is free on both.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind), on either.
+    pub async fn bind_loopback(port: u16) -> Result<(Self, Option<Self>), ListenerError> {
+        let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
+        loop {
+            let first = Self::bind(&Listen::Tcp((Ipv4Addr::LOCALHOST, port).into())).await?;
+            let port = first.tcp().map_or(port, |address| address.port());
+            let address = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+            tries -= 1;
+            match bind_tcp(address) {
+                Ok(socket) => {
+                    let second = Self {
+                        socket: Socket::Tcp(socket),
+                        listen: Listen::Tcp(address),
+                    };
+                    return Ok((first, Some(second)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+                Err(error) if is_missing(&error) => return Ok((first, None)),
+                Err(error) => return Err(ListenerError::new(&Listen::Tcp(address), &error)),
+            }
+        }
+    }
+
+    /// The same as [`bind`](Self::bind); a unix socket gets these permissions.
     ///
     /// # Errors
     ///
     /// As [`bind`](Self::bind).
     pub async fn bind_with(listen: &Listen, mode: Option<u32>) -> Result<Self, ListenerError> {
-        let failed = |error: io::Error| ListenerError {
-            listen: match listen {
-                Listen::Tcp(address) => address.to_string(),
-                Listen::Unix(path) => format!("unix:{}", path.display()),
-            },
-            reason: match error.kind() {
-                io::ErrorKind::AddrInUse => "the address is in use by another process".into(),
-                io::ErrorKind::PermissionDenied => match listen {
-                    Listen::Tcp(_) => "permission denied: ports below 1024 need a privilege".into(),
-                    Listen::Unix(_) => {
-                        "permission denied: this user may not write to the directory".into()
-                    }
-                },
-                _ => error.to_string(),
-            },
-        };
+        let failed = |error: io::Error| ListenerError::new(listen, &error);
         match listen {
             Listen::Tcp(address) => {
                 let socket = bind_tcp(*address).map_err(failed)?;
@@ -107,6 +122,35 @@ impl Listener {
             Listen::Unix(_) => None,
         }
     }
+}
+
+// === impl ListenerError ===
+
+impl ListenerError {
+    fn new(listen: &Listen, error: &io::Error) -> Self {
+        Self {
+            listen: match listen {
+                Listen::Tcp(address) => address.to_string(),
+                Listen::Unix(path) => format!("unix:{}", path.display()),
+            },
+            reason: match error.kind() {
+                io::ErrorKind::AddrInUse => "the address is in use by another process".into(),
+                io::ErrorKind::PermissionDenied => match listen {
+                    Listen::Tcp(_) => "permission denied: ports below 1024 need a privilege".into(),
+                    Listen::Unix(_) => {
+                        "permission denied: this user may not write to the directory".into()
+                    }
+                },
+                _ => error.to_string(),
+            },
+        }
+    }
+}
+
+/// The machine has no IPv6, or its loopback interface no address of it.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {

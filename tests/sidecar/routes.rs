@@ -313,6 +313,101 @@ async fn any_authority_is_taken_on_a_unix_socket() {
     );
 }
 
+/// `localhost` is ::1 first to many clients.
+#[tokio::test]
+async fn a_port_alone_listens_on_both_loopback_addresses() {
+    let args = [
+        "--proxy",
+        "0",
+        "--admin",
+        "0",
+        "--route",
+        "0=https://svc.a.run.app",
+    ];
+    let (_metadata, service, sidecar) = started(&args).await;
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // It has started without.
+        return;
+    }
+    let on_ipv6 = |listener: &str| {
+        let address = sidecar.address(listener);
+        assert!(address.is_ipv4());
+        std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, address.port()))
+    };
+    for address in [sidecar.address("0"), on_ipv6("0")] {
+        assert_eq!(text(&get(address, "/x").await), "hello");
+    }
+    let proxy = on_ipv6("proxy");
+    assert_eq!(
+        text(&proxied(proxy, "http://svc.a.run.app/", &[]).await),
+        "hello"
+    );
+    assert_eq!(get(on_ipv6("admin"), "/startup").await.status(), 200);
+    assert_eq!(service.seen().len(), 3);
+    // They are the sidecar's own.
+    for listener in ["0", "proxy", "admin"] {
+        let url = format!("http://{}/", on_ipv6(listener));
+        let response = proxied(sidecar.proxy(), &url, &[]).await;
+        assert_eq!(response.status(), 508, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_with_a_port_listens_there_alone() {
+    let args = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
+    let (_metadata, _service, sidecar) = started(&args).await;
+    for listener in [ROUTE, "proxy", "admin"] {
+        let port = sidecar.address(listener).port();
+        let connected = tokio::net::TcpStream::connect(("::1", port)).await;
+        assert!(connected.is_err(), "{listener}");
+    }
+}
+
+/// A port that is free on 127.0.0.1 and, as the listener holds it, taken on ::1.
+fn taken_on_ipv6() -> Option<(std::net::TcpListener, u16)> {
+    (0..64).find_map(|_| {
+        let taken = std::net::TcpListener::bind("[::1]:0").ok()?;
+        let port = taken.local_addr().ok()?.port();
+        std::net::TcpListener::bind(("127.0.0.1", port)).ok()?;
+        Some((taken, port))
+    })
+}
+
+#[test]
+fn a_port_that_is_taken_on_ipv6_alone_is_an_error_that_says_so() {
+    let Some((_taken, port)) = taken_on_ipv6() else {
+        return;
+    };
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["run", "--proxy", "off", "--admin", "off", "--route"])
+        .arg(format!("{port}=https://svc.a.run.app"))
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let wanted = format!("cannot listen on [::1]:{port}: the address is in use by another process");
+    assert!(said.contains(&wanted), "{said}");
+}
+
+#[tokio::test]
+async fn a_route_on_the_same_port_of_ipv6_stays_a_route_of_its_own() {
+    let Some((taken, port)) = taken_on_ipv6() else {
+        return;
+    };
+    drop(taken);
+    let (first, second) = (
+        format!("{port}=https://svc.a.run.app"),
+        format!("[::1]:{port}=https://other.a.run.app"),
+    );
+    let (_metadata, service, _sidecar) = started(&["--route", &first, "--route", &second]).await;
+    for ip in ["127.0.0.1", "[::1]"] {
+        get(format!("{ip}:{port}").parse().unwrap(), "/").await;
+    }
+    let hosts: Vec<_> = service.seen().into_iter().map(|seen| seen.host).collect();
+    assert_eq!(hosts, ["svc.a.run.app", "other.a.run.app"]);
+}
+
 #[tokio::test]
 async fn options_of_a_route_override_the_table() {
     let (metadata, service, sidecar) = started(&[

@@ -50,7 +50,7 @@ impl Sidecar {
         let mut command = Command::new(line[0]);
         command
             .args(&line[1..])
-            .args(["run", "--admin", "127.0.0.1:0", "--log-format", "json"])
+            .args(["run", "--log-format", "json"])
             .args(args)
             .env_clear()
             .env("GCE_METADATA_HOST", metadata.address().to_string())
@@ -59,7 +59,11 @@ impl Sidecar {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        for (flag, value) in [("--proxy", "127.0.0.1:0"), ("--log-level", "debug")] {
+        for (flag, value) in [
+            ("--admin", "127.0.0.1:0"),
+            ("--proxy", "127.0.0.1:0"),
+            ("--log-level", "debug"),
+        ] {
             if !args.contains(&flag) {
                 command.args([flag, value]);
             }

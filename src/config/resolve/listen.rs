@@ -10,12 +10,19 @@ use super::super::problem::quote;
 /// The end of a socket's name, and the beginning of a prefix.
 const SOCK: &str = ".sock/";
 
+/// `PORT` alone: on 127.0.0.1 and, where the machine has it, on ::1, for `localhost` may be either.
+pub(crate) fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// An address, and whether it is a port alone.
+pub(super) fn address_or_port(text: &str) -> Result<(SocketAddr, bool), String> {
+    Ok((address(text)?, is_port(text)))
+}
+
 /// `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`; port 0 takes a free one.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    let port = |port: &str| {
-        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-        port.parse::<u16>().ok().filter(|_| digits)
-    };
+    let port = |port: &str| port.parse::<u16>().ok().filter(|_| is_port(port));
     if let Some(port) = port(text) {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }

@@ -29,9 +29,10 @@ pub(super) fn resolve(entries: &[Entry], problems: &mut Vec<Problem>) -> Vec<(St
 fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
     let before = problems.len();
     let prefix = fields.take("prefix");
-    let at = fields
-        .require("listen", problems)
-        .and_then(|text| listen(&text, prefix.as_ref(), problems));
+    let at = fields.require("listen", problems);
+    let port = at.as_ref().and_then(|text| text.value.split('/').next());
+    let on_ipv6 = port.is_some_and(listen::is_port);
+    let at = at.and_then(|text| listen(&text, prefix.as_ref(), problems));
     let upstream = fields
         .require("upstream", problems)
         .and_then(|text| understood(&text, upstream, problems));
@@ -51,6 +52,7 @@ fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
     (problems.len() == before).then(|| Route {
         name: name.into(),
         listen,
+        on_ipv6,
         prefix,
         upstream,
         service,
