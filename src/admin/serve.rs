@@ -22,7 +22,8 @@ use crate::destination::{Host, Origin, Scheme};
 use crate::error::Error;
 use crate::policy::{Ways, explain};
 use crate::proxy::{
-    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, next_of,
+    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, leave_head,
+    next_of,
 };
 use crate::server::{Application, Class, Ends};
 use crate::telemetry::{Metrics, TEXT_FORMAT};
@@ -116,12 +117,16 @@ impl Service<Request<Incoming>> for AdminService {
         let admin = self.current.load_full();
         let local = self.connection.local;
         Box::pin(async move {
-            let response = admin.answer(&request, local).await;
+            let (mut head, mut text) = admin.answer(&request, local).await.into_parts();
+            if *request.method() == Method::HEAD {
+                leave_head(&mut head.headers, &mut text);
+            }
             in_progress.answer(false)?;
-            Ok(response.map(|text| AdminBody {
+            let body = AdminBody {
                 text,
                 _request: in_progress,
-            }))
+            };
+            Ok(Response::from_parts(head, body))
         })
     }
 }

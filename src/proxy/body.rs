@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
@@ -227,6 +227,12 @@ impl Body {
             body.remove_named(named);
         }
     }
+}
+
+/// Leaves of an answer of ours to HEAD its head alone (RFC 9110, 9.3.2): hyper does that over HTTP/1.1 only.
+pub fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+    text.clear();
 }
 
 /// The next part of a text of ours: all of it but one byte, then that.

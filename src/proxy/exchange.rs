@@ -185,6 +185,11 @@ impl Exchange {
         self.version == Version::HTTP_2
     }
 
+    /// The answer has no content.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// The upstream broke its answer off: who sees that has not cancelled.
     pub(super) fn broken_off(&self) {
         let _ = self.error.set(Failure {

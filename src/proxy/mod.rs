@@ -35,7 +35,7 @@ mod step;
 mod trailers;
 mod upgrade;
 
-pub use body::{Body, RequestBody, next_of};
+pub use body::{Body, RequestBody, leave_head, next_of};
 pub use browser::{is_cross_site, is_ours};
 pub use call::{Call, Connection, Decided, Inbound};
 pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};

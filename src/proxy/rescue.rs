@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use serde_json::json;
 use tower::Layer;
 
-use super::body::Body;
+use super::body::{Body, leave_head};
 use super::call::Inbound;
 use super::exchange::{Exchange, is_grpc};
 use super::proxy_status::PROXY_STATUS;
@@ -110,6 +110,9 @@ where
                         } else {
                             problem(&error)
                         };
+                        if this.exchange.is_head() {
+                            response = head_only(response);
+                        }
                         if this.exchange.is_connection_refused() {
                             let close = HeaderValue::from_static("close");
                             response.headers_mut().insert(header::CONNECTION, close);
@@ -152,6 +155,15 @@ fn problem(error: &Error) -> Response<Body> {
         );
     }
     response
+}
+
+/// The answer to HEAD.
+fn head_only(response: Response<Body>) -> Response<Body> {
+    let (mut head, mut body) = response.into_parts();
+    if let Body::Text(text) = &mut body {
+        leave_head(&mut head.headers, text);
+    }
+    Response::from_parts(head, body)
 }
 
 /// The body of a problem.

@@ -1,9 +1,10 @@
 //! Heads and trailers, large and odd.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response};
+use h2::Reason;
+use http::{HeaderMap, HeaderValue, Request, Response};
 
-use super::support::streams::{app_with, open, whole};
+use super::support::streams::{app, app_with, open, whole};
 use super::support::upstream::soon;
 use super::{request, started};
 
@@ -140,4 +141,27 @@ async fn a_trailer_in_the_name_of_the_sidecar_is_dropped() {
         trailers.unwrap()["proxy-status"],
         "edge; details=\"sidentity\""
     );
+}
+
+#[tokio::test]
+async fn an_answer_of_ours_to_head_has_no_content() {
+    let (service, _metadata, sidecar) = started().await;
+    let metrics = Request::head(format!("http://{}/metrics", sidecar.admin()));
+    for (address, request) in [
+        (sidecar.proxy(), request("HEAD", "/")),
+        (sidecar.admin(), metrics.body(()).unwrap()),
+    ] {
+        let app = app(address).await;
+        let (response, _) = open(&app, request, true).await;
+        if address == sidecar.proxy() {
+            let mut stream = service.next().await;
+            stream.reply.send_reset(Reason::INTERNAL_ERROR);
+        }
+        let mut response = soon(response).await.unwrap();
+        let length = response.headers()["content-length"].to_str().unwrap();
+        assert_ne!(length, "0", "{address}");
+        // Data would reset the stream: h2 takes any for a protocol error.
+        let (content, trailers) = soon(whole(response.body_mut())).await.unwrap();
+        assert!(content.is_empty() && trailers.is_none(), "{address}");
+    }
 }
