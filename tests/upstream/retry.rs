@@ -255,6 +255,29 @@ async fn what_may_have_been_processed_is_not_sent_again_over_http2() {
     }
 }
 
+/// A race: with the connection read by another task than the one that opened its streams, some were sent twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_post_that_a_goaway_covers_is_sent_once_however_early_it_comes() {
+    const CALLS: usize = 1800;
+    let server = Hostile::loses(usize::MAX, 1, Loss::GoAway).await;
+    let address = server.address;
+    let calls = (0..6).map(|_| {
+        tokio::spawn(async move {
+            let client = Client::plain(address);
+            for _ in 0..CALLS / 6 {
+                let sent = request(Method::POST, "/", AnyBody::default());
+                client
+                    .fails(&h2c(), sent, ErrorKind::ConnectionTerminated, &[])
+                    .await;
+            }
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    assert_eq!(server.heads().len(), CALLS);
+}
+
 #[tokio::test]
 async fn a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
     let server = Hostile::disowns_the_first_connection().await;

@@ -1,9 +1,10 @@
 //! HTTP/2: a connection carries many requests, as many as the upstream allows; the next is opened when they are full.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,7 +13,6 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::NAP;
@@ -25,6 +25,7 @@ use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place, is_broken, is_going_away, is_too_many_pings};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
+use crate::upstream::lock;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
 
 /// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
@@ -67,11 +68,20 @@ struct Carrier<B> {
     idle: Moment,
 }
 
-/// Spawns hyper's tasks, and tells whenever one of them has run.
-#[derive(Clone)]
-struct Spawn {
-    ran: Arc<Notify>,
+/// Spawns hyper's tasks, but keeps the first, which reads and writes: it is polled by the same task as the one that
+/// opens streams. Side by side, a GOAWAY that is read while a stream is being opened fails the stream as one that the
+/// upstream has not processed, even if it covers the stream.
+#[derive(Clone, Default)]
+struct Tasks(Arc<First>);
+
+#[derive(Default)]
+struct First {
+    begun: AtomicBool,
+    wire: Mutex<Option<Wire>>,
 }
+
+/// Reads and writes a connection.
+type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 // === impl Connection ===
 
@@ -88,34 +98,38 @@ impl<B: RequestBody> Connection<B> {
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
         let pings = Pings::new(complaints.clone());
-        let ran = Arc::new(Notify::new());
         let handshake = async {
-            let (sender, mut connection) = http2::Builder::new(Spawn {
-                ran: Arc::clone(&ran),
-            })
-            .timer(PingTimer(Arc::clone(&pings)))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEADER_LIST)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_concurrent_reset_streams(REMEMBERED)
-            .max_local_error_reset_streams(LATE_FRAMES)
-            .keep_alive_interval(SILENT)
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(false)
-            // None before the upstream has said how many; so this tells that it has.
-            .initial_max_send_streams(0)
-            .handshake(TokioIo::new(io.limiting(Interim::http2())))
-            .await?;
-            while connection.current_max_send_streams() == 0 {
-                tokio::select! {
-                    ended = &mut connection => return ended.map(|()| None),
-                    () = ran.notified() => {}
+            let tasks = Tasks::default();
+            let (sender, mut connection) = http2::Builder::new(tasks.clone())
+                .timer(PingTimer(Arc::clone(&pings)))
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
+                .max_header_list_size(MAX_HEADER_LIST)
+                .max_send_buf_size(SEND_BUFFER)
+                .max_concurrent_reset_streams(REMEMBERED)
+                .max_local_error_reset_streams(LATE_FRAMES)
+                .keep_alive_interval(SILENT)
+                .keep_alive_timeout(PONG)
+                .keep_alive_while_idle(false)
+                // None before the upstream has said how many; so this tells that it has.
+                .initial_max_send_streams(0)
+                .handshake(TokioIo::new(io.limiting(Interim::http2())))
+                .await?;
+            let mut wire = tasks.take();
+            let open = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
+                Poll::Pending => {
+                    poll_wire(&mut wire, cx);
+                    if connection.current_max_send_streams() == 0 {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(Ok(true))
+                    }
                 }
-            }
-            Ok(Some((sender, connection)))
+            });
+            Ok(open.await?.then_some((sender, connection, wire)))
         };
-        let (sender, mut connection) = match timeout(within, handshake).await {
+        let (sender, connection, mut wire) = match timeout(within, handshake).await {
             Err(_) => return Err(Failure::timed_out(&place, "HTTP/2 preface", within)),
             Ok(Err(error)) => return Err(Failure::exchange(&place, &error)),
             Ok(Ok(None)) => {
@@ -128,14 +142,29 @@ impl<B: RequestBody> Connection<B> {
         };
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
         let heard = Arc::clone(&allowed);
+        let mut connection = Some(connection);
         tokio::spawn(poll_fn(move |cx| {
-            let ended = Pin::new(&mut connection).poll(cx);
-            heard.store(connection.current_max_send_streams(), Ordering::Relaxed);
-            ended.map(|ended| {
-                if ended.is_err_and(|error| is_too_many_pings(&error)) {
-                    complaints.add();
+            // Where one of the two ends, the other learns of it at once.
+            loop {
+                let before = (connection.is_some(), wire.is_some());
+                // First what came: a request must not be begun on a connection that the upstream has closed.
+                poll_wire(&mut wire, cx);
+                if let Some(open) = &mut connection {
+                    let ended = Pin::new(&mut *open).poll(cx);
+                    heard.store(open.current_max_send_streams(), Ordering::Relaxed);
+                    if let Poll::Ready(ended) = ended {
+                        if ended.is_err_and(|error| is_too_many_pings(&error)) {
+                            complaints.add();
+                        }
+                        connection = None;
+                    }
                 }
-            })
+                match (connection.is_some(), wire.is_some()) {
+                    (false, false) => return Poll::Ready(()),
+                    now if now == before => return Poll::Pending,
+                    _ => {}
+                }
+            }
         }));
         Ok(Arc::new(Self {
             sender,
@@ -268,22 +297,32 @@ impl<B: RequestBody> Streams<B> {
     }
 }
 
-// === impl Spawn ===
+// === impl Tasks ===
 
-impl<F> Executor<F> for Spawn
+impl Tasks {
+    fn take(&self) -> Option<Wire> {
+        lock(&self.0.wire).take()
+    }
+}
+
+impl<F> Executor<F> for Tasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let ran = Arc::clone(&self.ran);
-        tokio::spawn(async move {
-            let mut task = pin!(task);
-            poll_fn(|cx| {
-                let polled = task.as_mut().poll(cx);
-                ran.notify_one();
-                polled
-            })
-            .await;
-        });
+        if self.0.begun.swap(true, Ordering::Relaxed) {
+            tokio::spawn(task);
+        } else {
+            *lock(&self.0.wire) = Some(Box::pin(task));
+        }
+    }
+}
+
+/// Reads and writes until the connection has ended.
+fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
+    if let Some(task) = wire
+        && task.as_mut().poll(cx).is_ready()
+    {
+        *wire = None;
     }
 }
