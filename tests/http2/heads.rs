@@ -99,7 +99,7 @@ async fn a_head_beyond_the_limit_costs_its_own_stream_and_no_other() {
 #[tokio::test]
 async fn trailers_are_announced_and_wanted_as_the_app_said() {
     let (service, _metadata, sidecar) = started().await;
-    let app = super::support::streams::app(sidecar.proxy()).await;
+    let app = app(sidecar.proxy()).await;
     let mut sent = request("GET", "/");
     sent.headers_mut()
         .insert("te", HeaderValue::from_static("trailers"));
@@ -126,7 +126,7 @@ async fn trailers_are_announced_and_wanted_as_the_app_said() {
 #[tokio::test]
 async fn a_trailer_in_the_name_of_the_sidecar_is_dropped() {
     let (service, _metadata, sidecar) = started().await;
-    let app = super::support::streams::app(sidecar.proxy()).await;
+    let app = app(sidecar.proxy()).await;
     let (response, _) = open(&app, request("GET", "/"), true).await;
     let mut stream = service.next().await;
     let mut body = stream.begin(Response::new(()));
