@@ -197,6 +197,14 @@ impl Counted {
     }
 }
 
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.is_end_stream() {
+            self.exchange.truncated();
+        }
+    }
+}
+
 /// The app is there and sends what is no body; else it has gone.
 fn is_malformed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());

@@ -64,6 +64,8 @@ pub struct ConnectionState {
     own: AtomicBool,
     /// The client takes no more bytes.
     blocked: AtomicBool,
+    /// A request was answered before all of its body was read.
+    truncated: AtomicBool,
     evicted: Notify,
 }
 
@@ -155,6 +157,7 @@ impl ConnectionState {
             end: AtomicU64::new(0),
             own: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            truncated: AtomicBool::new(false),
             evicted: Notify::new(),
         })
     }
@@ -263,6 +266,16 @@ impl ConnectionState {
             self.blocked.store(false, Ordering::Relaxed);
             self.own.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The rest of a request's body will not be read.
+    pub fn truncate(&self) {
+        self.truncated.store(true, Ordering::Relaxed);
+    }
+
+    /// A client may still be sending a body that nobody reads.
+    pub fn is_truncated(&self) -> bool {
+        self.truncated.load(Ordering::Relaxed)
     }
 
     /// Closes it to make room for another.

@@ -220,6 +220,11 @@ impl Exchange {
         self.progress.connection().is_refused()
     }
 
+    /// The rest of the request's body will not be read.
+    pub(super) fn truncated(&self) {
+        self.progress.connection().truncate();
+    }
+
     /// All that is left is an answer of our own, which holds no permit and is given up if it is not read.
     ///
     /// # Errors

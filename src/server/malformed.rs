@@ -17,11 +17,14 @@ use tokio::time::timeout;
 use crate::error::{Error, ErrorKind};
 use crate::proxy::refusal;
 
-/// How long a client may take to read a refusal and to end what it is sending.
+/// How long a client may take to read a last answer and to end what it is sending.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes of a client that are read after a refusal: closing before would take the refusal back with a reset.
 const LINGER: usize = 1024 * 1024;
+
+/// Bytes that are discarded at a time.
+const SINK: usize = 16 * 1024;
 
 /// The most that hyper's own head takes.
 const MOST: usize = 256;
@@ -249,14 +252,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
             let _ = timeout(PATIENCE, say(stream, &answer)).await;
         }
     }
+
+    /// Reads on for a while after hyper has written its last answer to a client that was sending a body (RFC 9112, 9.6).
+    pub(super) async fn linger(self) {
+        let remains = self.0.lock().take();
+        if let Some((mut stream, withheld)) = remains
+            && withheld.is_empty()
+        {
+            let _ = timeout(PATIENCE, discard(&mut stream, usize::MAX)).await;
+        }
+    }
 }
 
 /// Writes a last answer, and reads on for a while.
 async fn say<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
-    let mut sink = [0; 4096];
-    let mut left = LINGER;
+    discard(&mut stream, LINGER).await
+}
+
+/// Reads what a client sends, up to so many bytes: a connection that is closed with bytes unread is reset, and the client may
+/// lose the answer.
+async fn discard<S: AsyncRead + Unpin>(stream: &mut S, mut left: usize) -> io::Result<()> {
+    // Not part of the future, which every connection holds.
+    let mut sink = vec![0; SINK];
     while left > 0 {
         match stream.read(&mut sink).await? {
             0 => break,

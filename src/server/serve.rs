@@ -112,7 +112,15 @@ pub(super) async fn serve<S, F>(
             watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
-            let failed = guard.drive(watchdog, pin!(connection)).await;
+            let failed = match guard.drive(&mut watchdog, pin!(connection)).await {
+                Ok(()) if guard.state.is_truncated() => {
+                    // Only for as long as nothing else needs its place, and the server goes on.
+                    guard.wait(&mut watchdog, pin!(remains.linger())).await;
+                    return;
+                }
+                Ok(()) => None,
+                Err(failed) => failed,
+            };
             let refused = failed.and_then(|error| remains.refused(&error));
             if let Some(error) = &refused {
                 malformed(Version::HTTP_11, error);
@@ -125,8 +133,10 @@ pub(super) async fn serve<S, F>(
             watchdog.speaks(protocol, Some(guard.limits.idle.clone()));
             let connection = http2_builder(http, &guard.limits).serve_connection(io, service);
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
-            let failed = guard.drive(watchdog, pin!(connection)).await;
-            if let Some(error) = failed.and_then(|error| refused_http2(&error)) {
+            let ended = guard.drive(&mut watchdog, pin!(connection)).await;
+            if let Err(Some(error)) = ended
+                && let Some(error) = refused_http2(&error)
+            {
                 malformed(Version::HTTP_2, &error);
             }
         }
@@ -165,18 +175,20 @@ fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExe
 // === impl Guard ===
 
 impl Guard {
+    /// `Err(None)` where the connection is to be closed at once.
     async fn drive<C: HttpConnection>(
-        mut self,
-        mut watchdog: Watchdog,
+        &mut self,
+        watchdog: &mut Watchdog,
         mut connection: Pin<&mut C>,
-    ) -> Option<hyper::Error> {
+    ) -> Result<(), Option<hyper::Error>> {
         loop {
-            match self.wait(&mut watchdog, connection.as_mut()).await {
-                Ended::Done(Ok(())) | Ended::Verdict(Verdict::Close) => return None,
+            match self.wait(watchdog, connection.as_mut()).await {
+                Ended::Done(Ok(())) => return Ok(()),
+                Ended::Verdict(Verdict::Close) => return Err(None),
                 Ended::Done(Err(error)) => {
                     // An app that leaves is its own affair; the record has counted what it began.
                     tracing::debug!(%error, "connection ended");
-                    return Some(error);
+                    return Err(Some(error));
                 }
                 Ended::Verdict(Verdict::ShutDown) => {
                     connection.as_mut().graceful_shutdown();

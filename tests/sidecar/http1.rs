@@ -301,6 +301,24 @@ async fn an_early_refusal_is_heard_however_the_upstream_hangs_up() {
 }
 
 #[tokio::test]
+async fn an_app_that_writes_its_whole_upload_first_gets_the_502_and_no_broken_pipe() {
+    let (port, _metadata, sidecar, _) = between(&[]).await;
+    let body = vec![b'x'; 16 << 20];
+    let fields = format!("Content-Length: {}\r\n", body.len());
+    let head = request(&port, "POST /", &fields);
+    drop(port);
+    for round in 0..5 {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(&head).await;
+        let written = app.try_send(&body).await;
+        assert!(written.is_ok(), "round {round}: {written:?}");
+        let (head, _) = app.message().await;
+        assert!(head.starts_with("HTTP/1.1 502 "), "round {round}: {head}");
+        assert_eq!(app.rest().await, "");
+    }
+}
+
+#[tokio::test]
 async fn an_upstreams_http_1_0_answer_ends_with_its_connection_and_the_apps_goes_on() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /1", "")).await;
