@@ -7,14 +7,15 @@ import time
 
 import grpc
 
-from http1 import Broken, Refused, UpstreamFailed
+from http1 import Broken, NoAnswer, Refused, UpstreamFailed
 
 # What `Proxy-Status` may say while an upstream restarts.
 UPSTREAM_ERRORS = {
-    "connection_refused", "connection_terminated", "connection_timeout", "http_protocol_error", "http_response_timeout",
-    "tls_protocol_error", "http_request_error",
+    "connection_refused", "connection_terminated", "http_protocol_error", "tls_protocol_error",
 }
-GRPC_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
+# The kernel closes the connections of a process that has ended: the sidecar is to notice at once.
+UPSTREAM_GRACE = 1.0
+GRPC_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 
 
 @dataclasses.dataclass
@@ -33,10 +34,12 @@ class Faults:
     def __init__(self, stage, seconds):
         self.stage = stage
         self.period = max(6.0, min(30.0, seconds / 20))
-        # As long as a fault lasts, and as its effects may: a token fetch that began in it ends after 8 s at the latest.
+        # As long as a fault lasts, and as its effects on tokens may: a fetch that began in it ends after 8 s at the latest.
         self.length = self.period * 0.3
         self.grace = min(9.0, self.period * 0.4)
         self.windows = []
+        # Every kind has been injected.
+        self.first_round = asyncio.Event()
 
     async def run(self):
         kinds = [self.reload, self.metadata_down, self.upstream_killed, self.metadata_errors, self.upstream_restarted]
@@ -44,6 +47,7 @@ class Faults:
             for fault in kinds:
                 await asyncio.sleep(self.period - self.length)
                 await fault()
+            self.first_round.set()
 
     @contextlib.asynccontextmanager
     async def window(self, kind):
@@ -82,12 +86,21 @@ class Faults:
             await self.stage.stop_upstream(kill=False)
             await self.stage.start_upstream()
 
-    def cause(self, error, began, ended):
+    def cause(self, traffic, error, began, ended):
         """The kind of fault that accounts for a failure, or `None`."""
         for window in self.windows:
-            if window.covers(began, ended, self.grace) and accounts_for(window.kind, error):
+            grace = self.grace if window.kind.startswith("metadata") else UPSTREAM_GRACE
+            if window.covers(began, ended, grace) and accounts_for(window.kind, traffic, error):
                 return window.kind
         return None
+
+    def context(self, began, ended):
+        """When a failure happened, told from the faults before it."""
+        before = [window for window in self.windows if window.began <= ended]
+        if not before:
+            return "before the first fault"
+        last = before[-1]
+        return f"from {began - last.began:.1f} s to {ended - last.began:.1f} s after the beginning of: {last.kind}"
 
     def counts(self):
         kinds = {}
@@ -96,7 +109,7 @@ class Faults:
         return kinds
 
 
-def accounts_for(kind, error):
+def accounts_for(kind, traffic, error):
     if kind.startswith("metadata"):
         if isinstance(error, grpc.RpcError):
             return error.code() == grpc.StatusCode.UNAVAILABLE and "token:" in (error.details() or "")
@@ -106,5 +119,9 @@ def accounts_for(kind, error):
             return error.code() in GRPC_CODES
         if isinstance(error, Refused):
             return error.error in UPSTREAM_ERRORS
-        return isinstance(error, (Broken, UpstreamFailed))
+        if isinstance(error, NoAnswer):
+            # Elsewhere the sidecar is the one to answer.
+            return traffic == "blind_tunnel"
+        # A process that was killed answers nothing: a 500 would be the sidecar's.
+        return isinstance(error, Broken) or (isinstance(error, UpstreamFailed) and kind == "upstream restarted")
     return False

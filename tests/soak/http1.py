@@ -7,6 +7,10 @@ class Broken(Exception):
     """The connection ended before the response did."""
 
 
+class NoAnswer(Broken):
+    """The connection ended before a response began: whoever speaks HTTP at its other end should have answered."""
+
+
 class Refused(Exception):
     """The sidecar answered with an error of its own."""
 
@@ -18,6 +22,15 @@ class Refused(Exception):
 
 class UpstreamFailed(Exception):
     """The upstream itself answered that it failed, as it may while it shuts down."""
+
+
+def raise_failed(status, fields):
+    """Raises for a failure that says whose it is."""
+    proxy_status = fields.get("proxy-status", "")
+    if proxy_status.startswith("sidentity; error="):
+        raise Refused(status, proxy_status)
+    if status >= 500 and fields.get("server", "").startswith("hypercorn"):
+        raise UpstreamFailed(status)
 
 
 class Connection:
@@ -45,15 +58,13 @@ class Connection:
         try:
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin1")
         except (asyncio.IncompleteReadError, ConnectionError) as error:
-            raise Broken(f"no head: {error!r}") from error
+            raise NoAnswer(f"no head: {error!r}") from error
         line, *lines = head.split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         status = int(line.split()[1])
         if fields.get("proxy-status", "").startswith("sidentity; error="):
             await self.body(fields, status)
-            raise Refused(status, fields["proxy-status"])
-        if status >= 500:
-            raise UpstreamFailed(status)
+        raise_failed(status, fields)
         return status, fields
 
     async def body(self, fields, status=200, pause=0.0):
@@ -83,7 +94,7 @@ class Connection:
         try:
             await self.writer.start_tls(context, server_hostname=name)
         except (ConnectionError, OSError) as error:
-            raise Broken(f"no TLS: {error!r}") from error
+            raise NoAnswer(f"no TLS: {error!r}") from error
 
     def close(self):
         """At once: a TLS transport would wait for the other side to close."""

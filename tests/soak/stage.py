@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import sys
@@ -28,19 +29,22 @@ rules:
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """A port that no outgoing connection gets: one to a port where nobody listens may get that port itself, and keep it."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Stage:
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, idle_timeout):
+        self.binary, self.folder, self.idle_timeout = binary, folder, idle_timeout
         self.metadata_port, self.http_port, self.grpc_port = free_port(), free_port(), free_port()
         self.configuration = folder / "sidentity.yaml"
         self.generation = self.reloads = 0
         self.lines = []
         self.news = asyncio.Condition()
-        self.metadata = self.upstream = self.sidecar = None
+        self.metadata = self.upstream = self.control = self.sidecar = None
 
     async def __aenter__(self):
         write_certificates(self.folder)
@@ -50,7 +54,7 @@ class Stage:
         return self
 
     async def __aexit__(self, *_):
-        for process in (self.sidecar, self.upstream, self.metadata):
+        for process in (self.control, self.sidecar, self.upstream, self.metadata):
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -110,6 +114,14 @@ class Stage:
             self.upstream.kill()
             await self.upstream.wait()
 
+    async def start_control(self):
+        """The caller that goes around the sidecar."""
+        self.control = await asyncio.create_subprocess_exec(
+            sys.executable, HERE / "control.py", self.folder / "ca.pem", str(self.http_port), str(self.grpc_port),
+            stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]},
+        )
+        return self.control.stdout
+
     # Sidecar
 
     async def start_sidecar(self):
@@ -117,7 +129,7 @@ class Stage:
         (self.folder / "trust").mkdir()
         self.sidecar = await asyncio.create_subprocess_exec(
             self.binary, "run", "--config", self.configuration, "--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0",
-            "--log-format", "json", "--intercept", "--ca-dir", self.folder / "trust", "--idle-timeout", "10s",
+            "--log-format", "json", "--intercept", "--ca-dir", self.folder / "trust", "--idle-timeout", f"{self.idle_timeout}s",
             "--connect-to", f"grpc.a.run.app:443:127.0.0.1:{self.grpc_port}",
             "--connect-to", f"*:443:127.0.0.1:{self.http_port}", "--upstream-ca", self.folder / "ca.pem",
             stderr=asyncio.subprocess.PIPE,

@@ -1,23 +1,22 @@
 """The callers. Each kind is a coroutine that makes one exchange and raises if anything is not as it must be."""
 
 import asyncio
+import gc
 import hashlib
-import itertools
 import random
 import ssl
 
 import grpc
 import websockets
 
-from http1 import Broken, Connection, Refused, UpstreamFailed
+from http1 import Broken, Connection, NoAnswer, raise_failed
 
-HOSTS = 1000
 SVC = "svc.a.run.app"
 BODY = bytes(range(256)) * 2048
 DIGEST = hashlib.sha256(BODY).hexdigest().encode()
 EMPTY = hashlib.sha256(b"").hexdigest().encode()
 # gRPC's own channel must not hide a failure by waiting.
-CHANNEL = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
+CHANNEL = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
 
 
 def expect(condition, what):
@@ -26,15 +25,15 @@ def expect(condition, what):
 
 
 class Traffic:
-    def __init__(self, stage):
+    def __init__(self, stage, hosts):
         self.stage = stage
+        self.host_count = hosts
         self.inside = ssl.create_default_context(cafile=stage.folder / "ca.pem")
         self.intercepted_context = ssl.create_default_context(cafile=stage.folder / "trust" / "ca.pem")
         for context in (self.inside, self.intercepted_context):
             # Python 3.13 wants extensions that Google's own certificates have and these do not need.
             context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         self.channel = grpc.aio.insecure_channel(stage.grpc_route, options=CHANNEL)
-        self.hosts = itertools.count()
 
     def kinds(self):
         """Kind of traffic, pause between two exchanges, callers."""
@@ -53,12 +52,18 @@ class Traffic:
             (self.intercepted, 0.4, 2),
         ]
 
+    async def end(self):
+        await self.channel.close()
+        # grpcio closes the connection of a channel when it drops the channel.
+        del self.channel
+        gc.collect()
+
     async def one_host(self, number):
         host = f"host-{number}.a.run.app"
         await self._get(self.stage.proxy, f"http://{host}/", host, EMPTY)
 
     async def many_hosts(self):
-        await self.one_host(random.randrange(HOSTS))
+        await self.one_host(random.randrange(self.host_count))
 
     async def kept_alive(self):
         connection = await Connection.open(self.stage.route)
@@ -126,8 +131,10 @@ class Traffic:
                     expect(await socket.recv() == f"message {number}", number)
                     await asyncio.sleep(0.02)
         except websockets.InvalidStatus as error:
-            status, proxy_status = error.response.status_code, error.response.headers.get("proxy-status", "")
-            raise (Refused(status, proxy_status) if proxy_status else UpstreamFailed(status)) from error
+            raise_failed(error.response.status_code, {name.lower(): value for name, value in error.response.headers.raw_items()})
+            raise
+        except websockets.InvalidHandshake as error:
+            raise NoAnswer(repr(error)) from error
         except (websockets.WebSocketException, ConnectionError, EOFError) as error:
             raise Broken(repr(error)) from error
 

@@ -108,11 +108,12 @@ class Grpc(grpc.GenericRpcHandler):
 async def serve(chain, key, http_port, grpc_port):
     with open(chain, "rb") as chain_file, open(key, "rb") as key_file:
         pair = (key_file.read(), chain_file.read())
+    # First: a process with a running gRPC server does not end if this fails.
+    listener = socket.create_server(("127.0.0.1", int(http_port)), backlog=1024)
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
     server.add_generic_rpc_handlers((Grpc(),))
     server.add_secure_port(f"127.0.0.1:{grpc_port}", grpc.ssl_server_credentials([pair]))
     server.start()
-    listener = socket.create_server(("127.0.0.1", int(http_port)), backlog=1024)
     config = hypercorn.config.Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.certfile, config.keyfile = chain, key

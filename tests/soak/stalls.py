@@ -1,0 +1,71 @@
+"""Stalls of the upstreams, of the callers and so of the machine, as the control caller and a timer measure them."""
+
+import asyncio
+import collections
+import json
+import time
+
+import grpc
+
+from http1 import Refused
+
+# A call past the sidecar takes milliseconds. From here on it counts as stalled.
+STALL = 1.0
+# How much of a call's time must be stalled to account for its time-out.
+SHARE = 0.5
+TICK = 0.1
+TIMEOUTS = {"connection_timeout", "http_response_timeout"}
+
+
+class Stalls:
+    def __init__(self, stage):
+        self.stage = stage
+        # From what is stalled to its intervals.
+        self.intervals = collections.defaultdict(list)
+        self.calls = 0
+        self.slowest = 0.0
+
+    async def watch_upstreams(self):
+        async for line in await self.stage.start_control():
+            call, began, ended = json.loads(line)
+            self.calls += 1
+            self.slowest = max(self.slowest, ended - began)
+            if ended - began > STALL:
+                self.intervals["grpc" if call.startswith("grpc") else "http"].append((began, ended))
+        raise AssertionError("the control caller has ended")
+
+    async def watch_callers(self):
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(TICK)
+            ended = time.monotonic()
+            if ended - began > STALL:
+                self.intervals["callers"].append((began, ended))
+
+    def cause(self, traffic, error, began, ended):
+        """What a time-out is due to, or `None`: another failure is never due to a stall."""
+        if not timed_out(error):
+            return None
+        upstream = "grpc" if traffic.startswith("grpc") else "http"
+        stalled = covered(self.intervals[upstream] + self.intervals["callers"], began, ended)
+        return "measured stall" if stalled >= SHARE * (ended - began) else None
+
+    def seconds(self, what):
+        return covered(self.intervals[what], 0, float("inf"))
+
+
+def timed_out(error):
+    if isinstance(error, grpc.RpcError):
+        return error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    return isinstance(error, asyncio.TimeoutError) or (isinstance(error, Refused) and error.error in TIMEOUTS)
+
+
+def covered(intervals, began, ended):
+    """How many seconds of a time are in at least one interval."""
+    total, reached = 0.0, began
+    for first, last in sorted(intervals):
+        first, last = max(first, reached), min(last, ended)
+        if last > first:
+            total += last - first
+            reached = last
+    return total
