@@ -86,7 +86,7 @@ impl Application for AdminPort {
         }
     }
 
-    fn malformed(&self, _: Version, error: &Error) {
+    fn malformed(&self, _: Option<Ends>, _: Version, error: &Error) {
         let kind = error.kind();
         let admin = self.0.load();
         admin.metrics.proxy_error(kind);

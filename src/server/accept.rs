@@ -47,7 +47,7 @@ pub trait Application: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Self::Service> + Send;
 
     /// Counts and logs a request that could not be parsed.
-    fn malformed(&self, protocol: Version, error: &Error);
+    fn malformed(&self, ends: Option<Ends>, protocol: Version, error: &Error);
 }
 
 /// The kinds of connection that have places of their own.
@@ -265,7 +265,7 @@ impl Server {
         self.tasks.spawn(async move {
             let service = application.service(connection, ends);
             serve(stream, protocol, service, guard, |protocol, error| {
-                application.malformed(protocol, error);
+                application.malformed(ends, protocol, error);
             })
             .await;
         });

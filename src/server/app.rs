@@ -6,8 +6,12 @@ use http::Version;
 
 use super::accept::{Application, Class, Server};
 use super::front::{Ends, Front, Serving};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proxy::{Activity, Connection, Entrance};
+
+/// The h2 crate takes no `:authority` that is empty, a path or percent-encoded, and rejects it before any code of ours.
+const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's path or nothing as :authority: set the channel \
+                         option grpc.default_authority=localhost (in Go grpc.WithAuthority)";
 
 /// Serves what a listener serves now, or the inside of a tunnel.
 #[derive(Clone, Debug)]
@@ -73,8 +77,14 @@ impl Application for AppConnections {
         }
     }
 
-    fn malformed(&self, protocol: Version, error: &Error) {
+    fn malformed(&self, ends: Option<Ends>, protocol: Version, error: &Error) {
         let served = self.serving.load();
-        served.malformed(self.tunnel.as_ref(), protocol, error);
+        let tunnel = self.tunnel.as_ref();
+        let on_unix = ends.is_none() && tunnel.is_none();
+        if on_unix && protocol == Version::HTTP_2 && error.kind() == ErrorKind::BadRequest {
+            let error = Error::new(error.kind(), format!("{}{AUTHORITY}", error.detail()));
+            return served.malformed(tunnel, protocol, &error);
+        }
+        served.malformed(tunnel, protocol, error);
     }
 }

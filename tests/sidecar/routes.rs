@@ -5,6 +5,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::app::{get, json, proxied, send, text};
+use super::support::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame};
 use super::support::metadata::Kind;
 use super::support::service::{Service, reply};
 use super::support::wire::{Wire, field};
@@ -283,6 +284,39 @@ async fn any_host_and_none_is_taken_on_a_unix_socket() {
         assert!(ask(head).await.contains(" 400 "), "{head}");
     }
     assert_eq!(service.seen().len(), before);
+}
+
+/// The h2 crate rejects it before any code of ours.
+#[tokio::test]
+async fn an_authority_that_is_a_path_on_a_unix_socket_is_logged_with_what_to_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("route.sock");
+    let route = format!("unix:{}=https://svc.a.run.app", path.display());
+    let (_metadata, service, sidecar) = started(&["--route", &route]).await;
+    for authority in ["", "/run/route.sock", "%2Frun%2Froute.sock"] {
+        let before = sidecar.log().len();
+        let mut wire = Wire::over(tokio::net::UnixStream::connect(&path).await.unwrap());
+        // :method POST, :scheme http, :path /, and a literal :authority (RFC 7541, A and 6.2.2).
+        let mut block = vec![0x83, 0x86, 0x84, 0x01];
+        block.push(u8::try_from(authority.len()).unwrap());
+        block.extend(authority.as_bytes());
+        let frames = [
+            PREFACE.to_vec(),
+            frame(SETTINGS, 0, 0, &[]),
+            frame(HEADERS, END_STREAM | END_HEADERS, 1, &block),
+        ];
+        wire.send(frames.concat()).await;
+        sidecar
+            .logged_since(before, |line| {
+                line.to_string()
+                    .contains("grpc.default_authority=localhost")
+            })
+            .await;
+    }
+    assert!(service.seen().is_empty());
+    sidecar
+        .counted("sidentity_proxy_errors_total{error=\"http_request_error\"} 3")
+        .await;
 }
 
 #[tokio::test]
