@@ -37,6 +37,11 @@ def test_a_private_service_answers_through_the_proxy(proxy, version):
     assert (seen["audience"], seen["host"]) == ("https://other.a.run.app", "other.a.run.app")
 
 
+def test_a_tunnel_to_port_80_carries_a_token(proxy):
+    seen = json.loads(curl("-p", "-x", proxy, "http://svc.a.run.app/hello"))
+    assert (seen["audience"], seen["host"]) == (AUDIENCE, "svc.a.run.app")
+
+
 def test_a_google_api_gets_an_access_token_through_the_proxy(proxy):
     seen = json.loads(curl("-x", proxy, "http://storage.googleapis.com/b"))
     assert seen["token"].startswith("Bearer ya29.")

@@ -10,10 +10,14 @@ from stage import WORK
 CLIENTS = WORK / "clients"
 
 
+# Which reads NODE_USE_ENV_PROXY.
+NODE_24 = CLIENTS / "node_modules" / ".bin" / "node"
+
+
 @pytest.fixture
 def node(route, proxy):
-    def called(case):
-        printed = run("node", CLIENTS / "node.mjs", case, route, proxy, cwd=CLIENTS)
+    def called(case, program="node"):
+        printed = run(program, CLIENTS / "node.mjs", case, route, proxy, cwd=CLIENTS)
         return [json.loads(line) for line in printed.splitlines()]
 
     return called
@@ -34,8 +38,20 @@ def test_a_fetch_that_is_aborted_is_seen_by_the_service(node, upstream):
     assert upstream.left["/stuck/fetch"].wait(20)
 
 
-def test_a_websocket_opens_talks_and_closes(node):
-    node("ws")
+@pytest.mark.parametrize("case", ["http_get", "undici_tunnel", "gaxios"])
+def test_http_through_the_proxy_gets_its_token_in_whatever_form_it_comes(node, case):
+    assert [seen["audience"] for seen in node(case)] == [AUDIENCE]
+
+
+def test_nodes_own_fetch_gets_its_token_by_the_environment(node, proxy, monkeypatch):
+    monkeypatch.setenv("NODE_USE_ENV_PROXY", "1")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    assert [seen["audience"] for seen in node("fetch_by_environment", NODE_24)] == [AUDIENCE]
+
+
+@pytest.mark.parametrize("case", ["ws", "ws_tunnel"])
+def test_a_websocket_opens_talks_and_closes(node, case):
+    node(case)
 
 
 def test_grpc_js_talks_to_a_private_service(sidecar, grpc_upstream):

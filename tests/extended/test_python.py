@@ -8,6 +8,7 @@ import aiohttp
 import httpx
 import pytest
 import requests
+import urllib3
 import websockets.exceptions
 import websockets.sync.client
 
@@ -29,6 +30,15 @@ def test_requests_with_http_proxy_calls_a_private_service(http_proxy):
         for number in range(3):
             seen = session.post(f"{SERVICE}/requests", json={"number": number}).json()
             assert (seen["audience"], seen["length"]) == (AUDIENCE, len('{"number": 0}'))
+
+
+def test_a_host_of_the_apps_own_does_not_change_where_a_call_goes(http_proxy, proxy):
+    headers = {"Host": "other.example.com"}
+    seen = requests.get(f"{SERVICE}/requests", headers=headers).json()
+    assert (seen["audience"], seen["host"]) == (AUDIENCE, "svc.a.run.app")
+    with urllib3.ProxyManager(proxy) as manager:
+        seen = manager.request("GET", f"{SERVICE}/urllib3", headers=headers).json()
+    assert (seen["audience"], seen["host"]) == (AUDIENCE, "svc.a.run.app")
 
 
 def test_requests_streams_both_ways_through_a_route(route):
@@ -132,6 +142,12 @@ def test_websockets_talks_to_a_private_service(route):
         with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
             socket.recv(timeout=30)
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4001, "as you wish")
+
+
+def test_websockets_reaches_a_private_service_through_the_proxy(proxy):
+    with websockets.sync.client.connect("ws://svc.a.run.app/ws", proxy=proxy) as socket:
+        socket.send("through a tunnel to port 80")
+        assert socket.recv(timeout=30) == "through a tunnel to port 80"
 
 
 def test_many_websockets_at_once_do_not_mix(route):

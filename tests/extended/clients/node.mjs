@@ -4,6 +4,7 @@ import http from "node:http";
 import http2 from "node:http2";
 import { once } from "node:events";
 import { HttpProxyAgent } from "http-proxy-agent";
+import { HttpsProxyAgent } from "https-proxy-agent";
 import { ProxyAgent } from "undici";
 import WebSocket from "ws";
 
@@ -38,6 +39,33 @@ const cases = {
     const agent = new HttpProxyAgent(proxy);
     const { seen } = await request("http://svc.a.run.app/agent", { agent });
     console.log(JSON.stringify(seen));
+  },
+
+  // The proxy as the host, which Node then names in Host.
+  async http_get() {
+    const { seen } = await request(proxy, { path: "http://svc.a.run.app/get" });
+    console.log(JSON.stringify(seen));
+  },
+
+  // Node's own, by NODE_USE_ENV_PROXY: CONNECT to port 80.
+  async fetch_by_environment() {
+    const response = await globalThis.fetch("http://svc.a.run.app/environment");
+    console.log(await response.text());
+  },
+
+  // CONNECT to port 80.
+  async undici_tunnel() {
+    const dispatcher = new ProxyAgent(proxy);
+    const { request } = await import("undici");
+    const { body } = await request("http://svc.a.run.app/tunnel", { dispatcher });
+    console.log(await body.text());
+    await dispatcher.close();
+  },
+
+  async gaxios() {
+    const { request } = await import("gaxios");
+    const { data } = await request({ url: "http://svc.a.run.app/gaxios", proxy });
+    console.log(JSON.stringify(data));
   },
 
   // Trailers of a request and an expectation of 100-continue.
@@ -99,17 +127,20 @@ const cases = {
     session.close();
   },
 
-  async ws() {
-    const socket = new WebSocket(`${route.replace("http", "ws")}/ws`);
-    await once(socket, "open");
-    socket.send("hello");
-    const [answer] = await once(socket, "message");
-    assert.equal(answer.toString(), "hello");
-    socket.send("bye");
-    const [code] = await once(socket, "close");
-    assert.equal(code, 4001);
-    console.log("{}");
-  },
+  ws: () => talk(new WebSocket(`${route.replace("http", "ws")}/ws`)),
+
+  ws_tunnel: () => talk(new WebSocket("ws://svc.a.run.app/ws", { agent: new HttpsProxyAgent(proxy) })),
 };
+
+async function talk(socket) {
+  await once(socket, "open");
+  socket.send("hello");
+  const [answer] = await once(socket, "message");
+  assert.equal(answer.toString(), "hello");
+  socket.send("bye");
+  const [code] = await once(socket, "close");
+  assert.equal(code, 4001);
+  console.log("{}");
+}
 
 await cases[what]();
