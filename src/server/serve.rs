@@ -112,7 +112,9 @@ pub(super) async fn serve<S, F>(
             watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
-            let failed = match guard.drive(&mut watchdog, pin!(connection)).await {
+            // A statement of its own: what remains is there once the connection is dropped.
+            let ended = guard.drive(&mut watchdog, pin!(connection)).await;
+            let failed = match ended {
                 Ok(()) if guard.state.is_truncated() => {
                     // Only for as long as nothing else needs its place, and the server goes on.
                     guard.wait(&mut watchdog, pin!(remains.linger())).await;
