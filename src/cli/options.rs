@@ -52,7 +52,7 @@ pub struct Options {
     /// Let the proxy and routes listen where others can reach them
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_non_loopback: Option<String>,
-    /// Name under which a page may call a route, beside loopback; repeatable
+    /// Name under which a page may call a route or the admin port, beside loopback; repeatable
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
     /// Connect elsewhere, as with curl; repeatable
