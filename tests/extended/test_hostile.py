@@ -14,7 +14,7 @@ def test_long_hostile_scenarios():
 
 @pytest.mark.timeout(300)
 def test_a_short_soak_has_no_failure_without_a_cause():
-    run(ROOT / "tests" / "soak" / "run", "--binary", BINARY, "25")
+    run(ROOT / "tests" / "soak" / "run", "--binary", BINARY, "15")
 
 
 def run(*command):
