@@ -122,7 +122,7 @@ impl App {
         };
         let upstream = core.upstream(&config)?;
         let idle = limits.idle.clone();
-        let server = Server::new(core.activity.clone(), limits);
+        let server = Server::new(core.activity.clone(), limits, core.common.memory.clone());
         let live = Live::compose(&core, config, decider, upstream);
         let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
         let serving: Vec<Serving> = serving.map(Arc::new).collect();

@@ -85,8 +85,8 @@ pub struct Options {
     /// Idle connections to all upstreams together; over it, the least recently used is closed [default: 1024]
     #[arg(long, value_name = "N")]
     max_idle_connections: Option<String>,
-    /// Budget for buffered heads, bodies and connections; over it, idle connections close, then 503 [default: half of the
-    /// cgroup's limit, else 256Mi]
+    /// Budget for large heads, unread bodies and connections; over it, idle connections close, then 503 [default: half of
+    /// the cgroup's limit, else 256Mi]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Threads [default: the cores that the cgroup allows]

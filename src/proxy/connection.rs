@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::memory::{CLIENT_CONNECTION, Charge, Heads, HeadsFull, Memory, SMALL_HEAD};
+
 /// Unread answers of our own to callers who have not authenticated, on all connections.
 const STRANGERS_ANSWERS: usize = 512;
 
@@ -28,6 +30,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
+    memory: Memory,
     admitted: AtomicUsize,
     answers: Counter,
     strangers_answers: Counter,
@@ -66,7 +69,10 @@ pub struct ConnectionState {
     blocked: AtomicBool,
     /// A request was answered before all of its body was read.
     truncated: AtomicBool,
+    /// HTTP/1.1: a large head is counted until the connection ends, because its buffer stays.
+    large_head: AtomicBool,
     evicted: Notify,
+    _charge: Charge,
 }
 
 /// One request, until its answer has been handed to the transport. A tunnel lasts as long as it is open.
@@ -74,6 +80,8 @@ pub struct ConnectionState {
 pub struct InProgress {
     state: Arc<ConnectionState>,
     own: AtomicU8,
+    /// HTTP/2: what its field list holds, if that is much, or why it was too much.
+    head: Option<Result<Heads, HeadsFull>>,
 }
 
 /// The values of [`InProgress::own`].
@@ -100,10 +108,11 @@ struct End {
 // === impl Connections ===
 
 impl Connections {
-    /// At most `limit` connections, and as many unread answers of our own.
-    pub fn new(limit: usize) -> Arc<Self> {
+    /// At most `limit` connections, and as many unread answers of our own. They count against `memory`.
+    pub fn new(limit: usize, memory: Memory) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            memory,
             admitted: AtomicUsize::new(0),
             answers: Counter::new(limit),
             strangers_answers: Counter::new(STRANGERS_ANSWERS),
@@ -145,6 +154,7 @@ impl ConnectionState {
     /// A connection that was accepted now.
     pub fn new(connections: Arc<Connections>) -> Arc<Self> {
         Arc::new(Self {
+            _charge: connections.memory.charge(CLIENT_CONNECTION),
             connections,
             opened: Instant::now(),
             admission: AtomicU8::new(NEW),
@@ -158,6 +168,7 @@ impl ConnectionState {
             own: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             truncated: AtomicBool::new(false),
+            large_head: AtomicBool::new(false),
             evicted: Notify::new(),
         })
     }
@@ -171,7 +182,26 @@ impl ConnectionState {
         InProgress {
             state: self.clone(),
             own: AtomicU8::new(CARRIED),
+            head: None,
         }
+    }
+
+    /// The budget that it counts against.
+    pub fn memory(&self) -> &Memory {
+        &self.connections.memory
+    }
+
+    /// The connection's buffer has held a large head.
+    pub fn keeps_large_head(&self) {
+        self.large_head.store(true, Ordering::Relaxed);
+    }
+
+    /// It is idle, and others need the memory of the large head that it had.
+    pub fn is_hoarding(&self) -> bool {
+        self.large_head.load(Ordering::Relaxed)
+            && self.is_idle()
+            && !self.is_reading_head()
+            && self.memory().is_crowded()
     }
 
     /// Gives the connection its place under the limit, unless it has it. False where there is none.
@@ -278,6 +308,11 @@ impl ConnectionState {
         self.truncated.load(Ordering::Relaxed)
     }
 
+    /// What was written last is not out yet.
+    pub fn is_write_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
     /// Closes it to make room for another.
     pub fn evict(&self) {
         self.evicted.notify_one();
@@ -317,6 +352,19 @@ impl InProgress {
     /// All of the request has come.
     pub fn is_whole(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
+    }
+
+    /// Counts a field list of so many bytes until the request ends.
+    pub fn count_head(&mut self, bytes: usize) {
+        if bytes > SMALL_HEAD {
+            let mut heads = self.state.memory().heads();
+            self.head = Some(heads.set(bytes).map(|()| heads));
+        }
+    }
+
+    /// Why its field list must be refused, if it must.
+    pub fn head_refused(&self) -> Option<HeadsFull> {
+        self.head.as_ref()?.as_ref().err().copied()
     }
 
     /// From now on the request is no more than an answer of our own that its client has to read.

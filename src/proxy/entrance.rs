@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use http::HeaderValue;
 
 use super::decide::Resolved;
-use crate::config::{HttpVersion, Route};
+use crate::config::{AccessLog, HttpVersion, Route};
 use crate::destination::Origin;
+use crate::error::ErrorKind;
 use crate::policy::ServiceName;
 use crate::telemetry::ListenerMetrics;
 
@@ -73,6 +74,26 @@ impl Entrance {
             Way::Forward(forward) => forward.auth.is_some(),
             Way::Route(_) | Way::Intercepted(_) | Way::Nowhere => false,
         }
+    }
+
+    /// Whether a call that was refused for this reason is logged. One line in a few seconds stands for all callers without
+    /// the password or over the limit.
+    pub(super) fn logs_refusal(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
+        let is_flood = matches!(kind, ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached);
+        if !is_flood || access_log == AccessLog::All {
+            return true;
+        }
+        let Some(suppressed) = self.metrics.refusals().due() else {
+            return false;
+        };
+        if suppressed > 0 {
+            tracing::info!(
+                listener = &*self.name,
+                suppressed,
+                "refused calls that were not logged"
+            );
+        }
+        true
     }
 
     /// The route, where it is one.

@@ -17,6 +17,7 @@ use crate::config::AccessLog;
 use crate::destination::Destination;
 use crate::dns::Priority;
 use crate::error::{Error, ErrorKind, TokenFault};
+use crate::memory::HeadsFull;
 use crate::policy::{Credential, Decision, Grant};
 use crate::telemetry::{AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log};
 
@@ -86,6 +87,11 @@ impl Exchange {
     ) -> Arc<Self> {
         activity.begin();
         let logged = access_log != AccessLog::Off;
+        let mut progress = connection.begin();
+        if request.version() == Version::HTTP_2 {
+            // A field list may be many times larger than the bytes that it came in (RFC 7541, 2.3.2).
+            progress.count_head(length(request.headers()));
+        }
         Arc::new(Self {
             started: Instant::now(),
             method: request.method().clone(),
@@ -107,7 +113,7 @@ impl Exchange {
             left: AtomicBool::new(false),
             permits: OnceLock::new(),
             has_permit: AtomicBool::new(false),
-            progress: connection.begin(),
+            progress,
             access_log,
             activity: activity.clone(),
             _in_flight: entrance.metrics.request_started(),
@@ -225,6 +231,11 @@ impl Exchange {
         self.progress.connection().truncate();
     }
 
+    /// Why its field list must be refused, if it must.
+    pub(super) fn head_refused(&self) -> Option<HeadsFull> {
+        self.progress.head_refused()
+    }
+
     /// All that is left is an answer of our own, which holds no permit and is given up if it is not read.
     ///
     /// # Errors
@@ -284,28 +295,9 @@ impl Exchange {
         }
     }
 
-    /// One line in a few seconds stands for all callers that were refused without the password or over the limit.
     fn is_logged(&self) -> bool {
-        let refused = self.error.get().is_some_and(|error| {
-            matches!(
-                error.kind,
-                ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached
-            )
-        });
-        if !refused || self.access_log == AccessLog::All {
-            return true;
-        }
-        let Some(suppressed) = self.entrance.metrics.refusals().due() else {
-            return false;
-        };
-        if suppressed > 0 {
-            tracing::info!(
-                listener = &*self.entrance.name,
-                suppressed,
-                "refused calls that were not logged"
-            );
-        }
-        true
+        let refused = self.error.get().map(|error| error.kind);
+        refused.is_none_or(|kind| self.entrance.logs_refusal(self.access_log, kind))
     }
 
     /// A tunnel lasts as long as somebody likes: that is no latency.
@@ -420,6 +412,14 @@ impl Activity {
             }
         }
     }
+}
+
+/// The bytes of a head's fields.
+fn length(headers: &HeaderMap) -> usize {
+    headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
 }
 
 /// Whether the caller speaks gRPC, so that an error of ours must too: `application/grpc`, alone or with a `+` or `;` after it.

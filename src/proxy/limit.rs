@@ -99,6 +99,9 @@ impl<S: Carry<Inbound>> Service<Inbound> for Limit<S> {
         if self.memory.is_over() && self.is_exhausted() {
             return Step::refused(self.exhausted());
         }
+        if let Some(full) = inbound.exchange.head_refused() {
+            return Step::refused(Error::new(ErrorKind::LimitReached, full.to_string()));
+        }
         match self.permits.free.try_acquire() {
             Ok(permit) if inbound.connection.state.admit() => {
                 // The exchange gives it back.

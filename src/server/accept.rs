@@ -22,6 +22,7 @@ use super::listener::{Listener, Socket};
 use super::places::{Eviction, Places};
 use super::serve::{Guard, HttpService, serve};
 use crate::error::Error;
+use crate::memory::Memory;
 use crate::proxy::{Activity, Connection, ConnectionState, Connections, Opened};
 use crate::telemetry::Sparse;
 
@@ -85,14 +86,14 @@ enum Accepted {
 // === impl Server ===
 
 impl Server {
-    /// One for the process.
-    pub fn new(activity: Arc<Activity>, limits: Limits) -> Self {
+    /// One for the process. What clients make it hold counts against `memory`.
+    pub fn new(activity: Arc<Activity>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
         let answers = limits.admin_connections.saturating_mul(answers);
         Self {
             activity,
-            connections: Connections::new(limits.connections),
-            admin_connections: Connections::new(answers),
+            connections: Connections::new(limits.connections, memory.clone()),
+            admin_connections: Connections::new(answers, memory),
             waiting: Places::new(limits.grace),
             strangers: Places::new(limits.grace),
             admin: Places::new(limits.grace),

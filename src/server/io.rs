@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
+use super::heads::HeadMeter;
 use crate::proxy::ConnectionState;
 
 /// How every HTTP/2 connection begins (RFC 9113, 3.4).
@@ -24,8 +25,9 @@ pub enum Protocol {
 /// A client's stream whose first bytes were looked at. It notes what passes in the connection's state.
 #[derive(Debug)]
 pub(super) struct ClientIo<S> {
-    stream: S,
+    stream: Take<S>,
     state: Arc<ConnectionState>,
+    heads: HeadMeter,
     seen: [u8; PREFACE.len()],
     /// The part of `seen` that is not read yet.
     unread: (u8, u8),
@@ -49,11 +51,17 @@ impl Protocol {
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     pub(super) fn new(stream: S, state: Arc<ConnectionState>) -> Self {
         Self {
-            stream,
+            stream: stream.take(0),
+            heads: HeadMeter::new(&state),
             state,
             seen: [0; PREFACE.len()],
             unread: (0, 0),
         }
+    }
+
+    /// It is clear now what is spoken.
+    pub(super) fn speaks(&mut self, protocol: Protocol) {
+        self.heads.speaks(protocol, PREFACE.len());
     }
 
     /// Reads until it is clear what is spoken; `None` where the client leaves before.
@@ -62,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         while let Some(free) = self.seen.get_mut(length..)
             && !free.is_empty()
         {
-            let read = self.stream.read(free).await?;
+            let read = self.stream.get_mut().read(free).await?;
             if read == 0 {
                 // HTTP/1.1 answers to what it has.
                 break;
@@ -87,26 +95,30 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (start, end) = self.unread;
+        let this = &mut *self;
+        let (start, end) = this.unread;
         if start < end {
-            let seen = self.seen.get(usize::from(start)..usize::from(end));
+            let seen = this.seen.get(usize::from(start)..usize::from(end));
             let seen = seen.unwrap_or_default();
-            let length = seen.len().min(buf.remaining());
-            buf.put_slice(seen.get(..length).unwrap_or_default());
-            self.state.received(seen.get(..length).unwrap_or_default());
-            self.unread.0 += u8::try_from(length).unwrap_or(u8::MAX);
-            return Poll::Ready(Ok(()));
+            let seen = seen.get(..buf.remaining()).unwrap_or(seen);
+            buf.put_slice(seen);
+            this.unread.0 += u8::try_from(seen.len()).unwrap_or(u8::MAX);
+            this.state.received(seen);
+            return Poll::Ready(this.heads.read(seen, &this.state));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if let Some(bytes @ [_, ..]) = buf.filled().get(before..) {
-            self.state.received(bytes);
+        this.stream.set_limit(this.heads.most(&this.state) as u64);
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            this.state.received(read);
+            this.heads.read(read, &this.state)?;
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> ClientIo<S> {
+impl<S> ClientIo<S> {
     fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
         if written.is_pending() {
             self.state.write_blocked();
@@ -115,18 +127,18 @@ impl<S: AsyncWrite + Unpin> ClientIo<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(self.stream.get_mut()).poll_write(cx, buf);
         self.noted(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        let flushed = Pin::new(self.stream.get_mut()).poll_flush(cx);
         if flushed.is_ready() {
             self.state.flushed();
         }
@@ -134,7 +146,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(self.stream.get_mut()).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -142,12 +154,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = Pin::new(self.stream.get_mut()).poll_write_vectored(cx, bufs);
         self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.get_ref().is_write_vectored()
     }
 }
 
@@ -156,11 +168,12 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::memory::Memory;
     use crate::proxy::Connections;
 
     async fn spoken(bytes: &[u8]) -> (Option<Protocol>, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(64);
-        let state = ConnectionState::new(Connections::new(1));
+        let state = ConnectionState::new(Connections::new(1, Memory::default()));
         let mut io = ClientIo::new(server, state);
         client.write_all(bytes).await.unwrap();
         drop(client);

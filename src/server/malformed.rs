@@ -1,4 +1,4 @@
-//! Requests that hyper cannot parse. It answers them with a head of its own that says nothing, and ends the connection; here
+//! Requests that are refused before their head is complete. Those that hyper cannot parse it answers them with a head of its own that says nothing, and ends the connection; here
 //! that head is withheld, and the error that comes after it decides what is sent in its place.
 
 use std::error::Error as StdError;
@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
+use super::heads::is_full;
 use crate::error::{Error, ErrorKind};
 use crate::proxy::refusal;
 
@@ -239,12 +240,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
     }
 
     /// Ends a connection that hyper is done with, with the refusal or with what was withheld. An upgraded one goes on.
-    pub(super) async fn end(self, refused: Option<&Error>) {
+    /// `flushed`: nothing of an earlier answer is left to be written.
+    pub(super) async fn end(self, refused: Option<&Error>, flushed: bool) {
         let Some((stream, withheld)) = self.0.lock().take() else {
             return;
         };
         let answer = match refused {
-            Some(error) if !withheld.is_empty() => refusal(error),
+            Some(error)
+                if !withheld.is_empty() || flushed && error.kind() == ErrorKind::LimitReached =>
+            {
+                refusal(error)
+            }
             _ => withheld,
         };
         if !answer.is_empty() {
@@ -308,6 +314,13 @@ fn automatic(bytes: &[u8]) -> Option<u16> {
 
 /// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
 fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<Error> {
+    if let Some(full) = cause(error, is_full) {
+        let detail = match full.get_ref() {
+            Some(full) => full.to_string(),
+            None => "large heads hold too much memory".to_owned(),
+        };
+        return Some(Error::new(ErrorKind::LimitReached, detail));
+    }
     let parse = cause(error, hyper::Error::is_parse)?;
     let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
     Some(if answered == Some(414) {
@@ -327,6 +340,13 @@ fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<E
 
 /// The same of an HTTP/2 connection.
 pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let full = cause(error, |error: &h2::Error| {
+        error.get_io().is_some_and(is_full)
+    });
+    if full.is_some() {
+        let detail = "large header blocks hold too much memory (an eighth of --max-memory)";
+        return Some(Error::new(ErrorKind::LimitReached, detail));
+    }
     let http2 = cause(error, |error: &h2::Error| {
         error.is_library() && error.is_go_away()
     })?;
@@ -396,7 +416,7 @@ mod tests {
         filter.write_all(b"more").await.unwrap();
         filter.write_all(OWN).await.unwrap();
         drop(filter);
-        let ended = tokio::spawn(remains.end(None));
+        let ended = tokio::spawn(remains.end(None, true));
         let mut received = Vec::new();
         client.read_to_end(&mut received).await.unwrap();
         assert_eq!(received, [OWN, b"more", OWN].concat());

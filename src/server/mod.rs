@@ -9,6 +9,7 @@ mod app;
 mod descriptors;
 mod family;
 mod front;
+mod heads;
 mod io;
 mod limits;
 mod listener;

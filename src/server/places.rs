@@ -97,11 +97,12 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Memory;
     use crate::proxy::Connections;
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_connection_makes_room() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(8, Memory::default());
         let places = Places::new(Duration::from_millis(10));
         assert_eq!(places.evict(), Eviction::Empty);
         let states: Vec<_> = (0..3)
@@ -123,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_all_are_busy_the_oldest_makes_room() {
-        let connections = Connections::new(8);
+        let connections = Connections::new(8, Memory::default());
         let places = Places::new(Duration::ZERO);
         let states = [(); 2].map(|()| ConnectionState::new(connections.clone()));
         let _held = states.each_ref().map(|state| places.take(state));

@@ -104,9 +104,11 @@ pub(super) async fn serve<S, F>(
             Ended::Done(Ok(None) | Err(_)) | Ended::Verdict(_) => return,
         },
     };
+    io.speaks(protocol);
     let http = &guard.http;
     match protocol {
         Protocol::Http1 => {
+            let state = guard.state.clone();
             let (filter, remains) = Filter::new(io);
             let io = TokioIo::new(filter);
             watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
@@ -127,7 +129,9 @@ pub(super) async fn serve<S, F>(
             if let Some(error) = &refused {
                 malformed(Version::HTTP_11, error);
             }
-            remains.end(refused.as_ref()).await;
+            remains
+                .end(refused.as_ref(), !state.is_write_blocked())
+                .await;
         }
         Protocol::Http2 => {
             let (io, streams) = WatchedIo::new(io, guard.state.clone());

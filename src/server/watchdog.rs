@@ -76,8 +76,10 @@ impl Watchdog {
 
     /// Ready where a deadline has passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
-        if self.state.is_refused() && self.state.has_head() && self.shut_down.is_none() {
-            // It must not be kept: in an app's pool it would be refused for ever.
+        let state = &self.state;
+        // In an app's pool it would be refused for ever.
+        let useless = state.is_refused() && state.has_head();
+        if (useless || state.is_hoarding()) && self.shut_down.is_none() {
             return Poll::Ready(Verdict::ShutDown);
         }
         loop {
@@ -168,6 +170,7 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Env, Name, RawConfig};
+    use crate::memory::Memory;
     use crate::proxy::Connections;
 
     const HEAD: Duration = Duration::from_secs(30);
@@ -177,7 +180,7 @@ mod tests {
         let mut raw = RawConfig::default();
         raw.set_flag(Name::Proxy, ["127.0.0.1:0".to_owned()]);
         let config = config::load(&raw, &Env::default()).unwrap();
-        let state = ConnectionState::new(Connections::new(1));
+        let state = ConnectionState::new(Connections::new(1, Memory::default()));
         let watchdog = Watchdog::new(state.clone(), &Limits::of(&config));
         (state, watchdog)
     }

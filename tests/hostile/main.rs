@@ -15,6 +15,7 @@ mod bytes;
 mod credentials;
 mod descriptors;
 mod floods;
+mod heads;
 mod hosts;
 mod interim;
 mod slow;

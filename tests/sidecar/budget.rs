@@ -78,6 +78,60 @@ async fn over_the_budget_with_nothing_idle_is_503_until_something_ends() {
     assert_eq!(app.message().await.1, "ok");
 }
 
+/// Refused for the memory of large heads.
+fn is_full(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 503 ")
+        && answer.contains("sidentity; error=connection_limit_reached")
+        && answer.contains("large heads hold")
+}
+
+#[tokio::test]
+async fn large_heads_over_their_share_are_503_and_small_ones_pass() {
+    let metadata = Metadata::start().await;
+    let sidecar = Sidecar::start(&metadata, &["--max-memory", "8Mi"]).await;
+    let port = Port::open().await;
+    let large = format!("X-Large: {}\r\n", "a".repeat(350_000));
+    let mut held = Vec::new();
+    loop {
+        let mut app = Wire::open(sidecar.proxy()).await;
+        app.send(request(&port, "GET /", &large)).await;
+        let upstream = tokio::select! {
+            upstream = port.accept() => upstream,
+            answer = app.rest() => {
+                assert!(is_full(&answer), "{answer}");
+                break;
+            }
+        };
+        held.push((app, upstream));
+    }
+    assert_eq!(held.len(), 2, "1 MiB");
+    // One that is not complete.
+    let mut app = Wire::open(sidecar.proxy()).await;
+    let mut part = request(&port, "GET /", &large);
+    part.truncate(part.len() - 2);
+    app.send(part).await;
+    let answer = app.rest().await;
+    assert!(is_full(&answer), "{answer}");
+
+    let mut app = Wire::open(sidecar.proxy()).await;
+    app.send(request(&port, "GET /", "")).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream.send(OK).await;
+    assert_eq!(app.message().await.1, "ok");
+
+    // With their ends there is room again.
+    for (app, upstream) in &mut held {
+        upstream.head().await;
+        upstream.send(OK).await;
+        assert_eq!(app.message().await.1, "ok");
+    }
+    // The memory of one of them is needed.
+    let (app, _) = &mut held[0];
+    assert_eq!(app.rest().await, "");
+    drop(held);
+}
+
 /// Answers with a long body, and writes until nobody has taken anything for a while.
 async fn pour(mut upstream: Wire) -> Wire {
     const STUCK: Duration = Duration::from_secs(1);
@@ -107,6 +161,7 @@ async fn forty_downloads_that_nobody_reads_hold_at_most_300_kib_each() {
     }
     let stuck = pouring.join_all().await;
     let each = (sidecar.peak_memory() - before) / DOWNLOADS;
+    eprintln!("{each} KiB for each download");
     assert!(each < 300, "{each} KiB for each download");
     drop(stuck);
 }

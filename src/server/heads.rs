@@ -1,0 +1,285 @@
+//! The heads that a client is sending, counted against `--max-memory` while they are read.
+//!
+//! HTTP/1.1: the bytes since the last complete head. The buffer that held a large one stays with its connection, and so
+//! it is counted until the connection ends. HTTP/2: header blocks, as their frame headers announce them. A complete field
+//! list is counted by its request, so what is left to count here are incomplete ones, and trailers.
+
+use std::io;
+
+use super::io::Protocol;
+use crate::memory::{Heads, HeadsFull, SMALL_HEAD};
+use crate::proxy::ConnectionState;
+
+/// hyper doubles its buffer after each read that fills it. Reads of less than this keep it at this size.
+const PIECE: usize = 64 * 1024;
+
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 0x4;
+
+/// Counts the heads on one connection.
+#[derive(Debug)]
+pub(super) struct HeadMeter {
+    heads: Heads,
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// So many bytes of the next head.
+    Http1(usize),
+    Http2(Frames),
+    /// The connection was refused: what comes is thrown away.
+    Nothing,
+}
+
+/// HTTP/2 frames, of which only the headers are looked at.
+#[derive(Debug)]
+struct Frames {
+    /// The next frame's header, as far as it was read.
+    head: [u8; 9],
+    read: usize,
+    /// Bytes of the current frame's payload, or of the preface, that are still to come.
+    skip: usize,
+    /// The highest stream that has begun.
+    last: u32,
+    /// The header block that is being read.
+    block: usize,
+    /// Its last frame has begun.
+    ends: bool,
+    /// It is one of trailers.
+    trails: bool,
+    /// Large blocks of trailers since the connection was idle.
+    trailers: usize,
+}
+
+// === impl HeadMeter ===
+
+impl HeadMeter {
+    /// For a connection that has sent nothing yet.
+    pub(super) fn new(state: &ConnectionState) -> Self {
+        Self {
+            heads: state.memory().heads(),
+            reading: Reading::Http1(0),
+        }
+    }
+
+    /// It is clear now what is spoken. Nothing was read before.
+    pub(super) fn speaks(&mut self, protocol: Protocol, preface: usize) {
+        self.reading = match protocol {
+            Protocol::Http1 => Reading::Http1(0),
+            Protocol::Http2 => Reading::Http2(Frames::after(preface)),
+        };
+    }
+
+    /// The most that may be read next.
+    pub(super) fn most(&mut self, state: &ConnectionState) -> usize {
+        match &mut self.reading {
+            Reading::Http1(length) => {
+                if !state.is_reading_head() {
+                    *length = 0;
+                }
+                // A body that follows a small head must not count as part of it.
+                match SMALL_HEAD.checked_sub(*length) {
+                    Some(left @ 1..) if state.is_idle() => left,
+                    _ => PIECE - 1,
+                }
+            }
+            Reading::Http2(_) | Reading::Nothing => PIECE - 1,
+        }
+    }
+
+    /// Counts what was read.
+    ///
+    /// # Errors
+    ///
+    /// Large heads hold too much: the connection must end.
+    pub(super) fn read(&mut self, bytes: &[u8], state: &ConnectionState) -> io::Result<()> {
+        let counted = match &mut self.reading {
+            Reading::Http1(length) if state.is_idle() => {
+                *length += bytes.len();
+                let most = self.heads.bytes().max(*length);
+                if most <= SMALL_HEAD {
+                    return Ok(());
+                }
+                state.keeps_large_head();
+                self.heads.set(most)
+            }
+            Reading::Http2(frames) => frames.read(bytes, &mut self.heads, state),
+            Reading::Http1(_) | Reading::Nothing => return Ok(()),
+        };
+        counted.map_err(|full| {
+            self.reading = Reading::Nothing;
+            let _ = self.heads.set(0);
+            // The kind is all that h2 keeps.
+            io::Error::new(io::ErrorKind::QuotaExceeded, full)
+        })
+    }
+}
+
+/// Whether this is the error of [`HeadMeter::read`].
+pub(super) fn is_full(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .map_or(error.kind() == io::ErrorKind::QuotaExceeded, |inner| {
+            inner.is::<HeadsFull>()
+        })
+}
+
+// === impl Frames ===
+
+impl Frames {
+    const fn after(preface: usize) -> Self {
+        Self {
+            head: [0; 9],
+            read: 0,
+            skip: preface,
+            last: 0,
+            block: 0,
+            ends: false,
+            trails: false,
+            trailers: 0,
+        }
+    }
+
+    fn read(
+        &mut self,
+        mut bytes: &[u8],
+        heads: &mut Heads,
+        state: &ConnectionState,
+    ) -> Result<(), HeadsFull> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                self.skip -= skipped;
+                bytes = bytes.get(skipped..).unwrap_or_default();
+                continue;
+            }
+            let missing = self.head.len() - self.read;
+            let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
+            if let Some(head) = self.head.get_mut(self.read..self.read + now.len()) {
+                head.copy_from_slice(now);
+            }
+            self.read += now.len();
+            bytes = later;
+            if self.read == self.head.len() {
+                self.read = 0;
+                if self.begins_frame(state) {
+                    heads.set_incomplete(self.block + self.trailers)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a frame's header; true where what is counted has changed.
+    fn begins_frame(&mut self, state: &ConnectionState) -> bool {
+        let [high, middle, low, kind, flags, a, b, c, d] = self.head;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        self.skip = length;
+        let before = self.block + self.trailers;
+        if self.ends {
+            // h2 has taken it: it is a request's, or waits with a body for whoever reads that.
+            if self.trails && self.block > SMALL_HEAD {
+                self.trailers += self.block;
+            }
+            (self.block, self.ends) = (0, false);
+        }
+        if self.trailers > 0 && state.is_idle() {
+            self.trailers = 0;
+        }
+        if kind == HEADERS {
+            let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+            self.trails = stream <= self.last;
+            self.last = self.last.max(stream);
+            self.block = length;
+        } else if kind == CONTINUATION {
+            self.block += length;
+        }
+        self.ends = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
+        let now = self.block + self.trailers;
+        now != before && now.max(before) > SMALL_HEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Memory;
+    use crate::proxy::Connections;
+
+    const MANY: usize = 100_000;
+
+    fn metered(protocol: Protocol) -> (Memory, std::sync::Arc<ConnectionState>, HeadMeter) {
+        let memory = Memory::new(256 * 1024 * 1024);
+        let state = ConnectionState::new(Connections::new(1, memory.clone()));
+        let mut meter = HeadMeter::new(&state);
+        meter.speaks(protocol, 0);
+        (memory, state, meter)
+    }
+
+    /// Reads as the connection does.
+    fn read(meter: &mut HeadMeter, state: &ConnectionState, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let most = meter.most(state).min(bytes.len());
+            let (now, later) = bytes.split_at(most);
+            state.received(now);
+            meter.read(now, state).unwrap();
+            bytes = later;
+        }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u8, length: usize) -> Vec<u8> {
+        let mut frame = u32::try_from(length).unwrap().to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags, 0, 0, 0, stream]);
+        frame.resize(9 + length, 0);
+        frame
+    }
+
+    #[test]
+    fn http1_counts_heads_and_no_bodies() {
+        let (_memory, state, mut meter) = metered(Protocol::Http1);
+        for _ in 0..MANY / 1000 {
+            read(&mut meter, &state, &[b'a'; 1000]);
+            let request = state.begin();
+            read(&mut meter, &state, &[b'b'; MANY]);
+            drop(request);
+        }
+        assert_eq!(meter.heads.bytes(), 0);
+        read(&mut meter, &state, &[b'a'; MANY]);
+        drop(state.begin());
+        read(&mut meter, &state, b"a");
+        assert_eq!(meter.heads.bytes(), MANY, "the buffer stays");
+    }
+
+    #[test]
+    fn http2_counts_blocks_until_they_end_and_trailers_until_nothing_is_under_way() {
+        let (_memory, state, mut meter) = metered(Protocol::Http2);
+        let part = SMALL_HEAD;
+        read(&mut meter, &state, &frame(HEADERS, 0, 1, part));
+        assert_eq!(meter.heads.bytes(), 0);
+        read(&mut meter, &state, &frame(CONTINUATION, 0, 1, part));
+        assert_eq!(meter.heads.bytes(), 2 * part);
+        read(
+            &mut meter,
+            &state,
+            &frame(CONTINUATION, END_HEADERS, 1, part),
+        );
+        let request = state.begin();
+        read(&mut meter, &state, &frame(0, 0, 1, part));
+        assert_eq!(meter.heads.bytes(), 0);
+        for _ in 0..2 {
+            read(&mut meter, &state, &frame(HEADERS, 0, 1, part));
+            read(
+                &mut meter,
+                &state,
+                &frame(CONTINUATION, END_HEADERS, 1, part),
+            );
+        }
+        read(&mut meter, &state, &frame(0, 0, 1, part));
+        assert_eq!(meter.heads.bytes(), 4 * part);
+        drop(request);
+        read(&mut meter, &state, &frame(0, 0, 1, part));
+        assert_eq!(meter.heads.bytes(), 0);
+    }
+}
