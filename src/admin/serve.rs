@@ -213,6 +213,10 @@ impl Admin {
     /// that of a pod or a machine. HTTP/1.0 probers may leave it out.
     fn is_known(&self, request: &Request<Incoming>, local: Option<SocketAddr>) -> bool {
         let Some(local) = local else { return true };
+        // Two fields could be read in two ways (RFC 9112, 3.2).
+        if request.headers().get_all(header::HOST).iter().count() > 1 {
+            return false;
+        }
         let named = request
             .uri()
             .authority()

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Method, Response};
+use http::{HeaderName, Response};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -89,7 +89,8 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
         } = decided;
         // The answer to TRACE is an echo of what the upstream received (RFC 9110, 9.3.8).
         let placement = match slot {
-            Some(_) if call.request.method() == Method::TRACE => {
+            // Methods are case-sensitive, but not every server keeps to that.
+            Some(_) if call.request.method().as_str().eq_ignore_ascii_case("TRACE") => {
                 Some(Placement::Skip(SkipReason::Trace))
             }
             _ => place(&decision, call.request.headers(), call.destination.query()),

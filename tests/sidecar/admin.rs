@@ -83,6 +83,11 @@ async fn the_admin_port_answers_by_its_own_names_only() {
             "{path} {host}"
         );
     }
+    let two = Request::get("/metrics")
+        .header("host", "localhost")
+        .header("host", "evil.test")
+        .body(Bytes::new());
+    assert_eq!(send(admin, two.unwrap()).await.status(), 421);
     let cross = Request::get("/metrics")
         .header("host", "localhost")
         .header("origin", "https://evil.test")

@@ -40,10 +40,17 @@ async fn trace_is_forwarded_without_a_token_and_none_is_fetched_for_it() {
     let (response, _) = open(&app, sent, true).await;
     assert_eq!(soon(response).await.unwrap().status(), 200);
 
+    let answer = call(sidecar.proxy(), "trace", &format!("http://{HOST}/x"), "").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
     let seen = service.seen();
-    assert_eq!(seen.len(), 2);
+    assert_eq!(seen.len(), 3);
     for seen in &seen {
-        assert_eq!(seen.method, "TRACE");
+        assert!(
+            seen.method.as_str().eq_ignore_ascii_case("TRACE"),
+            "{}",
+            seen.method
+        );
         for name in [
             "authorization",
             "x-serverless-authorization",
@@ -57,10 +64,10 @@ async fn trace_is_forwarded_without_a_token_and_none_is_fetched_for_it() {
     assert_eq!(metadata.count(Kind::Access), 0);
     assert_eq!(metadata.count(Kind::Identity), 0);
     sidecar
-        .counted("sidentity_skipped_total{reason=\"trace\"} 2")
+        .counted("sidentity_skipped_total{reason=\"trace\"} 3")
         .await;
     sidecar
-        .counted("sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"} 2")
+        .counted("sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"} 3")
         .await;
 }
 
