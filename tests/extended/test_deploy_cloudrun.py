@@ -96,8 +96,9 @@ def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
     (service,) = documents(DEPLOY / "cloudrun" / "monitoring" / "service.yaml")
     (sidecar,) = sidecars(pod_spec(service))
     args = [arg for arg in sidecar["args"] if not arg.startswith("--route=")]
-    for more, status in ((args, 200), ([], 421)):
+    # The admin port takes every address as Host: an address cannot be rebound by DNS.
+    for more in (args, []):
         with start(*more) as started, requests.Session() as session:
             session.trust_env = False
             answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=PATIENCE)
-            assert answer.status_code == status
+            assert answer.status_code == 200

@@ -100,8 +100,9 @@ class Browser:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = urllib.parse.urlsplit(message["params"]["request"]["url"])
-                # chrome: is Chromium's own first page, which the log may still have.
-                hosts.add(url.netloc if url.scheme not in ("data", "chrome") else self.address)
+                # chrome: and chrome-untrusted: are Chromium's own first page, which the log may still have.
+                own = url.scheme == "data" or url.scheme.startswith("chrome")
+                hosts.add(self.address if own else url.netloc)
         assert hosts <= {self.address}, hosts
 
 
