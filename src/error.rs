@@ -10,8 +10,10 @@ use std::time::Duration;
 use http::StatusCode;
 
 mod advice;
+mod cause;
 
 pub use advice::TokenFault;
+pub(crate) use cause::cause;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 

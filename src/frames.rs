@@ -1,5 +1,8 @@
 //! Frame headers of HTTP/2 (RFC 9113, 4.1), read beside the h2 crate from the same bytes.
 
+/// How every HTTP/2 connection begins (RFC 9113, 3.4).
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// `DATA`.
 pub(crate) const DATA: u8 = 0;
 /// `HEADERS`.

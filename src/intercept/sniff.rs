@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use super::rewind::Rewind;
+use crate::frames::PREFACE;
 
 /// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -26,9 +27,6 @@ const LINE: usize = 16 * 1024;
 
 /// The longest method: those of the IANA registry have at most 17 characters.
 const METHOD: usize = 32;
-
-/// How every HTTP/2 connection begins (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The first bytes of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +112,7 @@ fn is_http(seen: &[u8]) -> Option<bool> {
         return (seen.len() >= LINE).then_some(false);
     };
     let seen = seen.get(start..)?;
-    if PREFACE.starts_with(seen) || seen.starts_with(PREFACE) {
+    if PREFACE.starts_with(seen) || seen.starts_with(PREFACE.as_slice()) {
         return (seen.len() >= PREFACE.len()).then_some(true);
     }
     let end = seen.iter().position(|byte| *byte == b'\n');
@@ -205,7 +203,7 @@ mod tests {
             (b"M-SEARCH * HTTP/1.1\r\n", Some(true)),
             (b"\r\nGET / HTTP/1.1\r\n", Some(true)),
             (b"GET /a b HTTP/1.1\r\n", Some(true)),
-            (PREFACE, Some(true)),
+            (PREFACE.as_slice(), Some(true)),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore", Some(true)),
             (long.as_bytes(), Some(true)),
             (b"", None),

@@ -1,5 +1,7 @@
-//! Requests that are refused before their head is complete. Those that hyper cannot parse it answers them with a head of its own that says nothing, and ends the connection; here
-//! that head is withheld, and the error that comes after it decides what is sent in its place.
+//! Refusals of HTTP/1.1 requests whose head is not complete, or cannot be parsed.
+//!
+//! hyper answers what it cannot parse with a bare head of its own and ends the connection. [`Filter`] withholds that head, and
+//! the error that follows decides what is sent in its place.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -14,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use super::heads::is_full;
+use super::parse_error::{automatic, classify};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::refusal;
 
@@ -26,9 +28,6 @@ const LINGER: usize = 1024 * 1024;
 
 /// Bytes that are discarded at a time.
 const SINK: usize = 16 * 1024;
-
-/// The most that hyper's own head takes.
-const MOST: usize = 256;
 
 /// [`Shared::state`]: nothing is withheld, something is, or it is to be written after all.
 const PASSING: u8 = 0;
@@ -291,121 +290,11 @@ async fn discard<S: AsyncRead + Unpin>(stream: &mut S, mut left: usize) -> io::R
     Ok(())
 }
 
-/// The status of hyper's own answer to what it cannot parse: a head of three fields that it makes itself, and no body.
-fn automatic(bytes: &[u8]) -> Option<u16> {
-    let rest = bytes.strip_prefix(b"HTTP/1.")?;
-    let status = match rest.get(1..5)? {
-        b" 400" => 400,
-        b" 414" => 414,
-        b" 431" => 431,
-        _ => return None,
-    };
-    let head = bytes.strip_suffix(b"\r\n\r\n")?;
-    let mut lines = head.split(|byte| *byte == b'\n').skip(1);
-    let own = bytes.len() <= MOST
-        && lines.all(|line| {
-            let line = line.to_ascii_lowercase();
-            line.starts_with(b"connection: close")
-                || line.starts_with(b"content-length: 0")
-                || line.starts_with(b"date: ")
-        });
-    own.then_some(status)
-}
-
-/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
-fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<Error> {
-    if let Some(full) = cause(error, is_full) {
-        let detail = match full.get_ref() {
-            Some(full) => full.to_string(),
-            None => "large heads hold too much memory".to_owned(),
-        };
-        return Some(Error::new(ErrorKind::LimitReached, detail));
-    }
-    let parse = cause(error, hyper::Error::is_parse)?;
-    let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
-    Some(if answered == Some(414) {
-        Error::new(
-            ErrorKind::TargetTooLong,
-            "the request target is longer than 65,534 bytes",
-        )
-    } else if too_large {
-        Error::new(
-            ErrorKind::HeadTooLarge,
-            "the request's head is too large, or has too many fields",
-        )
-    } else {
-        Error::new(ErrorKind::BadRequest, detail(&parse.to_string()))
-    })
-}
-
-/// The same of an HTTP/2 connection.
-pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
-    let full = cause(error, |error: &h2::Error| {
-        error.get_io().is_some_and(is_full)
-    });
-    if full.is_some() {
-        let detail = "large header blocks hold too much memory (an eighth of --max-memory)";
-        return Some(Error::new(ErrorKind::LimitReached, detail));
-    }
-    let http2 = cause(error, |error: &h2::Error| {
-        error.is_library() && error.is_go_away()
-    })?;
-    let reason = http2
-        .reason()
-        .map_or_else(String::new, |reason| format!(" ({reason})"));
-    let detail = format!("the app's bytes are not valid HTTP/2: the connection was closed{reason}");
-    Some(Error::new(ErrorKind::BadRequest, detail))
-}
-
-/// The first cause of a type that is wanted.
-fn cause<'a, E: StdError + 'static>(
-    error: &'a (dyn StdError + 'static),
-    wanted: impl Fn(&E) -> bool,
-) -> Option<&'a E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref().filter(|found| wanted(found)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
-}
-
-fn detail(error: &str) -> String {
-    let hint = if error.contains("URI") {
-        ": the request target holds a byte that must be percent-encoded, such as \", <, >, a space or one beyond ASCII \
-         (RFC 3986, 2.1), or is no URI"
-    } else {
-        ""
-    };
-    format!("the request cannot be parsed ({error}){hint}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const OWN: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 28 Nov 2026 12:00:00 GMT\r\n\r\n";
-
-    #[test]
-    fn only_a_head_that_hyper_made_itself_is_withheld() {
-        assert_eq!(automatic(OWN), Some(431));
-        assert_eq!(
-            automatic(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
-            Some(400)
-        );
-        for other in [
-            &b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nhi"[..],
-            b"HTTP/1.1 400 Bad Request\r\nx-of: upstream\r\ncontent-length: 0\r\n\r\n",
-            b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
-            b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
-            b"HTTP/1.1 100 Continue\r\n\r\n",
-            b"",
-        ] {
-            assert_eq!(automatic(other), None, "{}", String::from_utf8_lossy(other));
-        }
-    }
 
     /// An upstream may answer with just such a head.
     #[tokio::test]

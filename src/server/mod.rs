@@ -14,6 +14,7 @@ mod io;
 mod limits;
 mod listener;
 mod malformed;
+mod parse_error;
 mod places;
 mod rejected;
 mod serve;

@@ -15,10 +15,10 @@ use h2::Reason;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::io::PREFACE;
 use crate::error::{Error, ErrorKind};
 use crate::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM, SHIFTED,
+    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, PREFACE, RST_STREAM,
+    SHIFTED,
 };
 use crate::proxy::ConnectionState;
 

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::io::{ClientIo, Protocol};
 use super::limits::{HttpLimits, IdleTimeout, Limits};
-use super::malformed::{Filter, Filtered, refused_http2};
+use super::malformed::{Filter, Filtered};
+use super::parse_error::refused_http2;
 use super::places::Place;
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::io::Sending;
 use super::resend::{Copy, Copying, Payload};
 use super::unsent::Unsent;
+use crate::error::cause;
 use crate::memory::Memory;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -74,15 +75,9 @@ impl Broken {
 
     /// What the app said when it reset its stream goes on to the upstream; however else it left, it has cancelled.
     fn new(error: BoxError) -> Self {
-        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*error);
-        while let Some(cause) = next {
-            if let Some(cause) = cause.downcast_ref::<h2::Error>()
-                && cause.is_reset()
-                && cause.is_remote()
-            {
-                return Self(error);
-            }
-            next = cause.source();
+        let reset = |cause: &h2::Error| cause.is_reset() && cause.is_remote();
+        if cause(&*error, reset).is_some() {
+            return Self(error);
         }
         Self::given_up()
     }
