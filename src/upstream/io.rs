@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::client::TlsStream;
@@ -19,9 +19,6 @@ use crate::telemetry::{Gauged, Metrics};
 /// hyper doubles its buffer after each read that fills it, up to the largest head that it takes. Reads of less than this
 /// keep it at this size.
 const PIECE: usize = 64 * 1024;
-
-/// The most that one TLS record holds (RFC 8446, 5.1), and a little more: what is read stays below [`PIECE`].
-const RECORD: usize = 16 * 1024 + 1;
 
 /// The bytes to and from an upstream.
 #[derive(Debug)]
@@ -122,7 +119,7 @@ impl AsyncRead for Io {
         let polled = match &mut self.stream {
             Stream::Plain(stream) if buf.remaining() >= PIECE => read_piece(stream, cx, buf),
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => read_records(stream, cx, buf),
+            Stream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
         };
         if buf.filled().len() > before {
             let this = &mut *self;
@@ -151,21 +148,29 @@ fn read_piece(
     }
 }
 
-/// TLS gives one record at a time. Those that are here already make one larger piece with it: for a download that is
-/// a quarter of the writes to the app, and of the turns of both tasks.
+/// Reads less than [`PIECE`], of the records that are here already. tokio-rustls would fill all that there is room for, and
+/// hyper would then make ever more room.
 fn read_records(
-    stream: &mut TlsStream<ReadAhead<TcpStream>>,
+    mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    let start = buf.filled().len();
-    ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
-    let most = start + PIECE - RECORD;
-    while buf.remaining() > 0 && buf.filled().len() < most && stream.get_ref().0.has_more() {
-        let before = buf.filled().len();
-        // An error comes again at the next read, which gives nothing else then.
-        let polled = Pin::new(&mut *stream).poll_read(cx, buf);
-        if polled.is_pending() || buf.filled().len() == before {
+    let mut room = buf.remaining().min(PIECE - 1);
+    let mut read = 0;
+    while room > 0 {
+        let record = match stream.as_mut().poll_fill_buf(cx) {
+            Poll::Ready(Ok(record)) => record,
+            // An error comes again at the next read, which gives nothing else then.
+            _ if read > 0 => break,
+            nothing => return nothing.map_ok(drop),
+        };
+        let piece = record.get(..room).unwrap_or(record);
+        let length = piece.len();
+        buf.put_slice(piece);
+        stream.as_mut().consume(length);
+        read += length;
+        room -= length;
+        if length == 0 || !stream.get_ref().0.has_more() {
             break;
         }
     }
