@@ -12,7 +12,7 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
 
-use super::body::Body;
+use super::body::{Body, BoxError};
 use super::call::Inbound;
 use super::exchange::Exchange;
 use super::step::Outcome;
@@ -43,6 +43,7 @@ pin_project! {
 pub struct Recorded {
     body: Body,
     exchange: Arc<Exchange>,
+    failed: Option<BoxError>,
 }
 
 impl<S> Layer<S> for RecordLayer {
@@ -88,18 +89,25 @@ where
             return Poll::Pending;
         };
         exchange.answered(response.status());
-        Poll::Ready(Ok(response.map(|body| Recorded { body, exchange })))
+        Poll::Ready(Ok(response.map(|body| Recorded {
+            body,
+            exchange,
+            failed: None,
+        })))
     }
 }
 
 impl http_body::Body for Recorded {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
@@ -109,7 +117,16 @@ impl http_body::Body for Recorded {
             None => self.exchange.complete(),
             Some(Err(_)) => self.exchange.broken_off(),
         }
-        Poll::Ready(frame)
+        match frame {
+            Some(Err(error)) => {
+                // hyper closes an HTTP/1.1 connection on an error without writing what it holds, the head among it. It
+                // writes while it waits. An app that got no byte of an answer might send the request again.
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

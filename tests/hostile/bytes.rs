@@ -66,19 +66,24 @@ async fn downloads_from_http1_that_no_http2_caller_reads() {
 }
 
 #[tokio::test]
-async fn downloads_from_http2_that_nobody_reads() {
-    let _alone = ALONE.lock().await;
+async fn downloads_over_tls_that_nobody_reads() {
     let upstream = bulk::start(1 << 40).await;
-    let mut args = upstream.flags();
-    args.extend(["--upstream-http".into(), "2".into()]);
-    args.extend(["--rule".into(), "*.example.com=access".into()]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (_metadata, sidecar) = started(&args).await;
-    let observer = Observer::of_admin(&sidecar);
-    let mut flood = Flood::new();
-    let request = "GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
-    flood.open(sidecar.proxy(), 100, Reading::Nothing, request.as_bytes());
-    flood.written(FLOOD).await;
-    observer.probes(50).await;
-    observer.within("100 unread downloads from HTTP/2", BOUNDS);
+    for (version, scenario) in [
+        ("1", "100 unread downloads from HTTP/1.1 over TLS"),
+        ("2", "100 unread downloads from HTTP/2"),
+    ] {
+        let _alone = ALONE.lock().await;
+        let mut args = upstream.flags();
+        args.extend(["--upstream-http".into(), version.into()]);
+        args.extend(["--rule".into(), "*.example.com=access".into()]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (_metadata, sidecar) = started(&args).await;
+        let observer = Observer::of_admin(&sidecar);
+        let mut flood = Flood::new();
+        let request = "GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+        flood.open(sidecar.proxy(), 100, Reading::Nothing, request.as_bytes());
+        flood.written(FLOOD).await;
+        observer.probes(50).await;
+        observer.within(scenario, BOUNDS);
+    }
 }

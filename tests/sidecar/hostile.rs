@@ -184,6 +184,40 @@ async fn a_body_that_breaks_off_is_broken_for_the_app_too() {
     serves(&sidecar).await;
 }
 
+/// A connection that closes without a byte looks like one that nobody has read from, and such a request is sent again.
+#[tokio::test]
+async fn an_answer_whose_body_fails_at_once_has_its_head() {
+    let (port, _metadata, sidecar, _) = between(&[]).await;
+    for (what, rest) in [
+        ("no chunk", "nonsense\r\n"),
+        ("no trailer", "0\r\n\0: 1\r\n\r\n"),
+        ("a chunk, then none", "4\r\npart\r\nnonsense\r\n"),
+    ] {
+        for method in ["GET", "POST"] {
+            let mut app = Wire::open(sidecar.proxy()).await;
+            app.send(request(
+                &port,
+                &format!("{method} /"),
+                "Content-Length: 0\r\n",
+            ))
+            .await;
+            let mut upstream = port.accept().await;
+            upstream.head().await;
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            upstream.send(format!("{head}{rest}")).await;
+            let answer = app.rest().await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer:?}");
+            assert!(!answer.ends_with("0\r\n\r\n"), "{what}: {answer:?}");
+            assert_eq!(
+                answer.contains("part"),
+                rest.contains("part"),
+                "{what}: {answer:?}"
+            );
+        }
+    }
+    serves(&sidecar).await;
+}
+
 #[tokio::test]
 async fn bytes_beyond_the_length_answer_nobody() {
     let upstream = Hostile::says_more_than_it_told().await;
