@@ -17,7 +17,7 @@ use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
-use crate::policy::{self, Policy, Settings};
+use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{Common, Decider, Interception, Opened, OpenedSender};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
@@ -239,6 +239,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
             discover: config.discover,
+            placeholders: Placeholders::new(&config.placeholders),
         },
     )
 }

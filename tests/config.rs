@@ -330,6 +330,14 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --allowed-host: \"a:80\" must be a host name or address without a port",
         ),
         (
+            &["--placeholder", ""],
+            "flag --placeholder: \"\" must be one or more visible ASCII characters, without spaces",
+        ),
+        (
+            &["--placeholder", "a b"],
+            "flag --placeholder: \"a b\" must be one or more visible ASCII characters, without spaces",
+        ),
+        (
             &["--config", "absent.yaml"],
             "flag --config: cannot read \"absent.yaml\": No such file or directory (os error 2)",
         ),
@@ -413,17 +421,19 @@ fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
 #[test]
 fn lists_add_up_flags_first() {
     let setup = Setup::new()
-        .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\n")
+        .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\nplaceholder: [f:f, 007]\n")
         .variable("SIDENTITY_ROUTE", "1=https://e.run.app\n 2=https://ee.run.app")
         .variable("SIDENTITY_RULE", "e.example=id")
         .variable("SIDENTITY_ALLOWED_HOST", "e ee")
-        .variable("SIDENTITY_CONNECT_TO", "e:::");
+        .variable("SIDENTITY_CONNECT_TO", "e:::")
+        .variable("SIDENTITY_PLACEHOLDER", "e:e  e:2");
     let yaml = setup.accepted(&[
         "--config=c.yaml",
         "--route=0=https://g.run.app",
         "--rule=g.example=id",
         "--allowed-host=g",
         "--connect-to=g:::",
+        "--placeholder=g:g",
     ]);
     let order = |needles: &[&str]| {
         let places: Vec<_> = needles
@@ -436,6 +446,14 @@ fn lists_add_up_flags_first() {
     order(&["g.example", "e.example", "f.example"]);
     order(&["- g\n", "- e\n", "- ee\n", "- f\n"]);
     order(&["g:::", "e:::", "f:::"]);
+    order(&[
+        "placeholder:",
+        "- g:g\n",
+        "- e:e\n",
+        "- e:2\n",
+        "- f:f\n",
+        "- 007\n",
+    ]);
 }
 
 #[test]

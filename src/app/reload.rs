@@ -40,6 +40,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         log: _,
         max_memory: _,
         metadata_access: _,
+        placeholders: _,
         proxy: _,
         quitquitquit: _,
         quota_project: _,

@@ -55,6 +55,9 @@ pub struct Options {
     /// Name under which a page may call a route or the admin port, beside loopback; repeatable
     #[arg(long, value_name = "NAME")]
     allowed_host: Vec<String>,
+    /// Value that counts as no credential of the app's own where a token is due, beside `sidentity`; repeatable
+    #[arg(long, value_name = "VALUE")]
+    placeholder: Vec<String>,
     /// Connect elsewhere, as with curl; repeatable
     #[arg(long, value_name = "HOST:PORT:HOST2:PORT2")]
     connect_to: Vec<String>,
@@ -128,6 +131,7 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::ProxyAuth, options.proxy_auth);
         raw.set_flag(Name::AllowNonLoopback, options.allow_non_loopback);
         raw.set_flag(Name::AllowedHost, options.allowed_host);
+        raw.set_flag(Name::Placeholder, options.placeholder);
         raw.set_flag(Name::ConnectTo, options.connect_to);
         raw.set_flag(Name::UpstreamCa, options.upstream_ca);
         raw.set_flag(Name::UpstreamHttp, options.upstream_http);

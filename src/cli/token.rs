@@ -54,7 +54,9 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
             destination.origin
         )))
     };
-    if let Some(Placement::Skip(reason)) = place(decision, &HeaderMap::new(), destination.query()) {
+    let placeholders = decider.policy().placeholders();
+    let target = placeholders.remove_from_query(&destination.target);
+    if let Some(Placement::Skip(reason)) = place(decision, &HeaderMap::new(), target.query()) {
         return none(reason.why());
     }
     let Some(slot) = resolved.slot else {

@@ -64,6 +64,8 @@ pub struct Config {
     pub allow_non_loopback: bool,
     /// Names under which a page may call a route or the admin port, lower case.
     pub allowed_hosts: Vec<Host>,
+    /// `--placeholder`, flags first: what counts as no credential of the app's own, beside `sidentity`.
+    pub placeholders: Vec<String>,
     /// Where tokens come from.
     pub metadata: MetadataServer,
     /// `GOOGLE_CLOUD_QUOTA_PROJECT`: for access tokens where no route or rule says another.

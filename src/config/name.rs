@@ -29,6 +29,8 @@ pub enum Name {
     AllowNonLoopback,
     /// `--allowed-host`
     AllowedHost,
+    /// `--placeholder`
+    Placeholder,
     /// `--connect-to`
     ConnectTo,
     /// `--upstream-ca`
@@ -86,7 +88,7 @@ pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -100,6 +102,7 @@ impl Name {
         Self::ProxyAuth,
         Self::AllowNonLoopback,
         Self::AllowedHost,
+        Self::Placeholder,
         Self::ConnectTo,
         Self::UpstreamCa,
         Self::UpstreamHttp,
@@ -135,6 +138,7 @@ impl Name {
             Self::ProxyAuth => "proxy-auth",
             Self::AllowNonLoopback => "allow-non-loopback",
             Self::AllowedHost => "allowed-host",
+            Self::Placeholder => "placeholder",
             Self::ConnectTo => "connect-to",
             Self::UpstreamCa => "upstream-ca",
             Self::UpstreamHttp => "upstream-http",
@@ -178,7 +182,9 @@ impl Name {
             | Self::Sandbox
             | Self::AccessLog => Kind::ValueOrOff,
             Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
-            Self::AllowedHost | Self::ConnectTo | Self::UpstreamCa => Kind::List,
+            Self::AllowedHost | Self::Placeholder | Self::ConnectTo | Self::UpstreamCa => {
+                Kind::List
+            }
             Self::Route | Self::Rule => Kind::Entries,
             Self::Unmatched
             | Self::MetadataAccess

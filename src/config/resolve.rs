@@ -13,6 +13,7 @@ use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
 };
 use crate::destination::Host;
+use crate::policy::Placeholders;
 
 pub(super) mod auth;
 mod ca_dir;
@@ -108,6 +109,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         quitquitquit: read.one(Name::Quitquitquit, false, switch),
         allow_non_loopback: everywhere,
         allowed_hosts: unique(read.each(Name::AllowedHost, host)),
+        placeholders: read.each(Name::Placeholder, placeholder),
         metadata: metadata::server(env, read.problems),
         quota_project: metadata::quota_project(env, read.problems),
         universe: metadata::universe(env, read.problems),
@@ -307,6 +309,10 @@ fn host(text: &str) -> Result<Host, String> {
             quote(text)
         )
     })
+}
+
+fn placeholder(text: &str) -> Result<String, String> {
+    Placeholders::parse(text).map_err(|why| format!("{} {why}", quote(text)))
 }
 
 fn unique(hosts: Vec<Host>) -> Vec<Host> {

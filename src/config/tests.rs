@@ -384,14 +384,17 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
         "(\\*|\\*\\.[a-z]{2,5}|[a-z]{2,5}|\\[::1\\])::[a-z]{0,5}:(80){0,1}",
         0..3,
     );
-    (single(), routes, rules, connect, vec("[A-Za-z]{1,9}", 0..3)).prop_map(
-        |(single, routes, rules, connect, hosts)| {
+    let hosts = vec("[A-Za-z]{1,9}", 0..3);
+    let placeholders = vec("[!-~]{1,9}", 0..3);
+    (single(), routes, rules, connect, hosts, placeholders).prop_map(
+        |(single, routes, rules, connect, hosts, placeholders)| {
             let mut raw = RawConfig::default();
             for (name, text) in single {
                 raw.set_flag(name, [text]);
             }
             raw.set_flag(Name::ConnectTo, connect);
             raw.set_flag(Name::AllowedHost, hosts);
+            raw.set_flag(Name::Placeholder, placeholders);
             for (index, (unix, upstream, mut fields)) in routes.into_iter().enumerate() {
                 let port = format!("{}/p", 40_000 + index);
                 let listen = unix.unwrap_or(port);

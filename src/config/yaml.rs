@@ -19,6 +19,7 @@ impl fmt::Display for Yaml<'_> {
         listeners(f, config)?;
         field(f, 0, "discover", if config.discover { "on" } else { "off" })?;
         list(f, "allowed_host", config.allowed_hosts.iter())?;
+        list(f, "placeholder", config.placeholders.iter())?;
         entries(f, "routes", &config.routes, route)?;
         entries(f, "rules", &config.rules, rule)?;
         upstream(f, config)?;

@@ -10,6 +10,7 @@ use super::builtin::{self, DEFAULT_UNIVERSE};
 use super::decision::Decision;
 use super::issue::{Place, Texts, UNMATCHED_DENY};
 use super::pattern::Pattern;
+use super::placeholder::Placeholders;
 use super::rule::{Options, Rule};
 use super::strictest::View;
 use super::terms::Terms;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub quota_project: Option<HeaderValue>,
     /// `--discover`: the forward proxy takes the names of Cloud Run services.
     pub discover: bool,
+    /// `--placeholder`: the values that count as no credential.
+    pub placeholders: Placeholders,
 }
 
 #[derive(Clone, Debug)]
@@ -181,6 +184,11 @@ impl Policy {
                 .built_in(own, place)
                 .unwrap_or_else(|| self.none(&self.texts.no_rule, &self.texts.unmatched)),
         }
+    }
+
+    /// The values that count as no credential where a token is due.
+    pub fn placeholders(&self) -> &Placeholders {
+        &self.settings.placeholders
     }
 
     /// Whether two paths of this origin may get different decisions; if not, one can be taken once, at start.

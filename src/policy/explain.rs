@@ -53,6 +53,8 @@ struct Case<'a> {
     decision: Decision,
     /// Why this very URL gets no token although its destination is due one.
     skipped: Option<SkipReason>,
+    /// The query holds a placeholder.
+    has_placeholder: bool,
     /// The route that the call takes.
     way: Option<&'a Way>,
     universe: &'a str,
@@ -99,13 +101,15 @@ pub fn explain(
         Some(way) => policy.decide_route(&way.name, &way.options, &destination, universe),
         None => policy.decide(&destination, universe),
     };
-    let (header, skipped) = match place(&decision, &HeaderMap::new(), destination.query()) {
+    let target = policy.placeholders().remove_from_query(&destination.target);
+    let (header, skipped) = match place(&decision, &HeaderMap::new(), target.query()) {
         Some(Placement::Inject(header)) => (Some(canonical(&header)), None),
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
     };
     let case = Case {
         named,
+        has_placeholder: target != destination.target,
         destination,
         decision,
         skipped,

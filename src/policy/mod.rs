@@ -16,6 +16,7 @@ mod listing;
 mod options;
 mod path;
 mod pattern;
+mod placeholder;
 mod rule;
 mod service;
 mod strictest;
@@ -29,5 +30,6 @@ pub use header::{Placement, X_SERVERLESS_AUTHORIZATION, inject, place, remove_de
 pub use listing::Line;
 pub use options::InvalidValue;
 pub use pattern::{InvalidPattern, Pattern};
+pub use placeholder::Placeholders;
 pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
 pub use service::{Home, InvalidService, ServiceName, is_region};

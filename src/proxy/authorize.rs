@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, Response};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Response};
 use hyper::service::Service;
 use tower::Layer;
 
@@ -12,7 +13,7 @@ use super::call::{Call, Decided};
 use super::decide::Decider;
 use super::step::{Carry, Step};
 use crate::error::Error;
-use crate::policy::{Decision, Placement, SkipReason, inject, place};
+use crate::policy::{Decision, Placeholders, Placement, SkipReason, inject, place};
 use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
@@ -55,6 +56,12 @@ pub struct Injected {
     pub header: HeaderName,
 }
 
+/// What a request with a placeholder was, for the case that it goes without a token.
+struct Original {
+    headers: HeaderMap,
+    target: PathAndQuery,
+}
+
 impl Authorized {
     const fn without(call: Call) -> Self {
         Self {
@@ -83,28 +90,32 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
 
     fn call(&self, decided: Decided) -> Self::Future {
         let Decided {
-            call,
+            mut call,
             decision,
             slot,
         } = decided;
-        // The answer to TRACE is an echo of what the upstream received (RFC 9110, 9.3.8).
-        let placement = match slot {
-            // Methods are case-sensitive, but not every server keeps to that.
-            Some(_) if call.request.method().as_str().eq_ignore_ascii_case("TRACE") => {
-                Some(Placement::Skip(SkipReason::Trace))
-            }
-            _ => place(&decision, call.request.headers(), call.destination.query()),
+        let Some(slot) = slot else {
+            return Step::now(self.inner.call(Authorized::without(call)));
         };
-        let (slot, header) = match (slot, placement) {
-            (Some(slot), Some(Placement::Inject(header))) => (slot, header),
-            (_, Some(Placement::Skip(reason))) => {
+        let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
+        let mut original = None;
+        // The answer to TRACE is an echo of what the upstream received (RFC 9110, 9.3.8). Methods are case-sensitive, but not
+        // every server keeps to that.
+        let placement = if call.request.method().as_str().eq_ignore_ascii_case("TRACE") {
+            Some(Placement::Skip(SkipReason::Trace))
+        } else {
+            original = remove_placeholders(self.decider.policy().placeholders(), &mut call, sure);
+            place(&decision, call.request.headers(), call.destination.query())
+        };
+        let header = match placement {
+            Some(Placement::Inject(header)) => header,
+            Some(Placement::Skip(reason)) => {
                 self.metrics.skipped(reason);
                 call.exchange.goes_bare();
                 return Step::now(self.inner.call(Authorized::without(call)));
             }
-            _ => return Step::now(self.inner.call(Authorized::without(call))),
+            None => return Step::now(self.inner.call(Authorized::without(call))),
         };
-        let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
         if sure && let Some(token) = slot.ready(Now::at(call.exchange.started().into())) {
             return Step::now(
                 self.inner
@@ -118,6 +129,9 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 // No token of one universe goes to another: the start's guess must be confirmed first.
                 let universe = decider.instance().universe().await?;
                 if !call.destination.origin.host.is_under(&universe) {
+                    if let Some(original) = original {
+                        original.restore(&mut call);
+                    }
                     call.exchange.goes_bare();
                     return inner.call(Authorized::without(call)).await;
                 }
@@ -127,6 +141,38 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 .call(authorized(call, decision, slot, token, header))
                 .await
         })
+    }
+}
+
+/// Removes what stands for no credential. Returns what it changed where it is not `sure` that a token goes in.
+fn remove_placeholders(
+    placeholders: &Placeholders,
+    call: &mut Call,
+    sure: bool,
+) -> Option<Box<Original>> {
+    let found = placeholders.find(call.request.headers(), call.destination.query());
+    if !found.any() {
+        return None;
+    }
+    let original = (!sure).then(|| {
+        Box::new(Original {
+            headers: call.request.headers().clone(),
+            target: call.destination.target.clone(),
+        })
+    });
+    placeholders.remove_from_headers(call.request.headers_mut());
+    if found.in_query() {
+        call.destination.target = placeholders.remove_from_query(&call.destination.target);
+    }
+    original
+}
+
+// === impl Original ===
+
+impl Original {
+    fn restore(self, call: &mut Call) {
+        *call.request.headers_mut() = self.headers;
+        call.destination.target = self.target;
     }
 }
 

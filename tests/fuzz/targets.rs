@@ -189,6 +189,10 @@ pub fn headers(input: &[u8]) {
     }
     let policy = Policy::new(Vec::new(), Settings::default());
     let decision = policy.decide(&destination, "googleapis.com");
+    let placeholders = policy.placeholders();
+    let target = placeholders.remove_from_query(&destination.target);
+    placeholders.remove_from_headers(&mut sent);
+    assert!(!placeholders.find(&sent, target.query()).any());
     let placement = place(&decision, &sent, destination.query());
     assert_eq!(
         placement.is_some(),

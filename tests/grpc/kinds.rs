@@ -82,6 +82,27 @@ async fn a_call_arrives_as_grpc_wants_it_with_one_authorization() {
 }
 
 #[tokio::test]
+async fn a_grpc_client_that_must_send_a_key_sends_a_placeholder() {
+    let setting = started(&["--placeholder", "dummy"]).await;
+    for client in [setting.proxied(), setting.routed()] {
+        let mut request = Request::new("hello".to_owned());
+        let metadata = request.metadata_mut();
+        metadata.insert("authorization", MetadataValue::from_static("Bearer dummy"));
+        metadata.insert("x-goog-api-key", MetadataValue::from_static("sidentity"));
+        client.unary("Unary", request).await.unwrap();
+    }
+    let heads = setting.service.heads();
+    assert_eq!(heads.len(), 2);
+    for head in heads {
+        assert!(!head.contains_key("x-goog-api-key"), "{head:?}");
+        let tokens: Vec<_> = head.get_all("authorization").iter().collect();
+        assert_eq!(tokens.len(), 1, "{head:?}");
+        let token = tokens[0].to_str().unwrap().strip_prefix("Bearer ").unwrap();
+        assert_eq!(audience_of(token), format!("https://{HOST}"));
+    }
+}
+
+#[tokio::test]
 async fn sixty_kib_of_binary_metadata_pass_both_ways() {
     let setting = started(&[]).await;
     let mut request = Request::new(String::new());

@@ -37,6 +37,7 @@ mod malformed;
 mod methods;
 mod metrics;
 mod paths;
+mod placeholders;
 mod pressure;
 mod reload;
 mod routes;

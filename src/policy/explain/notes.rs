@@ -5,8 +5,9 @@ use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
 use crate::policy::decide::Policy;
-use crate::policy::decision::{Credential, Decision, Grant, TokenKey, TokenKind};
+use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
 use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
+use crate::policy::placeholder::Placeholders;
 use crate::policy::rule::{Existing, HeaderMode};
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.
@@ -47,7 +48,15 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
     let mut notes = Vec::new();
     match &case.decision.grant {
         Grant::Token(key) => match case.skipped {
-            Some(reason) => notes.push(format!("no token for this URL: {}", reason.why())),
+            Some(reason) => {
+                notes.push(format!("no token for this URL: {}", reason.why()));
+                if reason == SkipReason::ApiKey {
+                    notes.push(format!(
+                        "with key={word} in its place a token is added: {word} is a placeholder",
+                        word = Placeholders::WORD
+                    ));
+                }
+            }
             None => token(&mut notes, case, key),
         },
         Grant::None(why) => {
@@ -71,6 +80,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
     let decision = &case.decision;
     let host = &case.destination.origin.host;
     notes.push(existing(decision, key).to_owned());
+    notes.push(placeholder(case));
     match &key.kind {
         TokenKind::Access { scopes } if scopes.is_empty() => notes.push(
             "the scopes are the service account's own; on Cloud Run that is cloud-platform"
@@ -102,6 +112,18 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
     if case.in_cleartext() {
         notes.push("plaintext=allow: the token travels in cleartext".to_owned());
     }
+}
+
+fn placeholder(case: &Case<'_>) -> String {
+    let word = Placeholders::WORD;
+    if case.has_placeholder {
+        return "the placeholder in key= is removed from the URL, and the token is added"
+            .to_owned();
+    }
+    format!(
+        "if the app insists on a key, give it the placeholder {word} (or one of --placeholder): it counts as no credential, and \
+         the token takes its place"
+    )
 }
 
 fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
