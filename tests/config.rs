@@ -115,7 +115,7 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--ca-dir", "."],
-            "flag --ca-dir: there is no CA without interception: add --intercept",
+            "flag --ca-dir: \".\" has no CA to hold without interception: add --intercept",
         ),
         (
             &["--intercept", "--ca-dir", "/dev/null/ca"],
@@ -128,7 +128,7 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081=https://x,audience=a,mode=0660"],
-            "flag --route 8081: mode: mode is for unix sockets: leave it out",
+            "flag --route 8081: mode: \"0660\" is for unix sockets: leave it out",
         ),
         (
             &["--route", "unix:/x.sock=https://x,audience=a,mode=999"],
@@ -192,11 +192,11 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081"],
-            "flag --route: write LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+            "flag --route: \"8081\" must be LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
         ),
         (
             &["--route", "8081=ftp://x"],
-            "flag --route 8081: write an absolute http or https URL, like https://storage.googleapis.com",
+            "flag --route 8081: \"ftp://x\" must be an absolute http or https URL, like https://storage.googleapis.com",
         ),
         (
             &["--route", "8081=https://u:secret@x"],
@@ -208,11 +208,11 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081=https://x/?q"],
-            "flag --route 8081: the URL must not hold a query (?)",
+            "flag --route 8081: \"https://x/\" must not be followed by a query (?)",
         ),
         (
             &["--route", "8081=https://x/#f"],
-            "flag --route 8081: the URL must not hold a fragment (#)",
+            "flag --route 8081: \"https://x/#f\" must not hold a fragment (#)",
         ),
         (
             &["--route", "8081/a//b=https://x.run.app"],
@@ -266,7 +266,7 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--rule", "a.example"],
-            "flag --rule: write PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id",
+            "flag --rule: \"a.example\" must be PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id",
         ),
         (
             &["--connect-timeout", "5"],
@@ -398,7 +398,7 @@ fn flags_win_over_environment_over_file() {
 #[test]
 fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
     let setup = Setup::new().file("quitquitquit: on\n");
-    let says = |flags: &[&str], line| setup.accepted(flags).contains(line);
+    let says = |flags: &[&str], line| setup.accepted(&[&["--all"], flags].concat()).contains(line);
     assert!(says(&["--config", "c.yaml"], "quitquitquit: true"));
     assert!(says(
         &["--config", "c.yaml", "--quitquitquit=off"],
@@ -413,7 +413,7 @@ fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
         (&["--allow-non-loopback"][..], "allow_non_loopback: true"),
         (&[], "allow_non_loopback: false"),
     ] {
-        let yaml = Setup::new().accepted(args);
+        let yaml = Setup::new().accepted(&[&["--all"], args].concat());
         assert!(yaml.lines().any(|line| line == printed), "{yaml}");
     }
 }
@@ -607,10 +607,10 @@ fn every_problem_of_a_file_names_line_and_column() {
         "c.yaml:11:5: routes[2].lisen: unknown key: did you mean listen?",
         "c.yaml:18:23: rules[3].impersonate: not supported in this version",
         "c.yaml:15:35: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
-        "c.yaml:16:12: rules[1].host: the path has a key of its own: write it there",
+        "c.yaml:16:12: rules[1].host: \"a.example/x\" holds a path, which has a key of its own: write it there",
         "c.yaml:17:29: rules[2].path: \"y\" must begin with /",
         "c.yaml:19:5: rules[4]: credential is missing: write access, id, none or deny",
-        "c.yaml:10:5: routes[1]: write LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+        "c.yaml:10:5: routes[1]: \"8082\" must be LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
         "c.yaml:13:5: routes[3]: listen is missing",
     ]
     .map(|line| format!("sidentity: {line}"));
@@ -679,7 +679,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          max_memory: 96MiB\n\
          workers: 3\n",
     );
-    let yaml = setup.accepted(&["--config", "c.yaml"]);
+    let yaml = setup.accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(
         yaml,
         "proxy:\n\
@@ -727,7 +727,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          # metadata server: 169.254.169.254:80\n"
     );
     let printed = Setup::new().file(&yaml);
-    let again = printed.accepted(&["--config", "c.yaml"]);
+    let again = printed.accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(
         again,
         yaml.replace("  # auth: it is set, and a secret: not shown\n", "")
@@ -839,9 +839,442 @@ fn what_googles_libraries_read_is_read_checked_and_shown() {
         setup.refused(&[]),
         [
             "sidentity: environment SSL_CERT_FILE: cannot read \"absent.pem\": No such file or directory (os error 2)",
-            "sidentity: environment GCE_METADATA_HOST: must be HOST or HOST:PORT, like 169.254.169.254",
+            "sidentity: environment GCE_METADATA_HOST: \"a/b\" must be HOST or HOST:PORT, like 169.254.169.254",
             "sidentity: environment GOOGLE_CLOUD_QUOTA_PROJECT: \"my project\" must be a project's id",
             "sidentity: environment GOOGLE_CLOUD_UNIVERSE_DOMAIN: \"com\" must be a domain, like googleapis.com",
         ]
+    );
+}
+
+#[test]
+fn a_value_that_yaml_reads_as_something_else_is_told_to_be_quoted() {
+    for (yaml, place, value) in [
+        (
+            "rules:\n  - host: *.internal.example\n    credential: id\n",
+            "2:11",
+            "*.internal.example",
+        ),
+        (
+            "rules: [*.internal.example=id]\n",
+            "1:9",
+            "*.internal.example=id",
+        ),
+        (
+            "rules:\n  - *.internal.example=id\n",
+            "2:5",
+            "*.internal.example=id",
+        ),
+        (
+            "connect_to:\n  - *:443:127.0.0.1:8443\n",
+            "2:5",
+            "*:443:127.0.0.1:8443",
+        ),
+        ("rules: [{host: *, credential: id}]\n", "1:16", "*"),
+        ("upstream_ca: @file\n", "1:14", "@file"),
+        ("upstream_ca: `file`\n", "1:14", "`file`"),
+        ("upstream_ca: %file\n", "1:14", "%file"),
+        ("proxy: [::1]:3128\n", "1:8", "[::1]:3128"),
+        (
+            "routes:\n  - listen: [::1]:8081\n    upstream: https://a.run.app\n",
+            "2:13",
+            "[::1]:8081",
+        ),
+    ] {
+        let setup = Setup::new().file(yaml);
+        let begins = value.chars().next().unwrap();
+        let line = format!(
+            "sidentity: c.yaml:{place}: not YAML: {value:?} begins with {begins}, which means something else in YAML: write it \
+             in quotes"
+        );
+        assert_eq!(setup.refused(&["--config", "c.yaml"]), [line], "{yaml}");
+        // As it is told to be written, it is YAML.
+        let quoted = yaml.replace(value, &format!("\"{value}\""));
+        let checked = Setup::new().file(&quoted).check(&["--config", "c.yaml"]);
+        assert!(!checked.stderr.contains("not YAML"), "{checked:?}");
+    }
+    // A password is none of the values that are shown.
+    let setup = Setup::new().file("proxy_auth: @me:hunter2\n");
+    let lines = setup.refused(&["--config", "c.yaml"]);
+    assert!(lines[0].contains("write it in quotes"), "{lines:?}");
+    assert!(!lines[0].contains("hunter2"), "{lines:?}");
+}
+
+/// Whatever is wrong, its own text is in the line, so that it can be searched for; a password never is.
+#[test]
+fn every_error_repeats_the_value_that_is_wrong() {
+    let table: &[(&str, &str)] = &[
+        ("proxy: here", "here"),
+        ("admin: there", "there"),
+        ("intercept: perhaps", "perhaps"),
+        ("discover: perhaps", "perhaps"),
+        ("credentials: mine", "mine"),
+        ("unmatched: drop", "drop"),
+        ("metadata_access: drop", "drop"),
+        ("allowed_host: [a:1]", "a:1"),
+        ("connect_to: [a]", "\"a\""),
+        ("upstream_ca: [absent.pem]", "absent.pem"),
+        ("upstream_http: 3", "3"),
+        ("connect_timeout: soon", "soon"),
+        ("response_timeout: soon", "soon"),
+        ("token_timeout: 5", "5"),
+        ("idle_timeout: 999y", "999y"),
+        ("drain_timeout: -1s", "-1s"),
+        ("max_connections: 0", "0"),
+        ("max_idle_connections: many", "many"),
+        ("max_memory: lots", "lots"),
+        ("workers: 0", "0"),
+        ("sandbox: perhaps", "perhaps"),
+        ("log_format: xml", "xml"),
+        ("log_level: loud", "loud"),
+        ("access_log: some", "some"),
+        ("quitquitquit: perhaps", "perhaps"),
+        ("ca_dir: nowhere", "nowhere"),
+        ("routes: [8081]", "8081"),
+        ("routes: [8081=ftp://x]", "ftp://x"),
+        ("routes: [{listen: 8081, upstream: ftp://x}]", "ftp://x"),
+        ("routes: [{listen: 8081, upstream: x.run.app}]", "x.run.app"),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app?secret}]",
+            "https://x.run.app",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app#part}]",
+            "https://x.run.app#part",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'https://x.run.app:99999'}]",
+            "https://x.run.app:99999",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'run://Billing'}]",
+            "Billing",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'run://billing/a b'}]",
+            "run://billing/a b",
+        ),
+        (
+            "routes: [{listen: here, upstream: https://x.run.app}]",
+            "here",
+        ),
+        (
+            "routes: [{listen: 8081, prefix: v1, upstream: https://x.run.app}]",
+            "v1",
+        ),
+        (
+            "routes: [{listen: 8081/a, prefix: /v1, upstream: https://x.run.app}]",
+            "/v1",
+        ),
+        (
+            "routes: [{listen: 8081, mode: '0660', upstream: https://x.run.app}]",
+            "0660",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app, http: 3}]",
+            "3",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app, header: x-mine}]",
+            "x-mine",
+        ),
+        ("routes: ['8081=https://x.run.app,audience']", "audience"),
+        (
+            "routes: ['8081=https://x.run.app,Some thing']",
+            "Some thing",
+        ),
+        (
+            "routes: ['8081=http://storage.googleapis.com']",
+            "http://storage.googleapis.com",
+        ),
+        ("rules: [a.example]", "a.example"),
+        ("rules: [a.example=key]", "key"),
+        ("rules: ['a*b=id']", "a*b"),
+        (
+            "rules: [{host: a.example, path: y, credential: id}]",
+            "\"y\"",
+        ),
+        (
+            "rules: [{host: a.example/x, path: /y, credential: id}]",
+            "a.example/x",
+        ),
+        (
+            "rules: [{host: a.example, port: http, credential: id}]",
+            "http",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scheme: basic}]",
+            "basic",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scheme: digest}]",
+            "digest",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, existing: drop}]",
+            "drop",
+        ),
+        (
+            "rules: [{host: a.example, credential: access, account: me}]",
+            "me",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, plaintext: deny}]",
+            "deny",
+        ),
+        (
+            "rules: [{host: a.example, credential: none, audience: https://aud.example}]",
+            "https://aud.example",
+        ),
+        (
+            "rules: [{host: a.example, credential: access, audience: https://aud.example}]",
+            "https://aud.example",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scope: devstorage}]",
+            "devstorage",
+        ),
+        ("prxy: 1", "prxy"),
+    ];
+    for (yaml, value) in table {
+        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        assert!(
+            lines.iter().all(|line| line.contains(value)),
+            "{yaml}: {lines:?}"
+        );
+    }
+    let variables = [
+        ("GCE_METADATA_HOST", "a/b"),
+        ("SSL_CERT_FILE", "absent.pem"),
+        ("GOOGLE_CLOUD_QUOTA_PROJECT", "my project"),
+        ("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com"),
+    ];
+    for (name, value) in variables {
+        let lines = Setup::new().variable(name, value).refused(&[]);
+        assert!(lines[0].contains(value), "{lines:?}");
+    }
+    for yaml in [
+        "proxy_auth: hunter2",
+        "routes: ['8081=https://u:hunter2@x']",
+        "routes: ['8081=https://u:a,hunter2@x']",
+        "routes: ['https://u:hunter2@x']",
+        "routes: ['https://u:hunter2@x=https://y.run.app']",
+        "routes: [{listen: 8081, upstream: 'ftp://u:hunter2@x'}]",
+        "routes: [{listen: 8081, upstream: 'https://u:hunter2%40x'}]",
+        "routes: [{listen: 8081, upstream: 'https://x/?key=hunter2'}]",
+        "routes: ['8081=https://x/?key=hunter2']",
+        "rules: ['u:hunter2@x']",
+    ] {
+        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        assert!(
+            lines.iter().all(|line| !line.contains("hunter2")),
+            "{yaml}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn check_prints_what_differs_from_the_defaults_and_with_all_everything() {
+    let setup = Setup::new();
+    let none = "# every option has its default: sidentity check --all prints them\n";
+    assert_eq!(setup.accepted(&[]), none);
+    assert_eq!(
+        setup.accepted(&["--proxy", "127.0.0.1:3128", "--log-level", "info"]),
+        none
+    );
+    assert_eq!(
+        Setup::new().file(none).accepted(&["--config", "c.yaml"]),
+        none
+    );
+    let args = [
+        "--route=8081=https://x.run.app",
+        "--unmatched=deny",
+        "--quitquitquit",
+        "--drain-timeout=20s",
+        "--rule=a.example=id",
+        "--allowed-host=app.example",
+        "--workers=3",
+    ];
+    let setup = Setup::new().variable("GCE_METADATA_HOST", "localhost:8980");
+    let yaml = setup.accepted(&args);
+    assert_eq!(
+        yaml,
+        "proxy:\n\
+         \x20 unmatched: deny\n\
+         admin:\n\
+         \x20 quitquitquit: true\n\
+         allowed_host:\n\
+         \x20 - app.example\n\
+         routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://x.run.app/\n\
+         rules:\n\
+         \x20 - host: a.example\n\
+         \x20   credential: id\n\
+         drain_timeout: 20s\n\
+         workers: 3\n\
+         # metadata server: localhost:8980\n"
+    );
+    // It means the same as the whole.
+    let all = setup.accepted(&[&["--all"], &args[..]].concat());
+    let again = Setup::new()
+        .file(&yaml)
+        .variable("GCE_METADATA_HOST", "localhost:8980")
+        .accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(again, all);
+    assert!(
+        all.contains("\ndiscover: off\n") && all.lines().count() > 25,
+        "{all}"
+    );
+    // What Cloud Run changes is the default there.
+    let there = Setup::new().variable("K_SERVICE", "shop");
+    assert_eq!(there.accepted(&[]), none);
+    assert!(there.accepted(&["--all"]).contains("discover: \"on\""));
+    assert_eq!(there.accepted(&["--discover", "off"]), "discover: off\n");
+    assert_eq!(
+        Setup::new()
+            .accepted(&["--proxy", "off", "--route", "1=https://x.run.app"])
+            .lines()
+            .nth(1),
+        Some("  listen: off")
+    );
+}
+
+#[test]
+fn a_rule_that_reaches_beyond_one_organisation_is_warned_of() {
+    let beyond = |place: &str, pattern: &str, owner: &str| {
+        format!(
+            "sidentity: warning: flag --rule {place}: {pattern} reaches beyond one organisation's domain: {owner}"
+        )
+    };
+    let anyone =
+        "anyone can register a name below it and would receive this token; name your own domain";
+    let customers = "customers of a provider have names below it and would receive this token; name your own hosts";
+    for (rule, pattern) in [
+        ("*.org=id", "*.org"),
+        ("*.INFO.=id", "*.info"),
+        ("*.co.uk=access", "*.co.uk"),
+        ("*.com.au=id,audience=x", "*.com.au"),
+        ("*.example=access", "*.example"),
+        ("*.dev=id", "*.dev"),
+        ("*.net:8443/v1=access", "*.net:8443/v1"),
+        ("*.xn--p1ai=id", "*.xn--p1ai"),
+        ("*.co.jp=access", "*.co.jp"),
+        ("*.de=id", "*.de"),
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        let place = rule.split('=').next().unwrap();
+        let line = beyond(place, pattern, anyone) + "\n";
+        assert_eq!((checked.status, &*checked.stderr), (Some(0), &*line));
+    }
+    for rule in [
+        "*.run.app=access",
+        "*.run.app=id,audience=123-x.apps.googleusercontent.com",
+        "*.a.run.app=access",
+        "*.europe-west1.run.app=access",
+        "*.appspot.com=id,audience=123-x.apps.googleusercontent.com",
+        "*.uc.r.appspot.com=id",
+        "*.cloudfunctions.net=access",
+        "*.googleusercontent.com=access",
+        "*.web.app=access",
+        "*.github.io=id",
+        "*.herokuapp.com=access",
+        "*.s3.amazonaws.com=access",
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        let pattern = rule.split('=').next().unwrap();
+        assert_eq!(
+            checked.stderr,
+            beyond(pattern, pattern, customers) + "\n",
+            "{rule}"
+        );
+    }
+    for rule in [
+        "*.example.com=access",
+        "*.example.co.uk=access",
+        "*.internal.example=id",
+        "*.internal=id",
+        "*.corp=id",
+        "*.cluster.local=id",
+        "*.run.app=id",
+        "*.a.run.app=id",
+        "*.cloudfunctions.net=id",
+        "*.my-project.cloud.goog=id",
+        "*.pkg.dev=access,scheme=basic",
+        "*.com=deny",
+        "*.com=none",
+        "billing=id",
+        "example.com=access",
+        "x.run.app=access",
+        "*.my-app.run.app=none",
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        assert_eq!((checked.status, &*checked.stderr), (Some(0), ""), "{rule}");
+    }
+}
+
+#[test]
+fn a_wide_rule_that_names_what_the_table_leaves_out_is_warned_of() {
+    let warning = |rules: &[&str]| {
+        let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", *rule]).collect();
+        let checked = Setup::new().check(&flags);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        checked.stderr
+    };
+    assert_eq!(
+        warning(&["*.googleapis.com=access,existing=replace"]),
+        "sidentity: warning: flag --rule *.googleapis.com: it gives a token to hosts that get none without it, and replaces \
+         the app's own credential there: oauth2.googleapis.com, sts.googleapis.com, securetoken.googleapis.com, \
+         identitytoolkit.googleapis.com, fonts.googleapis.com, ajax.googleapis.com, maps.googleapis.com, \
+         *.mtls.googleapis.com, www.googleapis.com/oauth2; name the hosts that are meant, or add --rule \
+         oauth2.googleapis.com=none and the like\n"
+    );
+    let said = warning(&["*.googleapis.com=id"]);
+    assert!(
+        said.contains("oauth2.googleapis.com") && !said.contains("replaces"),
+        "{said}"
+    );
+    let said = warning(&["*.google.com=access"]);
+    assert!(
+        said.contains("get none without it: accounts.google.com;"),
+        "{said}"
+    );
+    let said = warning(&["*.com=access"]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let said = warning(&[
+        "*.googleapis.com=access",
+        "oauth2.googleapis.com=none",
+        "*.mtls.googleapis.com=none",
+    ]);
+    assert!(
+        !said.contains("oauth2.googleapis.com,") && !said.contains("mtls.google"),
+        "{said}"
+    );
+    assert!(said.contains("sts.googleapis.com"), "{said}");
+    for quiet in [
+        "*.googleapis.com=none",
+        "*.googleapis.com:8443=access",
+        "oauth2.googleapis.com=access",
+        "*.mtls.googleapis.com=access",
+        "storage.googleapis.com=access",
+        "www.googleapis.com/oauth2=access",
+        "*.storage.googleapis.com=access",
+    ] {
+        assert_eq!(warning(&[quiet]), "", "{quiet}");
+    }
+    // Another universe has the same hosts.
+    let setup = Setup::new().variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.goog");
+    let said = setup.check(&["--rule", "*.example.goog=access"]).stderr;
+    assert!(said.contains("sts.example.goog"), "{said}");
+}
+
+#[test]
+fn a_rule_of_the_file_is_warned_of_with_its_place() {
+    let setup = Setup::new().file("rules:\n  - host: '*.com'\n    credential: id\n");
+    let checked = setup.check(&["--config", "c.yaml"]);
+    assert!(
+        checked
+            .stderr
+            .starts_with("sidentity: warning: c.yaml:2:5: rules[0]: *.com reaches beyond"),
+        "{checked:?}"
     );
 }

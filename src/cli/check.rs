@@ -4,13 +4,29 @@ use std::io::{self, Write};
 
 use super::options::Options;
 use super::{Exit, load};
-use crate::config::{Env, Yaml};
+use crate::config::{self, Env, Yaml};
 
-/// Validates the configuration and prints the effective one as YAML.
-pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
-    let config = load(options, env)?;
+/// Validate the configuration and print what differs from the defaults as YAML
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// Print every option, also those that have their default
+    #[arg(long)]
+    all: bool,
+}
+
+/// Validates the configuration and prints it as YAML that `--config` takes.
+pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+    let config = load(args.options, env)?;
+    let defaults = config::defaults(env);
+    let yaml = if args.all {
+        Yaml::all(&config)
+    } else {
+        Yaml::differing(&config, &defaults)
+    };
     let mut out = io::stdout().lock();
-    match write!(out, "{}", Yaml(&config)).and_then(|()| out.flush()) {
+    match write!(out, "{yaml}").and_then(|()| out.flush()) {
         // `check | head` has read all that it wants.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
             "cannot write the configuration: {error}"

@@ -69,7 +69,7 @@ sidentity demo: everything on loopback, nothing leaves this machine.
                     (both are one server on {upstream})
   sidecar           http://{proxy}    forward proxy
                     http://{route}    route to the private service
-                    http://{admin}    probes and metrics
+                    http://{admin}    status page, probes and metrics
 "
     ))?;
 
@@ -109,6 +109,8 @@ It all stays up; try it, and end it with Ctrl-C:
   curl -i -x http://{proxy} http://{SERVICE}/hello -H 'Authorization: Bearer of-the-app'
   curl -s http://{admin}/metrics | grep token
   curl -s 'http://{admin}/explain?url=https://{SERVICE}/'
+
+In a browser, http://{admin}/ is the status page.
 "
     ))?;
     interrupted.await;

@@ -132,7 +132,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
         Err(_) => text
             .parse::<SocketAddr>()
-            .map_err(|_| "write ADDR:PORT, such as 127.0.0.1:9090".to_owned())?,
+            .map_err(|_| format!("{text:?} must be ADDR:PORT, such as 127.0.0.1:9090"))?,
     };
     if address.ip().is_unspecified() {
         address.set_ip(match address {

@@ -26,14 +26,37 @@ pub use options::Options;
 /// `EX_USAGE` of sysexits(3).
 const USAGE: u8 = 64;
 
-const AFTER_HELP: &str = "\
-Every option can also be set by an environment variable, SIDENTITY_ and its name in capitals (--log-format:
-SIDENTITY_LOG_FORMAT; values of a repeatable one separated by white space), and by a key of the --config file
-(log_format). Flags win over environment over file; repeatable options add up.";
+/// The end of a command's help: two examples.
+macro_rules! examples {
+    ($first:literal, $second:literal) => {
+        concat!("Examples:\n  sidentity ", $first, "\n  sidentity ", $second)
+    };
+}
+
+/// The same for a command that takes the shared options.
+macro_rules! with_options {
+    ($first:literal, $second:literal) => {
+        concat!(
+            "Every option is also an environment variable, SIDENTITY_ and its name in capitals (SIDENTITY_LOG_FORMAT;\n\
+             values of a repeatable one are separated by white space), and a key of the --config file (log_format).\n\
+             Flags win over the environment, the environment over the file. Repeatable options add up.\n\n",
+            examples!($first, $second)
+        )
+    };
+}
 
 /// Gives an app's outgoing HTTP calls their Google Cloud identity.
 #[derive(Debug, Parser)]
-#[command(name = "sidentity", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(
+    name = "sidentity",
+    version,
+    disable_help_subcommand = true,
+    override_usage = "sidentity [COMMAND] [OPTIONS]",
+    after_help = examples!(
+        "--route 8081=https://billing-424242.us-central1.run.app",
+        "exec -- curl https://storage.googleapis.com/storage/v1/b"
+    )
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -42,27 +65,49 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start the sidecar (also without a command)
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = with_options!(
+        "run --route 8081=https://billing-424242.us-central1.run.app",
+        "run --config sidentity.yaml --log-format json"
+    ))]
     Run(Options),
     /// Run a command with the sidecar around it: its HTTP and HTTPS calls pass through
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = with_options!(
+        "exec -- curl https://storage.googleapis.com/storage/v1/b",
+        "exec --rule '*.internal.example=id' -- python app.py"
+    ))]
     Exec(exec::Args),
     /// Say which credential a call to URL gets, and how it must be made; no token is fetched
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = with_options!(
+        "explain https://billing-424242.us-central1.run.app/",
+        "explain --json --rule iap.example.com=access iap.example.com"
+    ))]
     Explain(explain::Args),
     /// Print the token that a call to URL would carry
-    #[command(after_help = AFTER_HELP)]
+    #[command(after_help = with_options!(
+        "token https://billing-424242.us-central1.run.app/",
+        "token --rule iap.example.com=id https://iap.example.com/"
+    ))]
     Token(token::Args),
-    /// Validate the configuration and print the effective one as YAML
-    #[command(after_help = AFTER_HELP)]
-    Check(Options),
+    /// Validate the configuration and print what differs from the defaults as YAML
+    #[command(after_help = with_options!(
+        "check --config sidentity.yaml",
+        "check --all --rule '*.internal.example=id'"
+    ))]
+    Check(check::Args),
     /// Probe a running sidecar; the status is 0 or 1
+    #[command(after_help = examples!("health", "health --ready --admin 127.0.0.1:9091"))]
     Health(health::Health),
     /// Wait until a running sidecar is ready; the status is 0 or 1
+    #[command(after_help = examples!("wait", "wait --max 10s --admin 127.0.0.1:9091"))]
     Wait(health::Wait),
     /// Emulate the metadata server, for development and CI
+    #[command(after_help = examples!(
+        "metadata-server",
+        "metadata-server --listen 127.0.0.1:0 --project-id example-project --lifetime 5m"
+    ))]
     MetadataServer(metadata_server::Args),
     /// Show on loopback what the sidecar does
+    #[command(after_help = examples!("demo", "demo --once"))]
     Demo(demo::Args),
 }
 
@@ -89,11 +134,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Command::Exec(args) => exec::run(args, env),
         Command::Explain(args) => explain::run(args, env),
         Command::Token(args) => token::run(args, env),
-        Command::Check(options) => check::run(options, env),
-        Command::Health(args) => health::health(&args, env),
-        Command::Wait(args) => health::wait(&args, env),
-        Command::MetadataServer(args) => metadata_server::run(args),
-        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(args, env),
+        Command::Health(args) => check_names(env).and_then(|()| health::health(&args, env)),
+        Command::Wait(args) => check_names(env).and_then(|()| health::wait(&args, env)),
+        Command::MetadataServer(args) => check_names(env).and_then(|()| metadata_server::run(args)),
+        Command::Demo(args) => check_names(env).and_then(|()| demo::run(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -130,6 +175,14 @@ fn load(options: Options, env: &Env) -> Result<Config, Exit> {
         complain(&Problem::new("warning", warning));
     }
     Ok(config)
+}
+
+/// The names of the environment's variables, for a command that does not load the configuration.
+fn check_names(env: &Env) -> Result<(), Exit> {
+    if let Some(warning) = config::unknown_variables(env).map_err(Exit::usage)? {
+        complain(&Problem::new("warning", warning));
+    }
+    Ok(())
 }
 
 /// One line on stderr; where that is closed, nobody is left to tell.

@@ -8,6 +8,15 @@ use clap::Args;
 
 use crate::config::{Name, RawConfig};
 
+// Headings of the help.
+const LISTENERS: &str = "Listeners";
+const ROUTES_AND_RULES: &str = "Routes and rules";
+const TLS_INTERCEPTION: &str = "TLS interception";
+const TOKENS: &str = "Tokens";
+const UPSTREAMS: &str = "Upstreams";
+const LIMITS: &str = "Limits";
+const LOGGING: &str = "Logging";
+
 /// Flags as written.
 #[derive(Args, Clone, Default)]
 pub struct Options {
@@ -15,101 +24,122 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     config: Option<String>,
     /// Forward proxy, for HTTP_PROXY and HTTPS_PROXY [default: 127.0.0.1:3128, in exec a free port]
-    #[arg(long, value_name = "ADDR|off")]
+    #[arg(long, help_heading = LISTENERS, value_name = "ADDR|off")]
     proxy: Option<String>,
-    /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be
-    /// run://SERVICE[.REGION]; repeatable
-    #[arg(long, value_name = "LISTEN=URL[,OPTION…]")]
-    route: Vec<String>,
-    /// Which credential a host or *.suffix gets: access, id, none or deny; repeatable
-    #[arg(long, value_name = "PATTERN=CREDENTIAL[,OPTION…]")]
-    rule: Vec<String>,
-    /// What the proxy does with destinations that no rule names [default: pass]
-    #[arg(long, value_name = "pass|deny")]
-    unmatched: Option<String>,
-    /// What the proxy does with calls to the metadata server [default: pass]
-    #[arg(long, value_name = "pass|deny")]
-    metadata_access: Option<String>,
-    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start [default: false, in exec true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    intercept: Option<String>,
-    /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
-    #[arg(long, value_name = "DIR")]
-    ca_dir: Option<String>,
-    /// Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services [default: auto, on where K_SERVICE is set]
-    #[arg(long, value_name = "auto|on|off")]
-    discover: Option<String>,
-    /// Where tokens come from [default: auto]
-    #[arg(long, value_name = "auto|metadata")]
-    credentials: Option<String>,
     /// Probes, metrics and explanations [default: 127.0.0.1:9090, on Cloud Run 0.0.0.0:9090, in exec a free port]
-    #[arg(long, value_name = "ADDR|off")]
+    #[arg(long, help_heading = LISTENERS, value_name = "ADDR|off")]
     admin: Option<String>,
     /// Credentials that the proxy asks for; random, and told to its command alone, in exec only [default: off, in exec
     /// random]
-    #[arg(long, value_name = "random|USER:PASSWORD|off")]
+    #[arg(long, help_heading = LISTENERS, value_name = "random|USER:PASSWORD|off")]
     proxy_auth: Option<String>,
     /// Let the proxy and routes listen where others can reach them
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        help_heading = LISTENERS,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
     allow_non_loopback: Option<String>,
     /// Name under which a page may call a route or the admin port, beside loopback; repeatable
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = LISTENERS, value_name = "NAME")]
     allowed_host: Vec<String>,
+    /// What the proxy does with calls to the metadata server [default: pass]
+    #[arg(long, help_heading = LISTENERS, value_name = "pass|deny")]
+    metadata_access: Option<String>,
+    /// The admin port takes POST /quitquitquit
+    #[arg(
+        long,
+        help_heading = LISTENERS,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    quitquitquit: Option<String>,
+    /// Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be
+    /// run://SERVICE[.REGION]; repeatable
+    #[arg(long, help_heading = ROUTES_AND_RULES, value_name = "LISTEN=URL[,OPTION…]")]
+    route: Vec<String>,
+    /// Which credential a host or *.suffix gets: access, id, none or deny; repeatable
+    #[arg(long, help_heading = ROUTES_AND_RULES, value_name = "PATTERN=CREDENTIAL[,OPTION…]")]
+    rule: Vec<String>,
+    /// What the proxy does with destinations that no rule names [default: pass]
+    #[arg(long, help_heading = ROUTES_AND_RULES, value_name = "pass|deny")]
+    unmatched: Option<String>,
+    /// Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services [default: auto, on where K_SERVICE is set]
+    #[arg(long, help_heading = ROUTES_AND_RULES, value_name = "auto|on|off")]
+    discover: Option<String>,
+    /// Open TLS of CONNECT to destinations that get a token, with a CA made at start [default: false, in exec true]
+    #[arg(
+        long,
+        help_heading = TLS_INTERCEPTION,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    intercept: Option<String>,
+    /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
+    #[arg(long, help_heading = TLS_INTERCEPTION, value_name = "DIR")]
+    ca_dir: Option<String>,
+    /// Where tokens come from [default: auto]
+    #[arg(long, help_heading = TOKENS, value_name = "auto|metadata")]
+    credentials: Option<String>,
     /// Value that counts as no credential of the app's own where a token is due, beside `sidentity`; repeatable
-    #[arg(long, value_name = "VALUE")]
+    #[arg(long, help_heading = TOKENS, value_name = "VALUE")]
     placeholder: Vec<String>,
+    /// For one token [default: 8s]
+    #[arg(long, help_heading = TOKENS, value_name = "TIME")]
+    token_timeout: Option<String>,
     /// Connect elsewhere, as with curl; repeatable
-    #[arg(long, value_name = "HOST:PORT:HOST2:PORT2")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "HOST:PORT:HOST2:PORT2")]
     connect_to: Vec<String>,
     /// PEM file with more trust roots; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "FILE")]
     upstream_ca: Vec<String>,
     /// HTTP version spoken with upstreams [default: auto]
-    #[arg(long, value_name = "auto|1|2")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "auto|1|2")]
     upstream_http: Option<String>,
     /// For each of DNS, TCP and TLS [default: 5s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "TIME")]
     connect_timeout: Option<String>,
     /// Until a response begins [default: off]
-    #[arg(long, value_name = "TIME|off")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "TIME|off")]
     response_timeout: Option<String>,
-    /// For one token [default: 8s]
-    #[arg(long, value_name = "TIME")]
-    token_timeout: Option<String>,
     /// How long an idle connection to an upstream, or an app's idle HTTP/2 one, is kept [default: 90s]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "TIME")]
     idle_timeout: Option<String>,
-    /// How long SIGTERM waits for requests in flight [default: 9s]
-    #[arg(long, value_name = "TIME")]
-    drain_timeout: Option<String>,
     /// Connections at once; over it, 503 [default: 8192]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = LIMITS, value_name = "N")]
     max_connections: Option<String>,
     /// Idle connections to all upstreams together; over it, the least recently used is closed [default: 1024]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = LIMITS, value_name = "N")]
     max_idle_connections: Option<String>,
     /// Budget for large heads, unread bodies and connections; over it, idle connections close, then 503 [default: half of
     /// the cgroup's limit, else 256Mi]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, help_heading = LIMITS, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Threads [default: the cores that the cgroup allows]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = LIMITS, value_name = "N")]
     workers: Option<String>,
+    /// How long SIGTERM waits for requests in flight [default: 9s]
+    #[arg(long, help_heading = LIMITS, value_name = "TIME")]
+    drain_timeout: Option<String>,
     /// Restrict the sidecar's own access to files with Landlock, where the kernel has it; in run only [default: auto]
-    #[arg(long, value_name = "auto|off")]
+    #[arg(long, help_heading = LIMITS, value_name = "auto|off")]
     sandbox: Option<String>,
     /// json unless stderr is a terminal [default: auto]
-    #[arg(long, value_name = "auto|json|text")]
+    #[arg(long, help_heading = LOGGING, value_name = "auto|json|text")]
     log_format: Option<String>,
     /// error, warn, info, debug or trace [default: info, in exec warn]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, help_heading = LOGGING, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Which requests are logged [default: errors]
-    #[arg(long, value_name = "off|errors|all")]
+    #[arg(long, help_heading = LOGGING, value_name = "off|errors|all")]
     access_log: Option<String>,
-    /// The admin port takes POST /quitquitquit
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    quitquitquit: Option<String>,
 }
 
 // === impl Options ===

@@ -6,11 +6,11 @@ use http::HeaderMap;
 
 use super::options::Options;
 use super::run::runtime;
-use super::{Exit, load};
+use super::{Exit, complain, load};
 use crate::app;
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;
-use crate::policy::{Grant, Placement, place};
+use crate::policy::{Asked, Grant, Placement, place};
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
@@ -23,9 +23,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let config = load(args.options, env)?;
-    let destination =
-        Destination::parse(&args.url).map_err(|error| Exit::misused("URL", error.to_string()))?;
-    runtime(1)?.block_on(print(&config, destination))
+    let asked = Asked::parse(&args.url, &app::policy(&config), &app::ways(&config))
+        .map_err(|error| Exit::misused("URL", error.to_string()))?;
+    if let Some(note) = asked.note {
+        complain(&Problem::new("note", note));
+    }
+    runtime(1)?.block_on(print(&config, asked.destination))
 }
 
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::name::NOT_SUPPORTED;
-use super::problem::{Problem, quote, suggestion};
+use super::problem::{Problem, quote, quote_unless_secret, suggestion};
 use super::raw::{Entry, Fields, Text};
 use crate::policy::Options;
 
@@ -49,7 +49,12 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
         !first.is_empty() && !second.is_empty() && !first.contains("://")
     });
     let Some((first, second)) = head else {
-        return Err(vec![line.problem(format!("write {}", shape.form))]);
+        let form = shape.form;
+        let message = match quote_unless_secret(without_query(&line.value)) {
+            Some(value) => format!("{value} must be {form}"),
+            None => format!("write {form}"),
+        };
+        return Err(vec![line.problem(message)]);
     };
     let place: Arc<str> = format!("{} {}", line.place, printable(first)).into();
     let mut fields = vec![
@@ -88,11 +93,13 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
             };
             problems.push(Problem::new(&*place, what));
         } else {
-            // Not shown: it may be a piece of a URL with a password.
-            problems.push(Problem::new(
-                &*place,
-                "what follows a comma must be an option, NAME=VALUE",
-            ));
+            // A piece of a URL with a password is not shown.
+            let shown = quote_unless_secret(&line.value).map(|_| quote(name));
+            let message = match shown {
+                Some(part) => format!("{part} follows a comma and must be an option, NAME=VALUE"),
+                None => "what follows a comma must be an option, NAME=VALUE".to_owned(),
+            };
+            problems.push(Problem::new(&*place, message));
         }
     }
     if problems.is_empty() {
@@ -104,6 +111,11 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// A query may hold a key.
+pub(super) fn without_query(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
 }
 
 /// What was probably meant, or else all there is.

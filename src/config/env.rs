@@ -44,6 +44,20 @@ impl Env {
             .is_some_and(|value| !value.is_empty())
     }
 
+    /// What Cloud Run sets, and nothing else.
+    pub(super) fn of_platform(&self) -> Self {
+        let is_platform = |name: &OsString| {
+            let name = name.to_string_lossy();
+            name.starts_with("K_") || name.starts_with("CLOUD_RUN_")
+        };
+        let variables = self.0.iter().filter(|(name, _)| is_platform(name));
+        Self(
+            variables
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        )
+    }
+
     /// The names of all variables that begin with `prefix`, in order.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
         self.0

@@ -26,12 +26,14 @@ mod node;
 mod problem;
 mod raw;
 mod resolve;
+mod unknown;
 mod yaml;
 
 pub use env::Env;
 pub use name::Name;
 pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
+pub use unknown::unknown_variables;
 pub use yaml::Yaml;
 
 /// Where the admin port is, unless it is said.
@@ -328,6 +330,11 @@ pub fn load_over(
     } else {
         Err(problems)
     }
+}
+
+/// What the configuration is where nobody says anything, on the platform that `env` is of: Cloud Run has defaults of its own.
+pub fn defaults(env: &Env) -> Config {
+    resolve::resolve(&RawConfig::default(), &env.of_platform(), &mut Vec::new())
 }
 
 #[cfg(test)]

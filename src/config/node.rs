@@ -1,5 +1,7 @@
 //! YAML as a small tree, every node with its place, so that all problems of a file are found and not only the first.
 
+mod unquoted;
+
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -55,6 +57,7 @@ pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
     };
     serde_saphyr::from_str_with_options(source, options).map_err(|error| {
         let place = error.location();
+        let (line, column) = place.map_or((0, 0), |place| (place.line(), place.column()));
         let message = match &error {
             serde_saphyr::Error::MultipleDocuments { .. } => {
                 "a second document begins here: write one".to_owned()
@@ -62,11 +65,20 @@ pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
             serde_saphyr::Error::RecursiveReferencesRequireWeakTypes { .. } => {
                 "an alias stands within what it is an alias of".to_owned()
             }
-            error => DefaultMessageFormatter.format_message(error).into_owned(),
+            error => {
+                if let Some(found) = unquoted::find(source, line) {
+                    return SyntaxError {
+                        line,
+                        column: found.column,
+                        message: found.message(),
+                    };
+                }
+                DefaultMessageFormatter.format_message(error).into_owned()
+            }
         };
         SyntaxError {
-            line: place.map_or(0, |place| place.line()),
-            column: place.map_or(0, |place| place.column()),
+            line,
+            column,
             message,
         }
     })

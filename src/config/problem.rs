@@ -55,6 +55,12 @@ pub(super) fn quote(text: &str) -> String {
     format!("{start:?}…")
 }
 
+/// [`quote`], but nothing of a text that holds an `@`: what stands before it may be a password.
+pub(super) fn quote_unless_secret(text: &str) -> Option<String> {
+    let at_sign = text.contains('@') || text.to_ascii_lowercase().contains("%40");
+    (!at_sign).then(|| quote(text))
+}
+
 /// `: did you mean X?` where one of the candidates is near, else nothing.
 pub(super) fn suggestion<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     // The distance is quadratic in the length, and no name is that long.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::env::Env;
-use super::name::{Kind, Name, ignored_variables, is_service_link, nearest_option};
+use super::name::{Kind, Name};
 use super::problem::Problem;
+use super::unknown::unknown_variables;
 
 /// A text and where it was written.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,9 +119,6 @@ impl RawConfig {
     }
 
     /// What `SIDENTITY_*` variables say.
-    ///
-    /// A name that is nearly an option's is a problem, as a typo would be silent otherwise. Any other may be somebody else's, such as a
-    /// variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
     pub(super) fn from_env(
         env: &Env,
         warnings: &mut Vec<String>,
@@ -147,26 +145,10 @@ impl RawConfig {
                 raw.add(name, text);
             }
         }
-        let mut ignored = Vec::new();
-        for variable in env.names("SIDENTITY_") {
-            // SIDENTITY_REVISION names a build, not an option.
-            let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
-                || Name::ALL.iter().any(|name| name.variable() == variable);
-            if known || !env.is_set(&variable) {
-                continue;
-            }
-            let service_link = env
-                .text(&variable)
-                .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
-            match nearest_option(&variable).filter(|_| !service_link) {
-                Some(near) => problems.push(Problem::new(
-                    format!("environment {variable}"),
-                    format!("names no option: did you mean {near}?"),
-                )),
-                None => ignored.push(variable),
-            }
+        match unknown_variables(env) {
+            Ok(ignored) => warnings.extend(ignored),
+            Err(found) => problems.extend(found),
         }
-        warnings.extend(ignored_variables(&ignored));
         raw
     }
 

@@ -13,6 +13,7 @@ use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
 };
 use crate::destination::Host;
+use crate::policy::DEFAULT_UNIVERSE;
 use crate::policy::Placeholders;
 
 pub(super) mod auth;
@@ -81,7 +82,10 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     let mut warnings = Vec::new();
     let opens = read.one(Name::Intercept, false, switch);
     let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
-    let rules = rule::resolve(&raw.rules, &mut warnings, read.problems);
+    // What is wrong with it is told in its own place.
+    let universe = metadata::universe(env, &mut Vec::new());
+    let universe = universe.as_deref().unwrap_or(DEFAULT_UNIVERSE);
+    let rules = rule::resolve(&raw.rules, universe, &mut warnings, read.problems);
     let routes = route::resolve(&raw.routes, read.problems);
     let (proxy_listen, admin_listen) = (proxy.map(|proxy| proxy.0), admin.map(|admin| admin.0));
     overlap::check(

@@ -76,7 +76,7 @@ fn the_password_shows_in_no_debug_output_and_no_yaml() {
     let config = resolved(&raw).unwrap();
     let auth = config.proxy.as_ref().unwrap().auth.as_ref().unwrap();
     assert_eq!(auth, "Basic YXBwOmh1bnRlcjI=");
-    let shown = format!("{raw:?} {config:?} {}", Yaml(&config));
+    let shown = format!("{raw:?} {config:?} {}", Yaml::all(&config));
     assert!(!shown.contains("hunter2") && !shown.contains("YXBwOmh1bnRlcjI="));
     assert!(shown.contains("# auth"));
 }
@@ -433,7 +433,7 @@ proptest! {
             return Err(TestCaseError::reject("contradiction"));
         };
         config.warnings.clear();
-        let printed = Yaml(&config).to_string();
+        let printed = Yaml::all(&config).to_string();
         let again = from_file(&printed);
         prop_assert_eq!(again.as_ref(), Ok(&config), "{}", printed);
     }

@@ -9,59 +9,117 @@ use crate::policy::{Options, Rule};
 /// Shows a [`Config`] as YAML. The password of `--proxy-auth` is left out, and a comment says so; what only the
 /// environment can say stands in comments.
 #[derive(Debug)]
-pub struct Yaml<'a>(pub &'a Config);
+pub struct Yaml<'a> {
+    config: &'a Config,
+    /// What equals it is left out.
+    defaults: Option<&'a Config>,
+}
+
+/// What is printed where nothing differs; a file of nothing but this is one that changes nothing.
+const NOTHING: &str = "# every option has its default: sidentity check --all prints them\n";
+
+/// A key with its value, or a comment: whole lines.
+#[derive(PartialEq)]
+struct Item {
+    /// The mapping that it stands in.
+    group: Option<&'static str>,
+    text: String,
+}
+
+/// Collects items in their order.
+#[derive(Default)]
+struct Items {
+    items: Vec<Item>,
+    group: Option<&'static str>,
+}
 
 // === impl Yaml ===
 
-impl fmt::Display for Yaml<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = self.0;
-        listeners(f, config)?;
-        field(f, 0, "discover", if config.discover { "on" } else { "off" })?;
-        list(f, "allowed_host", config.allowed_hosts.iter())?;
-        list(f, "placeholder", config.placeholders.iter())?;
-        entries(f, "routes", &config.routes, route)?;
-        entries(f, "rules", &config.rules, rule)?;
-        upstream(f, config)?;
-        limits(f, config)?;
-        environment(f, config)
+impl<'a> Yaml<'a> {
+    /// Every option.
+    pub const fn all(config: &'a Config) -> Self {
+        Self {
+            config,
+            defaults: None,
+        }
+    }
+
+    /// The options that differ from `defaults`.
+    pub const fn differing(config: &'a Config, defaults: &'a Config) -> Self {
+        Self {
+            config,
+            defaults: Some(defaults),
+        }
     }
 }
 
-fn listeners(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+impl fmt::Display for Yaml<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = self.defaults.map(items).transpose()?.unwrap_or_default();
+        let mut group = None;
+        let mut printed = false;
+        for item in items(self.config)? {
+            if usual.contains(&item) {
+                continue;
+            }
+            if item.group != group
+                && let Some(name) = item.group
+            {
+                writeln!(f, "{name}:")?;
+            }
+            group = item.group;
+            printed = true;
+            f.write_str(&item.text)?;
+        }
+        if printed {
+            Ok(())
+        } else {
+            f.write_str(NOTHING)
+        }
+    }
+}
+
+fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
+    let mut f = Items::default();
+    listeners(&mut f, config)?;
+    f.field("discover", if config.discover { "on" } else { "off" })?;
+    f.list("allowed_host", config.allowed_hosts.iter())?;
+    f.list("placeholder", config.placeholders.iter())?;
+    f.entries("routes", &config.routes, route)?;
+    f.entries("rules", &config.rules, rule)?;
+    upstream(&mut f, config)?;
+    limits(&mut f, config)?;
+    environment(&mut f, config);
+    Ok(f.items)
+}
+
+fn listeners(f: &mut Items, config: &Config) -> fmt::Result {
     let or_off = |listen: Option<(std::net::SocketAddr, bool)>| match listen {
         None => "off".to_owned(),
         Some((address, true)) => address.port().to_string(),
         Some((address, false)) => address.to_string(),
     };
-    f.write_str("proxy:\n")?;
-    field(
-        f,
-        1,
-        "listen",
-        or_off(config.proxy.as_ref().map(|p| (p.listen, p.on_ipv6))),
-    )?;
-    field(f, 1, "unmatched", access(config.unmatched))?;
-    field(f, 1, "metadata_access", access(config.metadata_access))?;
-    field(f, 1, "intercept", config.intercept.is_some())?;
+    f.group = Some("proxy");
+    let proxy = config.proxy.as_ref();
+    f.field("listen", or_off(proxy.map(|p| (p.listen, p.on_ipv6))))?;
+    f.field("unmatched", access(config.unmatched))?;
+    f.field("metadata_access", access(config.metadata_access))?;
+    f.field("intercept", config.intercept.is_some())?;
     if let Some(folder) = config.intercept.as_ref().and_then(|i| i.ca_dir.as_ref()) {
-        field(f, 1, "ca_dir", folder.display())?;
+        f.field("ca_dir", folder.display())?;
     }
-    if config
-        .proxy
-        .as_ref()
-        .is_some_and(|proxy| proxy.auth.is_some())
-    {
-        f.write_str("  # auth: it is set, and a secret: not shown\n")?;
+    if proxy.is_some_and(|proxy| proxy.auth.is_some()) {
+        f.add("  # auth: it is set, and a secret: not shown\n".to_owned());
     }
-    f.write_str("admin:\n")?;
+    f.group = Some("admin");
     let admin = config.admin.map(|admin| (admin, config.admin_on_ipv6));
-    field(f, 1, "listen", or_off(admin))?;
-    field(f, 1, "quitquitquit", config.quitquitquit)?;
-    field(f, 0, "allow_non_loopback", config.allow_non_loopback)
+    f.field("listen", or_off(admin))?;
+    f.field("quitquitquit", config.quitquitquit)?;
+    f.group = None;
+    f.field("allow_non_loopback", config.allow_non_loopback)
 }
 
-fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
+fn route(f: &mut String, route: &Route) -> fmt::Result {
     writeln!(f, "  - listen: {}", Scalar(&route.name))?;
     field(f, 2, "upstream", route.upstream_url())?;
     if let Some(http) = route.http {
@@ -74,12 +132,12 @@ fn route(f: &mut fmt::Formatter<'_>, route: &Route) -> fmt::Result {
     options(f, &route.options)
 }
 
-fn rule(f: &mut fmt::Formatter<'_>, rule: &Rule) -> fmt::Result {
+fn rule(f: &mut String, rule: &Rule) -> fmt::Result {
     writeln!(f, "  - host: {}", Scalar(&rule.pattern.to_string()))?;
     options(f, &rule.options)
 }
 
-fn options(f: &mut fmt::Formatter<'_>, options: &Options) -> fmt::Result {
+fn options(f: &mut String, options: &Options) -> fmt::Result {
     if let Some(credential) = options.credential {
         field(f, 2, "credential", credential)?;
     }
@@ -113,31 +171,30 @@ fn options(f: &mut fmt::Formatter<'_>, options: &Options) -> fmt::Result {
     Ok(())
 }
 
-fn upstream(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+fn upstream(f: &mut Items, config: &Config) -> fmt::Result {
     let upstream = &config.upstream;
-    list(f, "connect_to", upstream.connect_to.iter())?;
-    list(
-        f,
+    f.list("connect_to", upstream.connect_to.iter())?;
+    f.list(
         "upstream_ca",
         upstream.ca_files.iter().map(|file| file.display()),
     )?;
-    field(f, 0, "upstream_http", http_version(upstream.http))?;
-    field(f, 0, "connect_timeout", time(upstream.connect_timeout))?;
+    f.field("upstream_http", http_version(upstream.http))?;
+    f.field("connect_timeout", time(upstream.connect_timeout))?;
     let response = config
         .response_timeout
         .map_or_else(|| "off".to_owned(), time);
-    field(f, 0, "response_timeout", response)?;
-    field(f, 0, "token_timeout", time(config.token_timeout))?;
-    field(f, 0, "idle_timeout", time(upstream.idle_timeout))?;
-    field(f, 0, "drain_timeout", time(config.drain_timeout))
+    f.field("response_timeout", response)?;
+    f.field("token_timeout", time(config.token_timeout))?;
+    f.field("idle_timeout", time(upstream.idle_timeout))?;
+    f.field("drain_timeout", time(config.drain_timeout))
 }
 
-fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
-    field(f, 0, "max_connections", config.max_connections)?;
-    field(f, 0, "max_idle_connections", config.upstream.max_idle)?;
-    field(f, 0, "max_memory", size(config.max_memory))?;
-    field(f, 0, "workers", config.workers)?;
-    field(f, 0, "sandbox", if config.sandbox { "auto" } else { "off" })?;
+fn limits(f: &mut Items, config: &Config) -> fmt::Result {
+    f.field("max_connections", config.max_connections)?;
+    f.field("max_idle_connections", config.upstream.max_idle)?;
+    f.field("max_memory", size(config.max_memory))?;
+    f.field("workers", config.workers)?;
+    f.field("sandbox", if config.sandbox { "auto" } else { "off" })?;
     let format = match config.log.format {
         LogFormat::Json => "json",
         LogFormat::Text => "text",
@@ -154,71 +211,84 @@ fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
         AccessLog::Errors => "errors",
         AccessLog::All => "all",
     };
-    field(f, 0, "log_format", format)?;
-    field(f, 0, "log_level", level)?;
-    field(f, 0, "access_log", access)
+    f.field("log_format", format)?;
+    f.field("log_level", level)?;
+    f.field("access_log", access)
 }
 
-fn environment(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+fn environment(f: &mut Items, config: &Config) {
     let metadata = &config.metadata;
     let off = if metadata.disabled {
         ", not asked (NO_GCE_CHECK)"
     } else {
         ""
     };
-    writeln!(
-        f,
-        "# metadata server: {}:{}{off}",
-        metadata.host, metadata.port
-    )?;
+    let (host, port) = (&metadata.host, metadata.port);
+    f.add(format!("# metadata server: {host}:{port}{off}\n"));
     if let Some(Ok(project)) = config.quota_project.as_ref().map(|p| p.to_str()) {
-        writeln!(f, "# quota project: {project}")?;
+        f.add(format!("# quota project: {project}\n"));
     }
     if let Some(universe) = &config.universe {
-        writeln!(f, "# universe domain: {universe}")?;
+        f.add(format!("# universe domain: {universe}\n"));
     }
     if let Some(file) = &config.upstream.system_ca_file {
-        writeln!(f, "# system roots: {:?}", file.display().to_string())?;
+        let file = file.display().to_string();
+        f.add(format!("# system roots: {file:?}\n"));
     }
-    Ok(())
 }
 
-fn field(
-    f: &mut fmt::Formatter<'_>,
-    depth: usize,
-    key: &str,
-    value: impl fmt::Display,
-) -> fmt::Result {
+// === impl Items ===
+
+impl Items {
+    fn add(&mut self, text: String) {
+        self.items.push(Item {
+            group: self.group,
+            text,
+        });
+    }
+
+    fn field(&mut self, key: &str, value: impl fmt::Display) -> fmt::Result {
+        let mut text = String::new();
+        field(&mut text, usize::from(self.group.is_some()), key, value)?;
+        self.add(text);
+        Ok(())
+    }
+
+    fn list(
+        &mut self,
+        key: &str,
+        items: impl ExactSizeIterator<Item = impl fmt::Display>,
+    ) -> fmt::Result {
+        if items.len() == 0 {
+            return Ok(());
+        }
+        let mut text = format!("{key}:\n");
+        for item in items {
+            writeln!(text, "  - {}", Scalar(&item.to_string()))?;
+        }
+        self.add(text);
+        Ok(())
+    }
+
+    fn entries<T>(
+        &mut self,
+        key: &str,
+        items: &[T],
+        write: fn(&mut String, &T) -> fmt::Result,
+    ) -> fmt::Result {
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut text = format!("{key}:\n");
+        items.iter().try_for_each(|item| write(&mut text, item))?;
+        self.add(text);
+        Ok(())
+    }
+}
+
+fn field(f: &mut String, depth: usize, key: &str, value: impl fmt::Display) -> fmt::Result {
     let indent = depth * 2;
     writeln!(f, "{:indent$}{key}: {}", "", Scalar(&value.to_string()))
-}
-
-fn list(
-    f: &mut fmt::Formatter<'_>,
-    key: &str,
-    items: impl ExactSizeIterator<Item = impl fmt::Display>,
-) -> fmt::Result {
-    if items.len() == 0 {
-        return Ok(());
-    }
-    writeln!(f, "{key}:")?;
-    for item in items {
-        writeln!(f, "  - {}", Scalar(&item.to_string()))?;
-    }
-    Ok(())
-}
-
-fn entries<T>(
-    f: &mut fmt::Formatter<'_>,
-    key: &str,
-    items: &[T],
-    write: fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
-) -> fmt::Result {
-    if items.is_empty() {
-        return Ok(());
-    }
-    writeln!(f, "{key}:")?;
-    items.iter().try_for_each(|item| write(f, item))
 }
 
 fn access(access: Access) -> &'static str {

@@ -30,8 +30,8 @@ pub(super) enum Row<'a> {
 /// Which host gets no token, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NoToken<'a> {
-    host: &'static str,
-    domain: Cow<'a, str>,
+    pub(super) host: &'static str,
+    pub(super) domain: Cow<'a, str>,
     pub(super) why: &'static str,
 }
 
@@ -41,6 +41,13 @@ const END_USERS: &str =
 const ASSETS: &str = "it serves public files";
 const API_KEYS: &str = "it takes API keys";
 const CLIENT_CERTIFICATE: &str = "mTLS hosts need a client certificate, which the sidecar has not";
+
+/// Where people log in.
+const ACCOUNTS: NoToken<'static> = NoToken {
+    host: "accounts",
+    domain: Cow::Borrowed("google.com"),
+    why: OAUTH,
+};
 
 /// First labels under the universe domain.
 const NO_TOKEN: [(&str, &str); 7] = [
@@ -79,11 +86,7 @@ pub(super) fn find<'a>(
 pub(super) fn fixed(destination: &Destination, path: View<'_>) -> Option<Row<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
-        return Some(Row::NoToken(NoToken {
-            host: "accounts",
-            domain: Cow::Borrowed("google.com"),
-            why: OAUTH,
-        }));
+        return Some(Row::NoToken(ACCOUNTS));
     }
     if is_under(name, RUN_APP) {
         return Some(Row::CloudRun);
@@ -92,6 +95,19 @@ pub(super) fn fixed(destination: &Destination, path: View<'_>) -> Option<Row<'st
         return Some(Row::Functions);
     }
     no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), path)
+}
+
+/// Every row that names a host without a token.
+pub(super) fn left_out(universe: &str) -> impl Iterator<Item = NoToken<'_>> {
+    let rows = NO_TOKEN
+        .into_iter()
+        .chain([("*.mtls", CLIENT_CERTIFICATE), ("www", OAUTH)]);
+    let domain = domain(universe);
+    rows.filter_map(move |(host, why)| {
+        let domain = domain.clone()?;
+        Some(NoToken { host, domain, why })
+    })
+    .chain([ACCOUNTS])
 }
 
 /// The universe domain could name `destination`, and no other row does.

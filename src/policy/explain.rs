@@ -1,8 +1,10 @@
 //! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
 
+mod asked;
 mod how;
 mod named;
 mod notes;
+mod wrap;
 
 use std::fmt;
 
@@ -16,6 +18,7 @@ use super::rule::Options;
 use super::service::{Home, InvalidService};
 use crate::destination::{Destination, InvalidDestination, Scheme};
 
+pub use asked::Asked;
 pub use how::{Way, Ways};
 pub use notes::role_hint;
 
@@ -81,7 +84,10 @@ pub fn explain(
     home: &Home,
     ways: &Ways,
 ) -> Result<Explanation, Unexplained> {
-    let asked = Destination::parse(url)?;
+    let Asked {
+        destination: asked,
+        note: assumed,
+    } = Asked::parse(url, policy, ways)?;
     let found = ways.find(&asked);
     let (mut destination, way) = match found {
         Some((way, upstream)) => (upstream, Some(way)),
@@ -137,7 +143,10 @@ pub fn explain(
         header,
         rule: case.decision.rule.to_string(),
         how: how::how(&case, ways),
-        notes: notes::notes(&case, policy),
+        notes: assumed
+            .into_iter()
+            .chain(notes::notes(&case, policy))
+            .collect(),
     })
 }
 
@@ -171,7 +180,7 @@ impl Case<'_> {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = |key: &str, value: &str| writeln!(f, "{key:<12} {value}");
+        let mut line = |key: &str, value: &str| wrap::write(f, key, value);
         line("url", &self.url)?;
         line("destination", &self.destination)?;
         line("credential", self.credential.as_str())?;
@@ -185,7 +194,10 @@ impl fmt::Display for Explanation {
             line("header", header)?;
         }
         line("rule", &self.rule)?;
-        line("how", &self.how)?;
+        // Each way to make the call on lines of its own.
+        for (index, way) in wrap::sentences(&self.how).enumerate() {
+            line(if index == 0 { "how" } else { "" }, way)?;
+        }
         for note in &self.notes {
             line("note", note)?;
         }

@@ -74,30 +74,31 @@ impl Options {
 
     /// Looks for options that contradict each other.
     pub fn validate(&self) -> Result<(), String> {
-        let (audience, scope) = (self.audience.is_some(), !self.scopes.is_empty());
-        if audience && scope {
-            return Err(
-                "audience is for ID tokens and scope for access tokens; leave one of them out"
-                    .to_owned(),
-            );
+        let audience = self.audience.as_deref().map(quoted);
+        let scope = self.scopes.first().map(|scope| quoted(scope));
+        if let (Some(audience), Some(scope)) = (&audience, &scope) {
+            return Err(format!(
+                "audience {audience} is for ID tokens and scope {scope} for access tokens; leave one of them out"
+            ));
         }
-        match self.effective_credential() {
-            Some(credential @ (Credential::None | Credential::Deny)) if audience || scope => {
+        match (self.effective_credential(), audience, scope) {
+            (Some(credential @ (Credential::None | Credential::Deny)), Some(audience), _) => {
                 Err(format!(
-                    "credential={credential} takes no {}; write credential={} or leave it out",
-                    if audience { "audience" } else { "scope" },
-                    if audience { "id" } else { "access" },
+                    "credential={credential} takes no audience {audience}; write credential=id or leave it out"
                 ))
             }
-            Some(Credential::Access) if audience => Err(
-                "an access token has no audience; write credential=id, or scope= instead"
-                    .to_owned(),
-            ),
-            Some(Credential::Id) if scope => Err(
-                "an ID token has no scopes; write credential=access, or audience= instead"
-                    .to_owned(),
-            ),
-            Some(Credential::Id) if self.scheme == Some(AuthScheme::Basic) => Err(
+            (Some(credential @ (Credential::None | Credential::Deny)), _, Some(scope)) => {
+                Err(format!(
+                    "credential={credential} takes no scope {scope}; write credential=access or leave it out"
+                ))
+            }
+            (Some(Credential::Access), Some(audience), _) => Err(format!(
+                "an access token has no audience {audience}; write credential=id, or scope= instead"
+            )),
+            (Some(Credential::Id), _, Some(scope)) => Err(format!(
+                "an ID token has no scope {scope}; write credential=access, or audience= instead"
+            )),
+            (Some(Credential::Id), ..) if self.scheme == Some(AuthScheme::Basic) => Err(
                 "scheme=basic is for access tokens (user oauth2accesstoken); an ID token is always bearer"
                     .to_owned(),
             ),

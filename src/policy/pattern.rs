@@ -99,6 +99,14 @@ impl Pattern {
         }
     }
 
+    /// The suffix without its wildcard, where the pattern has one.
+    pub(super) fn suffix(&self) -> Option<&str> {
+        match &self.host {
+            HostPattern::Exact(_) => None,
+            HostPattern::Suffix(suffix) => Some(suffix.trim_start_matches('.')),
+        }
+    }
+
     pub(super) fn port(&self) -> Option<u16> {
         self.port
     }

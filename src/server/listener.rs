@@ -133,15 +133,17 @@ impl ListenerError {
                 Listen::Tcp(address) => address.to_string(),
                 Listen::Unix(path) => format!("unix:{}", path.display()),
             },
-            reason: match error.kind() {
-                io::ErrorKind::AddrInUse => "the address is in use by another process".into(),
-                io::ErrorKind::PermissionDenied => match listen {
-                    Listen::Tcp(_) => "permission denied: ports below 1024 need a privilege".into(),
-                    Listen::Unix(_) => {
-                        "permission denied: this user may not write to the directory".into()
-                    }
-                },
-                _ => error.to_string(),
+            reason: match (error.kind(), listen) {
+                (io::ErrorKind::AddrInUse, _) => "the address is in use by another process".into(),
+                (io::ErrorKind::PermissionDenied, Listen::Tcp(address))
+                    if (1..1024).contains(&address.port()) =>
+                {
+                    "permission denied: ports below 1024 need the capability CAP_NET_BIND_SERVICE; \
+                     choose a higher port"
+                        .into()
+                }
+                (_, Listen::Unix(path)) => why_no_socket(path, error),
+                (_, Listen::Tcp(_)) => error.to_string(),
             },
         }
     }
@@ -167,6 +169,37 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Which directory is in the way of a socket, and how.
+fn why_no_socket(path: &Path, error: &io::Error) -> String {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                // The outermost that may not be searched: those below it cannot be looked at.
+                let closed = folder
+                    .ancestors()
+                    .take_while(|folder| std::fs::symlink_metadata(folder.join(".")).is_err())
+                    .last()
+                    .unwrap_or(folder);
+                format!("this user may not enter the directory {closed:?}")
+            }
+            Ok(_) => format!(
+                "another user's socket is there, which this user may not connect to or remove from {folder:?}"
+            ),
+            Err(_) => format!("this user may not write to the directory {folder:?}"),
+        },
+        io::ErrorKind::NotFound => format!("the directory {folder:?} does not exist"),
+        io::ErrorKind::NotADirectory => format!("{folder:?} is not a directory"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            format!("the directory {folder:?} is on a read-only file system")
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// A socket file that nobody answers on was left by a crash; any other file is not ours to remove.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
@@ -177,6 +210,8 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        // Another user's, who may well answer on it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         Err(_) => std::fs::remove_file(path),
     }
 }

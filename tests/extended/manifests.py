@@ -70,12 +70,12 @@ def start_order(document):
 
 
 def check(args, env, folders=None):
-    """`sidentity check` with a container's arguments; `folders` stand for the directories that it mounts."""
+    """`sidentity check --all` with a container's arguments; `folders` stand for the directories that it mounts."""
     for place, folder in (folders or {}).items():
         args = [arg.replace(f"={place}", f"={folder}") for arg in args]
     args = [arg for arg in args if arg != "run"]
     return subprocess.run(
-        [BINARY, "check", *args], capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
+        [BINARY, "check", "--all", *args], capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
     )
 
 

@@ -409,7 +409,7 @@ fn loaded(raw: &RawConfig) {
         Ok(config) => config,
         Err(problems) => return problems.iter().for_each(told),
     };
-    let shown = Yaml(&config).to_string();
+    let shown = Yaml::all(&config).to_string();
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), &shown).expect("written");
     let mut again = RawConfig::default();
@@ -417,9 +417,9 @@ fn loaded(raw: &RawConfig) {
     match config::load(&again, &Env::default()) {
         // Comments stand for what a file cannot say, such as a password.
         Ok(again) => assert!(
-            said(&shown).eq(said(&Yaml(&again).to_string())),
+            said(&shown).eq(said(&Yaml::all(&again).to_string())),
             "{shown}\n{}",
-            Yaml(&again)
+            Yaml::all(&again)
         ),
         Err(problems) => panic!("{problems:?}\n{shown}"),
     }

@@ -174,7 +174,7 @@ fn a_taken_port_is_told_in_a_line() {
 #[test]
 fn help_for_a_command_is_that_commands_help() {
     for (args, usage) in [
-        (&["help"][..], "Usage: sidentity <COMMAND>"),
+        (&["help"][..], "Usage: sidentity [COMMAND]"),
         (&["help", "wait"], "Usage: sidentity wait [OPTIONS]"),
     ] {
         let output = sidentity(args, &[]);

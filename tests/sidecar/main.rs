@@ -42,6 +42,7 @@ mod pressure;
 mod reload;
 mod routes;
 mod sandbox;
+mod shell;
 mod status;
 mod streams;
 mod supervisor;

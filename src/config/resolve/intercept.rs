@@ -20,7 +20,11 @@ pub(super) fn resolve(
     let folder = raw.value(Name::CaDir);
     if let Some(text) = folder {
         if !opens {
-            problems.push(text.problem("there is no CA without interception: add --intercept"));
+            let message = format!(
+                "{} has no CA to hold without interception: add --intercept",
+                quote(&text.value)
+            );
+            problems.push(text.problem(message));
         } else if !can_be_made(Path::new(&text.value)) {
             let message = format!("{} must be a directory", quote(&text.value));
             problems.push(text.problem(message));

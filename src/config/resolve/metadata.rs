@@ -6,7 +6,7 @@ use http::HeaderValue;
 
 use super::super::MetadataServer;
 use super::super::env::Env;
-use super::super::problem::{Problem, quote};
+use super::super::problem::{Problem, quote, quote_unless_secret};
 use crate::destination::{Host, Origin, Scheme};
 
 /// The link-local address that every metadata server has.
@@ -40,10 +40,15 @@ pub(super) fn server(env: &Env, problems: &mut Vec<Problem>) -> MetadataServer {
         let authority = authority.strip_suffix('/').unwrap_or(authority);
         match Origin::from_authority(Scheme::Http, authority) {
             Ok(origin) => (server.host, server.port) = (origin.host, origin.port),
-            Err(_) => problems.push(Problem::new(
-                format!("environment {name}"),
-                "must be HOST or HOST:PORT, like 169.254.169.254",
-            )),
+            Err(_) => {
+                let message = match quote_unless_secret(text) {
+                    Some(value) => {
+                        format!("{value} must be HOST or HOST:PORT, like 169.254.169.254")
+                    }
+                    None => "must be HOST or HOST:PORT, like 169.254.169.254".to_owned(),
+                };
+                problems.push(Problem::new(format!("environment {name}"), message));
+            }
         }
         break;
     }

@@ -1,7 +1,7 @@
 //! `--route` and `routes:`.
 
 use super::super::entry;
-use super::super::problem::{Problem, quote};
+use super::super::problem::{Problem, quote, quote_unless_secret};
 use super::super::raw::{Entry, Fields, Text};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
@@ -43,7 +43,8 @@ fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
     let options = rule::options(&fields, problems);
     let mode = mode.and_then(|text| match &at {
         Some((_, Listen::Tcp(_), _)) => {
-            problems.push(text.problem("mode is for unix sockets: leave it out"));
+            let message = format!("{} is for unix sockets: leave it out", quote(&text.value));
+            problems.push(text.problem(message));
             None
         }
         Some((_, Listen::Unix(_), _)) | None => understood(&text, self::mode, problems),
@@ -102,7 +103,11 @@ fn listen(
     };
     let prefix = understood(extra, listen::prefix, problems)?;
     if !own.is_empty() {
-        problems.push(extra.problem("listen has a prefix already: keep one"));
+        let message = format!(
+            "listen has a prefix beside {}: keep one",
+            quote(&extra.value)
+        );
+        problems.push(extra.problem(message));
         return None;
     }
     let colon = match &listen {
@@ -112,23 +117,27 @@ fn listen(
     Some((format!("{}{colon}{prefix}", text.value), listen, prefix))
 }
 
-/// An absolute URL, or a service's name. No message shows a URL: people write passwords into them.
+/// An absolute URL, or a service's name. No message shows a URL's user or query: passwords and keys are written there.
 fn upstream(url: &str) -> Result<(Destination, Option<ServiceName>), String> {
-    let wrong = if url.contains('@') {
-        "the URL must not hold a user (@): tokens come from the metadata server"
-    } else if url.contains('?') {
-        "the URL must not hold a query (?)"
+    let Some(shown) = quote_unless_secret(entry::without_query(url)) else {
+        return Err(
+            "the URL must not hold a user (@): tokens come from the metadata server".to_owned(),
+        );
+    };
+    if url.contains('?') {
+        Err(format!("{shown} must not be followed by a query (?)"))
     } else if url.contains('#') {
-        "the URL must not hold a fragment (#)"
+        Err(format!("{shown} must not hold a fragment (#)"))
     } else if let Some(rest) = url.strip_prefix("run://") {
-        return service(rest);
+        service(rest)
     } else {
         match Destination::parse(url) {
-            Ok(destination) => return Ok((destination, None)),
-            Err(_) => "write an absolute http or https URL, like https://storage.googleapis.com",
+            Ok(destination) => Ok((destination, None)),
+            Err(_) => Err(format!(
+                "{shown} must be an absolute http or https URL, like https://storage.googleapis.com"
+            )),
         }
-    };
-    Err(wrong.to_owned())
+    }
 }
 
 /// `SERVICE[.REGION][/PATH]`.
@@ -140,9 +149,10 @@ fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
     let service = ServiceName::parse(name).map_err(|error| error.to_string())?;
     let upstream = Destination {
         origin: service.origin(),
-        target: path
-            .parse()
-            .map_err(|_| "write run://SERVICE/PATH, like run://billing/v1")?,
+        target: path.parse().map_err(|_| {
+            let url = quote(&format!("run://{text}"));
+            format!("{url} must be run://SERVICE/PATH, like run://billing/v1")
+        })?,
         userinfo: false,
     };
     Ok((upstream, Some(service)))

@@ -5,15 +5,17 @@ use std::collections::HashMap;
 use super::super::entry;
 use super::super::problem::{Problem, quote};
 use super::super::raw::{Entry, Fields, Text};
-use crate::policy::{Options, Pattern, Rule};
+use crate::policy::{Options, Pattern, Policy, Rule};
 
-/// All of them; one that another hides is a warning.
+/// All of them; one that another hides, and one that reaches further than it should, is a warning.
 pub(super) fn resolve(
     entries: &[Entry],
+    universe: &str,
     warnings: &mut Vec<String>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Rule> {
     let mut rules = Vec::new();
+    let mut reached = Vec::new();
     let mut places: HashMap<String, String> = HashMap::new();
     for entry in entries {
         let rule = entry::fields(entry, &entry::RULE)
@@ -32,11 +34,39 @@ pub(super) fn resolve(
                 rule.pattern
             ));
         } else {
-            places.insert(rule.pattern.to_string(), place);
+            places.insert(rule.pattern.to_string(), place.clone());
+            reached.push((place, rule.clone()));
         }
         rules.push(rule);
     }
+    for (place, rule) in &reached {
+        if let Some(beyond) = rule.beyond_one_organisation() {
+            warnings.push(format!(
+                "{place}: {} reaches beyond one organisation's domain: {}",
+                rule.pattern,
+                beyond.advice()
+            ));
+        }
+        warnings.extend(beyond_the_table(place, rule, &rules, universe));
+    }
     rules
+}
+
+/// What to say of a wide rule that names hosts such as `oauth2.googleapis.com`.
+fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) -> Option<String> {
+    let hosts = Policy::given_beyond_the_table(rule, rules, universe);
+    let first = hosts.first()?;
+    let replaces = if rule.replaces() {
+        ", and replaces the app's own credential there"
+    } else {
+        ""
+    };
+    Some(format!(
+        "{place}: it gives a token to hosts that get none without it{replaces}: {}; name the hosts that are meant, or add \
+         --rule {first}=none{}",
+        hosts.join(", "),
+        if hosts.len() > 1 { " and the like" } else { "" }
+    ))
 }
 
 fn rule(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Rule> {
@@ -104,7 +134,11 @@ fn pattern(fields: &mut Fields, problems: &mut Vec<Problem>) -> Option<Pattern> 
     }
     // A path within the host would take the port for a part of itself.
     if whole != host.value && host.value.contains('/') {
-        problems.push(host.problem("the path has a key of its own: write it there"));
+        let message = format!(
+            "{} holds a path, which has a key of its own: write it there",
+            quote(&host.value)
+        );
+        problems.push(host.problem(message));
         return None;
     }
     parse(&host, &whole, problems)

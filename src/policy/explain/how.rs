@@ -75,6 +75,12 @@ impl Ways {
         }
     }
 
+    /// A route is called by this URL.
+    pub(super) fn is_entry(&self, asked: &Destination) -> bool {
+        let urls = self.routes.iter().filter_map(|way| way.url.as_ref());
+        urls.into_iter().any(|url| is_same_entry(url, asked))
+    }
+
     /// A port for a route to be suggested, one that no other has.
     pub(super) fn free_port(&self) -> u16 {
         (8081..8181)

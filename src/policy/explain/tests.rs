@@ -375,7 +375,16 @@ fn cleartext_is_said_where_the_user_allowed_it() {
 
 #[test]
 fn what_is_no_url_is_an_error() {
-    for url in ["", "example.com", "ftp://x/", "http://", "http://a b/"] {
+    for url in [
+        "",
+        "/path",
+        "ftp://x/",
+        "http://",
+        "http://a b/",
+        "a b",
+        "mailto:jane@example.com",
+        "wss://",
+    ] {
         assert!(
             explain(url, &policy(), "googleapis.com", &Home::default(), &ways()).is_err(),
             "{url:?}"

@@ -153,7 +153,7 @@ fn contradictions_are_found() {
         why(&[("credential", "deny"), ("scope", "a")]).contains("credential=deny takes no scope")
     );
     assert!(why(&[("credential", "access"), ("audience", "a")]).contains("no audience"));
-    assert!(why(&[("credential", "id"), ("scope", "a")]).contains("no scopes"));
+    assert!(why(&[("credential", "id"), ("scope", "a")]).contains("no scope"));
     assert!(why(&[("credential", "id"), ("scheme", "basic")]).contains("bearer"));
     assert!(why(&[("audience", "a"), ("scheme", "basic")]).contains("bearer"));
     assert!(why(&[("audience", "a"), ("scope", "a")]).contains("leave one"));

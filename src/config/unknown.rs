@@ -1,0 +1,102 @@
+//! `SIDENTITY_…` variables that name no option.
+//!
+//! One that nearly names an option is a problem, as a misspelt variable would have no effect otherwise. Any other may belong to someone
+//! else, such as a variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
+
+use super::env::Env;
+use super::name::Name;
+use super::problem::Problem;
+
+/// Checks the names of all variables that begin with `SIDENTITY_`, for every command, also those that read none.
+///
+/// Returns the warning about variables that are ignored.
+///
+/// # Errors
+///
+/// One problem for each variable that is within two edits of an option's.
+pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Problem>> {
+    let mut ignored = Vec::new();
+    let mut problems = Vec::new();
+    for variable in env.names("SIDENTITY_") {
+        // SIDENTITY_REVISION names a build, not an option.
+        let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
+            || Name::ALL.iter().any(|name| name.variable() == variable);
+        if known || !env.is_set(&variable) {
+            continue;
+        }
+        let service_link = env
+            .text(&variable)
+            .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
+        match nearest_option(&variable).filter(|_| !service_link) {
+            Some(near) => problems.push(Problem::new(
+                format!("environment {variable}"),
+                format!("names no option: did you mean {near}?"),
+            )),
+            None => ignored.push(variable),
+        }
+    }
+    if problems.is_empty() {
+        Ok(ignored_variables(&ignored))
+    } else {
+        Err(problems)
+    }
+}
+
+/// Kubernetes sets such variables in every pod of a namespace that has a Service called `sidentity` or `sidentity-…`.
+fn is_service_link(variable: &str, value: &str) -> bool {
+    let of_one_port = variable.split_once("_PORT_").is_some_and(|(_, rest)| {
+        rest.bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_digit())
+    });
+    of_one_port
+        || variable.ends_with("_SERVICE_HOST")
+        || variable.contains("_SERVICE_PORT")
+        || (variable.ends_with("_PORT") && value.contains("://"))
+}
+
+/// The option's variable that this one was most likely meant to be: at most two edits away.
+fn nearest_option(variable: &str) -> Option<String> {
+    const MOST_EDITS: usize = 2;
+    // The distance is quadratic in the length, and no name is that long.
+    if variable.len() > 64 {
+        return None;
+    }
+    Name::ALL
+        .into_iter()
+        .map(Name::variable)
+        .chain(["SIDENTITY_CONFIG".to_owned()])
+        .map(|known| (strsim::damerau_levenshtein(variable, &known), known))
+        .filter(|(edits, _)| *edits <= MOST_EDITS)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// What to say of variables that name no option and are ignored.
+fn ignored_variables(variables: &[String]) -> Option<String> {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = variables
+        .iter()
+        .take(SHOWN)
+        .map(|variable| {
+            variable
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(80)
+                .collect()
+        })
+        .collect();
+    let more = match variables.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let is_one = variables.len() == 1;
+    (!variables.is_empty()).then(|| {
+        format!(
+            "environment {}{more}: {} no option of sidentity and {} ignored",
+            shown.join(", "),
+            if is_one { "names" } else { "name" },
+            if is_one { "is" } else { "are" },
+        )
+    })
+}

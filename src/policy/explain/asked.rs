@@ -1,0 +1,79 @@
+//! The URL that a person asks about: as typed, often without a scheme.
+
+use super::how::Ways;
+use super::{Policy, Unexplained};
+use crate::destination::{Destination, InvalidDestination};
+
+/// A URL as it was meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What the app calls.
+    pub destination: Destination,
+    /// What was assumed, for a person.
+    pub note: Option<String>,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Parses a URL. Without a scheme it is `https`; on loopback and for the name of a service, which are called in cleartext, `http`.
+    /// `ws` and `wss` are the HTTP requests that open them (RFC 6455, 4.1).
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn parse(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
+        let url = url.trim();
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if !scheme.contains('/') => (scheme.to_ascii_lowercase(), rest),
+            _ => return Self::without_scheme(url, policy, ways),
+        };
+        let web = match &*scheme {
+            "ws" => "http",
+            "wss" => "https",
+            _ => {
+                return Ok(Self {
+                    destination: Destination::parse(url)?,
+                    note: None,
+                });
+            }
+        };
+        Ok(Self {
+            destination: Destination::parse(&format!("{web}://{rest}"))?,
+            note: Some(format!(
+                "{scheme}:// is {web}:// to the sidecar: a WebSocket begins as an HTTP request"
+            )),
+        })
+    }
+
+    fn without_scheme(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
+        let rest = url.strip_prefix("//").unwrap_or(url);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        // "mailto:jane@example.com" has a scheme, and is not for HTTP.
+        if authority.is_empty() || authority.contains('@') {
+            let shown: String = url
+                .split('@')
+                .next()
+                .unwrap_or(url)
+                .chars()
+                .take(80)
+                .collect();
+            return Err(
+                InvalidDestination::Url(format!("{shown:?}: write https://HOST/PATH")).into(),
+            );
+        }
+        let cleartext = Destination::parse(&format!("http://{rest}"))?;
+        let is_cleartext = cleartext.origin.host.is_loopback()
+            || ways.is_entry(&cleartext)
+            || policy.service(&cleartext).is_some();
+        let (scheme, destination) = if is_cleartext {
+            ("http", cleartext)
+        } else {
+            ("https", Destination::parse(&format!("https://{rest}"))?)
+        };
+        Ok(Self {
+            destination,
+            note: Some(format!("the URL has no scheme: {scheme}:// is assumed")),
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! Rules that reach further than their author may think: beyond one organisation's domain, or to hosts that the built-in
+//! table leaves out.
+//!
+//! What is a public suffix is a heuristic, not the Public Suffix List: a single label, the usual second-level labels of a
+//! country's domain, and the suffixes of some large hosting providers. It only makes warnings.
+
+use super::builtin::{self, FUNCTIONS, RUN_APP};
+use super::decide::{Policy, Settings};
+use super::decision::{Credential, Grant};
+use super::rule::{Existing, Rule};
+use crate::destination::{Destination, Host, Origin, Scheme};
+
+/// Top-level names that are private by convention or reservation (RFC 6762 appendix G, RFC 6761, ICANN's `internal`).
+const PRIVATE: [&str; 9] = [
+    "corp",
+    "home",
+    "internal",
+    "intranet",
+    "lan",
+    "local",
+    "localhost",
+    "private",
+    "test",
+];
+
+/// Labels under which a country's registry registers names: `co.uk`, `com.au`, `or.jp`.
+const SECOND_LEVEL: [&str; 17] = [
+    "ac", "co", "com", "edu", "go", "gob", "gov", "ltd", "me", "mil", "ne", "net", "nom", "or",
+    "org", "plc", "sch",
+];
+
+/// Suffixes of providers that give each customer names of its own below them.
+const HOSTING: [&str; 27] = [
+    "a.run.app",
+    "amazonaws.com",
+    "appspot.com",
+    "azurewebsites.net",
+    "blogspot.com",
+    "cloud.goog",
+    "cloudapp.azure.com",
+    "cloudflare.net",
+    "cloudfront.net",
+    FUNCTIONS,
+    "firebaseapp.com",
+    "fly.dev",
+    "gateway.dev",
+    "github.io",
+    "gitlab.io",
+    "googleusercontent.com",
+    "herokuapp.com",
+    "hosted.app",
+    "netlify.app",
+    "ngrok-free.app",
+    "ngrok.io",
+    "onrender.com",
+    "pages.dev",
+    RUN_APP,
+    "vercel.app",
+    "web.app",
+    "workers.dev",
+];
+
+/// Whose names a rule reaches that is not for one organisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beyond {
+    /// A registry's: anyone can register a name below the suffix.
+    Registry,
+    /// A hosting provider's: its customers have names below the suffix.
+    Hosting,
+}
+
+// === impl Beyond ===
+
+impl Beyond {
+    /// Why this matters and what to do, for a person.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::Registry => {
+                "anyone can register a name below it and would receive this token; name your own domain"
+            }
+            Self::Hosting => {
+                "customers of a provider have names below it and would receive this token; name your own hosts"
+            }
+        }
+    }
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// Whether the rule gives a token to names of more than one organisation.
+    ///
+    /// `*.run.app=id` does not count: the built-in table does the same, and each service gets a token for itself alone.
+    pub fn beyond_one_organisation(&self) -> Option<Beyond> {
+        let suffix = self.pattern.suffix().filter(|_| self.grants())?;
+        let beyond = beyond(suffix)?;
+        let own_audience =
+            self.options.credential == Some(Credential::Id) && self.options.audience.is_none();
+        let as_built_in = own_audience
+            && [RUN_APP, FUNCTIONS]
+                .iter()
+                .any(|domain| suffix == *domain || builtin::is_under(suffix, domain));
+        (!as_built_in).then_some(beyond)
+    }
+
+    /// The rule takes the place of the app's own credential.
+    pub fn replaces(&self) -> bool {
+        self.options.existing == Some(Existing::Replace)
+    }
+
+    fn grants(&self) -> bool {
+        matches!(
+            self.options.credential,
+            Some(Credential::Access | Credential::Id)
+        )
+    }
+}
+
+fn beyond(suffix: &str) -> Option<Beyond> {
+    let mut labels = suffix.rsplit('.');
+    let (top, second, third) = (labels.next()?, labels.next(), labels.next());
+    let is_country = top.len() == 2;
+    match (second, third) {
+        (None, _) if PRIVATE.contains(&top) => None,
+        (None, _) => Some(Beyond::Registry),
+        (Some(second), None) if is_country && SECOND_LEVEL.contains(&second) => {
+            Some(Beyond::Registry)
+        }
+        _ => is_hosting(suffix).then_some(Beyond::Hosting),
+    }
+}
+
+/// The provider's suffix itself, or a region or service of the provider below it.
+fn is_hosting(suffix: &str) -> bool {
+    HOSTING.iter().any(|hosting| {
+        let below = match suffix.strip_suffix(hosting) {
+            Some("") => return true,
+            Some(below) => below.strip_suffix('.'),
+            None => None,
+        };
+        match (*hosting, below) {
+            // One label is a region there: services have a hyphen and a hash, or are exact hosts.
+            (RUN_APP, Some(below)) => super::service::is_region(below),
+            ("appspot.com", Some(below)) => {
+                below == "r" || below.ends_with(".r") && below.len() == 4
+            }
+            ("amazonaws.com", Some(below)) => {
+                let first = below.split('.').next().unwrap_or(below);
+                first.starts_with("s3")
+                    || first.starts_with("elb")
+                    || super::service::is_region(first)
+            }
+            _ => false,
+        }
+    })
+}
+
+// === impl Policy ===
+
+impl Policy {
+    /// The hosts that get no token by the built-in table, and one by this rule, which names them and others.
+    ///
+    /// `rules` are all of the user's: one that is more specific may leave a host out again.
+    pub fn given_beyond_the_table(rule: &Rule, rules: &[Rule], universe: &str) -> Vec<String> {
+        let Some(suffix) = rule.pattern.suffix().filter(|_| rule.grants()) else {
+            return Vec::new();
+        };
+        let policy = Self::new(rules.to_vec(), Settings::default());
+        let mut given = Vec::new();
+        for left_out in builtin::left_out(universe) {
+            // The rule that names just these hosts was written for them.
+            if left_out.is_named_by(suffix) {
+                continue;
+            }
+            let is_given = left_out.destination().is_some_and(|destination| {
+                let decision = policy.decide(&destination, universe);
+                matches!(decision.grant, Grant::Token(_)) && decision.rule == rule.name
+            });
+            if is_given {
+                given.push(left_out.pattern());
+            }
+        }
+        given
+    }
+}
+
+// === impl NoToken ===
+
+impl builtin::NoToken<'_> {
+    /// A URL that this row is for.
+    fn destination(&self) -> Option<Destination> {
+        let (host, path) = match self.host {
+            "*.mtls" => ("storage.mtls", "/"),
+            "www" => ("www", "/oauth2/v4/token"),
+            host => (host, "/"),
+        };
+        Some(Destination {
+            origin: Origin {
+                scheme: Scheme::Https,
+                host: Host::parse(&format!("{host}.{}", self.domain)).ok()?,
+                port: 443,
+            },
+            target: http::uri::PathAndQuery::from_static(path),
+            userinfo: false,
+        })
+    }
+
+    /// As a rule would name it.
+    fn pattern(&self) -> String {
+        self.to_string().trim_end_matches("/*").to_owned()
+    }
+
+    fn is_named_by(&self, suffix: &str) -> bool {
+        self.host
+            .strip_prefix("*.")
+            .and_then(|host| suffix.strip_prefix(host)?.strip_prefix('.'))
+            .is_some_and(|domain| domain == self.domain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Options, Pattern};
+
+    #[test]
+    fn a_suffix_is_whose_names_are_below_it() {
+        for (suffix, expected) in [
+            ("com", Some(Beyond::Registry)),
+            ("co.uk", Some(Beyond::Registry)),
+            ("com.br", Some(Beyond::Registry)),
+            ("run.app", Some(Beyond::Hosting)),
+            ("a.run.app", Some(Beyond::Hosting)),
+            ("us-central1.run.app", Some(Beyond::Hosting)),
+            ("uc.r.appspot.com", Some(Beyond::Hosting)),
+            ("s3.eu-west-1.amazonaws.com", Some(Beyond::Hosting)),
+            ("internal", None),
+            ("example.com", None),
+            ("example.co.uk", None),
+            ("co.com", None),
+            ("my-project.appspot.com", None),
+            ("bucket.s3.amazonaws.com", None),
+            ("endpoints.my-project.cloud.goog", None),
+            ("googleapis.com", None),
+        ] {
+            assert_eq!(beyond(suffix), expected, "{suffix}");
+        }
+    }
+
+    /// Each row that gives no token is among those that are looked at.
+    #[test]
+    fn every_row_without_a_token_is_looked_at() {
+        let rule = Rule {
+            pattern: Pattern::parse("*.com").unwrap(),
+            options: Options {
+                credential: Some(Credential::Access),
+                ..Options::default()
+            },
+            name: "wide".into(),
+        };
+        let given =
+            Policy::given_beyond_the_table(&rule, std::slice::from_ref(&rule), "googleapis.com");
+        let rows: Vec<_> = builtin::left_out("googleapis.com")
+            .map(|row| row.pattern())
+            .collect();
+        assert_eq!(given, rows);
+        assert_eq!(rows.len(), 10);
+        let silent = Policy::new(Vec::new(), Settings::default());
+        for row in builtin::left_out("googleapis.com") {
+            let decision = silent.decide(&row.destination().unwrap(), "googleapis.com");
+            assert_eq!(&*decision.rule, format!("built-in {row}"), "{row}");
+        }
+    }
+}
