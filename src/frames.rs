@@ -47,6 +47,16 @@ pub(crate) struct FrameHead {
     pub(crate) payload: [u8; KEPT],
 }
 
+// === impl FrameHead ===
+
+impl FrameHead {
+    /// The bytes of it that were read: the header, and those of the payload that are kept.
+    pub(crate) const fn bytes(&self) -> usize {
+        let length = self.length as usize;
+        HEAD + if length < KEPT { length } else { KEPT }
+    }
+}
+
 // === impl FrameReader ===
 
 impl FrameReader {
@@ -78,6 +88,11 @@ impl FrameReader {
             }
         }
         None
+    }
+
+    /// The last frame was read to its end, and nothing of the next one.
+    pub(crate) const fn is_between(&self) -> bool {
+        self.skip == 0 && self.read == 0
     }
 
     /// The length of the current frame's payload; its header must be whole.

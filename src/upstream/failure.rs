@@ -21,7 +21,7 @@ use crate::destination::Origin;
 use crate::error::{Error, ErrorKind};
 
 pub(super) use self::signal::{
-    is_broken, is_closed, is_going_away, is_too_many_pings, is_unprocessed,
+    is_broken, is_closed, is_going_away, is_malformed, is_too_many_pings, is_unprocessed,
 };
 
 /// The most that a detail takes of a certificate's names.
@@ -147,7 +147,7 @@ impl Failure {
         }
     }
 
-    fn flood(place: &Place) -> Self {
+    pub(super) fn flood(place: &Place) -> Self {
         Self::new(
             ErrorKind::HttpProtocol,
             format!(
@@ -180,6 +180,12 @@ impl Failure {
 
     fn of_http2(place: &Place, error: &h2::Error) -> Self {
         let reason = error.reason();
+        if interim::is_lost(error) {
+            return Self::new(
+                ErrorKind::ConnectionTerminated,
+                format!("{place}: the connection broke after an interim response (1xx)"),
+            );
+        }
         let (kind, text) = match reason {
             _ if error.is_library() => (
                 ErrorKind::HttpProtocol,
@@ -246,6 +252,10 @@ pub(super) fn of_body(error: hyper::Error) -> io::Error {
     use io::ErrorKind as Io;
     let kind = match cause(&error) {
         _ if error.is_timeout() => Io::TimedOut,
+        // Its code is nobody's.
+        Cause::Http2(error) if interim::is_lost(error) => {
+            return Io::ConnectionAborted.into();
+        }
         Cause::Http2(error) if error.is_library() => Io::InvalidData,
         Cause::Http2(error) if error.is_io() => Io::ConnectionAborted,
         Cause::Http2(_) => Io::ConnectionReset,

@@ -1,10 +1,17 @@
 //! Interim responses (1xx), counted as they are read. hyper discards those of HTTP/1.1 without an end, and h2 keeps those of
 //! HTTP/2 until the final response: an upstream could hold a request, or fill the memory, with nothing else.
+//!
+//! Over HTTP/2 too many end their own stream, not the connection: h2 is made to reset it by a malformed response head that is
+//! inserted into what it reads. By RST_STREAM in the same way, h2 learns which streams had heard something when their
+//! connection was lost.
 
 use std::io;
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 use crate::frames::{
-    CONTINUATION, DATA, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM, SHIFTED,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM,
+    SHIFTED,
 };
 
 /// Interim responses to one request; more are an error of the upstream.
@@ -20,6 +27,15 @@ const STREAMS: usize = 1024;
 
 /// Responses on streams that are not followed any more, in a connection's life.
 const LATE: u32 = 4096;
+
+/// Streams that are reset for too many, in a connection's life; an upstream that does not stop is reset again and again.
+const FLOODS: u32 = 256;
+
+/// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`.
+const MALFORMED: &[u8; 5] = &[0x88, 0x0f, 0x0d, 0x01, b'x'];
+
+/// The code of the reset that a stream gets whose connection is lost after interim responses. No upstream's: it is not assigned.
+const LOST: u32 = 0x7369_6401;
 
 /// Counts the interim responses on one connection.
 #[derive(Debug)]
@@ -60,6 +76,14 @@ pub(super) struct Http2 {
     /// The highest stream that is not followed any more.
     forgotten: u32,
     late: u32,
+    floods: u32,
+}
+
+/// Frames to be read at this place in the bytes that were read, before the rest of them.
+#[derive(Debug)]
+pub(super) struct Inserted {
+    pub(super) at: usize,
+    pub(super) frames: Bytes,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +111,11 @@ impl TooMany {
     }
 }
 
+/// The stream was reset because its connection was lost after it had heard an interim response.
+pub(super) fn is_lost(error: &h2::Error) -> bool {
+    error.is_reset() && error.reason() == Some(LOST.into())
+}
+
 /// The connection ended because of too many interim responses.
 pub(super) fn is_flood(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::QuotaExceeded
@@ -106,23 +135,40 @@ impl Interim {
         Self::Http2(Http2::default())
     }
 
-    /// Looks at bytes that were read; `first`: they are the first since a request began.
+    /// Looks at bytes that were read; `first`: they are the first since a request began. Where something is to be inserted,
+    /// the bytes from there on count as not looked at.
     ///
     /// # Errors
     ///
-    /// There are too many interim responses.
-    pub(super) fn read(&mut self, first: bool, bytes: &[u8]) -> io::Result<()> {
-        let taken = match self {
+    /// There are too many interim responses for the connection to go on.
+    pub(super) fn read(&mut self, first: bool, bytes: &[u8]) -> io::Result<Option<Inserted>> {
+        match self {
             Self::Http1(http1) => {
                 if first {
                     http1.state = State::Before;
                     http1.count = 0;
                 }
-                http1.read(bytes)
+                http1.read(bytes).ok_or_else(TooMany::error)?;
+                Ok(None)
             }
-            Self::Http2(http2) => http2.read(bytes),
-        };
-        taken.ok_or_else(TooMany::error)
+            Self::Http2(http2) => http2.read(bytes).ok_or_else(TooMany::error),
+        }
+    }
+
+    /// The connection is lost: what is to be read before its end. Nothing where a frame was cut off.
+    pub(super) fn lost(&mut self) -> Bytes {
+        match self {
+            Self::Http2(http2) if http2.frames.is_between() => http2.lost(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// HTTP/2: a stream has heard a response, and as far as is known no final one.
+    pub(super) const fn is_waiting(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(http2) => !http2.streams.is_empty(),
+        }
     }
 }
 
@@ -163,14 +209,43 @@ impl Http1 {
 // === impl Http2 ===
 
 impl Http2 {
-    /// `None` if there are too many.
-    fn read(&mut self, mut bytes: &[u8]) -> Option<()> {
-        while let Some(frame) = self.frames.next(&mut bytes) {
-            self.frame(frame)?;
+    /// `None` if the connection must end.
+    fn read(&mut self, bytes: &[u8]) -> Option<Option<Inserted>> {
+        let mut left = bytes;
+        while let Some(frame) = self.frames.next(&mut left) {
+            if self.frame(frame).is_none() {
+                self.floods += 1;
+                if self.floods > FLOODS {
+                    return None;
+                }
+                // Where the frame began with earlier bytes, the stream's next one is as good.
+                if let Some(at) = (bytes.len() - left.len()).checked_sub(frame.bytes()) {
+                    return Some(Some(self.reset(frame.stream, at)));
+                }
+            }
         }
-        Some(())
+        Some(None)
     }
 
+    /// Has h2 reset a stream before the frame that was read last.
+    fn reset(&mut self, id: u32, at: usize) -> Inserted {
+        self.end(id);
+        self.frames = FrameReader::default();
+        let mut frames = BytesMut::new();
+        put_frame(&mut frames, HEADERS, END_HEADERS, id, MALFORMED);
+        let frames = frames.freeze();
+        Inserted { at, frames }
+    }
+
+    fn lost(&mut self) -> Bytes {
+        let mut frames = BytesMut::new();
+        for stream in std::mem::take(&mut self.streams) {
+            put_frame(&mut frames, RST_STREAM, 0, stream.id, &LOST.to_be_bytes());
+        }
+        frames.freeze()
+    }
+
+    /// `None` if there are too many on its stream.
     fn frame(&mut self, frame: FrameHead) -> Option<()> {
         let FrameHead {
             length,
@@ -253,6 +328,20 @@ impl Http2 {
     }
 }
 
+/// A frame with a payload of less than 256 bytes.
+fn put_frame<const LENGTH: usize>(
+    bytes: &mut BytesMut,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8; LENGTH],
+) {
+    const { assert!(LENGTH < 256) };
+    bytes.put_slice(&[0, 0, LENGTH as u8, kind, flags]);
+    bytes.put_u32(stream);
+    bytes.put_slice(payload);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -264,6 +353,7 @@ mod tests {
     /// `:status: 103`, not indexed, and `:status: 200`.
     const INTERIM: &[u8] = &[0x08, 0x03, b'1', b'0', b'3'];
     const FINAL: &[u8] = &[0x88];
+    const NONE: [u32; 0] = [];
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
@@ -276,18 +366,45 @@ mod tests {
     fn http1(bytes: &str, step: usize) -> io::Result<()> {
         let mut interim = Interim::http1();
         let mut first = true;
-        bytes
-            .as_bytes()
-            .chunks(step)
-            .try_for_each(|part| interim.read(std::mem::take(&mut first), part))
+        bytes.as_bytes().chunks(step).try_for_each(|part| {
+            let inserted = interim.read(std::mem::take(&mut first), part)?;
+            assert!(inserted.is_none());
+            Ok(())
+        })
     }
 
-    fn http2(frames: &[Vec<u8>], step: usize) -> io::Result<()> {
-        let mut interim = Interim::http2();
+    /// The bytes that h2 reads.
+    fn through(interim: &mut Interim, bytes: &[u8], step: usize) -> io::Result<Vec<u8>> {
+        let mut read = Vec::new();
+        for part in bytes.chunks(step) {
+            let mut part = part.to_vec();
+            while let Some(inserted) = interim.read(false, &part)? {
+                read.extend(&part[..inserted.at]);
+                part = [&inserted.frames, &part[inserted.at..]].concat();
+            }
+            read.extend(part);
+        }
+        Ok(read)
+    }
+
+    /// The streams that h2 resets.
+    fn http2(frames: &[Vec<u8>], step: usize) -> Vec<u32> {
         let bytes = frames.concat();
-        bytes
-            .chunks(step)
-            .try_for_each(|part| interim.read(false, part))
+        let read = through(&mut Interim::http2(), &bytes, step).unwrap();
+        let mut frames = FrameReader::default();
+        let mut left = &read[..];
+        let mut reset = Vec::new();
+        while let Some(frame) = frames.next(&mut left) {
+            if frame.kind == HEADERS && frame.length == 5 && frame.payload == MALFORMED[..4] {
+                reset.push(frame.stream);
+            }
+        }
+        assert!(frames.is_between());
+        assert_eq!(
+            read.len(),
+            bytes.len() + reset.len() * (9 + MALFORMED.len())
+        );
+        reset
     }
 
     #[test]
@@ -338,8 +455,11 @@ mod tests {
                     frames.extend(tail.clone());
                     frames
                 };
-                assert!(http2(&hints(32), step).is_ok());
-                assert!(is_flood(&http2(&hints(33), step).unwrap_err()));
+                assert_eq!(http2(&hints(32), step), NONE);
+                // The head of the one before which it is reset must not have been read in part.
+                if step > 100 {
+                    assert_eq!(http2(&hints(33), step), [1]);
+                }
             }
         }
     }
@@ -354,7 +474,7 @@ mod tests {
             // An unusual status whose stream the app gives up.
             frames.push(frame(HEADERS, 0x4, id, INTERIM));
         }
-        assert!(http2(&frames, 16 * 1024).is_ok());
+        assert_eq!(http2(&frames, 16 * 1024), NONE);
         let interleaved: Vec<_> = (0..31)
             .flat_map(|_| {
                 (1..20)
@@ -362,7 +482,7 @@ mod tests {
                     .map(|id| frame(HEADERS, 0x4, id, INTERIM))
             })
             .collect();
-        assert!(http2(&interleaved, 16 * 1024).is_ok());
+        assert_eq!(http2(&interleaved, 16 * 1024), NONE);
     }
 
     #[test]
@@ -379,11 +499,11 @@ mod tests {
         };
         let flood =
             |size, count: usize| -> Vec<_> { (0..count).flat_map(|_| large(size)).collect() };
-        assert!(http2(&flood(1_000, 32), 4096).is_ok());
-        assert!(is_flood(&http2(&flood(8_000, 20), 4096).unwrap_err()));
-        assert!(is_flood(&http2(&flood(200_000, 2), 4096).unwrap_err()));
+        assert_eq!(http2(&flood(1_000, 32), 4096), NONE);
+        assert_eq!(http2(&flood(8_000, 11), 4096), [1]);
+        assert_eq!(http2(&flood(200_000, 2), 4096), [1]);
         // One that is large may be the final one.
-        assert!(http2(&flood(200_000, 1), 4096).is_ok());
+        assert_eq!(http2(&flood(200_000, 1), 4096), NONE);
     }
 
     #[test]
@@ -395,7 +515,50 @@ mod tests {
                     .map(|id| frame(HEADERS, 0x4, id, INTERIM))
             })
             .collect();
-        assert!(is_flood(&http2(&turns, 16 * 1024).unwrap_err()));
+        let error = through(&mut Interim::http2(), &turns.concat(), 16 * 1024).unwrap_err();
+        assert!(is_flood(&error));
+    }
+
+    #[test]
+    fn a_flood_resets_its_stream_and_no_other_until_there_are_too_many() {
+        for step in [30, 64, 4096] {
+            let mut frames = vec![
+                frame(HEADERS, 0x4, 1, INTERIM),
+                frame(HEADERS, 0x4, 5, FINAL),
+            ];
+            frames.extend(vec![frame(HEADERS, 0x4, 3, INTERIM); 100]);
+            frames.push(frame(HEADERS, 0x4, 1, FINAL));
+            frames.push(frame(DATA, 0, 5, b"data"));
+            let reset = http2(&frames, step);
+            assert!((1..=3).contains(&reset.len()), "{step}: {reset:?}");
+            assert!(reset.iter().all(|stream| *stream == 3));
+        }
+        let flood = vec![frame(HEADERS, 0x4, 3, INTERIM); 33 * 257 + 1].concat();
+        let error = through(&mut Interim::http2(), &flood, 4096).unwrap_err();
+        assert!(is_flood(&error));
+    }
+
+    #[test]
+    fn what_was_heard_before_the_connection_was_lost_is_told_stream_by_stream() {
+        let mut interim = Interim::http2();
+        let frames = [
+            frame(HEADERS, 0x4, 1, INTERIM),
+            frame(HEADERS, 0x4, 3, FINAL),
+            frame(HEADERS, 0x4, 5, INTERIM),
+            frame(HEADERS, 0x4, 5, FINAL),
+            frame(HEADERS, 0x4, 7, INTERIM),
+        ]
+        .concat();
+        let (whole, part) = frames.split_at(frames.len() - 1);
+        through(&mut interim, whole, 4096).unwrap();
+        assert!(
+            interim.is_waiting() && interim.lost().is_empty(),
+            "within a frame"
+        );
+        through(&mut interim, part, 4096).unwrap();
+        let resets = [1, 7].map(|stream| frame(RST_STREAM, 0, stream, &LOST.to_be_bytes()));
+        assert_eq!(interim.lost(), resets.concat());
+        assert!(!interim.is_waiting() && interim.lost().is_empty());
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::BufMut;
+use bytes::{Buf, BufMut, Bytes};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -40,6 +40,8 @@ pub(super) struct Io {
     stream: Stream,
     heard: Heard,
     interim: Option<Interim>,
+    /// To be read before anything else.
+    inserted: Bytes,
     _open: Open,
 }
 
@@ -57,6 +59,10 @@ struct Flags {
     sent: AtomicBool,
     /// HTTP/1.1: the last bytes read came before the whole request was sent.
     early: AtomicBool,
+    /// HTTP/2: a stream has heard interim responses only, as far as is known.
+    interim: AtomicBool,
+    /// HTTP/2: a stream was reset for its interim responses.
+    flooded: AtomicBool,
 }
 
 /// A request on its way to the socket. Its drop marks the end: hyper drops a body once it has taken all of it.
@@ -94,6 +100,7 @@ impl Io {
             stream,
             heard: Heard::default(),
             interim: None,
+            inserted: Bytes::new(),
             _open: open,
         }
     }
@@ -107,6 +114,52 @@ impl Io {
     pub(super) fn heard(&self) -> Heard {
         self.heard.clone()
     }
+
+    /// Looks for interim responses in the bytes that were read from `start` on.
+    fn look(&mut self, first: bool, start: usize, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let Some(interim) = &mut self.interim else {
+            return Ok(());
+        };
+        let bytes = buf.filled().get(start..).unwrap_or_default();
+        let inserted = interim.read(first, bytes)?;
+        let flags = &*self.heard.0;
+        let waiting = interim.is_waiting();
+        if flags.interim.load(Ordering::Relaxed) != waiting {
+            flags.interim.store(waiting, Ordering::Relaxed);
+        }
+        if let Some(inserted) = inserted {
+            flags.flooded.store(true, Ordering::Relaxed);
+            let rest = bytes.get(inserted.at..).unwrap_or_default();
+            let mut rest = inserted.frames.chain(rest).chain(&*self.inserted);
+            self.inserted = rest.copy_to_bytes(rest.remaining());
+            buf.set_filled(start + inserted.at);
+        }
+        Ok(())
+    }
+
+    /// Nothing more can be read. True if there is something to be read nevertheless.
+    fn lost(&mut self) -> bool {
+        if let Some(interim) = &mut self.interim
+            && interim.is_waiting()
+        {
+            self.inserted = interim.lost();
+        }
+        !self.inserted.is_empty()
+    }
+
+    /// Reads from the socket, or what is to be read before that.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.inserted.is_empty() {
+            let now = self.inserted.len().min(buf.remaining());
+            buf.put_slice(&self.inserted.split_to(now));
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.stream {
+            Stream::Plain(stream) if buf.remaining() >= PIECE => read_piece(stream, cx, buf),
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
+        }
+    }
 }
 
 impl AsyncRead for Io {
@@ -115,21 +168,22 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
         let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            Stream::Plain(stream) if buf.remaining() >= PIECE => read_piece(stream, cx, buf),
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
-        };
-        if buf.filled().len() > before {
-            let this = &mut *self;
-            let first = !this.heard.anything();
-            this.heard.received();
-            if let Some(interim) = &mut this.interim {
-                interim.read(first, buf.filled().get(before..).unwrap_or_default())?;
+        loop {
+            let polled = this.poll_bytes(cx, buf);
+            if buf.filled().len() > before {
+                let first = !this.heard.anything();
+                this.heard.received();
+                this.look(first, before, buf)?;
+                // Where a frame is inserted before all of them, it comes next.
+                if buf.filled().len() > before {
+                    return polled;
+                }
+            } else if polled.is_pending() || buf.remaining() == 0 || !this.lost() {
+                return polled;
             }
         }
-        polled
     }
 }
 
@@ -254,11 +308,22 @@ impl Heard {
             taken,
             sent,
             early,
+            ..
         } = &*self.0;
         for flag in [anything, taken, sent, early] {
             flag.store(false, Ordering::Relaxed);
         }
         Sending(self.clone())
+    }
+
+    /// HTTP/2: some request has heard interim responses only, and which one cannot be told.
+    pub(super) fn interim(&self) -> bool {
+        self.0.interim.load(Ordering::Relaxed)
+    }
+
+    /// HTTP/2: a stream was reset for its interim responses.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.0.flooded.load(Ordering::Relaxed)
     }
 
     /// A byte has come since.

@@ -16,7 +16,7 @@ use tokio_util::either::Either;
 
 use super::body::Body;
 use super::expect::Expectation;
-use super::failure::{Failure, Place, is_broken, is_closed, is_unprocessed};
+use super::failure::{Failure, Place, is_broken, is_closed, is_malformed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
 use super::resend::{Copy, Payload};
@@ -189,11 +189,19 @@ fn over_http2<B: RequestBody>(
                 // Before the hold ends: who waits for a stream must not get one of a connection that is going away.
                 connection.failed(error.error());
                 // Boxed: few fail, and the others need not carry it.
+                let unheard = !connection.heard.interim();
                 let spare = match spare {
-                    Some(spare) => Box::pin(spare.after(error.error(), idempotent)).await,
+                    Some(spare) => {
+                        Box::pin(spare.after(error.error(), idempotent && unheard)).await
+                    }
                     None => None,
                 };
-                Err(Failed::new(&connection.place, error, None, spare))
+                let flooded = is_malformed(error.error()) && connection.heard.is_flooded();
+                let mut failed = Failed::new(&connection.place, error, None, spare);
+                if flooded {
+                    failed.failure = Failure::flood(&connection.place);
+                }
+                Err(failed)
             }
         }
     }

@@ -104,3 +104,58 @@ async fn thirty_two_interim_responses_pass_before_the_final_one_and_its_trailers
     }
     assert_eq!(service.connections(), 1);
 }
+
+/// The flood ends its own call; the connection and what else it carries go on.
+#[tokio::test]
+async fn a_flood_of_interim_responses_harms_no_call_beside_it() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    for (round, size) in [(1, 10), (2, 3000), (3, 15_000)] {
+        let (get, _) = open(&app, request("GET", "/get"), true).await;
+        let get_waits = service.next().await;
+        let (post, mut body) = open(&app, request("POST", "/post"), false).await;
+        let post_waits = service.next().await;
+        let (download, _) = open(&app, request("GET", "/download"), true).await;
+        let mut half = service.next().await.begin(Response::new(()));
+        half.send_data("one ".into(), false).unwrap();
+        let mut download = soon(download).await.unwrap();
+        let (guilty, _) = open(&app, request("GET", "/guilty"), true).await;
+        let floods = service.next().await;
+        assert_eq!(floods.connection, get_waits.connection);
+        assert!(flood(floods, size).await);
+        let guilty = soon(guilty).await.unwrap();
+        assert_eq!(guilty.status(), 502);
+        let told = guilty.headers()["proxy-status"].to_str().unwrap();
+        assert!(told.contains("interim"), "{told}");
+
+        get_waits.answer("innocent");
+        assert_eq!(soon(get).await.unwrap().status(), 200);
+        body.send_data("x".into(), true).unwrap();
+        post_waits.answer("innocent");
+        assert_eq!(soon(post).await.unwrap().status(), 200);
+        half.send_data("two".into(), true).unwrap();
+        let (body, _) = whole(download.body_mut()).await.unwrap();
+        assert_eq!(body, "one two");
+        assert_eq!(service.connections(), 1, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn thirty_three_interim_responses_are_502_whatever_follows() {
+    let (service, _metadata, sidecar) = started().await;
+    let app = app(sidecar.proxy()).await;
+    for status in [200, 204, 201, 503] {
+        let (response, _) = open(&app, request("GET", "/"), true).await;
+        let mut stream = service.next().await;
+        for _ in 0..33 {
+            stream.reply.send_informational(hints(100)).unwrap();
+        }
+        let mut answer = Response::new(());
+        *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
+        // It may have been reset by now.
+        if let Ok(mut body) = stream.reply.send_response(answer, false) {
+            let _ = body.send_data("data".into(), true);
+        }
+        assert_eq!(soon(response).await.unwrap().status(), 502, "{status}");
+    }
+}

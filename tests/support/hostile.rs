@@ -393,6 +393,16 @@ impl Hostile {
     /// HTTP/2: loses the first `count` connections when `requests` requests are in flight on each, by `how`; later
     /// connections are honest.
     pub async fn loses(count: usize, requests: usize, how: Loss) -> Self {
+        Self::loses_after(count, requests, how, &[]).await
+    }
+
+    /// The same; the first of its streams hears this header block before that.
+    pub async fn loses_after(
+        count: usize,
+        requests: usize,
+        how: Loss,
+        block: &'static [u8],
+    ) -> Self {
         Self::start(move |mut stream, stage| async move {
             if stage.connection >= count {
                 return honest_http2(stream, stage).await;
@@ -403,6 +413,11 @@ impl Hostile {
             for _ in 0..requests {
                 while frame(&mut stream).await.0 != HEADERS {}
                 stage.note("lost".to_owned());
+            }
+            if !block.is_empty() {
+                let length = u8::try_from(block.len()).unwrap();
+                let head = [0, 0, length, HEADERS, 4, 0, 0, 0, 1];
+                stream.write_all(&[&head, block].concat()).await.unwrap();
             }
             match how {
                 Loss::Close => {}

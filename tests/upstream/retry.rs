@@ -221,6 +221,35 @@ async fn idempotent_requests_on_a_lost_connection_are_sent_once_more() {
     }
 }
 
+/// One of two hears an interim response, with the status as it comes first and from the dynamic table, huffman-coded.
+#[tokio::test]
+async fn a_request_that_heard_an_interim_response_is_not_sent_again_when_the_connection_is_lost() {
+    for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
+        for block in [
+            &[0x08, 3, b'1', b'0', b'3'][..],
+            &[0x48, 0x82, 0x08, 0x19],
+            &[0x08, 3, b'1', b'0', b'0'],
+        ] {
+            let server = Hostile::loses_after(1, 2, how, block).await;
+            let client = Client::plain(server.address);
+            let target = h2c();
+            let (one, other) = tokio::join!(
+                client.send(&target, get("/")),
+                client.send(&target, get("/")),
+            );
+            let failed: Vec<_> = [one.err(), other.err()].into_iter().flatten().collect();
+            assert_eq!(failed.len(), 1, "{how:?} {block:?}");
+            assert_eq!(failed[0].kind(), ErrorKind::ConnectionTerminated, "{how:?}");
+            assert!(
+                failed[0].detail().contains("interim"),
+                "{}",
+                failed[0].detail()
+            );
+            assert_eq!(server.heads().len(), 3, "{how:?} {block:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_is_lost_twice_is_given_up() {
     let server = Hostile::loses(2, 1, Loss::GoAway).await;

@@ -3,7 +3,6 @@
 use std::io;
 
 use super::{Cause, cause};
-use crate::upstream::interim;
 
 /// An upstream that says it did not begin with the request (RFC 9113, 8.7): a refused stream, or one that began after
 /// the last that a GOAWAY still covers.
@@ -23,9 +22,15 @@ pub(in crate::upstream) fn is_broken(error: &hyper::Error) -> bool {
         || matches!(cause(error), Cause::Http2(error) if error.get_io().is_some_and(is_loss))
 }
 
-/// The end of the connection, rather than what came over it being wrong.
+/// The end of the connection, rather than what came over it being wrong. Too many interim responses were to other requests:
+/// each such stream is reset before that.
 fn is_loss(error: &io::Error) -> bool {
-    error.kind() != io::ErrorKind::InvalidData && !interim::is_flood(error)
+    error.kind() != io::ErrorKind::InvalidData
+}
+
+/// The response was found to be malformed, as that of a stream is made to be whose interim responses are too many.
+pub(in crate::upstream) fn is_malformed(error: &hyper::Error) -> bool {
+    matches!(cause(error), Cause::Http2(error) if error.is_reset() && error.is_library())
 }
 
 /// The gRPC status of a stream that was reset with this code before its response ("Errors" of the gRPC over HTTP/2

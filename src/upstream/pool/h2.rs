@@ -24,7 +24,7 @@ use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Failure, Place, is_broken, is_going_away, is_too_many_pings};
 use crate::upstream::interim::Interim;
-use crate::upstream::io::Io;
+use crate::upstream::io::{Heard, Io};
 use crate::upstream::lock;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
 
@@ -56,6 +56,7 @@ pub(in crate::upstream) struct Connection<B> {
     pings: Arc<Pings>,
     pool: Weak<Pool<B>>,
     pub(in crate::upstream) place: Place,
+    pub(in crate::upstream) heard: Heard,
     charge: Charge,
 }
 
@@ -98,6 +99,7 @@ impl<B: RequestBody> Connection<B> {
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
         let pings = Pings::new(complaints.clone());
+        let socket = io.heard();
         let handshake = async {
             let tasks = Tasks::default();
             let (sender, mut connection) = http2::Builder::new(tasks.clone())
@@ -173,6 +175,7 @@ impl<B: RequestBody> Connection<B> {
             pings,
             pool,
             place,
+            heard: socket,
             charge,
         }))
     }
