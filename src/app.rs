@@ -295,7 +295,10 @@ async fn interceptor(
     }
     let domains = decider.policy().granted_domains(&decider.universe());
     let interceptor = Interceptor::new(domains, intercept.ca_dir.clone(), SystemTime::now())?;
-    interceptor.publish(config.upstream.system_ca_file.as_deref())?;
+    interceptor.publish(
+        config.upstream.system_ca_file.as_deref(),
+        &intercept.also_trusted,
+    )?;
     if let Some(folder) = interceptor.ca_dir().map(Path::display) {
         tracing::info!(
             "TLS of CONNECT is opened where a token is due: the app must trust {folder}/bundle.pem (SSL_CERT_FILE), \

@@ -1,7 +1,11 @@
-//! `sidentity exec -- CMD`: any app, unmodified, with the sidecar around it for as long as it runs.
+//! `sidentity exec CMD`: any app, unmodified, with the sidecar around it for as long as it runs.
 
+mod certificates;
 mod child;
 mod environment;
+mod git;
+mod java;
+mod proxies;
 mod signals;
 mod wgetrc;
 
@@ -16,7 +20,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::child::Child;
-use self::environment::{REMOVED, Surroundings};
+use self::environment::Surroundings;
 use self::signals::Signals;
 use super::Exit;
 use super::options::Options;
@@ -34,8 +38,8 @@ const PASSWORD: usize = 16;
 pub(super) struct Args {
     #[command(flatten)]
     options: Options,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    /// The command and its arguments; -- before a command that begins with a dash
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -48,9 +52,12 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
     let defaults = defaults(&folder, format!("sidentity:{}", password()?));
-    let config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
+    let mut config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
     telemetry::init(&config.log);
     let descriptors = raise_descriptor_limit();
+    let proxies = proxies::Inherited::of(env);
+    config.warnings.extend(proxies.notice());
+    trust_as_caller(&mut config, env);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -60,7 +67,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(around(
         config,
-        surroundings,
+        (surroundings, proxies),
         &args.command,
         env,
         signals,
@@ -76,7 +83,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 /// The sidecar lives as long as the child: nobody else knows its ports.
 async fn around(
     config: Config,
-    surroundings: Surroundings,
+    (surroundings, proxies): (Surroundings, proxies::Inherited),
     command: &[OsString],
     env: &Env,
     mut signals: Signals,
@@ -93,21 +100,40 @@ async fn around(
         .proxy_address()
         .ok_or_else(|| Exit::misused("flag --proxy", "exec needs the forward proxy".into()))?;
     let java = app.family_address().unwrap_or(proxy);
-    let variables = surroundings.variables(proxy, java, env);
+    let changes = surroundings.changes(proxy, java, proxies, env);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(app.run(stop.cancelled_owned()));
     let Some((program, arguments)) = command.split_first() else {
         return Err(Exit::misused("CMD", "there is no command".to_owned()));
     };
     let mut command = Command::new(program);
-    command.args(arguments).envs(variables);
-    for name in REMOVED {
+    command.args(arguments);
+    for name in changes.removed {
         command.env_remove(name);
     }
+    command.envs(changes.set);
     let child = descriptors.restored(|| Child::spawn(&mut command))?;
     let status = child.wait(&mut signals).await;
     serving.abort();
     status
+}
+
+/// The caller's own certificates are trusted by the command and for upstreams.
+fn trust_as_caller(config: &mut Config, env: &Env) {
+    let inherited = certificates::Inherited::of(env);
+    config.warnings.extend(inherited.warnings);
+    if let Some(intercept) = &mut config.intercept {
+        config.warnings.extend(
+            java::replaced_trust_stores(env).map(|name| {
+                format!(
+                    "environment {name}: the trust store is replaced. To keep its certificates, export them as PEM and name \
+                     that file in CURL_CA_BUNDLE"
+                )
+            }),
+        );
+        intercept.also_trusted.clone_from(&inherited.certificates);
+    }
+    config.upstream.extra_roots.extend(inherited.certificates);
 }
 
 /// What `exec` wants where the user says nothing else.

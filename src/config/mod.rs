@@ -33,6 +33,7 @@ pub use env::Env;
 pub use name::Name;
 pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
+pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
 pub use unknown::unknown_variables;
 pub use yaml::Yaml;
 
@@ -112,6 +113,8 @@ pub struct Proxy {
 pub struct Intercept {
     /// `--ca-dir`: where an app finds the certificates to trust.
     pub ca_dir: Option<PathBuf>,
+    /// What the app trusts beside the system's roots and the CA.
+    pub also_trusted: Vec<CertificateDer<'static>>,
 }
 
 /// A reverse route.

@@ -24,7 +24,7 @@ mod intercept;
 pub(super) mod listen;
 mod metadata;
 mod overlap;
-mod roots;
+pub(super) mod roots;
 mod route;
 mod rule;
 mod size;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -68,17 +69,22 @@ impl Interceptor {
         })
     }
 
-    /// Writes what an app needs to trust the CA, if there is a place for it. `system_ca_file` is `SSL_CERT_FILE`.
+    /// Writes what an app needs to trust the CA, if there is a place for it. `system_ca_file` is `SSL_CERT_FILE`; `more`
+    /// is what the app trusts beside the system's roots.
     ///
     /// # Errors
     ///
     /// The directory cannot be written to.
-    pub fn publish(&self, system_ca_file: Option<&Path>) -> Result<(), NotWritten> {
+    pub fn publish(
+        &self,
+        system_ca_file: Option<&Path>,
+        more: &[CertificateDer<'static>],
+    ) -> Result<(), NotWritten> {
         match &self.ca_dir {
             Some(folder) => folder::write(
                 folder,
                 self.leaves.authority().certificate(),
-                &roots::system(system_ca_file),
+                &roots::with(roots::system(system_ca_file), more),
             ),
             None => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! What an app trusts beside the CA.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
@@ -18,4 +19,19 @@ pub(super) fn system(file: Option<&Path>) -> Vec<CertificateDer<'static>> {
         return webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
     }
     found
+}
+
+/// Adds those that are not there yet.
+pub(super) fn with(
+    mut roots: Vec<CertificateDer<'static>>,
+    more: &[CertificateDer<'static>],
+) -> Vec<CertificateDer<'static>> {
+    let known: HashSet<&[u8]> = roots.iter().map(AsRef::as_ref).collect();
+    let new: Vec<_> = more
+        .iter()
+        .filter(|root| !known.contains(root.as_ref()))
+        .cloned()
+        .collect();
+    roots.extend(new);
+    roots
 }

@@ -20,7 +20,7 @@ use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::Service;
 
 /// Set where this very test binary is the command that `exec` runs.
-const CHILD: &str = "SIDECAR_TEST_CHILD";
+pub(super) const CHILD: &str = "SIDECAR_TEST_CHILD";
 
 /// Set where it calls as Java does, which knows no password; its value is its parent, if that must be gone first.
 const JAVA: &str = "SIDECAR_TEST_JAVA";
@@ -123,7 +123,7 @@ fn java_port(options: &str) -> u16 {
 }
 
 /// `sidentity exec` against these two; add `--` and the command.
-fn exec(metadata: &Metadata, service: &Service) -> Command {
+pub(super) fn exec(metadata: &Metadata, service: &Service) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidentity"));
     command
         .arg("exec")
@@ -136,20 +136,20 @@ fn exec(metadata: &Metadata, service: &Service) -> Command {
     command
 }
 
-async fn world() -> (Metadata, Service) {
+pub(super) async fn world() -> (Metadata, Service) {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
     metadata.script(Kind::Identity, [Answer::identity(3600)]);
     (metadata, Service::start().await)
 }
 
-async fn output(mut command: Command) -> Output {
+pub(super) async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap())
         .await
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

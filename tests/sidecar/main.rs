@@ -18,6 +18,7 @@ mod deadlines;
 mod diagnosis;
 mod discover;
 mod drain;
+mod environment;
 mod errors;
 mod exec;
 mod expect;

@@ -7,18 +7,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::{certificates, java, proxies};
 use crate::config::{Config, Env};
 
 /// Calls that must not pass through: the machine itself and its metadata server.
 const DIRECT: &str = "localhost,127.0.0.1,::1,metadata.google.internal,metadata,169.254.169.254";
 
-/// The same in Java's words.
-const DIRECT_JAVA: &str = "localhost|127.*|[::1]|metadata.google.internal|metadata|169.254.169.254";
-
-/// What a child must not have: `ALL_PROXY` is for protocols that this proxy does not speak.
-pub(super) const REMOVED: [&str; 2] = ["ALL_PROXY", "all_proxy"];
+/// Switches of clients that read the other variables only with them.
+const SWITCHES: [&str; 2] = ["NODE_USE_ENV_PROXY", "PERL_LWP_ENV_PROXY"];
 
 const BUNDLE: &str = "bundle.pem";
+const TRUST_STORE: &str = "truststore.p12";
 
 /// What of the configuration goes into the environment.
 pub(super) struct Surroundings {
@@ -28,6 +27,17 @@ pub(super) struct Surroundings {
     /// Where wget finds the certificates.
     pub(super) wgetrc: Option<PathBuf>,
 }
+
+/// How the command's environment differs from ours.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Names and values.
+    pub(super) set: Vec<(String, String)>,
+    /// Names that the command must not have.
+    pub(super) removed: Vec<String>,
+}
+
+// === impl Surroundings ===
 
 impl Surroundings {
     pub(super) fn of(config: &Config) -> Self {
@@ -47,74 +57,77 @@ impl Surroundings {
 
     /// All certificates that the child is to trust.
     pub(super) fn bundle(&self) -> Option<PathBuf> {
-        self.ca_dir.as_ref().map(|folder| folder.join(BUNDLE))
+        self.file(BUNDLE)
     }
 
-    /// Names and values; what is there already is kept where it is a list. `java` is where Java finds the proxy.
-    pub(super) fn variables(
+    /// What is there already is kept where it is a list. `java` is where Java finds the proxy.
+    pub(super) fn changes(
         &self,
         proxy: SocketAddr,
         java: SocketAddr,
+        inherited: proxies::Inherited,
         env: &Env,
-    ) -> Vec<(&'static str, String)> {
-        let there = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
+    ) -> Changes {
+        let mut changes = Changes {
+            removed: inherited.removed,
+            ..Changes::default()
+        };
         let url = match &self.credentials {
             Some(credentials) => format!("http://{}@{proxy}", userinfo(credentials)),
             None => format!("http://{proxy}"),
         };
-        // Clients read one or the other, and those who set one meant both.
-        let direct = match (there("NO_PROXY"), there("no_proxy")) {
-            (upper, lower) if upper.is_empty() && lower.is_empty() => DIRECT.to_owned(),
-            (upper, lower) if upper.is_empty() || upper == lower => format!("{lower},{DIRECT}"),
-            (upper, lower) if lower.is_empty() => format!("{upper},{DIRECT}"),
-            (upper, lower) => format!("{upper},{lower},{DIRECT}"),
-        };
-        let mut variables = vec![
-            ("HTTP_PROXY", url.clone()),
-            ("HTTPS_PROXY", url.clone()),
-            ("http_proxy", url.clone()),
-            ("https_proxy", url),
-            ("NO_PROXY", direct.clone()),
-            ("no_proxy", direct),
-            ("NODE_USE_ENV_PROXY", "1".to_owned()),
-        ];
-        let mut options = vec![there("JAVA_TOOL_OPTIONS")];
-        for scheme in ["http", "https"] {
-            options.push(format!("-D{scheme}.proxyHost={}", java.ip()));
-            options.push(format!("-D{scheme}.proxyPort={}", java.port()));
+        for name in proxies::STANDARD.into_iter().chain(proxies::POINTED) {
+            changes.set(name, &url);
         }
-        options.push(format!("-Dhttp.nonProxyHosts={DIRECT_JAVA}"));
-        if let Some(folder) = &self.ca_dir {
-            let file = |name: &str| folder.join(name).display().to_string();
-            for name in [
-                "SSL_CERT_FILE",
-                "CURL_CA_BUNDLE",
-                "REQUESTS_CA_BUNDLE",
-                // With the system's, for what Node and Deno have built in lacks a company's own.
-                "NODE_EXTRA_CA_CERTS",
-                "DENO_CERT",
-                "GIT_SSL_CAINFO",
-                "PIP_CERT",
-                "NPM_CONFIG_CAFILE",
-                "AWS_CA_BUNDLE",
-                "CARGO_HTTP_CAINFO",
-                "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-            ] {
-                variables.push((name, file(BUNDLE)));
+        for name in &inherited.pointed {
+            changes.set(name, &url);
+        }
+        let direct = direct(env);
+        for name in proxies::DIRECT.into_iter().chain([proxies::OWN_DIRECT]) {
+            changes.set(name, &direct);
+        }
+        for name in SWITCHES {
+            changes.set(name, "1");
+        }
+        if let Some(bundle) = self.bundle() {
+            let bundle = bundle.display().to_string();
+            for name in certificates::variables(env) {
+                changes.set(&name, &bundle);
             }
-            options.push(java_option(format!(
-                "-Djavax.net.ssl.trustStore={}",
-                file("truststore.p12")
-            )));
-            options.push("-Djavax.net.ssl.trustStoreType=PKCS12".to_owned());
-            options.push("-Djavax.net.ssl.trustStorePassword=changeit".to_owned());
+            changes.removed.extend(certificates::removed(env));
+        }
+        let options = java::options(java, self.file(TRUST_STORE).as_deref());
+        for (name, value) in java::variables(&options, env) {
+            changes.set(&name, &value);
         }
         if let Some(wgetrc) = &self.wgetrc {
-            variables.push(("WGETRC", wgetrc.display().to_string()));
+            changes.set("WGETRC", &wgetrc.display().to_string());
         }
-        options.retain(|option| !option.is_empty());
-        variables.push(("JAVA_TOOL_OPTIONS", options.join(" ")));
-        variables
+        changes
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.ca_dir.as_ref().map(|folder| folder.join(name))
+    }
+}
+
+// === impl Changes ===
+
+impl Changes {
+    fn set(&mut self, name: &str, value: &str) {
+        self.set.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// The hosts to call directly: the caller's and ours.
+fn direct(env: &Env) -> String {
+    let there = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
+    // Clients read one or the other, and those who set one meant both.
+    match (there("NO_PROXY"), there("no_proxy")) {
+        (upper, lower) if upper.is_empty() && lower.is_empty() => DIRECT.to_owned(),
+        (upper, lower) if upper.is_empty() || upper == lower => format!("{lower},{DIRECT}"),
+        (upper, lower) if lower.is_empty() => format!("{upper},{DIRECT}"),
+        (upper, lower) => format!("{upper},{lower},{DIRECT}"),
     }
 }
 
@@ -133,21 +146,11 @@ fn userinfo(credentials: &str) -> String {
     }
 }
 
-/// An option of `JAVA_TOOL_OPTIONS`, which Java splits at white space outside of quotes.
-fn java_option(option: String) -> String {
-    if !option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
-        return option;
-    }
-    // There is no escape: a text with both quotes is put together of parts.
-    let parts = option.split('"').map(|part| format!("\"{part}\""));
-    parts.collect::<Vec<_>>().join("'\"'")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn variables(env: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
+    fn variables(env: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
         let surroundings = Surroundings {
             ca_dir: Some("/run/ca".into()),
             credentials: Some("u:p".to_owned()),
@@ -155,10 +158,13 @@ mod tests {
         };
         let env: Env = env.iter().copied().collect();
         let (proxy, java) = (([127, 0, 0, 1], 4000), ([127, 0, 0, 1], 4001));
-        surroundings.variables(proxy.into(), java.into(), &env)
+        let inherited = proxies::Inherited::of(&env);
+        surroundings
+            .changes(proxy.into(), java.into(), inherited, &env)
+            .set
     }
 
-    fn value(variables: &[(&'static str, String)], name: &str) -> String {
+    fn value(variables: &[(String, String)], name: &str) -> String {
         let found = variables.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
@@ -199,7 +205,9 @@ mod tests {
                 wgetrc: None,
             };
             let address = ([127, 0, 0, 1], 4000).into();
-            let all = surroundings.variables(address, address, &Env::default());
+            let inherited = proxies::Inherited::default();
+            let env = Env::default();
+            let all = surroundings.changes(address, address, inherited, &env).set;
             for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
                 let expected = format!("http://{expected}@127.0.0.1:4000");
                 assert_eq!(value(&all, name), expected, "{credentials}");
@@ -210,14 +218,6 @@ mod tests {
             let decoded = percent_encoding::percent_decode_str(userinfo);
             assert_eq!(decoded.decode_utf8().unwrap(), credentials);
         }
-    }
-
-    #[test]
-    fn java_takes_a_folder_with_a_space_for_one_option() {
-        let plain = "-Dx=/run/ca/truststore.p12".to_owned();
-        assert_eq!(java_option(plain.clone()), plain);
-        assert_eq!(java_option("-Dx=/a b".to_owned()), "\"-Dx=/a b\"");
-        assert_eq!(java_option("-Dx=a\"b".to_owned()), "\"-Dx=a\"'\"'\"b\"");
     }
 
     #[test]

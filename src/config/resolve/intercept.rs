@@ -55,6 +55,7 @@ pub(super) fn resolve(
         ca_dir: folder
             .map(|text| (&text.value).into())
             .or_else(|| raw.private_folder.clone()),
+        also_trusted: Vec::new(),
     })
 }
 

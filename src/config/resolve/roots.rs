@@ -1,4 +1,6 @@
-//! `--upstream-ca`.
+//! `--upstream-ca`, and certificates that are to be trusted beside it.
+
+use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -28,6 +30,75 @@ pub(super) fn system(file: &str) -> Result<(), String> {
     let any = CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok());
     any.then_some(())
         .ok_or_else(|| format!("{} holds no certificate: it must be PEM", quote(file)))
+}
+
+/// The usable certificates of a file, or of the files in a folder that OpenSSL reads.
+///
+/// # Errors
+///
+/// It cannot be read, or holds none.
+pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = if Path::new(path).is_dir() {
+        hashed(path)?
+            .iter()
+            .filter_map(|file| bounded(file, LARGEST).ok())
+            .flat_map(|pem| usable_in(&pem))
+            .collect()
+    } else {
+        usable_in(&bounded(path, LARGEST)?)
+    };
+    some(found).ok_or_else(|| {
+        format!(
+            "{} holds no usable certificate: it must be PEM",
+            quote(path)
+        )
+    })
+}
+
+/// The same of PEM itself.
+///
+/// # Errors
+///
+/// There is none.
+pub fn usable_text(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    // npm takes it with escaped line breaks too.
+    let pem = pem.replace("\\n", "\n");
+    some(usable_in(pem.as_bytes()))
+        .ok_or_else(|| "the value holds no usable certificate".to_owned())
+}
+
+fn some(found: Vec<CertificateDer<'static>>) -> Option<Vec<CertificateDer<'static>>> {
+    (!found.is_empty()).then_some(found)
+}
+
+/// What is no certificate is left out, since one such block makes OpenSSL refuse a whole file.
+fn usable_in(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    let mut store = rustls::RootCertStore::empty();
+    CertificateDer::pem_slice_iter(pem)
+        .filter_map(Result::ok)
+        .filter(|certificate| store.add(certificate.clone()).is_ok())
+        .collect()
+}
+
+/// A folder's files with the name of a hash, as c_rehash(1) gives them.
+fn hashed(folder: &str) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| format!("cannot read {}: {error}", quote(folder)))?;
+    let mut files: Vec<String> = entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let parts = name.to_str().and_then(|name| name.split_once('.'));
+            parts.is_some_and(|(hash, number)| {
+                hash.len() == 8
+                    && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+                    && number.parse::<u32>().is_ok()
+            })
+        })
+        .filter_map(|entry| entry.path().to_str().map(str::to_owned))
+        .collect();
+    files.sort();
+    Ok(files)
 }
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,0 +1,313 @@
+//! The proxies that the caller's environment names: none of them may lead the command past the sidecar.
+
+use super::git;
+use crate::config::Env;
+
+/// Variables that clients prefer to `HTTPS_PROXY`, which they read without these. In lower case; npm takes any case.
+/// `ALL_PROXY` and those of SOCKS and WebSocket are for protocols that HTTP clients tunnel by `HTTPS_PROXY` too.
+const REMOVED: [&str; 31] = [
+    "all_proxy",
+    "cargo_http_proxy",
+    "cloudsdk_proxy_address",
+    "cloudsdk_proxy_password",
+    "cloudsdk_proxy_port",
+    "cloudsdk_proxy_rdns",
+    "cloudsdk_proxy_type",
+    "cloudsdk_proxy_username",
+    "gdal_http_proxy",
+    "gdal_http_proxyuserpwd",
+    "gdal_https_proxy",
+    "gdal_proxy_auth",
+    "grpc_address_http_proxy",
+    "grpc_address_http_proxy_enabled_addresses",
+    "grpc_proxy",
+    "hex_http_proxy",
+    "hex_https_proxy",
+    "no_grpc_proxy",
+    "npm_config_http_proxy",
+    "npm_config_https_proxy",
+    "npm_config_noproxy",
+    "npm_config_proxy",
+    "pip_proxy",
+    "pnpm_config_http_proxy",
+    "pnpm_config_https_proxy",
+    "pnpm_config_noproxy",
+    "pnpm_config_proxy",
+    "socks_proxy",
+    "ws_proxy",
+    "wss_proxy",
+    "yarn_proxy",
+];
+
+/// Variables whose clients go past every proxy without them.
+pub(super) const POINTED: [&str; 4] = [
+    "GLOBAL_AGENT_HTTPS_PROXY",
+    "GLOBAL_AGENT_HTTP_PROXY",
+    "YARN_HTTPS_PROXY",
+    "YARN_HTTP_PROXY",
+];
+
+/// What everybody reads.
+pub(super) const STANDARD: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"];
+
+/// The lists of hosts to call directly.
+pub(super) const DIRECT: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// The same for single clients, which have their own.
+pub(super) const OWN_DIRECT: &str = "GLOBAL_AGENT_NO_PROXY";
+
+/// What becomes of a variable that the caller has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It names our proxy.
+    Pointed,
+    /// The command does not get it.
+    Removed,
+}
+
+/// The caller's variables that would lead the command to another proxy.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    /// These are to name our proxy.
+    pub(super) pointed: Vec<String>,
+    /// These the command does not get.
+    pub(super) removed: Vec<String>,
+    /// What was replaced, for people: names, each with its proxy where that is certain to hold no credentials.
+    replaced: Vec<(String, Option<String>)>,
+}
+
+// === impl Inherited ===
+
+impl Inherited {
+    pub(super) fn of(env: &Env) -> Self {
+        let mut found = Self::default();
+        for name in env.names("").filter(|name| is_name(name)) {
+            let value = match env.text(&name) {
+                Ok(value) => value.unwrap_or_default(),
+                // Not UTF-8, so no URL, but a client may take it for one.
+                Err(_) => "?",
+            };
+            let Some(fate) = fate(&name, value) else {
+                continue;
+            };
+            if names_a_proxy(&name, value) {
+                found.replaced.push((name.clone(), origin(value)));
+            }
+            match fate {
+                Fate::Pointed => found.pointed.push(name),
+                Fate::Removed => found.removed.push(name),
+            }
+        }
+        for entry in git::entries(env) {
+            if entry.kind == git::Kind::Proxy {
+                let value = env.text(&entry.variable).ok().flatten().unwrap_or_default();
+                let origin = origin(value);
+                found.replaced.push((entry.variable.clone(), origin));
+                found.pointed.push(entry.variable);
+            }
+        }
+        found
+    }
+
+    /// One line that says which proxies are no longer used.
+    pub(super) fn notice(&self) -> Option<String> {
+        let mut groups: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
+        for (name, origin) in &self.replaced {
+            let origin = origin.as_deref();
+            match groups.iter_mut().find(|(other, _)| *other == origin) {
+                Some((_, names)) => names.push(name),
+                None => groups.push((origin, vec![name])),
+            }
+        }
+        if groups.is_empty() {
+            return None;
+        }
+        let groups: Vec<String> = groups
+            .into_iter()
+            .map(|(origin, names)| match origin {
+                Some(origin) => format!("{} ({origin})", names.join(", ")),
+                None => names.join(", "),
+            })
+            .collect();
+        Some(format!(
+            "the proxies of the environment are not used: {}. The command gets the sidecar's proxy instead, and the \
+             sidecar connects to upstreams directly",
+            groups.join("; ")
+        ))
+    }
+}
+
+/// None for what does not lead past the sidecar.
+fn fate(name: &str, value: &str) -> Option<Fate> {
+    let key = name.to_ascii_lowercase().replace('-', "_");
+    let known = |names: &[&str]| names.contains(&name);
+    if REMOVED.contains(&&*key) {
+        return Some(Fate::Removed);
+    }
+    if known(&STANDARD) || known(&POINTED) {
+        return Some(Fate::Pointed);
+    }
+    if known(&DIRECT) || name == OWN_DIRECT || key.starts_with("sidentity_") {
+        return None;
+    }
+    // Python and Perl take any spelling.
+    if matches!(&*key, "http_proxy" | "https_proxy" | "no_proxy") {
+        return Some(Fate::Removed);
+    }
+    let of_one_client = ["_http_proxy", "_https_proxy", "_all_proxy"];
+    let names_one = of_one_client.iter().any(|suffix| key.ends_with(suffix));
+    (names_one && is_proxy(value)).then_some(Fate::Pointed)
+}
+
+/// A list, a user or a number alone says nothing to a person.
+fn names_a_proxy(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends = |suffix| name.ends_with(suffix);
+    !value.is_empty()
+        && (ends("_address")
+            || ends("_proxy") && !ends("no_proxy") && !ends("noproxy") && !ends("no_grpc_proxy"))
+}
+
+/// Nothing that would disturb a line.
+fn is_name(name: &str) -> bool {
+    name.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+/// A URL of a proxy, or `HOST:PORT`; not a switch.
+fn is_proxy(value: &str) -> bool {
+    let value = value.trim();
+    match value.split_once("://") {
+        Some((scheme, _)) => {
+            let scheme = scheme.to_ascii_lowercase();
+            scheme == "http" || scheme == "https" || scheme.starts_with("socks")
+        }
+        None => value
+            .trim_end_matches('/')
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+    }
+}
+
+/// `SCHEME://HOST:PORT` of a proxy's URL. None where it is not certain which part of it is a password.
+fn origin(value: &str) -> Option<String> {
+    let (scheme, rest) = match value.trim().split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, value.trim()),
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next()?;
+    // A password may hold any of these characters, although it should not.
+    if rest
+        .get(authority.len()..)
+        .is_none_or(|after| after.contains('@'))
+    {
+        return None;
+    }
+    let host = authority.rsplit('@').next()?;
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let is_host = !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let is_scheme = scheme.is_none_or(|scheme| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    });
+    (is_host && is_port && is_scheme).then(|| match scheme {
+        Some(scheme) => format!("{scheme}://{host}"),
+        None => host.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_sees_of_a_proxy_holds_no_credentials() {
+        for (value, expected) in [
+            (
+                "http://proxy.example:3128",
+                Some("http://proxy.example:3128"),
+            ),
+            (
+                "http://proxy.example:3128/",
+                Some("http://proxy.example:3128"),
+            ),
+            ("proxy.example:3128", Some("proxy.example:3128")),
+            ("proxy.example", Some("proxy.example")),
+            ("socks5h://[::1]:1080", Some("socks5h://[::1]:1080")),
+            ("socks5h://[::1]", Some("socks5h://[::1]")),
+            ("http://u:p@proxy.example:1", Some("http://proxy.example:1")),
+            ("u:p@proxy.example:1", Some("proxy.example:1")),
+            (
+                "http://u:p@ss@proxy.example:1",
+                Some("http://proxy.example:1"),
+            ),
+            (
+                "http://proxy.example:1/?token=secret",
+                Some("http://proxy.example:1"),
+            ),
+            // What follows the last @ may be a part of the path, or what precedes it a password.
+            ("http://u:p/ss@proxy.example:1", None),
+            ("http://u:p#ss@proxy.example:1", None),
+            ("http://u:p@ss/word@proxy.example:1", None),
+            ("http://u:p@ss\\word@proxy.example:1", None),
+            ("http://proxy.example:1/@secret", None),
+            ("http://u:secret", None),
+            ("http://u:p@", None),
+            ("http://pro xy", None),
+            ("", None),
+            ("secret secret", None),
+        ] {
+            assert_eq!(origin(value).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_switch_is_no_proxy() {
+        for value in [
+            "true",
+            "1",
+            "on",
+            "",
+            "localhost",
+            "tcp://10.0.0.1:80",
+            ":80",
+        ] {
+            assert!(!is_proxy(value), "{value}");
+        }
+        for value in ["http://p", "HTTPS://p", "socks4a://p", "p:80", "u:p@h:80/"] {
+            assert!(is_proxy(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_notice_names_each_proxy_once() {
+        let env: Env = [
+            ("ALL_PROXY", "socks5://s:1080"),
+            ("HTTPS_PROXY", "http://u:p@a:1"),
+            ("NO_PROXY", "b"),
+            ("cloudsdk_proxy_password", "secret"),
+            ("http_proxy", "http://a:1"),
+            ("npm_config_noproxy", "b"),
+        ]
+        .into_iter()
+        .collect();
+        let found = Inherited::of(&env);
+        let notice = found.notice().unwrap();
+        assert!(
+            notice.contains(
+                "used: ALL_PROXY (socks5://s:1080); HTTPS_PROXY, http_proxy (http://a:1). "
+            ),
+            "{notice}"
+        );
+        assert_eq!(found.pointed, ["HTTPS_PROXY", "http_proxy"]);
+        let removed = ["ALL_PROXY", "cloudsdk_proxy_password", "npm_config_noproxy"];
+        assert_eq!(found.removed, removed);
+        assert_eq!(Inherited::of(&Env::default()).notice(), None);
+    }
+}

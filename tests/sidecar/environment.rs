@@ -1,0 +1,376 @@
+//! The environment that `sidentity exec` gives its command: no client-specific variable leads past the sidecar, and the
+//! user's own certificates stay trusted.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::exec::{CHILD, exec, output, text, world};
+use super::support::metadata::Metadata;
+use super::support::service::Service;
+
+/// Where a client would go that took the caller's own proxy.
+const ELSEWHERE: &str = "http://alice:s3cr%40t@elsewhere.example:3128";
+
+/// Variables that name a file of certificates, each read by one client or few.
+const CERTIFICATES: [&str; 20] = [
+    "AWS_CA_BUNDLE",
+    "CARGO_HTTP_CAINFO",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "CURL_CA_BUNDLE",
+    "DENO_CERT",
+    "GIT_SSL_CAINFO",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "HEX_CACERTS_PATH",
+    "HTTPLIB2_CA_CERTS",
+    "NIX_SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "NPM_CONFIG_CAFILE",
+    "PERL_LWP_SSL_CA_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "SYSTEM_CERTIFICATE_PATH",
+    "YARN_HTTPS_CA_FILE_PATH",
+    // Only where the caller has set them.
+    "BUNDLE_SSL_CA_CERT",
+    "npm_config_cafile",
+];
+
+/// The variables of a command that `exec` runs, and what `exec` said on stderr.
+async fn environment(command: Command, arguments: &[&str]) -> (BTreeMap<String, String>, String) {
+    let mut command = command;
+    command.args(arguments).args(["--", "env", "-0"]);
+    let output = output(command).await;
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let variables = text(&output.stdout)
+        .split('\0')
+        .filter_map(|variable| variable.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    (variables, said)
+}
+
+/// `sidentity exec` that trusts the service only by the caller's environment.
+fn distrustful(metadata: &Metadata, service: &Service) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidentity"));
+    command
+        .args(["exec", "--connect-to"])
+        .arg(format!("*:443:{}", service.address()))
+        .env("GCE_METADATA_HOST", metadata.address().to_string())
+        .env_remove("JAVA_TOOL_OPTIONS")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Adds the app of `exec::child`, which calls a Google API and knows certificates only by its environment.
+fn calling(mut command: Command) -> Command {
+    command
+        .arg("--")
+        .arg(std::env::current_exe().unwrap())
+        .args(["exec::child", "--exact", "--nocapture"])
+        .env(CHILD, "1");
+    command
+}
+
+fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+    let certificates = CertificateDer::pem_file_iter(path).unwrap();
+    certificates.collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn every_client_with_a_variable_of_its_own_for_certificates_gets_the_bundle() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    for name in ["BUNDLE_SSL_CA_CERT", "npm_config_cafile", "TWINE_CERT"] {
+        command.env(name, service.ca());
+    }
+    let (variables, _) = environment(command, &[]).await;
+    let bundle = &variables["SSL_CERT_FILE"];
+    assert!(bundle.ends_with("/bundle.pem"), "{bundle}");
+    for name in CERTIFICATES {
+        match variables.get(name) {
+            Some(value) => assert_eq!(value, bundle, "{name}"),
+            // npm takes any spelling, and the last one wins.
+            None => assert_eq!(name, "npm_config_cafile"),
+        }
+    }
+    assert_eq!(&variables["TWINE_CERT"], bundle);
+    assert!(!variables.contains_key("COMPOSER_CAFILE"));
+}
+
+#[tokio::test]
+async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    for name in [
+        "All_Proxy",
+        "CARGO_HTTP_PROXY",
+        "GDAL_HTTP_PROXY",
+        "GLOBAL_AGENT_HTTP_PROXY",
+        "GLOBAL_AGENT_HTTPS_PROXY",
+        "GRPC_PROXY",
+        "Https_Proxy",
+        "NPM_CONFIG_PROXY",
+        "NPM_CONFIG_HTTPS_PROXY",
+        "PIP_PROXY",
+        "RCLONE_HTTP_PROXY",
+        "YARN_HTTPS_PROXY",
+        "grpc_proxy",
+        "npm_config_http_proxy",
+        "npm_config_https_proxy",
+        "npm_config_https-proxy",
+        "npm_config_proxy",
+        "pnpm_config_https_proxy",
+        "some_apps_own_https_proxy",
+        "socks_proxy",
+        "ws_proxy",
+        "wss_proxy",
+        "yarn_proxy",
+    ] {
+        command.env(name, ELSEWHERE);
+    }
+    for (name, value) in [
+        ("CLOUDSDK_PROXY_ADDRESS", "elsewhere.example"),
+        ("CLOUDSDK_PROXY_PASSWORD", "elsewhere"),
+        ("CLOUDSDK_PROXY_PORT", "3128"),
+        ("CLOUDSDK_PROXY_RDNS", "true"),
+        ("CLOUDSDK_PROXY_TYPE", "http"),
+        ("CLOUDSDK_PROXY_USERNAME", "elsewhere"),
+        ("GDAL_HTTP_PROXYUSERPWD", "elsewhere:elsewhere"),
+        ("GIT_CONFIG_COUNT", "3"),
+        ("GIT_CONFIG_KEY_0", "http.Proxy"),
+        ("GIT_CONFIG_VALUE_0", ELSEWHERE),
+        ("GIT_CONFIG_KEY_1", "http.https://example.com/.proxy"),
+        ("GIT_CONFIG_VALUE_1", ELSEWHERE),
+        ("GIT_CONFIG_KEY_2", "user.name"),
+        ("GIT_CONFIG_VALUE_2", "Alice"),
+        (
+            "MAVEN_OPTS",
+            "-Xmx1g -Dhttps.proxyHost=elsewhere -Dhttps.proxyPort=3128",
+        ),
+        (
+            "_JAVA_OPTIONS",
+            "-Dhttp.proxyHost=elsewhere -Dhttp.proxyPort=3128",
+        ),
+        ("NPM_CONFIG_NOPROXY", "*.elsewhere"),
+        ("no_grpc_proxy", "*.elsewhere"),
+        ("npm_config_noproxy", "*.elsewhere"),
+    ] {
+        command.env(name, value);
+    }
+    // None of these is a proxy that a client goes through.
+    for (name, value) in [
+        ("ENABLE_HTTP_PROXY", "true"),
+        ("GOPROXY", "https://goproxy.example,direct"),
+        ("RSYNC_PROXY", "rsync.example:8873"),
+        ("ftp_proxy", "http://ftp.example:21"),
+    ] {
+        command.env(name, value);
+    }
+    let (variables, _) = environment(command, &[]).await;
+    let proxy = &variables["HTTPS_PROXY"];
+    let java = &variables["JAVA_TOOL_OPTIONS"];
+    for (name, value) in &variables {
+        if ["MAVEN_OPTS", "_JAVA_OPTIONS"].contains(&&**name) {
+            // The last of equal options counts.
+            assert!(value.ends_with(java.trim()), "{name}={value}");
+        } else {
+            assert!(!value.contains("elsewhere"), "{name}={value}");
+        }
+    }
+    for name in [
+        "GIT_CONFIG_VALUE_0",
+        "GIT_CONFIG_VALUE_1",
+        "GLOBAL_AGENT_HTTPS_PROXY",
+        "GLOBAL_AGENT_HTTP_PROXY",
+        "RCLONE_HTTP_PROXY",
+        "YARN_HTTPS_PROXY",
+        "some_apps_own_https_proxy",
+    ] {
+        assert_eq!(&variables[name], proxy, "{name}");
+    }
+    assert_eq!(
+        variables["GLOBAL_AGENT_NO_PROXY"], variables["NO_PROXY"],
+        "{variables:?}"
+    );
+    for (name, value) in [
+        ("ENABLE_HTTP_PROXY", "true"),
+        ("GIT_CONFIG_VALUE_2", "Alice"),
+        ("GOPROXY", "https://goproxy.example,direct"),
+        ("RSYNC_PROXY", "rsync.example:8873"),
+        ("ftp_proxy", "http://ftp.example:21"),
+    ] {
+        assert_eq!(variables[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_proxy_is_said_in_one_line_without_its_password() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    command
+        .env("HTTPS_PROXY", ELSEWHERE)
+        .env(
+            "http_proxy",
+            "alice:s3cret/@plain.example:8080/path?token=s3cret",
+        )
+        .env("ALL_PROXY", "socks5h://bob:s3cret@socks.example:1080")
+        .env("grpc_proxy", "http://bob:s3/cret@a@b/");
+    let (variables, said) = environment(command, &[]).await;
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("PROXY")).collect();
+    let [line] = lines[..] else {
+        panic!("not one line: {said}");
+    };
+    for expected in [
+        "HTTPS_PROXY (http://elsewhere.example:3128)",
+        "ALL_PROXY (socks5h://socks.example:1080)",
+        "http_proxy",
+        "grpc_proxy",
+    ] {
+        assert!(line.contains(expected), "{expected} in {line}");
+    }
+    for secret in ["alice", "bob", "s3", "cret"] {
+        assert!(!said.contains(secret), "{secret} in {said}");
+    }
+    assert!(variables["HTTPS_PROXY"].contains("@127.0.0.1:"));
+
+    let mut command = exec(&metadata, &service);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.env("NO_PROXY", "db.internal").env("no_proxy", "");
+    let (_, said) = environment(command, &[]).await;
+    assert_eq!(said, "", "nothing is replaced");
+}
+
+#[tokio::test]
+async fn certificates_of_the_callers_variables_are_trusted_by_the_command_and_upstream() {
+    let (metadata, service) = world().await;
+    let own = certificates(&service.ca());
+    let folder = tempfile::tempdir().unwrap();
+    // As c_rehash names them.
+    std::fs::copy(service.ca(), folder.path().join("0a1b2c3d.0")).unwrap();
+    let folder = folder.path().to_str().unwrap().to_owned();
+    let file = service.ca().to_str().unwrap().to_owned();
+    let pem = std::fs::read_to_string(service.ca()).unwrap();
+    let folders = format!("/does/not/exist:{folder}");
+    for (name, value) in [
+        ("AWS_CA_BUNDLE", &file),
+        ("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", &file),
+        ("CURL_CA_BUNDLE", &file),
+        ("GIT_SSL_CAINFO", &file),
+        ("HTTPLIB2_CA_CERTS", &file),
+        ("HTTPS_CA_FILE", &file),
+        ("NODE_EXTRA_CA_CERTS", &file),
+        ("NPM_CONFIG_CAFILE", &file),
+        ("npm_config_cafile", &file),
+        ("npm_config_ca", &pem),
+        ("PIP_CERT", &file),
+        ("REQUESTS_CA_BUNDLE", &file),
+        ("REQUESTS_CA_BUNDLE", &folder),
+        ("SSL_CERT_DIR", &folders),
+        ("TWINE_CERT", &file),
+    ] {
+        let own_variable = |mut command: Command| {
+            for known in CERTIFICATES {
+                command.env_remove(known);
+            }
+            command.env(name, value);
+            command
+        };
+        // The sidecar verifies the upstream by it.
+        let command = own_variable(distrustful(&metadata, &service));
+        let output = output(calling(command)).await;
+        assert!(text(&output.stdout).contains("hello"), "{name}: {output:?}");
+        // And the command verifies hosts by it whose TLS is not opened.
+        let mut command = own_variable(distrustful(&metadata, &service));
+        command.args(["--", "sh", "-c", "cat \"$SSL_CERT_FILE\""]);
+        let output = super::exec::output(command).await;
+        let found: Vec<_> = CertificateDer::pem_slice_iter(&output.stdout)
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let count = found.iter().filter(|found| own.contains(found)).count();
+        assert_eq!(count, own.len(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_usable_certificates_is_a_warning() {
+    let (metadata, service) = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("empty.pem"), "").unwrap();
+    std::fs::write(
+        path("junk.pem"),
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    std::fs::create_dir(path("folder")).unwrap();
+    let wrong = [
+        ("REQUESTS_CA_BUNDLE", path("missing.pem")),
+        ("NODE_EXTRA_CA_CERTS", path("empty.pem")),
+        ("GIT_SSL_CAINFO", path("junk.pem")),
+        ("CURL_CA_BUNDLE", path("folder")),
+        ("PIP_CERT", "/dev/zero".to_owned()),
+    ];
+    let mut command = exec(&metadata, &service);
+    command.envs(wrong.iter().map(|(name, value)| (name, value)));
+    let output = output(calling(command)).await;
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("hello"), "{output:?}");
+    let said = text(&output.stderr);
+    for (name, value) in &wrong {
+        let line = said.lines().find(|line| line.contains(name));
+        let line = line.unwrap_or_else(|| panic!("{name} in {said}"));
+        assert!(line.contains(&**value), "{value} in {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_begins_with_no_dash_needs_no_two_of_them() {
+    let (metadata, service) = world().await;
+    for (arguments, printed) in [
+        (&["echo", "-n", "a", "--", "--help"][..], "a -- --help"),
+        (&["--intercept=false", "echo", "-n", "b"], "b"),
+        (
+            &["--log-level", "error", "echo", "--workers", "x"],
+            "--workers x\n",
+        ),
+        (&["--", "echo", "-n", "--", "c"], "-- c"),
+        (&["env", "-i", "--", "echo", "run"], "run\n"),
+    ] {
+        let mut command = exec(&metadata, &service);
+        command.args(arguments);
+        let output = output(command).await;
+        assert_eq!(text(&output.stdout), printed, "{arguments:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    for (arguments, status, said) in [
+        (
+            &["no-such-command-here", "-x"][..],
+            127,
+            "no-such-command-here",
+        ),
+        (
+            &["--no-such-flag", "echo"],
+            64,
+            "unknown flag --no-such-flag",
+        ),
+        (&[], 64, "CMD"),
+        (&["--"], 64, "CMD"),
+        (&["--log-level", "error"], 64, "CMD"),
+    ] {
+        let mut command = exec(&metadata, &service);
+        command.args(arguments);
+        let output = output(command).await;
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{output:?}");
+    }
+}
