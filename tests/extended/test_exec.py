@@ -74,6 +74,8 @@ def printed(wrapped, env):
 REQUESTS = "import requests, sys\nfor url in sys.argv[1:]: print(requests.get(url).text)"
 HTTPX = "import httpx, sys\nwith httpx.Client(http2={}) as client:\n for url in sys.argv[1:]: print(client.get(url).text)"
 URLLIB = "import sys, urllib.request\nfor url in sys.argv[1:]: print(urllib.request.urlopen(url).read().decode())"
+HTTPLIB2 = "import httplib2, sys\nfor url in sys.argv[1:]: print(httplib2.Http().request(url)[1].decode())"
+LWP = 'use LWP::UserAgent; my $app = LWP::UserAgent->new; print $app->get($_)->decoded_content, "\\n" for @ARGV'
 AIOHTTP = """
 import aiohttp, asyncio, sys
 async def main():
@@ -94,6 +96,8 @@ COMMANDS = {
     "httpx-http2": [sys.executable, "-c", HTTPX.format(True)],
     "aiohttp": [sys.executable, "-c", AIOHTTP],
     "urllib": [sys.executable, "-c", URLLIB],
+    "httplib2": [sys.executable, "-c", HTTPLIB2],
+    "lwp": ["perl", "-e", LWP],
     "node-fetch": [CLIENTS / "node_modules/.bin/node", CLIENTS / "https.mjs", "fetch"],
     "node-https": [CLIENTS / "node_modules/.bin/node", CLIENTS / "https.mjs", "https"],
     "java-HttpClient": ["java", CLIENTS / "Https.java", "HttpClient"],
@@ -121,7 +125,7 @@ def test_a_private_service_and_an_api_take_the_call_and_others_get_nothing(print
     assert [other["token"] for other in others] == ["", ""]
 
 
-@pytest.mark.parametrize("client", ["curl", "wget", "requests", "urllib", "aiohttp", "httpx", "node-fetch"])
+@pytest.mark.parametrize("client", ["curl", "wget", "requests", "urllib", "aiohttp", "httpx", "lwp", "node-fetch"])
 @pytest.mark.parametrize("credentials", ["proxy.example:1#rest", "u@proxy.example:a/b?c:%25 d"])
 def test_no_password_makes_another_host_the_clients_proxy(wrapped, env, client, credentials):
     command = wrapped(*COMMANDS[client], API, options=("--proxy-auth", credentials))

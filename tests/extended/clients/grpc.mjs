@@ -1,8 +1,9 @@
-// @grpc/grpc-js, which has HTTP/2 of its own: a stream both ways, then an error.
+// @grpc/grpc-js, which has HTTP/2 of its own: a stream both ways, then an error. With "tls" it verifies the server.
 import assert from "node:assert/strict";
 import grpc from "@grpc/grpc-js";
 
-const client = new grpc.Client(process.argv[2], grpc.credentials.createInsecure());
+const { createInsecure, createSsl } = grpc.credentials;
+const client = new grpc.Client(process.argv[2], process.argv[3] === "tls" ? createSsl() : createInsecure());
 const same = (bytes) => bytes;
 
 const chat = client.makeBidiStreamRequest("/test.Service/Chat", same, same);
