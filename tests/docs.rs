@@ -23,6 +23,9 @@ use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::policy::{Credential, Options};
 use sidentity::telemetry::{Code, Metrics};
 
+#[path = "docs/google_names.rs"]
+mod google_names;
+
 const CONFIGURATION: &str = "docs/configuration.md";
 const OPERATING: &str = "docs/operating.md";
 

@@ -83,7 +83,7 @@ variable "roles" {
 }
 
 variable "invokers" {
-  description = "Who may call this service, such as serviceAccount:web@example-project.iam.gserviceaccount.com. Nobody, if empty."
+  description = "Who may call this service, such as serviceAccount:web-frontend@example-project.iam.gserviceaccount.com. Nobody, if empty."
   type        = set(string)
   default     = []
 }

@@ -41,7 +41,7 @@ pub struct Lifetime(u64);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidIdentity {
     /// No e-mail address.
-    #[error("write NAME@DOMAIN, such as app@example-project.iam.gserviceaccount.com")]
+    #[error("write NAME@DOMAIN, such as shop-runner@example-project.iam.gserviceaccount.com")]
     Email,
     /// No project id.
     #[error("write lower case letters, digits and hyphens, such as example-project")]

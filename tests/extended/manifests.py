@@ -14,7 +14,7 @@ CLOUD_RUN = sorted(DEPLOY.glob("cloudrun/*.yaml")) + [DEPLOY / "cloudrun" / "mon
 
 # What docs/cloud-run.md has its reader export.
 VALUES = {
-    "ACCOUNT": "shop@example-project.iam.gserviceaccount.com",
+    "ACCOUNT": "shop-runner@example-project.iam.gserviceaccount.com",
     "APP_IMAGE": "europe-west1-docker.pkg.dev/example-project/shop/app:1",
     "BILLING_HOST": "billing-k5x2qeq7la-ew.a.run.app",
     "BILLING_URL": "https://billing-k5x2qeq7la-ew.a.run.app",

@@ -78,7 +78,7 @@ def test_the_app_calls_the_private_service_as_the_emulators_account(stack):
     app.until(lambda: "listening" in app.log())
     assert json.loads(app.get("http://127.0.0.1:8080/invoices")) == {
         "path": "/invoices",
-        "caller": "shop@example-project.iam.gserviceaccount.com",
+        "caller": "shop-runner@example-project.iam.gserviceaccount.com",
     }
     # Past the sidecar nobody is let in, and an access token is none for it.
     status = ("-o", "/dev/null", "-w", "%{http_code}")
