@@ -54,6 +54,7 @@ fn log(criterion: &mut Criterion) {
         listener: "proxy",
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
+        token: None,
         error: None,
         advice: None,
         trace: None,

@@ -239,6 +239,7 @@ fn carry_tokens(format: LogFormat) {
         listener: "proxy",
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
+        token: None,
         error: Some((refused.kind(), refused.detail())),
         advice: Some(refused.advice()),
         trace,
@@ -259,6 +260,8 @@ fn carry_tokens(format: LogFormat) {
         header: &http::header::AUTHORIZATION,
         key: &key,
         account: None,
+        iap: false,
+        project: None,
         trace: None,
     };
     auth_rejected(&seldom, &rejection);

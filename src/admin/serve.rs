@@ -260,7 +260,12 @@ impl Admin {
                 .map_err(|error| error.to_string())
             });
         match explained {
-            Ok(explanation) => json(&explanation),
+            Ok(mut explanation) => {
+                if let Some(email) = self.decider.instance().email_if_known(None) {
+                    explanation.name_account(&email);
+                }
+                json(&explanation)
+            }
             Err(problem) => text((StatusCode::BAD_REQUEST, format!("{problem}\n"))),
         }
     }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use self::token::{TokenLine, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
-use crate::policy::{Credential, Decision, Grant, HeaderMode, Line};
+use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, account_warning};
 use crate::proxy::Entrance;
 use crate::telemetry::{Redacted, Series, Tally, Trouble};
 use crate::token::SlotState;
@@ -137,22 +137,29 @@ impl Admin {
             rules: self.decider.policy().listing(&self.decider.universe()),
             tokens: tokens.into_iter().map(TokenLine::from).collect(),
             tokens_total,
-            warnings: self.config.warnings.clone(),
+            warnings: self.warnings(),
             unused: self.unused(),
             history: self.metrics.history().series(),
             errors: self.metrics.recent().troubles(),
         }
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let email = self.decider.instance().email_if_known(None);
+        let of_account = email.and_then(|email| account_warning(&email));
+        self.config
+            .warnings
+            .iter()
+            .cloned()
+            .chain(of_account)
+            .collect()
+    }
+
     /// What nobody has asked the metadata server for yet is asked for behind the answer, as often as its backoff allows:
     /// the next look shows it.
     fn learn(&self) {
         let instance = self.decider.instance();
-        if instance.email_if_known(None).is_none() {
-            let instance = instance.clone();
-            tokio::spawn(async move { instance.email(None).await.map(drop) });
-        }
-        if instance.project_id_if_known().is_none() {
+        if instance.email_if_known(None).is_none() || instance.project_id_if_known().is_none() {
             let decider = self.decider.clone();
             tokio::spawn(async move { decider.learn().await });
         }

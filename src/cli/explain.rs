@@ -1,12 +1,18 @@
 //! `sidentity explain URL`: what would this call get, and how must it be made?
 
 use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::options::Options;
+use super::run::runtime;
 use super::{Exit, load};
 use crate::app;
-use crate::config::Env;
+use crate::config::{Config, Env};
 use crate::policy;
+
+/// How long the metadata server may take: on a machine without one, the explanation is not held up by more.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
 #[derive(Debug, clap::Args)]
@@ -26,15 +32,20 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         .universe
         .as_deref()
         .unwrap_or(policy::DEFAULT_UNIVERSE);
-    let explanation = policy::explain(
+    let mut explanation = policy::explain(
         &args.url,
         &app::policy(&config),
         universe,
-        // The metadata server is not asked.
+        // Of these the metadata server is not asked.
         &policy::Home::default(),
         &app::ways(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
+    if explanation.needs_account()
+        && let Some(email) = account(&config)?
+    {
+        explanation.name_account(&email);
+    }
     let text = if args.json {
         serde_json::to_string(&explanation).map_err(|error| Exit::failed(error.to_string()))?
     } else {
@@ -42,4 +53,14 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     };
     writeln!(std::io::stdout(), "{}", text.trim_end())
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
+}
+
+/// The account in use, where a metadata server tells it at once.
+fn account(config: &Config) -> Result<Option<Arc<str>>, Exit> {
+    if config.metadata.disabled {
+        return Ok(None);
+    }
+    let decider = app::decider(config, Default::default());
+    let asked = async { tokio::time::timeout(PATIENCE, decider.instance().email(None)).await };
+    Ok(runtime(1)?.block_on(asked).ok().and_then(Result::ok))
 }

@@ -1,6 +1,7 @@
 //! `sidentity token URL`: the token itself, for scripts.
 
 use std::io::Write;
+use std::time::Duration;
 
 use http::HeaderMap;
 
@@ -10,7 +11,11 @@ use super::{Exit, complain, load};
 use crate::app;
 use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;
-use crate::policy::{Asked, Grant, Placement, place};
+use crate::policy::{Asked, Grant, Placement, account_warning, place};
+use crate::proxy::Decider;
+
+/// How long the account's name may take.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
@@ -69,6 +74,25 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         };
     };
     let token = slot.token().await.map_err(failed)?;
+    name_account(&decider, slot.key().account.as_deref()).await;
     writeln!(std::io::stdout(), "{}", token.reveal())
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
+}
+
+/// Says on stderr whose token it is, where the metadata server tells that at once.
+async fn name_account(decider: &Decider, account: Option<&str>) {
+    let instance = decider.instance();
+    let asked = async { tokio::join!(instance.email(account), instance.project_id()) };
+    let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
+        return;
+    };
+    let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
+    // A script reads the token alone.
+    let _ = writeln!(
+        std::io::stderr(),
+        "the token is the one of {email} from the metadata server{project}"
+    );
+    if let Some(warning) = account_warning(&email) {
+        let _ = writeln!(std::io::stderr(), "{warning}");
+    }
 }

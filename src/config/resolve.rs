@@ -13,8 +13,7 @@ use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
 };
 use crate::destination::Host;
-use crate::policy::DEFAULT_UNIVERSE;
-use crate::policy::Placeholders;
+use crate::policy::{DEFAULT_UNIVERSE, Placeholders, account_warning};
 
 pub(super) mod auth;
 mod ca_dir;
@@ -133,7 +132,23 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     route::judge(&routes, &mut config, read.problems);
     config.routes = routes.into_iter().map(|(_, route)| route).collect();
     metadata::warn(env, &mut config.warnings);
+    warn_of_accounts(&mut config);
     config
+}
+
+/// Accounts that a rule or a route names.
+fn warn_of_accounts(config: &mut Config) {
+    let rules = config
+        .rules
+        .iter()
+        .map(|rule| (rule.name.to_string(), &rule.options));
+    let routes = config.routes.iter();
+    let routes = routes.map(|route| (format!("route {}", route.name), &route.options));
+    let warnings = rules.chain(routes).filter_map(|(name, options)| {
+        let warning = account_warning(options.account.as_deref()?)?;
+        Some(format!("{name}: {warning}"))
+    });
+    config.warnings.extend(warnings.collect::<Vec<_>>());
 }
 
 /// Takes options out of the raw configuration, and keeps what is wrong with them.

@@ -6,6 +6,9 @@ use http::HeaderValue;
 
 use super::rule::{AuthScheme, Existing, HeaderMode};
 
+/// The scope of a token that is asked for without one, on Cloud Run.
+pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+
 /// The kinds of credential, as users write them and metrics label them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Credential {
@@ -113,6 +116,23 @@ impl Credential {
 // === impl TokenKey ===
 
 impl TokenKey {
+    /// The scopes of an access token, separated by spaces; `cloud-platform` where none were asked for, as on Cloud Run.
+    pub fn scopes(&self) -> Option<String> {
+        match &self.kind {
+            TokenKind::Access { scopes } if scopes.is_empty() => Some(CLOUD_PLATFORM.to_owned()),
+            TokenKind::Access { scopes } => Some(scopes.join(" ")),
+            TokenKind::Id { .. } => None,
+        }
+    }
+
+    /// The audience of an ID token.
+    pub fn audience(&self) -> Option<&str> {
+        match &self.kind {
+            TokenKind::Access { .. } => None,
+            TokenKind::Id { audience } => Some(audience),
+        }
+    }
+
     /// [`Credential::Access`] or [`Credential::Id`].
     pub const fn credential(&self) -> Credential {
         match self.kind {

@@ -11,8 +11,9 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 
+use super::account::account_warning;
 use super::decide::Policy;
-use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
+use super::decision::{CLOUD_PLATFORM, Credential, Decision, Grant, SkipReason, TokenKind};
 use super::header::{Placement, place};
 use super::rule::Options;
 use super::service::{Home, InvalidService};
@@ -21,9 +22,6 @@ use crate::destination::{Destination, InvalidDestination, Scheme};
 pub use asked::Asked;
 pub use how::{Way, Ways};
 pub use notes::role_hint;
-
-/// The scope of a token that is asked for without one, on Cloud Run.
-const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The answer; its JSON has exactly these keys, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +44,9 @@ pub struct Explanation {
     pub how: String,
     /// What else is good to know.
     pub notes: Vec<String>,
+    /// The token is that of the account in use, not of one that a rule names.
+    #[serde(skip)]
+    of_default_account: bool,
 }
 
 /// What is explained: a decision and all that it was made from.
@@ -147,6 +148,8 @@ pub fn explain(
             .into_iter()
             .chain(notes::notes(&case, policy))
             .collect(),
+        of_default_account: skipped.is_none()
+            && matches!(&case.decision.grant, Grant::Token(key) if key.account.is_none()),
     })
 }
 
@@ -177,6 +180,23 @@ impl Case<'_> {
 }
 
 // === impl Explanation ===
+
+impl Explanation {
+    /// Names the account whose token a call carries, where the explanation is of a token and a rule names no other.
+    pub fn name_account(&mut self, email: &str) {
+        if self.of_default_account {
+            self.notes.push(format!(
+                "the token is the one of {email} from the metadata server"
+            ));
+            self.notes.extend(account_warning(email));
+        }
+    }
+
+    /// Whether it is known whose token a call carries.
+    pub const fn needs_account(&self) -> bool {
+        self.of_default_account
+    }
+}
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

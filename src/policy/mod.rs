@@ -4,6 +4,7 @@
 //! The user's rules come first, more specific before less, then the built-in table. Nothing here does I/O, reads a
 //! clock or looks at a `Host` header.
 
+mod account;
 mod audience;
 mod builtin;
 mod decide;
@@ -23,6 +24,7 @@ mod service;
 mod strictest;
 mod terms;
 
+pub use account::account_warning;
 pub use builtin::DEFAULT_UNIVERSE;
 pub use decide::{Policy, Settings};
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};

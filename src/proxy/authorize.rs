@@ -41,6 +41,8 @@ pub struct Authorized {
     pub call: Call,
     /// Our token in it; `None` where it goes without.
     pub injected: Option<Injected>,
+    /// Why it goes without, where one was due.
+    pub skipped: Option<SkipReason>,
 }
 
 /// Which token was put where, so that it can be replaced.
@@ -67,6 +69,7 @@ impl Authorized {
         Self {
             call,
             injected: None,
+            skipped: None,
         }
     }
 }
@@ -112,11 +115,15 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             Some(Placement::Skip(reason)) => {
                 self.metrics.skipped(reason);
                 call.exchange.goes_bare();
-                return Step::now(self.inner.call(Authorized::without(call)));
+                return Step::now(self.inner.call(Authorized {
+                    skipped: Some(reason),
+                    ..Authorized::without(call)
+                }));
             }
             None => return Step::now(self.inner.call(Authorized::without(call))),
         };
         if sure && let Some(token) = slot.ready(Now::at(call.exchange.started().into())) {
+            call.exchange.carries(&header, self.decider.instance());
             return Step::now(
                 self.inner
                     .call(authorized(call, decision, slot, token, header)),
@@ -137,6 +144,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 }
             }
             let token = slot.token().await?;
+            call.exchange.carries(&header, decider.instance());
             inner
                 .call(authorized(call, decision, slot, token, header))
                 .await
@@ -200,5 +208,6 @@ fn authorized(
             token,
             header,
         }),
+        skipped: None,
     }
 }

@@ -17,7 +17,7 @@ use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, ServiceName,
-    TokenKey, TokenKind,
+    TokenKey, TokenKind, account_warning,
 };
 use crate::telemetry;
 use crate::token::{Instance, Slot, TokenCache};
@@ -33,6 +33,8 @@ pub struct Decider {
     instance: Instance,
     /// The metadata server was asked for the universe and did not say: nobody waits for it any more.
     given_up: AtomicBool,
+    /// The log has named the account.
+    named_account: AtomicBool,
 }
 
 /// A decision and, where it is a token, the slot that keeps it.
@@ -67,6 +69,7 @@ impl Decider {
             tokens,
             instance,
             given_up: AtomicBool::new(false),
+            named_account: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +81,7 @@ impl Decider {
             tokens: self.tokens.clone(),
             instance: self.instance.clone(),
             given_up: AtomicBool::new(self.given_up.load(Ordering::Relaxed)),
+            named_account: AtomicBool::new(self.named_account.load(Ordering::Relaxed)),
         }
     }
 
@@ -103,14 +107,28 @@ impl Decider {
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
     }
 
-    /// Asks the metadata server for what is not known of the instance yet: the universe, and the project for the log.
+    /// Asks the metadata server for what is not known of the instance yet: the universe, and account and project for the log,
+    /// which names the account once.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn learn(&self) -> Result<(), Error> {
         self.instance.universe().await?;
-        telemetry::set_project(&self.instance.project_id().await?);
+        let email = self.instance.email(None).await;
+        let project = self.instance.project_id().await?;
+        telemetry::set_project(&project);
+        let email = email?;
+        if !self.named_account.swap(true, Ordering::Relaxed) {
+            tracing::info!(
+                account = &*email,
+                source = "metadata",
+                "tokens are those of {email} from the metadata server of the project {project}",
+            );
+            if let Some(warning) = account_warning(&email) {
+                tracing::warn!(account = &*email, "{warning}");
+            }
+        }
         Ok(())
     }
 

@@ -4,13 +4,14 @@
 //! counted too, and nothing has to remember to.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version, header};
-use tokio::sync::{Notify, Semaphore};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use tokio::sync::Semaphore;
 
+use super::activity::Activity;
 use super::connection::{ConnectionState, InProgress, TooManyAnswers};
 use super::entrance::Entrance;
 use crate::config::AccessLog;
@@ -19,7 +20,10 @@ use crate::dns::Priority;
 use crate::error::{Error, ErrorKind, TokenFault};
 use crate::memory::HeadsFull;
 use crate::policy::{Credential, Decision, Grant};
-use crate::telemetry::{AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log};
+use crate::telemetry::{
+    self, AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log,
+};
+use crate::token::Instance;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -32,6 +36,7 @@ pub struct Exchange {
     destination: OnceLock<Destination>,
     decision: OnceLock<Arc<Decision>>,
     bare: AtomicBool,
+    carried: OnceLock<Carried>,
     status: OnceLock<StatusCode>,
     error: OnceLock<Failure>,
     received: AtomicU64,
@@ -47,19 +52,18 @@ pub struct Exchange {
     _in_flight: Gauged,
 }
 
+/// How a token was sent, for the access log.
+struct Carried {
+    header: HeaderName,
+    /// Knows the account's name, perhaps only when the request has ended.
+    instance: Instance,
+}
+
 /// An error of our own.
 struct Failure {
     kind: ErrorKind,
     fault: Option<TokenFault>,
     detail: String,
-}
-
-/// How many requests are under way in the whole process, for the drain.
-#[derive(Debug, Default)]
-pub struct Activity {
-    in_flight: AtomicUsize,
-    begun: AtomicU64,
-    idle: Notify,
 }
 
 // === impl Failure ===
@@ -105,6 +109,7 @@ impl Exchange {
             destination: OnceLock::new(),
             decision: OnceLock::new(),
             bare: AtomicBool::new(false),
+            carried: OnceLock::new(),
             status: OnceLock::new(),
             error: OnceLock::new(),
             received: AtomicU64::new(0),
@@ -163,6 +168,31 @@ impl Exchange {
     /// Whatever the policy said, this request carries no token of ours.
     pub(super) fn goes_bare(&self) {
         self.bare.store(true, Ordering::Relaxed);
+    }
+
+    /// It carries a token of ours in this header.
+    pub(super) fn carries(&self, header: &HeaderName, instance: &Instance) {
+        if self.access_log == AccessLog::All {
+            let _ = self.carried.set(Carried {
+                header: header.clone(),
+                instance: instance.clone(),
+            });
+        }
+    }
+
+    /// Where it goes, where that is sure.
+    pub(super) fn destination(&self) -> Option<&Destination> {
+        self.destination.get()
+    }
+
+    /// What the policy said, once it has.
+    pub(super) fn decision(&self) -> Option<&Decision> {
+        self.decision.get().map(|decision| &**decision)
+    }
+
+    /// Whether the access log may tell of it.
+    pub(super) fn has_access_log(&self) -> bool {
+        self.access_log != AccessLog::Off
     }
 
     /// What it carried; none before the decision.
@@ -343,6 +373,15 @@ impl Drop for Exchange {
             });
         }
         if self.access_log != AccessLog::Off && self.is_logged() {
+            let key = decision.and_then(|decision| match &decision.grant {
+                Grant::Token(key) => Some(key),
+                Grant::None(_) | Grant::Deny(_) => None,
+            });
+            let carried = self.carried.get().zip(key);
+            let email = carried.and_then(|(carried, key)| {
+                let account = key.account.as_deref();
+                carried.instance.email_if_known(account)
+            });
             access_log(
                 self.access_log,
                 &AccessRecord {
@@ -357,6 +396,11 @@ impl Drop for Exchange {
                     listener: &self.entrance.name,
                     credential: self.credential(),
                     rule: decision.map(|decision| &*decision.rule),
+                    token: carried.map(|(carried, key)| telemetry::Carried {
+                        key,
+                        account: email.as_deref().or(key.account.as_deref()),
+                        header: &carried.header,
+                    }),
                     error: self.error.get().map(|error| (error.kind, &*error.detail)),
                     advice: self.error.get().map(Failure::advice),
                     trace: self.trace,
@@ -375,42 +419,6 @@ impl fmt::Debug for Exchange {
             .field("method", &self.method)
             .field("status", &self.status)
             .finish_non_exhaustive()
-    }
-}
-
-// === impl Activity ===
-
-impl Activity {
-    fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn end(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.idle.notify_waiters();
-        }
-    }
-
-    /// Requests under way, open tunnels among them.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
-    }
-
-    /// Waits until nothing has been under way for `quiet`.
-    pub async fn quiet(&self, quiet: Duration) {
-        loop {
-            let idle = self.idle.notified();
-            if self.in_flight() > 0 {
-                idle.await;
-                continue;
-            }
-            let begun = self.begun.load(Ordering::Acquire);
-            tokio::time::sleep(quiet).await;
-            if self.in_flight() == 0 && self.begun.load(Ordering::Acquire) == begun {
-                return;
-            }
-        }
     }
 }
 

@@ -71,6 +71,7 @@ impl<S> Record<Rescue<S>> {
                 listener: &entrance.name,
                 credential: None,
                 rule: None,
+                token: None,
                 error: Some((kind, error.detail())),
                 advice: Some(kind.advice()),
                 trace: None,

@@ -3,8 +3,10 @@
 //! [`stack`](self::stack()) composes the tower layers, one layer a file. A request changes its type as more is known of it:
 //! [`Inbound`] as it came in, [`Call`] once its destination is sure, [`Decided`] once the policy has spoken.
 
+mod activity;
 mod authenticate;
 mod authorize;
+mod bare;
 mod body;
 mod browser;
 mod call;
@@ -17,6 +19,7 @@ mod entrance;
 mod exchange;
 mod guard;
 mod hop_by_hop;
+mod iap;
 mod intercept;
 mod length;
 mod limit;
@@ -35,13 +38,14 @@ mod step;
 mod trailers;
 mod upgrade;
 
+pub use activity::Activity;
 pub use body::{Body, RequestBody, leave_head, next_of};
 pub use browser::{is_cross_site, is_ours};
 pub use call::{Call, Connection, Decided, Inbound};
 pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
 pub use decide::{Decider, Resolved};
 pub use entrance::{Entrance, Forward, RouteEntrance, Way};
-pub use exchange::{Activity, Exchange};
+pub use exchange::Exchange;
 pub use hop_by_hop::{Named, strip_request, strip_response};
 pub use intercept::{Interception, Opened, OpenedSender};
 pub use length::{InvalidLength, normalize_length};

@@ -12,9 +12,11 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 
 use super::authorize::{Authorized, Injected};
+use super::bare::Bare;
 use super::body::Body;
 use super::call::Call;
 use super::exchange::Exchange;
+use super::iap::is_of_iap;
 use super::replay::Replay;
 use super::step::{Carry, Outcome};
 use crate::destination::Destination;
@@ -50,7 +52,7 @@ pin_project! {
     #[allow(missing_debug_implementations)]
     pub enum ReauthorizeFuture<S, F> {
         /// Waiting for the first answer.
-        First { #[pin] inner: F, again: Option<Box<Again<S>>> },
+        First { #[pin] inner: F, again: Option<Box<Again<S>>>, bare: Option<Bare> },
         /// It was a 401: a new token, and the request once more.
         Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
     }
@@ -95,7 +97,16 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
     type Future = ReauthorizeFuture<S, S::Future>;
 
     fn call(&self, authorized: Authorized) -> Self::Future {
-        let Authorized { mut call, injected } = authorized;
+        let Authorized {
+            mut call,
+            injected,
+            skipped,
+        } = authorized;
+        let bare = injected.is_none().then(|| Bare {
+            exchange: call.exchange.clone(),
+            hints: self.shared.layer.hints.clone(),
+            skipped,
+        });
         let again = injected.map(|injected| {
             let head = (!call.upgrade).then(|| Head::keep(&mut call));
             Box::new(Again {
@@ -111,6 +122,7 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
         ReauthorizeFuture::First {
             inner: self.shared.inner.call(call),
             again,
+            bare,
         }
     }
 }
@@ -125,19 +137,24 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match self.as_mut().project() {
-                Projected::First { inner, again } => {
+                Projected::First { inner, again, bare } => {
                     let response = ready!(inner.poll(cx))?;
-                    let rejected = matches!(
-                        response.status(),
-                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-                    );
-                    match again.take() {
-                        Some(again) if rejected => {
+                    let status = response.status();
+                    if is_rejection(status) {
+                        if let Some(again) = again.take() {
                             let future = Box::pin(again.after(response));
                             self.set(Self::Second { future });
+                            continue;
                         }
-                        _ => return Poll::Ready(Ok(response)),
+                        if let Some(bare) = bare {
+                            bare.rejected(status);
+                        }
+                    } else if let Some(again) = again
+                        && status.is_redirection()
+                    {
+                        again.note(&response);
                     }
+                    return Poll::Ready(Ok(response));
                 }
                 Projected::Second { future } => return future.as_mut().poll(cx),
             }
@@ -161,7 +178,7 @@ impl Head {
 
 impl<S: Carry<Call>> Again<S> {
     async fn after(mut self: Box<Self>, rejection: Response<Body>) -> Outcome {
-        self.note(rejection.status());
+        self.note(&rejection);
         if rejection.status() != StatusCode::UNAUTHORIZED {
             return Ok(rejection);
         }
@@ -202,16 +219,19 @@ impl<S: Carry<Call>> Again<S> {
                 upgrade: false,
             })
             .await?;
-        self.note(response.status());
+        self.note(&response);
         Ok(response)
     }
 
-    /// Counts a rejection and says once a minute what to do about it.
-    fn note(&self, status: StatusCode) {
-        if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    /// Counts a rejection and says once a minute what to do about it. A redirect to Google's sign-in is one too.
+    fn note(&self, response: &Response<Body>) {
+        let status = response.status();
+        let iap = is_of_iap(response);
+        if is_rejection(status) {
+            self.shared.layer.metrics.auth_rejected(status);
+        } else if !(iap && status.is_redirection()) {
             return;
         }
-        self.shared.layer.metrics.auth_rejected(status);
         let shared = self.shared.clone();
         let origin = self.destination.origin.clone();
         let header = self.injected.header.clone();
@@ -225,9 +245,12 @@ impl<S: Carry<Call>> Again<S> {
                 .email(key.account.as_deref())
                 .await
                 .ok();
+            let project = shared.layer.instance.project_id_if_known();
             let rejection = AuthRejection {
                 origin: &origin,
                 status,
+                iap,
+                project: project.as_deref(),
                 header: &header,
                 key: &key,
                 account: account.as_deref(),
@@ -237,4 +260,8 @@ impl<S: Carry<Call>> Again<S> {
             shared.layer.metrics.recent().rejected(&rejection);
         });
     }
+}
+
+fn is_rejection(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }

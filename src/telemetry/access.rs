@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 use tracing::Level;
 use tracing::field;
 
@@ -12,7 +12,7 @@ use super::trace::TraceContext;
 use crate::config::AccessLog;
 use crate::destination::Destination;
 use crate::error::{ErrorKind, Side};
-use crate::policy::Credential;
+use crate::policy::{Credential, TokenKey};
 
 /// A request that ended, as the log tells of it.
 pub struct AccessRecord<'a> {
@@ -38,12 +38,25 @@ pub struct AccessRecord<'a> {
     pub credential: Option<Credential>,
     /// The rule that decided.
     pub rule: Option<&'a str>,
+    /// The token that it carried, where every request is logged.
+    pub token: Option<Carried<'a>>,
     /// What went wrong, where the sidecar answered itself, and the detail that the app was told.
     pub error: Option<(ErrorKind, &'a str)>,
     /// What to do about that.
     pub advice: Option<&'a str>,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
+}
+
+/// A token that a request carried, without its value.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried<'a> {
+    /// What it was asked for.
+    pub key: &'a TokenKey,
+    /// The account that it was issued to, where its e-mail address is known.
+    pub account: Option<&'a str>,
+    /// The header that it was in.
+    pub header: &'a HeaderName,
 }
 
 /// A destination as it may be shown: without user-info and query, which hold passwords, keys and signatures.
@@ -72,6 +85,10 @@ macro_rules! write_event {
                 listener = record.listener,
                 credential = record.credential.map(Credential::as_str),
                 rule = record.rule,
+                account = record.token.and_then(|token| token.account),
+                audience = record.token.and_then(|token| token.key.audience()),
+                scopes = record.token.and_then(|token| token.key.scopes()),
+                header = record.token.map(|token| token.header.as_str()),
                 error = record.error.map(|(kind, _)| kind.row().proxy_status),
                 detail = record.error.map(|(_, detail)| detail),
                 advice = record.advice,

@@ -18,14 +18,18 @@ const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
 pub struct AuthRejection<'a> {
     /// Who answered.
     pub origin: &'a Origin,
-    /// 401 or 403.
+    /// 401, 403, or a redirect to Google's sign-in.
     pub status: StatusCode,
+    /// Identity-Aware Proxy answered, or the redirect is like one of its.
+    pub iap: bool,
     /// The header that carried the token.
     pub header: &'a HeaderName,
     /// What the token was asked for.
     pub key: &'a TokenKey,
     /// The e-mail address of the account it was issued to, where that is known.
     pub account: Option<&'a str>,
+    /// The project, where it is known.
+    pub project: Option<&'a str>,
     /// The trace of the request.
     pub trace: Option<TraceContext>,
 }
@@ -54,7 +58,9 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
             header = rejection.header.as_str(),
             audience,
             scopes = scopes.filter(|scopes| !scopes.is_empty()),
+            source = "metadata",
             account = rejection.account,
+            project = rejection.project,
             "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
             "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
             "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),
@@ -157,8 +163,22 @@ fn advice(rejection: &AuthRejection<'_>) -> String {
     let account = rejection.account.unwrap_or("the account in use");
     let host = rejection.origin.host.name().unwrap_or_default();
     let forbidden = rejection.status == StatusCode::FORBIDDEN;
+    let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT);
+    if rejection.iap && !rejection.key.audience().is_some_and(is_client) {
+        return match forbidden {
+            true => format!(
+                "Identity-Aware Proxy answered: grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"
+            ),
+            false => format!(
+                "that is how Identity-Aware Proxy answers to a token that is not for it. If IAP guards this host, write --rule \
+                 '{}=id,audience=CLIENT_ID.apps.googleusercontent.com' (on a route: credential=id,audience=…) with an OAuth \
+                 client id that the IAP resource admits for programmatic access",
+                rejection.origin.host
+            ),
+        };
+    }
     match &rejection.key.kind {
-        TokenKind::Id { audience } if audience.ends_with(OAUTH_CLIENT) => match forbidden {
+        TokenKind::Id { audience } if is_client(audience) => match forbidden {
             true => format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"),
             false => "the audience must be an OAuth client id that this IAP resource admits for programmatic access; else \
                       compare this machine's clock"

@@ -21,8 +21,9 @@ mod seldom;
 mod tally;
 mod text;
 mod trace;
+mod unauthenticated;
 
-pub use access::{AccessRecord, Redacted, access_log};
+pub use access::{AccessRecord, Carried, Redacted, access_log};
 pub use code::Code;
 pub use hints::{AuthRejection, Blind, auth_rejected, interception_failed, tunnel_without_token};
 pub use history::{Ending, History, Series, Summary};
@@ -34,3 +35,4 @@ pub use recent::{About, Failed, Recent, Trouble};
 pub use seldom::{Limited, Seldom, Sparse};
 pub use tally::Tally;
 pub use trace::TraceContext;
+pub use unauthenticated::{BareRejection, bare_rejected};

@@ -13,6 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::escape::is_hidden;
 use super::hints::{AuthRejection, Blind};
+use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
 use crate::error::{ErrorKind, TokenFault};
 use crate::policy::{TokenKey, TokenKind};
@@ -136,10 +137,10 @@ impl Recent {
     /// An upstream did not take our token.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
         let status = rejection.status.as_u16();
-        let title = if status == 403 {
-            "The upstream forbids the call to this account"
-        } else {
-            "The upstream does not take our token"
+        let title = match status {
+            403 => "The upstream forbids the call to this account",
+            300..400 => "The upstream asks for a sign-in",
+            _ => "The upstream does not take our token",
         };
         let for_whom = shown(&Purpose(rejection.key).to_string());
         let detail = format!(
@@ -156,6 +157,21 @@ impl Recent {
         self.add(Trouble {
             status: Some(status),
             ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
+        });
+    }
+
+    /// An upstream did not take a credential of the app's own, which was kept.
+    pub fn own_credential_rejected(&self, rejection: &BareRejection<'_>) {
+        let status = rejection.status.as_u16();
+        let about = Some(About::Destination(rejection.origin.clone()));
+        self.add(Trouble {
+            status: Some(status),
+            ..Trouble::new(
+                "The upstream does not take the app's own credential",
+                about,
+                &format!("answered {status} to {}", rejection.what()),
+                sentence(unauthenticated::ADVICE).into(),
+            )
         });
     }
 

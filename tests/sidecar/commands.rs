@@ -207,3 +207,29 @@ fn unknown_flags_and_commands_are_told_in_a_line() {
         assert!(err(&output).starts_with("sidentity: "), "{}", err(&output));
     }
 }
+
+#[tokio::test]
+async fn explain_and_token_name_the_account_and_warn_of_the_default_one() {
+    let metadata = Metadata::start().await;
+    let compute = "424242-compute@developer.gserviceaccount.com";
+    metadata.script(Kind::Email, [Answer::ok(compute)]);
+    let address = metadata.address().to_string();
+    let env = [("GCE_METADATA_HOST", &*address)];
+    let url = "https://svc.a.run.app/x";
+    let explained = sidentity_meanwhile(&["explain", "--json", url], &env).await;
+    let token = sidentity_meanwhile(&["token", url], &env).await;
+    assert_eq!(audience_of(out(&token)), "https://svc.a.run.app");
+    for said in [out(&explained), err(&token)] {
+        let named = format!("the token is the one of {compute} from the metadata server");
+        assert!(said.contains(&named), "{said}");
+        assert!(
+            said.contains("Compute Engine default service account"),
+            "{said}"
+        );
+    }
+    assert!(err(&token).contains("of the project test-project"));
+    assert!(!err(&token).contains(out(&token)));
+    let none = sidentity_meanwhile(&["explain", "https://www.example.com/"], &env).await;
+    assert!(!out(&none).contains(compute), "{}", out(&none));
+    assert_eq!(metadata.count(Kind::Identity), 1);
+}

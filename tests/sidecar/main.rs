@@ -27,6 +27,7 @@ mod floods;
 mod forward;
 mod framing;
 mod heads;
+mod hints;
 mod hostile;
 mod http1;
 mod intercept;

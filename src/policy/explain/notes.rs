@@ -1,6 +1,6 @@
 //! What a person should know beside the decision itself.
 
-use super::{Case, named};
+use super::{Case, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
@@ -108,6 +108,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
     }
     if let Some(account) = &key.account {
         notes.push(format!("the token is the one of {account}"));
+        notes.extend(account_warning(account));
     }
     if case.in_cleartext() {
         notes.push("plaintext=allow: the token travels in cleartext".to_owned());

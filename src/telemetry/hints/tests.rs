@@ -36,6 +36,8 @@ fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde
             header: &http::header::AUTHORIZATION,
             key,
             account,
+            iap: false,
+            project: None,
             trace: None,
         };
         auth_rejected(&Seldom::new(), &rejection);
@@ -66,6 +68,7 @@ fn a_403_of_cloud_run_names_the_role_and_the_account() {
             "status": 403,
             "header": "authorization",
             "audience": "https://billing.run.app",
+            "source": "metadata",
             "account": "a@p.iam.gserviceaccount.com",
         })
     );
@@ -134,6 +137,8 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
                     header: &http::header::AUTHORIZATION,
                     key: &key,
                     account: None,
+                    iap: false,
+                    project: None,
                     trace: None,
                 };
                 auth_rejected(&seldom, &rejection);
@@ -158,6 +163,8 @@ fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_hos
                     header: &http::header::AUTHORIZATION,
                     key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
                     account: None,
+                    iap: false,
+                    project: None,
                     trace: None,
                 },
             );

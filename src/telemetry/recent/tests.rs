@@ -101,6 +101,8 @@ fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
         header: &header::AUTHORIZATION,
         key: &key,
         account: Some("me@p.iam.gserviceaccount.com"),
+        iap: false,
+        project: None,
         trace: None,
     };
     recent.rejected(&rejection);
@@ -157,6 +159,8 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
             header: &header::AUTHORIZATION,
             key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
             account: None,
+            iap: false,
+            project: None,
             trace: None,
         });
     }

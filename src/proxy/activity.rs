@@ -1,0 +1,50 @@
+//! How many requests are under way: a drain waits until there are none.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// How many requests are under way in the whole process, for the drain.
+#[derive(Debug, Default)]
+pub struct Activity {
+    in_flight: AtomicUsize,
+    begun: AtomicU64,
+    idle: Notify,
+}
+
+// === impl Activity ===
+
+impl Activity {
+    pub(super) fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn end(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Requests under way, open tunnels among them.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Waits until nothing has been under way for `quiet`.
+    pub async fn quiet(&self, quiet: Duration) {
+        loop {
+            let idle = self.idle.notified();
+            if self.in_flight() > 0 {
+                idle.await;
+                continue;
+            }
+            let begun = self.begun.load(Ordering::Acquire);
+            tokio::time::sleep(quiet).await;
+            if self.in_flight() == 0 && self.begun.load(Ordering::Acquire) == begun {
+                return;
+            }
+        }
+    }
+}
