@@ -98,11 +98,13 @@ impl Policy {
         if let Some(reading) = deciding {
             let reading: String = reading.chars().take(80).collect();
             let note = format!("some servers read this path as {reading:?}");
+            let note = format!("{note}, and the strictest reading decides");
+            // Said once: `explain` shows both.
             if let Grant::Deny(why) = &mut strictest.grant {
                 *why = format!("{why}: {note}").into();
+            } else {
+                strictest.notes.push(note.into());
             }
-            let note = format!("{note}, and the strictest reading decides");
-            strictest.notes.push(note.into());
         }
         strictest
     }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
@@ -74,6 +74,8 @@ pub struct Again<S> {
 struct Head {
     method: Method,
     version: Version,
+    /// Where there is no `Host`, it names what the app called.
+    uri: Option<Uri>,
     headers: HeaderMap,
     body: Replay,
 }
@@ -167,10 +169,12 @@ impl Head {
     fn keep(call: &mut Call) -> Self {
         let (body, replay) = std::mem::take(call.request.body_mut()).copied();
         *call.request.body_mut() = body;
+        let headers = call.request.headers();
         Self {
             method: call.request.method().clone(),
             version: call.request.version(),
-            headers: call.request.headers().clone(),
+            uri: (!headers.contains_key(header::HOST)).then(|| call.request.uri().clone()),
+            headers: headers.clone(),
             body: replay,
         }
     }
@@ -206,6 +210,9 @@ impl<S: Carry<Call>> Again<S> {
         let mut request = Request::new(body);
         *request.method_mut() = head.method;
         *request.version_mut() = head.version;
+        if let Some(uri) = head.uri {
+            *request.uri_mut() = uri;
+        }
         *request.headers_mut() = head.headers;
         let response = self
             .shared

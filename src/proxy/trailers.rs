@@ -85,57 +85,124 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 /// The kinds of fields that RFC 9110, 6.5.1 excludes, and every field that carries a credential.
 fn is_forbidden(name: &str) -> bool {
     is_connection_specific(name)
+        || is_routing(name)
         || is_credential(name)
         || is_request_modifier(name)
         || is_response_control(name)
         || is_content_format(name)
 }
 
-/// Framing and routing.
+/// Framing, and what is for one connection.
 fn is_connection_specific(name: &str) -> bool {
     matches!(
         name,
         "connection"
             | "content-length"
-            | "host"
             | "http2-settings"
             | "keep-alive"
-            | "proxy-connection"
             | "te"
             | "trailer"
             | "transfer-encoding"
             | "upgrade"
-    )
+    ) || begins(name, &["sec-"])
+        // Of the fields for a proxy this one may be a trailer (RFC 9209, 2).
+        || name.starts_with("proxy-") && name != "proxy-status"
+}
+
+/// Where a request goes, and where it came from.
+fn is_routing(name: &str) -> bool {
+    matches!(
+        name,
+        "alt-svc"
+            | "alt-used"
+            | "cdn-loop"
+            | "cf-connecting-ip"
+            | "fastly-client-ip"
+            | "forwarded"
+            | "front-end-https"
+            | "host"
+            | "origin"
+            | "referer"
+            | "true-client-ip"
+            | "via"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-goog-request-params"
+            | "x-host"
+            | "x-real-ip"
+            | "x-rewrite-url"
+    ) || begins(name, &["x-envoy-", "x-forwarded-", "x-original-"])
 }
 
 /// Authentication, and whose call it is.
 fn is_credential(name: &str) -> bool {
     matches!(
         name,
-        "api-key"
-            | "authorization"
+        "authorization"
+            | "client-cert"
+            | "client-cert-chain"
             | "cookie"
             | "cookie2"
-            | "proxy-authenticate"
-            | "proxy-authentication-info"
-            | "proxy-authorization"
+            | "dpop"
+            | "dpop-nonce"
+            | "job-token"
+            | "ocp-apim-subscription-key"
+            | "private-token"
+            | "remote-user"
             | "set-cookie"
             | "set-cookie2"
             | "www-authenticate"
-            | "x-api-key"
-            | "x-goog-api-key"
-            | "x-goog-iam-authority-selector"
-            | "x-goog-iam-authorization-token"
-            | "x-goog-iap-jwt-assertion"
+            | "x-apigateway-api-userinfo"
+            | "x-csrftoken"
+            | "x-endpoint-api-userinfo"
+            | "x-firebase-appcheck"
+            | "x-functions-key"
             | "x-goog-user-project"
-            | "x-serverless-authorization"
+            | "x-remote-user"
+            | "x-vault-token"
+    ) || begins(
+        name,
+        &[
+            "x-appengine-",
+            "x-goog-authenticated-user-",
+            "x-goog-iam-",
+            "x-goog-iap-",
+            "x-ms-client-principal",
+            "x-ms-token-",
+            "x-serverless-",
+            "x-ssl-",
+        ],
+    ) || ends(
+        name,
+        &[
+            "-authorization",
+            "access-token",
+            "api-key",
+            "api-token",
+            "apikey",
+            "auth-token",
+            "csrf-token",
+            "id-token",
+            "security-token",
+            "session-token",
+            "xsrf-token",
+        ],
     )
+}
+
+fn begins(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn ends(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|suffix| name.ends_with(suffix))
 }
 
 fn is_request_modifier(name: &str) -> bool {
     matches!(
         name,
         "cache-control"
+            | "early-data"
             | "expect"
             | "if-match"
             | "if-modified-since"
@@ -145,6 +212,9 @@ fn is_request_modifier(name: &str) -> bool {
             | "max-forwards"
             | "pragma"
             | "range"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
     )
 }
 
@@ -185,6 +255,14 @@ mod tests {
             ("etag", "\"4\""),
             ("server-timing", "a;dur=1"),
             ("content-digest", "sha-256=:AA==:"),
+            ("x-amz-checksum-crc32", "AAAAAA=="),
+            ("x-amz-trailer-signature", "00"),
+            ("x-goog-hash", "crc32c=AAAAAA=="),
+            ("authentication-info", "nextnonce=\"1\""),
+            ("proxy-status", "cdn; received-status=200"),
+            ("signature", "sig=:AA==:"),
+            ("traceparent", "00-0-0-01"),
+            ("x-next-page-token", "5"),
         ]);
         let mut kept = sent.clone();
         strip_trailers(&mut kept);
@@ -192,6 +270,62 @@ mod tests {
             kept.iter().collect::<Vec<_>>(),
             sent.iter().collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn fields_that_route_or_authenticate_are_no_trailers() {
+        for name in [
+            "Forwarded",
+            "Via",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Client-Cert",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "Host",
+            "Origin",
+            "Alt-Svc",
+            "X-Envoy-Original-Path",
+            "X-Goog-Request-Params",
+            "X-HTTP-Method-Override",
+            "DPoP",
+            "Cookie",
+            "Set-Cookie",
+            "Authorization",
+            "Proxy-Authorization",
+            "Proxy-Authenticate",
+            "Proxy-Authentication-Info",
+            "Proxy-Connection",
+            "Proxy-Features",
+            "WWW-Authenticate",
+            "X-Goog-IAP-JWT-Assertion",
+            "X-Goog-Authenticated-User-Email",
+            "X-Goog-IAM-Authorization-Token",
+            "X-Goog-API-Key",
+            "API-Key",
+            "X-API-Key",
+            "ApiKey",
+            "X-Amz-Security-Token",
+            "X-Goog-User-Project",
+            "X-Serverless-Authorization",
+            "X-AppEngine-User-Email",
+            "X-Endpoint-API-UserInfo",
+            "X-Apigateway-API-UserInfo",
+            "Client-Cert",
+            "X-SSL-Client-Verify",
+            "X-Auth-Token",
+            "X-Access-Token",
+            "X-CSRF-Token",
+            "X-Original-Authorization",
+            "Sec-WebSocket-Protocol",
+            "Sec-Fetch-Site",
+        ] {
+            let mut trailers = fields(&[(name, "1"), ("x-kept", "2")]);
+            strip_trailers(&mut trailers);
+            assert_eq!(trailers, fields(&[("x-kept", "2")]), "{name}");
+        }
     }
 
     #[test]
@@ -220,7 +354,7 @@ mod tests {
                         "X-Goog-Api-Key", "x-goog-user-project", "Range", "If-Match", "Vary",
                     ]).prop_map(str::to_owned),
                     "grpc-[a-z-]{1,9}",
-                    "x-[a-z]{1,4}",
+                    "x-q[a-z]{0,3}",
                 ], "[ -~]{0,9}"),
                 0..12,
             ),

@@ -72,6 +72,14 @@ impl HeadMeter {
         };
     }
 
+    /// HTTP/1.1: the bytes since the last complete head.
+    pub(super) const fn length(&self) -> usize {
+        match self.reading {
+            Reading::Http1(length) => length,
+            Reading::Http2(_) | Reading::Nothing => 0,
+        }
+    }
+
     /// The most that may be read next.
     pub(super) fn most(&mut self, state: &ConnectionState) -> usize {
         match &mut self.reading {

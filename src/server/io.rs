@@ -57,6 +57,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         }
     }
 
+    /// HTTP/1.1: the bytes since the last complete head.
+    pub(super) fn head_length(&self) -> usize {
+        self.heads.length()
+    }
+
     /// It is clear now what is spoken.
     pub(super) fn speaks(&mut self, protocol: Protocol) {
         self.heads.speaks(protocol, PREFACE.len());

@@ -233,9 +233,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
     }
 
     /// What a client sent that is no request; `None` if its connection ended for another reason.
-    pub(super) fn refused(&self, ended: &(dyn StdError + 'static)) -> Option<Error> {
-        let answered = self.0.lock().as_ref().and_then(|(_, head)| automatic(head));
-        classify(ended, answered)
+    /// `small` looks at its stream: the head cannot have had too many fields.
+    pub(super) fn refused(
+        &self,
+        ended: &(dyn StdError + 'static),
+        small: impl Fn(&S) -> bool,
+    ) -> Option<Error> {
+        let remains = self.0.lock();
+        let answered = remains.as_ref().and_then(|(_, head)| automatic(head));
+        let small = remains.as_ref().is_some_and(|(stream, _)| small(stream));
+        classify(ended, answered, small)
     }
 
     /// Ends a connection that hyper is done with, with the refusal or with what was withheld. An upgraded one goes on.

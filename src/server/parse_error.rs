@@ -29,8 +29,13 @@ pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
     own.then_some(status)
 }
 
-/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
-pub(super) fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) -> Option<Error> {
+/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason. `small`:
+/// its head cannot have too many fields.
+pub(super) fn classify(
+    error: &(dyn StdError + 'static),
+    answered: Option<u16>,
+    small: bool,
+) -> Option<Error> {
     if let Some(full) = cause(error, is_full) {
         let detail = match full.get_ref() {
             Some(full) => full.to_string(),
@@ -44,6 +49,12 @@ pub(super) fn classify(error: &(dyn StdError + 'static), answered: Option<u16>) 
         Error::new(
             ErrorKind::TargetTooLong,
             "the request target is longer than 65,534 bytes",
+        )
+    } else if too_large && small {
+        // hyper's own uses of the two largest numbers; all larger ones it finds invalid.
+        Error::new(
+            ErrorKind::BadRequest,
+            "the request's Content-Length is too large",
         )
     } else if too_large {
         Error::new(
@@ -67,6 +78,12 @@ pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
     let http2 = cause(error, |error: &h2::Error| {
         error.is_library() && error.is_go_away()
     })?;
+    if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+        // h2 does not tell which.
+        let detail = "the app's HTTP/2 connection was closed: it reset too many streams before they were looked at, or sent too many \
+                      frames with little or nothing in them (ENHANCE_YOUR_CALM)";
+        return Some(Error::new(ErrorKind::LimitReached, detail));
+    }
     let reason = http2
         .reason()
         .map_or_else(String::new, |reason| format!(" ({reason})"));
@@ -77,7 +94,7 @@ pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
 fn detail(error: &str) -> String {
     let hint = if error.contains("URI") {
         ": the request target holds a byte that must be percent-encoded, such as \", <, >, a space or one beyond ASCII \
-         (RFC 3986, 2.1), or is no URI"
+         (RFC 3986, 2.1), or is no URI, or no HTTP version follows it (HTTP/0.9 is not spoken)"
     } else {
         ""
     };

@@ -30,6 +30,9 @@ use crate::proxy::ConnectionState;
 /// are still on their way; an app that only ever sends such must not make us answer for ever.
 const LATE_FRAMES: usize = 64 * 1024;
 
+/// The fewest bytes of an HTTP/1.1 field.
+const FIELD: usize = 3;
+
 /// What answers the requests of one connection.
 pub trait HttpService:
     Service<
@@ -110,6 +113,7 @@ pub(super) async fn serve<S, F>(
     match protocol {
         Protocol::Http1 => {
             let state = guard.state.clone();
+            let many = http.headers * FIELD;
             let (filter, remains) = Filter::new(io);
             let io = TokioIo::new(filter);
             watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
@@ -126,7 +130,8 @@ pub(super) async fn serve<S, F>(
                 Ok(()) => None,
                 Err(failed) => failed,
             };
-            let refused = failed.and_then(|error| remains.refused(&error));
+            let small = |io: &ClientIo<S>| io.head_length() < many;
+            let refused = failed.and_then(|error| remains.refused(&error, small));
             if let Some(error) = &refused {
                 malformed(Version::HTTP_11, error);
             }

@@ -10,7 +10,7 @@ use super::frames::{GOAWAY, RST_STREAM, Raw, frame, get};
 use super::support::path::Path;
 use super::support::streams::{Streams, app, open, reset, whole};
 use super::support::upstream::soon;
-use super::{beside, counted, request, started};
+use super::{beside, counted, metric, request, started};
 
 #[tokio::test]
 async fn a_thousand_streams_of_one_app_connection_are_open_upstream_at_once() {
@@ -143,6 +143,14 @@ async fn thousands_of_calls_given_up_at_once_end_the_connection() {
             assert_eq!(told.payload[4..8], reason);
         }
     }
+    let counted = "sidentity_proxy_errors_total{error=\"connection_limit_reached\"} 1";
+    metric(&sidecar, counted).await;
+    sidecar
+        .logged(|line| {
+            let detail = line["detail"].as_str().unwrap_or_default();
+            detail.contains("it reset too many streams")
+        })
+        .await;
     // The others go on.
     let app = app(sidecar.proxy()).await;
     let (response, _) = open(&app, request("GET", "/kept"), true).await;

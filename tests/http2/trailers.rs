@@ -12,7 +12,7 @@ use super::support::wire::{Port, Wire, field};
 use super::{HOST, beside, metric, request, started};
 
 /// Trailers that must not pass, each with what a careless receiver would take it for.
-const FORBIDDEN: [(&str, &str); 20] = [
+const FORBIDDEN: [(&str, &str); 31] = [
     ("Connection", "x-named"),
     ("Keep-Alive", "timeout=5"),
     ("Proxy-Connection", "keep-alive"),
@@ -33,6 +33,20 @@ const FORBIDDEN: [(&str, &str); 20] = [
     ("Cookie", "a=1"),
     ("X-Goog-Api-Key", "key"),
     ("Cache-Control", "no-store"),
+    ("Forwarded", "for=192.0.2.1;host=evil.test"),
+    ("Via", "1.1 evil.test"),
+    ("X-Forwarded-For", "192.0.2.1"),
+    ("X-Forwarded-Host", "evil.test"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Original-URL", "/admin"),
+    ("DPoP", "proof"),
+    ("X-Goog-IAP-JWT-Assertion", "assertion"),
+    (
+        "X-Goog-Authenticated-User-Email",
+        "accounts.google.com:a@evil.test",
+    ),
+    ("X-Amz-Security-Token", "token"),
+    ("Proxy-Authenticate", "Basic"),
 ];
 
 /// The app's request in HTTP/1.1 up to its trailers, to the service.

@@ -89,6 +89,22 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
         ),
         ("no target", b"GET\r\n\r\n".to_vec(), 400),
         (
+            "a length of 2^64-1",
+            get(
+                &format!("{url}/"),
+                "Content-Length: 18446744073709551615\r\n",
+            ),
+            400,
+        ),
+        (
+            "a length of 2^64",
+            get(
+                &format!("{url}/"),
+                "Content-Length: 18446744073709551616\r\n",
+            ),
+            400,
+        ),
+        (
             "TLS",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
             400,
@@ -143,6 +159,38 @@ async fn a_request_that_cannot_be_parsed_is_told_why_and_is_counted_and_logged()
     let line = format!("sidentity_proxy_errors_total{{error=\"http_request_error\"}} {refused}");
     sidecar.counted(&line).await;
     assert!(service.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_parsed_is_told_what_is_wrong_with_it() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    let url = "http://svc.a.run.app/";
+    let lengths = [
+        "18446744073709551614",
+        "18446744073709551615",
+        "18446744073709551616",
+        "99999999999999999999999",
+        "1e3",
+        "-1",
+        "",
+    ];
+    for length in lengths {
+        for more in [String::new(), "X-A: b\r\n".repeat(50)] {
+            let fields = format!("{more}Content-Length: {length}\r\n");
+            let answer = raw(sidecar.proxy(), &get(url, &fields)).await;
+            assert_eq!(told(&answer).0, 400, "{length}: {answer}");
+            assert!(
+                answer.to_ascii_lowercase().contains("content-length is")
+                    || answer.contains("invalid content-length"),
+                "{length}: {answer}"
+            );
+        }
+    }
+    for simple in ["GET /\r\n\r\n", "GET http://svc.a.run.app/\r\n\r\n"] {
+        let answer = raw(sidecar.proxy(), simple.as_bytes()).await;
+        assert_eq!(told(&answer).0, 400, "{answer}");
+        assert!(answer.contains("no HTTP version"), "{answer}");
+    }
 }
 
 #[tokio::test]

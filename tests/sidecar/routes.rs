@@ -6,8 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::app::{get, json, proxied, send, text};
 use super::support::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame};
-use super::support::metadata::Kind;
+use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
+use super::support::streams::{app, open};
+use super::support::upstream::soon;
 use super::support::wire::{Wire, field};
 use super::{is_for, started, started_with};
 
@@ -225,6 +227,41 @@ async fn a_unix_socket_is_open_to_all_users_unless_a_mode_is_given() {
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
         assert_eq!(mode & 0o777, wanted, "{name}");
     }
+}
+
+/// HTTP/2 has no Host, and the second try must know what was called.
+#[tokio::test]
+async fn a_redirect_after_a_401_leads_back_to_what_the_app_called_over_http2() {
+    let service = Service::answering(|seen| {
+        if seen.header("authorization") == Some("Bearer T1") {
+            return reply(401, "who?");
+        }
+        let mut response = reply(302, "");
+        let to = "https://storage.googleapis.com/next".parse().unwrap();
+        response.headers_mut().insert("location", to);
+        response
+    })
+    .await;
+    let route = "127.0.0.1:0=https://storage.googleapis.com";
+    let (metadata, sidecar) = started_with(&service, &["--route", route]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    let route = sidecar.address("127.0.0.1:0");
+    let app = app(route).await;
+    let request = Request::builder()
+        .uri(format!("http://localhost:{}/x", route.port()))
+        .body(())
+        .unwrap();
+    let (response, _) = open(&app, request, true).await;
+    let response = soon(response).await.unwrap();
+    assert_eq!(response.status(), 302);
+    assert_eq!(
+        response.headers()["location"],
+        format!("http://localhost:{}/next", route.port())
+    );
+    assert_eq!(service.seen().len(), 2);
 }
 
 /// RFC 9112, 3.2: the Host of a target without an authority is empty. Others write what they connect to.

@@ -238,6 +238,21 @@ fn a_function_gets_a_token_only_if_every_reading_has_its_name_first() {
 }
 
 #[test]
+fn explain_tells_the_reading_that_decided_once() {
+    let policy = policy(&["a.example.com/admin=deny", "b.example.com/pub=access"]);
+    for url in [
+        "https://a.example.com/x/..%2fadmin",
+        "https://b.example.com/pub/..;/x",
+    ] {
+        let explained = explain(url, &policy, UNIVERSE, &Home::default(), &Ways::default());
+        let notes = explained.unwrap().notes.join("\n");
+        for once in ["some servers read", "the strictest reading decides"] {
+            assert_eq!(notes.matches(once).count(), 1, "{notes}");
+        }
+    }
+}
+
+#[test]
 fn oauth_endpoints_get_no_token_by_any_reading() {
     let policy = policy(&[]);
     for path in [
