@@ -63,11 +63,17 @@ struct Place {
     notes: Vec<&'static str>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// Since the start.
+#[derive(Clone, Copy, Debug, Serialize)]
 struct Counted {
     requests: u64,
     in_flight: u64,
     connections: u64,
+    errors: u64,
+    /// Seconds that half of them took at most; tunnels do not count.
+    p50: Option<f64>,
+    /// The same for 99 of 100.
+    p99: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +88,9 @@ struct RouteLine {
     token: Option<&'static str>,
     requests: u64,
     in_flight: u64,
+    errors: u64,
+    p50: Option<f64>,
+    p99: Option<f64>,
 }
 
 /// What calls get.
@@ -180,6 +189,9 @@ impl Admin {
             gets: resolved.map(|resolved| Gets::from(&*resolved.decision)),
             requests: counted.requests,
             in_flight: counted.in_flight,
+            errors: counted.errors,
+            p50: counted.p50,
+            p99: counted.p99,
         })
     }
 }
@@ -238,23 +250,17 @@ fn of_routes(routes: &[Route], listen: &Listen, tallies: &BTreeMap<String, Tally
     let names: BTreeSet<&str> = sharing
         .flat_map(|route| [&*route.name, route.socket_name()])
         .collect();
-    let mut sum = Counted::default();
-    for name in names {
-        let counted = counted(tallies, name);
-        sum.requests += counted.requests;
-        sum.in_flight += counted.in_flight;
-        sum.connections += counted.connections;
+    let mut sum = Tally::default();
+    for tally in names.into_iter().filter_map(|name| tallies.get(name)) {
+        sum.add(tally);
     }
-    sum
+    Counted::from(&sum)
 }
 
 fn counted(tallies: &BTreeMap<String, Tally>, name: &str) -> Counted {
-    let tally = tallies.get(name).copied().unwrap_or_default();
-    Counted {
-        requests: tally.requests,
-        in_flight: tally.in_flight,
-        connections: tally.connections,
-    }
+    tallies
+        .get(name)
+        .map_or_else(|| Counted::from(&Tally::default()), Counted::from)
 }
 
 fn address(listen: &Listen) -> String {
@@ -266,6 +272,21 @@ fn address(listen: &Listen) -> String {
 
 fn text(text: impl AsRef<str>) -> String {
     text.as_ref().to_owned()
+}
+
+// === impl Counted ===
+
+impl From<&Tally> for Counted {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            requests: tally.requests,
+            in_flight: tally.in_flight,
+            connections: tally.connections,
+            errors: tally.errors,
+            p50: tally.latencies.quantile(0.5),
+            p99: tally.latencies.quantile(0.99),
+        }
+    }
 }
 
 // === impl RouteLine ===

@@ -54,7 +54,7 @@ macro_rules! with_options {
     override_usage = "sidentity [COMMAND] [OPTIONS]",
     after_help = examples!(
         "--route 8081=https://billing-424242.us-central1.run.app",
-        "exec -- curl https://storage.googleapis.com/storage/v1/b"
+        "exec curl https://storage.googleapis.com/storage/v1/b"
     )
 )]
 struct CommandLine {
@@ -72,8 +72,8 @@ enum Command {
     Run(Options),
     /// Run a command with the sidecar around it: its HTTP and HTTPS calls pass through
     #[command(after_help = with_options!(
-        "exec -- curl https://storage.googleapis.com/storage/v1/b",
-        "exec --rule '*.internal.example=id' -- python app.py"
+        "exec curl https://storage.googleapis.com/storage/v1/b",
+        "exec --rule '*.internal.example=id' python app.py"
     ))]
     Exec(exec::Args),
     /// Say which credential a call to URL gets, and how it must be made; no token is fetched

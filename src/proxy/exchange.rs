@@ -350,10 +350,7 @@ impl Drop for Exchange {
             .request_finished(credential, code, took);
         let ending = self.ending(credential, code);
         let latency = self.latency(took);
-        self.entrance
-            .metrics
-            .history()
-            .ended(ended, ending, latency);
+        self.entrance.metrics.ended(ended, ending, latency);
         if let (Ending::UpstreamError, Some(status), Some(destination)) =
             (ending, self.outcome(), self.destination.get())
         {

@@ -45,8 +45,7 @@ impl<S> Record<Rescue<S>> {
         self.inner().metrics.proxy_error(kind);
         let metrics = &entrance.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
-        let ending = (Instant::now(), Ending::Failed);
-        metrics.history().ended(ending.0, ending.1, None);
+        metrics.ended(Instant::now(), Ending::Failed, None);
         metrics.recent().failed(&Failed {
             kind,
             fault: None,

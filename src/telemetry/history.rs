@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-mod latency;
+pub(super) mod latency;
 
 use latency::{BUCKETS, bucket, quantile};
 
@@ -110,6 +110,14 @@ pub struct Summary {
 // === impl Ending ===
 
 impl Ending {
+    /// A call that failed.
+    pub(super) const fn is_error(self) -> bool {
+        match self {
+            Self::Answered | Self::Cancelled => false,
+            Self::Failed | Self::Rejected | Self::UpstreamError => true,
+        }
+    }
+
     const ALL: [Self; 5] = [
         Self::Answered,
         Self::Cancelled,

@@ -1,12 +1,14 @@
 //! What one listener counts.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
-use super::history::History;
+use super::history::latency::{Latencies, LatencyCounts};
+use super::history::{Ending, History};
 use super::recent::Recent;
 use super::seldom::Sparse;
 use crate::policy::Credential;
@@ -25,9 +27,17 @@ pub struct ListenerMetrics {
     finished: [Finished; CREDENTIALS.len()],
     in_flight: IntGauge,
     connections: IntGauge,
-    history: Arc<History>,
+    ended: Arc<Ended>,
     recent: Arc<Recent>,
     refusals: Sparse,
+}
+
+/// How the requests of one listener ended since the start, for the status page.
+#[derive(Debug)]
+pub(super) struct Ended {
+    history: Arc<History>,
+    errors: AtomicU64,
+    latencies: Latencies,
 }
 
 /// Counts one in a gauge for as long as it lives.
@@ -56,7 +66,7 @@ impl ListenerMetrics {
         durations: &HistogramVec,
         in_flight: IntGauge,
         connections: IntGauge,
-        history: Arc<History>,
+        ended: Arc<Ended>,
         recent: Arc<Recent>,
     ) -> Self {
         Self {
@@ -66,7 +76,7 @@ impl ListenerMetrics {
             finished: Default::default(),
             in_flight,
             connections,
-            history,
+            ended,
             recent,
             refusals: Sparse::default(),
         }
@@ -82,9 +92,15 @@ impl ListenerMetrics {
         Gauged::new(&self.connections)
     }
 
-    /// Where it is remembered that a request ended.
-    pub fn history(&self) -> &History {
-        &self.history
+    /// Remembers that a request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
+    pub fn ended(&self, at: Instant, ending: Ending, took: Option<Duration>) {
+        self.ended.history.ended(at, ending, took);
+        if ending.is_error() {
+            self.ended.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(took) = took {
+            self.ended.latencies.count(took);
+        }
     }
 
     /// Where it is remembered what went wrong.
@@ -117,6 +133,26 @@ impl ListenerMetrics {
             .duration
             .get_or_init(|| self.durations.with_label_values(&[&*self.name, label]))
             .observe(took.as_secs_f64());
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    pub(super) fn new(history: Arc<History>) -> Self {
+        Self {
+            history,
+            errors: AtomicU64::new(0),
+            latencies: Latencies::default(),
+        }
+    }
+
+    pub(super) fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn latencies(&self) -> LatencyCounts {
+        self.latencies.read()
     }
 }
 

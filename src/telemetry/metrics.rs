@@ -1,7 +1,7 @@
 //! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
 //! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use prometheus::{
 
 use super::history::History;
 use super::labels::{Connect, Fetch, Lookup};
-use super::listener::{Gauged, ListenerMetrics};
+use super::listener::{Ended, Gauged, ListenerMetrics};
 use super::process::Process;
 use super::recent::Recent;
 use super::seldom::Limited;
@@ -41,7 +41,7 @@ const REST: &str = "other";
 pub struct Metrics {
     registry: Registry,
     malformed: Limited,
-    listeners: Mutex<HashSet<Box<str>>>,
+    listeners: Mutex<HashMap<Box<str>, Arc<Ended>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
@@ -191,32 +191,30 @@ impl Metrics {
 
     /// The handles of a listener: `proxy`, or the route's name from the configuration.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
-        let name = self.listener_label(name);
+        let (name, ended) = self.listener_label(name);
         ListenerMetrics::new(
             name,
             &self.requests,
             &self.durations,
             self.in_flight.with_label_values(&[name]),
             self.connections.with_label_values(&[name]),
-            self.history.clone(),
+            ended,
             self.recent.clone(),
         )
     }
 
     /// Reloads bring new names, and series live as long as the process: their number has an end.
-    fn listener_label<'a>(&self, name: &'a str) -> &'a str {
-        let mut names = self
+    fn listener_label<'a>(&self, name: &'a str) -> (&'a str, Arc<Ended>) {
+        let mut listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if names.contains(name) {
-            name
-        } else if names.len() < MAX_LISTENERS {
-            names.insert(name.into());
-            name
-        } else {
-            REST
-        }
+        let named = listeners.contains_key(name) || listeners.len() < MAX_LISTENERS;
+        let name = if named { name } else { REST };
+        let ended = listeners
+            .entry(name.into())
+            .or_insert_with(|| Arc::new(Ended::new(self.history.clone())));
+        (name, ended.clone())
     }
 
     /// Counts a request that the sidecar answered itself.
@@ -291,7 +289,17 @@ impl Metrics {
 
     /// What each listener has counted, by its name.
     pub fn tallies(&self) -> BTreeMap<String, Tally> {
-        tally::of(&self.durations, &self.in_flight, &self.connections)
+        let mut tallies = tally::of(&self.durations, &self.in_flight, &self.connections);
+        let listeners = self
+            .listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, ended) in listeners.iter() {
+            let tally = tallies.entry(name.to_string()).or_default();
+            tally.errors = ended.errors();
+            tally.latencies = ended.latencies();
+        }
+        tallies
     }
 
     /// The last 15 minutes.

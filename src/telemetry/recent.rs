@@ -3,6 +3,8 @@
 //! The same trouble again is counted, not kept again, so that one broken host cannot push out the others. Nothing of a request
 //! is in here but the origin that it was for; errors are rare enough for a lock.
 
+mod window;
+
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,8 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use serde::{Serialize, Serializer};
+
+pub use window::Window;
 
 use super::escape::is_hidden;
 use super::hints::{AuthRejection, Blind};
@@ -58,6 +62,11 @@ pub struct Trouble {
     pub last: SystemTime,
     /// How often.
     pub count: u64,
+    /// How many calls it failed.
+    pub calls: u64,
+    /// The same for the last 15 minutes.
+    #[serde(rename = "recent_calls")]
+    pub recent: Window,
 }
 
 /// What a trouble is about.
@@ -67,6 +76,11 @@ pub enum About {
     Destination(Origin),
     /// Calls to a destination with a token that it did not take: functions of one host have their own.
     Refused(Origin, TokenKey),
+    /// The metadata server, which fails every token alike; `answers` tells whether it does so at all.
+    MetadataServer {
+        /// It answers, but with no token.
+        answers: bool,
+    },
     /// A token that was to be had.
     Token(TokenKey),
 }
@@ -92,28 +106,35 @@ impl Recent {
     /// A request failed.
     pub fn failed(&self, failed: &Failed<'_>) {
         let row = failed.kind.row();
-        self.add(Trouble {
+        let server = failed.fault.and_then(About::server);
+        let listener = Some(failed.listener.clone()).filter(|_| server.is_none());
+        let trouble = Trouble {
             error: Some(row.proxy_status),
             status: Some(row.status.as_u16()),
-            listener: Some(failed.listener.clone()),
+            listener,
             ..Trouble::new(
                 failed.fault.map_or(row.title, TokenFault::title),
-                failed.origin.cloned().map(About::Destination),
+                server.or_else(|| failed.origin.cloned().map(About::Destination)),
                 failed.detail,
                 failed
                     .fault
                     .map_or_else(|| failed.kind.advice(), TokenFault::advice)
                     .into(),
             )
+        };
+        // A client answers the challenge with its credentials.
+        self.add(match failed.kind {
+            ErrorKind::ProxyAuthRequired => trouble,
+            _ => trouble.of_a_call(),
         });
     }
 
     /// A fetch brought no token; maybe no request waited for it.
     pub fn not_fetched(&self, key: &TokenKey, fault: TokenFault, detail: &str) {
-        let about = Some(About::Token(key.clone()));
+        let about = About::server(fault).unwrap_or_else(|| About::Token(key.clone()));
         self.add(Trouble::new(
             fault.title(),
-            about,
+            Some(about),
             detail,
             fault.advice().into(),
         ));
@@ -122,7 +143,7 @@ impl Recent {
     /// An upstream answered 5xx of its own.
     pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
         let about = Some(About::Destination(origin.clone()));
-        self.add(Trouble {
+        let trouble = Trouble {
             status: Some(status.as_u16()),
             listener: Some(listener.clone()),
             ..Trouble::new(
@@ -131,7 +152,8 @@ impl Recent {
                 &format!("answered {status}, and that is what the app got"),
                 FAILED_ITSELF.into(),
             )
-        });
+        };
+        self.add(trouble.of_a_call());
     }
 
     /// An upstream did not take our token.
@@ -154,10 +176,11 @@ impl Recent {
             rejection.origin.clone(),
             rejection.key.clone(),
         ));
-        self.add(Trouble {
+        let trouble = Trouble {
             status: Some(status),
             ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
-        });
+        };
+        self.add(trouble.of_a_call());
     }
 
     /// An upstream did not take a credential of the app's own, which was kept.
@@ -190,12 +213,13 @@ impl Recent {
     /// An app did not let its TLS be opened.
     pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
         let about = Some(About::Destination(origin.clone()));
-        self.add(Trouble::new(
+        let trouble = Trouble::new(
             "The app does not trust this sidecar's CA",
             about,
             &format!("no TLS with the app: {error}"),
             UNTRUSTED.into(),
-        ));
+        );
+        self.add(trouble.of_a_call());
     }
 
     /// The latest first.
@@ -207,11 +231,7 @@ impl Recent {
         let mut troubles = self.lock();
         let known = troubles.iter().position(|known| known.is_same(&trouble));
         let trouble = match known.and_then(|index| troubles.remove(index)) {
-            Some(known) => Trouble {
-                first: known.first,
-                count: known.count.saturating_add(1),
-                ..trouble
-            },
+            Some(known) => trouble.again(known),
             None => trouble,
         };
         troubles.truncate(KEPT - 1);
@@ -252,15 +272,73 @@ impl Trouble {
             first: now,
             last: now,
             count: 1,
+            calls: 0,
+            recent: Window::default(),
         }
     }
 
-    /// The details may differ, in an address or a time.
+    /// A call failed by it.
+    fn of_a_call(mut self) -> Self {
+        self.calls = 1;
+        self.recent.add(self.last);
+        self
+    }
+
+    /// The details may differ, in an address or a time. A metadata server that fails is one trouble, whichever calls and tokens
+    /// show it; one that does not answer may be refused, lost or slow by turns.
     fn is_same(&self, other: &Self) -> bool {
-        self.title == other.title
-            && self.status == other.status
-            && self.listener == other.listener
-            && self.about == other.about
+        match (&self.about, &other.about) {
+            (
+                Some(About::MetadataServer { answers: one }),
+                Some(About::MetadataServer { answers: other_one }),
+            ) => one == other_one && (!one || self.title == other.title),
+            _ => {
+                self.title == other.title
+                    && self.status == other.status
+                    && self.listener == other.listener
+                    && self.about == other.about
+            }
+        }
+    }
+
+    /// The same trouble as one that is known.
+    fn again(self, known: Self) -> Self {
+        let mut recent = known.recent;
+        if self.calls > 0 {
+            recent.add(self.last);
+        }
+        Self {
+            // A fetch has none, and a call was answered with one.
+            error: self.error.or(known.error),
+            status: self.status.or(known.status),
+            first: known.first,
+            count: known.count.saturating_add(self.count),
+            calls: known.calls.saturating_add(self.calls),
+            recent,
+            ..self
+        }
+    }
+}
+
+// === impl About ===
+
+impl About {
+    /// The metadata server, where that is what fails and not one token.
+    const fn server(fault: TokenFault) -> Option<Self> {
+        match fault {
+            TokenFault::Silent | TokenFault::Unreachable => {
+                Some(Self::MetadataServer { answers: false })
+            }
+            TokenFault::Disabled
+            | TokenFault::Failing
+            | TokenFault::Impostor
+            | TokenFault::Limited => Some(Self::MetadataServer { answers: true }),
+            TokenFault::CutShort
+            | TokenFault::Forbidden
+            | TokenFault::Malformed
+            | TokenFault::NoAccount
+            | TokenFault::Refused => None,
+        }
     }
 }
 
@@ -308,6 +386,7 @@ fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok,
         Some(About::Destination(origin) | About::Refused(origin, _)) => {
             serializer.collect_str(origin)
         }
+        Some(About::MetadataServer { .. }) => serializer.serialize_str("metadata server"),
         Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
         None => serializer.serialize_none(),
     }

@@ -1,4 +1,4 @@
-//! What the metrics say of each listener, for the status page: no counter of its own, nothing on the path of a request.
+//! What each listener has counted, for the status page.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,10 @@ use prometheus::core::Collector;
 use prometheus::proto::Metric;
 use prometheus::{HistogramVec, IntGaugeVec};
 
+use super::history::latency::LatencyCounts;
+
 /// The counts of one listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Requests that have ended since the start.
     pub requests: u64,
@@ -15,6 +17,23 @@ pub struct Tally {
     pub in_flight: u64,
     /// Open connections.
     pub connections: u64,
+    /// Requests that failed since the start: errors of the sidecar's own, tokens not taken, and 5xx of upstreams.
+    pub errors: u64,
+    /// How long they took, but for tunnels.
+    pub latencies: LatencyCounts,
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// Adds what another listener has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.in_flight += other.in_flight;
+        self.connections += other.connections;
+        self.errors += other.errors;
+        self.latencies.add(&other.latencies);
+    }
 }
 
 pub(super) fn of(
@@ -87,7 +106,8 @@ mod tests {
             Tally {
                 requests: 0,
                 in_flight: 1,
-                connections: 1
+                connections: 1,
+                ..Tally::default()
             }
         );
     }

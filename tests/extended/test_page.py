@@ -178,7 +178,9 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
     browser.open(busy.admin, width, dark)
     browser.until(lambda: Emulator.EMAIL in browser.text("facts"))
     assert browser.text("state") == "Serving, with errors"
-    assert "failed in the last 15 minutes. The latest error: The upstream's certificate is not valid." in browser.text("verdict")
+    wanted = "failed in the last 15 minutes. Most frequent error: The upstream's certificate is not valid (2 calls)."
+    assert wanted in browser.text("verdict"), browser.text("verdict")
+    assert "p50: half within" in browser.text("figures") and "p99: 99 % within" in browser.text("figures")
     assert "calls to https://public.example get no token" in browser.text("warnings")
     assert "example-project" in browser.text("facts")
     figures = browser.text("figures")
@@ -191,7 +193,7 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
         "The destination is denied",
         "The upstream's certificate is not valid",
         "The upstream answered with an error of its own",
-        "2 times",
+        "2 calls",
         "--upstream-ca",
     ):
         assert words in errors, errors
@@ -205,7 +207,8 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
     rules = browser.text("rules")
     for words in ("iap.example.com", "123-x.apps.googleusercontent.com", "in proxy-authorization", "Refused (403)", "*.googleapis.com"):
         assert words in rules, rules
-    assert all(words in browser.text("listeners") for words in ("Forward proxy", busy.proxy, busy.admin))
+    assert all(words in browser.text("listeners") for words in ("Forward proxy", busy.proxy, busy.admin, "p50 ", "p99 "))
+    assert "p50 " in routes and "p99 " in routes
     drawn = browser.run("return document.querySelectorAll('#requests-plot .fine, #latency-plot .half').length")
     assert drawn >= 2
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), "it has to be scrolled sideways"

@@ -427,3 +427,15 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
         assert!(!last.contains("1024"), "{last}");
     }
 }
+
+#[tokio::test]
+async fn the_start_warns_of_a_rule_that_reaches_too_far() {
+    let (_metadata, _service, sidecar) = super::started(&["--rule", "*.co.uk=access"]).await;
+    let line = sidecar
+        .logged(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.contains("*.co.uk reaches beyond one organisation's domain")
+        })
+        .await;
+    assert_eq!(line["severity"], "WARNING");
+}

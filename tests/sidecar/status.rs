@@ -161,11 +161,24 @@ async fn a_missing_service_account_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_is_gone_is_told_with_what_to_do() {
-    let (mut metadata, _service, sidecar) = started(&["--token-timeout", "1s"]).await;
+async fn a_metadata_server_that_is_gone_is_one_card_with_the_calls_that_it_failed() {
+    let (mut metadata, _service, sidecar) = started(&[
+        "--token-timeout",
+        "1s",
+        "--rule",
+        "other.example=id",
+        "--route",
+        "127.0.0.1:0=https://svc.b.run.app",
+    ])
+    .await;
     metadata.stop().await;
-    for _ in 0..2 {
-        proxied(sidecar.proxy(), SERVICE, &[]).await;
+    for url in [
+        SERVICE,
+        SERVICE,
+        "http://storage.googleapis.com/",
+        "http://other.example/",
+    ] {
+        assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 503);
     }
     let title = "The metadata server cannot be reached";
     let error = error_titled(&sidecar, title).await;
@@ -175,16 +188,96 @@ async fn a_metadata_server_that_is_gone_is_told_with_what_to_do() {
             .unwrap()
             .contains("169.254.169.254")
     );
+    let status = status_when(&sidecar, |status| status["errors"][0]["calls"] == 4).await;
+    let errors = status["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+    assert_eq!(errors[0]["about"], "metadata server");
+    assert_eq!(errors[0]["recent_calls"], 4);
+    assert_eq!(errors[0]["status"], 503);
+    assert!(errors[0]["count"].as_u64().unwrap() >= 4, "{errors:#?}");
+}
+
+/// The page's headline is the error with the most of these.
+#[tokio::test]
+async fn each_error_tells_how_many_calls_of_the_last_15_minutes_it_failed() {
+    let service = Service::answering(|_| reply(500, "oh")).await;
+    let (_metadata, sidecar) = started_with(&service, &["--proxy-auth", "jane:hunter2"]).await;
+    let credentials = ("proxy-authorization", "Basic amFuZTpodW50ZXIy");
+    for _ in 0..3 {
+        proxied(sidecar.proxy(), SERVICE, &[credentials]).await;
+    }
+    proxied(sidecar.proxy(), "http://nowhere.invalid/", &[credentials]).await;
+    // A challenge fails no call: the client answers it.
+    proxied(sidecar.proxy(), SERVICE, &[]).await;
     let status = status_when(&sidecar, |status| {
-        let errors = status["errors"].as_array().unwrap();
-        errors
-            .iter()
-            .any(|error| error["count"] == 2 && error["about"] == "http://svc.a.run.app")
+        status["errors"].as_array().unwrap().len() == 3
     })
     .await;
-    let token = &status["errors"][1];
-    assert_eq!(token["about"], "ID token for https://svc.a.run.app");
-    assert_eq!(token["title"], title);
+    let calls = |title: &str| {
+        let errors = status["errors"].as_array().unwrap();
+        let found = errors.iter().find(|error| error["title"] == title);
+        found.unwrap()["recent_calls"].as_u64().unwrap()
+    };
+    assert_eq!(calls("The upstream answered with an error of its own"), 3);
+    assert_eq!(calls("The upstream's name does not resolve"), 1);
+    assert_eq!(calls("The proxy asks for credentials"), 0);
+    assert_eq!(status["history"]["total"]["errors"], 4);
+}
+
+#[tokio::test]
+async fn each_route_and_listener_has_its_own_errors_and_latency() {
+    let service = Service::answering(|seen| match &*seen.target {
+        "/down" => reply(500, "oh"),
+        "/role" => reply(403, "no"),
+        _ => reply(200, "hello"),
+    })
+    .await;
+    let (_metadata, sidecar) = started_with(
+        &service,
+        &[
+            "--route",
+            "127.0.0.1:0/good=https://svc.a.run.app",
+            "--route",
+            "127.0.0.1:0/bad=https://svc.a.run.app",
+        ],
+    )
+    .await;
+    let (good, bad) = (
+        sidecar.address("127.0.0.1:0/good"),
+        sidecar.address("127.0.0.1:0/bad"),
+    );
+    for path in ["/good/a", "/good/b"] {
+        get(good, path).await;
+    }
+    for path in ["/bad/down", "/bad/role", "/bad/fine"] {
+        get(bad, path).await;
+    }
+    let status = status_when(&sidecar, |status| {
+        status["history"]["total"]["requests"] == 5
+    })
+    .await;
+    let route = |name: &str| {
+        let routes = status["routes"].as_array().unwrap();
+        routes.iter().find(|route| route["name"] == name).unwrap()
+    };
+    let (good, bad) = (route("127.0.0.1:0/good"), route("127.0.0.1:0/bad"));
+    assert_eq!((&good["errors"], &bad["errors"]), (&0.into(), &2.into()));
+    for route in [good, bad] {
+        let (p50, p99) = (
+            route["p50"].as_f64().unwrap(),
+            route["p99"].as_f64().unwrap(),
+        );
+        assert!(p50 > 0.0 && p50 <= p99, "{route}");
+    }
+    let listeners = status["listeners"].as_array().unwrap();
+    let proxy = listeners.iter().find(|l| l["kind"] == "proxy").unwrap();
+    assert_eq!((&proxy["errors"], &proxy["p50"]), (&0.into(), &Value::Null));
+    let errors: u64 = listeners
+        .iter()
+        .filter(|l| l["kind"] == "route")
+        .map(|l| l["errors"].as_u64().unwrap())
+        .sum();
+    assert_eq!(errors, 2, "{listeners:#?}");
 }
 
 #[tokio::test]

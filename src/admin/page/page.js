@@ -136,11 +136,18 @@ function sends(gets) {
 
 // === sections ===
 
+// The error that failed most calls of the last 15 minutes; where none failed a call, the latest.
+function reason(status) {
+  const recent = status.errors.filter((error) => Date.parse(status.now) - Date.parse(error.last) < 900e3);
+  const worst = recent.reduce((most, error) => (error.recent_calls > (most?.recent_calls ?? 0) ? error : most), null);
+  if (worst) return ` Most frequent error: ${worst.title} (${plural(worst.recent_calls, "call", "calls")}).`;
+  return recent.length ? ` Latest error: ${recent[0].title}.` : "";
+}
+
 function verdict(status) {
   const { total } = status.history;
   const waiting = status.routes.filter((route) => route.token === "empty" || route.token === "expired");
-  const [latest] = status.errors;
-  const why = latest && Date.parse(status.now) - Date.parse(latest.last) < 900e3 ? ` The latest error: ${latest.title}.` : "";
+  const why = reason(status);
   if (status.state === "draining") return ["Draining", "warn", "It still serves what comes, and ends when nothing is in flight."];
   if (status.state !== "serving") return ["Starting", "warn", "It does not listen on everything yet."];
   if (waiting.length) {
@@ -192,8 +199,8 @@ function traffic(status) {
   const figures = [
     figure("Requests", count(total.requests), `${rate < 100 ? +rate.toPrecision(2) : count(Math.round(rate))} a second in the last minute`),
     figure("Errors", count(total.errors), total.requests ? `${+((100 * total.errors) / total.requests).toPrecision(2)} %` : "–", total.errors ? "bad" : ""),
-    figure("Half within", time(total.p50), `90 % within ${time(total.p90)}`),
-    figure("99 % within", time(total.p99), "to the end of the answer"),
+    figure("p50: half within", time(total.p50), `p90: 90 % within ${time(total.p90)}`),
+    figure("p99: 99 % within", time(total.p99), "to the end of the answer"),
   ];
   sync(byId("figures"), figures, ([name]) => name, () => node("div", "", node("dt"), node("dd"), node("dd", "sub")), [
     { of: ([name]) => name, show: (name) => name },
@@ -217,7 +224,7 @@ function pictures(history) {
     [errors.length ? `errors: ${errors.join(", ")}` : "errors", "var(--bad)"],
     ...(gone ? [[`caller left ${count(gone)}`, "var(--soft)"]] : []),
   ]);
-  legend("latency-legend", [["half", "var(--accent)"], ["90 %", "color-mix(in srgb, var(--accent) 60%, transparent)"], ["99 %", "color-mix(in srgb, var(--accent) 32%, transparent)"]]);
+  legend("latency-legend", [["p50", "var(--accent)"], ["p90", "color-mix(in srgb, var(--accent) 60%, transparent)"], ["p99", "color-mix(in srgb, var(--accent) 32%, transparent)"]]);
   drawRequests(byId("requests-plot"), history, cursor);
   drawLatency(byId("latency-plot"), history, cursor);
   const last = history.requests.length - 1, at = cursor ?? last;
@@ -244,8 +251,14 @@ function moment(history, at) {
   const back = (history.requests.length - 1 - at) * history.period_seconds;
   const when = back ? `${span(back)} ago` : "Now";
   const errors = errorsAt(history, at), gone = history.cancelled[at];
-  const times = history.p50[at] === null ? "" : `; half within ${seconds(history.p50[at])}, 90 % within ${seconds(history.p90[at])}, 99 % within ${seconds(history.p99[at])}`;
+  const times = history.p50[at] === null ? "" : `; p50 ${seconds(history.p50[at])}, p90 ${seconds(history.p90[at])}, p99 ${seconds(history.p99[at])}`;
   return `${when}: ${plural(history.requests[at], "request", "requests")}${errors ? `, ${plural(errors, "error", "errors")}` : ""}${gone ? `, ${plural(gone, "caller", "callers")} left` : ""}${times}.`;
+}
+
+// Calls, where it failed any: one that no call waited for is counted as often as it was seen.
+function frequency(error) {
+  if (error.calls > 1) return `${count(error.calls)} calls`;
+  return error.calls === 0 && error.count > 1 ? `${count(error.count)} times` : "";
 }
 
 function errors(status) {
@@ -256,12 +269,12 @@ function errors(status) {
   const item = () => node("li", "", node("div", "head"), node("p", "about"), node("p", "detail"), node("p", "advice"));
   sync(byId("errors"), list, key, item, [
     {
-      of: (error) => [error.title, error.status, error.count, ago(error.last), error.last],
-      show: ([title, code, times, when, last]) => {
+      of: (error) => [error.title, error.status, frequency(error), ago(error.last), error.last],
+      show: ([title, code, often, when, last]) => {
         const time = node("time", "when", when);
         time.dateTime = last;
         time.title = clock(last);
-        return [node("span", "title", title), code ? chip(`HTTP ${code}`, "bad") : null, times > 1 ? chip(`${count(times)} times`) : null, time];
+        return [node("span", "title", title), code ? chip(`HTTP ${code}`, "bad") : null, often ? chip(often) : null, time];
       },
     },
     {
@@ -308,6 +321,22 @@ function tokens(status) {
 
 const TOKEN_STATES = { fresh: ["Token ready", "good"], stale: ["Token being renewed", "warn"], expired: ["Token expired", "bad"], empty: ["No token yet", "bad"] };
 
+// Columns of what has counted requests since the start: how many failed, and how long they took.
+const outcome = [
+  {
+    name: "Errors",
+    kind: "num",
+    of: (counted) => counted.errors,
+    show: (errors) => (errors === undefined ? "" : node("span", errors ? "trouble" : "", count(errors))),
+  },
+  {
+    name: "Latency",
+    kind: "num",
+    of: (counted) => [counted.p50, counted.p99],
+    show: ([half, most]) => (half === undefined ? "" : half === null ? node("span", "soft", "–") : [`p50 ${seconds(half)}`, sub(`p99 ${seconds(most)}`)]),
+  },
+];
+
 function configuration(status) {
   byId("no-routes").hidden = status.routes.length > 0;
   table("routes", status.routes, (route) => route.name + route.address, [
@@ -321,6 +350,7 @@ function configuration(status) {
       of: (route) => [route.requests, route.in_flight],
       show: ([requests, flying]) => [count(requests), sub(flying ? `${count(flying)} in flight` : "")],
     },
+    ...outcome,
   ]);
   table("rules", status.rules, (rule) => rule.pattern + rule.built_in, [
     { name: "Calls to", of: (rule) => rule.pattern, show: mono },
@@ -337,6 +367,7 @@ function configuration(status) {
       of: (listener) => listener[what],
       show: (number) => (number === undefined ? "" : count(number)),
     })),
+    ...outcome,
   ]);
 }
 

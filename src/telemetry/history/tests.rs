@@ -156,7 +156,7 @@ proptest! {
     #[test]
     fn a_single_latency_is_read_as_it_was_but_for_a_quarter(micros in 64u64..120_000_000) {
         let took = Duration::from_micros(micros);
-        let mut buckets = [0; BUCKETS];
+        let mut buckets = [0_u32; BUCKETS];
         buckets[bucket(took)] += 1;
         let read = quantile(&buckets, 0.5).unwrap();
         prop_assert!((read / took.as_secs_f64() - 1.0).abs() <= 0.26, "{micros} read as {read}");
