@@ -180,9 +180,9 @@ fn entrances(core: &Core, config: &Config) -> (Vec<Entrances>, Vec<Arc<Entrance>
         let forward = |auth| core.entrance("proxy".into(), Way::Forward(Forward { auth }));
         let others = forward(proxy.auth.clone());
         app.push(Entrances::Forward(others.clone()));
-        if let Some((family, _)) = core.places.family {
+        if let Some((family, _)) = &core.places.family {
             app.push(Entrances::Family {
-                family,
+                family: family.clone(),
                 own: forward(None),
                 others,
             });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,9 @@ use crate::telemetry::Sparse;
 /// Connections over the limit that still get an answer.
 const GRACE: usize = 64;
 
+/// Connections of which it is being asked at a time whose they are. Others wait to be accepted, first come, first served.
+const UNIDENTIFIED: usize = 64;
+
 /// The wait after a connection could not be accepted: whoever closes one needs the CPU more than this loop.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -39,6 +42,11 @@ pub trait Application: Clone + Send + Sync + 'static {
 
     /// Whose places a connection that is accepted now takes.
     fn class(&self) -> Class;
+
+    /// Whose places a connection of [`Class::Unidentified`] takes, and what serves it.
+    fn identified(self, _: Ends) -> impl Future<Output = (Self, Class)> + Send {
+        std::future::ready((self, Class::Stranger))
+    }
 
     /// Serves one connection.
     fn service(
@@ -60,6 +68,8 @@ pub enum Class {
     App,
     /// Of a caller that has to authenticate, until it does.
     Stranger,
+    /// To be found out before it takes a place: one that is closed to make room might be an app's.
+    Unidentified,
 }
 
 /// Serves connections on all listeners of the process.
@@ -72,6 +82,7 @@ pub struct Server {
     waiting: Arc<Places>,
     strangers: Arc<Places>,
     admin: Arc<Places>,
+    unidentified: Arc<Semaphore>,
     failures: Arc<Sparse>,
     /// Accept loops and connections of apps.
     tasks: TaskTracker,
@@ -97,6 +108,7 @@ impl Server {
             waiting: Places::new(limits.grace),
             strangers: Places::new(limits.grace),
             admin: Places::new(limits.grace),
+            unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
             failures: Arc::default(),
             limits: Arc::new(limits),
             tasks: TaskTracker::new(),
@@ -165,6 +177,9 @@ impl Server {
                         continue;
                     }
                     match accepted {
+                        Accepted::Tcp(stream, ends) if class == Class::Unidentified => {
+                            self.identify(stream, ends, &application).await;
+                        }
                         Accepted::Tcp(stream, ends) => {
                             self.spawn(stream, None, Some(ends), &application, class);
                         }
@@ -182,6 +197,26 @@ impl Server {
                 }
             }
         }
+    }
+
+    /// Finds out on a task of its own whose the connection is, and serves it.
+    async fn identify<A: Application>(&self, stream: TcpStream, ends: Ends, application: &A) {
+        let Ok(permit) = self.unidentified.clone().acquire_owned().await else {
+            return;
+        };
+        let (server, application) = (self.clone(), application.clone());
+        self.tasks.spawn(async move {
+            let (application, class) = application.identified(ends).await;
+            drop(permit);
+            let has_room = match class {
+                Class::App => server.make_room(class, 0).await,
+                // It does not wait for room: nothing bounds how many would.
+                _ => !server.is_full(class) || server.evict(class) == Eviction::Closed,
+            };
+            if has_room {
+                server.spawn(stream, None, Some(ends), &application, class);
+            }
+        });
     }
 
     /// Closes connections that have proved nothing yet, if there is no room for another one. False where there is none
@@ -204,6 +239,7 @@ impl Server {
         match class {
             Class::Admin => self.admin.len() >= self.limits.admin_connections,
             Class::Stranger => self.strangers.len() >= self.limits.strangers,
+            Class::Unidentified => false,
             Class::App => {
                 let open = self.connections.admitted() + self.waiting.len();
                 open >= self.limits.connections.saturating_add(GRACE)
@@ -215,7 +251,7 @@ impl Server {
         let (first, second) = match class {
             Class::Admin => return self.admin.evict(),
             Class::App => (&self.waiting, &self.strangers),
-            Class::Stranger => (&self.strangers, &self.waiting),
+            Class::Stranger | Class::Unidentified => (&self.strangers, &self.waiting),
         };
         match first.evict() {
             Eviction::Empty => second.evict(),
@@ -240,7 +276,7 @@ impl Server {
                 &self.admin,
                 HttpLimits::admin(&self.limits),
             ),
-            Class::App | Class::Stranger => (
+            Class::App | Class::Stranger | Class::Unidentified => (
                 &self.connections,
                 if class == Class::App {
                     &self.waiting

@@ -18,6 +18,8 @@ const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's pa
 pub(super) struct AppConnections {
     serving: Serving,
     tunnel: Option<Arc<Entrance>>,
+    /// The connection is of a process that needs no password.
+    is_own: bool,
     activity: Arc<Activity>,
 }
 
@@ -28,6 +30,7 @@ impl AppConnections {
         Self {
             serving,
             tunnel: None,
+            is_own: false,
             activity: server.activity.clone(),
         }
     }
@@ -45,19 +48,32 @@ impl Application for AppConnections {
     type Service = Front;
 
     fn class(&self) -> Class {
-        if self.serving.load().entrances.asks_for_proof() {
+        let served = self.serving.load();
+        if served.entrances.family().is_some() {
+            Class::Unidentified
+        } else if served.entrances.asks_for_proof() {
             Class::Stranger
         } else {
             Class::App
         }
     }
 
-    async fn service(&self, connection: Connection, ends: Option<Ends>) -> Front {
+    async fn identified(self, Ends { far, near }: Ends) -> (Self, Class) {
+        let family = self.serving.load().entrances.family().cloned();
+        let is_own = match family {
+            Some(family) => family.has(far, near).await,
+            None => false,
+        };
+        let class = if is_own { Class::App } else { Class::Stranger };
+        (Self { is_own, ..self }, class)
+    }
+
+    async fn service(&self, connection: Connection, _: Option<Ends>) -> Front {
         let served = self.serving.load_full();
         let counted = served.entrances.listener().metrics.connection_opened();
         let fixed = match &self.tunnel {
             Some(entrance) => Some(entrance.clone()),
-            None => served.entrances.fixed(ends).await,
+            None => served.entrances.fixed(self.is_own),
         };
         // Found among the processes that need no password.
         if self.tunnel.is_none()

@@ -11,7 +11,6 @@ use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::family::Family;
 use crate::config::AccessLog;
@@ -111,28 +110,20 @@ impl Entrances {
     }
 
     /// The entrance of a whole connection, where it depends on whose it is.
-    pub(super) async fn fixed(&self, ends: Option<Ends>) -> Option<Arc<Entrance>> {
-        let (
-            Self::Family {
-                family,
-                own,
-                others,
-            },
-            Some(Ends { far, near }),
-        ) = (self, ends)
-        else {
-            return None;
-        };
-        let family = *family;
-        let look = tokio::task::spawn_blocking(move || family.has(far, near));
-        // A connection that is closed meanwhile needs no look.
-        let look = AbortOnDropHandle::new(look);
-        let entrance = if look.await.unwrap_or(false) {
-            own
-        } else {
-            others
-        };
-        Some(entrance.clone())
+    pub(super) fn fixed(&self, is_own: bool) -> Option<Arc<Entrance>> {
+        match self {
+            Self::Family { own, .. } if is_own => Some(own.clone()),
+            Self::Family { others, .. } => Some(others.clone()),
+            Self::Forward(_) | Self::Routes(..) => None,
+        }
+    }
+
+    /// The processes that need no proof.
+    pub(super) fn family(&self) -> Option<&Family> {
+        match self {
+            Self::Family { family, .. } => Some(family),
+            Self::Forward(_) | Self::Routes(..) => None,
+        }
     }
 
     /// Whether a caller must prove that it may use this listener.

@@ -18,6 +18,8 @@ mod parse_error;
 mod places;
 mod rejected;
 mod serve;
+#[cfg(target_os = "linux")]
+mod sock_diag;
 mod streams;
 mod watchdog;
 

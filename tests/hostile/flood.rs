@@ -63,6 +63,21 @@ impl Flood {
         }
     }
 
+    /// Holds so many connections, each of which writes these bytes, and opens another for each one that is closed.
+    pub(super) fn churn(&mut self, address: SocketAddr, count: usize, bytes: impl Into<Arc<[u8]>>) {
+        let bytes = bytes.into();
+        for _ in 0..count {
+            let bytes = bytes.clone();
+            self.connections.spawn(async move {
+                while let Ok(stream) = TcpStream::connect(address).await {
+                    let (reader, mut writer) = stream.into_split();
+                    let _ = writer.write_all(&bytes).await;
+                    read(reader, Reading::All).await;
+                }
+            });
+        }
+    }
+
     /// Waits until every connection has written its bytes or was closed, for at most so long.
     ///
     /// A connection of which the sidecar reads no more never gets there.

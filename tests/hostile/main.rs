@@ -14,6 +14,7 @@ mod admin;
 mod bytes;
 mod credentials;
 mod descriptors;
+mod exec;
 mod floods;
 mod heads;
 mod hosts;

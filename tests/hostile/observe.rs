@@ -15,7 +15,7 @@ use super::support::sidecar::Sidecar;
 
 /// A probe that takes this long counts as not answered.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-const BETWEEN_PROBES: Duration = Duration::from_millis(20);
+pub(super) const BETWEEN_PROBES: Duration = Duration::from_millis(20);
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
 
 /// Another caller of the sidecar, and the figures of the process.
@@ -51,7 +51,7 @@ pub(super) struct Bounds {
 }
 
 /// How long another caller may wait.
-const LATENCY: Duration = Duration::from_secs(1);
+pub(super) const LATENCY: Duration = Duration::from_secs(1);
 
 // === impl Observer ===
 
@@ -179,7 +179,7 @@ fn admin_probe(sidecar: &Sidecar) -> (SocketAddr, String) {
     (sidecar.admin(), request.to_owned())
 }
 
-fn probe(address: SocketAddr, request: &str) -> std::io::Result<()> {
+pub(super) fn probe(address: SocketAddr, request: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, PROBE_TIMEOUT)?;
     stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
     stream.set_write_timeout(Some(PROBE_TIMEOUT))?;
@@ -193,7 +193,7 @@ fn probe(address: SocketAddr, request: &str) -> std::io::Result<()> {
 }
 
 /// Answers each request on a connection of its own.
-fn upstream() -> SocketAddr {
+pub(super) fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -213,12 +213,12 @@ fn upstream() -> SocketAddr {
 }
 
 /// Descriptors that a process has open.
-fn descriptors(pid: u32) -> usize {
+pub(super) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 /// A line of the process's status, in MiB, rounded up.
-fn memory(pid: u32, line: &str) -> u64 {
+pub(super) fn memory(pid: u32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let found = status
         .lines()
