@@ -216,3 +216,35 @@ fn give_up_unacknowledged(dialled: &Dialled) {
 fn refused(place: &Place, refusal: Refusal) -> Failure {
     Failure::new(refusal.kind(), format!("{place}: {}", refusal.text()))
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{Env, RawConfig};
+
+    /// What no test on loopback can show: a peer that is gone acknowledges nothing.
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_noticed_by_the_options_of_its_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = config::load(&RawConfig::default(), &Env::default()).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let dialer = Dialer::new(&config.upstream, Refuse::default(), metrics).unwrap();
+        let origin = Origin::from_authority(Scheme::Http, &address.to_string()).unwrap();
+        for (offer, within) in [
+            (Offer::Http1, UNACKNOWLEDGED_HTTP1),
+            (Offer::Http2, UNACKNOWLEDGED_HTTP2),
+        ] {
+            let dialled = dialer.dial(&origin, offer, Priority::Normal).await.unwrap();
+            let socket = SockRef::from(dialled.stream.tcp());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(within));
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBES);
+        }
+        let (tunnel, _) = dialer.tcp(&origin, Priority::Normal).await.unwrap();
+        assert!(SockRef::from(&tunnel).keepalive().unwrap());
+    }
+}

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import grpc
 import pytest
 
 from podman import DEPLOY, Podman, last_stage, static_binary
@@ -58,6 +59,21 @@ def sidecar(start):
         "--route", "127.0.0.2:0=https://grpc.a.run.app",
     ) as sidecar:
         yield sidecar
+
+
+@pytest.fixture(scope="session")
+def quiet_call(start):
+    """A gRPC call, alone on its connections, of whose answers the last comes 130 s after the first: beside all other tests."""
+    with start("--route", "127.0.0.1:0=https://grpc.a.run.app") as sidecar:
+        with grpc.insecure_channel(sidecar.routes[0]) as channel:
+            answers = channel.unary_stream("/test.Service/Quiet")(b"130", timeout=300)
+            assert next(answers) == b"first"
+            yield answers
+
+
+def pytest_collection_modifyitems(items):
+    """What waits for a call that was begun early comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("late") is not None)
 
 
 @pytest.fixture

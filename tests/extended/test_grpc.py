@@ -15,6 +15,18 @@ def channel(sidecar, grpc_upstream):
         yield channel
 
 
+def test_a_call_that_will_be_quiet_begins(quiet_call):
+    assert quiet_call.is_active()
+
+
+@pytest.mark.late
+@pytest.mark.timeout(300)
+def test_a_call_that_was_quiet_for_130_s_is_not_ended_by_too_many_pings(quiet_call):
+    """A grpcio server with its defaults ends a connection for PINGs that come more often than every 5 minutes."""
+    assert list(quiet_call) == [b"last"]
+    assert quiet_call.code() is grpc.StatusCode.OK
+
+
 def test_a_unary_call_is_answered_with_both_kinds_of_metadata(channel):
     answer, call = channel.unary_unary("/test.Service/Echo").with_call(b"hello", timeout=30)
     assert answer == b"hello"

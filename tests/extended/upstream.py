@@ -287,6 +287,7 @@ class GrpcUpstream(grpc.GenericRpcHandler):
         kind = {
             "collect": grpc.stream_unary_rpc_method_handler,
             "count": grpc.unary_stream_rpc_method_handler,
+            "quiet": grpc.unary_stream_rpc_method_handler,
             "chat": grpc.stream_stream_rpc_method_handler,
         }.get(name.lower(), grpc.unary_unary_rpc_method_handler)
 
@@ -302,7 +303,7 @@ class GrpcUpstream(grpc.GenericRpcHandler):
             tell(context)
             yield from method(request, context)
 
-        return kind(stream if name.lower() in ("count", "chat") else handle)
+        return kind(stream if name.lower() in ("count", "chat", "quiet") else handle)
 
     def echo(self, request, _):
         return request
@@ -313,6 +314,14 @@ class GrpcUpstream(grpc.GenericRpcHandler):
     def count(self, request, _):
         for number in range(int(request)):
             yield str(number).encode()
+
+    def quiet(self, request, context):
+        """Says nothing for so many seconds between its first and its last answer."""
+        yield b"first"
+        left = threading.Event()
+        context.add_callback(left.set)
+        left.wait(int(request))
+        yield b"last"
 
     def chat(self, requests, _):
         for request in requests:

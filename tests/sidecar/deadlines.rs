@@ -7,8 +7,9 @@ use sidentity::app::App;
 use sidentity::config::{self, Env, Name, RawConfig};
 use sidentity::server::Limits;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
+use super::intercept::tls;
 use super::support::app::{get, proxied};
 use super::support::frames::{
     END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, RawHttp2, SETTINGS, closed_within,
@@ -108,19 +109,24 @@ async fn drip(mut stream: TcpStream, bytes: &'static [u8]) -> Duration {
     began.elapsed()
 }
 
-#[tokio::test]
-async fn connections_without_a_complete_head_are_closed_on_every_listener() {
-    let setting = Setting::start(&[]).await;
+/// What a client may stop after, in place of a complete head.
+fn incomplete() -> [(&'static str, Vec<u8>); 6] {
     let begun = frame(HEADERS, END_STREAM, 1, &get_block("localhost", "/"));
     let prefaces = |more: &[u8]| [PREFACE, &settings(0), more].concat();
-    let sent: [(&str, Vec<u8>); 6] = [
+    [
         ("nothing", Vec::new()),
         ("half a head", b"GET / HTTP/1.1\r\nHost: ".to_vec()),
         ("half a preface", PREFACE[..16].to_vec()),
         ("the preface alone", PREFACE.to_vec()),
         ("preface and SETTINGS", prefaces(&[])),
         ("HEADERS without END_HEADERS", prefaces(&begun)),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn connections_without_a_complete_head_are_closed_on_every_listener() {
+    let setting = Setting::start(&[]).await;
+    let sent = incomplete();
     let mut late = tokio::task::JoinSet::new();
     for (listener, address) in setting.listeners() {
         for (what, bytes) in sent.clone() {
@@ -147,6 +153,58 @@ async fn connections_without_a_complete_head_are_closed_on_every_listener() {
             .await;
             assert!(took > EARLY, "{listener}, PINGs: after {took:?}");
         });
+    }
+    while let Some(ended) = late.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn connections_without_a_complete_head_are_closed_on_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("route.sock");
+    let route = format!("unix:{}=http://127.0.0.1:9,credential=none", path.display());
+    let _setting = Setting::start(&[(Name::Route, &route)]).await;
+    let mut late = tokio::task::JoinSet::new();
+    for (what, bytes) in incomplete() {
+        let path = path.clone();
+        late.spawn(async move {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+            let took = closed_within(&mut stream, PATIENCE).await;
+            assert!(took > EARLY, "{what}: after {took:?}");
+        });
+    }
+    while let Some(ended) = late.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// With the version that ALPN agreed on, and with none agreed on.
+#[tokio::test]
+async fn connections_without_a_complete_head_are_closed_inside_an_intercepted_tunnel() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().display().to_string();
+    let setting = Setting::start(&[(Name::Intercept, "true"), (Name::CaDir, &directory)]).await;
+    let ca = folder.path().join("ca.pem");
+    let mut late = tokio::task::JoinSet::new();
+    for (what, bytes) in incomplete() {
+        let agreed: &[u8] = match what {
+            "half a head" => b"http/1.1",
+            _ => b"h2",
+        };
+        for alpn in [&[agreed][..], &[]] {
+            let (ca, bytes, proxy) = (ca.clone(), bytes.clone(), setting.proxy);
+            let alpn = alpn.to_vec();
+            late.spawn(async move {
+                let target = "svc.a.run.app:443";
+                let mut stream = tls(proxy, target, &ca, &alpn).await.unwrap();
+                stream.write_all(&bytes).await.unwrap();
+                stream.flush().await.unwrap();
+                let took = closed_within(&mut stream, PATIENCE).await;
+                assert!(took > EARLY, "{what}, {alpn:?}: after {took:?}");
+            });
+        }
     }
     while let Some(ended) = late.join_next().await {
         ended.unwrap();

@@ -74,7 +74,7 @@ impl Setup {
     }
 }
 
-async fn tls(
+pub(super) async fn tls(
     proxy: SocketAddr,
     target: &str,
     roots: &Path,

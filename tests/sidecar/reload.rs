@@ -15,6 +15,7 @@ use super::support::frames::{GOAWAY, HEADERS, RawHttp2, get as get_block};
 use super::support::metadata::{Answer, Kind, Metadata, audience_of};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
+use super::support::wire::{Port, Wire};
 use super::{beside, is_for};
 
 const ROUTE: &str = "127.0.0.1:0";
@@ -371,5 +372,85 @@ async fn an_idle_timeout_that_changed_holds_for_http2_apps_open_and_new() {
         app.request(&block).await;
         app.frame_within(HEADERS, patience).await.unwrap();
         app.frame_within(GOAWAY, patience).await.unwrap();
+    }
+}
+
+/// A call of this upstream through the proxy: the status of the answer to the app, and both connections.
+async fn held(stage: &Stage, port: &Port) -> Result<(Wire, Wire), String> {
+    let mut app = Wire::open(stage.sidecar.proxy()).await;
+    let at = port.address();
+    app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+        .await;
+    tokio::select! {
+        mut upstream = port.accept() => {
+            upstream.head().await;
+            Ok((app, upstream))
+        }
+        (head, body) = app.message() => Err(head + &body),
+    }
+}
+
+async fn answered(stage: &Stage, port: &Port) -> Wire {
+    let (mut app, mut upstream) = held(stage, port).await.unwrap();
+    upstream
+        .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        .await;
+    assert_eq!(app.message().await.1, "ok");
+    upstream
+}
+
+#[tokio::test]
+async fn a_budget_that_changed_holds_for_the_next_call() {
+    let stage = Stage::start("max_memory: 64Mi\n").await;
+    let port = Port::open().await;
+    let mut calls = Vec::new();
+    for _ in 0..30 {
+        calls.push(held(&stage, &port).await.unwrap());
+    }
+    // 30 connections of an app and 30 to an upstream are more than this.
+    let said = stage.reload("max_memory: 1Mi\n").await;
+    assert!(!said.iter().any(|line| message(line).contains("restart")));
+    let Err(refused) = held(&stage, &port).await else {
+        panic!("it was not refused");
+    };
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.contains("--max-memory"), "{refused}");
+    stage.reload("max_memory: 64Mi\n").await;
+    answered(&stage, &port).await;
+}
+
+#[tokio::test]
+async fn a_cap_on_idle_connections_that_changed_holds_for_open_and_new_ones() {
+    let stage = Stage::start("max_idle_connections: 8\n").await;
+    let ports = [
+        Port::open().await,
+        Port::open().await,
+        Port::open().await,
+        Port::open().await,
+    ];
+    let mut open = Vec::new();
+    for port in &ports {
+        open.push(answered(&stage, port).await);
+    }
+    let said = stage.reload("max_idle_connections: 2\n").await;
+    assert!(!said.iter().any(|line| message(line).contains("restart")));
+    let mut new = Vec::new();
+    for port in &ports {
+        new.push(answered(&stage, port).await);
+    }
+    for upstream in open.iter_mut().chain(&mut new[..2]) {
+        assert_eq!(upstream.rest().await, "");
+    }
+    // The last two are used again: their ports accept no other connection.
+    for (port, upstream) in ports.iter().zip(&mut new).skip(2) {
+        let at = port.address();
+        let mut app = Wire::open(stage.sidecar.proxy()).await;
+        app.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n"))
+            .await;
+        upstream.head().await;
+        upstream
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            .await;
+        assert_eq!(app.message().await.1, "ok");
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::upstream::soon;
@@ -135,7 +135,7 @@ impl RawHttp2 {
 }
 
 /// Reads until the other side closes, and tells how long that took.
-pub async fn closed_within(stream: &mut TcpStream, time: Duration) -> Duration {
+pub async fn closed_within(stream: &mut (impl AsyncRead + Unpin), time: Duration) -> Duration {
     let began = std::time::Instant::now();
     let mut sink = [0; 4096];
     let closed = async { while matches!(stream.read(&mut sink).await, Ok(read) if read > 0) {} };
