@@ -142,7 +142,7 @@ async fn attacked(scenario: &str, attack: impl FnOnce(&mut Flood, [SocketAddr; 2
         most = most.max(descriptors(pid));
         tokio::time::sleep(BETWEEN_PROBES).await;
     }
-    let (_running, lines) = lines.await.unwrap();
+    let (mut running, lines) = lines.await.unwrap();
     let peak = memory(pid, "VmHWM:");
     eprintln!("{scenario}: peak {peak} MiB, {most} descriptors");
     assert!(peak < PEAK, "{scenario}: {peak} MiB");
@@ -154,6 +154,9 @@ async fn attacked(scenario: &str, attack: impl FnOnce(&mut Flood, [SocketAddr; 2
         assert!(slowest < LATENCY, "{scenario}, {port}: {slowest:?}");
     }
     drop(flood);
+    // Killed, it would leave its folder behind.
+    drop(running.exec.stdin.take());
+    assert!(running.exec.wait().unwrap().success(), "{scenario}");
 }
 
 #[cfg(target_os = "linux")]
