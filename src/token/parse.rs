@@ -173,9 +173,11 @@ fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
 
 /// Reads an object, and not the array that serde takes for one; the parser's own error would quote what it met.
 fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    // serde_json checks the encoding of the fields that it keeps alone (RFC 8259, 8.1).
+    let json = str::from_utf8(json).ok()?;
     json.trim_ascii_start()
-        .starts_with(b"{")
-        .then(|| serde_json::from_slice(json).ok())?
+        .starts_with('{')
+        .then(|| serde_json::from_str(json).ok())?
 }
 
 /// A positive number of seconds, as a number or as text.

@@ -227,6 +227,21 @@ fn an_answer_without_a_usable_id_token_is_an_error() {
 }
 
 #[test]
+fn an_id_token_whose_json_is_not_utf8_is_an_error() {
+    let claims = format!(r#"{{"aud":"a","exp":{},"x":"?"}}"#, in_seconds(3600));
+    assert!(id_for("a", jwt(&claims)).is_ok());
+    let mut bytes = claims.into_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'?').unwrap();
+    bytes[at] = 0xf6;
+    assert!(id_for("a", jwt(&bytes)).is_err());
+    let mut header = br#"{"alg":"RS256","x":"?"}"#.to_vec();
+    let at = header.iter().position(|byte| *byte == b'?').unwrap();
+    header[at] = 0xf6;
+    let claims = claims_for(&json!("a"));
+    assert!(id_for("a", jwt_with(header, claims)).is_err());
+}
+
+#[test]
 fn an_id_token_for_another_audience_is_an_error() {
     let asked = "https://a.example/";
     for (aud, expected) in [
