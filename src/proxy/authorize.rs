@@ -2,6 +2,7 @@
 //! any the request ends here, before the upstream is contacted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Response};
@@ -18,6 +19,9 @@ use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
 const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
+
+/// How long a call waits for the account's name, where the access log is to have it.
+const ACCOUNT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Makes [`Authorize`].
 #[derive(Clone, Debug)]
@@ -122,7 +126,14 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             }
             None => return Step::now(self.inner.call(Authorized::without(call))),
         };
-        if sure && let Some(token) = slot.ready(Now::at(call.exchange.started().into())) {
+        let account = slot.key().account.as_deref();
+        let is_named = !call.exchange.is_logged_in_full()
+            || account.is_some()
+            || self.decider.instance().email_if_known(None).is_some();
+        if sure
+            && is_named
+            && let Some(token) = slot.ready(Now::at(call.exchange.started().into()))
+        {
             call.exchange.carries(&header, self.decider.instance());
             return Step::now(
                 self.inner
@@ -144,6 +155,13 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 }
             }
             let token = slot.token().await?;
+            if !is_named {
+                // For the access log, which can do without.
+                let instance = decider.instance().clone();
+                // In a task, so that a failure is remembered though nobody waits for it any more.
+                let asked = tokio::spawn(async move { instance.email(None).await });
+                let _ = tokio::time::timeout(ACCOUNT_PATIENCE, asked).await;
+            }
             call.exchange.carries(&header, decider.instance());
             inner
                 .call(authorized(call, decision, slot, token, header))

@@ -114,11 +114,14 @@ impl Decider {
     ///
     /// As for a token.
     pub async fn learn(&self) -> Result<(), Error> {
-        self.instance.universe().await?;
-        let email = self.instance.email(None).await;
+        // The account is for the log only: the rest does not depend on it.
+        let email = async { Ok::<_, Error>(self.instance.email(None).await.ok()) };
+        let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
         let project = self.instance.project_id().await?;
         telemetry::set_project(&project);
-        let email = email?;
+        let Some(email) = email else {
+            return Ok(());
+        };
         if !self.named_account.swap(true, Ordering::Relaxed) {
             tracing::info!(
                 account = &*email,

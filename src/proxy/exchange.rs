@@ -172,12 +172,17 @@ impl Exchange {
 
     /// It carries a token of ours in this header.
     pub(super) fn carries(&self, header: &HeaderName, instance: &Instance) {
-        if self.access_log == AccessLog::All {
+        if self.is_logged_in_full() {
             let _ = self.carried.set(Carried {
                 header: header.clone(),
                 instance: instance.clone(),
             });
         }
+    }
+
+    /// Whether the access log names account, audience or scopes, and header.
+    pub(super) fn is_logged_in_full(&self) -> bool {
+        self.access_log == AccessLog::All
     }
 
     /// Where it goes, where that is sure.

@@ -408,6 +408,41 @@ async fn the_access_log_of_all_names_rule_account_audience_or_scopes_and_header(
 }
 
 #[tokio::test]
+async fn the_access_log_of_all_names_the_account_of_the_very_first_call() {
+    let service = Service::start().await;
+    let metadata = Metadata::start().await;
+    let slow = std::time::Duration::from_millis(200);
+    let email = "slow@p.iam.gserviceaccount.com";
+    metadata.script(Kind::Email, [Answer::ok(email).after(slow)]);
+    let sidecar = beside(&metadata, &service, &["--access-log", "all"]).await;
+    let response = proxied(sidecar.proxy(), SERVICE, &[]).await;
+    assert_eq!(response.status(), 200);
+    let line = sidecar
+        .logged(|line| line["httpRequest"]["status"] == 200)
+        .await;
+    assert_eq!(line["account"], email);
+    assert_eq!(metadata.count(Kind::Email), 1);
+}
+
+#[tokio::test]
+async fn an_account_that_is_not_to_be_had_holds_no_call_up() {
+    let service = Service::start().await;
+    let metadata = Metadata::start().await;
+    metadata.script(Kind::Email, [Answer::never()]);
+    let sidecar = beside(&metadata, &service, &["--access-log", "all"]).await;
+    let begun = std::time::Instant::now();
+    assert_eq!(proxied(sidecar.proxy(), SERVICE, &[]).await.status(), 200);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    let line = sidecar
+        .logged(|line| line["httpRequest"]["status"] == 200)
+        .await;
+    assert_eq!(
+        (&line["account"], &line["header"]),
+        (&Value::Null, &json!("authorization"))
+    );
+}
+
+#[tokio::test]
 async fn the_compute_engine_default_account_is_warned_of_at_the_start_and_on_the_page() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
