@@ -18,6 +18,7 @@
 
 pub mod admin;
 pub mod app;
+mod chunks;
 pub mod cli;
 pub mod config;
 pub mod destination;

@@ -1,6 +1,5 @@
 //! Bodies: streamed, never gathered.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::io;
@@ -18,6 +17,7 @@ use super::exchange::Exchange;
 use super::hop_by_hop::Named;
 use super::replay::{Copied, Replay};
 use super::trailers::FilteredTrailers;
+use crate::chunks::Chunks;
 use crate::upstream;
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,7 +42,14 @@ pub enum RequestBody {
     /// Streamed through, and kept as long as it is small.
     Copied(Copied),
     /// Sent again.
-    Again(VecDeque<Bytes>, Option<HeaderMap>),
+    Again(Box<Again>),
+}
+
+/// A body that is sent again.
+#[derive(Debug)]
+pub struct Again {
+    chunks: Chunks,
+    trailers: Option<HeaderMap>,
 }
 
 /// An app's body, its bytes counted.
@@ -95,6 +102,11 @@ impl RequestBody {
         })
     }
 
+    /// One that has passed before.
+    pub(super) fn again(chunks: Chunks, trailers: Option<HeaderMap>) -> Self {
+        Self::Again(Box::new(Again { chunks, trailers }))
+    }
+
     /// Keeps what passes from now on, up to 64 KiB.
     pub(super) fn copied(self) -> (Self, Replay) {
         match self {
@@ -120,11 +132,12 @@ impl http_body::Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll_frame(cx),
             Self::Copied(body) => body.poll_frame(cx),
-            Self::Again(chunks, trailers) => Poll::Ready(match chunks.pop_front() {
+            Self::Again(again) => Poll::Ready(match again.chunks.pop() {
                 Some(chunk) => Some(Ok(Frame::data(chunk))),
-                None => trailers
-                    .take()
-                    .map(|trailers| Ok(Frame::trailers(trailers))),
+                None => {
+                    let trailers = again.trailers.take();
+                    trailers.map(|trailers| Ok(Frame::trailers(trailers)))
+                }
             }),
         }
     }
@@ -134,7 +147,7 @@ impl http_body::Body for RequestBody {
             Self::Empty => true,
             Self::Streamed(body) => body.is_end_stream(),
             Self::Copied(body) => body.is_end_stream(),
-            Self::Again(chunks, trailers) => chunks.is_empty() && trailers.is_none(),
+            Self::Again(again) => again.chunks.is_empty() && again.trailers.is_none(),
         }
     }
 
@@ -144,10 +157,8 @@ impl http_body::Body for RequestBody {
             Self::Streamed(body) => body.size_hint(),
             Self::Copied(body) => body.size_hint(),
             // Trailers need chunks around the body, which one of known length would not have.
-            Self::Again(_, Some(_)) => SizeHint::default(),
-            Self::Again(chunks, None) => {
-                SizeHint::with_exact(chunks.iter().map(|chunk| chunk.len() as u64).sum())
-            }
+            Self::Again(again) if again.trailers.is_some() => SizeHint::default(),
+            Self::Again(again) => SizeHint::with_exact(again.chunks.length() as u64),
         }
     }
 }

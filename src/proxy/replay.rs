@@ -1,7 +1,6 @@
 //! A request's body that may have to be sent again, after a 401 (RFC 9110, 15.5.2): it is kept as it passes, or as it
 //! is where nothing of it has.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +9,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
 use super::body::{BoxError, Counted, RequestBody};
+use crate::chunks::Chunks;
 
 /// How much is kept.
 const KEPT: usize = 64 * 1024;
@@ -38,9 +38,8 @@ enum Kept {
 
 #[derive(Debug, Default)]
 struct Passed {
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     trailers: Option<HeaderMap>,
-    length: usize,
 }
 
 // === impl Copied ===
@@ -118,7 +117,7 @@ impl Replay {
         match kept {
             Kept::Untouched(body) => body.map(RequestBody::Streamed),
             Kept::Whole(passed) if passed.is_empty() => Some(RequestBody::Empty),
-            Kept::Whole(passed) => Some(RequestBody::Again(passed.chunks, passed.trailers)),
+            Kept::Whole(passed) => Some(RequestBody::again(passed.chunks, passed.trailers)),
             Kept::Partial(_) | Kept::Never => None,
         }
     }
@@ -141,14 +140,13 @@ impl Kept {
             Some(Err(_)) => return Self::Never,
             Some(Ok(frame)) => {
                 if let Some(chunk) = frame.data_ref() {
-                    passed.length = passed.length.saturating_add(chunk.len());
-                    passed.chunks.push_back(chunk.clone());
+                    passed.chunks.push(chunk);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     passed.trailers = Some(trailers.clone());
                 }
             }
         }
-        if passed.length > KEPT {
+        if passed.chunks.length() > KEPT {
             Self::Never
         } else if end {
             Self::Whole(passed)

@@ -2,7 +2,6 @@
 //!
 //! It is copied as it passes, up to 64 KiB. What has not passed comes back when hyper drops the body.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -12,6 +11,7 @@ use http_body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::outgoing::RequestBody;
+use crate::chunks::Chunks;
 
 /// How much is copied.
 const COPIED: usize = 64 * 1024;
@@ -26,8 +26,7 @@ pub(super) enum Payload<B> {
 /// What has passed of a body, and the rest of it.
 #[derive(Debug)]
 pub(super) struct Passed<B> {
-    chunks: VecDeque<Bytes>,
-    length: usize,
+    chunks: Chunks,
     trailers: Option<HeaderMap>,
     rest: Option<B>,
     /// All of its bytes, where that was known from the start.
@@ -62,7 +61,7 @@ impl<B: RequestBody> Payload<B> {
             Self::First(body) => return Pin::new(body).poll_frame(cx),
             Self::Again(passed) => passed,
         };
-        if let Some(chunk) = passed.chunks.pop_front() {
+        if let Some(chunk) = passed.chunks.pop() {
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         if let Some(rest) = &mut passed.rest {
@@ -106,8 +105,7 @@ impl<B> Copying<B> {
         }
         let (way, copy) = oneshot::channel();
         let passed = Passed {
-            chunks: VecDeque::new(),
-            length: 0,
+            chunks: Chunks::default(),
             trailers: None,
             rest: None,
             exact: size.exact(),
@@ -128,8 +126,7 @@ impl<B> Copying<B> {
             Some(Err(_)) => return false,
             Some(Ok(frame)) => {
                 if let Some(chunk) = frame.data_ref() {
-                    passed.length = passed.length.saturating_add(chunk.len());
-                    passed.chunks.push_back(chunk.clone());
+                    passed.chunks.push(chunk);
                 } else if let Some(trailers) = frame.trailers_ref() {
                     passed.trailers = Some(trailers.clone());
                     self.ended = true;
@@ -137,7 +134,7 @@ impl<B> Copying<B> {
             }
         }
         self.ended |= end;
-        passed.length <= COPIED && !self.way.is_closed()
+        passed.chunks.length() <= COPIED && !self.way.is_closed()
     }
 
     /// hyper is done with the body, of which this much has not passed.
@@ -147,7 +144,7 @@ impl<B> Copying<B> {
             None => {}
             Some(Payload::First(body)) => passed.rest = Some(body),
             Some(Payload::Again(left)) => {
-                passed.chunks.extend(left.chunks);
+                passed.chunks.append(left.chunks);
                 passed.trailers = left.trailers;
                 passed.rest = left.rest;
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 
-use super::support::app::{proxied, send, text};
+use super::support::app::{proxied, raw, send, text};
 use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
 use super::{beside, started_with};
@@ -52,6 +52,37 @@ async fn a_small_body_is_sent_again_whole() {
     let response = send(sidecar.proxy(), request.unwrap()).await;
     assert_eq!(response.status(), 200);
     assert!(service.seen().iter().all(|seen| seen.body == body));
+}
+
+#[tokio::test]
+async fn a_body_in_tens_of_thousands_of_chunks_is_sent_again_whole() {
+    let service = picky().await;
+    let (metadata, sidecar) = started_with(&service, &["--upstream-http", "1"]).await;
+    metadata.script(
+        Kind::Access,
+        [Answer::access("T1", 3600), Answer::access("T2", 3600)],
+    );
+    let mut request = format!(
+        "POST {URL} HTTP/1.1\r\nHost: storage.googleapis.com\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+    )
+    .into_bytes();
+    for n in 0..60_000_u32 {
+        request.extend([b'1', b'\r', b'\n', b'a' + (n % 23) as u8, b'\r', b'\n']);
+    }
+    request.extend(b"0\r\n\r\n");
+    let answer = raw(sidecar.proxy(), &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = service.seen();
+    assert_eq!(seen.len(), 2);
+    for seen in seen {
+        assert_eq!(seen.body.len(), 60_000);
+        assert!(
+            seen.body
+                .iter()
+                .zip(0..)
+                .all(|(b, n)| *b == b'a' + (n % 23) as u8)
+        );
+    }
 }
 
 #[tokio::test]

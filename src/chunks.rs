@@ -1,0 +1,98 @@
+//! A body that is kept in case it must be sent again.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+/// Pieces of less than this are copied together.
+const SMALL: usize = 1024;
+
+/// The pieces of a body, kept as they pass. A body in tens of thousands of pieces takes little more than its bytes: each
+/// piece by itself would take 32 bytes more, and hold the buffer that it was read into.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    pieces: VecDeque<Bytes>,
+    /// What comes after those.
+    tail: BytesMut,
+    length: usize,
+}
+
+// === impl Chunks ===
+
+impl Chunks {
+    pub(crate) fn push(&mut self, piece: &Bytes) {
+        self.length = self.length.saturating_add(piece.len());
+        if piece.is_empty() {
+            return;
+        }
+        if piece.len() < SMALL && !self.pieces.is_empty() {
+            self.tail.extend_from_slice(piece);
+            return;
+        }
+        if !self.tail.is_empty() {
+            self.pieces.push_back(self.tail.split().freeze());
+        }
+        self.pieces.push_back(piece.clone());
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.pop_front();
+        let piece =
+            piece.or_else(|| (!self.tail.is_empty()).then(|| self.tail.split().freeze()))?;
+        self.length = self.length.saturating_sub(piece.len());
+        Some(piece)
+    }
+
+    /// Appends those of another.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        while let Some(piece) = other.pop() {
+            self.push(&piece);
+        }
+    }
+
+    /// The bytes in all of them.
+    pub(crate) const fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn popped(mut chunks: Chunks) -> Vec<Bytes> {
+        std::iter::from_fn(|| chunks.pop()).collect()
+    }
+
+    #[test]
+    fn a_body_in_many_small_pieces_is_kept_in_few() {
+        let mut chunks = Chunks::default();
+        for _ in 0..64 * 1024 {
+            chunks.push(&Bytes::from_static(b"x"));
+            chunks.push(&Bytes::new());
+        }
+        assert_eq!(chunks.length(), 64 * 1024);
+        assert!(popped(chunks).len() <= 2);
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_is_what_went_in(sizes in prop::collection::vec(0usize..3000, 0..20), split in 0usize..20) {
+            let pieces: Vec<Bytes> = (0u8..).zip(&sizes).map(|(n, size)| vec![n; *size].into()).collect();
+            let (mut chunks, mut more) = (Chunks::default(), Chunks::default());
+            for (n, piece) in pieces.iter().enumerate() {
+                if n < split { chunks.push(piece) } else { more.push(piece) }
+            }
+            chunks.append(more);
+            prop_assert_eq!(chunks.length(), sizes.iter().sum::<usize>());
+            prop_assert_eq!(chunks.is_empty(), chunks.length() == 0);
+            prop_assert_eq!(popped(chunks).concat(), pieces.concat());
+        }
+    }
+}
