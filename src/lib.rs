@@ -13,7 +13,7 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
 //! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`,
-//! `frames`.
+//! `frames`, `chunks`.
 //! `tests/layering.rs` holds it.
 
 pub mod admin;
