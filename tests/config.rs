@@ -1033,6 +1033,14 @@ fn every_error_repeats_the_value_that_is_wrong() {
             "rules: [{host: a.example, credential: id, scope: devstorage}]",
             "devstorage",
         ),
+        (
+            "rules: ['a.example=id,audience=one,audience=other']",
+            "other",
+        ),
+        (
+            "routes: ['8081=https://x.run.app,existing=keep,existing=replace']",
+            "replace",
+        ),
         ("prxy: 1", "prxy"),
     ];
     for (yaml, value) in table {
@@ -1261,6 +1269,11 @@ fn a_wide_rule_that_names_what_the_table_leaves_out_is_warned_of() {
     ] {
         assert_eq!(warning(&[quiet]), "", "{quiet}");
     }
+    // The path and the port that the rule is for are looked at.
+    let said = warning(&["*.googleapis.com/token=access"]);
+    assert!(said.contains("oauth2.googleapis.com"), "{said}");
+    let said = warning(&["*.googleapis.com:80=access"]);
+    assert!(said.contains("oauth2.googleapis.com"), "{said}");
     // Another universe has the same hosts.
     let setup = Setup::new().variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.goog");
     let said = setup.check(&["--rule", "*.example.goog=access"]).stderr;

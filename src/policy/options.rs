@@ -37,17 +37,17 @@ impl Options {
     /// The error says what would be right, without the option's place, which the caller knows.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
-            "credential" => once(name, &mut self.credential, parse(value)?),
-            "audience" => once(name, &mut self.audience, audience(value)?),
+            "credential" => once(name, value, &mut self.credential, parse(value)?),
+            "audience" => once(name, value, &mut self.audience, audience(value)?),
             "scope" => {
                 self.scopes.push(scope(value)?);
                 Ok(())
             }
-            "header" => once(name, &mut self.header, parse(value)?),
-            "existing" => once(name, &mut self.existing, parse(value)?),
-            "account" => once(name, &mut self.account, account(value)?),
-            "quota-project" => once(name, &mut self.quota_project, quota_project(value)?),
-            "scheme" => once(name, &mut self.scheme, parse(value)?),
+            "header" => once(name, value, &mut self.header, parse(value)?),
+            "existing" => once(name, value, &mut self.existing, parse(value)?),
+            "account" => once(name, value, &mut self.account, account(value)?),
+            "quota-project" => once(name, value, &mut self.quota_project, quota_project(value)?),
+            "scheme" => once(name, value, &mut self.scheme, parse(value)?),
             "plaintext" if value == "allow" => {
                 self.plaintext = true;
                 Ok(())
@@ -107,10 +107,13 @@ impl Options {
     }
 }
 
-fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
+fn once<T>(name: &str, text: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(format!("{name} is given twice; keep one")),
+        Some(_) => Err(format!(
+            "{name} is given twice, the second time as {}; keep one",
+            quoted(text)
+        )),
     }
 }
 
@@ -126,7 +129,8 @@ fn audience(value: &str) -> Result<String, String> {
     }
     if value.len() > MAX_AUDIENCE {
         return Err(format!(
-            "audience is {} characters long, {MAX_AUDIENCE} are allowed",
+            "audience {}… is {} characters long, {MAX_AUDIENCE} are allowed",
+            quoted(value),
             value.len()
         ));
     }

@@ -7,6 +7,7 @@
 use super::builtin::{self, FUNCTIONS, RUN_APP};
 use super::decide::{Policy, Settings};
 use super::decision::{Credential, Grant};
+use super::pattern::Pattern;
 use super::rule::{Existing, Rule};
 use crate::destination::{Destination, Host, Origin, Scheme};
 
@@ -172,10 +173,12 @@ impl Policy {
             if left_out.is_named_by(suffix) {
                 continue;
             }
-            let is_given = left_out.destination().is_some_and(|destination| {
-                let decision = policy.decide(&destination, universe);
-                matches!(decision.grant, Grant::Token(_)) && decision.rule == rule.name
-            });
+            let is_given = left_out
+                .destination(&rule.pattern)
+                .is_some_and(|destination| {
+                    let decision = policy.decide(&destination, universe);
+                    matches!(decision.grant, Grant::Token(_)) && decision.rule == rule.name
+                });
             if is_given {
                 given.push(left_out.pattern());
             }
@@ -187,20 +190,27 @@ impl Policy {
 // === impl NoToken ===
 
 impl builtin::NoToken<'_> {
-    /// A URL that this row is for.
-    fn destination(&self) -> Option<Destination> {
+    /// A URL that this row is for, and the pattern too where it names the host.
+    fn destination(&self, pattern: &Pattern) -> Option<Destination> {
+        let named = pattern.paths().and_then(|paths| paths.first());
+        let path = named.map_or("/", String::as_str);
         let (host, path) = match self.host {
-            "*.mtls" => ("storage.mtls", "/"),
+            "*.mtls" => ("storage.mtls", path),
             "www" => ("www", "/oauth2/v4/token"),
-            host => (host, "/"),
+            host => (host, path),
+        };
+        // Port 80 is upgraded to 443.
+        let (scheme, port) = match pattern.port() {
+            Some(80) => (Scheme::Http, 80),
+            _ => (Scheme::Https, 443),
         };
         Some(Destination {
             origin: Origin {
-                scheme: Scheme::Https,
+                scheme,
                 host: Host::parse(&format!("{host}.{}", self.domain)).ok()?,
-                port: 443,
+                port,
             },
-            target: http::uri::PathAndQuery::from_static(path),
+            target: path.parse().ok()?,
             userinfo: false,
         })
     }
@@ -221,7 +231,7 @@ impl builtin::NoToken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Options, Pattern};
+    use crate::policy::Options;
 
     #[test]
     fn a_suffix_is_whose_names_are_below_it() {
@@ -267,7 +277,8 @@ mod tests {
         assert_eq!(rows.len(), 10);
         let silent = Policy::new(Vec::new(), Settings::default());
         for row in builtin::left_out("googleapis.com") {
-            let decision = silent.decide(&row.destination().unwrap(), "googleapis.com");
+            let destination = row.destination(&rule.pattern).unwrap();
+            let decision = silent.decide(&destination, "googleapis.com");
             assert_eq!(&*decision.rule, format!("built-in {row}"), "{row}");
         }
     }

@@ -33,6 +33,15 @@ fn err(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
+/// By another process: one that writes a program cannot run it while another test has just forked.
+fn copy_binary(to: &std::path::Path) {
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_sidentity"))
+        .arg(to)
+        .status();
+    assert!(copied.unwrap().success());
+}
+
 fn explained(args: &[&str]) -> serde_json::Value {
     let output = sidentity(&[&["explain", "--json"], args].concat(), &[]);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
@@ -372,7 +381,7 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     // The binary's own folder may be closed to that user.
     let binary = folder.path().join("sidentity");
-    std::fs::copy(env!("CARGO_BIN_EXE_sidentity"), &binary).unwrap();
+    copy_binary(&binary);
     std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     for (path, reason) in [
@@ -397,8 +406,11 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
         ),
         (at("file"), "a file that is no socket is there".to_owned()),
     ] {
-        let mut command = Command::new(&binary);
+        // One that starts after all serves without an end.
+        let mut command = Command::new("timeout");
         command
+            .arg("20")
+            .arg(&binary)
             .args([
                 "run",
                 "--proxy",
@@ -413,6 +425,7 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
             .args(["--route", &format!("unix:{path}=https://a.run.app")])
             .env_clear()
             .env("NO_GCE_CHECK", "true")
+            .env("PATH", "/usr/bin:/bin")
             .current_dir("/");
         if root {
             command.uid(NOBODY).gid(NOBODY);
@@ -426,6 +439,58 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
         );
         assert!(!last.contains("1024"), "{last}");
     }
+}
+
+/// Root may connect to every socket, so there this needs a user to become.
+#[test]
+fn a_unix_socket_of_another_user_is_left_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Anyone may remove what is in it.
+    mode(folder.path(), 0o777);
+    let path = folder.path().join("x.sock");
+    let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    mode(&path, 0o600);
+    let binary = folder.path().join("sidentity");
+    copy_binary(&binary);
+    mode(&binary, 0o755);
+    let output = Command::new("timeout")
+        .arg("20")
+        .arg(&binary)
+        .args([
+            "run",
+            "--proxy",
+            "off",
+            "--admin",
+            "off",
+            "--sandbox",
+            "off",
+            "--log-format",
+            "text",
+        ])
+        .args([
+            "--route",
+            &format!("unix:{}=https://a.run.app", path.display()),
+        ])
+        .env_clear()
+        .env("NO_GCE_CHECK", "true")
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/")
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    let reason = "another user's socket is there";
+    assert!(err(&output).contains(reason), "{}", err(&output));
+    assert!(path.exists());
 }
 
 #[tokio::test]

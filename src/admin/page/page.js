@@ -430,8 +430,7 @@ addEventListener("resize", () => point(cursor));
 
 byId("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const asked = byId("url").value.trim(), place = byId("explained");
-  const url = /^[a-z]+:\/\//i.test(asked) ? asked : `https://${asked}`;
+  const url = byId("url").value.trim(), place = byId("explained");
   try {
     const answer = await fetch(`explain?url=${encodeURIComponent(url)}`, { signal: AbortSignal.timeout(PATIENCE) });
     if (!answer.ok) throw new Error((await answer.text()).trim());
