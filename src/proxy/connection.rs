@@ -69,6 +69,8 @@ pub struct ConnectionState {
     blocked: AtomicBool,
     /// A request was answered before all of its body was read.
     truncated: AtomicBool,
+    /// No further request is read.
+    over: AtomicBool,
     /// HTTP/1.1: a large head is counted until the connection ends, because its buffer stays.
     large_head: AtomicBool,
     evicted: Notify,
@@ -168,6 +170,7 @@ impl ConnectionState {
             own: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             truncated: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             large_head: AtomicBool::new(false),
             evicted: Notify::new(),
         })
@@ -306,6 +309,16 @@ impl ConnectionState {
     /// A client may still be sending a body that nobody reads.
     pub fn is_truncated(&self) -> bool {
         self.truncated.load(Ordering::Relaxed)
+    }
+
+    /// No further request is read: what still comes is discarded.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// See [`ConnectionState::end`].
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// What was written last is not out yet.

@@ -104,7 +104,8 @@ impl HeadMeter {
     /// Large heads hold too much: the connection must end.
     pub(super) fn read(&mut self, bytes: &[u8], state: &ConnectionState) -> io::Result<()> {
         let counted = match &mut self.reading {
-            Reading::Http1(length) if state.is_idle() => {
+            // What is discarded at the end is no head.
+            Reading::Http1(length) if state.is_idle() && !state.is_over() => {
                 *length += bytes.len();
                 let most = self.heads.bytes().max(*length);
                 if most <= SMALL_HEAD {
@@ -257,6 +258,18 @@ mod tests {
         drop(state.begin());
         read(&mut meter, &state, b"a");
         assert_eq!(meter.heads.bytes(), MANY, "the buffer stays");
+    }
+
+    #[test]
+    fn http1_counts_nothing_that_is_discarded_at_the_end() {
+        let (_memory, state, mut meter) = metered(Protocol::Http1);
+        drop(state.begin());
+        state.truncate();
+        read(&mut meter, &state, &[b'a'; MANY]);
+        assert_eq!(meter.heads.bytes(), MANY, "hyper may read on");
+        state.end();
+        read(&mut meter, &state, &vec![b'b'; 100 * MANY]);
+        assert_eq!(meter.heads.bytes(), MANY);
     }
 
     #[test]

@@ -121,6 +121,7 @@ pub(super) async fn serve<S, F>(
             let connection = remains.of(connection.with_upgrades());
             // A statement of its own: what remains is there once the connection is dropped.
             let ended = guard.drive(&mut watchdog, pin!(connection)).await;
+            state.end();
             let failed = match ended {
                 Ok(()) if guard.state.is_truncated() => {
                     // Only for as long as nothing else needs its place, and the server goes on.
