@@ -21,6 +21,7 @@ mod guard;
 mod hop_by_hop;
 mod iap;
 mod intercept;
+mod joined;
 mod length;
 mod limit;
 mod malformed;

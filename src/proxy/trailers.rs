@@ -12,22 +12,23 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::hop_by_hop::{Named, remove};
+use super::joined::Joined;
 use super::proxy_status::drop_own;
 
-/// A body whose trailers are filtered.
+/// A body whose trailers are filtered, and whose small pieces are joined.
 #[derive(Debug)]
-pub struct FilteredTrailers<B> {
-    body: B,
+pub struct FilteredTrailers<B: Body<Error: std::fmt::Debug>> {
+    body: Joined<B>,
     /// What `Connection` named in the message's head (RFC 9110, 7.6.1).
     named: Named,
 }
 
 // === impl FilteredTrailers ===
 
-impl<B> FilteredTrailers<B> {
+impl<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> FilteredTrailers<B> {
     pub(super) fn new(body: B) -> Self {
         Self {
-            body,
+            body: Joined::new(body),
             named: Named::default(),
         }
     }
@@ -38,7 +39,7 @@ impl<B> FilteredTrailers<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for FilteredTrailers<B> {
+impl<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> Body for FilteredTrailers<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -62,7 +63,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for FilteredTrailers<B> {
     }
 }
 
-impl<B> FilteredTrailers<B> {
+impl<B: Body<Error: std::fmt::Debug>> FilteredTrailers<B> {
     /// None where no trailer is left: the body ends with its data.
     fn filter(&self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let mut trailers = frame.into_trailers().ok()?;

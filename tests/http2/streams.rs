@@ -10,7 +10,8 @@ use super::frames::{GOAWAY, RST_STREAM, Raw, frame, get};
 use super::support::path::Path;
 use super::support::streams::{Streams, app, open, reset, whole};
 use super::support::upstream::soon;
-use super::{beside, counted, metric, request, started};
+use super::support::wire::Wire;
+use super::{HOST, beside, counted, metric, request, started};
 
 #[tokio::test]
 async fn a_thousand_streams_of_one_app_connection_are_open_upstream_at_once() {
@@ -162,4 +163,40 @@ async fn thousands_of_calls_given_up_at_once_end_the_connection() {
         }
     }
     assert_eq!(soon(response).await.unwrap().status(), 200);
+}
+
+/// Peers close a connection with many small DATA frames that are not read yet, and the calls of others with it. This one only
+/// counts them.
+#[tokio::test]
+async fn an_upload_in_one_byte_chunks_leaves_in_larger_frames() {
+    const CHUNKS: usize = 20_000;
+    let service = Streams::with(|settings| {
+        settings.data_frame_budget(usize::MAX);
+    })
+    .await;
+    let (_metadata, sidecar) = beside(&service, service.address, &[]).await;
+    let app = app(sidecar.proxy()).await;
+    let (held, _) = open(&app, request("GET", "/held"), true).await;
+    let kept = service.next().await;
+    let mut uploading = Wire::open(sidecar.proxy()).await;
+    let head = format!(
+        "POST http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    uploading
+        .send(head + &"1\r\na\r\n".repeat(CHUNKS) + "0\r\n\r\n")
+        .await;
+    let mut upload = service.next().await;
+    assert_eq!(upload.connection, kept.connection);
+    let (mut bytes, mut frames) = (0, 0);
+    while let Some(data) = soon(upload.body.data()).await {
+        bytes += data.unwrap().len();
+        frames += 1;
+    }
+    assert_eq!(bytes, CHUNKS);
+    assert!(frames < CHUNKS / 10, "{frames} frames");
+    upload.answer("taken");
+    assert!(uploading.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(uploading.chunked().await.0, "taken");
+    kept.answer("hello");
+    assert_eq!(soon(held).await.unwrap().status(), 200);
 }
