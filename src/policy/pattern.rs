@@ -152,7 +152,8 @@ impl fmt::Display for Pattern {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        f.write_str(self.path().unwrap_or(""))
+        // A plain one would be taken for a wildcard.
+        f.write_str(&self.path().unwrap_or("").replace('*', "%2A"))
     }
 }
 

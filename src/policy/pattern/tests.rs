@@ -73,6 +73,7 @@ fn display_gives_the_pattern_back_in_its_normal_form() {
         ("*.Example.com:8443/v2/", "*.example.com:8443/v2"),
         ("h.test/", "h.test"),
         ("h.test//a/../%62", "h.test/b"),
+        ("h.test/v%2a", "h.test/v%2A"),
         ("[0:0::1]:80", "[::1]:80"),
         ("0x7f.1", "127.0.0.1"),
     ] {
