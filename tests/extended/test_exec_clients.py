@@ -1,6 +1,7 @@
 """`sidentity exec`: clients that have variables of their own for proxies and certificates."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -46,6 +47,10 @@ def test_npms_ws_with_https_proxy_agent_is_somebody(printed, node):
     assert printed(node, CLIENTS / "websocket.mjs", "agent", "wss://svc.a.run.app/ws") == "hello\n"
 
 
+# No registry but Google's own has it.
+with_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
+
+
 @pytest.fixture
 def gcloud(env, tmp_path):
     """gcloud without credentials and settings of its own."""
@@ -56,6 +61,7 @@ def gcloud(env, tmp_path):
     return env
 
 
+@with_gcloud
 @pytest.mark.parametrize("own_proxy", [False, True])
 def test_gcloud_without_credentials_is_somebody(printed, gcloud, own_proxy):
     if own_proxy:
@@ -65,6 +71,7 @@ def test_gcloud_without_credentials_is_somebody(printed, gcloud, own_proxy):
     assert seen["token"].startswith("Bearer ya29.")
 
 
+@with_gcloud
 def test_gcloud_storage_passes_through(printed, gcloud, upstream):
     before = upstream.counts["/storage/v1/b"]
     assert json.loads(printed("gcloud", "storage", "buckets", "list", "--format=json")) == []
