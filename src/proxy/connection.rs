@@ -73,6 +73,7 @@ pub struct ConnectionState {
     over: AtomicBool,
     /// HTTP/1.1: a large head is counted until the connection ends, because its buffer stays.
     large_head: AtomicBool,
+    evicting: AtomicBool,
     evicted: Notify,
     _charge: Charge,
 }
@@ -172,6 +173,7 @@ impl ConnectionState {
             truncated: AtomicBool::new(false),
             over: AtomicBool::new(false),
             large_head: AtomicBool::new(false),
+            evicting: AtomicBool::new(false),
             evicted: Notify::new(),
         })
     }
@@ -227,6 +229,13 @@ impl ConnectionState {
             self.connections.admitted.fetch_sub(1, Ordering::Relaxed);
         }
         self.is_admitted()
+    }
+
+    /// Leaves the connection without a place: its requests are answered with 503.
+    pub fn refuse(&self) {
+        let _ = self
+            .admission
+            .compare_exchange(NEW, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// It holds a place under the limit.
@@ -328,7 +337,13 @@ impl ConnectionState {
 
     /// Closes it to make room for another.
     pub fn evict(&self) {
+        self.evicting.store(true, Ordering::Relaxed);
         self.evicted.notify_one();
+    }
+
+    /// [`ConnectionState::evict`] was called.
+    pub fn is_evicted(&self) -> bool {
+        self.evicting.load(Ordering::Relaxed)
     }
 
     /// Completes once it is to make room.

@@ -33,7 +33,10 @@ const GRACE: usize = 64;
 const UNIDENTIFIED: usize = 64;
 
 /// The wait after a connection could not be accepted: whoever closes one needs the CPU more than this loop.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Descriptors that the process needs beside those of connections: listeners, the runtime, pipes.
+const OWN_DESCRIPTORS: usize = 16;
 
 /// What serves the connections of one listener.
 pub trait Application: Clone + Send + Sync + 'static {
@@ -81,12 +84,22 @@ pub struct Server {
     admin_connections: Arc<Connections>,
     waiting: Arc<Places>,
     strangers: Arc<Places>,
+    /// After their first request, or with the password.
+    served: Arc<Places>,
     admin: Arc<Places>,
     unidentified: Arc<Semaphore>,
     failures: Arc<Sparse>,
     /// Accept loops and connections of apps.
     tasks: TaskTracker,
     closing: CancellationToken,
+}
+
+/// What came of an attempt to make room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// Its requests are answered with 503.
+    None,
 }
 
 enum Accepted {
@@ -107,6 +120,7 @@ impl Server {
             admin_connections: Connections::new(answers, memory),
             waiting: Places::new(limits.grace),
             strangers: Places::new(limits.grace),
+            served: Places::new(limits.grace),
             admin: Places::new(limits.grace),
             unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
             failures: Arc::default(),
@@ -146,13 +160,12 @@ impl Server {
                     return;
                 };
                 let application = AppConnections::new(&server, serving.clone()).inside(entrance);
-                if server.make_room(Class::App, 0).await {
-                    let protocol = match &stream {
-                        Either::Left(tls) => Protocol::agreed(tls.get_ref().1.alpn_protocol()),
-                        Either::Right(_) => None,
-                    };
-                    server.spawn(stream, protocol, None, &application, Class::App);
-                }
+                let room = server.make_room(Class::App, 0).await;
+                let protocol = match &stream {
+                    Either::Left(tls) => Protocol::agreed(tls.get_ref().1.alpn_protocol()),
+                    Either::Right(_) => None,
+                };
+                server.spawn(stream, protocol, None, &application, Class::App, room);
             }
         });
     }
@@ -173,18 +186,16 @@ impl Server {
             let class = application.class();
             match accepted {
                 Ok(accepted) => {
-                    if !self.make_room(class, accepted.descriptor()).await {
-                        continue;
-                    }
+                    let room = self.make_room(class, accepted.descriptor()).await;
                     match accepted {
                         Accepted::Tcp(stream, ends) if class == Class::Unidentified => {
                             self.identify(stream, ends, &application).await;
                         }
                         Accepted::Tcp(stream, ends) => {
-                            self.spawn(stream, None, Some(ends), &application, class);
+                            self.spawn(stream, None, Some(ends), &application, class, room);
                         }
                         Accepted::Unix(stream) => {
-                            self.spawn(stream, None, None, &application, class);
+                            self.spawn(stream, None, None, &application, class, room);
                         }
                     }
                 }
@@ -192,7 +203,9 @@ impl Server {
                     if let Some(before) = self.failures.due() {
                         tracing::warn!(%error, suppressed = before, "cannot accept a connection");
                     }
-                    self.evict(class);
+                    if self.evict(class) == Eviction::Empty {
+                        self.served.evict_idle();
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -208,31 +221,44 @@ impl Server {
         self.tasks.spawn(async move {
             let (application, class) = application.identified(ends).await;
             drop(permit);
-            let has_room = match class {
+            let room = match class {
                 Class::App => server.make_room(class, 0).await,
                 // It does not wait for room: nothing bounds how many would.
-                _ => !server.is_full(class) || server.evict(class) == Eviction::Closed,
+                _ if !server.is_full(class) || server.evict(class) == Eviction::Closed => {
+                    Room::Free
+                }
+                _ => return,
             };
-            if has_room {
-                server.spawn(stream, None, Some(ends), &application, class);
-            }
+            server.spawn(stream, None, Some(ends), &application, class, room);
         });
     }
 
-    /// Closes connections that have proved nothing yet, if there is no room for another one. False where there is none
-    /// to close.
-    async fn make_room(&self, class: Class, descriptor: usize) -> bool {
-        let scarce = class != Class::Admin && descriptor >= self.limits.descriptors;
+    /// Closes a connection that has proved nothing yet, or that only waits, if there is no room for another one.
+    async fn make_room(&self, class: Class, descriptor: usize) -> Room {
+        // Numbers below may become free again while those above stay in use, so the number alone tells too little.
+        let scarce =
+            class != Class::Admin && (descriptor >= self.limits.descriptors || self.is_crowded());
         while scarce || self.is_full(class) {
             match self.evict(class) {
                 // At once: in a flood every turn that this loop gives away is a delay for who comes after it. The grace
                 // of `Places` is what those that were accepted before have to be read in.
-                Eviction::Closed => return true,
+                Eviction::Closed if scarce && self.is_crowded() => return Room::None,
+                Eviction::Closed => return Room::Free,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
-                Eviction::Empty => return !scarce,
+                Eviction::Empty if scarce && self.served.evict_idle() != Eviction::Closed => {
+                    return Room::None;
+                }
+                Eviction::Empty => return Room::Free,
             }
         }
-        true
+        Room::Free
+    }
+
+    /// The connections of apps hold the descriptors that are not kept for upstreams and the admin port.
+    fn is_crowded(&self) -> bool {
+        let open = self.waiting.len() + self.strangers.len() + self.served.len();
+        let most = self.limits.descriptors;
+        open >= most - OWN_DESCRIPTORS.min(most / 2)
     }
 
     fn is_full(&self, class: Class) -> bool {
@@ -266,6 +292,7 @@ impl Server {
         ends: Option<Ends>,
         application: &A,
         class: Class,
+        room: Room,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         A: Application,
@@ -287,8 +314,12 @@ impl Server {
             ),
         };
         let state = ConnectionState::new(connections.clone());
+        if room == Room::None {
+            state.refuse();
+        }
         let guard = Guard {
-            place: Some(places.take(&state)),
+            place: places.take(&state),
+            served: (class != Class::Admin).then(|| self.served.clone()),
             limits: self.limits.clone(),
             http,
             closing: self.closing.clone(),

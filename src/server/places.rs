@@ -1,4 +1,4 @@
-//! Places for connections that have proved nothing yet. A new one makes room for itself: the oldest one closes.
+//! The open connections, by what they have proved. A new one makes room for itself: an old one closes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,6 +83,26 @@ impl Places {
         Eviction::Closed
     }
 
+    /// Closes the oldest connection that only waits for another request.
+    pub(super) fn evict_idle(&self) -> Eviction {
+        let now = Instant::now();
+        let mut taken = self.taken();
+        let waits = |state: &ConnectionState| {
+            state.is_idle()
+                && !state.is_reading_head()
+                && !state.is_write_blocked()
+                && now.saturating_duration_since(state.idle_since()) >= self.grace
+        };
+        let mut connections = taken.connections.iter();
+        let Some((id, state)) = connections.find(|(_, state)| waits(state)) else {
+            return Eviction::Empty;
+        };
+        let id = *id;
+        state.evict();
+        taken.connections.remove(&id);
+        Eviction::Closed
+    }
+
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,6 +140,25 @@ mod tests {
         drop(held);
         assert_eq!(places.len(), 0);
         drop(busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_waits_for_another_request_makes_room() {
+        let connections = Connections::new(8, Memory::default());
+        let places = Places::new(Duration::from_millis(10));
+        let states = [(); 3].map(|()| ConnectionState::new(connections.clone()));
+        let _held = states.each_ref().map(|state| places.take(state));
+        let _busy = states[0].begin();
+        assert_eq!(places.evict_idle(), Eviction::Empty);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert_eq!(places.evict_idle(), Eviction::Closed);
+        states[1].evicted().await;
+        drop(states[2].begin());
+        assert_eq!(places.evict_idle(), Eviction::Empty);
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert_eq!(places.evict_idle(), Eviction::Closed);
+        states[2].evicted().await;
+        assert_eq!(places.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ use super::io::{ClientIo, Protocol};
 use super::limits::{HttpLimits, IdleTimeout, Limits};
 use super::malformed::{Filter, Filtered};
 use super::parse_error::refused_http2;
-use super::places::Place;
+use super::places::{Place, Places};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{Verdict, Watchdog};
@@ -67,8 +67,9 @@ pub(super) struct Guard {
     pub(super) state: Arc<ConnectionState>,
     pub(super) limits: Arc<Limits>,
     pub(super) http: HttpLimits,
-    /// Given back with the first request that may be carried.
-    pub(super) place: Option<Place>,
+    pub(super) place: Place,
+    /// Where it takes its place with the first request that may be carried.
+    pub(super) served: Option<Arc<Places>>,
     pub(super) closing: CancellationToken,
 }
 
@@ -222,15 +223,28 @@ impl Guard {
         let state = self.state.clone();
         let mut closing = pin!(self.closing.cancelled());
         let mut evicted = pin!(state.evicted());
+        // The task's waker stays the same.
+        let mut registered = false;
         poll_fn(|cx| {
             if let Poll::Ready(done) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ended::Done(done));
             }
-            if self.place.is_some() {
-                if state.is_admitted() {
-                    self.place = None;
-                } else if evicted.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ended::Verdict(Verdict::Close));
+            if state.is_admitted()
+                && let Some(served) = self.served.take()
+            {
+                self.place = served.take(&state);
+            }
+            if !registered || state.is_evicted() {
+                registered = true;
+                if evicted.as_mut().poll(cx).is_ready() {
+                    // A request may have come since it was chosen.
+                    let late = self.served.is_none() && state.is_busy();
+                    let verdict = if late {
+                        Verdict::ShutDown
+                    } else {
+                        Verdict::Close
+                    };
+                    return Poll::Ready(Ended::Verdict(verdict));
                 }
             }
             if closing.as_mut().poll(cx).is_ready() {

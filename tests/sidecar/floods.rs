@@ -10,6 +10,7 @@ use super::support::frames::{HEADERS, RST_STREAM, RawHttp2, get as get_block};
 use super::support::hostile::{HELLO, Hostile};
 use super::support::metadata::Metadata;
 use super::support::sidecar::Sidecar;
+use super::support::wire::{Wire, field};
 
 /// KiB.
 const MEMORY: u64 = 64 * 1024;
@@ -113,10 +114,63 @@ async fn silent_connections_leave_descriptors_to_everyone_else() {
     }
 }
 
+/// A client with a large pool is no attacker.
+#[tokio::test]
+async fn connections_that_only_wait_make_room_for_new_ones() {
+    let metadata = Metadata::start().await;
+    let upstream = Hostile::always(HELLO).await;
+    let route = format!("127.0.0.1:0=http://{}/,credential=none", upstream.address);
+    let args = [&QUIET[..], &["--route", &route]].concat();
+    let few = ["sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""];
+    let sidecar = Sidecar::start_under(&few, &metadata, &args).await;
+    let mut waiting = Vec::new();
+    for number in 0..150 {
+        let mut app = Wire::open(sidecar.address("127.0.0.1:0")).await;
+        app.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(app.message().await.1, "hello", "connection {number}");
+        waiting.push(app);
+    }
+    let url = format!("http://{}/", upstream.address);
+    assert_eq!(proxied(sidecar.proxy(), &url, &[]).await.status(), 200);
+    assert_eq!(get(sidecar.admin(), "/startup").await.status(), 200);
+}
+
+#[tokio::test]
+async fn where_every_connection_is_in_use_a_new_one_gets_503() {
+    let metadata = Metadata::start().await;
+    let upstream = Hostile::stalls().await;
+    let route = format!("127.0.0.1:0=http://{}/,credential=none", upstream.address);
+    let args = [
+        &QUIET[..],
+        &["--route", &route, "--max-connections", "1000"],
+    ]
+    .concat();
+    let few = ["sh", "-c", "ulimit -n 128; exec \"$0\" \"$@\""];
+    let sidecar = Sidecar::start_under(&few, &metadata, &args).await;
+    let at = sidecar.address("127.0.0.1:0");
+    let call = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut busy = Vec::new();
+    let refused = loop {
+        let mut app = Wire::open(at).await;
+        app.send(call).await;
+        tokio::select! {
+            head = app.head() => break head,
+            () = upstream.heard(busy.len() + 1) => busy.push(app),
+        }
+        assert!(busy.len() < 100);
+    };
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    let told = field(&refused, "proxy-status").unwrap();
+    assert!(told.contains("error=connection_limit_reached"), "{told}");
+    assert!(busy.len() > 20, "{}", busy.len());
+}
+
 /// Programs loop over all descriptors that they could have, or use `select`.
 #[test]
 fn the_soft_limit_of_descriptors_is_raised_but_not_for_the_child_of_exec() {
-    let script = "ulimit -S -n 256; exec \"$0\" exec -- sh -c 'ulimit -S -n; ulimit -n; grep files /proc/$PPID/limits'";
+    let script = "ulimit -S -n 256; exec \"$0\" exec -- sh -c 'ulimit -S -n; ulimit -n; \
+                  n=0; while grep -q \"files *256 \" /proc/$PPID/limits && [ $n -lt 1000 ]; do n=$((n + 1)); done; \
+                  grep files /proc/$PPID/limits'";
     let done = std::process::Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_sidentity")])
         .env("GCE_METADATA_HOST", "127.0.0.1:1")
