@@ -35,10 +35,10 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
         ],
         // 6to4 (RFC 3056).
         [0x2002, ..] => [at([2, 3, 4, 5]), None, None, None],
-        // Teredo (RFC 4380): the client's address is inverted.
+        // Teredo (RFC 4380): the server's address, and the client's inverted.
         [0x2001, 0, ..] => [
             last.map(|client| Ipv4Addr::from(!u32::from(client))),
-            None,
+            at([4, 5, 6, 7]),
             None,
             None,
         ],
@@ -74,6 +74,7 @@ mod tests {
             "64:ff9b:1:1234:a9:fea9:fe00:0",
             "2002:a9fe:a9fe::",
             "2002:a9fe:a9fe:1:2:3:4:5",
+            "2001:0:a9fe:a9fe::",
             "2001:0:102:304:0:0:5601:5601",
             "fe80::5efe:169.254.169.254",
             "2001:db8::200:5efe:169.254.169.254",

@@ -158,14 +158,21 @@ fn is_credential(name: &str) -> bool {
             | "x-endpoint-api-userinfo"
             | "x-firebase-appcheck"
             | "x-functions-key"
+            | "x-goog-authuser"
             | "x-goog-user-project"
             | "x-remote-user"
+            | "x-tenant"
+            | "x-user"
             | "x-vault-token"
     ) || begins(
         name,
         &[
+            "x-amzn-oidc-",
             "x-appengine-",
+            "x-auth-request-",
+            "x-client-cert",
             "x-goog-authenticated-user-",
+            "x-goog-encryption-",
             "x-goog-iam-",
             "x-goog-iap-",
             "x-ms-client-principal",
