@@ -13,11 +13,12 @@ use crate::frames::PREFACE;
 /// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The same where a token is due: a blind tunnel would keep it out, and some clients open a tunnel before they need it.
-const SILENCE_WITH_TOKEN: Duration = Duration::from_secs(10);
+/// The same where a token is due or a path denied: a blind tunnel would pass that by, and some clients open a tunnel before they
+/// need it.
+const SILENCE_WITH_RULES: Duration = Duration::from_secs(10);
 
-/// What has begun like TLS or HTTP gets longer for the rest of it.
-const HESITATION: Duration = Duration::from_secs(10);
+/// What has begun like TLS or HTTP gets as long for the rest of it as any request.
+const HESITATION: Duration = Duration::from_secs(30);
 
 /// Room for a usual ClientHello, so that one read takes it.
 const ROOM: usize = 2 * 1024;
@@ -25,16 +26,18 @@ const ROOM: usize = 2 * 1024;
 /// A longer line is judged by what there is of it.
 const LINE: usize = 16 * 1024;
 
-/// The longest method: those of the IANA registry have at most 17 characters.
-const METHOD: usize = 32;
+/// The longest method: those of the IANA registry have at most 17 characters, but any token is one (RFC 9110, 9.1).
+const METHOD: usize = 1024;
 
 /// The first bytes of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
     Http,
-    /// Anything else, or nothing.
+    /// Anything else.
     Other,
+    /// Nothing for as long as is waited for it.
+    Silence,
     /// A ClientHello (RFC 8446, 4 and 5.1).
     Tls,
 }
@@ -44,8 +47,8 @@ pub enum Opening {
 pub struct Expected {
     /// HTTP in cleartext is looked for; else it counts as anything else.
     pub http: bool,
-    /// The requests inside may be due a token.
-    pub token: bool,
+    /// The requests inside may be due a token, or denied.
+    pub rules: bool,
 }
 
 /// Looks at the first bytes; the stream that is given back still has them.
@@ -57,8 +60,8 @@ pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening,
 where
     S: AsyncRead + Unpin,
 {
-    let silence = if expected.token {
-        SILENCE_WITH_TOKEN
+    let silence = if expected.rules {
+        SILENCE_WITH_RULES
     } else {
         SILENCE
     };
@@ -70,6 +73,7 @@ where
         }
         let patience = if seen.is_empty() { silence } else { HESITATION };
         match timeout(patience, stream.read_buf(&mut seen)).await {
+            Ok(Ok(0)) | Err(_) if seen.is_empty() => break Opening::Silence,
             Ok(Ok(0)) | Err(_) => break Opening::Other,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
@@ -153,7 +157,7 @@ mod tests {
 
     const ANYTHING: Expected = Expected {
         http: true,
-        token: false,
+        rules: false,
     };
 
     async fn again(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
@@ -180,13 +184,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_after_two_seconds_or_ten_and_loses_nothing() {
-        for (token, seconds) in [(false, 2), (true, 10)] {
+        for (rules, seconds) in [(false, 2), (true, 10)] {
             let (mut app, ours) = tokio::io::duplex(64);
             let started = tokio::time::Instant::now();
-            let expected = Expected { http: true, token };
+            let expected = Expected { http: true, rules };
             let (opening, stream) = sniff(ours, expected).await.unwrap();
             let waited = started.elapsed().as_secs();
-            assert_eq!((opening, waited), (Opening::Other, seconds));
+            assert_eq!((opening, waited), (Opening::Silence, seconds));
             app.write_all(HELLO).await.unwrap();
             drop(app);
             assert_eq!(again(stream).await, HELLO);

@@ -41,6 +41,19 @@ impl Policy {
         }
     }
 
+    /// Whether a rule denies a path of this origin, or all of it.
+    pub fn may_deny(&self, origin: &Origin) -> bool {
+        for rule in self.rules.iter().filter(|rule| rule.names(origin)) {
+            if rule.terms.credential == Some(Credential::Deny) {
+                return true;
+            }
+            if !rule.pattern.has_path() {
+                return false;
+            }
+        }
+        false
+    }
+
     /// Every domain that gets tokens, itself or below it, as the table or a rule names it.
     pub fn granted_domains(&self, universe: &str) -> BTreeSet<String> {
         let of_rules = self.rules.iter().filter(|rule| rule.grants());

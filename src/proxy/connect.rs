@@ -117,6 +117,11 @@ impl ConnectLayer {
             || policy.service(destination).is_some()
     }
 
+    /// A rule denies a path of this origin.
+    fn denies_some(&self, origin: &Origin) -> bool {
+        self.decider.policy().may_deny(origin)
+    }
+
     /// The tunnel is dug first: 200 says that it leads somewhere.
     async fn tunnel(self, decided: Decided, blind: Blind) -> Result<Response<Body>, Error> {
         let upstream = self.dig(&decided, blind).await?;
@@ -132,7 +137,7 @@ impl ConnectLayer {
     fn open(self, mut decided: Decided, opens: Result<Interception, Blind>) -> Response<Body> {
         let expected = Expected {
             http: decided.call.destination.origin.scheme == Scheme::Http,
-            token: self.may_be_due(&decided),
+            rules: self.may_be_due(&decided) || self.denies_some(&decided.call.destination.origin),
         };
         let app = hyper::upgrade::on(&mut decided.call.request);
         let tunnels = self.tunnels.clone();
@@ -156,10 +161,19 @@ impl ConnectLayer {
                     return interception.open(exchange, origin, app, &self.hints).await;
                 }
                 (Opening::Tls, Err(blind)) => blind,
+                (Opening::Silence, _) => Blind::Silent,
                 (Opening::Other, _) if expected.http => Blind::NotHttp,
                 (Opening::Other, _) => Blind::NotTls,
             };
-            match self.dig(&decided, blind).await {
+            let dug = if expected.http && opening != Opening::Tls && self.denies_some(&origin) {
+                // What a lenient server takes for HTTP could name such a path.
+                let why =
+                    "a rule denies a path of this host, and what is inside the tunnel is not HTTP";
+                Err(Error::new(ErrorKind::Denied, why))
+            } else {
+                self.dig(&decided, blind).await
+            };
+            match dug {
                 Ok(upstream) => join(&decided.call.exchange, app, upstream).await,
                 Err(error) => {
                     decided.call.exchange.failed(&error);
@@ -177,7 +191,7 @@ impl ConnectLayer {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
         let origin = &decided.call.destination.origin;
-        if decided.slot.is_some() {
+        if decided.slot.is_some() || self.may_be_due(decided) {
             self.metrics.skipped(SkipReason::Tunnel);
             tunnel_without_token(&self.hints, origin, blind);
             self.metrics.recent().tunnel_without_token(origin, blind);

@@ -82,6 +82,8 @@ pub enum Blind {
     NotHttp,
     /// The app does not speak TLS in it.
     NotTls,
+    /// The app says nothing at first.
+    Silent,
 }
 
 /// Logs, at most once a minute per host, that a blind tunnel kept the token out that its destination is due.
@@ -107,6 +109,7 @@ impl Blind {
             }
             Self::NotHttp => "what is inside is neither HTTP nor TLS",
             Self::NotTls => "what is inside is no TLS",
+            Self::Silent => "the app sent nothing in it at first",
         }
     }
 
@@ -115,6 +118,7 @@ impl Blind {
         let or = match self {
             Self::NotAsked => ", or set --intercept and let the app trust ca.pem of --ca-dir",
             Self::NotCovered | Self::NotHttp => "",
+            Self::Silent => ", or send the first byte within 10 s",
             Self::NotTls => ", or speak TLS inside",
         };
         format!(

@@ -1,5 +1,7 @@
 //! CONNECT: blind tunnels, and HTTP in those to port 80.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -267,6 +269,58 @@ async fn rules_and_the_metadata_switch_hold_in_a_tunnel_to_port_80() {
     assert_eq!(upstream.only().headers.get("authorization"), None);
     assert!(service.seen().is_empty());
     assert_eq!(metadata.all_requests().len(), before);
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_request_passes_a_denied_path_in_a_tunnel_to_port_80() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain = format!("plain.example.com:80:{}", listener.local_addr().unwrap());
+    let rule = "plain.example.com/admin=deny";
+    let (_metadata, _service, sidecar) = started(&["--connect-to", &plain, "--rule", rule]).await;
+    let host = "Host: plain.example.com\r\n\r\n";
+    let long = "A".repeat(33);
+    for (line, refused) in [
+        (format!("{long} /admin HTTP/1.1"), true),
+        ("GET /admin HTTP/3.0".into(), false),
+        ("GET /admin http/1.1".into(), false),
+        (" GET /admin HTTP/1.1".into(), false),
+        ("GET\t/admin HTTP/1.1".into(), false),
+        ("GET /admin".into(), false),
+    ] {
+        let mut app = tunnel(sidecar.proxy(), "plain.example.com:80").await;
+        app.send(format!("{line}\r\n{host}")).await;
+        if refused {
+            let head = app.head().await;
+            assert!(head.starts_with("HTTP/1.1 403 "), "{line}: {head}");
+        } else {
+            assert_eq!(app.rest().await, "", "{line}");
+        }
+    }
+    // Nothing of it was dialled.
+    let accepted = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+    assert!(accepted.is_err());
+}
+
+#[tokio::test]
+async fn a_blind_tunnel_to_a_host_with_a_path_that_is_due_a_token_is_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = format!("api.example.com:80:{}", listener.local_addr().unwrap());
+    let rule = "api.example.com/v1=access";
+    let (_metadata, _service, sidecar) = started(&["--connect-to", &to, "--rule", rule]).await;
+    let mut app = tunnel(sidecar.proxy(), "api.example.com:80").await;
+    app.send(b"\x00binary").await;
+    let _upstream = listener.accept().await.unwrap();
+    let message = "CONNECT tunnel to http://api.example.com";
+    sidecar
+        .logged(|line| {
+            line["message"]
+                .as_str()
+                .is_some_and(|m| m.contains(message))
+        })
+        .await;
+    sidecar
+        .counted("sidentity_skipped_total{reason=\"tunnel\"} 1")
+        .await;
 }
 
 #[tokio::test]
