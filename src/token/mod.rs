@@ -7,22 +7,19 @@
 
 mod cache;
 mod clock;
+mod facts;
 mod failure;
-mod instance;
-mod metadata;
 mod parse;
 mod priority;
-mod question;
 mod slot;
 mod source;
 mod value;
 
 pub use cache::{Refresh, TokenCache};
 pub use clock::{Deadline, Now};
-pub use instance::Instance;
-pub use metadata::MetadataClient;
+pub use facts::Instance;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};
-pub use source::TokenSource;
+pub use source::{MetadataClient, TokenSource};
 pub use value::Token;

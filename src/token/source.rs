@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::failure::FetchError;
-use super::metadata::MetadataClient;
 use super::priority::FetchPriority;
 use super::value::Token;
 use crate::policy::TokenKey;
 
+pub(super) mod metadata;
 #[cfg(test)]
 pub(super) mod scripted;
+
+pub use metadata::MetadataClient;
 
 /// A fetch gets this long beyond its own time-out before it is taken for frozen.
 const GRACE: Duration = Duration::from_secs(2);

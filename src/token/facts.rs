@@ -7,8 +7,8 @@ use http::StatusCode;
 
 use super::clock::Now;
 use super::failure::{Backoff, FetchError};
-use super::metadata::MetadataClient;
-use super::question::Question;
+use super::source::metadata::MetadataClient;
+use super::source::metadata::question::Question;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
 use crate::policy::{Home, is_region};

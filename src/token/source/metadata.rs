@@ -11,19 +11,20 @@ use http::{StatusCode, header};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::clock::Now;
-use super::failure::FetchError;
-use super::parse::{self, Malformed};
-use super::priority::FetchPriority;
-use super::question::{Question, words};
-use super::value::{Age, Token};
 use crate::config::MetadataServer;
 use crate::error::TokenFault;
 use crate::policy::{TokenKey, TokenKind};
+use crate::token::clock::Now;
+use crate::token::failure::FetchError;
+use crate::token::parse::{self, Malformed};
+use crate::token::priority::FetchPriority;
+use crate::token::value::{Age, Token};
 
 mod exchange;
+pub(in crate::token) mod question;
 
 use exchange::{Answer, Peer, Trouble};
+use question::{Question, words};
 
 /// For one attempt, from the connection to the end of the answer.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -89,12 +90,12 @@ impl MetadataClient {
     }
 
     /// One fetch ends within this.
-    pub(super) fn timeout(&self) -> Duration {
+    pub(in crate::token) fn timeout(&self) -> Duration {
         self.0.timeout
     }
 
     /// Fetches a token.
-    pub(super) async fn token(
+    pub(in crate::token) async fn token(
         &self,
         key: &TokenKey,
         priority: &FetchPriority,
@@ -106,7 +107,7 @@ impl MetadataClient {
     }
 
     /// Fetches a text of one line.
-    pub(super) async fn text(&self, question: &Question) -> Result<String, FetchError> {
+    pub(in crate::token) async fn text(&self, question: &Question) -> Result<String, FetchError> {
         self.fetch(question, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)

@@ -21,11 +21,11 @@ const SHOWN: usize = 200;
 
 /// One question to the metadata server.
 #[derive(Clone, Debug)]
-pub(super) struct Question {
+pub(in crate::token) struct Question {
     /// Path and query.
     pub(super) target: String,
     /// The thing asked for: `an ID token for https://example`.
-    pub(super) what: String,
+    pub(in crate::token) what: String,
     account: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Question {
     }
 
     /// Asks for the e-mail address of an account.
-    pub(super) fn email(account: Option<&str>) -> Self {
+    pub(in crate::token) fn email(account: Option<&str>) -> Self {
         Self {
             target: account_path(account) + "/email",
             what: "the account's e-mail address".to_owned(),
@@ -71,7 +71,7 @@ impl Question {
     }
 
     /// Asks for a fact that belongs to no account; `path` is relative to `/computeMetadata/v1/`.
-    pub(super) fn fact(path: &str, what: &str) -> Self {
+    pub(in crate::token) fn fact(path: &str, what: &str) -> Self {
         Self {
             target: format!("/computeMetadata/v1/{path}"),
             what: what.to_owned(),
