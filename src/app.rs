@@ -21,7 +21,7 @@ use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{Common, Decider, Interception, Opened, OpenedSender};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
-use crate::token::{Instance, MetadataClient, TokenCache, TokenSource};
+use crate::token::{Facts, MetadataClient, TokenCache, TokenSource};
 use crate::upstream::BadRoots;
 
 mod bound;
@@ -247,7 +247,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
 /// Policy, tokens, and what the metadata server knows.
 pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Decider {
     let client = MetadataClient::new(&config.metadata, config.token_timeout);
-    let instance = Instance::new(client.clone(), config.universe.clone());
+    let instance = Facts::new(client.clone(), config.universe.clone());
     let tokens = TokenCache::new(TokenSource::Metadata(client), metrics);
     Decider::new(policy(config), tokens, instance)
 }

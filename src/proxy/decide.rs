@@ -20,7 +20,7 @@ use crate::policy::{
     TokenKey, TokenKind, account_warning,
 };
 use crate::telemetry;
-use crate::token::{Instance, Slot, TokenCache};
+use crate::token::{Facts, Slot, TokenCache};
 
 /// How long a host that only an unknown universe could name is kept waiting, once, at the start.
 const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Decider {
     policy: Policy,
     tokens: TokenCache,
-    instance: Instance,
+    instance: Facts,
     /// The metadata server was asked for the universe and did not say: nobody waits for it any more.
     given_up: AtomicBool,
     /// The log has named the account.
@@ -63,7 +63,7 @@ pub struct Decide<S> {
 
 impl Decider {
     /// One for the process.
-    pub fn new(policy: Policy, tokens: TokenCache, instance: Instance) -> Self {
+    pub fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
         Self {
             policy,
             tokens,
@@ -96,7 +96,7 @@ impl Decider {
     }
 
     /// Facts from the metadata server.
-    pub fn instance(&self) -> &Instance {
+    pub fn instance(&self) -> &Facts {
         &self.instance
     }
 

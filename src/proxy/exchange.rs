@@ -23,7 +23,7 @@ use crate::policy::{Credential, Decision, Grant};
 use crate::telemetry::{
     self, AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log,
 };
-use crate::token::Instance;
+use crate::token::Facts;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -56,7 +56,7 @@ pub struct Exchange {
 struct Carried {
     header: HeaderName,
     /// Knows the account's name, perhaps only when the request has ended.
-    instance: Instance,
+    instance: Facts,
 }
 
 /// An error of our own.
@@ -171,7 +171,7 @@ impl Exchange {
     }
 
     /// It carries a token of ours in this header.
-    pub(super) fn carries(&self, header: &HeaderName, instance: &Instance) {
+    pub(super) fn carries(&self, header: &HeaderName, instance: &Facts) {
         if self.is_logged_in_full() {
             let _ = self.carried.set(Carried {
                 header: header.clone(),

@@ -23,13 +23,13 @@ use crate::destination::Destination;
 use crate::error::Error;
 use crate::policy::inject;
 use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
-use crate::token::Instance;
+use crate::token::Facts;
 
 /// Makes [`Reauthorize`].
 #[derive(Clone, Debug)]
 pub(super) struct ReauthorizeLayer {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) instance: Instance,
+    pub(super) instance: Facts,
     pub(super) hints: Arc<Seldom>,
 }
 

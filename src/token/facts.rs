@@ -8,7 +8,7 @@ use http::StatusCode;
 use super::clock::Now;
 use super::failure::{Backoff, FetchError};
 use super::source::metadata::MetadataClient;
-use super::source::metadata::question::Question;
+use super::source::metadata::request::MetadataRequest;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
 use crate::policy::{Home, is_region};
@@ -19,37 +19,37 @@ const DEFAULT_UNIVERSE: &str = "googleapis.com";
 /// Facts about the instance, each asked for when it is first needed and known from then on. A failure is not remembered
 /// longer than that of a token: the next try is due after 1, 2, 4 … 30 seconds.
 #[derive(Clone, Debug)]
-pub struct Instance(Arc<Inner>);
+pub struct Facts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     client: MetadataClient,
-    universe: Fact,
-    project_id: Fact,
-    project_number: Fact,
-    region: Fact,
+    universe: CachedFact,
+    project_id: CachedFact,
+    project_number: CachedFact,
+    region: CachedFact,
     /// By account; `None` is the default one. Accounts come from the configuration, so they are few.
-    emails: Mutex<HashMap<Option<Arc<str>>, Arc<Fact>>>,
+    emails: Mutex<HashMap<Option<Arc<str>>, Arc<CachedFact>>>,
 }
 
 #[derive(Debug, Default)]
-struct Fact {
+struct CachedFact {
     known: OnceLock<Arc<str>>,
     /// Whoever holds it asks; the others wait for the same answer.
     asking: tokio::sync::Mutex<Backoff>,
 }
 
-// === impl Instance ===
+// === impl Facts ===
 
-impl Instance {
+impl Facts {
     /// `universe` is the configuration's, where it names one; the server is not asked then.
     pub fn new(client: MetadataClient, universe: Option<Arc<str>>) -> Self {
         Self(Arc::new(Inner {
             client,
-            universe: universe.map(Fact::known).unwrap_or_default(),
-            project_id: Fact::default(),
-            project_number: Fact::default(),
-            region: Fact::default(),
+            universe: universe.map(CachedFact::known).unwrap_or_default(),
+            project_id: CachedFact::default(),
+            project_number: CachedFact::default(),
+            region: CachedFact::default(),
             emails: Mutex::default(),
         }))
     }
@@ -60,9 +60,9 @@ impl Instance {
     ///
     /// As for a token. A server that knows of no universe is no error: then it is `googleapis.com`.
     pub async fn universe(&self) -> Result<Arc<str>, Error> {
-        let question = Question::fact("universe/universe-domain", "the universe domain");
+        let request = MetadataRequest::fact("universe/universe-domain", "the universe domain");
         let ask = async {
-            match self.0.client.text(&question).await {
+            match self.0.client.text(&request).await {
                 Ok(text) if text.is_empty() => Ok(DEFAULT_UNIVERSE.to_owned()),
                 Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
                     Ok(DEFAULT_UNIVERSE.to_owned())
@@ -70,7 +70,7 @@ impl Instance {
                 other => other,
             }
         };
-        self.0.universe.learn(&question, ask, universe).await
+        self.0.universe.learn(&request, ask, universe).await
     }
 
     /// The project's id.
@@ -79,9 +79,9 @@ impl Instance {
     ///
     /// As for a token.
     pub async fn project_id(&self) -> Result<Arc<str>, Error> {
-        let question = Question::fact("project/project-id", "the project's id");
-        let ask = self.0.client.text(&question);
-        self.0.project_id.learn(&question, ask, project_id).await
+        let request = MetadataRequest::fact("project/project-id", "the project's id");
+        let ask = self.0.client.text(&request);
+        self.0.project_id.learn(&request, ask, project_id).await
     }
 
     /// The project's number.
@@ -90,10 +90,10 @@ impl Instance {
     ///
     /// As for a token.
     pub async fn project_number(&self) -> Result<Arc<str>, Error> {
-        let question = Question::fact("project/numeric-project-id", "the project's number");
-        let ask = self.0.client.text(&question);
+        let request = MetadataRequest::fact("project/numeric-project-id", "the project's number");
+        let ask = self.0.client.text(&request);
         let fact = &self.0.project_number;
-        fact.learn(&question, ask, project_number).await
+        fact.learn(&request, ask, project_number).await
     }
 
     /// The region. A machine that has none of its own, as on Compute Engine, is in that of its zone.
@@ -102,17 +102,17 @@ impl Instance {
     ///
     /// As for a token.
     pub async fn region(&self) -> Result<Arc<str>, Error> {
-        let question = Question::fact("instance/region", "the region");
+        let request = MetadataRequest::fact("instance/region", "the region");
         let ask = async {
-            match self.0.client.text(&question).await {
+            match self.0.client.text(&request).await {
                 Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
-                    let question = Question::fact("instance/zone", "the zone");
-                    self.0.client.text(&question).await
+                    let request = MetadataRequest::fact("instance/zone", "the zone");
+                    self.0.client.text(&request).await
                 }
                 other => other,
             }
         };
-        self.0.region.learn(&question, ask, region).await
+        self.0.region.learn(&request, ask, region).await
     }
 
     /// Project number and region, as far as they are known already.
@@ -129,10 +129,10 @@ impl Instance {
     ///
     /// As for a token.
     pub async fn email(&self, account: Option<&str>) -> Result<Arc<str>, Error> {
-        let question = Question::email(account);
+        let request = MetadataRequest::email(account);
         let fact = self.email_fact(account);
-        let ask = self.0.client.text(&question);
-        fact.learn(&question, ask, email).await
+        let ask = self.0.client.text(&request);
+        fact.learn(&request, ask, email).await
     }
 
     /// The universe domain, where it is known already.
@@ -151,20 +151,20 @@ impl Instance {
         fact.known.get().cloned()
     }
 
-    fn email_fact(&self, account: Option<&str>) -> Arc<Fact> {
+    fn email_fact(&self, account: Option<&str>) -> Arc<CachedFact> {
         let mut emails = self.emails();
         let fact = emails.entry(account.map(Arc::from)).or_default();
         Arc::clone(fact)
     }
 
-    fn emails(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Arc<Fact>>> {
+    fn emails(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Arc<CachedFact>>> {
         self.0.emails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Fact ===
+// === impl CachedFact ===
 
-impl Fact {
+impl CachedFact {
     fn known(value: Arc<str>) -> Self {
         Self {
             known: OnceLock::from(value),
@@ -174,7 +174,7 @@ impl Fact {
 
     async fn learn(
         &self,
-        question: &Question,
+        request: &MetadataRequest,
         ask: impl Future<Output = Result<String, FetchError>>,
         check: impl Fn(&str) -> Option<Arc<str>>,
     ) -> Result<Arc<str>, Error> {
@@ -191,7 +191,7 @@ impl Fact {
         }
         let answer = ask.await.and_then(|text| {
             check(&text).ok_or_else(|| {
-                let detail = format!("{}: the metadata server's answer is none", question.what);
+                let detail = format!("{}: the metadata server's answer is none", request.what);
                 FetchError::new(TokenFault::Malformed, &detail)
             })
         });

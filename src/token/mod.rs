@@ -3,7 +3,7 @@
 //! [`TokenCache`] keeps one [`Slot`] a key. A slot holds the current [`Token`] behind an atomic pointer, so that a hit
 //! takes no lock and never waits, and at most one fetch under way, in a task of its own. Nothing here runs on a timer:
 //! requests, the start and the liveness probe are what makes it move, because an idle instance may get no CPU at all.
-//! [`Instance`] are the few facts about the project and the account that the metadata server knows beside tokens.
+//! [`Facts`] are the few facts about the project and the account that the metadata server knows beside tokens.
 
 mod cache;
 mod clock;
@@ -17,7 +17,7 @@ mod value;
 
 pub use cache::{Refresh, TokenCache};
 pub use clock::{Deadline, Now};
-pub use facts::Instance;
+pub use facts::Facts;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};

@@ -1,7 +1,7 @@
 //! What the metadata server says of the instance itself.
 
 use sidentity::error::ErrorKind;
-use sidentity::token::Instance;
+use sidentity::token::Facts;
 use tokio::task::JoinSet;
 
 use super::support::metadata::{ACCOUNTS, Answer, Kind, Metadata};
@@ -32,7 +32,7 @@ async fn the_universe_is_googles_own_where_the_server_knows_of_none() {
 async fn the_configurations_universe_is_not_asked_for() {
     let server = Metadata::start().await;
     let client = client_for(server.address(), TIMEOUT);
-    let instance = Instance::new(client, Some("s3nsapis.fr".into()));
+    let instance = Facts::new(client, Some("s3nsapis.fr".into()));
     assert_eq!(&*instance.universe().await.unwrap(), "s3nsapis.fr");
     assert_eq!(server.all_requests().len(), 0);
 }

@@ -21,7 +21,7 @@ use sidentity::destination::Host;
 use sidentity::error::Error;
 use sidentity::policy::{TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Instance, MetadataClient, Slot, TokenCache, TokenSource};
+use sidentity::token::{Facts, MetadataClient, Slot, TokenCache, TokenSource};
 
 use support::metadata::{Answer, Kind, Metadata};
 
@@ -45,8 +45,8 @@ fn cache(server: &Metadata) -> TokenCache {
     cache_for(server, TIMEOUT)
 }
 
-fn instance(server: &Metadata) -> Instance {
-    Instance::new(client_for(server.address(), TIMEOUT), None)
+fn instance(server: &Metadata) -> Facts {
+    Facts::new(client_for(server.address(), TIMEOUT), None)
 }
 
 fn access(scopes: &[&str]) -> TokenKey {

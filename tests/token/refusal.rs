@@ -9,7 +9,7 @@ use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
 use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Instance, MetadataClient, TokenCache, TokenSource};
+use sidentity::token::{Facts, MetadataClient, TokenCache, TokenSource};
 
 use super::support::metadata::{Answer, Kind, Metadata, in_seconds, jwt, jwt_of};
 use super::{TIMEOUT, access, access_slot, cache_for, error, get, id_slot};
@@ -258,6 +258,6 @@ async fn where_the_user_says_that_there_is_no_metadata_server_none_is_asked() {
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);
     assert!(failed.detail().starts_with("token: "));
     assert!(failed.detail().contains("NO_GCE_CHECK"));
-    assert!(Instance::new(client, None).universe().await.is_err());
+    assert!(Facts::new(client, None).universe().await.is_err());
     assert_eq!(server.all_requests().len(), 0);
 }

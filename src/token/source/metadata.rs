@@ -20,11 +20,11 @@ use crate::token::parse::{self, Malformed};
 use crate::token::priority::FetchPriority;
 use crate::token::value::{Age, Token};
 
-mod exchange;
-pub(in crate::token) mod question;
+pub(in crate::token) mod request;
+mod transport;
 
-use exchange::{Answer, Peer, Trouble};
-use question::{Question, words};
+use request::{MetadataRequest, words};
+use transport::{Peer, Response, TransportError};
 
 /// For one attempt, from the connection to the end of the answer.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -66,7 +66,7 @@ struct Permit<'a> {
 
 /// An attempt that failed.
 #[derive(Debug)]
-struct Failure {
+struct AttemptError {
     fault: TokenFault,
     reason: String,
     retry: bool,
@@ -100,18 +100,21 @@ impl MetadataClient {
         key: &TokenKey,
         priority: &FetchPriority,
     ) -> Result<Token, FetchError> {
-        self.fetch(&Question::token(key), priority, |body, start| {
+        self.fetch(&MetadataRequest::token(key), priority, |body, start| {
             read_token(&key.kind, body, start, Now::now())
         })
         .await
     }
 
     /// Fetches a text of one line.
-    pub(in crate::token) async fn text(&self, question: &Question) -> Result<String, FetchError> {
-        self.fetch(question, &FetchPriority::high(), |body, _| {
+    pub(in crate::token) async fn text(
+        &self,
+        request: &MetadataRequest,
+    ) -> Result<String, FetchError> {
+        self.fetch(request, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)
-                .map_err(|_| Failure::malformed("the answer is no text".to_owned()))
+                .map_err(|_| AttemptError::malformed("the answer is no text".to_owned()))
         })
         .await
     }
@@ -120,9 +123,9 @@ impl MetadataClient {
     /// attempt, from which lifetimes count.
     async fn fetch<T>(
         &self,
-        question: &Question,
+        request: &MetadataRequest,
         priority: &FetchPriority,
-        read: impl Fn(&[u8], Now) -> Result<T, Failure>,
+        read: impl Fn(&[u8], Now) -> Result<T, AttemptError>,
     ) -> Result<T, FetchError> {
         let Inner {
             peer,
@@ -136,26 +139,26 @@ impl MetadataClient {
                 TokenFault::Disabled,
                 &format!(
                     "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
-                    question.clause()
+                    request.clause()
                 ),
             ));
         }
         let end = Instant::now() + *timeout;
         let queued = (!priority.is_high()).then(|| normal_queue.try_acquire());
         if matches!(queued, Some(Err(_))) {
-            let failure = Failure::silent("too many tokens are asked for at once");
-            return Err(failure.into_error(question, peer, 0));
+            let failure = AttemptError::silent("too many tokens are asked for at once");
+            return Err(failure.into_error(request, peer, 0));
         }
         let Ok(Some(_permit)) = timeout_at(end, self.0.permit(priority)).await else {
-            let failure = Failure::silent("other fetches took all the time");
-            return Err(failure.into_error(question, peer, 0));
+            let failure = AttemptError::silent("other fetches took all the time");
+            return Err(failure.into_error(request, peer, 0));
         };
         let mut pause = FIRST_PAUSE;
         let mut attempt = 1;
         let mut earlier = None;
         loop {
             let start = Now::now();
-            let result = Self::attempt(peer, &question.target, end).await;
+            let result = Self::attempt(peer, &request.target, end).await;
             let failure = match result.and_then(|body| read(&body, start)) {
                 Ok(value) => return Ok(value),
                 Err(failure) if Instant::now() < end => failure,
@@ -165,7 +168,7 @@ impl MetadataClient {
             let wait = with_jitter(pause).max(failure.retry_after.unwrap_or_default());
             let in_time = end.saturating_duration_since(Instant::now()) > wait;
             if !failure.retry || attempt == ATTEMPTS || !in_time {
-                return Err(failure.into_error(question, peer, attempt));
+                return Err(failure.into_error(request, peer, attempt));
             }
             sleep(wait).await;
             earlier = Some(failure);
@@ -174,12 +177,16 @@ impl MetadataClient {
         }
     }
 
-    async fn attempt(peer: &Peer, target: &str, end: Instant) -> Result<bytes::Bytes, Failure> {
+    async fn attempt(
+        peer: &Peer,
+        target: &str,
+        end: Instant,
+    ) -> Result<bytes::Bytes, AttemptError> {
         let limit = ATTEMPT.min(end.saturating_duration_since(Instant::now()));
         match timeout(limit, peer.ask(target)).await {
-            Ok(Ok(answer)) => Failure::unless_ok(answer),
-            Ok(Err(trouble)) => Err(trouble.into()),
-            Err(_) => Err(Failure::silent(&format!(
+            Ok(Ok(answer)) => AttemptError::unless_ok(answer),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(AttemptError::silent(&format!(
                 "no answer within {:.1} s",
                 limit.as_secs_f32()
             ))),
@@ -205,9 +212,9 @@ impl Inner {
     }
 }
 
-// === impl Failure ===
+// === impl AttemptError ===
 
-impl Failure {
+impl AttemptError {
     fn new(fault: TokenFault, reason: String) -> Self {
         Self {
             fault,
@@ -231,7 +238,7 @@ impl Failure {
         Self::new(TokenFault::Malformed, reason)
     }
 
-    fn unless_ok(answer: Answer) -> Result<bytes::Bytes, Self> {
+    fn unless_ok(answer: Response) -> Result<bytes::Bytes, Self> {
         let status = answer.head.status;
         if status == StatusCode::OK {
             // Proof that it is the metadata server, and not whoever else answers at that address.
@@ -278,13 +285,13 @@ impl Failure {
         })
     }
 
-    fn into_error(self, question: &Question, peer: &Peer, attempts: u32) -> FetchError {
-        let mut detail = format!("{} asked of {peer}: {}", question.clause(), self.reason);
+    fn into_error(self, request: &MetadataRequest, peer: &Peer, attempts: u32) -> FetchError {
+        let mut detail = format!("{} asked of {peer}: {}", request.clause(), self.reason);
         if attempts > 1 {
             detail = format!("{detail} ({attempts} attempts)");
         }
         let hint = match self.status {
-            Some(status) => question.hint(status),
+            Some(status) => request.hint(status),
             None if self.fault == TokenFault::Unreachable => Some(
                 "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
                     .to_owned(),
@@ -301,31 +308,33 @@ impl Failure {
     }
 }
 
-impl From<Malformed> for Failure {
+impl From<Malformed> for AttemptError {
     fn from(malformed: Malformed) -> Self {
         Self::malformed(malformed.to_string())
     }
 }
 
-impl From<Trouble> for Failure {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Connect(_) | Trouble::Resolve(_) | Trouble::ConnectTimeout(_) => Self {
+impl From<TransportError> for AttemptError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Connect(_)
+            | TransportError::Resolve(_)
+            | TransportError::ConnectTimeout(_) => Self {
                 retry: true,
-                ..Self::new(TokenFault::Unreachable, trouble.to_string())
+                ..Self::new(TokenFault::Unreachable, error.to_string())
             },
-            Trouble::Torn(_) => Self {
+            TransportError::Torn(_) => Self {
                 retry: true,
-                ..Self::new(TokenFault::Failing, trouble.to_string())
+                ..Self::new(TokenFault::Failing, error.to_string())
             },
-            Trouble::NoHttp => Self::new(TokenFault::Impostor, trouble.to_string()),
-            Trouble::TooLong => Self::malformed(trouble.to_string()),
+            TransportError::NoHttp => Self::new(TokenFault::Impostor, error.to_string()),
+            TransportError::TooLong => Self::malformed(error.to_string()),
         }
     }
 }
 
 /// Reads the answer to an attempt that began at `start`.
-fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, Failure> {
+fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, AttemptError> {
     let token = match kind {
         TokenKind::Access { .. } => parse::access_token(body, start, now),
         TokenKind::Id { audience } => parse::id_token(body, audience, start, now),
@@ -336,9 +345,9 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
     };
     // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
     if spent && now.since(start) > ATTEMPT {
-        return Err(Failure::silent("the answer was read too late"));
+        return Err(AttemptError::silent("the answer was read too late"));
     }
-    token.map_err(Failure::from)
+    token.map_err(AttemptError::from)
 }
 
 /// Between half of it and the whole.

@@ -3,21 +3,21 @@ use std::sync::Arc;
 use http::StatusCode;
 use proptest::prelude::*;
 
-use super::{Question, words};
+use super::{MetadataRequest, words};
 use crate::policy::{TokenKey, TokenKind};
 
 const ACCOUNTS: &str = "/computeMetadata/v1/instance/service-accounts";
 
-fn access(scopes: &[&str], account: Option<&str>) -> Question {
+fn access(scopes: &[&str], account: Option<&str>) -> MetadataRequest {
     let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
-    Question::token(&TokenKey {
+    MetadataRequest::token(&TokenKey {
         kind: TokenKind::Access { scopes },
         account: account.map(Arc::from),
     })
 }
 
-fn id(audience: &str) -> Question {
-    Question::token(&TokenKey {
+fn id(audience: &str) -> MetadataRequest {
+    MetadataRequest::token(&TokenKey {
         kind: TokenKind::Id {
             audience: audience.into(),
         },
@@ -35,9 +35,9 @@ fn without_scopes_there_is_no_query() {
 
 #[test]
 fn scopes_are_separated_by_commas_and_encoded() {
-    let question = access(&["a/drive", "b"], Some("x@y.example"));
+    let request = access(&["a/drive", "b"], Some("x@y.example"));
     let expected = format!("{ACCOUNTS}/x@y.example/token?scopes=a%2Fdrive%2Cb");
-    assert_eq!(question.target, expected);
+    assert_eq!(request.target, expected);
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn an_audience_is_encoded_and_the_full_format_asked_for() {
 
 #[test]
 fn an_account_stays_one_segment_of_the_path() {
-    let question = access(&[], Some("../../x?y#z"));
+    let request = access(&[], Some("../../x?y#z"));
     let expected = format!("{ACCOUNTS}/..%2F..%2Fx%3Fy%23z/token");
-    assert_eq!(question.target, expected);
+    assert_eq!(request.target, expected);
 }
 
 #[test]

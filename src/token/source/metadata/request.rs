@@ -19,9 +19,9 @@ const ACCOUNT: &AsciiSet = &COMPONENT.remove(b'@');
 /// The most that a message shows of an audience or a server's words.
 const SHOWN: usize = 200;
 
-/// One question to the metadata server.
+/// One request to the metadata server.
 #[derive(Clone, Debug)]
-pub(in crate::token) struct Question {
+pub(in crate::token) struct MetadataRequest {
     /// Path and query.
     pub(super) target: String,
     /// The thing asked for: `an ID token for https://example`.
@@ -29,9 +29,9 @@ pub(in crate::token) struct Question {
     account: Option<String>,
 }
 
-// === impl Question ===
+// === impl MetadataRequest ===
 
-impl Question {
+impl MetadataRequest {
     /// Asks for a token.
     pub(super) fn token(key: &TokenKey) -> Self {
         let mut target = account_path(key.account.as_deref());
@@ -79,7 +79,7 @@ impl Question {
         }
     }
 
-    /// The question as a clause of a message.
+    /// The request as a clause of a message.
     pub(super) fn clause(&self) -> String {
         match &self.account {
             Some(account) => format!("{} (account {})", self.what, printable(account)),

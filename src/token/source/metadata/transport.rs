@@ -1,4 +1,4 @@
-//! One question and one answer on one connection.
+//! One request and one answer on one connection.
 
 use std::fmt;
 use std::io;
@@ -37,14 +37,14 @@ pub(super) struct Peer {
 
 /// What it said.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) head: response::Parts,
     pub(super) body: Bytes,
 }
 
 /// Why it said nothing of use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum TransportError {
     #[error("no connection: {0}")]
     Connect(io::Error),
     #[error("no connection: {0}")]
@@ -81,7 +81,7 @@ impl Peer {
     }
 
     /// Sends `GET target` and reads the whole answer. The caller sets the time-out.
-    pub(super) async fn ask(&self, target: &str) -> Result<Answer, Trouble> {
+    pub(super) async fn ask(&self, target: &str) -> Result<Response, TransportError> {
         let stream = self.connect().await?;
         let request = Request::get(target)
             .header(header::HOST, &self.authority)
@@ -91,7 +91,7 @@ impl Peer {
             )
             .header("metadata-flavor", "Google")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| Trouble::Torn(error.into()))?;
+            .map_err(|error| TransportError::Torn(error.into()))?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(LONGEST_HEAD)
             .handshake(TokioIo::new(stream))
@@ -100,14 +100,14 @@ impl Peer {
             let (head, body) = sender.send_request(request).await?.into_parts();
             let body = Limited::new(body, LONGEST_BODY).collect().await;
             match body {
-                Ok(body) => Ok(Answer {
+                Ok(body) => Ok(Response {
                     head,
                     body: body.to_bytes(),
                 }),
-                Err(error) if error.is::<LengthLimitError>() => Err(Trouble::TooLong),
+                Err(error) if error.is::<LengthLimitError>() => Err(TransportError::TooLong),
                 Err(error) => Err(match error.downcast::<hyper::Error>() {
-                    Ok(error) => Trouble::from(*error),
-                    Err(error) => Trouble::Torn(error),
+                    Ok(error) => TransportError::from(*error),
+                    Err(error) => TransportError::Torn(error),
                 }),
             }
         });
@@ -122,22 +122,22 @@ impl Peer {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, Trouble> {
+    async fn connect(&self) -> Result<TcpStream, TransportError> {
         let port = self.origin.port;
         let connecting = async {
             let addresses = self
                 .resolver
                 .resolve(&self.origin.host, port, Priority::High, CONNECT)
                 .await
-                .map_err(Trouble::Resolve)?;
+                .map_err(TransportError::Resolve)?;
             TcpStream::connect(&*addresses)
                 .await
-                .map_err(Trouble::Connect)
+                .map_err(TransportError::Connect)
         };
         let stream = timeout(CONNECT, connecting)
             .await
-            .map_err(|_| Trouble::ConnectTimeout(CONNECT))??;
-        stream.set_nodelay(true).map_err(Trouble::Connect)?;
+            .map_err(|_| TransportError::ConnectTimeout(CONNECT))??;
+        stream.set_nodelay(true).map_err(TransportError::Connect)?;
         Ok(stream)
     }
 }
@@ -148,9 +148,9 @@ impl fmt::Display for Peer {
     }
 }
 
-// === impl Trouble ===
+// === impl TransportError ===
 
-impl From<hyper::Error> for Trouble {
+impl From<hyper::Error> for TransportError {
     fn from(error: hyper::Error) -> Self {
         if error.is_parse() {
             Self::NoHttp
