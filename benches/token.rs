@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
-use sidentity::policy::{AuthScheme, TokenKey, TokenKind};
+use sidentity::policy::{AuthScheme, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
 use sidentity::token::{MetadataClient, Now, TokenCache, TokenSource};
 
@@ -39,7 +39,7 @@ fn hit(c: &mut Criterion) {
     let cache = TokenCache::new(TokenSource::Metadata(client), Arc::new(Metrics::new()));
     let key = TokenKey {
         kind: TokenKind::Access { scopes: [].into() },
-        account: None,
+        principal: Principal::Attached,
     };
     let slot = cache.slot(&key);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use sidentity::config::MetadataServer;
 use sidentity::destination::{Destination, Host};
 use sidentity::policy::{
-    AuthScheme, Placement, Policy, Settings, TokenKey, TokenKind, inject, place,
+    AuthScheme, Placement, Policy, Principal, Settings, TokenKey, TokenKind, inject, place,
 };
 use sidentity::telemetry::Metrics;
 use sidentity::token::{MetadataClient, Now, TokenCache, TokenSource};
@@ -34,7 +34,7 @@ async fn a_token_that_is_there_is_sent_without_an_allocation() {
     let scopes = [].into();
     let slot = cache.slot(&TokenKey {
         kind: TokenKind::Access { scopes },
-        account: None,
+        principal: Principal::Attached,
     });
     slot.token().await.unwrap();
 

@@ -25,7 +25,7 @@ use serde_json::Value;
 use sidentity::config::{AccessLog, Log, LogFormat, LogLevel};
 use sidentity::destination::Destination;
 use sidentity::error::{Error, ErrorKind};
-use sidentity::policy::{Credential, TokenKey, TokenKind};
+use sidentity::policy::{Credential, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::{
     AccessRecord, AuthRejection, Blind, Code, Fetch, Lookup, Metrics, Seldom, access_log,
     auth_rejected, init, set_project, tunnel_without_token,
@@ -251,7 +251,7 @@ fn carry_tokens(format: LogFormat) {
         kind: TokenKind::Id {
             audience: Arc::from("https://billing.run.app"),
         },
-        account: None,
+        principal: Principal::Attached,
     };
     let seldom = Seldom::new();
     let rejection = AuthRejection {

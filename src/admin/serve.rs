@@ -20,7 +20,7 @@ use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::error::Error;
-use crate::policy::{Ways, explain};
+use crate::policy::{Principal, Ways, explain};
 use crate::proxy::{
     Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, leave_head,
     next_of,
@@ -261,7 +261,7 @@ impl Admin {
             });
         match explained {
             Ok(mut explanation) => {
-                if let Some(email) = self.decider.instance().email_if_known(None) {
+                if let Some(email) = self.decider.instance().email_if_known(&Principal::Attached) {
                     explanation.name_account(&email);
                 }
                 json(&explanation)

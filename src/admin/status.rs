@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use self::token::{TokenLine, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
-use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, account_warning};
+use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal, account_warning};
 use crate::proxy::Entrance;
 use crate::telemetry::{Redacted, Series, Tally, Trouble};
 use crate::token::SlotState;
@@ -137,7 +137,7 @@ impl Admin {
             started: Time(self.lifecycle.began()),
             now: Time(SystemTime::now()),
             ready: state == "serving" && routes.iter().all(RouteLine::is_ready),
-            account: instance.email_if_known(None).map(text),
+            account: instance.email_if_known(&Principal::Attached).map(text),
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
             metadata_server: metadata_server(&self.config),
@@ -154,7 +154,7 @@ impl Admin {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let email = self.decider.instance().email_if_known(None);
+        let email = self.decider.instance().email_if_known(&Principal::Attached);
         let of_account = email.and_then(|email| account_warning(&email));
         self.config
             .warnings
@@ -168,7 +168,9 @@ impl Admin {
     /// the next look shows it.
     fn learn(&self) {
         let instance = self.decider.instance();
-        if instance.email_if_known(None).is_none() || instance.project_id_if_known().is_none() {
+        if instance.email_if_known(&Principal::Attached).is_none()
+            || instance.project_id_if_known().is_none()
+        {
             let decider = self.decider.clone();
             tokio::spawn(async move { decider.learn().await });
         }
@@ -311,7 +313,7 @@ impl From<&Decision> for Gets {
             credential: decision.credential(),
             audience,
             scopes,
-            account: key.and_then(|key| key.account.as_ref().map(text)),
+            account: key.and_then(|key| key.principal.account().map(text)),
             header: key.map(|_| HeaderMode::as_str(decision.header)),
             rule: decision.rule.to_string(),
             why,

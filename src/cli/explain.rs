@@ -61,6 +61,12 @@ fn account(config: &Config) -> Result<Option<Arc<str>>, Exit> {
         return Ok(None);
     }
     let decider = app::decider(config, Default::default());
-    let asked = async { tokio::time::timeout(PATIENCE, decider.instance().email(None)).await };
+    let asked = async {
+        tokio::time::timeout(
+            PATIENCE,
+            decider.instance().email(&policy::Principal::Attached),
+        )
+        .await
+    };
     Ok(runtime(1)?.block_on(asked).ok().and_then(Result::ok))
 }

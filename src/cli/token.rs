@@ -11,7 +11,7 @@ use super::{Exit, complain, load};
 use crate::app;
 use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;
-use crate::policy::{Asked, Grant, Placement, account_warning, place};
+use crate::policy::{Asked, Grant, Placement, Principal, account_warning, place};
 use crate::proxy::Decider;
 
 /// How long the account's name may take.
@@ -74,15 +74,15 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         };
     };
     let token = slot.token().await.map_err(failed)?;
-    name_account(&decider, slot.key().account.as_deref()).await;
+    name_account(&decider, &slot.key().principal).await;
     writeln!(std::io::stdout(), "{}", token.reveal())
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
 /// Says on stderr whose token it is, where the metadata server tells that at once.
-async fn name_account(decider: &Decider, account: Option<&str>) {
+async fn name_account(decider: &Decider, principal: &Principal) {
     let instance = decider.instance();
-    let asked = async { tokio::join!(instance.email(account), instance.project_id()) };
+    let asked = async { tokio::join!(instance.email(principal), instance.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
         return;
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode};
 
 /// The scope of a token that is asked for without one, on Cloud Run.
@@ -27,8 +28,8 @@ pub enum Credential {
 pub struct TokenKey {
     /// Access token or ID token, and what it is for.
     pub kind: TokenKind,
-    /// Another account of the metadata server than `default`.
-    pub account: Option<Arc<str>>,
+    /// Whose token it is.
+    pub principal: Principal,
 }
 
 /// The two kinds of token.

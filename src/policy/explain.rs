@@ -15,6 +15,7 @@ use super::account::account_warning;
 use super::decide::Policy;
 use super::decision::{CLOUD_PLATFORM, Credential, Decision, Grant, SkipReason, TokenKind};
 use super::header::{Placement, place};
+use super::principal::Principal;
 use super::rule::Options;
 use super::service::{Home, InvalidService};
 use crate::destination::{Destination, InvalidDestination, Scheme};
@@ -149,7 +150,7 @@ pub fn explain(
             .chain(notes::notes(&case, policy))
             .collect(),
         of_default_account: skipped.is_none()
-            && matches!(&case.decision.grant, Grant::Token(key) if key.account.is_none()),
+            && matches!(&case.decision.grant, Grant::Token(key) if key.principal == Principal::Attached),
     })
 }
 

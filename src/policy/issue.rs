@@ -116,7 +116,7 @@ impl Policy {
         Decision {
             grant: Grant::Token(TokenKey {
                 kind,
-                account: terms.account(),
+                principal: terms.principal(),
             }),
             header: terms.header.unwrap_or_default(),
             existing: terms.existing.unwrap_or_default(),

@@ -81,7 +81,7 @@ impl ReadyRule {
             credential,
             audience,
             scopes: terms.scopes.iter().map(ToString::to_string).collect(),
-            account: terms.account().map(|account| account.to_string()),
+            account: terms.principal().account().map(str::to_owned),
             header: gets_token.then(|| terms.header.unwrap_or(HeaderMode::Auto).as_str()),
             plaintext: terms.plaintext,
             built_in: false,

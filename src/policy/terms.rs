@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::decision::Credential;
+use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
 /// [`Options`] with shared texts, the scopes sorted and without doubles.
@@ -51,12 +52,12 @@ impl Terms {
         }
     }
 
-    /// The account of a token's key: `default` is no other account.
-    pub(super) fn account(&self) -> Option<Arc<str>> {
-        self.account
-            .as_ref()
-            .filter(|account| ***account != *"default")
-            .cloned()
+    /// Returns whose token a key is for: `default` is the account that is attached.
+    pub(super) fn principal(&self) -> Principal {
+        match &self.account {
+            Some(account) if **account != *"default" => Principal::Account(Arc::clone(account)),
+            _ => Principal::Attached,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::call::{Call, Decided};
 use super::decide::Decider;
 use super::step::{Carry, Step};
 use crate::error::Error;
-use crate::policy::{Decision, Placeholders, Placement, SkipReason, inject, place};
+use crate::policy::{Decision, Placeholders, Placement, Principal, SkipReason, inject, place};
 use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
@@ -126,10 +126,14 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             }
             None => return Step::now(self.inner.call(Authorized::without(call))),
         };
-        let account = slot.key().account.as_deref();
+        let account = slot.key().principal.account();
         let is_named = !call.exchange.is_logged_in_full()
             || account.is_some()
-            || self.decider.instance().email_if_known(None).is_some();
+            || self
+                .decider
+                .instance()
+                .email_if_known(&Principal::Attached)
+                .is_some();
         if sure
             && is_named
             && let Some(token) = slot.ready(Now::at(call.exchange.started().into()))
@@ -159,7 +163,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 // For the access log, which can do without.
                 let instance = decider.instance().clone();
                 // In a task, so that a failure is remembered though nobody waits for it any more.
-                let asked = tokio::spawn(async move { instance.email(None).await });
+                let asked = tokio::spawn(async move { instance.email(&Principal::Attached).await });
                 let _ = tokio::time::timeout(ACCOUNT_PATIENCE, asked).await;
             }
             call.exchange.carries(&header, decider.instance());

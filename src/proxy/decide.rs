@@ -16,8 +16,8 @@ use super::step::{Carry, Step};
 use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{
-    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, ServiceName,
-    TokenKey, TokenKind, account_warning,
+    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, Principal,
+    ServiceName, TokenKey, TokenKind, account_warning,
 };
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
@@ -115,7 +115,7 @@ impl Decider {
     /// As for a token.
     pub async fn learn(&self) -> Result<(), Error> {
         // The account is for the log only: the rest does not depend on it.
-        let email = async { Ok::<_, Error>(self.instance.email(None).await.ok()) };
+        let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
         let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
         let project = self.instance.project_id().await?;
         telemetry::set_project(&project);

@@ -380,10 +380,8 @@ impl Drop for Exchange {
                 Grant::None(_) | Grant::Deny(_) => None,
             });
             let carried = self.carried.get().zip(key);
-            let email = carried.and_then(|(carried, key)| {
-                let account = key.account.as_deref();
-                carried.instance.email_if_known(account)
-            });
+            let email =
+                carried.and_then(|(carried, key)| carried.instance.email_if_known(&key.principal));
             access_log(
                 self.access_log,
                 &AccessRecord {
@@ -400,7 +398,7 @@ impl Drop for Exchange {
                     rule: decision.map(|decision| &*decision.rule),
                     token: carried.map(|(carried, key)| telemetry::Carried {
                         key,
-                        account: email.as_deref().or(key.account.as_deref()),
+                        account: email.as_deref().or_else(|| key.principal.account()),
                         header: &carried.header,
                     }),
                     error: self.error.get().map(|error| (error.kind, &*error.detail)),

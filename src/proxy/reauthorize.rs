@@ -246,12 +246,7 @@ impl<S: Carry<Call>> Again<S> {
         let trace = self.exchange.trace();
         // The account's name may have to be asked for; the caller does not wait for that.
         tokio::spawn(async move {
-            let account = shared
-                .layer
-                .instance
-                .email(key.account.as_deref())
-                .await
-                .ok();
+            let account = shared.layer.instance.email(&key.principal).await.ok();
             let project = shared.layer.instance.project_id_if_known();
             let rejection = AuthRejection {
                 origin: &origin,

@@ -353,7 +353,7 @@ impl std::fmt::Display for Purpose<'_> {
             TokenKind::Access { scopes } => write!(f, "access token for {}", scopes.join(" "))?,
             TokenKind::Id { audience } => write!(f, "ID token for {audience}")?,
         }
-        match &key.account {
+        match key.principal.account() {
             Some(account) => write!(f, " (account {account})"),
             None => Ok(()),
         }

@@ -109,7 +109,10 @@ impl TokenCache {
     pub fn statuses(&self) -> Vec<SlotStatus> {
         let slots = self.shared.slots();
         let mut statuses: Vec<_> = slots.iter().map(|slot| slot.status()).collect();
-        statuses.sort_by_cached_key(|status| format!("{:?}", status.key));
+        statuses.sort_by_cached_key(|status| {
+            let key = &status.key;
+            (format!("{:?}", key.kind), key.principal.clone())
+        });
         statuses
     }
 }

@@ -11,7 +11,7 @@ use super::source::metadata::MetadataClient;
 use super::source::metadata::request::MetadataRequest;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
-use crate::policy::{Home, is_region};
+use crate::policy::{Home, Principal, is_region};
 
 /// The universe of everyone who does not know of another.
 const DEFAULT_UNIVERSE: &str = "googleapis.com";
@@ -28,8 +28,8 @@ struct Inner {
     project_id: CachedFact,
     project_number: CachedFact,
     region: CachedFact,
-    /// By account; `None` is the default one. Accounts come from the configuration, so they are few.
-    emails: Mutex<HashMap<Option<Arc<str>>, Arc<CachedFact>>>,
+    /// By principal. Principals come from the configuration, so they are few.
+    emails: Mutex<HashMap<Principal, Arc<CachedFact>>>,
 }
 
 #[derive(Debug, Default)]
@@ -123,14 +123,14 @@ impl Facts {
         }
     }
 
-    /// The e-mail address of an account; `None` is the default one.
+    /// The e-mail address of a principal.
     ///
     /// # Errors
     ///
     /// As for a token.
-    pub async fn email(&self, account: Option<&str>) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::email(account);
-        let fact = self.email_fact(account);
+    pub async fn email(&self, principal: &Principal) -> Result<Arc<str>, Error> {
+        let request = MetadataRequest::email(principal);
+        let fact = self.email_fact(principal);
         let ask = self.0.client.text(&request);
         fact.learn(&request, ask, email).await
     }
@@ -145,19 +145,19 @@ impl Facts {
         self.0.project_id.known.get().cloned()
     }
 
-    /// The e-mail address of an account, where it is known already.
-    pub fn email_if_known(&self, account: Option<&str>) -> Option<Arc<str>> {
-        let fact = self.emails().get(&account.map(Arc::from)).cloned()?;
+    /// The e-mail address of a principal, where it is known already.
+    pub fn email_if_known(&self, principal: &Principal) -> Option<Arc<str>> {
+        let fact = self.emails().get(principal).cloned()?;
         fact.known.get().cloned()
     }
 
-    fn email_fact(&self, account: Option<&str>) -> Arc<CachedFact> {
+    fn email_fact(&self, principal: &Principal) -> Arc<CachedFact> {
         let mut emails = self.emails();
-        let fact = emails.entry(account.map(Arc::from)).or_default();
+        let fact = emails.entry(principal.clone()).or_default();
         Arc::clone(fact)
     }
 
-    fn emails(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Arc<CachedFact>>> {
+    fn emails(&self) -> MutexGuard<'_, HashMap<Principal, Arc<CachedFact>>> {
         self.0.emails.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

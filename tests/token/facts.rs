@@ -1,6 +1,7 @@
 //! What the metadata server says of the instance itself.
 
 use sidentity::error::ErrorKind;
+use sidentity::policy::Principal;
 use sidentity::token::Facts;
 use tokio::task::JoinSet;
 
@@ -66,9 +67,10 @@ async fn project_and_accounts_are_asked_for_once() {
     let server = Metadata::start().await;
     let other = format!("{ACCOUNTS}/other@x.example/email");
     server.script_path(&other, [Answer::ok("other@x.example")]);
+    let other = Principal::Account("other@x.example".into());
     let instance = instance(&server);
     assert_eq!(instance.project_id_if_known(), None);
-    assert_eq!(instance.email_if_known(None), None);
+    assert_eq!(instance.email_if_known(&Principal::Attached), None);
     let mut questions = JoinSet::new();
     for _ in 0..10 {
         let instance = instance.clone();
@@ -82,16 +84,16 @@ async fn project_and_accounts_are_asked_for_once() {
             .all(|id| &**id == "test-project")
     );
     for _ in 0..2 {
-        let email = instance.email(None).await.unwrap();
+        let email = instance.email(&Principal::Attached).await.unwrap();
         assert_eq!(&*email, "default@test-project.iam.gserviceaccount.com");
-        let email = instance.email(Some("other@x.example")).await.unwrap();
+        let email = instance.email(&other).await.unwrap();
         assert_eq!(&*email, "other@x.example");
     }
     assert_eq!(
         instance.project_id_if_known().as_deref(),
         Some("test-project")
     );
-    let other = instance.email_if_known(Some("other@x.example"));
+    let other = instance.email_if_known(&other);
     assert_eq!(other.as_deref(), Some("other@x.example"));
     assert_eq!(server.count(Kind::ProjectId), 1);
     assert_eq!(server.count(Kind::Email), 2);

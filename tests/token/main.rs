@@ -19,7 +19,7 @@ use std::time::Duration;
 use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
 use sidentity::error::Error;
-use sidentity::policy::{TokenKey, TokenKind};
+use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
 use sidentity::token::{Facts, MetadataClient, Slot, TokenCache, TokenSource};
 
@@ -53,7 +53,7 @@ fn access(scopes: &[&str]) -> TokenKey {
     let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
     TokenKey {
         kind: TokenKind::Access { scopes },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 
@@ -61,7 +61,7 @@ fn id(audience: &str) -> TokenKey {
     let audience = audience.into();
     TokenKey {
         kind: TokenKind::Id { audience },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 

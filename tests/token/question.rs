@@ -1,6 +1,6 @@
 //! What is asked of the metadata server, and what is made of its answer.
 
-use sidentity::policy::{AuthScheme, TokenKey};
+use sidentity::policy::{AuthScheme, Principal, TokenKey};
 
 use super::support::metadata::{ACCOUNTS, Answer, Kind, Metadata, audience_of, in_seconds, jwt};
 use super::{access, access_slot, cache, get, id};
@@ -61,7 +61,7 @@ async fn scopes_are_asked_for_and_have_a_token_of_their_own() {
 async fn another_account_is_asked_for_by_its_name() {
     let server = Metadata::start().await;
     let key = TokenKey {
-        account: Some("other@p.iam.gserviceaccount.com".into()),
+        principal: Principal::Account("other@p.iam.gserviceaccount.com".into()),
         ..access(&[])
     };
     get(&cache(&server).slot(&key)).await;

@@ -47,7 +47,7 @@ impl From<SlotStatus> for TokenLine {
             credential: status.key.credential(),
             audience,
             scopes,
-            account: status.key.account.as_ref().map(text),
+            account: status.key.principal.account().map(text),
             state: status.state.as_str(),
             expires: status.expires_at.map(Time),
             left_seconds: status.left.as_ref().map(Duration::as_secs),

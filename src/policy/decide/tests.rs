@@ -196,7 +196,7 @@ fn everything_a_rule_says_is_in_the_decision() {
     assert!(decision.plaintext);
     assert!(!decision.google_api);
     assert!(
-        matches!(&decision.grant, Grant::Token(key) if key.account.as_deref() == Some("a@b.c"))
+        matches!(&decision.grant, Grant::Token(key) if key.principal.account() == Some("a@b.c"))
     );
 }
 
@@ -413,14 +413,14 @@ fn a_routes_options_override_what_rules_and_table_say() {
         "id https://svc.a.run.app by built-in *.run.app"
     );
     assert_eq!(beside.header, HeaderMode::XServerlessAuthorization);
-    assert!(matches!(&beside.grant, Grant::Token(key) if key.account.is_some()));
+    assert!(matches!(&beside.grant, Grant::Token(key) if key.principal.account().is_some()));
 
     let rules = ["own.test=id,audience=x,header=proxy-authorization,account=a@b.c,plaintext=allow"];
     let merged = route(&rules, "id,audience=y,account=default", "https://own.test/");
     assert_eq!(say(&merged), "id y by route 8081");
     assert_eq!(merged.header, HeaderMode::ProxyAuthorization);
     assert!(merged.plaintext);
-    assert!(matches!(&merged.grant, Grant::Token(key) if key.account.is_none()));
+    assert!(matches!(&merged.grant, Grant::Token(key) if key.principal.account().is_none()));
     // The user allowed cleartext for another credential.
     let other = route(&rules, "access", "https://own.test/");
     assert_eq!((other.plaintext, other.header), (false, HeaderMode::Auto));

@@ -106,7 +106,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
     if let Some(role) = role_hint(&case.destination, decision) {
         notes.push(format!("on a 403, grant the service account {role}"));
     }
-    if let Some(account) = &key.account {
+    if let Some(account) = key.principal.account() {
         notes.push(format!("the token is the one of {account}"));
         notes.extend(account_warning(account));
     }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::config::{LogFormat, LogLevel};
 use crate::destination::Scheme;
+use crate::policy::Principal;
 use crate::telemetry::log::tests::{json, lines};
 
 fn origin(host: &str) -> Origin {
@@ -15,7 +16,7 @@ fn id(audience: &str) -> TokenKey {
     let audience = audience.into();
     TokenKey {
         kind: TokenKind::Id { audience },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 
@@ -23,7 +24,7 @@ fn access(scopes: &[&str]) -> TokenKey {
     let scopes: Arc<[Arc<str>]> = scopes.iter().map(|scope| Arc::from(*scope)).collect();
     TokenKey {
         kind: TokenKind::Access { scopes },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 

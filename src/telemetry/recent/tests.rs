@@ -2,6 +2,7 @@ use http::{StatusCode, header};
 
 use super::*;
 use crate::destination::Destination;
+use crate::policy::Principal;
 
 fn origin(url: &str) -> Origin {
     Destination::parse(url).unwrap().origin
@@ -22,7 +23,7 @@ fn id(audience: &str) -> TokenKey {
         kind: TokenKind::Id {
             audience: audience.into(),
         },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::{Instant, advance, sleep};
 
 use super::TokenCache;
-use crate::policy::{TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
 use crate::token::source::TokenSource;
@@ -28,7 +28,7 @@ fn id(audience: &str) -> TokenKey {
         kind: TokenKind::Id {
             audience: audience.into(),
         },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 
@@ -37,7 +37,7 @@ fn access(scopes: &[&str]) -> TokenKey {
         kind: TokenKind::Access {
             scopes: scopes.iter().map(|scope| Arc::from(*scope)).collect(),
         },
-        account: None,
+        principal: Principal::Attached,
     }
 }
 
@@ -52,7 +52,7 @@ fn expiry(metrics: &Metrics, credential: &str) -> f64 {
 async fn each_audience_scope_set_and_account_has_its_own_token() {
     let (cache, _) = cache(100, &hour());
     let other_account = TokenKey {
-        account: Some("a@b.example".into()),
+        principal: Principal::Account("a@b.example".into()),
         ..id("https://a")
     };
     let keys = [

@@ -186,7 +186,7 @@ impl Landed {
 
     pub(super) fn log(&self, key: &TokenKey) {
         let credential = key.credential().as_str();
-        let account = key.account.as_deref().unwrap_or("default");
+        let account = key.principal.account().unwrap_or("default");
         let purpose = match &key.kind {
             TokenKind::Access { scopes } => scopes.join(" "),
             TokenKind::Id { audience } => audience.to_string(),

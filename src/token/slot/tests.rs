@@ -9,7 +9,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::{Slot, SlotState};
 use crate::error::ErrorKind;
-use crate::policy::{TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
 use crate::token::clock::tests::{jump_ahead, jump_back};
@@ -35,7 +35,7 @@ fn rig(source: Scripted) -> Rig {
         kind: TokenKind::Id {
             audience: "https://a.example".into(),
         },
-        account: None,
+        principal: Principal::Attached,
     });
     Rig {
         source,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::policy::{TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind};
 
 /// All but the unreserved characters (RFC 3986, 2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -15,6 +15,9 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 /// An account is an e-mail address, and stands in the path as one.
 const ACCOUNT: &AsciiSet = &COMPONENT.remove(b'@');
+
+/// The name of the account that is attached.
+const DEFAULT_ACCOUNT: &str = "default";
 
 /// The most that a message shows of an audience or a server's words.
 const SHOWN: usize = 200;
@@ -34,7 +37,7 @@ pub(in crate::token) struct MetadataRequest {
 impl MetadataRequest {
     /// Asks for a token.
     pub(super) fn token(key: &TokenKey) -> Self {
-        let mut target = account_path(key.account.as_deref());
+        let mut target = account_path(&key.principal);
         let what = match &key.kind {
             TokenKind::Access { scopes } => {
                 target.push_str("/token");
@@ -57,16 +60,16 @@ impl MetadataRequest {
         Self {
             target,
             what,
-            account: Some(key.account.as_deref().unwrap_or("default").to_owned()),
+            account: Some(account(&key.principal).to_owned()),
         }
     }
 
     /// Asks for the e-mail address of an account.
-    pub(in crate::token) fn email(account: Option<&str>) -> Self {
+    pub(in crate::token) fn email(principal: &Principal) -> Self {
         Self {
-            target: account_path(account) + "/email",
+            target: account_path(principal) + "/email",
             what: "the account's e-mail address".to_owned(),
-            account: Some(account.unwrap_or("default").to_owned()),
+            account: Some(account(principal).to_owned()),
         }
     }
 
@@ -91,7 +94,7 @@ impl MetadataRequest {
     pub(super) fn hint(&self, status: StatusCode) -> Option<String> {
         let account = self.account.as_deref()?;
         match status {
-            StatusCode::NOT_FOUND if account == "default" => Some(
+            StatusCode::NOT_FOUND if account == DEFAULT_ACCOUNT => Some(
                 "is a service account attached? On GKE with Workload Identity: does the Kubernetes service account \
                  have the annotation iam.gke.io/gcp-service-account?"
                     .to_owned(),
@@ -111,8 +114,13 @@ impl MetadataRequest {
     }
 }
 
-fn account_path(account: Option<&str>) -> String {
-    let account = utf8_percent_encode(account.unwrap_or("default"), ACCOUNT);
+/// The account as the server calls it.
+fn account(principal: &Principal) -> &str {
+    principal.account().unwrap_or(DEFAULT_ACCOUNT)
+}
+
+fn account_path(principal: &Principal) -> String {
+    let account = utf8_percent_encode(account(principal), ACCOUNT);
     format!("/computeMetadata/v1/instance/service-accounts/{account}")
 }
 

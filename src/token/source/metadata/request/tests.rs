@@ -4,7 +4,7 @@ use http::StatusCode;
 use proptest::prelude::*;
 
 use super::{MetadataRequest, words};
-use crate::policy::{TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind};
 
 const ACCOUNTS: &str = "/computeMetadata/v1/instance/service-accounts";
 
@@ -12,7 +12,9 @@ fn access(scopes: &[&str], account: Option<&str>) -> MetadataRequest {
     let scopes = scopes.iter().map(|scope| Arc::from(*scope)).collect();
     MetadataRequest::token(&TokenKey {
         kind: TokenKind::Access { scopes },
-        account: account.map(Arc::from),
+        principal: account.map_or(Principal::Attached, |email| {
+            Principal::Account(email.into())
+        }),
     })
 }
 
@@ -21,7 +23,7 @@ fn id(audience: &str) -> MetadataRequest {
         kind: TokenKind::Id {
             audience: audience.into(),
         },
-        account: None,
+        principal: Principal::Attached,
     })
 }
 
