@@ -11,6 +11,7 @@ mod facts;
 mod failure;
 mod parse;
 mod priority;
+mod retry;
 mod slot;
 mod source;
 mod value;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::MetadataServer;
 use crate::error::TokenFault;
@@ -18,6 +18,7 @@ use crate::token::clock::Now;
 use crate::token::failure::FetchError;
 use crate::token::parse::{self, Malformed};
 use crate::token::priority::FetchPriority;
+use crate::token::retry::{ATTEMPT, AttemptError, RetryError, retry};
 use crate::token::value::{Age, Token};
 
 pub(in crate::token) mod request;
@@ -26,14 +27,6 @@ mod transport;
 use request::{MetadataRequest, words};
 use transport::{Peer, Response, TransportError};
 
-/// For one attempt, from the connection to the end of the answer.
-const ATTEMPT: Duration = Duration::from_secs(3);
-/// Attempts of one fetch.
-const ATTEMPTS: u32 = 5;
-/// The pause after the first attempt, doubled after each.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// More than anyone waits, and less than any clock can hold.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Fetches at the same time: the server limits those who ask for much at once.
@@ -62,16 +55,6 @@ struct Inner {
 struct Permit<'a> {
     _any: SemaphorePermit<'a>,
     _normal: Option<SemaphorePermit<'a>>,
-}
-
-/// An attempt that failed.
-#[derive(Debug)]
-struct AttemptError {
-    fault: TokenFault,
-    reason: String,
-    retry: bool,
-    retry_after: Option<Duration>,
-    status: Option<StatusCode>,
 }
 
 // === impl MetadataClient ===
@@ -125,7 +108,7 @@ impl MetadataClient {
         &self,
         request: &MetadataRequest,
         priority: &FetchPriority,
-        read: impl Fn(&[u8], Now) -> Result<T, AttemptError>,
+        read: impl Fn(&[u8], Now) -> Result<T, AttemptError> + Sync,
     ) -> Result<T, FetchError> {
         let Inner {
             peer,
@@ -146,51 +129,19 @@ impl MetadataClient {
         let end = Instant::now() + *timeout;
         let queued = (!priority.is_high()).then(|| normal_queue.try_acquire());
         if matches!(queued, Some(Err(_))) {
-            let failure = AttemptError::silent("too many tokens are asked for at once");
-            return Err(failure.into_error(request, peer, 0));
+            let error = AttemptError::timed_out("too many tokens are asked for at once");
+            return Err(failed(RetryError::before(error), request, peer));
         }
         let Ok(Some(_permit)) = timeout_at(end, self.0.permit(priority)).await else {
-            let failure = AttemptError::silent("other fetches took all the time");
-            return Err(failure.into_error(request, peer, 0));
+            let error = AttemptError::timed_out("other fetches took all the time");
+            return Err(failed(RetryError::before(error), request, peer));
         };
-        let mut pause = FIRST_PAUSE;
-        let mut attempt = 1;
-        let mut earlier = None;
-        loop {
+        let fetched = retry(end, || async {
             let start = Now::now();
-            let result = Self::attempt(peer, &request.target, end).await;
-            let failure = match result.and_then(|body| read(&body, start)) {
-                Ok(value) => return Ok(value),
-                Err(failure) if Instant::now() < end => failure,
-                // Cut short at the end, an attempt tells less than the one before it.
-                Err(failure) => earlier.take().unwrap_or(failure),
-            };
-            let wait = with_jitter(pause).max(failure.retry_after.unwrap_or_default());
-            let in_time = end.saturating_duration_since(Instant::now()) > wait;
-            if !failure.retry || attempt == ATTEMPTS || !in_time {
-                return Err(failure.into_error(request, peer, attempt));
-            }
-            sleep(wait).await;
-            earlier = Some(failure);
-            pause = LONGEST_PAUSE.min(pause * 2);
-            attempt += 1;
-        }
-    }
-
-    async fn attempt(
-        peer: &Peer,
-        target: &str,
-        end: Instant,
-    ) -> Result<bytes::Bytes, AttemptError> {
-        let limit = ATTEMPT.min(end.saturating_duration_since(Instant::now()));
-        match timeout(limit, peer.ask(target)).await {
-            Ok(Ok(answer)) => AttemptError::unless_ok(answer),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(AttemptError::silent(&format!(
-                "no answer within {:.1} s",
-                limit.as_secs_f32()
-            ))),
-        }
+            let answer = peer.ask(&request.target).await?;
+            read(&body(answer)?, start)
+        });
+        fetched.await.map_err(|error| failed(error, request, peer))
     }
 }
 
@@ -212,107 +163,7 @@ impl Inner {
     }
 }
 
-// === impl AttemptError ===
-
-impl AttemptError {
-    fn new(fault: TokenFault, reason: String) -> Self {
-        Self {
-            fault,
-            reason,
-            retry: false,
-            retry_after: None,
-            status: None,
-        }
-    }
-
-    /// Nothing came of it in time, and the next attempt may go better.
-    fn silent(reason: &str) -> Self {
-        Self {
-            retry: true,
-            ..Self::new(TokenFault::Silent, reason.to_owned())
-        }
-    }
-
-    /// An answer that another attempt would not change.
-    fn malformed(reason: String) -> Self {
-        Self::new(TokenFault::Malformed, reason)
-    }
-
-    fn unless_ok(answer: Response) -> Result<bytes::Bytes, Self> {
-        let status = answer.head.status;
-        if status == StatusCode::OK {
-            // Proof that it is the metadata server, and not whoever else answers at that address.
-            let flavor = answer.head.headers.get("metadata-flavor");
-            return if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
-                Ok(answer.body)
-            } else {
-                Err(Self::new(
-                    TokenFault::Impostor,
-                    "the answer has no Metadata-Flavor: Google, so something else answers there"
-                        .to_owned(),
-                ))
-            };
-        }
-        let busy = matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        ) || status.is_server_error();
-        let mut reason = format!("answered {}", status.as_u16());
-        if let Some(name) = status.canonical_reason() {
-            reason = format!("{reason} {name}");
-        }
-        if let Some(words) = words(&answer.body) {
-            reason = format!("{reason}: {words:?}");
-        }
-        let fault = match status {
-            StatusCode::NOT_FOUND => TokenFault::NoAccount,
-            StatusCode::FORBIDDEN => TokenFault::Forbidden,
-            StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
-            StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
-            status if status.is_server_error() => TokenFault::Failing,
-            _ => TokenFault::Refused,
-        };
-        Err(Self {
-            retry: busy,
-            retry_after: answer
-                .head
-                .headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-                .map(Duration::from_secs),
-            status: Some(status),
-            ..Self::new(fault, reason)
-        })
-    }
-
-    fn into_error(self, request: &MetadataRequest, peer: &Peer, attempts: u32) -> FetchError {
-        let mut detail = format!("{} asked of {peer}: {}", request.clause(), self.reason);
-        if attempts > 1 {
-            detail = format!("{detail} ({attempts} attempts)");
-        }
-        let hint = match self.status {
-            Some(status) => request.hint(status),
-            None if self.fault == TokenFault::Unreachable => Some(
-                "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
-                    .to_owned(),
-            ),
-            None => None,
-        };
-        if let Some(hint) = hint {
-            detail = format!("{detail}; {hint}");
-        }
-        let mut error = FetchError::new(self.fault, &detail);
-        error.retry_after = self.retry_after;
-        error.status = self.status;
-        error
-    }
-}
-
-impl From<Malformed> for AttemptError {
-    fn from(malformed: Malformed) -> Self {
-        Self::malformed(malformed.to_string())
-    }
-}
+// === impl TransportError ===
 
 impl From<TransportError> for AttemptError {
     fn from(error: TransportError) -> Self {
@@ -333,6 +184,67 @@ impl From<TransportError> for AttemptError {
     }
 }
 
+/// Returns the body of a successful answer.
+fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
+    let status = answer.head.status;
+    if status == StatusCode::OK {
+        // Proof that it is the metadata server, and not whoever else answers at that address.
+        let flavor = answer.head.headers.get("metadata-flavor");
+        return if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
+            Ok(answer.body)
+        } else {
+            Err(AttemptError::new(
+                TokenFault::Impostor,
+                "the answer has no Metadata-Flavor: Google, so something else answers there"
+                    .to_owned(),
+            ))
+        };
+    }
+    let busy = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    ) || status.is_server_error();
+    let mut reason = format!("answered {}", status.as_u16());
+    if let Some(name) = status.canonical_reason() {
+        reason = format!("{reason} {name}");
+    }
+    if let Some(words) = words(&answer.body) {
+        reason = format!("{reason}: {words:?}");
+    }
+    let fault = match status {
+        StatusCode::NOT_FOUND => TokenFault::NoAccount,
+        StatusCode::FORBIDDEN => TokenFault::Forbidden,
+        StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
+        StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
+        status if status.is_server_error() => TokenFault::Failing,
+        _ => TokenFault::Refused,
+    };
+    Err(AttemptError {
+        retry: busy,
+        retry_after: answer
+            .head
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+            .map(Duration::from_secs),
+        status: Some(status),
+        ..AttemptError::new(fault, reason)
+    })
+}
+
+/// The error of a fetch, with a hint for the user.
+fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchError {
+    let hint = match failure.error.status {
+        Some(status) => request.hint(status),
+        None if failure.error.fault == TokenFault::Unreachable => Some(
+            "is this Google Cloud? Elsewhere GCE_METADATA_HOST names the metadata server"
+                .to_owned(),
+        ),
+        None => None,
+    };
+    failure.into_fetch_error(&request.clause(), peer, hint)
+}
+
 /// Reads the answer to an attempt that began at `start`.
 fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, AttemptError> {
     let token = match kind {
@@ -345,14 +257,9 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
     };
     // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
     if spent && now.since(start) > ATTEMPT {
-        return Err(AttemptError::silent("the answer was read too late"));
+        return Err(AttemptError::timed_out("the answer was read too late"));
     }
     token.map_err(AttemptError::from)
-}
-
-/// Between half of it and the whole.
-fn with_jitter(pause: Duration) -> Duration {
-    pause / 2 + (pause / 2).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -1,0 +1,79 @@
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ATTEMPTS, AttemptError, FIRST_PAUSE, LONGEST_PAUSE, retry, with_jitter};
+use crate::error::TokenFault;
+
+fn busy() -> AttemptError {
+    AttemptError {
+        retry: true,
+        ..AttemptError::new(TokenFault::Failing, "answered 500".to_owned())
+    }
+}
+
+fn in_seconds(seconds: u64) -> Instant {
+    Instant::now() + Duration::from_secs(seconds)
+}
+
+#[test]
+fn five_attempts_span_a_server_that_starts_after_700_ms_and_stay_well_within_the_budget() {
+    for _ in 0..1_000 {
+        let mut pause = FIRST_PAUSE;
+        let mut total = Duration::ZERO;
+        for _ in 1..ATTEMPTS {
+            total += with_jitter(pause);
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+        let span = Duration::from_millis(750)..=Duration::from_millis(1_500);
+        assert!(span.contains(&total), "{total:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_of_any_kind_is_repeated_until_it_succeeds() {
+    let calls = Cell::new(0);
+    let value = retry(in_seconds(8), || {
+        calls.set(calls.get() + 1);
+        let call = calls.get();
+        async move { if call < 3 { Err(busy()) } else { Ok(call) } }
+    })
+    .await;
+    assert_eq!(value.ok(), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_names_what_was_requested_from_which_endpoint_and_how_often() {
+    let failed = retry::<(), _>(in_seconds(8), || async { Err(busy()) }).await;
+    let error = failed.unwrap_err().into_fetch_error(
+        "an access token",
+        &"https://oauth2.googleapis.com/token",
+        Some("try later".to_owned()),
+    );
+    assert_eq!(
+        error.detail(),
+        "token: an access token asked of https://oauth2.googleapis.com/token: answered 500 (5 attempts); try later"
+    );
+    assert_eq!(error.fault(), TokenFault::Failing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_never_ends_is_cancelled_and_the_fetch_ends_in_time() {
+    let start = Instant::now();
+    let failed = retry::<(), _>(in_seconds(8), std::future::pending).await;
+    assert_eq!(failed.unwrap_err().error.fault, TokenFault::Silent);
+    assert!(start.elapsed() <= Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_says_not_to_retry_ends_the_fetch_at_once() {
+    let calls = Cell::new(0);
+    let failed = retry::<(), _>(in_seconds(8), || {
+        calls.set(calls.get() + 1);
+        async { Err(AttemptError::malformed("nonsense".to_owned())) }
+    })
+    .await;
+    assert_eq!(failed.unwrap_err().error.fault, TokenFault::Malformed);
+    assert_eq!(calls.get(), 1);
+}
