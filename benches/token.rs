@@ -13,7 +13,7 @@ use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
 use sidentity::policy::{AuthScheme, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{MetadataClient, Now, TokenCache, TokenSource};
+use sidentity::token::{MetadataClient, Now, TokenCache, TokenSources};
 
 /// A metadata server that gives one token of the usual length, for an hour.
 fn metadata_server() -> MetadataServer {
@@ -36,7 +36,7 @@ fn metadata_server() -> MetadataServer {
 
 fn hit(c: &mut Criterion) {
     let client = MetadataClient::new(&metadata_server(), Duration::from_secs(8));
-    let cache = TokenCache::new(TokenSource::Metadata(client), Arc::new(Metrics::new()));
+    let cache = TokenCache::new(TokenSources::new(client), Arc::new(Metrics::new()));
     let key = TokenKey {
         kind: TokenKind::Access { scopes: [].into() },
         principal: Principal::Attached,

@@ -21,7 +21,7 @@ use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{Common, Decider, Interception, Opened, OpenedSender};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
-use crate::token::{Facts, MetadataClient, TokenCache, TokenSource};
+use crate::token::{Facts, MetadataClient, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
 
 mod bound;
@@ -244,11 +244,12 @@ pub(crate) fn policy(config: &Config) -> Policy {
     )
 }
 
-/// Policy, tokens, and what the metadata server knows.
+/// Policy, tokens, and facts from the token sources.
 pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Decider {
-    let client = MetadataClient::new(&config.metadata, config.token_timeout);
-    let instance = Facts::new(client.clone(), config.universe.clone());
-    let tokens = TokenCache::new(TokenSource::Metadata(client), metrics);
+    let metadata = MetadataClient::new(&config.metadata, config.token_timeout);
+    let sources = TokenSources::new(metadata);
+    let instance = Facts::new(sources.clone(), config.universe.clone());
+    let tokens = TokenCache::new(sources, metrics);
     Decider::new(policy(config), tokens, instance)
 }
 

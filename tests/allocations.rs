@@ -14,7 +14,7 @@ use sidentity::policy::{
     AuthScheme, Placement, Policy, Principal, Settings, TokenKey, TokenKind, inject, place,
 };
 use sidentity::telemetry::Metrics;
-use sidentity::token::{MetadataClient, Now, TokenCache, TokenSource};
+use sidentity::token::{MetadataClient, Now, TokenCache, TokenSources};
 
 mod support;
 
@@ -30,7 +30,7 @@ async fn a_token_that_is_there_is_sent_without_an_allocation() {
         disabled: false,
     };
     let client = MetadataClient::new(&metadata, Duration::from_secs(8));
-    let cache = TokenCache::new(TokenSource::Metadata(client), Arc::new(Metrics::new()));
+    let cache = TokenCache::new(TokenSources::new(client), Arc::new(Metrics::new()));
     let scopes = [].into();
     let slot = cache.slot(&TokenKey {
         kind: TokenKind::Access { scopes },

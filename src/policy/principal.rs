@@ -1,5 +1,6 @@
 //! Whose token a destination gets.
 
+use std::fmt;
 use std::sync::Arc;
 
 /// The identity that a token is issued to. It selects the token source.
@@ -30,6 +31,15 @@ impl Principal {
         match self {
             Self::Attached => None,
             Self::Account(email) => Some(email),
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached => f.write_str("the attached account"),
+            Self::Account(email) => write!(f, "the account {email}"),
         }
     }
 }

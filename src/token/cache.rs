@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::clock::Now;
 use super::slot::{Landing, Slot, SlotStatus};
-use super::source::TokenSource;
+use super::source::TokenSources;
 use crate::policy::{Credential, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 
@@ -32,7 +32,7 @@ pub struct TokenCache {
 /// What all slots have in common.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) source: TokenSource,
+    pub(super) sources: TokenSources,
     pub(super) metrics: Arc<Metrics>,
     /// Every slot that is alive, in the cache or in the hands of a route: two slots for one key would fetch twice.
     alive: Mutex<HashMap<TokenKey, Weak<Slot>>>,
@@ -46,12 +46,12 @@ pub struct Refresh(Vec<Landing>);
 // === impl TokenCache ===
 
 impl TokenCache {
-    /// An empty cache for tokens from `source`.
-    pub fn new(source: TokenSource, metrics: Arc<Metrics>) -> Self {
-        Self::with_capacity(CAPACITY, source, metrics)
+    /// An empty cache for tokens from these sources.
+    pub fn new(sources: TokenSources, metrics: Arc<Metrics>) -> Self {
+        Self::with_capacity(CAPACITY, sources, metrics)
     }
 
-    fn with_capacity(capacity: usize, source: TokenSource, metrics: Arc<Metrics>) -> Self {
+    fn with_capacity(capacity: usize, sources: TokenSources, metrics: Arc<Metrics>) -> Self {
         let part = || {
             Cache::builder()
                 .max_capacity(capacity as u64)
@@ -63,7 +63,7 @@ impl TokenCache {
             configured: part(),
             access: part(),
             shared: Arc::new(Shared {
-                source,
+                sources,
                 metrics,
                 alive: Mutex::default(),
             }),

@@ -1,51 +1,57 @@
-//! What the metadata server knows beside tokens: universe, project, region, account.
+//! What sources know beside tokens: universe, project, region, account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use http::StatusCode;
-
 use super::clock::Now;
 use super::failure::{Backoff, FetchError};
-use super::source::metadata::MetadataClient;
-use super::source::metadata::request::MetadataRequest;
+use super::source::TokenSources;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
-use crate::policy::{Home, Principal, is_region};
+use crate::policy::{DEFAULT_UNIVERSE, Home, Principal, is_region};
 
-/// The universe of everyone who does not know of another.
-const DEFAULT_UNIVERSE: &str = "googleapis.com";
-
-/// Facts about the instance, each asked for when it is first needed and known from then on. A failure is not remembered
-/// longer than that of a token: the next try is due after 1, 2, 4 … 30 seconds.
+/// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
+/// it, and kept from then on. A failure is kept as long as that of a token: the next try is due after 1, 2, 4 … 30
+/// seconds.
 #[derive(Clone, Debug)]
 pub struct Facts(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    client: MetadataClient,
+    sources: TokenSources,
     universe: CachedFact,
     project_id: CachedFact,
     project_number: CachedFact,
     region: CachedFact,
-    /// By principal. Principals come from the configuration, so they are few.
+    /// Principals come from the configuration, so they are few.
     emails: Mutex<HashMap<Principal, Arc<CachedFact>>>,
+}
+
+/// A fact that a source may know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fact<'a> {
+    /// The e-mail address of a principal.
+    Email(&'a Principal),
+    ProjectId,
+    ProjectNumber,
+    Region,
+    Universe,
 }
 
 #[derive(Debug, Default)]
 struct CachedFact {
     known: OnceLock<Arc<str>>,
-    /// Whoever holds it asks; the others wait for the same answer.
+    /// One task requests the fact and holds the lock; the others wait for its result.
     asking: tokio::sync::Mutex<Backoff>,
 }
 
 // === impl Facts ===
 
 impl Facts {
-    /// `universe` is the configuration's, where it names one; the server is not asked then.
-    pub fn new(client: MetadataClient, universe: Option<Arc<str>>) -> Self {
+    /// Facts from these sources. With `universe`, which the configuration names, no source is asked for the universe.
+    pub fn new(sources: TokenSources, universe: Option<Arc<str>>) -> Self {
         Self(Arc::new(Inner {
-            client,
+            sources,
             universe: universe.map(CachedFact::known).unwrap_or_default(),
             project_id: CachedFact::default(),
             project_number: CachedFact::default(),
@@ -54,68 +60,49 @@ impl Facts {
         }))
     }
 
-    /// The universe domain: the suffix of the Google APIs whose tokens this metadata server gives.
+    /// Returns the universe domain: the suffix of the Google APIs that take the sources' tokens. If no source knows one,
+    /// it is `googleapis.com`.
     ///
     /// # Errors
     ///
-    /// As for a token. A server that knows of no universe is no error: then it is `googleapis.com`.
+    /// As for a token.
     pub async fn universe(&self) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::fact("universe/universe-domain", "the universe domain");
         let ask = async {
-            match self.0.client.text(&request).await {
-                Ok(text) if text.is_empty() => Ok(DEFAULT_UNIVERSE.to_owned()),
-                Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
-                    Ok(DEFAULT_UNIVERSE.to_owned())
-                }
-                other => other,
-            }
+            let known = self.ask(Fact::Universe).await?;
+            Ok(known.unwrap_or_else(|| DEFAULT_UNIVERSE.into()))
         };
-        self.0.universe.learn(&request, ask, universe).await
+        self.0.universe.learn(ask).await
     }
 
-    /// The project's id.
+    /// Returns the project's id.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn project_id(&self) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::fact("project/project-id", "the project's id");
-        let ask = self.0.client.text(&request);
-        self.0.project_id.learn(&request, ask, project_id).await
+        self.0.project_id.learn(self.require(Fact::ProjectId)).await
     }
 
-    /// The project's number.
+    /// Returns the project's number.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn project_number(&self) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::fact("project/numeric-project-id", "the project's number");
-        let ask = self.0.client.text(&request);
-        let fact = &self.0.project_number;
-        fact.learn(&request, ask, project_number).await
+        let ask = self.require(Fact::ProjectNumber);
+        self.0.project_number.learn(ask).await
     }
 
-    /// The region. A machine that has none of its own, as on Compute Engine, is in that of its zone.
+    /// Returns the region.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn region(&self) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::fact("instance/region", "the region");
-        let ask = async {
-            match self.0.client.text(&request).await {
-                Err(error) if error.status == Some(StatusCode::NOT_FOUND) => {
-                    let request = MetadataRequest::fact("instance/zone", "the zone");
-                    self.0.client.text(&request).await
-                }
-                other => other,
-            }
-        };
-        self.0.region.learn(&request, ask, region).await
+        self.0.region.learn(self.require(Fact::Region)).await
     }
 
-    /// Project number and region, as far as they are known already.
+    /// Returns project number and region, as far as they are known already.
     pub fn home_if_known(&self) -> Home {
         Home {
             project_number: self.0.project_number.known.get().cloned(),
@@ -123,32 +110,51 @@ impl Facts {
         }
     }
 
-    /// The e-mail address of a principal.
+    /// Returns the e-mail address of a principal.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn email(&self, principal: &Principal) -> Result<Arc<str>, Error> {
-        let request = MetadataRequest::email(principal);
         let fact = self.email_fact(principal);
-        let ask = self.0.client.text(&request);
-        fact.learn(&request, ask, email).await
+        fact.learn(self.require(Fact::Email(principal))).await
     }
 
-    /// The universe domain, where it is known already.
+    /// Returns the universe domain, if it is known already.
     pub fn universe_if_known(&self) -> Option<Arc<str>> {
         self.0.universe.known.get().cloned()
     }
 
-    /// The project's id, where it is known already.
+    /// Returns the project's id, if it is known already.
     pub fn project_id_if_known(&self) -> Option<Arc<str>> {
         self.0.project_id.known.get().cloned()
     }
 
-    /// The e-mail address of a principal, where it is known already.
+    /// Returns the e-mail address of a principal, if it is known already.
     pub fn email_if_known(&self, principal: &Principal) -> Option<Arc<str>> {
         let fact = self.emails().get(principal).cloned()?;
         fact.known.get().cloned()
+    }
+
+    /// Asks the sources for a fact that there must be.
+    async fn require(&self, fact: Fact<'_>) -> Result<Arc<str>, FetchError> {
+        self.ask(fact).await?.ok_or_else(|| {
+            let detail = format!("{}: no source knows it", fact.what());
+            FetchError::new(TokenFault::NoAccount, &detail)
+        })
+    }
+
+    /// Asks the sources for a fact, one after another until one knows it.
+    async fn ask(&self, fact: Fact<'_>) -> Result<Option<Arc<str>>, FetchError> {
+        for source in self.0.sources.knowing(fact) {
+            if let Some(text) = source.fact(fact).await? {
+                return fact.parse(&text).map(Some).ok_or_else(|| {
+                    let detail = format!("{}: {}'s answer is none", fact.what(), source.describe());
+                    FetchError::new(TokenFault::Malformed, &detail)
+                });
+            }
+        }
+        Ok(None)
     }
 
     fn email_fact(&self, principal: &Principal) -> Arc<CachedFact> {
@@ -159,6 +165,32 @@ impl Facts {
 
     fn emails(&self) -> MutexGuard<'_, HashMap<Principal, Arc<CachedFact>>> {
         self.0.emails.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Fact ===
+
+impl Fact<'_> {
+    /// The fact in a message.
+    pub(super) const fn what(self) -> &'static str {
+        match self {
+            Self::Email(_) => "the account's e-mail address",
+            Self::ProjectId => "the project's id",
+            Self::ProjectNumber => "the project's number",
+            Self::Region => "the region",
+            Self::Universe => "the universe domain",
+        }
+    }
+
+    /// Checks a source's answer; `None` if it is not valid.
+    fn parse(self, text: &str) -> Option<Arc<str>> {
+        match self {
+            Self::Email(_) => email(text),
+            Self::ProjectId => project_id(text),
+            Self::ProjectNumber => project_number(text),
+            Self::Region => region(text),
+            Self::Universe => universe(text),
+        }
     }
 }
 
@@ -174,9 +206,7 @@ impl CachedFact {
 
     async fn learn(
         &self,
-        request: &MetadataRequest,
-        ask: impl Future<Output = Result<String, FetchError>>,
-        check: impl Fn(&str) -> Option<Arc<str>>,
+        ask: impl Future<Output = Result<Arc<str>, FetchError>>,
     ) -> Result<Arc<str>, Error> {
         if let Some(known) = self.known.get() {
             return Ok(Arc::clone(known));
@@ -189,13 +219,7 @@ impl CachedFact {
         if let Some((error, wait)) = backoff.last_error().zip(backoff.left(Now::now())) {
             return Err(error.to_error(wait));
         }
-        let answer = ask.await.and_then(|text| {
-            check(&text).ok_or_else(|| {
-                let detail = format!("{}: the metadata server's answer is none", request.what);
-                FetchError::new(TokenFault::Malformed, &detail)
-            })
-        });
-        match answer {
+        match ask.await {
             Ok(value) => {
                 backoff.succeeded();
                 Ok(Arc::clone(self.known.get_or_init(|| value)))

@@ -3,7 +3,7 @@
 //! [`TokenCache`] keeps one [`Slot`] a key. A slot holds the current [`Token`] behind an atomic pointer, so that a hit
 //! takes no lock and never waits, and at most one fetch under way, in a task of its own. Nothing here runs on a timer:
 //! requests, the start and the liveness probe are what makes it move, because an idle instance may get no CPU at all.
-//! [`Facts`] are the few facts about the project and the account that the metadata server knows beside tokens.
+//! A [source](TokenSources) issues the tokens of a principal. [`Facts`] are what the sources know beside tokens.
 
 mod cache;
 mod clock;
@@ -22,5 +22,5 @@ pub use facts::Facts;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};
-pub use source::{MetadataClient, TokenSource};
+pub use source::{MetadataClient, TokenSources};
 pub use value::Token;

@@ -1,11 +1,16 @@
-//! Where tokens come from.
+//! Where tokens and facts come from: the interface of a source, and the registry of sources.
 
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::facts::Fact;
 use super::failure::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
-use crate::policy::TokenKey;
+use crate::error::TokenFault;
+use crate::policy::{Principal, TokenKey};
 
 pub(super) mod metadata;
 #[cfg(test)]
@@ -13,41 +18,87 @@ pub(super) mod scripted;
 
 pub use metadata::MetadataClient;
 
-/// A fetch gets this long beyond its own time-out before it is taken for frozen.
+/// Added to a source's time limit. A fetch that takes even longer was suspended together with the instance.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The kinds of source.
-#[derive(Clone, Debug)]
-pub enum TokenSource {
-    /// The metadata server.
-    Metadata(MetadataClient),
-    /// A function, in tests on paused time.
-    #[cfg(test)]
-    #[doc(hidden)]
-    Scripted(scripted::Scripted),
+/// The result of a source. It is boxed so that a source can be a trait object.
+pub(super) type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, FetchError>> + Send + 'a>>;
+
+/// A source of tokens, and of facts about the project and the account.
+///
+/// A source does not cache tokens and does not limit fetches of one key: a slot does both. Its errors name the endpoint or
+/// file; [`retry`](super::retry::retry) does this for endpoints.
+pub(super) trait TokenSource: fmt::Debug + Send + Sync {
+    /// Names the source in a message: `the metadata server`.
+    fn describe(&self) -> &str;
+
+    /// Returns whether the source issues the tokens of this principal.
+    fn serves(&self, principal: &Principal) -> bool;
+
+    /// Fetches a token. It ends within [`time_limit`](Self::time_limit).
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token>;
+
+    /// Returns the longest time that one fetch takes with all its attempts.
+    fn time_limit(&self) -> Duration;
+
+    /// Returns a fact as text, or `None` if the source does not know it.
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let _ = fact;
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }
 
-// === impl TokenSource ===
+/// The token sources of the process. The first one that serves a principal issues its tokens. Clones share the sources.
+#[derive(Clone, Debug)]
+pub struct TokenSources(Arc<[Arc<dyn TokenSource>]>);
 
-impl TokenSource {
+// === impl TokenSources ===
+
+impl TokenSources {
+    /// The sources of a sidecar, in the order in which they are asked.
+    pub fn new(metadata: MetadataClient) -> Self {
+        Self::from_sources([
+            Arc::new(metadata) as _, // the attached account, and other accounts of the instance
+        ])
+    }
+
+    pub(super) fn from_sources(sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
+        Self(sources.into_iter().collect())
+    }
+
+    /// Fetches a token from the source of its principal.
     pub(super) async fn fetch(
         &self,
         key: &TokenKey,
         priority: &FetchPriority,
     ) -> Result<Token, FetchError> {
-        match self {
-            Self::Metadata(client) => client.token(key, priority).await,
-            #[cfg(test)]
-            Self::Scripted(script) => script.fetch().await,
+        match self.of(&key.principal) {
+            Some(source) => source.fetch(key, priority).await,
+            // Never another principal's token.
+            None => Err(FetchError::new(
+                TokenFault::NoAccount,
+                &format!("no source issues the tokens of {}", key.principal),
+            )),
         }
     }
 
-    /// A fetch under way for longer than this was frozen with the instance; nobody should wait for it.
-    pub(super) fn limit(&self) -> Duration {
-        match self {
-            Self::Metadata(client) => client.timeout() + GRACE,
-            #[cfg(test)]
-            Self::Scripted(_) => scripted::TIMEOUT + GRACE,
-        }
+    /// Returns the time after which a fetch under way is taken for suspended, and is not waited for.
+    pub(super) fn limit(&self, principal: &Principal) -> Duration {
+        let source = self.of(principal);
+        source.map_or(Duration::ZERO, |source| source.time_limit()) + GRACE
+    }
+
+    /// Returns the sources that may know a fact: for an e-mail address only the source of the principal.
+    pub(super) fn knowing(&self, fact: Fact<'_>) -> impl Iterator<Item = &dyn TokenSource> {
+        let (one, all) = match fact {
+            Fact::Email(principal) => (self.of(principal), None),
+            _ => (None, Some(self.0.iter().map(|source| &**source))),
+        };
+        one.into_iter().chain(all.into_iter().flatten())
+    }
+
+    fn of(&self, principal: &Principal) -> Option<&dyn TokenSource> {
+        let mut sources = self.0.iter().map(|source| &**source);
+        sources.find(|source| source.serves(principal))
     }
 }

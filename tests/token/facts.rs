@@ -2,7 +2,7 @@
 
 use sidentity::error::ErrorKind;
 use sidentity::policy::Principal;
-use sidentity::token::Facts;
+use sidentity::token::{Facts, TokenSources};
 use tokio::task::JoinSet;
 
 use super::support::metadata::{ACCOUNTS, Answer, Kind, Metadata};
@@ -32,8 +32,8 @@ async fn the_universe_is_googles_own_where_the_server_knows_of_none() {
 #[tokio::test]
 async fn the_configurations_universe_is_not_asked_for() {
     let server = Metadata::start().await;
-    let client = client_for(server.address(), TIMEOUT);
-    let instance = Facts::new(client, Some("s3nsapis.fr".into()));
+    let sources = TokenSources::new(client_for(server.address(), TIMEOUT));
+    let instance = Facts::new(sources, Some("s3nsapis.fr".into()));
     assert_eq!(&*instance.universe().await.unwrap(), "s3nsapis.fr");
     assert_eq!(server.all_requests().len(), 0);
 }

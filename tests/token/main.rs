@@ -21,7 +21,7 @@ use sidentity::destination::Host;
 use sidentity::error::Error;
 use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Facts, MetadataClient, Slot, TokenCache, TokenSource};
+use sidentity::token::{Facts, MetadataClient, Slot, TokenCache, TokenSources};
 
 use support::metadata::{Answer, Kind, Metadata};
 
@@ -37,8 +37,8 @@ fn client_for(address: SocketAddr, timeout: Duration) -> MetadataClient {
 }
 
 fn cache_for(server: &Metadata, timeout: Duration) -> TokenCache {
-    let source = TokenSource::Metadata(client_for(server.address(), timeout));
-    TokenCache::new(source, Arc::new(Metrics::new()))
+    let sources = TokenSources::new(client_for(server.address(), timeout));
+    TokenCache::new(sources, Arc::new(Metrics::new()))
 }
 
 fn cache(server: &Metadata) -> TokenCache {
@@ -46,7 +46,10 @@ fn cache(server: &Metadata) -> TokenCache {
 }
 
 fn instance(server: &Metadata) -> Facts {
-    Facts::new(client_for(server.address(), TIMEOUT), None)
+    Facts::new(
+        TokenSources::new(client_for(server.address(), TIMEOUT)),
+        None,
+    )
 }
 
 fn access(scopes: &[&str]) -> TokenKey {

@@ -9,7 +9,7 @@ use sidentity::config::MetadataServer;
 use sidentity::destination::Host;
 use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Facts, MetadataClient, TokenCache, TokenSource};
+use sidentity::token::{Facts, MetadataClient, TokenCache, TokenSources};
 
 use super::support::metadata::{Answer, Kind, Metadata, in_seconds, jwt, jwt_of};
 use super::{TIMEOUT, access, access_slot, cache_for, error, get, id_slot};
@@ -252,12 +252,12 @@ async fn where_the_user_says_that_there_is_no_metadata_server_none_is_asked() {
         },
         TIMEOUT,
     );
-    let source = TokenSource::Metadata(client.clone());
-    let slot = TokenCache::new(source, Arc::new(Metrics::new())).slot(&access(&[]));
+    let sources = TokenSources::new(client);
+    let slot = TokenCache::new(sources.clone(), Arc::new(Metrics::new())).slot(&access(&[]));
     let failed = error(&slot).await;
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);
     assert!(failed.detail().starts_with("token: "));
     assert!(failed.detail().contains("NO_GCE_CHECK"));
-    assert!(Facts::new(client, None).universe().await.is_err());
+    assert!(Facts::new(sources, None).universe().await.is_err());
     assert_eq!(server.all_requests().len(), 0);
 }

@@ -7,15 +7,15 @@ use super::TokenCache;
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
-use crate::token::source::TokenSource;
+use crate::token::source::TokenSources;
 use crate::token::source::scripted::{Scripted, token, unavailable};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn cache(capacity: usize, source: &Scripted) -> (TokenCache, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
-    let source = TokenSource::Scripted(source.clone());
-    let cache = TokenCache::with_capacity(capacity, source, Arc::clone(&metrics));
+    let sources = TokenSources::from_sources([Arc::new(source.clone()) as _]);
+    let cache = TokenCache::with_capacity(capacity, sources, Arc::clone(&metrics));
     (cache, metrics)
 }
 

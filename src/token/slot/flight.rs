@@ -115,7 +115,7 @@ impl Aloft {
             shared,
             ..
         } = &*self.slot;
-        self.result = Some(shared.source.fetch(key, priority).await);
+        self.result = Some(shared.sources.fetch(key, priority).await);
     }
 }
 

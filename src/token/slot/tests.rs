@@ -13,7 +13,7 @@ use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
 use crate::token::clock::tests::{jump_ahead, jump_back};
-use crate::token::source::TokenSource;
+use crate::token::source::TokenSources;
 use crate::token::source::scripted::{Scripted, refused, token, unavailable};
 use crate::token::{Token, TokenCache};
 
@@ -30,7 +30,10 @@ struct Rig {
 
 fn rig(source: Scripted) -> Rig {
     let metrics = Arc::new(Metrics::new());
-    let cache = TokenCache::new(TokenSource::Scripted(source.clone()), Arc::clone(&metrics));
+    let cache = TokenCache::new(
+        TokenSources::from_sources([Arc::new(source.clone()) as _]),
+        Arc::clone(&metrics),
+    );
     let slot = cache.slot(&TokenKey {
         kind: TokenKind::Id {
             audience: "https://a.example".into(),

@@ -11,17 +11,19 @@ use http::{StatusCode, header};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::{Fetching, TokenSource};
 use crate::config::MetadataServer;
 use crate::error::TokenFault;
-use crate::policy::{TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
+use crate::token::facts::Fact;
 use crate::token::failure::FetchError;
 use crate::token::parse::{self, Malformed};
 use crate::token::priority::FetchPriority;
 use crate::token::retry::{ATTEMPT, AttemptError, RetryError, retry};
 use crate::token::value::{Age, Token};
 
-pub(in crate::token) mod request;
+mod request;
 mod transport;
 
 use request::{MetadataRequest, words};
@@ -72,29 +74,30 @@ impl MetadataClient {
         }))
     }
 
-    /// One fetch ends within this.
-    pub(in crate::token) fn timeout(&self) -> Duration {
-        self.0.timeout
-    }
-
-    /// Fetches a token.
-    pub(in crate::token) async fn token(
-        &self,
-        key: &TokenKey,
-        priority: &FetchPriority,
-    ) -> Result<Token, FetchError> {
-        self.fetch(&MetadataRequest::token(key), priority, |body, start| {
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        self.request(&MetadataRequest::token(key), priority, |body, start| {
             read_token(&key.kind, body, start, Now::now())
         })
         .await
     }
 
+    async fn known(&self, fact: Fact<'_>) -> Result<Option<String>, FetchError> {
+        let answer = self.text(&MetadataRequest::fact(fact)).await;
+        let is_missing = |error: &FetchError| error.status == Some(StatusCode::NOT_FOUND);
+        match (fact, answer) {
+            (Fact::Universe, Ok(text)) if text.is_empty() => Ok(None),
+            (Fact::Universe, Err(error)) if is_missing(&error) => Ok(None),
+            // A machine without a region, as on Compute Engine, is in the region of its zone.
+            (Fact::Region, Err(error)) if is_missing(&error) => {
+                self.text(&MetadataRequest::zone()).await.map(Some)
+            }
+            (_, answer) => answer.map(Some),
+        }
+    }
+
     /// Fetches a text of one line.
-    pub(in crate::token) async fn text(
-        &self,
-        request: &MetadataRequest,
-    ) -> Result<String, FetchError> {
-        self.fetch(request, &FetchPriority::high(), |body, _| {
+    async fn text(&self, request: &MetadataRequest) -> Result<String, FetchError> {
+        self.request(request, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)
                 .map_err(|_| AttemptError::malformed("the answer is no text".to_owned()))
@@ -104,7 +107,7 @@ impl MetadataClient {
 
     /// Asks until there is an answer that `read` takes, or no more sense in asking. `read` also gets the start of the
     /// attempt, from which lifetimes count.
-    async fn fetch<T>(
+    async fn request<T>(
         &self,
         request: &MetadataRequest,
         priority: &FetchPriority,
@@ -142,6 +145,28 @@ impl MetadataClient {
             read(&body(answer)?, start)
         });
         fetched.await.map_err(|error| failed(error, request, peer))
+    }
+}
+
+impl TokenSource for MetadataClient {
+    fn describe(&self) -> &'static str {
+        "the metadata server"
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        matches!(principal, Principal::Attached | Principal::Account(_))
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.timeout
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        Box::pin(self.known(fact))
     }
 }
 

@@ -1,25 +1,27 @@
 //! A source that does what a test says.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::{Fetching, TokenSource};
 use crate::error::TokenFault;
+use crate::policy::{Principal, TokenKey};
 use crate::token::clock::Now;
 use crate::token::failure::FetchError;
+use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
 /// What a fetch is given.
 pub(in crate::token) const TIMEOUT: Duration = Duration::from_secs(8);
 
 type Result = std::result::Result<Token, FetchError>;
-type Script = dyn Fn(usize) -> Pin<Box<dyn Future<Output = Result> + Send>> + Send + Sync;
+type Script = dyn Fn(usize) -> Fetching<'static, Token> + Send + Sync;
 
 /// Calls a function with the number of the fetch, counted from 1.
 #[derive(Clone)]
-pub struct Scripted {
+pub(in crate::token) struct Scripted {
     script: Arc<Script>,
     calls: Arc<AtomicUsize>,
 }
@@ -40,10 +42,24 @@ impl Scripted {
     pub(in crate::token) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
+}
 
-    pub(in crate::token) async fn fetch(&self) -> Result {
+impl TokenSource for Scripted {
+    fn describe(&self) -> &'static str {
+        "the script"
+    }
+
+    fn serves(&self, _: &Principal) -> bool {
+        true
+    }
+
+    fn fetch<'a>(&'a self, _: &'a TokenKey, _: &'a FetchPriority) -> Fetching<'a, Token> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.script)(call).await
+        (self.script)(call)
+    }
+
+    fn time_limit(&self) -> Duration {
+        TIMEOUT
     }
 }
 

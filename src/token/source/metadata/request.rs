@@ -6,6 +6,7 @@ use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::policy::{Principal, TokenKey, TokenKind};
+use crate::token::facts::Fact;
 
 /// All but the unreserved characters (RFC 3986, 2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -24,11 +25,11 @@ const SHOWN: usize = 200;
 
 /// One request to the metadata server.
 #[derive(Clone, Debug)]
-pub(in crate::token) struct MetadataRequest {
+pub(super) struct MetadataRequest {
     /// Path and query.
     pub(super) target: String,
     /// The thing asked for: `an ID token for https://example`.
-    pub(in crate::token) what: String,
+    what: String,
     account: Option<String>,
 }
 
@@ -64,17 +65,31 @@ impl MetadataRequest {
         }
     }
 
-    /// Asks for the e-mail address of an account.
-    pub(in crate::token) fn email(principal: &Principal) -> Self {
-        Self {
-            target: account_path(principal) + "/email",
-            what: "the account's e-mail address".to_owned(),
-            account: Some(account(principal).to_owned()),
-        }
+    /// Asks for a fact.
+    pub(super) fn fact(fact: Fact<'_>) -> Self {
+        let path = match fact {
+            Fact::Email(principal) => {
+                return Self {
+                    target: account_path(principal) + "/email",
+                    what: fact.what().to_owned(),
+                    account: Some(account(principal).to_owned()),
+                };
+            }
+            Fact::ProjectId => "project/project-id",
+            Fact::ProjectNumber => "project/numeric-project-id",
+            Fact::Region => "instance/region",
+            Fact::Universe => "universe/universe-domain",
+        };
+        Self::path(path, fact.what())
     }
 
-    /// Asks for a fact that belongs to no account; `path` is relative to `/computeMetadata/v1/`.
-    pub(in crate::token) fn fact(path: &str, what: &str) -> Self {
+    /// Asks for the zone.
+    pub(super) fn zone() -> Self {
+        Self::path("instance/zone", "the zone")
+    }
+
+    /// Asks for what belongs to no account; `path` is relative to `/computeMetadata/v1/`.
+    fn path(path: &str, what: &str) -> Self {
         Self {
             target: format!("/computeMetadata/v1/{path}"),
             what: what.to_owned(),
