@@ -15,6 +15,7 @@ use crate::policy::{Principal, TokenKey};
 pub(super) mod metadata;
 #[cfg(test)]
 pub(super) mod scripted;
+mod token_file;
 
 pub use metadata::MetadataClient;
 
