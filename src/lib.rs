@@ -11,8 +11,8 @@
 //! 4. [`token`] holds one slot a token: the current value, its expiry on two clocks, at most one fetch under way.
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
-//! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`, `upstream`,
-//! `intercept`, `token`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`,
+//! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
+//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `chunks`.
 //! `tests/layering.rs` holds it.
 

@@ -215,6 +215,30 @@ fn every_module_has_its_place_in_the_list() {
 }
 
 #[test]
+fn a_token_source_is_named_only_below_its_registry() {
+    let token = src().join("token");
+    let registry = token.join("source.rs");
+    let files = sources(&token);
+    let below: Vec<_> = sources(&token.join("source"));
+    let named: Vec<_> = below
+        .iter()
+        .filter(|path| path.parent() == Some(&token.join("source")))
+        .map(|path| format!("source::{}", path.file_stem().unwrap().to_str().unwrap()))
+        .collect();
+    assert!(named.len() > 1, "{named:?}");
+    for path in files {
+        let is_test = path.ends_with("tests.rs");
+        if is_test || path == registry || below.contains(&path) {
+            continue;
+        }
+        let code = without_comments(&fs::read_to_string(&path).unwrap());
+        for source in &named {
+            assert!(!code.contains(source), "{}: {source}", path.display());
+        }
+    }
+}
+
+#[test]
 fn a_planted_violation_is_found_in_every_spelling() {
     let order = ["cli", "proxy", "token", "error"].map(str::to_owned);
     let found = |file: &str, source: &str| -> Vec<(usize, String)> {
