@@ -2,6 +2,7 @@
 
 mod certificates;
 mod child;
+mod direct;
 mod environment;
 mod git;
 mod java;
@@ -57,6 +58,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let descriptors = raise_descriptor_limit();
     let proxies = proxies::Inherited::of(env);
     config.warnings.extend(proxies.notice());
+    config.warnings.extend(direct::notice(env));
     trust_as_caller(&mut config, env);
     for warning in &config.warnings {
         tracing::warn!("{warning}");

@@ -64,6 +64,14 @@ pub(super) fn bounded(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The same of a regular file only: to open a pipe may wait for ever, and what was read from it is gone.
+pub(super) fn bounded_regular(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
+    match std::fs::metadata(name) {
+        Ok(about) if !about.is_file() => Err(format!("{} is not a regular file", quote(name))),
+        _ => bounded(name, mebibytes),
+    }
+}
+
 /// Walks the text of a file called `name`.
 pub(super) fn parse(name: &str, source: &str, problems: &mut Vec<Problem>) -> RawConfig {
     let mut walk = Walk {

@@ -115,19 +115,25 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
         "GDAL_HTTP_PROXY",
         "GLOBAL_AGENT_HTTP_PROXY",
         "GLOBAL_AGENT_HTTPS_PROXY",
+        "ANTHROPIC_PROXY",
         "GRPC_PROXY",
+        "GRPC_PROXY_EXP",
         "Https_Proxy",
+        "MY_THING_PROXY",
         "NPM_CONFIG_PROXY",
         "NPM_CONFIG_HTTPS_PROXY",
         "PIP_PROXY",
         "RCLONE_HTTP_PROXY",
+        "PROXY",
         "YARN_HTTPS_PROXY",
         "grpc_proxy",
+        "my_thing_proxy",
         "npm_config_http_proxy",
         "npm_config_https_proxy",
         "npm_config_https-proxy",
         "npm_config_proxy",
         "pnpm_config_https_proxy",
+        "proxy",
         "some_apps_own_https_proxy",
         "socks_proxy",
         "ws_proxy",
@@ -144,6 +150,11 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
         ("CLOUDSDK_PROXY_TYPE", "http"),
         ("CLOUDSDK_PROXY_USERNAME", "elsewhere"),
         ("GDAL_HTTP_PROXYUSERPWD", "elsewhere:elsewhere"),
+        (
+            "GIT_CONFIG_PARAMETERS",
+            "'user.name=it'\\''s'  'http.proxy=http://elsewhere:1' 'http.https://a.example/.proxy'='http://elsewhere' 'a.b'=",
+        ),
+        ("OPENAI_PROXY", "elsewhere.example:3128"),
         ("GIT_CONFIG_COUNT", "3"),
         ("GIT_CONFIG_KEY_0", "http.Proxy"),
         ("GIT_CONFIG_VALUE_0", ELSEWHERE),
@@ -169,7 +180,10 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
     for (name, value) in [
         ("ENABLE_HTTP_PROXY", "true"),
         ("GOPROXY", "https://goproxy.example,direct"),
+        ("MY_NO_PROXY", "db.example:5432"),
         ("RSYNC_PROXY", "rsync.example:8873"),
+        ("SOME_PROXY", "direct"),
+        ("TRUST_PROXY", "1"),
         ("ftp_proxy", "http://ftp.example:21"),
     ] {
         command.env(name, value);
@@ -185,13 +199,25 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
             assert!(!value.contains("elsewhere"), "{name}={value}");
         }
     }
+    assert_eq!(
+        variables["GIT_CONFIG_PARAMETERS"],
+        format!(
+            "'user.name=it'\\''s'  'http.proxy={proxy}' 'http.https://a.example/.proxy'='{proxy}' 'a.b'="
+        )
+    );
     for name in [
+        "ANTHROPIC_PROXY",
         "GIT_CONFIG_VALUE_0",
         "GIT_CONFIG_VALUE_1",
         "GLOBAL_AGENT_HTTPS_PROXY",
         "GLOBAL_AGENT_HTTP_PROXY",
+        "MY_THING_PROXY",
+        "OPENAI_PROXY",
+        "PROXY",
         "RCLONE_HTTP_PROXY",
         "YARN_HTTPS_PROXY",
+        "my_thing_proxy",
+        "proxy",
         "some_apps_own_https_proxy",
     ] {
         assert_eq!(&variables[name], proxy, "{name}");
@@ -204,7 +230,10 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
         ("ENABLE_HTTP_PROXY", "true"),
         ("GIT_CONFIG_VALUE_2", "Alice"),
         ("GOPROXY", "https://goproxy.example,direct"),
+        ("MY_NO_PROXY", "db.example:5432"),
         ("RSYNC_PROXY", "rsync.example:8873"),
+        ("SOME_PROXY", "direct"),
+        ("TRUST_PROXY", "1"),
         ("ftp_proxy", "http://ftp.example:21"),
     ] {
         assert_eq!(variables[name], value, "{name}");
@@ -372,5 +401,168 @@ async fn a_command_that_begins_with_no_dash_needs_no_two_of_them() {
         let output = output(command).await;
         assert_eq!(output.status.code(), Some(status), "{arguments:?}");
         assert!(text(&output.stderr).contains(said), "{output:?}");
+    }
+}
+
+#[tokio::test]
+async fn git_trusts_the_sidecars_certificate_beside_the_one_of_git_dash_c() {
+    let (metadata, service) = world().await;
+    let mut command = distrustful(&metadata, &service);
+    let file = service.ca();
+    let file = file.to_str().unwrap();
+    command.env(
+        "GIT_CONFIG_PARAMETERS",
+        format!("'a.b'='c' 'http.sslCAInfo'='{file}'"),
+    );
+    let (variables, said) = environment(command, &[]).await;
+    let bundle = &variables["SSL_CERT_FILE"];
+    assert_eq!(
+        variables["GIT_CONFIG_PARAMETERS"],
+        format!("'a.b'='c' 'http.sslCAInfo'='{bundle}'")
+    );
+    assert!(!said.contains("certificate"), "{said}");
+}
+
+#[tokio::test]
+async fn a_no_proxy_that_names_google_is_a_warning() {
+    let (metadata, service) = world().await;
+    for (value, named) in [
+        ("*", "\"*\""),
+        ("db.internal,googleapis.com", "\"googleapis.com\""),
+        (".GoogleAPIs.com:443", "\".GoogleAPIs.com:443\""),
+        ("*.run.app", "\"*.run.app\""),
+        ("a cloudfunctions.net", "\"cloudfunctions.net\""),
+        ("storage.googleapis.com", "\"storage.googleapis.com\""),
+        ("*apis.com", "\"*apis.com\""),
+        (".app,com", "\".app\", \"com\""),
+    ] {
+        let mut command = exec(&metadata, &service);
+        command.env("NO_PROXY", value).env_remove("no_proxy");
+        let (variables, said) = environment(command, &[]).await;
+        let lines: Vec<_> = said
+            .lines()
+            .filter(|line| line.contains("NO_PROXY"))
+            .collect();
+        let [line] = lines[..] else {
+            panic!("not one line for {value}: {said}");
+        };
+        let line = line.replace("\\\"", "\"");
+        assert!(line.contains(named), "{named} in {line}");
+        assert!(line.contains("past the sidecar"), "{line}");
+        let kept = format!("{value},localhost");
+        assert!(variables["NO_PROXY"].starts_with(&kept), "{variables:?}");
+    }
+    for value in ["", "db.internal", "mygoogleapis.com", "10.0.0.0/8,x.app"] {
+        let mut command = exec(&metadata, &service);
+        command.env("NO_PROXY", value).env_remove("no_proxy");
+        let (_, said) = environment(command, &[]).await;
+        assert!(!said.contains("NO_PROXY"), "{value}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn java_calls_directly_what_the_caller_wants_called_directly() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    command
+        .env("NO_PROXY", "db.internal,.corp.example,10.0.0.0/8,[fd00::1]")
+        .env_remove("no_proxy")
+        .env(
+            "JAVA_TOOL_OPTIONS",
+            "-Xmx1g '-Dhttp.nonProxyHosts=*.tool.example|one.example'",
+        )
+        .env("JDK_JAVA_OPTIONS", "-Dhttp.nonProxyHosts=jdk.example")
+        .env("MAVEN_OPTS", "-Dhttp.nonProxyHosts=maven.example");
+    let (variables, _) = environment(command, &[]).await;
+    for name in ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "MAVEN_OPTS"] {
+        let value = &variables[name];
+        let (_, last) = value.rsplit_once("-Dhttp.nonProxyHosts=").unwrap();
+        let last = last.split(' ').next().unwrap();
+        let hosts: Vec<_> = last.split('|').collect();
+        for expected in [
+            "*.tool.example",
+            "one.example",
+            "jdk.example",
+            "db.internal",
+            "*.db.internal",
+            "*.corp.example",
+            "10.*",
+            "[fd00::1]",
+            "localhost",
+            "metadata.google.internal",
+        ] {
+            assert!(hosts.contains(&expected), "{expected} in {name}={value}");
+        }
+        assert_eq!(hosts.contains(&"maven.example"), name == "MAVEN_OPTS");
+    }
+    assert!(variables["JAVA_TOOL_OPTIONS"].starts_with("-Xmx1g "));
+}
+
+#[tokio::test]
+async fn a_pipe_in_place_of_certificates_does_not_stop_the_start() {
+    let (metadata, service) = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let pipe = pipe.to_str().unwrap();
+    let made = Command::new("mkfifo").arg(pipe).status().unwrap();
+    assert!(made.success());
+    for name in ["CURL_CA_BUNDLE", "GIT_SSL_CAPATH", "SSL_CERT_DIR"] {
+        let mut command = Command::new("timeout");
+        command
+            .args(["-s", "KILL", "20"])
+            .arg(env!("CARGO_BIN_EXE_sidentity"))
+            .arg("exec")
+            .args(service.flags())
+            .env("GCE_METADATA_HOST", metadata.address().to_string())
+            .env(name, pipe)
+            .args(["--", "echo", "-n", "done"]);
+        let output = output(command).await;
+        let said = text(&output.stderr);
+        assert_eq!(text(&output.stdout), "done", "{name}: {said}");
+        if name != "SSL_CERT_DIR" {
+            let line = said.lines().find(|line| line.contains(name));
+            let line = line.unwrap_or_else(|| panic!("{name} in {said}"));
+            assert!(line.contains(pipe), "{line}");
+            assert!(line.contains("not a regular file"), "{line}");
+        }
+    }
+    let mut command = Command::new("timeout");
+    command
+        .args(["-s", "KILL", "20"])
+        .arg(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["exec", "--", "true"])
+        .env("SSL_CERT_FILE", pipe);
+    let output = output(command).await;
+    let said = text(&output.stderr);
+    assert!(said.contains("SSL_CERT_FILE"), "{said}");
+    assert!(said.contains("not a regular file"), "{said}");
+}
+
+#[tokio::test]
+async fn a_folder_without_names_by_hash_is_not_said_to_hold_no_pem() {
+    let (metadata, service) = world().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(service.ca(), folder.path().join("company.pem")).unwrap();
+    for name in ["GIT_SSL_CAPATH", "REQUESTS_CA_BUNDLE"] {
+        let mut command = exec(&metadata, &service);
+        command.env(name, folder.path());
+        let (_, said) = environment(command, &[]).await;
+        let line = said.lines().find(|line| line.contains(name));
+        let line = line.unwrap_or_else(|| panic!("{name} in {said}"));
+        assert!(!line.contains("must be PEM"), "{line}");
+        assert!(line.contains("openssl rehash"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_command_is_said_to_be_empty() {
+    let (metadata, service) = world().await;
+    for arguments in [&[""][..], &["--", ""], &["", "x"]] {
+        let mut command = exec(&metadata, &service);
+        command.args(arguments);
+        let output = output(command).await;
+        assert_eq!(output.status.code(), Some(127), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("the command is empty"), "{said}");
     }
 }

@@ -115,6 +115,9 @@ impl Inherited {
                 Err(problem) => found.warn(problem),
             }
         }
+        for value in git::parameter_certificates(env) {
+            found.add(git::PARAMETERS, &value, env);
+        }
         found
     }
 

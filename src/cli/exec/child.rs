@@ -29,6 +29,10 @@ impl Child {
         let changed = signal(SignalKind::child())
             .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
         adopt();
+        if command.get_program().is_empty() {
+            let what = "the command is empty: name the program to run".to_owned();
+            return Err(Exit::with(NOT_FOUND, what));
+        }
         let child = command.spawn().map_err(|error| {
             let status = match error.kind() {
                 io::ErrorKind::NotFound => NOT_FOUND,

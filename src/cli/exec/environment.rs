@@ -7,11 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{certificates, java, proxies};
+use super::{certificates, direct, git, java, proxies};
 use crate::config::{Config, Env};
-
-/// Calls that must not pass through: the machine itself and its metadata server.
-const DIRECT: &str = "localhost,127.0.0.1,::1,metadata.google.internal,metadata,169.254.169.254";
 
 /// Switches of clients that read the other variables only with them.
 const SWITCHES: [&str; 2] = ["NODE_USE_ENV_PROXY", "PERL_LWP_ENV_PROXY"];
@@ -82,7 +79,7 @@ impl Surroundings {
         for name in &inherited.pointed {
             changes.set(name, &url);
         }
-        let direct = direct(env);
+        let direct = direct::list(env);
         for name in proxies::DIRECT.into_iter().chain([proxies::OWN_DIRECT]) {
             changes.set(name, &direct);
         }
@@ -96,8 +93,11 @@ impl Surroundings {
             }
             changes.removed.extend(certificates::removed(env));
         }
-        let options = java::options(java, self.file(TRUST_STORE).as_deref());
-        for (name, value) in java::variables(&options, env) {
+        let bundle = self.bundle().map(|bundle| bundle.display().to_string());
+        if let Some(value) = git::parameters(env, &url, bundle.as_deref()) {
+            changes.set(git::PARAMETERS, &value);
+        }
+        for (name, value) in java::variables(java, self.file(TRUST_STORE).as_deref(), env) {
             changes.set(&name, &value);
         }
         if let Some(wgetrc) = &self.wgetrc {
@@ -116,18 +116,6 @@ impl Surroundings {
 impl Changes {
     fn set(&mut self, name: &str, value: &str) {
         self.set.push((name.to_owned(), value.to_owned()));
-    }
-}
-
-/// The hosts to call directly: the caller's and ours.
-fn direct(env: &Env) -> String {
-    let there = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
-    // Clients read one or the other, and those who set one meant both.
-    match (there("NO_PROXY"), there("no_proxy")) {
-        (upper, lower) if upper.is_empty() && lower.is_empty() => DIRECT.to_owned(),
-        (upper, lower) if upper.is_empty() || upper == lower => format!("{lower},{DIRECT}"),
-        (upper, lower) if lower.is_empty() => format!("{upper},{DIRECT}"),
-        (upper, lower) => format!("{upper},{lower},{DIRECT}"),
     }
 }
 

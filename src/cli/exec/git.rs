@@ -50,9 +50,180 @@ fn kind(key: &str) -> Option<Kind> {
     }
 }
 
+/// The variable of `git -c`.
+pub(super) const PARAMETERS: &str = "GIT_CONFIG_PARAMETERS";
+
+/// `GIT_CONFIG_PARAMETERS` with our proxy, and our bundle if there is one, in place of the caller's; all else is the same
+/// byte for byte. None where it names neither, or where git refuses it.
+pub(super) fn parameters(env: &Env, proxy: &str, bundle: Option<&str>) -> Option<String> {
+    let text = env.text(PARAMETERS).ok()??;
+    let mut changed = String::with_capacity(text.len());
+    let mut copied = 0;
+    for parameter in parsed(text)? {
+        let value = match parameter.kind() {
+            Some(Kind::Proxy) => proxy,
+            Some(Kind::Certificates) => match bundle {
+                Some(bundle) => bundle,
+                None => continue,
+            },
+            None => continue,
+        };
+        changed.push_str(text.get(copied..parameter.start)?);
+        copied = parameter.end;
+        changed.push_str(&match parameter.is_old {
+            true => quoted(&format!("{}={value}", parameter.key)),
+            false => format!("{}={}", quoted(&parameter.key), quoted(value)),
+        });
+    }
+    if copied == 0 {
+        return None;
+    }
+    changed.push_str(text.get(copied..)?);
+    Some(changed)
+}
+
+/// The proxies of `GIT_CONFIG_PARAMETERS`.
+pub(super) fn parameter_proxies(env: &Env) -> Vec<String> {
+    values(env, Kind::Proxy)
+}
+
+/// The files of certificates of `GIT_CONFIG_PARAMETERS`.
+pub(super) fn parameter_certificates(env: &Env) -> Vec<String> {
+    values(env, Kind::Certificates)
+}
+
+fn values(env: &Env, kind: Kind) -> Vec<String> {
+    let text = env.text(PARAMETERS).ok().flatten().unwrap_or_default();
+    parsed(text)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|parameter| parameter.kind() == Some(kind))
+        .map(|parameter| parameter.value)
+        .collect()
+}
+
+/// One setting of `git -c`.
+#[derive(Debug, Default)]
+struct Parameter {
+    /// Where it is in the variable, in bytes.
+    start: usize,
+    end: usize,
+    /// `'KEY=VALUE'` of git before 2.31, not `'KEY'='VALUE'`.
+    is_old: bool,
+    key: String,
+    value: String,
+}
+
+impl Parameter {
+    fn kind(&self) -> Option<Kind> {
+        kind(&self.key)
+    }
+}
+
+/// All settings, as git reads them (`git_config_from_parameters`). None where it refuses them.
+fn parsed(text: &str) -> Option<Vec<Parameter>> {
+    let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
+    let mut found = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let start = text.len() - rest.len();
+        let (first, after) = unquoted(rest)?;
+        let mut parameter = Parameter {
+            start,
+            ..Parameter::default()
+        };
+        rest = after;
+        if let Some(after) = rest.strip_prefix('=') {
+            parameter.key = first;
+            rest = after;
+            if rest.starts_with('\'') {
+                (parameter.value, rest) = unquoted(rest)?;
+            }
+        } else {
+            let (key, value) = first.split_once('=').unwrap_or((&first, ""));
+            (parameter.key, parameter.value) = (key.to_owned(), value.to_owned());
+            parameter.is_old = true;
+        }
+        if !rest.is_empty() && !rest.starts_with(is_space) {
+            return None;
+        }
+        parameter.end = text.len() - rest.len();
+        found.push(parameter);
+        rest = rest.trim_start_matches(is_space);
+    }
+    Some(found)
+}
+
+/// A text in single quotes, and what follows it. Outside of the quotes only `\'` and `\!` may stand.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut rest = text.strip_prefix('\'')?;
+    loop {
+        let (part, after) = rest.split_once('\'')?;
+        value.push_str(part);
+        let escaped = ["\\''", "\\!'"]
+            .into_iter()
+            .find_map(|escape| Some((escape, after.strip_prefix(escape)?)));
+        let Some((escape, after_escape)) = escaped else {
+            return Some((value, after));
+        };
+        value.extend(escape.chars().nth(1));
+        rest = after_escape;
+    }
+}
+
+/// As git quotes it.
+fn quoted(text: &str) -> String {
+    let text = text.replace('\'', "'\\''").replace('!', "'\\!'");
+    format!("'{text}'")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_proxies_of_git_dash_c_change() {
+        let change = |text: &'static str| {
+            let env: Env = [(PARAMETERS, text)].into_iter().collect();
+            parameters(&env, "http://us", None)
+        };
+        for (text, expected) in [
+            ("'http.proxy=http://a'", "'http.proxy=http://us'"),
+            ("'http.proxy'='http://a'", "'http.proxy'='http://us'"),
+            ("'HTTP.Proxy'=", "'HTTP.Proxy'='http://us'"),
+            ("'http.proxy'", "'http.proxy=http://us'"),
+            (
+                "  'remote.it'\\''s.proxy'='a b'\t'c.d'='\u{e9}'\\!'x'  ",
+                "  'remote.it'\\''s.proxy'='http://us'\t'c.d'='\u{e9}'\\!'x'  ",
+            ),
+            (
+                "'http.https://a=b/.proxy'='p'",
+                "'http.https://a=b/.proxy'='http://us'",
+            ),
+        ] {
+            let text = text.trim_start();
+            assert_eq!(
+                change(text).as_deref(),
+                Some(expected.trim_start()),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "'user.name=http.proxy=x'",
+            "'user.name'='it'\\''s http.proxy=a'",
+            // Git refuses these.
+            "http.proxy=a",
+            "'http.proxy=a",
+            "'http.proxy'=a",
+            "'http.proxy=a'x",
+            "'http.proxy'='a'\\'b'",
+        ] {
+            assert_eq!(change(text), None, "{text}");
+        }
+        assert_eq!(quoted("it's!"), "'it'\\''s'\\!''");
+    }
 
     #[test]
     fn proxies_and_certificates_are_found_whatever_they_are_for() {

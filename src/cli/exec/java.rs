@@ -3,26 +3,36 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::direct;
 use crate::config::Env;
 
 /// Hosts that must not be called through the proxy, in the syntax of `http.nonProxyHosts`.
 const DIRECT: &str = "localhost|127.*|[::1]|metadata.google.internal|metadata|169.254.169.254";
 
+/// The property of hosts to call directly.
+const NON_PROXY_HOSTS: &str = "-Dhttp.nonProxyHosts=";
+
+/// Variables that every Java reads, not one program alone.
+const COMMON: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
+
 /// Properties of a caller that would win over ours.
-const PROPERTIES: [&str; 3] = [
+const PROPERTIES: [&str; 4] = [
+    NON_PROXY_HOSTS,
     "-Dhttp.proxyHost=",
     "-Dhttps.proxyHost=",
     "-Djavax.net.ssl.trustStore=",
 ];
 
-/// Our properties, as one text.
-pub(super) fn options(proxy: SocketAddr, trust_store: Option<&Path>) -> String {
+/// Our properties, as one text. `direct` are the caller's hosts to call directly.
+fn options(proxy: SocketAddr, trust_store: Option<&Path>, direct: &[String]) -> String {
     let mut options = Vec::new();
     for scheme in ["http", "https"] {
         options.push(format!("-D{scheme}.proxyHost={}", proxy.ip()));
         options.push(format!("-D{scheme}.proxyPort={}", proxy.port()));
     }
-    options.push(format!("-Dhttp.nonProxyHosts={DIRECT}"));
+    let hosts = direct.iter().map(String::as_str).chain([DIRECT]);
+    let hosts = hosts.collect::<Vec<_>>().join("|");
+    options.push(quoted(format!("{NON_PROXY_HOSTS}{hosts}")));
     if let Some(file) = trust_store {
         let file = file.display();
         options.push(quoted(format!("-Djavax.net.ssl.trustStore={file}")));
@@ -34,19 +44,64 @@ pub(super) fn options(proxy: SocketAddr, trust_store: Option<&Path>) -> String {
 
 /// Variables with our properties after the caller's: the last of equal ones counts. `MAVEN_OPTS` and the like stand on
 /// the command line, which wins over `JAVA_TOOL_OPTIONS`.
-pub(super) fn variables(options: &str, env: &Env) -> Vec<(String, String)> {
+pub(super) fn variables(
+    proxy: SocketAddr,
+    trust_store: Option<&Path>,
+    env: &Env,
+) -> Vec<(String, String)> {
+    let mut common = direct::java_patterns(env);
+    for name in COMMON {
+        add_direct(&mut common, name, env);
+    }
     let tool = "JAVA_TOOL_OPTIONS".to_owned();
     env.names("")
         .filter(|name| *name != tool && overrides(name, env))
         .chain([tool.clone()])
         .map(|name| {
+            let mut direct = common.clone();
+            add_direct(&mut direct, &name, env);
+            let options = options(proxy, trust_store, &direct);
             let value = match env.text(&name) {
                 Ok(Some(before)) => format!("{before} {options}"),
-                _ => options.to_owned(),
+                _ => options,
             };
             (name, value)
         })
         .collect()
+}
+
+/// Adds the hosts of the variable's last property, which is the one that counts.
+fn add_direct(hosts: &mut Vec<String>, name: &str, env: &Env) {
+    let text = env.text(name).ok().flatten().unwrap_or_default();
+    let words = words(text);
+    let value = words
+        .iter()
+        .rev()
+        .find_map(|word| word.strip_prefix(NON_PROXY_HOSTS));
+    let found = value.into_iter().flat_map(|value| value.split('|'));
+    for host in found.map(str::trim).filter(|host| !host.is_empty()) {
+        if !hosts.iter().any(|known| known == host) {
+            hosts.push(host.to_owned());
+        }
+    }
+}
+
+/// A variable's options, which Java splits at white space outside of quotes. There is no escape.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => word.push(c),
+            None if c == '"' || c == '\'' => quote = Some(c),
+            None if c.is_ascii_whitespace() => words.push(std::mem::take(&mut word)),
+            None => word.push(c),
+        }
+    }
+    words.push(word);
+    words
 }
 
 /// Variables whose trust store is replaced: its format is Java's own, so its certificates cannot be taken over.
@@ -100,11 +155,12 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let options = options(([127, 0, 0, 1], 4001).into(), Some(Path::new("/ca/t.p12")));
+        let (proxy, trust_store) = (([127, 0, 0, 1], 4001).into(), Path::new("/ca/t.p12"));
+        let options = options(proxy, Some(trust_store), &[]);
         assert!(options.contains("-Dhttps.proxyPort=4001"), "{options}");
         assert!(options.contains("trustStore=/ca/t.p12 "), "{options}");
         assert_eq!(
-            variables(&options, &env),
+            variables(proxy, Some(trust_store), &env),
             [
                 ("GRADLE_OPTS", format!("-Dhttps.proxyHost=a {options}")),
                 ("JAVA_TOOL_OPTIONS", format!("-Xmx1g {options}")),

@@ -5,7 +5,7 @@ use crate::config::Env;
 
 /// Variables that clients prefer to `HTTPS_PROXY`, which they read without these. In lower case; npm takes any case.
 /// `ALL_PROXY` and those of SOCKS and WebSocket are for protocols that HTTP clients tunnel by `HTTPS_PROXY` too.
-const REMOVED: [&str; 31] = [
+const REMOVED: [&str; 32] = [
     "all_proxy",
     "cargo_http_proxy",
     "cloudsdk_proxy_address",
@@ -21,6 +21,8 @@ const REMOVED: [&str; 31] = [
     "grpc_address_http_proxy",
     "grpc_address_http_proxy_enabled_addresses",
     "grpc_proxy",
+    // grpc-java, before the properties that it reads too.
+    "grpc_proxy_exp",
     "hex_http_proxy",
     "hex_https_proxy",
     "no_grpc_proxy",
@@ -106,6 +108,11 @@ impl Inherited {
                 found.pointed.push(entry.variable);
             }
         }
+        for value in git::parameter_proxies(env) {
+            found
+                .replaced
+                .push((git::PARAMETERS.to_owned(), origin(&value)));
+        }
         found
     }
 
@@ -154,9 +161,15 @@ fn fate(name: &str, value: &str) -> Option<Fate> {
     if matches!(&*key, "http_proxy" | "https_proxy" | "no_proxy") {
         return Some(Fate::Removed);
     }
-    let of_one_client = ["_http_proxy", "_https_proxy", "_all_proxy"];
-    let names_one = of_one_client.iter().any(|suffix| key.ends_with(suffix));
-    (names_one && is_proxy(value)).then_some(Fate::Pointed)
+    (is_of_one_client(&key) && is_proxy(value)).then_some(Fate::Pointed)
+}
+
+/// `PROXY` and names that end with it, but not lists of hosts to call directly and proxies of other protocols.
+fn is_of_one_client(key: &str) -> bool {
+    let mut words = key.rsplit('_');
+    words.next() == Some("proxy")
+        && !words.clone().any(|word| matches!(word, "no" | "non"))
+        && !matches!(words.next(), Some("ftp" | "rsync"))
 }
 
 /// A list, a user or a number alone says nothing to a person.
@@ -165,7 +178,11 @@ fn names_a_proxy(name: &str, value: &str) -> bool {
     let ends = |suffix| name.ends_with(suffix);
     !value.is_empty()
         && (ends("_address")
-            || ends("_proxy") && !ends("no_proxy") && !ends("noproxy") && !ends("no_grpc_proxy"))
+            || ends("_proxy_exp")
+            || (name == "proxy" || ends("_proxy"))
+                && !ends("no_proxy")
+                && !ends("noproxy")
+                && !ends("no_grpc_proxy"))
 }
 
 /// Nothing that would disturb a line.

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::file::bounded;
+use super::super::file::{bounded, bounded_regular};
 use super::super::problem::{Problem, quote};
 use super::super::raw::Text;
 
@@ -26,7 +26,7 @@ pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<Certifica
 
 /// `SSL_CERT_FILE` as every other program takes it: what of it cannot be used is left out, but something must be there.
 pub(super) fn system(file: &str) -> Result<(), String> {
-    let pem = bounded(file, LARGEST)?;
+    let pem = bounded_regular(file, LARGEST)?;
     let any = CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok());
     any.then_some(())
         .ok_or_else(|| format!("{} holds no certificate: it must be PEM", quote(file)))
@@ -39,13 +39,21 @@ pub(super) fn system(file: &str) -> Result<(), String> {
 /// It cannot be read, or holds none.
 pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = if Path::new(path).is_dir() {
-        hashed(path)?
+        let files = hashed(path)?;
+        if files.is_empty() {
+            return Err(format!(
+                "{} holds no file that is named by the hash of its certificate, and clients read no other. Run openssl rehash \
+                 on it",
+                quote(path)
+            ));
+        }
+        files
             .iter()
-            .filter_map(|file| bounded(file, LARGEST).ok())
+            .filter_map(|file| bounded_regular(file, LARGEST).ok())
             .flat_map(|pem| usable_in(&pem))
             .collect()
     } else {
-        usable_in(&bounded(path, LARGEST)?)
+        usable_in(&bounded_regular(path, LARGEST)?)
     };
     some(found).ok_or_else(|| {
         format!(
