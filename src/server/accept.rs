@@ -113,7 +113,11 @@ impl Server {
     /// One for the process. What clients make it hold counts against `memory`.
     pub fn new(activity: Arc<Activity>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
-        let answers = limits.admin_connections.saturating_mul(answers);
+        // Twice as many: those of connections that were closed to make room end a moment later.
+        let answers = limits
+            .admin_connections
+            .saturating_mul(answers)
+            .saturating_mul(2);
         Self {
             activity,
             connections: Connections::new(limits.connections, memory.clone()),

@@ -17,7 +17,7 @@ use crate::config;
 use crate::destination::Host;
 
 /// Hosts whose sessions are remembered.
-const SESSIONS: usize = 1024;
+const SESSIONS: usize = 256;
 
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
