@@ -17,7 +17,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::child::Child;
@@ -48,18 +50,23 @@ pub(super) struct Args {
 /// 126 where it cannot be executed.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     // Before there is anything that would be left behind.
-    let signals = Signals::new()
+    let mut signals = Signals::new()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
     let defaults = defaults(&folder, format!("sidentity:{}", password()?));
-    let mut config = config::load_over(&args.options.into(), env, defaults).map_err(Exit::usage)?;
+    let (options, read_env) = (args.options, env.clone());
+    let mut config = unless_ended(&mut signals, move || {
+        let mut config =
+            config::load_over(&options.into(), &read_env, defaults).map_err(Exit::usage)?;
+        trust_as_caller(&mut config, &read_env);
+        Ok(config)
+    })?;
     telemetry::init(&config.log);
     let descriptors = raise_descriptor_limit();
     let proxies = proxies::Inherited::of(env);
     config.warnings.extend(proxies.notice());
     config.warnings.extend(direct::notice(env));
-    trust_as_caller(&mut config, env);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -94,9 +101,7 @@ async fn around(
     let app = tokio::select! {
         app = App::build_for(config, Family::ours()) => app?,
         // Not its default action: what was made so far is removed.
-        Some(signal) = signals.ending() => {
-            return Err(Exit::silent(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX)));
-        }
+        Some(signal) = signals.ending() => return Err(ended_by(signal)),
     };
     let proxy = app
         .proxy_address()
@@ -118,6 +123,32 @@ async fn around(
     let status = child.wait(&mut signals).await;
     serving.abort();
     status
+}
+
+/// Reads files beside the signals, which end us also where a file, such as a named pipe, is never there to read.
+fn unless_ended<T: Send + 'static>(
+    signals: &mut Signals,
+    read: impl FnOnce() -> Result<T, Exit> + Send + 'static,
+) -> Result<T, Exit> {
+    let failed = |error| Exit::failed(format!("cannot read the configuration: {error}"));
+    let waiting = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(failed)?;
+    let (sender, done) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("config".to_owned())
+        .spawn(move || sender.send(read()).is_ok())
+        .map_err(failed)?;
+    waiting.block_on(async {
+        tokio::select! {
+            read = done => read.map_err(|_| failed(io::ErrorKind::Other.into()))?,
+            Some(signal) = signals.ending() => Err(ended_by(signal)),
+        }
+    })
+}
+
+fn ended_by(signal: Signal) -> Exit {
+    Exit::silent(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX))
 }
 
 /// The caller's own certificates are trusted by the command and for upstreams.

@@ -516,6 +516,32 @@ async fn nothing_is_left_when_the_command_is_ended_or_cannot_be_run() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_it_while_it_waits_to_read_its_configuration() {
+    let (metadata, service) = world().await;
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let folder = tempfile::tempdir().unwrap();
+    for (signal, status) in [("TERM", 143), ("INT", 130)] {
+        let mut command = exec(&metadata, &service);
+        command.env("XDG_RUNTIME_DIR", folder.path());
+        let arguments = ["--config", pipe.to_str().unwrap(), "--", "true"];
+        let mut running = Running::start(command.args(arguments));
+        // Signals are caught before the folder is made.
+        until("the folder is there", || {
+            std::fs::read_dir(&folder).unwrap().count() == 1
+        });
+        running.signal(signal);
+        until("the signal ends it", || {
+            running.child.try_wait().unwrap().is_some()
+        });
+        assert_eq!(running.end(), Some(status), "{signal}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
 #[tokio::test]
 async fn without_interception_the_command_keeps_its_own_certificates() {
     let (metadata, service) = world().await;

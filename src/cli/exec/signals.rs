@@ -33,7 +33,13 @@ const FORWARDED: &[Signal] = &[
 
 /// They come in the order in which they were sent.
 pub(super) struct Signals {
-    incoming: mpsc::UnboundedReceiver<Signal>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+struct Incoming {
+    signal: Signal,
+    /// The child has it too, if there is one: the terminal speaks to a whole group of processes.
+    is_of_terminal: bool,
 }
 
 // === impl Signals ===
@@ -48,15 +54,14 @@ impl Signals {
             .name("signals".to_owned())
             .spawn(move || {
                 for origin in caught.forever() {
-                    // The terminal speaks to a whole group of processes: to the child too, then, and most tools take a
-                    // second SIGINT for impatience.
-                    if origin.cause == Cause::Kernel {
-                        continue;
-                    }
                     let known = FORWARDED
                         .iter()
                         .find(|signal| signal.as_raw() == origin.signal);
-                    if known.is_some_and(|signal| sender.send(*signal).is_err()) {
+                    let incoming = known.map(|signal| Incoming {
+                        signal: *signal,
+                        is_of_terminal: origin.cause == Cause::Kernel,
+                    });
+                    if incoming.is_some_and(|incoming| sender.send(incoming).is_err()) {
                         return;
                     }
                 }
@@ -66,14 +71,20 @@ impl Signals {
 
     /// The next one that the child has not got already.
     pub(super) async fn next(&mut self) -> Option<Signal> {
-        self.incoming.recv().await
+        loop {
+            let incoming = self.incoming.recv().await?;
+            // Most tools take a second SIGINT for impatience.
+            if !incoming.is_of_terminal {
+                return Some(incoming.signal);
+            }
+        }
     }
 
-    /// The next one that ends a process.
+    /// The next one that ends a process, while there is no child.
     pub(super) async fn ending(&mut self) -> Option<Signal> {
         const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
         loop {
-            let signal = self.next().await?;
+            let signal = self.incoming.recv().await?.signal;
             if ENDING.contains(&signal) {
                 return Some(signal);
             }
