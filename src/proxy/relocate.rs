@@ -113,22 +113,26 @@ where
 impl Called {
     fn relocated(&self, location: &str) -> Option<HeaderValue> {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
-        let host = host.filter(|host| Origin::from_authority(Scheme::Http, host).is_ok());
+        let called = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
+        let host = host.filter(|_| called.is_some());
         let (prefix, base) = match self.exchange.entrance().route() {
             Some(route) => (&*route.route.prefix, route.route.upstream.path()),
             None => ("", ""),
         };
-        relocated(location, prefix, base, &self.origin, host)
+        // Differs from `origin` where a service was called by its name, which answers only over this proxy.
+        let named = called.filter(|_| self.exchange.entrance().route().is_none());
+        let upstream = (&self.origin, named.as_ref());
+        relocated(location, prefix, base, upstream, host)
     }
 }
 
 /// The location as the app must call it; `None` where it is to stay as it is. What the app calls `prefix` at `host` is `base`
-/// at `upstream`; without a host the location is a path.
+/// at `upstream`, by either of its names; without a host the location is a path.
 fn relocated(
     location: &str,
     prefix: &str,
     base: &str,
-    upstream: &Origin,
+    (upstream, named): (&Origin, Option<&Origin>),
     host: Option<&str>,
 ) -> Option<HeaderValue> {
     let base = base.trim_end_matches('/');
@@ -147,7 +151,10 @@ fn relocated(
     } else {
         Destination::parse(path).ok()?
     };
-    if destination.userinfo || destination.origin.upgraded() != upstream.upgraded() {
+    let origin = destination.origin.upgraded();
+    let is_upstream =
+        origin == upstream.upgraded() || named.is_some_and(|named| origin == named.upgraded());
+    if destination.userinfo || !is_upstream {
         return None;
     }
     let rest = under(destination.target.as_str(), base)?;
@@ -177,7 +184,7 @@ mod tests {
             location,
             listen_prefix,
             base,
-            origin,
+            (origin, None),
             Some("localhost:8081"),
         )
         .map(|value| value.to_str().unwrap().into())
@@ -192,7 +199,13 @@ mod tests {
             ("https://a.run.app/v1", "/b", "https://a.run.app/v1", "/b"),
         ] {
             let upstream = Destination::parse(upstream).unwrap();
-            let relocated = relocated(location, prefix, upstream.path(), &upstream.origin, None);
+            let relocated = relocated(
+                location,
+                prefix,
+                upstream.path(),
+                (&upstream.origin, None),
+                None,
+            );
             assert_eq!(relocated.unwrap(), here, "{location}");
         }
     }

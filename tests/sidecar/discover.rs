@@ -367,6 +367,57 @@ async fn a_redirect_of_the_service_to_itself_stays_under_its_name() {
     }
 }
 
+/// Nothing answers to the name over TLS, and a tunnel to it is refused.
+#[tokio::test]
+async fn a_redirect_to_the_https_twin_of_a_services_name_stays_with_http() {
+    let service = Service::answering(|seen| {
+        Response::builder()
+            .status(302)
+            .header("location", seen.header("x-location").unwrap_or_default())
+            .body(Bytes::new())
+            .unwrap()
+    })
+    .await;
+    let metadata = metadata().await;
+    let sidecar = beside(&metadata, &service, &["--discover", "on"]).await;
+    for (url, told, passed) in [
+        (
+            "http://billing/v1",
+            "https://billing/n?a#b",
+            "http://billing/n?a#b",
+        ),
+        (
+            "http://billing/v1",
+            "https://BILLING:443/n",
+            "http://billing/n",
+        ),
+        ("http://billing/v1", "//billing/n", "http://billing/n"),
+        ("http://billing/v1", "http://billing/n", "http://billing/n"),
+        (
+            "http://billing.us-central1/v1",
+            "https://billing.us-central1/n",
+            "http://billing.us-central1/n",
+        ),
+        ("http://billing/v1", "/n", "/n"),
+        ("http://billing/v1", "https://other/n", "https://other/n"),
+        (
+            "http://billing/v1",
+            "https://billing:8443/n",
+            "https://billing:8443/n",
+        ),
+        (
+            "http://billing/v1",
+            "https://u@billing/n",
+            "https://u@billing/n",
+        ),
+        // The call named the service by its own URL.
+        (BILLING, "https://billing/n", "https://billing/n"),
+    ] {
+        let response = proxied(sidecar.proxy(), url, &[("x-location", told)]).await;
+        assert_eq!(response.headers()["location"], passed, "{url} {told}");
+    }
+}
+
 #[tokio::test]
 async fn explain_and_the_log_name_the_place() {
     let (_metadata, _service, sidecar) = discovering(&["--access-log", "all"]).await;
