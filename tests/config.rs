@@ -694,6 +694,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20 quitquitquit: false\n\
          allow_non_loopback: false\n\
          discover: off\n\
+         allowed_host: []\n\
+         placeholder: []\n\
          routes:\n\
          \x20 - listen: unix:/run/x.sock:/v1\n\
          \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
@@ -710,6 +712,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          \x20   header: proxy-authorization\n\
          \x20 - host: \"*.internal.example:8443/v2\"\n\
          \x20   credential: id\n\
+         connect_to: []\n\
+         upstream_ca: []\n\
          upstream_http: auto\n\
          connect_timeout: 5s\n\
          response_timeout: off\n\
@@ -730,8 +734,36 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
     let again = printed.accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(
         again,
-        yaml.replace("  # auth: it is set, and a secret: not shown\n", "")
+        yaml.replace("# auth: it is set, and a secret: not shown", "auth: off")
     );
+}
+
+#[test]
+fn check_all_prints_the_options_that_are_off_or_empty_too() {
+    let yaml = Setup::new().accepted(&["--all"]);
+    for line in [
+        "  ca_dir: null",
+        "  auth: off",
+        "allowed_host: []",
+        "placeholder: []",
+        "routes: []",
+        "rules: []",
+        "connect_to: []",
+        "upstream_ca: []",
+    ] {
+        assert!(
+            yaml.lines().any(|printed| printed == line),
+            "{line}: {yaml}"
+        );
+    }
+    let again = Setup::new()
+        .file(&yaml)
+        .accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(again, yaml);
+    // The file says nothing of it, so that other sources count.
+    let setup = Setup::new().file("proxy: {ca_dir: null, intercept: on}\n");
+    let yaml = setup.accepted(&["--config", "c.yaml", "--ca-dir", "."]);
+    assert!(yaml.contains("  ca_dir: \".\"\n"), "{yaml}");
 }
 
 #[test]

@@ -203,6 +203,11 @@ impl Walk<'_> {
             }
             return;
         }
+        // As `check --all` prints it.
+        let is_null = matches!(node.value, Node::Null) && self.source_of(node.defined) == "null";
+        if option == Name::CaDir && is_null {
+            return;
+        }
         let (place, plain) = (node.referenced, matches!(node.value, Node::Plain));
         let Some(mut text) = self.text(field, node) else {
             return;

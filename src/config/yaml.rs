@@ -105,11 +105,14 @@ fn listeners(f: &mut Items, config: &Config) -> fmt::Result {
     f.field("unmatched", access(config.unmatched))?;
     f.field("metadata_access", access(config.metadata_access))?;
     f.field("intercept", config.intercept.is_some())?;
-    if let Some(folder) = config.intercept.as_ref().and_then(|i| i.ca_dir.as_ref()) {
-        f.field("ca_dir", folder.display())?;
+    match config.intercept.as_ref().and_then(|i| i.ca_dir.as_ref()) {
+        Some(folder) => f.field("ca_dir", folder.display())?,
+        None => f.add("  ca_dir: null\n".to_owned()),
     }
     if proxy.is_some_and(|proxy| proxy.auth.is_some()) {
         f.add("  # auth: it is set, and a secret: not shown\n".to_owned());
+    } else {
+        f.field("auth", "off")?;
     }
     f.group = Some("admin");
     let admin = config.admin.map(|admin| (admin, config.admin_on_ipv6));
@@ -259,10 +262,7 @@ impl Items {
         key: &str,
         items: impl ExactSizeIterator<Item = impl fmt::Display>,
     ) -> fmt::Result {
-        if items.len() == 0 {
-            return Ok(());
-        }
-        let mut text = format!("{key}:\n");
+        let mut text = list_head(key, items.len());
         for item in items {
             writeln!(text, "  - {}", Scalar(&item.to_string()))?;
         }
@@ -276,13 +276,18 @@ impl Items {
         items: &[T],
         write: fn(&mut String, &T) -> fmt::Result,
     ) -> fmt::Result {
-        if items.is_empty() {
-            return Ok(());
-        }
-        let mut text = format!("{key}:\n");
+        let mut text = list_head(key, items.len());
         items.iter().try_for_each(|item| write(&mut text, item))?;
         self.add(text);
         Ok(())
+    }
+}
+
+/// An empty list is written out, so that every option is there.
+fn list_head(key: &str, items: usize) -> String {
+    match items {
+        0 => format!("{key}: []\n"),
+        _ => format!("{key}:\n"),
     }
 }
 
