@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 const FLAVOR: &str = "Metadata-Flavor: Google\r\n";
 const V1: &str = "/computeMetadata/v1";
 const ACCOUNT: &str = "/computeMetadata/v1/instance/service-accounts/default";
-const EMAIL: &str = "424242-compute@developer.gserviceaccount.com";
+const EMAIL: &str = "emulator@example-project.iam.gserviceaccount.com";
 const AUDIENCE: &str = "https://billing-424242.us-central1.run.app";
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 

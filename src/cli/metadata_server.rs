@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]
     listen: SocketAddr,
-    /// The service account [default: the project's default account]
+    /// The service account [default: emulator@PROJECT.iam.gserviceaccount.com]
     #[arg(long, value_name = "EMAIL")]
     email: Option<Email>,
     /// The project's id
@@ -121,7 +121,7 @@ impl From<Args> for Identity {
         Self {
             email: args
                 .email
-                .unwrap_or_else(|| Email::of_project(args.project_number)),
+                .unwrap_or_else(|| Email::of_project(&args.project_id)),
             project_id: args.project_id,
             project_number: args.project_number,
             region: args.region,
@@ -156,11 +156,11 @@ mod tests {
     }
 
     #[test]
-    fn the_default_account_follows_the_project_number() {
-        let args = parsed(&["--project-number", "77"]).unwrap();
+    fn the_default_account_is_a_user_managed_one_of_the_project() {
+        let args = parsed(&["--project-id", "shop-1"]).unwrap();
         assert_eq!(
             Identity::from(args).email.as_str(),
-            "77-compute@developer.gserviceaccount.com"
+            "emulator@shop-1.iam.gserviceaccount.com"
         );
     }
 

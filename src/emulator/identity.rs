@@ -57,13 +57,13 @@ pub enum InvalidIdentity {
 // === impl Identity ===
 
 impl Default for Identity {
-    /// An example project's default account, tokens for an hour.
+    /// An example project's account, tokens for an hour.
     fn default() -> Self {
-        let project_number = 424_242;
+        let project_id = ProjectId("example-project".to_owned());
         Self {
-            email: Email::of_project(project_number),
-            project_id: ProjectId("example-project".to_owned()),
-            project_number,
+            email: Email::of_project(&project_id),
+            project_id,
+            project_number: 424_242,
             region: Region("us-central1".to_owned()),
             lifetime: Lifetime(3600),
         }
@@ -73,9 +73,15 @@ impl Default for Identity {
 // === impl Email ===
 
 impl Email {
-    /// The account that Cloud Run gives to whoever names none: Compute Engine's default account of the project.
-    pub fn of_project(number: u64) -> Self {
-        Self(format!("{number}-compute@developer.gserviceaccount.com"))
+    /// The account of an emulator that was told none. It is a user-managed one, since the sidecar warns of Compute Engine's
+    /// default account.
+    pub fn of_project(project: &ProjectId) -> Self {
+        // A project `example.com:shop` has the domain `shop.example.com`.
+        let domain = match project.0.split_once(':') {
+            Some((organisation, name)) => format!("{name}.{organisation}"),
+            None => project.0.clone(),
+        };
+        Self(format!("emulator@{domain}.iam.gserviceaccount.com"))
     }
 
     /// The address.

@@ -68,7 +68,7 @@ class Process:
 class Emulator(Process):
     """`sidentity metadata-server` on a free port."""
 
-    EMAIL = "424242-compute@developer.gserviceaccount.com"
+    EMAIL = "emulator@example-project.iam.gserviceaccount.com"
 
     def __init__(self):
         super().__init__(["metadata-server", "--listen", "127.0.0.1:0"], {}, "stdout")
