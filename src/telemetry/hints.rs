@@ -115,14 +115,16 @@ impl Blind {
 
     /// What to do about it.
     pub(super) fn advice(self, origin: &Origin) -> String {
-        let or = match self {
-            Self::NotAsked => ", or set --intercept and let the app trust ca.pem of --ca-dir",
-            Self::NotCovered | Self::NotHttp => "",
-            Self::Silent => ", or send the first byte within 10 s",
-            Self::NotTls => ", or speak TLS inside",
+        let route = match self {
+            Self::NotAsked => {
+                ", give it a --route, or set --intercept and let the app trust ca.pem of --ca-dir"
+            }
+            Self::NotCovered | Self::NotHttp => " or give it a --route",
+            Self::Silent => ", give it a --route, or send the first byte within 10 s",
+            Self::NotTls => ", give it a --route, or speak TLS inside",
         };
         format!(
-            "call http://{} through the proxy (it goes out over TLS), give it a --route{or}",
+            "call http://{} through the proxy (it goes out over TLS){route}",
             origin.host
         )
     }

@@ -62,7 +62,7 @@ pub struct Trouble {
     pub last: SystemTime,
     /// How often.
     pub count: u64,
-    /// How many calls it failed.
+    /// How many calls it failed or affected.
     pub calls: u64,
     /// The same for the last 15 minutes.
     #[serde(rename = "recent_calls")]
@@ -187,7 +187,7 @@ impl Recent {
     pub fn own_credential_rejected(&self, rejection: &BareRejection<'_>) {
         let status = rejection.status.as_u16();
         let about = Some(About::Destination(rejection.origin.clone()));
-        self.add(Trouble {
+        let trouble = Trouble {
             status: Some(status),
             ..Trouble::new(
                 "The upstream does not take the app's own credential",
@@ -195,19 +195,21 @@ impl Recent {
                 &format!("answered {status} to {}", rejection.what()),
                 sentence(unauthenticated::ADVICE).into(),
             )
-        });
+        };
+        self.add(trouble.of_a_call());
     }
 
     /// A blind tunnel kept a token out that its destination is due.
     pub fn tunnel_without_token(&self, origin: &Origin, blind: Blind) {
         let about = Some(About::Destination(origin.clone()));
         let detail = format!("the CONNECT tunnel carries no token, since {}", blind.why());
-        self.add(Trouble::new(
+        let trouble = Trouble::new(
             "A call went out without its token",
             about,
             &detail,
             sentence(&blind.advice(origin)).into(),
-        ));
+        );
+        self.add(trouble.of_a_call());
     }
 
     /// An app did not let its TLS be opened.
@@ -277,7 +279,7 @@ impl Trouble {
         }
     }
 
-    /// A call failed by it.
+    /// A call failed by it, or was rejected or left without its token.
     fn of_a_call(mut self) -> Self {
         self.calls = 1;
         self.recent.add(self.last);

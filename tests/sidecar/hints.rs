@@ -96,6 +96,10 @@ async fn a_key_of_the_apps_own_that_is_refused_is_said_once_with_what_to_do() {
         assert_eq!(line["rule"], "built-in *.googleapis.com");
         let entry = entry(&sidecar, OWN, 3).await;
         assert_eq!(entry["status"], status);
+        assert_eq!(
+            (&entry["calls"], &entry["recent_calls"]),
+            (&json!(3), &json!(3))
+        );
         for word in words {
             assert!(entry["advice"].to_string().contains(word), "{entry}");
         }

@@ -388,6 +388,10 @@ async fn a_call_that_bypasses_the_token_in_a_tunnel_is_told_with_what_to_do() {
         .unwrap();
     let error = error_titled(&sidecar, "A call went out without its token").await;
     assert_eq!(error["about"], "https://svc.a.run.app");
+    assert_eq!(
+        (&error["calls"], &error["recent_calls"]),
+        (&1.into(), &1.into())
+    );
     let advice = error["advice"].as_str().unwrap();
     assert!(
         advice.contains("http://svc.a.run.app") && advice.contains("--intercept"),

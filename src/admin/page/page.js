@@ -156,6 +156,9 @@ function verdict(status) {
   if (total.errors) {
     return ["Serving, with errors", "bad", `${plural(total.errors, "call", "calls")} of ${count(total.requests)} failed in the last 15 minutes.${why}`];
   }
+  if (why.startsWith(" Most")) {
+    return ["Serving", "warn", `No call has failed here in the last 15 minutes, but some were rejected or went without their token.${why}`];
+  }
   if (status.tokens.some((token) => token.last_error)) {
     return ["Serving", "warn", "No call has failed in the last 15 minutes, but a token cannot be fetched." + why];
   }
