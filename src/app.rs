@@ -196,8 +196,9 @@ impl App {
             server.listen(listener, serving);
         }
         let (listeners, admin) = admin;
+        let admin = AdminPort::new(admin);
         for listener in listeners {
-            server.listen_admin(listener, AdminPort(admin.clone()));
+            server.listen_admin(listener, admin.clone());
         }
         control.prefetch();
 

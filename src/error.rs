@@ -63,10 +63,14 @@ pub enum ErrorKind {
     LimitReached,
     /// The destination is one of our own listeners.
     LoopDetected,
+    /// The caller's bytes are no HTTP request.
+    Malformed,
     /// A route was called under a name that is not its own.
     Misdirected,
     /// No route has this path's prefix.
     NoRoute,
+    /// The forward proxy was called with a path, as if it were a server.
+    NotAbsolute,
     /// The forward proxy asks for credentials.
     ProxyAuthRequired,
     /// No response within `--response-timeout`.
@@ -75,6 +79,8 @@ pub enum ErrorKind {
     TargetTooLong,
     /// The TLS handshake failed for another reason than the certificate.
     TlsProtocol,
+    /// The caller speaks TLS to a port of plain HTTP.
+    TlsToPlaintext,
     /// The metadata server answered with an error or nonsense.
     TokenRefused,
     /// The metadata server is down, slow, or limits us.
@@ -111,7 +117,7 @@ pub struct Row {
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must exist before the first error.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::CrossSite,
         Self::CertificateInvalid,
@@ -126,12 +132,15 @@ impl ErrorKind {
         Self::Internal,
         Self::LimitReached,
         Self::LoopDetected,
+        Self::Malformed,
         Self::Misdirected,
         Self::NoRoute,
+        Self::NotAbsolute,
         Self::ProxyAuthRequired,
         Self::ResponseTimeout,
         Self::TargetTooLong,
         Self::TlsProtocol,
+        Self::TlsToPlaintext,
         Self::TokenRefused,
         Self::TokenUnavailable,
         Self::Unroutable,
@@ -226,6 +235,12 @@ impl ErrorKind {
                 13,
                 "The destination is the sidecar itself",
             ),
+            Self::Malformed => (
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                13,
+                "The request cannot be parsed",
+            ),
             Self::Misdirected => (
                 StatusCode::MISDIRECTED_REQUEST,
                 "http_request_error",
@@ -237,6 +252,12 @@ impl ErrorKind {
                 "destination_not_found",
                 5,
                 "No route has this path",
+            ),
+            Self::NotAbsolute => (
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                13,
+                "The request has no absolute URL",
             ),
             Self::ProxyAuthRequired => (
                 StatusCode::PROXY_AUTHENTICATION_REQUIRED,
@@ -261,6 +282,12 @@ impl ErrorKind {
                 "tls_protocol_error",
                 14,
                 "No TLS with the upstream",
+            ),
+            Self::TlsToPlaintext => (
+                StatusCode::BAD_REQUEST,
+                "http_request_error",
+                13,
+                "The client speaks TLS to a plain HTTP port",
             ),
             Self::TokenRefused => (
                 StatusCode::BAD_GATEWAY,
@@ -298,10 +325,13 @@ impl ErrorKind {
             | Self::HeadTooLarge
             | Self::LimitReached
             | Self::LoopDetected
+            | Self::Malformed
             | Self::Misdirected
             | Self::NoRoute
+            | Self::NotAbsolute
             | Self::ProxyAuthRequired
-            | Self::TargetTooLong => Side::Downstream,
+            | Self::TargetTooLong
+            | Self::TlsToPlaintext => Side::Downstream,
             Self::Internal | Self::TokenRefused | Self::TokenUnavailable => Side::Internal,
             Self::CertificateInvalid
             | Self::ConnectionRefused

@@ -1,5 +1,6 @@
 //! The admin port: probes, metrics, and explanations, for probers, scrapers and operators. Nothing secret is on it.
 
+mod host;
 mod lifecycle;
 mod page;
 mod probes;

@@ -14,19 +14,20 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use serde::Serialize;
 
+use super::host::named;
 use super::lifecycle::Lifecycle;
 use super::page::PAGE;
 use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::policy::{Principal, Ways, explain};
 use crate::proxy::{
-    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_ours, leave_head,
-    next_of,
+    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_from_host,
+    is_ours, leave_head, next_of,
 };
 use crate::server::{Application, Class, Ends};
-use crate::telemetry::{Metrics, TEXT_FORMAT};
+use crate::telemetry::{Metrics, Sparse, TEXT_FORMAT};
 
 const PATHS: &str =
     "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
@@ -54,12 +55,16 @@ pub struct Admin {
 
 /// The admin port as connections are served: each request is shown what is current then.
 #[derive(Clone, Debug)]
-pub struct AdminPort(pub Arc<ArcSwap<Admin>>);
+pub struct AdminPort {
+    current: Arc<ArcSwap<Admin>>,
+    /// Lines of the log about requests that were refused.
+    refusals: Arc<Sparse>,
+}
 
 /// What answers on one connection.
 #[derive(Debug)]
 pub struct AdminService {
-    current: Arc<ArcSwap<Admin>>,
+    port: AdminPort,
     connection: Connection,
 }
 
@@ -72,6 +77,33 @@ pub struct AdminBody {
 
 // === impl AdminPort ===
 
+impl AdminPort {
+    /// Shows what `current` holds at each request.
+    pub fn new(current: Arc<ArcSwap<Admin>>) -> Self {
+        Self {
+            current,
+            refusals: Arc::default(),
+        }
+    }
+
+    /// Counts, logs and answers a request that was refused.
+    fn refused(&self, metrics: &Metrics, error: &Error) -> Response<Bytes> {
+        let row = error.kind().row();
+        metrics.proxy_error(error.kind());
+        if let Some(suppressed) = self.refusals.due() {
+            tracing::info!(
+                listener = "admin",
+                status = row.status.as_u16(),
+                error = row.proxy_status,
+                detail = error.detail(),
+                suppressed,
+                "the admin port refused a request"
+            );
+        }
+        text((row.status, format!("{error}\n")))
+    }
+}
+
 impl Application for AdminPort {
     type Service = AdminService;
 
@@ -81,14 +113,14 @@ impl Application for AdminPort {
 
     async fn service(&self, connection: Connection, _: Option<Ends>) -> AdminService {
         AdminService {
-            current: self.0.clone(),
+            port: self.clone(),
             connection,
         }
     }
 
     fn malformed(&self, _: Option<Ends>, _: Version, error: &Error) {
         let kind = error.kind();
-        let admin = self.0.load();
+        let admin = self.current.load();
         admin.metrics.proxy_error(kind);
         if !admin.metrics.logs_malformed() {
             return;
@@ -114,10 +146,15 @@ impl Service<Request<Incoming>> for AdminService {
         if request.body().is_end_stream() {
             in_progress.is_whole();
         }
-        let admin = self.current.load_full();
+        let port = self.port.clone();
         let local = self.connection.local;
         Box::pin(async move {
-            let (mut head, mut text) = admin.answer(&request, local).await.into_parts();
+            let admin = port.current.load_full();
+            let response = admin
+                .answer(&request, local)
+                .await
+                .unwrap_or_else(|error| port.refused(&admin.metrics, &error));
+            let (mut head, mut text) = response.into_parts();
             if *request.method() == Method::HEAD {
                 leave_head(&mut head.headers, &mut text);
             }
@@ -160,9 +197,13 @@ impl Admin {
         &self,
         request: &Request<Incoming>,
         local: Option<SocketAddr>,
-    ) -> Response<Bytes> {
+    ) -> Result<Response<Bytes>, Error> {
         let path = request.uri().path();
-        let known = self.is_known(request, local);
+        let host = match local {
+            Some(_) => named(request)?,
+            None => None,
+        };
+        let known = self.is_known(host, local);
         let probe = match path {
             "/startup" => Some(probes::startup(self)),
             "/liveness" => Some(probes::liveness(self).await),
@@ -171,21 +212,22 @@ impl Admin {
         };
         if let Some((status, reasons)) = probe {
             // A prober may call by any name; who calls by a strange one learns the status alone.
-            return text((status, if known { reasons } else { String::new() }));
+            return Ok(text((status, if known { reasons } else { String::new() })));
         }
         if !known {
-            return text((
-                StatusCode::MISDIRECTED_REQUEST,
-                "this port does not answer for that name: allow it with --allowed-host\n".into(),
+            return Err(Error::new(
+                ErrorKind::Misdirected,
+                "this port does not answer for that name: allow it with --allowed-host",
             ));
         }
-        if is_cross_site(request.headers(), &self.allowed_hosts) {
-            return text((
-                StatusCode::FORBIDDEN,
-                "a page of another site may not call here\n".into(),
+        let headers = request.headers();
+        if is_cross_site(headers, &self.allowed_hosts) && !is_from_host(headers, host) {
+            return Err(Error::new(
+                ErrorKind::CrossSite,
+                "a page of another site may not call here",
             ));
         }
-        match (path, request.method()) {
+        Ok(match (path, request.method()) {
             ("/metrics", &Method::GET | &Method::HEAD) => {
                 typed(StatusCode::OK, TEXT_FORMAT, self.metrics.render())
             }
@@ -206,35 +248,19 @@ impl Admin {
                 text((StatusCode::NOT_FOUND, "only with --quitquitquit\n".into()))
             }
             _ => text((StatusCode::NOT_FOUND, PATHS.into())),
-        }
+        })
     }
 
     /// `Host` is one of ours, or an address, which no page can make resolve to this one (DNS rebinding): scrapers call by
     /// that of a pod or a machine. HTTP/1.0 probers may leave it out.
-    fn is_known(&self, request: &Request<Incoming>, local: Option<SocketAddr>) -> bool {
-        let Some(local) = local else { return true };
-        // Two fields could be read in two ways (RFC 9112, 3.2).
-        if request.headers().get_all(header::HOST).iter().count() > 1 {
-            return false;
-        }
-        let named = request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str().as_bytes())
-            .or_else(|| {
-                request
-                    .headers()
-                    .get(header::HOST)
-                    .map(HeaderValue::as_bytes)
-            });
-        let Some(named) = named else { return true };
-        std::str::from_utf8(named)
-            .ok()
-            .and_then(|named| Origin::from_authority(Scheme::Http, named).ok())
-            .is_some_and(|origin| {
-                matches!(origin.host, Host::Ip(_))
-                    || is_ours(&origin.host, &local.ip().into(), &self.allowed_hosts)
-            })
+    fn is_known(&self, host: Option<&str>, local: Option<SocketAddr>) -> bool {
+        let (Some(host), Some(local)) = (host, local) else {
+            return true;
+        };
+        Origin::from_authority(Scheme::Http, host).is_ok_and(|origin| {
+            matches!(origin.host, Host::Ip(_))
+                || is_ours(&origin.host, &local.ip().into(), &self.allowed_hosts)
+        })
     }
 
     fn explain(&self, query: &str) -> Response<Bytes> {

@@ -191,6 +191,10 @@ impl ErrorKind {
                 "The call leads back to the sidecar: give the route the real upstream, and set NO_PROXY=localhost,127.0.0.1 \
                  beside HTTP_PROXY."
             }
+            Self::Malformed => {
+                "What the app sent is no valid HTTP request, so it was not passed on: correct what the detail names in the app \
+                 or its HTTP library, and see that it speaks HTTP to this port."
+            }
             Self::Misdirected => {
                 "The request names another host than the way it came by: call a route as localhost, or give its name to \
                  --allowed-host; inside a tunnel, a client must not share one connection between hosts."
@@ -198,6 +202,10 @@ impl ErrorKind {
             Self::NoRoute => {
                 "No route on this port has a prefix of that path: compare the app's URL with the routes. A prefix counts in \
                  whole segments."
+            }
+            Self::NotAbsolute => {
+                "The app calls the forward proxy as if it were the server. Set HTTP_PROXY to its address and call the real URL, or \
+                 add a --route and call that."
             }
             Self::ProxyAuthRequired => {
                 "Put the user and password of --proxy-auth into the app's HTTP_PROXY. A client that first waits to be asked \
@@ -212,6 +220,10 @@ impl ErrorKind {
             Self::TlsProtocol => {
                 "No TLS could be agreed on: see that the port speaks TLS, 1.2 or 1.3, and that the server asks for no client \
                  certificate."
+            }
+            Self::TlsToPlaintext => {
+                "This port speaks plain HTTP. Write http:// in the proxy's URL, also in HTTPS_PROXY, or in the URL of the route; \
+                 calls to https:// destinations still go out over TLS."
             }
             Self::TokenRefused => {
                 "The metadata server answered with something else than a token: its words are in the detail. Nothing was sent \

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
-use crate::destination::{Destination, Host};
+use crate::destination::{Destination, Host, Origin, Scheme};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -37,6 +37,19 @@ pub(super) fn is_same_origin(headers: &HeaderMap) -> bool {
         && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"same-origin"))
 }
 
+/// The page comes from the very `host` that it calls, such as the address of a machine: `Origin` names it, and no
+/// `Sec-Fetch-Site` says otherwise. Browsers send that only to a secure context, which plain HTTP to an address is not.
+///
+/// `host` must be known already, as for [`is_same_origin`].
+pub fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let own = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
+    let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
+    own.is_some()
+        && origins.peek().is_some()
+        && origins.all(|origin| origin_of(origin.as_bytes()) == own)
+        && !says(headers, b"cross-site")
+}
+
 fn says(headers: &HeaderMap, site: &[u8]) -> bool {
     let mut values = headers.get_all(SEC_FETCH_SITE).iter();
     values.any(|value| value.as_bytes().eq_ignore_ascii_case(site))
@@ -49,9 +62,13 @@ fn is_local_origin(origin: &[u8], allowed: &[Host]) -> bool {
         .is_some_and(|host| host.is_loopback() || host.is_single_label() || allowed.contains(&host))
 }
 
-fn host_of(origin: &[u8]) -> Option<Host> {
+fn origin_of(origin: &[u8]) -> Option<Origin> {
     let uri = Uri::try_from(origin).ok()?;
-    Some(Destination::from_uri(&uri).ok()?.origin.host)
+    Some(Destination::from_uri(&uri).ok()?.origin)
+}
+
+fn host_of(origin: &[u8]) -> Option<Host> {
+    Some(origin_of(origin)?.host)
 }
 
 #[cfg(test)]
@@ -122,6 +139,36 @@ mod tests {
                 headers.append(header::ORIGIN, origin.parse().unwrap());
             }
             assert_eq!(is_cross_site(&headers, &allowed), cross_site, "{origins:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_from_the_host_that_it_calls_only_where_its_whole_origin_is() {
+        for (host, origin, site, from) in [
+            ("10.1.2.3:9090", "http://10.1.2.3:9090", "", true),
+            ("10.1.2.3:9090", "http://10.1.2.3:9090", "same-origin", true),
+            ("10.1.2.3", "http://10.1.2.3:80", "", true),
+            ("10.1.2.3:9090", "http://10.1.2.3:9090", "cross-site", false),
+            ("10.1.2.3:9090", "http://10.1.2.3", "", false),
+            ("10.1.2.3:9090", "https://10.1.2.3:9090", "", false),
+            ("10.1.2.3:9090", "http://10.1.2.4:9090", "", false),
+            ("10.1.2.3:9090", "null", "", false),
+            ("a b", "a b", "", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            assert!(!is_from_host(&headers, Some(host)), "no Origin");
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            if !site.is_empty() {
+                headers.insert(SEC_FETCH_SITE, site.parse().unwrap());
+            }
+            assert_eq!(
+                is_from_host(&headers, Some(host)),
+                from,
+                "{host} {origin} {site}"
+            );
+            assert!(!is_from_host(&headers, None));
+            headers.append(header::ORIGIN, "https://evil.test".parse().unwrap());
+            assert!(!is_from_host(&headers, Some(host)), "two");
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use http::Response;
+use http::uri::Authority;
+use http::{Response, header};
 use hyper::service::Service;
 use tower::Layer;
 
 use super::body::Body;
-use super::browser::{is_cross_site, is_same_origin};
+use super::browser::{is_cross_site, is_from_host, is_same_origin};
 use super::call::Decided;
 use super::step::{Carry, Step};
 use crate::destination::{Host, Scheme};
@@ -49,7 +50,14 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
         let through_route = call.exchange.entrance().route().is_some();
         let headers = call.request.headers();
         // Normalize has let the Host pass.
-        if through_route && is_cross_site(headers, &self.allowed_hosts) && !is_same_origin(headers)
+        let host = || match headers.get(header::HOST) {
+            Some(host) => host.to_str().ok(),
+            None => call.request.uri().authority().map(Authority::as_str),
+        };
+        if through_route
+            && is_cross_site(headers, &self.allowed_hosts)
+            && !is_same_origin(headers)
+            && !is_from_host(headers, host())
         {
             return Step::refused(Error::new(
                 ErrorKind::CrossSite,

@@ -5,6 +5,7 @@
 
 mod activity;
 mod authenticate;
+mod authority;
 mod authorize;
 mod bare;
 mod body;
@@ -40,8 +41,9 @@ mod trailers;
 mod upgrade;
 
 pub use activity::Activity;
+pub use authority::is_authority;
 pub use body::{Body, RequestBody, leave_head, next_of};
-pub use browser::{is_cross_site, is_ours};
+pub use browser::{is_cross_site, is_from_host, is_ours};
 pub use call::{Call, Connection, Decided, Inbound};
 pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
 pub use decide::{Decider, Resolved};

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use hyper::service::Service;
 use tower::Layer;
 
+use super::authority::is_authority;
 use super::body::{Body, RequestBody};
 use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
@@ -189,43 +190,55 @@ fn authorities(
     scheme: Scheme,
     request: &Request<RequestBody>,
 ) -> Result<(Option<Origin>, Option<Origin>), Error> {
+    let host = host_text(request)?;
+    let scheme = scheme_of(request).unwrap_or(scheme);
+    // An empty Host is right where the target has no authority (RFC 9112, 3.2); here it always has one.
+    let host = host
+        .map(|host| Origin::from_authority(scheme, host))
+        .transpose()
+        .map_err(|error| bad(format!("Host: {error}")))?;
+    Ok((target_authority(scheme, request)?, host))
+}
+
+/// The text of `Host`, after what else must be right about the request.
+fn host_text(request: &Request<RequestBody>) -> Result<Option<&str>, Error> {
     let headers = request.headers();
     check_framing(headers)?;
     check_form(request)?;
-    let host = sole_host(headers)?;
-    let scheme = match request.uri().scheme_str() {
-        Some("https") => Scheme::Https,
-        Some(_) => Scheme::Http,
-        None => scheme,
-    };
-    let host = match host {
-        Some(value) => {
-            let text = value
-                .to_str()
-                .map_err(|_| bad("the Host header is no host"))?;
-            // An empty Host is right where the target has no authority (RFC 9112, 3.2); here it always has one.
-            Some(
-                Origin::from_authority(scheme, text)
-                    .map_err(|error| bad(format!("Host: {error}")))?,
-            )
-        }
-        None if request.version() == Version::HTTP_11 => {
-            return Err(bad("no Host header (RFC 9112, 3.2)"));
-        }
-        None => None,
-    };
-    let target = match request.uri().authority() {
+    match sole_host(headers)? {
+        Some(host) => host
+            .to_str()
+            .map(Some)
+            .map_err(|_| bad("the Host header is no host")),
+        None if request.version() == Version::HTTP_11 => Err(bad("no Host header (RFC 9112, 3.2)")),
+        None => Ok(None),
+    }
+}
+
+fn scheme_of(request: &Request<RequestBody>) -> Option<Scheme> {
+    request.uri().scheme_str().map(|scheme| match scheme {
+        "https" => Scheme::Https,
+        _ => Scheme::Http,
+    })
+}
+
+fn target_authority(
+    scheme: Scheme,
+    request: &Request<RequestBody>,
+) -> Result<Option<Origin>, Error> {
+    match request.uri().authority() {
         Some(authority) => {
             let text = authority.as_str();
             if request.version() == Version::HTTP_2 && text.contains('@') {
                 return Err(bad("user-info in :authority (RFC 9113, 8.3.1)"));
             }
             let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
-            Some(Origin::from_authority(scheme, text).map_err(|error| bad(error.to_string()))?)
+            Origin::from_authority(scheme, text)
+                .map(Some)
+                .map_err(|error| bad(error.to_string()))
         }
-        None => None,
-    };
-    Ok((target, host))
+        None => Ok(None),
+    }
 }
 
 fn sole_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
@@ -307,7 +320,8 @@ fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> 
         });
     }
     if request.uri().authority().is_none() {
-        return Err(bad(
+        return Err(Error::new(
+            ErrorKind::NotAbsolute,
             "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
         ));
     }
@@ -322,9 +336,19 @@ fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> 
 /// A proxy ignores the `Host` of a request in absolute form, and replaces it by the target's (RFC 9112, 3.2.2). One that is
 /// no authority stays an error.
 fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
-    if let (Some(target), Some(host)) = authorities(Scheme::Http, request)?
-        && target != host
+    let host = host_text(request)?;
+    let scheme = scheme_of(request).unwrap_or(Scheme::Http);
+    let target = target_authority(scheme, request)?;
+    let (Some(target), Some(host)) = (target, host) else {
+        return Ok(());
+    };
+    let named = Origin::from_authority(scheme, host);
+    if let Err(error) = &named
+        && !is_authority(host)
     {
+        return Err(bad(format!("Host: {error}")));
+    }
+    if named.as_ref() != Ok(&target) {
         let host =
             HeaderValue::try_from(target.authority()).map_err(|error| bad(error.to_string()))?;
         request.headers_mut().insert(header::HOST, host);

@@ -144,7 +144,10 @@ fn problem(error: &Error) -> Response<Body> {
             HeaderValue::from(wait.as_secs().max(1)),
         );
     }
-    if error.kind() == ErrorKind::BadRequest {
+    if matches!(
+        error.kind(),
+        ErrorKind::BadRequest | ErrorKind::Malformed | ErrorKind::NotAbsolute
+    ) {
         // Who reads a request in two ways may see another one behind it. HTTP/2 has no such header, and hyper leaves it out.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -97,7 +97,7 @@ impl Application for AppConnections {
         let served = self.serving.load();
         let tunnel = self.tunnel.as_ref();
         let on_unix = ends.is_none() && tunnel.is_none();
-        if on_unix && protocol == Version::HTTP_2 && error.kind() == ErrorKind::BadRequest {
+        if on_unix && protocol == Version::HTTP_2 && error.kind() == ErrorKind::Malformed {
             let error = Error::new(error.kind(), format!("{}{AUTHORITY}", error.detail()));
             return served.malformed(tunnel, protocol, &error);
         }

@@ -62,6 +62,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         self.heads.length()
     }
 
+    /// The first bytes are the head of a TLS record with a handshake (RFC 8446, 5.1).
+    pub(super) fn begins_as_tls(&self) -> bool {
+        self.seen.starts_with(&[0x16, 3])
+    }
+
     /// It is clear now what is spoken.
     pub(super) fn speaks(&mut self, protocol: Protocol) {
         self.heads.speaks(protocol, PREFACE.len());

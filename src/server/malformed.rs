@@ -16,7 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
-use super::parse_error::{automatic, classify};
+use super::parse_error::{Received, automatic, classify};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::refusal;
 
@@ -233,16 +233,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
     }
 
     /// What a client sent that is no request; `None` if its connection ended for another reason.
-    /// `small` looks at its stream: the head cannot have had too many fields.
+    /// `received` looks at its stream.
     pub(super) fn refused(
         &self,
         ended: &(dyn StdError + 'static),
-        small: impl Fn(&S) -> bool,
+        received: impl Fn(&S) -> Received,
     ) -> Option<Error> {
         let remains = self.0.lock();
         let answered = remains.as_ref().and_then(|(_, head)| automatic(head));
-        let small = remains.as_ref().is_some_and(|(stream, _)| small(stream));
-        classify(ended, answered, small)
+        let received = remains
+            .as_ref()
+            .map_or_else(Received::default, |(stream, _)| received(stream));
+        classify(ended, answered, received)
     }
 
     /// Ends a connection that hyper is done with, with the refusal or with what was withheld. An upgraded one goes on.

@@ -29,12 +29,20 @@ pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
     own.then_some(status)
 }
 
-/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason. `small`:
-/// its head cannot have too many fields.
+/// What is known of the bytes that a client sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    /// The head cannot have too many fields.
+    pub(super) small: bool,
+    /// They began as TLS does.
+    pub(super) tls: bool,
+}
+
+/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
 pub(super) fn classify(
     error: &(dyn StdError + 'static),
     answered: Option<u16>,
-    small: bool,
+    received: Received,
 ) -> Option<Error> {
     if let Some(full) = cause(error, is_full) {
         let detail = match full.get_ref() {
@@ -44,16 +52,23 @@ pub(super) fn classify(
         return Some(Error::new(ErrorKind::LimitReached, detail));
     }
     let parse = cause(error, hyper::Error::is_parse)?;
+    if received.tls {
+        return Some(Error::new(
+            ErrorKind::TlsToPlaintext,
+            "the client speaks TLS to this port, which takes plain HTTP: write http:// in the URL of the proxy (HTTPS_PROXY too) \
+             or the route",
+        ));
+    }
     let too_large = answered == Some(431) || answered.is_none() && parse.is_parse_too_large();
     Some(if answered == Some(414) {
         Error::new(
             ErrorKind::TargetTooLong,
             "the request target is longer than 65,534 bytes",
         )
-    } else if too_large && small {
+    } else if too_large && received.small {
         // hyper's own uses of the two largest numbers; all larger ones it finds invalid.
         Error::new(
-            ErrorKind::BadRequest,
+            ErrorKind::Malformed,
             "the request's Content-Length is too large",
         )
     } else if too_large {
@@ -62,7 +77,7 @@ pub(super) fn classify(
             "the request's head is too large, or has too many fields",
         )
     } else {
-        Error::new(ErrorKind::BadRequest, detail(&parse.to_string()))
+        Error::new(ErrorKind::Malformed, detail(&parse.to_string()))
     })
 }
 
@@ -88,7 +103,7 @@ pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
         .reason()
         .map_or_else(String::new, |reason| format!(" ({reason})"));
     let detail = format!("the app's bytes are not valid HTTP/2: the connection was closed{reason}");
-    Some(Error::new(ErrorKind::BadRequest, detail))
+    Some(Error::new(ErrorKind::Malformed, detail))
 }
 
 fn detail(error: &str) -> String {

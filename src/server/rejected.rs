@@ -200,7 +200,7 @@ impl Rejection {
     fn error(self) -> Option<Error> {
         match self {
             Self::Malformed => Some(Error::new(
-                ErrorKind::BadRequest,
+                ErrorKind::Malformed,
                 "the app's HTTP/2 request is malformed: the stream was reset. It has a connection-specific field, a missing, \
                  repeated or misplaced pseudo-header field, or a wrong content-length (RFC 9113, 8.1.1)",
             )),

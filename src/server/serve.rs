@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::io::{ClientIo, Protocol};
 use super::limits::{HttpLimits, IdleTimeout, Limits};
 use super::malformed::{Filter, Filtered};
-use super::parse_error::refused_http2;
+use super::parse_error::{Received, refused_http2};
 use super::places::{Place, Places};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
@@ -132,8 +132,11 @@ pub(super) async fn serve<S, F>(
                 Ok(()) => None,
                 Err(failed) => failed,
             };
-            let small = |io: &ClientIo<S>| io.head_length() < many;
-            let refused = failed.and_then(|error| remains.refused(&error, small));
+            let received = |io: &ClientIo<S>| Received {
+                small: io.head_length() < many,
+                tls: io.begins_as_tls(),
+            };
+            let refused = failed.and_then(|error| remains.refused(&error, received));
             if let Some(error) = &refused {
                 malformed(Version::HTTP_11, error);
             }

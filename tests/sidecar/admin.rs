@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
-use super::support::app::{get, json, proxied, send, text};
+use super::support::app::{get, json, proxied, raw, send, text};
 use super::support::metadata::{Answer, Gate, Kind, Metadata};
 use super::support::service::Service;
 use super::support::sidecar::Sidecar;
@@ -87,7 +87,7 @@ async fn the_admin_port_answers_by_its_own_names_only() {
         .header("host", "localhost")
         .header("host", "evil.test")
         .body(Bytes::new());
-    assert_eq!(send(admin, two.unwrap()).await.status(), 421);
+    assert_eq!(send(admin, two.unwrap()).await.status(), 400);
     let cross = Request::get("/metrics")
         .header("host", "localhost")
         .header("origin", "https://evil.test")
@@ -106,6 +106,100 @@ async fn the_admin_port_answers_by_its_own_names_only() {
         let response = send(admin, request.unwrap()).await;
         assert_eq!(response.status(), status, "{site} {origin}");
     }
+}
+
+/// RFC 9112, 3.2.
+#[tokio::test]
+async fn the_admin_port_refuses_a_request_without_a_valid_host() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for (path, rest, status) in [
+        ("/metrics", "HTTP/1.1\r\n", 400),
+        ("/liveness", "HTTP/1.1\r\n", 400),
+        ("/metrics", "HTTP/1.1\r\nHost:\r\n", 400),
+        ("/metrics", "HTTP/1.1\r\nHost: \r\n", 400),
+        ("/metrics", "HTTP/1.1\r\nHost: a b\r\n", 400),
+        (
+            "/metrics",
+            "HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n",
+            400,
+        ),
+        ("http://localhost/metrics", "HTTP/1.1\r\n", 400),
+        ("/metrics", "HTTP/1.1\r\nHost: localhost\r\n", 200),
+        ("/metrics", "HTTP/1.0\r\n", 200),
+        ("/liveness", "HTTP/1.0\r\n", 200),
+    ] {
+        let request = format!("GET {path} {rest}Connection: close\r\n\r\n");
+        let answer = raw(sidecar.admin(), request.as_bytes()).await;
+        assert!(
+            answer.starts_with(&format!("{} {status} ", &rest[..8])),
+            "{request}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_opened_by_an_ip_address_may_call_its_own_admin_port() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for (host, origin, site, status) in [
+        ("10.1.2.3:9090", "http://10.1.2.3:9090", "same-origin", 200),
+        // Browsers say no site over plain HTTP to an address.
+        ("10.1.2.3:9090", "http://10.1.2.3:9090", "", 200),
+        ("10.1.2.3", "http://10.1.2.3:80", "same-origin", 200),
+        ("[2001:db8::7]:9090", "http://[2001:db8::7]:9090", "", 200),
+        ("10.1.2.3:9090", "http://10.1.2.3:9090", "cross-site", 403),
+        ("10.1.2.3:9090", "http://10.1.2.3:9091", "same-origin", 403),
+        ("10.1.2.3:9090", "http://10.1.2.4:9090", "same-origin", 403),
+        ("10.1.2.3:9090", "https://evil.test", "same-origin", 403),
+        (
+            "evil.test:9090",
+            "http://evil.test:9090",
+            "same-origin",
+            421,
+        ),
+    ] {
+        let mut request = Request::get("/status")
+            .header("host", host)
+            .header("origin", origin);
+        if !site.is_empty() {
+            request = request.header("sec-fetch-site", site);
+        }
+        let response = send(sidecar.admin(), request.body(Bytes::new()).unwrap()).await;
+        assert_eq!(response.status(), status, "{host} {origin} {site}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_admin_port_refuses_is_counted_and_logged_without_a_flood() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for _ in 0..20 {
+        let request = Request::get("/metrics").header("host", "evil.test");
+        let response = send(sidecar.admin(), request.body(Bytes::new()).unwrap()).await;
+        assert_eq!(response.status(), 421);
+    }
+    let cross = Request::get("/metrics")
+        .header("host", "localhost")
+        .header("origin", "https://evil.test");
+    let response = send(sidecar.admin(), cross.body(Bytes::new()).unwrap()).await;
+    assert_eq!(response.status(), 403);
+    sidecar
+        .counted("sidentity_proxy_errors_total{error=\"http_request_error\"} 20")
+        .await;
+    sidecar
+        .counted("sidentity_proxy_errors_total{error=\"http_request_denied\"} 1")
+        .await;
+    let refused = |line: &serde_json::Value| line["message"] == "the admin port refused a request";
+    let line = sidecar.logged(refused).await;
+    assert_eq!(
+        (&line["listener"], &line["status"]),
+        (&"admin".into(), &421.into())
+    );
+    assert!(
+        line["detail"].to_string().contains("--allowed-host"),
+        "{line}"
+    );
+    // At most one in 5 s.
+    let lines = sidecar.log();
+    assert!(lines.iter().filter(|line| refused(line)).count() < 10);
 }
 
 #[tokio::test]

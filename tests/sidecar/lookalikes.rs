@@ -70,6 +70,44 @@ async fn other_spellings_of_googles_hosts_are_googles() {
     }
 }
 
+/// It is ignored (RFC 9112, 3.2.2), and no name of the DNS need be one.
+#[tokio::test]
+async fn a_differing_host_of_an_absolute_target_is_ignored_also_where_it_is_unusual() {
+    let (_metadata, service, sidecar) = started(&[]).await;
+    for (host, status) in [
+        ("a!b", 200),
+        ("a%20b", 200),
+        ("a!b:8080", 200),
+        ("a..b", 200),
+        ("a:99999", 200),
+        ("a$&'()*+,;=b", 200),
+        ("[v1.a]", 200),
+        ("1.2.3.4.5", 200),
+        ("a%2", 400),
+        ("a%zz", 400),
+        ("a/b", 400),
+        ("a b", 400),
+        ("a@b", 400),
+        ("a:b", 400),
+        ("[::1", 400),
+        ("a\"b", 400),
+    ] {
+        let before = service.seen().len();
+        let request = format!(
+            "GET http://storage.googleapis.com/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{host}: {answer}");
+        let seen = service.seen();
+        assert_eq!(seen.len() - before, usize::from(status == 200), "{host}");
+        assert!(
+            seen.iter()
+                .all(|seen| seen.host == "storage.googleapis.com")
+        );
+    }
+}
+
 #[tokio::test]
 async fn requests_that_can_be_read_two_ways_are_refused() {
     let (metadata, service, sidecar) = started(&[]).await;

@@ -193,6 +193,59 @@ async fn a_request_that_cannot_be_parsed_is_told_what_is_wrong_with_it() {
     }
 }
 
+/// `HTTPS_PROXY=https://localhost:3128`, or `https://` in the URL of a route.
+#[tokio::test]
+async fn a_client_that_speaks_tls_to_a_plain_port_is_told_so() {
+    let (_metadata, _service, sidecar) =
+        started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for address in [sidecar.proxy(), sidecar.address("127.0.0.1:0")] {
+        let answer = raw(address, hello).await;
+        assert_eq!(told(&answer).0, 400, "{answer}");
+        let title = "The client speaks TLS to a plain HTTP port";
+        assert!(
+            answer.contains(title) && answer.contains("http://"),
+            "{answer}"
+        );
+    }
+    let line = sidecar
+        .logged(|line| line["detail"].to_string().contains("speaks TLS"))
+        .await;
+    assert!(line["advice"].to_string().contains("http://"), "{line}");
+    let line = line.to_string();
+    assert!(
+        !line.contains("two ways") && !line.contains("invalid HTTP method"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_not_called_ambiguous() {
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for (request, title) in [
+        (
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "The request has no absolute URL",
+        ),
+        (
+            "G@T http://svc.a.run.app/ HTTP/1.1\r\n\r\n",
+            "The request cannot be parsed",
+        ),
+        (
+            "GET http://svc.a.run.app/ HTTP/1.1\r\n\r\n",
+            "The request is ambiguous",
+        ),
+    ] {
+        let answer = raw(sidecar.proxy(), request.as_bytes()).await;
+        assert_eq!(told(&answer).0, 400, "{answer}");
+        assert!(answer.contains(title), "{request}: {answer}");
+    }
+    let line = sidecar
+        .logged(|line| line["detail"].to_string().contains("absolute URLs"))
+        .await;
+    assert!(line["advice"].to_string().contains("HTTP_PROXY"), "{line}");
+}
+
 #[tokio::test]
 async fn what_came_before_a_malformed_request_on_its_connection_is_answered() {
     let (_metadata, _service, sidecar) = started(&[]).await;
