@@ -425,9 +425,11 @@ fn loaded(raw: &RawConfig) {
     }
 }
 
+/// Without comments, and without what a comment stands for: a password is not shown, and so not read again.
 fn said(yaml: &str) -> impl Iterator<Item = &str> {
     yaml.lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
+        .map(str::trim_end)
+        .filter(|line| !line.trim_start().starts_with('#') && line.trim_start() != "auth: off")
 }
 
 fn told(problem: &Problem) {
