@@ -186,7 +186,7 @@ def test_pasting_the_block_for_development_of_the_readme_answers():
     )
     assert done.returncode == 0, done.stdout
     answer = yaml.safe_load(done.stdout.splitlines()[-1])
-    assert answer["caller"].endswith("@developer.gserviceaccount.com"), done.stdout
+    assert answer["caller"].endswith(".iam.gserviceaccount.com"), done.stdout
 
 
 def test_pasting_the_quick_start_deploys_each_file_as_it_is_tested(pasted):
