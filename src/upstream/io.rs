@@ -20,6 +20,9 @@ use crate::telemetry::{Gauged, Metrics};
 /// keep it at this size.
 const PIECE: usize = 64 * 1024;
 
+/// The same for TLS, whose records cost more turns.
+const TLS_PIECE: usize = 2 * PIECE;
+
 /// The bytes to and from an upstream.
 #[derive(Debug)]
 pub(super) enum Stream {
@@ -202,14 +205,14 @@ fn read_piece(
     }
 }
 
-/// Reads less than [`PIECE`], of the records that are here already. tokio-rustls would fill all that there is room for, and
+/// Reads less than [`TLS_PIECE`], of the records that are here already. tokio-rustls would fill all that there is room for, and
 /// hyper would then make ever more room.
 fn read_records(
     mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    let mut room = buf.remaining().min(PIECE - 1);
+    let mut room = buf.remaining().min(TLS_PIECE - 1);
     let mut read = 0;
     while room > 0 {
         let record = match stream.as_mut().poll_fill_buf(cx) {
