@@ -16,6 +16,9 @@ pub const UPSTREAM_CONNECTION: usize = 40 * 1024;
 /// Estimate for an open connection of a client: its task, and the buffer that it begins with.
 pub const CLIENT_CONNECTION: usize = 8 * 1024;
 
+/// hyper doubles its buffer after each read that fills it. Reads of fewer bytes keep the buffer at this size.
+pub const READ: usize = 64 * 1024;
+
 /// A head up to this size is not counted.
 pub const SMALL_HEAD: usize = 16 * 1024;
 

@@ -7,15 +7,9 @@
 use std::io;
 
 use super::io::Protocol;
-use crate::memory::{Heads, HeadsFull, SMALL_HEAD};
+use crate::frames::{CONTINUATION, END_HEADERS, FrameHead, FrameReader, HEADERS};
+use crate::memory::{Heads, HeadsFull, READ, SMALL_HEAD};
 use crate::proxy::ConnectionState;
-
-/// hyper doubles its buffer after each read that fills it. Reads of less than this keep it at this size.
-const PIECE: usize = 64 * 1024;
-
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 0x4;
 
 /// Counts the heads on one connection.
 #[derive(Debug)]
@@ -33,14 +27,10 @@ enum Reading {
     Nothing,
 }
 
-/// HTTP/2 frames, of which only the headers are looked at.
+/// The header blocks among the frames of an HTTP/2 connection.
 #[derive(Debug)]
 struct Frames {
-    /// The next frame's header, as far as it was read.
-    head: [u8; 9],
-    read: usize,
-    /// Bytes of the current frame's payload, or of the preface, that are still to come.
-    skip: usize,
+    reader: FrameReader,
     /// The highest stream that has begun.
     last: u32,
     /// The header block that is being read.
@@ -90,10 +80,10 @@ impl HeadMeter {
                 // A body that follows a small head must not count as part of it.
                 match SMALL_HEAD.checked_sub(*length) {
                     Some(left @ 1..) if state.is_idle() => left,
-                    _ => PIECE - 1,
+                    _ => READ - 1,
                 }
             }
-            Reading::Http2(_) | Reading::Nothing => PIECE - 1,
+            Reading::Http2(_) | Reading::Nothing => READ - 1,
         }
     }
 
@@ -104,7 +94,7 @@ impl HeadMeter {
     /// Large heads hold too much: the connection must end.
     pub(super) fn read(&mut self, bytes: &[u8], state: &ConnectionState) -> io::Result<()> {
         let counted = match &mut self.reading {
-            // What is discarded at the end is no head.
+            // Bytes that are discarded after the last response are not a head.
             Reading::Http1(length) if state.is_idle() && !state.is_over() => {
                 *length += bytes.len();
                 let most = self.heads.bytes().max(*length);
@@ -137,11 +127,9 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 // === impl Frames ===
 
 impl Frames {
-    const fn after(preface: usize) -> Self {
+    fn after(preface: usize) -> Self {
         Self {
-            head: [0; 9],
-            read: 0,
-            skip: preface,
+            reader: FrameReader::after(preface),
             last: 0,
             block: 0,
             ends: false,
@@ -156,35 +144,17 @@ impl Frames {
         heads: &mut Heads,
         state: &ConnectionState,
     ) -> Result<(), HeadsFull> {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            let missing = self.head.len() - self.read;
-            let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
-            if let Some(head) = self.head.get_mut(self.read..self.read + now.len()) {
-                head.copy_from_slice(now);
-            }
-            self.read += now.len();
-            bytes = later;
-            if self.read == self.head.len() {
-                self.read = 0;
-                if self.begins_frame(state) {
-                    heads.set_incomplete(self.block + self.trailers)?;
-                }
+        while let Some(frame) = self.reader.next(&mut bytes) {
+            if self.begins(&frame, state) {
+                heads.set_incomplete(self.block + self.trailers)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a frame's header; true where what is counted has changed.
-    fn begins_frame(&mut self, state: &ConnectionState) -> bool {
-        let [high, middle, low, kind, flags, a, b, c, d] = self.head;
-        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-        self.skip = length;
+    /// A frame begins. Returns whether the bytes to count have changed.
+    fn begins(&mut self, frame: &FrameHead, state: &ConnectionState) -> bool {
+        let (kind, length) = (frame.kind, frame.length as usize);
         let before = self.block + self.trailers;
         if self.ends {
             // h2 has taken it: it is a request's, or waits with a body for whoever reads that.
@@ -197,14 +167,13 @@ impl Frames {
             self.trailers = 0;
         }
         if kind == HEADERS {
-            let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
-            self.trails = stream <= self.last;
-            self.last = self.last.max(stream);
+            self.trails = frame.stream <= self.last;
+            self.last = self.last.max(frame.stream);
             self.block = length;
         } else if kind == CONTINUATION {
             self.block += length;
         }
-        self.ends = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
+        self.ends = matches!(kind, HEADERS | CONTINUATION) && frame.flags & END_HEADERS != 0;
         let now = self.block + self.trailers;
         now != before && now.max(before) > SMALL_HEAD
     }

@@ -14,14 +14,11 @@ use tokio_rustls::client::TlsStream;
 
 use super::interim::Interim;
 use super::read_ahead::ReadAhead;
+use crate::memory::READ;
 use crate::telemetry::{Gauged, Metrics};
 
-/// hyper doubles its buffer after each read that fills it, up to the largest head that it takes. Reads of less than this
-/// keep it at this size.
-const PIECE: usize = 64 * 1024;
-
-/// The same for TLS, whose records cost more turns.
-const TLS_PIECE: usize = 2 * PIECE;
+/// As [`READ`], for TLS: each read costs more there.
+const TLS_READ: usize = 2 * READ;
 
 /// The bytes to and from an upstream.
 #[derive(Debug)]
@@ -158,7 +155,7 @@ impl Io {
             return Poll::Ready(Ok(()));
         }
         match &mut self.stream {
-            Stream::Plain(stream) if buf.remaining() >= PIECE => read_piece(stream, cx, buf),
+            Stream::Plain(stream) if buf.remaining() >= READ => read_limited(stream, cx, buf),
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
         }
@@ -190,29 +187,29 @@ impl AsyncRead for Io {
     }
 }
 
-/// Reads less than [`PIECE`], whatever there is room for.
-fn read_piece(
+/// Reads less than [`READ`], whatever there is room for.
+fn read_limited(
     stream: &TcpStream,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
-        match stream.try_read_buf(&mut (&mut *buf).limit(PIECE - 1)) {
+        match stream.try_read_buf(&mut (&mut *buf).limit(READ - 1)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return Poll::Ready(read.map(drop)),
         }
     }
 }
 
-/// Reads less than [`TLS_PIECE`], of the records that are here already. tokio-rustls would fill all that there is room for, and
+/// Reads less than [`TLS_READ`], of the records that are here already. tokio-rustls would fill all that there is room for, and
 /// hyper would then make ever more room.
 fn read_records(
     mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    let mut room = buf.remaining().min(TLS_PIECE - 1);
+    let mut room = buf.remaining().min(TLS_READ - 1);
     let mut read = 0;
     while room > 0 {
         let record = match stream.as_mut().poll_fill_buf(cx) {
