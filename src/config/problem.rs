@@ -63,15 +63,28 @@ pub(super) fn quote_unless_secret(text: &str) -> Option<String> {
 
 /// `: did you mean X?` where one of the candidates is near, else nothing.
 pub(super) fn suggestion<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(text, candidates, |candidate| candidate.len().div_ceil(4))
+        .map(|candidate| format!(": did you mean {candidate}?"))
+        .unwrap_or_default()
+}
+
+/// The candidate that the fewest edits make of `text`, if they are at most `edits` of it.
+pub(super) fn nearest<T: AsRef<str> + Ord>(
+    text: &str,
+    candidates: impl IntoIterator<Item = T>,
+    edits: impl Fn(&str) -> usize,
+) -> Option<T> {
     // The distance is quadratic in the length, and no name is that long.
     if text.len() > 64 {
-        return String::new();
+        return None;
     }
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(4))
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(text, candidate.as_ref());
+            (distance, candidate)
+        })
+        .filter(|(distance, candidate)| *distance <= edits(candidate.as_ref()))
         .min()
-        .map(|(_, candidate)| format!(": did you mean {candidate}?"))
-        .unwrap_or_default()
+        .map(|(_, candidate)| candidate)
 }

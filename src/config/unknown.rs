@@ -5,7 +5,7 @@
 
 use super::env::Env;
 use super::name::Name;
-use super::problem::Problem;
+use super::problem::{Problem, nearest};
 
 /// Checks the names of all variables that begin with `SIDENTITY_`, for every command, also those that read none.
 ///
@@ -58,18 +58,9 @@ fn is_service_link(variable: &str, value: &str) -> bool {
 /// The option's variable that this one was most likely meant to be: at most two edits away.
 fn nearest_option(variable: &str) -> Option<String> {
     const MOST_EDITS: usize = 2;
-    // The distance is quadratic in the length, and no name is that long.
-    if variable.len() > 64 {
-        return None;
-    }
-    Name::ALL
-        .into_iter()
-        .map(Name::variable)
-        .chain(["SIDENTITY_CONFIG".to_owned()])
-        .map(|known| (strsim::damerau_levenshtein(variable, &known), known))
-        .filter(|(edits, _)| *edits <= MOST_EDITS)
-        .min()
-        .map(|(_, known)| known)
+    let options = Name::ALL.into_iter().map(Name::variable);
+    let known = options.chain(["SIDENTITY_CONFIG".to_owned()]);
+    nearest(variable, known, |_| MOST_EDITS)
 }
 
 /// What to say of variables that name no option and are ignored.

@@ -1,6 +1,40 @@
-//! The grammar of an authority, for a `Host` whose value is not used.
+//! The `Host` of a request, and the grammar of an authority.
 
 use std::net::Ipv6Addr;
+
+use http::{HeaderMap, HeaderValue, Request, Version, header};
+
+use crate::error::{Error, ErrorKind};
+
+/// The text of `Host`. There is one at most, and in HTTP/1.1 one at least (RFC 9112, 3.2).
+///
+/// # Errors
+///
+/// [`ErrorKind::BadRequest`]: there are two, there is none in HTTP/1.1, or it is not visible ASCII.
+pub fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> {
+    match sole_host(request.headers())? {
+        Some(host) => host
+            .to_str()
+            .map(Some)
+            .map_err(|_| bad("the Host header is no host")),
+        None if request.version() == Version::HTTP_11 => Err(bad("no Host header (RFC 9112, 3.2)")),
+        None => Ok(None),
+    }
+}
+
+/// The only `Host` there is: two could be read in two ways.
+pub(super) fn sole_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    match hosts.next() {
+        Some(_) => Err(bad("more than one Host header")),
+        None => Ok(host),
+    }
+}
+
+fn bad(detail: &str) -> Error {
+    Error::new(ErrorKind::BadRequest, detail)
+}
 
 /// Whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered name may hold
 /// more than a name of the DNS.

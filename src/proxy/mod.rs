@@ -41,7 +41,7 @@ mod trailers;
 mod upgrade;
 
 pub use activity::Activity;
-pub use authority::is_authority;
+pub use authority::{host_text, is_authority};
 pub use body::{Body, RequestBody, leave_head, next_of};
 pub use browser::{is_cross_site, is_from_host, is_ours};
 pub use call::{Call, Connection, Decided, Inbound};

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use hyper::service::Service;
 use tower::Layer;
 
-use super::authority::is_authority;
+use super::authority::{host_text, is_authority, sole_host};
 use super::body::{Body, RequestBody};
 use super::browser::is_ours;
 use super::call::{Call, Connection, Inbound};
@@ -190,7 +190,7 @@ fn authorities(
     scheme: Scheme,
     request: &Request<RequestBody>,
 ) -> Result<(Option<Origin>, Option<Origin>), Error> {
-    let host = host_text(request)?;
+    let host = checked_host(request)?;
     let scheme = scheme_of(request).unwrap_or(scheme);
     // An empty Host is right where the target has no authority (RFC 9112, 3.2); here it always has one.
     let host = host
@@ -201,18 +201,10 @@ fn authorities(
 }
 
 /// The text of `Host`, after what else must be right about the request.
-fn host_text(request: &Request<RequestBody>) -> Result<Option<&str>, Error> {
-    let headers = request.headers();
-    check_framing(headers)?;
+fn checked_host(request: &Request<RequestBody>) -> Result<Option<&str>, Error> {
+    check_framing(request.headers())?;
     check_form(request)?;
-    match sole_host(headers)? {
-        Some(host) => host
-            .to_str()
-            .map(Some)
-            .map_err(|_| bad("the Host header is no host")),
-        None if request.version() == Version::HTTP_11 => Err(bad("no Host header (RFC 9112, 3.2)")),
-        None => Ok(None),
-    }
+    host_text(request)
 }
 
 fn scheme_of(request: &Request<RequestBody>) -> Option<Scheme> {
@@ -238,15 +230,6 @@ fn target_authority(
                 .map_err(|error| bad(error.to_string()))
         }
         None => Ok(None),
-    }
-}
-
-fn sole_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    match hosts.next() {
-        Some(_) => Err(bad("more than one Host header")),
-        None => Ok(host),
     }
 }
 
@@ -336,7 +319,7 @@ fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> 
 /// A proxy ignores the `Host` of a request in absolute form, and replaces it by the target's (RFC 9112, 3.2.2). One that is
 /// no authority stays an error.
 fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
-    let host = host_text(request)?;
+    let host = checked_host(request)?;
     let scheme = scheme_of(request).unwrap_or(Scheme::Http);
     let target = target_authority(scheme, request)?;
     let (Some(target), Some(host)) = (target, host) else {

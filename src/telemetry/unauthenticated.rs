@@ -38,19 +38,14 @@ pub fn bare_rejected(seldom: &Seldom, rejection: &BareRejection<'_>) {
     }
     let trace = rejection.trace.as_ref();
     let reason = rejection.skipped.map(SkipReason::as_str);
-    let said = if own {
-        format!(
-            "{origin} answered {} to {}: {ADVICE}",
-            status.as_u16(),
-            rejection.what()
-        )
-    } else {
-        format!(
-            "{origin} answered {} to {}",
-            status.as_u16(),
-            rejection.what()
-        )
-    };
+    let mut said = format!(
+        "{origin} answered {} to {}",
+        status.as_u16(),
+        rejection.what()
+    );
+    if own {
+        said = format!("{said}: {ADVICE}");
+    }
     tracing::warn!(
         {
             destination = %origin,
