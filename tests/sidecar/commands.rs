@@ -61,22 +61,38 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
     }
 }
 
-#[test]
-fn a_demo_that_stays_ends_well_at_sigterm() {
+/// What `demo` prints up to such a line. It must end well at SIGTERM then.
+pub(super) fn demo_until(is_last: impl Fn(&str) -> bool) -> String {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .arg("demo")
         .env_clear()
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    // The first of the lines to try; the rest is read so that nothing holds the demo up.
-    let mut lines = lines.map_while(Result::ok);
-    lines.find(|line| line.contains("curl -i")).unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let mut text = String::new();
+    loop {
+        let line = lines.next().expect("it says more");
+        text += &line;
+        text.push('\n');
+        if is_last(&line) {
+            break;
+        }
+    }
     let kill = Command::new("kill").arg(demo.id().to_string()).status();
     assert!(kill.unwrap().success());
+    // The rest is read so that nothing holds the demo up.
     for _ in lines {}
     assert_eq!(demo.wait().unwrap().code(), Some(0));
+    text
+}
+
+#[test]
+fn a_demo_that_stays_ends_well_at_sigterm() {
+    // The first of the lines to try.
+    demo_until(|line| line.contains("curl -i"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What a person at a shell meets: help, explanations, the demo, and the environment of every command.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// Every command, with arguments that it needs.
 const COMMANDS: [&[&str]; 9] = [
@@ -332,28 +331,7 @@ fn an_explanation_has_no_long_lines() {
 
 #[test]
 fn the_demo_names_the_status_page() {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_sidentity"))
-        .arg("demo")
-        .env_clear()
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    let mut text = String::new();
-    for line in lines.by_ref() {
-        let last = line.starts_with("In a browser");
-        text += &line;
-        text.push('\n');
-        if last {
-            break;
-        }
-    }
-    let kill = Command::new("kill").arg(demo.id().to_string()).status();
-    assert!(kill.unwrap().success());
-    for _ in lines {}
-    assert_eq!(demo.wait().unwrap().code(), Some(0));
+    let text = super::commands::demo_until(|line| line.starts_with("In a browser"));
     let named: Vec<_> = text
         .lines()
         .filter(|line| line.contains("status page"))
@@ -362,6 +340,30 @@ fn the_demo_names_the_status_page() {
     for line in named {
         assert!(line.contains("http://127.0.0.1:"), "{line}");
     }
+}
+
+/// A sidecar with one route on a unix socket. It is ended after 20 s, in case it starts.
+fn serving_unix(binary: &std::path::Path, socket: &str) -> Command {
+    let mut command = Command::new("timeout");
+    command
+        .arg("20")
+        .arg(binary)
+        .args([
+            "run",
+            "--proxy",
+            "off",
+            "--admin",
+            "off",
+            "--sandbox",
+            "off",
+        ])
+        .args(["--log-format", "text"])
+        .args(["--route", &format!("unix:{socket}=https://a.run.app")])
+        .env_clear()
+        .env("NO_GCE_CHECK", "true")
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir("/");
+    command
 }
 
 /// A user other than root, where there is one to become.
@@ -406,27 +408,7 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
         ),
         (at("file"), "a file that is no socket is there".to_owned()),
     ] {
-        // One that starts after all serves without an end.
-        let mut command = Command::new("timeout");
-        command
-            .arg("20")
-            .arg(&binary)
-            .args([
-                "run",
-                "--proxy",
-                "off",
-                "--admin",
-                "off",
-                "--sandbox",
-                "off",
-                "--log-format",
-                "text",
-            ])
-            .args(["--route", &format!("unix:{path}=https://a.run.app")])
-            .env_clear()
-            .env("NO_GCE_CHECK", "true")
-            .env("PATH", "/usr/bin:/bin")
-            .current_dir("/");
+        let mut command = serving_unix(&binary, &path);
         if root {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -461,28 +443,7 @@ fn a_unix_socket_of_another_user_is_left_alone() {
     let binary = folder.path().join("sidentity");
     copy_binary(&binary);
     mode(&binary, 0o755);
-    let output = Command::new("timeout")
-        .arg("20")
-        .arg(&binary)
-        .args([
-            "run",
-            "--proxy",
-            "off",
-            "--admin",
-            "off",
-            "--sandbox",
-            "off",
-            "--log-format",
-            "text",
-        ])
-        .args([
-            "--route",
-            &format!("unix:{}=https://a.run.app", path.display()),
-        ])
-        .env_clear()
-        .env("NO_GCE_CHECK", "true")
-        .env("PATH", "/usr/bin:/bin")
-        .current_dir("/")
+    let output = serving_unix(&binary, &path.display().to_string())
         .uid(65_534)
         .gid(65_534)
         .output()
