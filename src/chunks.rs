@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Pieces of less than this are copied together.
+/// Smaller pieces are copied into one buffer.
 const SMALL: usize = 1024;
 
 /// The pieces of a body, kept as they pass. A body in tens of thousands of pieces takes little more than its bytes: each
@@ -12,7 +12,7 @@ const SMALL: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     pieces: VecDeque<Bytes>,
-    /// What comes after those.
+    /// Small pieces after those.
     tail: BytesMut,
     length: usize,
 }

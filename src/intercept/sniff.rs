@@ -13,11 +13,11 @@ use crate::frames::PREFACE;
 /// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The same where a token is due or a path denied: a blind tunnel would pass that by, and some clients open a tunnel before they
-/// need it.
+/// The same if a token is due or a path is denied. A blind tunnel would bypass the rule, and some clients open a tunnel before
+/// they need it.
 const SILENCE_WITH_RULES: Duration = Duration::from_secs(10);
 
-/// What has begun like TLS or HTTP gets as long for the rest of it as any request.
+/// The time for the rest of a ClientHello or request line, as for any request head.
 const HESITATION: Duration = Duration::from_secs(30);
 
 /// Room for a usual ClientHello, so that one read takes it.

@@ -166,7 +166,7 @@ impl ConnectLayer {
                 (Opening::Other, _) => Blind::NotTls,
             };
             let dug = if expected.http && opening != Opening::Tls && self.denies_some(&origin) {
-                // What a lenient server takes for HTTP could name such a path.
+                // A lenient server may read other bytes as a request for such a path.
                 let why =
                     "a rule denies a path of this host, and what is inside the tunnel is not HTTP";
                 Err(Error::new(ErrorKind::Denied, why))

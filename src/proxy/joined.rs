@@ -1,7 +1,7 @@
-//! Small pieces of a body, joined.
+//! Joins small pieces of a body.
 //!
-//! A piece leaves as a frame or chunk of its own. Peers allow only so many small DATA frames on an HTTP/2 connection and then
-//! close it, with the calls of others on it, so a body in one-byte chunks must not leave as it came.
+//! Each piece is sent as one DATA frame or chunk. Servers close an HTTP/2 connection on which too many small DATA frames are
+//! unread, and the requests of other clients on it fail. So a body in one-byte chunks is not passed on as it is.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,37 +12,35 @@ use http_body::{Body, Frame, SizeHint};
 /// Pieces of less than this are joined with those that follow.
 const SMALL: usize = 1024;
 
-/// Nothing is joined to as much as this.
+/// A piece of this size or more is not extended.
 const ENOUGH: usize = 8 * 1024;
 
-/// Turns of the runtime that small pieces wait for more. hyper hands over the chunks of HTTP/1.1 one a turn, and another thread
-/// may be late with it.
-const TURNS: u8 = 1;
-const TURNS_OF_MANY: u8 = 4;
-
-/// So many small pieces are many.
+/// Polls without data before a small piece is sent: hyper delivers one chunk of HTTP/1.1 per poll of its connection task.
+const POLLS: u8 = 1;
+/// The same after [`MANY`] small pieces, as that task may run late on another thread.
+const POLLS_AFTER_MANY: u8 = 4;
 const MANY: u8 = 16;
 
-/// A body whose small pieces are joined. They wait for a few turns of the runtime, and never for a time.
+/// A body whose small pieces are joined. It waits for a few polls, never for a timer.
 #[derive(Debug)]
 pub(super) struct Joined<B: Body> {
     body: B,
-    /// There since the first small piece, and outside of the body, which is moved often.
+    /// Allocated for the first small piece. Boxed because the body is moved often.
     held: Option<Box<Held<B::Error>>>,
 }
 
-/// What was read and not given yet.
+/// Data that was read and not returned yet.
 #[derive(Debug)]
 struct Held<E> {
     /// The first small piece.
     first: Bytes,
-    /// It and those after it, if any.
+    /// All held pieces, if there are several.
     joined: BytesMut,
-    /// Turns since the last piece.
+    /// Polls without data since the last piece.
     waited: u8,
-    /// Small pieces that were given, up to [`MANY`].
+    /// Joined pieces that were returned, up to [`MANY`].
     given: u8,
-    /// What came after them.
+    /// The frame or error after the data.
     next: Option<Result<Frame<Bytes>, E>>,
 }
 
@@ -61,15 +59,15 @@ impl<E> Held<E> {
         self.joined.extend_from_slice(data);
     }
 
-    /// Gives what is held once nothing is to be joined to it.
+    /// Returns the held data once no more is joined to it.
     fn poll_joined<B>(&mut self, body: &mut B, cx: &mut Context<'_>) -> Poll<Bytes>
     where
         B: Body<Data = Bytes, Error = E> + Unpin,
     {
-        let turns = if self.given < MANY {
-            TURNS
+        let polls = if self.given < MANY {
+            POLLS
         } else {
-            TURNS_OF_MANY
+            POLLS_AFTER_MANY
         };
         while self.next.is_none() && self.length() < ENOUGH && !body.is_end_stream() {
             match Pin::new(&mut *body).poll_frame(cx) {
@@ -82,7 +80,7 @@ impl<E> Held<E> {
                 },
                 Poll::Ready(Some(Err(error))) => self.next = Some(Err(error)),
                 Poll::Ready(None) => break,
-                Poll::Pending if self.waited >= turns => break,
+                Poll::Pending if self.waited >= polls => break,
                 Poll::Pending => {
                     self.waited += 1;
                     cx.waker().wake_by_ref();

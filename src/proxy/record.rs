@@ -119,8 +119,8 @@ impl http_body::Body for Recorded {
         }
         match frame {
             Some(Err(error)) => {
-                // hyper closes an HTTP/1.1 connection on an error without writing what it holds, the head among it. It
-                // writes while it waits. An app that got no byte of an answer might send the request again.
+                // On an error hyper closes an HTTP/1.1 connection and drops its write buffer, which may hold the response
+                // head. It flushes on Pending. Without a head, the app may send the request again.
                 self.failed = Some(error);
                 cx.waker().wake_by_ref();
                 Poll::Pending

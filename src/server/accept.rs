@@ -29,7 +29,7 @@ use crate::telemetry::Sparse;
 /// Connections over the limit that still get an answer.
 const GRACE: usize = 64;
 
-/// Connections of which it is being asked at a time whose they are. Others wait to be accepted, first come, first served.
+/// Connections whose process is looked up at a time. Further ones wait in the accept queue.
 const UNIDENTIFIED: usize = 64;
 
 /// The wait after a connection could not be accepted: whoever closes one needs the CPU more than this loop.
@@ -46,7 +46,7 @@ pub trait Application: Clone + Send + Sync + 'static {
     /// Whose places a connection that is accepted now takes.
     fn class(&self) -> Class;
 
-    /// Whose places a connection of [`Class::Unidentified`] takes, and what serves it.
+    /// Looks up the process of a connection of [`Class::Unidentified`]. Returns its class and what serves it.
     fn identified(self, _: Ends) -> impl Future<Output = (Self, Class)> + Send {
         std::future::ready((self, Class::Stranger))
     }
@@ -71,7 +71,7 @@ pub enum Class {
     App,
     /// Of a caller that has to authenticate, until it does.
     Stranger,
-    /// To be found out before it takes a place: one that is closed to make room might be an app's.
+    /// The process is looked up before the connection takes a place: an eviction must not hit an app's connection.
     Unidentified,
 }
 
@@ -94,7 +94,7 @@ pub struct Server {
     closing: CancellationToken,
 }
 
-/// What came of an attempt to make room for a connection.
+/// The result of making room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
     Free,
@@ -113,7 +113,7 @@ impl Server {
     /// One for the process. What clients make it hold counts against `memory`.
     pub fn new(activity: Arc<Activity>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
-        // Twice as many: those of connections that were closed to make room end a moment later.
+        // Twice as many: answers on evicted connections end a moment later.
         let answers = limits
             .admin_connections
             .saturating_mul(answers)
@@ -216,7 +216,7 @@ impl Server {
         }
     }
 
-    /// Finds out on a task of its own whose the connection is, and serves it.
+    /// Looks up the process of a connection on a task of its own, then serves the connection.
     async fn identify<A: Application>(&self, stream: TcpStream, ends: Ends, application: &A) {
         let Ok(permit) = self.unidentified.clone().acquire_owned().await else {
             return;
@@ -237,9 +237,9 @@ impl Server {
         });
     }
 
-    /// Closes a connection that has proved nothing yet, or that only waits, if there is no room for another one.
+    /// Closes a connection that is not admitted yet, or an idle one, if there is no room for another connection.
     async fn make_room(&self, class: Class, descriptor: usize) -> Room {
-        // Numbers below may become free again while those above stay in use, so the number alone tells too little.
+        // The number alone is not enough: lower numbers become free again while higher ones stay in use.
         let scarce =
             class != Class::Admin && (descriptor >= self.limits.descriptors || self.is_crowded());
         while scarce || self.is_full(class) {

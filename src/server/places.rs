@@ -1,4 +1,4 @@
-//! The open connections, by what they have proved. A new one makes room for itself: an old one closes.
+//! Sets of open connections. When there is no room for a new connection, an old one is closed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,7 +83,7 @@ impl Places {
         Eviction::Closed
     }
 
-    /// Closes the oldest connection that only waits for another request.
+    /// Closes the oldest idle connection.
     pub(super) fn evict_idle(&self) -> Eviction {
         let now = Instant::now();
         let mut taken = self.taken();

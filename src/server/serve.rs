@@ -240,7 +240,7 @@ impl Guard {
             if !registered || state.is_evicted() {
                 registered = true;
                 if evicted.as_mut().poll(cx).is_ready() {
-                    // A request may have come since it was chosen.
+                    // A request may have begun since the eviction.
                     let late = self.served.is_none() && state.is_busy();
                     let verdict = if late {
                         Verdict::ShutDown
