@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use http::Version;
 
-use super::entrance::Entrance;
-use super::record::Record;
-use super::rescue::{Rescue, problem_json, proxy_status};
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::policy::Credential;
+use crate::proxy::ingress::Entrance;
+use crate::proxy::layers::record::Record;
+use crate::proxy::layers::rescue::{Rescue, problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, Ending, Failed, access_log};
 
 /// The whole HTTP/1.1 response to a request that could not be parsed. The connection must be closed behind it.

@@ -1,0 +1,15 @@
+//! Recognises gRPC.
+
+use http::{HeaderMap, header};
+
+/// Whether the caller speaks gRPC, so that an error of ours must too: `application/grpc`, alone or with a `+` or `;` after it.
+/// gRPC-Web is another protocol, and reads HTTP's status.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().split_at_checked(GRPC.len()))
+        .is_some_and(|(name, rest)| {
+            name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';'))
+        })
+}

@@ -1,0 +1,268 @@
+//! What is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//!
+//! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
+
+use std::collections::HashSet;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+
+/// The fields that `Connection` names and that it may take out: trailers of the message among them (RFC 9110, 7.6.1).
+///
+/// A set, since hostile lines may name a hundred thousand.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "most messages name none, and each body would carry the empty set"
+)]
+pub struct Named(Option<Box<HashSet<HeaderName>>>);
+
+/// Leaves of a request's fields what the next hop is to see; `upgrade`: it asks for another protocol, and may have it.
+/// Returns the names that its trailers must not have either.
+pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -> Named {
+    let trailers = wants_trailers(headers);
+    let named = strip(headers, |name| {
+        matches!(name.as_str(), "proxy-authorization" | "http2-settings")
+            // HTTP/1.0 has no answer to it (RFC 9110, 10.1.1).
+            || *name == header::EXPECT && version < Version::HTTP_11
+            || *name == header::TE && !trailers
+            || *name == header::UPGRADE && !upgrade
+    });
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    named
+}
+
+/// Leaves of a response's fields what the app is to see, unless the response changes the protocol. Returns the names that
+/// its trailers must not have either.
+pub fn strip_response(headers: &mut HeaderMap) -> Named {
+    strip(headers, |name| *name == header::UPGRADE)
+}
+
+/// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
+fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
+    let named = Named::of(headers);
+    // Where there were chunks, they were what counted (RFC 9112, 6.3).
+    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    remove(headers, |name| {
+        matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding"
+        ) || *name == header::CONTENT_LENGTH && chunked
+            || named.contains(name)
+            || and(name)
+    });
+    named
+}
+
+// === impl Named ===
+
+impl Named {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let mut names = headers
+            // Every line counts: names on a second one are as dead as those on the first.
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(items)
+            // What most of them say, and what stops here in any case.
+            .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
+            .filter(may_be_named)
+            .peekable();
+        let any = names.peek().is_some();
+        Self(any.then(|| Box::new(names.collect())))
+    }
+
+    pub(crate) fn contains(&self, name: &HeaderName) -> bool {
+        self.0.as_ref().is_some_and(|names| names.contains(name))
+    }
+}
+
+/// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
+pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&dead) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut last = None;
+    for (name, value) in headers.drain() {
+        // The second and later values of a name come without it.
+        if name.is_some() {
+            last = name.filter(|name| !dead(name));
+        }
+        if let Some(name) = &last {
+            kept.append(name.clone(), value);
+        }
+    }
+    *headers = kept;
+}
+
+/// Whether taking the chunks away leaves the body as it was: any other transfer coding would stay on it, unnamed.
+pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .all(|value| {
+            value
+                .as_bytes()
+                .trim_ascii()
+                .eq_ignore_ascii_case(b"chunked")
+        })
+}
+
+/// `Connection` must not be a way to take out what frames or addresses the message (RFC 9110, 7.6.1).
+fn may_be_named(name: &HeaderName) -> bool {
+    ![
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::HOST,
+        header::CONTENT_LENGTH,
+    ]
+    .contains(name)
+}
+
+pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::UPGRADE)
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|value| lists(value, "upgrade"))
+        // h2c by upgrade is gone (RFC 9113, 3.1); it is answered in HTTP/1.1, as a server may.
+        && !headers
+            .get_all(header::UPGRADE)
+            .iter()
+            .any(|value| lists(value, "h2c"))
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| lists(value, "trailers"))
+}
+
+fn lists(value: &HeaderValue, wanted: &str) -> bool {
+    items(value).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// The items of a list: one that is no text takes nothing from the others.
+fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_for_this_connection_stops_here() {
+        let mut sent = headers(&[
+            ("connection", "keep-alive, x-one"),
+            ("connection", "X-Two"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eA=="),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip, trailers"),
+            ("trailer", "x-sum"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ]);
+        strip_request(Version::HTTP_11, &mut sent, false);
+        assert_eq!(
+            sent,
+            headers(&[("te", "trailers"), ("trailer", "x-sum"), ("x-three", "3")])
+        );
+    }
+
+    #[test]
+    fn a_field_called_close_stops_where_the_connection_closes() {
+        for (connection, left) in [("close", 0), ("keep-alive", 1)] {
+            let mut sent = headers(&[("connection", connection), ("close", "1")]);
+            strip_request(Version::HTTP_11, &mut sent, false);
+            assert_eq!(sent.len(), left, "{connection}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_is_carried_but_not_from_http_1_0() {
+        let expecting = headers(&[("expect", "100-continue")]);
+        for (version, left) in [
+            (Version::HTTP_10, HeaderMap::new()),
+            (Version::HTTP_11, expecting.clone()),
+            (Version::HTTP_2, expecting.clone()),
+        ] {
+            let mut sent = expecting.clone();
+            strip_request(version, &mut sent, false);
+            assert_eq!(sent, left, "{version:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_hides_no_other() {
+        let mut sent = headers(&[("x-one", "1"), ("x-two", "2"), ("te", "trailers")]);
+        let named = HeaderValue::from_bytes(b"X-One, \xff, x-two").unwrap();
+        sent.append("connection", named);
+        strip_request(Version::HTTP_11, &mut sent, false);
+        assert_eq!(sent, headers(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn an_upgrade_is_carried() {
+        let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
+        assert!(wants_upgrade(&sent));
+        strip_request(Version::HTTP_11, &mut sent, true);
+        assert_eq!(
+            sent,
+            headers(&[("connection", "upgrade"), ("upgrade", "websocket")])
+        );
+        assert!(!wants_upgrade(&headers(&[("upgrade", "websocket")])));
+        assert!(!wants_upgrade(&headers(&[
+            ("connection", "Upgrade, HTTP2-Settings"),
+            ("upgrade", "h2c")
+        ])));
+    }
+
+    #[test]
+    fn framing_cannot_be_taken_out() {
+        let mut sent = headers(&[
+            ("connection", "content-length, host"),
+            ("content-length", "3"),
+        ]);
+        strip_request(Version::HTTP_11, &mut sent, false);
+        assert_eq!(sent, headers(&[("content-length", "3")]));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_connection_names_survives(names in prop::collection::vec("x-[a-z]{1,8}", 1..8), split in 0usize..8) {
+            let mut sent = HeaderMap::new();
+            for name in &names {
+                sent.append(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap());
+            }
+            let (first, second) = names.split_at(split.min(names.len()));
+            for part in [first, second] {
+                sent.append("connection", part.join(" , ").parse().unwrap());
+            }
+            strip_request(Version::HTTP_11, &mut sent, false);
+            prop_assert!(sent.is_empty());
+        }
+    }
+}

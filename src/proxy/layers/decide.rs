@@ -1,0 +1,89 @@
+//! Layer 8, **Decide**: what the destination gets, and the slot that keeps it.
+
+use std::sync::Arc;
+
+use http::{Method, Response};
+use hyper::service::Service;
+use tower::Layer;
+
+use crate::error::{Error, ErrorKind};
+use crate::policy::Grant;
+use crate::proxy::credentials::{Decider, Resolved};
+use crate::proxy::request::body::Body;
+use crate::proxy::request::{Call, Decided};
+use crate::proxy::service::{Carry, Step};
+
+/// Makes [`Decide`].
+#[derive(Clone, Debug)]
+pub(crate) struct DecideLayer {
+    pub(crate) decider: Arc<Decider>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Decide<S> {
+    inner: S,
+    decider: Arc<Decider>,
+}
+
+// === impl Decide ===
+
+impl<S> Layer<S> for DecideLayer {
+    type Service = Decide<S>;
+
+    fn layer(&self, inner: S) -> Decide<S> {
+        Decide {
+            inner,
+            decider: self.decider.clone(),
+        }
+    }
+}
+
+impl<S: Carry<Decided>> Service<Call> for Decide<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Step<S::Future>;
+
+    fn call(&self, call: Call) -> Self::Future {
+        let route = call.exchange.entrance().route();
+        if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
+            return self.go(call, resolved);
+        }
+        if !self.decider.must_wait(&call.destination) {
+            let resolved = self
+                .decider
+                .resolve(call.exchange.entrance(), &call.destination);
+            return self.go(call, resolved);
+        }
+        let this = self.clone();
+        Step::later(async move {
+            this.decider.learn_universe().await;
+            let resolved = this
+                .decider
+                .resolve(call.exchange.entrance(), &call.destination);
+            this.go(call, resolved).await
+        })
+    }
+}
+
+impl<S: Carry<Decided>> Decide<S> {
+    fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
+        let Resolved { decision, slot } = resolved;
+        call.exchange.decided(&decision);
+        for note in &decision.notes {
+            tracing::debug!(rule = &*decision.rule, "decision: {note}");
+        }
+        // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.
+        let tunnel = call.request.method() == Method::CONNECT;
+        if let Grant::Deny(reason) = &decision.grant
+            && !tunnel
+        {
+            return Step::refused(Error::new(ErrorKind::Denied, &**reason));
+        }
+        Step::now(self.inner.call(Decided {
+            call,
+            decision,
+            slot,
+        }))
+    }
+}

@@ -1,0 +1,61 @@
+//! Layer 15, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Response, Uri};
+use hyper::service::Service;
+
+use crate::config::HttpVersion;
+use crate::error::Error;
+use crate::proxy::request::Call;
+use crate::proxy::request::body::{Body, RequestBody};
+use crate::proxy::service::Outcome;
+use crate::upstream::{self, Target, Upstream};
+
+/// The end of the stack.
+#[derive(Clone, Debug)]
+pub struct Send {
+    pub(crate) upstream: Upstream<RequestBody>,
+    pub(crate) http: HttpVersion,
+}
+
+/// The answer on its way back. Boxed: what a request needs on the way is large, and moves through every layer above.
+#[allow(missing_debug_implementations)]
+pub struct SendFuture(
+    Pin<Box<dyn Future<Output = Result<Response<upstream::Body>, Error>> + std::marker::Send>>,
+);
+
+impl Service<Call> for Send {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = SendFuture;
+
+    fn call(&self, call: Call) -> Self::Future {
+        let http = call
+            .exchange
+            .entrance()
+            .route()
+            .map_or(self.http, |route| route.http);
+        let priority = call.exchange.dns_priority();
+        let mut request = call.request;
+        *request.uri_mut() = Uri::from(call.destination.target);
+        let target = Target {
+            origin: call.destination.origin,
+            http,
+        };
+        SendFuture(Box::pin(
+            self.upstream.send_with(&target, priority, request),
+        ))
+    }
+}
+
+impl Future for SendFuture {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let response = ready!(self.0.as_mut().poll(cx))?;
+        Poll::Ready(Ok(response.map(Body::upstream)))
+    }
+}

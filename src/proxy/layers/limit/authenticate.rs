@@ -1,0 +1,38 @@
+//! Who may use the forward proxy: callers that send its password (`--proxy-auth`).
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::error::{Error, ErrorKind};
+use crate::proxy::ingress::Way;
+
+/// Checks `Proxy-Authorization`, where the way in asks for it.
+pub(crate) fn authenticate(way: &Way, headers: &HeaderMap) -> Result<(), Error> {
+    let Way::Forward(forward) = way else {
+        return Ok(());
+    };
+    let Some(expected) = &forward.auth else {
+        return Ok(());
+    };
+    let sent = headers.get(header::PROXY_AUTHORIZATION);
+    let both = sent.and_then(basic).zip(basic(expected));
+    if both.is_some_and(|(sent, expected)| same(sent, expected)) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::ProxyAuthRequired,
+        "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
+    ))
+}
+
+/// What follows `Basic`, however that is written (RFC 9110, 11.1).
+fn basic(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_first_chunk::<6>()?;
+    scheme
+        .eq_ignore_ascii_case(b"basic ")
+        .then(|| rest.trim_ascii_start())
+}
+
+/// Compares credentials in a time that does not tell how much of them was right.
+fn same(left: &[u8], right: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
+}

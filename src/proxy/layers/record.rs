@@ -1,0 +1,150 @@
+//! Layer 1, **Record**: the exchange lives until the answer's body has ended, whoever ends it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Frame, SizeHint};
+use hyper::service::Service;
+use pin_project_lite::pin_project;
+use tower::Layer;
+
+use crate::error::Error;
+use crate::proxy::request::Inbound;
+use crate::proxy::request::body::{Body, BoxError};
+use crate::proxy::request::record::Exchange;
+use crate::proxy::service::Outcome;
+
+/// Makes [`Record`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordLayer;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Record<S> {
+    inner: S,
+}
+
+pin_project! {
+    /// The answer on its way back.
+    #[derive(Debug)]
+    pub struct RecordFuture<F> {
+        #[pin]
+        inner: F,
+        exchange: Option<Arc<Exchange>>,
+    }
+}
+
+/// An answer's body that knows the exchange it belongs to.
+#[derive(Debug)]
+pub struct Recorded {
+    body: Body,
+    exchange: Arc<Exchange>,
+    failed: Option<BoxError>,
+}
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Record<S>;
+
+    fn layer(&self, inner: S) -> Record<S> {
+        Record { inner }
+    }
+}
+
+impl<S> Record<S> {
+    pub(crate) const fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+impl<S> Service<Inbound> for Record<S>
+where
+    S: Service<Inbound, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Recorded>;
+    type Error = Error;
+    type Future = RecordFuture<S::Future>;
+
+    fn call(&self, inbound: Inbound) -> Self::Future {
+        RecordFuture {
+            exchange: Some(inbound.exchange.clone()),
+            inner: self.inner.call(inbound),
+        }
+    }
+}
+
+impl<F> Future for RecordFuture<F>
+where
+    F: Future<Output = Outcome>,
+{
+    type Output = Result<Response<Recorded>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let Some(exchange) = this.exchange.take() else {
+            return Poll::Pending;
+        };
+        exchange.answered(response.status());
+        Poll::Ready(Ok(response.map(|body| Recorded {
+            body,
+            exchange,
+            failed: None,
+        })))
+    }
+}
+
+impl http_body::Body for Recorded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.sent(length as u64);
+            }
+            None => self.exchange.complete(),
+            Some(Err(_)) => self.exchange.broken_off(),
+        }
+        match frame {
+            Some(Err(error)) => {
+                // On an error hyper closes an HTTP/1.1 connection and drops its write buffer, which may hold the response
+                // head. It flushes on Pending. Without a head, the app may send the request again.
+                self.failed = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            frame => Poll::Ready(frame),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // hyper asks no further once a body of known length has given all of it, and never for one that is empty; HTTP/2 may
+        // say only later that the stream has ended.
+        let left = http_body::Body::size_hint(&self.body).exact();
+        if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
+            self.exchange.complete();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Layer 12, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
+//! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
+
+mod unauthenticated;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use hyper::service::Service;
+use pin_project_lite::pin_project;
+use tower::Layer;
+
+use self::unauthenticated::Bare;
+use crate::destination::Destination;
+use crate::error::Error;
+use crate::policy::inject;
+use crate::proxy::headers::iap::is_of_iap;
+use crate::proxy::layers::authorize::{Authorized, Injected};
+use crate::proxy::request::Call;
+use crate::proxy::request::body::Body;
+use crate::proxy::request::record::Exchange;
+use crate::proxy::request::replay::Replay;
+use crate::proxy::service::{Carry, Outcome};
+use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
+use crate::token::Facts;
+
+/// Makes [`Reauthorize`].
+#[derive(Clone, Debug)]
+pub(crate) struct ReauthorizeLayer {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) instance: Facts,
+    pub(crate) hints: Arc<Seldom>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Reauthorize<S> {
+    // Shared as a whole: each request holds it, in case it has to go out again.
+    shared: Arc<Shared<S>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    inner: S,
+    layer: ReauthorizeLayer,
+}
+
+pin_project! {
+    /// The first answer, and perhaps a second.
+    #[project = Projected]
+    #[allow(missing_debug_implementations)]
+    pub enum ReauthorizeFuture<S, F> {
+        /// Waiting for the first answer.
+        First { #[pin] inner: F, again: Option<Box<Again<S>>>, bare: Option<Bare> },
+        /// It was a 401: a new token, and the request once more.
+        Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
+    }
+}
+
+/// All that is needed to send a request once more.
+#[allow(missing_debug_implementations)]
+pub struct Again<S> {
+    shared: Arc<Shared<S>>,
+    injected: Injected,
+    exchange: Arc<Exchange>,
+    destination: Destination,
+    named: bool,
+    over_tls: bool,
+    /// `None` where it can be sent only once: an upgrade.
+    head: Option<Head>,
+}
+
+struct Head {
+    method: Method,
+    version: Version,
+    /// Where there is no `Host`, it names what the app called.
+    uri: Option<Uri>,
+    headers: HeaderMap,
+    body: Replay,
+}
+
+impl<S> Layer<S> for ReauthorizeLayer {
+    type Service = Reauthorize<S>;
+
+    fn layer(&self, inner: S) -> Reauthorize<S> {
+        Reauthorize {
+            shared: Arc::new(Shared {
+                inner,
+                layer: self.clone(),
+            }),
+        }
+    }
+}
+
+impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = ReauthorizeFuture<S, S::Future>;
+
+    fn call(&self, authorized: Authorized) -> Self::Future {
+        let Authorized {
+            mut call,
+            injected,
+            skipped,
+        } = authorized;
+        let bare = injected.is_none().then(|| Bare {
+            exchange: call.exchange.clone(),
+            hints: self.shared.layer.hints.clone(),
+            skipped,
+        });
+        let again = injected.map(|injected| {
+            let head = (!call.upgrade).then(|| Head::keep(&mut call));
+            Box::new(Again {
+                shared: self.shared.clone(),
+                injected,
+                exchange: call.exchange.clone(),
+                destination: call.destination.clone(),
+                named: call.named,
+                over_tls: call.over_tls,
+                head,
+            })
+        });
+        ReauthorizeFuture::First {
+            inner: self.shared.inner.call(call),
+            again,
+            bare,
+        }
+    }
+}
+
+impl<S, F> Future for ReauthorizeFuture<S, F>
+where
+    S: Carry<Call>,
+    F: Future<Output = Outcome>,
+{
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        loop {
+            match self.as_mut().project() {
+                Projected::First { inner, again, bare } => {
+                    let response = ready!(inner.poll(cx))?;
+                    let status = response.status();
+                    if is_rejection(status) {
+                        if let Some(again) = again.take() {
+                            let future = Box::pin(again.after(response));
+                            self.set(Self::Second { future });
+                            continue;
+                        }
+                        if let Some(bare) = bare {
+                            bare.rejected(status);
+                        }
+                    } else if let Some(again) = again
+                        && status.is_redirection()
+                    {
+                        again.note(&response);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                Projected::Second { future } => return future.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+impl Head {
+    /// Keeps what is needed of a request that is about to be sent, its body as it passes.
+    fn keep(call: &mut Call) -> Self {
+        let (body, replay) = std::mem::take(call.request.body_mut()).copied();
+        *call.request.body_mut() = body;
+        let headers = call.request.headers();
+        Self {
+            method: call.request.method().clone(),
+            version: call.request.version(),
+            uri: (!headers.contains_key(header::HOST)).then(|| call.request.uri().clone()),
+            headers: headers.clone(),
+            body: replay,
+        }
+    }
+}
+
+impl<S: Carry<Call>> Again<S> {
+    async fn after(mut self: Box<Self>, rejection: Response<Body>) -> Outcome {
+        self.note(&rejection);
+        if rejection.status() != StatusCode::UNAUTHORIZED {
+            return Ok(rejection);
+        }
+        let replay = self
+            .head
+            .take()
+            .and_then(|head| head.body.replay().map(|body| (head, body)));
+        let Some((mut head, body)) = replay else {
+            // The next request is to have the new token; this one cannot use it.
+            self.injected.slot.renew(&self.injected.token);
+            return Ok(rejection);
+        };
+        let Some(token) = self.injected.slot.replace(&self.injected.token).await else {
+            return Ok(rejection);
+        };
+        // The connection is of no use with an unread answer on it.
+        drop(rejection);
+        let value = token.header(self.injected.decision.scheme);
+        inject(
+            &self.injected.decision,
+            &mut head.headers,
+            self.injected.header.clone(),
+            value,
+        );
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        *request.version_mut() = head.version;
+        if let Some(uri) = head.uri {
+            *request.uri_mut() = uri;
+        }
+        *request.headers_mut() = head.headers;
+        let response = self
+            .shared
+            .inner
+            .call(Call {
+                request,
+                exchange: self.exchange.clone(),
+                destination: self.destination.clone(),
+                named: self.named,
+                over_tls: self.over_tls,
+                upgrade: false,
+            })
+            .await?;
+        self.note(&response);
+        Ok(response)
+    }
+
+    /// Counts a rejection and says once a minute what to do about it. A redirect to Google's sign-in is one too.
+    fn note(&self, response: &Response<Body>) {
+        let status = response.status();
+        let iap = is_of_iap(response);
+        if is_rejection(status) {
+            self.shared.layer.metrics.auth_rejected(status);
+        } else if !(iap && status.is_redirection()) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let origin = self.destination.origin.clone();
+        let header = self.injected.header.clone();
+        let key = self.injected.slot.key().clone();
+        let trace = self.exchange.trace();
+        // The account's name may have to be asked for; the caller does not wait for that.
+        tokio::spawn(async move {
+            let account = shared.layer.instance.email(&key.principal).await.ok();
+            let project = shared.layer.instance.project_id_if_known();
+            let rejection = AuthRejection {
+                origin: &origin,
+                status,
+                iap,
+                project: project.as_deref(),
+                header: &header,
+                key: &key,
+                account: account.as_deref(),
+                trace,
+            };
+            auth_rejected(&shared.layer.hints, &rejection);
+            shared.layer.metrics.recent().rejected(&rejection);
+        });
+    }
+}
+
+fn is_rejection(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}

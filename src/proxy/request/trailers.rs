@@ -1,0 +1,393 @@
+//! Trailers, both ways: they pass the same filter as headers, and carry no field that must be known before the content
+//! (RFC 9110, 6.5.1).
+//!
+//! HTTP/2 forbids connection-specific fields in trailers too (RFC 9113, 8.2.2): with one of them the stream would be
+//! reset, or never end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::proxy::headers::hop_by_hop::{Named, remove};
+use crate::proxy::headers::proxy_status::drop_own;
+use crate::proxy::request::joined::Joined;
+
+/// A body whose trailers are filtered, and whose small pieces are joined.
+#[derive(Debug)]
+pub struct FilteredTrailers<B: Body<Error: std::fmt::Debug>> {
+    body: Joined<B>,
+    /// What `Connection` named in the message's head (RFC 9110, 7.6.1).
+    named: Named,
+}
+
+// === impl FilteredTrailers ===
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> FilteredTrailers<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self {
+            body: Joined::new(body),
+            named: Named::default(),
+        }
+    }
+
+    /// Also removes the fields that the head's `Connection` named.
+    pub(crate) fn remove_named(&mut self, named: Named) {
+        self.named = named;
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> Body for FilteredTrailers<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(match frame {
+            Some(Ok(frame)) if frame.is_trailers() => self.filter(frame).map(Ok),
+            frame => frame,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: Body<Error: std::fmt::Debug>> FilteredTrailers<B> {
+    /// None where no trailer is left: the body ends with its data.
+    fn filter(&self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let mut trailers = frame.into_trailers().ok()?;
+        remove(&mut trailers, |name| self.named.contains(name));
+        strip_trailers(&mut trailers);
+        drop_own(&mut trailers);
+        (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+    }
+}
+
+/// Removes the trailers that are not passed on, in either direction: fields for one connection, and fields that frame, route,
+/// modify or authenticate a message, or describe its content.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    let named = Named::of(trailers);
+    remove(trailers, |name| {
+        is_forbidden(name.as_str()) || named.contains(name)
+    });
+}
+
+/// The kinds of fields that RFC 9110, 6.5.1 excludes, and every field that carries a credential.
+fn is_forbidden(name: &str) -> bool {
+    is_connection_specific(name)
+        || is_routing(name)
+        || is_credential(name)
+        || is_request_modifier(name)
+        || is_response_control(name)
+        || is_content_format(name)
+}
+
+/// Framing, and what is for one connection.
+fn is_connection_specific(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "content-length"
+            | "http2-settings"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    ) || begins(name, &["sec-"])
+        // Of the fields for a proxy this one may be a trailer (RFC 9209, 2).
+        || name.starts_with("proxy-") && name != "proxy-status"
+}
+
+/// Where a request goes, and where it came from.
+fn is_routing(name: &str) -> bool {
+    matches!(
+        name,
+        "alt-svc"
+            | "alt-used"
+            | "cdn-loop"
+            | "cf-connecting-ip"
+            | "fastly-client-ip"
+            | "forwarded"
+            | "front-end-https"
+            | "host"
+            | "origin"
+            | "referer"
+            | "true-client-ip"
+            | "via"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "x-goog-request-params"
+            | "x-host"
+            | "x-real-ip"
+            | "x-rewrite-url"
+    ) || begins(name, &["x-envoy-", "x-forwarded-", "x-original-"])
+}
+
+/// Authentication, and whose call it is.
+fn is_credential(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization"
+            | "client-cert"
+            | "client-cert-chain"
+            | "cookie"
+            | "cookie2"
+            | "dpop"
+            | "dpop-nonce"
+            | "job-token"
+            | "ocp-apim-subscription-key"
+            | "private-token"
+            | "remote-user"
+            | "set-cookie"
+            | "set-cookie2"
+            | "www-authenticate"
+            | "x-apigateway-api-userinfo"
+            | "x-csrftoken"
+            | "x-endpoint-api-userinfo"
+            | "x-firebase-appcheck"
+            | "x-functions-key"
+            | "x-goog-authuser"
+            | "x-goog-user-project"
+            | "x-remote-user"
+            | "x-tenant"
+            | "x-user"
+            | "x-vault-token"
+    ) || begins(
+        name,
+        &[
+            "x-amzn-oidc-",
+            "x-appengine-",
+            "x-auth-request-",
+            "x-client-cert",
+            "x-goog-authenticated-user-",
+            "x-goog-encryption-",
+            "x-goog-iam-",
+            "x-goog-iap-",
+            "x-ms-client-principal",
+            "x-ms-token-",
+            "x-serverless-",
+            "x-ssl-",
+        ],
+    ) || ends(
+        name,
+        &[
+            "-authorization",
+            "access-token",
+            "api-key",
+            "api-token",
+            "apikey",
+            "auth-token",
+            "csrf-token",
+            "id-token",
+            "security-token",
+            "session-token",
+            "xsrf-token",
+        ],
+    )
+}
+
+fn begins(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn ends(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|suffix| name.ends_with(suffix))
+}
+
+fn is_request_modifier(name: &str) -> bool {
+    matches!(
+        name,
+        "cache-control"
+            | "early-data"
+            | "expect"
+            | "if-match"
+            | "if-modified-since"
+            | "if-none-match"
+            | "if-range"
+            | "if-unmodified-since"
+            | "max-forwards"
+            | "pragma"
+            | "range"
+            | "x-http-method"
+            | "x-http-method-override"
+            | "x-method-override"
+    )
+}
+
+fn is_response_control(name: &str) -> bool {
+    matches!(
+        name,
+        "age" | "date" | "expires" | "location" | "retry-after" | "vary" | "warning"
+    )
+}
+
+fn is_content_format(name: &str) -> bool {
+    matches!(name, "content-encoding" | "content-range" | "content-type")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(lines: &[(&str, &str)]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn trailers_of_grpc_and_of_the_app_pass_in_their_order() {
+        let sent = fields(&[
+            ("grpc-status", "0"),
+            ("grpc-message", "fine"),
+            ("grpc-status-details-bin", "AA=="),
+            ("x-sum", "1"),
+            ("x-sum", "2"),
+            ("custom", "3"),
+            ("etag", "\"4\""),
+            ("server-timing", "a;dur=1"),
+            ("content-digest", "sha-256=:AA==:"),
+            ("x-amz-checksum-crc32", "AAAAAA=="),
+            ("x-amz-trailer-signature", "00"),
+            ("x-goog-hash", "crc32c=AAAAAA=="),
+            ("authentication-info", "nextnonce=\"1\""),
+            ("proxy-status", "cdn; received-status=200"),
+            ("signature", "sig=:AA==:"),
+            ("traceparent", "00-0-0-01"),
+            ("x-next-page-token", "5"),
+        ]);
+        let mut kept = sent.clone();
+        strip_trailers(&mut kept);
+        assert_eq!(
+            kept.iter().collect::<Vec<_>>(),
+            sent.iter().collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn fields_that_route_or_authenticate_are_no_trailers() {
+        for name in [
+            "Forwarded",
+            "Via",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Client-Cert",
+            "X-Real-IP",
+            "X-Original-URL",
+            "X-Rewrite-URL",
+            "Host",
+            "Origin",
+            "Alt-Svc",
+            "X-Envoy-Original-Path",
+            "X-Goog-Request-Params",
+            "X-HTTP-Method-Override",
+            "DPoP",
+            "Cookie",
+            "Set-Cookie",
+            "Authorization",
+            "Proxy-Authorization",
+            "Proxy-Authenticate",
+            "Proxy-Authentication-Info",
+            "Proxy-Connection",
+            "Proxy-Features",
+            "WWW-Authenticate",
+            "X-Goog-IAP-JWT-Assertion",
+            "X-Goog-Authenticated-User-Email",
+            "X-Goog-IAM-Authorization-Token",
+            "X-Goog-API-Key",
+            "API-Key",
+            "X-API-Key",
+            "ApiKey",
+            "X-Amz-Security-Token",
+            "X-Goog-User-Project",
+            "X-Serverless-Authorization",
+            "X-AppEngine-User-Email",
+            "X-Endpoint-API-UserInfo",
+            "X-Apigateway-API-UserInfo",
+            "Client-Cert",
+            "X-SSL-Client-Verify",
+            "X-Auth-Token",
+            "X-Access-Token",
+            "X-CSRF-Token",
+            "X-Original-Authorization",
+            "Sec-WebSocket-Protocol",
+            "Sec-Fetch-Site",
+        ] {
+            let mut trailers = fields(&[(name, "1"), ("x-kept", "2")]);
+            strip_trailers(&mut trailers);
+            assert_eq!(trailers, fields(&[("x-kept", "2")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_in_trailers_removes_what_it_names() {
+        let mut trailers = fields(&[
+            ("connection", "x-one, close"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("close", "3"),
+        ]);
+        strip_trailers(&mut trailers);
+        assert_eq!(trailers, fields(&[("x-two", "2")]));
+    }
+
+    proptest! {
+        #[test]
+        fn forbidden_trailers_are_removed_and_all_others_are_kept(
+            lines in prop::collection::vec(
+                (prop_oneof![
+                    prop::sample::select(vec![
+                        "Host", "Content-Length", "Transfer-Encoding", "TE", "Trailer", "Connection",
+                        "Keep-Alive", "Proxy-Connection", "Upgrade", "Authorization",
+                        "Proxy-Authorization", "Proxy-Authenticate", "WWW-Authenticate",
+                        "X-Serverless-Authorization", "Cookie", "Set-Cookie", "Content-Encoding",
+                        "Content-Type", "Content-Range", "Max-Forwards", "Expect", "Cache-Control",
+                        "X-Goog-Api-Key", "x-goog-user-project", "Range", "If-Match", "Vary",
+                    ]).prop_map(str::to_owned),
+                    "grpc-[a-z-]{1,9}",
+                    "x-q[a-z]{0,3}",
+                ], "[ -~]{0,9}"),
+                0..12,
+            ),
+        ) {
+            let mut trailers = HeaderMap::new();
+            for (name, value) in &lines {
+                trailers.append(
+                    name.parse::<HeaderName>().unwrap(),
+                    value.trim().parse().unwrap(),
+                );
+            }
+            let named = Named::of(&trailers);
+            let came = trailers.clone();
+            strip_trailers(&mut trailers);
+            let passes = |name: &HeaderName| {
+                let name = name.as_str();
+                (name.starts_with("grpc-") || name.starts_with("x-"))
+                    && !["x-serverless-authorization", "x-goog-api-key", "x-goog-user-project"]
+                        .contains(&name)
+            };
+            let expected: Vec<_> = came
+                .iter()
+                .filter(|(name, _)| passes(name) && !named.contains(name))
+                .collect();
+            prop_assert_eq!(trailers.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+}

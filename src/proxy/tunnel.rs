@@ -1,0 +1,141 @@
+//! Tunnels: two connections joined, by `CONNECT` or by an upgrade.
+
+pub(crate) mod intercept;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio_util::task::TaskTracker;
+
+use crate::proxy::request::record::Exchange;
+
+/// Bytes under way in each direction of a tunnel.
+const BUFFER: usize = 16 * 1024;
+
+/// The open tunnels of the process.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tunnels(TaskTracker);
+
+/// The app's end of a tunnel; its bytes count as they pass, since a tunnel may end in any way.
+struct App<'a, S> {
+    stream: S,
+    exchange: &'a Exchange,
+}
+
+/// A TLS connection that just ends, without a word (`close_notify`), has ended one half as any other does: whether what
+/// is in a tunnel was whole is for those who speak in it. The other half goes on.
+struct Blunt<S>(S);
+
+// === impl Tunnels ===
+
+impl Tunnels {
+    /// Copies both ways until both are done; whatever ends a tunnel is between the app and the upstream.
+    pub(crate) fn spawn<U>(
+        &self,
+        exchange: Arc<Exchange>,
+        app: OnUpgrade,
+        upstream: impl Future<Output = Option<U>> + Send + 'static,
+    ) where
+        U: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.track(async move {
+            if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
+                join(&exchange, TokioIo::new(app), upstream).await;
+            }
+        });
+    }
+
+    /// Runs what becomes a tunnel, perhaps.
+    pub(crate) fn track(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(tunnel);
+    }
+}
+
+/// Copies both ways until both are done; bytes count as they pass, however it ends.
+pub(crate) async fn join<A, U>(exchange: &Exchange, app: A, upstream: U)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut app = App {
+        stream: Blunt(app),
+        exchange,
+    };
+    let mut upstream = Blunt(upstream);
+    let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
+}
+
+// === impl App ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = buf.filled().len().saturating_sub(before);
+        self.exchange.received(read as u64);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.exchange.sent(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// === impl Blunt ===
+
+impl<S: AsyncRead + Unpin> AsyncRead for Blunt<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Blunt<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
