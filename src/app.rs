@@ -18,7 +18,7 @@ use crate::destination::Destination;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
-use crate::proxy::{Common, Decider, Interception, Opened, OpenedSender};
+use crate::proxy::{Decider, Interception, OpenedTunnel, OpenedTunnelSender, SharedState};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Facts, MetadataClient, TokenCache, TokenSources};
@@ -46,7 +46,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 pub struct App {
     control: Control,
     server: Server,
-    opened: mpsc::Receiver<Opened>,
+    opened: mpsc::Receiver<OpenedTunnel>,
     listeners: Vec<(Listener, Serving)>,
     admin: (Vec<Listener>, Arc<ArcSwap<Admin>>),
 }
@@ -106,7 +106,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let (places, sockets) = bind(&config, family).await?;
         let decider = Arc::new(decider(&config, metrics.clone()));
-        let (sender, opened) = OpenedSender::channel();
+        let (sender, opened) = OpenedTunnelSender::channel();
         let interceptor = interceptor(&config, &decider).await?;
         let core = Core {
             interception: interceptor.map(|interceptor| Interception {
@@ -114,15 +114,15 @@ impl App {
                 opened: sender.clone(),
             }),
             opened: sender,
-            common: Common::new(config.max_connections, Memory::new(config.max_memory)),
+            shared: SharedState::new(config.max_connections, Memory::new(config.max_memory)),
             metrics,
             places,
-            activity: Arc::default(),
+            in_flight: Arc::default(),
             lifecycle: Arc::default(),
         };
         let upstream = core.upstream(&config)?;
         let idle = limits.idle.clone();
-        let server = Server::new(core.activity.clone(), limits, core.common.memory.clone());
+        let server = Server::new(core.in_flight.clone(), limits, core.shared.memory.clone());
         let live = Live::compose(&core, config, decider, upstream);
         let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
         let serving: Vec<Serving> = serving.map(Arc::new).collect();
@@ -185,7 +185,7 @@ impl App {
             listeners,
             admin,
         } = self;
-        let (activity, lifecycle) = (control.activity().clone(), control.lifecycle().clone());
+        let (in_flight, lifecycle) = (control.in_flight().clone(), control.lifecycle().clone());
         // Said before the first probe can ask.
         lifecycle.serving();
         // The forward proxy comes first, where there is one.
@@ -210,10 +210,10 @@ impl App {
         let patience = control.drain_timeout();
         let deadline = Instant::now() + patience;
         tracing::info!(
-            in_flight = activity.in_flight(),
+            in_flight = in_flight.count(),
             "draining: still serving, for at most {patience:?}",
         );
-        let drained = tokio::time::timeout_at(deadline, activity.quiet(QUIET)).await;
+        let drained = tokio::time::timeout_at(deadline, in_flight.quiet(QUIET)).await;
         let goodbye = deadline.min(Instant::now() + GOODBYE);
         let _ = tokio::time::timeout_at(goodbye, server.close()).await;
         if let Some(unused) = control.unused() {
@@ -223,7 +223,7 @@ impl App {
             tracing::info!("drained");
         } else {
             tracing::warn!(
-                in_flight = activity.in_flight(),
+                in_flight = in_flight.count(),
                 "the drain's time is up: what is in flight is cut off"
             );
         }

@@ -63,8 +63,8 @@ fn missing(admin: &Admin) -> Vec<String> {
     admin
         .routes
         .iter()
-        .filter_map(|entrance| {
-            let located = entrance
+        .filter_map(|ingress| {
+            let located = ingress
                 .service()
                 .map(|service| admin.decider.located(service));
             let reason = match located {
@@ -73,16 +73,16 @@ fn missing(admin: &Admin) -> Vec<String> {
                 Some(None) => Some("the metadata server has not said where that is".to_owned()),
             };
             if let Some(reason) = reason {
-                return Some(format!("route {}: {reason}\n", entrance.name));
+                return Some(format!("route {}: {reason}\n", ingress.name));
             }
-            let slot = admin.decider.resolve_route(entrance.route()?)?.slot?;
+            let slot = admin.decider.resolve_route(ingress.route()?)?.slot?;
             if slot.has_token() {
                 return None;
             }
             slot.prefetch();
             let reason = slot.status().last_error;
             let reason = reason.as_deref().unwrap_or("token: being fetched");
-            Some(format!("route {}: {reason}\n", entrance.name))
+            Some(format!("route {}: {reason}\n", ingress.name))
         })
         .collect()
 }

@@ -23,8 +23,8 @@ use crate::destination::{Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{Principal, Ways, explain};
 use crate::proxy::{
-    Connection, Decider, Entrance, InProgress, TooManyAnswers, is_cross_site, is_from_host,
-    is_ours, leave_head, next_of,
+    Connection, Decider, InProgress, Ingress, TooManyAnswers, is_cross_site, is_from_host, is_ours,
+    leave_head, next_of,
 };
 use crate::server::{Application, Class, Ends};
 use crate::telemetry::{Metrics, Sparse, TEXT_FORMAT};
@@ -42,7 +42,7 @@ pub struct Admin {
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The routes whose tokens readiness waits for.
-    pub routes: Arc<[Arc<Entrance>]>,
+    pub routes: Arc<[Arc<Ingress>]>,
     /// `--allowed-host`.
     pub allowed_hosts: Arc<[Host]>,
     /// The ways in, for explanations.

@@ -10,7 +10,7 @@ use self::token::{TokenLine, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
 use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal, account_warning};
-use crate::proxy::Entrance;
+use crate::proxy::Ingress;
 use crate::telemetry::{Redacted, Series, Tally, Trouble};
 use crate::token::SlotState;
 
@@ -123,7 +123,7 @@ impl Admin {
         let routes: Vec<_> = self
             .routes
             .iter()
-            .filter_map(|entrance| self.route(entrance, &tallies))
+            .filter_map(|ingress| self.route(ingress, &tallies))
             .collect();
         let mut tokens = self.decider.tokens().statuses();
         let tokens_total = tokens.len();
@@ -176,15 +176,15 @@ impl Admin {
         }
     }
 
-    fn route(&self, entrance: &Entrance, tallies: &BTreeMap<String, Tally>) -> Option<RouteLine> {
-        let route = entrance.route()?;
+    fn route(&self, ingress: &Ingress, tallies: &BTreeMap<String, Tally>) -> Option<RouteLine> {
+        let route = ingress.route()?;
         let resolved = self.decider.resolve_route(route);
         let slot = resolved
             .as_ref()
             .and_then(|resolved| resolved.slot.as_ref());
-        let counted = counted(tallies, &entrance.name);
+        let counted = counted(tallies, &ingress.name);
         Some(RouteLine {
-            name: entrance.name.to_string(),
+            name: ingress.name.to_string(),
             address: address(&route.route.listen) + &route.route.prefix,
             upstream: Redacted(&route.route.upstream).to_string(),
             token: slot.map(|slot| slot.status().state.as_str()),

@@ -11,7 +11,7 @@ use super::{policy, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::destination::Host;
-use crate::proxy::{Activity, Decider, Entrance};
+use crate::proxy::{Decider, InFlight, Ingress};
 use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
 use crate::token::Slot;
@@ -71,7 +71,7 @@ impl Control {
         } else {
             core.upstream(&config)?
         };
-        core.common.memory.set_limit(config.max_memory);
+        core.shared.memory.set_limit(config.max_memory);
         self.0.idle.set(config.upstream.idle_timeout);
         let decider = Arc::new(live.decider.with_policy(policy(&config)));
         waiting.extend(self.not_covered(&decider));
@@ -151,8 +151,8 @@ impl Control {
         &self.0.core.places
     }
 
-    pub(super) fn activity(&self) -> &Arc<Activity> {
-        &self.0.core.activity
+    pub(super) fn in_flight(&self) -> &Arc<InFlight> {
+        &self.0.core.in_flight
     }
 
     pub(super) fn lifecycle(&self) -> &Arc<Lifecycle> {
@@ -184,7 +184,7 @@ impl Control {
     }
 }
 
-fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
+fn fetch_tokens(decider: &Decider, routes: &[Arc<Ingress>]) {
     for slot in slots(decider, routes) {
         slot.prefetch();
     }
@@ -193,9 +193,9 @@ fn fetch_tokens(decider: &Decider, routes: &[Arc<Entrance>]) {
 /// Those of routes whose token is always the same.
 fn slots<'a>(
     decider: &'a Decider,
-    routes: &'a [Arc<Entrance>],
+    routes: &'a [Arc<Ingress>],
 ) -> impl Iterator<Item = Arc<Slot>> + 'a {
     routes
         .iter()
-        .filter_map(|entrance| decider.resolve_route(entrance.route()?)?.slot)
+        .filter_map(|ingress| decider.resolve_route(ingress.route()?)?.slot)
 }

@@ -10,10 +10,10 @@ use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
 use crate::policy::{Decision, Grant, Line, TokenKind};
 use crate::proxy::{
-    Activity, Common, Decider, Entrance, Forward, Interception, OpenedSender, Parts, RequestBody,
-    RouteEntrance, Way, stack,
+    Decider, ForwardProxy, InFlight, Ingress, IngressKind, Interception, OpenedTunnelSender,
+    RequestBody, RouteIngress, SharedState, StackDeps, stack,
 };
-use crate::server::{Entrances, Served};
+use crate::server::{Ingresses, Served};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, Refuse, Upstream};
 
@@ -25,11 +25,11 @@ const RULES: usize = 10;
 pub(super) struct Core {
     pub(super) metrics: Arc<Metrics>,
     pub(super) places: Places,
-    pub(super) activity: Arc<Activity>,
+    pub(super) in_flight: Arc<InFlight>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) interception: Option<Interception>,
-    pub(super) opened: OpenedSender,
-    pub(super) common: Common,
+    pub(super) opened: OpenedTunnelSender,
+    pub(super) shared: SharedState,
 }
 
 /// What one configuration comes to. Requests keep what they began with.
@@ -39,7 +39,7 @@ pub(super) struct Live {
     pub(super) asked: Config,
     pub(super) decider: Arc<Decider>,
     pub(super) upstream: Upstream<RequestBody>,
-    pub(super) routes: Vec<Arc<Entrance>>,
+    pub(super) routes: Vec<Arc<Ingress>>,
     /// In the order of the listeners: forward proxy, then those of routes.
     pub(super) served: Vec<Served>,
     pub(super) admin: Admin,
@@ -71,15 +71,15 @@ impl Core {
                 metadata_extra: metadata_address(config),
             },
             self.metrics.clone(),
-            self.common.memory.clone(),
+            self.shared.memory.clone(),
         )
     }
 
-    fn entrance(&self, name: Arc<str>, way: Way) -> Arc<Entrance> {
-        Arc::new(Entrance {
+    fn ingress(&self, name: Arc<str>, kind: IngressKind) -> Arc<Ingress> {
+        Arc::new(Ingress {
             metrics: Arc::new(self.metrics.listener(&name)),
             name,
-            way,
+            kind,
         })
     }
 }
@@ -99,19 +99,19 @@ impl Live {
         let config = Arc::new(config);
         let stack = Arc::new(stack(
             &config,
-            Parts {
+            StackDeps {
                 decider: decider.clone(),
                 upstream: upstream.clone(),
                 metrics: core.metrics.clone(),
                 interception: core.interception.clone(),
                 opened: core.opened.clone(),
-                common: core.common.clone(),
+                shared: core.shared.clone(),
             },
         ));
-        let (entrances, routes) = entrances(core, &config);
-        let served = entrances.into_iter().map(|entrances| Served {
+        let (ingresses, routes) = ingresses(core, &config);
+        let served = ingresses.into_iter().map(|ingresses| Served {
             stack: stack.clone(),
-            entrances,
+            ingresses,
             access_log: config.log.access,
         });
         Self {
@@ -135,10 +135,10 @@ impl Live {
 
     /// Every route, for the log.
     pub(super) fn summaries(&self) -> Vec<RouteSummary> {
-        let summary = |entrance: &Arc<Entrance>| {
-            let route = entrance.route()?;
+        let summary = |ingress: &Arc<Ingress>| {
+            let route = ingress.route()?;
             Some(RouteSummary {
-                name: entrance.name.clone(),
+                name: ingress.name.clone(),
                 address: match &route.route.listen {
                     Listen::Tcp(address) => format!("http://{address}{}", route.route.prefix),
                     Listen::Unix(path) => format!("unix:{}", path.display()),
@@ -173,15 +173,16 @@ impl Live {
     }
 }
 
-/// The entrances of every listener, and of all of them those that are routes.
-fn entrances(core: &Core, config: &Config) -> (Vec<Entrances>, Vec<Arc<Entrance>>) {
+/// The ingresses of every listener, and of all of them those that are routes.
+fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>) {
     let (mut app, mut all) = (Vec::new(), Vec::new());
     if let Some(proxy) = &config.proxy {
-        let forward = |auth| core.entrance("proxy".into(), Way::Forward(Forward { auth }));
+        let forward =
+            |auth| core.ingress("proxy".into(), IngressKind::Forward(ForwardProxy { auth }));
         let others = forward(proxy.auth.clone());
-        app.push(Entrances::Forward(others.clone()));
+        app.push(Ingresses::Forward(others.clone()));
         if let Some((family, _)) = &core.places.family {
-            app.push(Entrances::Family {
+            app.push(Ingresses::Family {
                 family: family.clone(),
                 own: forward(None),
                 others,
@@ -191,19 +192,19 @@ fn entrances(core: &Core, config: &Config) -> (Vec<Entrances>, Vec<Arc<Entrance>
     for (_, listen) in &core.places.routes {
         let mine = config.routes.iter().filter(|route| route.listen == *listen);
         let address = mine.clone().next().map_or_else(Arc::default, listener_name);
-        let entrances: Vec<_> = mine
+        let ingresses: Vec<_> = mine
             .map(|route| {
-                let way = Way::Route(Box::new(RouteEntrance {
+                let kind = IngressKind::Route(Box::new(RouteIngress {
                     http: route.http.unwrap_or(config.upstream.http),
                     resolved: OnceLock::new(),
                     route: route.clone(),
                 }));
-                core.entrance(way.route_name(), way)
+                core.ingress(kind.route_name(), kind)
             })
             .collect();
-        all.extend(entrances.iter().cloned());
-        let nowhere = core.entrance(address, Way::Nowhere);
-        app.push(Entrances::routes(entrances, nowhere));
+        all.extend(ingresses.iter().cloned());
+        let no_route = core.ingress(address, IngressKind::NoRoute);
+        app.push(Ingresses::routes(ingresses, no_route));
     }
     (app, all)
 }

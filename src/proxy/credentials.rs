@@ -11,7 +11,7 @@ use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, Principal,
     ServiceName, TokenKey, TokenKind, account_warning,
 };
-use crate::proxy::ingress::{Entrance, RouteEntrance};
+use crate::proxy::ingress::{Ingress, RouteIngress};
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
 
@@ -161,8 +161,8 @@ impl Decider {
     }
 
     /// Asks where the upstreams are of which routes know no more than a service's name.
-    pub async fn locate_routes(&self, routes: &[Arc<Entrance>]) {
-        for service in routes.iter().filter_map(|entrance| entrance.service()) {
+    pub async fn locate_routes(&self, routes: &[Arc<Ingress>]) {
+        for service in routes.iter().filter_map(|ingress| ingress.service()) {
             if let Err(error) = self.locate(service).await {
                 tracing::warn!("run://{service}: {error}");
             }
@@ -171,7 +171,7 @@ impl Decider {
 
     /// Takes a route's decision; `None` where it depends on each request's path, or on what is not known yet: where the
     /// service is.
-    pub fn resolve_route(&self, route: &RouteEntrance) -> Option<Resolved> {
+    pub fn resolve_route(&self, route: &RouteIngress) -> Option<Resolved> {
         if let Some(resolved) = route.resolved.get() {
             return Some(resolved.clone());
         }
@@ -240,9 +240,9 @@ impl Decider {
         Ok(self.universe())
     }
 
-    pub(super) fn resolve(&self, entrance: &Entrance, destination: &Destination) -> Resolved {
+    pub(super) fn resolve(&self, ingress: &Ingress, destination: &Destination) -> Resolved {
         let universe = self.universe();
-        let decision = match entrance.route() {
+        let decision = match ingress.route() {
             Some(route) => match self.resolve_route(route) {
                 Some(resolved) => return resolved,
                 None => self.policy.decide_route(
@@ -254,7 +254,7 @@ impl Decider {
             },
             None => self.policy.decide(destination, &universe),
         };
-        self.resolved(decision, entrance.route().is_some(), destination)
+        self.resolved(decision, ingress.route().is_some(), destination)
     }
 
     fn resolved(&self, decision: Decision, by_route: bool, destination: &Destination) -> Resolved {

@@ -7,15 +7,15 @@ use tokio::sync::Notify;
 
 /// How many requests are under way in the whole process, for the drain.
 #[derive(Debug, Default)]
-pub struct Activity {
+pub struct InFlight {
     in_flight: AtomicUsize,
     begun: AtomicU64,
     idle: Notify,
 }
 
-// === impl Activity ===
+// === impl InFlight ===
 
-impl Activity {
+impl InFlight {
     pub(super) fn begin(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -28,7 +28,7 @@ impl Activity {
     }
 
     /// Requests under way, open tunnels among them.
-    pub fn in_flight(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 
@@ -36,13 +36,13 @@ impl Activity {
     pub async fn quiet(&self, quiet: Duration) {
         loop {
             let idle = self.idle.notified();
-            if self.in_flight() > 0 {
+            if self.count() > 0 {
                 idle.await;
                 continue;
             }
             let begun = self.begun.load(Ordering::Acquire);
             tokio::time::sleep(quiet).await;
-            if self.in_flight() == 0 && self.begun.load(Ordering::Acquire) == begun {
+            if self.count() == 0 && self.begun.load(Ordering::Acquire) == begun {
                 return;
             }
         }

@@ -14,31 +14,31 @@ use crate::telemetry::ListenerMetrics;
 
 /// One way in: a route, the forward proxy, an opened tunnel, or a listener's paths that no route has.
 #[derive(Debug)]
-pub struct Entrance {
+pub struct Ingress {
     /// The metrics' `listener`.
     pub name: Arc<str>,
     /// Its handles, resolved once.
     pub metrics: Arc<ListenerMetrics>,
     /// What kind it is.
-    pub way: Way,
+    pub kind: IngressKind,
 }
 
-/// The kinds of entrance.
+/// The kinds of ingress.
 #[derive(Debug)]
-pub enum Way {
+pub enum IngressKind {
     /// A reverse route.
-    Route(Box<RouteEntrance>),
+    Route(Box<RouteIngress>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
-    Forward(Forward),
+    Forward(ForwardProxy),
     /// Inside a `CONNECT` to this origin, whose TLS we have opened, or in which HTTP is spoken in cleartext: requests are for it
     /// alone.
     Intercepted(Origin),
     /// A path without a route: 404.
-    Nowhere,
+    NoRoute,
 }
 
 /// A reverse route at run time.
-pub struct RouteEntrance {
+pub struct RouteIngress {
     /// As configured.
     pub route: Route,
     /// Which HTTP is spoken with its upstream.
@@ -49,20 +49,20 @@ pub struct RouteEntrance {
 
 /// The forward proxy at run time.
 #[derive(Debug)]
-pub struct Forward {
+pub struct ForwardProxy {
     /// The only `Proxy-Authorization` that is let in, where one is asked for.
     pub auth: Option<HeaderValue>,
 }
 
-impl fmt::Debug for RouteEntrance {
+impl fmt::Debug for RouteIngress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteEntrance")
+        f.debug_struct("RouteIngress")
             .field("route", &self.route)
             .finish_non_exhaustive()
     }
 }
 
-impl Entrance {
+impl Ingress {
     /// The service that a route leads to, where it knows no more than its name.
     pub fn service(&self) -> Option<&ServiceName> {
         self.route()?.route.service.as_ref()
@@ -70,9 +70,9 @@ impl Entrance {
 
     /// Whether a caller must prove that it may come in this way (`--proxy-auth`).
     pub fn asks_for_proof(&self) -> bool {
-        match &self.way {
-            Way::Forward(forward) => forward.auth.is_some(),
-            Way::Route(_) | Way::Intercepted(_) | Way::Nowhere => false,
+        match &self.kind {
+            IngressKind::Forward(forward) => forward.auth.is_some(),
+            IngressKind::Route(_) | IngressKind::Intercepted(_) | IngressKind::NoRoute => false,
         }
     }
 
@@ -97,20 +97,20 @@ impl Entrance {
     }
 
     /// The route, where it is one.
-    pub fn route(&self) -> Option<&RouteEntrance> {
-        match &self.way {
-            Way::Route(route) => Some(route),
-            Way::Forward(_) | Way::Intercepted(_) | Way::Nowhere => None,
+    pub fn route(&self) -> Option<&RouteIngress> {
+        match &self.kind {
+            IngressKind::Route(route) => Some(route),
+            IngressKind::Forward(_) | IngressKind::Intercepted(_) | IngressKind::NoRoute => None,
         }
     }
 }
 
-impl Way {
+impl IngressKind {
     /// The name of the route as configured; empty for what is none.
     pub fn route_name(&self) -> Arc<str> {
         match self {
             Self::Route(route) => route.route.name.clone(),
-            Self::Forward(_) | Self::Intercepted(_) | Self::Nowhere => Arc::default(),
+            Self::Forward(_) | Self::Intercepted(_) | Self::NoRoute => Arc::default(),
         }
     }
 }

@@ -7,7 +7,7 @@ use http::Version;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::policy::Credential;
-use crate::proxy::ingress::Entrance;
+use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
 use crate::proxy::layers::rescue::{Rescue, problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, Ending, Failed, access_log};
@@ -33,17 +33,11 @@ pub fn refusal(error: &Error) -> Vec<u8> {
 
 impl<S> Record<Rescue<S>> {
     /// Counts and logs a request of which no more is known than where it came in.
-    pub fn malformed(
-        &self,
-        entrance: &Entrance,
-        mode: AccessLog,
-        protocol: Version,
-        error: &Error,
-    ) {
+    pub fn malformed(&self, ingress: &Ingress, mode: AccessLog, protocol: Version, error: &Error) {
         let kind = error.kind();
         let code = Code::from(kind.row().status);
         self.inner().metrics.proxy_error(kind);
-        let metrics = &entrance.metrics;
+        let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
         metrics.ended(Instant::now(), Ending::Failed, None);
         metrics.recent().failed(&Failed {
@@ -51,7 +45,7 @@ impl<S> Record<Rescue<S>> {
             fault: None,
             detail: error.detail(),
             origin: None,
-            listener: &entrance.name,
+            listener: &ingress.name,
         });
         if mode == AccessLog::Off || !self.inner().metrics.logs_malformed() {
             return;
@@ -67,7 +61,7 @@ impl<S> Record<Rescue<S>> {
                 latency: Duration::ZERO,
                 protocol,
                 user_agent: None,
-                listener: &entrance.name,
+                listener: &ingress.name,
                 credential: None,
                 rule: None,
                 token: None,

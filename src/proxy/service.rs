@@ -1,4 +1,4 @@
-//! The future that most layers share: go on at once, go on after a wait, or refuse.
+//! The service trait and the future that the layers share.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,14 +8,14 @@ use http::Response;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
+use super::request::body::Body;
 use crate::error::Error;
-use crate::proxy::request::body::Body;
 
-/// What every layer comes to.
+/// The result of every layer.
 pub(super) type Outcome = Result<Response<Body>, Error>;
 
-/// A service of this stack: whatever it takes, it answers with a response or an [`Error`].
-pub trait Carry<R>:
+/// A service of the stack: takes `R`, returns a response or an [`Error`].
+pub trait ProxyService<R>:
     Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
     + Clone
     + Send
@@ -24,7 +24,7 @@ pub trait Carry<R>:
 {
 }
 
-impl<R, S> Carry<R> for S where
+impl<R, S> ProxyService<R> for S where
     S: Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
         + Clone
         + Send
@@ -34,36 +34,38 @@ impl<R, S> Carry<R> for S where
 }
 
 pin_project! {
-    /// The next layer's future now or later, or none at all.
+    /// The future of a layer: the next layer's own future where possible, boxed only if the layer must await something first.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum Step<F> {
-        /// Nothing to wait for: the next layer's own future, unboxed.
-        Now { #[pin] future: F },
-        /// Something must be awaited first.
-        Later { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
-        /// The request ends here.
-        Refused { error: Option<Error> },
+    pub enum MaybeBoxed<F> {
+        /// The next layer's future.
+        Inner { #[pin] future: F },
+        /// A future that awaits something before it calls the next layer, or that does not call it.
+        Boxed { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
+        /// The layer rejected the request.
+        Rejected { error: Option<Error> },
     }
 }
 
-impl<F> Step<F> {
-    pub(super) fn now(future: F) -> Self {
-        Self::Now { future }
+// === impl MaybeBoxed ===
+
+impl<F> MaybeBoxed<F> {
+    pub(super) fn inner(future: F) -> Self {
+        Self::Inner { future }
     }
 
-    pub(super) fn later(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
-        Self::Later {
+    pub(super) fn boxed(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
+        Self::Boxed {
             future: Box::pin(future),
         }
     }
 
-    pub(super) fn refused(error: Error) -> Self {
-        Self::Refused { error: Some(error) }
+    pub(super) fn rejected(error: Error) -> Self {
+        Self::Rejected { error: Some(error) }
     }
 }
 
-impl<F> Future for Step<F>
+impl<F> Future for MaybeBoxed<F>
 where
     F: Future<Output = Outcome>,
 {
@@ -71,9 +73,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         match self.project() {
-            Projected::Now { future } => future.poll(cx),
-            Projected::Later { future } => future.as_mut().poll(cx),
-            Projected::Refused { error } => error
+            Projected::Inner { future } => future.poll(cx),
+            Projected::Boxed { future } => future.as_mut().poll(cx),
+            Projected::Rejected { error } => error
                 .take()
                 .map_or(Poll::Pending, |error| Poll::Ready(Err(error))),
         }

@@ -10,27 +10,27 @@ use crate::proxy::credentials::Decider;
 use crate::proxy::layers::authorize::{Authorize, AuthorizeLayer};
 use crate::proxy::layers::connect::{Connect, ConnectLayer};
 use crate::proxy::layers::decide::{Decide, DecideLayer};
-use crate::proxy::layers::forward::Send;
+use crate::proxy::layers::forward::Forward;
 use crate::proxy::layers::guard::{Guard, GuardLayer};
 use crate::proxy::layers::hop_by_hop::{HopByHop, HopByHopLayer};
 use crate::proxy::layers::limit::{Limit, LimitLayer, Permits};
 use crate::proxy::layers::normalize::{Normalize, NormalizeLayer};
 use crate::proxy::layers::record::{Record, RecordLayer};
 use crate::proxy::layers::rescue::{Rescue, RescueLayer};
-use crate::proxy::layers::resolve_service::{Discover, DiscoverLayer};
-use crate::proxy::layers::response_timeout::{Deadline, DeadlineLayer};
-use crate::proxy::layers::retry_unauthorized::{Reauthorize, ReauthorizeLayer};
-use crate::proxy::layers::rewrite_location::{Relocate, RelocateLayer};
+use crate::proxy::layers::resolve_service::{ResolveService, ResolveServiceLayer};
+use crate::proxy::layers::response_timeout::{ResponseTimeout, ResponseTimeoutLayer};
+use crate::proxy::layers::retry_unauthorized::{RetryUnauthorized, RetryUnauthorizedLayer};
+use crate::proxy::layers::rewrite_location::{RewriteLocation, RewriteLocationLayer};
 use crate::proxy::layers::upgrade::{Upgrade, UpgradeLayer};
 use crate::proxy::request::body::RequestBody;
 use crate::proxy::tunnel::Tunnels;
-use crate::proxy::tunnel::intercept::{Interception, OpenedSender};
+use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::telemetry::{Metrics, Seldom};
 use crate::upstream::Upstream;
 
 /// What the layers are made of.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct StackDeps {
     /// Policy and tokens.
     pub decider: Arc<Decider>,
     /// The pool.
@@ -40,15 +40,15 @@ pub struct Parts {
     /// Who opens TLS of `CONNECT`, if it is to be opened.
     pub interception: Option<Interception>,
     /// Where the inside of tunnels is served.
-    pub opened: OpenedSender,
+    pub opened: OpenedTunnelSender,
     /// What is not begun anew.
-    pub common: Common,
+    pub shared: SharedState,
 }
 
-/// What all stacks of a process have in common: after a reload the places taken are still taken, and what was said a
+/// What all stacks of a process have in shared: after a reload the places taken are still taken, and what was said a
 /// moment ago is not said again.
 #[derive(Clone, Debug)]
-pub struct Common {
+pub struct SharedState {
     /// The budget of `--max-memory`.
     pub memory: Memory,
     permits: Permits,
@@ -56,9 +56,9 @@ pub struct Common {
     tunnels: Tunnels,
 }
 
-// === impl Common ===
+// === impl SharedState ===
 
-impl Common {
+impl SharedState {
     /// At most so many requests at a time, and none over the budget.
     pub fn new(limit: usize, memory: Memory) -> Self {
         Self {
@@ -70,22 +70,25 @@ impl Common {
     }
 }
 
-type Calls =
-    Discover<HopByHop<Decide<Connect<Guard<Authorize<Reauthorize<Upgrade<Relocate<Send>>>>>>>>>;
+type Calls = ResolveService<
+    HopByHop<
+        Decide<Connect<Guard<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>>,
+    >,
+>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
-pub type Stack = Record<Rescue<Limit<Deadline<Normalize<Calls>>>>>;
+pub type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<Calls>>>>>;
 
 /// Composes the stack. The first layer sees a request first and its response last.
-pub fn stack(config: &Config, parts: Parts) -> Stack {
-    let Parts {
+pub fn stack(config: &Config, parts: StackDeps) -> Stack {
+    let StackDeps {
         decider,
         upstream,
         metrics,
         interception,
         opened,
-        common:
-            Common {
+        shared:
+            SharedState {
                 memory,
                 permits,
                 hints,
@@ -107,7 +110,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             upstream: upstream.clone(),
         })
         // Around everything that waits: for tokens, connections, the upstream.
-        .layer(DeadlineLayer {
+        .layer(ResponseTimeoutLayer {
             response: config.response_timeout,
         })
         // From here on nothing looks at Host again.
@@ -115,7 +118,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             allowed_hosts: allowed_hosts.clone(),
         })
         // From here on the destination is sure: a service's name stands for one.
-        .layer(DiscoverLayer {
+        .layer(ResolveServiceLayer {
             decider: decider.clone(),
         })
         // Before anything is injected: `Connection: authorization` must not take out our token.
@@ -142,7 +145,7 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
             metrics: metrics.clone(),
         })
         // Sees the upstream's own 401, and may send once more all that is below.
-        .layer(ReauthorizeLayer {
+        .layer(RetryUnauthorizedLayer {
             metrics,
             instance: decider.instance().clone(),
             hints,
@@ -150,8 +153,8 @@ pub fn stack(config: &Config, parts: Parts) -> Stack {
         // Joins both connections after 101.
         .layer(UpgradeLayer { tunnels })
         // Next to the upstream: the app must not learn another way to it.
-        .layer(RelocateLayer)
-        .service(Send {
+        .layer(RewriteLocationLayer)
+        .service(Forward {
             upstream,
             http: config.upstream.http,
         })

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
 use tokio_util::task::TaskTracker;
 
-use crate::proxy::request::record::Exchange;
+use crate::proxy::request::record::RequestRecord;
 
 /// Bytes under way in each direction of a tunnel.
 const BUFFER: usize = 16 * 1024;
@@ -25,12 +25,12 @@ pub(crate) struct Tunnels(TaskTracker);
 /// The app's end of a tunnel; its bytes count as they pass, since a tunnel may end in any way.
 struct App<'a, S> {
     stream: S,
-    exchange: &'a Exchange,
+    record: &'a RequestRecord,
 }
 
 /// A TLS connection that just ends, without a word (`close_notify`), has ended one half as any other does: whether what
 /// is in a tunnel was whole is for those who speak in it. The other half goes on.
-struct Blunt<S>(S);
+struct IgnoreCloseNotify<S>(S);
 
 // === impl Tunnels ===
 
@@ -38,7 +38,7 @@ impl Tunnels {
     /// Copies both ways until both are done; whatever ends a tunnel is between the app and the upstream.
     pub(crate) fn spawn<U>(
         &self,
-        exchange: Arc<Exchange>,
+        record: Arc<RequestRecord>,
         app: OnUpgrade,
         upstream: impl Future<Output = Option<U>> + Send + 'static,
     ) where
@@ -46,7 +46,7 @@ impl Tunnels {
     {
         self.track(async move {
             if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
-                join(&exchange, TokioIo::new(app), upstream).await;
+                join(&record, TokioIo::new(app), upstream).await;
             }
         });
     }
@@ -58,16 +58,16 @@ impl Tunnels {
 }
 
 /// Copies both ways until both are done; bytes count as they pass, however it ends.
-pub(crate) async fn join<A, U>(exchange: &Exchange, app: A, upstream: U)
+pub(crate) async fn join<A, U>(record: &RequestRecord, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut app = App {
-        stream: Blunt(app),
-        exchange,
+        stream: IgnoreCloseNotify(app),
+        record,
     };
-    let mut upstream = Blunt(upstream);
+    let mut upstream = IgnoreCloseNotify(upstream);
     let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
 }
 
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.exchange.received(read as u64);
+        self.record.received(read as u64);
         polled
     }
 }
@@ -94,7 +94,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.exchange.sent(written as u64);
+        self.record.sent(written as u64);
         Poll::Ready(Ok(written))
     }
 
@@ -107,9 +107,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
     }
 }
 
-// === impl Blunt ===
+// === impl IgnoreCloseNotify ===
 
-impl<S: AsyncRead + Unpin> AsyncRead for Blunt<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for IgnoreCloseNotify<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,7 +122,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Blunt<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Blunt<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for IgnoreCloseNotify<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

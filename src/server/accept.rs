@@ -23,7 +23,7 @@ use super::places::{Eviction, Places};
 use super::serve::{Guard, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::proxy::{Activity, Connection, ConnectionState, Connections, Opened};
+use crate::proxy::{Connection, ConnectionState, Connections, InFlight, OpenedTunnel};
 use crate::telemetry::Sparse;
 
 /// Connections over the limit that still get an answer.
@@ -78,7 +78,7 @@ pub enum Class {
 /// Serves connections on all listeners of the process.
 #[derive(Clone, Debug)]
 pub struct Server {
-    pub(super) activity: Arc<Activity>,
+    pub(super) in_flight: Arc<InFlight>,
     limits: Arc<Limits>,
     connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
@@ -111,7 +111,7 @@ enum Accepted {
 
 impl Server {
     /// One for the process. What clients make it hold counts against `memory`.
-    pub fn new(activity: Arc<Activity>, limits: Limits, memory: Memory) -> Self {
+    pub fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
         // Twice as many: answers on evicted connections end a moment later.
         let answers = limits
@@ -119,7 +119,7 @@ impl Server {
             .saturating_mul(answers)
             .saturating_mul(2);
         Self {
-            activity,
+            in_flight,
             connections: Connections::new(limits.connections, memory.clone()),
             admin_connections: Connections::new(answers, memory),
             waiting: Places::new(limits.grace),
@@ -152,7 +152,7 @@ impl Server {
 
     /// Serves what comes out of opened tunnels through the listener that serves this, until [`close`](Self::close) is
     /// called.
-    pub fn serve_opened(&self, mut opened: mpsc::Receiver<Opened>, serving: Serving) {
+    pub fn serve_opened(&self, mut opened: mpsc::Receiver<OpenedTunnel>, serving: Serving) {
         let server = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -160,10 +160,10 @@ impl Server {
                     opened = opened.recv() => opened,
                     () = server.closing.cancelled() => return,
                 };
-                let Some(Opened { stream, entrance }) = opened else {
+                let Some(OpenedTunnel { stream, ingress }) = opened else {
                     return;
                 };
-                let application = AppConnections::new(&server, serving.clone()).inside(entrance);
+                let application = AppConnections::new(&server, serving.clone()).inside(ingress);
                 let room = server.make_room(Class::App, 0).await;
                 let protocol = match &stream {
                     Either::Left(tls) => Protocol::agreed(tls.get_ref().1.alpn_protocol()),

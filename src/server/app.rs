@@ -7,7 +7,7 @@ use http::Version;
 use super::accept::{Application, Class, Server};
 use super::front::{Ends, Front, Serving};
 use crate::error::{Error, ErrorKind};
-use crate::proxy::{Activity, Connection, Entrance};
+use crate::proxy::{Connection, InFlight, Ingress};
 
 /// The h2 crate takes no `:authority` that is empty, a path or percent-encoded, and rejects it before any code of ours.
 const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's path or nothing as :authority: set the channel \
@@ -17,10 +17,10 @@ const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's pa
 #[derive(Clone, Debug)]
 pub(super) struct AppConnections {
     serving: Serving,
-    tunnel: Option<Arc<Entrance>>,
+    tunnel: Option<Arc<Ingress>>,
     /// The connection is of a process that needs no password.
     is_own: bool,
-    activity: Arc<Activity>,
+    in_flight: Arc<InFlight>,
 }
 
 // === impl AppConnections ===
@@ -31,12 +31,12 @@ impl AppConnections {
             serving,
             tunnel: None,
             is_own: false,
-            activity: server.activity.clone(),
+            in_flight: server.in_flight.clone(),
         }
     }
 
     /// The same, for what comes out of a tunnel.
-    pub(super) fn inside(self, tunnel: Arc<Entrance>) -> Self {
+    pub(super) fn inside(self, tunnel: Arc<Ingress>) -> Self {
         Self {
             tunnel: Some(tunnel),
             ..self
@@ -49,9 +49,9 @@ impl Application for AppConnections {
 
     fn class(&self) -> Class {
         let served = self.serving.load();
-        if served.entrances.family().is_some() {
+        if served.ingresses.family().is_some() {
             Class::Unidentified
-        } else if served.entrances.asks_for_proof() {
+        } else if served.ingresses.asks_for_proof() {
             Class::Stranger
         } else {
             Class::App
@@ -59,7 +59,7 @@ impl Application for AppConnections {
     }
 
     async fn identified(self, Ends { far, near }: Ends) -> (Self, Class) {
-        let family = self.serving.load().entrances.family().cloned();
+        let family = self.serving.load().ingresses.family().cloned();
         let is_own = match family {
             Some(family) => family.has(far, near).await,
             None => false,
@@ -70,16 +70,16 @@ impl Application for AppConnections {
 
     async fn service(&self, connection: Connection, _: Option<Ends>) -> Front {
         let served = self.serving.load_full();
-        let counted = served.entrances.listener().metrics.connection_opened();
+        let counted = served.ingresses.listener().metrics.connection_opened();
         let fixed = match &self.tunnel {
-            Some(entrance) => Some(entrance.clone()),
-            None => served.entrances.fixed(self.is_own),
+            Some(ingress) => Some(ingress.clone()),
+            None => served.ingresses.fixed(self.is_own),
         };
         // Found among the processes that need no password.
         if self.tunnel.is_none()
             && fixed
                 .as_ref()
-                .is_some_and(|entrance| !entrance.asks_for_proof())
+                .is_some_and(|ingress| !ingress.asks_for_proof())
         {
             connection.state.admit();
         }
@@ -88,7 +88,7 @@ impl Application for AppConnections {
             serving: self.serving.clone(),
             fixed,
             connection,
-            activity: self.activity.clone(),
+            in_flight: self.in_flight.clone(),
             _counted: counted,
         }
     }

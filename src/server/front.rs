@@ -1,4 +1,4 @@
-//! The front of the stack: which entrance a request takes.
+//! The front of the stack: which ingress a request takes.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,26 +16,26 @@ use super::family::Family;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::proxy::{
-    Activity, Connection, Entrance, Exchange, Inbound, Recorded, RequestBody, Stack,
+    Connection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
 };
 use crate::telemetry::Gauged;
 
-/// The entrances of one listener.
+/// The ingresses of one listener.
 #[derive(Clone, Debug)]
-pub enum Entrances {
+pub enum Ingresses {
     /// The forward proxy, or the inside of a tunnel through it.
-    Forward(Arc<Entrance>),
-    /// The forward proxy, by two entrances: one for these processes, and one for all others.
+    Forward(Arc<Ingress>),
+    /// The forward proxy, by two ingresses: one for these processes, and one for all others.
     Family {
         /// Whom the first is for.
         family: Family,
         /// For them.
-        own: Arc<Entrance>,
+        own: Arc<Ingress>,
         /// For strangers.
-        others: Arc<Entrance>,
+        others: Arc<Ingress>,
     },
-    /// Routes by prefix, longest first; what none of them takes goes nowhere.
-    Routes(Arc<[Arc<Entrance>]>, Arc<Entrance>),
+    /// Routes by prefix, longest first; what none of them takes goes no_route.
+    Routes(Arc<[Arc<Ingress>]>, Arc<Ingress>),
 }
 
 /// What the requests of one listener meet: all of it from one configuration.
@@ -44,7 +44,7 @@ pub struct Served {
     /// Their path.
     pub stack: Arc<Stack>,
     /// Their ways in.
-    pub entrances: Entrances,
+    pub ingresses: Ingresses,
     /// Which of them are logged.
     pub access_log: AccessLog,
 }
@@ -57,9 +57,9 @@ pub type Serving = Arc<ArcSwap<Served>>;
 pub struct Front {
     pub(super) serving: Serving,
     /// Where all of this connection goes the same way, whatever its requests say.
-    pub(super) fixed: Option<Arc<Entrance>>,
+    pub(super) fixed: Option<Arc<Ingress>>,
     pub(super) connection: Connection,
-    pub(super) activity: Arc<Activity>,
+    pub(super) in_flight: Arc<InFlight>,
     pub(super) _counted: Gauged,
 }
 
@@ -87,30 +87,30 @@ pub struct Ends {
     pub near: SocketAddr,
 }
 
-// === impl Entrances ===
+// === impl Ingresses ===
 
-impl Entrances {
-    /// Routes that share a listener; `nowhere` answers for paths that none of them has.
-    pub fn routes(mut routes: Vec<Arc<Entrance>>, nowhere: Arc<Entrance>) -> Self {
-        routes.sort_by_key(|entrance| {
-            std::cmp::Reverse(entrance.route().map_or(0, |route| route.route.prefix.len()))
+impl Ingresses {
+    /// Routes that share a listener; `no_route` answers for paths that none of them has.
+    pub fn routes(mut routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
+        routes.sort_by_key(|ingress| {
+            std::cmp::Reverse(ingress.route().map_or(0, |route| route.route.prefix.len()))
         });
-        Self::Routes(routes.into(), nowhere)
+        Self::Routes(routes.into(), no_route)
     }
 
-    /// The entrance that stands for the listener itself, for counting its connections.
-    pub fn listener(&self) -> &Arc<Entrance> {
+    /// The ingress that stands for the listener itself, for counting its connections.
+    pub fn listener(&self) -> &Arc<Ingress> {
         match self {
-            Self::Forward(entrance)
+            Self::Forward(ingress)
             | Self::Family {
-                others: entrance, ..
+                others: ingress, ..
             }
-            | Self::Routes(_, entrance) => entrance,
+            | Self::Routes(_, ingress) => ingress,
         }
     }
 
-    /// The entrance of a whole connection, where it depends on whose it is.
-    pub(super) fn fixed(&self, is_own: bool) -> Option<Arc<Entrance>> {
+    /// The ingress of a whole connection, where it depends on whose it is.
+    pub(super) fn fixed(&self, is_own: bool) -> Option<Arc<Ingress>> {
         match self {
             Self::Family { own, .. } if is_own => Some(own.clone()),
             Self::Family { others, .. } => Some(others.clone()),
@@ -131,20 +131,20 @@ impl Entrances {
         self.listener().asks_for_proof()
     }
 
-    fn find(&self, path: &str) -> &Arc<Entrance> {
+    fn find(&self, path: &str) -> &Arc<Ingress> {
         match self {
-            Self::Forward(entrance)
+            Self::Forward(ingress)
             | Self::Family {
-                others: entrance, ..
-            } => entrance,
-            Self::Routes(routes, nowhere) => routes
+                others: ingress, ..
+            } => ingress,
+            Self::Routes(routes, no_route) => routes
                 .iter()
-                .find(|entrance| {
-                    entrance
+                .find(|ingress| {
+                    ingress
                         .route()
                         .is_some_and(|route| is_under(path, &route.route.prefix))
                 })
-                .unwrap_or(nowhere),
+                .unwrap_or(no_route),
         }
     }
 }
@@ -152,16 +152,11 @@ impl Entrances {
 // === impl Served ===
 
 impl Served {
-    /// Counts and logs a request that could not be parsed, on a connection that may have an entrance of its own.
-    pub(super) fn malformed(
-        &self,
-        fixed: Option<&Arc<Entrance>>,
-        protocol: Version,
-        error: &Error,
-    ) {
-        let entrance = fixed.unwrap_or_else(|| self.entrances.listener());
+    /// Counts and logs a request that could not be parsed, on a connection that may have an ingress of its own.
+    pub(super) fn malformed(&self, fixed: Option<&Arc<Ingress>>, protocol: Version, error: &Error) {
+        let ingress = fixed.unwrap_or_else(|| self.ingresses.listener());
         self.stack
-            .malformed(entrance, self.access_log, protocol, error);
+            .malformed(ingress, self.access_log, protocol, error);
     }
 }
 
@@ -180,23 +175,23 @@ impl Service<Request<Incoming>> for Front {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let served = self.serving.load();
-        let entrance = match &self.fixed {
-            Some(entrance) => entrance,
-            None => served.entrances.find(request.uri().path()),
+        let ingress = match &self.fixed {
+            Some(ingress) => ingress,
+            None => served.ingresses.find(request.uri().path()),
         };
-        let exchange = Exchange::begin(
-            entrance,
+        let record = RequestRecord::begin(
+            ingress,
             &request,
             &self.connection.state,
-            &self.activity,
+            &self.in_flight,
             served.access_log,
         );
-        let request = request.map(|body| RequestBody::incoming(body, &exchange));
+        let request = request.map(|body| RequestBody::incoming(body, &record));
         // The first request is what admits a connection, before another one may take its place.
         let waits = request.version() == Version::HTTP_2 && self.connection.state.is_admitted();
         let inbound = Inbound {
             request,
-            exchange,
+            record,
             connection: self.connection.clone(),
         };
         if waits {

@@ -1,4 +1,4 @@
-//! Who comes in: listeners, connections, and the entrance that a request takes.
+//! Who comes in: listeners, connections, and the ingress that a request takes.
 //!
 //! HTTP/1.1 and HTTP/2 by prior knowledge on every port, the admin port's too: one function serves a connection, with its
 //! deadlines and limits. Connections are counted and drained here; what a request means is the
@@ -26,7 +26,7 @@ mod watchdog;
 pub use accept::{Application, Class, Server};
 pub use descriptors::{DescriptorLimit, raise_descriptor_limit};
 pub use family::Family;
-pub use front::{Ends, Entrances, Front, Served, Serving};
+pub use front::{Ends, Front, Ingresses, Served, Serving};
 pub use io::Protocol;
 pub use limits::{IdleTimeout, Limits};
 pub use listener::{Listener, ListenerError, Socket};

@@ -14,7 +14,7 @@ use crate::policy::{Decision, Placeholders, Placement, Principal, SkipReason, in
 use crate::proxy::credentials::Decider;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Call, Decided};
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
@@ -90,10 +90,10 @@ impl<S> Layer<S> for AuthorizeLayer {
     }
 }
 
-impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
+impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, decided: Decided) -> Self::Future {
         let Decided {
@@ -102,7 +102,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             slot,
         } = decided;
         let Some(slot) = slot else {
-            return Step::now(self.inner.call(Authorized::without(call)));
+            return MaybeBoxed::inner(self.inner.call(Authorized::without(call)));
         };
         let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
         let mut original = None;
@@ -118,16 +118,16 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
             Some(Placement::Inject(header)) => header,
             Some(Placement::Skip(reason)) => {
                 self.metrics.skipped(reason);
-                call.exchange.goes_bare();
-                return Step::now(self.inner.call(Authorized {
+                call.record.set_unauthenticated();
+                return MaybeBoxed::inner(self.inner.call(Authorized {
                     skipped: Some(reason),
                     ..Authorized::without(call)
                 }));
             }
-            None => return Step::now(self.inner.call(Authorized::without(call))),
+            None => return MaybeBoxed::inner(self.inner.call(Authorized::without(call))),
         };
         let account = slot.key().principal.account();
-        let is_named = !call.exchange.is_logged_in_full()
+        let is_named = !call.record.is_logged_in_full()
             || account.is_some()
             || self
                 .decider
@@ -136,17 +136,17 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 .is_some();
         if sure
             && is_named
-            && let Some(token) = slot.ready(Now::at(call.exchange.started().into()))
+            && let Some(token) = slot.ready(Now::at(call.record.started().into()))
         {
-            call.exchange.carries(&header, self.decider.instance());
-            return Step::now(
+            call.record.carries(&header, self.decider.instance());
+            return MaybeBoxed::inner(
                 self.inner
                     .call(authorized(call, decision, slot, token, header)),
             );
         }
         let inner = self.inner.clone();
         let decider = self.decider.clone();
-        Step::later(async move {
+        MaybeBoxed::boxed(async move {
             if decision.google_api {
                 // No token of one universe goes to another: the start's guess must be confirmed first.
                 let universe = decider.instance().universe().await?;
@@ -154,7 +154,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                     if let Some(original) = original {
                         original.restore(&mut call);
                     }
-                    call.exchange.goes_bare();
+                    call.record.set_unauthenticated();
                     return inner.call(Authorized::without(call)).await;
                 }
             }
@@ -166,7 +166,7 @@ impl<S: Carry<Authorized>> Service<Decided> for Authorize<S> {
                 let asked = tokio::spawn(async move { instance.email(&Principal::Attached).await });
                 let _ = tokio::time::timeout(ACCOUNT_PATIENCE, asked).await;
             }
-            call.exchange.carries(&header, decider.instance());
+            call.record.carries(&header, decider.instance());
             inner
                 .call(authorized(call, decision, slot, token, header))
                 .await

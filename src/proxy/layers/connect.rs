@@ -19,8 +19,8 @@ use crate::policy::{Grant, SkipReason};
 use crate::proxy::credentials::Decider;
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::{Body, RequestBody};
-use crate::proxy::service::{Carry, Step};
-use crate::proxy::tunnel::intercept::{Interception, OpenedSender};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
+use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::proxy::tunnel::{Tunnels, join};
 use crate::telemetry::{Blind, Metrics, Seldom, tunnel_without_token};
 use crate::upstream::Upstream;
@@ -34,7 +34,7 @@ pub(crate) struct ConnectLayer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Seldom>,
     pub(crate) interception: Option<Interception>,
-    pub(crate) opened: OpenedSender,
+    pub(crate) opened: OpenedTunnelSender,
 }
 
 /// See the module.
@@ -55,31 +55,31 @@ impl<S> Layer<S> for ConnectLayer {
     }
 }
 
-impl<S: Carry<Decided>> Service<Decided> for Connect<S> {
+impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, decided: Decided) -> Self::Future {
         if decided.call.request.method() != Method::CONNECT {
-            return Step::now(self.inner.call(decided));
+            return MaybeBoxed::inner(self.inner.call(decided));
         }
         // A token is for the requests inside, and each of those counts for itself.
         if decided.slot.is_some() {
-            decided.call.exchange.goes_bare();
+            decided.call.record.set_unauthenticated();
         }
         let layer = self.layer.clone();
         let origin = &decided.call.destination.origin;
         let opens = layer.opens(&over_tls(origin));
         if origin.scheme == Scheme::Http {
             if let Some(reason) = layer.denies_all(&decided) {
-                return Step::refused(Error::new(ErrorKind::Denied, reason));
+                return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, reason));
             }
         } else if let Err(blind) = opens {
-            return Step::later(layer.tunnel(decided, blind));
+            return MaybeBoxed::boxed(layer.tunnel(decided, blind));
         }
         let response = layer.open(decided, opens);
-        Step::later(async move { Ok(response) })
+        MaybeBoxed::boxed(async move { Ok(response) })
     }
 }
 
@@ -124,11 +124,11 @@ impl ConnectLayer {
 
     /// The tunnel is dug first: 200 says that it leads somewhere.
     async fn tunnel(self, decided: Decided, blind: Blind) -> Result<Response<Body>, Error> {
-        let upstream = self.dig(&decided, blind).await?;
+        let upstream = self.connect(&decided, blind).await?;
         let mut call = decided.call;
         let downstream = hyper::upgrade::on(&mut call.request);
         self.tunnels
-            .spawn(call.exchange, downstream, async move { Some(upstream) });
+            .spawn(call.record, downstream, async move { Some(upstream) });
         Ok(Response::new(Body::empty()))
     }
 
@@ -153,12 +153,12 @@ impl ConnectLayer {
             };
             let blind = match (opening, opens) {
                 (Opening::Http, _) => {
-                    let exchange = decided.call.exchange;
-                    return self.opened.send(exchange, origin, Either::Right(app)).await;
+                    let record = decided.call.record;
+                    return self.opened.send(record, origin, Either::Right(app)).await;
                 }
                 (Opening::Tls, Ok(interception)) => {
-                    let (exchange, origin) = (decided.call.exchange, over_tls(&origin));
-                    return interception.open(exchange, origin, app, &self.hints).await;
+                    let (record, origin) = (decided.call.record, over_tls(&origin));
+                    return interception.open(record, origin, app, &self.hints).await;
                 }
                 (Opening::Tls, Err(blind)) => blind,
                 (Opening::Silence, _) => Blind::Silent,
@@ -171,12 +171,12 @@ impl ConnectLayer {
                     "a rule denies a path of this host, and what is inside the tunnel is not HTTP";
                 Err(Error::new(ErrorKind::Denied, why))
             } else {
-                self.dig(&decided, blind).await
+                self.connect(&decided, blind).await
             };
             match dug {
-                Ok(upstream) => join(&decided.call.exchange, app, upstream).await,
+                Ok(upstream) => join(&decided.call.record, app, upstream).await,
                 Err(error) => {
-                    decided.call.exchange.failed(&error);
+                    decided.call.record.failed(&error);
                     self.metrics.proxy_error(error.kind());
                     tracing::debug!(%origin, error = ?error, "a tunnel ends where it began");
                 }
@@ -186,7 +186,7 @@ impl ConnectLayer {
     }
 
     /// The upstream's end of a blind tunnel.
-    async fn dig(&self, decided: &Decided, blind: Blind) -> Result<TcpStream, Error> {
+    async fn connect(&self, decided: &Decided, blind: Blind) -> Result<TcpStream, Error> {
         if let Grant::Deny(reason) = &decided.decision.grant {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
@@ -196,7 +196,7 @@ impl ConnectLayer {
             tunnel_without_token(&self.hints, origin, blind);
             self.metrics.recent().tunnel_without_token(origin, blind);
         }
-        let priority = decided.call.exchange.dns_priority();
+        let priority = decided.call.record.dns_priority();
         self.upstream.tunnel(origin, priority).await
     }
 }

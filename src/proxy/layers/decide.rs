@@ -11,7 +11,7 @@ use crate::policy::Grant;
 use crate::proxy::credentials::{Decider, Resolved};
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Call, Decided};
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// Makes [`Decide`].
 #[derive(Clone, Debug)]
@@ -39,37 +39,37 @@ impl<S> Layer<S> for DecideLayer {
     }
 }
 
-impl<S: Carry<Decided>> Service<Call> for Decide<S> {
+impl<S: ProxyService<Decided>> Service<Call> for Decide<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, call: Call) -> Self::Future {
-        let route = call.exchange.entrance().route();
+        let route = call.record.ingress().route();
         if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
             return self.go(call, resolved);
         }
         if !self.decider.must_wait(&call.destination) {
             let resolved = self
                 .decider
-                .resolve(call.exchange.entrance(), &call.destination);
+                .resolve(call.record.ingress(), &call.destination);
             return self.go(call, resolved);
         }
         let this = self.clone();
-        Step::later(async move {
+        MaybeBoxed::boxed(async move {
             this.decider.learn_universe().await;
             let resolved = this
                 .decider
-                .resolve(call.exchange.entrance(), &call.destination);
+                .resolve(call.record.ingress(), &call.destination);
             this.go(call, resolved).await
         })
     }
 }
 
-impl<S: Carry<Decided>> Decide<S> {
-    fn go(&self, call: Call, resolved: Resolved) -> Step<S::Future> {
+impl<S: ProxyService<Decided>> Decide<S> {
+    fn go(&self, call: Call, resolved: Resolved) -> MaybeBoxed<S::Future> {
         let Resolved { decision, slot } = resolved;
-        call.exchange.decided(&decision);
+        call.record.decided(&decision);
         for note in &decision.notes {
             tracing::debug!(rule = &*decision.rule, "decision: {note}");
         }
@@ -78,9 +78,9 @@ impl<S: Carry<Decided>> Decide<S> {
         if let Grant::Deny(reason) = &decision.grant
             && !tunnel
         {
-            return Step::refused(Error::new(ErrorKind::Denied, &**reason));
+            return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, &**reason));
         }
-        Step::now(self.inner.call(Decided {
+        MaybeBoxed::inner(self.inner.call(Decided {
             call,
             decision,
             slot,

@@ -1,4 +1,4 @@
-//! Layer 15, **Send**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
+//! Layer 15, **Forward**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,42 +16,42 @@ use crate::upstream::{self, Target, Upstream};
 
 /// The end of the stack.
 #[derive(Clone, Debug)]
-pub struct Send {
+pub struct Forward {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) http: HttpVersion,
 }
 
 /// The answer on its way back. Boxed: what a request needs on the way is large, and moves through every layer above.
 #[allow(missing_debug_implementations)]
-pub struct SendFuture(
-    Pin<Box<dyn Future<Output = Result<Response<upstream::Body>, Error>> + std::marker::Send>>,
+pub struct ForwardFuture(
+    Pin<Box<dyn Future<Output = Result<Response<upstream::Body>, Error>> + Send>>,
 );
 
-impl Service<Call> for Send {
+impl Service<Call> for Forward {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = SendFuture;
+    type Future = ForwardFuture;
 
     fn call(&self, call: Call) -> Self::Future {
         let http = call
-            .exchange
-            .entrance()
+            .record
+            .ingress()
             .route()
             .map_or(self.http, |route| route.http);
-        let priority = call.exchange.dns_priority();
+        let priority = call.record.dns_priority();
         let mut request = call.request;
         *request.uri_mut() = Uri::from(call.destination.target);
         let target = Target {
             origin: call.destination.origin,
             http,
         };
-        SendFuture(Box::pin(
+        ForwardFuture(Box::pin(
             self.upstream.send_with(&target, priority, request),
         ))
     }
 }
 
-impl Future for SendFuture {
+impl Future for ForwardFuture {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {

@@ -14,7 +14,7 @@ use crate::policy::{Grant, remove_dead};
 use crate::proxy::headers::browser::{is_cross_site, is_from_host, is_same_origin};
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::Body;
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// Makes [`Guard`].
 #[derive(Clone, Debug)]
@@ -40,14 +40,14 @@ impl<S> Layer<S> for GuardLayer {
     }
 }
 
-impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
+impl<S: ProxyService<Decided>> Service<Decided> for Guard<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, mut decided: Decided) -> Self::Future {
         let call = &mut decided.call;
-        let through_route = call.exchange.entrance().route().is_some();
+        let through_route = call.record.ingress().route().is_some();
         let headers = call.request.headers();
         // Normalize has let the Host pass.
         let host = || match headers.get(header::HOST) {
@@ -59,7 +59,7 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
             && !is_same_origin(headers)
             && !is_from_host(headers, host())
         {
-            return Step::refused(Error::new(
+            return MaybeBoxed::rejected(Error::new(
                 ErrorKind::CrossSite,
                 "a page of another site may not call this route: if it is yours, allow it with --allowed-host",
             ));
@@ -73,6 +73,6 @@ impl<S: Carry<Decided>> Service<Decided> for Guard<S> {
             call.destination.origin = call.destination.origin.upgraded();
             call.over_tls = true;
         }
-        Step::now(self.inner.call(decided))
+        MaybeBoxed::inner(self.inner.call(decided))
     }
 }

@@ -20,7 +20,7 @@ use crate::proxy::headers::length::normalize_length;
 use crate::proxy::headers::proxy_status;
 use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::service::{Outcome, ProxyService};
 
 /// Makes [`HopByHop`].
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ impl<S> Layer<S> for HopByHopLayer {
     }
 }
 
-impl<S: Carry<Call>> Service<Call> for HopByHop<S> {
+impl<S: ProxyService<Call>> Service<Call> for HopByHop<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = HopByHopFuture<S::Future>;

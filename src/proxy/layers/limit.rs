@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::memory::Memory;
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::{Body, RequestBody};
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::upstream::Upstream;
 
 /// Makes [`Limit`].
@@ -88,30 +88,30 @@ impl<S> Limit<S> {
     }
 }
 
-impl<S: Carry<Inbound>> Service<Inbound> for Limit<S> {
+impl<S: ProxyService<Inbound>> Service<Inbound> for Limit<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, inbound: Inbound) -> Self::Future {
-        let way = &inbound.exchange.entrance().way;
-        if let Err(error) = authenticate(way, inbound.request.headers()) {
-            return Step::refused(error);
+        let kind = &inbound.record.ingress().kind;
+        if let Err(error) = authenticate(kind, inbound.request.headers()) {
+            return MaybeBoxed::rejected(error);
         }
         if self.memory.is_over() && self.is_exhausted() {
-            return Step::refused(self.exhausted());
+            return MaybeBoxed::rejected(self.exhausted());
         }
-        if let Some(full) = inbound.exchange.head_refused() {
-            return Step::refused(Error::new(ErrorKind::LimitReached, full.to_string()));
+        if let Some(full) = inbound.record.head_refused() {
+            return MaybeBoxed::rejected(Error::new(ErrorKind::LimitReached, full.to_string()));
         }
         match self.permits.free.try_acquire() {
             Ok(permit) if inbound.connection.state.admit() => {
-                // The exchange gives it back.
+                // The record gives it back.
                 permit.forget();
-                inbound.exchange.keep_permit(&self.permits.free);
-                Step::now(self.inner.call(inbound))
+                inbound.record.keep_permit(&self.permits.free);
+                MaybeBoxed::inner(self.inner.call(inbound))
             }
-            _ => Step::refused(Error::new(
+            _ => MaybeBoxed::rejected(Error::new(
                 ErrorKind::LimitReached,
                 format!(
                     "over the limit of {} (--max-connections)",

@@ -19,10 +19,10 @@ use crate::proxy::headers::authority::{host_text, is_authority, sole_host};
 use crate::proxy::headers::browser::is_ours;
 use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
 use crate::proxy::headers::length::normalize_length;
-use crate::proxy::ingress::{RouteEntrance, Way};
+use crate::proxy::ingress::{IngressKind, RouteIngress};
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::{Call, Connection, Inbound};
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// Makes [`Normalize`].
 #[derive(Clone, Debug)]
@@ -48,49 +48,49 @@ impl<S> Layer<S> for NormalizeLayer {
     }
 }
 
-impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
+impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, inbound: Inbound) -> Self::Future {
         let Inbound {
             mut request,
-            exchange,
+            record,
             connection,
         } = inbound;
         if let Err(error) = normalize_length(request.headers_mut()) {
-            return Step::refused(bad(error.to_string()));
+            return MaybeBoxed::rejected(bad(error.to_string()));
         }
         name_web_scheme(&mut request);
         name_the_server(&mut request);
-        let destination = match &exchange.entrance().way {
-            Way::Route(route) => self.of_route(route, &request, &connection),
-            Way::Forward(_) => of_forward(&mut request),
-            Way::Intercepted(origin) => of_intercepted(origin, &request),
-            Way::Nowhere => Err(Error::new(
+        let destination = match &record.ingress().kind {
+            IngressKind::Route(route) => self.of_route(route, &request, &connection),
+            IngressKind::Forward(_) => of_forward(&mut request),
+            IngressKind::Intercepted(origin) => of_intercepted(origin, &request),
+            IngressKind::NoRoute => Err(Error::new(
                 ErrorKind::NoRoute,
                 format!("no route has the path {:?}", request.uri().path()),
             )),
         };
         let destination = match destination {
             Ok(destination) => destination,
-            Err(error) => return Step::refused(error),
+            Err(error) => return MaybeBoxed::rejected(error),
         };
         match count_down(&mut request) {
-            Ok(None) => Step::now(self.inner.call(Call {
+            Ok(None) => MaybeBoxed::inner(self.inner.call(Call {
                 request,
-                exchange,
+                record,
                 destination,
                 named: false,
                 over_tls: false,
                 upgrade: false,
             })),
             Ok(Some(response)) => {
-                exchange.goes_to(&destination);
-                Step::later(ready(Ok(response)))
+                record.goes_to(&destination);
+                MaybeBoxed::boxed(ready(Ok(response)))
             }
-            Err(error) => Step::refused(error),
+            Err(error) => MaybeBoxed::rejected(error),
         }
     }
 }
@@ -98,7 +98,7 @@ impl<S: Carry<Call>> Service<Inbound> for Normalize<S> {
 impl<S> Normalize<S> {
     fn of_route(
         &self,
-        route: &RouteEntrance,
+        route: &RouteIngress,
         request: &Request<RequestBody>,
         connection: &Connection,
     ) -> Result<Destination, Error> {
@@ -263,7 +263,7 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// The upstream's base path, then what follows the route's prefix.
-fn route_target(route: &RouteEntrance, uri: &Uri) -> Result<PathAndQuery, Error> {
+fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> {
     let (path, query) = (uri.path(), uri.query());
     let base = route.route.upstream.path();
     let base = base.strip_suffix('/').unwrap_or(base);

@@ -1,4 +1,4 @@
-//! Layer 1, **Record**: the exchange lives until the answer's body has ended, whoever ends it.
+//! Layer 1, **Record**: the record lives until the answer's body has ended, whoever ends it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tower::Layer;
 use crate::error::Error;
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::{Body, BoxError};
-use crate::proxy::request::record::Exchange;
+use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::Outcome;
 
 /// Makes [`Record`].
@@ -34,15 +34,15 @@ pin_project! {
     pub struct RecordFuture<F> {
         #[pin]
         inner: F,
-        exchange: Option<Arc<Exchange>>,
+        record: Option<Arc<RequestRecord>>,
     }
 }
 
-/// An answer's body that knows the exchange it belongs to.
+/// An answer's body that knows the record it belongs to.
 #[derive(Debug)]
 pub struct Recorded {
     body: Body,
-    exchange: Arc<Exchange>,
+    record: Arc<RequestRecord>,
     failed: Option<BoxError>,
 }
 
@@ -70,7 +70,7 @@ where
 
     fn call(&self, inbound: Inbound) -> Self::Future {
         RecordFuture {
-            exchange: Some(inbound.exchange.clone()),
+            record: Some(inbound.record.clone()),
             inner: self.inner.call(inbound),
         }
     }
@@ -85,13 +85,13 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.inner.poll(cx))?;
-        let Some(exchange) = this.exchange.take() else {
+        let Some(record) = this.record.take() else {
             return Poll::Pending;
         };
-        exchange.answered(response.status());
+        record.answered(response.status());
         Poll::Ready(Ok(response.map(|body| Recorded {
             body,
-            exchange,
+            record,
             failed: None,
         })))
     }
@@ -112,10 +112,10 @@ impl http_body::Body for Recorded {
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.sent(length as u64);
+                self.record.sent(length as u64);
             }
-            None => self.exchange.complete(),
-            Some(Err(_)) => self.exchange.broken_off(),
+            None => self.record.complete(),
+            Some(Err(_)) => self.record.broken_off(),
         }
         match frame {
             Some(Err(error)) => {
@@ -144,7 +144,7 @@ impl Drop for Recorded {
         // say only later that the stream has ended.
         let left = http_body::Body::size_hint(&self.body).exact();
         if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
-            self.exchange.complete();
+            self.record.complete();
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::proxy::headers::grpc::is_grpc;
 use crate::proxy::headers::proxy_status::PROXY_STATUS;
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::{Body, leave_head};
-use crate::proxy::request::record::Exchange;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::request::record::RequestRecord;
+use crate::proxy::service::{Outcome, ProxyService};
 use crate::telemetry::Metrics;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -52,7 +52,7 @@ pin_project! {
     pub struct RescueFuture<F> {
         #[pin]
         inner: F,
-        exchange: Arc<Exchange>,
+        record: Arc<RequestRecord>,
         metrics: Arc<Metrics>,
         grpc: bool,
     }
@@ -69,14 +69,14 @@ impl<S> Layer<S> for RescueLayer {
     }
 }
 
-impl<S: Carry<Inbound>> Service<Inbound> for Rescue<S> {
+impl<S: ProxyService<Inbound>> Service<Inbound> for Rescue<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = RescueFuture<S::Future>;
 
     fn call(&self, inbound: Inbound) -> Self::Future {
         RescueFuture {
-            exchange: inbound.exchange.clone(),
+            record: inbound.record.clone(),
             metrics: self.metrics.clone(),
             grpc: is_grpc(inbound.request.headers()),
             inner: self.inner.call(inbound),
@@ -95,26 +95,26 @@ where
         Poll::Ready(match ready!(this.inner.poll(cx)) {
             Ok(response) => Ok(response),
             Err(error) => {
-                this.exchange.failed(&error);
+                this.record.failed(&error);
                 this.metrics.proxy_error(error.kind());
                 tracing::debug!(error = ?error, "request failed");
-                if error.is_refused() && this.exchange.is_http2() {
+                if error.is_refused() && this.record.is_http2() {
                     // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
-                    this.exchange.answered(error.kind().row().status);
-                    this.exchange.complete();
+                    this.record.answered(error.kind().row().status);
+                    this.record.complete();
                     return Poll::Ready(Err(error));
                 }
-                match this.exchange.answer_ourselves(error.kind()) {
+                match this.record.answer_ourselves(error.kind()) {
                     Ok(()) => {
                         let mut response = if *this.grpc {
                             grpc(&error)
                         } else {
                             problem(&error)
                         };
-                        if this.exchange.is_head() {
+                        if this.record.is_head() {
                             response = head_only(response);
                         }
-                        if this.exchange.is_connection_refused() {
+                        if this.record.is_connection_refused() {
                             let close = HeaderValue::from_static("close");
                             response.headers_mut().insert(header::CONNECTION, close);
                         }

@@ -1,4 +1,4 @@
-//! Layer 6, **Discover**: a service's name becomes the place where the service answers. From here on that is the destination,
+//! Layer 6, **ResolveService**: a service's name becomes the place where the service answers. From here on that is the destination,
 //! for the rules, the audience and the certificate alike.
 
 use std::sync::Arc;
@@ -11,39 +11,39 @@ use crate::destination::{Origin, Scheme};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{InvalidService, ServiceName};
 use crate::proxy::credentials::Decider;
-use crate::proxy::ingress::Way;
+use crate::proxy::ingress::IngressKind;
 use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
-use crate::proxy::service::{Carry, Step};
+use crate::proxy::service::{MaybeBoxed, ProxyService};
 
-/// Makes [`Discover`].
+/// Makes [`ResolveService`].
 #[derive(Clone, Debug)]
-pub(crate) struct DiscoverLayer {
+pub(crate) struct ResolveServiceLayer {
     pub(crate) decider: Arc<Decider>,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Discover<S> {
+pub struct ResolveService<S> {
     inner: S,
     decider: Arc<Decider>,
 }
 
-impl<S> Layer<S> for DiscoverLayer {
-    type Service = Discover<S>;
+impl<S> Layer<S> for ResolveServiceLayer {
+    type Service = ResolveService<S>;
 
-    fn layer(&self, inner: S) -> Discover<S> {
-        Discover {
+    fn layer(&self, inner: S) -> ResolveService<S> {
+        ResolveService {
             inner,
             decider: self.decider.clone(),
         }
     }
 }
 
-impl<S: Carry<Call>> Service<Call> for Discover<S> {
+impl<S: ProxyService<Call>> Service<Call> for ResolveService<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Step<S::Future>;
+    type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, call: Call) -> Self::Future {
         let service = match self.named(&call) {
@@ -67,27 +67,27 @@ impl<S: Carry<Call>> Service<Call> for Discover<S> {
             return self.arrive(call, located);
         }
         let this = self.clone();
-        Step::later(async move {
+        MaybeBoxed::boxed(async move {
             let located = this.decider.locate(&service).await;
             this.arrive(call, located).await
         })
     }
 }
 
-impl<S: Carry<Call>> Discover<S> {
+impl<S: ProxyService<Call>> ResolveService<S> {
     /// The service that is meant, by the forward proxy's URL or by the route.
     fn named(&self, call: &Call) -> Option<Result<ServiceName, InvalidService>> {
-        match &call.exchange.entrance().way {
-            Way::Route(route) => route.route.service.clone().map(Ok),
-            Way::Forward(_) => self.decider.policy().service(&call.destination),
-            Way::Intercepted(origin) if origin.scheme == Scheme::Http => {
+        match &call.record.ingress().kind {
+            IngressKind::Route(route) => route.route.service.clone().map(Ok),
+            IngressKind::Forward(_) => self.decider.policy().service(&call.destination),
+            IngressKind::Intercepted(origin) if origin.scheme == Scheme::Http => {
                 self.decider.policy().service(&call.destination)
             }
-            Way::Intercepted(_) | Way::Nowhere => None,
+            IngressKind::Intercepted(_) | IngressKind::NoRoute => None,
         }
     }
 
-    fn arrive(&self, mut call: Call, located: Result<Origin, Error>) -> Step<S::Future> {
+    fn arrive(&self, mut call: Call, located: Result<Origin, Error>) -> MaybeBoxed<S::Future> {
         match located {
             Ok(origin) => {
                 call.destination.origin = origin;
@@ -95,19 +95,19 @@ impl<S: Carry<Call>> Discover<S> {
                 self.go(call)
             }
             Err(error) => {
-                call.exchange.goes_to(&call.destination);
-                Step::refused(error)
+                call.record.goes_to(&call.destination);
+                MaybeBoxed::rejected(error)
             }
         }
     }
 
-    fn go(&self, call: Call) -> Step<S::Future> {
-        call.exchange.goes_to(&call.destination);
-        Step::now(self.inner.call(call))
+    fn go(&self, call: Call) -> MaybeBoxed<S::Future> {
+        call.record.goes_to(&call.destination);
+        MaybeBoxed::inner(self.inner.call(call))
     }
 }
 
-fn refused<F>(call: &Call, why: &str) -> Step<F> {
-    call.exchange.goes_to(&call.destination);
-    Step::refused(Error::new(ErrorKind::BadRequest, why))
+fn refused<F>(call: &Call, why: &str) -> MaybeBoxed<F> {
+    call.record.goes_to(&call.destination);
+    MaybeBoxed::rejected(Error::new(ErrorKind::BadRequest, why))
 }

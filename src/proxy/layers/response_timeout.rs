@@ -1,4 +1,4 @@
-//! Layer 4, **Deadline**: `--response-timeout`, from the end of the request to the answer's head: however long an upload
+//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request to the answer's head: however long an upload
 //! takes, the upstream is not late before it has all of it. Off unless asked for: a long job is not late.
 
 use std::future::Future;
@@ -14,17 +14,17 @@ use tower::Layer;
 use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::Body;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::service::{Outcome, ProxyService};
 
-/// Makes [`Deadline`].
+/// Makes [`ResponseTimeout`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct DeadlineLayer {
+pub(crate) struct ResponseTimeoutLayer {
     pub(crate) response: Option<Duration>,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Deadline<S> {
+pub struct ResponseTimeout<S> {
     inner: S,
     response: Option<Duration>,
 }
@@ -32,7 +32,7 @@ pub struct Deadline<S> {
 pin_project! {
     /// The answer, or the end of patience.
     #[allow(missing_debug_implementations)]
-    pub struct DeadlineFuture<F> {
+    pub struct ResponseTimeoutFuture<F> {
         #[pin]
         inner: F,
         late: Option<(Late, Duration)>,
@@ -42,21 +42,21 @@ pin_project! {
 /// Ends when patience does.
 type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = Deadline<S>;
+impl<S> Layer<S> for ResponseTimeoutLayer {
+    type Service = ResponseTimeout<S>;
 
-    fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline {
+    fn layer(&self, inner: S) -> ResponseTimeout<S> {
+        ResponseTimeout {
             inner,
             response: self.response,
         }
     }
 }
 
-impl<S: Carry<Inbound>> Service<Inbound> for Deadline<S> {
+impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = DeadlineFuture<S::Future>;
+    type Future = ResponseTimeoutFuture<S::Future>;
 
     fn call(&self, mut inbound: Inbound) -> Self::Future {
         let late = self.response.map(|after| {
@@ -69,14 +69,14 @@ impl<S: Carry<Inbound>> Service<Inbound> for Deadline<S> {
             });
             (late, after)
         });
-        DeadlineFuture {
+        ResponseTimeoutFuture {
             inner: self.inner.call(inbound),
             late,
         }
     }
 }
 
-impl<F> Future for DeadlineFuture<F>
+impl<F> Future for ResponseTimeoutFuture<F>
 where
     F: Future<Output = Outcome>,
 {

@@ -1,4 +1,4 @@
-//! Layer 12, **Reauthorize**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
+//! Layer 12, **RetryUnauthorized**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
 //! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
 
 mod unauthenticated;
@@ -13,7 +13,7 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
 
-use self::unauthenticated::Bare;
+use self::unauthenticated::Unauthenticated;
 use crate::destination::Destination;
 use crate::error::Error;
 use crate::policy::inject;
@@ -21,15 +21,15 @@ use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::layers::authorize::{Authorized, Injected};
 use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
-use crate::proxy::request::record::Exchange;
+use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::replay::Replay;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::service::{Outcome, ProxyService};
 use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
 use crate::token::Facts;
 
-/// Makes [`Reauthorize`].
+/// Makes [`RetryUnauthorized`].
 #[derive(Clone, Debug)]
-pub(crate) struct ReauthorizeLayer {
+pub(crate) struct RetryUnauthorizedLayer {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) instance: Facts,
     pub(crate) hints: Arc<Seldom>,
@@ -37,7 +37,7 @@ pub(crate) struct ReauthorizeLayer {
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Reauthorize<S> {
+pub struct RetryUnauthorized<S> {
     // Shared as a whole: each request holds it, in case it has to go out again.
     shared: Arc<Shared<S>>,
 }
@@ -45,16 +45,16 @@ pub struct Reauthorize<S> {
 #[derive(Debug)]
 struct Shared<S> {
     inner: S,
-    layer: ReauthorizeLayer,
+    layer: RetryUnauthorizedLayer,
 }
 
 pin_project! {
     /// The first answer, and perhaps a second.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum ReauthorizeFuture<S, F> {
+    pub enum RetryUnauthorizedFuture<S, F> {
         /// Waiting for the first answer.
-        First { #[pin] inner: F, again: Option<Box<Again<S>>>, bare: Option<Bare> },
+        First { #[pin] inner: F, again: Option<Box<Retry<S>>>, bare: Option<Unauthenticated> },
         /// It was a 401: a new token, and the request once more.
         Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
     }
@@ -62,10 +62,10 @@ pin_project! {
 
 /// All that is needed to send a request once more.
 #[allow(missing_debug_implementations)]
-pub struct Again<S> {
+pub struct Retry<S> {
     shared: Arc<Shared<S>>,
     injected: Injected,
-    exchange: Arc<Exchange>,
+    record: Arc<RequestRecord>,
     destination: Destination,
     named: bool,
     over_tls: bool,
@@ -82,11 +82,11 @@ struct Head {
     body: Replay,
 }
 
-impl<S> Layer<S> for ReauthorizeLayer {
-    type Service = Reauthorize<S>;
+impl<S> Layer<S> for RetryUnauthorizedLayer {
+    type Service = RetryUnauthorized<S>;
 
-    fn layer(&self, inner: S) -> Reauthorize<S> {
-        Reauthorize {
+    fn layer(&self, inner: S) -> RetryUnauthorized<S> {
+        RetryUnauthorized {
             shared: Arc::new(Shared {
                 inner,
                 layer: self.clone(),
@@ -95,10 +95,10 @@ impl<S> Layer<S> for ReauthorizeLayer {
     }
 }
 
-impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
+impl<S: ProxyService<Call>> Service<Authorized> for RetryUnauthorized<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = ReauthorizeFuture<S, S::Future>;
+    type Future = RetryUnauthorizedFuture<S, S::Future>;
 
     fn call(&self, authorized: Authorized) -> Self::Future {
         let Authorized {
@@ -106,24 +106,24 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
             injected,
             skipped,
         } = authorized;
-        let bare = injected.is_none().then(|| Bare {
-            exchange: call.exchange.clone(),
+        let bare = injected.is_none().then(|| Unauthenticated {
+            record: call.record.clone(),
             hints: self.shared.layer.hints.clone(),
             skipped,
         });
         let again = injected.map(|injected| {
             let head = (!call.upgrade).then(|| Head::keep(&mut call));
-            Box::new(Again {
+            Box::new(Retry {
                 shared: self.shared.clone(),
                 injected,
-                exchange: call.exchange.clone(),
+                record: call.record.clone(),
                 destination: call.destination.clone(),
                 named: call.named,
                 over_tls: call.over_tls,
                 head,
             })
         });
-        ReauthorizeFuture::First {
+        RetryUnauthorizedFuture::First {
             inner: self.shared.inner.call(call),
             again,
             bare,
@@ -131,9 +131,9 @@ impl<S: Carry<Call>> Service<Authorized> for Reauthorize<S> {
     }
 }
 
-impl<S, F> Future for ReauthorizeFuture<S, F>
+impl<S, F> Future for RetryUnauthorizedFuture<S, F>
 where
-    S: Carry<Call>,
+    S: ProxyService<Call>,
     F: Future<Output = Outcome>,
 {
     type Output = Outcome;
@@ -169,7 +169,7 @@ where
 impl Head {
     /// Keeps what is needed of a request that is about to be sent, its body as it passes.
     fn keep(call: &mut Call) -> Self {
-        let (body, replay) = std::mem::take(call.request.body_mut()).copied();
+        let (body, replay) = std::mem::take(call.request.body_mut()).buffered();
         *call.request.body_mut() = body;
         let headers = call.request.headers();
         Self {
@@ -182,7 +182,7 @@ impl Head {
     }
 }
 
-impl<S: Carry<Call>> Again<S> {
+impl<S: ProxyService<Call>> Retry<S> {
     async fn after(mut self: Box<Self>, rejection: Response<Body>) -> Outcome {
         self.note(&rejection);
         if rejection.status() != StatusCode::UNAUTHORIZED {
@@ -221,7 +221,7 @@ impl<S: Carry<Call>> Again<S> {
             .inner
             .call(Call {
                 request,
-                exchange: self.exchange.clone(),
+                record: self.record.clone(),
                 destination: self.destination.clone(),
                 named: self.named,
                 over_tls: self.over_tls,
@@ -245,7 +245,7 @@ impl<S: Carry<Call>> Again<S> {
         let origin = self.destination.origin.clone();
         let header = self.injected.header.clone();
         let key = self.injected.slot.key().clone();
-        let trace = self.exchange.trace();
+        let trace = self.record.trace();
         // The account's name may have to be asked for; the caller does not wait for that.
         tokio::spawn(async move {
             let account = shared.layer.instance.email(&key.principal).await.ok();

@@ -1,4 +1,4 @@
-//! Layer 14, **Relocate**: a `Location` that points to a route's upstream comes back pointing to the route, and one that
+//! Layer 14, **RewriteLocation**: a `Location` that points to a route's upstream comes back pointing to the route, and one that
 //! points to a service that was called by its name to that name, so that the app's next call passes through here too. So does
 //! a redirect to the `https` twin of what the app called by `http`: a tunnel would keep the token out.
 
@@ -16,23 +16,23 @@ use crate::destination::{Destination, Origin, Scheme};
 use crate::error::Error;
 use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
-use crate::proxy::request::record::Exchange;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::request::record::RequestRecord;
+use crate::proxy::service::{Outcome, ProxyService};
 
-/// Makes [`Relocate`].
+/// Makes [`RewriteLocation`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RelocateLayer;
+pub(crate) struct RewriteLocationLayer;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Relocate<S> {
+pub struct RewriteLocation<S> {
     inner: S,
 }
 
 pin_project! {
     /// The answer on its way back.
     #[derive(Debug)]
-    pub struct RelocateFuture<F> {
+    pub struct RewriteLocationFuture<F> {
         #[pin]
         inner: F,
         called: Option<Called>,
@@ -42,7 +42,7 @@ pin_project! {
 /// What the app called, and what that stands for.
 #[derive(Debug)]
 struct Called {
-    exchange: Arc<Exchange>,
+    record: Arc<RequestRecord>,
     /// None or no host at all on a unix socket.
     host: Option<HeaderValue>,
     origin: Origin,
@@ -50,21 +50,21 @@ struct Called {
     redirects_only: bool,
 }
 
-impl<S> Layer<S> for RelocateLayer {
-    type Service = Relocate<S>;
+impl<S> Layer<S> for RewriteLocationLayer {
+    type Service = RewriteLocation<S>;
 
-    fn layer(&self, inner: S) -> Relocate<S> {
-        Relocate { inner }
+    fn layer(&self, inner: S) -> RewriteLocation<S> {
+        RewriteLocation { inner }
     }
 }
 
-impl<S: Carry<Call>> Service<Call> for Relocate<S> {
+impl<S: ProxyService<Call>> Service<Call> for RewriteLocation<S> {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = RelocateFuture<S::Future>;
+    type Future = RewriteLocationFuture<S::Future>;
 
     fn call(&self, call: Call) -> Self::Future {
-        let stands_for_another = call.named || call.exchange.entrance().route().is_some();
+        let stands_for_another = call.named || call.record.ingress().route().is_some();
         let called = (stands_for_another || call.over_tls).then(|| {
             let request = &call.request;
             let host = match request.headers().get(header::HOST) {
@@ -75,20 +75,20 @@ impl<S: Carry<Call>> Service<Call> for Relocate<S> {
                     .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
             };
             Called {
-                exchange: call.exchange.clone(),
+                record: call.record.clone(),
                 host,
                 origin: call.destination.origin.clone(),
                 redirects_only: !stands_for_another,
             }
         });
-        RelocateFuture {
+        RewriteLocationFuture {
             inner: self.inner.call(call),
             called,
         }
     }
 }
 
-impl<F> Future for RelocateFuture<F>
+impl<F> Future for RewriteLocationFuture<F>
 where
     F: Future<Output = Outcome>,
 {
@@ -115,12 +115,12 @@ impl Called {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok());
         let called = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
         let host = host.filter(|_| called.is_some());
-        let (prefix, base) = match self.exchange.entrance().route() {
+        let (prefix, base) = match self.record.ingress().route() {
             Some(route) => (&*route.route.prefix, route.route.upstream.path()),
             None => ("", ""),
         };
         // Differs from `origin` where a service was called by its name, which answers only over this proxy.
-        let named = called.filter(|_| self.exchange.entrance().route().is_none());
+        let named = called.filter(|_| self.record.ingress().route().is_none());
         let upstream = (&self.origin, named.as_ref());
         relocated(location, prefix, base, upstream, host)
     }

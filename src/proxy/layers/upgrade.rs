@@ -1,5 +1,5 @@
 //! Layer 13, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
-//! exchange, so that it is counted, timed and waited for.
+//! record, so that it is counted, timed and waited for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -16,8 +16,8 @@ use tower::Layer;
 use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
-use crate::proxy::request::record::Exchange;
-use crate::proxy::service::{Carry, Outcome};
+use crate::proxy::request::record::RequestRecord;
+use crate::proxy::service::{Outcome, ProxyService};
 use crate::proxy::tunnel::Tunnels;
 
 /// Makes [`Upgrade`].
@@ -39,7 +39,7 @@ pin_project! {
     pub struct UpgradeFuture<F> {
         #[pin]
         inner: F,
-        asked: Option<(OnUpgrade, Arc<Exchange>)>,
+        asked: Option<(OnUpgrade, Arc<RequestRecord>)>,
         tunnels: Tunnels,
     }
 }
@@ -55,7 +55,7 @@ impl<S> Layer<S> for UpgradeLayer {
     }
 }
 
-impl<S: Carry<Call>> Service<Call> for Upgrade<S> {
+impl<S: ProxyService<Call>> Service<Call> for Upgrade<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = UpgradeFuture<S::Future>;
@@ -63,7 +63,7 @@ impl<S: Carry<Call>> Service<Call> for Upgrade<S> {
     fn call(&self, mut call: Call) -> Self::Future {
         let asked = call
             .upgrade
-            .then(|| (hyper::upgrade::on(&mut call.request), call.exchange.clone()));
+            .then(|| (hyper::upgrade::on(&mut call.request), call.record.clone()));
         UpgradeFuture {
             inner: self.inner.call(call),
             asked,
@@ -82,16 +82,18 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some((app, exchange)) = this.asked.take() else {
+            let Some((app, record)) = this.asked.take() else {
                 return Poll::Ready(Err(Error::new(
                     ErrorKind::HttpProtocol,
                     "the upstream switched protocols unasked",
                 )));
             };
             let upstream = hyper::upgrade::on(&mut response);
-            this.tunnels.spawn(exchange, app, async move {
-                upstream.await.ok().map(TokioIo::new)
-            });
+            this.tunnels.spawn(
+                record,
+                app,
+                async move { upstream.await.ok().map(TokioIo::new) },
+            );
             *response.body_mut() = Body::empty();
         }
         Poll::Ready(Ok(response))

@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::chunks::Chunks;
 use crate::proxy::headers::hop_by_hop::Named;
-use crate::proxy::request::record::Exchange;
-use crate::proxy::request::replay::{Copied, Replay};
+use crate::proxy::request::record::RequestRecord;
+use crate::proxy::request::replay::{BufferedBody, Replay};
 use crate::proxy::request::trailers::FilteredTrailers;
 use crate::upstream;
 
@@ -40,14 +40,14 @@ pub enum RequestBody {
     /// Streamed through, and counted.
     Streamed(Counted),
     /// Streamed through, and kept as long as it is small.
-    Copied(Copied),
-    /// Sent again.
-    Again(Box<Again>),
+    BufferedBody(BufferedBody),
+    /// Sent replayed.
+    Replayed(Box<ReplayedBody>),
 }
 
-/// A body that is sent again.
+/// A body that is sent replayed.
 #[derive(Debug)]
-pub struct Again {
+pub struct ReplayedBody {
     chunks: Chunks,
     trailers: Option<HeaderMap>,
 }
@@ -56,7 +56,7 @@ pub struct Again {
 #[derive(Debug)]
 pub struct Counted {
     body: FilteredTrailers<Incoming>,
-    exchange: Arc<Exchange>,
+    record: Arc<RequestRecord>,
     /// Ends when nothing is left to send.
     sending: Option<oneshot::Sender<Infallible>>,
 }
@@ -70,14 +70,14 @@ struct Truncated;
 
 impl RequestBody {
     /// An app's body; nothing is kept of one that is empty.
-    pub fn incoming(body: Incoming, exchange: &Arc<Exchange>) -> Self {
+    pub fn incoming(body: Incoming, record: &Arc<RequestRecord>) -> Self {
         if http_body::Body::is_end_stream(&body) {
-            exchange.is_whole();
+            record.is_whole();
             Self::Empty
         } else {
             Self::Streamed(Counted {
                 body: FilteredTrailers::new(body),
-                exchange: exchange.clone(),
+                record: record.clone(),
                 sending: None,
             })
         }
@@ -103,16 +103,16 @@ impl RequestBody {
     }
 
     /// One that has passed before.
-    pub(crate) fn again(chunks: Chunks, trailers: Option<HeaderMap>) -> Self {
-        Self::Again(Box::new(Again { chunks, trailers }))
+    pub(crate) fn replayed(chunks: Chunks, trailers: Option<HeaderMap>) -> Self {
+        Self::Replayed(Box::new(ReplayedBody { chunks, trailers }))
     }
 
     /// Keeps what passes from now on, up to 64 KiB.
-    pub(crate) fn copied(self) -> (Self, Replay) {
+    pub(crate) fn buffered(self) -> (Self, Replay) {
         match self {
             Self::Streamed(body) => {
-                let (body, copy) = Copied::new(body);
-                (Self::Copied(body), copy)
+                let (body, copy) = BufferedBody::new(body);
+                (Self::BufferedBody(body), copy)
             }
             Self::Empty => (Self::Empty, Replay::of_nothing()),
             other => (other, Replay::never()),
@@ -131,11 +131,11 @@ impl http_body::Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll_frame(cx),
-            Self::Copied(body) => body.poll_frame(cx),
-            Self::Again(again) => Poll::Ready(match again.chunks.pop() {
+            Self::BufferedBody(body) => body.poll_frame(cx),
+            Self::Replayed(replayed) => Poll::Ready(match replayed.chunks.pop() {
                 Some(chunk) => Some(Ok(Frame::data(chunk))),
                 None => {
-                    let trailers = again.trailers.take();
+                    let trailers = replayed.trailers.take();
                     trailers.map(|trailers| Ok(Frame::trailers(trailers)))
                 }
             }),
@@ -146,8 +146,8 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.is_end_stream(),
-            Self::Copied(body) => body.is_end_stream(),
-            Self::Again(again) => again.chunks.is_empty() && again.trailers.is_none(),
+            Self::BufferedBody(body) => body.is_end_stream(),
+            Self::Replayed(replayed) => replayed.chunks.is_empty() && replayed.trailers.is_none(),
         }
     }
 
@@ -155,10 +155,10 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.size_hint(),
-            Self::Copied(body) => body.size_hint(),
+            Self::BufferedBody(body) => body.size_hint(),
             // Trailers need chunks around the body, which one of known length would not have.
-            Self::Again(again) if again.trailers.is_some() => SizeHint::default(),
-            Self::Again(again) => SizeHint::with_exact(again.chunks.length() as u64),
+            Self::Replayed(replayed) if replayed.trailers.is_some() => SizeHint::default(),
+            Self::Replayed(replayed) => SizeHint::with_exact(replayed.chunks.length() as u64),
         }
     }
 }
@@ -174,11 +174,11 @@ impl Counted {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
-                    self.exchange.content(data);
+                    self.record.content(data);
                 }
             }
-            None if self.exchange.is_http2() && !self.is_end_stream() => {
-                self.exchange.abandoned();
+            None if self.record.is_http2() && !self.is_end_stream() => {
+                self.record.abandoned();
                 self.sending = None;
                 return Poll::Ready(Some(Err(Truncated.into())));
             }
@@ -187,13 +187,13 @@ impl Counted {
         if let Some(Err(error)) = &frame
             && !is_malformed(error)
         {
-            self.exchange.abandoned();
+            self.record.abandoned();
         }
         // hyper asks no further once a body of known length has given all of it.
         let trailers =
             |frame: &Result<Frame<Bytes>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
         if frame.as_ref().is_none_or(trailers) || self.is_end_stream() {
-            self.exchange.is_whole();
+            self.record.is_whole();
             self.sending = None;
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -211,7 +211,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         if !self.is_end_stream() {
-            self.exchange.truncated();
+            self.record.truncated();
         }
     }
 }

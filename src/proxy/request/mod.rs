@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::Request;
 
 use self::body::RequestBody;
-use self::record::Exchange;
+use self::record::RequestRecord;
 use crate::destination::Destination;
 use crate::policy::Decision;
 use crate::proxy::connection::ConnectionState;
@@ -33,7 +33,7 @@ pub struct Inbound {
     /// Head and body as hyper parsed them.
     pub request: Request<RequestBody>,
     /// Its life, for metrics and logs.
-    pub exchange: Arc<Exchange>,
+    pub record: Arc<RequestRecord>,
     /// The connection that it came on.
     pub connection: Connection,
 }
@@ -44,7 +44,7 @@ pub struct Call {
     /// Head and body; its URI is not used any more.
     pub request: Request<RequestBody>,
     /// Its life, for metrics and logs.
-    pub exchange: Arc<Exchange>,
+    pub record: Arc<RequestRecord>,
     /// Where it goes.
     pub destination: Destination,
     /// The app called it by a service's name, which stands for the destination.

@@ -1,6 +1,6 @@
 //! The life of one request: begun when its head was read, ended when the last who holds it lets go.
 //!
-//! Body, tunnel and future each hold the [`Exchange`]; whichever goes last writes the record. So a caller who leaves is
+//! Body, tunnel and future each hold the [`RequestRecord`]; whichever goes last writes the record. So a caller who leaves is
 //! counted too, and nothing has to remember to.
 
 use std::fmt;
@@ -18,16 +18,16 @@ use crate::error::{Error, ErrorKind, TokenFault};
 use crate::memory::HeadsFull;
 use crate::policy::{Credential, Decision, Grant};
 use crate::proxy::connection::{ConnectionState, InProgress, TooManyAnswers};
-use crate::proxy::in_flight::Activity;
-use crate::proxy::ingress::Entrance;
+use crate::proxy::in_flight::InFlight;
+use crate::proxy::ingress::Ingress;
 use crate::telemetry::{
     self, AccessRecord, Code, Ending, Failed, Gauged, TraceContext, access_log,
 };
 use crate::token::Facts;
 
 /// One request and its answer.
-pub struct Exchange {
-    entrance: Arc<Entrance>,
+pub struct RequestRecord {
+    ingress: Arc<Ingress>,
     started: Instant,
     method: Method,
     version: Version,
@@ -48,7 +48,7 @@ pub struct Exchange {
     has_permit: AtomicBool,
     progress: InProgress,
     access_log: AccessLog,
-    activity: Arc<Activity>,
+    in_flight: Arc<InFlight>,
     _in_flight: Gauged,
 }
 
@@ -78,18 +78,18 @@ impl Failure {
     }
 }
 
-// === impl Exchange ===
+// === impl RequestRecord ===
 
-impl Exchange {
+impl RequestRecord {
     /// A request begins.
     pub fn begin<B>(
-        entrance: &Arc<Entrance>,
+        ingress: &Arc<Ingress>,
         request: &Request<B>,
         connection: &Arc<ConnectionState>,
-        activity: &Arc<Activity>,
+        in_flight: &Arc<InFlight>,
         access_log: AccessLog,
     ) -> Arc<Self> {
-        activity.begin();
+        in_flight.begin();
         let logged = access_log != AccessLog::Off;
         let mut progress = connection.begin();
         if request.version() == Version::HTTP_2 {
@@ -120,9 +120,9 @@ impl Exchange {
             has_permit: AtomicBool::new(false),
             progress,
             access_log,
-            activity: activity.clone(),
-            _in_flight: entrance.metrics.request_started(),
-            entrance: entrance.clone(),
+            in_flight: in_flight.clone(),
+            _in_flight: ingress.metrics.request_started(),
+            ingress: ingress.clone(),
         })
     }
 
@@ -132,8 +132,8 @@ impl Exchange {
     }
 
     /// The way it came in.
-    pub fn entrance(&self) -> &Arc<Entrance> {
-        &self.entrance
+    pub fn ingress(&self) -> &Arc<Ingress> {
+        &self.ingress
     }
 
     /// The trace that it belongs to.
@@ -158,7 +158,7 @@ impl Exchange {
             .decision
             .get()
             .is_some_and(|decision| matches!(decision.grant, Grant::Token(_)));
-        if granted || self.entrance.route().is_some() {
+        if granted || self.ingress.route().is_some() {
             Priority::High
         } else {
             Priority::Normal
@@ -166,7 +166,7 @@ impl Exchange {
     }
 
     /// Whatever the policy said, this request carries no token of ours.
-    pub(crate) fn goes_bare(&self) {
+    pub(crate) fn set_unauthenticated(&self) {
         self.bare.store(true, Ordering::Relaxed);
     }
 
@@ -332,7 +332,7 @@ impl Exchange {
 
     fn is_logged(&self) -> bool {
         let refused = self.error.get().map(|error| error.kind);
-        refused.is_none_or(|kind| self.entrance.logs_refusal(self.access_log, kind))
+        refused.is_none_or(|kind| self.ingress.logs_refusal(self.access_log, kind))
     }
 
     /// A tunnel lasts as long as somebody likes: that is no latency.
@@ -343,27 +343,27 @@ impl Exchange {
     }
 }
 
-impl Drop for Exchange {
+impl Drop for RequestRecord {
     fn drop(&mut self) {
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
         let decision = self.decision.get();
         let credential = self.credential().unwrap_or(Credential::None);
         let code = self.outcome().map_or(Code::CANCELLED, Code::from);
-        self.entrance
+        self.ingress
             .metrics
             .request_finished(credential, code, took);
         let ending = self.ending(credential, code);
         let latency = self.latency(took);
-        self.entrance.metrics.ended(ended, ending, latency);
+        self.ingress.metrics.ended(ended, ending, latency);
         if let (Ending::UpstreamError, Some(status), Some(destination)) =
             (ending, self.outcome(), self.destination.get())
         {
-            let recent = self.entrance.metrics.recent();
-            recent.upstream_error(&destination.origin, status, &self.entrance.name);
+            let recent = self.ingress.metrics.recent();
+            recent.upstream_error(&destination.origin, status, &self.ingress.name);
         }
         if let Some(error) = self.error.get() {
-            self.entrance.metrics.recent().failed(&Failed {
+            self.ingress.metrics.recent().failed(&Failed {
                 kind: error.kind,
                 fault: error.fault,
                 detail: &error.detail,
@@ -371,7 +371,7 @@ impl Drop for Exchange {
                     .destination
                     .get()
                     .map(|destination| &destination.origin),
-                listener: &self.entrance.name,
+                listener: &self.ingress.name,
             });
         }
         if self.access_log != AccessLog::Off && self.is_logged() {
@@ -393,7 +393,7 @@ impl Drop for Exchange {
                     latency: took,
                     protocol: self.version,
                     user_agent: self.user_agent.as_ref(),
-                    listener: &self.entrance.name,
+                    listener: &self.ingress.name,
                     credential: self.credential(),
                     rule: decision.map(|decision| &*decision.rule),
                     token: carried.map(|(carried, key)| telemetry::Carried {
@@ -408,14 +408,14 @@ impl Drop for Exchange {
             );
         }
         self.release_permit();
-        self.activity.end();
+        self.in_flight.end();
     }
 }
 
-impl fmt::Debug for Exchange {
+impl fmt::Debug for RequestRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange")
-            .field("entrance", &self.entrance.name)
+        f.debug_struct("RequestRecord")
+            .field("ingress", &self.ingress.name)
             .field("method", &self.method)
             .field("status", &self.status)
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! A request's body that may have to be sent again, after a 401 (RFC 9110, 15.5.2): it is kept as it passes, or as it
+//! A request's body that may have to be sent replayed, after a 401 (RFC 9110, 15.5.2): it is kept as it passes, or as it
 //! is where nothing of it has.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use crate::chunks::Chunks;
 use crate::proxy::request::body::{BoxError, Counted, RequestBody};
 
 /// How much is kept.
-const KEPT: usize = 64 * 1024;
+const MAX_BUFFERED: usize = 64 * 1024;
 
 /// An app's body that is kept as it passes, as long as it is small.
 #[derive(Debug)]
-pub struct Copied {
+pub struct BufferedBody {
     /// Taken only by its drop.
     body: Option<Counted>,
     copy: Replay,
@@ -24,10 +24,10 @@ pub struct Copied {
 
 /// What is kept; shared by the body and whoever would send it.
 #[derive(Clone, Debug)]
-pub(crate) struct Replay(Arc<Mutex<Kept>>);
+pub(crate) struct Replay(Arc<Mutex<Buffer>>);
 
 #[derive(Debug)]
-enum Kept {
+enum Buffer {
     /// Nothing has passed; the body itself, once it was dropped like that.
     Untouched(Option<Counted>),
     Partial(Passed),
@@ -42,16 +42,16 @@ struct Passed {
     trailers: Option<HeaderMap>,
 }
 
-// === impl Copied ===
+// === impl BufferedBody ===
 
-impl Copied {
+impl BufferedBody {
     pub(crate) fn new(body: Counted) -> (Self, Replay) {
-        let copy = Replay::new(Kept::Untouched(None));
-        let copied = Self {
+        let copy = Replay::new(Buffer::Untouched(None));
+        let buffered = Self {
             body: Some(body),
             copy: copy.clone(),
         };
-        (copied, copy)
+        (buffered, copy)
     }
 
     pub(crate) fn poll_frame(
@@ -65,7 +65,7 @@ impl Copied {
         let frame = ready!(body.poll_frame(cx));
         let end = body.is_end_stream();
         let mut kept = self.copy.lock();
-        *kept = std::mem::replace(&mut *kept, Kept::Never).and(frame.as_ref(), size, end);
+        *kept = std::mem::replace(&mut *kept, Buffer::Never).and(frame.as_ref(), size, end);
         drop(kept);
         Poll::Ready(frame)
     }
@@ -82,9 +82,9 @@ impl Copied {
     }
 }
 
-impl Drop for Copied {
+impl Drop for BufferedBody {
     fn drop(&mut self) {
-        if let Kept::Untouched(body) = &mut *self.copy.lock() {
+        if let Buffer::Untouched(body) = &mut *self.copy.lock() {
             *body = self.body.take();
         }
     }
@@ -93,44 +93,44 @@ impl Drop for Copied {
 // === impl Replay ===
 
 impl Replay {
-    fn new(kept: Kept) -> Self {
+    fn new(kept: Buffer) -> Self {
         Self(Arc::new(Mutex::new(kept)))
     }
 
     /// Of a body that is empty.
     pub(crate) fn of_nothing() -> Self {
-        Self::new(Kept::Whole(Passed::default()))
+        Self::new(Buffer::Whole(Passed::default()))
     }
 
-    /// Of a body that cannot be sent again.
+    /// Of a body that cannot be sent replayed.
     pub(crate) fn never() -> Self {
-        Self::new(Kept::Never)
+        Self::new(Buffer::Never)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Buffer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body to send again, where nothing of it has passed, or all of it and was kept.
+    /// The body to send replayed, where nothing of it has passed, or all of it and was kept.
     pub(crate) fn replay(&self) -> Option<RequestBody> {
-        let kept = std::mem::replace(&mut *self.lock(), Kept::Never);
+        let kept = std::mem::replace(&mut *self.lock(), Buffer::Never);
         match kept {
-            Kept::Untouched(body) => body.map(RequestBody::Streamed),
-            Kept::Whole(passed) if passed.is_empty() => Some(RequestBody::Empty),
-            Kept::Whole(passed) => Some(RequestBody::again(passed.chunks, passed.trailers)),
-            Kept::Partial(_) | Kept::Never => None,
+            Buffer::Untouched(body) => body.map(RequestBody::Streamed),
+            Buffer::Whole(passed) if passed.is_empty() => Some(RequestBody::Empty),
+            Buffer::Whole(passed) => Some(RequestBody::replayed(passed.chunks, passed.trailers)),
+            Buffer::Partial(_) | Buffer::Never => None,
         }
     }
 }
 
-// === impl Kept ===
+// === impl Buffer ===
 
-impl Kept {
+impl Buffer {
     /// With one frame more of a body of which so many bytes were to come; `end`: nobody will ask for another.
     fn and(self, frame: Option<&Result<Frame<Bytes>, BoxError>>, size: u64, end: bool) -> Self {
         let mut passed = match self {
             // A body that says it is larger is not worth the copy.
-            Self::Untouched(_) if size > KEPT as u64 => return Self::Never,
+            Self::Untouched(_) if size > MAX_BUFFERED as u64 => return Self::Never,
             Self::Untouched(_) => Passed::default(),
             Self::Partial(passed) => passed,
             Self::Whole(_) | Self::Never => return self,
@@ -146,7 +146,7 @@ impl Kept {
                 }
             }
         }
-        if passed.chunks.length() > KEPT {
+        if passed.chunks.length() > MAX_BUFFERED {
             Self::Never
         } else if end {
             Self::Whole(passed)

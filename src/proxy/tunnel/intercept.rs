@@ -11,11 +11,11 @@ use tokio_util::either::Either;
 
 use crate::destination::Origin;
 use crate::intercept::{Interceptor, Rewind};
-use crate::proxy::ingress::{Entrance, Way};
-use crate::proxy::request::record::Exchange;
+use crate::proxy::ingress::{Ingress, IngressKind};
+use crate::proxy::request::record::RequestRecord;
 use crate::telemetry::{Seldom, interception_failed};
 
-/// Opened tunnels on their way up; each waits no longer than the server takes to begin a task.
+/// OpenedTunnel tunnels on their way up; each waits no longer than the server takes to begin a task.
 const WAITING: usize = 64;
 
 /// An app's end of a tunnel, of which some bytes were looked at.
@@ -23,16 +23,16 @@ pub(crate) type Tunnel = Rewind<TokioIo<Upgraded>>;
 
 /// A tunnel that is served like any other connection of an app.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedTunnel {
     /// The inside of its TLS, or the tunnel itself where HTTP is spoken in cleartext.
     pub stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// What it is for.
-    pub entrance: Arc<Entrance>,
+    pub ingress: Arc<Ingress>,
 }
 
 /// Hands opened tunnels to the server.
 #[derive(Clone, Debug)]
-pub struct OpenedSender(mpsc::Sender<Opened>);
+pub struct OpenedTunnelSender(mpsc::Sender<OpenedTunnel>);
 
 /// Opens the TLS of tunnels.
 #[derive(Clone, Debug)]
@@ -40,34 +40,34 @@ pub struct Interception {
     /// The CA and what it signs.
     pub interceptor: Arc<Interceptor>,
     /// Where the inside is served.
-    pub opened: OpenedSender,
+    pub opened: OpenedTunnelSender,
 }
 
-// === impl OpenedSender ===
+// === impl OpenedTunnelSender ===
 
-impl OpenedSender {
+impl OpenedTunnelSender {
     /// A sender, and the end where its tunnels come out.
-    pub fn channel() -> (Self, mpsc::Receiver<Opened>) {
+    pub fn channel() -> (Self, mpsc::Receiver<OpenedTunnel>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self(sender), receiver)
     }
 
-    /// Serves the inside of a tunnel to this origin. The exchange is that of `CONNECT`: it is over when those inside begin.
+    /// Serves the inside of a tunnel to this origin. The record is that of `CONNECT`: it is over when those inside begin.
     pub(crate) async fn send(
         &self,
-        exchange: Arc<Exchange>,
+        record: Arc<RequestRecord>,
         origin: Origin,
         stream: Either<TlsStream<Tunnel>, Tunnel>,
     ) {
-        let outside = exchange.entrance();
-        let entrance = Arc::new(Entrance {
+        let outside = record.ingress();
+        let ingress = Arc::new(Ingress {
             name: outside.name.clone(),
             metrics: outside.metrics.clone(),
-            way: Way::Intercepted(origin),
+            kind: IngressKind::Intercepted(origin),
         });
-        drop(exchange);
+        drop(record);
         // It fails when the server is closing: the app sees the tunnel end.
-        let _ = self.0.send(Opened { stream, entrance }).await;
+        let _ = self.0.send(OpenedTunnel { stream, ingress }).await;
     }
 }
 
@@ -77,7 +77,7 @@ impl Interception {
     /// The app's handshake, with a certificate for the tunnel's own host.
     pub(crate) async fn open(
         self,
-        exchange: Arc<Exchange>,
+        record: Arc<RequestRecord>,
         origin: Origin,
         tunnel: Tunnel,
         hints: &Seldom,
@@ -88,11 +88,11 @@ impl Interception {
         match self.interceptor.accept(&origin.host, tunnel).await {
             Ok(stream) => {
                 let stream = Either::Left(stream);
-                self.opened.send(exchange, origin, stream).await;
+                self.opened.send(record, origin, stream).await;
             }
             Err(error) => {
                 interception_failed(hints, &origin, &error, self.interceptor.ca_dir());
-                let recent = exchange.entrance().metrics.recent();
+                let recent = record.ingress().metrics.recent();
                 recent.interception_failed(&origin, &error);
             }
         }

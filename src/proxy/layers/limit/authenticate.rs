@@ -3,11 +3,11 @@
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::error::{Error, ErrorKind};
-use crate::proxy::ingress::Way;
+use crate::proxy::ingress::IngressKind;
 
 /// Checks `Proxy-Authorization`, where the way in asks for it.
-pub(crate) fn authenticate(way: &Way, headers: &HeaderMap) -> Result<(), Error> {
-    let Way::Forward(forward) = way else {
+pub(crate) fn authenticate(kind: &IngressKind, headers: &HeaderMap) -> Result<(), Error> {
+    let IngressKind::Forward(forward) = kind else {
         return Ok(());
     };
     let Some(expected) = &forward.auth else {

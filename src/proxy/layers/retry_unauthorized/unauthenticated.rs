@@ -5,28 +5,28 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::policy::{Grant, SkipReason};
-use crate::proxy::request::record::Exchange;
+use crate::proxy::request::record::RequestRecord;
 use crate::telemetry::{BareRejection, Seldom, bare_rejected};
 
 /// A request on its way that carries no token of ours.
 #[derive(Debug)]
-pub struct Bare {
-    pub(crate) exchange: Arc<Exchange>,
+pub struct Unauthenticated {
+    pub(crate) record: Arc<RequestRecord>,
     pub(crate) hints: Arc<Seldom>,
     /// Why it carries none, where one was due.
     pub(crate) skipped: Option<SkipReason>,
 }
 
-// === impl Bare ===
+// === impl Unauthenticated ===
 
-impl Bare {
+impl Unauthenticated {
     /// The upstream answered 401 or 403. The access log, where there is one, has a line for that.
     pub(crate) fn rejected(&self, status: StatusCode) {
-        let exchange = &*self.exchange;
-        let Some(destination) = exchange.destination() else {
+        let record = &*self.record;
+        let Some(destination) = record.destination() else {
             return;
         };
-        let decision = exchange.decision();
+        let decision = record.decision();
         let upgraded = decision
             .filter(|d| matches!(d.grant, Grant::Token(_)) && !d.plaintext)
             .map(|_| destination.origin.upgraded());
@@ -35,13 +35,13 @@ impl Bare {
             status,
             skipped: self.skipped,
             rule: decision.map(|decision| &*decision.rule),
-            trace: exchange.trace(),
+            trace: record.trace(),
         };
         if rejection.is_own() {
-            let recent = exchange.entrance().metrics.recent();
+            let recent = record.ingress().metrics.recent();
             recent.own_credential_rejected(&rejection);
         }
-        if rejection.is_own() || !exchange.has_access_log() {
+        if rejection.is_own() || !record.has_access_log() {
             bare_rejected(&self.hints, &rejection);
         }
     }
