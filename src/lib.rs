@@ -12,7 +12,7 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
-//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `policy`, `error`, `destination`, `memory`,
+//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `chunks`.
 //! `tests/layering.rs` holds it.
 
@@ -21,6 +21,7 @@ pub mod app;
 mod chunks;
 pub mod cli;
 pub mod config;
+pub mod credentials;
 pub mod destination;
 pub mod dns;
 pub mod emulator;

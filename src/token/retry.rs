@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::FetchError;
@@ -30,6 +30,9 @@ pub(super) struct AttemptError {
     pub(super) retry_after: Option<Duration>,
     /// The status of the answer, if there was one.
     pub(super) status: Option<StatusCode>,
+    /// The server's own code of the error, such as `invalid_grant`.
+    #[allow(dead_code)] // until the first source of a credential file
+    pub(super) code: Option<Box<str>>,
 }
 
 /// The last attempt's error, and the number of attempts.
@@ -97,6 +100,38 @@ impl AttemptError {
             retry: false,
             retry_after: None,
             status: None,
+            code: None,
+        }
+    }
+
+    /// A status that is no success, with the server's words. Another attempt may succeed after 408, 429 and 5xx.
+    pub(super) fn answered(status: StatusCode, headers: &HeaderMap, words: Option<String>) -> Self {
+        let mut reason = format!("answered {}", status.as_u16());
+        if let Some(name) = status.canonical_reason() {
+            reason = format!("{reason} {name}");
+        }
+        if let Some(words) = words {
+            reason = format!("{reason}: {words}");
+        }
+        let fault = match status {
+            StatusCode::NOT_FOUND => TokenFault::NoAccount,
+            StatusCode::FORBIDDEN => TokenFault::Forbidden,
+            StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
+            StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
+            status if status.is_server_error() => TokenFault::Failing,
+            _ => TokenFault::Refused,
+        };
+        Self {
+            retry: matches!(
+                fault,
+                TokenFault::Limited | TokenFault::Silent | TokenFault::Failing
+            ),
+            retry_after: headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
+                .map(Duration::from_secs),
+            status: Some(status),
+            ..Self::new(fault, reason)
         }
     }
 

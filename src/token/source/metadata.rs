@@ -7,10 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{StatusCode, header};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use http::StatusCode;
 
+use super::answer::accept;
+use super::limits::FetchLimits;
+use super::message::words;
 use super::{Fetching, TokenSource};
 use crate::config::MetadataServer;
 use crate::error::TokenFault;
@@ -18,25 +19,16 @@ use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::facts::Fact;
 use crate::token::failure::FetchError;
-use crate::token::parse::{self, Malformed};
+use crate::token::parse;
 use crate::token::priority::FetchPriority;
-use crate::token::retry::{ATTEMPT, AttemptError, RetryError, retry};
-use crate::token::value::{Age, Token};
+use crate::token::retry::{AttemptError, RetryError};
+use crate::token::value::Token;
 
 mod request;
 mod transport;
 
-use request::{MetadataRequest, words};
+use request::MetadataRequest;
 use transport::{Peer, Response, TransportError};
-
-/// More than anyone waits, and less than any clock can hold.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// Fetches at the same time: the server limits those who ask for much at once.
-const AT_ONCE: usize = 4;
-/// Of these, so many may be for audiences that requests name; the others are kept for access tokens, routes and facts.
-const NORMAL_AT_ONCE: usize = AT_ONCE / 2;
-/// Fetches for audiences that requests name, waiting and under way. More of them fail at once.
-const NORMAL_QUEUE: usize = 1_024;
 
 /// Asks the metadata server; clones share its limits.
 #[derive(Clone, Debug)]
@@ -46,17 +38,7 @@ pub struct MetadataClient(Arc<Inner>);
 struct Inner {
     peer: Peer,
     disabled: bool,
-    timeout: Duration,
-    permits: Semaphore,
-    normal_permits: Semaphore,
-    normal_queue: Semaphore,
-}
-
-/// The right to fetch.
-#[derive(Debug)]
-struct Permit<'a> {
-    _any: SemaphorePermit<'a>,
-    _normal: Option<SemaphorePermit<'a>>,
+    limits: FetchLimits,
 }
 
 // === impl MetadataClient ===
@@ -67,10 +49,7 @@ impl MetadataClient {
         Self(Arc::new(Inner {
             peer: Peer::new(&server.host, server.port),
             disabled: server.disabled,
-            timeout: timeout.min(LONGEST_TIMEOUT),
-            permits: Semaphore::new(AT_ONCE),
-            normal_permits: Semaphore::new(NORMAL_AT_ONCE),
-            normal_queue: Semaphore::new(NORMAL_QUEUE),
+            limits: FetchLimits::new(timeout),
         }))
     }
 
@@ -116,9 +95,7 @@ impl MetadataClient {
         let Inner {
             peer,
             disabled,
-            timeout,
-            normal_queue,
-            ..
+            limits,
         } = &*self.0;
         if *disabled {
             return Err(FetchError::new(
@@ -129,17 +106,7 @@ impl MetadataClient {
                 ),
             ));
         }
-        let end = Instant::now() + *timeout;
-        let queued = (!priority.is_high()).then(|| normal_queue.try_acquire());
-        if matches!(queued, Some(Err(_))) {
-            let error = AttemptError::timed_out("too many tokens are asked for at once");
-            return Err(failed(RetryError::before(error), request, peer));
-        }
-        let Ok(Some(_permit)) = timeout_at(end, self.0.permit(priority)).await else {
-            let error = AttemptError::timed_out("other fetches took all the time");
-            return Err(failed(RetryError::before(error), request, peer));
-        };
-        let fetched = retry(end, || async {
+        let fetched = limits.fetch(priority, || async {
             let start = Now::now();
             let answer = peer.ask(&request.target).await?;
             read(&body(answer)?, start)
@@ -162,29 +129,11 @@ impl TokenSource for MetadataClient {
     }
 
     fn time_limit(&self) -> Duration {
-        self.0.timeout
+        self.0.limits.timeout()
     }
 
     fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
         Box::pin(self.known(fact))
-    }
-}
-
-// === impl Inner ===
-
-impl Inner {
-    /// Waits for a permit; `None` never comes, because the semaphores are not closed. Of normal priority at most
-    /// [`NORMAL_AT_ONCE`] wait for a permit that high priority may have, so those are soon served.
-    async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {
-        let normal = tokio::select! {
-            biased;
-            () = priority.raised() => None,
-            permit = self.normal_permits.acquire() => Some(permit.ok()?),
-        };
-        Some(Permit {
-            _any: self.permits.acquire().await.ok()?,
-            _normal: normal,
-        })
     }
 }
 
@@ -225,36 +174,11 @@ fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
             ))
         };
     }
-    let busy = matches!(
+    Err(AttemptError::answered(
         status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-    ) || status.is_server_error();
-    let mut reason = format!("answered {}", status.as_u16());
-    if let Some(name) = status.canonical_reason() {
-        reason = format!("{reason} {name}");
-    }
-    if let Some(words) = words(&answer.body) {
-        reason = format!("{reason}: {words:?}");
-    }
-    let fault = match status {
-        StatusCode::NOT_FOUND => TokenFault::NoAccount,
-        StatusCode::FORBIDDEN => TokenFault::Forbidden,
-        StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
-        StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
-        status if status.is_server_error() => TokenFault::Failing,
-        _ => TokenFault::Refused,
-    };
-    Err(AttemptError {
-        retry: busy,
-        retry_after: answer
-            .head
-            .headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-            .map(Duration::from_secs),
-        status: Some(status),
-        ..AttemptError::new(fault, reason)
-    })
+        &answer.head.headers,
+        words(&answer.body).map(|words| format!("{words:?}")),
+    ))
 }
 
 /// The error of a fetch, with a hint for the user.
@@ -276,15 +200,7 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
         TokenKind::Access { .. } => parse::access_token(body, start, now),
         TokenKind::Id { audience } => parse::id_token(body, audience, start, now),
     };
-    let spent = match &token {
-        Ok(token) => token.age(now) <= Age::Expiring,
-        Err(malformed) => *malformed == Malformed::Expired,
-    };
-    // The instance was frozen while the answer lay in its buffers: the server has a better one by now.
-    if spent && now.since(start) > ATTEMPT {
-        return Err(AttemptError::timed_out("the answer was read too late"));
-    }
-    token.map_err(AttemptError::from)
+    accept(token, start, now)
 }
 
 #[cfg(test)]

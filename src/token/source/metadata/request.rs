@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::facts::Fact;
+use crate::token::source::message::{self, printable};
 
 /// All but the unreserved characters (RFC 3986, 2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -19,9 +20,6 @@ const ACCOUNT: &AsciiSet = &COMPONENT.remove(b'@');
 
 /// The name of the account that is attached.
 const DEFAULT_ACCOUNT: &str = "default";
-
-/// The most that a message shows of an audience or a server's words.
-const SHOWN: usize = 200;
 
 /// One request to the metadata server.
 #[derive(Clone, Debug)]
@@ -39,28 +37,24 @@ impl MetadataRequest {
     /// Asks for a token.
     pub(super) fn token(key: &TokenKey) -> Self {
         let mut target = account_path(&key.principal);
-        let what = match &key.kind {
+        match &key.kind {
             TokenKind::Access { scopes } => {
                 target.push_str("/token");
-                if scopes.is_empty() {
-                    "an access token".to_owned()
-                } else {
+                if !scopes.is_empty() {
                     let list = utf8_percent_encode(&scopes.join(","), COMPONENT).to_string();
                     target.push_str("?scopes=");
                     target.push_str(&list);
-                    format!("an access token for {}", printable(&scopes.join(" ")))
                 }
             }
             TokenKind::Id { audience } => {
                 let encoded = utf8_percent_encode(audience, COMPONENT);
                 // Writing to a String cannot fail.
                 let _ = write!(target, "/identity?audience={encoded}&format=full");
-                format!("an ID token for {}", printable(audience))
             }
-        };
+        }
         Self {
             target,
-            what,
+            what: message::token(&key.kind),
             account: Some(account(&key.principal).to_owned()),
         }
     }
@@ -137,44 +131,6 @@ fn account(principal: &Principal) -> &str {
 fn account_path(principal: &Principal) -> String {
     let account = utf8_percent_encode(account(principal), ACCOUNT);
     format!("/computeMetadata/v1/instance/service-accounts/{account}")
-}
-
-/// The words of an error's body, for a message: short, printable, and nothing that could be a token.
-pub(super) fn words(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let text = title(&text).unwrap_or(&text);
-    if ["access_token", "id_token"]
-        .iter()
-        .any(|name| text.contains(name))
-    {
-        return None;
-    }
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty())
-        .map(|word| if is_secretive(word) { "[…]" } else { word })
-        .collect();
-    let words = printable(&words.join(" "));
-    (!words.is_empty()).then_some(words)
-}
-
-/// Of a page, what a browser's tab would show.
-fn title(page: &str) -> Option<&str> {
-    let (_, rest) = page.split_once("<title>")?;
-    Some(rest.split_once("</title>")?.0)
-}
-
-/// No word of a sentence is that long; tokens begin like this.
-fn is_secretive(word: &str) -> bool {
-    word.len() > 64 || word.contains("ya29.") || word.contains("eyJ")
-}
-
-/// The first characters of a text, without those that could disturb a terminal or a log.
-fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(SHOWN)
-        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,76 @@
+//! The private key of a service account.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+
+/// An RSA private key. Clones share it; `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct SigningKey(Arc<KeyPair>);
+
+/// Why a text is no private key. It repeats nothing of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// There is no PEM block of a private key.
+    #[error("a PEM block that begins with -----BEGIN PRIVATE KEY----- is expected")]
+    NotPem,
+    /// The key is of another type, damaged, or too short.
+    #[error("an RSA private key of 2048 to 8192 bits in PKCS#8 or PKCS#1 is expected")]
+    NotRsa,
+}
+
+// === impl SigningKey ===
+
+impl SigningKey {
+    /// Reads a PEM block with a PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) key.
+    ///
+    /// # Errors
+    ///
+    /// There is no such block, or its key is not an RSA key that can sign.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| InvalidKey::NotPem)?;
+        let pair = match &der {
+            PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
+            PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
+            _ => return Err(InvalidKey::NotRsa),
+        };
+        let pair = pair.map_err(|_| InvalidKey::NotRsa)?;
+        Ok(Self(Arc::new(pair)))
+    }
+
+    /// Signs with RSASSA-PKCS1-v1_5 and SHA-256 (`RS256`, RFC 7518, 3.3). `None` if the random number generator fails.
+    pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let mut signature = vec![0; self.0.public_modulus_len()];
+        self.0
+            .sign(
+                &RSA_PKCS1_SHA256,
+                &SystemRandom::new(),
+                message,
+                &mut signature,
+            )
+            .ok()?;
+        Some(signature)
+    }
+}
+
+impl PartialEq for SigningKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.public_key().as_ref() == other.0.public_key().as_ref()
+    }
+}
+
+impl Eq for SigningKey {}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKey").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,285 @@
+//! Requests to token, STS and IAM endpoints: one attempt each, over verified TLS, without redirects.
+//!
+//! The connections obey `--connect-to` and `--upstream-ca`, as those to upstreams do. The environment's proxy variables are
+//! never read, because on the app's side they name this sidecar.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use serde_json::Value;
+
+use super::limits::FetchLimits;
+use super::message::words;
+use crate::config::{self, HttpVersion};
+use crate::destination::Destination;
+use crate::dns::Priority;
+use crate::error::{Error, ErrorKind, TokenFault};
+use crate::memory::Memory;
+use crate::telemetry::Metrics;
+use crate::token::failure::FetchError;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::upstream::{BadRoots, Refuse, Target, Upstream};
+
+/// The longest answer.
+const LONGEST_BODY: usize = 64 * 1024;
+/// Each of DNS, TCP and TLS, as for the metadata server.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Of unread answers. They are short, and few at a time.
+const MEMORY: usize = 16 * 1024 * 1024;
+
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("sidentity/", env!("CARGO_PKG_VERSION")));
+
+/// Sends requests to endpoints. Clones share connections and limits.
+#[derive(Clone)]
+pub(super) struct EndpointClient(Arc<Inner>);
+
+struct Inner {
+    upstream: Upstream<Full<Bytes>>,
+    limits: FetchLimits,
+}
+
+// === impl EndpointClient ===
+
+impl EndpointClient {
+    /// A client with connections of its own. `timeout` is for one fetch with all its attempts (`--token-timeout`).
+    ///
+    /// # Errors
+    ///
+    /// A file of trust roots that the user named cannot be used.
+    pub(super) fn new(
+        upstream: &config::Upstream,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, BadRoots> {
+        let config = config::Upstream {
+            http: HttpVersion::Auto,
+            connect_timeout: upstream.connect_timeout.min(CONNECT),
+            ..upstream.clone()
+        };
+        let upstream = Upstream::new(&config, Refuse::default(), metrics, Memory::new(MEMORY))?;
+        Ok(Self(Arc::new(Inner {
+            upstream,
+            limits: FetchLimits::new(timeout),
+        })))
+    }
+
+    /// The longest time that one fetch takes.
+    pub(super) fn timeout(&self) -> Duration {
+        self.0.limits.timeout()
+    }
+
+    /// Repeats `attempt` within the limits. `what` is requested from `endpoint`; `hint` is what a person can do about the last
+    /// error.
+    ///
+    /// An attempt must not wait for another fetch of this client: both would hold a permit.
+    pub(super) async fn fetch<T, F>(
+        &self,
+        what: &str,
+        endpoint: &impl fmt::Display,
+        priority: &FetchPriority,
+        attempt: impl FnMut() -> F,
+        hint: impl FnOnce(&AttemptError) -> Option<String>,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let fetched = self.0.limits.fetch(priority, attempt).await;
+        fetched.map_err(|failure| {
+            let hint = hint(&failure.error).or_else(|| advice(&failure.error));
+            failure.into_fetch_error(what, endpoint, hint)
+        })
+    }
+
+    /// Sends a request with an absolute URI, once, and reads the whole answer. The caller sets the time-out.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer, or it is longer than 64 KiB.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, AttemptError> {
+        let destination = Destination::from_uri(request.uri())
+            .map_err(|error| AttemptError::new(TokenFault::Unreachable, error.to_string()))?;
+        request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
+        let target = Target {
+            origin: destination.origin,
+            http: HttpVersion::Auto,
+        };
+        let request = request.map(Full::new);
+        let sent = self.0.upstream.send_with(&target, Priority::High, request);
+        let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();
+        match Limited::new(body, LONGEST_BODY).collect().await {
+            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                let reason = format!("the answer is longer than {} KiB", LONGEST_BODY / 1024);
+                Err(AttemptError::malformed(reason))
+            }
+            Err(error) => Err(AttemptError {
+                retry: true,
+                ..AttemptError::new(
+                    TokenFault::Failing,
+                    format!("the answer broke off: {error}"),
+                )
+            }),
+        }
+    }
+
+    /// Posts a form (`application/x-www-form-urlencoded`) to a URL, and returns the body of the answer of status 200.
+    pub(super) async fn post_form(
+        &self,
+        url: &impl fmt::Display,
+        headers: HeaderMap,
+        fields: &[(&str, &str)],
+    ) -> Result<Bytes, AttemptError> {
+        let form = form(fields);
+        self.post(url, headers, "application/x-www-form-urlencoded", form)
+            .await
+    }
+
+    /// Posts JSON to a URL, and returns the body of the answer of status 200.
+    pub(super) async fn post_json(
+        &self,
+        url: &impl fmt::Display,
+        headers: HeaderMap,
+        body: &Value,
+    ) -> Result<Bytes, AttemptError> {
+        self.post(url, headers, "application/json", body.to_string())
+            .await
+    }
+
+    async fn post(
+        &self,
+        url: &impl fmt::Display,
+        headers: HeaderMap,
+        content_type: &'static str,
+        body: String,
+    ) -> Result<Bytes, AttemptError> {
+        let mut request = Request::post(url.to_string())
+            .body(Bytes::from(body))
+            .map_err(|error| AttemptError::new(TokenFault::Unreachable, error.to_string()))?;
+        *request.headers_mut() = headers;
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        success(self.send(request).await?)
+    }
+}
+
+impl fmt::Debug for EndpointClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointClient").finish_non_exhaustive()
+    }
+}
+
+/// Returns the body of an answer of status 200. Every other answer is an error with the server's own words.
+pub(super) fn success(answer: Response<Bytes>) -> Result<Bytes, AttemptError> {
+    let (head, body) = answer.into_parts();
+    if head.status == StatusCode::OK {
+        return Ok(body);
+    }
+    let (code, said) = explanation(&body);
+    let said = if head.status.is_redirection() {
+        Some("redirects are not followed".to_owned())
+    } else {
+        said
+    };
+    Err(AttemptError {
+        code,
+        ..AttemptError::answered(head.status, &head.headers, said)
+    })
+}
+
+/// `Authorization: Bearer`, marked sensitive. `None` if the token is no header value.
+pub(super) fn bearer(token: &str) -> Option<HeaderMap> {
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+    value.set_sensitive(true);
+    Some(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
+}
+
+/// Reads an error of OAuth (RFC 6749, 5.2) or of a Google API. Returns its code and its words.
+fn explanation(body: &[u8]) -> (Option<Box<str>>, Option<String>) {
+    let quoted = |text: &str| words(text.as_bytes()).map(|words| format!("{words:?}"));
+    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else {
+        let said = words(body).map(|words| format!("{words:?}"));
+        return (None, said);
+    };
+    let text = |name| answer.get(name).and_then(Value::as_str);
+    let (code, parts) = match answer.get("error") {
+        Some(Value::Object(error)) => {
+            let text = |name| error.get(name).and_then(Value::as_str);
+            (text("status"), [text("status"), text("message"), None])
+        }
+        Some(Value::String(error)) => {
+            let error = error.as_str();
+            let subtype = text("error_subtype");
+            let description = text("error_description");
+            (subtype.or(Some(error)), [Some(error), subtype, description])
+        }
+        _ => (None, [None; 3]),
+    };
+    let parts: Vec<String> = parts.into_iter().flatten().filter_map(quoted).collect();
+    let said = (!parts.is_empty()).then(|| parts.join(" "));
+    let is_code = |code: &&str| {
+        code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+    };
+    let code = code.filter(is_code);
+    (code.map(Box::from), said)
+}
+
+/// The upstream gave no answer.
+fn no_answer(error: &Error) -> AttemptError {
+    let (fault, retry) = match error.kind() {
+        ErrorKind::ConnectionRefused
+        | ErrorKind::ConnectionTimeout
+        | ErrorKind::DnsFailed
+        | ErrorKind::DnsTimeout
+        | ErrorKind::Unroutable => (TokenFault::Unreachable, true),
+        ErrorKind::ConnectionTerminated | ErrorKind::LimitReached => (TokenFault::Failing, true),
+        ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
+            (TokenFault::Impostor, false)
+        }
+        _ => (TokenFault::Failing, false),
+    };
+    AttemptError {
+        retry,
+        ..AttemptError::new(fault, error.detail().to_owned())
+    }
+}
+
+/// What to do where the source has no better hint.
+fn advice(error: &AttemptError) -> Option<String> {
+    let advice = match error.fault {
+        TokenFault::Impostor => {
+            "does a proxy inspect TLS? Then give its certificate authority to --upstream-ca"
+        }
+        TokenFault::Unreachable => "can this machine reach it?",
+        _ => return None,
+    };
+    Some(advice.to_owned())
+}
+
+/// Encodes a form (WHATWG URL, 5.2).
+fn form(fields: &[(&str, &str)]) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const FORM: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'*')
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_');
+    let encoded = |text: &str| utf8_percent_encode(text, FORM).to_string();
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    pairs.join("&")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+use std::net::SocketAddr;
+use std::sync::Mutex;
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::{Env, RawConfig, load};
+
+/// Answers each request with the next of these bytes, and records what came.
+async fn server(answers: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&requests);
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = Vec::new();
+            // The requests of these tests end with the bytes of their body.
+            while !bytes.ends_with(b"END") && !bytes.ends_with(b"END\"}") {
+                if stream.read_buf(&mut bytes).await.unwrap() == 0 {
+                    break;
+                }
+            }
+            record
+                .lock()
+                .unwrap()
+                .push(String::from_utf8(bytes).unwrap());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (address, requests)
+}
+
+fn client() -> EndpointClient {
+    let config = load(&RawConfig::default(), &Env::default()).unwrap();
+    EndpointClient::new(&config.upstream, Duration::from_secs(8), Arc::default()).unwrap()
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn refused(status: u16, body: &str) -> AttemptError {
+    let answer = Response::builder()
+        .status(status)
+        .body(Bytes::from(body.to_owned()))
+        .unwrap();
+    success(answer).unwrap_err()
+}
+
+#[tokio::test]
+async fn a_form_is_posted_with_its_fields_encoded() {
+    let (address, requests) = server(vec![answer("200 OK", "{}")]).await;
+    let url = format!("http://{address}/token?a=b");
+    let fields = [("grant_type", "urn:x y"), ("z", "é&="), ("last", "END")];
+    let body = client().post_form(&url, HeaderMap::new(), &fields).await;
+    assert_eq!(&body.unwrap()[..], b"{}");
+    let request = requests.lock().unwrap()[0].clone();
+    assert!(
+        request.starts_with("POST /token?a=b HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(request.contains("content-type: application/x-www-form-urlencoded\r\n"));
+    assert!(request.contains(&format!("host: {address}\r\n")));
+    assert!(request.ends_with("\r\n\r\ngrant_type=urn%3Ax%20y&z=%C3%A9%26%3D&last=END"));
+}
+
+#[tokio::test]
+async fn json_is_posted_with_a_bearer_token() {
+    let (address, requests) = server(vec![answer("200 OK", "{}")]).await;
+    let url = format!("http://{address}/v1");
+    let headers = bearer("T").unwrap();
+    assert!(headers[header::AUTHORIZATION].is_sensitive());
+    // The server of these tests waits for this end.
+    let body = json!({"a": "END"});
+    let (client, url) = (client(), url.as_str());
+    let posted = client.post_json(&url, headers, &body);
+    assert_eq!(&posted.await.unwrap()[..], b"{}");
+    let request = requests.lock().unwrap()[0].clone();
+    assert!(request.contains("content-type: application/json\r\n"));
+    assert!(request.contains("authorization: Bearer T\r\n"));
+    assert!(request.ends_with("\r\n\r\n{\"a\":\"END\"}"));
+    assert!(bearer("a\nb").is_none());
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_connections_is_unreachable_and_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://{address}/");
+    let error = client()
+        .post_form(&url, HeaderMap::new(), &[])
+        .await
+        .unwrap_err();
+    assert_eq!(error.fault, TokenFault::Unreachable);
+    assert!(error.retry, "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_tried_again_and_one_that_is_too_long_is_not() {
+    let torn = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_owned();
+    let long = answer("200 OK", &"x".repeat(LONGEST_BODY + 1));
+    for (answer, fault, retry) in [
+        (torn, TokenFault::Failing, true),
+        (long, TokenFault::Malformed, false),
+    ] {
+        let (address, _) = server(vec![answer]).await;
+        let url = format!("http://{address}/");
+        let fields = [("last", "END")];
+        let error = client().post_form(&url, HeaderMap::new(), &fields).await;
+        let error = error.unwrap_err();
+        assert_eq!((error.fault, error.retry), (fault, retry), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_is_tried_again_and_names_the_endpoint() {
+    let busy = answer("503 Service Unavailable", r#"{"error":"internal_failure"}"#);
+    let limited = answer("429 Too Many Requests", "");
+    let no = answer(
+        "400 Bad Request",
+        r#"{"error":"invalid_grant","error_description":"Bad Request"}"#,
+    );
+    let (address, requests) = server(vec![busy, limited, no]).await;
+    let url = format!("http://{address}/token");
+    let client = client();
+    let priority = FetchPriority::high();
+    let fetched = client.fetch(
+        "an access token",
+        &url,
+        &priority,
+        || client.post_form(&url, HeaderMap::new(), &[("last", "END")]),
+        |error| (error.code.as_deref() == Some("invalid_grant")).then(|| "log in".to_owned()),
+    );
+    let error = fetched.await.unwrap_err();
+    assert_eq!(
+        error.detail(),
+        format!(
+            "token: an access token asked of {url}: answered 400 Bad Request: \"invalid_grant\" \"Bad Request\" \
+             (3 attempts); log in"
+        )
+    );
+    assert_eq!(requests.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn the_servers_own_error_is_quoted_and_its_code_kept() {
+    for (body, code, said) in [
+        (
+            json!({"error": "invalid_grant", "error_description": "reauth", "error_subtype": "invalid_rapt"}),
+            Some("invalid_rapt"),
+            r#""invalid_grant" "invalid_rapt" "reauth""#,
+        ),
+        (
+            json!({"error": {"code": 403, "status": "PERMISSION_DENIED", "message": "no\nway"}}),
+            Some("PERMISSION_DENIED"),
+            r#""PERMISSION_DENIED" "no way""#,
+        ),
+        (json!({"error": "eyJ.SECRET"}), None, r#""[…]""#),
+        (json!({"error": 1}), None, ""),
+    ] {
+        let error = refused(400, &body.to_string());
+        assert_eq!(error.code.as_deref(), code);
+        let reason = match said {
+            "" => "answered 400 Bad Request".to_owned(),
+            said => format!("answered 400 Bad Request: {said}"),
+        };
+        assert_eq!(error.reason, reason);
+        assert!(!error.retry);
+    }
+    let page = refused(502, "<html><title>Error 502</title>");
+    assert_eq!(page.reason, "answered 502 Bad Gateway: \"Error 502\"");
+    assert!(page.retry);
+}
+
+#[test]
+fn a_redirect_is_an_error() {
+    let error = refused(302, "");
+    assert_eq!(
+        error.reason,
+        "answered 302 Found: redirects are not followed"
+    );
+    assert!(!error.retry);
+}
+
+#[tokio::test]
+async fn only_https_and_http_are_spoken() {
+    let request = Request::post("ftp://a.example/")
+        .body(Bytes::new())
+        .unwrap();
+    assert!(client().send(request).await.is_err());
+}

@@ -1,0 +1,104 @@
+//! The limits of one server's fetches: how many at once, for whom they are kept, how long one takes.
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use crate::token::priority::FetchPriority;
+use crate::token::retry::{AttemptError, RetryError, retry};
+
+/// More than anyone waits, and less than any clock can hold.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Fetches at the same time: the server limits those who ask for much at once.
+const AT_ONCE: usize = 4;
+/// Of these, so many may be for audiences that requests name; the others are kept for access tokens, routes and facts.
+const NORMAL_AT_ONCE: usize = AT_ONCE / 2;
+/// Fetches for audiences that requests name, waiting and under way. More of them fail at once.
+const NORMAL_QUEUE: usize = 1_024;
+
+/// Runs the fetches of one server within its limits.
+///
+/// A fetch must not wait for another fetch of the same limits, because both would hold a permit.
+#[derive(Debug)]
+pub(super) struct FetchLimits {
+    timeout: Duration,
+    permits: Semaphore,
+    normal_permits: Semaphore,
+    normal_queue: Semaphore,
+}
+
+/// The right to fetch.
+#[derive(Debug)]
+struct Permit<'a> {
+    _any: SemaphorePermit<'a>,
+    _normal: Option<SemaphorePermit<'a>>,
+}
+
+// === impl FetchLimits ===
+
+impl FetchLimits {
+    /// Limits with this time for one fetch with all its attempts (`--token-timeout`).
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self {
+            timeout: timeout.min(LONGEST_TIMEOUT),
+            permits: Semaphore::new(AT_ONCE),
+            normal_permits: Semaphore::new(NORMAL_AT_ONCE),
+            normal_queue: Semaphore::new(NORMAL_QUEUE),
+        }
+    }
+
+    /// The longest time that one fetch takes.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Waits for a permit, and then [repeats](retry) `attempt`.
+    pub(super) async fn fetch<T, F>(
+        &self,
+        priority: &FetchPriority,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, RetryError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        self.fetch_within(self.timeout, priority, attempt).await
+    }
+
+    /// As [`fetch`](Self::fetch), with at most this time.
+    pub(super) async fn fetch_within<T, F>(
+        &self,
+        time: Duration,
+        priority: &FetchPriority,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T, RetryError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let end = Instant::now() + time.min(self.timeout);
+        let queued = (!priority.is_high()).then(|| self.normal_queue.try_acquire());
+        if matches!(queued, Some(Err(_))) {
+            let error = AttemptError::timed_out("too many tokens are asked for at once");
+            return Err(RetryError::before(error));
+        }
+        let Ok(Some(_permit)) = timeout_at(end, self.permit(priority)).await else {
+            let error = AttemptError::timed_out("other fetches took all the time");
+            return Err(RetryError::before(error));
+        };
+        retry(end, attempt).await
+    }
+
+    /// Waits for a permit; `None` never comes, because the semaphores are not closed. Of normal priority at most
+    /// [`NORMAL_AT_ONCE`] wait for a permit that high priority may have, so those are soon served.
+    async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {
+        let normal = tokio::select! {
+            biased;
+            () = priority.raised() => None,
+            permit = self.normal_permits.acquire() => Some(permit.ok()?),
+        };
+        Some(Permit {
+            _any: self.permits.acquire().await.ok()?,
+            _normal: normal,
+        })
+    }
+}
