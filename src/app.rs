@@ -239,6 +239,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata_denied: config.metadata_access == Access::Deny,
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
+            impersonate: config.impersonate.clone(),
             discover: config.discover,
             placeholders: Placeholders::new(&config.placeholders),
         },

@@ -223,8 +223,29 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
             "flag --route 8081: unknown option \"audiense\": did you mean audience?",
         ),
         (
-            &["--route", "8081=https://x.run.app,impersonate=a@b.c"],
-            "flag --route 8081: impersonate: not supported in this version",
+            &["--route", "8081=https://x.run.app,impersonate=me"],
+            "flag --route 8081: impersonate: impersonate \"me\" is not the e-mail address of a service account, such as \
+             my-account@my-project.iam.gserviceaccount.com; repeat delegate= for several",
+        ),
+        (
+            &["--route", "8081=https://x.run.app,delegate=a@b.c"],
+            "flag --route 8081: delegate \"a@b.c\" has no impersonate=TARGET beside it; name the target, or write the chain as \
+             --impersonate-service-account A,B,TARGET",
+        ),
+        (
+            &["--rule", "a.example=access,subject=jane@b.c"],
+            "flag --rule a.example: subject \"jane@b.c\" needs the scopes that the domain's administrator has allowed; add \
+             scope=, like scope=https://www.googleapis.com/auth/drive.readonly",
+        ),
+        (
+            &["--rule", "a.example=access,token=jwt"],
+            "flag --rule a.example: token=jwt is for IAP and a form of ID token; write credential=id, or leave it out",
+        ),
+        (
+            &["--impersonate-service-account", "a@b.c,,t@b.c"],
+            "flag --impersonate-service-account: \"a@b.c,,t@b.c\" leaves an account empty: write TARGET, or A,B,TARGET where \
+             A impersonates B and B impersonates TARGET, each an e-mail address such as \
+             my-account@my-project.iam.gserviceaccount.com",
         ),
         (
             &["--route", "8081=https://x.run.app,http=3"],
@@ -588,7 +609,7 @@ fn every_problem_of_a_file_names_line_and_column() {
          \x20 - {host: a.example, credential: idd}\n\
          \x20 - {host: a.example/x, path: /y, credential: id}\n\
          \x20 - {host: a.example, path: y, credential: id}\n\
-         \x20 - {host: a.example, impersonate: a@b.c}\n\
+         \x20 - {host: a.example, credential: id, impersonate: me}\n\
          \x20 - {host: a.example}\n\
          discover: maybe\n\
          ? [1]\n\
@@ -605,7 +626,8 @@ fn every_problem_of_a_file_names_line_and_column() {
         "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
         "c.yaml:9:5: routes[0].audiense: unknown key: did you mean audience?",
         "c.yaml:11:5: routes[2].lisen: unknown key: did you mean listen?",
-        "c.yaml:18:23: rules[3].impersonate: not supported in this version",
+        "c.yaml:18:52: rules[3].impersonate: impersonate \"me\" is not the e-mail address of a service account, such as \
+         my-account@my-project.iam.gserviceaccount.com; repeat delegate= for several",
         "c.yaml:15:35: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
         "c.yaml:16:12: rules[1].host: \"a.example/x\" holds a path, which has a key of its own: write it there",
         "c.yaml:17:29: rules[2].path: \"y\" must begin with /",
@@ -695,6 +717,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          allow_non_loopback: false\n\
          discover: off\n\
          allowed_host: []\n\
+         impersonate_service_account: null\n\
          placeholder: []\n\
          routes:\n\
          \x20 - listen: unix:/run/x.sock:/v1\n\
@@ -745,6 +768,7 @@ fn check_all_prints_the_options_that_are_off_or_empty_too() {
         "  ca_dir: null",
         "  auth: off",
         "allowed_host: []",
+        "impersonate_service_account: null",
         "placeholder: []",
         "routes: []",
         "rules: []",
@@ -1322,4 +1346,50 @@ fn a_rule_of_the_file_is_warned_of_with_its_place() {
             .starts_with("sidentity: warning: c.yaml:2:5: rules[0]: *.com reaches beyond"),
         "{checked:?}"
     );
+}
+
+#[test]
+fn impersonation_is_read_from_every_source_and_printed_as_it_is() {
+    const CHAIN: &str = "a@p.example,b@p.example,t@p.example";
+    let line = format!("impersonate_service_account: {CHAIN:?}");
+    let flag = Setup::new().accepted(&["--impersonate-service-account", CHAIN]);
+    let variable = Setup::new()
+        .variable("SIDENTITY_IMPERSONATE_SERVICE_ACCOUNT", CHAIN)
+        .accepted(&[]);
+    let file = Setup::new()
+        .file(&format!("impersonate_service_account: {CHAIN}\n"))
+        .accepted(&["--config", "c.yaml"]);
+    for yaml in [&flag, &variable, &file] {
+        assert!(yaml.lines().any(|printed| printed == line), "{yaml}");
+    }
+    let again = Setup::new().file(&flag).accepted(&["--config", "c.yaml"]);
+    assert_eq!(again, flag);
+}
+
+#[test]
+fn an_identity_of_a_rule_is_printed_as_it_is() {
+    let rule = "iap.example=id,token=jwt,impersonate=t@p.example,delegate=b@p.example,delegate=a@p.example";
+    let route =
+        "8081=https://www.googleapis.com,scope=s,subject=jane@d.example,account=x@p.example";
+    let yaml = Setup::new().accepted(&["--rule", rule, "--route", route]);
+    assert_eq!(
+        yaml,
+        "routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://www.googleapis.com/\n\
+         \x20   scopes:\n\
+         \x20     - s\n\
+         \x20   account: x@p.example\n\
+         \x20   subject: jane@d.example\n\
+         rules:\n\
+         \x20 - host: iap.example\n\
+         \x20   credential: id\n\
+         \x20   impersonate: t@p.example\n\
+         \x20   delegates:\n\
+         \x20     - b@p.example\n\
+         \x20     - a@p.example\n\
+         \x20   token: jwt\n"
+    );
+    let again = Setup::new().file(&yaml).accepted(&["--config", "c.yaml"]);
+    assert_eq!(again, yaml);
 }

@@ -32,6 +32,8 @@ pub(super) struct Status {
     /// What the readiness probe would say.
     ready: bool,
     account: Option<String>,
+    /// The chain of `--impersonate-service-account`.
+    impersonates: Option<String>,
     project: Option<String>,
     universe: Option<String>,
     metadata_server: String,
@@ -100,6 +102,8 @@ struct Gets {
     audience: Option<String>,
     scopes: Vec<String>,
     account: Option<String>,
+    /// Who obtains the token for that account.
+    via: Option<String>,
     /// Which header carries it, as written in options.
     header: Option<&'static str>,
     rule: String,
@@ -138,6 +142,7 @@ impl Admin {
             now: Time(SystemTime::now()),
             ready: state == "serving" && routes.iter().all(RouteLine::is_ready),
             account: instance.email_if_known(&Principal::Attached).map(text),
+            impersonates: self.config.impersonate.as_ref().map(ToString::to_string),
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
             metadata_server: metadata_server(&self.config),
@@ -314,6 +319,7 @@ impl From<&Decision> for Gets {
             audience,
             scopes,
             account: key.and_then(|key| key.principal.account().map(text)),
+            via: key.and_then(|key| key.principal.via()),
             header: key.map(|_| HeaderMode::as_str(decision.header)),
             rule: decision.rule.to_string(),
             why,

@@ -228,6 +228,9 @@ fn gets(decision: &Decision) -> String {
         Grant::Token(key) => match &key.kind {
             TokenKind::Access { .. } => format!("an access token ({})", decision.rule),
             TokenKind::Id { audience } => format!("an ID token for {audience} ({})", decision.rule),
+            TokenKind::Jwt { audience } => {
+                format!("a signed JWT for {audience} ({})", decision.rule)
+            }
         },
         Grant::None(why) => format!("no token: {why}"),
         Grant::Deny(why) => format!("refused: {why}"),

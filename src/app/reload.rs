@@ -37,6 +37,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         allowed_hosts: _,
         discover: _,
         drain_timeout: _,
+        impersonate: _,
         log: _,
         max_memory: _,
         metadata_access: _,

@@ -88,6 +88,9 @@ pub struct Options {
     /// Where tokens come from [default: auto]
     #[arg(long, help_heading = TOKENS, value_name = "auto|metadata")]
     credentials: Option<String>,
+    /// The base credential impersonates A, which impersonates B, which impersonates TARGET, for every token
+    #[arg(long, help_heading = TOKENS, value_name = "A,B,TARGET")]
+    impersonate_service_account: Option<String>,
     /// Value that counts as no credential of the app's own where a token is due, beside `sidentity`; repeatable
     #[arg(long, help_heading = TOKENS, value_name = "VALUE")]
     placeholder: Vec<String>,
@@ -157,6 +160,10 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::CaDir, options.ca_dir);
         raw.set_flag(Name::Discover, options.discover);
         raw.set_flag(Name::Credentials, options.credentials);
+        raw.set_flag(
+            Name::ImpersonateServiceAccount,
+            options.impersonate_service_account,
+        );
         raw.set_flag(Name::Admin, options.admin);
         raw.set_flag(Name::ProxyAuth, options.proxy_auth);
         raw.set_flag(Name::AllowNonLoopback, options.allow_non_loopback);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::name::NOT_SUPPORTED;
 use super::problem::{Problem, quote, quote_unless_secret, suggestion};
 use super::raw::{Entry, Fields, Text};
 use crate::policy::Options;
@@ -76,8 +75,6 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
                 name.to_owned(),
                 Text::new(value, format!("{place}: {name}")),
             ));
-        } else if name == "impersonate" {
-            problems.push(Problem::new(format!("{place}: impersonate"), NOT_SUPPORTED));
         } else if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
             let what = if known.any(|option| option == name) {
                 format!("write {name}=VALUE")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_saphyr::{Location, Spanned};
 
 use super::entry::{self, Shape};
-use super::name::{Kind, NOT_SUPPORTED, Name};
+use super::name::{Kind, Name};
 use super::node::{self, Node};
 use super::problem::{Problem, quote, suggestion};
 use super::raw::{Entry, Fields, RawConfig, Text};
@@ -184,13 +184,9 @@ impl Walk<'_> {
     }
 
     fn unknown<'k>(&mut self, key: &Key, path: &str, known: impl Iterator<Item = &'k str>) {
-        let message = if key.name == "impersonate" {
-            NOT_SUPPORTED.to_owned()
-        } else {
-            let near = suggestion(&key.name, known).replace('-', "_");
-            format!("unknown key{near}")
-        };
-        self.problem(key.at, &format!("{path}{}", key.text), message);
+        let near = suggestion(&key.name, known).replace('-', "_");
+        let field = format!("{path}{}", key.text);
+        self.problem(key.at, &field, format!("unknown key{near}"));
     }
 
     fn option(&mut self, field: &str, option: Name, node: Spanned<Node>) {
@@ -205,7 +201,7 @@ impl Walk<'_> {
         }
         // As `check --all` prints it.
         let is_null = matches!(node.value, Node::Null) && self.source_of(node.defined) == "null";
-        if option == Name::CaDir && is_null {
+        if is_null && matches!(option, Name::CaDir | Name::ImpersonateServiceAccount) {
             return;
         }
         let (place, plain) = (node.referenced, matches!(node.value, Node::Plain));
@@ -246,15 +242,20 @@ impl Walk<'_> {
         let before = self.problems.len();
         for (key, node) in self.pairs(&path, pairs) {
             let field = format!("{path}{}", key.text);
-            if matches!(&*key.name, "scope" | "scopes") {
+            let list = match &*key.name {
+                "scope" | "scopes" => Some("scope"),
+                "delegate" | "delegates" => Some("delegate"),
+                _ => None,
+            };
+            if let Some(name) = list {
                 let items = self.items(&field, node);
                 for (field, item) in items {
                     let Some(text) = self.text(&field, item) else {
                         continue;
                     };
-                    for scope in text.value.split_whitespace() {
-                        let scope = Text::new(scope, Arc::clone(&text.place));
-                        fields.push(("scope".to_owned(), scope));
+                    for word in text.value.split_whitespace() {
+                        let word = Text::new(word, Arc::clone(&text.place));
+                        fields.push((name.to_owned(), word));
                     }
                 }
             } else if shape.known().any(|known| known == key.name) {

@@ -16,7 +16,7 @@ use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
 use crate::destination::{Destination, Host};
-use crate::policy::{Options, Rule, ServiceName};
+use crate::policy::{Impersonation, Options, Rule, ServiceName};
 
 mod entry;
 mod env;
@@ -71,6 +71,8 @@ pub struct Config {
     pub placeholders: Vec<String>,
     /// Where tokens come from.
     pub metadata: MetadataServer,
+    /// `--impersonate-service-account`: for every token, unless its route or rule names another chain.
+    pub impersonate: Option<Impersonation>,
     /// `GOOGLE_CLOUD_QUOTA_PROJECT`: for access tokens where no route or rule says another.
     pub quota_project: Option<HeaderValue>,
     /// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.

@@ -21,6 +21,8 @@ pub enum Name {
     Discover,
     /// `--credentials`
     Credentials,
+    /// `--impersonate-service-account`
+    ImpersonateServiceAccount,
     /// `--admin`
     Admin,
     /// `--proxy-auth`
@@ -82,13 +84,11 @@ pub(super) enum Kind {
     Entries,
 }
 
-pub(super) const NOT_SUPPORTED: &str = "not supported in this version";
-
 // === impl Name ===
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -98,6 +98,7 @@ impl Name {
         Self::CaDir,
         Self::Discover,
         Self::Credentials,
+        Self::ImpersonateServiceAccount,
         Self::Admin,
         Self::ProxyAuth,
         Self::AllowNonLoopback,
@@ -134,6 +135,7 @@ impl Name {
             Self::CaDir => "ca-dir",
             Self::Discover => "discover",
             Self::Credentials => "credentials",
+            Self::ImpersonateServiceAccount => "impersonate-service-account",
             Self::Admin => "admin",
             Self::ProxyAuth => "proxy-auth",
             Self::AllowNonLoopback => "allow-non-loopback",
@@ -190,6 +192,7 @@ impl Name {
             | Self::MetadataAccess
             | Self::CaDir
             | Self::Credentials
+            | Self::ImpersonateServiceAccount
             | Self::UpstreamHttp
             | Self::ConnectTimeout
             | Self::TokenTimeout

@@ -13,7 +13,7 @@ use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
 };
 use crate::destination::Host;
-use crate::policy::{DEFAULT_UNIVERSE, Placeholders, account_warning};
+use crate::policy::{DEFAULT_UNIVERSE, Impersonation, Placeholders, account_warning};
 
 pub(super) mod auth;
 mod ca_dir;
@@ -113,6 +113,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         allow_non_loopback: everywhere,
         allowed_hosts: unique(read.each(Name::AllowedHost, host)),
         placeholders: read.each(Name::Placeholder, placeholder),
+        impersonate: read.one(Name::ImpersonateServiceAccount, None, |text| {
+            Impersonation::parse(text).map(Some)
+        }),
         metadata: metadata::server(env, read.problems),
         quota_project: metadata::quota_project(env, read.problems),
         universe: metadata::universe(env, read.problems),
@@ -145,10 +148,21 @@ fn warn_of_accounts(config: &mut Config) {
     let routes = config.routes.iter();
     let routes = routes.map(|route| (format!("route {}", route.name), &route.options));
     let warnings = rules.chain(routes).filter_map(|(name, options)| {
-        let warning = account_warning(options.account.as_deref()?)?;
-        Some(format!("{name}: {warning}"))
+        let named = options
+            .impersonate
+            .as_deref()
+            .or(options.account.as_deref());
+        Some(format!("{name}: {}", account_warning(named?)?))
     });
-    config.warnings.extend(warnings.collect::<Vec<_>>());
+    let global = config.impersonate.iter().filter_map(|chain| {
+        let warning = account_warning(chain.target())?;
+        Some(format!(
+            "--{}: {warning}",
+            Name::ImpersonateServiceAccount.as_str()
+        ))
+    });
+    let found: Vec<_> = global.chain(warnings).collect();
+    config.warnings.extend(found);
 }
 
 /// Takes options out of the raw configuration, and keeps what is wrong with them.

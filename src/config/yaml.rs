@@ -84,6 +84,10 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
     listeners(&mut f, config)?;
     f.field("discover", if config.discover { "on" } else { "off" })?;
     f.list("allowed_host", config.allowed_hosts.iter())?;
+    match &config.impersonate {
+        Some(chain) => f.field("impersonate_service_account", chain)?,
+        None => f.add("impersonate_service_account: null\n".to_owned()),
+    }
     f.list("placeholder", config.placeholders.iter())?;
     f.entries("routes", &config.routes, route)?;
     f.entries("rules", &config.rules, rule)?;
@@ -161,6 +165,21 @@ fn options(f: &mut String, options: &Options) -> fmt::Result {
     }
     if let Some(account) = &options.account {
         field(f, 2, "account", account)?;
+    }
+    if let Some(target) = &options.impersonate {
+        field(f, 2, "impersonate", target)?;
+    }
+    if !options.delegates.is_empty() {
+        f.write_str("    delegates:\n")?;
+        for delegate in &options.delegates {
+            writeln!(f, "      - {}", Scalar(delegate))?;
+        }
+    }
+    if let Some(subject) = &options.subject {
+        field(f, 2, "subject", subject)?;
+    }
+    if options.jwt {
+        field(f, 2, "token", "jwt")?;
     }
     if let Some(Ok(project)) = options.quota_project.as_ref().map(|p| p.to_str()) {
         field(f, 2, "quota_project", project)?;

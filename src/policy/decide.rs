@@ -8,9 +8,11 @@ use http::HeaderValue;
 use super::audience::Shape;
 use super::builtin::{self, DEFAULT_UNIVERSE};
 use super::decision::Decision;
+use super::impersonation::Impersonation;
 use super::issue::{Place, Texts, UNMATCHED_DENY};
 use super::pattern::Pattern;
 use super::placeholder::Placeholders;
+use super::principal::Principal;
 use super::rule::{Options, Rule};
 use super::strictest::View;
 use super::terms::Terms;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub quota_project: Option<HeaderValue>,
     /// `--discover`: the forward proxy takes the names of Cloud Run services.
     pub discover: bool,
+    /// `--impersonate-service-account`.
+    pub impersonate: Option<Impersonation>,
     /// `--placeholder`: the values that count as no credential.
     pub placeholders: Placeholders,
 }
@@ -71,7 +75,7 @@ impl Policy {
         let mut rules: Vec<_> = rules
             .into_iter()
             .map(|rule| ReadyRule {
-                terms: Terms::from(&rule.options),
+                terms: Terms::new(&rule.options, settings.impersonate.as_ref()),
                 pattern: rule.pattern,
                 name: rule.name,
             })
@@ -79,8 +83,8 @@ impl Policy {
         rules.sort_by_key(|rule| rule.pattern.specificity());
         Self {
             rules,
+            silent: Terms::new(&Options::default(), settings.impersonate.as_ref()),
             settings,
-            silent: Terms::default(),
             texts: Texts::new(),
         }
     }
@@ -133,7 +137,7 @@ impl Policy {
         destination: &Destination,
         universe: &str,
     ) -> Decision {
-        let own = Terms::from(options);
+        let own = Terms::new(options, self.settings.impersonate.as_ref());
         // The route says it for every path, and its rule only adds to that.
         if own.is_complete() {
             return self.decide_route_as(
@@ -184,6 +188,11 @@ impl Policy {
                 .built_in(own, place)
                 .unwrap_or_else(|| self.none(&self.texts.no_rule, &self.texts.unmatched)),
         }
+    }
+
+    /// Whose token a call gets where no route or rule names an identity.
+    pub fn default_principal(&self) -> &Principal {
+        self.silent.principal()
     }
 
     /// The values that count as no credential where a token is due.

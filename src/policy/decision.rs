@@ -32,7 +32,7 @@ pub struct TokenKey {
     pub principal: Principal,
 }
 
-/// The two kinds of token.
+/// The kinds of token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TokenKind {
     /// An access token; the scopes sorted and without doubles, empty for the account's own.
@@ -42,6 +42,11 @@ pub enum TokenKind {
     },
     /// An ID token.
     Id {
+        /// The `aud` claim, exactly.
+        audience: Arc<str>,
+    },
+    /// A JWT that the account signs itself, for Identity-Aware Proxy (`token=jwt`). It counts as an ID token.
+    Jwt {
         /// The `aud` claim, exactly.
         audience: Arc<str>,
     },
@@ -122,15 +127,15 @@ impl TokenKey {
         match &self.kind {
             TokenKind::Access { scopes } if scopes.is_empty() => Some(CLOUD_PLATFORM.to_owned()),
             TokenKind::Access { scopes } => Some(scopes.join(" ")),
-            TokenKind::Id { .. } => None,
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => None,
         }
     }
 
-    /// The audience of an ID token.
+    /// The audience of an ID token or a signed JWT.
     pub fn audience(&self) -> Option<&str> {
         match &self.kind {
             TokenKind::Access { .. } => None,
-            TokenKind::Id { audience } => Some(audience),
+            TokenKind::Id { audience } | TokenKind::Jwt { audience } => Some(audience),
         }
     }
 
@@ -138,7 +143,7 @@ impl TokenKey {
     pub const fn credential(&self) -> Credential {
         match self.kind {
             TokenKind::Access { .. } => Credential::Access,
-            TokenKind::Id { .. } => Credential::Id,
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => Credential::Id,
         }
     }
 }

@@ -126,7 +126,9 @@ pub fn explain(
     };
     let (audience, scopes) = match &case.decision.grant {
         Grant::Token(key) if skipped.is_none() => match &key.kind {
-            TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+            TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+                (Some(audience.to_string()), Vec::new())
+            }
             TokenKind::Access { scopes } if scopes.is_empty() => {
                 (None, vec![CLOUD_PLATFORM.to_owned()])
             }

@@ -57,6 +57,8 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
         {
             return Some(Placement::Skip(in_query.unwrap_or(SkipReason::Existing)));
         }
+        // IAP reads Authorization and Proxy-Authorization.
+        (HeaderMode::Auto, TokenKind::Jwt { .. }) if app_sent => PROXY_AUTHORIZATION,
         (HeaderMode::Auto, TokenKind::Id { audience }) if app_sent => {
             if is_client_id(audience) {
                 PROXY_AUTHORIZATION

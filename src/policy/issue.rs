@@ -103,6 +103,12 @@ impl Policy {
             Credential::Access => TokenKind::Access {
                 scopes: Arc::clone(&terms.scopes),
             },
+            Credential::Id if terms.jwt => TokenKind::Jwt {
+                audience: terms
+                    .audience
+                    .clone()
+                    .unwrap_or_else(|| format!("https://{host}/*").into()),
+            },
             Credential::Id => match terms
                 .audience
                 .clone()
@@ -116,7 +122,7 @@ impl Policy {
         Decision {
             grant: Grant::Token(TokenKey {
                 kind,
-                principal: terms.principal(),
+                principal: terms.principal().clone(),
             }),
             header: terms.header.unwrap_or_default(),
             existing: terms.existing.unwrap_or_default(),

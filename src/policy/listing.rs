@@ -20,6 +20,8 @@ pub struct Line {
     pub scopes: Vec<String>,
     /// Another account than the instance's own.
     pub account: Option<String>,
+    /// Who obtains the token for that account.
+    pub via: Option<String>,
     /// Which header carries it: as written in options.
     pub header: Option<&'static str>,
     /// It may travel in cleartext.
@@ -72,6 +74,7 @@ impl ReadyRule {
         let credential = terms.credential.unwrap_or(Credential::None);
         let audience = match (&terms.audience, credential) {
             (Some(audience), _) => Some(audience.to_string()),
+            (None, Credential::Id) if terms.jwt => Some("https://HOST/*".to_owned()),
             (None, Credential::Id) => Some("https://HOST".to_owned()),
             (None, _) => None,
         };
@@ -82,6 +85,7 @@ impl ReadyRule {
             audience,
             scopes: terms.scopes.iter().map(ToString::to_string).collect(),
             account: terms.principal().account().map(str::to_owned),
+            via: terms.principal().via(),
             header: gets_token.then(|| terms.header.unwrap_or(HeaderMode::Auto).as_str()),
             plaintext: terms.plaintext,
             built_in: false,
@@ -101,6 +105,7 @@ impl Line {
             audience: None,
             scopes: Vec::new(),
             account: None,
+            via: None,
             header: gets_token.then(|| HeaderMode::Auto.as_str()),
             plaintext: false,
             built_in: true,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use http::HeaderValue;
 
 use super::decision::Credential;
+use super::impersonation::Impersonation;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
 /// A text that is no value of its option; says which are.
@@ -20,19 +21,23 @@ const MAX_AUDIENCE: usize = 2048;
 
 impl Options {
     /// Every option that [`Self::set`] knows.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 13] = [
         "credential",
         "audience",
         "scope",
         "header",
         "existing",
         "account",
+        "impersonate",
+        "delegate",
+        "subject",
+        "token",
         "quota-project",
         "scheme",
         "plaintext",
     ];
 
-    /// Sets one option from its text; `scope` adds up, any other may be given once.
+    /// Sets one option from its text; `scope` and `delegate` add up, any other may be given once.
     ///
     /// The error says what would be right, without the option's place, which the caller knows.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
@@ -56,24 +61,50 @@ impl Options {
                 "plaintext {} is not allow, its only value; leave the option out otherwise",
                 quoted(value)
             )),
-            "impersonate" => Err(
-                "impersonate is not supported in this version; account=EMAIL names another account of the metadata server"
-                    .to_owned(),
-            ),
+            "impersonate" => {
+                let target = service_account(name, value)?;
+                once(name, value, &mut self.impersonate, target)
+            }
+            "delegate" => {
+                self.delegates.push(service_account(name, value)?);
+                Ok(())
+            }
+            "subject" => once(name, value, &mut self.subject, subject(value)?),
+            "token" if value == "jwt" => {
+                self.jwt = true;
+                Ok(())
+            }
+            "token" => Err(format!(
+                "token {} is not jwt, its only value; leave the option out for an ID token of Google's",
+                quoted(value)
+            )),
             _ => Err(unknown(name)),
         }
     }
 
-    /// The credential that these options name: `credential=`, else `id` where there is an `audience=`, `access` where
-    /// there is a `scope=`.
+    /// The credential that these options name: `credential=`, else `id` where there is an `audience=` or `token=jwt`,
+    /// `access` where there is a `scope=`.
     pub fn effective_credential(&self) -> Option<Credential> {
+        let id = self.audience.is_some() || self.jwt;
         self.credential
-            .or_else(|| self.audience.is_some().then_some(Credential::Id))
+            .or_else(|| id.then_some(Credential::Id))
             .or_else(|| (!self.scopes.is_empty()).then_some(Credential::Access))
+    }
+
+    /// Returns the chain that `impersonate=` and `delegate=` name.
+    pub fn impersonation(&self) -> Option<Impersonation> {
+        let target = self.impersonate.as_deref()?;
+        let delegates = self.delegates.iter().map(String::as_str);
+        Some(Impersonation::new(delegates, target))
     }
 
     /// Looks for options that contradict each other.
     pub fn validate(&self) -> Result<(), String> {
+        self.validate_kind()?;
+        self.validate_identity()
+    }
+
+    fn validate_kind(&self) -> Result<(), String> {
         let audience = self.audience.as_deref().map(quoted);
         let scope = self.scopes.first().map(|scope| quoted(scope));
         if let (Some(audience), Some(scope)) = (&audience, &scope) {
@@ -102,6 +133,52 @@ impl Options {
                 "scheme=basic is for access tokens (user oauth2accesstoken); an ID token is always bearer"
                     .to_owned(),
             ),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks for contradictions between the options that name an identity or a kind of token, and the others.
+    fn validate_identity(&self) -> Result<(), String> {
+        let credential = self.effective_credential();
+        if let (Some(delegate), None) = (self.delegates.first(), &self.impersonate) {
+            return Err(format!(
+                "delegate {} has no impersonate=TARGET beside it; name the target, or write the chain as \
+                 --impersonate-service-account A,B,TARGET",
+                quoted(delegate)
+            ));
+        }
+        if let Some(credential @ (Credential::None | Credential::Deny)) = credential {
+            let subject = self.subject.as_ref().map(|subject| ("subject", &**subject));
+            let target = self
+                .impersonate
+                .as_ref()
+                .map(|target| ("impersonate", &**target));
+            let jwt = self.jwt.then_some(("token", "jwt"));
+            if let Some((name, value)) = subject.or(target).or(jwt) {
+                return Err(format!(
+                    "credential={credential} takes no {name} {}; write credential=access or id, or leave it out",
+                    quoted(value)
+                ));
+            }
+        }
+        if self.jwt && credential != Some(Credential::Id) {
+            return Err(
+                "token=jwt is for IAP and a form of ID token; write credential=id, or leave it out"
+                    .to_owned(),
+            );
+        }
+        let Some(subject) = self.subject.as_deref().map(quoted) else {
+            return Ok(());
+        };
+        match credential {
+            Some(Credential::Id) => Err(format!(
+                "subject {subject} is for access tokens, and an ID token is always of a service account; write \
+                 credential=access and scope=, or leave subject out"
+            )),
+            _ if self.scopes.is_empty() => Err(format!(
+                "subject {subject} needs the scopes that the domain's administrator has allowed; add scope=, like \
+                 scope=https://www.googleapis.com/auth/drive.readonly"
+            )),
             _ => Ok(()),
         }
     }
@@ -156,17 +233,7 @@ fn scope(value: &str) -> Result<String, String> {
 }
 
 fn account(value: &str) -> Result<String, String> {
-    // The account stands in the path of the metadata server's URL.
-    let harmless = value
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b'-'));
-    let is_email = value.split_once('@').is_some_and(|(user, domain)| {
-        !user.is_empty()
-            && !domain.contains('@')
-            && domain.contains('.')
-            && domain.split('.').all(|label| !label.is_empty())
-    });
-    if harmless && (is_email || value == "default") && value.len() <= 254 {
+    if is_account_email(value) || value == "default" {
         Ok(value.to_owned())
     } else {
         Err(format!(
@@ -174,6 +241,50 @@ fn account(value: &str) -> Result<String, String> {
             quoted(value)
         ))
     }
+}
+
+fn service_account(name: &str, value: &str) -> Result<String, String> {
+    if is_account_email(value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!(
+        "{name} {} is not the e-mail address of a service account, such as \
+         my-account@my-project.iam.gserviceaccount.com; repeat delegate= for several",
+        quoted(value)
+    ))
+}
+
+fn subject(value: &str) -> Result<String, String> {
+    // The address of a person may hold any character of a dot-atom (RFC 5322, 3.2.3).
+    let is_atom =
+        |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&byte);
+    let is_email = value.split_once('@').is_some_and(|(user, domain)| {
+        !user.is_empty() && user.bytes().all(is_atom) && is_domain(domain)
+    });
+    if is_email && value.len() <= 254 {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "subject {} is not the e-mail address of a user of a Google Workspace domain, such as jane@example.com",
+            quoted(value)
+        ))
+    }
+}
+
+/// Whether this is the e-mail address of a service account. It stands in the path of a URL.
+pub(super) fn is_account_email(value: &str) -> bool {
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    value.len() <= 254
+        && value.split_once('@').is_some_and(|(user, domain)| {
+            !user.is_empty() && user.bytes().all(is_harmless) && is_domain(domain)
+        })
+}
+
+/// At least two labels.
+fn is_domain(domain: &str) -> bool {
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_harmless);
+    domain.contains('.') && domain.split('.').all(is_label)
 }
 
 fn quota_project(value: &str) -> Result<HeaderValue, String> {
@@ -226,7 +337,7 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 /// Input shown back in an error: short and printable.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     format!("{short:?}")
 }

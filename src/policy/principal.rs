@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::impersonation::Impersonation;
+
 /// The identity that a token is issued to. It selects the token source.
 ///
 /// # Examples
@@ -16,30 +18,118 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Principal {
-    /// The default service account of the instance.
+    /// The identity of the base credential: the default service account of the instance.
     #[default]
     Attached,
     /// Another service account of the instance, by its e-mail address.
     Account(Arc<str>),
+    /// A user for whom a service account acts: domain-wide delegation.
+    Delegated(Arc<Delegated>),
+    /// A service account that another identity impersonates.
+    Impersonated(Arc<Impersonated>),
+}
+
+/// A user of a Google Workspace domain, and the service account that acts for the user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Delegated {
+    /// The service account that signs the assertion. Never [`Principal::Delegated`].
+    pub issuer: Principal,
+    /// The user's e-mail address.
+    pub subject: Arc<str>,
+}
+
+/// A service account, and who impersonates it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Impersonated {
+    /// The identity whose token authorises the calls: [`Principal::Attached`] or [`Principal::Account`].
+    pub base: Principal,
+    /// The delegates and the target.
+    pub chain: Impersonation,
 }
 
 // === impl Principal ===
 
 impl Principal {
-    /// Returns the e-mail address of the account, or `None` for the default account.
+    /// Returns the e-mail address of the account or of the delegated user, or `None` for the base credential's own.
     pub fn account(&self) -> Option<&str> {
         match self {
             Self::Attached => None,
             Self::Account(email) => Some(email),
+            Self::Delegated(delegated) => Some(&delegated.subject),
+            Self::Impersonated(impersonated) => Some(impersonated.chain.target()),
+        }
+    }
+
+    /// Returns who obtains the token for the account, for a person: `impersonated by the attached account through a@b.c`.
+    /// `None` if the account obtains it itself.
+    pub fn via(&self) -> Option<String> {
+        match self {
+            Self::Attached | Self::Account(_) => None,
+            Self::Delegated(delegated) => {
+                Some(format!("on whose behalf {} acts", delegated.issuer))
+            }
+            Self::Impersonated(impersonated) => {
+                let Impersonated { base, chain } = &**impersonated;
+                let through = match chain.delegates() {
+                    [] => String::new(),
+                    delegates => format!(" through {}", delegates.join(", then ")),
+                };
+                Some(format!("impersonated by {base}{through}"))
+            }
         }
     }
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Attached => f.write_str("the attached account"),
-            Self::Account(email) => write!(f, "the account {email}"),
+        match (self.account(), self.via()) {
+            (None, _) => f.write_str("the attached account"),
+            (Some(account), None) => write!(f, "the account {account}"),
+            (Some(account), Some(via)) => write!(f, "{account}, {via}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn impersonated(base: Principal, chain: &str) -> Principal {
+        let chain = Impersonation::parse(chain).unwrap();
+        Principal::Impersonated(Arc::new(Impersonated { base, chain }))
+    }
+
+    #[test]
+    fn a_principal_names_its_whole_chain() {
+        let target = impersonated(Principal::Attached, "a@b.c,d@e.f,t@p.example");
+        assert_eq!(target.account(), Some("t@p.example"));
+        assert_eq!(
+            target.to_string(),
+            "t@p.example, impersonated by the attached account through a@b.c, then d@e.f"
+        );
+        let user = Principal::Delegated(Arc::new(Delegated {
+            issuer: impersonated(Principal::Account("x@p.example".into()), "t@p.example"),
+            subject: "jane@example.com".into(),
+        }));
+        assert_eq!(user.account(), Some("jane@example.com"));
+        assert_eq!(
+            user.to_string(),
+            "jane@example.com, on whose behalf t@p.example, impersonated by the account x@p.example acts"
+        );
+    }
+
+    #[test]
+    fn another_chain_is_another_principal() {
+        let all = [
+            Principal::Attached,
+            impersonated(Principal::Attached, "t@p.example"),
+            impersonated(Principal::Attached, "a@b.c,t@p.example"),
+            impersonated(Principal::Attached, "d@e.f,a@b.c,t@p.example"),
+            impersonated(Principal::Attached, "a@b.c,d@e.f,t@p.example"),
+            impersonated(Principal::Account("x@p.example".into()), "t@p.example"),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(index + 1).all(|other| one != other));
         }
     }
 }

@@ -32,6 +32,14 @@ pub struct Options {
     pub existing: Option<Existing>,
     /// `account=`.
     pub account: Option<String>,
+    /// `impersonate=`.
+    pub impersonate: Option<String>,
+    /// `delegate=`, repeatable, in the order in which they impersonate each other.
+    pub delegates: Vec<String>,
+    /// `subject=`.
+    pub subject: Option<String>,
+    /// `token=jwt`.
+    pub jwt: bool,
     /// `quota-project=`.
     pub quota_project: Option<HeaderValue>,
     /// `scheme=`.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::decision::Credential;
+use super::identity::Identity;
+use super::impersonation::Impersonation;
 use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
@@ -16,7 +18,8 @@ pub(super) struct Terms {
     pub(super) scopes: Arc<[Arc<str>]>,
     pub(super) header: Option<HeaderMode>,
     pub(super) existing: Option<Existing>,
-    account: Option<Arc<str>>,
+    identity: Identity,
+    pub(super) jwt: bool,
     pub(super) quota_project: Option<HeaderValue>,
     pub(super) scheme: Option<AuthScheme>,
     pub(super) plaintext: bool,
@@ -36,7 +39,8 @@ impl Terms {
             },
             header: self.header.or(below.header),
             existing: self.existing.or(below.existing),
-            account: self.account.or_else(|| below.account.clone()),
+            identity: self.identity.over(&below.identity),
+            jwt: self.jwt || below.jwt,
             quota_project: self.quota_project.or_else(|| below.quota_project.clone()),
             scheme: self.scheme.or(below.scheme),
             plaintext: self.plaintext || below.plaintext,
@@ -52,17 +56,13 @@ impl Terms {
         }
     }
 
-    /// Returns whose token a key is for: `default` is the account that is attached.
-    pub(super) fn principal(&self) -> Principal {
-        match &self.account {
-            Some(account) if **account != *"default" => Principal::Account(Arc::clone(account)),
-            _ => Principal::Attached,
-        }
+    /// Returns whose token a key is for.
+    pub(super) fn principal(&self) -> &Principal {
+        self.identity.principal()
     }
-}
 
-impl From<&Options> for Terms {
-    fn from(options: &Options) -> Self {
+    /// The terms of `options` under `--impersonate-service-account`.
+    pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
         let mut scopes: Vec<Arc<str>> = options
             .scopes
             .iter()
@@ -76,7 +76,8 @@ impl From<&Options> for Terms {
             scopes: scopes.into(),
             header: options.header,
             existing: options.existing,
-            account: options.account.as_deref().map(Arc::from),
+            identity: Identity::new(options, global),
+            jwt: options.jwt,
             quota_project: options.quota_project.clone(),
             scheme: options.scheme,
             plaintext: options.plaintext,

@@ -103,11 +103,18 @@ impl Decider {
             return Ok(());
         };
         if !self.named_account.swap(true, Ordering::Relaxed) {
-            tracing::info!(
-                account = &*email,
-                source = "metadata",
-                "tokens are those of {email} from the metadata server of the project {project}",
-            );
+            match self.policy.default_principal() {
+                Principal::Attached => tracing::info!(
+                    account = &*email,
+                    source = "metadata",
+                    "tokens are those of {email} from the metadata server of the project {project}",
+                ),
+                other => tracing::info!(
+                    account = other.account(),
+                    source = "impersonation",
+                    "tokens are those of {other}; the attached account is {email} of the project {project}",
+                ),
+            }
             if let Some(warning) = account_warning(&email) {
                 tracing::warn!(account = &*email, "{warning}");
             }

@@ -49,6 +49,7 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
     let (token, audience, scopes) = match &key.kind {
         TokenKind::Access { scopes } => ("access", None, Some(scopes.join(" "))),
         TokenKind::Id { audience } => ("ID", Some(&**audience), None),
+        TokenKind::Jwt { audience } => ("ID", Some(&**audience), None),
     };
     let trace = rejection.trace.as_ref();
     tracing::warn!(
@@ -60,6 +61,7 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
             scopes = scopes.filter(|scopes| !scopes.is_empty()),
             source = "metadata",
             account = rejection.account,
+            via = key.principal.via(),
             project = rejection.project,
             "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
             "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
@@ -170,6 +172,18 @@ fn advice(rejection: &AuthRejection<'_>) -> String {
     let host = rejection.origin.host.name().unwrap_or_default();
     let forbidden = rejection.status == StatusCode::FORBIDDEN;
     let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT);
+    if let TokenKind::Jwt { .. } = rejection.key.kind {
+        return match forbidden {
+            true => {
+                format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}")
+            }
+            false => format!(
+                "a signed JWT (token=jwt) is for IAP alone, and its audience must be the URL of the IAP resource, like \
+                 https://{}/*; else compare this machine's clock",
+                rejection.origin.host
+            ),
+        };
+    }
     if rejection.iap && !rejection.key.audience().is_some_and(is_client) {
         return match forbidden {
             true => format!(
@@ -190,7 +204,7 @@ fn advice(rejection: &AuthRejection<'_>) -> String {
                       compare this machine's clock"
                 .to_owned(),
         },
-        TokenKind::Id { .. } if !forbidden => {
+        TokenKind::Id { .. } | TokenKind::Jwt { .. } if !forbidden => {
             "the audience must be the service's own URL or one of its custom audiences (option audience=); where IAP stands \
              before it, IAP's OAuth client id; else compare this machine's clock"
                 .to_owned()
@@ -199,7 +213,7 @@ fn advice(rejection: &AuthRejection<'_>) -> String {
             "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}; or its \
              ingress settings do not admit calls from this network"
         ),
-        TokenKind::Id { .. } => format!(
+        TokenKind::Id { .. } | TokenKind::Jwt { .. } => format!(
             "grant roles/run.invoker on the service to {account}; or its ingress settings do not admit calls from this \
              network"
         ),

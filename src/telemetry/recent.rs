@@ -354,9 +354,13 @@ impl std::fmt::Display for Purpose<'_> {
             TokenKind::Access { scopes } if scopes.is_empty() => f.write_str("access token")?,
             TokenKind::Access { scopes } => write!(f, "access token for {}", scopes.join(" "))?,
             TokenKind::Id { audience } => write!(f, "ID token for {audience}")?,
+            TokenKind::Jwt { audience } => write!(f, "signed JWT for {audience}")?,
         }
         match key.principal.account() {
-            Some(account) => write!(f, " (account {account})"),
+            Some(account) => match key.principal.via() {
+                Some(via) => write!(f, " (account {account}, {via})"),
+                None => write!(f, " (account {account})"),
+            },
             None => Ok(()),
         }
     }

@@ -74,7 +74,7 @@ impl TokenCache {
     pub fn slot(&self, key: &TokenKey) -> Arc<Slot> {
         let part = match key.kind {
             TokenKind::Access { .. } => &self.access,
-            TokenKind::Id { .. } => &self.slots,
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => &self.slots,
         };
         part.get_with_by_ref(key, || Shared::slot(&self.shared, key))
     }

@@ -254,7 +254,7 @@ impl Slot {
         if let Some(other) = current.filter(|token| !token.same_value(suspect)) {
             return Renewal::Other(other);
         }
-        let departure = state.renew(now, self.shared.sources.limit(&self.key.principal));
+        let departure = state.renew(now, self.shared.sources.limit(&self.key));
         drop(state);
         departure.map_or(Renewal::Not, |departure| {
             Renewal::Fetching(departure.launch(self))
@@ -277,13 +277,13 @@ impl Slot {
 
     fn may_fetch(&self, state: &mut State, now: Now) -> Option<Departure> {
         let usable = self.usable(now).is_some();
-        state.depart(now, usable, self.shared.sources.limit(&self.key.principal))
+        state.depart(now, usable, self.shared.sources.limit(&self.key))
     }
 
     /// Takes the result of a fetch. Called by the fetch's own task, at its end or when it is dropped.
     fn land(&self, id: u64, started: Now, result: Result<Token, FetchError>) {
         let now = Now::now();
-        let limit = self.shared.sources.limit(&self.key.principal);
+        let limit = self.shared.sources.limit(&self.key);
         let mut state = self.state();
         let landed = match result {
             Ok(token) => {

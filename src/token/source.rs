@@ -10,7 +10,7 @@ use super::failure::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
 use crate::error::TokenFault;
-use crate::policy::{Principal, TokenKey};
+use crate::policy::{Principal, TokenKey, TokenKind};
 
 mod answer;
 #[allow(dead_code)] // until the first source of a credential file
@@ -42,6 +42,11 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
 
     /// Returns whether the source issues the tokens of this principal.
     fn serves(&self, principal: &Principal) -> bool;
+
+    /// Returns whether the source also issues JWTs that the account signs itself ([`TokenKind::Jwt`]).
+    fn signs_jwts(&self) -> bool {
+        false
+    }
 
     /// Fetches a token. It ends within [`time_limit`](Self::time_limit).
     fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token>;
@@ -80,7 +85,7 @@ impl TokenSources {
         key: &TokenKey,
         priority: &FetchPriority,
     ) -> Result<Token, FetchError> {
-        match self.of(&key.principal) {
+        match self.of_key(key) {
             Some(source) => source.fetch(key, priority).await,
             // Never another principal's token.
             None => Err(FetchError::new(
@@ -91,8 +96,8 @@ impl TokenSources {
     }
 
     /// Returns the time after which a fetch under way is taken for suspended, and is not waited for.
-    pub(super) fn limit(&self, principal: &Principal) -> Duration {
-        let source = self.of(principal);
+    pub(super) fn limit(&self, key: &TokenKey) -> Duration {
+        let source = self.of_key(key);
         source.map_or(Duration::ZERO, |source| source.time_limit()) + GRACE
     }
 
@@ -103,6 +108,12 @@ impl TokenSources {
             _ => (None, Some(self.0.iter().map(|source| &**source))),
         };
         one.into_iter().chain(all.into_iter().flatten())
+    }
+
+    fn of_key(&self, key: &TokenKey) -> Option<&dyn TokenSource> {
+        let is_jwt = matches!(key.kind, TokenKind::Jwt { .. });
+        let mut sources = self.0.iter().map(|source| &**source);
+        sources.find(|source| source.serves(&key.principal) && (!is_jwt || source.signs_jwts()))
     }
 
     fn of(&self, principal: &Principal) -> Option<&dyn TokenSource> {

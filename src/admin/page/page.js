@@ -127,7 +127,7 @@ function purpose(gets) {
 function sends(gets) {
   if (!gets) return [chip("By path"), sub("the path of each call decides")];
   const header = gets.header && gets.header !== "auto" ? `in ${gets.header}` : "";
-  const account = gets.account ? `as ${gets.account}` : "";
+  const account = gets.account ? `as ${[gets.account, gets.via].filter(Boolean).join(", ")}` : "";
   const rule = gets.rule ? `by ${gets.rule}` : "";
   const more = [gets.why, rule, header, account, gets.plaintext ? "in cleartext where asked for" : "", gets.note].filter(Boolean);
   const tone = gets.credential === "deny" ? "warn" : "";
@@ -179,6 +179,7 @@ function head(status) {
     ["Up since", since(status.started)],
     ["Draining since", status.state === "draining" ? since(status.since) : ""],
     ["Account", status.account ?? "not known yet"],
+    ["Impersonates", status.impersonates?.replaceAll(",", ", then ")],
     ["Project", status.project ?? "not known yet"],
     ["Universe", status.universe === "googleapis.com" ? "" : status.universe],
     ["Metadata server", status.metadata_server],
@@ -304,10 +305,10 @@ function tokens(status) {
   byId("no-tokens").hidden = status.tokens.length > 0;
   const more = status.tokens_total > status.tokens.length ? `${count(status.tokens.length)} of ${count(status.tokens_total)}` : count(status.tokens_total);
   put(byId("tokens-count"), status.tokens_total ? more : "");
-  const key = (token) => JSON.stringify([token.credential, token.audience, token.scopes, token.account]);
+  const key = (token) => JSON.stringify([token.credential, token.audience, token.scopes, token.account, token.via]);
   table("tokens", status.tokens, key, [
     { name: "Token", of: (token) => [token.credential, purpose(token)], show: ([kind, what]) => [node("strong", "", KINDS[kind]), sub(what)] },
-    { name: "Account", of: (token) => token.account ?? "the instance’s own", show: loose },
+    { name: "Account", of: (token) => [token.account ?? "the instance’s own", token.via].filter(Boolean).join(", "), show: loose },
     { name: "Time left", kind: "left", of: (token) => [token.left_seconds, token.state, token.fetching], show: ([left_seconds, state, fetching]) => timeLeft({ left_seconds, state, fetching }) },
     { name: "Last fetch", of: (token) => (token.fetched ? ago(token.fetched) : ""), show: (when) => when || "none yet" },
     {

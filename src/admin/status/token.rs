@@ -16,6 +16,8 @@ pub(super) struct TokenLine {
     scopes: Vec<String>,
     /// None for the instance's own.
     account: Option<String>,
+    /// Who obtains the token for that account.
+    via: Option<String>,
     /// `empty`, `fresh`, `stale` or `expired`.
     state: &'static str,
     expires: Option<Time>,
@@ -34,7 +36,9 @@ pub(super) struct TokenLine {
 pub(super) fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
     match &key.kind {
         TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),
-        TokenKind::Id { audience } => (Some(audience.to_string()), Vec::new()),
+        TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+            (Some(audience.to_string()), Vec::new())
+        }
     }
 }
 
@@ -48,6 +52,7 @@ impl From<SlotStatus> for TokenLine {
             audience,
             scopes,
             account: status.key.principal.account().map(text),
+            via: status.key.principal.via(),
             state: status.state.as_str(),
             expires: status.expires_at.map(Time),
             left_seconds: status.left.as_ref().map(Duration::as_secs),

@@ -165,6 +165,7 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
         config.rules.clone(),
         Settings {
             metadata: Some((metadata.host.clone(), metadata.port)),
+            impersonate: config.impersonate.clone(),
             ..Settings::default()
         },
     );

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{AuthScheme, Credential, Existing, Grant, HeaderMode, TokenKey, TokenKind};
+use crate::policy::{
+    AuthScheme, Credential, Existing, Grant, HeaderMode, Impersonation, TokenKey, TokenKind,
+};
 
 const UNIVERSE: &str = "googleapis.com";
 
@@ -46,6 +48,10 @@ fn say(decision: &Decision) -> String {
             kind: TokenKind::Access { scopes },
             ..
         }) => format!("access [{}]", scopes.join(" ")),
+        Grant::Token(TokenKey {
+            kind: TokenKind::Jwt { audience },
+            ..
+        }) => format!("jwt {audience}"),
         Grant::None(_) => "none".to_owned(),
         Grant::Deny(_) => "deny".to_owned(),
     };
@@ -593,4 +599,61 @@ proptest! {
             let _ = (policy.needs_universe(&destination), policy.depends_on_path(&destination.origin, &universe));
         }
     }
+}
+
+/// Whose token it is.
+fn whose(decision: &Decision) -> String {
+    match &decision.grant {
+        Grant::Token(key) => key.principal.to_string(),
+        grant => format!("{grant:?}"),
+    }
+}
+
+#[test]
+fn the_global_impersonation_is_for_every_token_and_a_rule_names_another() {
+    let settings = Settings {
+        impersonate: Some(Impersonation::parse("a@p.example,t@p.example").unwrap()),
+        ..Settings::default()
+    };
+    let rules = ["iap.example=id,impersonate=r@p.example", "b.example=id"];
+    let policy = Policy::new(rules.iter().map(|text| rule(text)).collect(), settings);
+    let whose_at = |url| whose(&policy.decide(&at(url), UNIVERSE));
+    let global = "t@p.example, impersonated by the attached account through a@p.example";
+    assert_eq!(whose_at("https://storage.googleapis.com/"), global);
+    assert_eq!(whose_at("https://a.run.app/"), global);
+    assert_eq!(whose_at("https://b.example/"), global);
+    assert_eq!(
+        whose_at("https://iap.example/"),
+        "r@p.example, impersonated by the attached account"
+    );
+    let of_route = |own| {
+        whose(&policy.decide_route("1", &options(own), &at("https://iap.example/"), UNIVERSE))
+    };
+    assert_eq!(
+        of_route(""),
+        "r@p.example, impersonated by the attached account"
+    );
+    assert_eq!(of_route("credential=access"), global);
+    assert_eq!(
+        of_route("impersonate=o@p.example"),
+        "o@p.example, impersonated by the attached account"
+    );
+}
+
+#[test]
+fn a_signed_jwt_is_for_every_path_of_the_host_unless_an_audience_is_named() {
+    let url = "https://iap.example:8443/a/b?c";
+    assert_eq!(
+        decide(&["iap.example:8443=id,token=jwt"], url),
+        "jwt https://iap.example/* by --rule iap.example:8443=id,token=jwt"
+    );
+    assert_eq!(
+        decide(&["iap.example:8443=id,token=jwt,audience=https://x/y"], url),
+        "jwt https://x/y by --rule iap.example:8443=id,token=jwt,audience=https://x/y"
+    );
+    // Not the function's path, and not the service without its tag.
+    assert_eq!(
+        say(&route(&[], "token=jwt", "https://t---s.a.run.app/f")),
+        "jwt https://t---s.a.run.app/* by route 8081"
+    );
 }

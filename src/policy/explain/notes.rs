@@ -8,6 +8,7 @@ use crate::policy::decide::Policy;
 use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
 use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
 use crate::policy::placeholder::Placeholders;
+use crate::policy::principal::Principal;
 use crate::policy::rule::{Existing, HeaderMode};
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.
@@ -23,17 +24,27 @@ const BY_RULE_ONLY: [(&str, &str); 6] = [
     ("googleusercontent.com", "access"),
 ];
 
+const IN_PROXY_AUTHORIZATION: &str =
+    "if the app sends an Authorization, it stays, and the token goes into Proxy-Authorization";
+
+/// The role that Identity-Aware Proxy asks for.
+const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
+
 /// The role that the receiver asks of the caller's service account: what to grant where it answers 403.
 pub fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
-    let Grant::Token(TokenKey {
-        kind: TokenKind::Id { audience },
-        ..
-    }) = &decision.grant
-    else {
-        return None;
+    let audience = match &decision.grant {
+        Grant::Token(TokenKey {
+            kind: TokenKind::Id { audience },
+            ..
+        }) => audience,
+        Grant::Token(TokenKey {
+            kind: TokenKind::Jwt { .. },
+            ..
+        }) => return Some(IAP_ROLE),
+        _ => return None,
     };
     if is_client_id(audience) {
-        return Some("roles/iap.httpsResourceAccessor");
+        return Some(IAP_ROLE);
     }
     match Shape::of(&destination.origin.host) {
         Shape::CloudRun => Some("roles/run.invoker"),
@@ -87,6 +98,10 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
                 .to_owned(),
         ),
         TokenKind::Access { .. } => {}
+        TokenKind::Jwt { .. } => notes.push(
+            "the token is a JWT that the account signs itself, as IAP takes it (token=jwt)"
+                .to_owned(),
+        ),
         TokenKind::Id { audience } => {
             let tag = host.name().and_then(tagged);
             if let Some((tag, service)) = tag
@@ -107,11 +122,43 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
         notes.push(format!("on a 403, grant the service account {role}"));
     }
     if let Some(account) = key.principal.account() {
-        notes.push(format!("the token is the one of {account}"));
+        notes.push(match key.principal.via() {
+            None => format!("the token is the one of {account}"),
+            Some(via) => format!("the token is the one of {account}, {via}"),
+        });
         notes.extend(account_warning(account));
+        notes.extend(roles(&key.principal));
     }
     if case.in_cleartext() {
         notes.push("plaintext=allow: the token travels in cleartext".to_owned());
+    }
+}
+
+/// The roles that a chain of impersonation needs, and what delegation needs.
+fn roles(principal: &Principal) -> Vec<String> {
+    match principal {
+        Principal::Attached | Principal::Account(_) => Vec::new(),
+        Principal::Impersonated(impersonated) => {
+            let chain = &impersonated.chain;
+            let accounts = chain.delegates().iter().map(|account| &**account);
+            let mut caller = impersonated.base.to_string();
+            let mut roles = Vec::new();
+            for account in accounts.chain([chain.target()]) {
+                roles.push(format!(
+                    "{caller} needs roles/iam.serviceAccountTokenCreator on {account}"
+                ));
+                account.clone_into(&mut caller);
+            }
+            roles
+        }
+        Principal::Delegated(delegated) => {
+            let mut notes = roles(&delegated.issuer);
+            notes.push(format!(
+                "the domain's administrator must allow the scopes to the client id of {} (domain-wide delegation)",
+                delegated.issuer
+            ));
+            notes
+        }
     }
 }
 
@@ -138,8 +185,9 @@ fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
         (HeaderMode::Authorization, ..) | (_, _, TokenKind::Access { .. }) => {
             "if the app sends an Authorization, it stands and no token is added (existing=replace changes that)"
         }
+        (HeaderMode::Auto, _, TokenKind::Jwt { .. }) => IN_PROXY_AUTHORIZATION,
         (HeaderMode::Auto, _, TokenKind::Id { audience }) if is_client_id(audience) => {
-            "if the app sends an Authorization, it stays, and the token goes into Proxy-Authorization"
+            IN_PROXY_AUTHORIZATION
         }
         (HeaderMode::Auto, _, TokenKind::Id { .. }) => {
             "if the app sends an Authorization, it stays, and the token goes into X-Serverless-Authorization"

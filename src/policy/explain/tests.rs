@@ -544,3 +544,70 @@ fn a_name_that_is_no_services_says_why() {
         );
     }
 }
+
+/// What is said of a call to `x.test` under one rule with these options.
+fn explained(all: &[(&str, &str)]) -> Explanation {
+    let rule = Rule {
+        pattern: Pattern::parse("x.test").unwrap(),
+        options: options(all),
+        name: "rule".into(),
+    };
+    let policy = Policy::new(vec![rule], Settings::default());
+    explain(
+        "https://x.test/a",
+        &policy,
+        "googleapis.com",
+        &Home::default(),
+        &Ways::default(),
+    )
+    .unwrap()
+}
+
+#[test]
+fn a_chain_of_impersonation_is_named_with_the_roles_that_it_needs() {
+    let explanation = explained(&[
+        ("credential", "id"),
+        ("impersonate", "t@p.example"),
+        ("delegate", "a@p.example"),
+    ]);
+    for note in [
+        "the token is the one of t@p.example, impersonated by the attached account through a@p.example",
+        "the attached account needs roles/iam.serviceAccountTokenCreator on a@p.example",
+        "a@p.example needs roles/iam.serviceAccountTokenCreator on t@p.example",
+    ] {
+        assert!(
+            explanation.notes.iter().any(|other| other == note),
+            "{explanation}"
+        );
+    }
+    assert!(!explanation.needs_account());
+}
+
+#[test]
+fn delegation_is_named_with_its_user_and_what_the_administrator_must_allow() {
+    let explanation = explained(&[
+        ("credential", "access"),
+        ("scope", "s"),
+        ("subject", "jane@d.example"),
+    ]);
+    assert!(explanation.notes.iter().any(|note| note
+        == "the token is the one of jane@d.example, on whose behalf the attached account acts"));
+    assert!(
+        explanation.to_string().contains("domain-wide delegation"),
+        "{explanation}"
+    );
+}
+
+#[test]
+fn a_signed_jwt_is_explained_as_what_iap_takes() {
+    let explanation = explained(&[("token", "jwt")]);
+    assert_eq!(explanation.credential, Credential::Id);
+    assert_eq!(explanation.audience.as_deref(), Some("https://x.test/*"));
+    let text = explanation.notes.join("\n");
+    assert!(
+        text.contains("a JWT that the account signs itself"),
+        "{text}"
+    );
+    assert!(text.contains("roles/iap.httpsResourceAccessor"), "{text}");
+    assert!(text.contains("goes into Proxy-Authorization"), "{text}");
+}

@@ -457,3 +457,18 @@ proptest! {
         let _ = place(&decision, &HeaderMap::new(), Some(&query));
     }
 }
+
+#[test]
+fn a_signed_jwt_stands_beside_the_apps_authorization_where_iap_reads_it() {
+    let iap = decision("https://iap.test/", &[("token", "jwt")]);
+    assert_eq!(sent_upstream(&iap, &[]), AUTH_OURS);
+    assert_eq!(
+        sent_upstream(&iap, &[USER]),
+        "authorization: Bearer user\nproxy-authorization: Bearer ours"
+    );
+    let replaced = decision(
+        "https://iap.test/",
+        &[("token", "jwt"), ("existing", "replace")],
+    );
+    assert_eq!(sent_upstream(&replaced, &[USER]), AUTH_OURS);
+}

@@ -37,6 +37,10 @@ fn every_option_is_read() {
             header: Some(HeaderMode::XServerlessAuthorization),
             existing: Some(Existing::Replace),
             account: Some("worker@p.iam.gserviceaccount.com".into()),
+            impersonate: None,
+            delegates: Vec::new(),
+            subject: None,
+            jwt: false,
             quota_project: Some(HeaderValue::from_static("s3ns:billing")),
             scheme: Some(AuthScheme::Basic),
             plaintext: true,
@@ -96,11 +100,6 @@ fn an_unknown_option_is_answered_with_the_known_ones_and_the_nearest() {
     );
     let error = set("zzzzzzzz", "x").unwrap_err();
     assert!(!error.contains("did you mean"), "{error}");
-    assert!(
-        set("impersonate", "a@b.c")
-            .unwrap_err()
-            .contains("not supported in this version")
-    );
 }
 
 #[test]
@@ -130,6 +129,48 @@ fn values_that_would_break_a_header_or_a_url_are_refused() {
         assert!(set("account", account).is_err(), "{account:?}");
     }
     assert!(set("account", "default").is_ok());
+    for name in ["impersonate", "delegate"] {
+        for account in [
+            "",
+            "default",
+            "me",
+            "a@b",
+            "a/b@c.d",
+            "a@b.c/../x",
+            "a@b.c,d@e.f",
+            "a@b.c:x",
+            "%2e@b.c",
+        ] {
+            let error = set(name, account).unwrap_err();
+            assert!(
+                error.starts_with(name) && error.contains("iam.gserviceaccount.com"),
+                "{error}"
+            );
+        }
+    }
+    for subject in [
+        "",
+        "jane",
+        "@b.c",
+        "jane@",
+        "jane@b",
+        "a b@c.d",
+        "a\"@c.d",
+        "a@b@c.d",
+        "jane@b..c",
+        "jane@b.c/x",
+    ] {
+        let error = set("subject", subject).unwrap_err();
+        assert!(error.contains("such as jane@example.com"), "{error}");
+    }
+    assert!(set("subject", "o'neil+x@example.com").is_ok());
+    for token in ["", "JWT", "id", "access"] {
+        assert!(
+            set("token", token)
+                .unwrap_err()
+                .contains("is not jwt, its only value")
+        );
+    }
     assert!(set("account", "1234-compute@developer.gserviceaccount.com").is_ok());
     for project in ["", "a b", "a\nb", "é"] {
         assert!(set("quota-project", project).is_err(), "{project:?}");
@@ -138,8 +179,22 @@ fn values_that_would_break_a_header_or_a_url_are_refused() {
 
 #[test]
 fn an_option_given_twice_is_an_error() {
-    let mut options = options(&[("audience", "a")]);
-    assert!(options.set("audience", "b").unwrap_err().contains("twice"));
+    for name in ["audience", "impersonate", "subject"] {
+        let mut options = options(&[(name, "a@b.c")]);
+        assert!(options.set(name, "d@e.f").unwrap_err().contains("twice"));
+    }
+}
+
+#[test]
+fn delegates_are_kept_in_their_order() {
+    let options = options(&[
+        ("delegate", "b@p.example"),
+        ("impersonate", "t@p.example"),
+        ("delegate", "a@p.example"),
+    ]);
+    options.validate().unwrap();
+    let chain = options.impersonation().unwrap();
+    assert_eq!(chain.to_string(), "b@p.example,a@p.example,t@p.example");
 }
 
 #[test]
@@ -157,11 +212,40 @@ fn contradictions_are_found() {
     assert!(why(&[("credential", "id"), ("scheme", "basic")]).contains("bearer"));
     assert!(why(&[("audience", "a"), ("scheme", "basic")]).contains("bearer"));
     assert!(why(&[("audience", "a"), ("scope", "a")]).contains("leave one"));
+    assert!(why(&[("delegate", "a@b.c")]).contains("has no impersonate=TARGET"));
+    assert!(
+        why(&[("credential", "none"), ("impersonate", "a@b.c")])
+            .contains("credential=none takes no impersonate \"a@b.c\"")
+    );
+    assert!(why(&[("credential", "deny"), ("token", "jwt")]).contains("takes no token \"jwt\""));
+    assert!(why(&[("credential", "none"), ("subject", "a@b.c")]).contains("takes no subject"));
+    assert!(why(&[("credential", "access"), ("token", "jwt")]).contains("write credential=id"));
+    assert!(why(&[("scope", "a"), ("token", "jwt")]).contains("no scope"));
+    assert!(why(&[("scheme", "basic"), ("token", "jwt")]).contains("bearer"));
+    assert!(why(&[("subject", "a@b.c")]).contains("add scope="));
+    assert!(why(&[("credential", "access"), ("subject", "a@b.c")]).contains("add scope="));
+    assert!(why(&[("credential", "id"), ("subject", "a@b.c")]).contains("for access tokens"));
+    assert!(why(&[("audience", "x"), ("subject", "a@b.c")]).contains("for access tokens"));
+    assert!(why(&[("token", "jwt"), ("subject", "a@b.c")]).contains("for access tokens"));
     for right in [
         &[][..],
         &[("credential", "none")],
         &[("audience", "a")],
         &[("scope", "a"), ("scheme", "basic")],
+        &[("account", "a@b.c"), ("impersonate", "d@e.f")],
+        &[("impersonate", "a@b.c")],
+        &[
+            ("scope", "a"),
+            ("subject", "a@b.c"),
+            ("impersonate", "d@e.f"),
+        ],
+        &[("token", "jwt")],
+        &[
+            ("credential", "id"),
+            ("token", "jwt"),
+            ("audience", "a"),
+            ("impersonate", "d@e.f"),
+        ],
         &[
             ("credential", "id"),
             ("audience", "a"),
@@ -182,6 +266,10 @@ fn an_audience_implies_an_id_token_and_a_scope_an_access_token() {
     assert_eq!(
         options(&[("scope", "a")]).effective_credential(),
         Some(Credential::Access)
+    );
+    assert_eq!(
+        options(&[("token", "jwt")]).effective_credential(),
+        Some(Credential::Id)
     );
     assert_eq!(
         options(&[("credential", "deny")]).effective_credential(),

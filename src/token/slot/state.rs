@@ -189,7 +189,7 @@ impl Landed {
         let account = key.principal.account().unwrap_or("default");
         let purpose = match &key.kind {
             TokenKind::Access { scopes } => scopes.join(" "),
-            TokenKind::Id { audience } => audience.to_string(),
+            TokenKind::Id { audience } | TokenKind::Jwt { audience } => audience.to_string(),
         };
         match self {
             Self::Failed(error) => {

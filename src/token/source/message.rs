@@ -13,6 +13,7 @@ pub(super) fn token(kind: &TokenKind) -> String {
             format!("an access token for {}", printable(&scopes.join(" ")))
         }
         TokenKind::Id { audience } => format!("an ID token for {}", printable(audience)),
+        TokenKind::Jwt { audience } => format!("a signed JWT for {}", printable(audience)),
     }
 }
 

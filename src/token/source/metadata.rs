@@ -198,7 +198,9 @@ fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchE
 fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, AttemptError> {
     let token = match kind {
         TokenKind::Access { .. } => parse::access_token(body, start, now),
-        TokenKind::Id { audience } => parse::id_token(body, audience, start, now),
+        TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+            parse::id_token(body, audience, start, now)
+        }
     };
     accept(token, start, now)
 }

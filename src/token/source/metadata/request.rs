@@ -46,7 +46,8 @@ impl MetadataRequest {
                     target.push_str(&list);
                 }
             }
-            TokenKind::Id { audience } => {
+            // The server signs no JWT for an account, so it is never asked for one.
+            TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
                 let encoded = utf8_percent_encode(audience, COMPONENT);
                 // Writing to a String cannot fail.
                 let _ = write!(target, "/identity?audience={encoded}&format=full");

@@ -1,0 +1,155 @@
+//! Whose token: what a route or rule says, what the rule below it says, and `--impersonate-service-account`.
+
+use std::sync::Arc;
+
+use super::impersonation::Impersonation;
+use super::principal::{Delegated, Impersonated, Principal};
+use super::rule::Options;
+
+/// The options that name an identity, with the principal that they come to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    account: Option<Arc<str>>,
+    chain: Option<Impersonation>,
+    subject: Option<Arc<str>>,
+    /// `--impersonate-service-account`.
+    global: Option<Impersonation>,
+    /// Kept, so that a decision costs a reference count.
+    principal: Principal,
+}
+
+// === impl Identity ===
+
+impl Identity {
+    pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
+        Self {
+            account: options.account.as_deref().map(Arc::from),
+            chain: options.impersonation(),
+            subject: options.subject.as_deref().map(Arc::from),
+            global: global.cloned(),
+            principal: Principal::Attached,
+        }
+        .resolved()
+    }
+
+    /// These options, and where one is absent that of `below`.
+    pub(super) fn over(self, below: &Self) -> Self {
+        Self {
+            account: self.account.or_else(|| below.account.clone()),
+            chain: self.chain.or_else(|| below.chain.clone()),
+            subject: self.subject.or_else(|| below.subject.clone()),
+            ..self
+        }
+        .resolved()
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    fn resolved(self) -> Self {
+        let base = match &self.account {
+            // `default` is the attached account.
+            Some(account) if **account != *"default" => Principal::Account(Arc::clone(account)),
+            _ => Principal::Attached,
+        };
+        let issuer = match self.chain.as_ref().or(self.global.as_ref()) {
+            Some(chain) => {
+                let chain = chain.clone();
+                Principal::Impersonated(Arc::new(Impersonated { base, chain }))
+            }
+            None => base,
+        };
+        let principal = match &self.subject {
+            Some(subject) => Principal::Delegated(Arc::new(Delegated {
+                issuer,
+                subject: Arc::clone(subject),
+            })),
+            None => issuer,
+        };
+        Self { principal, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(all: &[(&str, &str)]) -> Options {
+        let mut options = Options::default();
+        for (name, value) in all {
+            options.set(name, value).unwrap();
+        }
+        options
+    }
+
+    fn principal(all: &[(&str, &str)], global: Option<&str>) -> String {
+        let global = global.map(|text| Impersonation::parse(text).unwrap());
+        let identity = Identity::new(&options(all), global.as_ref());
+        identity.principal().to_string()
+    }
+
+    #[test]
+    fn the_rules_option_wins_over_the_global_one() {
+        let global = Some("g@p.example");
+        assert_eq!(principal(&[], None), "the attached account");
+        assert_eq!(
+            principal(&[], global),
+            "g@p.example, impersonated by the attached account"
+        );
+        assert_eq!(
+            principal(
+                &[("delegate", "a@p.example"), ("impersonate", "t@p.example")],
+                global
+            ),
+            "t@p.example, impersonated by the attached account through a@p.example"
+        );
+    }
+
+    #[test]
+    fn an_account_of_the_metadata_server_is_the_base_of_the_chain() {
+        let account = [("account", "x@p.example")];
+        assert_eq!(principal(&account, None), "the account x@p.example");
+        assert_eq!(
+            principal(&account, Some("g@p.example")),
+            "g@p.example, impersonated by the account x@p.example"
+        );
+        assert_eq!(
+            principal(&[("account", "default")], None),
+            "the attached account"
+        );
+    }
+
+    #[test]
+    fn a_subject_is_delegated_by_what_the_other_options_name() {
+        assert_eq!(
+            principal(
+                &[("subject", "u@d.example"), ("scope", "s")],
+                Some("g@p.example")
+            ),
+            "u@d.example, on whose behalf g@p.example, impersonated by the attached account acts"
+        );
+    }
+
+    #[test]
+    fn a_route_keeps_its_own_chain_whole_and_takes_the_rest_from_the_rule() {
+        let below = Identity::new(
+            &options(&[
+                ("delegate", "a@p.example"),
+                ("impersonate", "t@p.example"),
+                ("account", "x@p.example"),
+            ]),
+            None,
+        );
+        let own = Identity::new(&options(&[("impersonate", "r@p.example")]), None);
+        assert_eq!(
+            own.over(&below).principal().to_string(),
+            "r@p.example, impersonated by the account x@p.example"
+        );
+        let silent = Identity::default();
+        assert_eq!(
+            silent.over(&below).principal().to_string(),
+            "t@p.example, impersonated by the account x@p.example through a@p.example"
+        );
+    }
+}

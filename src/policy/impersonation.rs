@@ -1,0 +1,111 @@
+//! Which service accounts impersonate which: the option `--impersonate-service-account`, and `impersonate=` of a rule.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::options::{is_account_email, quoted};
+
+/// The accounts from the base credential's to the target: each impersonates the next one.
+///
+/// # Examples
+///
+/// ```
+/// use sidentity::policy::Impersonation;
+///
+/// let chain = Impersonation::parse("a@p.iam.gserviceaccount.com,t@p.iam.gserviceaccount.com").unwrap();
+/// assert_eq!(chain.target(), "t@p.iam.gserviceaccount.com");
+/// assert_eq!(chain.delegates().len(), 1);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Impersonation {
+    delegates: Arc<[Arc<str>]>,
+    target: Arc<str>,
+}
+
+// === impl Impersonation ===
+
+impl Impersonation {
+    /// A chain from checked e-mail addresses.
+    pub(super) fn new<'a>(delegates: impl IntoIterator<Item = &'a str>, target: &str) -> Self {
+        Self {
+            delegates: delegates.into_iter().map(Arc::from).collect(),
+            target: target.into(),
+        }
+    }
+
+    /// Reads `A,B,TARGET`: the last account is the target.
+    ///
+    /// # Errors
+    ///
+    /// The text of an error says which account is wrong and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write TARGET, or A,B,TARGET where A impersonates B and B impersonates TARGET, each an e-mail \
+                            address such as my-account@my-project.iam.gserviceaccount.com";
+        let mut accounts: Vec<&str> = text.split(',').map(str::trim).collect();
+        if let Some(wrong) = accounts.iter().find(|account| !is_account_email(account)) {
+            return Err(match *wrong {
+                "" => format!("{} leaves an account empty: {FORM}", quoted(text)),
+                wrong => format!(
+                    "{} is not the e-mail address of a service account: {FORM}",
+                    quoted(wrong)
+                ),
+            });
+        }
+        match accounts.pop() {
+            Some(target) => Ok(Self::new(accounts, target)),
+            None => Err(FORM.to_owned()),
+        }
+    }
+
+    /// Returns the accounts on the way to the target, the first one nearest to the base credential.
+    pub fn delegates(&self) -> &[Arc<str>] {
+        &self.delegates
+    }
+
+    /// Returns the account whose tokens are issued.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+}
+
+/// As [`Impersonation::parse`] reads it.
+impl fmt::Display for Impersonation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for delegate in &*self.delegates {
+            write!(f, "{delegate},")?;
+        }
+        f.write_str(&self.target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_account_is_the_target() {
+        for text in ["t@p.example", "a@p.example,b@p.example,t@p.example"] {
+            let chain = Impersonation::parse(text).unwrap();
+            assert_eq!(chain.target(), "t@p.example");
+            assert_eq!(chain.to_string(), text);
+        }
+        let spaced = Impersonation::parse(" a@p.example , t@p.example ").unwrap();
+        assert_eq!(spaced.to_string(), "a@p.example,t@p.example");
+    }
+
+    #[test]
+    fn an_account_that_is_none_is_named_with_the_right_form() {
+        for (text, wrong) in [
+            ("", "leaves an account empty"),
+            ("a@p.example,", "\"a@p.example,\" leaves an account empty"),
+            ("a@p.example,,t@p.example", "leaves an account empty"),
+            ("default", "\"default\" is not the e-mail address"),
+            ("a@p.example,me", "\"me\" is not the e-mail address"),
+            ("a@p.example/../x", "is not the e-mail address"),
+        ] {
+            let error = Impersonation::parse(text).unwrap_err();
+            assert!(error.contains(wrong), "{error}");
+            assert!(error.contains("A,B,TARGET"), "{error}");
+        }
+    }
+}
