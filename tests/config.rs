@@ -124,7 +124,7 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         (
             &["--route", "8081=https://x,audience=a,foo=b"],
             "flag --route 8081: unknown option \"foo\": known are credential, audience, scope, header, existing, account, \
-             quota-project, scheme, plaintext, http, mode",
+             impersonate, delegate, subject, token, quota-project, scheme, plaintext, http, mode",
         ),
         (
             &["--route", "8081=https://x,audience=a,mode=0660"],
