@@ -36,6 +36,7 @@ pub use self::body::Body;
 pub use self::outgoing::RequestBody;
 pub use self::pool::Limits;
 pub use self::refuse::Refuse;
+pub use self::resend::{BufferedBody, SentRequest};
 pub use self::target::Target;
 pub use self::tls::BadRoots;
 
@@ -47,6 +48,9 @@ use crate::dns::Priority;
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
+
+/// A response, and the copy of its request, if the caller asked for it or a retry might have needed it.
+pub type Answered<B> = (Response<Body>, Option<Box<SentRequest<B>>>);
 
 /// Sends requests to upstreams, over connections that it keeps. One for the process; a clone is the same one.
 ///
@@ -100,7 +104,6 @@ impl<B: RequestBody> Upstream<B> {
     /// # Errors
     ///
     /// No connection could be had, or it ended without a response. The detail names the origin and the address.
-    // That it is `Send` is said here, because a caller whose bodies fail with a boxed error could not prove it.
     pub fn send(
         &self,
         target: &Target,
@@ -120,12 +123,29 @@ impl<B: RequestBody> Upstream<B> {
         priority: Priority,
         request: Request<B>,
     ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
+        let sent = self.send_copied(target, priority, false, request);
+        async move { Ok(sent.await?.0) }
+    }
+
+    /// The same. If `keep` is set, a copy of the request comes with the response, to send it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Upstream::send`].
+    // That it is `Send` is said here, because a caller whose bodies fail with a boxed error could not prove it.
+    pub fn send_copied(
+        &self,
+        target: &Target,
+        priority: Priority,
+        keep: bool,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Answered<B>, Error>> + Send + use<B> {
         let target = if target::is_upgrade(request.headers()) {
             target.for_upgrade()
         } else {
             target.clone()
         };
-        retry::send(Arc::clone(&self.pools), target, priority, request)
+        retry::send(Arc::clone(&self.pools), target, priority, keep, request)
     }
 
     /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.

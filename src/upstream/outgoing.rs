@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
 use super::io::Sending;
-use super::resend::{Copy, Copying, Payload};
+use super::resend::{Copying, Payload, SentBody};
 use super::unsent::Unsent;
 use crate::error::cause;
 use crate::memory::Memory;
@@ -47,7 +47,7 @@ pub(super) struct Outgoing<B> {
     tracked: Option<(Unsent, Memory)>,
     /// HTTP/1.1: ends with the body.
     sending: Option<Sending>,
-    /// HTTP/2: a copy, in case that the upstream processes nothing of it.
+    /// A copy, in case that the request must be sent again.
     copying: Option<Box<Copying<B>>>,
 }
 
@@ -106,11 +106,18 @@ impl<B: RequestBody> Outgoing<B> {
         (outgoing, held)
     }
 
-    /// Copies the body as it passes; `None` where it is too large for that.
-    pub(super) fn copy(&mut self) -> Option<Copy<B>> {
-        let (copying, copy) = Copying::of(&self.size_hint())?;
-        self.copying = Some(copying);
-        Some(copy)
+    /// Copies the body as it passes, unless it is too large for that.
+    pub(super) fn copy(&mut self) -> SentBody<B> {
+        if self.is_end_stream() {
+            return SentBody::Empty;
+        }
+        match Copying::of(&self.size_hint()) {
+            Some((copying, copy)) => {
+                self.copying = Some(copying);
+                SentBody::Copied(copy)
+            }
+            None => SentBody::Unavailable,
+        }
     }
 
     /// Marks the end of the request when this body is dropped.
@@ -145,11 +152,10 @@ impl<B: RequestBody> Outgoing<B> {
 
 impl<B> Drop for Outgoing<B> {
     fn drop(&mut self) {
-        if let Some(copying) = self.copying.take() {
-            let rest = match std::mem::replace(&mut self.body, Source::Unwanted) {
-                Source::Here(body) => Some(body),
-                Source::Held(..) | Source::Unwanted => None,
-            };
+        // A body that is not here is not copied.
+        if let Some(copying) = self.copying.take()
+            && let Source::Here(rest) = std::mem::replace(&mut self.body, Source::Unwanted)
+        {
             copying.finish(rest);
         }
     }

@@ -1,16 +1,18 @@
-//! A request's body that can be sent again where the upstream says that it has processed nothing of it (RFC 9113, 8.7).
+//! Requests that can be sent again: after the upstream said that it processed nothing (RFC 9113, 8.7), and after a 401
+//! (RFC 9110, 15.5.2).
 //!
-//! It is copied as it passes, up to 64 KiB. What has not passed comes back when hyper drops the body.
+//! There is one copy of a request. Its body is copied as it passes, up to 64 KiB. What has not passed comes back when hyper
+//! drops the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Frame, SizeHint};
+use http::{HeaderMap, Request};
+use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::outgoing::RequestBody;
+use super::outgoing::{Outgoing, RequestBody};
 use crate::chunks::Chunks;
 
 /// How much is copied.
@@ -20,12 +22,30 @@ const COPIED: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) enum Payload<B> {
     First(B),
-    Again(Box<Passed<B>>),
+    Again(Box<BufferedBody<B>>),
 }
 
-/// What has passed of a body, and the rest of it.
+/// The copy of a request that was sent.
 #[derive(Debug)]
-pub(super) struct Passed<B> {
+pub struct SentRequest<B> {
+    head: Request<()>,
+    pub(super) body: SentBody<B>,
+}
+
+/// The copy of a request's body.
+#[derive(Debug)]
+pub(super) enum SentBody<B> {
+    Empty,
+    /// It is too large.
+    Unavailable,
+    Copied(oneshot::Receiver<BufferedBody<B>>),
+    /// Nothing of it was sent.
+    Unsent(B),
+}
+
+/// A body that is sent again: what has passed of it, and then the rest.
+#[derive(Debug)]
+pub struct BufferedBody<B> {
     chunks: Chunks,
     trailers: Option<HeaderMap>,
     rest: Option<B>,
@@ -36,13 +56,10 @@ pub(super) struct Passed<B> {
 /// Copies a body as it passes.
 #[derive(Debug)]
 pub(super) struct Copying<B> {
-    passed: Passed<B>,
+    passed: BufferedBody<B>,
     ended: bool,
-    way: oneshot::Sender<Passed<B>>,
+    way: oneshot::Sender<BufferedBody<B>>,
 }
-
-/// The copy, once hyper is done with the body.
-pub(super) type Copy<B> = oneshot::Receiver<Passed<B>>;
 
 // === impl Payload ===
 
@@ -57,41 +74,114 @@ impl<B: RequestBody> Payload<B> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let passed = match self {
-            Self::First(body) => return Pin::new(body).poll_frame(cx),
-            Self::Again(passed) => passed,
-        };
-        if let Some(chunk) = passed.chunks.pop() {
-            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        match self {
+            Self::First(body) => Pin::new(body).poll_frame(cx),
+            Self::Again(passed) => Pin::new(&mut **passed).poll_frame(cx),
         }
-        if let Some(rest) = &mut passed.rest {
-            if let Some(frame) = ready!(Pin::new(rest).poll_frame(cx)) {
-                return Poll::Ready(Some(frame));
-            }
-            passed.rest = None;
-        }
-        Poll::Ready(passed.trailers.take().map(Frame::trailers).map(Ok))
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::First(body) => body.is_end_stream(),
-            Self::Again(passed) => {
-                passed.chunks.is_empty()
-                    && passed.trailers.is_none()
-                    && passed.rest.as_ref().is_none_or(B::is_end_stream)
-            }
+            Self::Again(passed) => passed.is_end_stream(),
         }
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
             Self::First(body) => body.size_hint(),
-            // The same as before, so that the head is.
-            Self::Again(passed) => passed
-                .exact
-                .map_or_else(SizeHint::new, SizeHint::with_exact),
+            Self::Again(passed) => passed.size_hint(),
         }
+    }
+}
+
+// === impl SentRequest ===
+
+impl<B: RequestBody> SentRequest<B> {
+    /// Copies a request that is about to be sent, and its body as it passes.
+    pub(super) fn of(request: &mut Request<Outgoing<B>>) -> Self {
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.headers_mut() = request.headers().clone();
+        // Among them the spelling of header names.
+        *head.extensions_mut() = request.extensions().clone();
+        Self {
+            head,
+            body: request.body_mut().copy(),
+        }
+    }
+
+    /// Returns the request, if its body is empty, was not begun, or has passed and was small enough to be copied.
+    pub fn again(self) -> Option<Request<Option<BufferedBody<B>>>> {
+        let body = match self.body {
+            SentBody::Empty => None,
+            SentBody::Unavailable => return None,
+            SentBody::Copied(mut copy) => Some(copy.try_recv().ok()?),
+            SentBody::Unsent(body) => Some(BufferedBody::unsent(body)),
+        };
+        Some(self.head.map(|()| body))
+    }
+
+    /// Returns whether the request has no body.
+    pub(super) const fn is_bare(&self) -> bool {
+        matches!(self.body, SentBody::Empty)
+    }
+
+    /// Returns the request with this body.
+    pub(super) fn with(self, body: Payload<B>) -> Request<Payload<B>> {
+        self.head.map(|()| body)
+    }
+
+    /// Splits it, to wait for the copy of the body.
+    pub(super) fn split(self) -> (Request<()>, SentBody<B>) {
+        (self.head, self.body)
+    }
+}
+
+// === impl BufferedBody ===
+
+impl<B: RequestBody> BufferedBody<B> {
+    fn unsent(body: B) -> Self {
+        Self {
+            chunks: Chunks::default(),
+            trailers: None,
+            exact: body.size_hint().exact(),
+            rest: Some(body),
+        }
+    }
+}
+
+impl<B: RequestBody> Body for BufferedBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = &mut *self;
+        if let Some(chunk) = this.chunks.pop() {
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if let Some(rest) = &mut this.rest {
+            if let Some(frame) = ready!(Pin::new(rest).poll_frame(cx)) {
+                return Poll::Ready(Some(frame));
+            }
+            this.rest = None;
+        }
+        Poll::Ready(this.trailers.take().map(Frame::trailers).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.chunks.is_empty()
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // The same as before, so that the head is.
+        self.exact.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
@@ -99,12 +189,12 @@ impl<B: RequestBody> Payload<B> {
 
 impl<B> Copying<B> {
     /// Begins to copy a body, unless it says that it is larger than what is copied.
-    pub(super) fn of(size: &SizeHint) -> Option<(Box<Self>, Copy<B>)> {
+    pub(super) fn of(size: &SizeHint) -> Option<(Box<Self>, oneshot::Receiver<BufferedBody<B>>)> {
         if size.lower() > COPIED as u64 {
             return None;
         }
         let (way, copy) = oneshot::channel();
-        let passed = Passed {
+        let passed = BufferedBody {
             chunks: Chunks::default(),
             trailers: None,
             rest: None,
@@ -137,13 +227,13 @@ impl<B> Copying<B> {
         passed.chunks.length() <= COPIED && !self.way.is_closed()
     }
 
-    /// hyper is done with the body, of which this much has not passed.
-    pub(super) fn finish(self, rest: Option<Payload<B>>) {
+    /// hyper is done with the body, of which this has not passed.
+    pub(super) fn finish(self, rest: Payload<B>) {
         let mut passed = self.passed;
-        match rest.filter(|_| !self.ended) {
-            None => {}
-            Some(Payload::First(body)) => passed.rest = Some(body),
-            Some(Payload::Again(left)) => {
+        match rest {
+            _ if self.ended => {}
+            Payload::First(body) => passed.rest = Some(body),
+            Payload::Again(left) => {
                 passed.chunks.append(left.chunks);
                 passed.trailers = left.trailers;
                 passed.rest = left.rest;

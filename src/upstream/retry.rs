@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request};
 use http_body::Body as _;
 use hyper::client::conn::TrySendError;
 use tokio::time::timeout;
 use tokio_util::either::Either;
 
+use super::Answered;
 use super::body::Body;
 use super::expect::Expectation;
 use super::failure::{Failure, Place, is_broken, is_closed, is_malformed, is_unprocessed};
 use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
-use super::resend::{Copy, Payload};
+use super::resend::{Payload, SentBody, SentRequest};
 use super::target::Target;
 use crate::dns::Priority;
 use crate::error::Error;
@@ -43,13 +44,6 @@ struct Again<B> {
     fresh: bool,
     /// The upstream may have processed the request: it is sent no third time for that.
     lost: bool,
-}
-
-/// A request over HTTP/2, in case that it must be sent again.
-struct Spare<B> {
-    head: Request<()>,
-    /// `None` where it has no body.
-    body: Option<Copy<B>>,
 }
 
 // === impl Failed ===
@@ -81,13 +75,14 @@ impl<B> Again<B> {
     }
 }
 
-/// Sends a request on a pooled connection, or a new one.
+/// Sends a request on a pooled connection, or a new one. With `keep` it also returns a copy of the request.
 pub(super) fn send<B: RequestBody>(
     pools: Arc<Pools<B>>,
     target: Target,
     priority: Priority,
+    keep: bool,
     request: Request<B>,
-) -> impl Future<Output = Result<Response<Body>, Error>> {
+) -> impl Future<Output = Result<Answered<B>, Error>> {
     let mut request = request.map(Payload::First);
     async move {
         let pool = pools.pool(&target)?;
@@ -98,8 +93,8 @@ pub(super) fn send<B: RequestBody>(
         loop {
             left -= 1;
             let lease = pool.checkout(&pools, fresh).await?;
-            match exchange(&pool, lease, request).await {
-                Ok(response) => return Ok(response),
+            match exchange(&pool, lease, keep, request).await {
+                Ok(answered) => return Ok(answered),
                 Err(Failed {
                     again: Some(again), ..
                 }) if left > 0 && !(lost && again.lost) => {
@@ -118,8 +113,9 @@ pub(super) fn send<B: RequestBody>(
 fn exchange<B: RequestBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
+    keep: bool,
     request: Request<Payload<B>>,
-) -> impl Future<Output = Result<Response<Body>, Failed<B>>> + use<B> {
+) -> impl Future<Output = Result<Answered<B>, Failed<B>>> + use<B> {
     let Lease { way, mut hold, .. } = lease;
     let mut interest = None;
     let mut request = request.map(|body| {
@@ -130,45 +126,53 @@ fn exchange<B: RequestBody>(
     hold.watch(interest);
     match way {
         Way::Http1 { connection, reused } => {
+            let idempotent = is_idempotent(request.method());
+            let again = reused && idempotent && request.body().is_end_stream();
+            let sent = (keep || again).then(|| Box::new(SentRequest::of(&mut request)));
             pool.address.http1(&mut request);
-            Either::Left(over_http1(connection, reused, hold, request))
+            Either::Left(over_http1(connection, again, hold, sent, request))
         }
         Way::Http2(connection) => {
+            let sent = Box::new(SentRequest::of(&mut request));
             pool.address.http2(&mut request);
-            Either::Right(over_http2(connection, hold, request))
+            Either::Right(over_http2(connection, hold, sent, request))
         }
     }
 }
 
+/// `again`: the request may be sent once more if the connection closes before any part of an answer.
 fn over_http1<B: RequestBody>(
     connection: Arc<h1::Connection<B>>,
-    reused: bool,
+    again: bool,
     mut hold: Hold,
+    mut sent: Option<Box<SentRequest<B>>>,
     mut request: Request<Outgoing<B>>,
-) -> impl Future<Output = Result<Response<Body>, Failed<B>>> {
+) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
     frame(&mut request);
-    let bare = request.body().is_end_stream();
-    let spare = (reused && bare && is_idempotent(request.method()))
-        .then(|| Again::new(head(&request).map(|()| Payload::default()), true));
     let expectation = Expectation::of(&mut request);
-    let sent = connection.send(request);
+    let response = connection.send(request);
     async move {
-        let (sent, kept) = match expectation {
-            None => (sent.await, None),
+        let (response, kept) = match expectation {
+            None => (response.await, None),
             // Boxed: few expect anything, and the others need not carry it.
-            Some(expectation) => Box::pin(expectation.until(sent)).await,
+            Some(expectation) => Box::pin(expectation.until(response)).await,
         };
-        match sent {
+        match response {
             Ok(response) => {
-                if kept.is_some() {
+                if let Some(body) = kept {
                     hold.spoil();
+                    if let Some(sent) = &mut sent {
+                        sent.body = SentBody::Unsent(body);
+                    }
                 }
-                Ok(Body::new(response, hold))
+                Ok((Body::new(response, hold), sent))
             }
             Err(error) => {
                 let silent = is_closed(error.error()) && !connection.heard.anything();
-                let spare = spare.filter(|_| silent);
-                Err(Failed::new(&connection.place, error, kept, spare))
+                let again = sent
+                    .filter(|_| again && silent)
+                    .map(|sent| Again::new(sent.with(Payload::default()), true));
+                Err(Failed::new(&connection.place, error, kept, again))
             }
         }
     }
@@ -177,27 +181,22 @@ fn over_http1<B: RequestBody>(
 fn over_http2<B: RequestBody>(
     connection: Arc<h2::Connection<B>>,
     hold: Hold,
-    mut request: Request<Outgoing<B>>,
-) -> impl Future<Output = Result<Response<Body>, Failed<B>>> {
+    sent: Box<SentRequest<B>>,
+    request: Request<Outgoing<B>>,
+) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
     let idempotent = is_idempotent(request.method());
-    let spare = Spare::of(&mut request);
-    let sent = connection.send(request);
+    let response = connection.send(request);
     async move {
-        match sent.await {
-            Ok(response) => Ok(Body::new(response, hold)),
+        match response.await {
+            Ok(response) => Ok((Body::new(response, hold), Some(sent))),
             Err(error) => {
                 // Before the hold ends: who waits for a stream must not get one of a connection that is going away.
                 connection.failed(error.error());
-                // Boxed: few fail, and the others need not carry it.
                 let unheard = !connection.heard.interim();
-                let spare = match spare {
-                    Some(spare) => {
-                        Box::pin(spare.after(error.error(), idempotent && unheard)).await
-                    }
-                    None => None,
-                };
+                // Boxed: few fail, and the others need not carry it.
+                let again = Box::pin(after(*sent, error.error(), idempotent && unheard)).await;
                 let flooded = is_malformed(error.error()) && connection.heard.is_flooded();
-                let mut failed = Failed::new(&connection.place, error, None, spare);
+                let mut failed = Failed::new(&connection.place, error, None, again);
                 if flooded {
                     failed.failure = Failure::flood(&connection.place);
                 }
@@ -207,38 +206,35 @@ fn over_http2<B: RequestBody>(
     }
 }
 
-// === impl Spare ===
-
-impl<B: RequestBody> Spare<B> {
-    fn of(request: &mut Request<Outgoing<B>>) -> Option<Self> {
-        let body = if request.body().is_end_stream() {
-            None
-        } else {
-            Some(request.body_mut().copy()?)
-        };
-        let head = head(request);
-        Some(Self { head, body })
-    }
-
-    /// The request again, if it may be sent again after this error.
-    async fn after(self, error: &hyper::Error, idempotent: bool) -> Option<Again<B>> {
-        let unprocessed = is_unprocessed(error);
-        let lost = !unprocessed && idempotent && is_broken(error);
-        let body = match self.body {
-            None if unprocessed || lost => Payload::default(),
+/// Returns a request over HTTP/2 that may be sent again after this error.
+async fn after<B: RequestBody>(
+    sent: SentRequest<B>,
+    error: &hyper::Error,
+    idempotent: bool,
+) -> Option<Again<B>> {
+    let unprocessed = is_unprocessed(error);
+    let lost = !unprocessed && idempotent && is_broken(error);
+    let request = if unprocessed {
+        let (head, body) = sent.split();
+        let body = match body {
+            SentBody::Empty => Payload::default(),
             // hyper drops the body as soon as it learns of the reset.
-            Some(copy) if unprocessed => match timeout(PATIENCE, copy).await {
-                Ok(Ok(passed)) => Payload::Again(Box::new(passed)),
-                _ => return None,
-            },
-            _ => return None,
+            SentBody::Copied(copy) => {
+                Payload::Again(Box::new(timeout(PATIENCE, copy).await.ok()?.ok()?))
+            }
+            SentBody::Unavailable | SentBody::Unsent(_) => return None,
         };
-        Some(Again {
-            request: self.head.map(|()| body),
-            fresh: false,
-            lost,
-        })
-    }
+        head.map(|()| body)
+    } else if lost && sent.is_bare() {
+        sent.with(Payload::default())
+    } else {
+        return None;
+    };
+    Some(Again {
+        request,
+        fresh: false,
+        lost,
+    })
 }
 
 /// The request that hyper hands back, because it has not begun with it; its body may be `kept` by us.
@@ -278,15 +274,4 @@ fn is_idempotent(method: &Method) -> bool {
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     )
-}
-
-/// A request's head, once more.
-fn head<B>(request: &Request<Outgoing<B>>) -> Request<()> {
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    *head.headers_mut() = request.headers().clone();
-    // Among them the spelling of header names.
-    *head.extensions_mut() = request.extensions().clone();
-    head
 }

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::proxy::request::Call;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::Outcome;
-use crate::upstream::{self, Target, Upstream};
+use crate::upstream::{Answered, Target, Upstream};
 
 /// The end of the stack.
 #[derive(Clone, Debug)]
@@ -23,9 +23,10 @@ pub struct Forward {
 
 /// The answer on its way back. Boxed: what a request needs on the way is large, and moves through every layer above.
 #[allow(missing_debug_implementations)]
-pub struct ForwardFuture(
-    Pin<Box<dyn Future<Output = Result<Response<upstream::Body>, Error>> + Send>>,
-);
+pub struct ForwardFuture {
+    sent: Pin<Box<dyn Future<Output = Result<Answered<RequestBody>, Error>> + Send>>,
+    keep: bool,
+}
 
 impl Service<Call> for Forward {
     type Response = Response<Body>;
@@ -45,9 +46,11 @@ impl Service<Call> for Forward {
             origin: call.destination.origin,
             http,
         };
-        ForwardFuture(Box::pin(
-            self.upstream.send_with(&target, priority, request),
-        ))
+        let keep = call.keep;
+        ForwardFuture {
+            sent: Box::pin(self.upstream.send_copied(&target, priority, keep, request)),
+            keep,
+        }
     }
 }
 
@@ -55,7 +58,8 @@ impl Future for ForwardFuture {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        let response = ready!(self.0.as_mut().poll(cx))?;
-        Poll::Ready(Ok(response.map(Body::upstream)))
+        let (response, sent) = ready!(self.sent.as_mut().poll(cx))?;
+        let sent = sent.filter(|_| self.keep);
+        Poll::Ready(Ok(response.map(|body| Body::upstream(body, sent))))
     }
 }

@@ -85,6 +85,7 @@ impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
                 named: false,
                 over_tls: false,
                 upgrade: false,
+                keep: false,
             })),
             Ok(Some(response)) => {
                 record.goes_to(&destination);

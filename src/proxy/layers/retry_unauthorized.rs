@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{Response, StatusCode, Uri, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
@@ -20,12 +20,12 @@ use crate::policy::inject;
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::layers::authorize::{Authorized, Injected};
 use crate::proxy::request::Call;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::request::replay::Replay;
 use crate::proxy::service::{Outcome, ProxyService};
 use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
 use crate::token::Facts;
+use crate::upstream::SentRequest;
 
 /// Makes [`RetryUnauthorized`].
 #[derive(Clone, Debug)]
@@ -69,17 +69,8 @@ pub struct Retry<S> {
     destination: Destination,
     named: bool,
     over_tls: bool,
-    /// `None` where it can be sent only once: an upgrade.
-    head: Option<Head>,
-}
-
-struct Head {
-    method: Method,
-    version: Version,
     /// Where there is no `Host`, it names what the app called.
     uri: Option<Uri>,
-    headers: HeaderMap,
-    body: Replay,
 }
 
 impl<S> Layer<S> for RetryUnauthorizedLayer {
@@ -112,7 +103,10 @@ impl<S: ProxyService<Call>> Service<Authorized> for RetryUnauthorized<S> {
             skipped,
         });
         let again = injected.map(|injected| {
-            let head = (!call.upgrade).then(|| Head::keep(&mut call));
+            // An upgrade can be sent only once.
+            call.keep = !call.upgrade;
+            let request = &call.request;
+            let has_host = request.headers().contains_key(header::HOST);
             Box::new(Retry {
                 shared: self.shared.clone(),
                 injected,
@@ -120,7 +114,7 @@ impl<S: ProxyService<Call>> Service<Authorized> for RetryUnauthorized<S> {
                 destination: call.destination.clone(),
                 named: call.named,
                 over_tls: call.over_tls,
-                head,
+                uri: (!has_host).then(|| request.uri().clone()),
             })
         });
         RetryUnauthorizedFuture::First {
@@ -142,11 +136,13 @@ where
         loop {
             match self.as_mut().project() {
                 Projected::First { inner, again, bare } => {
-                    let response = ready!(inner.poll(cx))?;
+                    let mut response = ready!(inner.poll(cx))?;
+                    // The copy is kept no longer than it may be needed.
+                    let sent = response.body_mut().take_sent();
                     let status = response.status();
                     if is_rejection(status) {
                         if let Some(again) = again.take() {
-                            let future = Box::pin(again.after(response));
+                            let future = Box::pin(again.after(response, sent));
                             self.set(Self::Second { future });
                             continue;
                         }
@@ -166,33 +162,17 @@ where
     }
 }
 
-impl Head {
-    /// Keeps what is needed of a request that is about to be sent, its body as it passes.
-    fn keep(call: &mut Call) -> Self {
-        let (body, replay) = std::mem::take(call.request.body_mut()).buffered();
-        *call.request.body_mut() = body;
-        let headers = call.request.headers();
-        Self {
-            method: call.request.method().clone(),
-            version: call.request.version(),
-            uri: (!headers.contains_key(header::HOST)).then(|| call.request.uri().clone()),
-            headers: headers.clone(),
-            body: replay,
-        }
-    }
-}
-
 impl<S: ProxyService<Call>> Retry<S> {
-    async fn after(mut self: Box<Self>, rejection: Response<Body>) -> Outcome {
+    async fn after(
+        mut self: Box<Self>,
+        rejection: Response<Body>,
+        sent: Option<Box<SentRequest<RequestBody>>>,
+    ) -> Outcome {
         self.note(&rejection);
         if rejection.status() != StatusCode::UNAUTHORIZED {
             return Ok(rejection);
         }
-        let replay = self
-            .head
-            .take()
-            .and_then(|head| head.body.replay().map(|body| (head, body)));
-        let Some((mut head, body)) = replay else {
+        let Some(request) = sent.and_then(|sent| sent.again()) else {
             // The next request is to have the new token; this one cannot use it.
             self.injected.slot.renew(&self.injected.token);
             return Ok(rejection);
@@ -202,20 +182,21 @@ impl<S: ProxyService<Call>> Retry<S> {
         };
         // The connection is of no use with an unread answer on it.
         drop(rejection);
+        let mut request = request.map(|body| {
+            body.map_or(RequestBody::Empty, |body| {
+                RequestBody::Replayed(Box::new(body))
+            })
+        });
         let value = token.header(self.injected.decision.scheme);
         inject(
             &self.injected.decision,
-            &mut head.headers,
+            request.headers_mut(),
             self.injected.header.clone(),
             value,
         );
-        let mut request = Request::new(body);
-        *request.method_mut() = head.method;
-        *request.version_mut() = head.version;
-        if let Some(uri) = head.uri {
+        if let Some(uri) = self.uri.take() {
             *request.uri_mut() = uri;
         }
-        *request.headers_mut() = head.headers;
         let response = self
             .shared
             .inner
@@ -226,6 +207,7 @@ impl<S: ProxyService<Call>> Retry<S> {
                 named: self.named,
                 over_tls: self.over_tls,
                 upgrade: false,
+                keep: false,
             })
             .await?;
         self.note(&response);

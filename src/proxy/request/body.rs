@@ -13,12 +13,10 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
-use crate::chunks::Chunks;
 use crate::proxy::headers::hop_by_hop::Named;
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::request::replay::{BufferedBody, Replay};
 use crate::proxy::request::trailers::FilteredTrailers;
-use crate::upstream;
+use crate::upstream::{self, BufferedBody, SentRequest};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -26,7 +24,12 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug)]
 pub enum Body {
     /// Streamed through.
-    Upstream(FilteredTrailers<upstream::Body>),
+    Upstream {
+        /// The upstream's own.
+        body: FilteredTrailers<upstream::Body>,
+        /// The request that it answers, if it was to be kept.
+        sent: Option<Box<SentRequest<RequestBody>>>,
+    },
     /// Ours.
     Text(Bytes),
 }
@@ -39,17 +42,8 @@ pub enum RequestBody {
     Empty,
     /// Streamed through, and counted.
     Streamed(Counted),
-    /// Streamed through, and kept as long as it is small.
-    BufferedBody(BufferedBody),
-    /// Sent replayed.
-    Replayed(Box<ReplayedBody>),
-}
-
-/// A body that is sent replayed.
-#[derive(Debug)]
-pub struct ReplayedBody {
-    chunks: Chunks,
-    trailers: Option<HeaderMap>,
+    /// Sent again.
+    Replayed(Box<BufferedBody<Self>>),
 }
 
 /// An app's body, its bytes counted.
@@ -101,23 +95,6 @@ impl RequestBody {
             let _ = passed.await;
         })
     }
-
-    /// One that has passed before.
-    pub(crate) fn replayed(chunks: Chunks, trailers: Option<HeaderMap>) -> Self {
-        Self::Replayed(Box::new(ReplayedBody { chunks, trailers }))
-    }
-
-    /// Keeps what passes from now on, up to 64 KiB.
-    pub(crate) fn buffered(self) -> (Self, Replay) {
-        match self {
-            Self::Streamed(body) => {
-                let (body, copy) = BufferedBody::new(body);
-                (Self::BufferedBody(body), copy)
-            }
-            Self::Empty => (Self::Empty, Replay::of_nothing()),
-            other => (other, Replay::never()),
-        }
-    }
 }
 
 impl http_body::Body for RequestBody {
@@ -131,14 +108,7 @@ impl http_body::Body for RequestBody {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll_frame(cx),
-            Self::BufferedBody(body) => body.poll_frame(cx),
-            Self::Replayed(replayed) => Poll::Ready(match replayed.chunks.pop() {
-                Some(chunk) => Some(Ok(Frame::data(chunk))),
-                None => {
-                    let trailers = replayed.trailers.take();
-                    trailers.map(|trailers| Ok(Frame::trailers(trailers)))
-                }
-            }),
+            Self::Replayed(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 
@@ -146,8 +116,7 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Streamed(body) => body.is_end_stream(),
-            Self::BufferedBody(body) => body.is_end_stream(),
-            Self::Replayed(replayed) => replayed.chunks.is_empty() && replayed.trailers.is_none(),
+            Self::Replayed(body) => body.is_end_stream(),
         }
     }
 
@@ -155,10 +124,7 @@ impl http_body::Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.size_hint(),
-            Self::BufferedBody(body) => body.size_hint(),
-            // Trailers need chunks around the body, which one of known length would not have.
-            Self::Replayed(replayed) if replayed.trailers.is_some() => SizeHint::default(),
-            Self::Replayed(replayed) => SizeHint::with_exact(replayed.chunks.length() as u64),
+            Self::Replayed(body) => body.size_hint(),
         }
     }
 }
@@ -235,14 +201,28 @@ impl Body {
         Self::Text(Bytes::new())
     }
 
-    /// An upstream's.
-    pub(crate) fn upstream(body: upstream::Body) -> Self {
-        Self::Upstream(FilteredTrailers::new(body.paced()))
+    /// An upstream's, with the request that it answers.
+    pub(crate) fn upstream(
+        body: upstream::Body,
+        sent: Option<Box<SentRequest<RequestBody>>>,
+    ) -> Self {
+        Self::Upstream {
+            body: FilteredTrailers::new(body.paced()),
+            sent,
+        }
+    }
+
+    /// Takes the copy of the request out.
+    pub(crate) fn take_sent(&mut self) -> Option<Box<SentRequest<RequestBody>>> {
+        match self {
+            Self::Upstream { sent, .. } => sent.take(),
+            Self::Text(_) => None,
+        }
     }
 
     /// Removes these trailers too, once they come.
     pub(crate) fn remove_trailers(&mut self, named: Named) {
-        if let Self::Upstream(body) = self {
+        if let Self::Upstream { body, .. } = self {
             body.remove_named(named);
         }
     }
@@ -275,7 +255,7 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Upstream(body) => Pin::new(body)
+            Self::Upstream { body, .. } => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
             Self::Text(text) => Poll::Ready(next_of(text).map(|bytes| Ok(Frame::data(bytes)))),
@@ -284,14 +264,14 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream(body) => body.is_end_stream(),
+            Self::Upstream { body, .. } => body.is_end_stream(),
             Self::Text(text) => text.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Upstream(body) => body.size_hint(),
+            Self::Upstream { body, .. } => body.size_hint(),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
         }
     }

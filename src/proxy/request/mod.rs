@@ -3,7 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod joined;
 pub(crate) mod record;
-pub(crate) mod replay;
 pub(crate) mod trailers;
 
 use std::net::SocketAddr;
@@ -53,6 +52,8 @@ pub struct Call {
     pub over_tls: bool,
     /// The app asks for another protocol on this connection (RFC 9110, 7.8).
     pub upgrade: bool,
+    /// The response's body brings a copy of the request with it, to send it again.
+    pub keep: bool,
 }
 
 /// A request and what the policy says of it.

@@ -345,6 +345,8 @@ impl RequestRecord {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
+        // First, so that whoever reads the metrics finds the place free.
+        self.release_permit();
         let ended = Instant::now();
         let took = ended.saturating_duration_since(self.started);
         let decision = self.decision.get();
@@ -407,7 +409,6 @@ impl Drop for RequestRecord {
                 },
             );
         }
-        self.release_permit();
         self.in_flight.end();
     }
 }
