@@ -21,7 +21,7 @@ use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{Decider, Interception, OpenedTunnel, OpenedTunnelSender, SharedState};
 use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
 use crate::telemetry::Metrics;
-use crate::token::{Facts, MetadataClient, TokenCache, TokenSources};
+use crate::token::{Facts, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
 
 mod bound;
@@ -105,7 +105,7 @@ impl App {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (places, sockets) = bind(&config, family).await?;
-        let decider = Arc::new(decider(&config, metrics.clone()));
+        let decider = Arc::new(decider(&config, metrics.clone())?);
         let (sender, opened) = OpenedTunnelSender::channel();
         let interceptor = interceptor(&config, &decider).await?;
         let core = Core {
@@ -247,12 +247,15 @@ pub(crate) fn policy(config: &Config) -> Policy {
 }
 
 /// Policy, tokens, and facts from the token sources.
-pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Decider {
-    let metadata = MetadataClient::new(&config.metadata, config.token_timeout);
-    let sources = TokenSources::new(metadata);
+///
+/// # Errors
+///
+/// A file of trust roots that the user named cannot be used.
+pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider, BadRoots> {
+    let sources = TokenSources::of_config(config)?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
-    Decider::new(policy(config), tokens, instance)
+    Ok(Decider::new(policy(config), tokens, instance))
 }
 
 /// The ways in, as configured, for explanations.

@@ -168,7 +168,8 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--credentials", "adc"],
-            "flag --credentials: \"adc\" is not supported in this version: write auto or metadata",
+            "flag --credentials: no credential file was found: GOOGLE_APPLICATION_CREDENTIALS is not set; CLOUDSDK_CONFIG \
+             and HOME are not set, so there is no file of gcloud. Run `gcloud auth application-default login`",
         ),
         (
             &["--proxy", "example.com:80"],
@@ -717,6 +718,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          allow_non_loopback: false\n\
          discover: off\n\
          allowed_host: []\n\
+         credentials: auto\n\
+         trust_credential_url: []\n\
          impersonate_service_account: null\n\
          placeholder: []\n\
          routes:\n\
@@ -867,7 +870,6 @@ fn what_googles_libraries_read_is_read_checked_and_shown() {
         .variable("GCE_METADATA_HOST", "http://localhost:8980")
         .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my-project")
         .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "Example.Goog")
-        .variable("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")
         .variable("NO_GCE_CHECK", "1");
     let checked = setup.check(&[]);
     assert_eq!(checked.status, Some(0));
@@ -881,11 +883,7 @@ fn what_googles_libraries_read_is_read_checked_and_shown() {
             "{line} in {checked:?}"
         );
     }
-    assert_eq!(
-        checked.stderr,
-        "sidentity: warning: GOOGLE_APPLICATION_CREDENTIALS is set and not read in this version: tokens come from the \
-         metadata server\n"
-    );
+    assert_eq!(checked.stderr, "");
     let setup = Setup::new()
         .variable("GCE_METADATA_HOST", "a/b")
         .variable("SSL_CERT_FILE", "absent.pem")

@@ -30,11 +30,11 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         routes: old_routes,
         sandbox,
         token_timeout,
-        universe,
         workers,
         // In force at once.
         allow_non_loopback: _,
         allowed_hosts: _,
+        credentials: _,
         discover: _,
         drain_timeout: _,
         impersonate: _,
@@ -47,6 +47,7 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
         quota_project: _,
         response_timeout: _,
         rules: _,
+        universe: _,
         unmatched: _,
         upstream: _,
         warnings: _,
@@ -74,17 +75,13 @@ pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
     );
     keep("--workers", *workers != config.workers);
     keep("--sandbox", *sandbox != config.sandbox);
-    keep(
-        "where tokens come from",
-        *metadata != config.metadata || *universe != config.universe,
-    );
+    keep("where tokens come from", *metadata != config.metadata);
     let config = Config {
         intercept: intercept.clone(),
         max_connections: *max_connections,
         metadata: metadata.clone(),
         sandbox: *sandbox,
         token_timeout: *token_timeout,
-        universe: universe.clone(),
         workers: *workers,
         ..config
     };

@@ -60,7 +60,8 @@ fn account(config: &Config) -> Result<Option<Arc<str>>, Exit> {
     if config.metadata.disabled {
         return Ok(None);
     }
-    let decider = app::decider(config, Default::default());
+    let decider = app::decider(config, Default::default())
+        .map_err(|error| Exit::failed(error.to_string()))?;
     let asked = async {
         tokio::time::timeout(
             PATIENCE,

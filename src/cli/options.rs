@@ -85,12 +85,17 @@ pub struct Options {
     /// Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written
     #[arg(long, help_heading = TLS_INTERCEPTION, value_name = "DIR")]
     ca_dir: Option<String>,
-    /// Where tokens come from [default: auto]
-    #[arg(long, help_heading = TOKENS, value_name = "auto|metadata")]
+    /// Where tokens come from: auto (the search order of Application Default Credentials), metadata, adc (a file, never the
+    /// metadata server) or a credential file [default: auto]
+    #[arg(long, help_heading = TOKENS, value_name = "auto|metadata|adc|FILE")]
     credentials: Option<String>,
     /// The base credential impersonates A, which impersonates B, which impersonates TARGET, for every token
     #[arg(long, help_heading = TOKENS, value_name = "A,B,TARGET")]
     impersonate_service_account: Option<String>,
+    /// Accept token, STS and IAM endpoints in a credential file that begin with this URL, although they are not https
+    /// under the universe's domain; repeatable
+    #[arg(long, help_heading = TOKENS, value_name = "URL-PREFIX")]
+    trust_credential_url: Vec<String>,
     /// Value that counts as no credential of the app's own where a token is due, beside `sidentity`; repeatable
     #[arg(long, help_heading = TOKENS, value_name = "VALUE")]
     placeholder: Vec<String>,
@@ -164,6 +169,7 @@ impl From<Options> for RawConfig {
             Name::ImpersonateServiceAccount,
             options.impersonate_service_account,
         );
+        raw.set_flag(Name::TrustCredentialUrl, options.trust_credential_url);
         raw.set_flag(Name::Admin, options.admin);
         raw.set_flag(Name::ProxyAuth, options.proxy_auth);
         raw.set_flag(Name::AllowNonLoopback, options.allow_non_loopback);

@@ -37,7 +37,8 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 }
 
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
-    let decider = app::decider(config, Default::default());
+    let decider = app::decider(config, Default::default())
+        .map_err(|error| Exit::failed(error.to_string()))?;
     let ways = app::ways(config);
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());
     let (destination, resolved) = match ways.find(&asked) {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
 
+use crate::credentials::Credentials;
 use crate::destination::{Destination, Host};
 use crate::policy::{Impersonation, Options, Rule, ServiceName};
 
@@ -70,12 +71,15 @@ pub struct Config {
     /// `--placeholder`, flags first: what counts as no credential of the app's own, beside `sidentity`.
     pub placeholders: Vec<String>,
     /// Where tokens come from.
+    pub credentials: Credentials,
+    /// The metadata server, whether tokens come from it or not.
     pub metadata: MetadataServer,
     /// `--impersonate-service-account`: for every token, unless its route or rule names another chain.
     pub impersonate: Option<Impersonation>,
-    /// `GOOGLE_CLOUD_QUOTA_PROJECT`: for access tokens where no route or rule says another.
+    /// `GOOGLE_CLOUD_QUOTA_PROJECT`, else that of the credential file: for access tokens where no route or rule says
+    /// another.
     pub quota_project: Option<HeaderValue>,
-    /// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.
+    /// The universe domain of the credential file, else `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.
     pub universe: Option<Arc<str>>,
     /// Everything about connections to upstreams.
     pub upstream: Upstream,

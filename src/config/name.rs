@@ -23,6 +23,8 @@ pub enum Name {
     Credentials,
     /// `--impersonate-service-account`
     ImpersonateServiceAccount,
+    /// `--trust-credential-url`
+    TrustCredentialUrl,
     /// `--admin`
     Admin,
     /// `--proxy-auth`
@@ -88,7 +90,7 @@ pub(super) enum Kind {
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -99,6 +101,7 @@ impl Name {
         Self::Discover,
         Self::Credentials,
         Self::ImpersonateServiceAccount,
+        Self::TrustCredentialUrl,
         Self::Admin,
         Self::ProxyAuth,
         Self::AllowNonLoopback,
@@ -136,6 +139,7 @@ impl Name {
             Self::Discover => "discover",
             Self::Credentials => "credentials",
             Self::ImpersonateServiceAccount => "impersonate-service-account",
+            Self::TrustCredentialUrl => "trust-credential-url",
             Self::Admin => "admin",
             Self::ProxyAuth => "proxy-auth",
             Self::AllowNonLoopback => "allow-non-loopback",
@@ -184,9 +188,11 @@ impl Name {
             | Self::Sandbox
             | Self::AccessLog => Kind::ValueOrOff,
             Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
-            Self::AllowedHost | Self::Placeholder | Self::ConnectTo | Self::UpstreamCa => {
-                Kind::List
-            }
+            Self::AllowedHost
+            | Self::Placeholder
+            | Self::ConnectTo
+            | Self::TrustCredentialUrl
+            | Self::UpstreamCa => Kind::List,
             Self::Route | Self::Rule => Kind::Entries,
             Self::Unmatched
             | Self::MetadataAccess

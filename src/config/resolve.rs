@@ -5,6 +5,8 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use http::HeaderValue;
+
 use super::env::Env;
 use super::name::Name;
 use super::problem::{Problem, quote};
@@ -12,12 +14,14 @@ use super::raw::RawConfig;
 use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
 };
+use crate::credentials::Mode;
 use crate::destination::Host;
 use crate::policy::{DEFAULT_UNIVERSE, Impersonation, Placeholders, account_warning};
 
 pub(super) mod auth;
 mod ca_dir;
 pub(super) mod connect_to;
+mod credentials;
 pub(super) mod duration;
 mod intercept;
 pub(super) mod listen;
@@ -47,7 +51,8 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         Some((SocketAddr::from((admin_address(env), ADMIN_PORT)), false)),
         or_off(listen::address_or_port),
     );
-    read.one(Name::Credentials, (), credentials);
+    let mode = read.one(Name::Credentials, Mode::Auto, credentials::mode);
+    let trusted_urls = read.each(Name::TrustCredentialUrl, credentials::trusted);
     let ca_files = raw.list(Name::UpstreamCa);
     let upstream = Upstream {
         connect_to: read.each(Name::ConnectTo, connect_to::parse),
@@ -83,8 +88,19 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
     // What is wrong with it is told in its own place.
     let universe = metadata::universe(env, &mut Vec::new());
-    let universe = universe.as_deref().unwrap_or(DEFAULT_UNIVERSE);
-    let rules = rule::resolve(&raw.rules, universe, &mut warnings, read.problems);
+    let credentials = credentials::resolve(
+        raw,
+        env,
+        (mode, trusted_urls),
+        universe.as_deref().unwrap_or(DEFAULT_UNIVERSE),
+        &mut warnings,
+        read.problems,
+    );
+    let file = credentials.file().map(|loaded| &loaded.file);
+    let universe = file.map(|file| file.universe().into()).or(universe);
+    let quota_project = file.and_then(|file| HeaderValue::from_str(file.quota_project()?).ok());
+    let of_universe = universe.as_deref().unwrap_or(DEFAULT_UNIVERSE);
+    let rules = rule::resolve(&raw.rules, of_universe, &mut warnings, read.problems);
     let routes = route::resolve(&raw.routes, read.problems);
     let (proxy_listen, admin_listen) = (proxy.map(|proxy| proxy.0), admin.map(|admin| admin.0));
     overlap::check(
@@ -116,8 +132,9 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         impersonate: read.one(Name::ImpersonateServiceAccount, None, |text| {
             Impersonation::parse(text).map(Some)
         }),
+        credentials,
         metadata: metadata::server(env, read.problems),
-        quota_project: metadata::quota_project(env, read.problems),
+        quota_project: metadata::quota_project(env, read.problems).or(quota_project),
         universe: metadata::universe(env, read.problems),
         upstream,
         response_timeout: read.one(Name::ResponseTimeout, None, or_off(duration::positive)),
@@ -134,7 +151,10 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     };
     route::judge(&routes, &mut config, read.problems);
     config.routes = routes.into_iter().map(|(_, route)| route).collect();
-    metadata::warn(env, &mut config.warnings);
+    if let Some(file) = config.credentials.file() {
+        config.universe = Some(file.file.universe().into());
+    }
+    credentials::check(&config, read.problems);
     warn_of_accounts(&mut config);
     config
 }
@@ -306,17 +326,6 @@ fn access_log(text: &str) -> Result<AccessLog, String> {
             ("all", AccessLog::All),
         ],
     )
-}
-
-/// Both of what is there mean the metadata server.
-fn credentials(text: &str) -> Result<(), String> {
-    match text {
-        "auto" | "metadata" => Ok(()),
-        _ => Err(format!(
-            "{} is not supported in this version: write auto or metadata",
-            quote(text)
-        )),
-    }
 }
 
 fn sandbox(text: &str) -> Result<bool, String> {

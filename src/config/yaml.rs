@@ -84,6 +84,11 @@ fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
     listeners(&mut f, config)?;
     f.field("discover", if config.discover { "on" } else { "off" })?;
     f.list("allowed_host", config.allowed_hosts.iter())?;
+    f.field("credentials", &config.credentials.mode)?;
+    f.list(
+        "trust_credential_url",
+        config.credentials.trusted_urls.iter(),
+    )?;
     match &config.impersonate {
         Some(chain) => f.field("impersonate_service_account", chain)?,
         None => f.add("impersonate_service_account: null\n".to_owned()),
@@ -239,6 +244,9 @@ fn limits(f: &mut Items, config: &Config) -> fmt::Result {
 }
 
 fn environment(f: &mut Items, config: &Config) {
+    if config.credentials.file().is_some() {
+        f.add(format!("# tokens come from {}\n", config.credentials));
+    }
     let metadata = &config.metadata;
     let off = if metadata.disabled {
         ", not asked (NO_GCE_CHECK)"

@@ -2,9 +2,132 @@
 //!
 //! Nothing here uses the network. Every text is checked when the file is read, so that `check`, the start and a reload
 //! report a wrong file as a problem of the configuration. No message shows the content of a file.
+//!
+//! - `search`: which file `--credentials` means.
+//! - `file`: reads a file and finds its type; each type is a file of its own.
+//! - `fields`: the fields of a file's JSON, with errors that name the field and what is expected.
+//! - `endpoint`: the URLs of token, STS and IAM endpoints, and which of them are trusted.
 
+mod authorized_user;
+mod endpoint;
+mod fields;
+mod file;
+mod impersonated;
 mod key;
+mod search;
+mod service_account;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use authorized_user::AuthorizedUser;
+pub use endpoint::{EndpointUrl, TrustedUrl};
+pub use file::{CredentialError, CredentialFile, ReadContext};
+pub use impersonated::ImpersonatedServiceAccount;
 #[cfg(test)]
 pub(crate) use key::tests;
-
 pub use key::{InvalidKey, SigningKey};
+pub use search::{Environment, Found, FoundBy, Mode, search};
+pub use service_account::ServiceAccount;
+
+/// Where the identity comes from: what `--credentials` says, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// `--credentials`.
+    pub mode: Mode,
+    /// `--trust-credential-url`, flags first.
+    pub trusted_urls: Vec<TrustedUrl>,
+    /// The base credential.
+    pub base: Base,
+    /// Every file that was looked for, so that a reload may look again.
+    pub looked_at: Vec<PathBuf>,
+}
+
+/// The credential that every token is issued to or by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// The metadata server.
+    Metadata {
+        /// What was looked at in vain, if it is not certain that there is a metadata server.
+        searched: Option<Arc<str>>,
+    },
+    /// A credential file.
+    File(Arc<LoadedFile>),
+}
+
+/// A credential file that was found and read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// What named it.
+    pub found_by: FoundBy,
+    /// What it says.
+    pub file: CredentialFile,
+}
+
+// === impl Credentials ===
+
+impl Credentials {
+    /// The credential file, if tokens come from one.
+    pub fn file(&self) -> Option<&LoadedFile> {
+        match &self.base {
+            Base::File(file) => Some(file),
+            Base::Metadata { .. } => None,
+        }
+    }
+
+    /// Every file that is read again by a reload, or by the sources while the sidecar runs.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let own = self.file().map(|file| &*file.path);
+        let looked_at = self.looked_at.iter().map(PathBuf::as_path);
+        own.into_iter().chain(looked_at)
+    }
+}
+
+impl Default for Credentials {
+    /// The metadata server, without doubt.
+    fn default() -> Self {
+        Self {
+            mode: Mode::Auto,
+            trusted_urls: Vec::new(),
+            base: Base::Metadata { searched: None },
+            looked_at: Vec::new(),
+        }
+    }
+}
+
+/// Says for people where the identity comes from, such as `the service_account file "/key.json" (account
+/// a@p.iam.gserviceaccount.com, project p)`.
+impl fmt::Display for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.base {
+            Base::Metadata { .. } => f.write_str("the metadata server"),
+            Base::File(file) => file.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LoadedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display().to_string();
+        write!(f, "the {} file {path:?}", self.file.kind())?;
+        let facts = [
+            self.file
+                .account()
+                .map(|account| format!("account {account}")),
+            self.file
+                .project()
+                .map(|project| format!("project {project}")),
+            self.file
+                .quota_project()
+                .map(|project| format!("quota project {project}")),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        match &*facts {
+            [] => Ok(()),
+            facts => write!(f, " ({})", facts.join(", ")),
+        }
+    }
+}

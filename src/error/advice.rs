@@ -22,6 +22,8 @@ pub enum TokenFault {
     Malformed,
     /// No such account: 404.
     NoAccount,
+    /// There is no credential file, and no metadata server answers.
+    NothingFound,
     /// The metadata server does not take the question: any other 4xx, or a redirect.
     Refused,
     /// The metadata server takes connections and does not answer in time.
@@ -34,7 +36,7 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CutShort,
         Self::Disabled,
         Self::Failing,
@@ -43,6 +45,7 @@ impl TokenFault {
         Self::Limited,
         Self::Malformed,
         Self::NoAccount,
+        Self::NothingFound,
         Self::Refused,
         Self::Silent,
         Self::Unreachable,
@@ -55,6 +58,7 @@ impl TokenFault {
             | Self::Disabled
             | Self::Failing
             | Self::Limited
+            | Self::NothingFound
             | Self::Silent
             | Self::Unreachable => ErrorKind::TokenUnavailable,
             Self::Forbidden
@@ -76,6 +80,7 @@ impl TokenFault {
             Self::Limited => "The metadata server limits this instance",
             Self::Malformed => "The metadata server's answer is no token",
             Self::NoAccount => "No such service account here",
+            Self::NothingFound => "No credentials were found",
             Self::Refused => "The metadata server refuses the question",
             Self::Silent => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
@@ -114,6 +119,10 @@ impl TokenFault {
             Self::NoAccount => {
                 "Attach a service account to the service, job or machine (on GKE: annotate the Kubernetes service account with \
                  iam.gke.io/gcp-service-account); where a route or rule says account=, see that it is attached and spelled so."
+            }
+            Self::NothingFound => {
+                "The detail lists what was looked at. On a workstation run `gcloud auth application-default login`; elsewhere \
+                 name a credential file by GOOGLE_APPLICATION_CREDENTIALS, or a metadata server by GCE_METADATA_HOST."
             }
             Self::Refused => {
                 "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."

@@ -328,7 +328,7 @@ impl About {
     /// The metadata server, where that is what fails and not one token.
     const fn server(fault: TokenFault) -> Option<Self> {
         match fault {
-            TokenFault::Silent | TokenFault::Unreachable => {
+            TokenFault::NothingFound | TokenFault::Silent | TokenFault::Unreachable => {
                 Some(Self::MetadataServer { answers: false })
             }
             TokenFault::Disabled

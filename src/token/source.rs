@@ -9,8 +9,11 @@ use super::facts::Fact;
 use super::failure::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
+use crate::config::Config;
+use crate::credentials::Base;
 use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKey, TokenKind};
+use crate::upstream::BadRoots;
 
 mod answer;
 #[allow(dead_code)] // until the first source of a credential file
@@ -73,6 +76,22 @@ impl TokenSources {
         Self::from_sources([
             Arc::new(metadata) as _, // the attached account, and other accounts of the instance
         ])
+    }
+
+    /// The sources that a configuration asks for.
+    ///
+    /// # Errors
+    ///
+    /// A file of trust roots that the user named cannot be used.
+    pub fn of_config(config: &Config) -> Result<Self, BadRoots> {
+        Ok(match &config.credentials.base {
+            Base::Metadata { searched } => Self::new(MetadataClient::with_search(
+                &config.metadata,
+                config.token_timeout,
+                searched.clone(),
+            )),
+            Base::File(_) => Self::from_sources([]),
+        })
     }
 
     pub(super) fn from_sources(sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {

@@ -93,7 +93,7 @@ impl Sandbox {
         match self {
             Self::Off => tracing::info!("sandbox: off (--sandbox off)"),
             Self::On { version } => tracing::info!(
-                "sandbox: on (Landlock version {version}): reads configuration, certificates and resolver files, writes \
+                "sandbox: on (Landlock version {version}): reads configuration, credentials, certificates and resolver files, writes \
                  only --ca-dir and unix sockets, starts no program"
             ),
             Self::Unavailable(reason) => tracing::info!("sandbox: off: {reason}"),
@@ -147,7 +147,8 @@ impl Needs {
         let mut needs = Self::default();
         let upstream = &config.upstream;
         let files = upstream.ca_files.iter().chain(&upstream.system_ca_file);
-        for file in files.map(PathBuf::as_path).chain(file) {
+        let files = files.map(PathBuf::as_path).chain(file);
+        for file in files.chain(config.credentials.paths()) {
             needs.read_file(file);
         }
         // Read by the loader of the system's trust roots (rustls-native-certs).

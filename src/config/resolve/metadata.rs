@@ -86,13 +86,3 @@ pub(super) fn universe(env: &Env, problems: &mut Vec<Problem>) -> Option<Arc<str
         }
     }
 }
-
-/// What people set and we do not read.
-pub(super) fn warn(env: &Env, warnings: &mut Vec<String>) {
-    if env.is_set("GOOGLE_APPLICATION_CREDENTIALS") {
-        warnings.push(
-            "GOOGLE_APPLICATION_CREDENTIALS is set and not read in this version: tokens come from the metadata server"
-                .to_owned(),
-        );
-    }
-}

@@ -5,9 +5,10 @@
 //! no redirect.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, response};
 
 use super::answer::accept;
 use super::limits::FetchLimits;
@@ -30,6 +31,9 @@ mod transport;
 use request::MetadataRequest;
 use transport::{Peer, Response, TransportError};
 
+/// For how long a server is probed for that may not be there.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// Asks the metadata server; clones share its limits.
 #[derive(Clone, Debug)]
 pub struct MetadataClient(Arc<Inner>);
@@ -39,6 +43,10 @@ struct Inner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
+    /// What was looked at in vain before, if it is not certain that there is a metadata server.
+    searched: Option<Arc<str>>,
+    /// A metadata server has answered.
+    found: AtomicBool,
 }
 
 // === impl MetadataClient ===
@@ -46,10 +54,22 @@ struct Inner {
 impl MetadataClient {
     /// A client for this server. `timeout` is for one fetch with all its attempts (`--token-timeout`).
     pub fn new(server: &MetadataServer, timeout: Duration) -> Self {
+        Self::with_search(server, timeout, None)
+    }
+
+    /// The same, at the end of a search that found no credential file: the first request probes for the server, for at most a
+    /// second. If there is none, the error lists what was `searched` too.
+    pub fn with_search(
+        server: &MetadataServer,
+        timeout: Duration,
+        searched: Option<Arc<str>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             peer: Peer::new(&server.host, server.port),
             disabled: server.disabled,
             limits: FetchLimits::new(timeout),
+            found: AtomicBool::new(searched.is_none()),
+            searched,
         }))
     }
 
@@ -96,8 +116,14 @@ impl MetadataClient {
             peer,
             disabled,
             limits,
+            searched,
+            ..
         } = &*self.0;
         if *disabled {
+            if let Some(searched) = searched {
+                let why = "NO_GCE_CHECK says that there is no metadata server";
+                return Err(nothing_found(searched, why));
+            }
             return Err(FetchError::new(
                 TokenFault::Disabled,
                 &format!(
@@ -106,12 +132,41 @@ impl MetadataClient {
                 ),
             ));
         }
+        self.probe(priority).await?;
         let fetched = limits.fetch(priority, || async {
             let start = Now::now();
             let answer = peer.ask(&request.target).await?;
             read(&body(answer)?, start)
         });
         fetched.await.map_err(|error| failed(error, request, peer))
+    }
+
+    /// Makes sure that a metadata server answers, unless one has answered before.
+    async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
+        let Inner {
+            peer,
+            limits,
+            searched,
+            found,
+            ..
+        } = &*self.0;
+        let Some(searched) = searched.as_ref().filter(|_| !found.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        let probed = limits.fetch_within(PROBE, priority, || async {
+            let answer = peer.ask("/").await?;
+            check_flavor(&answer.head)
+        });
+        match probed.await {
+            Ok(()) => {
+                found.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(failure) => {
+                let why = format!("the metadata server at {peer}: {}", failure.error.reason);
+                Err(nothing_found(searched, &why))
+            }
+        }
     }
 }
 
@@ -162,23 +217,38 @@ impl From<TransportError> for AttemptError {
 fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
     let status = answer.head.status;
     if status == StatusCode::OK {
-        // Proof that it is the metadata server, and not whoever else answers at that address.
-        let flavor = answer.head.headers.get("metadata-flavor");
-        return if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
-            Ok(answer.body)
-        } else {
-            Err(AttemptError::new(
-                TokenFault::Impostor,
-                "the answer has no Metadata-Flavor: Google, so something else answers there"
-                    .to_owned(),
-            ))
-        };
+        check_flavor(&answer.head)?;
+        return Ok(answer.body);
     }
     Err(AttemptError::answered(
         status,
         &answer.head.headers,
         words(&answer.body).map(|words| format!("{words:?}")),
     ))
+}
+
+/// Proof that it is the metadata server, and not something else that answers at that address.
+fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
+    let flavor = head.headers.get("metadata-flavor");
+    if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
+        Ok(())
+    } else {
+        Err(AttemptError::new(
+            TokenFault::Impostor,
+            "the answer has no Metadata-Flavor: Google, so something else answers there".to_owned(),
+        ))
+    }
+}
+
+/// The error of a search that found nothing.
+fn nothing_found(searched: &str, why: &str) -> FetchError {
+    FetchError::new(
+        TokenFault::NothingFound,
+        &format!(
+            "no credentials were found: {searched}; {why}. Run `gcloud auth application-default login`, or set \
+             GOOGLE_APPLICATION_CREDENTIALS or GCE_METADATA_HOST"
+        ),
+    )
 }
 
 /// The error of a fetch, with a hint for the user.

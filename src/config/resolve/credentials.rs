@@ -1,0 +1,180 @@
+//! `--credentials` and `--trust-credential-url`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::Config;
+use super::super::env::Env;
+use super::super::name::Name;
+use super::super::problem::Problem;
+use super::super::raw::RawConfig;
+use super::metadata::variable;
+use crate::credentials::{
+    Base, CredentialFile, Credentials, Environment, Found, FoundBy, LoadedFile, Mode, ReadContext,
+    TrustedUrl, search,
+};
+use crate::policy::account_warning;
+
+/// What says that there is a metadata server, so that it is not probed.
+const PLATFORM: [&str; 4] = [
+    "K_SERVICE",
+    "CLOUD_RUN_JOB",
+    "CLOUD_RUN_WORKER_POOL",
+    "GCE_METADATA_HOST",
+];
+
+/// `auto`, `metadata`, `adc`, or the path of a file.
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
+    Mode::parse(text).ok_or_else(|| "write auto, metadata, adc or the path of a file".to_owned())
+}
+
+pub(super) fn trusted(text: &str) -> Result<TrustedUrl, String> {
+    // A URL may hold a password.
+    TrustedUrl::parse(text).map_err(str::to_owned)
+}
+
+/// Finds the credential file and reads it. `universe` is that of a file that names none.
+pub(super) fn resolve(
+    raw: &RawConfig,
+    env: &Env,
+    (mode, trusted_urls): (Mode, Vec<TrustedUrl>),
+    universe: &str,
+    warnings: &mut Vec<String>,
+    problems: &mut Vec<Problem>,
+) -> Credentials {
+    let environment = Environment {
+        variable: variable(env, "GOOGLE_APPLICATION_CREDENTIALS", problems),
+        gcloud_folder: variable(env, "CLOUDSDK_CONFIG", problems),
+        home: variable(env, "HOME", problems),
+        has_metadata_server: has_metadata_server(env),
+    };
+    let mut credentials = Credentials {
+        mode,
+        trusted_urls,
+        ..Credentials::default()
+    };
+    match search(&credentials.mode, &environment) {
+        Found::File(path, found_by) => {
+            let context = ReadContext {
+                universe,
+                trusted: &credentials.trusted_urls,
+            };
+            match CredentialFile::read(&path, &context) {
+                Ok((file, found)) => {
+                    warnings.extend(found);
+                    let loaded = LoadedFile {
+                        path,
+                        found_by,
+                        file,
+                    };
+                    warnings.extend(self::warnings(&loaded, env));
+                    credentials.base = Base::File(Arc::new(loaded));
+                }
+                Err(error) => {
+                    let message = match is_misspelt(&path, found_by) {
+                        true => format!("{error}: write auto, metadata, adc or the path of a file"),
+                        false => error.to_string(),
+                    };
+                    problems.push(Problem::new(place(raw, found_by), message));
+                }
+            }
+        }
+        Found::Metadata {
+            searched,
+            looked_at,
+        } => {
+            credentials.base = Base::Metadata {
+                searched: searched.map(Arc::from),
+            };
+            credentials.looked_at.extend(looked_at);
+        }
+        Found::Nothing { searched } => problems.push(Problem::new(
+            place(raw, FoundBy::Option),
+            format!("no credential file was found: {searched}. Run `gcloud auth application-default login`"),
+        )),
+    }
+    credentials
+}
+
+/// Rules and routes ask for what the credential file can give.
+pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(file) = config.credentials.file() else {
+        return;
+    };
+    let rules = config
+        .rules
+        .iter()
+        .map(|rule| (rule.name.to_string(), &rule.options));
+    let routes = config
+        .routes
+        .iter()
+        .map(|route| (format!("route {}", route.name), &route.options));
+    for (name, options) in rules.chain(routes) {
+        if let Some(account) = options.account.as_deref()
+            && account != "default"
+        {
+            let message = format!(
+                "account={account} names an account of the metadata server, but tokens come from {file}: write \
+                 impersonate={account}"
+            );
+            problems.push(Problem::new(name, message));
+        }
+    }
+}
+
+/// A variable says that there is a metadata server.
+fn has_metadata_server(env: &Env) -> bool {
+    PLATFORM.iter().any(|name| env.is_set(name))
+}
+
+/// Things about a credential that are allowed and look wrong.
+fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let is_key = match &loaded.file {
+        CredentialFile::Impersonated(file) => {
+            matches!(*file.source, CredentialFile::ServiceAccount(_))
+        }
+        file => matches!(file, CredentialFile::ServiceAccount(_)),
+    };
+    if is_key && has_metadata_server(env) {
+        warnings.push(format!(
+            "tokens come from {loaded}, although there is a metadata server here: attach the service account instead, \
+             which needs no key"
+        ));
+    }
+    if let CredentialFile::AuthorizedUser(user) = &loaded.file {
+        if user.quota_project.is_none() && !env.is_set("GOOGLE_CLOUD_QUOTA_PROJECT") {
+            warnings.push(format!(
+                "{loaded} has no quota project, and many Google APIs answer 403 then: run `gcloud auth application-default \
+                 set-quota-project PROJECT`, or set GOOGLE_CLOUD_QUOTA_PROJECT"
+            ));
+        }
+        if !user.is_of_gcloud() {
+            warnings.push(format!(
+                "{loaded} is of an OAuth client other than gcloud's: Cloud Run and functions refuse its ID tokens"
+            ));
+        }
+    }
+    warnings.extend(loaded.file.account().and_then(account_warning));
+    warnings
+}
+
+/// `--credentials metdata`: the text is no path, and such a file does not exist.
+fn is_misspelt(path: &Path, found_by: FoundBy) -> bool {
+    found_by == FoundBy::Option
+        && !path.exists()
+        && path.components().count() == 1
+        && path.extension().is_none()
+}
+
+/// Where the file was named.
+fn place(raw: &RawConfig, found_by: FoundBy) -> String {
+    match found_by {
+        FoundBy::Option => match raw.value(Name::Credentials) {
+            Some(text) => text.place.to_string(),
+            None => "--credentials".to_owned(),
+        },
+        FoundBy::Variable => format!("environment {found_by}"),
+        FoundBy::Gcloud => found_by.to_string(),
+    }
+}

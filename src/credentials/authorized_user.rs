@@ -1,0 +1,78 @@
+//! `authorized_user`: the login of a person, as `gcloud auth application-default login` writes it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::EndpointUrl;
+use super::fields::{Expected, FieldError, Fields};
+use super::file::ReadContext;
+use crate::policy::DEFAULT_UNIVERSE;
+
+/// The login of a person.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthorizedUser {
+    /// `client_id`: the OAuth client, and the audience of every ID token.
+    pub client_id: Arc<str>,
+    /// `client_secret`.
+    pub client_secret: Arc<str>,
+    /// `refresh_token`.
+    pub refresh_token: Arc<str>,
+    /// `token_uri`.
+    pub token_url: EndpointUrl,
+    /// `account`: the person, where the file says it.
+    pub email: Option<Arc<str>>,
+    /// `quota_project_id`.
+    pub quota_project: Option<Arc<str>>,
+}
+
+// === impl AuthorizedUser ===
+
+impl AuthorizedUser {
+    /// The OAuth clients of gcloud, whose ID tokens Cloud Run and Cloud Run functions accept.
+    const GCLOUD_CLIENTS: [&str; 2] = [
+        "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com",
+        "32555940559.apps.googleusercontent.com",
+    ];
+
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const UNIVERSE: &str = "universe_domain";
+        if fields.universe(context)? != DEFAULT_UNIVERSE {
+            let expected =
+                Expected::Other("googleapis.com, the only universe of user credentials,");
+            return Err(fields.wrong(UNIVERSE, expected));
+        }
+        let token_url = fields.endpoint("token_uri", DEFAULT_UNIVERSE, context)?;
+        Ok(Self {
+            client_id: fields.text("client_id")?.into(),
+            client_secret: fields.text("client_secret")?.into(),
+            refresh_token: fields.text("refresh_token")?.into(),
+            token_url: match token_url {
+                Some(url) => url,
+                None => EndpointUrl::of_google("oauth2", DEFAULT_UNIVERSE, "/token")
+                    .ok_or_else(|| fields.missing("token_uri", Expected::Url))?,
+            },
+            email: match fields.optional_text("account")? {
+                Some(_) => Some(fields.email("account")?.into()),
+                None => None,
+            },
+            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+        })
+    }
+
+    /// Whether the file is of gcloud's own OAuth client.
+    pub fn is_of_gcloud(&self) -> bool {
+        Self::GCLOUD_CLIENTS.contains(&&*self.client_id)
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for AuthorizedUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizedUser")
+            .field("client_id", &self.client_id)
+            .field("token_url", &self.token_url)
+            .field("email", &self.email)
+            .field("quota_project", &self.quota_project)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,227 @@
+//! The URLs of token, STS and IAM endpoints in credential files. A file that names any other host would send the key's
+//! signature, a refresh token or a subject token there.
+
+use std::fmt;
+
+use super::fields::Expected;
+use crate::destination::{Destination, Scheme};
+
+/// A URL that secrets may be sent to: `https` below the universe's domain, or trusted by `--trust-credential-url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointUrl(Destination);
+
+/// A prefix of URLs that the user trusts (`--trust-credential-url`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedUrl(Destination);
+
+// === impl EndpointUrl ===
+
+impl EndpointUrl {
+    /// Checks a URL of a credential file of this universe.
+    pub(super) fn parse(
+        text: &str,
+        universe: &str,
+        trusted: &[TrustedUrl],
+    ) -> Result<Self, Expected> {
+        let url = plain(text).ok_or(Expected::Url)?;
+        let is_google = url.origin.scheme == Scheme::Https && url.origin.host.is_under(universe);
+        if is_google || trusted.iter().any(|prefix| prefix.covers(&url)) {
+            Ok(Self(url))
+        } else {
+            Err(Expected::UrlUnder(universe.to_owned()))
+        }
+    }
+
+    /// The URL of an endpoint that Google defines, such as `https://iamcredentials.googleapis.com/v1/…`. `None` if the parts
+    /// make no URL.
+    pub fn of_google(service: &str, universe: &str, path: &str) -> Option<Self> {
+        plain(&format!("https://{service}.{universe}{path}")).map(Self)
+    }
+
+    /// Where it is.
+    pub fn destination(&self) -> &Destination {
+        &self.0
+    }
+
+    /// The same host with another path. `None` if that makes no URL.
+    #[must_use]
+    pub fn with_path(&self, path: &str) -> Option<Self> {
+        plain(&format!("{}{path}", self.0.origin)).map(Self)
+    }
+}
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl TrustedUrl ===
+
+impl TrustedUrl {
+    /// Parses `http[s]://HOST[:PORT][/PATH]`.
+    ///
+    /// # Errors
+    ///
+    /// It is not such a URL; the text says what is expected.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        plain(text)
+            .filter(|url| url.query().is_none())
+            .map(Self)
+            .ok_or(
+                "must be a URL without user, query, fragment or dot segments, like https://sts.example.com/",
+            )
+    }
+
+    /// Whether the URL begins with this prefix: same scheme, host and port, and a path that goes on after a whole segment,
+    /// or after the prefix's own final slash.
+    fn covers(&self, url: &Destination) -> bool {
+        let rest = url.path().strip_prefix(self.0.path());
+        url.origin == self.0.origin
+            && rest.is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with('/') || self.0.path().ends_with('/')
+            })
+    }
+}
+
+impl fmt::Display for TrustedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A URL in its plain form: no user, no fragment, and a path that every server reads alike.
+fn plain(text: &str) -> Option<Destination> {
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !visible || text.contains(['#', '\\']) {
+        return None;
+    }
+    let url = Destination::parse(text).ok()?;
+    let lower = url.path().to_ascii_lowercase();
+    let ambiguous = ["%2e", "%2f", "%5c", "//"]
+        .iter()
+        .any(|part| lower.contains(part));
+    let dots = lower.split('/').any(|part| matches!(part, "." | ".."));
+    (!url.userinfo && !ambiguous && !dots).then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(url: &str, universe: &str, trusted: &[&str]) -> Result<String, Expected> {
+        let trusted: Vec<_> = trusted
+            .iter()
+            .map(|prefix| TrustedUrl::parse(prefix).unwrap())
+            .collect();
+        EndpointUrl::parse(url, universe, &trusted).map(|url| url.to_string())
+    }
+
+    #[test]
+    fn an_endpoint_is_https_under_the_universes_domain() {
+        for (url, universe) in [
+            ("https://oauth2.googleapis.com/token", "googleapis.com"),
+            ("https://OAuth2.GoogleAPIs.com./token", "googleapis.com"),
+            (
+                "https://sts.us-east1.rep.googleapis.com/v1/token?x=y",
+                "googleapis.com",
+            ),
+            ("https://iamcredentials.s3nsapis.fr/v1", "s3nsapis.fr"),
+        ] {
+            assert!(parsed(url, universe, &[]).is_ok(), "{url}");
+        }
+        for url in [
+            "https://oauth2.s3nsapis.fr/token",
+            "https://googleapis.com/token",
+            "https://googleapis.com.evil.example/token",
+            "https://evilgoogleapis.com/token",
+            "https://evil.example/oauth2.googleapis.com/token",
+            "https://127.0.0.1/token",
+            "http://oauth2.googleapis.com/token",
+        ] {
+            let expected = Expected::UrlUnder("googleapis.com".to_owned());
+            assert_eq!(parsed(url, "googleapis.com", &[]), Err(expected), "{url}");
+        }
+        for url in [
+            "",
+            "oauth2.googleapis.com/token",
+            "ftp://oauth2.googleapis.com/token",
+            "https://user:secret@oauth2.googleapis.com/token",
+            "https://oauth2.googleapis.com@evil.example/token",
+            "https://oauth2.googleapis.com/token#x",
+            "https://oauth2.googleapis.com/a/../token",
+            "https://oauth2.googleapis.com/a/%2E%2e/token",
+            "https://oauth2.googleapis.com\\@evil.example/token",
+            "https://oauth2.googleapis.com/ token",
+        ] {
+            assert_eq!(
+                parsed(url, "googleapis.com", &[]),
+                Err(Expected::Url),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_trusted_prefix_covers_whole_segments_of_its_own_host() {
+        for (prefix, covered, not_covered) in [
+            (
+                "https://sts.example",
+                &[
+                    "https://sts.example/v1/token",
+                    "https://STS.example:443/?a=b",
+                ] as &[&str],
+                &[
+                    "https://sts.example.evil/v1/token",
+                    "https://sts.example:8443/v1/token",
+                    "http://sts.example/v1/token",
+                    "https://a.sts.example/v1/token",
+                    "https://sts.example@evil.example/",
+                ] as &[&str],
+            ),
+            (
+                "http://127.0.0.1:8981/token",
+                &[
+                    "http://127.0.0.1:8981/token",
+                    "http://127.0.0.1:8981/token/x",
+                    "http://127.0.0.1:8981/token?x",
+                ],
+                &[
+                    "http://127.0.0.1:8981/tokens",
+                    "http://127.0.0.1:8981/",
+                    "http://127.0.0.1:8982/token",
+                    "https://127.0.0.1:8981/token",
+                    "http://127.0.0.1:8981/token/../x",
+                ],
+            ),
+            (
+                "https://sts.example/v1/",
+                &["https://sts.example/v1/token", "https://sts.example/v1/"],
+                &["https://sts.example/v1", "https://sts.example/v10/token"],
+            ),
+        ] {
+            for url in covered {
+                assert!(parsed(url, "googleapis.com", &[prefix]).is_ok(), "{url}");
+            }
+            for url in not_covered {
+                assert!(parsed(url, "googleapis.com", &[prefix]).is_err(), "{url}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_could_be_read_in_two_ways_is_refused() {
+        for text in [
+            "",
+            "sts.example",
+            "https://",
+            "https://user@sts.example/",
+            "https://sts.example/?a=b",
+            "https://sts.example/#a",
+            "https://sts.example/a/../b",
+            "https://*.example/",
+        ] {
+            assert!(TrustedUrl::parse(text).is_err(), "{text}");
+        }
+    }
+}

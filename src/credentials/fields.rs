@@ -1,0 +1,209 @@
+//! The fields of a credential file. Errors name the field and what is expected, never a value.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::file::ReadContext;
+use super::{EndpointUrl, InvalidKey};
+use crate::destination::Host;
+
+/// The fields of one JSON object.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    object: &'a Map<String, Value>,
+    /// Stands before the names of fields in messages: `source_credentials.`.
+    prefix: &'a str,
+}
+
+/// A field that is not as expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FieldError {
+    pub(super) field: String,
+    pub(super) missing: bool,
+    pub(super) expected: Expected,
+}
+
+/// What a field must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// Another text than the one there.
+    Other(&'static str),
+    Domain,
+    Email,
+    Key(InvalidKey),
+    Object,
+    Text,
+    Texts,
+    Url,
+    /// A URL under this domain.
+    UrlUnder(String),
+}
+
+// === impl Fields ===
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(object: &'a Map<String, Value>, prefix: &'a str) -> Self {
+        Self { object, prefix }
+    }
+
+    /// A text that must be there and not be empty.
+    pub(super) fn text(self, name: &str) -> Result<&'a str, FieldError> {
+        self.optional_text(name)?
+            .ok_or_else(|| self.missing(name, Expected::Text))
+    }
+
+    /// A text. `None` if it is missing, `null` or empty.
+    pub(super) fn optional_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(&**text).filter(|text| !text.is_empty())),
+            Some(_) => Err(self.wrong(name, Expected::Text)),
+        }
+    }
+
+    /// An e-mail address that must be there.
+    pub(super) fn email(self, name: &str) -> Result<&'a str, FieldError> {
+        let text = self.text(name)?;
+        is_email(text)
+            .then_some(text)
+            .ok_or_else(|| self.wrong(name, Expected::Email))
+    }
+
+    /// A text that is sent in a header, and so is visible ASCII.
+    pub(super) fn visible_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
+        let text = self.optional_text(name)?;
+        let visible = text.is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+        if visible {
+            Ok(text)
+        } else {
+            Err(self.wrong(name, Expected::Other("visible ASCII characters")))
+        }
+    }
+
+    /// A list of texts; empty if it is missing.
+    pub(super) fn texts(self, name: &str) -> Result<Vec<String>, FieldError> {
+        let list = match self.object.get(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(self.wrong(name, Expected::Texts)),
+        };
+        list.iter()
+            .map(|item| match item {
+                Value::String(text) if !text.is_empty() => Ok(text.clone()),
+                _ => Err(self.wrong(name, Expected::Texts)),
+            })
+            .collect()
+    }
+
+    /// An object that must be there.
+    pub(super) fn object(self, name: &str) -> Result<&'a Map<String, Value>, FieldError> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Err(self.missing(name, Expected::Object)),
+            Some(Value::Object(object)) => Ok(object),
+            Some(_) => Err(self.wrong(name, Expected::Object)),
+        }
+    }
+
+    /// Whether the field is there.
+    pub(super) fn has(self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The URL of an endpoint. `None` if it is missing.
+    pub(super) fn endpoint(
+        self,
+        name: &str,
+        universe: &str,
+        context: &ReadContext<'_>,
+    ) -> Result<Option<EndpointUrl>, FieldError> {
+        let Some(text) = self.optional_text(name)? else {
+            return Ok(None);
+        };
+        EndpointUrl::parse(text, universe, context.trusted)
+            .map(Some)
+            .map_err(|expected| self.wrong(name, expected))
+    }
+
+    /// `universe_domain`, else that of the environment, in lower case.
+    pub(super) fn universe(self, context: &ReadContext<'_>) -> Result<String, FieldError> {
+        const NAME: &str = "universe_domain";
+        match self.optional_text(NAME)? {
+            None => Ok(context.universe.to_owned()),
+            // A single label would be a whole top-level domain.
+            Some(text) => match Host::parse(text) {
+                Ok(Host::Name(name)) if name.contains('.') => Ok(name.to_string()),
+                _ => Err(self.wrong(NAME, Expected::Domain)),
+            },
+        }
+    }
+
+    pub(super) fn missing(self, name: &str, expected: Expected) -> FieldError {
+        FieldError {
+            missing: true,
+            ..self.wrong(name, expected)
+        }
+    }
+
+    pub(super) fn wrong(self, name: &str, expected: Expected) -> FieldError {
+        FieldError {
+            field: format!("{}{name}", self.prefix),
+            missing: false,
+            expected,
+        }
+    }
+}
+
+// === impl FieldError ===
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            missing,
+            expected,
+        } = self;
+        if *missing {
+            write!(f, "{field} is missing: {expected}")
+        } else {
+            write!(f, "{field}: {expected}")
+        }
+    }
+}
+
+// === impl Expected ===
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Other(what) => write!(f, "{what} is expected"),
+            Self::Domain => f.write_str("a domain such as googleapis.com is expected"),
+            Self::Email => f.write_str("an e-mail address is expected"),
+            Self::Key(key) => key.fmt(f),
+            Self::Object => f.write_str("a JSON object is expected"),
+            Self::Text => f.write_str("a text is expected"),
+            Self::Texts => f.write_str("a list of texts is expected"),
+            Self::Url => {
+                f.write_str("an https URL is expected, without user, fragment or dot segments")
+            }
+            Self::UrlUnder(domain) => write!(
+                f,
+                "an https URL of a host under {domain} is expected; if you trust the URL in the file, give it to \
+                 --trust-credential-url"
+            ),
+        }
+    }
+}
+
+/// An address as Google writes it; it stands in URLs and messages.
+pub(super) fn is_email(text: &str) -> bool {
+    let harmless = text.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b'-' | b'+')
+    });
+    let parts = text.split_once('@');
+    harmless
+        && text.len() <= 254
+        && parts.is_some_and(|(user, domain)| {
+            !user.is_empty() && !domain.contains('@') && !domain.is_empty()
+        })
+}

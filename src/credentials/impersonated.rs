@@ -1,0 +1,78 @@
+//! `impersonated_service_account`: a credential that may issue the tokens of a service account.
+
+use std::sync::Arc;
+
+use super::fields::{Expected, FieldError, Fields, is_email};
+use super::file::{self, ReadContext};
+use super::{CredentialFile, EndpointUrl};
+
+/// A credential that issues the tokens of a service account by the IAM Credentials API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImpersonatedServiceAccount {
+    /// `source_credentials`: who calls the API.
+    pub source: Box<CredentialFile>,
+    /// The service account, which is a part of the URL.
+    pub target: Arc<str>,
+    /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
+    pub url: EndpointUrl,
+    /// `delegates`: e-mail addresses in the order of the chain.
+    pub delegates: Vec<String>,
+    /// `scopes`.
+    pub scopes: Vec<String>,
+    /// `quota_project_id` of the outer file.
+    pub quota_project: Option<Arc<str>>,
+    /// The universe domain.
+    pub universe: Arc<str>,
+}
+
+// === impl ImpersonatedServiceAccount ===
+
+impl ImpersonatedServiceAccount {
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const URL: &str = "service_account_impersonation_url";
+        const SOURCE: &str = "source_credentials";
+        const DELEGATES: &str = "delegates";
+        let source = file::nested(fields.object(SOURCE)?, SOURCE, context)?;
+        let universe = match fields.has("universe_domain") {
+            true => fields.universe(context)?,
+            false => source.universe().to_owned(),
+        };
+        let url = fields
+            .endpoint(URL, &universe, context)?
+            .ok_or_else(|| fields.missing(URL, Expected::Url))?;
+        let target = target(&url).ok_or_else(|| {
+            let expected = "a URL that ends with /serviceAccounts/EMAIL:generateAccessToken";
+            fields.wrong(URL, Expected::Other(expected))
+        })?;
+        let delegates = fields
+            .texts(DELEGATES)?
+            .iter()
+            // As gcloud writes them, and as the API takes them.
+            .map(|text| text.rsplit('/').next().unwrap_or(text).to_owned())
+            .collect::<Vec<_>>();
+        if !delegates.iter().all(|delegate| is_email(delegate)) {
+            let expected = Expected::Other("a list of e-mail addresses of service accounts");
+            return Err(fields.wrong(DELEGATES, expected));
+        }
+        Ok(Self {
+            source: Box::new(source),
+            target: target.into(),
+            delegates,
+            scopes: fields.texts("scopes")?,
+            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            universe: universe.into(),
+            url,
+        })
+    }
+}
+
+/// The account of `…/serviceAccounts/EMAIL:generateAccessToken`.
+fn target(url: &EndpointUrl) -> Option<String> {
+    let path = url.destination().path();
+    let (_, account) = path.rsplit_once("/serviceAccounts/")?;
+    let account = account.strip_suffix(":generateAccessToken")?;
+    let account = percent_encoding::percent_decode_str(account)
+        .decode_utf8()
+        .ok()?;
+    is_email(&account).then(|| account.into_owned())
+}

@@ -1,0 +1,163 @@
+//! Which file `--credentials` means: the search order of Application Default Credentials (ADC).
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// `--credentials`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// `auto`: the search order of ADC, with the metadata server at its end.
+    #[default]
+    Auto,
+    /// `metadata`: the metadata server only.
+    Metadata,
+    /// `adc`: a file that the search finds, never the metadata server.
+    Adc,
+    /// This file.
+    File(PathBuf),
+}
+
+/// What the search depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Environment<'a> {
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, where it is not empty.
+    pub variable: Option<&'a str>,
+    /// `CLOUDSDK_CONFIG`, where it is not empty.
+    pub gcloud_folder: Option<&'a str>,
+    /// `HOME`, where it is not empty.
+    pub home: Option<&'a str>,
+    /// A variable says that there is a metadata server.
+    pub has_metadata_server: bool,
+}
+
+/// What the search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This file, which may not exist where the user named it.
+    File(PathBuf, FoundBy),
+    /// No file: the metadata server.
+    Metadata {
+        /// The files and variables that were looked at in vain, for people. `None` if there is a metadata server for
+        /// certain.
+        searched: Option<String>,
+        /// gcloud's file, which does not exist.
+        looked_at: Option<PathBuf>,
+    },
+    /// No file, and the metadata server is not to be used.
+    Nothing {
+        /// What was looked at in vain, for people.
+        searched: String,
+    },
+}
+
+/// What named a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// `--credentials FILE`.
+    Option,
+    /// `GOOGLE_APPLICATION_CREDENTIALS`.
+    Variable,
+    /// The search in gcloud's directory.
+    Gcloud,
+}
+
+const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+const FILE: &str = "application_default_credentials.json";
+
+/// Finds the credential file. An existing file is never passed over, even if it cannot be used.
+pub fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
+    if let Mode::File(path) = mode {
+        return Found::File(path.clone(), FoundBy::Option);
+    }
+    if *mode == Mode::Metadata {
+        return Found::Metadata {
+            searched: None,
+            looked_at: None,
+        };
+    }
+    if let Some(path) = environment.variable {
+        return Found::File(path.into(), FoundBy::Variable);
+    }
+    if *mode == Mode::Auto && environment.has_metadata_server {
+        return Found::Metadata {
+            searched: None,
+            looked_at: None,
+        };
+    }
+    let gcloud = environment.gcloud_file();
+    if let Some(path) = gcloud.as_deref().filter(|path| exists(path)) {
+        return Found::File(path.to_owned(), FoundBy::Gcloud);
+    }
+    let gcloud_text = match &gcloud {
+        Some(path) => format!("{:?} does not exist", path.display().to_string()),
+        None => "CLOUDSDK_CONFIG and HOME are not set, so there is no file of gcloud".to_owned(),
+    };
+    let searched = format!("{VARIABLE} is not set; {gcloud_text}");
+    match mode {
+        Mode::Adc => Found::Nothing { searched },
+        _ => Found::Metadata {
+            searched: Some(searched),
+            looked_at: gcloud,
+        },
+    }
+}
+
+/// A file that is there but cannot be looked at exists too: reading it says why not.
+fn exists(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
+// === impl Environment ===
+
+impl Environment<'_> {
+    /// The file that `gcloud auth application-default login` writes.
+    fn gcloud_file(&self) -> Option<PathBuf> {
+        let folder = match (self.gcloud_folder, self.home) {
+            (Some(folder), _) => PathBuf::from(folder),
+            (None, Some(home)) => Path::new(home).join(".config/gcloud"),
+            (None, None) => return None,
+        };
+        Some(folder.join(FILE))
+    }
+}
+
+// === impl Mode ===
+
+impl Mode {
+    /// Reads `auto`, `metadata`, `adc` or a path.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "" => return None,
+            "auto" => Self::Auto,
+            "metadata" => Self::Metadata,
+            "adc" => Self::Adc,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Metadata => f.write_str("metadata"),
+            Self::Adc => f.write_str("adc"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+// === impl FoundBy ===
+
+impl fmt::Display for FoundBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Option => "--credentials",
+            Self::Variable => VARIABLE,
+            Self::Gcloud => "gcloud's directory",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

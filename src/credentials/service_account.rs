@@ -1,0 +1,54 @@
+//! `service_account`: the key of a service account.
+
+use std::sync::Arc;
+
+use super::fields::{Expected, FieldError, Fields};
+use super::file::ReadContext;
+use super::{EndpointUrl, SigningKey};
+
+/// The key of a service account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// `client_email`: the account.
+    pub email: Arc<str>,
+    /// `private_key`.
+    pub key: SigningKey,
+    /// `private_key_id`, which becomes the `kid` of JWTs.
+    pub key_id: Option<Arc<str>>,
+    /// `token_uri`.
+    pub token_url: EndpointUrl,
+    /// `project_id`.
+    pub project: Option<Arc<str>>,
+    /// `quota_project_id`.
+    pub quota_project: Option<Arc<str>>,
+    /// The universe domain.
+    pub universe: Arc<str>,
+}
+
+// === impl ServiceAccount ===
+
+impl ServiceAccount {
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const KEY: &str = "private_key";
+        let universe = fields.universe(context)?;
+        let pem = fields
+            .optional_text(KEY)?
+            .ok_or_else(|| fields.missing(KEY, Expected::Key(super::InvalidKey::NotPem)))?;
+        let key =
+            SigningKey::from_pem(pem).map_err(|error| fields.wrong(KEY, Expected::Key(error)))?;
+        let token_url = fields.endpoint("token_uri", &universe, context)?;
+        Ok(Self {
+            email: fields.email("client_email")?.into(),
+            key,
+            key_id: fields.optional_text("private_key_id")?.map(Arc::from),
+            token_url: match token_url {
+                Some(url) => url,
+                None => EndpointUrl::of_google("oauth2", &universe, "/token")
+                    .ok_or_else(|| fields.missing("token_uri", Expected::Url))?,
+            },
+            project: fields.visible_text("project_id")?.map(Arc::from),
+            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            universe: universe.into(),
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! Where the identity comes from: the search for credentials, and the tokens of each kind of credential file.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
+mod command;
+mod search;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,245 @@
+//! The search for credentials (ADC), and what it says.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+
+use super::command::{Ran, sidentity, var};
+use super::support::metadata::{Kind, Metadata};
+
+const URL: &str = "https://storage.googleapis.com/";
+const FILE: &str = "application_default_credentials.json";
+
+/// A file of a person's login, without a quota project.
+fn user() -> String {
+    r#"{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}"#
+        .to_owned()
+}
+
+/// A directory with gcloud's file in it, where `content` is given.
+fn gcloud(content: Option<&str>) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    if let Some(content) = content {
+        write(&path, content);
+    }
+    (folder, path)
+}
+
+/// Writes a file that no one else can read.
+fn write(path: &Path, content: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn check(args: &[&str], env: &[(&str, &Path)]) -> Ran {
+    let args = [&["check"], args].concat();
+    let env = env.iter().map(|(name, value)| var(name, *value));
+    sidentity(args, env).await
+}
+
+fn comes_from(ran: &Ran) -> Option<&str> {
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let lines = ran.out.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("# tokens come from "))
+        .next()
+}
+
+/// An address where nothing listens.
+async fn closed() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn the_variable_comes_before_gclouds_file_and_the_metadata_server() {
+    let (folder, file) = gcloud(Some(&user()));
+    let named = folder.path().join("named.json");
+    write(&named, &user());
+    for metadata in ["GCE_METADATA_HOST", "K_SERVICE", "UNSET"] {
+        let env = [
+            ("GOOGLE_APPLICATION_CREDENTIALS", &*named),
+            ("CLOUDSDK_CONFIG", folder.path()),
+            (metadata, Path::new("127.0.0.1")),
+        ];
+        let found = format!("the authorized_user file {named:?}");
+        assert_eq!(comes_from(&check(&[], &env).await), Some(&*found));
+    }
+    // Empty counts as unset.
+    let env = [
+        ("GOOGLE_APPLICATION_CREDENTIALS", Path::new("")),
+        ("CLOUDSDK_CONFIG", folder.path()),
+    ];
+    let found = format!("the authorized_user file {file:?}");
+    assert_eq!(comes_from(&check(&[], &env).await), Some(&*found));
+}
+
+#[tokio::test]
+async fn gclouds_file_is_not_looked_for_where_a_variable_says_that_there_is_a_metadata_server() {
+    let (folder, _) = gcloud(Some(&user()));
+    for variable in [
+        "K_SERVICE",
+        "CLOUD_RUN_JOB",
+        "CLOUD_RUN_WORKER_POOL",
+        "GCE_METADATA_HOST",
+    ] {
+        let env = [
+            ("CLOUDSDK_CONFIG", folder.path()),
+            (variable, Path::new("x")),
+        ];
+        assert_eq!(comes_from(&check(&[], &env).await), None, "{variable}");
+        let adc = check(&["--credentials", "adc"], &env).await;
+        assert!(comes_from(&adc).is_some(), "{variable}");
+    }
+    let env = [("CLOUDSDK_CONFIG", folder.path())];
+    let metadata = check(&["--credentials", "metadata"], &env).await;
+    assert_eq!(comes_from(&metadata), None);
+}
+
+#[tokio::test]
+async fn gclouds_file_is_found_below_home() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join(".config/gcloud");
+    std::fs::create_dir_all(&folder).unwrap();
+    write(&folder.join(FILE), &user());
+    let ran = check(&[], &[("HOME", home.path())]).await;
+    let found = format!("the authorized_user file {:?}", folder.join(FILE));
+    assert_eq!(comes_from(&ran), Some(&*found));
+    let quota = "has no quota project, and many Google APIs answer 403 then";
+    assert!(ran.err.contains(quota), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_path_that_does_not_exist_is_an_error_and_never_a_fall_back() {
+    let (folder, _) = gcloud(Some(&user()));
+    let missing = folder.path().join("missing.json");
+    let env = [
+        ("GOOGLE_APPLICATION_CREDENTIALS", &*missing),
+        ("CLOUDSDK_CONFIG", folder.path()),
+        ("GCE_METADATA_HOST", Path::new("127.0.0.1")),
+    ];
+    let ran = check(&[], &env).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    assert_eq!(
+        ran.err,
+        format!(
+            "sidentity: environment GOOGLE_APPLICATION_CREDENTIALS: {missing:?} does not exist\n"
+        )
+    );
+    let ran = check(&["--credentials", "metdata"], &[]).await;
+    assert_eq!(
+        ran.err,
+        "sidentity: flag --credentials: \"metdata\" does not exist: write auto, metadata, adc or the path of a file\n"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_an_error_of_the_configuration() {
+    for content in [
+        "",
+        "{\"type\": \"authorized_user\"}",
+        "[]",
+        "{\"type\": \"gdch_service_account\"}",
+    ] {
+        let (folder, file) = gcloud(Some(content));
+        let env = [("CLOUDSDK_CONFIG", folder.path())];
+        let ran = check(&[], &env).await;
+        assert_eq!(ran.status, Some(64), "{ran:?}");
+        let start = format!("sidentity: gcloud's directory: {file:?} ");
+        assert!(ran.err.starts_with(&start), "{ran:?}");
+        let path = file.to_str().unwrap();
+        let ran = check(&["--credentials", path], &[]).await;
+        let start = format!("sidentity: flag --credentials: {file:?} ");
+        assert!(ran.err.starts_with(&start), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_is_found_everything_that_was_looked_at_is_listed_within_a_second() {
+    let (folder, file) = gcloud(None);
+    let address = closed().await;
+    let env = || {
+        [
+            var("CLOUDSDK_CONFIG", folder.path()),
+            var("GCE_METADATA_IP", &address),
+        ]
+    };
+    let began = Instant::now();
+    let ran = sidentity(["token", URL], env()).await;
+    let took = began.elapsed();
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    let all = format!(
+        "no credentials were found: GOOGLE_APPLICATION_CREDENTIALS is not set; {file:?} does not exist; the metadata server \
+         at http://{address}: no connection"
+    );
+    assert!(ran.err.contains(&all), "{ran:?}");
+    assert!(
+        ran.err.contains("gcloud auth application-default login"),
+        "{ran:?}"
+    );
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+    let ran = sidentity(["token", "--credentials", "adc", URL], env()).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    assert!(
+        ran.err.contains(&format!("{file:?} does not exist")),
+        "{ran:?}"
+    );
+    assert!(!ran.err.contains("metadata server"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_metadata_server_that_does_not_answer_is_waited_for_a_second_only() {
+    // Accepts connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let began = Instant::now();
+    let ran = sidentity(["token", URL], [var("GCE_METADATA_IP", &address)]).await;
+    let took = began.elapsed();
+    assert!(ran.err.contains("no credentials were found"), "{ran:?}");
+    assert!(took < Duration::from_millis(2500), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_metadata_server_is_found_by_one_probe() {
+    let server = Metadata::start().await;
+    let address = server.address().to_string();
+    let ran = sidentity(["token", URL], [var("GCE_METADATA_IP", &address)]).await;
+    assert_eq!(ran.out, "test-access-token\n", "{ran:?}");
+    let paths: Vec<String> = server.all_requests().into_iter().map(|r| r.path).collect();
+    assert_eq!(
+        paths.iter().filter(|path| *path == "/").count(),
+        1,
+        "{paths:?}"
+    );
+    assert_eq!(server.count(Kind::Access), 1);
+}
+
+#[tokio::test]
+async fn where_a_variable_names_the_metadata_server_it_is_not_probed() {
+    let server = Metadata::start().await;
+    let address = server.address().to_string();
+    let ran = sidentity(["token", URL], [var("GCE_METADATA_HOST", &address)]).await;
+    assert_eq!(ran.out, "test-access-token\n", "{ran:?}");
+    let requests = server.all_requests();
+    assert!(
+        requests.iter().all(|request| request.path != "/"),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_account_of_the_metadata_server_cannot_be_named_beside_a_credential_file() {
+    let (folder, file) = gcloud(Some(&user()));
+    let rule = "--rule=a.example=access,account=a@p.iam.gserviceaccount.com";
+    let ran = check(&[rule], &[("CLOUDSDK_CONFIG", folder.path())]).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    let expected = format!(
+        "account=a@p.iam.gserviceaccount.com names an account of the metadata server, but tokens come from the \
+         authorized_user file {file:?}: write impersonate=a@p.iam.gserviceaccount.com"
+    );
+    assert!(ran.err.contains(&expected), "{ran:?}");
+}
