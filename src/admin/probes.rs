@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::serve::Admin;
+use crate::proxy::locate_routes;
 
 /// How long a probe may take so that refreshes can end while there is CPU; probes time out after 1 s by default.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,7 +44,7 @@ pub(super) async fn readiness(admin: &Admin) -> Answer {
     let mut reasons = missing(admin);
     if !reasons.is_empty() {
         // The fetch that was begun may be the last thing missing.
-        let locate = admin.decider.locate_routes(&admin.routes);
+        let locate = locate_routes(&admin.decider, &admin.routes);
         let locate = tokio::time::timeout(PATIENCE, locate);
         let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
         let _ = tokio::join!(refresh, locate);
@@ -75,7 +76,7 @@ fn missing(admin: &Admin) -> Vec<String> {
             if let Some(reason) = reason {
                 return Some(format!("route {}: {reason}\n", ingress.name));
             }
-            let slot = admin.decider.resolve_route(ingress.route()?)?.slot?;
+            let slot = ingress.route()?.resolve(&admin.decider)?.slot?;
             if slot.has_token() {
                 return None;
             }

@@ -183,7 +183,7 @@ impl Admin {
 
     fn route(&self, ingress: &Ingress, tallies: &BTreeMap<String, Tally>) -> Option<RouteLine> {
         let route = ingress.route()?;
-        let resolved = self.decider.resolve_route(route);
+        let resolved = route.resolve(&self.decider);
         let slot = resolved
             .as_ref()
             .and_then(|resolved| resolved.slot.as_ref());

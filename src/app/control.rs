@@ -11,7 +11,7 @@ use super::{policy, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::destination::Host;
-use crate::proxy::{Decider, InFlight, Ingress};
+use crate::proxy::{Decider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
 use crate::token::Slot;
@@ -142,7 +142,7 @@ impl Control {
             fetch_tokens(&decider, &routes);
             // Its failure is in the log already; requests and probes will ask again.
             let _ = decider.learn().await;
-            decider.locate_routes(&routes).await;
+            locate_routes(&decider, &routes).await;
             fetch_tokens(&decider, &routes);
         });
     }
@@ -197,5 +197,5 @@ fn slots<'a>(
 ) -> impl Iterator<Item = Arc<Slot>> + 'a {
     routes
         .iter()
-        .filter_map(|ingress| decider.resolve_route(ingress.route()?)?.slot)
+        .filter_map(|ingress| ingress.route()?.resolve(decider)?.slot)
 }

@@ -1,7 +1,7 @@
 //! What is put together from one configuration, and what outlives it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::bound::Places;
 use super::ways;
@@ -11,7 +11,7 @@ use crate::destination::Host;
 use crate::policy::{Decision, Grant, Line, TokenKind};
 use crate::proxy::{
     Decider, ForwardProxy, InFlight, Ingress, IngressKind, Interception, OpenedTunnelSender,
-    RequestBody, RouteIngress, SharedState, StackDeps, stack,
+    RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
 };
 use crate::server::{Ingresses, Served};
 use crate::telemetry::Metrics;
@@ -144,7 +144,7 @@ impl Live {
                     Listen::Unix(path) => format!("unix:{}", path.display()),
                 },
                 upstream: route.route.upstream_url(),
-                gets: match self.decider.resolve_route(route) {
+                gets: match route.resolve(&self.decider) {
                     None if route.route.service.is_some() => {
                         "once the metadata server has said where that is".to_owned()
                     }
@@ -196,7 +196,7 @@ fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>
             .map(|route| {
                 let kind = IngressKind::Route(Box::new(RouteIngress {
                     http: route.http.unwrap_or(config.upstream.http),
-                    resolved: OnceLock::new(),
+                    decision: RouteDecision::default(),
                     route: route.clone(),
                 }));
                 core.ingress(kind.route_name(), kind)

@@ -1,48 +1,61 @@
-//! Policy and tokens together: what a destination gets, and the slot that keeps it.
+//! Policy and tokens together: the decision for a destination, and the slot of its token.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::config::Route;
 use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, Principal,
     ServiceName, TokenKey, TokenKind, account_warning,
 };
-use crate::proxy::ingress::{Ingress, RouteIngress};
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
 
-/// How long a host that only an unknown universe could name is kept waiting, once, at the start.
+/// How long a request waits for the universe domain, once, if its host could belong to an unknown universe.
 const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Policy and tokens together: from a destination to a decision and its slot.
+/// Resolves a destination to a decision and the slot of its token.
 #[derive(Debug)]
 pub struct Decider {
     policy: Policy,
     tokens: TokenCache,
     instance: Facts,
-    /// The metadata server was asked for the universe and did not say: nobody waits for it any more.
+    /// A request for the universe failed: later requests do not wait for it.
     given_up: AtomicBool,
-    /// The log has named the account.
+    /// The account was logged.
     named_account: AtomicBool,
 }
 
-/// A decision and, where it is a token, the slot that keeps it.
+/// A decision and, if it grants a token, the slot of that token.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// What the destination gets.
+    /// The credential, its form, and the rule that decided.
     pub decision: Arc<Decision>,
-    /// Where the token is.
+    /// The slot of the token; `None` if the decision grants none.
     pub slot: Option<Arc<Slot>>,
+}
+
+/// The decision for a route, cached once it is the same for every path.
+#[derive(Debug, Default)]
+pub struct RouteDecision(OnceLock<Resolved>);
+
+// === impl RouteDecision ===
+
+impl RouteDecision {
+    /// The cached decision.
+    pub(super) fn get(&self) -> Option<&Resolved> {
+        self.0.get()
+    }
 }
 
 // === impl Decider ===
 
 impl Decider {
-    /// One for the process.
+    /// Creates a resolver with these rules, tokens and instance facts.
     pub fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
         Self {
             policy,
@@ -53,7 +66,7 @@ impl Decider {
         }
     }
 
-    /// Other rules over the same tokens and the same facts.
+    /// Returns a resolver with other rules and the same tokens and facts.
     #[must_use]
     pub fn with_policy(&self, policy: Policy) -> Self {
         Self {
@@ -65,36 +78,36 @@ impl Decider {
         }
     }
 
-    /// The rules and the table.
+    /// The rules and the built-in table.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// Every slot.
+    /// The cache of all token slots.
     pub fn tokens(&self) -> &TokenCache {
         &self.tokens
     }
 
-    /// Facts from the metadata server.
+    /// Project, region, universe and account.
     pub fn instance(&self) -> &Facts {
         &self.instance
     }
 
-    /// The universe as far as it is known; Google's own until then.
+    /// Returns the universe domain; [`DEFAULT_UNIVERSE`] while it is unknown.
     pub fn universe(&self) -> Arc<str> {
         self.instance
             .universe_if_known()
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
     }
 
-    /// Asks the metadata server for what is not known of the instance yet: the universe, and account and project for the log,
-    /// which names the account once.
+    /// Fetches the facts that are not known yet: the universe, and the account and project for the log. Logs the account
+    /// once.
     ///
     /// # Errors
     ///
     /// As for a token.
     pub async fn learn(&self) -> Result<(), Error> {
-        // The account is for the log only: the rest does not depend on it.
+        // The account is for the log only, so an error is ignored.
         let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
         let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
         let project = self.instance.project_id().await?;
@@ -122,11 +135,11 @@ impl Decider {
         Ok(())
     }
 
-    /// Where a destination is that may be named by a service's name.
+    /// Resolves a destination whose host may be a service name.
     ///
     /// # Errors
     ///
-    /// No service can have that name, or the metadata server did not say where it is.
+    /// The name is not a valid service name, or the location of the service cannot be determined.
     pub async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
         let origin = match self.policy.service(&destination) {
             None => return Ok(destination),
@@ -141,11 +154,11 @@ impl Decider {
         })
     }
 
-    /// Where a service is, asking for the project's number and the region where they are not known yet.
+    /// Returns the origin of a service. Fetches the project number and region if they are not known yet.
     ///
     /// # Errors
     ///
-    /// As for a token; or the name is too long for the number.
+    /// As for a token; or the name and the project number are too long for one label.
     pub async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
         if let Some(located) = self.located(service) {
             return located;
@@ -159,7 +172,7 @@ impl Decider {
             .map_err(|error| invalid(&error))
     }
 
-    /// The same, where nothing needs to be asked.
+    /// Returns the origin of a service, if nothing must be fetched for it.
     pub fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
         let home = self.instance.home_if_known();
         let known =
@@ -167,65 +180,72 @@ impl Decider {
         known.then(|| service.at(&home).map_err(|error| invalid(&error)))
     }
 
-    /// Asks where the upstreams are of which routes know no more than a service's name.
-    pub async fn locate_routes(&self, routes: &[Arc<Ingress>]) {
-        for service in routes.iter().filter_map(|ingress| ingress.service()) {
-            if let Err(error) = self.locate(service).await {
-                tracing::warn!("run://{service}: {error}");
-            }
-        }
-    }
-
-    /// Takes a route's decision; `None` where it depends on each request's path, or on what is not known yet: where the
-    /// service is.
-    pub fn resolve_route(&self, route: &RouteIngress) -> Option<Resolved> {
-        if let Some(resolved) = route.resolved.get() {
+    /// Returns the decision for a route; `None` if it depends on each request's path, or on the location of a service that
+    /// is not known yet.
+    pub(super) fn resolve_route(
+        &self,
+        route: &Route,
+        decision: &RouteDecision,
+    ) -> Option<Resolved> {
+        if let Some(resolved) = decision.get() {
             return Some(resolved.clone());
         }
-        let options = &route.route.options;
-        let upstream = match &route.route.service {
-            None => Cow::Borrowed(&route.route.upstream),
+        let options = &route.options;
+        let upstream = match &route.service {
+            None => Cow::Borrowed(&route.upstream),
             Some(service) => Cow::Owned(Destination {
                 origin: self.located(service)?.ok()?,
-                ..route.route.upstream.clone()
+                ..route.upstream.clone()
             }),
         };
         let upstream = &*upstream;
         let universe = self.universe();
-        let said = match options.credential {
+        let is_explicit = match options.credential {
             None => false,
             Some(Credential::Id) => options.audience.is_some(),
             Some(_) => true,
         };
-        if !said && self.policy.depends_on_path(&upstream.origin, &universe) {
+        if !is_explicit && self.policy.depends_on_path(&upstream.origin, &universe) {
             return None;
         }
-        let name = &route.route.name;
-        let decision = self.policy.decide_route(name, options, upstream, &universe);
-        let resolved = self.resolved(decision, true, upstream);
-        // A guess is not kept: it is made again until the universe is known.
+        let resolved = self.resolve_route_call(route, upstream);
+        // A decision for an assumed universe is not cached: it may change once the universe is known.
         if self.instance.universe_if_known().is_some() || !self.policy.needs_universe(upstream) {
-            let _ = route.resolved.set(resolved.clone());
+            let _ = decision.0.set(resolved.clone());
         }
         Some(resolved)
     }
 
-    /// What a call through the forward proxy gets, asking for the universe first where that could matter.
+    /// Returns the decision for one call to a route's upstream.
+    pub(super) fn resolve_route_call(&self, route: &Route, destination: &Destination) -> Resolved {
+        let decision =
+            self.policy
+                .decide_route(&route.name, &route.options, destination, &self.universe());
+        self.resolved(decision, true, destination)
+    }
+
+    /// Returns the decision for one call through the forward proxy.
+    pub(super) fn resolve_call(&self, destination: &Destination) -> Resolved {
+        let decision = self.policy.decide(destination, &self.universe());
+        self.resolved(decision, false, destination)
+    }
+
+    /// Returns the decision for a call through the forward proxy. Fetches the universe first if the decision depends on it.
     ///
     /// # Errors
     ///
-    /// The universe could matter and is not to be had.
+    /// The decision depends on the universe, and it cannot be fetched.
     pub async fn resolve_surely(&self, destination: &Destination) -> Result<Resolved, Error> {
         let universe = self.universe_for(destination).await?;
         let decision = self.policy.decide(destination, &universe);
         Ok(self.resolved(decision, false, destination))
     }
 
-    /// The same for a call to `destination`, the upstream of the route `name` with these options.
+    /// Returns the decision for a call to `destination`, the upstream of the route `name` with these options.
     ///
     /// # Errors
     ///
-    /// The universe could matter and is not to be had.
+    /// The decision depends on the universe, and it cannot be fetched.
     pub async fn resolve_route_surely(
         &self,
         name: &str,
@@ -239,29 +259,12 @@ impl Decider {
         Ok(self.resolved(decision, true, destination))
     }
 
-    /// The universe, asked for where it could matter to this destination.
+    /// Returns the universe; fetches it if the decision for this destination depends on it.
     async fn universe_for(&self, destination: &Destination) -> Result<Arc<str>, Error> {
         if self.policy.needs_universe(destination) {
             self.instance.universe().await?;
         }
         Ok(self.universe())
-    }
-
-    pub(super) fn resolve(&self, ingress: &Ingress, destination: &Destination) -> Resolved {
-        let universe = self.universe();
-        let decision = match ingress.route() {
-            Some(route) => match self.resolve_route(route) {
-                Some(resolved) => return resolved,
-                None => self.policy.decide_route(
-                    &route.route.name,
-                    &route.route.options,
-                    destination,
-                    &universe,
-                ),
-            },
-            None => self.policy.decide(destination, &universe),
-        };
-        self.resolved(decision, ingress.route().is_some(), destination)
     }
 
     fn resolved(&self, decision: Decision, by_route: bool, destination: &Destination) -> Resolved {
@@ -278,17 +281,17 @@ impl Decider {
         }
     }
 
-    /// Whether the decision would be a guess: the universe is not known yet, and could name this host.
+    /// Whether the decision must wait for the universe: it is unknown, and this host could belong to it.
     ///
-    /// Hosts under Google's own domain need not wait here: no token leaves for them before the universe is sure.
+    /// Hosts under the default universe do not wait here: the authorize layer sends no token to them before the universe is
+    /// confirmed.
     pub(super) fn must_wait(&self, destination: &Destination) -> bool {
         self.instance.universe_if_known().is_none()
             && self.policy.needs_universe(destination)
             && !destination.origin.host.is_under(DEFAULT_UNIVERSE)
     }
 
-    /// Waits for the universe, but not for long and not again after a failure: a host that only an unknown universe could
-    /// name most likely has nothing to do with it.
+    /// Waits up to 2 s for the universe, and not again after a failure: unmatched hosts rarely depend on it.
     pub(super) async fn learn_universe(&self) {
         if self.given_up.load(Ordering::Relaxed) {
             let instance = self.instance.clone();
@@ -302,7 +305,7 @@ impl Decider {
     }
 }
 
-/// The audience is one that the configuration gives: one that was derived from the destination contains its host.
+/// Whether the audience comes from the configuration. An audience derived from the destination contains its host.
 fn is_given(key: &TokenKey, destination: &Destination) -> bool {
     match (&key.kind, &destination.origin.host) {
         (TokenKind::Id { audience }, Host::Name(name)) => !audience.contains(&**name),
@@ -310,7 +313,7 @@ fn is_given(key: &TokenKey, destination: &Destination) -> bool {
     }
 }
 
-/// An app that writes such a name gets to hear it as one.
+/// The app wrote the name, so the error is a bad request.
 fn invalid(error: &InvalidService) -> Error {
     Error::new(ErrorKind::BadRequest, error.to_string())
 }

@@ -1,25 +1,24 @@
-//! By which way a request came in, and what that says of its destination.
+//! How a request came in, and what that determines about its destination.
 
-use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::credentials::{Decider, Resolved, RouteDecision};
 use crate::config::{AccessLog, HttpVersion, Route};
-use crate::destination::Origin;
+use crate::destination::{Destination, Origin};
 use crate::error::ErrorKind;
 use crate::policy::ServiceName;
-use crate::proxy::credentials::Resolved;
 use crate::telemetry::ListenerMetrics;
 
-/// One way in: a route, the forward proxy, an opened tunnel, or a listener's paths that no route has.
+/// A route, the forward proxy, the inside of a tunnel, or the paths of a listener that no route serves.
 #[derive(Debug)]
 pub struct Ingress {
-    /// The metrics' `listener`.
+    /// The `listener` label of its metrics.
     pub name: Arc<str>,
-    /// Its handles, resolved once.
+    /// Its metric handles, resolved once.
     pub metrics: Arc<ListenerMetrics>,
-    /// What kind it is.
+    /// Its kind.
     pub kind: IngressKind,
 }
 
@@ -30,45 +29,40 @@ pub enum IngressKind {
     Route(Box<RouteIngress>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
     Forward(ForwardProxy),
-    /// Inside a `CONNECT` to this origin, whose TLS we have opened, or in which HTTP is spoken in cleartext: requests are for it
-    /// alone.
+    /// Inside a `CONNECT` tunnel to this origin, whose TLS is terminated here or which carries plaintext HTTP. Its requests
+    /// must be for this origin.
     Intercepted(Origin),
-    /// A path without a route: 404.
+    /// A path that no route serves: 404.
     NoRoute,
 }
 
 /// A reverse route at run time.
+#[derive(Debug)]
 pub struct RouteIngress {
     /// As configured.
     pub route: Route,
-    /// Which HTTP is spoken with its upstream.
+    /// The HTTP version to use with its upstream.
     pub http: HttpVersion,
-    /// The decision and its slot, once taken, where they are the same for every path.
-    pub resolved: OnceLock<Resolved>,
+    /// The cached decision.
+    pub decision: RouteDecision,
 }
 
 /// The forward proxy at run time.
 #[derive(Debug)]
 pub struct ForwardProxy {
-    /// The only `Proxy-Authorization` that is let in, where one is asked for.
+    /// The only accepted `Proxy-Authorization`, if the proxy requires one.
     pub auth: Option<HeaderValue>,
 }
 
-impl fmt::Debug for RouteIngress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RouteIngress")
-            .field("route", &self.route)
-            .finish_non_exhaustive()
-    }
-}
+// === impl Ingress ===
 
 impl Ingress {
-    /// The service that a route leads to, where it knows no more than its name.
+    /// The service that a route leads to, if the route names only the service.
     pub fn service(&self) -> Option<&ServiceName> {
         self.route()?.route.service.as_ref()
     }
 
-    /// Whether a caller must prove that it may come in this way (`--proxy-auth`).
+    /// Whether a caller must authenticate (`--proxy-auth`).
     pub fn asks_for_proof(&self) -> bool {
         match &self.kind {
             IngressKind::Forward(forward) => forward.auth.is_some(),
@@ -76,8 +70,18 @@ impl Ingress {
         }
     }
 
-    /// Whether a call that was refused for this reason is logged. One line in a few seconds stands for all callers without
-    /// the password or over the limit.
+    /// Returns the decision for one call.
+    pub(super) fn resolve(&self, decider: &Decider, destination: &Destination) -> Resolved {
+        match self.route() {
+            Some(route) => route
+                .resolve(decider)
+                .unwrap_or_else(|| decider.resolve_route_call(&route.route, destination)),
+            None => decider.resolve_call(destination),
+        }
+    }
+
+    /// Whether a call that was rejected for this reason is logged. Calls without the password and calls over the limit are
+    /// rate-limited to one line every few seconds.
     pub(super) fn logs_refusal(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
         let is_flood = matches!(kind, ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached);
         if !is_flood || access_log == AccessLog::All {
@@ -96,7 +100,7 @@ impl Ingress {
         true
     }
 
-    /// The route, where it is one.
+    /// The route, if this is one.
     pub fn route(&self) -> Option<&RouteIngress> {
         match &self.kind {
             IngressKind::Route(route) => Some(route),
@@ -105,12 +109,33 @@ impl Ingress {
     }
 }
 
+// === impl IngressKind ===
+
 impl IngressKind {
-    /// The name of the route as configured; empty for what is none.
+    /// The configured name of a route; empty for the other kinds.
     pub fn route_name(&self) -> Arc<str> {
         match self {
             Self::Route(route) => route.route.name.clone(),
             Self::Forward(_) | Self::Intercepted(_) | Self::NoRoute => Arc::default(),
+        }
+    }
+}
+
+// === impl RouteIngress ===
+
+impl RouteIngress {
+    /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a service
+    /// that is not known yet.
+    pub fn resolve(&self, decider: &Decider) -> Option<Resolved> {
+        decider.resolve_route(&self.route, &self.decision)
+    }
+}
+
+/// Fetches the locations of the services that these routes lead to. Errors are logged.
+pub async fn locate_routes(decider: &Decider, routes: &[Arc<Ingress>]) {
+    for service in routes.iter().filter_map(|ingress| ingress.service()) {
+        if let Err(error) = decider.locate(service).await {
+            tracing::warn!("run://{service}: {error}");
         }
     }
 }

@@ -23,13 +23,13 @@ mod stack;
 mod tunnel;
 
 pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
-pub use credentials::{Decider, Resolved};
+pub use credentials::{Decider, Resolved, RouteDecision};
 pub use headers::authority::{host_text, is_authority};
 pub use headers::browser::{is_cross_site, is_from_host, is_ours};
 pub use headers::hop_by_hop::{Named, strip_request, strip_response};
 pub use headers::length::{InvalidLength, normalize_length};
 pub use in_flight::InFlight;
-pub use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress};
+pub use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};
 pub use layers::record::Recorded;
 pub use malformed::refusal;
 pub use request::body::{Body, RequestBody, leave_head, next_of};

@@ -46,21 +46,23 @@ impl<S: ProxyService<Decided>> Service<Call> for Decide<S> {
 
     fn call(&self, call: Call) -> Self::Future {
         let route = call.record.ingress().route();
-        if let Some(resolved) = route.and_then(|route| route.resolved.get().cloned()) {
+        if let Some(resolved) = route.and_then(|route| route.decision.get().cloned()) {
             return self.go(call, resolved);
         }
         if !self.decider.must_wait(&call.destination) {
-            let resolved = self
-                .decider
-                .resolve(call.record.ingress(), &call.destination);
+            let resolved = call
+                .record
+                .ingress()
+                .resolve(&self.decider, &call.destination);
             return self.go(call, resolved);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
             this.decider.learn_universe().await;
-            let resolved = this
-                .decider
-                .resolve(call.record.ingress(), &call.destination);
+            let resolved = call
+                .record
+                .ingress()
+                .resolve(&this.decider, &call.destination);
             this.go(call, resolved).await
         })
     }
