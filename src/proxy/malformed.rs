@@ -1,4 +1,4 @@
-//! Requests that could not be parsed: answered, counted and logged as those that were refused.
+//! Requests that could not be parsed. They are answered, counted and logged like rejected ones.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,11 @@ use crate::error::Error;
 use crate::policy::Credential;
 use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
-use crate::proxy::layers::rescue::{Rescue, problem_json, proxy_status};
+use crate::proxy::layers::rescue::Rescue;
+use crate::proxy::problem::{problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, Ending, Failed, access_log};
 
-/// The whole HTTP/1.1 response to a request that could not be parsed. The connection must be closed behind it.
+/// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
 pub fn refusal(error: &Error) -> Vec<u8> {
     let status = error.kind().row().status;
     let body = problem_json(error);
@@ -32,11 +33,11 @@ pub fn refusal(error: &Error) -> Vec<u8> {
 }
 
 impl<S> Record<Rescue<S>> {
-    /// Counts and logs a request of which no more is known than where it came in.
+    /// Counts and logs a request of which only the ingress is known.
     pub fn malformed(&self, ingress: &Ingress, mode: AccessLog, protocol: Version, error: &Error) {
         let kind = error.kind();
         let code = Code::from(kind.row().status);
-        self.inner().metrics.proxy_error(kind);
+        self.inner().metrics().proxy_error(kind);
         let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
         metrics.ended(Instant::now(), Ending::Failed, None);
@@ -47,7 +48,7 @@ impl<S> Record<Rescue<S>> {
             origin: None,
             listener: &ingress.name,
         });
-        if mode == AccessLog::Off || !self.inner().metrics.logs_malformed() {
+        if mode == AccessLog::Off || !self.inner().metrics().logs_malformed() {
             return;
         }
         access_log(
@@ -79,7 +80,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_refusal_is_a_whole_response() {
+    fn a_refusal_is_a_complete_response() {
         let error = Error::new(ErrorKind::TargetTooLong, "too long: \"\r\n");
         let response = String::from_utf8(refusal(&error)).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();

@@ -9,6 +9,8 @@
 //! | `ingress` | how a request came in |
 //! | `tunnel` | `CONNECT` and upgrades |
 //! | `credentials` | policy and tokens together |
+//! | `connection` | the state of a client's connection, for limits and deadlines |
+//! | `problem` | error responses |
 
 mod connection;
 mod credentials;
@@ -17,6 +19,7 @@ mod in_flight;
 mod ingress;
 mod layers;
 mod malformed;
+mod problem;
 mod request;
 mod service;
 mod stack;
@@ -35,6 +38,6 @@ pub use malformed::refusal;
 pub use request::body::{Body, RequestBody, leave_head, next_of};
 pub use request::record::RequestRecord;
 pub use request::trailers::{FilteredTrailers, strip_trailers};
-pub use request::{Call, Connection, Decided, Inbound};
+pub use request::{Connection, Inbound};
 pub use stack::{SharedState, Stack, StackDeps, stack};
 pub use tunnel::intercept::{Interception, OpenedTunnel, OpenedTunnelSender};

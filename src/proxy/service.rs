@@ -1,12 +1,14 @@
 //! The service trait and the future that the layers share.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::Response;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
+use tower::Layer;
 
 use super::request::body::Body;
 use crate::error::Error;
@@ -33,6 +35,15 @@ impl<R, S> ProxyService<R> for S where
 {
 }
 
+/// See [`takes`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Takes<R>(PhantomData<fn(R)>);
+
+/// A layer that does nothing. It compiles only if the layers below it take `R`.
+pub(super) const fn takes<R>() -> Takes<R> {
+    Takes(PhantomData)
+}
+
 pin_project! {
     /// The future of a layer: the next layer's own future where possible, boxed only if the layer must await something first.
     #[project = Projected]
@@ -44,6 +55,16 @@ pin_project! {
         Boxed { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
         /// The layer rejected the request.
         Rejected { error: Option<Error> },
+    }
+}
+
+// === impl Takes ===
+
+impl<R, S: ProxyService<R>> Layer<S> for Takes<R> {
+    type Service = S;
+
+    fn layer(&self, inner: S) -> S {
+        inner
     }
 }
 

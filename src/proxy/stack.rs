@@ -1,52 +1,54 @@
-//! The way of a request, in one expression.
+//! The stack of layers, as one expression.
 
 use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
+use super::credentials::Decider;
+use super::layers::authorize::Authorize;
+use super::layers::connect::{self, Connect};
+use super::layers::decide::Decide;
+use super::layers::forward::Forward;
+use super::layers::guard::Guard;
+use super::layers::hop_by_hop::HopByHop;
+use super::layers::limit::{Limit, Permits};
+use super::layers::normalize::Normalize;
+use super::layers::record::Record;
+use super::layers::rescue::Rescue;
+use super::layers::resolve_service::ResolveService;
+use super::layers::response_timeout::ResponseTimeout;
+use super::layers::retry_unauthorized::RetryUnauthorized;
+use super::layers::rewrite_location::RewriteLocation;
+use super::layers::upgrade::Upgrade;
+use super::request::body::RequestBody;
+use super::request::{Addressed, Authorized, Decided, Inbound, Located, Outbound, Stripped};
+use super::service::takes;
+use super::tunnel::Tunnels;
+use super::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::proxy::credentials::Decider;
-use crate::proxy::layers::authorize::{Authorize, AuthorizeLayer};
-use crate::proxy::layers::connect::{Connect, ConnectLayer};
-use crate::proxy::layers::decide::{Decide, DecideLayer};
-use crate::proxy::layers::forward::Forward;
-use crate::proxy::layers::guard::{Guard, GuardLayer};
-use crate::proxy::layers::hop_by_hop::{HopByHop, HopByHopLayer};
-use crate::proxy::layers::limit::{Limit, LimitLayer, Permits};
-use crate::proxy::layers::normalize::{Normalize, NormalizeLayer};
-use crate::proxy::layers::record::{Record, RecordLayer};
-use crate::proxy::layers::rescue::{Rescue, RescueLayer};
-use crate::proxy::layers::resolve_service::{ResolveService, ResolveServiceLayer};
-use crate::proxy::layers::response_timeout::{ResponseTimeout, ResponseTimeoutLayer};
-use crate::proxy::layers::retry_unauthorized::{RetryUnauthorized, RetryUnauthorizedLayer};
-use crate::proxy::layers::rewrite_location::{RewriteLocation, RewriteLocationLayer};
-use crate::proxy::layers::upgrade::{Upgrade, UpgradeLayer};
-use crate::proxy::request::body::RequestBody;
-use crate::proxy::tunnel::Tunnels;
-use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::telemetry::{Metrics, Seldom};
 use crate::upstream::Upstream;
 
-/// What the layers are made of.
+/// What the layers need.
 #[derive(Clone, Debug)]
 pub struct StackDeps {
     /// Policy and tokens.
     pub decider: Arc<Decider>,
-    /// The pool.
+    /// The connection pool.
     pub upstream: Upstream<RequestBody>,
     /// The counters.
     pub metrics: Arc<Metrics>,
-    /// Who opens TLS of `CONNECT`, if it is to be opened.
+    /// Terminates the TLS of `CONNECT` tunnels, with `--intercept`.
     pub interception: Option<Interception>,
-    /// Where the inside of tunnels is served.
+    /// Where the requests inside tunnels are served.
     pub opened: OpenedTunnelSender,
-    /// What is not begun anew.
+    /// What a reload keeps.
     pub shared: SharedState,
 }
 
-/// What all stacks of a process have in shared: after a reload the places taken are still taken, and what was said a
-/// moment ago is not said again.
+/// State that all stacks of a process share. A reload keeps it: permits stay taken, and rate-limited messages stay
+/// suppressed.
 #[derive(Clone, Debug)]
 pub struct SharedState {
     /// The budget of `--max-memory`.
@@ -59,7 +61,7 @@ pub struct SharedState {
 // === impl SharedState ===
 
 impl SharedState {
-    /// At most so many requests at a time, and none over the budget.
+    /// `limit`: the maximum number of concurrent requests. None is accepted over the memory budget.
     pub fn new(limit: usize, memory: Memory) -> Self {
         Self {
             memory,
@@ -70,17 +72,17 @@ impl SharedState {
     }
 }
 
-type Calls = ResolveService<
-    HopByHop<
-        Decide<Connect<Guard<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>>,
-    >,
->;
+type FromDecided = Connect<Guard<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>;
+type FromAddressed = ResolveService<HopByHop<Decide<FromDecided>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
-pub type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<Calls>>>>>;
+pub type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddressed>>>>>;
 
 /// Composes the stack. The first layer sees a request first and its response last.
-pub fn stack(config: &Config, parts: StackDeps) -> Stack {
+///
+/// `takes` checks at compile time which type of request the layers below it take. A layer without one between it and the
+/// next takes and passes on the same type.
+pub fn stack(config: &Config, deps: StackDeps) -> Stack {
     let StackDeps {
         decider,
         upstream,
@@ -94,41 +96,32 @@ pub fn stack(config: &Config, parts: StackDeps) -> Stack {
                 hints,
                 tunnels,
             },
-    } = parts;
+    } = deps;
     let allowed_hosts: Arc<[_]> = config.allowed_hosts.as_slice().into();
     ServiceBuilder::new()
-        // Outermost, so that every request is counted, whatever becomes of it.
-        .layer(RecordLayer)
-        // Everything inside fails with an Error; only here it becomes a response.
-        .layer(RescueLayer {
-            metrics: metrics.clone(),
-        })
+        // Outermost, so that every request is counted, however it ends.
+        .layer(Record::layer())
+        .layer(takes::<Inbound>())
+        // The layers inside fail with an Error; only here it becomes a response.
+        .layer(Rescue::layer(metrics.clone()))
         // Before any work is done: shedding load must be cheap.
-        .layer(LimitLayer {
-            permits,
-            memory,
-            upstream: upstream.clone(),
-        })
+        .layer(Limit::layer(permits, memory, upstream.clone()))
         // Around everything that waits: for tokens, connections, the upstream.
-        .layer(ResponseTimeoutLayer {
-            response: config.response_timeout,
-        })
-        // From here on nothing looks at Host again.
-        .layer(NormalizeLayer {
-            allowed_hosts: allowed_hosts.clone(),
-        })
-        // From here on the destination is sure: a service's name stands for one.
-        .layer(ResolveServiceLayer {
-            decider: decider.clone(),
-        })
-        // Before anything is injected: `Connection: authorization` must not take out our token.
-        .layer(HopByHopLayer)
-        // The credential, by destination alone.
-        .layer(DecideLayer {
-            decider: decider.clone(),
-        })
-        // Rules apply to tunnels too; what follows needs a request that can be read.
-        .layer(ConnectLayer {
+        .layer(ResponseTimeout::layer(config.response_timeout))
+        // The layers inside do not read Host or the URI's authority to find the destination.
+        .layer(Normalize::layer(allowed_hosts.clone()))
+        .layer(takes::<Addressed>())
+        // The destination is final from here on: the name of a service is resolved.
+        .layer(ResolveService::layer(decider.clone()))
+        .layer(takes::<Located>())
+        // Before anything is injected: `Connection: authorization` must not remove our token.
+        .layer(HopByHop::layer())
+        .layer(takes::<Stripped>())
+        // The credential, by destination alone, and with it the upgrade to TLS.
+        .layer(Decide::layer(decider.clone()))
+        .layer(takes::<Decided>())
+        // Rules apply to tunnels too; the layers inside need a request that can be read.
+        .layer(Connect::layer(connect::Shared {
             upstream: upstream.clone(),
             tunnels: tunnels.clone(),
             decider: decider.clone(),
@@ -136,26 +129,22 @@ pub fn stack(config: &Config, parts: StackDeps) -> Stack {
             hints: hints.clone(),
             interception,
             opened,
-        })
-        // No token is fetched for a page of another site, none leaves in cleartext.
-        .layer(GuardLayer { allowed_hosts })
-        // The token, in one header. No token, no call.
-        .layer(AuthorizeLayer {
-            decider: decider.clone(),
-            metrics: metrics.clone(),
-        })
-        // Sees the upstream's own 401, and may send once more all that is below.
-        .layer(RetryUnauthorizedLayer {
+        }))
+        // No token is fetched for a page of another site.
+        .layer(Guard::layer(allowed_hosts))
+        // The token, in one header. A request that needs one and gets none fails here.
+        .layer(Authorize::layer(decider.clone(), metrics.clone()))
+        .layer(takes::<Authorized>())
+        // Sees the upstream's own 401, and may repeat all layers below once.
+        .layer(RetryUnauthorized::layer(
             metrics,
-            instance: decider.instance().clone(),
+            decider.instance().clone(),
             hints,
-        })
+        ))
+        .layer(takes::<Outbound>())
         // Joins both connections after 101.
-        .layer(UpgradeLayer { tunnels })
+        .layer(Upgrade::layer(tunnels))
         // Next to the upstream: the app must not learn another way to it.
-        .layer(RewriteLocationLayer)
-        .service(Forward {
-            upstream,
-            http: config.upstream.http,
-        })
+        .layer(RewriteLocation::layer())
+        .service(Forward::new(upstream, config.upstream.http))
 }

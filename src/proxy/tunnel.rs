@@ -1,4 +1,4 @@
-//! Tunnels: two connections joined, by `CONNECT` or by an upgrade.
+//! Tunnels: two connections joined after `CONNECT` or an upgrade.
 
 pub(crate) mod intercept;
 
@@ -15,27 +15,27 @@ use tokio_util::task::TaskTracker;
 
 use crate::proxy::request::record::RequestRecord;
 
-/// Bytes under way in each direction of a tunnel.
+/// The size of the buffer for each direction of a tunnel.
 const BUFFER: usize = 16 * 1024;
 
 /// The open tunnels of the process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tunnels(TaskTracker);
 
-/// The app's end of a tunnel; its bytes count as they pass, since a tunnel may end in any way.
+/// The app's end of a tunnel. Counts bytes as they pass.
 struct App<'a, S> {
     stream: S,
     record: &'a RequestRecord,
 }
 
-/// A TLS connection that just ends, without a word (`close_notify`), has ended one half as any other does: whether what
-/// is in a tunnel was whole is for those who speak in it. The other half goes on.
+/// Treats EOF without `close_notify` as a half-close, and keeps the other direction open. The inner protocol checks
+/// integrity.
 struct IgnoreCloseNotify<S>(S);
 
 // === impl Tunnels ===
 
 impl Tunnels {
-    /// Copies both ways until both are done; whatever ends a tunnel is between the app and the upstream.
+    /// Joins both connections once they are there. Errors of either end only end the tunnel.
     pub(crate) fn spawn<U>(
         &self,
         record: Arc<RequestRecord>,
@@ -51,13 +51,13 @@ impl Tunnels {
         });
     }
 
-    /// Runs what becomes a tunnel, perhaps.
+    /// Runs a task that may become a tunnel.
     pub(crate) fn track(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(tunnel);
     }
 }
 
-/// Copies both ways until both are done; bytes count as they pass, however it ends.
+/// Copies both ways until both directions have ended. Bytes are added to the request's record as they pass.
 pub(crate) async fn join<A, U>(record: &RequestRecord, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.record.received(read as u64);
+        self.record.transfer().received(read as u64);
         polled
     }
 }
@@ -94,7 +94,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.record.sent(written as u64);
+        self.record.transfer().sent(written as u64);
         Poll::Ready(Ok(written))
     }
 

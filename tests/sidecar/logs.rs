@@ -89,6 +89,31 @@ async fn a_request_belongs_to_the_trace_that_the_app_says() {
 }
 
 #[tokio::test]
+async fn the_access_log_has_the_url_that_was_sent() {
+    let (_metadata, _service, sidecar) = started(&["--access-log", "all"]).await;
+    for (url, sent) in [
+        (
+            "http://storage.googleapis.com/upgraded",
+            "https://storage.googleapis.com/upgraded",
+        ),
+        (
+            "http://oauth2.googleapis.com/without-token",
+            "http://oauth2.googleapis.com/without-token",
+        ),
+    ] {
+        proxied(sidecar.proxy(), url, &[]).await;
+        let path = url.rsplit('/').next().unwrap();
+        let line = sidecar
+            .logged(|line| {
+                let logged = line["httpRequest"]["requestUrl"].as_str();
+                logged.is_some_and(|logged| logged.ends_with(path))
+            })
+            .await;
+        assert_eq!(line["httpRequest"]["requestUrl"], sent);
+    }
+}
+
+#[tokio::test]
 async fn the_access_log_has_all_requests_or_errors_or_none() {
     for (mode, expected) in [("off", 0), ("errors", 1), ("all", 2)] {
         let route = "127.0.0.1:0/here=https://svc.a.run.app";

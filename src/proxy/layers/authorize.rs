@@ -1,5 +1,5 @@
-//! Layer 11, **Authorize**: the token from its slot into exactly one header. With a fresh token nothing is awaited; without
-//! any the request ends here, before the upstream is contacted.
+//! Layer 11, **Authorize**: puts the token into exactly one header. With a fresh token nothing is awaited. If there is none
+//! and it cannot be fetched, the request fails before the upstream is contacted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,27 +8,21 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Response};
 use hyper::service::Service;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::error::Error;
 use crate::policy::{Decision, Placeholders, Placement, Principal, SkipReason, inject, place};
 use crate::proxy::credentials::Decider;
 use crate::proxy::request::body::Body;
-use crate::proxy::request::{Call, Decided};
+use crate::proxy::request::{Authorized, Decided, Injected, Outbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::telemetry::Metrics;
 use crate::token::{Now, Slot, Token};
 
 const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 
-/// How long a call waits for the account's name, where the access log is to have it.
-const ACCOUNT_PATIENCE: Duration = Duration::from_millis(500);
-
-/// Makes [`Authorize`].
-#[derive(Clone, Debug)]
-pub(crate) struct AuthorizeLayer {
-    pub(crate) decider: Arc<Decider>,
-    pub(crate) metrics: Arc<Metrics>,
-}
+/// How long a request waits for the account's e-mail address, for the access log.
+const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -38,55 +32,24 @@ pub struct Authorize<S> {
     metrics: Arc<Metrics>,
 }
 
-/// A request that carries what it is due.
-#[derive(Debug)]
-pub struct Authorized {
-    /// The request.
-    pub call: Call,
-    /// Our token in it; `None` where it goes without.
-    pub injected: Option<Injected>,
-    /// Why it goes without, where one was due.
-    pub skipped: Option<SkipReason>,
-}
-
-/// Which token was put where, so that it can be replaced.
-#[derive(Debug)]
-pub struct Injected {
-    /// What was decided.
-    pub decision: Arc<Decision>,
-    /// Where tokens for it come from.
-    pub slot: Arc<Slot>,
-    /// The one that was sent.
-    pub token: Arc<Token>,
-    /// The header that carries it.
-    pub header: HeaderName,
-}
-
-/// What a request with a placeholder was, for the case that it goes without a token.
+/// A request before its placeholders were removed. Restored if it gets no token.
 struct Original {
     headers: HeaderMap,
     target: PathAndQuery,
 }
 
-impl Authorized {
-    const fn without(call: Call) -> Self {
-        Self {
-            call,
-            injected: None,
-            skipped: None,
-        }
-    }
-}
+// === impl Authorize ===
 
-impl<S> Layer<S> for AuthorizeLayer {
-    type Service = Authorize<S>;
-
-    fn layer(&self, inner: S) -> Authorize<S> {
-        Authorize {
+impl<S> Authorize<S> {
+    pub(crate) fn layer(
+        decider: Arc<Decider>,
+        metrics: Arc<Metrics>,
+    ) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            decider: self.decider.clone(),
-            metrics: self.metrics.clone(),
-        }
+            decider: decider.clone(),
+            metrics: metrics.clone(),
+        })
     }
 }
 
@@ -96,38 +59,43 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
     type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, decided: Decided) -> Self::Future {
-        let Decided {
-            mut call,
-            decision,
-            slot,
-        } = decided;
+        let (mut outbound, decision, slot) = decided.into_parts();
         let Some(slot) = slot else {
-            return MaybeBoxed::inner(self.inner.call(Authorized::without(call)));
+            return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound)));
         };
         let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
         let mut original = None;
-        // The answer to TRACE is an echo of what the upstream received (RFC 9110, 9.3.8). Methods are case-sensitive, but not
-        // every server keeps to that.
-        let placement = if call.request.method().as_str().eq_ignore_ascii_case("TRACE") {
+        // The answer to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers ignore case.
+        let placement = if outbound
+            .request
+            .method()
+            .as_str()
+            .eq_ignore_ascii_case("TRACE")
+        {
             Some(Placement::Skip(SkipReason::Trace))
         } else {
-            original = remove_placeholders(self.decider.policy().placeholders(), &mut call, sure);
-            place(&decision, call.request.headers(), call.destination.query())
+            original =
+                remove_placeholders(self.decider.policy().placeholders(), &mut outbound, sure);
+            place(
+                &decision,
+                outbound.request.headers(),
+                outbound.destination.query(),
+            )
         };
         let header = match placement {
             Some(Placement::Inject(header)) => header,
             Some(Placement::Skip(reason)) => {
                 self.metrics.skipped(reason);
-                call.record.set_unauthenticated();
+                outbound.record.set_unauthenticated();
                 return MaybeBoxed::inner(self.inner.call(Authorized {
                     skipped: Some(reason),
-                    ..Authorized::without(call)
+                    ..Authorized::without_token(outbound)
                 }));
             }
-            None => return MaybeBoxed::inner(self.inner.call(Authorized::without(call))),
+            None => return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound))),
         };
         let account = slot.key().principal.account();
-        let is_named = !call.record.is_logged_in_full()
+        let account_is_known = !outbound.record.is_logged_in_full()
             || account.is_some()
             || self
                 .decider
@@ -135,64 +103,65 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
                 .email_if_known(&Principal::Attached)
                 .is_some();
         if sure
-            && is_named
-            && let Some(token) = slot.ready(Now::at(call.record.started().into()))
+            && account_is_known
+            && let Some(token) = slot.ready(Now::at(outbound.record.started().into()))
         {
-            call.record.carries(&header, self.decider.instance());
+            outbound.record.set_token(&header, self.decider.instance());
             return MaybeBoxed::inner(
                 self.inner
-                    .call(authorized(call, decision, slot, token, header)),
+                    .call(authorized(outbound, decision, slot, token, header)),
             );
         }
         let inner = self.inner.clone();
         let decider = self.decider.clone();
         MaybeBoxed::boxed(async move {
             if decision.google_api {
-                // No token of one universe goes to another: the start's guess must be confirmed first.
+                // A token of one universe must not be sent to another: the assumed universe must be confirmed first.
                 let universe = decider.instance().universe().await?;
-                if !call.destination.origin.host.is_under(&universe) {
+                if !outbound.destination.origin.host.is_under(&universe) {
                     if let Some(original) = original {
-                        original.restore(&mut call);
+                        original.restore(&mut outbound);
                     }
-                    call.record.set_unauthenticated();
-                    return inner.call(Authorized::without(call)).await;
+                    outbound.record.set_unauthenticated();
+                    return inner.call(Authorized::without_token(outbound)).await;
                 }
             }
             let token = slot.token().await?;
-            if !is_named {
-                // For the access log, which can do without.
+            if !account_is_known {
+                // For the access log only, so an error is ignored.
                 let instance = decider.instance().clone();
-                // In a task, so that a failure is remembered though nobody waits for it any more.
-                let asked = tokio::spawn(async move { instance.email(&Principal::Attached).await });
-                let _ = tokio::time::timeout(ACCOUNT_PATIENCE, asked).await;
+                // In a task, so that the result is cached even after the timeout.
+                let fetched =
+                    tokio::spawn(async move { instance.email(&Principal::Attached).await });
+                let _ = tokio::time::timeout(ACCOUNT_TIMEOUT, fetched).await;
             }
-            call.record.carries(&header, decider.instance());
+            outbound.record.set_token(&header, decider.instance());
             inner
-                .call(authorized(call, decision, slot, token, header))
+                .call(authorized(outbound, decision, slot, token, header))
                 .await
         })
     }
 }
 
-/// Removes what stands for no credential. Returns what it changed where it is not `sure` that a token goes in.
+/// Removes placeholders. Returns the original, unless it is certain (`sure`) that a token is added.
 fn remove_placeholders(
     placeholders: &Placeholders,
-    call: &mut Call,
+    outbound: &mut Outbound,
     sure: bool,
 ) -> Option<Box<Original>> {
-    let found = placeholders.find(call.request.headers(), call.destination.query());
+    let found = placeholders.find(outbound.request.headers(), outbound.destination.query());
     if !found.any() {
         return None;
     }
     let original = (!sure).then(|| {
         Box::new(Original {
-            headers: call.request.headers().clone(),
-            target: call.destination.target.clone(),
+            headers: outbound.request.headers().clone(),
+            target: outbound.destination.target.clone(),
         })
     });
-    placeholders.remove_from_headers(call.request.headers_mut());
+    placeholders.remove_from_headers(outbound.request.headers_mut());
     if found.in_query() {
-        call.destination.target = placeholders.remove_from_query(&call.destination.target);
+        outbound.destination.target = placeholders.remove_from_query(&outbound.destination.target);
     }
     original
 }
@@ -200,30 +169,30 @@ fn remove_placeholders(
 // === impl Original ===
 
 impl Original {
-    fn restore(self, call: &mut Call) {
-        *call.request.headers_mut() = self.headers;
-        call.destination.target = self.target;
+    fn restore(self, outbound: &mut Outbound) {
+        *outbound.request.headers_mut() = self.headers;
+        outbound.destination.target = self.target;
     }
 }
 
 fn authorized(
-    mut call: Call,
+    mut outbound: Outbound,
     decision: Arc<Decision>,
     slot: Arc<Slot>,
     token: Arc<Token>,
     header: HeaderName,
 ) -> Authorized {
     let value = token.header(decision.scheme);
-    let headers = call.request.headers_mut();
+    let headers = outbound.request.headers_mut();
     inject(&decision, headers, header.clone(), value);
     if let Some(project) = &decision.quota_project {
-        // The app's own choice of a project stands.
+        // A project that the app chose is kept.
         headers
             .entry(USER_PROJECT)
             .or_insert_with(|| project.clone());
     }
     Authorized {
-        call,
+        outbound,
         injected: Some(Injected {
             decision,
             slot,

@@ -1,23 +1,20 @@
-//! Layer 8, **Decide**: what the destination gets, and the slot that keeps it.
+//! Layer 8, **Decide**: the decision for the destination, and the slot of its token. With it comes the upgrade to TLS: a
+//! token leaves over TLS only.
 
 use std::sync::Arc;
 
 use http::{Method, Response};
 use hyper::service::Service;
 use tower::Layer;
+use tower::layer::layer_fn;
 
+use crate::destination::Scheme;
 use crate::error::{Error, ErrorKind};
 use crate::policy::Grant;
 use crate::proxy::credentials::{Decider, Resolved};
 use crate::proxy::request::body::Body;
-use crate::proxy::request::{Call, Decided};
+use crate::proxy::request::{Decided, Stripped};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
-
-/// Makes [`Decide`].
-#[derive(Clone, Debug)]
-pub(crate) struct DecideLayer {
-    pub(crate) decider: Arc<Decider>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -26,66 +23,98 @@ pub struct Decide<S> {
     decider: Arc<Decider>,
 }
 
+/// A request that waits for its decision. If it is dropped before, its destination is recorded.
+struct Waiting(Option<Stripped>);
+
 // === impl Decide ===
 
-impl<S> Layer<S> for DecideLayer {
-    type Service = Decide<S>;
-
-    fn layer(&self, inner: S) -> Decide<S> {
-        Decide {
+impl<S> Decide<S> {
+    pub(crate) fn layer(decider: Arc<Decider>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            decider: self.decider.clone(),
-        }
+            decider: decider.clone(),
+        })
     }
 }
 
-impl<S: ProxyService<Decided>> Service<Call> for Decide<S> {
+impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 
-    fn call(&self, call: Call) -> Self::Future {
-        let route = call.record.ingress().route();
+    fn call(&self, stripped: Stripped) -> Self::Future {
+        let route = stripped.record.ingress().route();
         if let Some(resolved) = route.and_then(|route| route.decision.get().cloned()) {
-            return self.go(call, resolved);
+            return self.go(stripped, resolved);
         }
-        if !self.decider.must_wait(&call.destination) {
-            let resolved = call
-                .record
-                .ingress()
-                .resolve(&self.decider, &call.destination);
-            return self.go(call, resolved);
+        if !self.decider.must_wait(&stripped.destination) {
+            return self.resolve(stripped);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
+            let mut waiting = Waiting(Some(stripped));
             this.decider.learn_universe().await;
-            let resolved = call
-                .record
-                .ingress()
-                .resolve(&this.decider, &call.destination);
-            this.go(call, resolved).await
+            match waiting.0.take() {
+                Some(stripped) => this.resolve(stripped).await,
+                None => std::future::pending().await,
+            }
         })
     }
 }
 
 impl<S: ProxyService<Decided>> Decide<S> {
-    fn go(&self, call: Call, resolved: Resolved) -> MaybeBoxed<S::Future> {
+    fn resolve(&self, stripped: Stripped) -> MaybeBoxed<S::Future> {
+        let ingress = stripped.record.ingress();
+        let resolved = ingress.resolve(&self.decider, &stripped.destination);
+        self.go(stripped, resolved)
+    }
+
+    fn go(&self, stripped: Stripped, resolved: Resolved) -> MaybeBoxed<S::Future> {
+        let Stripped {
+            request,
+            record,
+            mut destination,
+            by_service_name,
+            wants_upgrade,
+        } = stripped;
         let Resolved { decision, slot } = resolved;
-        call.record.decided(&decision);
+        // Requests inside a tunnel have decisions of their own, and may have other paths.
+        let is_tunnel = request.method() == Method::CONNECT;
+        let upgraded_to_tls = destination.origin.scheme == Scheme::Http
+            && !is_tunnel
+            && matches!(decision.grant, Grant::Token(_))
+            && !decision.plaintext;
+        if upgraded_to_tls {
+            destination.origin = destination.origin.upgraded();
+        }
+        record.set_decided(&destination, &decision);
         for note in &decision.notes {
             tracing::debug!(rule = &*decision.rule, "decision: {note}");
         }
-        // The path of what comes inside a tunnel may say otherwise: that is for Connect to know.
-        let tunnel = call.request.method() == Method::CONNECT;
         if let Grant::Deny(reason) = &decision.grant
-            && !tunnel
+            && !is_tunnel
         {
             return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, &**reason));
         }
         MaybeBoxed::inner(self.inner.call(Decided {
-            call,
+            request,
+            record,
+            destination,
+            by_service_name,
+            wants_upgrade,
+            upgraded_to_tls,
             decision,
             slot,
         }))
+    }
+}
+
+// === impl Waiting ===
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(stripped) = &self.0 {
+            stripped.record.set_undecided(&stripped.destination);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Layer 15, **Forward**: the request goes to the pool, addressed to its destination and to nothing else it may still say.
+//! Layer 15, **Forward**: sends the request over the pool, to its destination and nowhere else.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,44 +9,49 @@ use hyper::service::Service;
 
 use crate::config::HttpVersion;
 use crate::error::Error;
-use crate::proxy::request::Call;
+use crate::proxy::request::Outbound;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::Outcome;
 use crate::upstream::{Answered, Target, Upstream};
 
-/// The end of the stack.
+/// The innermost service of the stack.
 #[derive(Clone, Debug)]
 pub struct Forward {
-    pub(crate) upstream: Upstream<RequestBody>,
-    pub(crate) http: HttpVersion,
+    upstream: Upstream<RequestBody>,
+    http: HttpVersion,
 }
 
-/// The answer on its way back. Boxed: what a request needs on the way is large, and moves through every layer above.
+/// The future of [`Forward`]. Boxed because it is large, and every layer above would move it.
 #[allow(missing_debug_implementations)]
 pub struct ForwardFuture {
     sent: Pin<Box<dyn Future<Output = Result<Answered<RequestBody>, Error>> + Send>>,
     keep: bool,
 }
 
-impl Service<Call> for Forward {
+// === impl Forward ===
+
+impl Forward {
+    /// `http`: the HTTP version for requests that come in by no route.
+    pub(crate) const fn new(upstream: Upstream<RequestBody>, http: HttpVersion) -> Self {
+        Self { upstream, http }
+    }
+}
+
+impl Service<Outbound> for Forward {
     type Response = Response<Body>;
     type Error = Error;
     type Future = ForwardFuture;
 
-    fn call(&self, call: Call) -> Self::Future {
-        let http = call
-            .record
-            .ingress()
-            .route()
-            .map_or(self.http, |route| route.http);
-        let priority = call.record.dns_priority();
-        let mut request = call.request;
-        *request.uri_mut() = Uri::from(call.destination.target);
+    fn call(&self, outbound: Outbound) -> Self::Future {
+        let route = outbound.record.ingress().route();
+        let http = route.map_or(self.http, |route| route.http);
+        let mut request = outbound.request;
+        *request.uri_mut() = Uri::from(outbound.destination.target);
         let target = Target {
-            origin: call.destination.origin,
+            origin: outbound.destination.origin,
             http,
         };
-        let keep = call.keep;
+        let (priority, keep) = (outbound.dns_priority, outbound.keep);
         ForwardFuture {
             sent: Box::pin(self.upstream.send_copied(&target, priority, keep, request)),
             keep,

@@ -1,5 +1,5 @@
-//! Layer 10, **Guard**: pages of other sites do not use a route, dead headers go no further, and where a token is due the
-//! call goes over TLS.
+//! Layer 10, **Guard**: rejects requests of web pages from other sites on routes, and removes headers that must not reach
+//! the upstream.
 
 use std::sync::Arc;
 
@@ -7,20 +7,15 @@ use http::uri::Authority;
 use http::{Response, header};
 use hyper::service::Service;
 use tower::Layer;
+use tower::layer::layer_fn;
 
-use crate::destination::{Host, Scheme};
+use crate::destination::Host;
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Grant, remove_dead};
+use crate::policy::remove_dead;
 use crate::proxy::headers::browser::{is_cross_site, is_from_host, is_same_origin};
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::Body;
 use crate::proxy::service::{MaybeBoxed, ProxyService};
-
-/// Makes [`Guard`].
-#[derive(Clone, Debug)]
-pub(crate) struct GuardLayer {
-    pub(crate) allowed_hosts: Arc<[Host]>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -29,14 +24,14 @@ pub struct Guard<S> {
     allowed_hosts: Arc<[Host]>,
 }
 
-impl<S> Layer<S> for GuardLayer {
-    type Service = Guard<S>;
+// === impl Guard ===
 
-    fn layer(&self, inner: S) -> Guard<S> {
-        Guard {
+impl<S> Guard<S> {
+    pub(crate) fn layer(allowed_hosts: Arc<[Host]>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            allowed_hosts: self.allowed_hosts.clone(),
-        }
+            allowed_hosts: allowed_hosts.clone(),
+        })
     }
 }
 
@@ -46,13 +41,12 @@ impl<S: ProxyService<Decided>> Service<Decided> for Guard<S> {
     type Future = MaybeBoxed<S::Future>;
 
     fn call(&self, mut decided: Decided) -> Self::Future {
-        let call = &mut decided.call;
-        let through_route = call.record.ingress().route().is_some();
-        let headers = call.request.headers();
-        // Normalize has let the Host pass.
+        let through_route = decided.record.ingress().route().is_some();
+        let headers = decided.request.headers();
+        // Normalize has checked Host.
         let host = || match headers.get(header::HOST) {
             Some(host) => host.to_str().ok(),
-            None => call.request.uri().authority().map(Authority::as_str),
+            None => decided.request.uri().authority().map(Authority::as_str),
         };
         if through_route
             && is_cross_site(headers, &self.allowed_hosts)
@@ -64,15 +58,7 @@ impl<S: ProxyService<Decided>> Service<Decided> for Guard<S> {
                 "a page of another site may not call this route: if it is yours, allow it with --allowed-host",
             ));
         }
-        remove_dead(call.request.headers_mut());
-        let plaintext = call.destination.origin.scheme == Scheme::Http;
-        if plaintext
-            && matches!(decided.decision.grant, Grant::Token(_))
-            && !decided.decision.plaintext
-        {
-            call.destination.origin = call.destination.origin.upgraded();
-            call.over_tls = true;
-        }
+        remove_dead(decided.request.headers_mut());
         MaybeBoxed::inner(self.inner.call(decided))
     }
 }

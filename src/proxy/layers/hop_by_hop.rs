@@ -1,6 +1,6 @@
-//! Layer 7, **HopByHop**: what is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//! Layer 7, **HopByHop**: removes hop-by-hop headers in both directions (RFC 9110, 7.6.1).
 //!
-//! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
+//! `TE: trailers` and `Trailer` are kept, because gRPC and HTTP/1.1 trailers need them. An upgrade is kept and marked.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::headers::grpc::is_grpc;
@@ -18,13 +19,9 @@ use crate::proxy::headers::hop_by_hop::{
 };
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::headers::proxy_status;
-use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
+use crate::proxy::request::{Located, Stripped};
 use crate::proxy::service::{Outcome, ProxyService};
-
-/// Makes [`HopByHop`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HopByHopLayer;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -33,42 +30,51 @@ pub struct HopByHop<S> {
 }
 
 pin_project! {
-    /// The answer on its way back.
+    /// The future of [`HopByHop`].
     #[derive(Debug)]
     pub struct HopByHopFuture<F> {
         #[pin]
         inner: F,
-        // The app reads HTTP/1.1 and wants trailers.
+        // The app speaks HTTP/1.1 and accepts trailers.
         announce: bool,
     }
 }
 
-impl<S> Layer<S> for HopByHopLayer {
-    type Service = HopByHop<S>;
+// === impl HopByHop ===
 
-    fn layer(&self, inner: S) -> HopByHop<S> {
-        HopByHop { inner }
+impl<S> HopByHop<S> {
+    pub(crate) fn layer() -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(|inner| Self { inner })
     }
 }
 
-impl<S: ProxyService<Call>> Service<Call> for HopByHop<S> {
+impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = HopByHopFuture<S::Future>;
 
-    fn call(&self, mut call: Call) -> Self::Future {
-        call.upgrade =
-            call.request.version() == Version::HTTP_11 && wants_upgrade(call.request.headers());
-        if call.request.method() != Method::CONNECT {
-            let version = call.request.version();
-            let named = strip_request(version, call.request.headers_mut(), call.upgrade);
-            call.request.body_mut().remove_trailers(named);
+    fn call(&self, located: Located) -> Self::Future {
+        let Located {
+            mut request,
+            record,
+            destination,
+            by_service_name,
+        } = located;
+        let version = request.version();
+        let wants_upgrade = version == Version::HTTP_11 && wants_upgrade(request.headers());
+        if request.method() != Method::CONNECT {
+            let named = strip_request(version, request.headers_mut(), wants_upgrade);
+            request.body_mut().remove_trailers(named);
         }
-        let announce = call.request.version() == Version::HTTP_11
-            && call.request.headers().contains_key(header::TE);
         HopByHopFuture {
-            announce,
-            inner: self.inner.call(call),
+            announce: version == Version::HTTP_11 && request.headers().contains_key(header::TE),
+            inner: self.inner.call(Stripped {
+                request,
+                record,
+                destination,
+                by_service_name,
+                wants_upgrade,
+            }),
         }
     }
 }
@@ -82,7 +88,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        // Each hop speaks its own version (RFC 9110, 2.5): hyper would answer in the upstream's.
+        // Each hop has its own version (RFC 9110, 2.5). hyper would answer in the upstream's.
         *response.version_mut() = Version::HTTP_11;
         proxy_status::drop_own(response.headers_mut());
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -106,7 +112,8 @@ where
     }
 }
 
-/// Announces a gRPC response's trailers: hyper writes only announced ones to HTTP/1.1, and an HTTP/2 upstream announces none.
+/// Announces the trailers of a gRPC response. To HTTP/1.1, hyper writes only announced trailers, and an HTTP/2 upstream
+/// announces none.
 fn announce_grpc_trailers(headers: &mut HeaderMap) {
     if is_grpc(headers)
         && !headers.contains_key(header::TRAILER)

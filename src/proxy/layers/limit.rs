@@ -1,8 +1,8 @@
-//! Layer 3, **Limit**: at most `--max-connections` connections, and as many requests; over it 503 at once, so that a
-//! flood is answered while there are descriptors left to answer it with. The same over `--max-memory`, once no idle
-//! connection to an upstream is left to close.
+//! Layer 3, **Limit**: at most `--max-connections` connections, and as many requests. Over the limit, 503 at once, so that a
+//! flood is answered while descriptors are left for the answers. The same over `--max-memory`, if closing idle upstream
+//! connections does not free enough.
 //!
-//! A caller without the proxy's password is refused before that: it must not take what authorised callers need.
+//! A caller without the proxy's password is rejected first: it must not use the capacity of authorised callers.
 
 mod authenticate;
 
@@ -12,6 +12,7 @@ use http::Response;
 use hyper::service::Service;
 use tokio::sync::Semaphore;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use self::authenticate::authenticate;
 use crate::error::{Error, ErrorKind};
@@ -20,14 +21,6 @@ use crate::proxy::request::Inbound;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::upstream::Upstream;
-
-/// Makes [`Limit`].
-#[derive(Clone, Debug)]
-pub(crate) struct LimitLayer {
-    pub(crate) permits: Permits,
-    pub(crate) memory: Memory,
-    pub(crate) upstream: Upstream<RequestBody>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -38,12 +31,14 @@ pub struct Limit<S> {
     upstream: Upstream<RequestBody>,
 }
 
-/// The permits of `--max-connections`; clones share them.
+/// The permits of `--max-connections`. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Permits {
     free: Arc<Semaphore>,
     limit: usize,
 }
+
+// === impl Permits ===
 
 impl Permits {
     pub(crate) fn new(limit: usize) -> Self {
@@ -54,21 +49,23 @@ impl Permits {
     }
 }
 
-impl<S> Layer<S> for LimitLayer {
-    type Service = Limit<S>;
-
-    fn layer(&self, inner: S) -> Limit<S> {
-        Limit {
-            inner,
-            permits: self.permits.clone(),
-            memory: self.memory.clone(),
-            upstream: self.upstream.clone(),
-        }
-    }
-}
+// === impl Limit ===
 
 impl<S> Limit<S> {
-    /// Over the budget even without idle connections.
+    pub(crate) fn layer(
+        permits: Permits,
+        memory: Memory,
+        upstream: Upstream<RequestBody>,
+    ) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
+            inner,
+            permits: permits.clone(),
+            memory: memory.clone(),
+            upstream: upstream.clone(),
+        })
+    }
+
+    /// Closes idle upstream connections. Returns whether the budget is still exceeded.
     #[cold]
     fn is_exhausted(&self) -> bool {
         self.upstream.close_idle();
@@ -106,9 +103,9 @@ impl<S: ProxyService<Inbound>> Service<Inbound> for Limit<S> {
         }
         match self.permits.free.try_acquire() {
             Ok(permit) if inbound.connection.state.admit() => {
-                // The record gives it back.
+                // The record releases it.
                 permit.forget();
-                inbound.record.keep_permit(&self.permits.free);
+                inbound.record.hold_permit(&self.permits.free);
                 MaybeBoxed::inner(self.inner.call(inbound))
             }
             _ => MaybeBoxed::rejected(Error::new(

@@ -1,6 +1,7 @@
-//! Layer 5, **Normalize**: one destination, or none. A request whose target and authority disagree, or whose framing can be
-//! read two ways, is refused and never guessed at: here a guess would choose who gets a token. The exception is the absolute
-//! form of HTTP/1 on the forward proxy, where HTTP says that the target decides and `Host` is ignored.
+//! Layer 5, **Normalize**: determines the destination. Rejects a request whose target and authority disagree, or whose
+//! framing is ambiguous, because the destination decides which token is sent.
+//!
+//! One exception: a forward proxy ignores the `Host` of an absolute-form HTTP/1 request (RFC 9112, 3.2.2).
 
 mod max_forwards;
 
@@ -11,6 +12,7 @@ use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use self::max_forwards::count_down;
 use crate::destination::{Destination, Host, Origin, Scheme};
@@ -21,14 +23,8 @@ use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::ingress::{IngressKind, RouteIngress};
 use crate::proxy::request::body::{Body, RequestBody};
-use crate::proxy::request::{Call, Connection, Inbound};
+use crate::proxy::request::{Addressed, Connection, Inbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
-
-/// Makes [`Normalize`].
-#[derive(Clone, Debug)]
-pub(crate) struct NormalizeLayer {
-    pub(crate) allowed_hosts: Arc<[Host]>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -37,18 +33,18 @@ pub struct Normalize<S> {
     allowed_hosts: Arc<[Host]>,
 }
 
-impl<S> Layer<S> for NormalizeLayer {
-    type Service = Normalize<S>;
+// === impl Normalize ===
 
-    fn layer(&self, inner: S) -> Normalize<S> {
-        Normalize {
+impl<S> Normalize<S> {
+    pub(crate) fn layer(allowed_hosts: Arc<[Host]>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            allowed_hosts: self.allowed_hosts.clone(),
-        }
+            allowed_hosts: allowed_hosts.clone(),
+        })
     }
 }
 
-impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
+impl<S: ProxyService<Addressed>> Service<Inbound> for Normalize<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
@@ -62,12 +58,12 @@ impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
         if let Err(error) = normalize_length(request.headers_mut()) {
             return MaybeBoxed::rejected(bad(error.to_string()));
         }
-        name_web_scheme(&mut request);
-        name_the_server(&mut request);
+        replace_websocket_scheme(&mut request);
+        replace_server_wide_target(&mut request);
         let destination = match &record.ingress().kind {
-            IngressKind::Route(route) => self.of_route(route, &request, &connection),
-            IngressKind::Forward(_) => of_forward(&mut request),
-            IngressKind::Intercepted(origin) => of_intercepted(origin, &request),
+            IngressKind::Route(route) => self.route_destination(route, &request, &connection),
+            IngressKind::Forward(_) => forward_destination(&mut request),
+            IngressKind::Intercepted(origin) => tunnel_destination(origin, &request),
             IngressKind::NoRoute => Err(Error::new(
                 ErrorKind::NoRoute,
                 format!("no route has the path {:?}", request.uri().path()),
@@ -78,17 +74,13 @@ impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
             Err(error) => return MaybeBoxed::rejected(error),
         };
         match count_down(&mut request) {
-            Ok(None) => MaybeBoxed::inner(self.inner.call(Call {
+            Ok(None) => MaybeBoxed::inner(self.inner.call(Addressed {
                 request,
                 record,
                 destination,
-                named: false,
-                over_tls: false,
-                upgrade: false,
-                keep: false,
             })),
             Ok(Some(response)) => {
-                record.goes_to(&destination);
+                record.set_undecided(&destination);
                 MaybeBoxed::boxed(ready(Ok(response)))
             }
             Err(error) => MaybeBoxed::rejected(error),
@@ -97,13 +89,13 @@ impl<S: ProxyService<Call>> Service<Inbound> for Normalize<S> {
 }
 
 impl<S> Normalize<S> {
-    fn of_route(
+    fn route_destination(
         &self,
         route: &RouteIngress,
         request: &Request<RequestBody>,
         connection: &Connection,
     ) -> Result<Destination, Error> {
-        // A unix socket is out of reach for a page, and clients have many names for one, among them none and its path.
+        // Web pages cannot reach a unix socket, and clients send various hosts for one: none, or its path.
         let authority = match connection.local {
             Some(_) => sole_authority(Scheme::Http, request)?,
             None => {
@@ -136,7 +128,7 @@ impl<S> Normalize<S> {
 }
 
 /// Replaces `ws` and `wss` in an absolute target by `http` and `https`: a WebSocket begins as an HTTP request (RFC 6455, 3 and 4.1).
-fn name_web_scheme(request: &mut Request<RequestBody>) {
+fn replace_websocket_scheme(request: &mut Request<RequestBody>) {
     if request.version() >= Version::HTTP_2 {
         return;
     }
@@ -147,13 +139,13 @@ fn name_web_scheme(request: &mut Request<RequestBody>) {
     };
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
     parts.scheme = Some(scheme);
-    // All three parts are there, which is all that can be wrong.
+    // Cannot fail: all three parts are present.
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// An absolute target of OPTIONS without a path means the server as a whole. The last proxy writes it as `*`, which HTTP/2
-/// does from the start (RFC 9112, 3.2.4; RFC 9113, 8.3.1).
-fn name_the_server(request: &mut Request<RequestBody>) {
+/// Replaces an absolute OPTIONS target without a path, which means the whole server, by `*` (RFC 9112, 3.2.4). HTTP/2 uses
+/// `*` already (RFC 9113, 8.3.1).
+fn replace_server_wide_target(request: &mut Request<RequestBody>) {
     let uri = request.uri();
     if request.method() == Method::OPTIONS
         && request.version() < Version::HTTP_2
@@ -163,13 +155,13 @@ fn name_the_server(request: &mut Request<RequestBody>) {
     {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.path_and_query = Some(PathAndQuery::from_static("*"));
-        // All three parts are there, which is all that can be wrong.
+        // Cannot fail: all three parts are present.
         *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
     }
 }
 
-/// Whether a parsed absolute URI was written with a path. An absent one is shown as `/`, but does not follow the authority
-/// in the buffer that all parts of a parsed URI share.
+/// Whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that `/` is not in
+/// the buffer that the parts of a parsed URI share.
 fn has_written_path(uri: &Uri) -> bool {
     uri.authority().is_some_and(|authority| {
         let authority = authority.as_str().as_bytes().as_ptr_range();
@@ -177,8 +169,7 @@ fn has_written_path(uri: &Uri) -> bool {
     })
 }
 
-/// The authority that a request names, by its target or by `Host`; an error where there are two. `scheme` is the
-/// connection's own.
+/// Returns the authority that the target or `Host` names. Fails if they differ. `scheme` is that of the connection.
 fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
     match authorities(scheme, request)? {
         (Some(target), Some(host)) if target != host => Err(bad(format!(
@@ -188,14 +179,14 @@ fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Opti
     }
 }
 
-/// The authority of a request's target and that of its `Host`.
+/// Returns the authority of the target, and that of `Host`.
 fn authorities(
     scheme: Scheme,
     request: &Request<RequestBody>,
 ) -> Result<(Option<Origin>, Option<Origin>), Error> {
     let host = checked_host(request)?;
     let scheme = scheme_of(request).unwrap_or(scheme);
-    // An empty Host is right where the target has no authority (RFC 9112, 3.2); here it always has one.
+    // An empty Host is valid only for a target without an authority (RFC 9112, 3.2), which does not occur here.
     let host = host
         .map(|host| Origin::from_authority(scheme, host))
         .transpose()
@@ -203,7 +194,7 @@ fn authorities(
     Ok((target_authority(scheme, request)?, host))
 }
 
-/// The text of `Host`, after what else must be right about the request.
+/// Returns the text of `Host`, after the checks of framing and form.
 fn checked_host(request: &Request<RequestBody>) -> Result<Option<&str>, Error> {
     check_framing(request.headers())?;
     check_form(request)?;
@@ -236,7 +227,7 @@ fn target_authority(
     }
 }
 
-/// Two forms of a target are for one method each, and no path of any other (RFC 9112, 3.2.3 and 3.2.4).
+/// Rejects asterisk form and authority form with the wrong method (RFC 9112, 3.2.3 and 3.2.4).
 fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
     let (method, uri) = (request.method(), request.uri());
     if uri.path() == "*" && method != Method::OPTIONS {
@@ -250,7 +241,7 @@ fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Both length headers at once are how requests are smuggled (RFC 9112, 6.3); codings end with this hop.
+/// Rejects requests with both length headers (request smuggling; RFC 9112, 6.3) and codings other than chunked.
 fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(header::TRANSFER_ENCODING)
         && headers.contains_key(header::CONTENT_LENGTH)
@@ -263,12 +254,12 @@ fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
     Ok(())
 }
 
-/// The upstream's base path, then what follows the route's prefix.
+/// Returns the upstream's base path followed by the request's path without the route's prefix.
 fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> {
     let (path, query) = (uri.path(), uri.query());
     let base = route.route.upstream.path();
     let base = base.strip_suffix('/').unwrap_or(base);
-    // Nothing to take off and nothing to put before: the target goes on as it came.
+    // Fast path: no prefix to remove and no base path to add.
     if base.is_empty()
         && route.route.prefix.is_empty()
         && let Some(target) = uri.path_and_query()
@@ -282,7 +273,7 @@ fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> 
     if path == "*" && base.is_empty() {
         target.push('*');
     } else if path == "*" {
-        // A part of the server is asked about, not all of it.
+        // The base path is a part of the upstream's server, not the whole server.
         target.push('/');
     } else if rest.is_empty() {
         target.push('/');
@@ -296,7 +287,7 @@ fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> 
     PathAndQuery::try_from(target).map_err(|error| bad(format!("the path: {error}")))
 }
 
-fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
+fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
         return Ok(Destination {
@@ -319,8 +310,8 @@ fn of_forward(request: &mut Request<RequestBody>) -> Result<Destination, Error> 
     Destination::from_uri(request.uri()).map_err(|error| bad(error.to_string()))
 }
 
-/// A proxy ignores the `Host` of a request in absolute form, and replaces it by the target's (RFC 9112, 3.2.2). One that is
-/// no authority stays an error.
+/// Replaces the `Host` of an absolute-form request by the target's authority (RFC 9112, 3.2.2). Fails if `Host` is not a
+/// valid authority.
 fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
     let host = checked_host(request)?;
     let scheme = scheme_of(request).unwrap_or(Scheme::Http);
@@ -342,8 +333,8 @@ fn ignore_host(request: &mut Request<RequestBody>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Host and port, and nothing else: a tunnel has no default port (RFC 9110, 9.3.6). Port 80 is that of `http`: what is sent
-/// inside is then for the same place as an absolute target of `http://HOST`.
+/// Returns the origin of a `CONNECT` target, which is host and port (RFC 9110, 9.3.6). Port 80 means `http`: requests inside
+/// go where absolute-form requests for `http://HOST` go.
 fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     let authority = uri.authority().map_or("", |a| a.as_str());
     let origin = Origin::from_authority(Scheme::Https, authority)
@@ -362,9 +353,12 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     Ok(Origin { scheme, ..origin })
 }
 
-/// Whoever gets into a tunnel to one host asks for that host: a connection that another host's requests are put on as
-/// well (RFC 9113, 9.1.1) must not carry its token there.
-fn of_intercepted(origin: &Origin, request: &Request<RequestBody>) -> Result<Destination, Error> {
+/// Returns the destination of a request inside a tunnel, which must name the tunnel's host: a coalesced connection
+/// (RFC 9113, 9.1.1) must not receive another host's token.
+fn tunnel_destination(
+    origin: &Origin,
+    request: &Request<RequestBody>,
+) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         return Err(bad("no tunnel inside of a tunnel"));
     }

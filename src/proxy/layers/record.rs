@@ -1,4 +1,4 @@
-//! Layer 1, **Record**: the record lives until the answer's body has ended, whoever ends it.
+//! Layer 1, **Record**: holds the request's record until the body of the answer ends or is dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,16 +11,14 @@ use http_body::{Frame, SizeHint};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::{Body, BoxError};
+use crate::proxy::request::body::Body;
+use crate::proxy::request::counted::BoxError;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::Outcome;
-
-/// Makes [`Record`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RecordLayer;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -29,7 +27,7 @@ pub struct Record<S> {
 }
 
 pin_project! {
-    /// The answer on its way back.
+    /// The future of [`Record`].
     #[derive(Debug)]
     pub struct RecordFuture<F> {
         #[pin]
@@ -38,7 +36,7 @@ pin_project! {
     }
 }
 
-/// An answer's body that knows the record it belongs to.
+/// The body of an answer. Its bytes and its end are added to the request's record.
 #[derive(Debug)]
 pub struct Recorded {
     body: Body,
@@ -46,15 +44,13 @@ pub struct Recorded {
     failed: Option<BoxError>,
 }
 
-impl<S> Layer<S> for RecordLayer {
-    type Service = Record<S>;
-
-    fn layer(&self, inner: S) -> Record<S> {
-        Record { inner }
-    }
-}
+// === impl Record ===
 
 impl<S> Record<S> {
+    pub(crate) fn layer() -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(|inner| Self { inner })
+    }
+
     pub(crate) const fn inner(&self) -> &S {
         &self.inner
     }
@@ -88,7 +84,7 @@ where
         let Some(record) = this.record.take() else {
             return Poll::Pending;
         };
-        record.answered(response.status());
+        record.set_answered(response.status());
         Poll::Ready(Ok(response.map(|body| Recorded {
             body,
             record,
@@ -96,6 +92,8 @@ where
         })))
     }
 }
+
+// === impl Recorded ===
 
 impl http_body::Body for Recorded {
     type Data = Bytes;
@@ -112,10 +110,17 @@ impl http_body::Body for Recorded {
         match &frame {
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len);
-                self.record.sent(length as u64);
+                self.record.transfer().sent(length as u64);
             }
-            None => self.record.complete(),
-            Some(Err(_)) => self.record.broken_off(),
+            None => self.record.transfer().complete(),
+            Some(Err(_)) => {
+                self.record.set_interrupted(&Error::new(
+                    ErrorKind::ConnectionTerminated,
+                    "the upstream broke off its answer",
+                ));
+                // The app received the error: it has not cancelled.
+                self.record.transfer().complete();
+            }
         }
         match frame {
             Some(Err(error)) => {
@@ -140,11 +145,11 @@ impl http_body::Body for Recorded {
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        // hyper asks no further once a body of known length has given all of it, and never for one that is empty; HTTP/2 may
-        // say only later that the stream has ended.
+        // hyper does not poll again after a body of known length has returned all of it, and never polls an empty one. Over
+        // HTTP/2 the end of the stream may be known only now.
         let left = http_body::Body::size_hint(&self.body).exact();
         if http_body::Body::is_end_stream(&self.body) || left == Some(0) {
-            self.record.complete();
+            self.record.transfer().complete();
         }
     }
 }

@@ -1,53 +1,37 @@
-//! Layer 2, **Rescue**: the only place that makes a response of an error. An HTTP/2 stream whose request the upstream has
-//! not processed, and that we cannot send again, is reset with REFUSED_STREAM in place of that (RFC 9113, 8.7).
+//! Layer 2, **Rescue**: turns errors into responses, counts and records them. No other layer does.
 //!
-//! `application/problem+json` (RFC 9457), or a trailers-only gRPC response for a gRPC caller, and `Proxy-Status`
-//! (RFC 9209) on both, so that neither is ever mistaken for the upstream's.
+//! If the upstream has not processed a request, and it cannot be sent again, its HTTP/2 stream is reset with REFUSED_STREAM
+//! instead (RFC 9113, 8.7).
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, header};
 use hyper::service::Service;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pin_project_lite::pin_project;
-use serde_json::json;
 use tower::Layer;
+use tower::layer::layer_fn;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::proxy::headers::grpc::is_grpc;
-use crate::proxy::headers::proxy_status::PROXY_STATUS;
+use crate::proxy::problem::{grpc, head_only, problem};
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::{Body, leave_head};
+use crate::proxy::request::body::Body;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{Outcome, ProxyService};
 use crate::telemetry::Metrics;
-
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// What gRPC wants encoded in `grpc-message`: all but printable ASCII, and the percent sign.
-const GRPC_ENCODED: &AsciiSet = &CONTROLS.add(b'%');
-
-/// Makes [`Rescue`].
-#[derive(Clone, Debug)]
-pub(crate) struct RescueLayer {
-    pub(crate) metrics: Arc<Metrics>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Rescue<S> {
     inner: S,
-    pub(crate) metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
 }
 
 pin_project! {
-    /// The answer on its way back.
+    /// The future of [`Rescue`].
     #[derive(Debug)]
     pub struct RescueFuture<F> {
         #[pin]
@@ -58,14 +42,18 @@ pin_project! {
     }
 }
 
-impl<S> Layer<S> for RescueLayer {
-    type Service = Rescue<S>;
+// === impl Rescue ===
 
-    fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue {
+impl<S> Rescue<S> {
+    pub(crate) fn layer(metrics: Arc<Metrics>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            metrics: self.metrics.clone(),
-        }
+            metrics: metrics.clone(),
+        })
+    }
+
+    pub(crate) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 }
 
@@ -95,180 +83,38 @@ where
         Poll::Ready(match ready!(this.inner.poll(cx)) {
             Ok(response) => Ok(response),
             Err(error) => {
-                this.record.failed(&error);
                 this.metrics.proxy_error(error.kind());
                 tracing::debug!(error = ?error, "request failed");
-                if error.is_refused() && this.record.is_http2() {
-                    // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
-                    this.record.answered(error.kind().row().status);
-                    this.record.complete();
-                    return Poll::Ready(Err(error));
-                }
-                match this.record.answer_ourselves(error.kind()) {
-                    Ok(()) => {
-                        let mut response = if *this.grpc {
-                            grpc(&error)
-                        } else {
-                            problem(&error)
-                        };
-                        if this.record.is_head() {
-                            response = head_only(response);
-                        }
-                        if this.record.is_connection_refused() {
-                            let close = HeaderValue::from_static("close");
-                            response.headers_mut().insert(header::CONNECTION, close);
-                        }
-                        Ok(response)
-                    }
-                    // Ends the stream or, over HTTP/1, the connection.
-                    Err(_) => Err(error.caused_by(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM))),
-                }
+                rescue(this.record, *this.grpc, error)
             }
         })
     }
 }
 
-/// RFC 9457; the detail is the error's own text.
-fn problem(error: &Error) -> Response<Body> {
-    let row = error.kind().row();
-    let mut response = Response::new(Body::Text(Bytes::from(problem_json(error))));
-    *response.status_mut() = row.status;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    headers.insert(PROXY_STATUS, proxy_status(error));
-    if let Some(wait) = error.wait() {
-        headers.insert(
-            header::RETRY_AFTER,
-            HeaderValue::from(wait.as_secs().max(1)),
-        );
+/// Returns the response for an error. Returns an error to reset the stream or, over HTTP/1, to close the connection.
+fn rescue(record: &RequestRecord, is_grpc: bool, error: Error) -> Outcome {
+    if error.is_refused() && record.is_http2() {
+        // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
+        record.set_failed(&error, Some(error.kind().row().status));
+        record.transfer().complete();
+        return Err(error);
     }
-    if matches!(
-        error.kind(),
-        ErrorKind::BadRequest | ErrorKind::Malformed | ErrorKind::NotAbsolute
-    ) {
-        // Who reads a request in two ways may see another one behind it. HTTP/2 has no such header, and hyper leaves it out.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if record.answer_ourselves(error.kind()).is_err() {
+        record.set_failed(&error, None);
+        return Err(error.caused_by(h2::Error::from(h2::Reason::ENHANCE_YOUR_CALM)));
     }
-    if error.kind() == ErrorKind::ProxyAuthRequired {
-        headers.insert(
-            header::PROXY_AUTHENTICATE,
-            HeaderValue::from_static("Basic realm=\"sidentity\", charset=\"UTF-8\""),
-        );
+    let mut response = if is_grpc {
+        grpc(&error)
+    } else {
+        problem(&error)
+    };
+    record.set_failed(&error, Some(response.status()));
+    if record.is_head() {
+        response = head_only(response);
     }
-    response
-}
-
-/// The answer to HEAD.
-fn head_only(response: Response<Body>) -> Response<Body> {
-    let (mut head, mut body) = response.into_parts();
-    if let Body::Text(text) = &mut body {
-        leave_head(&mut head.headers, text);
+    if record.is_connection_refused() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
-    Response::from_parts(head, body)
-}
-
-/// The body of a problem.
-pub(crate) fn problem_json(error: &Error) -> String {
-    let row = error.kind().row();
-    let body = json!({
-        "type": format!("urn:sidentity:error:{}", row.proxy_status),
-        "title": row.title,
-        "status": row.status.as_u16(),
-        "detail": error.detail(),
-    });
-    format!("{body}\n")
-}
-
-/// Trailers-only: the status in the head, no body (gRPC over HTTP/2, "Responses").
-fn grpc(error: &Error) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(error.grpc())));
-    let message = utf8_percent_encode(error.detail(), GRPC_ENCODED).to_string();
-    if let Ok(message) = HeaderValue::from_str(&message) {
-        headers.insert(GRPC_MESSAGE, message);
-    }
-    headers.insert(PROXY_STATUS, proxy_status(error));
-    response
-}
-
-/// `details` is an sf-string (RFC 8941, 3.3.3): printable ASCII with `"` and `\` escaped.
-pub(crate) fn proxy_status(error: &Error) -> HeaderValue {
-    let mut value = format!(
-        "sidentity; error={}; details=\"",
-        error.kind().row().proxy_status
-    );
-    for character in error.detail().chars().take(512) {
-        match character {
-            '"' | '\\' => {
-                let _ = write!(value, "\\{character}");
-            }
-            ' '..='~' => value.push(character),
-            _ => value.push('?'),
-        }
-    }
-    value.push('"');
-    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static("sidentity"))
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    async fn text(response: Response<Body>) -> String {
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        String::from_utf8(bytes.to_vec()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_problem_says_what_and_when_to_try_again() {
-        let error = Error::new(ErrorKind::TokenUnavailable, "token: \"down\"\n")
-            .retry_after(std::time::Duration::from_millis(300));
-        let response = problem(&error);
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["retry-after"], "1");
-        assert_eq!(
-            response.headers()["proxy-status"],
-            r#"sidentity; error=proxy_internal_error; details="token: \"down\"?""#
-        );
-        let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
-        assert_eq!(body["status"], 503);
-        assert_eq!(body["detail"], "token: \"down\"\n");
-    }
-
-    #[tokio::test]
-    async fn a_grpc_caller_gets_trailers_only() {
-        let response = grpc(&Error::new(ErrorKind::Denied, "no 100% – never"));
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["grpc-status"], "7");
-        assert_eq!(
-            response.headers()["grpc-message"],
-            "no 100%25 %E2%80%93 never"
-        );
-        assert_eq!(text(response).await, "");
-    }
-
-    proptest! {
-        #[test]
-        fn no_detail_can_break_a_header(detail in "\\PC*") {
-            for kind in ErrorKind::ALL {
-                let error = Error::new(kind, detail.clone());
-                let value = proxy_status(&error);
-                prop_assert!(value.to_str().unwrap().starts_with("sidentity; error="));
-                prop_assert!(grpc(&error).headers().contains_key("grpc-message"));
-                prop_assert_eq!(problem(&error).status(), kind.row().status);
-            }
-        }
-    }
+    Ok(response)
 }

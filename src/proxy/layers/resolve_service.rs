@@ -1,26 +1,21 @@
-//! Layer 6, **ResolveService**: a service's name becomes the place where the service answers. From here on that is the destination,
-//! for the rules, the audience and the certificate alike.
+//! Layer 6, **ResolveService**: replaces the name of a service by the origin where the service answers. Rules, audience and
+//! certificate apply to that origin.
 
 use std::sync::Arc;
 
 use http::{Method, Response};
 use hyper::service::Service;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::destination::{Origin, Scheme};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{InvalidService, ServiceName};
 use crate::proxy::credentials::Decider;
 use crate::proxy::ingress::IngressKind;
-use crate::proxy::request::Call;
 use crate::proxy::request::body::Body;
+use crate::proxy::request::{Addressed, Located};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
-
-/// Makes [`ResolveService`].
-#[derive(Clone, Debug)]
-pub(crate) struct ResolveServiceLayer {
-    pub(crate) decider: Arc<Decider>,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -29,85 +24,92 @@ pub struct ResolveService<S> {
     decider: Arc<Decider>,
 }
 
-impl<S> Layer<S> for ResolveServiceLayer {
-    type Service = ResolveService<S>;
+// === impl ResolveService ===
 
-    fn layer(&self, inner: S) -> ResolveService<S> {
-        ResolveService {
+impl<S> ResolveService<S> {
+    pub(crate) fn layer(decider: Arc<Decider>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            decider: self.decider.clone(),
-        }
-    }
-}
-
-impl<S: ProxyService<Call>> Service<Call> for ResolveService<S> {
-    type Response = Response<Body>;
-    type Error = Error;
-    type Future = MaybeBoxed<S::Future>;
-
-    fn call(&self, call: Call) -> Self::Future {
-        let service = match self.named(&call) {
-            None => return self.go(call),
-            Some(Ok(service)) => service,
-            Some(Err(error)) => return refused(&call, &error.to_string()),
-        };
-        if call.request.method() == Method::CONNECT {
-            if call.destination.origin.scheme == Scheme::Http {
-                // HTTP inside is for the name.
-                return self.go(call);
-            }
-            // What is inside would be sealed for a name that no certificate has.
-            let instead = format!(
-                "{service} is a service's name, for which there is no certificate: write http://{service}/, and the \
-                 call goes out over TLS"
-            );
-            return refused(&call, &instead);
-        }
-        if let Some(located) = self.decider.located(&service) {
-            return self.arrive(call, located);
-        }
-        let this = self.clone();
-        MaybeBoxed::boxed(async move {
-            let located = this.decider.locate(&service).await;
-            this.arrive(call, located).await
+            decider: decider.clone(),
         })
     }
-}
 
-impl<S: ProxyService<Call>> ResolveService<S> {
-    /// The service that is meant, by the forward proxy's URL or by the route.
-    fn named(&self, call: &Call) -> Option<Result<ServiceName, InvalidService>> {
-        match &call.record.ingress().kind {
+    /// The service that the forward proxy's URL or the route names.
+    fn service(&self, addressed: &Addressed) -> Option<Result<ServiceName, InvalidService>> {
+        match &addressed.record.ingress().kind {
             IngressKind::Route(route) => route.route.service.clone().map(Ok),
-            IngressKind::Forward(_) => self.decider.policy().service(&call.destination),
+            IngressKind::Forward(_) => self.decider.policy().service(&addressed.destination),
             IngressKind::Intercepted(origin) if origin.scheme == Scheme::Http => {
-                self.decider.policy().service(&call.destination)
+                self.decider.policy().service(&addressed.destination)
             }
             IngressKind::Intercepted(_) | IngressKind::NoRoute => None,
         }
     }
+}
 
-    fn arrive(&self, mut call: Call, located: Result<Origin, Error>) -> MaybeBoxed<S::Future> {
-        match located {
-            Ok(origin) => {
-                call.destination.origin = origin;
-                call.named = true;
-                self.go(call)
+impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = MaybeBoxed<S::Future>;
+
+    fn call(&self, addressed: Addressed) -> Self::Future {
+        let service = match self.service(&addressed) {
+            None => return self.go(addressed, None),
+            Some(Ok(service)) => service,
+            Some(Err(error)) => return rejected(&addressed, bad(error.to_string())),
+        };
+        if addressed.request.method() == Method::CONNECT {
+            if addressed.destination.origin.scheme == Scheme::Http {
+                // Each request inside the tunnel is resolved by itself.
+                return self.go(addressed, None);
             }
-            Err(error) => {
-                call.record.goes_to(&call.destination);
-                MaybeBoxed::rejected(error)
-            }
+            return rejected(
+                &addressed,
+                bad(format!(
+                    "{service} is a service's name, for which there is no certificate: write http://{service}/, and the \
+                     call goes out over TLS"
+                )),
+            );
         }
-    }
-
-    fn go(&self, call: Call) -> MaybeBoxed<S::Future> {
-        call.record.goes_to(&call.destination);
-        MaybeBoxed::inner(self.inner.call(call))
+        if let Some(located) = self.decider.located(&service) {
+            return self.go_to(addressed, located);
+        }
+        let this = self.clone();
+        MaybeBoxed::boxed(async move {
+            let located = this.decider.locate(&service).await;
+            this.go_to(addressed, located).await
+        })
     }
 }
 
-fn refused<F>(call: &Call, why: &str) -> MaybeBoxed<F> {
-    call.record.goes_to(&call.destination);
-    MaybeBoxed::rejected(Error::new(ErrorKind::BadRequest, why))
+impl<S: ProxyService<Located>> ResolveService<S> {
+    fn go_to(&self, addressed: Addressed, located: Result<Origin, Error>) -> MaybeBoxed<S::Future> {
+        match located {
+            Ok(origin) => self.go(addressed, Some(origin)),
+            Err(error) => rejected(&addressed, error),
+        }
+    }
+
+    /// Passes the request on; `service`: the origin of the service that it names.
+    fn go(&self, addressed: Addressed, service: Option<Origin>) -> MaybeBoxed<S::Future> {
+        let mut located = Located {
+            request: addressed.request,
+            record: addressed.record,
+            destination: addressed.destination,
+            by_service_name: service.is_some(),
+        };
+        if let Some(origin) = service {
+            located.destination.origin = origin;
+        }
+        MaybeBoxed::inner(self.inner.call(located))
+    }
+}
+
+fn rejected<F>(addressed: &Addressed, error: Error) -> MaybeBoxed<F> {
+    addressed.record.set_undecided(&addressed.destination);
+    MaybeBoxed::rejected(error)
+}
+
+fn bad(detail: String) -> Error {
+    Error::new(ErrorKind::BadRequest, detail)
 }

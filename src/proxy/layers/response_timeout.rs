@@ -1,5 +1,5 @@
-//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request to the answer's head: however long an upload
-//! takes, the upstream is not late before it has all of it. Off unless asked for: a long job is not late.
+//! Layer 4, **ResponseTimeout**: `--response-timeout`, from the end of the request's body to the head of the response, so
+//! that the duration of an upload does not count. Off by default.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,46 +10,38 @@ use http::Response;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::Body;
 use crate::proxy::service::{Outcome, ProxyService};
 
-/// Makes [`ResponseTimeout`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ResponseTimeoutLayer {
-    pub(crate) response: Option<Duration>,
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct ResponseTimeout<S> {
     inner: S,
-    response: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 pin_project! {
-    /// The answer, or the end of patience.
+    /// The future of [`ResponseTimeout`].
     #[allow(missing_debug_implementations)]
     pub struct ResponseTimeoutFuture<F> {
         #[pin]
         inner: F,
-        late: Option<(Late, Duration)>,
+        timer: Option<(Timer, Duration)>,
     }
 }
 
-/// Ends when patience does.
-type Late = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Completes when the timeout expires.
+type Timer = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<S> Layer<S> for ResponseTimeoutLayer {
-    type Service = ResponseTimeout<S>;
+// === impl ResponseTimeout ===
 
-    fn layer(&self, inner: S) -> ResponseTimeout<S> {
-        ResponseTimeout {
-            inner,
-            response: self.response,
-        }
+impl<S> ResponseTimeout<S> {
+    pub(crate) fn layer(timeout: Option<Duration>) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self { inner, timeout })
     }
 }
 
@@ -59,19 +51,19 @@ impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
     type Future = ResponseTimeoutFuture<S::Future>;
 
     fn call(&self, mut inbound: Inbound) -> Self::Future {
-        let late = self.response.map(|after| {
-            let passed = inbound.request.body_mut().passed();
-            let late: Late = Box::pin(async move {
-                if let Some(passed) = passed {
-                    passed.await;
+        let timer = self.timeout.map(|timeout| {
+            let end = inbound.request.body_mut().end();
+            let timer: Timer = Box::pin(async move {
+                if let Some(end) = end {
+                    end.await;
                 }
-                tokio::time::sleep(after).await;
+                tokio::time::sleep(timeout).await;
             });
-            (late, after)
+            (timer, timeout)
         });
         ResponseTimeoutFuture {
             inner: self.inner.call(inbound),
-            late,
+            timer,
         }
     }
 }
@@ -87,12 +79,12 @@ where
         if let Poll::Ready(outcome) = this.inner.poll(cx) {
             return Poll::Ready(outcome);
         }
-        if let Some((late, after)) = this.late
-            && late.as_mut().poll(cx).is_ready()
+        if let Some((timer, timeout)) = this.timer
+            && timer.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Err(Error::new(
                 ErrorKind::ResponseTimeout,
-                format!("no response within {after:?} (--response-timeout)"),
+                format!("no response within {timeout:?} (--response-timeout)"),
             )));
         }
         Poll::Pending

@@ -1,5 +1,5 @@
-//! Layer 12, **RetryUnauthorized**: an upstream's 401 to a token of ours makes the token suspect. If a new fetch gives another one
-//! and the request can be sent again, it is, once; else the 401 is the answer. A 403 always is.
+//! Layer 12, **RetryUnauthorized**: a 401 from the upstream makes the token suspect. If a fetch returns another token and the
+//! request can be sent again, it is sent once more. Otherwise the app gets the 401. A 403 is never retried.
 
 mod unauthenticated;
 
@@ -12,122 +12,119 @@ use http::{Response, StatusCode, Uri, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use self::unauthenticated::Unauthenticated;
 use crate::destination::Destination;
+use crate::dns::Priority;
 use crate::error::Error;
 use crate::policy::inject;
 use crate::proxy::headers::iap::is_of_iap;
-use crate::proxy::layers::authorize::{Authorized, Injected};
-use crate::proxy::request::Call;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
+use crate::proxy::request::{Authorized, Injected, Outbound};
 use crate::proxy::service::{Outcome, ProxyService};
 use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
-/// Makes [`RetryUnauthorized`].
-#[derive(Clone, Debug)]
-pub(crate) struct RetryUnauthorizedLayer {
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) instance: Facts,
-    pub(crate) hints: Arc<Seldom>,
-}
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct RetryUnauthorized<S> {
-    // Shared as a whole: each request holds it, in case it has to go out again.
+    // One reference: each request holds it, for its retry.
     shared: Arc<Shared<S>>,
 }
 
 #[derive(Debug)]
 struct Shared<S> {
     inner: S,
-    layer: RetryUnauthorizedLayer,
+    metrics: Arc<Metrics>,
+    instance: Facts,
+    hints: Arc<Seldom>,
 }
 
 pin_project! {
-    /// The first answer, and perhaps a second.
+    /// The future of [`RetryUnauthorized`].
     #[project = Projected]
     #[allow(missing_debug_implementations)]
     pub enum RetryUnauthorizedFuture<S, F> {
-        /// Waiting for the first answer.
-        First { #[pin] inner: F, again: Option<Box<Retry<S>>>, bare: Option<Unauthenticated> },
-        /// It was a 401: a new token, and the request once more.
+        /// Waits for the first response.
+        First {
+            #[pin]
+            inner: F,
+            retry: Option<Box<Retry<S>>>,
+            unauthenticated: Option<Unauthenticated>,
+        },
+        /// The first response was a 401 or 403: fetches another token and sends the request again, if it can.
         Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
     }
 }
 
-/// All that is needed to send a request once more.
+/// What is needed to send a request again, besides its copy.
 #[allow(missing_debug_implementations)]
 pub struct Retry<S> {
     shared: Arc<Shared<S>>,
     injected: Injected,
     record: Arc<RequestRecord>,
     destination: Destination,
-    named: bool,
-    over_tls: bool,
-    /// Where there is no `Host`, it names what the app called.
+    by_service_name: bool,
+    upgraded_to_tls: bool,
+    dns_priority: Priority,
+    /// Names the host that the app called, if there is no `Host`.
     uri: Option<Uri>,
 }
 
-impl<S> Layer<S> for RetryUnauthorizedLayer {
-    type Service = RetryUnauthorized<S>;
+// === impl RetryUnauthorized ===
 
-    fn layer(&self, inner: S) -> RetryUnauthorized<S> {
-        RetryUnauthorized {
+impl<S> RetryUnauthorized<S> {
+    pub(crate) fn layer(
+        metrics: Arc<Metrics>,
+        instance: Facts,
+        hints: Arc<Seldom>,
+    ) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             shared: Arc::new(Shared {
                 inner,
-                layer: self.clone(),
+                metrics: metrics.clone(),
+                instance: instance.clone(),
+                hints: hints.clone(),
             }),
-        }
+        })
     }
 }
 
-impl<S: ProxyService<Call>> Service<Authorized> for RetryUnauthorized<S> {
+impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = RetryUnauthorizedFuture<S, S::Future>;
 
     fn call(&self, authorized: Authorized) -> Self::Future {
         let Authorized {
-            mut call,
+            mut outbound,
             injected,
             skipped,
         } = authorized;
-        let bare = injected.is_none().then(|| Unauthenticated {
-            record: call.record.clone(),
-            hints: self.shared.layer.hints.clone(),
+        let unauthenticated = injected.is_none().then(|| Unauthenticated {
+            record: outbound.record.clone(),
+            hints: self.shared.hints.clone(),
             skipped,
         });
-        let again = injected.map(|injected| {
-            // An upgrade can be sent only once.
-            call.keep = !call.upgrade;
-            let request = &call.request;
-            let has_host = request.headers().contains_key(header::HOST);
-            Box::new(Retry {
-                shared: self.shared.clone(),
-                injected,
-                record: call.record.clone(),
-                destination: call.destination.clone(),
-                named: call.named,
-                over_tls: call.over_tls,
-                uri: (!has_host).then(|| request.uri().clone()),
-            })
+        let retry = injected.map(|injected| {
+            // An upgrade cannot be sent again.
+            outbound.keep = !outbound.wants_upgrade;
+            Box::new(Retry::new(self.shared.clone(), injected, &outbound))
         });
         RetryUnauthorizedFuture::First {
-            inner: self.shared.inner.call(call),
-            again,
-            bare,
+            inner: self.shared.inner.call(outbound),
+            retry,
+            unauthenticated,
         }
     }
 }
 
 impl<S, F> Future for RetryUnauthorizedFuture<S, F>
 where
-    S: ProxyService<Call>,
+    S: ProxyService<Outbound>,
     F: Future<Output = Outcome>,
 {
     type Output = Outcome;
@@ -135,24 +132,28 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             match self.as_mut().project() {
-                Projected::First { inner, again, bare } => {
+                Projected::First {
+                    inner,
+                    retry,
+                    unauthenticated,
+                } => {
                     let mut response = ready!(inner.poll(cx))?;
-                    // The copy is kept no longer than it may be needed.
+                    // The copy is freed here unless it is needed.
                     let sent = response.body_mut().take_sent();
                     let status = response.status();
                     if is_rejection(status) {
-                        if let Some(again) = again.take() {
-                            let future = Box::pin(again.after(response, sent));
+                        if let Some(retry) = retry.take() {
+                            let future = Box::pin(retry.after(response, sent));
                             self.set(Self::Second { future });
                             continue;
                         }
-                        if let Some(bare) = bare {
-                            bare.rejected(status);
+                        if let Some(unauthenticated) = unauthenticated {
+                            unauthenticated.rejected(status);
                         }
-                    } else if let Some(again) = again
+                    } else if let Some(retry) = retry
                         && status.is_redirection()
                     {
-                        again.note(&response);
+                        retry.report(&response);
                     }
                     return Poll::Ready(Ok(response));
                 }
@@ -162,25 +163,43 @@ where
     }
 }
 
-impl<S: ProxyService<Call>> Retry<S> {
+// === impl Retry ===
+
+impl<S> Retry<S> {
+    fn new(shared: Arc<Shared<S>>, injected: Injected, outbound: &Outbound) -> Self {
+        let has_host = outbound.request.headers().contains_key(header::HOST);
+        Self {
+            shared,
+            injected,
+            record: outbound.record.clone(),
+            destination: outbound.destination.clone(),
+            by_service_name: outbound.by_service_name,
+            upgraded_to_tls: outbound.upgraded_to_tls,
+            dns_priority: outbound.dns_priority,
+            uri: (!has_host).then(|| outbound.request.uri().clone()),
+        }
+    }
+}
+
+impl<S: ProxyService<Outbound>> Retry<S> {
     async fn after(
         mut self: Box<Self>,
         rejection: Response<Body>,
         sent: Option<Box<SentRequest<RequestBody>>>,
     ) -> Outcome {
-        self.note(&rejection);
+        self.report(&rejection);
         if rejection.status() != StatusCode::UNAUTHORIZED {
             return Ok(rejection);
         }
         let Some(request) = sent.and_then(|sent| sent.again()) else {
-            // The next request is to have the new token; this one cannot use it.
+            // This request cannot be sent again, but the next one needs the new token.
             self.injected.slot.renew(&self.injected.token);
             return Ok(rejection);
         };
         let Some(token) = self.injected.slot.replace(&self.injected.token).await else {
             return Ok(rejection);
         };
-        // The connection is of no use with an unread answer on it.
+        // The connection cannot be reused while the response is unread.
         drop(rejection);
         let mut request = request.map(|body| {
             body.map_or(RequestBody::Empty, |body| {
@@ -197,29 +216,27 @@ impl<S: ProxyService<Call>> Retry<S> {
         if let Some(uri) = self.uri.take() {
             *request.uri_mut() = uri;
         }
-        let response = self
-            .shared
-            .inner
-            .call(Call {
-                request,
-                record: self.record.clone(),
-                destination: self.destination.clone(),
-                named: self.named,
-                over_tls: self.over_tls,
-                upgrade: false,
-                keep: false,
-            })
-            .await?;
-        self.note(&response);
+        let outbound = Outbound {
+            request,
+            record: self.record.clone(),
+            destination: self.destination.clone(),
+            by_service_name: self.by_service_name,
+            wants_upgrade: false,
+            upgraded_to_tls: self.upgraded_to_tls,
+            dns_priority: self.dns_priority,
+            keep: false,
+        };
+        let response = self.shared.inner.call(outbound).await?;
+        self.report(&response);
         Ok(response)
     }
 
-    /// Counts a rejection and says once a minute what to do about it. A redirect to Google's sign-in is one too.
-    fn note(&self, response: &Response<Body>) {
+    /// Counts a rejection, and logs once a minute what to do about it. A redirect to Google's sign-in page is a rejection too.
+    fn report(&self, response: &Response<Body>) {
         let status = response.status();
         let iap = is_of_iap(response);
         if is_rejection(status) {
-            self.shared.layer.metrics.auth_rejected(status);
+            self.shared.metrics.auth_rejected(status);
         } else if !(iap && status.is_redirection()) {
             return;
         }
@@ -228,10 +245,10 @@ impl<S: ProxyService<Call>> Retry<S> {
         let header = self.injected.header.clone();
         let key = self.injected.slot.key().clone();
         let trace = self.record.trace();
-        // The account's name may have to be asked for; the caller does not wait for that.
+        // In a task: the account may have to be fetched, and the caller does not wait for it.
         tokio::spawn(async move {
-            let account = shared.layer.instance.email(&key.principal).await.ok();
-            let project = shared.layer.instance.project_id_if_known();
+            let account = shared.instance.email(&key.principal).await.ok();
+            let project = shared.instance.project_id_if_known();
             let rejection = AuthRejection {
                 origin: &origin,
                 status,
@@ -242,8 +259,8 @@ impl<S: ProxyService<Call>> Retry<S> {
                 account: account.as_deref(),
                 trace,
             };
-            auth_rejected(&shared.layer.hints, &rejection);
-            shared.layer.metrics.recent().rejected(&rejection);
+            auth_rejected(&shared.hints, &rejection);
+            shared.metrics.recent().rejected(&rejection);
         });
     }
 }

@@ -1,6 +1,8 @@
-//! Layer 14, **RewriteLocation**: a `Location` that points to a route's upstream comes back pointing to the route, and one that
-//! points to a service that was called by its name to that name, so that the app's next call passes through here too. So does
-//! a redirect to the `https` twin of what the app called by `http`: a tunnel would keep the token out.
+//! Layer 14, **RewriteLocation**: rewrites a `Location` that points to the upstream, so that the app's next call comes through
+//! the proxy again.
+//!
+//! A location at a route's upstream becomes one at the route, and a location at a service becomes one at the service's name.
+//! A redirect from `http` to `https`, after the upgrade to TLS, becomes one to `http`: a tunnel would carry no token.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,17 +13,14 @@ use http::{HeaderValue, Response, header};
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::destination::{Destination, Origin, Scheme};
 use crate::error::Error;
-use crate::proxy::request::Call;
+use crate::proxy::request::Outbound;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{Outcome, ProxyService};
-
-/// Makes [`RewriteLocation`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RewriteLocationLayer;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -30,7 +29,7 @@ pub struct RewriteLocation<S> {
 }
 
 pin_project! {
-    /// The answer on its way back.
+    /// The future of [`RewriteLocation`].
     #[derive(Debug)]
     pub struct RewriteLocationFuture<F> {
         #[pin]
@@ -39,34 +38,35 @@ pin_project! {
     }
 }
 
-/// What the app called, and what that stands for.
+/// The host that the app called, and the origin that it stands for.
 #[derive(Debug)]
 struct Called {
     record: Arc<RequestRecord>,
-    /// None or no host at all on a unix socket.
+    /// `None`, or not a host, on a unix socket.
     host: Option<HeaderValue>,
     origin: Origin,
-    /// Only redirects count: elsewhere `Location` names a resource, and by its real URL.
+    /// Rewrite redirects only. In other responses `Location` names a resource by its URL.
     redirects_only: bool,
 }
 
-impl<S> Layer<S> for RewriteLocationLayer {
-    type Service = RewriteLocation<S>;
+// === impl RewriteLocation ===
 
-    fn layer(&self, inner: S) -> RewriteLocation<S> {
-        RewriteLocation { inner }
+impl<S> RewriteLocation<S> {
+    pub(crate) fn layer() -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(|inner| Self { inner })
     }
 }
 
-impl<S: ProxyService<Call>> Service<Call> for RewriteLocation<S> {
+impl<S: ProxyService<Outbound>> Service<Outbound> for RewriteLocation<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = RewriteLocationFuture<S::Future>;
 
-    fn call(&self, call: Call) -> Self::Future {
-        let stands_for_another = call.named || call.record.ingress().route().is_some();
-        let called = (stands_for_another || call.over_tls).then(|| {
-            let request = &call.request;
+    fn call(&self, outbound: Outbound) -> Self::Future {
+        let has_other_name =
+            outbound.by_service_name || outbound.record.ingress().route().is_some();
+        let called = (has_other_name || outbound.upgraded_to_tls).then(|| {
+            let request = &outbound.request;
             let host = match request.headers().get(header::HOST) {
                 Some(host) => Some(host.clone()),
                 None => request
@@ -75,14 +75,14 @@ impl<S: ProxyService<Call>> Service<Call> for RewriteLocation<S> {
                     .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()),
             };
             Called {
-                record: call.record.clone(),
+                record: outbound.record.clone(),
                 host,
-                origin: call.destination.origin.clone(),
-                redirects_only: !stands_for_another,
+                origin: outbound.destination.origin.clone(),
+                redirects_only: !has_other_name,
             }
         });
         RewriteLocationFuture {
-            inner: self.inner.call(call),
+            inner: self.inner.call(outbound),
             called,
         }
     }
@@ -119,15 +119,15 @@ impl Called {
             Some(route) => (&*route.route.prefix, route.route.upstream.path()),
             None => ("", ""),
         };
-        // Differs from `origin` where a service was called by its name, which answers only over this proxy.
+        // Differs from `origin` if the app used a service name, which is valid only through this proxy.
         let named = called.filter(|_| self.record.ingress().route().is_none());
         let upstream = (&self.origin, named.as_ref());
         relocated(location, prefix, base, upstream, host)
     }
 }
 
-/// The location as the app must call it; `None` where it is to stay as it is. What the app calls `prefix` at `host` is `base`
-/// at `upstream`, by either of its names; without a host the location is a path.
+/// Returns the location as the app must call it; `None` if it stays as it is. The app's `prefix` at `host` stands for `base` at
+/// `upstream`, which has one or two names. Without a host the result is a path.
 fn relocated(
     location: &str,
     prefix: &str,
@@ -141,7 +141,7 @@ fn relocated(
         None => (location, ""),
     };
     if path.starts_with('/') && !path.starts_with("//") {
-        // A path alone points here already, unless prefix and base path differ.
+        // A path alone already points to the proxy, unless prefix and base path differ.
         let rest = under(path, base)?;
         return (base != prefix)
             .then(|| HeaderValue::from_str(&format!("{prefix}{rest}{fragment}")).ok())?;

@@ -1,5 +1,5 @@
-//! Layer 13, **Upgrade**: after `101 Switching Protocols` the two connections are joined (RFC 9110, 7.8). The tunnel holds its
-//! record, so that it is counted, timed and waited for.
+//! Layer 13, **Upgrade**: joins the two connections after `101 Switching Protocols` (RFC 9110, 7.8). The tunnel holds the
+//! request's record, so it is counted, timed and drained.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,19 +12,14 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use tower::Layer;
+use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
-use crate::proxy::request::Call;
+use crate::proxy::request::Outbound;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{Outcome, ProxyService};
 use crate::proxy::tunnel::Tunnels;
-
-/// Makes [`Upgrade`].
-#[derive(Clone, Debug)]
-pub(crate) struct UpgradeLayer {
-    pub(crate) tunnels: Tunnels,
-}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -34,39 +29,40 @@ pub struct Upgrade<S> {
 }
 
 pin_project! {
-    /// The answer on its way back.
+    /// The future of [`Upgrade`].
     #[derive(Debug)]
     pub struct UpgradeFuture<F> {
         #[pin]
         inner: F,
-        asked: Option<(OnUpgrade, Arc<RequestRecord>)>,
+        app: Option<(OnUpgrade, Arc<RequestRecord>)>,
         tunnels: Tunnels,
     }
 }
 
-impl<S> Layer<S> for UpgradeLayer {
-    type Service = Upgrade<S>;
+// === impl Upgrade ===
 
-    fn layer(&self, inner: S) -> Upgrade<S> {
-        Upgrade {
+impl<S> Upgrade<S> {
+    pub(crate) fn layer(tunnels: Tunnels) -> impl Layer<S, Service = Self> + Clone {
+        layer_fn(move |inner| Self {
             inner,
-            tunnels: self.tunnels.clone(),
-        }
+            tunnels: tunnels.clone(),
+        })
     }
 }
 
-impl<S: ProxyService<Call>> Service<Call> for Upgrade<S> {
+impl<S: ProxyService<Outbound>> Service<Outbound> for Upgrade<S> {
     type Response = Response<Body>;
     type Error = Error;
     type Future = UpgradeFuture<S::Future>;
 
-    fn call(&self, mut call: Call) -> Self::Future {
-        let asked = call
-            .upgrade
-            .then(|| (hyper::upgrade::on(&mut call.request), call.record.clone()));
+    fn call(&self, mut outbound: Outbound) -> Self::Future {
+        let app = outbound.wants_upgrade.then(|| {
+            let upgrade = hyper::upgrade::on(&mut outbound.request);
+            (upgrade, outbound.record.clone())
+        });
         UpgradeFuture {
-            inner: self.inner.call(call),
-            asked,
+            inner: self.inner.call(outbound),
+            app,
             tunnels: self.tunnels.clone(),
         }
     }
@@ -82,7 +78,7 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some((app, record)) = this.asked.take() else {
+            let Some((app, record)) = this.app.take() else {
                 return Poll::Ready(Err(Error::new(
                     ErrorKind::HttpProtocol,
                     "the upstream switched protocols unasked",

@@ -1,99 +1,72 @@
-//! Bodies: streamed, never gathered.
+//! Streamed bodies.
 
-use std::convert::Infallible;
-use std::error::Error as _;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::oneshot;
 
+use super::counted::{BoxError, CountedBody};
+use super::record::RequestRecord;
+use super::trailers::FilteredTrailers;
 use crate::proxy::headers::hop_by_hop::Named;
-use crate::proxy::request::record::RequestRecord;
-use crate::proxy::request::trailers::FilteredTrailers;
 use crate::upstream::{self, BufferedBody, SentRequest};
 
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// A response's body: the upstream's own, or a short text of ours.
+/// The body of a response.
 #[derive(Debug)]
 pub enum Body {
-    /// Streamed through.
+    /// Streamed from the upstream.
     Upstream {
-        /// The upstream's own.
+        /// The content.
         body: FilteredTrailers<upstream::Body>,
-        /// The request that it answers, if it was to be kept.
+        /// The copy of the request, if [`Outbound::keep`](super::Outbound::keep) asked for it.
         sent: Option<Box<SentRequest<RequestBody>>>,
     },
-    /// Ours.
+    /// A text of the proxy's own.
     Text(Bytes),
 }
 
-/// A request's body on its way upstream.
+/// The body of a request.
 #[derive(Debug, Default)]
 pub enum RequestBody {
-    /// None.
+    /// No body.
     #[default]
     Empty,
-    /// Streamed through, and counted.
-    Streamed(Counted),
-    /// Sent again.
+    /// Streamed from the app.
+    Streamed(CountedBody),
+    /// Sent again from the buffer.
     Replayed(Box<BufferedBody<Self>>),
 }
-
-/// An app's body, its bytes counted.
-#[derive(Debug)]
-pub struct Counted {
-    body: FilteredTrailers<Incoming>,
-    record: Arc<RequestRecord>,
-    /// Ends when nothing is left to send.
-    sending: Option<oneshot::Sender<Infallible>>,
-}
-
-/// HTTP/2: the app reset the stream without an error before its end, which hyper takes for the end.
-#[derive(Debug, thiserror::Error)]
-#[error("the app reset the stream before the end of its request")]
-struct Truncated;
 
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// An app's body; nothing is kept of one that is empty.
+    /// An app's body. An empty one holds nothing.
     pub fn incoming(body: Incoming, record: &Arc<RequestRecord>) -> Self {
         if http_body::Body::is_end_stream(&body) {
-            record.is_whole();
+            record.request_complete();
             Self::Empty
         } else {
-            Self::Streamed(Counted {
-                body: FilteredTrailers::new(body),
-                record: record.clone(),
-                sending: None,
-            })
+            Self::Streamed(CountedBody::new(body, record.clone()))
         }
     }
 
-    /// Removes these trailers too, once they come.
+    /// Also removes these trailers.
     pub(crate) fn remove_trailers(&mut self, named: Named) {
         if let Self::Streamed(body) = self {
-            body.body.remove_named(named);
+            body.remove_trailers(named);
         }
     }
 
-    /// Waits until an app's body has passed, or nobody wants it any more; `None` where there is nothing to wait for.
-    pub(crate) fn passed(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let Self::Streamed(body) = self else {
-            return None;
-        };
-        let (sending, passed) = oneshot::channel();
-        body.sending = Some(sending);
-        Some(async move {
-            let _ = passed.await;
-        })
+    /// Returns a future that completes once an app's body was read to its end or dropped; `None` for other bodies.
+    pub(crate) fn end(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        match self {
+            Self::Streamed(body) => Some(body.end()),
+            Self::Empty | Self::Replayed(_) => None,
+        }
     }
 }
 
@@ -129,79 +102,15 @@ impl http_body::Body for RequestBody {
     }
 }
 
-// === impl Counted ===
-
-impl Counted {
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.record.content(data);
-                }
-            }
-            None if self.record.is_http2() && !self.is_end_stream() => {
-                self.record.abandoned();
-                self.sending = None;
-                return Poll::Ready(Some(Err(Truncated.into())));
-            }
-            Some(Err(_)) | None => {}
-        }
-        if let Some(Err(error)) = &frame
-            && !is_malformed(error)
-        {
-            self.record.abandoned();
-        }
-        // hyper asks no further once a body of known length has given all of it.
-        let trailers =
-            |frame: &Result<Frame<Bytes>, _>| frame.as_ref().is_ok_and(Frame::is_trailers);
-        if frame.as_ref().is_none_or(trailers) || self.is_end_stream() {
-            self.record.is_whole();
-            self.sending = None;
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        http_body::Body::is_end_stream(&self.body)
-    }
-
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.body)
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if !self.is_end_stream() {
-            self.record.truncated();
-        }
-    }
-}
-
-/// The app is there and sends what is no body; else it has gone.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.is_some_and(|cause: &io::Error| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
-        )
-    })
-}
-
 // === impl Body ===
 
 impl Body {
-    /// No bytes.
+    /// A body without content.
     pub fn empty() -> Self {
         Self::Text(Bytes::new())
     }
 
-    /// An upstream's, with the request that it answers.
+    /// The body of an upstream's response, with the copy of the request.
     pub(crate) fn upstream(
         body: upstream::Body,
         sent: Option<Box<SentRequest<RequestBody>>>,
@@ -212,7 +121,7 @@ impl Body {
         }
     }
 
-    /// Takes the copy of the request out.
+    /// Takes the copy of the request.
     pub(crate) fn take_sent(&mut self) -> Option<Box<SentRequest<RequestBody>>> {
         match self {
             Self::Upstream { sent, .. } => sent.take(),
@@ -220,7 +129,7 @@ impl Body {
         }
     }
 
-    /// Removes these trailers too, once they come.
+    /// Also removes these trailers.
     pub(crate) fn remove_trailers(&mut self, named: Named) {
         if let Self::Upstream { body, .. } = self {
             body.remove_named(named);
@@ -228,16 +137,17 @@ impl Body {
     }
 }
 
-/// Leaves of an answer of ours to HEAD its head alone (RFC 9110, 9.3.2): hyper does that over HTTP/1.1 only.
+/// Turns an answer of the proxy's own into the answer to HEAD: the length stays, the content goes (RFC 9110, 9.3.2). hyper
+/// does that over HTTP/1.1 only.
 pub fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     text.clear();
 }
 
-/// The next part of a text of ours: all of it but one byte, then that.
+/// Returns the next chunk of a text: all of it but one byte, then that byte.
 ///
-/// A chunk that is larger than the HTTP/2 window is h2's as soon as the window has room for one byte. The last byte stays
-/// with us until there is room for all, so that an answer which is not read can be told from one which is.
+/// h2 takes over a chunk larger than its window as soon as the window has room for one byte. The last byte stays here until
+/// there is room for all of it, which shows whether the client reads the answer.
 pub fn next_of(text: &mut Bytes) -> Option<Bytes> {
     match text.len() {
         0 => None,

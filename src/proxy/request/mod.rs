@@ -1,68 +1,191 @@
-//! A request on its way, as far as it is known.
+//! The request as it becomes known. Each layer takes one of these types and passes on the next:
+//!
+//! [`Inbound`] → [`Addressed`] → [`Located`] → [`Stripped`] → [`Decided`] → [`Authorized`] → [`Outbound`]
 
 pub(crate) mod body;
+pub(crate) mod counted;
 pub(crate) mod joined;
+mod permit;
 pub(crate) mod record;
 pub(crate) mod trailers;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::Request;
+use http::{HeaderName, Request};
 
 use self::body::RequestBody;
 use self::record::RequestRecord;
+use super::connection::ConnectionState;
 use crate::destination::Destination;
-use crate::policy::Decision;
-use crate::proxy::connection::ConnectionState;
-use crate::token::Slot;
+use crate::dns::Priority;
+use crate::policy::{Decision, Grant, SkipReason};
+use crate::token::{Slot, Token};
 
-/// What a connection of an app tells about every request on it.
+/// The connection of an app that a request came on.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The address it came to; `None` on a unix socket.
+    /// The address that the app connected to; `None` for a unix socket.
     pub local: Option<SocketAddr>,
-    /// What it has done so far.
+    /// Its state, for limits and deadlines.
     pub state: Arc<ConnectionState>,
 }
 
-/// A request as it came in; its destination is not looked at yet.
+/// A request as it came in.
 #[derive(Debug)]
 pub struct Inbound {
     /// Head and body as hyper parsed them.
     pub request: Request<RequestBody>,
-    /// Its life, for metrics and logs.
+    /// For metrics and logs.
     pub record: Arc<RequestRecord>,
     /// The connection that it came on.
     pub connection: Connection,
 }
 
-/// A request whose destination is sure.
+/// A request whose destination is unambiguous. From here on the URI and `Host` of `request` do not say where it goes.
 #[derive(Debug)]
-pub struct Call {
-    /// Head and body; its URI is not used any more.
+pub struct Addressed {
+    /// Head and body.
     pub request: Request<RequestBody>,
-    /// Its life, for metrics and logs.
+    /// For metrics and logs.
+    pub record: Arc<RequestRecord>,
+    /// As the app or the route names it.
+    pub destination: Destination,
+}
+
+/// A request whose destination is the place that it is sent to, not the name of a service.
+#[derive(Debug)]
+pub struct Located {
+    /// Head and body.
+    pub request: Request<RequestBody>,
+    /// For metrics and logs.
     pub record: Arc<RequestRecord>,
     /// Where it goes.
     pub destination: Destination,
-    /// The app called it by a service's name, which stands for the destination.
-    pub named: bool,
-    /// The app called it by `http://`, and it goes out over TLS.
-    pub over_tls: bool,
+    /// The app used a service name, which stands for the destination.
+    pub by_service_name: bool,
+}
+
+/// A request without hop-by-hop headers.
+#[derive(Debug)]
+pub struct Stripped {
+    /// Head and body.
+    pub request: Request<RequestBody>,
+    /// For metrics and logs.
+    pub record: Arc<RequestRecord>,
+    /// Where it goes.
+    pub destination: Destination,
+    /// See [`Located::by_service_name`].
+    pub by_service_name: bool,
     /// The app asks for another protocol on this connection (RFC 9110, 7.8).
-    pub upgrade: bool,
-    /// The response's body brings a copy of the request with it, to send it again.
+    pub wants_upgrade: bool,
+}
+
+/// A request and the decision for it.
+#[derive(Debug)]
+pub struct Decided {
+    /// Head and body.
+    pub request: Request<RequestBody>,
+    /// For metrics and logs.
+    pub record: Arc<RequestRecord>,
+    /// Where it goes, after the upgrade to TLS.
+    pub destination: Destination,
+    /// See [`Located::by_service_name`].
+    pub by_service_name: bool,
+    /// See [`Stripped::wants_upgrade`].
+    pub wants_upgrade: bool,
+    /// The app used `http://`, and the request is sent over TLS.
+    pub upgraded_to_tls: bool,
+    /// The credential, its form, and the rule that decided.
+    pub decision: Arc<Decision>,
+    /// The slot of the token; `None` if the decision grants none.
+    pub slot: Option<Arc<Slot>>,
+}
+
+/// A request that carries its credential.
+#[derive(Debug)]
+pub struct Authorized {
+    /// The request as it is sent.
+    pub outbound: Outbound,
+    /// The token that was injected, if one was.
+    pub injected: Option<Injected>,
+    /// Why no token was injected although the decision grants one.
+    pub skipped: Option<SkipReason>,
+}
+
+/// The token that a request carries, with what is needed to replace it.
+#[derive(Debug)]
+pub struct Injected {
+    /// The decision that grants it.
+    pub decision: Arc<Decision>,
+    /// Its slot.
+    pub slot: Arc<Slot>,
+    /// The token that was sent.
+    pub token: Arc<Token>,
+    /// The header that carries it.
+    pub header: HeaderName,
+}
+
+/// A request as it is sent.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Head and body.
+    pub request: Request<RequestBody>,
+    /// For metrics and logs.
+    pub record: Arc<RequestRecord>,
+    /// Where it goes.
+    pub destination: Destination,
+    /// See [`Located::by_service_name`].
+    pub by_service_name: bool,
+    /// See [`Stripped::wants_upgrade`].
+    pub wants_upgrade: bool,
+    /// See [`Decided::upgraded_to_tls`].
+    pub upgraded_to_tls: bool,
+    /// The priority of the DNS lookup of its host.
+    pub dns_priority: Priority,
+    /// The response must come with a copy of the request, to send it again.
     pub keep: bool,
 }
 
-/// A request and what the policy says of it.
-#[derive(Debug)]
-pub struct Decided {
-    /// The request.
-    pub call: Call,
-    /// What its destination gets.
-    pub decision: Arc<Decision>,
-    /// Where that token is kept; `None` where the decision is none.
-    pub slot: Option<Arc<Slot>>,
+// === impl Decided ===
+
+impl Decided {
+    /// The priority of the DNS lookup. Lookups of arbitrary names must not delay routes and hosts that get a token.
+    pub(super) fn dns_priority(&self) -> Priority {
+        let is_granted = matches!(self.decision.grant, Grant::Token(_));
+        if is_granted || self.record.ingress().route().is_some() {
+            Priority::High
+        } else {
+            Priority::Normal
+        }
+    }
+
+    /// Splits the request as it is sent from its decision and slot.
+    pub(super) fn into_parts(self) -> (Outbound, Arc<Decision>, Option<Arc<Slot>>) {
+        let outbound = Outbound {
+            dns_priority: self.dns_priority(),
+            request: self.request,
+            record: self.record,
+            destination: self.destination,
+            by_service_name: self.by_service_name,
+            wants_upgrade: self.wants_upgrade,
+            upgraded_to_tls: self.upgraded_to_tls,
+            keep: false,
+        };
+        (outbound, self.decision, self.slot)
+    }
+}
+
+// === impl Authorized ===
+
+impl Authorized {
+    /// A request that carries no token of ours.
+    pub(super) const fn without_token(outbound: Outbound) -> Self {
+        Self {
+            outbound,
+            injected: None,
+            skipped: None,
+        }
+    }
 }

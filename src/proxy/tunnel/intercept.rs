@@ -1,4 +1,4 @@
-//! Tunnels that are opened: their TLS, if any, ends here, and what comes out begins again at the top of the stack.
+//! Opened tunnels: their TLS is terminated here, and the requests inside enter the stack at the top.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,44 +15,44 @@ use crate::proxy::ingress::{Ingress, IngressKind};
 use crate::proxy::request::record::RequestRecord;
 use crate::telemetry::{Seldom, interception_failed};
 
-/// OpenedTunnel tunnels on their way up; each waits no longer than the server takes to begin a task.
+/// The capacity of the queue of opened tunnels. The server spawns a task for each without delay.
 const WAITING: usize = 64;
 
-/// An app's end of a tunnel, of which some bytes were looked at.
+/// The app's end of a tunnel, whose first bytes were read and put back.
 pub(crate) type Tunnel = Rewind<TokioIo<Upgraded>>;
 
-/// A tunnel that is served like any other connection of an app.
+/// An opened tunnel, which the server serves like any connection of an app.
 #[derive(Debug)]
 pub struct OpenedTunnel {
-    /// The inside of its TLS, or the tunnel itself where HTTP is spoken in cleartext.
+    /// The plaintext of its TLS, or the tunnel itself if it carries plaintext HTTP.
     pub stream: Either<TlsStream<Tunnel>, Tunnel>,
-    /// What it is for.
+    /// The ingress of its requests.
     pub ingress: Arc<Ingress>,
 }
 
-/// Hands opened tunnels to the server.
+/// Passes opened tunnels to the server.
 #[derive(Clone, Debug)]
 pub struct OpenedTunnelSender(mpsc::Sender<OpenedTunnel>);
 
-/// Opens the TLS of tunnels.
+/// Terminates the TLS of tunnels.
 #[derive(Clone, Debug)]
 pub struct Interception {
-    /// The CA and what it signs.
+    /// The CA and its leaf certificates.
     pub interceptor: Arc<Interceptor>,
-    /// Where the inside is served.
+    /// Where opened tunnels are served.
     pub opened: OpenedTunnelSender,
 }
 
 // === impl OpenedTunnelSender ===
 
 impl OpenedTunnelSender {
-    /// A sender, and the end where its tunnels come out.
+    /// Creates a sender and its receiver.
     pub fn channel() -> (Self, mpsc::Receiver<OpenedTunnel>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self(sender), receiver)
     }
 
-    /// Serves the inside of a tunnel to this origin. The record is that of `CONNECT`: it is over when those inside begin.
+    /// Serves the requests inside a tunnel to this origin. `record` is that of `CONNECT`, which ends here.
     pub(crate) async fn send(
         &self,
         record: Arc<RequestRecord>,
@@ -66,7 +66,7 @@ impl OpenedTunnelSender {
             kind: IngressKind::Intercepted(origin),
         });
         drop(record);
-        // It fails when the server is closing: the app sees the tunnel end.
+        // Fails only if the server shuts down; the app then sees the tunnel end.
         let _ = self.0.send(OpenedTunnel { stream, ingress }).await;
     }
 }
@@ -74,7 +74,7 @@ impl OpenedTunnelSender {
 // === impl Interception ===
 
 impl Interception {
-    /// The app's handshake, with a certificate for the tunnel's own host.
+    /// Accepts the app's TLS handshake with a certificate for the tunnel's host, and serves the requests inside.
     pub(crate) async fn open(
         self,
         record: Arc<RequestRecord>,

@@ -1,40 +1,37 @@
-//! Rejections of requests that carried no token of ours.
+//! Rejections of requests that carry no token of ours.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::policy::{Grant, SkipReason};
+use crate::policy::SkipReason;
 use crate::proxy::request::record::RequestRecord;
 use crate::telemetry::{BareRejection, Seldom, bare_rejected};
 
-/// A request on its way that carries no token of ours.
+/// A request that carries no token of ours.
 #[derive(Debug)]
 pub struct Unauthenticated {
     pub(crate) record: Arc<RequestRecord>,
     pub(crate) hints: Arc<Seldom>,
-    /// Why it carries none, where one was due.
+    /// Why it carries none although the decision grants one.
     pub(crate) skipped: Option<SkipReason>,
 }
 
 // === impl Unauthenticated ===
 
 impl Unauthenticated {
-    /// The upstream answered 401 or 403. The access log, where there is one, has a line for that.
+    /// Reports that the upstream answered 401 or 403. Logs it only if the access log does not, or if the credential is the
+    /// app's own.
     pub(crate) fn rejected(&self, status: StatusCode) {
         let record = &*self.record;
         let Some(destination) = record.destination() else {
             return;
         };
-        let decision = record.decision();
-        let upgraded = decision
-            .filter(|d| matches!(d.grant, Grant::Token(_)) && !d.plaintext)
-            .map(|_| destination.origin.upgraded());
         let rejection = BareRejection {
-            origin: upgraded.as_ref().unwrap_or(&destination.origin),
+            origin: &destination.origin,
             status,
             skipped: self.skipped,
-            rule: decision.map(|decision| &*decision.rule),
+            rule: record.decision().map(|decision| &*decision.rule),
             trace: record.trace(),
         };
         if rejection.is_own() {

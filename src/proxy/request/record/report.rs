@@ -1,0 +1,138 @@
+//! What a finished request adds to metrics, status page and access log.
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+
+use super::{Attached, Failure, RequestRecord};
+use crate::config::AccessLog;
+use crate::error::ErrorKind;
+use crate::policy::{Credential, Decision, Grant, TokenKey};
+use crate::telemetry::{AccessRecord, Carried, Code, Ending, Failed, access_log};
+
+// === impl RequestRecord ===
+
+impl RequestRecord {
+    /// Reports the request, which ends now.
+    pub(super) fn report(&self) {
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(self.started);
+        let outcome = self.outcome();
+        let code = outcome.map_or(Code::CANCELLED, Code::from);
+        let credential = self.credential();
+        let ending = self.ending(credential, code);
+        let metrics = &self.ingress.metrics;
+        metrics.request_finished(credential.unwrap_or(Credential::None), code, took);
+        metrics.ended(ended, ending, self.latency(took));
+        if let (Ending::UpstreamError, Some(status), Some(destination)) =
+            (ending, outcome, self.destination())
+        {
+            let recent = metrics.recent();
+            recent.upstream_error(&destination.origin, status, &self.ingress.name);
+        }
+        if let Some(failure) = self.failure() {
+            metrics.recent().failed(&Failed {
+                kind: failure.kind,
+                fault: failure.fault,
+                detail: &failure.detail,
+                origin: self.destination().map(|destination| &destination.origin),
+                listener: &self.ingress.name,
+            });
+        }
+        if self.access_log != AccessLog::Off && self.is_logged() {
+            self.log(credential, code, took);
+        }
+    }
+
+    fn log(&self, credential: Option<Credential>, code: Code, latency: Duration) {
+        let decision = self.decision();
+        let failure = self.failure();
+        let attached = match self.attached.get() {
+            Some(Attached::Token { header, instance }) => {
+                token_key(decision).map(|key| (header, instance, key))
+            }
+            Some(Attached::Nothing) | None => None,
+        };
+        let email = attached.and_then(|(_, instance, key)| instance.email_if_known(&key.principal));
+        access_log(
+            self.access_log,
+            &AccessRecord {
+                method: Some(&self.method),
+                destination: self.destination(),
+                code,
+                request_bytes: self.transfer.bytes_received(),
+                response_bytes: self.transfer.bytes_sent(),
+                latency,
+                protocol: self.version,
+                user_agent: self.user_agent.as_ref(),
+                listener: &self.ingress.name,
+                credential,
+                rule: decision.map(|decision| &*decision.rule),
+                token: attached.map(|(header, _, key)| Carried {
+                    key,
+                    account: email.as_deref().or_else(|| key.principal.account()),
+                    header,
+                }),
+                error: failure.map(|failure| (failure.kind, &*failure.detail)),
+                advice: failure.map(Failure::advice),
+                trace: self.trace,
+            },
+        );
+    }
+
+    /// The credential that the request carries; `None` before the decision.
+    fn credential(&self) -> Option<Credential> {
+        let decided = self.decision()?.credential();
+        Some(match self.attached.get() {
+            Some(Attached::Nothing) => Credential::None,
+            Some(Attached::Token { .. }) | None => decided,
+        })
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        self.answer.get()?.status
+    }
+
+    /// The status, if the app received the whole answer.
+    fn outcome(&self) -> Option<StatusCode> {
+        self.status().filter(|_| self.transfer.is_delivered())
+    }
+
+    fn failure(&self) -> Option<&Failure> {
+        let answered = self.answer.get().and_then(|answer| answer.failure.as_ref());
+        answered.or_else(|| self.interruption.get())
+    }
+
+    fn ending(&self, credential: Option<Credential>, code: Code) -> Ending {
+        let carried_token = matches!(credential, Some(Credential::Access | Credential::Id));
+        match (self.failure().map(|failure| failure.kind), code.status()) {
+            // The challenge that a client expects before it sends its credentials.
+            (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
+            (Some(_), _) => Ending::Failed,
+            (None, _) if code == Code::CANCELLED => Ending::Cancelled,
+            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
+            (None, Some(500..)) => Ending::UpstreamError,
+            (None, _) => Ending::Answered,
+        }
+    }
+
+    fn is_logged(&self) -> bool {
+        self.failure()
+            .is_none_or(|failure| self.ingress.logs_refusal(self.access_log, failure.kind))
+    }
+
+    /// How long the answer took; `None` for a tunnel, which lasts as long as its ends keep it open.
+    fn latency(&self, took: Duration) -> Option<Duration> {
+        let tunnel = self.method == Method::CONNECT
+            || self.status() == Some(StatusCode::SWITCHING_PROTOCOLS);
+        (!tunnel).then_some(took)
+    }
+}
+
+/// The key of the token that this decision grants.
+fn token_key(decision: Option<&Decision>) -> Option<&TokenKey> {
+    match &decision?.grant {
+        Grant::Token(key) => Some(key),
+        Grant::None(_) | Grant::Deny(_) => None,
+    }
+}
