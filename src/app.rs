@@ -252,7 +252,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
 ///
 /// A file of trust roots that the user named cannot be used.
 pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider, BadRoots> {
-    let sources = TokenSources::of_config(config)?;
+    let sources = TokenSources::of_config(config, metrics.clone())?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
     Ok(Decider::new(policy(config), tokens, instance))

@@ -24,6 +24,8 @@ pub enum TokenFault {
     NoAccount,
     /// There is no credential file, and no metadata server answers.
     NothingFound,
+    /// The IAM Credentials API does not let the caller use the account, or does not know it: 403 or 404.
+    NotImpersonated,
     /// The metadata server does not take the question: any other 4xx, or a redirect.
     Refused,
     /// The metadata server takes connections and does not answer in time.
@@ -36,7 +38,7 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CutShort,
         Self::Disabled,
         Self::Failing,
@@ -46,6 +48,7 @@ impl TokenFault {
         Self::Malformed,
         Self::NoAccount,
         Self::NothingFound,
+        Self::NotImpersonated,
         Self::Refused,
         Self::Silent,
         Self::Unreachable,
@@ -65,6 +68,7 @@ impl TokenFault {
             | Self::Impostor
             | Self::Malformed
             | Self::NoAccount
+            | Self::NotImpersonated
             | Self::Refused => ErrorKind::TokenRefused,
         }
     }
@@ -81,6 +85,7 @@ impl TokenFault {
             Self::Malformed => "The metadata server's answer is no token",
             Self::NoAccount => "No such service account here",
             Self::NothingFound => "No credentials were found",
+            Self::NotImpersonated => "The service account cannot be impersonated",
             Self::Refused => "The metadata server refuses the question",
             Self::Silent => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
@@ -123,6 +128,10 @@ impl TokenFault {
             Self::NothingFound => {
                 "The detail lists what was looked at. On a workstation run `gcloud auth application-default login`; elsewhere \
                  name a credential file by GOOGLE_APPLICATION_CREDENTIALS, or a metadata server by GCE_METADATA_HOST."
+            }
+            Self::NotImpersonated => {
+                "Grant the role that the detail names on the account to the one that calls: it is in force after a minute or \
+                 two. See that the account exists, and that iamcredentials.googleapis.com is enabled in its project."
             }
             Self::Refused => {
                 "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."

@@ -62,6 +62,11 @@ impl Impersonation {
         &self.delegates
     }
 
+    /// Returns the delegates, to be kept.
+    pub(crate) fn shared_delegates(&self) -> &Arc<[Arc<str>]> {
+        &self.delegates
+    }
+
     /// Returns the account whose tokens are issued.
     pub fn target(&self) -> &str {
         &self.target

@@ -339,6 +339,7 @@ impl About {
             | TokenFault::Forbidden
             | TokenFault::Malformed
             | TokenFault::NoAccount
+            | TokenFault::NotImpersonated
             | TokenFault::Refused => None,
         }
     }

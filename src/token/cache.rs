@@ -19,7 +19,10 @@ const CAPACITY: usize = 1_024;
 
 /// The tokens of the process; clones are the same cache.
 #[derive(Clone, Debug)]
-pub struct TokenCache {
+pub struct TokenCache(Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
     /// Keys that requests name.
     slots: Cache<TokenKey, Arc<Slot>>,
     /// Keys that routes and the configuration name, which the others must not push out.
@@ -58,25 +61,33 @@ impl TokenCache {
                 .eviction_policy(EvictionPolicy::lru())
                 .build()
         };
-        Self {
+        let shared = Arc::new(Shared {
+            sources,
+            metrics,
+            alive: Mutex::default(),
+        });
+        let inner = Arc::new(Inner {
             slots: part(),
             configured: part(),
             access: part(),
-            shared: Arc::new(Shared {
-                sources,
-                metrics,
-                alive: Mutex::default(),
-            }),
-        }
+            shared: Arc::clone(&shared),
+        });
+        shared.sources.context().set_cache(&inner);
+        Self(inner)
+    }
+
+    /// The cache that a source was given, unless it is gone.
+    pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(Self)
     }
 
     /// The slot of a key; nothing is fetched yet.
     pub fn slot(&self, key: &TokenKey) -> Arc<Slot> {
         let part = match key.kind {
-            TokenKind::Access { .. } => &self.access,
-            TokenKind::Id { .. } | TokenKind::Jwt { .. } => &self.slots,
+            TokenKind::Access { .. } => &self.0.access,
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => &self.0.slots,
         };
-        part.get_with_by_ref(key, || Shared::slot(&self.shared, key))
+        part.get_with_by_ref(key, || Shared::slot(&self.0.shared, key))
     }
 
     /// The slot of a key that a route or the configuration names: keys that requests name neither push it out nor delay its
@@ -86,8 +97,9 @@ impl TokenCache {
             return self.slot(key);
         }
         let slot = self
+            .0
             .configured
-            .get_with_by_ref(key, || Shared::slot(&self.shared, key));
+            .get_with_by_ref(key, || Shared::slot(&self.0.shared, key));
         slot.raise_priority();
         slot
     }
@@ -99,15 +111,15 @@ impl TokenCache {
     /// Outside a tokio runtime.
     pub fn refresh_stale(&self) -> Refresh {
         // An expired token that nobody replaces is forgotten by the metric here, for want of a timer.
-        self.shared.publish_expiries(Now::now());
-        let slots = self.shared.slots();
+        self.0.shared.publish_expiries(Now::now());
+        let slots = self.0.shared.slots();
         let in_use = slots.iter().filter(|slot| slot.in_use());
         Refresh(in_use.filter_map(Slot::refresh).collect())
     }
 
     /// How each slot stands, in the order of their keys' text.
     pub fn statuses(&self) -> Vec<SlotStatus> {
-        let slots = self.shared.slots();
+        let slots = self.0.shared.slots();
         let mut statuses: Vec<_> = slots.iter().map(|slot| slot.status()).collect();
         statuses.sort_by_cached_key(|status| {
             let key = &status.key;

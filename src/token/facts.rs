@@ -1,7 +1,7 @@
 //! What sources know beside tokens: universe, project, region, account.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::clock::Now;
 use super::failure::{Backoff, FetchError};
@@ -17,7 +17,7 @@ use crate::policy::{DEFAULT_UNIVERSE, Home, Principal, is_region};
 pub struct Facts(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     sources: TokenSources,
     universe: CachedFact,
     project_id: CachedFact,
@@ -50,14 +50,21 @@ struct CachedFact {
 impl Facts {
     /// Facts from these sources. With `universe`, which the configuration names, no source is asked for the universe.
     pub fn new(sources: TokenSources, universe: Option<Arc<str>>) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             sources,
             universe: universe.map(CachedFact::known).unwrap_or_default(),
             project_id: CachedFact::default(),
             project_number: CachedFact::default(),
             region: CachedFact::default(),
             emails: Mutex::default(),
-        }))
+        });
+        inner.sources.context().set_facts(&inner);
+        Self(inner)
+    }
+
+    /// The facts that a source was given, unless they are gone.
+    pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(Self)
     }
 
     /// Returns the universe domain: the suffix of the Google APIs that take the sources' tokens. If no source knows one,

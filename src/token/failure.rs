@@ -8,6 +8,9 @@ use http::StatusCode;
 use super::clock::{Deadline, Now};
 use crate::error::{Error, TokenFault};
 
+/// By which callers tell these errors from others.
+const PREFIX: &str = "token: ";
+
 /// The longest time without a try.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -38,9 +41,26 @@ impl FetchError {
     pub(super) fn new(fault: TokenFault, detail: &str) -> Self {
         Self {
             fault,
-            detail: format!("token: {detail}").into(),
+            detail: format!("{PREFIX}{detail}").into(),
             retry_after: None,
             status: None,
+        }
+    }
+
+    /// The error of a fact, as that of the fetch that needs the fact.
+    pub(super) fn of(error: &Error) -> Self {
+        let detail = error.detail();
+        let fault = error.fault().unwrap_or(TokenFault::CutShort);
+        Self::new(fault, detail.strip_prefix(PREFIX).unwrap_or(detail))
+    }
+
+    /// The same error with what it prevented before it.
+    #[must_use]
+    pub(super) fn prefixed(self, text: &str) -> Self {
+        let detail = self.detail.strip_prefix(PREFIX).unwrap_or(&self.detail);
+        Self {
+            detail: format!("{PREFIX}{text}: {detail}").into(),
+            ..self
         }
     }
 

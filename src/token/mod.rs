@@ -12,6 +12,7 @@ mod failure;
 mod parse;
 mod priority;
 mod retry;
+mod rfc3339;
 mod slot;
 mod source;
 mod value;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
 
 use super::clock::{Deadline, Now};
+use super::rfc3339;
 use super::value::{Age, Token};
 
 /// The longest that a token is believed to live; Google's live an hour, by policy up to twelve.
@@ -35,6 +36,10 @@ pub(super) enum Malformed {
     NotVisible,
     #[error("expires_in is missing or is no positive number")]
     ExpiresIn,
+    #[error("expireTime is missing or is not a time in RFC 3339")]
+    ExpireTime,
+    #[error("the answer is no JSON object with a JWT")]
+    NoJson,
     #[error("token_type is not Bearer")]
     TokenType,
     #[error("the answer is empty")]
@@ -81,6 +86,72 @@ pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, M
         .and_then(seconds)
         .ok_or(Malformed::ExpiresIn)?;
     token(&value, start.after(life), now)
+}
+
+/// Reads the answer of `generateAccessToken`: `{"accessToken", "expireTime"}`. The token lives until that time by the wall
+/// clock, and no longer than the `lifetime` that was asked for, for this machine's clock may be behind.
+pub(super) fn iam_access_token(
+    body: &[u8],
+    lifetime: Duration,
+    start: Now,
+    now: Now,
+) -> Result<Token, Malformed> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        access_token: Option<String>,
+        expire_time: Option<String>,
+    }
+
+    let answer: Answer = object(body).ok_or(Malformed::Json)?;
+    let value = answer
+        .access_token
+        .filter(|value| !value.is_empty())
+        .ok_or(Malformed::NoToken)?;
+    let expires = answer
+        .expire_time
+        .and_then(|text| rfc3339::parse(&text))
+        .ok_or(Malformed::ExpireTime)?;
+    let since_epoch = start.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let life = expires
+        .checked_sub(since_epoch)
+        .ok_or(Malformed::Expired)?
+        .min(lifetime)
+        .min(LONGEST);
+    token(&value, start.after(life), now)
+}
+
+/// Reads the answer of `generateIdToken`: `{"token"}`.
+pub(super) fn iam_id_token(
+    body: &[u8],
+    audience: &str,
+    start: Now,
+    now: Now,
+) -> Result<Token, Malformed> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+    }
+
+    let answer: Answer = object(body).ok_or(Malformed::NoJson)?;
+    let jwt = answer.token.ok_or(Malformed::NoJson)?;
+    id_token(jwt.as_bytes(), audience, start, now)
+}
+
+/// Reads the answer of `signJwt`: `{"keyId", "signedJwt"}`.
+pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        signed_jwt: Option<String>,
+    }
+
+    let answer: Answer = object(body).ok_or(Malformed::NoJson)?;
+    let jwt = answer.signed_jwt.ok_or(Malformed::NoJson)?;
+    let parts = jwt.split('.').filter(|part| is_base64url(part)).count();
+    (parts == 3 && jwt.split('.').count() == 3)
+        .then_some(jwt)
+        .ok_or(Malformed::NotJwt)
 }
 
 /// Reads a JWT (RFC 7519). It lives until its `exp`.
@@ -212,6 +283,7 @@ const FUZZED: &str = "https://a.run.app";
 /// without a signature, and no error that repeats what was read.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_answers(body: &[u8]) {
+    rfc3339::fuzz_rfc3339(body);
     let now = Now::now();
     let id = id_token(body, FUZZED, now, now);
     if let Ok(token) = &id {
@@ -225,7 +297,14 @@ pub fn fuzz_answers(body: &[u8]) {
         let alg = header.and_then(|header| header.get("alg")?.as_str().map(str::to_lowercase));
         assert!(alg.is_some_and(|alg| alg.trim() != "none"));
     }
-    for read in [access_token(body, now, now), id] {
+    let iam = [
+        iam_access_token(body, Duration::from_secs(3600), now, now),
+        iam_id_token(body, FUZZED, now, now),
+    ];
+    if let Ok(jwt) = signed_jwt(body) {
+        assert_eq!(jwt.split('.').count(), 3);
+    }
+    for read in [access_token(body, now, now), id].into_iter().chain(iam) {
         match read {
             Ok(token) => assert!(token.left(now) <= LONGEST && !token.reveal().is_empty()),
             Err(malformed) => assert!(format!("{malformed}").is_ascii()),
@@ -233,5 +312,7 @@ pub fn fuzz_answers(body: &[u8]) {
     }
 }
 
+#[cfg(test)]
+mod iam_tests;
 #[cfg(test)]
 mod tests;

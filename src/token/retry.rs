@@ -31,7 +31,6 @@ pub(super) struct AttemptError {
     /// The status of the answer, if there was one.
     pub(super) status: Option<StatusCode>,
     /// The server's own code of the error, such as `invalid_grant`.
-    #[allow(dead_code)] // until the first source of a credential file
     pub(super) code: Option<Box<str>>,
 }
 

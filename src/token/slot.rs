@@ -113,25 +113,47 @@ impl Slot {
         if let Some(token) = self.ready(Now::now()) {
             return Ok(token);
         }
+        let (result, lookup) = self.awaited().await;
+        self.count(lookup);
+        result
+    }
+
+    /// The token for a source that obtains another one with it. It counts as no lookup, because no request carries it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub(super) async fn token_for_source(self: &Arc<Self>) -> Result<Arc<Token>, FetchError> {
+        let (result, _) = self.awaited().await;
+        result.map_err(|_| {
+            let state = self.state();
+            let mut error = state.backoff().last_error().cloned();
+            if let Some(error) = &mut error {
+                error.retry_after = state.backoff().left(Now::now());
+            }
+            error.unwrap_or_else(FetchError::aborted)
+        })
+    }
+
+    async fn awaited(self: &Arc<Self>) -> (Result<Arc<Token>, Error>, Lookup) {
         self.mark_used();
         let mut lookup = Lookup::Stale;
         for _ in 0..WAITS {
             match self.step(Now::now()) {
-                Step::Serve(token) => {
-                    self.count(lookup);
-                    return Ok(token);
-                }
+                Step::Serve(token) => return (Ok(token), lookup),
                 Step::Wait(landing) => {
                     lookup = Lookup::Wait;
                     landing.wait().await;
                 }
-                Step::Fail(error) => {
-                    self.count(Lookup::Error);
-                    return Err(error);
-                }
+                Step::Fail(error) => return (Err(error), Lookup::Error),
             }
         }
-        self.last_word(lookup, Now::now())
+        // The last round did not settle it.
+        let now = Now::now();
+        match self.usable(now) {
+            Some(token) => (Ok(token), lookup),
+            None => (Err(self.state().refusal(now)), Lookup::Error),
+        }
     }
 
     /// Starts a fetch where the token is not fresh and none is under way or held off, and returns at once.
@@ -259,20 +281,6 @@ impl Slot {
         departure.map_or(Renewal::Not, |departure| {
             Renewal::Fetching(departure.launch(self))
         })
-    }
-
-    /// The end of a wait that the round before did not settle.
-    fn last_word(&self, lookup: Lookup, now: Now) -> Result<Arc<Token>, Error> {
-        match self.usable(now) {
-            Some(token) => {
-                self.count(lookup);
-                Ok(token)
-            }
-            None => {
-                self.count(Lookup::Error);
-                Err(self.state().refusal(now))
-            }
-        }
     }
 
     fn may_fetch(&self, state: &mut State, now: Now) -> Option<Departure> {

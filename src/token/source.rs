@@ -13,11 +13,15 @@ use crate::config::Config;
 use crate::credentials::Base;
 use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKey, TokenKind};
+use crate::telemetry::Metrics;
 use crate::upstream::BadRoots;
 
 mod answer;
-#[allow(dead_code)] // until the first source of a credential file
+mod context;
+mod delegation;
 mod endpoint;
+mod iam;
+mod impersonation;
 #[allow(dead_code)]
 mod jwt;
 mod limits;
@@ -25,9 +29,14 @@ mod message;
 pub(super) mod metadata;
 #[cfg(test)]
 pub(super) mod scripted;
+mod signed_jwt;
 mod token_file;
 
+use context::SourceContext;
+use delegation::DelegationSource;
+use impersonation::{ImpersonationSource, Impersonator};
 pub use metadata::MetadataClient;
+use signed_jwt::SignedJwtSource;
 
 /// Added to a source's time limit. A fetch that takes even longer was suspended together with the instance.
 const GRACE: Duration = Duration::from_secs(2);
@@ -46,9 +55,9 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     /// Returns whether the source issues the tokens of this principal.
     fn serves(&self, principal: &Principal) -> bool;
 
-    /// Returns whether the source also issues JWTs that the account signs itself ([`TokenKind::Jwt`]).
-    fn signs_jwts(&self) -> bool {
-        false
+    /// Returns whether the source issues tokens of this kind. A JWT that the account signs itself needs a source for it.
+    fn issues(&self, kind: &TokenKind) -> bool {
+        !matches!(kind, TokenKind::Jwt { .. })
     }
 
     /// Fetches a token. It ends within [`time_limit`](Self::time_limit).
@@ -66,7 +75,13 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
 
 /// The token sources of the process. The first one that serves a principal issues its tokens. Clones share the sources.
 #[derive(Clone, Debug)]
-pub struct TokenSources(Arc<[Arc<dyn TokenSource>]>);
+pub struct TokenSources(Arc<Registry>);
+
+#[derive(Debug)]
+struct Registry {
+    sources: Vec<Arc<dyn TokenSource>>,
+    context: SourceContext,
+}
 
 // === impl TokenSources ===
 
@@ -83,19 +98,38 @@ impl TokenSources {
     /// # Errors
     ///
     /// A file of trust roots that the user named cannot be used.
-    pub fn of_config(config: &Config) -> Result<Self, BadRoots> {
-        Ok(match &config.credentials.base {
-            Base::Metadata { searched } => Self::new(MetadataClient::with_search(
+    pub fn of_config(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BadRoots> {
+        let context = SourceContext::default();
+        let mut sources: Vec<Arc<dyn TokenSource>> = match &config.credentials.base {
+            Base::Metadata { searched } => vec![Arc::new(MetadataClient::with_search(
                 &config.metadata,
                 config.token_timeout,
                 searched.clone(),
-            )),
-            Base::File(_) => Self::from_sources([]),
-        })
+            ))],
+            Base::File(_) => vec![],
+        };
+        let impersonator = Arc::new(Impersonator::new(
+            context.clone(),
+            config.upstream.clone(),
+            config.token_timeout,
+            metrics,
+        ));
+        sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));
+        sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
+        sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for
+        Ok(Self(Arc::new(Registry { sources, context })))
     }
 
     pub(super) fn from_sources(sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
-        Self(sources.into_iter().collect())
+        Self(Arc::new(Registry {
+            sources: sources.into_iter().collect(),
+            context: SourceContext::default(),
+        }))
+    }
+
+    /// What the sources may use of the cache and the facts that are made from them.
+    pub(super) fn context(&self) -> &SourceContext {
+        &self.0.context
     }
 
     /// Fetches a token from the source of its principal.
@@ -124,19 +158,21 @@ impl TokenSources {
     pub(super) fn knowing(&self, fact: Fact<'_>) -> impl Iterator<Item = &dyn TokenSource> {
         let (one, all) = match fact {
             Fact::Email(principal) => (self.of(principal), None),
-            _ => (None, Some(self.0.iter().map(|source| &**source))),
+            _ => (None, Some(self.iter())),
         };
         one.into_iter().chain(all.into_iter().flatten())
     }
 
     fn of_key(&self, key: &TokenKey) -> Option<&dyn TokenSource> {
-        let is_jwt = matches!(key.kind, TokenKind::Jwt { .. });
-        let mut sources = self.0.iter().map(|source| &**source);
-        sources.find(|source| source.serves(&key.principal) && (!is_jwt || source.signs_jwts()))
+        self.iter()
+            .find(|source| source.serves(&key.principal) && source.issues(&key.kind))
     }
 
     fn of(&self, principal: &Principal) -> Option<&dyn TokenSource> {
-        let mut sources = self.0.iter().map(|source| &**source);
-        sources.find(|source| source.serves(principal))
+        self.iter().find(|source| source.serves(principal))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &dyn TokenSource> {
+        self.0.sources.iter().map(|source| &**source)
     }
 }

@@ -83,8 +83,8 @@ async fn a_route_keeps_its_slot_when_its_key_leaves_the_cache() {
     for n in 0..100 {
         cache.slot(&id(&format!("https://{n}")));
     }
-    cache.slots.run_pending_tasks();
-    assert!(!cache.slots.contains_key(&id("https://route")));
+    cache.0.slots.run_pending_tasks();
+    assert!(!cache.0.slots.contains_key(&id("https://route")));
     let again = cache.slot(&id("https://route"));
     assert!(Arc::ptr_eq(&route, &again), "two slots would fetch twice");
     let statuses = cache.statuses();
@@ -97,12 +97,12 @@ async fn the_number_of_keys_is_bounded_and_the_one_used_last_stays() {
     for n in 0..3000 {
         cache.slot(&id(&format!("https://{n}")));
         cache.slot(&id("https://busy"));
-        cache.slots.run_pending_tasks();
+        cache.0.slots.run_pending_tasks();
     }
     // What the cache has dropped is freed a little later.
     assert!(cache.statuses().len() < 64);
-    assert!(cache.slots.contains_key(&id("https://busy")));
-    assert!(cache.shared.alive().len() <= 2 * super::CAPACITY);
+    assert!(cache.0.slots.contains_key(&id("https://busy")));
+    assert!(cache.0.shared.alive().len() <= 2 * super::CAPACITY);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +114,7 @@ async fn audiences_that_requests_name_push_out_no_access_token_and_nothing_that_
     cache.configured_slot(&configured).token().await.unwrap();
     for n in 0..3 * super::CAPACITY {
         cache.slot(&id(&format!("https://{n}")));
-        cache.slots.run_pending_tasks();
+        cache.0.slots.run_pending_tasks();
     }
     assert_eq!(
         cache.slot(&access(&[])).token().await.unwrap().reveal(),

@@ -70,10 +70,12 @@ impl EndpointClient {
     }
 
     /// The longest time that one fetch takes.
+    #[allow(dead_code)] // until the first source of a credential file
     pub(super) fn timeout(&self) -> Duration {
         self.0.limits.timeout()
     }
 
+    #[allow(dead_code)] // until the first source of a credential file
     /// Repeats `attempt` within the limits. `what` is requested from `endpoint`; `hint` is what a person can do about the last
     /// error.
     ///
@@ -89,7 +91,24 @@ impl EndpointClient {
     where
         F: Future<Output = Result<T, AttemptError>>,
     {
-        let fetched = self.0.limits.fetch(priority, attempt).await;
+        self.fetch_within(self.timeout(), what, endpoint, priority, attempt, hint)
+            .await
+    }
+
+    /// As [`fetch`](Self::fetch), with at most this time.
+    pub(super) async fn fetch_within<T, F>(
+        &self,
+        time: Duration,
+        what: &str,
+        endpoint: &impl fmt::Display,
+        priority: &FetchPriority,
+        attempt: impl FnMut() -> F,
+        hint: impl FnOnce(&AttemptError) -> Option<String>,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let fetched = self.0.limits.fetch_within(time, priority, attempt).await;
         fetched.map_err(|failure| {
             let hint = hint(&failure.error).or_else(|| advice(&failure.error));
             failure.into_fetch_error(what, endpoint, hint)

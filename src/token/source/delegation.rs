@@ -1,0 +1,210 @@
+//! Access tokens of a Google Workspace user by domain-wide delegation (`subject=`): a service account signs an assertion by
+//! `signJwt`, and the token endpoint takes it (RFC 7523).
+//!
+//! Source: <https://developers.google.com/identity/protocols/oauth2/service-account>, "Delegating domain-wide authority".
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::answer::accept;
+use super::impersonation::Impersonator;
+use super::message::token as token_clause;
+use super::signed_jwt::validity;
+use super::{Fetching, TokenSource, iam};
+use crate::error::TokenFault;
+use crate::policy::{DEFAULT_UNIVERSE, Delegated, Principal, TokenKey};
+use crate::token::clock::Now;
+use crate::token::facts::Fact;
+use crate::token::failure::FetchError;
+use crate::token::parse;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::value::Token;
+
+/// The token endpoint, and the audience of every assertion.
+pub(super) const TOKEN_ENDPOINT: &str = "https://oauth2.googleapis.com/token";
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// Issues the tokens of users for whom a service account acts.
+#[derive(Debug)]
+pub(super) struct DelegationSource(pub(super) Arc<Impersonator>);
+
+/// The claims of an assertion: the account acts for the user.
+pub(super) fn claims(email: &str, subject: &str, scopes: &str, now: SystemTime) -> Value {
+    let (issued, expires) = validity(now);
+    json!({
+        "iss": email,
+        "sub": subject,
+        "scope": scopes,
+        "aud": TOKEN_ENDPOINT,
+        "iat": issued,
+        "exp": expires,
+    })
+}
+
+/// The fields that exchange an assertion for a token.
+pub(super) fn fields(assertion: &str) -> [(&str, &str); 2] {
+    [("grant_type", JWT_BEARER), ("assertion", assertion)]
+}
+
+/// The error of another universe: the token endpoint is googleapis.com's only.
+pub(super) fn check_universe(universe: &str, subject: &str) -> Result<(), FetchError> {
+    if universe == DEFAULT_UNIVERSE {
+        return Ok(());
+    }
+    Err(FetchError::new(
+        TokenFault::Refused,
+        &format!(
+            "an access token of {subject}: domain-wide delegation (subject=) exists in the universe {DEFAULT_UNIVERSE} only, \
+             and this is {universe}"
+        ),
+    ))
+}
+
+/// What to do about an answer of the token endpoint.
+pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<String> {
+    match error.code.as_deref()? {
+        "unauthorized_client" | "access_denied" => Some(format!(
+            "in the admin console of the user's domain, under domain-wide delegation, allow these scopes to the client id of {email}"
+        )),
+        "invalid_grant" => Some(format!(
+            "is {subject} a user of the domain, and is this machine's clock right?"
+        )),
+        _ => None,
+    }
+}
+
+// === impl DelegationSource ===
+
+impl DelegationSource {
+    async fn token(
+        &self,
+        delegated: &Delegated,
+        key: &TokenKey,
+        priority: &FetchPriority,
+    ) -> Result<Token, FetchError> {
+        let Some(scopes) = key.scopes() else {
+            let detail = format!(
+                "{}: only access tokens are issued for a user",
+                key.principal
+            );
+            return Err(FetchError::new(TokenFault::Refused, &detail));
+        };
+        let subject = &delegated.subject;
+        let end = Instant::now() + self.0.timeout();
+        let client = self.0.client()?;
+        let signer = self.0.signer(&delegated.issuer, end).await?;
+        check_universe(&signer.universe, subject)?;
+        let account = &signer.account;
+        let email = account.email();
+        let mut right = self.0.authorise(&signer, end).await?;
+        let claims = claims(email, subject, &scopes, Now::now().wall);
+        let what = format!("an assertion for {subject}");
+        let assertion = loop {
+            let caller = right.caller();
+            match iam::sign_jwt(client, account, caller, &claims, &what, priority, end).await {
+                Err(error) if right.renew(&error).await => {}
+                result => break result?,
+            }
+        };
+        let what = format!("{} of {subject} (account {email})", token_clause(&key.kind));
+        let time = end.saturating_duration_since(Instant::now());
+        let attempt = || async {
+            let start = Now::now();
+            let form = fields(&assertion);
+            let answer = client
+                .post_form(&TOKEN_ENDPOINT, HeaderMap::new(), &form)
+                .await?;
+            let now = Now::now();
+            accept(parse::access_token(&answer, start, now), start, now)
+        };
+        client
+            .fetch_within(time, &what, &Endpoint, priority, attempt, |error| {
+                hint(error, email, subject)
+            })
+            .await
+    }
+}
+
+impl TokenSource for DelegationSource {
+    fn describe(&self) -> &'static str {
+        "domain-wide delegation"
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        matches!(principal, Principal::Delegated(_))
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(async move {
+            match &key.principal {
+                Principal::Delegated(delegated) => self.token(delegated, key, priority).await,
+                other => Err(FetchError::new(
+                    TokenFault::Refused,
+                    &format!("{other} is not a user for whom an account acts"),
+                )),
+            }
+        })
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let email = match fact {
+            Fact::Email(principal) => principal.account().map(str::to_owned),
+            _ => None,
+        };
+        Box::pin(std::future::ready(Ok(email)))
+    }
+}
+
+/// The token endpoint in a message.
+struct Endpoint;
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("oauth2.googleapis.com")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assertion_names_account_user_and_scopes() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        assert_eq!(
+            claims("a@p.example", "jane@d.example", "s1 s2", now),
+            json!({
+                "iss": "a@p.example",
+                "sub": "jane@d.example",
+                "scope": "s1 s2",
+                "aud": "https://oauth2.googleapis.com/token",
+                "iat": 999_990,
+                "exp": 1_003_590,
+            })
+        );
+    }
+
+    #[test]
+    fn another_universe_has_no_delegation() {
+        check_universe("googleapis.com", "u").unwrap();
+        let error = check_universe("example.goog", "u").unwrap_err();
+        assert!(
+            error
+                .detail()
+                .contains("in the universe googleapis.com only"),
+            "{error:?}"
+        );
+        assert!(error.detail().contains("example.goog"), "{error:?}");
+    }
+}

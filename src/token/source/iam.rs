@@ -1,0 +1,367 @@
+//! A client of the IAM Credentials API: tokens and signatures of a service account, authorised by a token of another identity.
+//!
+//! Source: <https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts>.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::answer::accept;
+use super::endpoint::{EndpointClient, bearer};
+use super::message::{printable, token as token_clause};
+use crate::error::TokenFault;
+use crate::policy::{Principal, TokenKind};
+use crate::token::clock::Now;
+use crate::token::facts::Facts;
+use crate::token::failure::FetchError;
+use crate::token::parse;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::value::Token;
+
+/// The scope of a token that may call the API.
+pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+/// The longest that Google issues tokens for without a policy of the organisation.
+pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
+
+/// A service account as the API knows it, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    /// The URL of the account without a method: all before the last colon.
+    url: Arc<str>,
+    email: Arc<str>,
+    /// On the way to the account, the first one nearest to the caller.
+    delegates: Arc<[Arc<str>]>,
+    lifetime: Duration,
+}
+
+/// Who calls, with which token.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) token: &'a Token,
+    /// Whose token it is.
+    pub(super) principal: &'a Principal,
+    pub(super) facts: &'a Facts,
+    /// The role that the caller needs on the first account of the chain.
+    pub(super) role: Role,
+}
+
+/// What lets a caller use an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    TokenCreator,
+    #[allow(dead_code)] // until the first federated source
+    WorkloadIdentityUser,
+}
+
+/// What is asked for: the method, what it gives, and until when to ask.
+struct Call<'a> {
+    account: &'a Account,
+    method: &'static str,
+    what: String,
+    body: Value,
+    end: Instant,
+}
+
+// === impl Account ===
+
+impl Account {
+    /// An account of the universe.
+    pub(super) fn of_universe(universe: &str, email: &str, delegates: &Arc<[Arc<str>]>) -> Self {
+        Self {
+            url: format!("https://iamcredentials.{universe}/v1/projects/-/serviceAccounts/{email}")
+                .into(),
+            email: email.into(),
+            delegates: Arc::clone(delegates),
+            lifetime: LIFETIME,
+        }
+    }
+
+    pub(super) fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// Every account from the caller's to this one, which is the last.
+    fn chain(&self) -> impl Iterator<Item = &str> {
+        self.delegates
+            .iter()
+            .chain([&self.email])
+            .map(|email| &**email)
+    }
+
+    fn first(&self) -> &str {
+        self.delegates.first().unwrap_or(&self.email)
+    }
+
+    /// Who may lack a role on which account, by the words of an answer of status 403. A delegate lacks `implicitDelegation` on
+    /// the next one, and the last one lacks the permission of the method on the target.
+    fn hops<'a>(&'a self, caller: &'a str, reason: &str) -> Vec<(&'a str, &'a str)> {
+        const OF_METHODS: [&str; 3] = ["getAccessToken", "getOpenIdToken", "signJwt"];
+        let callers = [caller].into_iter().chain(self.chain());
+        let mut hops: Vec<(&str, &str)> = callers.zip(self.chain()).collect();
+        if reason.contains("implicitDelegation") && hops.len() > 1 {
+            hops.pop();
+        } else if OF_METHODS
+            .iter()
+            .any(|permission| reason.contains(permission))
+        {
+            hops.drain(..hops.len().saturating_sub(1));
+        }
+        let named = |hop: &&(&str, &str)| reason.contains(&format!("serviceAccounts/{}", hop.1));
+        match hops.iter().find(named) {
+            Some(hop) => vec![*hop],
+            None => hops,
+        }
+    }
+
+    fn delegates(&self) -> Vec<String> {
+        let name = |email: &Arc<str>| format!("projects/-/serviceAccounts/{email}");
+        self.delegates.iter().map(name).collect()
+    }
+}
+
+/// The endpoint in a message.
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rest = self
+            .url
+            .split_once("://")
+            .map_or(&*self.url, |(_, rest)| rest);
+        f.write_str(rest.split('/').next().unwrap_or(rest))
+    }
+}
+
+// === impl Caller ===
+
+impl Caller<'_> {
+    /// The caller in a message: the e-mail address, if it is known by now.
+    fn name(&self) -> String {
+        match self.facts.email_if_known(self.principal) {
+            Some(email) => email.to_string(),
+            None => self.principal.to_string(),
+        }
+    }
+}
+
+// === impl Role ===
+
+impl Role {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::TokenCreator => "roles/iam.serviceAccountTokenCreator",
+            Self::WorkloadIdentityUser => "roles/iam.workloadIdentityUser",
+        }
+    }
+}
+
+/// Asks for a token of the account: `generateAccessToken`, or `generateIdToken` with the account's e-mail address in it.
+pub(super) async fn token(
+    client: &EndpointClient,
+    account: &Account,
+    caller: Caller<'_>,
+    kind: &TokenKind,
+    priority: &FetchPriority,
+    end: Instant,
+) -> Result<Token, FetchError> {
+    let delegates = account.delegates();
+    let (method, body) = match kind {
+        TokenKind::Access { scopes } => {
+            let all = [Arc::from(CLOUD_PLATFORM)];
+            let scopes: &[Arc<str>] = if scopes.is_empty() { &all } else { scopes };
+            let scopes: Vec<&str> = scopes.iter().map(|scope| &**scope).collect();
+            let lifetime = format!("{}s", account.lifetime.as_secs());
+            let body = json!({"delegates": delegates, "scope": scopes, "lifetime": lifetime});
+            ("generateAccessToken", body)
+        }
+        TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+            let audience = &**audience;
+            let body = json!({"audience": audience, "delegates": delegates, "includeEmail": true});
+            ("generateIdToken", body)
+        }
+    };
+    let call = Call {
+        account,
+        method,
+        what: token_clause(kind),
+        body,
+        end,
+    };
+    call.send(client, caller, priority, |body, start| {
+        let now = Now::now();
+        let token = match kind {
+            TokenKind::Access { .. } => parse::iam_access_token(body, account.lifetime, start, now),
+            TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+                parse::iam_id_token(body, audience, start, now)
+            }
+        };
+        accept(token, start, now)
+    })
+    .await
+}
+
+/// Has the account sign claims: `signJwt`. `what` names the result in a message.
+pub(super) async fn sign_jwt(
+    client: &EndpointClient,
+    account: &Account,
+    caller: Caller<'_>,
+    claims: &Value,
+    what: &str,
+    priority: &FetchPriority,
+    end: Instant,
+) -> Result<String, FetchError> {
+    let call = Call {
+        account,
+        method: "signJwt",
+        what: what.to_owned(),
+        // The claims are a text within the JSON.
+        body: json!({"delegates": account.delegates(), "payload": claims.to_string()}),
+        end,
+    };
+    call.send(client, caller, priority, |body, _| {
+        Ok(parse::signed_jwt(body)?)
+    })
+    .await
+}
+
+// === impl Call ===
+
+impl Call<'_> {
+    async fn send<T>(
+        &self,
+        client: &EndpointClient,
+        caller: Caller<'_>,
+        priority: &FetchPriority,
+        read: impl Fn(&Bytes, Now) -> Result<T, AttemptError> + Sync,
+    ) -> Result<T, FetchError> {
+        let what = format!("{} (account {})", self.what, printable(&self.account.email));
+        let url = format!("{}:{}", self.account.url, self.method);
+        let headers = bearer(caller.token.reveal()).ok_or_else(|| {
+            FetchError::new(
+                TokenFault::Malformed,
+                "the caller's token is no header value",
+            )
+        })?;
+        let time = self.end.saturating_duration_since(Instant::now());
+        let attempt = || async {
+            let start = Now::now();
+            let answer = client.post_json(&url, headers.clone(), &self.body).await;
+            read(&answer.map_err(named)?, start)
+        };
+        client
+            .fetch_within(time, &what, self.account, priority, attempt, |error| {
+                self.hint(error, caller)
+            })
+            .await
+    }
+
+    /// What a person can do about an answer of the API.
+    fn hint(&self, error: &AttemptError, caller: Caller<'_>) -> Option<String> {
+        let account = &self.account.email;
+        match error.status?.as_u16() {
+            _ if error.reason.contains("SERVICE_DISABLED") || error.reason.contains("has not been used") => Some(
+                "enable the IAM Service Account Credentials API (iamcredentials.googleapis.com) in the project that the answer \
+                 names"
+                    .to_owned(),
+            ),
+            401 => Some(format!("the token of {} was not accepted", caller.name())),
+            403 => {
+                let name = caller.name();
+                let hops = self.account.hops(&name, &error.reason);
+                Some(format!("grant {}", grants(&hops, caller.role, self.account.first())))
+            }
+            404 => Some(format!("is there a service account {account}, and is it spelled so?")),
+            _ => None,
+        }
+    }
+}
+
+/// The roles that let each account of some hops use the next one.
+fn grants(hops: &[(&str, &str)], first_role: Role, first: &str) -> String {
+    let grant = |(caller, account): &(&str, &str)| {
+        let role = match *account == first {
+            true => first_role,
+            false => Role::TokenCreator,
+        };
+        format!("{} on {account} to {caller}", role.as_str())
+    };
+    hops.iter().map(grant).collect::<Vec<_>>().join(", and ")
+}
+
+/// The fault of an answer, from what it means here.
+fn named(error: AttemptError) -> AttemptError {
+    let fault = match error.fault {
+        TokenFault::Forbidden | TokenFault::NoAccount => TokenFault::NotImpersonated,
+        other => other,
+    };
+    AttemptError { fault, ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(delegates: &[&str]) -> Account {
+        let delegates = delegates.iter().map(|email| Arc::from(*email)).collect();
+        Account::of_universe("example.goog", "t@p.example", &delegates)
+    }
+
+    #[test]
+    fn the_account_is_a_part_of_the_url_of_its_universe() {
+        let account = account(&["a@p.example"]);
+        let url = "https://iamcredentials.example.goog/v1/projects/-/serviceAccounts/t@p.example";
+        assert_eq!(&*account.url, url);
+        assert_eq!(account.to_string(), "iamcredentials.example.goog");
+        assert_eq!(
+            account.delegates(),
+            ["projects/-/serviceAccounts/a@p.example"]
+        );
+    }
+
+    #[test]
+    fn a_403_names_the_hop_that_its_permission_is_for() {
+        let chain = account(&["a@p.example", "b@p.example"]);
+        let named = |reason| {
+            let hops = chain.hops("me", reason);
+            grants(&hops, Role::TokenCreator, chain.first())
+                .replace("roles/iam.serviceAccountTokenCreator", "role")
+        };
+        let target = "role on t@p.example to b@p.example";
+        let delegates = "role on a@p.example to me, and role on b@p.example to a@p.example";
+        assert_eq!(
+            named("Permission 'iam.serviceAccounts.getAccessToken' denied"),
+            target
+        );
+        assert_eq!(
+            named("Permission 'iam.serviceAccounts.getOpenIdToken' denied"),
+            target
+        );
+        assert_eq!(
+            named("Permission 'iam.serviceAccounts.signJwt' denied"),
+            target
+        );
+        assert_eq!(
+            named("Permission 'iam.serviceAccounts.implicitDelegation' denied"),
+            delegates
+        );
+        assert_eq!(
+            named("implicitDelegation denied on resource projects/-/serviceAccounts/b@p.example"),
+            "role on b@p.example to a@p.example"
+        );
+        assert_eq!(named("forbidden"), format!("{delegates}, and {target}"));
+    }
+
+    #[test]
+    fn a_federated_caller_needs_its_own_role_on_the_first_account_only() {
+        let chain = account(&["a@p.example"]);
+        let hops = chain.hops("principal://x", "forbidden");
+        assert_eq!(
+            grants(&hops, Role::WorkloadIdentityUser, chain.first()),
+            "roles/iam.workloadIdentityUser on a@p.example to principal://x, and \
+             roles/iam.serviceAccountTokenCreator on t@p.example to a@p.example"
+        );
+    }
+}

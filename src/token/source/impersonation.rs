@@ -1,0 +1,245 @@
+//! Tokens of service accounts that another identity impersonates, by the IAM Credentials API.
+//!
+//! The identity's own token comes from its slot, so it is cached, fetched once for all, and refreshed as any other token is.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{Instant, timeout_at};
+
+use super::context::SourceContext;
+use super::endpoint::EndpointClient;
+use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
+use super::{Fetching, TokenSource};
+use crate::config::Upstream;
+use crate::error::{Error, TokenFault};
+use crate::policy::{Principal, TokenKey};
+use crate::telemetry::Metrics;
+use crate::token::facts::{Fact, Facts};
+use crate::token::failure::FetchError;
+use crate::token::priority::FetchPriority;
+use crate::token::slot::Slot;
+use crate::token::value::Token;
+
+/// Issues the tokens of impersonated accounts.
+#[derive(Clone, Debug)]
+pub(super) struct ImpersonationSource(pub(super) Arc<Impersonator>);
+
+/// Calls the IAM Credentials API with the tokens of other principals.
+pub(super) struct Impersonator {
+    context: SourceContext,
+    upstream: Upstream,
+    timeout: Duration,
+    metrics: Arc<Metrics>,
+    /// Made when it is first needed: most sidecars impersonate no account.
+    client: OnceLock<EndpointClient>,
+}
+
+/// An account, and the principal whose token authorises calls for it.
+#[derive(Debug)]
+pub(super) struct Signer {
+    pub(super) account: Account,
+    /// Where the account is.
+    pub(super) universe: Arc<str>,
+    base: Principal,
+}
+
+/// The right to call for an account.
+pub(super) struct Authorisation {
+    facts: Facts,
+    base: Principal,
+    slot: Arc<Slot>,
+    token: Arc<Token>,
+    end: Instant,
+    renewed: bool,
+}
+
+// === impl Impersonator ===
+
+impl Impersonator {
+    /// `timeout` is for one fetch with all that belongs to it (`--token-timeout`).
+    pub(super) fn new(
+        context: SourceContext,
+        upstream: Upstream,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            context,
+            upstream,
+            timeout,
+            metrics,
+            client: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn facts(&self) -> Result<Facts, FetchError> {
+        self.context.facts()
+    }
+
+    pub(super) fn client(&self) -> Result<&EndpointClient, FetchError> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let made = EndpointClient::new(&self.upstream, self.timeout, Arc::clone(&self.metrics));
+        let made = made.map_err(|error| {
+            FetchError::new(
+                TokenFault::Unreachable,
+                &format!("the IAM Credentials API: {error}"),
+            )
+        })?;
+        Ok(self.client.get_or_init(|| made))
+    }
+
+    /// Returns the account of a principal. A principal that is not impersonated signs for itself.
+    pub(super) async fn signer(
+        &self,
+        principal: &Principal,
+        end: Instant,
+    ) -> Result<Signer, FetchError> {
+        let found = timeout_at(end, self.find_signer(principal)).await;
+        found.unwrap_or_else(|_| {
+            Err(late(&format!(
+                "{principal}: its universe or its e-mail address"
+            )))
+        })
+    }
+
+    async fn find_signer(&self, principal: &Principal) -> Result<Signer, FetchError> {
+        let facts = self.facts()?;
+        let known = |error: Error| FetchError::of(&error);
+        let universe = facts.universe().await.map_err(known)?;
+        let none: Arc<[Arc<str>]> = [].into();
+        let (email, delegates, base) = match principal {
+            Principal::Impersonated(impersonated) => {
+                let chain = &impersonated.chain;
+                (
+                    chain.target().into(),
+                    chain.shared_delegates(),
+                    &impersonated.base,
+                )
+            }
+            own => (facts.email(own).await.map_err(known)?, &none, own),
+        };
+        Ok(Signer {
+            account: Account::of_universe(&universe, &email, delegates),
+            universe,
+            base: base.clone(),
+        })
+    }
+
+    /// Returns the right to call for the account: the base's token.
+    pub(super) async fn authorise(
+        &self,
+        signer: &Signer,
+        end: Instant,
+    ) -> Result<Authorisation, FetchError> {
+        let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
+        let email = signer.account.email();
+        let Ok(token) = timeout_at(end, slot.token_for_source()).await else {
+            return Err(late(&format!("a token of {} for {email}", signer.base)));
+        };
+        let token = token.map_err(|error| {
+            error.prefixed(&format!("{email} needs a token of {}", signer.base))
+        })?;
+        Ok(Authorisation {
+            facts: self.facts()?,
+            base: signer.base.clone(),
+            slot,
+            token,
+            end,
+            renewed: false,
+        })
+    }
+
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        let end = Instant::now() + self.timeout;
+        let client = self.client()?;
+        let signer = self.signer(&key.principal, end).await?;
+        let mut right = self.authorise(&signer, end).await?;
+        loop {
+            let caller = right.caller();
+            let issued =
+                iam::token(client, &signer.account, caller, &key.kind, priority, end).await;
+            match issued {
+                Err(error) if right.renew(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Impersonator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Impersonator").finish_non_exhaustive()
+    }
+}
+
+// === impl Authorisation ===
+
+impl Authorisation {
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller {
+            token: &self.token,
+            principal: &self.base,
+            facts: &self.facts,
+            role: Role::TokenCreator,
+        }
+    }
+
+    /// Fetches another token if the API did not accept this one, once. Returns whether there is another one.
+    pub(super) async fn renew(&mut self, error: &FetchError) -> bool {
+        if self.renewed || error.status != Some(StatusCode::UNAUTHORIZED) {
+            return false;
+        }
+        self.renewed = true;
+        let replaced = timeout_at(self.end, self.slot.replace(&self.token)).await;
+        let Ok(Some(token)) = replaced else {
+            return false;
+        };
+        self.token = token;
+        true
+    }
+}
+
+/// The error of what took all the time of a fetch.
+fn late(what: &str) -> FetchError {
+    FetchError::new(
+        TokenFault::Silent,
+        &format!("{what}: there is none in time"),
+    )
+}
+
+// === impl ImpersonationSource ===
+
+impl TokenSource for ImpersonationSource {
+    fn describe(&self) -> &'static str {
+        "the IAM Credentials API"
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        matches!(principal, Principal::Impersonated(_))
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.0.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let email = match fact {
+            Fact::Email(principal) => principal.account().map(str::to_owned),
+            _ => None,
+        };
+        Box::pin(std::future::ready(Ok(email)))
+    }
+}
