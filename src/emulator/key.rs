@@ -11,9 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{CertificateParams, DistinguishedName, DnType};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use serde::Serialize;
 use serde_json::{Value, json};
-
-use super::verifier::Claims;
 
 /// `RSAPublicKey` (RFC 8017, A.1.1) has one shape where the modulus has 2048 bits and the exponent is 65537: this,
 /// the modulus, [`AFTER_MODULUS`].
@@ -51,8 +50,18 @@ impl SigningKey {
         self.pair.public_key().as_ref()
     }
 
+    /// The key id in the header of each JWT.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The private key as PKCS#8 PEM, for a credential file.
+    pub(super) fn private_pem(&self) -> Result<String, NoKey> {
+        Ok(self.certificate_key()?.serialize_pem())
+    }
+
     /// A JWT (RFC 7519) in compact form.
-    pub(super) fn sign(&self, claims: &Claims) -> Option<String> {
+    pub(super) fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).ok()?);
         let message = format!("{}.{payload}", self.header);
         let mut signature = vec![0; self.pair.public_modulus_len()];
@@ -86,12 +95,7 @@ impl SigningKey {
 
     /// The public key as certificates by key id, as `https://www.googleapis.com/oauth2/v1/certs` has them.
     pub(super) fn certificates(&self) -> Result<Value, NoKey> {
-        let private = self.pair.as_der().map_err(|_| NoKey)?;
-        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
-            &PrivatePkcs8KeyDer::from(private.as_ref()),
-            &rcgen::PKCS_RSA_SHA256,
-        )
-        .map_err(|_| NoKey)?;
+        let key = self.certificate_key()?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params
@@ -99,6 +103,15 @@ impl SigningKey {
             .push(DnType::CommonName, "sidentity metadata-server");
         let certificate = params.self_signed(&key).map_err(|_| NoKey)?;
         Ok(json!({ &self.id: certificate.pem() }))
+    }
+
+    fn certificate_key(&self) -> Result<rcgen::KeyPair, NoKey> {
+        let private = self.pair.as_der().map_err(|_| NoKey)?;
+        rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
+            &PrivatePkcs8KeyDer::from(private.as_ref()),
+            &rcgen::PKCS_RSA_SHA256,
+        )
+        .map_err(|_| NoKey)
     }
 }
 

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::{hmac, rand};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use moka::sync::Cache;
 
 use super::ISSUER;
 use super::identity::Identity;
-use super::key::{NoKey, SigningKey};
-use super::verifier::{Claims, Verifier};
+use super::signer::{Access, Signer};
+use super::tree::SCOPES;
+use super::verifier::Claims;
 
 /// A token with less time left is made anew: the margin of the serverless platforms' metadata server.
 const MARGIN: u64 = 240;
@@ -21,16 +19,11 @@ const MARGIN: u64 = 240;
 /// How much the cache may hold, in bytes of scopes, audiences and tokens.
 const CAPACITY: u64 = 16 << 20;
 
-/// An access token is this, then base64url of nonce, expiry and a proof that they are ours.
-const PREFIX: &str = "ya29.c.";
-const NONCE: usize = 128;
-
 /// The source of all tokens of one emulator.
 pub(super) struct Mint {
     identity: Identity,
     subject: String,
-    key: SigningKey,
-    seal: hmac::Key,
+    signer: Arc<Signer>,
     /// There is one account, under two names; it needs no place in the key.
     issued: Cache<Wanted, Option<Issued>>,
 }
@@ -54,15 +47,11 @@ pub(super) struct Issued {
 // === impl Mint ===
 
 impl Mint {
-    /// New keys, so that no token of another run is valid here.
-    pub(super) fn new(identity: Identity) -> Result<Self, NoKey> {
-        let mut secret = [0; 32];
-        rand::fill(&mut secret).map_err(|_| NoKey)?;
-        Ok(Self {
+    pub(super) fn new(identity: Identity, signer: Arc<Signer>) -> Self {
+        Self {
             subject: account_number(identity.email.as_str()),
             identity,
-            key: SigningKey::generate()?,
-            seal: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            signer,
             issued: Cache::builder()
                 .weigher(|wanted: &Wanted, issued: &Option<Issued>| {
                     let token = issued.as_ref().map_or(0, |issued| issued.token.len());
@@ -70,19 +59,11 @@ impl Mint {
                 })
                 .max_capacity(CAPACITY)
                 .build(),
-        })
+        }
     }
 
     pub(super) const fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    pub(super) const fn key(&self) -> &SigningKey {
-        &self.key
-    }
-
-    pub(super) fn verifier(&self) -> Verifier {
-        Verifier::new(self.key.public_key().to_vec(), self.seal.clone())
     }
 
     /// The token for a wish; `None` where the system has no randomness left.
@@ -104,8 +85,16 @@ impl Mint {
     fn make(&self, wanted: &Wanted, now: u64) -> Option<Issued> {
         let expiry = now + self.identity.lifetime.as_secs();
         let token = match wanted {
-            Wanted::Access { .. } => seal(&self.seal, expiry)?,
-            Wanted::Id { audience, full } => self.key.sign(&Claims {
+            Wanted::Access { scopes } => self.signer.access_token(&Access {
+                member: format!("serviceAccount:{}", self.identity.email),
+                scopes: if scopes.is_empty() {
+                    SCOPES.map(str::to_owned).to_vec()
+                } else {
+                    scopes.clone()
+                },
+                expiry,
+            })?,
+            Wanted::Id { audience, full } => self.signer.id_token(&Claims {
                 aud: audience.clone(),
                 azp: self.subject.clone(),
                 email: full.then(|| self.identity.email.to_string()),
@@ -169,27 +158,8 @@ pub(super) fn unix(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The expiry of an access token that was sealed with this key. The token carries its own proof: nothing is kept that
-/// callers could fill up, and a token that was replaced stays valid to its end.
-pub(super) fn unseal(key: &hmac::Key, token: &str) -> Option<u64> {
-    let sealed = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
-    let (message, proof) = sealed.split_at_checked(NONCE + size_of::<u64>())?;
-    hmac::verify(key, message, proof).ok()?;
-    let (_, expiry) = message.split_last_chunk()?;
-    Some(u64::from_be_bytes(*expiry))
-}
-
-fn seal(key: &hmac::Key, expiry: u64) -> Option<String> {
-    let mut sealed = vec![0; NONCE];
-    rand::fill(&mut sealed).ok()?;
-    sealed.extend(expiry.to_be_bytes());
-    let proof = hmac::sign(key, &sealed);
-    sealed.extend(proof.as_ref());
-    Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed)))
-}
-
 /// Accounts have numbers of 21 digits; this one is always the same for the same address.
-fn account_number(email: &str) -> String {
+pub(super) fn account_number(email: &str) -> String {
     let hash = digest(&SHA256, email.as_bytes());
     let number = hash
         .as_ref()

@@ -8,11 +8,16 @@
 //! setting for development, only another address for the certificates.
 
 mod answer;
+#[doc(hidden)]
+pub mod google;
 mod identity;
 mod key;
 mod mint;
 mod query;
 mod service;
+mod signer;
+#[doc(hidden)]
+pub mod tls;
 mod tree;
 mod verifier;
 
@@ -29,10 +34,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 pub use identity::{Email, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
+pub use signer::Access;
 pub use verifier::{Claims, Refused, Verifier};
 
 use mint::Mint;
 use service::Service;
+use signer::Signer;
 
 use crate::telemetry::Sparse;
 
@@ -58,13 +65,13 @@ impl Emulator {
     pub async fn bind(address: SocketAddr, identity: Identity) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let mint = Mint::new(identity).map_err(io::Error::other)?;
-        let verifier = mint.verifier();
+        let signer = Arc::new(Signer::new().map_err(io::Error::other)?);
+        let mint = Mint::new(identity, Arc::clone(&signer));
         Ok(Self {
             listener,
             address,
-            service: Arc::new(Service::new(mint, address).map_err(io::Error::other)?),
-            verifier,
+            service: Arc::new(Service::new(mint, signer.key(), address).map_err(io::Error::other)?),
+            verifier: signer.verifier(),
         })
     }
 

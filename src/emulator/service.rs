@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::ISSUER;
 use super::answer::{Answer, METADATA_FLAVOR};
-use super::key::{NoKey, hex};
+use super::key::{NoKey, SigningKey, hex};
 use super::mint::{Mint, Wanted, unix};
 use super::query::Query;
 use super::tree::Node;
@@ -39,13 +39,13 @@ pub(super) struct Service {
 // === impl Service ===
 
 impl Service {
-    pub(super) fn new(mint: Mint, address: SocketAddr) -> Result<Self, NoKey> {
+    pub(super) fn new(mint: Mint, key: &SigningKey, address: SocketAddr) -> Result<Self, NoKey> {
         let mut instance = [0; 64];
         aws_lc_rs::rand::fill(&mut instance).map_err(|_| NoKey)?;
         Ok(Self {
             tree: Node::root(mint.identity(), hex(&instance)),
-            jwks: mint.key().jwks()?,
-            certificates: mint.key().certificates()?,
+            jwks: key.jwks()?,
+            certificates: key.certificates()?,
             mint,
             address,
         })

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::identity::Identity;
 
 /// The scopes of an account on Cloud Run.
-const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
+pub(super) const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
 
 /// A directory, or what stands at its end.
 #[derive(Debug)]

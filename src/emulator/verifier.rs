@@ -11,7 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::ISSUER;
-use super::mint::{self, unix};
+use super::mint::unix;
+use super::signer::{self, Access};
 
 /// Checks tokens as a service does that is called with them. Cheap to clone.
 #[derive(Clone)]
@@ -102,7 +103,12 @@ impl Verifier {
 
     /// Whether this emulator made that access token, and it is valid at `now`.
     pub fn knows_access_token(&self, token: &str, now: SystemTime) -> bool {
-        mint::unseal(&self.0.access_tokens, token).is_some_and(|expiry| unix(now) < expiry)
+        self.access(token, now).is_some()
+    }
+
+    /// Returns what an access token of this emulator proves, or `None` if it is another's or expired.
+    pub fn access(&self, token: &str, now: SystemTime) -> Option<Access> {
+        signer::open(&self.0.access_tokens, token).filter(|access| unix(now) < access.expiry)
     }
 }
 

@@ -287,9 +287,8 @@ impl Answer {
         if let How::With(answer) = &self.how {
             return Box::pin(answer(request).write(stream, request)).await;
         }
-        if let Some(Gate(gate)) = &self.gate {
-            gate.acquire().await.unwrap().forget();
-            gate.add_permits(1);
+        if let Some(gate) = &self.gate {
+            gate.passed().await;
         }
         tokio::time::sleep(self.delay).await;
         match &self.how {
@@ -327,6 +326,12 @@ impl Gate {
     /// A closed one.
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Waits until it is opened.
+    pub async fn passed(&self) {
+        self.0.acquire().await.unwrap().forget();
+        self.0.add_permits(1);
     }
 
     /// Lets all answers pass, now and later.

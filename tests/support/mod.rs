@@ -1,4 +1,5 @@
-//! What the tests meet: a metadata server that does as it is told, upstreams honest and hostile, the app, the sidecar.
+//! What the tests meet: a metadata server and Google's token endpoints that do as they are told, upstreams honest and
+//! hostile, the app, the sidecar.
 
 // Each test binary uses its own part of it.
 #![allow(dead_code, unreachable_pub)]
@@ -13,6 +14,7 @@
 pub mod app;
 pub mod bulk;
 pub mod frames;
+pub mod google;
 pub mod hostile;
 pub mod metadata;
 pub mod path;

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::super::signer::{NONCE, PREFIX};
 use super::super::verifier::Refused;
 use super::*;
 
@@ -16,7 +20,11 @@ fn after(seconds: u64) -> SystemTime {
 }
 
 fn mint() -> Mint {
-    Mint::new(Identity::default()).unwrap()
+    mint_of(Identity::default())
+}
+
+fn mint_of(identity: Identity) -> Mint {
+    Mint::new(identity, Arc::new(Signer::new().unwrap()))
 }
 
 fn id() -> Wanted {
@@ -50,11 +58,10 @@ fn the_time_left_counts_down() {
 
 #[test]
 fn a_lifetime_under_the_margin_gives_a_new_token_every_time() {
-    let mint = Mint::new(Identity {
+    let mint = mint_of(Identity {
         lifetime: "30s".parse().unwrap(),
         ..Identity::default()
-    })
-    .unwrap();
+    });
     let first = mint.issue(&Wanted::access(""), start()).unwrap();
     let second = mint.issue(&Wanted::access(""), start()).unwrap();
     assert_eq!(first.left(unix(start())), 30);
@@ -88,7 +95,7 @@ fn audiences_and_formats_have_tokens_of_their_own() {
 #[test]
 fn the_verifier_takes_what_the_mint_made_while_it_lasts() {
     let mint = mint();
-    let verifier = mint.verifier();
+    let verifier = mint.signer.verifier();
     let token = mint.issue(&id(), start()).unwrap().token;
     let claims = verifier.verify(&token, AUDIENCE, after(3599)).unwrap();
     assert_eq!(claims.aud, AUDIENCE);
@@ -106,7 +113,7 @@ fn the_verifier_takes_what_the_mint_made_while_it_lasts() {
 #[test]
 fn the_verifier_refuses_another_audience_key_text_or_issuer() {
     let mint = mint();
-    let verifier = mint.verifier();
+    let verifier = mint.signer.verifier();
     let token = mint.issue(&id(), start()).unwrap().token;
     let refusal = |token: &str| verifier.verify(token, AUDIENCE, start()).unwrap_err();
 
@@ -114,7 +121,7 @@ fn the_verifier_refuses_another_audience_key_text_or_issuer() {
         verifier.verify(&token, "https://other.example", start()),
         Err(Refused::Audience(AUDIENCE.to_owned()))
     );
-    let stranger = Mint::new(Identity::default()).unwrap();
+    let stranger = mint_of(Identity::default());
     assert_eq!(
         refusal(&stranger.issue(&id(), start()).unwrap().token),
         Refused::Signature
@@ -130,19 +137,22 @@ fn the_verifier_refuses_another_audience_key_text_or_issuer() {
     }
     let mut claims = verifier.verify(&token, AUDIENCE, start()).unwrap();
     claims.iss = "https://issuer.example".to_owned();
-    assert_eq!(refusal(&mint.key().sign(&claims).unwrap()), Refused::Issuer);
+    assert_eq!(
+        refusal(&mint.signer.id_token(&claims).unwrap()),
+        Refused::Issuer
+    );
 }
 
 #[test]
 fn access_tokens_are_known_to_their_end_and_no_others_are() {
     let mint = mint();
-    let verifier = mint.verifier();
+    let verifier = mint.signer.verifier();
     let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
     assert!(token.starts_with(PREFIX));
     assert!(verifier.knows_access_token(&token, after(3599)));
     assert!(!verifier.knows_access_token(&token, after(3600)));
 
-    let stranger = Mint::new(Identity::default()).unwrap().verifier();
+    let stranger = mint_of(Identity::default()).signer.verifier();
     assert!(!stranger.knows_access_token(&token, start()));
     let mut sealed = URL_SAFE_NO_PAD
         .decode(token.strip_prefix(PREFIX).unwrap())
@@ -164,7 +174,7 @@ fn access_tokens_are_known_to_their_end_and_no_others_are() {
 fn nothing_secret_is_in_the_debug_text() {
     let mint = mint();
     let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
-    let text = format!("{mint:?} {:?}", mint.verifier());
+    let text = format!("{mint:?} {:?}", mint.signer.verifier());
     assert!(!text.contains(&*token));
     assert!(!text.contains("seal") && !text.contains("pair"), "{text}");
 }

@@ -1,5 +1,4 @@
 //! The metadata server for development, over raw HTTP: what Google's client libraries see.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,0 +1,176 @@
+//! Refusals in the shapes that Google's and Amazon's endpoints use.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::{Value, json};
+
+const JSON: &str = "application/json; charset=UTF-8";
+
+/// A response other than 200.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// An OAuth error (RFC 6749, 5.2) with status 400.
+    pub(super) fn oauth(error: &str, description: impl AsRef<str>) -> Self {
+        Self::oauth_with(StatusCode::BAD_REQUEST, error, description)
+    }
+
+    /// An OAuth error with another status.
+    pub(super) fn oauth_with(
+        status: StatusCode,
+        error: &str,
+        description: impl AsRef<str>,
+    ) -> Self {
+        let body = json!({"error": error, "error_description": description.as_ref()});
+        Self::json(status, &body)
+    }
+
+    /// An error of a Google API (`google.rpc.Status` in JSON).
+    pub(super) fn api(status: StatusCode, name: &str, message: impl AsRef<str>) -> Self {
+        Self::json(
+            status,
+            &json!({"error": {"code": status.as_u16(), "message": message.as_ref(), "status": name}}),
+        )
+    }
+
+    /// 400 of a Google API.
+    pub(super) fn invalid_argument(message: impl AsRef<str>) -> Self {
+        Self::api(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
+    }
+
+    /// 401 of a Google API, with its words.
+    pub(super) fn unauthenticated() -> Self {
+        Self::api(
+            StatusCode::UNAUTHORIZED,
+            "UNAUTHENTICATED",
+            "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid \
+             authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
+        )
+    }
+
+    /// 403 of IAM where the caller lacks a permission on an account.
+    pub(super) fn permission(permission: &str) -> Self {
+        let message =
+            format!("Permission '{permission}' denied on resource (or it may not exist).");
+        let metadata = json!({"permission": permission});
+        let domain = "iam.googleapis.com";
+        Self::forbidden(&message, "IAM_PERMISSION_DENIED", domain, &metadata)
+    }
+
+    /// 403 where the token lacks a scope.
+    pub(super) fn scopes(service: &str) -> Self {
+        let message = "Request had insufficient authentication scopes.";
+        let reason = "ACCESS_TOKEN_SCOPE_INSUFFICIENT";
+        let metadata = json!({"service": service});
+        Self::forbidden(message, reason, "googleapis.com", &metadata)
+    }
+
+    fn forbidden(message: &str, reason: &str, domain: &str, metadata: &Value) -> Self {
+        Self::json(
+            StatusCode::FORBIDDEN,
+            &json!({"error": {
+                "code": 403,
+                "message": message,
+                "status": "PERMISSION_DENIED",
+                "details": [{
+                    "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                    "reason": reason,
+                    "domain": domain,
+                    "metadata": metadata,
+                }],
+            }}),
+        )
+    }
+
+    /// Text, as the AWS metadata endpoints answer.
+    pub(super) fn text(status: StatusCode, text: &str) -> Self {
+        Self {
+            status,
+            content_type: "text/plain",
+            body: text.to_owned(),
+        }
+    }
+
+    /// An error of the AWS query protocol.
+    pub(super) fn aws(status: StatusCode, code: &str, message: &str) -> Self {
+        Self {
+            status,
+            content_type: "text/xml",
+            body: format!(
+                "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+                 <Code>{code}</Code><Message>{}</Message></Error><RequestId>emulator</RequestId></ErrorResponse>",
+                escaped(message),
+            ),
+        }
+    }
+
+    /// 404 for a path that no endpoint has.
+    pub(super) fn not_found() -> Self {
+        Self::api(
+            StatusCode::NOT_FOUND,
+            "NOT_FOUND",
+            "no such endpoint here; see `sidentity metadata-server --help`",
+        )
+    }
+
+    /// 500, which takes a system without randomness.
+    pub(super) fn internal() -> Self {
+        Self::api(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "no token can be made",
+        )
+    }
+
+    fn json(status: StatusCode, body: &Value) -> Self {
+        Self {
+            status,
+            content_type: JSON,
+            body: body.to_string(),
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Bytes> {
+        response(self.status, self.content_type, self.body)
+    }
+}
+
+/// 200 with JSON.
+pub(super) fn success(body: &Value) -> Response<Bytes> {
+    response(StatusCode::OK, JSON, body.to_string())
+}
+
+/// Adds a field to an answer.
+pub(super) fn insert(answer: &mut Value, name: &str, value: String) {
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert(name.to_owned(), Value::String(value));
+    }
+}
+
+/// Any response.
+pub(super) fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: String,
+) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// Text between two tags of XML.
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}

@@ -1,0 +1,95 @@
+//! Signs ID tokens and seals access tokens. All endpoints of one emulator share it, so each accepts the tokens of the others.
+
+use std::fmt;
+
+use aws_lc_rs::{hmac, rand};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::key::{NoKey, SigningKey};
+use super::verifier::{Claims, Verifier};
+
+/// An access token is this, then base64url of a nonce, the expiry, the grant as JSON, and an HMAC of all of them.
+pub(super) const PREFIX: &str = "ya29.c.";
+pub(super) const NONCE: usize = 128;
+const PROOF: usize = 32;
+
+/// The keys of an emulator.
+pub(super) struct Signer {
+    key: SigningKey,
+    seal: hmac::Key,
+}
+
+/// What an access token proves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// The IAM member that it was issued to, such as `serviceAccount:app@p.iam.gserviceaccount.com`.
+    pub member: String,
+    /// Its scopes, in the order in which they were requested.
+    pub scopes: Vec<String>,
+    /// When it expires, in seconds since 1970.
+    #[serde(skip)]
+    pub expiry: u64,
+}
+
+// === impl Signer ===
+
+impl Signer {
+    /// New keys, so that no token of another run is valid here.
+    pub(super) fn new() -> Result<Self, NoKey> {
+        let mut secret = [0; 32];
+        rand::fill(&mut secret).map_err(|_| NoKey)?;
+        Ok(Self {
+            key: SigningKey::generate()?,
+            seal: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+        })
+    }
+
+    pub(super) const fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
+    pub(super) fn verifier(&self) -> Verifier {
+        Verifier::new(self.key.public_key().to_vec(), self.seal.clone())
+    }
+
+    pub(super) fn id_token(&self, claims: &Claims) -> Option<String> {
+        self.key.sign(claims)
+    }
+
+    /// Returns an access token. It carries its own proof, so nothing is kept that callers could fill up, and a token that
+    /// was replaced stays valid until it expires.
+    pub(super) fn access_token(&self, access: &Access) -> Option<String> {
+        let mut sealed = vec![0; NONCE];
+        rand::fill(&mut sealed).ok()?;
+        sealed.extend(access.expiry.to_be_bytes());
+        sealed.extend(serde_json::to_vec(access).ok()?);
+        let proof = hmac::sign(&self.seal, &sealed);
+        sealed.extend(proof.as_ref());
+        Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed)))
+    }
+
+    /// Returns what an access token of this emulator proves, expired or not.
+    pub(super) fn open(&self, token: &str) -> Option<Access> {
+        open(&self.seal, token)
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").finish_non_exhaustive()
+    }
+}
+
+/// Returns what an access token that was sealed with this key proves, expired or not.
+pub(super) fn open(seal: &hmac::Key, token: &str) -> Option<Access> {
+    let sealed = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
+    let (message, proof) = sealed.split_at_checked(sealed.len().checked_sub(PROOF)?)?;
+    hmac::verify(seal, message, proof).ok()?;
+    let (expiry, access) = message.get(NONCE..)?.split_first_chunk()?;
+    Some(Access {
+        expiry: u64::from_be_bytes(*expiry),
+        ..serde_json::from_slice(access).ok()?
+    })
+}

@@ -1,0 +1,12 @@
+//! The emulator: the metadata server for development, and Google's token endpoints beside it.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::unwrap_used
+)]
+
+mod google;
+mod metadata;
+#[path = "../support/mod.rs"]
+mod support;

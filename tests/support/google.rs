@@ -1,0 +1,633 @@
+//! Google's token endpoints on loopback, over TLS and in the clear. They check every request strictly (the emulator's
+//! own code does it), record it, and fail on demand.
+//!
+//! ```no_run
+//! let google = Google::start().await;
+//! let file = google.file("key.json", &google.service_account(&Endpoints::default()));
+//! let flags = google.flags(); // --connect-to … --upstream-ca …
+//! google.script(Endpoint::Token, [Fault::status(503, "starting"), Fault::none()]);
+//! // … call the sidecar …
+//! let assertion = google.requests(Endpoint::Token)[1].jwt("assertion");
+//! assert_eq!(assertion.claims["aud"], "https://oauth2.googleapis.com/token");
+//! ```
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use serde_json::Value;
+use sidentity::emulator::Identity;
+#[allow(unused_imports)] // each test binary uses its own part
+pub use sidentity::emulator::google::{
+    AWS_REGION, AWS_ROLE, Endpoint, Endpoints, Role, SubjectSource,
+};
+use sidentity::emulator::google::{Google as Emulated, host};
+use sidentity::emulator::tls::LocalCa;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::metadata::Gate;
+
+/// Longer than anything here takes; a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The other universe whose endpoints are here too.
+pub const UNIVERSE: &str = "example-universe.test";
+
+/// The running endpoints. By [`Deref`] it is the emulated Google itself: the files of each kind, and who may act as whom
+/// ([`Emulated::directory`]).
+#[derive(Clone)]
+pub struct Google(Arc<Shared>);
+
+struct Shared {
+    emulated: Emulated,
+    tls: SocketAddr,
+    plain: SocketAddr,
+    folder: TempDir,
+    skew: AtomicI64,
+    connections: AtomicUsize,
+    log: Mutex<Vec<Recorded>>,
+    scripts: Mutex<HashMap<Endpoint, Script>>,
+    arrivals: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Script {
+    faults: VecDeque<Fault>,
+    always: Option<Fault>,
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What host and path stand for; `None` where there is no such endpoint.
+    pub endpoint: Option<Endpoint>,
+    pub method: Method,
+    pub version: Version,
+    pub tls: bool,
+    /// `Host` or `:authority`.
+    pub host: String,
+    pub path: String,
+    pub query: Option<String>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The connection's number, from 1.
+    pub connection: usize,
+    /// The status that the emulated endpoint gave, whatever a fault made of it.
+    pub status: StatusCode,
+}
+
+/// A JWT without a look at its signature.
+#[derive(Clone, Debug)]
+pub struct Jwt {
+    pub header: Value,
+    pub claims: Value,
+}
+
+/// What happens to one answer.
+#[derive(Clone)]
+pub struct Fault {
+    how: How,
+    headers: Vec<(String, String)>,
+    delay: Duration,
+    gate: Option<Gate>,
+}
+
+#[derive(Clone)]
+enum How {
+    /// The strict answer, changed.
+    Edit(Arc<dyn Fn(&mut Value) + Send + Sync>),
+    /// Half of the strict answer, as a whole response.
+    TornJson,
+    /// Half of the strict answer, though all of it was promised.
+    CutShort,
+    Close,
+    Never,
+    Respond(u16, String),
+}
+
+// === impl Google ===
+
+impl Google {
+    /// Starts with the project, account and users of the emulator's defaults.
+    pub async fn start() -> Self {
+        let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Arc::new(LocalCa::new().unwrap());
+        std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
+        let config = ca.server_config(&[b"h2", b"http/1.1"]).unwrap();
+        let google = Self(Arc::new(Shared {
+            emulated: Emulated::new(&Identity::default()).unwrap(),
+            tls: tls.local_addr().unwrap(),
+            plain: plain.local_addr().unwrap(),
+            folder,
+            skew: AtomicI64::new(0),
+            connections: AtomicUsize::new(0),
+            log: Mutex::default(),
+            scripts: Mutex::default(),
+            arrivals: watch::Sender::new(0),
+        }));
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let this = google.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = tls.accept().await {
+                let (this, acceptor) = (this.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        this.serve(stream, true).await;
+                    }
+                });
+            }
+        });
+        let this = google.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = plain.accept().await {
+                let this = this.clone();
+                tokio::spawn(async move { this.serve(stream, false).await });
+            }
+        });
+        google
+    }
+
+    /// Where it listens with TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.0.tls
+    }
+
+    /// Where it listens without TLS. All endpoints are there, those of AWS and `/actions/id-token` included.
+    pub fn plain_address(&self) -> SocketAddr {
+        self.0.plain
+    }
+
+    /// The listener without TLS as a base for `--trust-credential-url`, without a slash at its end.
+    pub fn base(&self) -> String {
+        format!("http://{}", self.0.plain)
+    }
+
+    /// The certificate to trust, as a file.
+    pub fn ca(&self) -> PathBuf {
+        self.0.folder.path().join("ca.pem")
+    }
+
+    /// The flags that lead to the token endpoints of both universes, to AWS STS and to the addresses of AWS metadata. Other
+    /// hosts are left to further flags.
+    pub fn flags(&self) -> Vec<String> {
+        let (tls, plain) = (self.0.tls.port(), self.0.plain.port());
+        let mut entries: Vec<String> = [
+            "oauth2.googleapis.com",
+            "sts.googleapis.com",
+            "iamcredentials.googleapis.com",
+            &format!("*.{UNIVERSE}"),
+            &format!("sts.{AWS_REGION}.amazonaws.com"),
+        ]
+        .iter()
+        .map(|host| format!("{host}:443:127.0.0.1:{tls}"))
+        .collect();
+        for host in ["169.254.169.254", "169.254.170.2"] {
+            entries.push(format!("{host}:80:127.0.0.1:{plain}"));
+        }
+        let mut flags: Vec<String> = entries
+            .into_iter()
+            .flat_map(|entry| ["--connect-to".to_owned(), entry])
+            .collect();
+        flags.extend(["--upstream-ca".to_owned(), self.ca().display().to_string()]);
+        flags
+    }
+
+    /// The same, and all other hosts lead here too: they answer with the member and scopes of the access token or the claims
+    /// of the ID token that a call carries, or with 401.
+    pub fn flags_for_all(&self) -> Vec<String> {
+        let mut flags = self.flags();
+        let all = format!("*:443:127.0.0.1:{}", self.0.tls.port());
+        flags.extend(["--connect-to".to_owned(), all]);
+        flags
+    }
+
+    /// Writes a credential file, or any JSON, that only the owner can read.
+    pub fn file(&self, name: &str, content: &Value) -> PathBuf {
+        self.text_file(name, &content.to_string())
+    }
+
+    /// Writes a text, such as a subject token, that only the owner can read. It replaces the file in one step.
+    pub fn text_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.folder.path().join(name);
+        let new = path.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(&new, &path).unwrap();
+        path
+    }
+
+    /// Writes a program for an executable source: a shell script that only the owner can run.
+    pub fn program(&self, name: &str, script: &str) -> PathBuf {
+        let path = self.text_file(name, &format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+
+    /// A subject token of the OIDC provider that is valid for an hour, by the server's clock.
+    pub fn subject(&self) -> String {
+        self.subject_token(self.now(), 3600).unwrap()
+    }
+
+    /// One that expired a minute ago.
+    pub fn expired_subject(&self) -> String {
+        let then = self.now() - Duration::from_secs(3660);
+        self.subject_token(then, 3600).unwrap()
+    }
+
+    /// Sets the server's clock so many seconds ahead of ours, or behind.
+    pub fn skew(&self, seconds: i64) {
+        self.0.skew.store(seconds, Ordering::Relaxed);
+    }
+
+    /// What happens to the next answers of an endpoint, one each; after that it answers as before.
+    pub fn script(&self, endpoint: Endpoint, faults: impl IntoIterator<Item = Fault>) {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        let script = scripts.entry(endpoint).or_default();
+        script.faults = faults.into_iter().collect();
+    }
+
+    /// What happens to all answers of an endpoint from now on, after the script.
+    pub fn always(&self, endpoint: Endpoint, fault: Fault) {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        scripts.entry(endpoint).or_default().always = Some(fault);
+    }
+
+    /// Lets all endpoints answer as they should.
+    pub fn heal(&self) {
+        self.0.scripts.lock().unwrap().clear();
+    }
+
+    /// The requests to an endpoint so far.
+    pub fn requests(&self, endpoint: Endpoint) -> Vec<Recorded> {
+        let log = self.log();
+        let of_it = log.iter().filter(|r| r.endpoint == Some(endpoint));
+        of_it.cloned().collect()
+    }
+
+    /// All requests so far.
+    pub fn all_requests(&self) -> Vec<Recorded> {
+        self.log().clone()
+    }
+
+    /// The only request to an endpoint so far.
+    pub fn only(&self, endpoint: Endpoint) -> Recorded {
+        let requests = self.requests(endpoint);
+        assert_eq!(requests.len(), 1, "{requests:#?}");
+        requests[0].clone()
+    }
+
+    /// How many requests to an endpoint there were so far.
+    pub fn count(&self, endpoint: Endpoint) -> usize {
+        self.requests(endpoint).len()
+    }
+
+    /// The endpoints that were called so far, in order.
+    pub fn called(&self) -> Vec<Endpoint> {
+        self.log().iter().filter_map(|r| r.endpoint).collect()
+    }
+
+    /// Waits until so many requests to an endpoint have arrived.
+    pub async fn arrived(&self, endpoint: Endpoint, count: usize) {
+        let mut arrivals = self.0.arrivals.subscribe();
+        let enough = arrivals.wait_for(|_| self.count(endpoint) >= count);
+        let waited = tokio::time::timeout(PATIENCE, enough).await.is_ok();
+        let all = self.called();
+        assert!(waited, "{count} requests to {endpoint:?} wanted: {all:?}");
+    }
+
+    /// The server's clock.
+    pub fn now(&self) -> SystemTime {
+        let skew = self.0.skew.load(Ordering::Relaxed);
+        let by = Duration::from_secs(skew.unsigned_abs());
+        let now = SystemTime::now();
+        if skew < 0 { now - by } else { now + by }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Vec<Recorded>> {
+        self.0.log.lock().unwrap()
+    }
+
+    async fn serve<S>(&self, stream: S, tls: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = 1 + self.0.connections.fetch_add(1, Ordering::Relaxed);
+        let service = service_fn(|request: Request<Incoming>| {
+            let this = self.clone();
+            async move { this.answer(request, tls, connection).await }
+        });
+        let _ = auto::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        tls: bool,
+        connection: usize,
+    ) -> Result<Response<Sent>, io::Error> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let request = Request::from_parts(head, body);
+        let endpoint = Endpoint::of(host(&request), request.uri().path());
+        let strict = self.0.emulated.respond(&request, self.now());
+        self.log().push(Recorded {
+            endpoint,
+            method: request.method().clone(),
+            version: request.version(),
+            tls,
+            host: host(&request).to_owned(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().map(str::to_owned),
+            headers: request.headers().clone(),
+            body: request.body().clone(),
+            connection,
+            status: strict.status(),
+        });
+        self.0.arrivals.send_modify(|count| *count += 1);
+        match endpoint.and_then(|endpoint| self.fault(endpoint)) {
+            None => Ok(strict.map(Sent::whole)),
+            Some(fault) => fault.apply(strict).await,
+        }
+    }
+
+    fn fault(&self, endpoint: Endpoint) -> Option<Fault> {
+        let mut scripts = self.0.scripts.lock().unwrap();
+        let script = scripts.get_mut(&endpoint)?;
+        script.faults.pop_front().or_else(|| script.always.clone())
+    }
+}
+
+impl Deref for Google {
+    type Target = Emulated;
+
+    fn deref(&self) -> &Emulated {
+        &self.0.emulated
+    }
+}
+
+// === impl Recorded ===
+
+impl Recorded {
+    /// A header's only value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next()?;
+        assert!(values.next().is_none(), "{name} twice: {:?}", self.headers);
+        value.to_str().ok()
+    }
+
+    /// The bearer token.
+    pub fn bearer(&self) -> Option<&str> {
+        self.header("authorization")?.strip_prefix("Bearer ")
+    }
+
+    /// All form fields.
+    pub fn form(&self) -> BTreeMap<String, String> {
+        let body = std::str::from_utf8(&self.body).unwrap();
+        url::form_urlencoded::parse(body.as_bytes())
+            .into_owned()
+            .collect()
+    }
+
+    /// A form field that must be there.
+    pub fn field(&self, name: &str) -> String {
+        let mut form = self.form();
+        let value = form.remove(name);
+        value.unwrap_or_else(|| panic!("no {name} in {form:?}"))
+    }
+
+    /// A form field that is a JWT.
+    pub fn jwt(&self, name: &str) -> Jwt {
+        Jwt::read(&self.field(name))
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
+
+// === impl Jwt ===
+
+impl Jwt {
+    /// Reads the compact form.
+    pub fn read(text: &str) -> Self {
+        let mut parts = text.split('.').map(|part| {
+            let json = URL_SAFE_NO_PAD.decode(part).unwrap();
+            serde_json::from_slice(&json).unwrap_or_default()
+        });
+        Self {
+            header: parts.next().unwrap(),
+            claims: parts.next().unwrap(),
+        }
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    fn new(how: How) -> Self {
+        Self {
+            how,
+            headers: Vec::new(),
+            delay: Duration::ZERO,
+            gate: None,
+        }
+    }
+
+    /// The strict answer as it is.
+    pub fn none() -> Self {
+        Self::edit(|_| {})
+    }
+
+    /// The strict answer, changed: `|json| json["expires_in"] = "3599".into()`.
+    pub fn edit(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self::new(How::Edit(Arc::new(change)))
+    }
+
+    /// Any status and body.
+    pub fn status(status: u16, body: impl Into<String>) -> Self {
+        Self::new(How::Respond(status, body.into()))
+    }
+
+    /// An OAuth error with status 400.
+    pub fn oauth(error: &str, description: &str) -> Self {
+        let body = serde_json::json!({"error": error, "error_description": description});
+        Self::status(400, body.to_string()).header("content-type", "application/json")
+    }
+
+    /// The session of a Workspace user has ended.
+    pub fn invalid_rapt() -> Self {
+        let body = serde_json::json!({
+            "error": "invalid_grant",
+            "error_description": "reauth related error (invalid_rapt)",
+            "error_uri": "https://support.google.com/a/answer/9368756",
+            "error_subtype": "invalid_rapt",
+        });
+        Self::status(400, body.to_string()).header("content-type", "application/json")
+    }
+
+    /// An error of a Google API.
+    pub fn api(code: u16, status: &str, message: &str) -> Self {
+        let error = serde_json::json!({"code": code, "status": status, "message": message});
+        let body = serde_json::json!({ "error": error });
+        Self::status(code, body.to_string()).header("content-type", "application/json")
+    }
+
+    /// 429 with `Retry-After`.
+    pub fn rate_limited(seconds: u64) -> Self {
+        Self::api(429, "RESOURCE_EXHAUSTED", "Quota exceeded.")
+            .header("retry-after", &seconds.to_string())
+    }
+
+    /// A redirect.
+    pub fn redirect(location: &str) -> Self {
+        Self::status(302, "").header("location", location)
+    }
+
+    /// The first half of the strict answer, as a whole response.
+    pub fn torn_json() -> Self {
+        Self::new(How::TornJson)
+    }
+
+    /// The first half of the strict answer, then the end of the connection.
+    pub fn cut_short() -> Self {
+        Self::new(How::CutShort)
+    }
+
+    /// The end of the connection, without a byte.
+    pub fn close() -> Self {
+        Self::new(How::Close)
+    }
+
+    /// Nothing, for ever.
+    pub fn never() -> Self {
+        Self::new(How::Never)
+    }
+
+    /// One header more.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Not before this time has passed.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Not before the gate is opened.
+    #[must_use]
+    pub fn behind(mut self, gate: &Gate) -> Self {
+        self.gate = Some(gate.clone());
+        self
+    }
+
+    async fn apply(self, strict: Response<Bytes>) -> Result<Response<Sent>, io::Error> {
+        if let Some(gate) = &self.gate {
+            gate.passed().await;
+        }
+        tokio::time::sleep(self.delay).await;
+        let half = |body: &Bytes| body.slice(..body.len() / 2);
+        let mut response = match self.how {
+            How::Edit(change) => strict.map(|body| {
+                let Ok(mut json) = serde_json::from_slice(&body) else {
+                    return Sent::whole(body);
+                };
+                change(&mut json);
+                Sent::whole(json.to_string().into())
+            }),
+            How::TornJson => strict.map(|body| Sent::whole(half(&body))),
+            How::CutShort => strict.map(|body| Sent {
+                first: Some(half(&body)),
+                promised: body.len(),
+            }),
+            How::Close => return Err(io::Error::other("closed as told")),
+            How::Never => std::future::pending().await,
+            How::Respond(status, body) => {
+                let mut response = Response::new(Sent::whole(body.into()));
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                response
+            }
+        };
+        for (name, value) in &self.headers {
+            let name = HeaderName::try_from(name).unwrap();
+            let value = HeaderValue::try_from(value).unwrap();
+            response.headers_mut().insert(name, value);
+        }
+        Ok(response)
+    }
+}
+
+/// A body that may end before its promised length.
+struct Sent {
+    first: Option<Bytes>,
+    promised: usize,
+}
+
+// === impl Sent ===
+
+impl Sent {
+    fn whole(body: Bytes) -> Self {
+        Self {
+            promised: body.len(),
+            first: Some(body).filter(|body| !body.is_empty()),
+        }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Poll::Ready(match self.first.take() {
+            Some(bytes) => {
+                self.promised -= bytes.len();
+                Some(Ok(Frame::data(bytes)))
+            }
+            None if self.promised == 0 => None,
+            None => Some(Err(io::Error::other("cut short as told"))),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.promised == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.promised as u64)
+    }
+}
