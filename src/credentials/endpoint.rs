@@ -75,7 +75,7 @@ impl TrustedUrl {
 
     /// Whether the URL begins with this prefix: same scheme, host and port, and a path that goes on after a whole segment,
     /// or after the prefix's own final slash.
-    fn covers(&self, url: &Destination) -> bool {
+    pub(super) fn covers(&self, url: &Destination) -> bool {
         let rest = url.path().strip_prefix(self.0.path());
         url.origin == self.0.origin
             && rest.is_some_and(|rest| {

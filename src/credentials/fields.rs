@@ -1,6 +1,7 @@
 //! The fields of a credential file. Errors name the field and what is expected, never a value.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
@@ -32,6 +33,7 @@ pub(super) enum Expected {
     Domain,
     Email,
     Key(InvalidKey),
+    Number(RangeInclusive<u64>),
     Object,
     Text,
     Texts,
@@ -103,6 +105,26 @@ impl<'a> Fields<'a> {
             Some(Value::Object(object)) => Ok(object),
             Some(_) => Err(self.wrong(name, Expected::Object)),
         }
+    }
+
+    /// A whole number of this range. `None` if it is missing.
+    pub(super) fn number(
+        self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, FieldError> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
+                Some(number) => Ok(Some(number)),
+                None => Err(self.wrong(name, Expected::Number(range))),
+            },
+        }
+    }
+
+    /// The name of a field with those of the objects that it is in, and a dot.
+    pub(super) fn prefix_of(self, name: &str) -> String {
+        format!("{}{name}.", self.prefix)
     }
 
     /// Whether the field is there.
@@ -180,6 +202,10 @@ impl fmt::Display for Expected {
             Self::Domain => f.write_str("a domain such as googleapis.com is expected"),
             Self::Email => f.write_str("an e-mail address is expected"),
             Self::Key(key) => key.fmt(f),
+            Self::Number(range) => {
+                let (least, most) = (range.start(), range.end());
+                write!(f, "a whole number from {least} to {most} is expected")
+            }
             Self::Object => f.write_str("a JSON object is expected"),
             Self::Text => f.write_str("a text is expected"),
             Self::Texts => f.write_str("a list of texts is expected"),

@@ -1,5 +1,6 @@
 //! Reads a credential file and finds its type.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -7,13 +8,20 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::fields::{Expected, FieldError, Fields};
-use super::{AuthorizedUser, ImpersonatedServiceAccount, ServiceAccount, TrustedUrl};
+use super::{
+    AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
+    ServiceAccount, TrustedUrl,
+};
 
 /// A credential file, by its `type`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialFile {
     /// `authorized_user`.
     AuthorizedUser(AuthorizedUser),
+    /// `external_account`.
+    ExternalAccount(Box<ExternalAccount>),
+    /// `external_account_authorized_user`.
+    ExternalAccountAuthorizedUser(ExternalAccountAuthorizedUser),
     /// `impersonated_service_account`.
     Impersonated(ImpersonatedServiceAccount),
     /// `service_account`.
@@ -21,12 +29,14 @@ pub enum CredentialFile {
 }
 
 /// What else decides on what a file may say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct ReadContext<'a> {
     /// The universe domain of a file that names none.
     pub universe: &'a str,
     /// `--trust-credential-url`.
     pub trusted: &'a [TrustedUrl],
+    /// The environment: other clouds tell by variables where their credentials are.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// Why a file cannot be used: its path, its type where it has one, the field, and what is expected. Never its content.
@@ -40,7 +50,10 @@ const LONGEST: u64 = 256 * 1024;
 const SERVICE_ACCOUNT: &str = "service_account";
 const AUTHORIZED_USER: &str = "authorized_user";
 const IMPERSONATED: &str = "impersonated_service_account";
-const SUPPORTED: &str = "service_account, authorized_user, impersonated_service_account";
+const EXTERNAL_ACCOUNT: &str = "external_account";
+const EXTERNAL_ACCOUNT_AUTHORIZED_USER: &str = "external_account_authorized_user";
+const SUPPORTED: &str = "service_account, authorized_user, impersonated_service_account, external_account, \
+     external_account_authorized_user";
 
 // === impl CredentialFile ===
 
@@ -103,6 +116,8 @@ impl CredentialFile {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AuthorizedUser(_) => AUTHORIZED_USER,
+            Self::ExternalAccount(_) => EXTERNAL_ACCOUNT,
+            Self::ExternalAccountAuthorizedUser(_) => EXTERNAL_ACCOUNT_AUTHORIZED_USER,
             Self::Impersonated(_) => IMPERSONATED,
             Self::ServiceAccount(_) => SERVICE_ACCOUNT,
         }
@@ -112,6 +127,8 @@ impl CredentialFile {
     pub fn account(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.email.as_deref(),
+            Self::ExternalAccount(file) => file.impersonation.as_ref().map(|to| &*to.account),
+            Self::ExternalAccountAuthorizedUser(_) => None,
             Self::Impersonated(file) => Some(&file.target),
             Self::ServiceAccount(file) => Some(&file.email),
         }
@@ -120,7 +137,15 @@ impl CredentialFile {
     /// The project, where the file says it.
     pub fn project(&self) -> Option<&str> {
         match self {
-            Self::AuthorizedUser(_) | Self::Impersonated(_) => None,
+            Self::AuthorizedUser(_)
+            | Self::ExternalAccountAuthorizedUser(_)
+            | Self::Impersonated(_) => None,
+            Self::ExternalAccount(file) => {
+                let project = file.quota_project.as_ref();
+                project
+                    .or(file.user_project.as_ref())
+                    .map(|project| &**project)
+            }
             Self::ServiceAccount(file) => file.project.as_deref(),
         }
     }
@@ -129,6 +154,8 @@ impl CredentialFile {
     pub fn quota_project(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.quota_project.as_deref(),
+            Self::ExternalAccount(file) => file.quota_project.as_deref(),
+            Self::ExternalAccountAuthorizedUser(file) => file.quota_project.as_deref(),
             Self::Impersonated(file) => file.quota_project.as_deref(),
             Self::ServiceAccount(file) => file.quota_project.as_deref(),
         }
@@ -138,9 +165,20 @@ impl CredentialFile {
     pub fn universe(&self) -> &str {
         match self {
             Self::AuthorizedUser(_) => crate::policy::DEFAULT_UNIVERSE,
+            Self::ExternalAccount(file) => &file.universe,
+            Self::ExternalAccountAuthorizedUser(file) => &file.universe,
             Self::Impersonated(file) => &file.universe,
             Self::ServiceAccount(file) => &file.universe,
         }
+    }
+}
+
+impl fmt::Debug for ReadContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadContext")
+            .field("universe", &self.universe)
+            .field("trusted", &self.trusted)
+            .finish_non_exhaustive()
     }
 }
 
@@ -185,9 +223,15 @@ fn typed(
         IMPERSONATED => ImpersonatedServiceAccount::read(fields, context)
             .map(CredentialFile::Impersonated)
             .map_err(|error| TypedError::Field(IMPERSONATED, error)),
-        "external_account" if is_x509(object) => Err(not_a_type(
+        EXTERNAL_ACCOUNT if is_x509(object) => Err(not_a_type(
             "external_account with an X.509 certificate (credential_source.certificate) is not supported yet",
         )),
+        EXTERNAL_ACCOUNT => ExternalAccount::read(fields, context)
+            .map(|file| CredentialFile::ExternalAccount(Box::new(file)))
+            .map_err(|error| TypedError::Field(EXTERNAL_ACCOUNT, error)),
+        EXTERNAL_ACCOUNT_AUTHORIZED_USER => ExternalAccountAuthorizedUser::read(fields, context)
+            .map(CredentialFile::ExternalAccountAuthorizedUser)
+            .map_err(|error| TypedError::Field(EXTERNAL_ACCOUNT_AUTHORIZED_USER, error)),
         kind => Err(not_a_type(&format!(
             "{} is not supported: one of {SUPPORTED} is expected",
             shown(kind)
@@ -202,7 +246,9 @@ pub(super) fn nested(
     name: &str,
     context: &ReadContext<'_>,
 ) -> Result<CredentialFile, FieldError> {
-    const TYPES: Expected = Expected::Other("one of service_account, authorized_user");
+    const TYPES: Expected = Expected::Other(
+        "one of service_account, authorized_user, external_account, external_account_authorized_user",
+    );
     let prefix = format!("{name}.");
     let fields = Fields::new(object, &prefix);
     if fields.text("type")? == IMPERSONATED {

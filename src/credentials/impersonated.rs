@@ -67,7 +67,7 @@ impl ImpersonatedServiceAccount {
 }
 
 /// The account of `…/serviceAccounts/EMAIL:generateAccessToken`.
-fn target(url: &EndpointUrl) -> Option<String> {
+pub(super) fn target(url: &EndpointUrl) -> Option<String> {
     let path = url.destination().path();
     let (_, account) = path.rsplit_once("/serviceAccounts/")?;
     let account = account.strip_suffix(":generateAccessToken")?;

@@ -10,6 +10,8 @@
 
 mod authorized_user;
 mod endpoint;
+mod external_account;
+mod external_account_authorized_user;
 mod fields;
 mod file;
 mod impersonated;
@@ -23,6 +25,12 @@ use std::sync::Arc;
 
 pub use authorized_user::AuthorizedUser;
 pub use endpoint::{EndpointUrl, TrustedUrl};
+pub use external_account::{
+    AccountImpersonation, AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity,
+    ContainerToken, ExecutableSource, ExternalAccount, FileSource, OAuthClient, SourceUrl,
+    SubjectSource, TokenFormat, UrlSource,
+};
+pub use external_account_authorized_user::ExternalAccountAuthorizedUser;
 pub use file::{CredentialError, CredentialFile, ReadContext};
 pub use impersonated::ImpersonatedServiceAccount;
 #[cfg(test)]

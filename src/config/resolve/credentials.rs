@@ -58,6 +58,7 @@ pub(super) fn resolve(
             let context = ReadContext {
                 universe,
                 trusted: &credentials.trusted_urls,
+                variable: &|name| env.text(name).ok().flatten().map(str::to_owned),
             };
             match CredentialFile::read(&path, &context) {
                 Ok((file, found)) => {

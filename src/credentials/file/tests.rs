@@ -6,6 +6,7 @@ use crate::credentials::tests::private_key;
 const CONTEXT: ReadContext<'_> = ReadContext {
     universe: "googleapis.com",
     trusted: &[],
+    variable: &|_| None,
 };
 /// Stands wherever a file holds a secret, or something that a message must not repeat.
 const CANARY: &str = "CANARY";
@@ -201,7 +202,7 @@ fn a_wrong_file_names_type_field_and_what_is_expected_and_never_content() {
         ),
         (
             impersonated(&impersonated(&user())),
-            "(impersonated_service_account): source_credentials.type: one of service_account, authorized_user is expected",
+            "(impersonated_service_account): source_credentials.type: one of service_account, authorized_user, external_account, external_account_authorized_user is expected",
         ),
         (
             with(impersonated(&user()), "delegates", json!(["CANARY"])),

@@ -1,0 +1,184 @@
+//! `external_account`: workload and workforce identity federation. Another identity provider's token is exchanged for one of
+//! Google at the Security Token Service (STS).
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EndpointUrl;
+use super::fields::{Expected, FieldError, Fields};
+use super::file::ReadContext;
+use super::impersonated::target;
+
+mod aws;
+mod command_line;
+mod subject;
+mod url;
+
+pub use aws::{
+    AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken,
+};
+pub use subject::{ExecutableSource, FileSource, SubjectSource, TokenFormat, UrlSource};
+pub use url::SourceUrl;
+
+/// `token_lifetime_seconds`, as Google's libraries limit it.
+const LIFETIME: std::ops::RangeInclusive<u64> = 600..=43_200;
+const DEFAULT_LIFETIME: u64 = 3_600;
+
+/// A principal of workload or workforce identity federation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// `audience`: the provider of the pool.
+    pub audience: Arc<str>,
+    /// `subject_token_type`.
+    pub subject_token_type: Arc<str>,
+    /// `credential_source`.
+    pub source: SubjectSource,
+    /// `token_url`: where tokens are exchanged.
+    pub token_url: EndpointUrl,
+    /// `client_id` and `client_secret`.
+    pub client: Option<OAuthClient>,
+    /// `service_account_impersonation_url`.
+    pub impersonation: Option<AccountImpersonation>,
+    /// `workforce_pool_user_project`.
+    pub user_project: Option<Arc<str>>,
+    /// `quota_project_id`.
+    pub quota_project: Option<Arc<str>>,
+    /// The universe domain.
+    pub universe: Arc<str>,
+}
+
+/// The service account whose tokens the federated principal obtains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountImpersonation {
+    /// The account, which is a part of the URL.
+    pub account: Arc<str>,
+    /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
+    pub url: EndpointUrl,
+    /// `service_account_impersonation.token_lifetime_seconds`.
+    pub lifetime: Duration,
+}
+
+/// An OAuth client, which authenticates at the token endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OAuthClient {
+    /// `client_id`.
+    pub id: Arc<str>,
+    /// `client_secret`; empty if the file has none.
+    pub secret: Arc<str>,
+}
+
+// === impl ExternalAccount ===
+
+impl ExternalAccount {
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const AUDIENCE: &str = "audience";
+        const USER_PROJECT: &str = "workforce_pool_user_project";
+        const TOKEN_URL: &str = "token_url";
+        const VISIBLE: Expected = Expected::Other("a text of visible ASCII characters");
+        let universe = fields.universe(context)?;
+        let visible = |name: &str| {
+            let text = fields.visible_text(name)?;
+            text.ok_or_else(|| fields.missing(name, VISIBLE))
+        };
+        let audience = visible(AUDIENCE)?;
+        let subject_token_type = visible("subject_token_type")?;
+        let token_url = match fields.endpoint(TOKEN_URL, &universe, context)? {
+            Some(url) => url,
+            None => EndpointUrl::of_google("sts", &universe, "/v1/token")
+                .ok_or_else(|| fields.missing(TOKEN_URL, Expected::Url))?,
+        };
+        let user_project = fields.visible_text(USER_PROJECT)?.map(Arc::from);
+        if user_project.is_some() && !is_workforce(audience) {
+            let expected = "no project, because the audience is not that of a workforce pool,";
+            return Err(fields.wrong(USER_PROJECT, Expected::Other(expected)));
+        }
+        let impersonation = AccountImpersonation::read(fields, &universe, context)?;
+        let known = subject::Known {
+            audience,
+            subject_token_type,
+            account: impersonation.as_ref().map(|to| &*to.account),
+        };
+        Ok(Self {
+            source: SubjectSource::read(fields, &known, context)?,
+            audience: audience.into(),
+            subject_token_type: subject_token_type.into(),
+            token_url,
+            client: OAuthClient::read(fields)?,
+            impersonation,
+            user_project,
+            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            universe: universe.into(),
+        })
+    }
+}
+
+/// Whether an audience is that of a workforce pool: `//iam.googleapis.com/locations/…/workforcePools/…`.
+fn is_workforce(audience: &str) -> bool {
+    let path = audience
+        .strip_prefix("//iam.")
+        .and_then(|rest| rest.split_once("/locations/"));
+    path.and_then(|(host, rest)| Some((host, rest.split_once('/')?.1)))
+        .is_some_and(|(host, rest)| !host.contains('/') && rest.starts_with("workforcePools/"))
+}
+
+// === impl AccountImpersonation ===
+
+impl AccountImpersonation {
+    fn read(
+        fields: Fields<'_>,
+        universe: &str,
+        context: &ReadContext<'_>,
+    ) -> Result<Option<Self>, FieldError> {
+        const URL: &str = "service_account_impersonation_url";
+        const OPTIONS: &str = "service_account_impersonation";
+        let Some(url) = fields.endpoint(URL, universe, context)? else {
+            return Ok(None);
+        };
+        let account = target(&url).ok_or_else(|| {
+            let expected = "a URL that ends with /serviceAccounts/EMAIL:generateAccessToken";
+            fields.wrong(URL, Expected::Other(expected))
+        })?;
+        let lifetime = if fields.has(OPTIONS) {
+            let prefix = fields.prefix_of(OPTIONS);
+            let options = Fields::new(fields.object(OPTIONS)?, &prefix);
+            options.number("token_lifetime_seconds", LIFETIME)?
+        } else {
+            None
+        };
+        Ok(Some(Self {
+            account: account.into(),
+            url,
+            lifetime: Duration::from_secs(lifetime.unwrap_or(DEFAULT_LIFETIME)),
+        }))
+    }
+}
+
+// === impl OAuthClient ===
+
+impl OAuthClient {
+    fn read(fields: Fields<'_>) -> Result<Option<Self>, FieldError> {
+        const ID: &str = "client_id";
+        let secret = fields.optional_text("client_secret")?;
+        match (fields.optional_text(ID)?, secret) {
+            (Some(id), secret) => Ok(Some(Self {
+                id: id.into(),
+                secret: secret.unwrap_or_default().into(),
+            })),
+            (None, Some(_)) => Err(fields.missing(ID, Expected::Text)),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// Without the secret.
+impl fmt::Debug for OAuthClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuthClient")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

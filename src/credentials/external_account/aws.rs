@@ -1,0 +1,263 @@
+//! `credential_source` of AWS: where its keys and its region come from. The variables are those of AWS's own SDKs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::subject::url;
+use super::url::{Rule, SourceUrl};
+use crate::credentials::ReadContext;
+use crate::credentials::fields::{Expected, FieldError, Fields};
+use crate::destination::{Destination, Scheme};
+
+/// Domains of AWS's partitions.
+const DOMAINS: [&str; 6] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "api.aws",
+    "api.amazonwebservices.com.cn",
+    "api.amazonwebservices.eu",
+];
+/// The host of an ECS task's credentials endpoint.
+const CONTAINER_HOST: &str = "http://169.254.170.2";
+
+/// The identity of AWS that the process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsSource {
+    /// `regional_cred_verification_url`, in which `{region}` stands for the region.
+    pub verification_url: Arc<str>,
+    /// `region_url`: answers with the availability zone.
+    pub region_url: Option<SourceUrl>,
+    /// `imdsv2_session_token_url`.
+    pub session_token_url: Option<SourceUrl>,
+    /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
+    pub region: Option<String>,
+    /// Where the keys come from.
+    pub keys: AwsKeySource,
+}
+
+/// Where the keys come from, in the order in which it is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AwsKeySource {
+    /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    Environment(AwsEnvironment),
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`: a Kubernetes service account on EKS.
+    WebIdentity(AwsWebIdentity),
+    /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`: ECS, Fargate, EKS Pod Identity.
+    Container(AwsContainer),
+    /// `url` of the file: the metadata service of EC2.
+    Instance(SourceUrl),
+}
+
+/// Keys in the environment.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AwsEnvironment {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key_id: Arc<str>,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_access_key: Arc<str>,
+    /// `AWS_SESSION_TOKEN`.
+    pub session_token: Option<Arc<str>>,
+}
+
+/// A role, and the token that allows to assume it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsWebIdentity {
+    /// `AWS_ROLE_ARN`.
+    pub role: String,
+    /// `AWS_WEB_IDENTITY_TOKEN_FILE`.
+    pub token_file: PathBuf,
+    /// `AWS_ROLE_SESSION_NAME`, else `sidentity`.
+    pub session_name: String,
+}
+
+/// The container credentials endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AwsContainer {
+    /// Where it is.
+    pub url: SourceUrl,
+    /// What it wants to see in `Authorization`.
+    pub token: Option<ContainerToken>,
+}
+
+/// An authorization token for the container credentials endpoint.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ContainerToken {
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, which is rotated.
+    File(PathBuf),
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
+    Text(Arc<str>),
+}
+
+// === impl AwsSource ===
+
+impl AwsSource {
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const ID: &str = "environment_id";
+        const VERIFICATION: &str = "regional_cred_verification_url";
+        const REGION: &str = "region_url";
+        if fields.text(ID)? != "aws1" {
+            return Err(fields.wrong(ID, Expected::Other("aws1, the only version,")));
+        }
+        let verification_url = fields.text(VERIFICATION)?;
+        if !is_caller_identity(verification_url, context) {
+            let expected = "the URL https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15";
+            return Err(fields.wrong(VERIFICATION, Expected::Other(expected)));
+        }
+        let region_url = url(fields, REGION, Rule::AwsInstance, context)?;
+        let variable = context.variable;
+        let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
+        let is_region = |region: &String| {
+            let is_plain =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            region.len() <= 64 && region.bytes().all(is_plain)
+        };
+        if !region.as_ref().is_none_or(is_region) {
+            let expected = "a region such as us-east-2 in the environment variable AWS_REGION or AWS_DEFAULT_REGION";
+            return Err(fields.wrong(REGION, Expected::Other(expected)));
+        }
+        if region.is_none() && region_url.is_none() {
+            let expected = "a URL, or the region in the environment variable AWS_REGION,";
+            return Err(fields.missing(REGION, Expected::Other(expected)));
+        }
+        Ok(Self {
+            verification_url: verification_url.into(),
+            region_url,
+            session_token_url: url(
+                fields,
+                "imdsv2_session_token_url",
+                Rule::AwsInstance,
+                context,
+            )?,
+            region,
+            keys: AwsKeySource::read(fields, context)?,
+        })
+    }
+}
+
+/// Whether a URL asks AWS STS who the caller is. A signed request for anything else must not leave the process.
+fn is_caller_identity(template: &str, context: &ReadContext<'_>) -> bool {
+    let Ok(url) = Destination::parse(&template.replace("{region}", "us-east-2")) else {
+        return false;
+    };
+    let host = &url.origin.host;
+    let service = host.name().and_then(|name| name.split('.').next());
+    let is_aws = url.origin.scheme == Scheme::Https
+        && url.origin.is_default_port()
+        && matches!(service, Some("sts" | "sts-fips"))
+        && DOMAINS.iter().any(|domain| host.is_under(domain));
+    let mut parameters = url.query().unwrap_or_default().split('&');
+    let is_action = parameters
+        .clone()
+        .filter(|parameter| parameter.starts_with("Action="))
+        .eq(["Action=GetCallerIdentity"]);
+    let is_trusted = context.trusted.iter().any(|prefix| prefix.covers(&url));
+    (is_aws || is_trusted)
+        && is_action
+        && parameters.any(|parameter| parameter == "Version=2011-06-15")
+        && matches!(url.path(), "" | "/")
+        && !url.userinfo
+        && !template.contains('#')
+}
+
+// === impl AwsKeySource ===
+
+impl AwsKeySource {
+    fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const URL: &str = "url";
+        let variable = context.variable;
+        if let (Some(id), Some(secret)) = (
+            variable("AWS_ACCESS_KEY_ID"),
+            variable("AWS_SECRET_ACCESS_KEY"),
+        ) {
+            let keys = AwsEnvironment {
+                access_key_id: id.into(),
+                secret_access_key: secret.into(),
+                session_token: variable("AWS_SESSION_TOKEN").map(Arc::from),
+            };
+            if !keys.are_visible() {
+                let expected = "keys of visible ASCII characters in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
+                                AWS_SESSION_TOKEN";
+                return Err(fields.wrong(URL, Expected::Other(expected)));
+            }
+            return Ok(Self::Environment(keys));
+        }
+        if let (Some(file), Some(role)) = (
+            variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
+            variable("AWS_ROLE_ARN"),
+        ) {
+            return Ok(Self::WebIdentity(AwsWebIdentity {
+                role,
+                token_file: file.into(),
+                session_name: variable("AWS_ROLE_SESSION_NAME")
+                    .unwrap_or_else(|| "sidentity".to_owned()),
+            }));
+        }
+        if let Some(container) = AwsContainer::read(fields, context)? {
+            return Ok(Self::Container(container));
+        }
+        let expected = "a URL of the AWS metadata service, or the credentials that AWS puts into the environment,";
+        url(fields, URL, Rule::AwsInstance, context)?
+            .map(Self::Instance)
+            .ok_or_else(|| fields.missing(URL, Expected::Other(expected)))
+    }
+}
+
+// === impl AwsContainer ===
+
+impl AwsContainer {
+    fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Option<Self>, FieldError> {
+        let variable = context.variable;
+        let relative = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        let Some(text) = relative
+            .map(|path| format!("{CONTAINER_HOST}{path}"))
+            .or_else(|| variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+        else {
+            return Ok(None);
+        };
+        let url = SourceUrl::parse(&text, Rule::AwsContainer, context.trusted).map_err(|_| {
+            let expected = "in AWS_CONTAINER_CREDENTIALS_RELATIVE_URI a path, or in AWS_CONTAINER_CREDENTIALS_FULL_URI a URL \
+                            with https or with http on loopback, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]";
+            fields.wrong("url", Expected::Other(expected))
+        })?;
+        let file = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+        let text = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN");
+        Ok(Some(Self {
+            url,
+            token: match (file, text) {
+                (Some(file), _) => Some(ContainerToken::File(file.into())),
+                (None, Some(text)) => Some(ContainerToken::Text(text.into())),
+                (None, None) => None,
+            },
+        }))
+    }
+}
+
+// === impl AwsEnvironment ===
+
+impl AwsEnvironment {
+    fn are_visible(&self) -> bool {
+        [&self.access_key_id, &self.secret_access_key]
+            .into_iter()
+            .chain(&self.session_token)
+            .all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+    }
+}
+
+/// Without the keys.
+impl fmt::Debug for AwsEnvironment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsEnvironment").finish_non_exhaustive()
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for ContainerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Text(_) => f.debug_tuple("Text").finish_non_exhaustive(),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `credential_source`: where the subject token comes from.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::aws::AwsSource;
+use super::command_line;
+use super::url::{Rule, SourceUrl};
+use crate::credentials::ReadContext;
+use crate::credentials::fields::{Expected, FieldError, Fields};
+
+/// `timeout_millis` of an executable.
+const TIMEOUT: std::ops::RangeInclusive<u64> = 5_000..=120_000;
+const DEFAULT_TIMEOUT: u64 = 30_000;
+
+/// The variable by which the user allows executables. Google's libraries know it, too.
+const ALLOW: &str = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES";
+
+/// Where the subject token comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectSource {
+    /// A signed request of AWS.
+    Aws(AwsSource),
+    /// A program.
+    Executable(ExecutableSource),
+    /// A file.
+    File(FileSource),
+    /// A URL.
+    Url(UrlSource),
+}
+
+/// A file, which another program may replace at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSource {
+    /// Its path.
+    pub path: PathBuf,
+    /// How it holds the token.
+    pub format: TokenFormat,
+}
+
+/// A URL that answers with the token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UrlSource {
+    /// Where it is.
+    pub url: SourceUrl,
+    /// What is sent with the request. They may be secret.
+    pub headers: HeaderMap,
+    /// How the answer holds the token.
+    pub format: TokenFormat,
+}
+
+/// A program that prints the token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExecutableSource {
+    /// The program and its arguments.
+    command: Vec<String>,
+    /// After this time it is killed.
+    pub timeout: Duration,
+    /// A file in which it keeps its last answer.
+    pub output_file: Option<PathBuf>,
+    /// Variables that are set, or removed, beside those of this process.
+    pub environment: Vec<(&'static str, Option<String>)>,
+}
+
+/// How a file or an answer holds a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// As a field of a JSON object.
+    Json {
+        /// `subject_token_field_name`.
+        field: Box<str>,
+    },
+    /// As the whole text.
+    Text,
+}
+
+/// What of the file a program is told.
+pub(super) struct Known<'a> {
+    pub(super) audience: &'a str,
+    pub(super) subject_token_type: &'a str,
+    pub(super) account: Option<&'a str>,
+}
+
+// === impl SubjectSource ===
+
+impl SubjectSource {
+    /// Reads `credential_source` of these fields.
+    pub(super) fn read(
+        fields: Fields<'_>,
+        known: &Known<'_>,
+        context: &ReadContext<'_>,
+    ) -> Result<Self, FieldError> {
+        const NAME: &str = "credential_source";
+        const KINDS: [&str; 4] = ["environment_id", "executable", "file", "url"];
+        let prefix = fields.prefix_of(NAME);
+        let source = Fields::new(fields.object(NAME)?, &prefix);
+        let mut given = KINDS.iter().filter(|kind| source.has(kind));
+        let (kind, another) = (given.next(), given.next());
+        // Only AWS has a URL beside.
+        let is_clear = match (kind, another) {
+            (Some(&"environment_id"), Some(another)) => *another == "url" && given.next().is_none(),
+            (Some(_), None) => true,
+            _ => false,
+        };
+        let Some(kind) = kind.filter(|_| is_clear) else {
+            let expected = "exactly one of file, url, executable and environment_id (AWS)";
+            return Err(fields.wrong(NAME, Expected::Other(expected)));
+        };
+        match *kind {
+            "environment_id" => AwsSource::read(source, context).map(Self::Aws),
+            "executable" => {
+                let prefix = source.prefix_of(kind);
+                let executable = Fields::new(source.object(kind)?, &prefix);
+                ExecutableSource::read(executable, known, context).map(Self::Executable)
+            }
+            "file" => Ok(Self::File(FileSource {
+                path: source.text(kind)?.into(),
+                format: TokenFormat::read(source)?,
+            })),
+            _ => Ok(Self::Url(UrlSource {
+                url: url(source, kind, Rule::SubjectToken, context)?
+                    .ok_or_else(|| source.missing(kind, Expected::Url))?,
+                headers: headers(source)?,
+                format: TokenFormat::read(source)?,
+            })),
+        }
+    }
+}
+
+/// Reads a URL that has to pass a rule, unless the user trusts it. `None` if it is missing.
+pub(super) fn url(
+    fields: Fields<'_>,
+    name: &str,
+    rule: Rule,
+    context: &ReadContext<'_>,
+) -> Result<Option<SourceUrl>, FieldError> {
+    let Some(text) = fields.optional_text(name)? else {
+        return Ok(None);
+    };
+    SourceUrl::parse(text, rule, context.trusted)
+        .map(Some)
+        .map_err(|expected| fields.wrong(name, Expected::Other(expected)))
+}
+
+fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
+    const NAME: &str = "headers";
+    let mut headers = HeaderMap::new();
+    if !fields.has(NAME) {
+        return Ok(headers);
+    }
+    for (name, value) in fields.object(NAME)? {
+        let name = HeaderName::try_from(name);
+        let value = value.as_str().map(HeaderValue::try_from);
+        let (Ok(name), Some(Ok(mut value))) = (name, value) else {
+            let expected = "an object of header names and their texts";
+            return Err(fields.wrong(NAME, Expected::Other(expected)));
+        };
+        value.set_sensitive(true);
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+// === impl TokenFormat ===
+
+impl TokenFormat {
+    fn read(fields: Fields<'_>) -> Result<Self, FieldError> {
+        const NAME: &str = "format";
+        const TYPE: &str = "type";
+        if !fields.has(NAME) {
+            return Ok(Self::Text);
+        }
+        let prefix = fields.prefix_of(NAME);
+        let format = Fields::new(fields.object(NAME)?, &prefix);
+        match format.optional_text(TYPE)? {
+            None | Some("text") => Ok(Self::Text),
+            Some("json") => Ok(Self::Json {
+                field: format.text("subject_token_field_name")?.into(),
+            }),
+            Some(_) => Err(format.wrong(TYPE, Expected::Other("text or json"))),
+        }
+    }
+}
+
+// === impl UrlSource ===
+
+/// Without the headers' values, which are marked sensitive.
+impl fmt::Debug for UrlSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UrlSource")
+            .field("url", &self.url)
+            .field("headers", &self.headers)
+            .field("format", &self.format)
+            .finish()
+    }
+}
+
+// === impl ExecutableSource ===
+
+impl ExecutableSource {
+    fn read(
+        fields: Fields<'_>,
+        known: &Known<'_>,
+        context: &ReadContext<'_>,
+    ) -> Result<Self, FieldError> {
+        const COMMAND: &str = "command";
+        let line = fields.text(COMMAND)?;
+        let command = command_line::split(line).map_err(|_| {
+            let expected = "a command line whose quotation marks are closed";
+            fields.wrong(COMMAND, Expected::Other(expected))
+        })?;
+        let is_program = command.first().is_some_and(|program| !program.is_empty());
+        if !is_program {
+            let expected = "a command line that begins with a program";
+            return Err(fields.wrong(COMMAND, Expected::Other(expected)));
+        }
+        if (context.variable)(ALLOW).as_deref() != Some("1") {
+            let expected = "the environment variable GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1, which allows to run it,";
+            return Err(fields.wrong(COMMAND, Expected::Other(expected)));
+        }
+        let timeout = fields.number("timeout_millis", TIMEOUT)?;
+        let output_file = fields.optional_text("output_file")?;
+        let set = |text: &str| Some(text.to_owned());
+        Ok(Self {
+            command,
+            timeout: Duration::from_millis(timeout.unwrap_or(DEFAULT_TIMEOUT)),
+            output_file: output_file.map(PathBuf::from),
+            environment: vec![
+                ("GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE", set(known.audience)),
+                (
+                    "GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE",
+                    set(known.subject_token_type),
+                ),
+                ("GOOGLE_EXTERNAL_ACCOUNT_INTERACTIVE", set("0")),
+                ("GOOGLE_EXTERNAL_ACCOUNT_REVOKE", set("0")),
+                (
+                    "GOOGLE_EXTERNAL_ACCOUNT_IMPERSONATED_EMAIL",
+                    known.account.and_then(set),
+                ),
+                (
+                    "GOOGLE_EXTERNAL_ACCOUNT_OUTPUT_FILE",
+                    output_file.and_then(set),
+                ),
+            ],
+        })
+    }
+
+    /// The path or the name of the program.
+    pub fn program(&self) -> &str {
+        self.command.first().map_or("", String::as_str)
+    }
+
+    /// Its arguments.
+    pub fn arguments(&self) -> &[String] {
+        self.command.get(1..).unwrap_or_default()
+    }
+}
+
+/// Without the arguments, which may be secret.
+impl fmt::Debug for ExecutableSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutableSource")
+            .field("program", &self.program())
+            .field("timeout", &self.timeout)
+            .field("output_file", &self.output_file)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+//! `external_account_authorized_user`: the login of a person of a workforce pool, as `gcloud auth application-default login
+//! --login-config` writes it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::fields::{Expected, FieldError, Fields};
+use super::file::ReadContext;
+use super::{EndpointUrl, OAuthClient};
+
+/// The login of a person of a workforce pool.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExternalAccountAuthorizedUser {
+    /// `refresh_token`.
+    pub refresh_token: Arc<str>,
+    /// `token_url`.
+    pub token_url: EndpointUrl,
+    /// `client_id` and `client_secret`.
+    pub client: OAuthClient,
+    /// `quota_project_id`.
+    pub quota_project: Option<Arc<str>>,
+    /// The universe domain.
+    pub universe: Arc<str>,
+}
+
+// === impl ExternalAccountAuthorizedUser ===
+
+impl ExternalAccountAuthorizedUser {
+    pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
+        const URL: &str = "token_url";
+        let universe = fields.universe(context)?;
+        Ok(Self {
+            refresh_token: fields.text("refresh_token")?.into(),
+            token_url: fields
+                .endpoint(URL, &universe, context)?
+                .ok_or_else(|| fields.missing(URL, Expected::Url))?,
+            client: OAuthClient {
+                id: fields.text("client_id")?.into(),
+                secret: fields.text("client_secret")?.into(),
+            },
+            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            universe: universe.into(),
+        })
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for ExternalAccountAuthorizedUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalAccountAuthorizedUser")
+            .field("token_url", &self.token_url)
+            .field("client", &self.client)
+            .field("quota_project", &self.quota_project)
+            .finish_non_exhaustive()
+    }
+}
