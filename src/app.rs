@@ -281,6 +281,11 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
             .and_then(|intercept| intercept.ca_dir.as_ref())
             .map(|folder| folder.display().to_string()),
         routes: routes.collect(),
+        egress: config
+            .upstream
+            .proxy
+            .as_ref()
+            .map(|proxy| proxy.egress.clone()),
     }
 }
 

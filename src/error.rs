@@ -73,6 +73,8 @@ pub enum ErrorKind {
     NotAbsolute,
     /// The forward proxy asks for credentials.
     ProxyAuthRequired,
+    /// `--upstream-proxy` refused the call.
+    ProxyRefused,
     /// No response within `--response-timeout`.
     ResponseTimeout,
     /// The request target is too long.
@@ -117,7 +119,7 @@ pub struct Row {
 
 impl ErrorKind {
     /// Every kind, for tests and for metrics that must exist before the first error.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::CrossSite,
         Self::CertificateInvalid,
@@ -137,6 +139,7 @@ impl ErrorKind {
         Self::NoRoute,
         Self::NotAbsolute,
         Self::ProxyAuthRequired,
+        Self::ProxyRefused,
         Self::ResponseTimeout,
         Self::TargetTooLong,
         Self::TlsProtocol,
@@ -265,6 +268,12 @@ impl ErrorKind {
                 16,
                 "The proxy asks for credentials",
             ),
+            Self::ProxyRefused => (
+                StatusCode::BAD_GATEWAY,
+                "proxy_internal_response",
+                14,
+                "The upstream proxy refused",
+            ),
             Self::ResponseTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "http_response_timeout",
@@ -340,6 +349,7 @@ impl ErrorKind {
             | Self::DnsFailed
             | Self::DnsTimeout
             | Self::HttpProtocol
+            | Self::ProxyRefused
             | Self::ResponseTimeout
             | Self::TlsProtocol
             | Self::Unroutable => Side::Upstream,

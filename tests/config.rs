@@ -741,6 +741,8 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
          connect_to: []\n\
          upstream_ca: []\n\
          upstream_http: auto\n\
+         upstream_proxy: off\n\
+         no_upstream_proxy: []\n\
          connect_timeout: 5s\n\
          response_timeout: off\n\
          token_timeout: 8s\n\

@@ -39,3 +39,5 @@ mod streaming;
 mod tls;
 #[path = "upstream/upgrade.rs"]
 mod upgrade;
+#[path = "upstream/via_proxy.rs"]
+mod via_proxy;

@@ -45,6 +45,7 @@ pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
         } else {
             HttpVersion::Http1
         },
+        forward: false,
     };
     Ok(Pool::Ours(upstream, target))
 }

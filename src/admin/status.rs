@@ -37,6 +37,8 @@ pub(super) struct Status {
     project: Option<String>,
     universe: Option<String>,
     metadata_server: String,
+    /// How calls leave; none where that is directly.
+    upstream_proxy: Option<String>,
     listeners: Vec<Place>,
     routes: Vec<RouteLine>,
     rules: Vec<Line>,
@@ -146,6 +148,12 @@ impl Admin {
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
             metadata_server: metadata_server(&self.config),
+            upstream_proxy: self
+                .config
+                .upstream
+                .proxy
+                .as_ref()
+                .map(|proxy| proxy.egress.summary()),
             listeners: listeners(&self.config, &tallies),
             routes,
             rules: self.decider.policy().listing(&self.decider.universe()),

@@ -122,6 +122,13 @@ impl Control {
         self.live().through_proxy()
     }
 
+    /// How calls leave, where that is through a proxy.
+    pub fn egress(&self) -> Option<String> {
+        let live = self.live();
+        let proxy = live.asked.upstream.proxy.as_ref()?;
+        Some(proxy.egress.summary())
+    }
+
     /// Whether TLS of `CONNECT` is opened.
     pub fn intercepts(&self) -> bool {
         self.0.core.interception.is_some()

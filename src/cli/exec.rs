@@ -3,6 +3,7 @@
 mod certificates;
 mod child;
 mod direct;
+mod egress;
 mod environment;
 mod git;
 mod java;
@@ -54,7 +55,9 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
-    let defaults = defaults(&folder, format!("sidentity:{}", password()?));
+    let mut defaults = defaults(&folder, format!("sidentity:{}", password()?));
+    let egress = egress::Inherited::of(env);
+    egress.set_defaults(&mut defaults);
     let (options, read_env) = (args.options, env.clone());
     let mut config = unless_ended(&mut signals, move || {
         let mut config =
@@ -65,7 +68,8 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     telemetry::init(&config.log);
     let descriptors = raise_descriptor_limit();
     let proxies = proxies::Inherited::of(env);
-    config.warnings.extend(proxies.notice());
+    let notice = proxies.notice(&egress, &config);
+    config.warnings.extend(notice);
     config.warnings.extend(direct::notice(env));
     for warning in &config.warnings {
         tracing::warn!("{warning}");

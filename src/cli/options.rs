@@ -111,7 +111,13 @@ pub struct Options {
     /// HTTP version spoken with upstreams [default: auto]
     #[arg(long, help_heading = UPSTREAMS, value_name = "auto|1|2")]
     upstream_http: Option<String>,
-    /// For each of DNS, TCP and TLS [default: 5s]
+    /// HTTP proxy through which upstreams are reached [default: off, in exec HTTPS_PROXY]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "http://[USER:PASSWORD@]HOST:PORT|off")]
+    upstream_proxy: Option<String>,
+    /// Hosts that are reached without that proxy, as in NO_PROXY; repeatable [default: none, in exec NO_PROXY]
+    #[arg(long, help_heading = UPSTREAMS, value_name = "LIST")]
+    no_upstream_proxy: Vec<String>,
+    /// For each of DNS, TCP, the proxy's answer and TLS [default: 5s]
     #[arg(long, help_heading = UPSTREAMS, value_name = "TIME")]
     connect_timeout: Option<String>,
     /// Until a response begins [default: off]
@@ -178,6 +184,8 @@ impl From<Options> for RawConfig {
         raw.set_flag(Name::ConnectTo, options.connect_to);
         raw.set_flag(Name::UpstreamCa, options.upstream_ca);
         raw.set_flag(Name::UpstreamHttp, options.upstream_http);
+        raw.set_flag(Name::UpstreamProxy, options.upstream_proxy);
+        raw.set_flag(Name::NoUpstreamProxy, options.no_upstream_proxy);
         raw.set_flag(Name::ConnectTimeout, options.connect_timeout);
         raw.set_flag(Name::ResponseTimeout, options.response_timeout);
         raw.set_flag(Name::TokenTimeout, options.token_timeout);

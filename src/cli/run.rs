@@ -101,6 +101,9 @@ fn announce_ways(control: &Control) {
     if let Some(get) = control.through_proxy() {
         tracing::info!("calls through the forward proxy get: {get}");
     }
+    if let Some(egress) = control.egress() {
+        tracing::info!("upstreams are reached through the proxy {egress}");
+    }
     for route in control.routes() {
         tracing::info!(
             listener = &*route.name,

@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::credentials::Credentials;
 use crate::destination::{Destination, Host};
-use crate::policy::{Impersonation, Options, Rule, ServiceName};
+use crate::policy::{EgressProxy, Impersonation, Options, Rule, ServiceName};
 
 mod entry;
 mod env;
@@ -35,6 +35,7 @@ pub use name::Name;
 pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
 pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
+pub use resolve::upstream_proxy::check as check_upstream_proxy;
 pub use unknown::unknown_variables;
 pub use yaml::Yaml;
 
@@ -212,12 +213,25 @@ pub struct Upstream {
     pub system_ca_file: Option<PathBuf>,
     /// `--upstream-http`.
     pub http: HttpVersion,
-    /// `--connect-timeout`: for each of DNS, TCP, TLS and the HTTP/2 preface.
+    /// `--upstream-proxy`; `None` where upstreams are reached directly.
+    pub proxy: Option<Arc<UpstreamProxy>>,
+    /// `--connect-timeout`: for each of DNS, TCP, the proxy's answer, TLS and the HTTP/2 preface.
     pub connect_timeout: Duration,
     /// `--idle-timeout` of pooled connections.
     pub idle_timeout: Duration,
     /// `--max-idle-connections`, at least 1.
     pub max_idle: usize,
+}
+
+/// `--upstream-proxy` and `--no-upstream-proxy`: the sidecar's own way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamProxy {
+    /// Where it is, and what is reached without it.
+    pub egress: EgressProxy,
+    /// `Proxy-Authorization` for it; marked sensitive.
+    pub authorization: Option<HeaderValue>,
+    /// Where it was written, as in [`Problem::place`].
+    pub place: Arc<str>,
 }
 
 /// `HOST:PORT:HOST2:PORT2`: connect there instead; `Host`, SNI and token stay.
@@ -331,7 +345,7 @@ pub fn load_over(
         let file = file::read(path, &mut problems);
         raw = raw.over(file);
     }
-    raw = raw.over(defaults);
+    raw = raw.over_defaults(defaults);
     let mut config = resolve::resolve(&raw, env, &mut problems);
     config.warnings.extend(warnings);
     if problems.is_empty() {

@@ -41,6 +41,10 @@ pub enum Name {
     UpstreamCa,
     /// `--upstream-http`
     UpstreamHttp,
+    /// `--upstream-proxy`
+    UpstreamProxy,
+    /// `--no-upstream-proxy`
+    NoUpstreamProxy,
     /// `--connect-timeout`
     ConnectTimeout,
     /// `--response-timeout`
@@ -90,7 +94,7 @@ pub(super) enum Kind {
 
 impl Name {
     /// Every option.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Proxy,
         Self::Route,
         Self::Rule,
@@ -110,6 +114,8 @@ impl Name {
         Self::ConnectTo,
         Self::UpstreamCa,
         Self::UpstreamHttp,
+        Self::UpstreamProxy,
+        Self::NoUpstreamProxy,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::TokenTimeout,
@@ -148,6 +154,8 @@ impl Name {
             Self::ConnectTo => "connect-to",
             Self::UpstreamCa => "upstream-ca",
             Self::UpstreamHttp => "upstream-http",
+            Self::UpstreamProxy => "upstream-proxy",
+            Self::NoUpstreamProxy => "no-upstream-proxy",
             Self::ConnectTimeout => "connect-timeout",
             Self::ResponseTimeout => "response-timeout",
             Self::TokenTimeout => "token-timeout",
@@ -186,11 +194,13 @@ impl Name {
             | Self::Discover
             | Self::ResponseTimeout
             | Self::Sandbox
+            | Self::UpstreamProxy
             | Self::AccessLog => Kind::ValueOrOff,
             Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
             Self::AllowedHost
             | Self::Placeholder
             | Self::ConnectTo
+            | Self::NoUpstreamProxy
             | Self::TrustCredentialUrl
             | Self::UpstreamCa => Kind::List,
             Self::Route | Self::Rule => Kind::Entries,

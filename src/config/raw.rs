@@ -118,6 +118,19 @@ impl RawConfig {
         }
     }
 
+    /// What another variable than the option's own says of it.
+    pub fn set_variable(
+        &mut self,
+        name: Name,
+        variable: &str,
+        texts: impl IntoIterator<Item = String>,
+    ) {
+        let place: Arc<str> = format!("environment {variable}").into();
+        for text in texts {
+            self.add(name, Text::new(text, Arc::clone(&place)));
+        }
+    }
+
     /// What `SIDENTITY_*` variables say.
     pub(super) fn from_env(
         env: &Env,
@@ -166,6 +179,17 @@ impl RawConfig {
         self.routes.extend(lower.routes);
         self.rules.extend(lower.rules);
         self
+    }
+
+    /// As [`over`](Self::over). A list of hosts to reach without a proxy belongs to that proxy: it counts only with it, and
+    /// where no other list is given.
+    pub(super) fn over_defaults(self, mut lower: Self) -> Self {
+        if self.values.contains_key(&Name::UpstreamProxy)
+            || self.lists.contains_key(&Name::NoUpstreamProxy)
+        {
+            lower.lists.remove(&Name::NoUpstreamProxy);
+        }
+        self.over(lower)
     }
 
     /// The option's text, where it has one.

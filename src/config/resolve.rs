@@ -31,6 +31,7 @@ pub(super) mod roots;
 mod route;
 mod rule;
 mod size;
+pub(super) mod upstream_proxy;
 
 /// The whole of it. The result counts only where `problems` stays empty.
 pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -> Config {
@@ -54,12 +55,15 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     let mode = read.one(Name::Credentials, Mode::Auto, credentials::mode);
     let trusted_urls = read.each(Name::TrustCredentialUrl, credentials::trusted);
     let ca_files = raw.list(Name::UpstreamCa);
+    // What is wrong with it is told in its own place.
+    let metadata = metadata::server(env, &mut Vec::new());
     let upstream = Upstream {
         connect_to: read.each(Name::ConnectTo, connect_to::parse),
         extra_roots: roots::read(ca_files, read.problems),
         ca_files: ca_files.iter().map(|file| (&file.value).into()).collect(),
         system_ca_file: system_ca_file(env, read.problems),
         http: read.one(Name::UpstreamHttp, HttpVersion::Auto, http_version),
+        proxy: upstream_proxy::resolve(raw, (metadata.host, metadata.port), read.problems),
         connect_timeout: read.one(Name::ConnectTimeout, duration::secs(5), duration::positive),
         idle_timeout: read.one(Name::IdleTimeout, duration::secs(90), duration::any),
         max_idle: read.one(Name::MaxIdleConnections, 1024, |text| {
@@ -111,6 +115,10 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         everywhere,
         read.problems,
     );
+    if let Some(proxy) = &upstream.proxy {
+        let own = [proxy_listen, admin_listen];
+        upstream_proxy::check_loop(proxy, &own, &routes, read.problems);
+    }
     let mut config = Config {
         proxy: proxy.map(|(listen, on_ipv6)| Proxy {
             listen,
@@ -156,6 +164,7 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
     }
     credentials::check(&config, read.problems);
     warn_of_accounts(&mut config);
+    warn_of_plaintext(&mut config);
     config
 }
 
@@ -183,6 +192,21 @@ fn warn_of_accounts(config: &mut Config) {
     });
     let found: Vec<_> = global.chain(warnings).collect();
     config.warnings.extend(found);
+}
+
+/// Tokens in cleartext that a proxy on the way can read.
+fn warn_of_plaintext(config: &mut Config) {
+    let Some(proxy) = &config.upstream.proxy else {
+        return;
+    };
+    let rules = config.rules.iter().map(|rule| &rule.options);
+    let routes = config.routes.iter().map(|route| &route.options);
+    if rules.chain(routes).any(|options| options.plaintext) {
+        let egress = &proxy.egress;
+        config.warnings.push(format!(
+            "plaintext=allow: the proxy {egress} can read the tokens that go through it in cleartext"
+        ));
+    }
 }
 
 /// Takes options out of the raw configuration, and keeps what is wrong with them.

@@ -3,10 +3,10 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use super::{Access, AccessLog, Config, HttpVersion, LogFormat, LogLevel, Route};
+use super::{Access, AccessLog, Config, HttpVersion, LogFormat, LogLevel, Route, UpstreamProxy};
 use crate::policy::{Options, Rule};
 
-/// Shows a [`Config`] as YAML. The password of `--proxy-auth` is left out, and a comment says so; what only the
+/// Shows a [`Config`] as YAML. The passwords of `--proxy-auth` and `--upstream-proxy` are left out, and a comment says so; what only the
 /// environment can say stands in comments.
 #[derive(Debug)]
 pub struct Yaml<'a> {
@@ -206,6 +206,7 @@ fn upstream(f: &mut Items, config: &Config) -> fmt::Result {
         upstream.ca_files.iter().map(|file| file.display()),
     )?;
     f.field("upstream_http", http_version(upstream.http))?;
+    upstream_proxy(f, upstream.proxy.as_deref())?;
     f.field("connect_timeout", time(upstream.connect_timeout))?;
     let response = config
         .response_timeout
@@ -214,6 +215,18 @@ fn upstream(f: &mut Items, config: &Config) -> fmt::Result {
     f.field("token_timeout", time(config.token_timeout))?;
     f.field("idle_timeout", time(upstream.idle_timeout))?;
     f.field("drain_timeout", time(config.drain_timeout))
+}
+
+fn upstream_proxy(f: &mut Items, proxy: Option<&UpstreamProxy>) -> fmt::Result {
+    let Some(proxy) = proxy else {
+        f.field("upstream_proxy", "off")?;
+        return f.list("no_upstream_proxy", [""; 0].iter());
+    };
+    f.field("upstream_proxy", &proxy.egress)?;
+    if proxy.authorization.is_some() {
+        f.add("# upstream_proxy: its credentials are set, and a secret: not shown\n".to_owned());
+    }
+    f.list("no_upstream_proxy", proxy.egress.no_proxy.entries())
 }
 
 fn limits(f: &mut Items, config: &Config) -> fmt::Result {

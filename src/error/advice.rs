@@ -229,6 +229,10 @@ impl ErrorKind {
                 "Put the user and password of --proxy-auth into the app's HTTP_PROXY. A client that first waits to be asked \
                  shows up here as well, and is in order."
             }
+            Self::ProxyRefused => {
+                "--upstream-proxy did not take the call, and the detail has its words: allow the destination there, mend its \
+                 credentials, or name a host that it should not get in --no-upstream-proxy."
+            }
             Self::ResponseTimeout => {
                 "The upstream took longer than --response-timeout: look at its own latency and cold starts, or allow more."
             }

@@ -229,25 +229,7 @@ impl Policy {
     ///
     /// Names do not show every address: ask again with each address that a name resolves to.
     pub fn is_metadata_server(&self, host: &Host, port: u16) -> bool {
-        let well_known = match host {
-            Host::Name(name) => matches!(
-                &**name,
-                "metadata.google.internal" | "metadata.goog" | "metadata"
-            ),
-            Host::Ip(address) => equivalents(*address).any(|address| match address {
-                // Nothing else is meant by a link-local address.
-                IpAddr::V4(address) => address.is_link_local(),
-                IpAddr::V6(address) => address == METADATA_V6,
-            }),
-        };
-        well_known
-            || self
-                .settings
-                .metadata
-                .as_ref()
-                .is_some_and(|(configured, its_port)| {
-                    *its_port == port && is_same_machine(configured, host)
-                })
+        is_metadata_server(host, port, self.settings.metadata.as_ref())
     }
 
     /// The rules that name this host on another port, for `explain`.
@@ -273,6 +255,25 @@ impl Policy {
             self.rule_for(destination, path).is_some()
         })
     }
+}
+
+/// As [`Policy::is_metadata_server`].
+pub(super) fn is_metadata_server(host: &Host, port: u16, configured: Option<&(Host, u16)>) -> bool {
+    let well_known = match host {
+        Host::Name(name) => matches!(
+            &**name,
+            "metadata.google.internal" | "metadata.goog" | "metadata"
+        ),
+        Host::Ip(address) => equivalents(*address).any(|address| match address {
+            // Nothing else is meant by a link-local address.
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address == METADATA_V6,
+        }),
+    };
+    well_known
+        || configured.is_some_and(|(configured, its_port)| {
+            *its_port == port && is_same_machine(configured, host)
+        })
 }
 
 /// The metadata server's IPv6 address.

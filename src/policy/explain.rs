@@ -18,7 +18,7 @@ use super::header::{Placement, place};
 use super::principal::Principal;
 use super::rule::Options;
 use super::service::{Home, InvalidService};
-use crate::destination::{Destination, InvalidDestination, Scheme};
+use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 
 pub use asked::Asked;
 pub use how::{Way, Ways};
@@ -140,7 +140,7 @@ pub fn explain(
     };
     Ok(Explanation {
         url: url.chars().filter(|c| !c.is_control()).collect(),
-        destination: case.sent_to(),
+        destination: case.sent_to().to_string(),
         credential: case.credential(),
         audience,
         scopes,
@@ -149,7 +149,7 @@ pub fn explain(
         how: how::how(&case, ways),
         notes: assumed
             .into_iter()
-            .chain(notes::notes(&case, policy))
+            .chain(notes::notes(&case, policy, ways))
             .collect(),
         of_default_account: skipped.is_none()
             && matches!(&case.decision.grant, Grant::Token(key) if key.principal == Principal::Attached),
@@ -171,13 +171,13 @@ impl Case<'_> {
         self.decision.plaintext && self.destination.origin.scheme == Scheme::Http
     }
 
-    fn sent_to(&self) -> String {
+    fn sent_to(&self) -> Origin {
         let origin = &self.destination.origin;
         // The upgrade is for the destination, whatever this one URL carries.
         if matches!(self.decision.grant, Grant::Token(_)) && !self.in_cleartext() {
-            origin.upgraded().to_string()
+            origin.upgraded()
         } else {
-            origin.to_string()
+            origin.clone()
         }
     }
 }

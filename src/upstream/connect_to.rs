@@ -3,17 +3,26 @@
 use crate::config::{ConnectHost, ConnectTo};
 use crate::destination::{Host, Origin};
 
+/// Whether an entry is for this origin.
+pub(super) fn redirects(entries: &[ConnectTo], origin: &Origin) -> bool {
+    entry(entries, origin).is_some()
+}
+
 /// Host and port to connect to: those of the first entry that matches, else the origin's own (curl's rules).
 pub(super) fn redirect(entries: &[ConnectTo], origin: &Origin) -> (Host, u16) {
-    let entry = entries.iter().find(|entry| {
-        entry.port.is_none_or(|port| port == origin.port) && covers(&entry.host, &origin.host)
-    });
+    let entry = entry(entries, origin);
     let host = entry.and_then(|entry| entry.to_host.as_ref());
     let port = entry.and_then(|entry| entry.to_port);
     (
         host.unwrap_or(&origin.host).clone(),
         port.unwrap_or(origin.port),
     )
+}
+
+fn entry<'a>(entries: &'a [ConnectTo], origin: &Origin) -> Option<&'a ConnectTo> {
+    entries.iter().find(|entry| {
+        entry.port.is_none_or(|port| port == origin.port) && covers(&entry.host, &origin.host)
+    })
 }
 
 fn covers(pattern: &ConnectHost, host: &Host) -> bool {

@@ -1,4 +1,4 @@
-//! From an origin to an open connection: redirect, resolve, refuse, connect, TLS.
+//! From an origin to an open connection: redirect, resolve, refuse, connect, the proxy's tunnel, TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -8,13 +8,15 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect_to::redirect;
+use super::connect_to::{self, redirect};
 use super::eyeballs;
 use super::failure::{Failure, Place};
 use super::io::Stream;
 use super::refuse::{Refusal, Refuse};
+use super::target::Target;
 use super::tls::{BadRoots, Offer, Tls, chose_http2};
-use crate::config::{self, ConnectTo};
+use super::via_proxy;
+use crate::config::{self, ConnectTo, UpstreamProxy};
 use crate::destination::{Host, Origin, Scheme};
 use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::ErrorKind;
@@ -33,6 +35,7 @@ const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
+    proxy: Option<Arc<UpstreamProxy>>,
     refuse: Refuse,
     resolver: Resolver,
     tls: Tls,
@@ -59,6 +62,7 @@ impl Dialer {
     ) -> Result<Self, BadRoots> {
         Ok(Self {
             connect_to: config.connect_to.clone(),
+            proxy: config.proxy.clone(),
             refuse,
             resolver: Resolver::new(),
             tls: Tls::new(config)?,
@@ -67,14 +71,34 @@ impl Dialer {
         })
     }
 
+    /// The proxy on the way to this origin.
+    pub(super) fn proxy(&self, origin: &Origin) -> Option<&Arc<UpstreamProxy>> {
+        self.proxy
+            .as_ref()
+            .filter(|proxy| proxy.egress.bypass(origin).is_none())
+    }
+
+    /// Whether a proxy is sent the requests to this target in absolute form. As in curl, `--connect-to` is for the
+    /// destination of a `CONNECT`.
+    pub(super) fn forwards(&self, target: &Target) -> bool {
+        let origin = &target.origin;
+        origin.scheme == Scheme::Http
+            && target.offer() == Offer::Http1
+            && self.proxy(origin).is_some()
+            && !connect_to::redirects(&self.connect_to, origin)
+    }
+
     /// Connects, and does the TLS handshake where the scheme asks for one.
     pub(super) async fn dial(
         &self,
-        origin: &Origin,
-        offer: Offer,
+        target: &Target,
         priority: Priority,
     ) -> Result<Dialled, Failure> {
-        let (stream, place) = self.tcp(origin, priority).await?;
+        let (origin, offer) = (&target.origin, target.offer());
+        let (stream, place) = match self.proxy(origin) {
+            Some(proxy) if target.forward => self.to_proxy(proxy, origin).await?,
+            _ => self.tcp(origin, priority).await?,
+        };
         let dialled = match origin.scheme {
             Scheme::Http => Dialled {
                 stream: Stream::Plain(stream),
@@ -87,22 +111,61 @@ impl Dialer {
         Ok(dialled)
     }
 
-    /// Connects.
+    /// Connects, where there is a proxy through a tunnel of it.
     pub(super) async fn tcp(
         &self,
         origin: &Origin,
         priority: Priority,
     ) -> Result<(TcpStream, Place), Failure> {
+        let Some(proxy) = self.proxy(origin) else {
+            let (host, port) = redirect(&self.connect_to, origin);
+            let place = Place {
+                origin: origin.clone(),
+                proxy: None,
+                address: None,
+            };
+            return self.connect(place, &host, port, priority).await;
+        };
+        let (mut stream, place) = self.to_proxy(proxy, origin).await?;
         let (host, port) = redirect(&self.connect_to, origin);
-        let mut place = Place {
+        via_proxy::open_tunnel(&mut stream, &place, proxy, &host, port, self.timeout).await?;
+        Ok((stream, place))
+    }
+
+    /// Connects to the proxy. It resolves the destination's name, so what must be refused is refused by its text.
+    async fn to_proxy(
+        &self,
+        proxy: &Arc<UpstreamProxy>,
+        origin: &Origin,
+    ) -> Result<(TcpStream, Place), Failure> {
+        let place = Place {
             origin: origin.clone(),
+            proxy: Some(Arc::clone(proxy)),
             address: None,
         };
+        let (host, port) = redirect(&self.connect_to, origin);
+        if let Some(refusal) = self.refuse.unresolved(&host, port) {
+            return Err(refused(&place, refusal));
+        }
+        let egress = &proxy.egress;
+        // Every call waits for this name.
+        self.connect(place, &egress.host, egress.port, Priority::High)
+            .await
+    }
+
+    /// Connects to a host.
+    async fn connect(
+        &self,
+        mut place: Place,
+        host: &Host,
+        port: u16,
+        priority: Priority,
+    ) -> Result<(TcpStream, Place), Failure> {
         let addresses = self
             .resolver
-            .resolve(&host, port, priority, self.timeout)
+            .resolve(host, port, priority, self.timeout)
             .await
-            .map_err(|error| unresolved(&place, &host, &error))?;
+            .map_err(|error| unresolved(&place, host, &error))?;
         place.address = addresses.first().copied();
         for address in &addresses {
             if let Some(refusal) = self.refuse.address(*address) {
@@ -124,8 +187,10 @@ impl Dialer {
 
     /// Gives a queued look-up of the origin's name [`Priority::High`].
     pub(super) fn promote(&self, origin: &Origin) {
-        let (host, _) = redirect(&self.connect_to, origin);
-        self.resolver.promote(&host);
+        if self.proxy(origin).is_none() {
+            let (host, _) = redirect(&self.connect_to, origin);
+            self.resolver.promote(&host);
+        }
     }
 
     async fn secure(
@@ -222,7 +287,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::config::{Env, RawConfig};
+    use crate::config::{Env, HttpVersion, RawConfig};
 
     /// What no test on loopback can show: a peer that is gone acknowledges nothing.
     #[tokio::test]
@@ -233,11 +298,16 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let dialer = Dialer::new(&config.upstream, Refuse::default(), metrics).unwrap();
         let origin = Origin::from_authority(Scheme::Http, &address.to_string()).unwrap();
-        for (offer, within) in [
-            (Offer::Http1, UNACKNOWLEDGED_HTTP1),
-            (Offer::Http2, UNACKNOWLEDGED_HTTP2),
+        for (http, within) in [
+            (HttpVersion::Http1, UNACKNOWLEDGED_HTTP1),
+            (HttpVersion::Http2, UNACKNOWLEDGED_HTTP2),
         ] {
-            let dialled = dialer.dial(&origin, offer, Priority::Normal).await.unwrap();
+            let target = Target {
+                origin: origin.clone(),
+                http,
+                forward: false,
+            };
+            let dialled = dialer.dial(&target, Priority::Normal).await.unwrap();
             let socket = SockRef::from(dialled.stream.tcp());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(within));
             assert!(socket.keepalive().unwrap());

@@ -9,6 +9,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
@@ -17,6 +18,7 @@ use rustls::pki_types::UnixTime;
 use self::signal::grpc_status;
 use super::interim;
 use super::outgoing::Broken;
+use crate::config::UpstreamProxy;
 use crate::destination::Origin;
 use crate::error::{Error, ErrorKind};
 
@@ -45,10 +47,12 @@ pub(super) struct Failure {
     pub(super) refused: bool,
 }
 
-/// Where it happened: the destination, and the address that stood for it.
+/// Where it happened: the destination, the proxy on the way, and the address that was connected to.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) origin: Origin,
+    /// The proxy on the way there.
+    pub(super) proxy: Option<Arc<UpstreamProxy>>,
     pub(super) address: Option<SocketAddr>,
 }
 
@@ -240,6 +244,9 @@ impl From<Failure> for Error {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.origin.fmt(f)?;
+        if let Some(proxy) = &self.proxy {
+            write!(f, " through the proxy {}", proxy.egress)?;
+        }
         match self.address {
             Some(address) => write!(f, " at {address}"),
             None => Ok(()),

@@ -25,6 +25,7 @@ mod retry;
 mod target;
 mod tls;
 mod unsent;
+mod via_proxy;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -140,15 +141,19 @@ impl<B: RequestBody> Upstream<B> {
         keep: bool,
         request: Request<B>,
     ) -> impl Future<Output = Result<Answered<B>, Error>> + Send + use<B> {
-        let target = if target::is_upgrade(request.headers()) {
+        let mut target = if target::is_upgrade(request.headers()) {
             target.for_upgrade()
         } else {
             target.clone()
         };
+        if target.forward {
+            target.forward =
+                self.pools.dialer.forwards(&target) && target::is_forwardable(&request);
+        }
         retry::send(Arc::clone(&self.pools), target, priority, keep, request)
     }
 
-    /// Opens a TCP connection for a tunnel. `--connect-to` and the refusals apply; it is not pooled.
+    /// Opens a TCP connection for a tunnel. `--connect-to`, `--upstream-proxy` and the refusals apply; it is not pooled.
     ///
     /// # Errors
     ///

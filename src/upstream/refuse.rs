@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::destination::equivalents;
+use crate::destination::{Host, equivalents};
 use crate::error::ErrorKind;
 
 /// The metadata server on IPv6-only machines.
@@ -42,6 +42,21 @@ impl Refuse {
         }
         let metadata = self.metadata && any(&|ip| self.is_metadata(ip, port));
         metadata.then_some(Refusal::Metadata)
+    }
+
+    /// Judges a host that a proxy resolves: what it is is known as far as its text tells.
+    pub(super) fn unresolved(&self, host: &Host, port: u16) -> Option<Refusal> {
+        match host {
+            Host::Ip(ip) => self.address(SocketAddr::new(*ip, port)),
+            Host::Name(_) if host.is_loopback() => {
+                let loopback: [IpAddr; 2] =
+                    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                loopback
+                    .into_iter()
+                    .find_map(|ip| self.address(SocketAddr::new(ip, port)))
+            }
+            Host::Name(_) => None,
+        }
     }
 
     /// Judges a connection by both its ends: a listener on an unspecified address answers on every address of this
@@ -166,6 +181,17 @@ mod tests {
             ..refuse("127.0.0.1:3128")
         };
         assert_eq!(pass.address("169.254.169.254:80".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_a_proxy_would_resolve_is_refused_by_its_text() {
+        let refuse = refuse("127.0.0.1:3128");
+        let judge = |host: &str, port| refuse.unresolved(&Host::parse(host).unwrap(), port);
+        assert_eq!(judge("localhost", 3128), Some(Refusal::Loop));
+        assert_eq!(judge("127.0.0.1", 3128), Some(Refusal::Loop));
+        assert_eq!(judge("localhost", 3129), None);
+        assert_eq!(judge("169.254.169.254", 80), Some(Refusal::Metadata));
+        assert_eq!(judge("api.example", 3128), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::outgoing::{Outgoing, RequestBody};
 use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
 use super::resend::{Payload, SentBody, SentRequest};
 use super::target::Target;
+use super::via_proxy;
 use crate::dns::Priority;
 use crate::error::Error;
 
@@ -94,7 +95,10 @@ pub(super) fn send<B: RequestBody>(
             left -= 1;
             let lease = pool.checkout(&pools, fresh).await?;
             match exchange(&pool, lease, keep, request).await {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => {
+                    via_proxy::check(&pool.address, &answered.0)?;
+                    return Ok(answered);
+                }
                 Err(Failed {
                     again: Some(again), ..
                 }) if left > 0 && !(lost && again.lost) => {

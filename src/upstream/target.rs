@@ -1,11 +1,13 @@
 //! What a connection is for, and how a request for it is addressed.
 
-use http::header::{CONNECTION, COOKIE, HOST, UPGRADE};
+use std::sync::Arc;
+
+use http::header::{CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 
 use super::tls::Offer;
-use crate::config::HttpVersion;
+use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
 
 /// What a connection is for: requests with equal targets share connections.
@@ -15,14 +17,20 @@ pub struct Target {
     pub origin: Origin,
     /// Which HTTP is spoken.
     pub http: HttpVersion,
+    /// `--upstream-proxy` may read the requests: it gets them in absolute form, and by `CONNECT` where this is not set or
+    /// they cannot be in that form. Without a proxy, or over TLS, it has no effect.
+    pub forward: bool,
 }
 
 /// A target's origin in the forms that requests carry it in.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
+    pub(super) origin: Origin,
     scheme: UriScheme,
     authority: Authority,
     host: HeaderValue,
+    /// A proxy is sent the requests, in absolute form (RFC 9112, 3.2.2).
+    pub(super) proxy: Option<Arc<UpstreamProxy>>,
 }
 
 // === impl Target ===
@@ -41,6 +49,7 @@ impl Target {
         Self {
             origin: self.origin.clone(),
             http: HttpVersion::Http1,
+            forward: false,
         }
     }
 }
@@ -49,21 +58,34 @@ impl Target {
 
 impl Address {
     /// None for a host that cannot stand in a URI.
-    pub(super) fn new(origin: &Origin) -> Option<Self> {
+    pub(super) fn new(origin: &Origin, proxy: Option<Arc<UpstreamProxy>>) -> Option<Self> {
         let text = origin.authority();
         Some(Self {
+            origin: origin.clone(),
             scheme: match origin.scheme {
                 Scheme::Http => UriScheme::HTTP,
                 Scheme::Https => UriScheme::HTTPS,
             },
             host: HeaderValue::from_str(&text).ok()?,
             authority: Authority::try_from(text).ok()?,
+            proxy,
         })
     }
 
-    /// Origin-form and `Host` (RFC 9112, 3.2.1), and `Cookie` in one field.
+    /// Origin-form and `Host` (RFC 9112, 3.2.1), or for a proxy absolute form; `Cookie` in one field.
     pub(super) fn http1<B>(&self, request: &mut Request<B>) {
-        *request.uri_mut() = Uri::from(path(request.uri()));
+        let path = path(request.uri());
+        *request.uri_mut() = match &self.proxy {
+            None => Uri::from(path),
+            Some(proxy) => {
+                if let Some(credentials) = &proxy.authorization {
+                    request
+                        .headers_mut()
+                        .insert(PROXY_AUTHORIZATION, credentials.clone());
+                }
+                self.absolute(path)
+            }
+        };
         *request.version_mut() = Version::HTTP_11;
         // In the place of the caller's own, where it sent one, so that the order stands.
         request.headers_mut().insert(HOST, self.host.clone());
@@ -72,15 +94,27 @@ impl Address {
 
     /// `:scheme`, `:authority` and `:path`, and no `Host` beside them: some servers refuse both together.
     pub(super) fn http2<B>(&self, request: &mut Request<B>) {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path(request.uri()));
-        // All three parts are there, which is all that can be wrong; without an authority h2 would send nothing.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        *request.uri_mut() = self.absolute(path(request.uri()));
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(HOST);
     }
+
+    fn absolute(&self, path: PathAndQuery) -> Uri {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        // All three parts are there, which is all that can be wrong; without an authority h2 would send nothing.
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+}
+
+/// Whether a proxy can be sent this request in absolute form. `OPTIONS *` has none that hyper would write; the answer to
+/// `TRACE` echoes what a proxy got, credentials included; and a proxy takes `Proxy-Authorization` as meant for it.
+pub(super) fn is_forwardable<B>(request: &Request<B>) -> bool {
+    !request.method().as_str().eq_ignore_ascii_case("TRACE")
+        && request.uri().path() != "*"
+        && !request.headers().contains_key(PROXY_AUTHORIZATION)
 }
 
 /// Joins the fields that HTTP/2 may split a cookie into (RFC 9113, 8.2.3).
@@ -122,7 +156,7 @@ mod tests {
     use super::*;
 
     fn address(scheme: Scheme, authority: &str) -> Address {
-        Address::new(&Origin::from_authority(scheme, authority).unwrap()).unwrap()
+        Address::new(&Origin::from_authority(scheme, authority).unwrap(), None).unwrap()
     }
 
     fn request(uri: &str) -> Request<()> {

@@ -133,6 +133,10 @@ pub(super) fn exec(metadata: &Metadata, service: &Service) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    // The sidecar would leave through it.
+    for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(name);
+    }
     command
 }
 

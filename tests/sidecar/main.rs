@@ -18,6 +18,7 @@ mod deadlines;
 mod diagnosis;
 mod discover;
 mod drain;
+mod egress;
 mod environment;
 mod errors;
 mod exec;

@@ -18,6 +18,7 @@ pub mod google;
 pub mod hostile;
 pub mod metadata;
 pub mod path;
+pub mod proxy;
 pub mod service;
 pub mod sidecar;
 pub mod streams;

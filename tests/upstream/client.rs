@@ -47,6 +47,7 @@ impl Setting {
                 extra_roots: ca.iter().map(|ca| ca.root.clone()).collect(),
                 system_ca_file: None,
                 http: HttpVersion::Auto,
+                proxy: None,
                 connect_timeout: Duration::from_secs(10),
                 idle_timeout: Duration::from_secs(90),
                 max_idle: 1024,
@@ -161,6 +162,7 @@ pub fn target(scheme: Scheme, authority: &str, http: HttpVersion) -> Target {
     Target {
         origin: Origin::from_authority(scheme, authority).unwrap(),
         http,
+        forward: false,
     }
 }
 
@@ -185,6 +187,7 @@ pub fn at(address: SocketAddr) -> Target {
     Target {
         origin: destination.origin,
         http: HttpVersion::Auto,
+        forward: false,
     }
 }
 

@@ -183,6 +183,7 @@ function head(status) {
     ["Project", status.project ?? "not known yet"],
     ["Universe", status.universe === "googleapis.com" ? "" : status.universe],
     ["Metadata server", status.metadata_server],
+    ["Upstream proxy", status.upstream_proxy ?? ""],
   ]);
 }
 

@@ -49,7 +49,7 @@ pub(super) fn notice(env: &Env) -> Option<String> {
 }
 
 /// Clients read one variable or the other, and a caller who sets one means both.
-fn callers(env: &Env) -> String {
+pub(super) fn callers(env: &Env) -> String {
     let value = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
     match (value("NO_PROXY"), value("no_proxy")) {
         (upper, lower) if upper.is_empty() || upper == lower => lower,

@@ -1,7 +1,7 @@
 //! The proxies that the caller's environment names: none of them may lead the command past the sidecar.
 
-use super::git;
-use crate::config::Env;
+use super::{egress, git};
+use crate::config::{Config, Env, UpstreamProxy};
 
 /// Variables that clients prefer to `HTTPS_PROXY`, which they read without these. In lower case; npm takes any case.
 /// `ALL_PROXY` and those of SOCKS and WebSocket are for protocols that HTTP clients tunnel by `HTTPS_PROXY` too.
@@ -116,18 +116,19 @@ impl Inherited {
         found
     }
 
-    /// One line that says which proxies are no longer used.
-    pub(super) fn notice(&self) -> Option<String> {
+    /// One line that says what has become of the caller's proxies.
+    pub(super) fn notice(&self, egress: &egress::Inherited, config: &Config) -> Option<String> {
+        let upstream = config.upstream.proxy.as_deref();
         let mut groups: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
         for (name, origin) in &self.replaced {
             let origin = origin.as_deref();
+            if upstream.is_some_and(|proxy| is_in_use(name, origin, proxy)) {
+                continue;
+            }
             match groups.iter_mut().find(|(other, _)| *other == origin) {
                 Some((_, names)) => names.push(name),
                 None => groups.push((origin, vec![name])),
             }
-        }
-        if groups.is_empty() {
-            return None;
         }
         let groups: Vec<String> = groups
             .into_iter()
@@ -136,12 +137,41 @@ impl Inherited {
                 None => names.join(", "),
             })
             .collect();
-        Some(format!(
-            "the proxies of the environment are not used: {}. The command gets the sidecar's proxy instead, and the \
-             sidecar connects to upstreams directly",
-            groups.join("; ")
-        ))
+        let groups = groups.join("; ");
+        match (egress.in_use(config), upstream) {
+            (Some(in_use), _) if groups.is_empty() => Some(format!(
+                "{in_use}. The command gets the sidecar's proxy instead"
+            )),
+            (Some(in_use), _) => Some(format!(
+                "{in_use}. Other proxies of the environment are not used: {groups}. The command gets the sidecar's proxy \
+                 instead"
+            )),
+            (None, _) if groups.is_empty() => None,
+            (None, Some(proxy)) => Some(format!(
+                "the proxies of the environment are not used: {groups}. The command gets the sidecar's proxy instead, and \
+                 the sidecar reaches upstreams through {}",
+                proxy.egress
+            )),
+            (None, None) => {
+                let why = egress.unusable().map(|why| format!(". {why}"));
+                Some(format!(
+                    "the proxies of the environment are not used: {groups}. The command gets the sidecar's proxy instead, \
+                     and the sidecar connects to upstreams directly{}",
+                    why.unwrap_or_default()
+                ))
+            }
+        }
     }
+}
+
+/// The variable names the proxy that the sidecar uses.
+fn is_in_use(name: &str, origin: Option<&str>, proxy: &UpstreamProxy) -> bool {
+    let url = proxy.egress.to_string();
+    egress::is_of(proxy, name)
+        || origin.is_some_and(|origin| {
+            let origin = origin.to_ascii_lowercase();
+            origin == url || Some(&*origin) == url.strip_prefix("http://")
+        })
 }
 
 /// None for what does not lead past the sidecar.
@@ -242,6 +272,7 @@ fn origin(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{RawConfig, load};
 
     #[test]
     fn what_a_person_sees_of_a_proxy_holds_no_credentials() {
@@ -315,7 +346,9 @@ mod tests {
         .into_iter()
         .collect();
         let found = Inherited::of(&env);
-        let notice = found.notice().unwrap();
+        let config = load(&RawConfig::default(), &env).unwrap();
+        let none = egress::Inherited::default();
+        let notice = found.notice(&none, &config).unwrap();
         assert!(
             notice.contains(
                 "used: ALL_PROXY (socks5://s:1080); HTTPS_PROXY, http_proxy (http://a:1). "
@@ -325,6 +358,6 @@ mod tests {
         assert_eq!(found.pointed, ["HTTPS_PROXY", "http_proxy"]);
         let removed = ["ALL_PROXY", "cloudsdk_proxy_password", "npm_config_noproxy"];
         assert_eq!(found.removed, removed);
-        assert_eq!(Inherited::of(&Env::default()).notice(), None);
+        assert_eq!(Inherited::default().notice(&none, &config), None);
     }
 }

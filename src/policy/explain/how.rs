@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Case, Options, named};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::decision::Credential;
+use crate::policy::egress::EgressProxy;
 use crate::policy::path::is_below;
 use crate::policy::service::ServiceName;
 
@@ -20,6 +21,8 @@ pub struct Ways {
     pub ca_dir: Option<String>,
     /// The routes.
     pub routes: Vec<Way>,
+    /// `--upstream-proxy`.
+    pub egress: Option<EgressProxy>,
 }
 
 /// A route as `explain` sees it.

@@ -1,11 +1,12 @@
 //! What a person should know beside the decision itself.
 
-use super::{Case, account_warning, named};
+use super::{Case, Ways, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
 use crate::policy::decide::Policy;
 use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
+use crate::policy::egress::EgressProxy;
 use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
 use crate::policy::placeholder::Placeholders;
 use crate::policy::principal::Principal;
@@ -55,7 +56,7 @@ pub fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'sta
     }
 }
 
-pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
+pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String> {
     let mut notes = Vec::new();
     match &case.decision.grant {
         Grant::Token(key) => match case.skipped {
@@ -84,7 +85,22 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy) -> Vec<String> {
     if case.way.is_some() {
         other_way(&mut notes, case, policy);
     }
+    notes.extend(ways.egress.as_ref().and_then(|proxy| egress(case, proxy)));
     notes
+}
+
+/// How the call leaves.
+fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
+    if matches!(case.decision.grant, Grant::Deny(_)) {
+        return None;
+    }
+    Some(match proxy.bypass(&case.sent_to()) {
+        None => format!("the call leaves through the upstream proxy {proxy}"),
+        Some(bypass) => format!(
+            "the call does not go through the upstream proxy {proxy}: {}",
+            bypass.why()
+        ),
+    })
 }
 
 fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {

@@ -67,6 +67,7 @@ fn ways() -> Ways {
         proxy: Some("127.0.0.1:3128".to_owned()),
         intercept: false,
         ca_dir: None,
+        egress: None,
         routes: vec![
             way(
                 "8081",

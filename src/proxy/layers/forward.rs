@@ -8,7 +8,9 @@ use http::{Response, Uri};
 use hyper::service::Service;
 
 use crate::config::HttpVersion;
+use crate::destination::Scheme;
 use crate::error::Error;
+use crate::policy::{Decision, Grant};
 use crate::proxy::request::Outbound;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::Outcome;
@@ -48,6 +50,9 @@ impl Service<Outbound> for Forward {
         let mut request = outbound.request;
         *request.uri_mut() = Uri::from(outbound.destination.target);
         let target = Target {
+            // Not with a token: a proxy may read what it forwards.
+            forward: outbound.destination.origin.scheme == Scheme::Http
+                && !is_granted_token(outbound.record.decision()),
             origin: outbound.destination.origin,
             http,
         };
@@ -57,6 +62,10 @@ impl Service<Outbound> for Forward {
             keep,
         }
     }
+}
+
+fn is_granted_token(decision: Option<&Decision>) -> bool {
+    decision.is_some_and(|decision| matches!(decision.grant, Grant::Token(_)))
 }
 
 impl Future for ForwardFuture {

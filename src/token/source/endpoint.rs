@@ -1,6 +1,6 @@
 //! Requests to token, STS and IAM endpoints: one attempt each, over verified TLS, without redirects.
 //!
-//! The connections obey `--connect-to` and `--upstream-ca`, as those to upstreams do. The environment's proxy variables are
+//! The connections obey `--connect-to`, `--upstream-ca` and `--upstream-proxy`, as those to upstreams do. The environment's proxy variables are
 //! never read, because on the app's side they name this sidecar.
 
 use std::fmt;
@@ -130,6 +130,7 @@ impl EndpointClient {
         let target = Target {
             origin: destination.origin,
             http: HttpVersion::Auto,
+            forward: false,
         };
         let request = request.map(Full::new);
         let sent = self.0.upstream.send_with(&target, Priority::High, request);
@@ -264,6 +265,7 @@ fn no_answer(error: &Error) -> AttemptError {
         ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
             (TokenFault::Impostor, false)
         }
+        ErrorKind::ProxyRefused => (TokenFault::Unreachable, false),
         _ => (TokenFault::Failing, false),
     };
     AttemptError {

@@ -8,6 +8,7 @@ use crate::destination::Scheme;
 
 fn place() -> Place {
     Place {
+        proxy: None,
         origin: Origin::from_authority(Scheme::Https, "api.example").unwrap(),
         address: Some("192.0.2.7:443".parse().unwrap()),
     }

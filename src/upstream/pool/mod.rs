@@ -111,7 +111,8 @@ impl<B: RequestBody> Pools<B> {
         if let Some(pool) = targets.get(target) {
             return Ok(Arc::clone(pool));
         }
-        let address = Address::new(&target.origin).ok_or_else(|| {
+        let proxy = self.dialer.proxy(&target.origin).filter(|_| target.forward);
+        let address = Address::new(&target.origin, proxy.cloned()).ok_or_else(|| {
             Failure::new(
                 ErrorKind::BadRequest,
                 format!("{}: this cannot be written in a request", target.origin),

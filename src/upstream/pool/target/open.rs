@@ -37,10 +37,7 @@ impl<B: RequestBody> Pool<B> {
             stream,
             http2,
             place,
-        } = pools
-            .dialer
-            .dial(&self.target.origin, self.target.offer(), self.priority())
-            .await?;
+        } = pools.dialer.dial(&self.target, self.priority()).await?;
         let io = Io::new(stream, open);
         let pool = Arc::downgrade(self);
         let memory = &pools.memory;

@@ -1,0 +1,169 @@
+//! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command's calls leave by the sidecar, and the sidecar's by that proxy.
+
+use super::direct;
+use crate::config::{Config, Env, Name, RawConfig, UpstreamProxy, check_upstream_proxy};
+use crate::policy::{NoProxy, NoProxyEntry};
+
+/// In the order in which they count, as in Go.
+const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
+
+/// What the caller's environment says of a way out.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    variable: Option<&'static str>,
+    /// The proxy's URL; else why it cannot be used.
+    proxy: Option<Result<String, String>>,
+    no_proxy: Vec<String>,
+    /// Entries of `NO_PROXY` that match no host.
+    left_out: Vec<String>,
+}
+
+// === impl Inherited ===
+
+impl Inherited {
+    pub(super) fn of(env: &Env) -> Self {
+        let Some(variable) = VARIABLES.into_iter().find(|name| env.is_set(name)) else {
+            return Self::default();
+        };
+        let proxy = match env.text(variable) {
+            Ok(text) => {
+                let text = text.unwrap_or_default().trim().to_owned();
+                check_upstream_proxy(&text).map(|()| text)
+            }
+            Err(problem) => Err(problem.message),
+        };
+        let hosts = direct::callers(env);
+        let (no_proxy, left_out) = NoProxy::split(&hosts)
+            .map(str::to_owned)
+            .partition(|entry| NoProxyEntry::parse(entry).is_some());
+        Self {
+            variable: Some(variable),
+            proxy: Some(proxy),
+            no_proxy,
+            left_out,
+        }
+    }
+
+    /// Makes it the default of the options.
+    pub(super) fn set_defaults(&self, defaults: &mut RawConfig) {
+        if let (Some(variable), Some(Ok(proxy))) = (self.variable, &self.proxy) {
+            defaults.set_variable(Name::UpstreamProxy, variable, [proxy.clone()]);
+            let hosts = self.no_proxy.iter().cloned();
+            defaults.set_variable(Name::NoUpstreamProxy, "NO_PROXY", hosts);
+        }
+    }
+
+    /// How the sidecar reaches upstreams, where that is by the caller's proxy.
+    pub(super) fn in_use(&self, config: &Config) -> Option<String> {
+        let variable = self.variable?;
+        let proxy = config.upstream.proxy.as_deref()?;
+        if !is_of(proxy, variable) {
+            return None;
+        }
+        let egress = &proxy.egress;
+        let mut text = format!("the sidecar reaches upstreams through {variable} ({egress})");
+        if !egress.no_proxy.is_empty() {
+            text.push_str(&format!(", but not {}", egress.no_proxy));
+        }
+        text.push_str("; --upstream-proxy off reaches them directly");
+        if !self.left_out.is_empty() {
+            let left_out: Vec<_> = self
+                .left_out
+                .iter()
+                .map(|entry| format!("{entry:?}"))
+                .collect();
+            text.push_str(&format!(
+                "; NO_PROXY: {} matches no host",
+                left_out.join(", ")
+            ));
+        }
+        Some(text)
+    }
+
+    /// Why the caller's proxy is not in use, where it cannot be.
+    pub(super) fn unusable(&self) -> Option<String> {
+        let (variable, proxy) = (self.variable?, self.proxy.as_ref()?);
+        let why = proxy.as_ref().err()?;
+        Some(format!("{variable}: {why}"))
+    }
+}
+
+/// The proxy is the one that this variable names.
+pub(super) fn is_of(proxy: &UpstreamProxy, variable: &str) -> bool {
+    proxy.place.strip_prefix("environment ") == Some(variable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_over;
+
+    fn inherited(
+        env: &[(&'static str, &'static str)],
+        flags: &[(Name, &str)],
+    ) -> (Inherited, Option<String>) {
+        let env: Env = env.iter().copied().collect();
+        let inherited = Inherited::of(&env);
+        let mut defaults = RawConfig::default();
+        inherited.set_defaults(&mut defaults);
+        let mut raw = RawConfig::default();
+        for (name, text) in flags {
+            raw.set_flag(*name, [(*text).to_owned()]);
+        }
+        let in_use = inherited.in_use(&load_over(&raw, &env, defaults).unwrap());
+        (inherited, in_use)
+    }
+
+    #[test]
+    fn the_callers_proxy_is_said_without_its_password() {
+        let env = [
+            ("HTTPS_PROXY", "http://u:s3cret@p.example:3128"),
+            ("NO_PROXY", "a.example,10.0.0.0/8, http://x"),
+        ];
+        assert_eq!(
+            inherited(&env, &[]).1.unwrap(),
+            "the sidecar reaches upstreams through HTTPS_PROXY (http://p.example:3128), but not a.example,10.0.0.0/8; \
+             --upstream-proxy off reaches them directly; NO_PROXY: \"http://x\" matches no host"
+        );
+        assert_eq!(inherited(&[("NO_PROXY", "a.example")], &[]).1, None);
+        assert_eq!(
+            inherited(&[("HTTP_PROXY", "http://p.example:3128")], &[]).1,
+            None
+        );
+    }
+
+    #[test]
+    fn an_option_wins_over_the_environment() {
+        let env = [("https_proxy", "http://p.example:3128"), ("no_proxy", "*")];
+        assert_eq!(inherited(&env, &[(Name::UpstreamProxy, "off")]).1, None);
+        assert_eq!(
+            inherited(&env, &[(Name::UpstreamProxy, "http://q.example:1")]).1,
+            None
+        );
+        let said = inherited(&env, &[(Name::NoUpstreamProxy, "b.example")])
+            .1
+            .unwrap();
+        assert!(said.contains("but not b.example;"), "{said}");
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_used_is_said() {
+        for (proxy, says) in [
+            (
+                "socks5://u:s3cret@p.example:1080",
+                "socks5:// proxies are not supported",
+            ),
+            (
+                "https://u:s3cret@p.example:443",
+                "https:// proxies are not supported",
+            ),
+            ("http://u:s3cret@", "write http://"),
+        ] {
+            let (inherited, in_use) = inherited(&[("HTTPS_PROXY", proxy)], &[]);
+            let said = inherited.unusable().unwrap();
+            assert!(said.contains(says), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+            assert_eq!(in_use, None);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! `--upstream-proxy` and `--no-upstream-proxy`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use percent_encoding::percent_decode_str;
+
+use super::super::name::Name;
+use super::super::problem::{Problem, quote, quote_unless_secret};
+use super::super::raw::RawConfig;
+use super::super::{Listen, Route, UpstreamProxy};
+use crate::destination::{Host, Origin, Scheme, equivalents};
+use crate::policy::{EgressProxy, NoProxy, NoProxyEntry};
+
+const FORM: &str = "http://[USER:PASSWORD@]HOST:PORT";
+
+/// A proxy as its URL names it.
+struct Url {
+    host: Host,
+    port: u16,
+    authorization: Option<HeaderValue>,
+}
+
+/// Whether `text` could be `--upstream-proxy`.
+///
+/// # Errors
+///
+/// What would be right, without a part of the text that may be a password.
+pub fn check(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
+}
+
+/// Reads both options. `metadata` is never reached through the proxy.
+pub(super) fn resolve(
+    raw: &RawConfig,
+    metadata: (Host, u16),
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<UpstreamProxy>> {
+    let no_proxy = no_proxy(raw, problems);
+    let text = raw
+        .value(Name::UpstreamProxy)
+        .filter(|text| text.value != "off")?;
+    let url = match parse(&text.value) {
+        Ok(url) => url,
+        Err(message) => {
+            problems.push(text.problem(message));
+            return None;
+        }
+    };
+    let egress = EgressProxy {
+        host: url.host,
+        port: url.port,
+        no_proxy,
+        metadata,
+    };
+    if egress.is_metadata(&egress.host, egress.port) {
+        problems.push(text.problem(format!("{egress} is the metadata server, not a proxy")));
+    }
+    Some(Arc::new(UpstreamProxy {
+        egress,
+        authorization: url.authorization,
+        place: Arc::clone(&text.place),
+    }))
+}
+
+/// A proxy on one of the sidecar's own listeners would lead every call back here.
+pub(super) fn check_loop(
+    proxy: &UpstreamProxy,
+    listeners: &[Option<SocketAddr>],
+    routes: &[(String, Route)],
+    problems: &mut Vec<Problem>,
+) {
+    let routes = routes.iter().map(|(_, route)| match route.listen {
+        Listen::Tcp(address) => Some(address),
+        Listen::Unix(_) => None,
+    });
+    let own = listeners.iter().copied().chain(routes).flatten();
+    let egress = &proxy.egress;
+    if own
+        .into_iter()
+        .any(|own| own.port() == egress.port && reaches(&egress.host, own.ip()))
+    {
+        problems.push(Problem::new(
+            &*proxy.place,
+            format!("{egress} is a listener of the sidecar itself: name another proxy, or off"),
+        ));
+    }
+}
+
+/// Whether `host` leads to a listener on `bound`, as far as the texts tell.
+fn reaches(host: &Host, bound: IpAddr) -> bool {
+    let bound = bound.to_canonical();
+    let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
+    let meets = |ip: IpAddr| {
+        ip == bound || local(ip) && local(bound) && ip.is_ipv4() == bound.is_ipv4()
+        // A wildcard listener of one family may take the other too.
+        || bound.is_unspecified() && local(ip)
+    };
+    match host {
+        Host::Ip(ip) => equivalents(*ip).any(meets),
+        Host::Name(_) if host.is_loopback() => {
+            meets(Ipv4Addr::LOCALHOST.into()) || meets(Ipv6Addr::LOCALHOST.into())
+        }
+        Host::Name(_) => false,
+    }
+}
+
+fn no_proxy(raw: &RawConfig, problems: &mut Vec<Problem>) -> NoProxy {
+    let mut entries = Vec::new();
+    for text in raw.list(Name::NoUpstreamProxy) {
+        for entry in NoProxy::split(&text.value) {
+            match NoProxyEntry::parse(entry) {
+                Some(entry) => entries.push(entry),
+                None => problems.push(text.problem(match quote_unless_secret(entry) {
+                    Some(entry) => format!(
+                        "{entry} must be a host, .suffix, address or CIDR block, with an optional :PORT, or *"
+                    ),
+                    None => "write hosts, .suffixes, addresses or CIDR blocks".to_owned(),
+                })),
+            }
+        }
+    }
+    entries.into_iter().collect()
+}
+
+/// No message shows the text where it may hold a password.
+fn parse(text: &str) -> Result<Url, String> {
+    let wrong = || match quote_unless_secret(text) {
+        Some(text) => format!("{text} must be {FORM}, or off"),
+        None => format!("write {FORM}, or off"),
+    };
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    match &*scheme.to_ascii_lowercase() {
+        "http" => {}
+        known @ ("https" | "socks" | "socks4" | "socks4a" | "socks5" | "socks5h") => {
+            return Err(format!(
+                "{known}:// proxies are not supported: name an HTTP proxy, {FORM}"
+            ));
+        }
+        _ => return Err(wrong()),
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '?', '#', '\\']) {
+        return Err(format!(
+            "write {FORM}, with /, ?, # and \\ of the password percent-encoded, and nothing after the port"
+        ));
+    }
+    let (userinfo, authority) = match authority.rsplit_once('@') {
+        Some((userinfo, authority)) => (userinfo, authority),
+        None => ("", authority),
+    };
+    let origin = Origin::from_authority(Scheme::Http, authority).map_err(|_| wrong())?;
+    Ok(Url {
+        host: origin.host,
+        port: origin.port,
+        authorization: authorization(userinfo)?,
+    })
+}
+
+/// The value of `Proxy-Authorization` (RFC 7617) for `USER[:PASSWORD]`, both percent-encoded.
+fn authorization(userinfo: &str) -> Result<Option<HeaderValue>, String> {
+    if userinfo.is_empty() {
+        return Ok(None);
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let (user, password) = (decoded(user)?, decoded(password)?);
+    if user.contains(&b':') {
+        return Err("the proxy's user name must not hold a colon".to_owned());
+    }
+    let credentials = [&*user, b":", &*password].concat();
+    if credentials.iter().any(u8::is_ascii_control) {
+        return Err("the proxy's credentials must not hold control characters".to_owned());
+    }
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials)))
+        .map_err(|_| format!("write {FORM}"))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn decoded(text: &str) -> Result<Vec<u8>, String> {
+    let mut escapes = text.split('%').skip(1);
+    let hex = |escape: &str| {
+        escape
+            .as_bytes()
+            .get(..2)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !escapes.all(hex) {
+        let percent = quote("%25");
+        return Err(format!(
+            "a % in the proxy's credentials must begin an escape: write {percent} for the character itself"
+        ));
+    }
+    Ok(percent_decode_str(text).collect())
+}
+
+#[cfg(test)]
+#[path = "upstream_proxy/tests.rs"]
+mod tests;

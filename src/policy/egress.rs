@@ -1,0 +1,139 @@
+//! `--upstream-proxy`: which destinations the sidecar reaches through it.
+
+use std::fmt;
+
+use super::decide::is_metadata_server;
+use super::no_proxy::NoProxy;
+use crate::destination::{Host, Origin};
+
+/// The sidecar's own way out: a proxy, and what is reached without it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressProxy {
+    /// The proxy.
+    pub host: Host,
+    /// Its port.
+    pub port: u16,
+    /// `--no-upstream-proxy`.
+    pub no_proxy: NoProxy,
+    /// The metadata server as configured. No proxy reaches that of this machine.
+    pub metadata: (Host, u16),
+}
+
+/// Why a destination is reached without the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bypass {
+    /// `--no-upstream-proxy` names it.
+    Listed,
+    /// It is on this machine, and the proxy is on another.
+    Loopback,
+    /// It is the metadata server.
+    Metadata,
+}
+
+// === impl EgressProxy ===
+
+impl EgressProxy {
+    /// Why the origin is reached without the proxy; `None` where it is reached through it.
+    ///
+    /// Loopback is this machine, which a proxy elsewhere does not reach; Go excepts it always, curl never.
+    pub fn bypass(&self, origin: &Origin) -> Option<Bypass> {
+        if self.is_metadata(&origin.host, origin.port) {
+            Some(Bypass::Metadata)
+        } else if origin.host.is_loopback() && !self.host.is_loopback() {
+            Some(Bypass::Loopback)
+        } else {
+            self.no_proxy.covers(origin).then_some(Bypass::Listed)
+        }
+    }
+
+    /// The proxy and what is reached without it, for people.
+    pub fn summary(&self) -> String {
+        match self.no_proxy.is_empty() {
+            true => self.to_string(),
+            false => format!("{self}, but not {}", self.no_proxy),
+        }
+    }
+
+    /// Whether this is the metadata server.
+    pub fn is_metadata(&self, host: &Host, port: u16) -> bool {
+        is_metadata_server(host, port, Some(&self.metadata))
+    }
+}
+
+/// The proxy's URL, without credentials.
+impl fmt::Display for EgressProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}:{}", self.host, self.port)
+    }
+}
+
+// === impl Bypass ===
+
+impl Bypass {
+    /// For people.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Listed => "--no-upstream-proxy names it",
+            Self::Loopback => "it is on this machine, and the proxy is not",
+            Self::Metadata => "it is the metadata server",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::Scheme;
+    use crate::policy::NoProxyEntry;
+
+    fn egress(proxy: &str) -> EgressProxy {
+        EgressProxy {
+            host: Host::parse(proxy).unwrap(),
+            port: 3128,
+            no_proxy: NoProxyEntry::parse("b.example").into_iter().collect(),
+            metadata: (Host::parse("10.1.2.3").unwrap(), 8980),
+        }
+    }
+
+    fn bypass(proxy: &str, authority: &str) -> Option<Bypass> {
+        let origin = Origin::from_authority(Scheme::Http, authority).unwrap();
+        egress(proxy).bypass(&origin)
+    }
+
+    #[test]
+    fn what_is_not_listed_goes_through_the_proxy() {
+        assert_eq!(bypass("proxy.example", "a.example"), None);
+        assert_eq!(bypass("proxy.example", "x.b.example"), Some(Bypass::Listed));
+    }
+
+    #[test]
+    fn the_metadata_server_is_reached_directly_by_every_name() {
+        for authority in [
+            "metadata.google.internal",
+            "metadata",
+            "169.254.169.254",
+            "169.254.169.252:988",
+            "[fd20:ce::254]",
+            "10.1.2.3:8980",
+        ] {
+            assert_eq!(
+                bypass("127.0.0.1", authority),
+                Some(Bypass::Metadata),
+                "{authority}"
+            );
+        }
+        assert_eq!(bypass("127.0.0.1", "10.1.2.3:80"), None);
+    }
+
+    #[test]
+    fn loopback_is_reached_through_a_proxy_on_loopback_only() {
+        for authority in ["localhost:8080", "127.0.0.2", "[::1]:8080", "app.localhost"] {
+            assert_eq!(
+                bypass("proxy.example", authority),
+                Some(Bypass::Loopback),
+                "{authority}"
+            );
+            assert_eq!(bypass("127.0.0.1", authority), None, "{authority}");
+        }
+    }
+}

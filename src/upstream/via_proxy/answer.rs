@@ -1,0 +1,156 @@
+//! The head of the answer to `CONNECT`, read from a peer that may be anything.
+
+use std::fmt;
+
+/// Bytes of all heads, interim ones included.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// Header fields of one head.
+const FIELDS: usize = 100;
+
+/// Interim responses before the final one.
+const INTERIM: usize = 32;
+
+/// Every status line begins with it.
+const HTTP: &[u8] = b"HTTP/1.";
+
+/// Reads heads until the final one.
+#[derive(Debug, Default)]
+pub(super) struct AnswerReader {
+    head: Vec<u8>,
+    /// Bytes of heads so far.
+    total: usize,
+    interim: usize,
+}
+
+/// A final head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) reason: String,
+    /// Names in lower case, and values.
+    fields: Vec<(String, String)>,
+}
+
+/// Why the bytes are no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Invalid {
+    Interim,
+    Large,
+    NotHttp,
+    Switched,
+}
+
+// === impl AnswerReader ===
+
+impl AnswerReader {
+    /// Looks at the next bytes. Returns how many belong to heads, and the final head once it is whole.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<Answer>), Invalid> {
+        for (at, byte) in bytes.iter().enumerate() {
+            // Empty lines may come before a status line (RFC 9112, 2.2).
+            if !(self.head.is_empty() && matches!(byte, b'\r' | b'\n')) {
+                self.head.push(*byte);
+            }
+            self.total += 1;
+            if self.total > HEAD_BYTES {
+                return Err(Invalid::Large);
+            }
+            if self.head.len() <= HTTP.len() && !HTTP.starts_with(&self.head) {
+                return Err(Invalid::NotHttp);
+            }
+            if *byte == b'\n' && (self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
+                let answer = Answer::parse(&std::mem::take(&mut self.head))?;
+                match answer.status {
+                    101 => return Err(Invalid::Switched),
+                    100..=199 => self.interim += 1,
+                    _ => return Ok((at + 1, Some(answer))),
+                }
+                if self.interim > INTERIM {
+                    return Err(Invalid::Interim);
+                }
+            }
+        }
+        Ok((bytes.len(), None))
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    fn parse(head: &[u8]) -> Result<Self, Invalid> {
+        let head = String::from_utf8_lossy(head);
+        let mut lines = head.lines();
+        let line = lines.next().unwrap_or_default();
+        let (version, rest) = line.split_once(' ').ok_or(Invalid::NotHttp)?;
+        let minor = version.strip_prefix("HTTP/1.").unwrap_or_default();
+        if minor.len() != 1 || !minor.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Invalid::NotHttp);
+        }
+        let (status, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+        let digits = status.len() == 3 && status.bytes().all(|b| b.is_ascii_digit());
+        let status = status
+            .parse()
+            .ok()
+            .filter(|status| digits && *status >= 100);
+        let fields: Vec<_> = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        if fields.len() > FIELDS {
+            return Err(Invalid::Large);
+        }
+        Ok(Self {
+            status: status.ok_or(Invalid::NotHttp)?,
+            reason: reason.trim().to_owned(),
+            fields,
+        })
+    }
+
+    /// The tunnel is open.
+    pub(super) const fn is_success(&self) -> bool {
+        matches!(self.status, 200..=299)
+    }
+
+    /// How many bytes of plain text follow; `None` for another body, or one without a length.
+    pub(super) fn text_length(&self) -> Option<usize> {
+        let is_text = self
+            .all("content-type")
+            .all(|kind| kind.starts_with("text/plain"));
+        if !is_text || self.all("transfer-encoding").next().is_some() {
+            return None;
+        }
+        let length = self.all("content-length").next()?.parse().ok()?;
+        (length > 0).then_some(length)
+    }
+
+    /// The names of the authentication schemes that it offers, in lower case.
+    pub(super) fn schemes(&self) -> Vec<String> {
+        let challenges = self.all("proxy-authenticate");
+        challenges
+            .filter_map(|challenge| super::scheme(challenge.as_bytes()))
+            .take(super::SCHEMES)
+            .collect()
+    }
+
+    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let fields = self.fields.iter().filter(move |(field, _)| field == name);
+        fields.map(|(_, value)| value.as_str())
+    }
+}
+
+// === impl Invalid ===
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interim => write!(f, "has more than {INTERIM} interim responses (1xx)"),
+            Self::Large => write!(
+                f,
+                "has a head of more than {} KiB or {FIELDS} fields",
+                HEAD_BYTES / 1024
+            ),
+            Self::NotHttp => f.write_str("is not HTTP/1.1: is this an HTTP proxy?"),
+            Self::Switched => f.write_str("switches protocols, which was not asked for"),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! An honest HTTP proxy: `CONNECT`, and requests in absolute form over HTTP/1.1. It is the resolver of its clients, and tells
+//! what they asked for.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::upstream::BoxError;
+
+type AnyBody = BoxBody<Bytes, BoxError>;
+
+/// A running proxy.
+#[derive(Clone)]
+pub struct Proxy {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// `HOST:PORT` as clients ask for it, and where that is.
+    hosts: Mutex<HashMap<String, SocketAddr>>,
+    /// Where everything else is.
+    anywhere: Option<SocketAddr>,
+    /// The only `Proxy-Authorization` that is let in.
+    authorization: Option<String>,
+    asked: Mutex<Vec<Asked>>,
+    /// Statuses that are answered in place of what was asked for.
+    refusal: Mutex<Option<StatusCode>>,
+}
+
+/// What a client asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which connection, counted from 0.
+    pub connection: usize,
+    pub method: Method,
+    /// As in the request line.
+    pub target: String,
+    pub headers: HeaderMap,
+}
+
+impl Proxy {
+    /// Knows these `HOST:PORT`s only.
+    pub async fn knowing(hosts: &[(&str, SocketAddr)]) -> Self {
+        let hosts = hosts
+            .iter()
+            .map(|(host, address)| ((*host).to_owned(), *address));
+        Self::start(Shared {
+            hosts: Mutex::new(hosts.collect()),
+            ..Shared::default()
+        })
+        .await
+    }
+
+    /// Every host is at this address.
+    pub async fn to(anywhere: SocketAddr) -> Self {
+        Self::start(Shared {
+            anywhere: Some(anywhere),
+            ..Shared::default()
+        })
+        .await
+    }
+
+    /// The same, for clients with these credentials.
+    pub async fn asking(anywhere: SocketAddr, authorization: &str) -> Self {
+        Self::start(Shared {
+            anywhere: Some(anywhere),
+            authorization: Some(authorization.to_owned()),
+            ..Shared::default()
+        })
+        .await
+    }
+
+    async fn start(shared: Shared) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Self {
+            address: listener.local_addr().unwrap(),
+            shared: Arc::new(shared),
+        };
+        let shared = Arc::clone(&proxy.shared);
+        tokio::spawn(async move {
+            let mut connection = 0;
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, connection, Arc::clone(&shared)));
+                connection += 1;
+            }
+        });
+        proxy
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// `METHOD TARGET` of everything so far.
+    pub fn lines(&self) -> Vec<String> {
+        let asked = self.asked();
+        let line = |asked: &Asked| format!("{} {}", asked.method, asked.target);
+        asked.iter().map(line).collect()
+    }
+
+    /// From now on, everything is answered with this status.
+    pub fn refuse(&self, status: StatusCode) {
+        *self.shared.refusal.lock().unwrap() = Some(status);
+    }
+}
+
+async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
+    stream.set_nodelay(true).unwrap();
+    let service = service_fn(|request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        shared.asked.lock().unwrap().push(Asked {
+            connection,
+            method: request.method().clone(),
+            target: request.uri().to_string(),
+            headers: request.headers().clone(),
+        });
+        async move { Ok::<_, Infallible>(answer(request, &shared).await) }
+    });
+    let _ = hyper::server::conn::http1::Builder::new()
+        .preserve_header_case(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+}
+
+async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<AnyBody> {
+    if let Some(status) = *shared.refusal.lock().unwrap() {
+        return said(status, "the proxy's own words");
+    }
+    let authorization = request.headers().get(header::PROXY_AUTHORIZATION);
+    if shared.authorization.as_deref() != authorization.map(|value| value.to_str().unwrap()) {
+        let mut response = said(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "who are you?");
+        let challenge = "Basic realm=\"proxy\"".parse().unwrap();
+        response
+            .headers_mut()
+            .insert(header::PROXY_AUTHENTICATE, challenge);
+        return response;
+    }
+    let Some(authority) = request.uri().authority().cloned() else {
+        return said(StatusCode::BAD_REQUEST, "this is a proxy");
+    };
+    let host = match authority.port() {
+        Some(_) => authority.to_string(),
+        None => format!("{authority}:80"),
+    };
+    let known = shared.hosts.lock().unwrap().get(&host).copied();
+    let Some(address) = known.or(shared.anywhere) else {
+        return said(StatusCode::NOT_FOUND, "no such host");
+    };
+    let Ok(mut upstream) = TcpStream::connect(address).await else {
+        return said(StatusCode::BAD_GATEWAY, "nobody is there");
+    };
+    if request.method() == Method::CONNECT {
+        tokio::spawn(async move {
+            let client = hyper::upgrade::on(request).await.unwrap();
+            let mut client = TokioIo::new(client);
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        });
+        return Response::new(AnyBody::default());
+    }
+    forward(request, upstream).await
+}
+
+async fn forward(mut request: Request<Incoming>, upstream: TcpStream) -> Response<AnyBody> {
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .preserve_header_case(true)
+        .handshake(TokioIo::new(upstream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    request.headers_mut().remove(header::PROXY_AUTHORIZATION);
+    let path = request.uri().path_and_query().cloned().unwrap();
+    *request.uri_mut() = path.into();
+    match sender.send_request(request).await {
+        Ok(response) => response.map(|body| body.map_err(BoxError::from).boxed()),
+        Err(_) => said(StatusCode::BAD_GATEWAY, "it went away"),
+    }
+}
+
+fn said(status: StatusCode, text: &'static str) -> Response<AnyBody> {
+    let body = Full::new(Bytes::from_static(text.as_bytes()));
+    Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "text/plain")
+        .body(body.map_err(|never| match never {}).boxed())
+        .unwrap()
+}

@@ -1,0 +1,646 @@
+//! `--upstream-proxy`: by `CONNECT`, in absolute form where no token is in it, and what proxies may answer.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Version, header};
+use sidentity::config::{self, ConnectHost, ConnectTo, Env, HttpVersion, Name, RawConfig};
+use sidentity::destination::{Host, Origin, Scheme};
+use sidentity::dns::Priority;
+use sidentity::error::ErrorKind;
+use sidentity::upstream::{Refuse, Target};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{Client, NAME, Setting, get, h2c, http, https, request, target, whole};
+use crate::support::hostile::Hostile;
+use crate::support::proxy::Proxy;
+use crate::support::tls::TestCa;
+use crate::support::upstream::{Honest, Manner, soon, text};
+use crate::support::wire::{Port, Wire, field};
+
+/// The way out that these options say.
+fn way_out(proxy: &str, no_proxy: &str) -> Option<std::sync::Arc<config::UpstreamProxy>> {
+    let mut raw = RawConfig::default();
+    raw.set_flag(Name::UpstreamProxy, [proxy.to_owned()]);
+    raw.set_flag(Name::NoUpstreamProxy, [no_proxy.to_owned()]);
+    config::load(&raw, &Env::default()).unwrap().upstream.proxy
+}
+
+/// Upstreams are reached through this proxy. No name can be resolved here.
+fn setting(proxy: SocketAddr, ca: Option<&TestCa>) -> Setting {
+    Setting::new(proxy, ca).with(|setting| {
+        setting.config.connect_to.clear();
+        setting.config.proxy = way_out(&format!("http://{proxy}"), "");
+    })
+}
+
+/// An honest HTTPS upstream under [`NAME`] that takes these protocols, and its CA.
+async fn tls_upstream(alpn: &[&str]) -> (Honest, TestCa) {
+    let ca = TestCa::new();
+    let server = Honest::start(Manner {
+        tls: Some(ca.leaf(&[NAME]).serving(alpn)),
+        ..Manner::default()
+    });
+    (server.await, ca)
+}
+
+/// `http://api.example`, which the proxy may read.
+fn forwarded() -> Target {
+    Target {
+        forward: true,
+        ..http()
+    }
+}
+
+/// A call whose `CONNECT` gets this answer, and the end of the connection where the answer `closes`, fails like this.
+async fn fails_on(
+    client: &Client,
+    port: &Port,
+    (answer, closes): (&str, bool),
+    kind: ErrorKind,
+    words: &[&str],
+) {
+    let target = https();
+    let failed = client.fails(&target, get("/secret?key=abc"), kind, words);
+    let proxy = async {
+        let mut wire = port.accept().await;
+        let head = wire.head().await;
+        assert!(
+            head.starts_with("CONNECT api.example:443 HTTP/1.1\r\n"),
+            "{head}"
+        );
+        let _ = wire.try_send(answer).await;
+        (!closes).then_some(wire)
+    };
+    tokio::join!(failed, proxy);
+}
+
+#[tokio::test]
+async fn tls_upstreams_are_reached_by_connect_and_verified_as_ever() {
+    for (alpn, version) in [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)] {
+        let (server, ca) = tls_upstream(&[alpn]).await;
+        let proxy = Proxy::knowing(&[("api.example:443", server.address)]).await;
+        let client = setting(proxy.address, Some(&ca)).client();
+        for _ in 0..3 {
+            assert_eq!(client.get(&https(), "/a").await.unwrap().0, 200);
+        }
+        assert_eq!(
+            proxy.lines(),
+            ["CONNECT api.example:443"],
+            "the tunnel is kept"
+        );
+        let asked = &proxy.asked()[0];
+        assert_eq!(asked.headers["host"], "api.example:443");
+        assert!(!asked.headers.contains_key(header::PROXY_AUTHORIZATION));
+        let seen = server.seen();
+        assert_eq!(seen.len(), 3);
+        assert_eq!(seen[0].version, version);
+        assert_eq!(seen[0].sni.as_deref(), Some(NAME));
+        assert_eq!(
+            client.metric("sidentity_upstream_connects_total{outcome=\"ok\"}"),
+            1.0
+        );
+        // Another CA is no better through a proxy.
+        let client = setting(proxy.address, Some(&TestCa::new())).client();
+        let words = ["https://api.example", &proxy.url(), "issuer"];
+        client
+            .fails(&https(), get("/"), ErrorKind::CertificateInvalid, &words)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn requests_in_cleartext_without_a_token_go_in_absolute_form() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::to(server.address).await;
+    let client = setting(proxy.address, None).client();
+    assert_eq!(client.get(&forwarded(), "/a?b=c").await.unwrap().0, 200);
+    let sent = request(Method::POST, "/echo", text("body"));
+    let response = client.send(&forwarded(), sent).await.unwrap();
+    assert_eq!(whole(response).await, "body");
+    let other = Target {
+        origin: Origin::from_authority(Scheme::Http, "other.example:8080").unwrap(),
+        ..forwarded()
+    };
+    client.get(&other, "/").await.unwrap();
+    assert_eq!(
+        proxy.lines(),
+        [
+            "GET http://api.example/a?b=c",
+            "POST http://api.example/echo",
+            "GET http://other.example:8080/",
+        ]
+    );
+    let asked = proxy.asked();
+    assert_eq!(asked[0].headers["host"], NAME);
+    assert_eq!(asked[2].headers["host"], "other.example:8080");
+    let connections: Vec<_> = asked.iter().map(|asked| asked.connection).collect();
+    assert_eq!(
+        connections,
+        [0, 0, 1],
+        "kept, and one origin never shares with another"
+    );
+    assert_eq!(server.seen()[0].uri, "/a?b=c");
+}
+
+#[tokio::test]
+async fn what_has_no_absolute_form_or_must_not_be_read_goes_by_connect() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::to(server.address).await;
+    let client = setting(proxy.address, None).client();
+    // With a token.
+    client.get(&http(), "/token").await.unwrap();
+    // HTTP/2 by prior knowledge.
+    let prior = Target {
+        forward: true,
+        ..h2c()
+    };
+    client.get(&prior, "/h2").await.unwrap();
+    assert_eq!(server.seen()[1].version, Version::HTTP_2);
+    for (method, path) in [(Method::TRACE, "/"), (Method::OPTIONS, "*")] {
+        let sent = request(method, path, text(""));
+        whole(client.send(&forwarded(), sent).await.unwrap()).await;
+    }
+    assert_eq!(server.seen()[3].uri, "*");
+    // Meant for the origin, such as IAP.
+    let mut iap = get("/iap");
+    let value = HeaderValue::from_static("Bearer x");
+    iap.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
+    whole(client.send(&forwarded(), iap).await.unwrap()).await;
+    assert_eq!(server.seen()[4].headers["proxy-authorization"], "Bearer x");
+    let mut upgrade = get("/upgrade");
+    for (name, value) in [("connection", "upgrade"), ("upgrade", "echo")] {
+        upgrade
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    let mut response = client.send(&forwarded(), upgrade).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let upgraded = soon(hyper::upgrade::on(&mut response)).await.unwrap();
+    let mut echo = Wire::over(hyper_util::rt::TokioIo::new(upgraded));
+    echo.send("frames").await;
+    assert_eq!(echo.exactly(6).await, "frames");
+    assert!(
+        proxy
+            .lines()
+            .iter()
+            .all(|line| line == "CONNECT api.example:80"),
+        "{:?}",
+        proxy.lines()
+    );
+}
+
+#[tokio::test]
+async fn grpc_and_streams_pass_through_the_tunnel_both_ways() {
+    let (server, ca) = tls_upstream(&["h2"]).await;
+    let proxy = Proxy::to(server.address).await;
+    let client = setting(proxy.address, Some(&ca)).client();
+    let (sender, body) = crate::support::upstream::channel();
+    let mut sent = request(Method::POST, "/echo", body);
+    sent.headers_mut()
+        .insert("te", HeaderValue::from_static("trailers"));
+    let response = client.send(&https(), sent).await.unwrap();
+    let mut echo = response.into_body();
+    for word in ["one", "two"] {
+        sender
+            .send(http_body::Frame::data(word.into()))
+            .await
+            .unwrap();
+        let frame = soon(http_body_util::BodyExt::frame(&mut echo))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(frame.into_data().unwrap(), word);
+    }
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    sender
+        .send(http_body::Frame::trailers(trailers))
+        .await
+        .unwrap();
+    drop(sender);
+    let frame = soon(http_body_util::BodyExt::frame(&mut echo))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_blind_tunnel_leads_through_the_proxy() {
+    let port = Port::open().await;
+    let proxy = Proxy::to(port.address()).await;
+    let client = setting(proxy.address, None).client();
+    let origin = Origin::from_authority(Scheme::Https, "db.example:5432").unwrap();
+    let tunnel = soon(client.upstream.tunnel(&origin, Priority::Normal))
+        .await
+        .unwrap();
+    let (mut tunnel, mut far) = (Wire::over(tunnel), port.accept().await);
+    tunnel.send("SELECT 1").await;
+    assert_eq!(far.exactly(8).await, "SELECT 1");
+    assert_eq!(proxy.lines(), ["CONNECT db.example:5432"]);
+}
+
+#[tokio::test]
+async fn connect_to_changes_the_destination_of_the_connect_as_in_curl() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::to(server.address).await;
+    let client = setting(proxy.address, None)
+        .with(|setting| {
+            setting.config.connect_to = vec![ConnectTo {
+                host: ConnectHost::Exact(Host::parse(NAME).unwrap()),
+                port: None,
+                to_host: Some(Host::parse("elsewhere.test").unwrap()),
+                to_port: Some(8443),
+            }];
+            // The list is for names as they are called.
+            setting.config.proxy = way_out(&proxy.url(), "elsewhere.test");
+        })
+        .client();
+    client.get(&forwarded(), "/").await.unwrap();
+    assert_eq!(proxy.lines(), ["CONNECT elsewhere.test:8443"]);
+    assert_eq!(server.only().headers["host"], NAME);
+}
+
+#[tokio::test]
+async fn what_the_list_names_is_called_directly_and_resolved_here() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::to(server.address).await;
+    let port = server.address.port();
+    let client = setting(proxy.address, None)
+        .with(|setting| {
+            setting.config.proxy = way_out(&proxy.url(), "localhost, 127.0.0.0/8");
+        })
+        .client();
+    for authority in ["localhost", "127.0.0.1"] {
+        let direct = Target {
+            forward: true,
+            ..target(
+                Scheme::Http,
+                &format!("{authority}:{port}"),
+                HttpVersion::Auto,
+            )
+        };
+        client.get(&direct, "/").await.unwrap();
+    }
+    assert_eq!(server.seen().len(), 2);
+    assert_eq!(server.seen()[0].uri, "/");
+    client.get(&forwarded(), "/").await.unwrap();
+    assert_eq!(proxy.lines(), ["GET http://api.example/"]);
+}
+
+/// The well-known names and addresses are tested without a socket: some machines have that server.
+#[tokio::test]
+async fn the_metadata_server_is_never_called_through_the_proxy() {
+    let metadata = Honest::start(Manner::default()).await;
+    let port = Port::open().await;
+    let mut raw = RawConfig::default();
+    raw.set_flag(Name::UpstreamProxy, [format!("http://{}", port.address())]);
+    let env = [("GCE_METADATA_HOST", metadata.address.to_string())];
+    let config = config::load(&raw, &env.into_iter().collect()).unwrap();
+    let client = setting(port.address(), None)
+        .with(|setting| setting.config.proxy = config.upstream.proxy)
+        .client();
+    for host in ["127.0.0.1", "localhost"] {
+        let authority = format!("{host}:{}", metadata.address.port());
+        let target = Target {
+            forward: true,
+            ..target(Scheme::Http, &authority, HttpVersion::Auto)
+        };
+        client.get(&target, "/").await.unwrap();
+    }
+    assert_eq!(metadata.seen().len(), 2);
+    port.untouched().await;
+}
+
+#[tokio::test]
+async fn credentials_go_to_the_proxy_and_no_further() {
+    let (server, ca) = tls_upstream(&["http/1.1"]).await;
+    // user:p@ss
+    let basic = "Basic dXNlcjpwQHNz";
+    let proxy = Proxy::asking(server.address, basic).await;
+    let url = format!("http://user:p%40ss@{}", proxy.address);
+    let with = |ca: Option<&TestCa>, url: &str| {
+        let way_out = way_out(url, "");
+        setting(proxy.address, ca).with(|setting| setting.config.proxy = way_out)
+    };
+    let client = with(Some(&ca), &url).client();
+    client.get(&https(), "/").await.unwrap();
+    assert_eq!(proxy.asked()[0].headers["proxy-authorization"], basic);
+    let plain = Honest::start(Manner::default()).await;
+    let forwarding = Proxy::asking(plain.address, basic).await;
+    let url = format!("http://user:p%40ss@{}", forwarding.address);
+    let client = with(None, &url).client();
+    client.get(&forwarded(), "/").await.unwrap();
+    assert_eq!(forwarding.asked()[0].headers["proxy-authorization"], basic);
+    for seen in [server.only(), plain.only()] {
+        assert!(!seen.headers.contains_key("proxy-authorization"));
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_asks_for_credentials_says_so_and_shows_none() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::asking(server.address, "Basic other").await;
+    for (url, says) in [
+        (proxy.url(), "asks for credentials"),
+        (
+            format!("http://user:s3cret@{}", proxy.address),
+            "does not accept the credentials",
+        ),
+    ] {
+        let client = setting(proxy.address, None)
+            .with(|setting| setting.config.proxy = way_out(&url, ""))
+            .client();
+        let url = proxy.url();
+        for target in [https(), forwarded()] {
+            let error = client.send(&target, get("/")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProxyRefused);
+            for words in ["407", says, "api.example", url.as_str()] {
+                assert!(
+                    error.detail().contains(words),
+                    "{words}: {}",
+                    error.detail()
+                );
+            }
+            for secret in ["s3cret", "dXNlcj"] {
+                assert!(!format!("{error:?}").contains(secret), "{error:?}");
+            }
+        }
+    }
+    assert!(server.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_refusal_has_the_proxys_status_and_words() {
+    let port = Port::open().await;
+    let client = setting(port.address(), None).client();
+    let url = format!("http://{}", port.address());
+    for (answer, words) in [
+        (
+            "HTTP/1.1 403 Filtered\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>",
+            "403 Filtered for CONNECT",
+        ),
+        (
+            "HTTP/1.1 403 Forbidden\r\nContent-Length: 17\r\n\r\nnot on this list!",
+            "403 Forbidden not on this list!",
+        ),
+        (
+            "HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\n",
+            "502 Bad Gateway",
+        ),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n",
+            "302 Found",
+        ),
+        ("HTTP/1.0 500\r\n\r\n", "500 for"),
+        ("HTTP/1.1 304 \x1b[31mred\r\n\r\n", "304  [31mred"),
+    ] {
+        let words = [
+            words,
+            "https://api.example",
+            "CONNECT api.example:443",
+            &url,
+        ];
+        fails_on(
+            &client,
+            &port,
+            (answer, false),
+            ErrorKind::ProxyRefused,
+            &words,
+        )
+        .await;
+    }
+    assert_eq!(
+        client.metric("sidentity_upstream_connects_total{outcome=\"error\"}"),
+        6.0
+    );
+}
+
+/// Answers one `CONNECT`, and is the upstream behind it.
+async fn tunnel_opened_by(answer: &str) {
+    let port = Port::open().await;
+    let client = setting(port.address(), None).client();
+    let target = http();
+    let sent = client.get(&target, "/");
+    let proxy = async {
+        let mut wire = port.accept().await;
+        wire.head().await;
+        wire.send(answer).await;
+        let head = wire.head().await;
+        assert!(head.starts_with("GET / HTTP/1.1\r\n"), "{answer}: {head}");
+        assert_eq!(field(&head, "host"), Some(NAME));
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            .await;
+        wire
+    };
+    let (got, _wire) = tokio::join!(sent, proxy);
+    assert_eq!(got.unwrap().1, "hello", "{answer}");
+}
+
+#[tokio::test]
+async fn any_success_opens_the_tunnel_whatever_it_says_of_a_body() {
+    for answer in [
+        "HTTP/1.0 200 Connection established\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 204 x\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        tunnel_opened_by(answer).await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
+    let port = Port::open().await;
+    let client = setting(port.address(), None).client();
+    let origin = Origin::from_authority(Scheme::Https, "db.example:5432").unwrap();
+    let tunnel = client.upstream.tunnel(&origin, Priority::Normal);
+    let proxy = async {
+        let mut wire = port.accept().await;
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ngreeting")
+            .await;
+        wire
+    };
+    let (tunnel, mut far) = tokio::join!(soon(tunnel), proxy);
+    let mut tunnel = tunnel.unwrap();
+    let mut greeting = [0; 8];
+    soon(tunnel.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"greeting");
+    tunnel.write_all(b"answer").await.unwrap();
+    assert_eq!(far.exactly(6).await, "answer");
+}
+
+#[tokio::test]
+async fn an_answer_in_single_bytes_is_read_to_its_end_and_no_further() {
+    let port = Port::open().await;
+    let client = setting(port.address(), None).client();
+    let origin = Origin::from_authority(Scheme::Https, "db.example:5432").unwrap();
+    let tunnel = client.upstream.tunnel(&origin, Priority::Normal);
+    let proxy = async {
+        let mut wire = port.accept().await;
+        wire.head().await;
+        for byte in b"HTTP/1.1 200 OK\r\nVia: x\r\n\r\nrest" {
+            wire.send([*byte]).await;
+        }
+        wire
+    };
+    let (tunnel, _far) = tokio::join!(soon(tunnel), proxy);
+    let mut rest = [0; 4];
+    soon(tunnel.unwrap().read_exact(&mut rest)).await.unwrap();
+    assert_eq!(&rest, b"rest");
+}
+
+#[tokio::test]
+async fn a_proxy_that_breaks_http_is_said_to() {
+    let port = Port::open().await;
+    let client = setting(port.address(), None).client();
+    for (answer, kind, words) in [
+        (
+            "SSH-2.0-OpenSSH\r\n".to_owned(),
+            ErrorKind::HttpProtocol,
+            "is this an HTTP proxy?",
+        ),
+        (
+            "HTTP/1.1 101 Switching\r\n\r\n".to_owned(),
+            ErrorKind::HttpProtocol,
+            "switches protocols",
+        ),
+        (
+            format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(100_000)),
+            ErrorKind::HttpProtocol,
+            "16 KiB",
+        ),
+        (
+            "HTTP/1.1 100 x\r\n\r\n".repeat(1000),
+            ErrorKind::HttpProtocol,
+            "interim",
+        ),
+        (
+            String::new(),
+            ErrorKind::ConnectionTerminated,
+            "before the answer to CONNECT",
+        ),
+        (
+            "HTTP/1.1 200 O".to_owned(),
+            ErrorKind::ConnectionTerminated,
+            "before the answer to CONNECT",
+        ),
+    ] {
+        let words = [words, "https://api.example through the proxy"];
+        fails_on(&client, &port, (&answer, true), kind, &words).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_does_not_answer_is_given_up_in_time() {
+    let port = Port::open().await;
+    let client = setting(port.address(), None)
+        .with(|setting| setting.config.connect_timeout = Duration::from_millis(300))
+        .client();
+    for answer in ["", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20"] {
+        let words = [
+            "no answer to CONNECT api.example:443 within 300ms",
+            "through the proxy",
+        ];
+        fails_on(
+            &client,
+            &port,
+            (answer, false),
+            ErrorKind::ConnectionTimeout,
+            &words,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named_with_the_destination() {
+    let port = Port::open().await;
+    let address = port.address();
+    drop(port);
+    let client = setting(address, None).client();
+    let url = format!("http://{address}");
+    for target in [https(), forwarded()] {
+        let words = ["api.example", "through the proxy", &url];
+        client
+            .fails(&target, get("/"), ErrorKind::ConnectionRefused, &words)
+            .await;
+    }
+    let client = setting(address, None)
+        .with(|setting| {
+            setting.config.proxy = way_out("http://proxy.invalid:3128", "");
+        })
+        .client();
+    let words = ["api.example", "http://proxy.invalid:3128", "proxy.invalid"];
+    client
+        .fails(&https(), get("/"), ErrorKind::DnsFailed, &words)
+        .await;
+}
+
+#[tokio::test]
+async fn own_listeners_and_metadata_addresses_are_refused_without_asking_the_proxy() {
+    let port = Port::open().await;
+    let refuse = Refuse {
+        own: vec!["127.0.0.1:9090".parse().unwrap()],
+        metadata: true,
+        metadata_extra: None,
+    };
+    let client = setting(port.address(), None)
+        .with(|setting| setting.refuse = refuse.clone())
+        .client();
+    let plain = |authority: &str| Target {
+        forward: true,
+        ..target(Scheme::Http, authority, HttpVersion::Auto)
+    };
+    for (target, kind) in [
+        (plain("127.0.0.1:9090"), ErrorKind::LoopDetected),
+        (plain("localhost:9090"), ErrorKind::LoopDetected),
+        (plain("169.254.169.254"), ErrorKind::Denied),
+        (
+            target(Scheme::Https, "127.0.0.1:9090", HttpVersion::Auto),
+            ErrorKind::LoopDetected,
+        ),
+    ] {
+        client.fails(&target, get("/"), kind, &[]).await;
+    }
+    port.untouched().await;
+    // A proxy that is one of our own listeners.
+    let own = Refuse {
+        own: vec![port.address()],
+        ..refuse
+    };
+    let client = setting(port.address(), None)
+        .with(|setting| setting.refuse = own)
+        .client();
+    client
+        .fails(
+            &https(),
+            get("/"),
+            ErrorKind::LoopDetected,
+            &["through the proxy"],
+        )
+        .await;
+    port.untouched().await;
+}
+
+#[tokio::test]
+async fn a_kept_proxy_connection_that_closed_is_opened_again_for_an_idempotent_request() {
+    let server = Honest::start(Manner::default()).await;
+    let proxy = Proxy::to(server.address).await;
+    let client = setting(proxy.address, None).client();
+    client.get(&forwarded(), "/close").await.unwrap();
+    client.get(&forwarded(), "/").await.unwrap();
+    assert_eq!(proxy.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_response_of_the_origin_passes_as_it_is() {
+    let hostile = Hostile::always("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
+    let proxy = Proxy::to(hostile.address).await;
+    let client = setting(proxy.address, None).client();
+    let (status, body) = client.get(&forwarded(), "/").await.unwrap();
+    assert_eq!((status.as_u16(), &*body), (403, &b"no"[..]));
+}
