@@ -77,6 +77,15 @@ impl FrameReader {
                 *bytes = bytes.get(skipped..)?;
                 continue;
             }
+            // Most frames are read as a whole: nothing of the header is kept for later then.
+            if self.read == 0
+                && let Some((head, _)) = bytes.split_first_chunk::<{ HEAD + KEPT }>()
+            {
+                self.head = *head;
+                self.read = HEAD;
+                *bytes = bytes.get(self.wanted()..)?;
+                return Some(self.frame());
+            }
             let missing = self.wanted() - self.read;
             let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
             let head = self.head.get_mut(self.read..self.read + now.len())?;

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
 use crate::proxy::polled_own_answer;
@@ -17,13 +16,11 @@ pub(super) struct StreamExecutor {
     pub(super) answer: Duration,
 }
 
-pin_project! {
-    struct Stream<F> {
-        #[pin]
-        future: F,
-        answer: Duration,
-        deadline: Option<Pin<Box<Sleep>>>,
-    }
+/// The future is boxed: a task that holds a large one is copied as a whole when it is spawned, and again when it ends.
+struct Stream<F> {
+    future: Pin<Box<F>>,
+    answer: Duration,
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F> Executor<F> for StreamExecutor
@@ -33,7 +30,7 @@ where
 {
     fn execute(&self, future: F) {
         tokio::spawn(Stream {
-            future,
+            future: Box::pin(future),
             answer: self.answer,
             deadline: None,
         });
@@ -43,16 +40,16 @@ where
 impl<F: Future> Future for Stream<F> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let (polled, own_answer) = polled_own_answer(|| this.future.poll(cx));
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let (polled, own_answer) = polled_own_answer(|| this.future.as_mut().poll(cx));
         if polled.is_ready() {
             return Poll::Ready(());
         }
         if own_answer && this.deadline.is_none() {
-            *this.deadline = Some(Box::pin(tokio::time::sleep(*this.answer)));
+            this.deadline = Some(Box::pin(tokio::time::sleep(this.answer)));
         }
-        match this.deadline {
+        match &mut this.deadline {
             // h2 resets a stream whose handles are dropped.
             Some(deadline) => deadline.as_mut().poll(cx),
             None => Poll::Pending,

@@ -3,29 +3,28 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{self, SendRequest};
-use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use super::NAP;
+use super::driver::{Tasks, drive};
 use super::lease::{Held, Lease, Rest};
 use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
 use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::clock::Moment;
-use crate::upstream::failure::{Failure, Place, is_broken, is_going_away, is_too_many_pings};
+use crate::upstream::failure::{Failure, Place, is_broken, is_going_away};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::{Heard, Io};
-use crate::upstream::lock;
 use crate::upstream::outgoing::{Outgoing, RequestBody};
 
 /// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
@@ -69,21 +68,6 @@ struct Carrier<B> {
     idle: Moment,
 }
 
-/// Spawns hyper's tasks, but keeps the first, which reads and writes: it is polled by the same task as the one that
-/// opens streams. Side by side, a GOAWAY that is read while a stream is being opened fails the stream as one that the
-/// upstream has not processed, even if it covers the stream.
-#[derive(Clone, Default)]
-struct Tasks(Arc<First>);
-
-#[derive(Default)]
-struct First {
-    begun: AtomicBool,
-    wire: Mutex<Option<Wire>>,
-}
-
-/// Reads and writes a connection.
-type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 // === impl Connection ===
 
 impl<B: RequestBody> Connection<B> {
@@ -121,7 +105,12 @@ impl<B: RequestBody> Connection<B> {
             let open = poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
                 Poll::Ready(ended) => Poll::Ready(ended.map(|()| false)),
                 Poll::Pending => {
-                    poll_wire(&mut wire, cx);
+                    if wire
+                        .as_mut()
+                        .is_some_and(|wire| wire.as_mut().poll(cx).is_ready())
+                    {
+                        wire = None;
+                    }
                     if connection.current_max_send_streams() == 0 {
                         Poll::Pending
                     } else {
@@ -131,7 +120,7 @@ impl<B: RequestBody> Connection<B> {
             });
             Ok(open.await?.then_some((sender, connection, wire)))
         };
-        let (sender, connection, mut wire) = match timeout(within, handshake).await {
+        let (sender, connection, wire) = match timeout(within, handshake).await {
             Err(_) => return Err(Failure::timed_out(&place, "HTTP/2 preface", within)),
             Ok(Err(error)) => return Err(Failure::exchange(&place, &error)),
             Ok(Ok(None)) => {
@@ -143,31 +132,7 @@ impl<B: RequestBody> Connection<B> {
             Ok(Ok(Some(opened))) => opened,
         };
         let allowed = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let heard = Arc::clone(&allowed);
-        let mut connection = Some(connection);
-        tokio::spawn(poll_fn(move |cx| {
-            // Where one of the two ends, the other learns of it at once.
-            loop {
-                let before = (connection.is_some(), wire.is_some());
-                // First what came: a request must not be begun on a connection that the upstream has closed.
-                poll_wire(&mut wire, cx);
-                if let Some(open) = &mut connection {
-                    let ended = Pin::new(&mut *open).poll(cx);
-                    heard.store(open.current_max_send_streams(), Ordering::Relaxed);
-                    if let Poll::Ready(ended) = ended {
-                        if ended.is_err_and(|error| is_too_many_pings(&error)) {
-                            complaints.add();
-                        }
-                        connection = None;
-                    }
-                }
-                match (connection.is_some(), wire.is_some()) {
-                    (false, false) => return Poll::Ready(()),
-                    now if now == before => return Poll::Pending,
-                    _ => {}
-                }
-            }
-        }));
+        tokio::spawn(drive(wire, connection, Arc::clone(&allowed), complaints));
         Ok(Arc::new(Self {
             sender,
             allowed,
@@ -297,35 +262,5 @@ impl<B: RequestBody> Streams<B> {
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-// === impl Tasks ===
-
-impl Tasks {
-    fn take(&self) -> Option<Wire> {
-        lock(&self.0.wire).take()
-    }
-}
-
-impl<F> Executor<F> for Tasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        if self.0.begun.swap(true, Ordering::Relaxed) {
-            tokio::spawn(task);
-        } else {
-            *lock(&self.0.wire) = Some(Box::pin(task));
-        }
-    }
-}
-
-/// Reads and writes until the connection has ended.
-fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
-    if let Some(task) = wire
-        && task.as_mut().poll(cx).is_ready()
-    {
-        *wire = None;
     }
 }

@@ -1,5 +1,6 @@
 //! Open connections, kept for the next request: one [`Pool`] a target, all of them under one cap.
 
+mod driver;
 pub(super) mod h1;
 pub(super) mod h2;
 mod idle;

@@ -1,0 +1,156 @@
+//! The task of an HTTP/2 connection.
+//!
+//! hyper splits a connection into two futures: one reads and writes, the other begins streams. Here the same task polls
+//! both. In two tasks, a GOAWAY that is read while a stream is being begun fails the stream as one that the upstream has not
+//! processed, even if the GOAWAY covers the stream.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+
+use hyper::client::conn::http2::Connection;
+use hyper::rt::Executor;
+use hyper_util::rt::TokioIo;
+
+use super::ping::Complaints;
+use crate::upstream::failure::is_too_many_pings;
+use crate::upstream::io::Io;
+use crate::upstream::lock;
+use crate::upstream::outgoing::{Outgoing, RequestBody};
+
+/// Reads and writes a connection.
+pub(super) type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Spawns hyper's tasks, but keeps the first: the one that reads and writes.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Arc<First>);
+
+#[derive(Default)]
+struct First {
+    begun: AtomicBool,
+    wire: Mutex<Option<Wire>>,
+}
+
+/// One of the two futures. It is polled only after it was woken: each wakes the whole task.
+struct Half<F> {
+    future: Option<F>,
+    wakeup: Arc<Wakeup>,
+    waker: Waker,
+}
+
+/// Notes that a future was woken, and wakes the task.
+#[derive(Default)]
+struct Wakeup {
+    woken: AtomicBool,
+    /// The task's waker; a task keeps it for its life.
+    task: OnceLock<Waker>,
+}
+
+/// Drives a connection until both of its futures have ended. `allowed` is set to the number of streams that the upstream
+/// allows.
+pub(super) async fn drive<B: RequestBody>(
+    wire: Option<Wire>,
+    requests: Connection<TokioIo<Io>, Outgoing<B>, Tasks>,
+    allowed: Arc<AtomicUsize>,
+    complaints: Complaints,
+) {
+    let mut wire = Half::new(wire);
+    let mut requests = Half::new(Some(requests));
+    poll_fn(|cx| {
+        loop {
+            // First what came: a request must not be begun on a connection that the upstream has closed.
+            let closed = wire.poll(cx).is_ready();
+            let ended = requests.poll(cx);
+            if let Some(requests) = &requests.future {
+                allowed.store(requests.current_max_send_streams(), Ordering::Relaxed);
+            }
+            if matches!(&ended, Poll::Ready(Err(error)) if is_too_many_pings(error)) {
+                complaints.add();
+            }
+            if wire.future.is_none() && requests.future.is_none() {
+                return Poll::Ready(());
+            }
+            if !closed && ended.is_pending() {
+                return Poll::Pending;
+            }
+            // The other one learns at once that this one has ended.
+            wire.wakeup.woken.store(true, Ordering::Relaxed);
+            requests.wakeup.woken.store(true, Ordering::Relaxed);
+        }
+    })
+    .await;
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// Takes the first task out.
+    pub(super) fn take(&self) -> Option<Wire> {
+        lock(&self.0.wire).take()
+    }
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        // Boxed: a task that holds a large future is copied as a whole when it is spawned, and again when it ends.
+        let task = Box::pin(task);
+        if self.0.begun.swap(true, Ordering::Relaxed) {
+            tokio::spawn(task);
+        } else {
+            *lock(&self.0.wire) = Some(task);
+        }
+    }
+}
+
+// === impl Half ===
+
+impl<F: Future + Unpin> Half<F> {
+    fn new(future: Option<F>) -> Self {
+        let wakeup = Arc::new(Wakeup {
+            woken: AtomicBool::new(true),
+            task: OnceLock::new(),
+        });
+        Self {
+            future,
+            waker: Waker::from(Arc::clone(&wakeup)),
+            wakeup,
+        }
+    }
+
+    /// Polls the future if it was woken. It is dropped when it ends.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<F::Output> {
+        self.wakeup.task.get_or_init(|| cx.waker().clone());
+        let Some(future) = &mut self.future else {
+            return Poll::Pending;
+        };
+        if !self.wakeup.woken.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let polled = Pin::new(future).poll(&mut Context::from_waker(&self.waker));
+        if polled.is_ready() {
+            self.future = None;
+        }
+        polled
+    }
+}
+
+// === impl Wakeup ===
+
+impl Wake for Wakeup {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Some(task) = self.task.get()
+        {
+            task.wake_by_ref();
+        }
+    }
+}
