@@ -6,12 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::app::{get, json, proxied, send, text};
 use super::support::frames::{END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame};
-use super::support::metadata::{Answer, Kind};
+use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::{Service, reply};
 use super::support::streams::{app, open};
 use super::support::upstream::soon;
 use super::support::wire::{Wire, field};
-use super::{is_for, started, started_with};
+use super::{beside, is_for, started, started_with};
 
 const ROUTE: &str = "127.0.0.1:0";
 
@@ -243,11 +243,12 @@ async fn a_redirect_after_a_401_leads_back_to_what_the_app_called_over_http2() {
     })
     .await;
     let route = "127.0.0.1:0=https://storage.googleapis.com";
-    let (metadata, sidecar) = started_with(&service, &["--route", route]).await;
+    let metadata = Metadata::start().await;
     metadata.script(
         Kind::Access,
         [Answer::access("T1", 3600), Answer::access("T2", 3600)],
     );
+    let sidecar = beside(&metadata, &service, &["--route", route]).await;
     let route = sidecar.address("127.0.0.1:0");
     let app = app(route).await;
     let request = Request::builder()
