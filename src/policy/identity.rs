@@ -92,17 +92,17 @@ mod tests {
     #[test]
     fn the_rules_option_wins_over_the_global_one() {
         let global = Some("g@p.example");
-        assert_eq!(principal(&[], None), "the attached account");
+        assert_eq!(principal(&[], None), "the base credential");
         assert_eq!(
             principal(&[], global),
-            "g@p.example, impersonated by the attached account"
+            "g@p.example, impersonated by the base credential"
         );
         assert_eq!(
             principal(
                 &[("delegate", "a@p.example"), ("impersonate", "t@p.example")],
                 global
             ),
-            "t@p.example, impersonated by the attached account through a@p.example"
+            "t@p.example, impersonated by the base credential through a@p.example"
         );
     }
 
@@ -116,7 +116,7 @@ mod tests {
         );
         assert_eq!(
             principal(&[("account", "default")], None),
-            "the attached account"
+            "the base credential"
         );
     }
 
@@ -127,7 +127,7 @@ mod tests {
                 &[("subject", "u@d.example"), ("scope", "s")],
                 Some("g@p.example")
             ),
-            "u@d.example, on whose behalf g@p.example, impersonated by the attached account acts"
+            "u@d.example, on whose behalf g@p.example, impersonated by the base credential acts"
         );
     }
 

@@ -27,6 +27,8 @@ pub enum Principal {
     Delegated(Arc<Delegated>),
     /// A service account that another identity impersonates.
     Impersonated(Arc<Impersonated>),
+    /// The identity with which a credential file impersonates its account. It issues no token of a rule or route.
+    Source,
 }
 
 /// A user of a Google Workspace domain, and the service account that acts for the user.
@@ -53,18 +55,18 @@ impl Principal {
     /// Returns the e-mail address of the account or of the delegated user, or `None` for the base credential's own.
     pub fn account(&self) -> Option<&str> {
         match self {
-            Self::Attached => None,
+            Self::Attached | Self::Source => None,
             Self::Account(email) => Some(email),
             Self::Delegated(delegated) => Some(&delegated.subject),
             Self::Impersonated(impersonated) => Some(impersonated.chain.target()),
         }
     }
 
-    /// Returns who obtains the token for the account, for a person: `impersonated by the attached account through a@b.c`.
+    /// Returns who obtains the token for the account, for a person: `impersonated by the base credential through a@b.c`.
     /// `None` if the account obtains it itself.
     pub fn via(&self) -> Option<String> {
         match self {
-            Self::Attached | Self::Account(_) => None,
+            Self::Attached | Self::Account(_) | Self::Source => None,
             Self::Delegated(delegated) => {
                 Some(format!("on whose behalf {} acts", delegated.issuer))
             }
@@ -83,7 +85,8 @@ impl Principal {
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.account(), self.via()) {
-            (None, _) => f.write_str("the attached account"),
+            (None, _) if *self == Self::Source => f.write_str("the source credential of the file"),
+            (None, _) => f.write_str("the base credential"),
             (Some(account), None) => write!(f, "the account {account}"),
             (Some(account), Some(via)) => write!(f, "{account}, {via}"),
         }
@@ -105,7 +108,7 @@ mod tests {
         assert_eq!(target.account(), Some("t@p.example"));
         assert_eq!(
             target.to_string(),
-            "t@p.example, impersonated by the attached account through a@b.c, then d@e.f"
+            "t@p.example, impersonated by the base credential through a@b.c, then d@e.f"
         );
         let user = Principal::Delegated(Arc::new(Delegated {
             issuer: impersonated(Principal::Account("x@p.example".into()), "t@p.example"),

@@ -125,7 +125,7 @@ impl Decider {
                 other => tracing::info!(
                     account = other.account(),
                     source = "impersonation",
-                    "tokens are those of {other}; the attached account is {email} of the project {project}",
+                    "tokens are those of {other}; the base credential is {email} of the project {project}",
                 ),
             }
             if let Some(warning) = account_warning(&email) {

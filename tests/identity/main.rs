@@ -7,7 +7,12 @@
     clippy::unwrap_used
 )]
 
+#[allow(dead_code)]
+#[path = "../emulator/google/client.rs"]
+mod client;
 mod command;
+mod impersonation;
 mod search;
+mod signed;
 #[path = "../support/mod.rs"]
 mod support;

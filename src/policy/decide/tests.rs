@@ -618,25 +618,25 @@ fn the_global_impersonation_is_for_every_token_and_a_rule_names_another() {
     let rules = ["iap.example=id,impersonate=r@p.example", "b.example=id"];
     let policy = Policy::new(rules.iter().map(|text| rule(text)).collect(), settings);
     let whose_at = |url| whose(&policy.decide(&at(url), UNIVERSE));
-    let global = "t@p.example, impersonated by the attached account through a@p.example";
+    let global = "t@p.example, impersonated by the base credential through a@p.example";
     assert_eq!(whose_at("https://storage.googleapis.com/"), global);
     assert_eq!(whose_at("https://a.run.app/"), global);
     assert_eq!(whose_at("https://b.example/"), global);
     assert_eq!(
         whose_at("https://iap.example/"),
-        "r@p.example, impersonated by the attached account"
+        "r@p.example, impersonated by the base credential"
     );
     let of_route = |own| {
         whose(&policy.decide_route("1", &options(own), &at("https://iap.example/"), UNIVERSE))
     };
     assert_eq!(
         of_route(""),
-        "r@p.example, impersonated by the attached account"
+        "r@p.example, impersonated by the base credential"
     );
     assert_eq!(of_route("credential=access"), global);
     assert_eq!(
         of_route("impersonate=o@p.example"),
-        "o@p.example, impersonated by the attached account"
+        "o@p.example, impersonated by the base credential"
     );
 }
 

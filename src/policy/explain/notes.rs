@@ -153,7 +153,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
 /// The roles that a chain of impersonation needs, and what delegation needs.
 fn roles(principal: &Principal) -> Vec<String> {
     match principal {
-        Principal::Attached | Principal::Account(_) => Vec::new(),
+        Principal::Attached | Principal::Account(_) | Principal::Source => Vec::new(),
         Principal::Impersonated(impersonated) => {
             let chain = &impersonated.chain;
             let accounts = chain.delegates().iter().map(|account| &**account);

@@ -572,8 +572,8 @@ fn a_chain_of_impersonation_is_named_with_the_roles_that_it_needs() {
         ("delegate", "a@p.example"),
     ]);
     for note in [
-        "the token is the one of t@p.example, impersonated by the attached account through a@p.example",
-        "the attached account needs roles/iam.serviceAccountTokenCreator on a@p.example",
+        "the token is the one of t@p.example, impersonated by the base credential through a@p.example",
+        "the base credential needs roles/iam.serviceAccountTokenCreator on a@p.example",
         "a@p.example needs roles/iam.serviceAccountTokenCreator on t@p.example",
     ] {
         assert!(
@@ -592,7 +592,7 @@ fn delegation_is_named_with_its_user_and_what_the_administrator_must_allow() {
         ("subject", "jane@d.example"),
     ]);
     assert!(explanation.notes.iter().any(|note| note
-        == "the token is the one of jane@d.example, on whose behalf the attached account acts"));
+        == "the token is the one of jane@d.example, on whose behalf the base credential acts"));
     assert!(
         explanation.to_string().contains("domain-wide delegation"),
         "{explanation}"

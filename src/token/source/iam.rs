@@ -70,6 +70,24 @@ struct Call<'a> {
 // === impl Account ===
 
 impl Account {
+    /// The account of a URL that a file gives: nothing of the URL is changed but the method after the last colon.
+    pub(super) fn of_url(
+        url: &str,
+        email: &str,
+        delegates: Arc<[Arc<str>]>,
+        lifetime: Duration,
+    ) -> Self {
+        Self {
+            url: url
+                .rsplit_once(':')
+                .map_or(url, |(account, _)| account)
+                .into(),
+            email: email.into(),
+            delegates,
+            lifetime,
+        }
+    }
+
     /// An account of the universe.
     pub(super) fn of_universe(universe: &str, email: &str, delegates: &Arc<[Arc<str>]>) -> Self {
         Self {
@@ -319,6 +337,18 @@ mod tests {
             account.delegates(),
             ["projects/-/serviceAccounts/a@p.example"]
         );
+    }
+
+    #[test]
+    fn a_url_of_a_file_changes_in_its_method_only() {
+        let url = "https://iam.eu-west1.rep.example.goog:8443/v1/projects/-/serviceAccounts/t%40p.example";
+        let account = Account::of_url(
+            &format!("{url}:generateAccessToken"),
+            "t@p.example",
+            [].into(),
+            LIFETIME,
+        );
+        assert_eq!(&*account.url, url);
     }
 
     #[test]

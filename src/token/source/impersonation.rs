@@ -14,8 +14,9 @@ use super::endpoint::EndpointClient;
 use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
 use super::{Fetching, TokenSource};
 use crate::config::Upstream;
+use crate::credentials::ImpersonatedServiceAccount;
 use crate::error::{Error, TokenFault};
-use crate::policy::{Principal, TokenKey};
+use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::facts::{Fact, Facts};
 use crate::token::failure::FetchError;
@@ -33,9 +34,27 @@ pub(super) struct Impersonator {
     upstream: Upstream,
     timeout: Duration,
     metrics: Arc<Metrics>,
+    /// What the base credential is, if it is a file that impersonates an account.
+    file: Option<FileTarget>,
     /// Made when it is first needed: most sidecars impersonate no account.
     client: OnceLock<EndpointClient>,
 }
+
+/// The account of an `impersonated_service_account` file, whose calls the source credential of that file authorises.
+#[derive(Clone, Debug)]
+pub(super) struct FileTarget {
+    pub(super) account: Account,
+    /// The scopes of access tokens for which a rule names none.
+    pub(super) scopes: Arc<[Arc<str>]>,
+    pub(super) universe: Arc<str>,
+    /// The role that the source credential needs.
+    pub(super) role: Role,
+}
+
+/// The source credential of a file: the source of a base credential, for [`Principal::Source`].
+#[allow(dead_code)] // until the first source of a credential file
+#[derive(Debug)]
+pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
 
 /// An account, and the principal whose token authorises calls for it.
 #[derive(Debug)]
@@ -44,12 +63,14 @@ pub(super) struct Signer {
     /// Where the account is.
     pub(super) universe: Arc<str>,
     base: Principal,
+    role: Role,
 }
 
 /// The right to call for an account.
 pub(super) struct Authorisation {
     facts: Facts,
     base: Principal,
+    role: Role,
     slot: Arc<Slot>,
     token: Arc<Token>,
     end: Instant,
@@ -71,8 +92,16 @@ impl Impersonator {
             upstream,
             timeout,
             metrics,
+            file: None,
             client: OnceLock::new(),
         }
+    }
+
+    #[allow(dead_code)] // until the first source of a credential file
+    /// The same, for a base credential that impersonates an account itself.
+    #[must_use]
+    pub(super) fn with_file(self, file: Option<FileTarget>) -> Self {
+        Self { file, ..self }
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -112,6 +141,14 @@ impl Impersonator {
     }
 
     async fn find_signer(&self, principal: &Principal) -> Result<Signer, FetchError> {
+        if let (Principal::Attached, Some(file)) = (principal, &self.file) {
+            return Ok(Signer {
+                account: file.account.clone(),
+                universe: Arc::clone(&file.universe),
+                base: Principal::Source,
+                role: file.role,
+            });
+        }
         let facts = self.facts()?;
         let known = |error: Error| FetchError::of(&error);
         let universe = facts.universe().await.map_err(known)?;
@@ -131,6 +168,7 @@ impl Impersonator {
             account: Account::of_universe(&universe, &email, delegates),
             universe,
             base: base.clone(),
+            role: Role::TokenCreator,
         })
     }
 
@@ -151,6 +189,7 @@ impl Impersonator {
         Ok(Authorisation {
             facts: self.facts()?,
             base: signer.base.clone(),
+            role: signer.role,
             slot,
             token,
             end,
@@ -162,11 +201,20 @@ impl Impersonator {
         let end = Instant::now() + self.timeout;
         let client = self.client()?;
         let signer = self.signer(&key.principal, end).await?;
+        let kind = match (&key.kind, &self.file) {
+            (TokenKind::Access { scopes }, Some(file))
+                if scopes.is_empty() && key.principal == Principal::Attached =>
+            {
+                TokenKind::Access {
+                    scopes: Arc::clone(&file.scopes),
+                }
+            }
+            (kind, _) => kind.clone(),
+        };
         let mut right = self.authorise(&signer, end).await?;
         loop {
             let caller = right.caller();
-            let issued =
-                iam::token(client, &signer.account, caller, &key.kind, priority, end).await;
+            let issued = iam::token(client, &signer.account, caller, &kind, priority, end).await;
             match issued {
                 Err(error) if right.renew(&error).await => {}
                 result => return result,
@@ -189,7 +237,7 @@ impl Authorisation {
             token: &self.token,
             principal: &self.base,
             facts: &self.facts,
-            role: Role::TokenCreator,
+            role: self.role,
         }
     }
 
@@ -224,7 +272,10 @@ impl TokenSource for ImpersonationSource {
     }
 
     fn serves(&self, principal: &Principal) -> bool {
-        matches!(principal, Principal::Impersonated(_))
+        match principal {
+            Principal::Attached => self.0.file.is_some(),
+            principal => matches!(principal, Principal::Impersonated(_)),
+        }
     }
 
     fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
@@ -236,10 +287,58 @@ impl TokenSource for ImpersonationSource {
     }
 
     fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
-        let email = match fact {
+        let file = self.0.file.as_ref();
+        let known = match fact {
+            Fact::Email(Principal::Attached) => file.map(|file| file.account.email().to_owned()),
             Fact::Email(principal) => principal.account().map(str::to_owned),
-            _ => None,
+            Fact::Universe => file.map(|file| file.universe.to_string()),
+            Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
         };
-        Box::pin(std::future::ready(Ok(email)))
+        Box::pin(std::future::ready(Ok(known)))
+    }
+}
+
+// === impl FileTarget ===
+
+impl From<&ImpersonatedServiceAccount> for FileTarget {
+    fn from(file: &ImpersonatedServiceAccount) -> Self {
+        let shared = |texts: &[String]| texts.iter().map(|text| Arc::from(&**text)).collect();
+        let mut scopes = file.scopes.clone();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let url = file.url.to_string();
+        Self {
+            account: Account::of_url(&url, &file.target, shared(&file.delegates), iam::LIFETIME),
+            scopes: shared(&scopes),
+            universe: Arc::clone(&file.universe),
+            role: Role::TokenCreator,
+        }
+    }
+}
+
+// === impl NestedSource ===
+
+impl TokenSource for NestedSource {
+    fn describe(&self) -> &str {
+        self.0.describe()
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        *principal == Principal::Source
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        self.0.fetch(key, priority)
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.time_limit()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        self.0.fact(match fact {
+            Fact::Email(_) => Fact::Email(&Principal::Attached),
+            fact => fact,
+        })
     }
 }

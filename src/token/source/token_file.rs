@@ -145,7 +145,7 @@ async fn a_principal_without_a_source_gets_no_token() {
     let sources = TokenSources::from_sources([only]);
     let cache = TokenCache::new(sources, Arc::new(Metrics::new()));
     for (principal, named) in [
-        (Principal::Attached, "the attached account"),
+        (Principal::Attached, "the base credential"),
         (Principal::Account("b@x".into()), "the account b@x"),
     ] {
         let error = cache.slot(&key(principal)).token().await.unwrap_err();
