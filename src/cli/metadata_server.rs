@@ -1,8 +1,11 @@
 //! `sidentity metadata-server`: the emulator as a command.
 
+mod files;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use super::run::runtime;
 use super::{Exit, interruption};
@@ -12,7 +15,8 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 ///
 /// Its tokens have the form of the real ones, and no Google service takes them. A service under development can verify the
 /// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
-/// that of the real ones.
+/// that of the real ones. The token endpoints of OAuth 2, STS and IAM Credentials are on the same port, with and without TLS.
+/// They check every request as Google does; --write-credentials writes credential files for them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to listen; port 0 takes a free one
@@ -33,6 +37,10 @@ pub(super) struct Args {
     /// How long tokens are valid, 1s to 12h; one with less than 4m left is made anew
     #[arg(long, value_name = "TIME", default_value = "1h")]
     lifetime: Lifetime,
+    /// Write a credential file of each kind, and a CA certificate, into this directory; keys are made at start, and no
+    /// other server accepts them
+    #[arg(long, value_name = "DIR")]
+    write_credentials: Option<PathBuf>,
 }
 
 /// Serves until SIGINT or SIGTERM, and says on standard output how to use it. The status is 1 where it cannot listen.
@@ -42,13 +50,19 @@ pub(super) fn run(args: Args) -> Result<(), Exit> {
 
 async fn serve(args: Args) -> Result<(), String> {
     let listen = args.listen;
+    let folder = args.write_credentials.clone();
     let identity = Identity::from(args);
     let interrupted =
         interruption().map_err(|error| format!("cannot wait for signals: {error}"))?;
     let emulator = Emulator::bind(listen, identity.clone())
         .await
         .map_err(|error| cannot_listen(listen, &error))?;
-    let greeting = greeting(&identity, emulator.local_addr());
+    let mut greeting = greeting(&identity, emulator.local_addr());
+    if let Some(folder) = folder {
+        let reachable = reachable(emulator.local_addr());
+        greeting += &files::write(&folder, &emulator, reachable)
+            .map_err(|error| cannot_write(&folder, &error))?;
+    }
     let _ = io::stdout().write_all(greeting.as_bytes());
     emulator.run(interrupted).await;
     Ok(())
@@ -68,6 +82,10 @@ fn cannot_listen(listen: SocketAddr, error: &io::Error) -> String {
         ""
     };
     format!("--listen {listen}: {error}{hint}")
+}
+
+fn cannot_write(folder: &Path, error: &io::Error) -> String {
+    format!("--write-credentials {}: {error}", folder.display())
 }
 
 fn greeting(identity: &Identity, address: SocketAddr) -> String {

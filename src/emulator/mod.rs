@@ -4,10 +4,13 @@
 //! tokens, and ID tokens signed by a key made at start. Its public key is served as Google serves its own, so that a
 //! service under development can verify them. [`Verifier`] does the same in process.
 //!
+//! On the same port, with and without TLS, are the token endpoints of Google that credential files name ([`google`]).
+//!
 //! The issuer is `https://accounts.google.com`, as in the real tokens: code that checks `iss` needs no second
 //! setting for development, only another address for the certificates.
 
 mod answer;
+mod connection;
 #[doc(hidden)]
 pub mod google;
 mod identity;
@@ -21,25 +24,26 @@ pub mod tls;
 mod tree;
 mod verifier;
 
-use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use identity::{Email, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
 pub use signer::Access;
 pub use verifier::{Claims, Refused, Verifier};
 
+use connection::{Services, serve};
+use google::Google;
 use mint::Mint;
 use service::Service;
 use signer::Signer;
+use tls::LocalCa;
 
 use crate::telemetry::Sparse;
 
@@ -47,12 +51,20 @@ use crate::telemetry::Sparse;
 pub const ISSUER: &str = "https://accounts.google.com";
 
 /// A bound emulator: callers may connect, and are answered once it runs.
-#[derive(Debug)]
 pub struct Emulator {
     listener: TcpListener,
     address: SocketAddr,
-    service: Arc<Service>,
+    services: Arc<Services>,
+    ca: Arc<LocalCa>,
     verifier: Verifier,
+}
+
+impl fmt::Debug for Emulator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emulator")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 // === impl Emulator ===
@@ -66,11 +78,22 @@ impl Emulator {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let signer = Arc::new(Signer::new().map_err(io::Error::other)?);
+        let google = Google::with_signer(&identity, Arc::clone(&signer));
+        let ca = Arc::new(LocalCa::new().map_err(io::Error::other)?);
+        let tls = ca
+            .server_config(&[b"h2", b"http/1.1"])
+            .map_err(io::Error::other)?;
         let mint = Mint::new(identity, Arc::clone(&signer));
+        let metadata = Service::new(mint, signer.key(), address).map_err(io::Error::other)?;
         Ok(Self {
             listener,
             address,
-            service: Arc::new(Service::new(mint, signer.key(), address).map_err(io::Error::other)?),
+            services: Arc::new(Services {
+                metadata,
+                google: Arc::new(google.map_err(io::Error::other)?),
+                tls: TlsAcceptor::from(Arc::new(tls)),
+            }),
+            ca,
             verifier: signer.verifier(),
         })
     }
@@ -85,6 +108,18 @@ impl Emulator {
         self.verifier.clone()
     }
 
+    /// Google's token endpoints, which are on the same port.
+    #[doc(hidden)]
+    pub fn google(&self) -> Arc<Google> {
+        Arc::clone(&self.services.google)
+    }
+
+    /// The CA of the certificates that TLS on the same port presents.
+    #[doc(hidden)]
+    pub fn ca(&self) -> Arc<LocalCa> {
+        Arc::clone(&self.ca)
+    }
+
     /// Answers until `shutdown` ends; what is under way then is cut off, since every answer is short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
@@ -96,7 +131,7 @@ impl Emulator {
                 Some(_) = connections.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(serve(stream, Arc::clone(&self.service)));
+                        connections.spawn(serve(stream, Arc::clone(&self.services)));
                     }
                     // Out of descriptors, most likely: some must be closed before the next try can succeed.
                     Err(error) => {
@@ -108,21 +143,5 @@ impl Emulator {
                 },
             }
         }
-    }
-}
-
-async fn serve(stream: TcpStream, service: Arc<Service>) {
-    let respond = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.respond(&request)) }
-    });
-    // Answers are small: waiting to fill a packet only delays them.
-    let _ = stream.set_nodelay(true);
-    // No time-out of idle connections: a library's pooled one would close just as it is used again.
-    let served = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), respond)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a caller broke off");
     }
 }

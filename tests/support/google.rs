@@ -205,7 +205,7 @@ impl Google {
         .iter()
         .map(|host| format!("{host}:443:127.0.0.1:{tls}"))
         .collect();
-        for host in ["169.254.169.254", "169.254.170.2"] {
+        for host in ["169.254.169.254", "169.254.170.2", "169.254.170.23"] {
             entries.push(format!("{host}:80:127.0.0.1:{plain}"));
         }
         let mut flags: Vec<String> = entries

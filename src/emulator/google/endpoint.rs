@@ -9,7 +9,7 @@ pub enum Endpoint {
     Api,
     /// `AssumeRoleWithWebIdentity` of AWS STS.
     AwsAssumeRole,
-    /// Container credentials of ECS.
+    /// Container credentials of ECS, and of EKS Pod Identity.
     AwsContainer,
     /// IMDSv2 below `/latest/meta-data/`.
     AwsMetadata,
@@ -58,6 +58,11 @@ impl Endpoint {
         }
     }
 
+    /// Finds the endpoint by its path, at a server that has all of them.
+    pub fn of_local(path: &str) -> Option<Self> {
+        Self::by_path(path)
+    }
+
     fn by_path(path: &str) -> Option<Self> {
         Some(match path {
             "/token" => Self::Token,
@@ -66,6 +71,8 @@ impl Endpoint {
             "/actions/id-token" => Self::SubjectToken,
             "/latest/api/token" => Self::AwsSession,
             "/" => Self::AwsAssumeRole,
+            // EKS Pod Identity.
+            "/v1/credentials" => Self::AwsContainer,
             _ if path.starts_with("/latest/meta-data/") => Self::AwsMetadata,
             _ if path.starts_with("/v2/credentials/") => Self::AwsContainer,
             _ => {

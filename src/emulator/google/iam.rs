@@ -94,7 +94,8 @@ fn access_token(
                 ))
             })?,
     };
-    let expiry = now + seconds;
+    let (lifetime, _) = google.lifetime();
+    let expiry = now + seconds.min(lifetime);
     let member = format!("serviceAccount:{account}");
     let expires = UNIX_EPOCH + Duration::from_secs(expiry);
     Ok(json!({

@@ -20,6 +20,7 @@
 //! ```
 
 mod aws;
+mod bearer;
 mod directory;
 mod endpoint;
 mod files;
@@ -38,9 +39,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::HOST;
 use http::{Request, Response};
-use serde::Deserialize;
 
 pub use aws::{ACCOUNT as AWS_ACCOUNT, AwsKeys, REGION as AWS_REGION, ROLE as AWS_ROLE};
 pub use directory::{Directory, Role};
@@ -55,8 +55,7 @@ use super::signer::{Access, Signer};
 use super::verifier::{Claims, Verifier};
 use aws::Aws;
 use directory::GCLOUD_CLIENT;
-use jwt::Jwt;
-use oauth::{HOUR, check_times};
+use oauth::HOUR;
 use refusal::{Refusal, success};
 use users::{User, Users};
 
@@ -74,6 +73,8 @@ pub struct Google {
     idp_key: SigningKey,
     aws: Aws,
     request_token: String,
+    /// How long tokens are valid, in seconds.
+    lifetime: u64,
     directory: Mutex<Directory>,
     users: Mutex<Users>,
 }
@@ -82,19 +83,6 @@ pub struct Google {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key could be made")]
 pub struct NoKeys;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SelfSigned {
-    iss: String,
-    sub: String,
-    #[serde(default)]
-    aud: Option<String>,
-    #[serde(default)]
-    scope: Option<String>,
-    iat: u64,
-    exp: u64,
-}
 
 // === impl Google ===
 
@@ -130,6 +118,7 @@ impl Google {
             idp_key: new_key()?,
             aws: Aws::new().map_err(|_: Refusal| NoKeys)?,
             request_token: users::random().map_err(|_| NoKeys)?,
+            lifetime: identity.lifetime.as_secs().min(HOUR),
             directory: Mutex::new(directory),
             users: Mutex::new(users.map_err(|_: Refusal| NoKeys)?),
         })
@@ -138,34 +127,41 @@ impl Google {
     /// Answers a request as the endpoint does that its host and path name. Other hosts are services that are called with a
     /// token: the answer names its member, or is 401.
     pub fn respond(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Bytes> {
+        match Endpoint::of(host(request), request.uri().path()) {
+            Some(endpoint) => self.respond_as(endpoint, request, now),
+            None => Refusal::not_found().into_response(),
+        }
+    }
+
+    /// Answers a request as this endpoint does, whatever its host is.
+    pub(super) fn respond_as(
+        &self,
+        endpoint: Endpoint,
+        request: &Request<Bytes>,
+        now: SystemTime,
+    ) -> Response<Bytes> {
         let now = unix(now);
-        let endpoint = Endpoint::of(host(request), request.uri().path());
-        let answer = match endpoint {
-            None => Err(Refusal::not_found()),
-            Some(Endpoint::Token) => oauth::token(self, request, now).map(|json| success(&json)),
-            Some(Endpoint::StsExchange) => {
-                sts::exchange(self, request, now).map(|json| success(&json))
+        let json = match endpoint {
+            Endpoint::Token => oauth::token(self, request, now),
+            Endpoint::StsExchange => sts::exchange(self, request, now),
+            Endpoint::StsRefresh => sts::refresh(self, request, now),
+            Endpoint::GenerateAccessToken | Endpoint::GenerateIdToken | Endpoint::SignJwt => {
+                iam::call(self, endpoint, request, now)
             }
-            Some(Endpoint::StsRefresh) => {
-                sts::refresh(self, request, now).map(|json| success(&json))
+            Endpoint::SubjectToken => subject::call(self, request, now),
+            Endpoint::Api => self.api(request, now),
+            Endpoint::AwsAssumeRole
+            | Endpoint::AwsContainer
+            | Endpoint::AwsMetadata
+            | Endpoint::AwsSession => {
+                let answer = aws::call(self, endpoint, request, now);
+                return answer.unwrap_or_else(Refusal::into_response);
             }
-            Some(
-                endpoint @ (Endpoint::GenerateAccessToken
-                | Endpoint::GenerateIdToken
-                | Endpoint::SignJwt),
-            ) => iam::call(self, endpoint, request, now).map(|json| success(&json)),
-            Some(Endpoint::SubjectToken) => {
-                subject::call(self, request, now).map(|json| success(&json))
-            }
-            Some(Endpoint::Api) => self.api(request, now),
-            Some(
-                endpoint @ (Endpoint::AwsAssumeRole
-                | Endpoint::AwsContainer
-                | Endpoint::AwsMetadata
-                | Endpoint::AwsSession),
-            ) => aws::call(self, endpoint, request, now),
         };
-        answer.unwrap_or_else(Refusal::into_response)
+        match json {
+            Ok(json) => success(&json),
+            Err(refusal) => refusal.into_response(),
+        }
     }
 
     /// Who exists, and who may act as whom, as of now.
@@ -200,80 +196,6 @@ impl Google {
     /// Tells these tokens from others.
     pub fn verifier(&self) -> Verifier {
         self.signer.verifier()
-    }
-
-    /// What the bearer token of a request proves: one that this emulator issued, or a JWT that an account signed itself.
-    pub fn access(&self, request: &Request<Bytes>, now: SystemTime) -> Option<Access> {
-        self.bearer(request, unix(now))
-    }
-
-    fn bearer(&self, request: &Request<Bytes>, now: u64) -> Option<Access> {
-        let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
-        let token = value.strip_prefix("Bearer ")?;
-        let access = self
-            .signer
-            .open(token)
-            .or_else(|| self.self_signed(token, host(request), now))?;
-        (now < access.expiry).then_some(access)
-    }
-
-    fn self_signed(&self, token: &str, host: &str, now: u64) -> Option<Access> {
-        let jwt = Jwt::parse(token).ok()?;
-        let claims: SelfSigned = jwt.claims().ok()?;
-        // Google finds the key by its id alone.
-        jwt.header.kid.as_ref()?;
-        let is_valid = claims.iss == claims.sub
-            && self.is_signed_by(&jwt, &claims.iss)
-            && check_times(claims.iat, claims.exp, now).is_ok();
-        let scopes = match (claims.scope, claims.aud) {
-            (Some(scope), None) => scope.split_whitespace().map(str::to_owned).collect(),
-            (None, Some(aud)) if aud == format!("https://{host}/") => {
-                vec![CLOUD_PLATFORM.to_owned()]
-            }
-            _ => return None,
-        };
-        is_valid.then_some(Access {
-            member: format!("serviceAccount:{}", claims.iss),
-            scopes,
-            expiry: claims.exp,
-        })
-    }
-
-    /// Whether a key of this account signed it. A JWT without key id is tried with each.
-    fn is_signed_by(&self, jwt: &Jwt<'_>, account: &str) -> bool {
-        let of_account = (account == self.directory().main()).then_some(&self.account_key);
-        of_account
-            .into_iter()
-            .chain([&self.system_key])
-            .filter(|key| jwt.header.kid.as_deref().is_none_or(|kid| kid == key.id()))
-            .any(|key| jwt.is_signed_by(key.public_key()))
-            && self.directory().has_account(account)
-    }
-
-    fn is_of_idp(&self, jwt: &Jwt<'_>) -> bool {
-        jwt.header.kid.as_deref() == Some(self.idp_key.id())
-            && jwt.is_signed_by(self.idp_key.public_key())
-    }
-
-    /// A service that is called with a token: an access token, or an ID token for `https://HOST`.
-    fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Response<Bytes>, Refusal> {
-        let host = host(request);
-        if let Some(access) = self.bearer(request, now) {
-            return Ok(success(&serde_json::json!({
-                "host": host, "member": access.member, "scopes": access.scopes,
-            })));
-        }
-        let headers = request.headers();
-        let token = headers
-            .get("x-serverless-authorization")
-            .or_else(|| headers.get(AUTHORIZATION))
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(now);
-        let audience = format!("https://{host}");
-        token
-            .and_then(|token| self.verifier().verify(token, &audience, time).ok())
-            .map(|claims| success(&serde_json::json!({"host": host, "id_token": claims})))
-            .ok_or_else(Refusal::unauthenticated)
     }
 
     fn access_token(
@@ -317,7 +239,7 @@ impl Google {
             azp: number.clone(),
             email: with_email.then(|| email.to_owned()),
             email_verified: with_email.then_some(true),
-            exp: now + HOUR,
+            exp: now + self.lifetime,
             iat: now,
             iss: ISSUER.to_owned(),
             sub: number,
@@ -326,6 +248,11 @@ impl Google {
 
     fn sign_id_token(&self, claims: &Claims) -> Result<String, Refusal> {
         self.signer.id_token(claims).ok_or_else(Refusal::internal)
+    }
+
+    /// How long a token is valid, and what its answer says, in seconds. The real endpoints allow for the way.
+    fn lifetime(&self) -> (u64, u64) {
+        (self.lifetime, self.lifetime.saturating_sub(1).max(1))
     }
 
     const fn system_key(&self) -> &SigningKey {
@@ -348,7 +275,7 @@ impl fmt::Debug for Google {
 }
 
 /// The host that a request names, with its port.
-pub fn host(request: &Request<Bytes>) -> &str {
+pub fn host<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => {

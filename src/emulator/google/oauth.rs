@@ -81,6 +81,7 @@ fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refus
         )));
     }
     check_times(claims.iat, claims.exp, now).map_err(|why| invalid(why.to_owned()))?;
+    let (lifetime, expires_in) = google.lifetime();
     let requested = (claims.scope.as_deref(), claims.target_audience.as_deref());
     match requested {
         (Some(scope), None) if !scope.trim().is_empty() => {
@@ -90,8 +91,8 @@ fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refus
                 Some(user) => delegated(user, &scopes)?,
             };
             Ok(json!({
-                "access_token": google.access_token(&member, scopes, now + HOUR)?,
-                "expires_in": HOUR - 1,
+                "access_token": google.access_token(&member, scopes, now + lifetime)?,
+                "expires_in": expires_in,
                 "token_type": "Bearer",
             }))
         }
@@ -162,9 +163,10 @@ fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, Refusal> {
         return Err(Refusal::oauth("invalid_scope", why));
     }
     let member = format!("user:{}", user.email);
+    let (lifetime, expires_in) = google.lifetime();
     let mut answer = json!({
-        "access_token": google.access_token(&member, scopes.clone(), now + HOUR)?,
-        "expires_in": HOUR - 1,
+        "access_token": google.access_token(&member, scopes.clone(), now + lifetime)?,
+        "expires_in": expires_in,
         "scope": scopes.join(" "),
         "token_type": "Bearer",
         "id_token": google.user_id_token(&user.email, client_id, now)?,

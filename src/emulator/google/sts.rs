@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::form::Form;
 use super::jwt::Jwt;
-use super::oauth::{HOUR, SKEW};
+use super::oauth::SKEW;
 use super::refusal::{Refusal, insert};
 use super::{Google, sigv4};
 
@@ -115,11 +115,12 @@ pub(super) fn exchange(
         "{}/subject/{subject}",
         pool.replacen("//", "principal://", 1)
     );
+    let (lifetime, expires_in) = google.lifetime();
     Ok(json!({
-        "access_token": google.access_token(&member, scopes, now + HOUR)?,
+        "access_token": google.access_token(&member, scopes, now + lifetime)?,
         "issued_token_type": ACCESS_TOKEN,
         "token_type": "Bearer",
-        "expires_in": HOUR - 1,
+        "expires_in": expires_in,
     }))
 }
 
@@ -210,10 +211,11 @@ pub(super) fn refresh(
         None => user.scopes.clone(),
         Some(scope) => scope.split_whitespace().map(str::to_owned).collect(),
     };
+    let (lifetime, expires_in) = google.lifetime();
     let mut answer = json!({
-        "access_token": google.access_token(&member, scopes, now + HOUR)?,
+        "access_token": google.access_token(&member, scopes, now + lifetime)?,
         "token_type": "Bearer",
-        "expires_in": HOUR - 1,
+        "expires_in": expires_in,
     });
     if let Some(rotated) = user.rotate()? {
         insert(&mut answer, "refresh_token", rotated);

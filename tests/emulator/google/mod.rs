@@ -1,6 +1,9 @@
 //! Google's token endpoints, as strict as a client under test needs them.
 
+mod aws;
+mod bytes;
 mod client;
+mod command;
 mod fixture;
 mod iam;
 mod oauth;

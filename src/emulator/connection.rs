@@ -1,0 +1,112 @@
+//! One connection: TLS or not by its first byte, and which service each request is for.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::google::{Endpoint, Google, host};
+use super::service::Service;
+
+/// The first byte of a TLS handshake (RFC 8446, 5.1), which no HTTP request begins with.
+const HANDSHAKE: u8 = 22;
+
+/// The longest request body, in bytes. A token of an identity provider has a few thousand.
+const BODY: usize = 64 * 1024;
+
+/// What answers the requests of all connections.
+pub(super) struct Services {
+    pub(super) metadata: Service,
+    pub(super) google: Arc<Google>,
+    pub(super) tls: TlsAcceptor,
+}
+
+/// Serves a connection until the client closes it. There is no time-out of idle ones: a library's pooled connection would
+/// close just as it is used again.
+pub(super) async fn serve(stream: TcpStream, services: Arc<Services>) {
+    // Answers are small: waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let mut first = [0];
+    let Ok(1) = stream.peek(&mut first).await else {
+        return;
+    };
+    if first != [HANDSHAKE] {
+        return speak(stream, services, false).await;
+    }
+    match services.tls.accept(stream).await {
+        Ok(stream) => speak(stream, services, true).await,
+        Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+    }
+}
+
+async fn speak<S>(stream: S, services: Arc<Services>, tls: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let respond = service_fn(move |request| {
+        let services = Arc::clone(&services);
+        async move { Ok::<_, Infallible>(services.respond(request, tls).await) }
+    });
+    let served = auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), respond)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client broke off");
+    }
+}
+
+// === impl Services ===
+
+impl Services {
+    async fn respond(&self, request: Request<Incoming>, tls: bool) -> Response<Full<Bytes>> {
+        let Some(endpoint) = endpoint(&request, tls) else {
+            return self.metadata.respond(&request);
+        };
+        let (head, body) = request.into_parts();
+        let Ok(body) = Limited::new(body, BODY).collect().await else {
+            let mut response = Response::new(Full::from("the body is longer than 64 KiB\n"));
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            return response;
+        };
+        let request = Request::from_parts(head, body.to_bytes());
+        let response = self
+            .google
+            .respond_as(endpoint, &request, SystemTime::now());
+        tracing::debug!(
+            method = %request.method(),
+            host = host(&request),
+            path = request.uri().path(),
+            ?endpoint,
+            status = response.status().as_u16(),
+            "token endpoint call"
+        );
+        response.map(Full::new)
+    }
+}
+
+/// The endpoint that a request is for, or `None` for the metadata server.
+///
+/// With TLS the host decides, for a client that `--connect-to` brings here asks for Google by name. Without, the server may
+/// have any name, and the path decides: those of the metadata server are no endpoint's.
+fn endpoint<B>(request: &Request<B>, tls: bool) -> Option<Endpoint> {
+    let path = request.uri().path();
+    if path.starts_with("/oauth2/") || path.starts_with("/.well-known/") {
+        return None;
+    }
+    if tls {
+        return Endpoint::of(host(request), path);
+    }
+    // `GET /` is the probe of a metadata server, and AWS posts its form.
+    Endpoint::of_local(path)
+        .filter(|endpoint| *endpoint != Endpoint::AwsAssumeRole || request.method() == Method::POST)
+}
