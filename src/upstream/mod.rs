@@ -40,6 +40,8 @@ pub use self::refuse::Refuse;
 pub use self::resend::{BufferedBody, SentRequest};
 pub use self::target::Target;
 pub use self::tls::BadRoots;
+#[cfg(any(fuzzing, test))]
+pub use self::via_proxy::fuzz_connect_answer;
 
 use self::dial::Dialer;
 use self::pool::Pools;

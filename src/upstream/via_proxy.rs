@@ -144,7 +144,7 @@ async fn read_text(stream: &mut TcpStream, answer: &Answer) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What the proxy said, for people: its status, its words and what to do about 407.
+/// What the proxy said, for people: its status, its words and what to do about missing credentials.
 fn refusal(
     proxy: &UpstreamProxy,
     status: u16,
@@ -165,7 +165,8 @@ fn refusal(
             said.push_str(&shown);
         }
     }
-    if status == 407 {
+    // tinyproxy answers 401 to wrong credentials.
+    if matches!(status, 401 | 407) {
         said.push_str(match proxy.authorization {
             Some(_) => ": it does not accept the credentials of --upstream-proxy",
             None => ": it asks for credentials (--upstream-proxy http://USER:PASSWORD@HOST:PORT)",
@@ -215,6 +216,27 @@ fn scheme(challenge: &[u8]) -> Option<String> {
         .collect();
     let name = String::from_utf8(name).ok()?;
     (!name.is_empty()).then(|| name.to_ascii_lowercase())
+}
+
+/// Reads any bytes as the answer to `CONNECT`, in pieces of any size: the same answer or error, and the same bytes left for
+/// the tunnel. The first byte is the size.
+///
+/// # Panics
+///
+/// That does not hold.
+#[cfg(any(fuzzing, test))]
+pub fn fuzz_connect_answer(input: &[u8]) {
+    let Some((size, bytes)) = input.split_first() else {
+        return;
+    };
+    let whole = answer::read_in_pieces(bytes, bytes.len());
+    assert_eq!(answer::read_in_pieces(bytes, usize::from(*size)), whole);
+    if let Ok(Some((answer, rest))) = whole {
+        assert!(answer.status >= 200 && answer.status != 101);
+        assert!(bytes.ends_with(rest) && rest.len() < bytes.len());
+        let head = bytes.strip_suffix(rest).unwrap_or_default();
+        assert!(head.ends_with(b"\n\r\n") || head.ends_with(b"\n\n"));
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -133,6 +134,64 @@ async fn every_way_in_leaves_through_the_proxy_with_its_token() {
         );
     }
     stage.assert_no_secret("");
+}
+
+#[tokio::test]
+async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is_not() {
+    let service = Service::answering(|seen| {
+        if seen.host != "iamcredentials.googleapis.com" {
+            return Response::new("hello".into());
+        }
+        let expires = SystemTime::now() + Duration::from_secs(3600);
+        let expires = humantime::format_rfc3339_seconds(expires);
+        let answer = format!("{{\"accessToken\":\"T2\",\"expireTime\":\"{expires}\"}}");
+        Response::builder()
+            .header("content-type", "application/json")
+            .body(answer.into())
+            .unwrap()
+    })
+    .await;
+    let proxy = Proxy::to(service.address()).await;
+    let metadata = metadata().await;
+    let ca = service.ca().to_str().unwrap().to_owned();
+    let target = "runner@example-project.iam.gserviceaccount.com";
+    let args = [
+        "--upstream-proxy",
+        &proxy.url(),
+        "--upstream-ca",
+        &ca,
+        "--impersonate-service-account",
+        target,
+    ];
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    let url = "http://storage.googleapis.com/";
+    let response = proxied(sidecar.proxy(), url, &[]).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
+    let seen = service.seen();
+    assert_eq!(authorization(&seen[0].headers), Some("Bearer T1"));
+    assert_eq!(authorization(&seen[1].headers), Some("Bearer T2"));
+    let asked = [
+        "CONNECT iamcredentials.googleapis.com:443",
+        "CONNECT storage.googleapis.com:443",
+    ];
+    assert_eq!(proxy.lines(), asked);
+    // A new token, and the proxy refuses the endpoint.
+    proxy.refuse(StatusCode::FORBIDDEN);
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    let response = proxied(sidecar.proxy(), url, &[]).await;
+    assert_eq!(response.status(), 503, "{}", text(&response));
+    for words in [
+        "token:",
+        "iamcredentials.googleapis.com",
+        "403 Forbidden",
+        &proxy.url(),
+    ] {
+        assert!(
+            text(&response).contains(words),
+            "{words}: {}",
+            text(&response)
+        );
+    }
 }
 
 #[tokio::test]

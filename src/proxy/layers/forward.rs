@@ -50,9 +50,9 @@ impl Service<Outbound> for Forward {
         let mut request = outbound.request;
         *request.uri_mut() = Uri::from(outbound.destination.target);
         let target = Target {
-            // Not with a token: a proxy may read what it forwards.
+            // A proxy may read what it forwards.
             forward: outbound.destination.origin.scheme == Scheme::Http
-                && !is_granted_token(outbound.record.decision()),
+                && is_without_token(outbound.record.decision()),
             origin: outbound.destination.origin,
             http,
         };
@@ -64,8 +64,9 @@ impl Service<Outbound> for Forward {
     }
 }
 
-fn is_granted_token(decision: Option<&Decision>) -> bool {
-    decision.is_some_and(|decision| matches!(decision.grant, Grant::Token(_)))
+/// Whether the decision is that the destination gets no token.
+fn is_without_token(decision: Option<&Decision>) -> bool {
+    decision.is_some_and(|decision| !matches!(decision.grant, Grant::Token(_)))
 }
 
 impl Future for ForwardFuture {

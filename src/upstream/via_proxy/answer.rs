@@ -154,3 +154,26 @@ impl fmt::Display for Invalid {
         }
     }
 }
+
+/// The final head of `bytes`, read in pieces of `size`, and what follows it. `None` where it is not whole.
+#[cfg(any(fuzzing, test))]
+pub(super) fn read_in_pieces(
+    bytes: &[u8],
+    size: usize,
+) -> Result<Option<(Answer, &[u8])>, Invalid> {
+    let mut reader = AnswerReader::default();
+    let mut rest = bytes;
+    for piece in bytes.chunks(size.max(1)) {
+        let (taken, answer) = reader.read(piece)?;
+        rest = rest.get(taken..).unwrap_or_default();
+        if let Some(answer) = answer {
+            return Ok(Some((answer, rest)));
+        }
+        assert_eq!(
+            taken,
+            piece.len(),
+            "all belongs to a head that is not whole"
+        );
+    }
+    Ok(None)
+}

@@ -1,23 +1,7 @@
 use proptest::prelude::*;
 
-use super::answer::Invalid;
+use super::answer::{Invalid, read_in_pieces as read};
 use super::*;
-
-/// Reads in pieces of `size` bytes; what is left is the tunnel's.
-fn read(bytes: &[u8], size: usize) -> Result<Option<(Answer, Vec<u8>)>, Invalid> {
-    let mut reader = AnswerReader::default();
-    let mut at = 0;
-    while at < bytes.len() {
-        let end = bytes.len().min(at + size.max(1));
-        let (taken, answer) = reader.read(&bytes[at..end])?;
-        at += taken;
-        if let Some(answer) = answer {
-            return Ok(Some((answer, bytes[at..].to_vec())));
-        }
-        assert_eq!(at, end, "everything belongs to a head that is not whole");
-    }
-    Ok(None)
-}
 
 #[track_caller]
 fn status(bytes: &str) -> u16 {
@@ -163,6 +147,11 @@ fn a_407_says_what_to_do_about_it() {
     };
     assert!(said(None, &["basic"]).contains("it asks for credentials"));
     assert!(said(Some("u:p"), &["basic"]).contains("does not accept the credentials"));
+    let wrong = refusal(&proxy(Some("u:p")), 401, &[Some("Unauthorized")], &[]);
+    assert!(
+        wrong.contains("401 Unauthorized: it does not accept"),
+        "{wrong}"
+    );
     let said = said(Some("u:p"), &["negotiate", "ntlm"]);
     assert!(
         said.ends_with("it takes negotiate, ntlm, and only basic is supported"),
@@ -170,16 +159,24 @@ fn a_407_says_what_to_do_about_it() {
     );
 }
 
+#[test]
+fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/connect");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        fuzz_connect_answer(&std::fs::read(entry.unwrap().path()).unwrap());
+    }
+}
+
 proptest! {
     #[test]
     fn no_bytes_break_the_reader(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         prefix in prop::bool::ANY,
-        size in 1usize..50,
+        size in 0u8..50,
     ) {
         let mut all = if prefix { b"HTTP/1.1 ".to_vec() } else { Vec::new() };
         all.extend(bytes);
-        let by_piece = read(&all, size);
-        prop_assert_eq!(by_piece, read(&all, all.len()));
+        all.insert(0, size);
+        fuzz_connect_answer(&all);
     }
 }
