@@ -19,7 +19,7 @@ use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{Decider, Interception, OpenedTunnel, OpenedTunnelSender, SharedState};
-use crate::server::{Family, Limits, Listener, ListenerError, Server, Serving};
+use crate::server::{Limits, Listener, ListenerError, ProcessTree, Server, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Facts, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
@@ -88,23 +88,23 @@ impl App {
         Self::assemble(config, None, limits).await
     }
 
-    /// The same; where the proxy asks for credentials there is a second port of it, which asks this family for none.
+    /// As [`build`](Self::build). If the proxy asks for credentials, a second port of it asks the processes of `tree` for none.
     ///
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub async fn build_for(config: Config, family: Option<Family>) -> Result<Self, StartError> {
+    pub async fn build_for(config: Config, tree: Option<ProcessTree>) -> Result<Self, StartError> {
         let limits = Limits::of(&config);
-        Self::assemble(config, family, limits).await
+        Self::assemble(config, tree, limits).await
     }
 
     async fn assemble(
         config: Config,
-        family: Option<Family>,
+        tree: Option<ProcessTree>,
         limits: Limits,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let (places, sockets) = bind(&config, family).await?;
+        let (places, sockets) = bind(&config, tree).await?;
         let decider = Arc::new(decider(&config, metrics.clone())?);
         let (sender, opened) = OpenedTunnelSender::channel();
         let interceptor = interceptor(&config, &decider).await?;
@@ -155,10 +155,10 @@ impl App {
         self.control.places().proxy.as_ref().and_then(tcp)
     }
 
-    /// Where the forward proxy asks a family for no credentials.
-    pub fn family_address(&self) -> Option<SocketAddr> {
-        let family = self.control.places().family.as_ref();
-        family.and_then(|(_, listen)| tcp(listen))
+    /// Returns the port of the forward proxy that asks the processes of the tree for no credentials.
+    pub fn process_tree_address(&self) -> Option<SocketAddr> {
+        let tree = self.control.places().tree.as_ref();
+        tree.and_then(|(_, listen)| tcp(listen))
     }
 
     /// Where routes listen, in the order of the configuration's first mention.

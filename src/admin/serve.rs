@@ -26,7 +26,7 @@ use crate::proxy::{
     Connection, Decider, InProgress, Ingress, TooManyAnswers, is_cross_site, is_from_host, is_ours,
     leave_head, next_of,
 };
-use crate::server::{Application, Class, Ends};
+use crate::server::{Application, Class, ConnectionAddrs};
 use crate::telemetry::{Metrics, Sparse, TEXT_FORMAT};
 
 const PATHS: &str =
@@ -111,14 +111,14 @@ impl Application for AdminPort {
         Class::Admin
     }
 
-    async fn service(&self, connection: Connection, _: Option<Ends>) -> AdminService {
+    async fn service(&self, connection: Connection, _: Option<ConnectionAddrs>) -> AdminService {
         AdminService {
             port: self.clone(),
             connection,
         }
     }
 
-    fn malformed(&self, _: Option<Ends>, _: Version, error: &Error) {
+    fn malformed(&self, _: Option<ConnectionAddrs>, _: Version, error: &Error) {
         let kind = error.kind();
         let admin = self.current.load();
         admin.metrics.proxy_error(kind);

@@ -3,14 +3,14 @@
 use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::config::{Config, Listen, Route};
-use crate::server::{Family, Listener, ListenerError};
+use crate::server::{Listener, ListenerError, ProcessTree};
 
 /// Where the listeners really are: port 0 has become a free one. They stay for as long as the process.
 #[derive(Debug)]
 pub(super) struct Places {
     pub(super) proxy: Option<Listen>,
     /// Where the forward proxy asks these processes for no credentials.
-    pub(super) family: Option<(Family, Listen)>,
+    pub(super) tree: Option<(ProcessTree, Listen)>,
     pub(super) routes: Vec<(Asked, Listen)>,
     pub(super) admin: Option<SocketAddr>,
     /// Where they listen on ::1 beside 127.0.0.1.
@@ -34,7 +34,7 @@ pub(super) struct Sockets {
 /// Binds everything.
 pub(super) async fn bind(
     config: &Config,
-    family: Option<Family>,
+    tree: Option<ProcessTree>,
 ) -> Result<(Places, Sockets), ListenerError> {
     let mut app = Vec::new();
     let proxy = match &config.proxy {
@@ -46,11 +46,11 @@ pub(super) async fn bind(
         None => None,
     };
     let asking = config.proxy.as_ref().filter(|proxy| proxy.auth.is_some());
-    let family = match asking.zip(family) {
-        Some((proxy, family)) => {
+    let tree = match asking.zip(tree) {
+        Some((proxy, tree)) => {
             let beside = Listen::Tcp(SocketAddr::new(proxy.listen.ip(), 0));
             let listener = Listener::bind(&beside).await?;
-            Some((family, added(beside, vec![listener], &mut app)))
+            Some((tree, added(beside, vec![listener], &mut app)))
         }
         None => None,
     };
@@ -85,7 +85,7 @@ pub(super) async fn bind(
     let second = |listeners: &Vec<Listener>| listeners.get(1).and_then(Listener::tcp);
     let places = Places {
         proxy,
-        family,
+        tree,
         routes,
         admin: admin.first().and_then(Listener::tcp),
         on_ipv6: app.iter().chain([&admin]).filter_map(second).collect(),
@@ -158,9 +158,9 @@ impl Places {
 
     /// Every TCP address.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        let family = self.family.as_ref().map(|(_, listen)| listen);
+        let tree = self.tree.as_ref().map(|(_, listen)| listen);
         let routes = self.routes.iter().map(|(_, listen)| listen);
-        let app = self.proxy.iter().chain(family).chain(routes);
+        let app = self.proxy.iter().chain(tree).chain(routes);
         let app = app.filter_map(tcp).chain(self.admin);
         app.chain(self.on_ipv6.iter().copied()).collect()
     }

@@ -13,7 +13,7 @@ use crate::proxy::{
     Decider, ForwardProxy, InFlight, Ingress, IngressKind, Interception, OpenedTunnelSender,
     RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
 };
-use crate::server::{Ingresses, Served};
+use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, Refuse, Upstream};
 
@@ -41,7 +41,7 @@ pub(super) struct Live {
     pub(super) upstream: Upstream<RequestBody>,
     pub(super) routes: Vec<Arc<Ingress>>,
     /// In the order of the listeners: forward proxy, then those of routes.
-    pub(super) served: Vec<Served>,
+    pub(super) served: Vec<ListenerState>,
     pub(super) admin: Admin,
 }
 
@@ -109,7 +109,7 @@ impl Live {
             },
         ));
         let (ingresses, routes) = ingresses(core, &config);
-        let served = ingresses.into_iter().map(|ingresses| Served {
+        let served = ingresses.into_iter().map(|ingresses| ListenerState {
             stack: stack.clone(),
             ingresses,
             access_log: config.log.access,
@@ -181,9 +181,9 @@ fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>
             |auth| core.ingress("proxy".into(), IngressKind::Forward(ForwardProxy { auth }));
         let others = forward(proxy.auth.clone());
         app.push(Ingresses::Forward(others.clone()));
-        if let Some((family, _)) = &core.places.family {
-            app.push(Ingresses::Family {
-                family: family.clone(),
+        if let Some((tree, _)) = &core.places.tree {
+            app.push(Ingresses::ByProcess {
+                tree: tree.clone(),
                 own: forward(None),
                 others,
             });

@@ -31,7 +31,7 @@ use super::options::Options;
 use super::run::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, Name, RawConfig};
-use crate::server::{DescriptorLimit, Family, raise_descriptor_limit};
+use crate::server::{DescriptorLimit, ProcessTree, raise_descriptor_limit};
 use crate::telemetry;
 
 /// Bytes of the proxy's password.
@@ -103,14 +103,14 @@ async fn around(
     descriptors: DescriptorLimit,
 ) -> Result<u8, Exit> {
     let app = tokio::select! {
-        app = App::build_for(config, Family::ours()) => app?,
+        app = App::build_for(config, ProcessTree::descendants()) => app?,
         // Not its default action: what was made so far is removed.
         Some(signal) = signals.ending() => return Err(ended_by(signal)),
     };
     let proxy = app
         .proxy_address()
         .ok_or_else(|| Exit::misused("flag --proxy", "exec needs the forward proxy".into()))?;
-    let java = app.family_address().unwrap_or(proxy);
+    let java = app.process_tree_address().unwrap_or(proxy);
     let changes = surroundings.changes(proxy, java, proxies, env);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(app.run(stop.cancelled_owned()));

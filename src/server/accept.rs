@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::app::AppConnections;
-use super::front::{Ends, Serving};
+use super::connection_service::{ConnectionAddrs, Serving};
 use super::io::Protocol;
 use super::limits::{HttpLimits, Limits};
 use super::listener::{Listener, Socket};
@@ -47,7 +47,7 @@ pub trait Application: Clone + Send + Sync + 'static {
     fn class(&self) -> Class;
 
     /// Looks up the process of a connection of [`Class::Unidentified`]. Returns its class and what serves it.
-    fn identified(self, _: Ends) -> impl Future<Output = (Self, Class)> + Send {
+    fn identified(self, _: ConnectionAddrs) -> impl Future<Output = (Self, Class)> + Send {
         std::future::ready((self, Class::Stranger))
     }
 
@@ -55,11 +55,11 @@ pub trait Application: Clone + Send + Sync + 'static {
     fn service(
         &self,
         connection: Connection,
-        ends: Option<Ends>,
+        addrs: Option<ConnectionAddrs>,
     ) -> impl Future<Output = Self::Service> + Send;
 
     /// Counts and logs a request that could not be parsed.
-    fn malformed(&self, ends: Option<Ends>, protocol: Version, error: &Error);
+    fn malformed(&self, addrs: Option<ConnectionAddrs>, protocol: Version, error: &Error);
 }
 
 /// The kinds of connection that have places of their own.
@@ -103,7 +103,7 @@ enum Room {
 }
 
 enum Accepted {
-    Tcp(TcpStream, Ends),
+    Tcp(TcpStream, ConnectionAddrs),
     Unix(UnixStream),
 }
 
@@ -192,11 +192,11 @@ impl Server {
                 Ok(accepted) => {
                     let room = self.make_room(class, accepted.descriptor()).await;
                     match accepted {
-                        Accepted::Tcp(stream, ends) if class == Class::Unidentified => {
-                            self.identify(stream, ends, &application).await;
+                        Accepted::Tcp(stream, addrs) if class == Class::Unidentified => {
+                            self.identify(stream, addrs, &application).await;
                         }
-                        Accepted::Tcp(stream, ends) => {
-                            self.spawn(stream, None, Some(ends), &application, class, room);
+                        Accepted::Tcp(stream, addrs) => {
+                            self.spawn(stream, None, Some(addrs), &application, class, room);
                         }
                         Accepted::Unix(stream) => {
                             self.spawn(stream, None, None, &application, class, room);
@@ -217,13 +217,18 @@ impl Server {
     }
 
     /// Looks up the process of a connection on a task of its own, then serves the connection.
-    async fn identify<A: Application>(&self, stream: TcpStream, ends: Ends, application: &A) {
+    async fn identify<A: Application>(
+        &self,
+        stream: TcpStream,
+        addrs: ConnectionAddrs,
+        application: &A,
+    ) {
         let Ok(permit) = self.unidentified.clone().acquire_owned().await else {
             return;
         };
         let (server, application) = (self.clone(), application.clone());
         self.tasks.spawn(async move {
-            let (application, class) = application.identified(ends).await;
+            let (application, class) = application.identified(addrs).await;
             drop(permit);
             let room = match class {
                 Class::App => server.make_room(class, 0).await,
@@ -233,7 +238,7 @@ impl Server {
                 }
                 _ => return,
             };
-            server.spawn(stream, None, Some(ends), &application, class, room);
+            server.spawn(stream, None, Some(addrs), &application, class, room);
         });
     }
 
@@ -293,7 +298,7 @@ impl Server {
         &self,
         stream: S,
         protocol: Option<Protocol>,
-        ends: Option<Ends>,
+        addrs: Option<ConnectionAddrs>,
         application: &A,
         class: Class,
         room: Room,
@@ -330,14 +335,14 @@ impl Server {
             state: state.clone(),
         };
         let connection = Connection {
-            local: ends.map(|ends| ends.near),
+            local: addrs.map(|addrs| addrs.local),
             state,
         };
         let application = application.clone();
         self.tasks.spawn(async move {
-            let service = application.service(connection, ends);
+            let service = application.service(connection, addrs);
             serve(stream, protocol, service, guard, |protocol, error| {
-                application.malformed(ends, protocol, error);
+                application.malformed(addrs, protocol, error);
             })
             .await;
         });
@@ -361,11 +366,11 @@ impl Socket {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, far) = listener.accept().await?;
+                let (stream, peer) = listener.accept().await?;
                 // Both fail only on a connection that is gone already, which serving it will show.
                 let _ = stream.set_nodelay(true);
-                let near = stream.local_addr().or_else(|_| listener.local_addr())?;
-                Ok(Accepted::Tcp(stream, Ends { far, near }))
+                let local = stream.local_addr().or_else(|_| listener.local_addr())?;
+                Ok(Accepted::Tcp(stream, ConnectionAddrs { peer, local }))
             }
             Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
@@ -384,10 +389,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let _app = TcpStream::connect(address).await.unwrap();
-        let Accepted::Tcp(stream, ends) = Socket::Tcp(listener).accept().await.unwrap() else {
+        let Accepted::Tcp(stream, addrs) = Socket::Tcp(listener).accept().await.unwrap() else {
             panic!("no TCP");
         };
         assert!(stream.nodelay().unwrap());
-        assert_eq!(ends.near, address);
+        assert_eq!(addrs.local, address);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Version;
 
 use super::accept::{Application, Class, Server};
-use super::front::{Ends, Front, Serving};
+use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::{Connection, InFlight, Ingress};
 
@@ -45,35 +45,39 @@ impl AppConnections {
 }
 
 impl Application for AppConnections {
-    type Service = Front;
+    type Service = ConnectionService;
 
     fn class(&self) -> Class {
-        let served = self.serving.load();
-        if served.ingresses.family().is_some() {
+        let listener = self.serving.load();
+        if listener.ingresses.process_tree().is_some() {
             Class::Unidentified
-        } else if served.ingresses.asks_for_proof() {
+        } else if listener.ingresses.asks_for_proof() {
             Class::Stranger
         } else {
             Class::App
         }
     }
 
-    async fn identified(self, Ends { far, near }: Ends) -> (Self, Class) {
-        let family = self.serving.load().ingresses.family().cloned();
-        let is_own = match family {
-            Some(family) => family.has(far, near).await,
+    async fn identified(self, ConnectionAddrs { peer, local }: ConnectionAddrs) -> (Self, Class) {
+        let tree = self.serving.load().ingresses.process_tree().cloned();
+        let is_own = match tree {
+            Some(tree) => tree.holds(peer, local).await,
             None => false,
         };
         let class = if is_own { Class::App } else { Class::Stranger };
         (Self { is_own, ..self }, class)
     }
 
-    async fn service(&self, connection: Connection, _: Option<Ends>) -> Front {
-        let served = self.serving.load_full();
-        let counted = served.ingresses.listener().metrics.connection_opened();
+    async fn service(
+        &self,
+        connection: Connection,
+        _: Option<ConnectionAddrs>,
+    ) -> ConnectionService {
+        let listener = self.serving.load_full();
+        let counted = listener.ingresses.listener().metrics.connection_opened();
         let fixed = match &self.tunnel {
             Some(ingress) => Some(ingress.clone()),
-            None => served.ingresses.fixed(self.is_own),
+            None => listener.ingresses.fixed(self.is_own),
         };
         // Found among the processes that need no password.
         if self.tunnel.is_none()
@@ -83,8 +87,8 @@ impl Application for AppConnections {
         {
             connection.state.admit();
         }
-        // A connection may be open for days, and must not keep what a reload has replaced: `served` ends here.
-        Front {
+        // `listener` is dropped here: a connection may be open for days, and must not keep a replaced configuration.
+        ConnectionService {
             serving: self.serving.clone(),
             fixed,
             connection,
@@ -93,14 +97,14 @@ impl Application for AppConnections {
         }
     }
 
-    fn malformed(&self, ends: Option<Ends>, protocol: Version, error: &Error) {
-        let served = self.serving.load();
+    fn malformed(&self, addrs: Option<ConnectionAddrs>, protocol: Version, error: &Error) {
+        let listener = self.serving.load();
         let tunnel = self.tunnel.as_ref();
-        let on_unix = ends.is_none() && tunnel.is_none();
+        let on_unix = addrs.is_none() && tunnel.is_none();
         if on_unix && protocol == Version::HTTP_2 && error.kind() == ErrorKind::Malformed {
             let error = Error::new(error.kind(), format!("{}{AUTHORITY}", error.detail()));
-            return served.malformed(tunnel, protocol, &error);
+            return listener.malformed(tunnel, protocol, &error);
         }
-        served.malformed(tunnel, protocol, error);
+        listener.malformed(tunnel, protocol, error);
     }
 }

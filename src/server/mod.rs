@@ -6,9 +6,8 @@
 
 mod accept;
 mod app;
+mod connection_service;
 mod descriptors;
-mod family;
-mod front;
 mod heads;
 mod io;
 mod limits;
@@ -16,6 +15,7 @@ mod listener;
 mod malformed;
 mod parse_error;
 mod places;
+mod process_tree;
 mod rejected;
 mod serve;
 #[cfg(target_os = "linux")]
@@ -24,10 +24,12 @@ mod streams;
 mod watchdog;
 
 pub use accept::{Application, Class, Server};
+pub use connection_service::{
+    ConnectionAddrs, ConnectionService, Ingresses, ListenerState, Serving,
+};
 pub use descriptors::{DescriptorLimit, raise_descriptor_limit};
-pub use family::Family;
-pub use front::{Ends, Front, Ingresses, Served, Serving};
 pub use io::Protocol;
 pub use limits::{IdleTimeout, Limits};
 pub use listener::{Listener, ListenerError, Socket};
+pub use process_tree::ProcessTree;
 pub use serve::HttpService;

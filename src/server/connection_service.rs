@@ -1,4 +1,4 @@
-//! The front of the stack: which ingress a request takes.
+//! The service that hyper calls for each request of a connection: it selects the ingress and calls the stack.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use pin_project_lite::pin_project;
 
-use super::family::Family;
+use super::process_tree::ProcessTree;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::proxy::{
@@ -25,38 +25,38 @@ use crate::telemetry::Gauged;
 pub enum Ingresses {
     /// The forward proxy, or the inside of a tunnel through it.
     Forward(Arc<Ingress>),
-    /// The forward proxy, by two ingresses: one for these processes, and one for all others.
-    Family {
-        /// Whom the first is for.
-        family: Family,
-        /// For them.
+    /// The forward proxy with two ingresses: one for the processes of a tree, one for all others.
+    ByProcess {
+        /// The processes that use `own`.
+        tree: ProcessTree,
+        /// For processes of the tree. It asks for no credentials.
         own: Arc<Ingress>,
-        /// For strangers.
+        /// For all other processes.
         others: Arc<Ingress>,
     },
-    /// Routes by prefix, longest first; what none of them takes goes no_route.
+    /// Routes, the longest prefix first, and the ingress of paths that no route has.
     Routes(Arc<[Arc<Ingress>]>, Arc<Ingress>),
 }
 
-/// What the requests of one listener meet: all of it from one configuration.
+/// How one listener serves its requests. All of it comes from one configuration.
 #[derive(Clone, Debug)]
-pub struct Served {
-    /// Their path.
+pub struct ListenerState {
+    /// Serves the requests.
     pub stack: Arc<Stack>,
-    /// Their ways in.
+    /// The listener's ingresses.
     pub ingresses: Ingresses,
-    /// Which of them are logged.
+    /// Which requests are logged.
     pub access_log: AccessLog,
 }
 
-/// What a listener serves now. A reload puts another in its place, for the requests that come then.
-pub type Serving = Arc<ArcSwap<Served>>;
+/// The current state of a listener. A reload replaces it for later requests.
+pub type Serving = Arc<ArcSwap<ListenerState>>;
 
-/// What hyper calls for every request of one connection.
+/// Serves the requests of one connection.
 #[derive(Debug)]
-pub struct Front {
+pub struct ConnectionService {
     pub(super) serving: Serving,
-    /// Where all of this connection goes the same way, whatever its requests say.
+    /// The ingress of all requests, if the connection decides it.
     pub(super) fixed: Option<Arc<Ingress>>,
     pub(super) connection: Connection,
     pub(super) in_flight: Arc<InFlight>,
@@ -64,13 +64,13 @@ pub struct Front {
 }
 
 pin_project! {
-    /// The answer to a request.
+    /// The response to a request.
     ///
-    /// A stream of an admitted HTTP/2 connection enters the stack when its task first runs: hyper then notices at once if
-    /// it was reset, so that streams reset before that hold no permits.
+    /// A stream of an admitted HTTP/2 connection enters the stack when its task first runs. A stream that was reset
+    /// before then takes no permit.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum Entry {
+    pub enum RequestFuture {
         /// Not yet in the stack.
         Waiting { request: Option<(Arc<Stack>, Inbound)> },
         /// In the stack.
@@ -80,17 +80,17 @@ pin_project! {
 
 /// The two addresses of a TCP connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Ends {
-    /// The app's.
-    pub far: SocketAddr,
-    /// Ours.
-    pub near: SocketAddr,
+pub struct ConnectionAddrs {
+    /// The app's address.
+    pub peer: SocketAddr,
+    /// The listener's address.
+    pub local: SocketAddr,
 }
 
 // === impl Ingresses ===
 
 impl Ingresses {
-    /// Routes that share a listener; `no_route` answers for paths that none of them has.
+    /// Returns the ingresses of routes that share a listener. `no_route` answers paths that no route has.
     pub fn routes(mut routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
         routes.sort_by_key(|ingress| {
             std::cmp::Reverse(ingress.route().map_or(0, |route| route.route.prefix.len()))
@@ -98,35 +98,35 @@ impl Ingresses {
         Self::Routes(routes.into(), no_route)
     }
 
-    /// The ingress that stands for the listener itself, for counting its connections.
+    /// Returns the ingress whose metrics count the listener's connections.
     pub fn listener(&self) -> &Arc<Ingress> {
         match self {
             Self::Forward(ingress)
-            | Self::Family {
+            | Self::ByProcess {
                 others: ingress, ..
             }
             | Self::Routes(_, ingress) => ingress,
         }
     }
 
-    /// The ingress of a whole connection, where it depends on whose it is.
+    /// Returns the ingress of all requests of a connection, if it depends on the peer's process.
     pub(super) fn fixed(&self, is_own: bool) -> Option<Arc<Ingress>> {
         match self {
-            Self::Family { own, .. } if is_own => Some(own.clone()),
-            Self::Family { others, .. } => Some(others.clone()),
+            Self::ByProcess { own, .. } if is_own => Some(own.clone()),
+            Self::ByProcess { others, .. } => Some(others.clone()),
             Self::Forward(_) | Self::Routes(..) => None,
         }
     }
 
-    /// The processes that need no proof.
-    pub(super) fn family(&self) -> Option<&Family> {
+    /// Returns the processes that need no credentials.
+    pub(super) fn process_tree(&self) -> Option<&ProcessTree> {
         match self {
-            Self::Family { family, .. } => Some(family),
+            Self::ByProcess { tree, .. } => Some(tree),
             Self::Forward(_) | Self::Routes(..) => None,
         }
     }
 
-    /// Whether a caller must prove that it may use this listener.
+    /// Returns whether a caller must authenticate.
     pub(super) fn asks_for_proof(&self) -> bool {
         self.listener().asks_for_proof()
     }
@@ -134,7 +134,7 @@ impl Ingresses {
     fn find(&self, path: &str) -> &Arc<Ingress> {
         match self {
             Self::Forward(ingress)
-            | Self::Family {
+            | Self::ByProcess {
                 others: ingress, ..
             } => ingress,
             Self::Routes(routes, no_route) => routes
@@ -149,9 +149,9 @@ impl Ingresses {
     }
 }
 
-// === impl Served ===
+// === impl ListenerState ===
 
-impl Served {
+impl ListenerState {
     /// Counts and logs a request that could not be parsed, on a connection that may have an ingress of its own.
     pub(super) fn malformed(&self, fixed: Option<&Arc<Ingress>>, protocol: Version, error: &Error) {
         let ingress = fixed.unwrap_or_else(|| self.ingresses.listener());
@@ -166,28 +166,28 @@ fn is_under(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
-// === impl Front ===
+// === impl ConnectionService ===
 
-impl Service<Request<Incoming>> for Front {
+impl Service<Request<Incoming>> for ConnectionService {
     type Response = Response<Recorded>;
     type Error = Error;
-    type Future = Entry;
+    type Future = RequestFuture;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let served = self.serving.load();
+        let listener = self.serving.load();
         let ingress = match &self.fixed {
             Some(ingress) => ingress,
-            None => served.ingresses.find(request.uri().path()),
+            None => listener.ingresses.find(request.uri().path()),
         };
         let record = RequestRecord::begin(
             ingress,
             &request,
             &self.connection.state,
             &self.in_flight,
-            served.access_log,
+            listener.access_log,
         );
         let request = request.map(|body| RequestBody::incoming(body, &record));
-        // The first request is what admits a connection, before another one may take its place.
+        // The first request admits the connection. It must not wait: another connection could evict this one.
         let waits = request.version() == Version::HTTP_2 && self.connection.state.is_admitted();
         let inbound = Inbound {
             request,
@@ -195,16 +195,16 @@ impl Service<Request<Incoming>> for Front {
             connection: self.connection.clone(),
         };
         if waits {
-            Entry::waiting(served.stack.clone(), inbound)
+            RequestFuture::waiting(listener.stack.clone(), inbound)
         } else {
-            Entry::entered(&served.stack, inbound)
+            RequestFuture::entered(&listener.stack, inbound)
         }
     }
 }
 
-// === impl Entry ===
+// === impl RequestFuture ===
 
-impl Entry {
+impl RequestFuture {
     fn waiting(stack: Arc<Stack>, inbound: Inbound) -> Self {
         Self::Waiting {
             request: Some((stack, inbound)),
@@ -218,7 +218,7 @@ impl Entry {
     }
 }
 
-impl Future for Entry {
+impl Future for RequestFuture {
     type Output = Result<Response<Recorded>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

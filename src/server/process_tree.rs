@@ -1,8 +1,8 @@
-//! Who is at the other end of a connection on this machine: a process of ours, or a stranger.
+//! Finds out whether a descendant of this process holds the other end of a connection.
 //!
-//! Java has no setting for a proxy's password. `exec` gives it a listener of its own, which asks for none where the
-//! kernel says that the other end belongs to a descendant of this process, the child or whatever it started. /proc tells
-//! it: the socket by its two addresses, and its holder among the descendants.
+//! Java has no setting for a proxy's password. `exec` gives it a listener that asks descendants of this process for no
+//! credentials. The kernel names the socket at the other end by the connection's two addresses; /proc/PID/fd names the
+//! sockets that each descendant holds.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -15,74 +15,74 @@ use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
 use super::sock_diag::SockDiag;
 
-/// A process that exits while its siblings are listed may hide one of them (proc(5), `children`).
-const LOOKS: usize = 3;
+/// Scans of the tree. A process that exits while its siblings are listed may hide one of them (proc(5), `children`).
+const SCANS: usize = 3;
 
 /// The state of a socket that no process holds any more, as /proc/net/tcp writes it.
 const TIME_WAIT: &str = "06";
 
 /// The descendants of this process.
 #[derive(Clone, Debug)]
-pub struct Family {
-    questions: mpsc::Sender<Question>,
+pub struct ProcessTree {
+    queries: mpsc::Sender<Query>,
 }
 
-/// Whether one of them holds the far end of a connection.
+/// Asks whether a descendant holds the socket at the other end of a connection.
 #[derive(Debug)]
-struct Question {
-    ends: Ends,
-    answer: oneshot::Sender<bool>,
+struct Query {
+    addrs: Addrs,
+    result: oneshot::Sender<bool>,
 }
 
-/// The far end, then ours.
-type Ends = (SocketAddr, SocketAddr);
+/// The peer's address and the local address of a connection.
+type Addrs = (SocketAddr, SocketAddr);
 
-// === impl Family ===
+// === impl ProcessTree ===
 
-impl Family {
-    /// Ours; none where the system does not say who descends from whom.
-    pub fn ours() -> Option<Self> {
+impl ProcessTree {
+    /// Returns the descendants of this process, or `None` if the system does not list the children of processes.
+    pub fn descendants() -> Option<Self> {
         let ancestor = std::process::id();
         fs::read(format!("/proc/{ancestor}/task/{ancestor}/children")).ok()?;
-        let (questions, asked) = mpsc::channel();
+        let (queries, received) = mpsc::channel();
         std::thread::Builder::new()
-            .name("family".to_owned())
-            .spawn(move || answer(ancestor, &asked))
+            .name("process-tree".to_owned())
+            .spawn(move || serve(ancestor, &received))
             .ok()?;
-        Some(Self { questions })
+        Some(Self { queries })
     }
 
-    /// Whether one of them holds the far end of a connection.
-    pub(super) async fn has(&self, far: SocketAddr, near: SocketAddr) -> bool {
-        let (answer, answered) = oneshot::channel();
-        let ends = (far, near);
-        let asked = self.questions.send(Question { ends, answer });
-        asked.is_ok() && answered.await.unwrap_or(false)
+    /// Returns whether a descendant holds the socket at the other end of a connection.
+    pub(super) async fn holds(&self, peer: SocketAddr, local: SocketAddr) -> bool {
+        let (result, received) = oneshot::channel();
+        let addrs = (peer, local);
+        let sent = self.queries.send(Query { addrs, result });
+        sent.is_ok() && received.await.unwrap_or(false)
     }
 }
 
-/// Answers until nobody can ask any more. One look at /proc is for all who wait: a stranger who connects again and again must
-/// not cost one look each time.
-fn answer(ancestor: u32, asked: &mpsc::Receiver<Question>) {
-    while let Ok(first) = asked.recv() {
-        let mut questions = vec![first];
-        questions.extend(asked.try_iter());
-        let ends: Vec<_> = questions.iter().map(|question| question.ends).collect();
-        let answers = look(ancestor, &ends);
-        for (question, is_ours) in questions.into_iter().zip(answers) {
-            // The connection may be gone.
-            let _ = question.answer.send(is_ours);
+/// Answers queries until all senders are dropped. All waiting queries share one scan of /proc: the cost must not grow with
+/// the connections that a process outside the tree opens.
+fn serve(ancestor: u32, received: &mpsc::Receiver<Query>) {
+    while let Ok(first) = received.recv() {
+        let mut queries = vec![first];
+        queries.extend(received.try_iter());
+        let addrs: Vec<_> = queries.iter().map(|query| query.addrs).collect();
+        let results = scan(ancestor, &addrs);
+        for (query, is_held) in queries.into_iter().zip(results) {
+            // The connection may be closed by now.
+            let _ = query.result.send(is_held);
         }
     }
 }
 
-/// For each connection, whether a descendant holds its far end.
-fn look(ancestor: u32, connections: &[Ends]) -> Vec<bool> {
+/// Returns for each connection whether a descendant holds the socket at its other end.
+fn scan(ancestor: u32, connections: &[Addrs]) -> Vec<bool> {
     let sockets = sockets(connections);
     let mut missing: HashSet<&str> = sockets.iter().flatten().map(String::as_str).collect();
-    for _ in 0..LOOKS {
+    for _ in 0..SCANS {
         let mut generation = children(ancestor);
-        // The process tree is acyclic, and each process is looked at once.
+        // The process tree is acyclic.
         while !generation.is_empty() && !missing.is_empty() {
             for process in &generation {
                 remove_held(*process, &mut missing);
@@ -100,49 +100,51 @@ fn look(ancestor: u32, connections: &[Ends]) -> Vec<bool> {
         .collect()
 }
 
-/// The sockets at the far ends, as /proc/PID/fd names them.
-fn sockets(connections: &[Ends]) -> Vec<Option<String>> {
+/// Returns the sockets at the other ends, as /proc/PID/fd names them.
+fn sockets(connections: &[Addrs]) -> Vec<Option<String>> {
     let found = match inodes(connections) {
         Ok(found) => found,
-        // Where the kernel has no sock_diag.
+        // The kernel has no sock_diag.
         Err(_) => listed(connections),
     };
     let name = |inode: u32| format!("socket:[{inode}]");
     found.into_iter().map(|inode| inode.map(name)).collect()
 }
 
-/// Their inodes, by sock_diag.
+/// Looks up the inodes of the sockets by sock_diag.
 #[cfg(target_os = "linux")]
-fn inodes(connections: &[Ends]) -> io::Result<Vec<Option<u32>>> {
+fn inodes(connections: &[Addrs]) -> io::Result<Vec<Option<u32>>> {
     let diag = SockDiag::open()?;
-    let ends = connections.iter();
-    ends.map(|(far, near)| diag.inode(*far, *near)).collect()
+    let connections = connections.iter();
+    connections
+        .map(|(peer, local)| diag.inode(*peer, *local))
+        .collect()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn inodes(_: &[Ends]) -> io::Result<Vec<Option<u32>>> {
+fn inodes(_: &[Addrs]) -> io::Result<Vec<Option<u32>>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The same, by the list of all sockets: that of thousands takes a tenth of a second.
-fn listed(connections: &[Ends]) -> Vec<Option<u32>> {
+/// Finds the inodes in the list of all sockets. With thousands of sockets this takes a tenth of a second.
+fn listed(connections: &[Addrs]) -> Vec<Option<u32>> {
     let mut wanted = HashMap::new();
-    for (index, (far, near)) in connections.iter().enumerate() {
-        for ends in spellings(*far).into_iter().zip(spellings(*near)) {
-            wanted.insert(ends, index);
+    for (index, (peer, local)) in connections.iter().enumerate() {
+        for addrs in spellings(*peer).into_iter().zip(spellings(*local)) {
+            wanted.insert(addrs, index);
         }
     }
     let mut found = vec![None; connections.len()];
-    // A socket of IPv6 that calls an address of IPv4 stands in the second one, and so do all of Java's.
+    // IPv6 sockets connected to IPv4 addresses are in the second table. Java opens only such sockets.
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         if found.iter().all(Option::is_some) {
             break;
         }
-        for (ends, inode) in fs::read_to_string(table)
+        for (addrs, inode) in fs::read_to_string(table)
             .iter()
             .flat_map(|table| entries(table))
         {
-            if let Some(found) = wanted.get(&ends).and_then(|index| found.get_mut(*index)) {
+            if let Some(found) = wanted.get(&addrs).and_then(|index| found.get_mut(*index)) {
                 *found = Some(inode);
             }
         }
@@ -150,8 +152,8 @@ fn listed(connections: &[Ends]) -> Vec<Option<u32>> {
     found
 }
 
-/// The two addresses and the inode of each socket that a process holds. Columns of /proc/net/tcp (proc(5)): number, local
-/// and remote address, state, …, the tenth is the inode.
+/// Returns the two addresses and the inode of each socket that a process holds. The columns of /proc/net/tcp (proc(5)) are
+/// number, local address, remote address and state; the tenth is the inode.
 fn entries(table: &str) -> impl Iterator<Item = ((String, String), u32)> {
     table.lines().filter_map(|line| {
         let mut columns = line.split_ascii_whitespace().skip(1);
@@ -160,12 +162,13 @@ fn entries(table: &str) -> impl Iterator<Item = ((String, String), u32)> {
             return None;
         }
         let inode = columns.nth(5)?.parse().ok()?;
-        // One that nobody holds any more has none.
+        // A socket that no process holds has the inode 0.
         (inode != 0).then(|| ((local.to_owned(), remote.to_owned()), inode))
     })
 }
 
-/// An address as the kernel writes it: words of 32 bits in the machine's own order, in hexadecimal; IPv4 in both families.
+/// Formats an address as the kernel does: 32-bit words in native byte order, in hexadecimal. An IPv4 address has one form
+/// in each table.
 fn spellings(address: SocketAddr) -> Vec<String> {
     let words = |octets: &[u8]| -> String {
         octets
@@ -184,7 +187,7 @@ fn spellings(address: SocketAddr) -> Vec<String> {
     }
 }
 
-/// The children of all threads of a process; those of one that is gone, or not ours to look at, are none.
+/// Returns the children of all threads of a process. It is empty if the process has ended or may not be inspected.
 fn children(process: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
         return Vec::new();
@@ -199,7 +202,7 @@ fn children(process: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Takes those away that the process holds.
+/// Removes the sockets that the process holds.
 fn remove_held(process: u32, sockets: &mut HashSet<&str>) {
     let Ok(files) = fs::read_dir(format!("/proc/{process}/fd")) else {
         return;
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_no_descendant_of_itself() {
+    fn a_process_is_not_its_own_descendant() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let near = listener.local_addr().unwrap();
         let streams = [(); 2].map(|()| std::net::TcpStream::connect(near).unwrap());
@@ -257,6 +260,6 @@ mod tests {
             assert!(found.iter().all(Option::is_some) && found[0] != found[1]);
             assert_eq!(inodes(&ends).unwrap_or_else(|_| found.clone()), found);
         }
-        assert_eq!(look(std::process::id(), &ends), [false, false]);
+        assert_eq!(scan(std::process::id(), &ends), [false, false]);
     }
 }
