@@ -444,17 +444,22 @@ async fn sighup_changes_the_way_out() {
     };
     call().await;
     assert_eq!(one.asked().len(), 1);
+    // The same on another line keeps the connection.
+    assert!(reload(format!("unmatched: pass\nupstream_proxy: {}\n", one.url())).await);
+    call().await;
+    let connections: Vec<_> = one.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [0, 0]);
     assert!(reload(format!("upstream_proxy: {}\n", other.url())).await);
     call().await;
-    assert_eq!((one.asked().len(), other.asked().len()), (1, 1));
+    assert_eq!((one.asked().len(), other.asked().len()), (2, 1));
     // A bad one changes nothing.
     assert!(!reload("upstream_proxy: socks5://p.example:1080\n".to_owned()).await);
     call().await;
-    assert_eq!((one.asked().len(), other.asked().len()), (1, 2));
+    assert_eq!((one.asked().len(), other.asked().len()), (2, 2));
     assert!(reload("upstream_proxy: off\n".to_owned()).await);
     call().await;
-    assert_eq!((one.asked().len(), other.asked().len()), (1, 2));
-    assert_eq!(plain.seen().len(), 4);
+    assert_eq!((one.asked().len(), other.asked().len()), (2, 2));
+    assert_eq!(plain.seen().len(), 5);
 }
 
 fn sidentity(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -665,4 +670,25 @@ async fn in_exec_a_proxy_that_is_the_sidecar_itself_is_an_error() {
         "{said}"
     );
     assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[tokio::test]
+async fn an_exec_inside_another_leaves_through_it() {
+    let (metadata, service) = world().await;
+    let mut command = exec(&metadata, &service);
+    command
+        .args(["--", env!("CARGO_BIN_EXE_sidentity"), "exec", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "exec::child", "--nocapture"])
+        .env(super::exec::CHILD, "1");
+    let said = called(command).await;
+    assert_eq!(service.seen().len(), 1, "{said}");
+    let line = one_line(&said, "HTTPS_PROXY");
+    assert!(
+        line.contains("through HTTPS_PROXY (http://127.0.0.1:"),
+        "{line}"
+    );
+    assert!(!line.contains('@'), "{line}");
+    let sent = service.seen();
+    assert_eq!(authorization(&sent[0].headers), Some("Bearer T1"));
 }
