@@ -19,8 +19,9 @@ const ACCOUNTS: &str = "projects/-/serviceAccounts/";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AccessTokenRequest {
+    /// Null is the default of every field in the JSON of a Google API, and Python's library sends it.
     #[serde(default)]
-    delegates: Vec<String>,
+    delegates: Option<Vec<String>>,
     scope: Vec<String>,
     #[serde(default)]
     lifetime: Option<String>,
@@ -30,7 +31,7 @@ struct AccessTokenRequest {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct IdTokenRequest {
     #[serde(default)]
-    delegates: Vec<String>,
+    delegates: Option<Vec<String>>,
     audience: String,
     #[serde(default)]
     include_email: bool,
@@ -42,7 +43,7 @@ struct IdTokenRequest {
 #[serde(deny_unknown_fields)]
 struct SignJwtRequest {
     #[serde(default)]
-    delegates: Vec<String>,
+    delegates: Option<Vec<String>>,
     payload: String,
 }
 
@@ -77,7 +78,13 @@ fn access_token(
     let permission = Permission::GetAccessToken;
     let caller = authenticate(google, request, now)?;
     let body: AccessTokenRequest = form::json(request)?;
-    authorize(google, &caller, &body.delegates, account, permission)?;
+    authorize(
+        google,
+        &caller,
+        body.delegates.as_deref(),
+        account,
+        permission,
+    )?;
     if body.scope.is_empty() || body.scope.iter().any(|scope| scope.contains(' ')) {
         let why = "Scope required, one in each element.";
         return Err(Refusal::invalid_argument(why));
@@ -113,7 +120,13 @@ fn id_token(
     let permission = Permission::GetOpenIdToken;
     let caller = authenticate(google, request, now)?;
     let body: IdTokenRequest = form::json(request)?;
-    authorize(google, &caller, &body.delegates, account, permission)?;
+    authorize(
+        google,
+        &caller,
+        body.delegates.as_deref(),
+        account,
+        permission,
+    )?;
     if body.audience.is_empty() {
         return Err(Refusal::invalid_argument("Audience required."));
     }
@@ -133,7 +146,13 @@ fn sign_jwt(
     let permission = Permission::SignJwt;
     let caller = authenticate(google, request, now)?;
     let body: SignJwtRequest = form::json(request)?;
-    authorize(google, &caller, &body.delegates, account, permission)?;
+    authorize(
+        google,
+        &caller,
+        body.delegates.as_deref(),
+        account,
+        permission,
+    )?;
     let claims: Map<String, Value> = serde_json::from_str(&body.payload)
         .map_err(|_| Refusal::invalid_argument("The payload is not a JSON object."))?;
     let expiry = claims.get("exp").and_then(Value::as_u64);
@@ -167,13 +186,13 @@ fn authenticate(google: &Google, request: &Request<Bytes>, now: u64) -> Result<S
 fn authorize(
     google: &Google,
     caller: &str,
-    delegates: &[String],
+    delegates: Option<&[String]>,
     target: &str,
     permission: Permission,
 ) -> Result<(), Refusal> {
     let directory = google.directory();
     let mut member = caller.to_owned();
-    for delegate in delegates {
+    for delegate in delegates.unwrap_or_default() {
         let account = delegate
             .strip_prefix(ACCOUNTS)
             .filter(|account| account.contains('@'))
