@@ -1,6 +1,7 @@
 //! `sidentity metadata-server`: the emulator as a command.
 
 mod files;
+mod real;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -9,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::run::runtime;
 use super::{Exit, interruption};
+use crate::config::Env;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
-/// Emulate the metadata server, for development and CI.
+/// Emulate the metadata server, for development and CI; with --credentials, serve real tokens.
 ///
 /// Its tokens have the form of the real ones, and no Google service takes them. A service under development can verify the
 /// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
@@ -41,10 +43,15 @@ pub(super) struct Args {
     /// other server accepts them
     #[arg(long, value_name = "DIR")]
     write_credentials: Option<PathBuf>,
+    #[command(flatten)]
+    real: real::RealArgs,
 }
 
 /// Serves until SIGINT or SIGTERM, and says on standard output how to use it. The status is 1 where it cannot listen.
-pub(super) fn run(args: Args) -> Result<(), Exit> {
+pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+    if args.real.is_real() {
+        return real::run(&args, env);
+    }
     runtime(1)?.block_on(serve(args)).map_err(Exit::failed)
 }
 

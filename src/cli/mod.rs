@@ -137,7 +137,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Command::Check(args) => check::run(args, env),
         Command::Health(args) => check_names(env).and_then(|()| health::health(&args, env)),
         Command::Wait(args) => check_names(env).and_then(|()| health::wait(&args, env)),
-        Command::MetadataServer(args) => check_names(env).and_then(|()| metadata_server::run(args)),
+        Command::MetadataServer(args) => {
+            check_names(env).and_then(|()| metadata_server::run(args, env))
+        }
         Command::Demo(args) => check_names(env).and_then(|()| demo::run(&args)),
     };
     match done {

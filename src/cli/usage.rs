@@ -38,7 +38,13 @@ pub(super) fn problem(error: &Error) -> Problem {
             let form = argument.strip_prefix(flag).unwrap_or_default().trim();
             Problem::new(place, format!("needs a value: {flag} {form}"))
         }
-        ErrorKind::ArgumentConflict => Problem::new(place, "is given twice: keep one"),
+        ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
+            Some(other) if other != argument => {
+                let other = other.split([' ', '=', '[']).next().unwrap_or_default();
+                Problem::new(place, format!("cannot be used with {other}: leave one out"))
+            }
+            _ => Problem::new(place, "is given twice: keep one"),
+        },
         ErrorKind::InvalidUtf8 => Problem::new("command line", "must be UTF-8 text"),
         ErrorKind::MissingRequiredArgument => {
             Problem::new("command line", format!("{argument} is missing"))

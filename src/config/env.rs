@@ -58,6 +58,16 @@ impl Env {
         )
     }
 
+    /// This environment without the sidecar's own options: what they say is for another command.
+    pub(crate) fn without_options(&self) -> Self {
+        let kept = self
+            .0
+            .iter()
+            .filter(|(name, _)| !name.to_string_lossy().starts_with("SIDENTITY_"));
+        kept.map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+
     /// The names of all variables that begin with `prefix`, in order.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
         self.0

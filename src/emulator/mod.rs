@@ -17,6 +17,7 @@ mod identity;
 mod key;
 mod mint;
 mod query;
+mod real;
 mod service;
 mod signer;
 #[doc(hidden)]
@@ -30,11 +31,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use identity::{Email, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
+pub use real::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
 pub use signer::Access;
 pub use verifier::{Claims, Refused, Verifier};
 
@@ -122,26 +124,41 @@ impl Emulator {
 
     /// Answers until `shutdown` ends; what is under way then is cut off, since every answer is short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let mut connections = JoinSet::new();
-        let failures = Sparse::default();
-        tokio::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => return,
-                Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(serve(stream, Arc::clone(&self.services)));
+        let services = self.services;
+        accept(&self.listener, shutdown, |stream| {
+            serve(stream, Arc::clone(&services))
+        })
+        .await;
+    }
+}
+
+/// Serves every connection until `shutdown` ends; what is under way then is cut off.
+async fn accept<F>(
+    listener: &TcpListener,
+    shutdown: impl Future<Output = ()>,
+    serve: impl Fn(TcpStream) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    let failures = Sparse::default();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(serve(stream));
+                }
+                // Out of descriptors, most likely: some must be closed before the next try can succeed.
+                Err(error) => {
+                    if let Some(suppressed) = failures.due() {
+                        tracing::warn!(%error, suppressed, "cannot accept a connection");
                     }
-                    // Out of descriptors, most likely: some must be closed before the next try can succeed.
-                    Err(error) => {
-                        if let Some(suppressed) = failures.due() {
-                            tracing::warn!(%error, suppressed, "cannot accept a connection");
-                        }
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-            }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
         }
     }
 }

@@ -24,7 +24,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const NO_TOKEN: &str = "no token can be made";
 
 /// Where the metadata stands.
-const ROOT: &str = "/computeMetadata/v1";
+pub(super) const ROOT: &str = "/computeMetadata/v1";
 
 /// Everything that an answer is made of.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Service {
             "/.well-known/openid-configuration" => self.configuration(headers),
             // Old libraries probe without the header and only look for it in the answer.
             "/" => Answer::text("computeMetadata/\n"),
-            path => guard(headers).unwrap_or_else(|| self.metadata(path, uri)),
+            _ => guard(headers).unwrap_or_else(|| self.metadata(uri)),
         }
     }
 
@@ -97,50 +97,13 @@ impl Service {
         }))
     }
 
-    fn metadata(&self, path: &str, uri: &Uri) -> Answer {
-        match path {
-            "/computeMetadata" => return Answer::redirect(uri),
-            "/computeMetadata/" => return Answer::text("v1/\n"),
-            _ => {}
-        }
-        let Some(below) = path.strip_prefix(ROOT) else {
-            return Answer::not_found();
-        };
-        let (below, slash) = match below.strip_suffix('/') {
-            Some(below) => (below, true),
-            None => (below, false),
-        };
-        let found = below
-            .split('/')
-            .skip(1)
-            .try_fold(&self.tree, |node, segment| {
-                node.child(&percent_decode_str(segment).decode_utf8().ok()?)
-            });
-        // "/computeMetadata/v1x" is not below the root.
-        let Some(node) = found.filter(|_| below.is_empty() || below.starts_with('/')) else {
-            return Answer::not_found();
-        };
-        let is_directory = matches!(node, Node::Directory(_));
-        match (is_directory, slash) {
-            (true, false) => Answer::redirect(uri),
-            (false, true) => Answer::not_found(),
-            _ => self.read(node, &Query::new(uri.query())),
-        }
-    }
-
-    fn read(&self, node: &Node, query: &Query<'_>) -> Answer {
-        match node {
-            Node::AccessToken => self.access_token(query),
-            Node::IdToken => self.id_token(query),
-            node => {
-                let recursive = query.flag("recursive") && matches!(node, Node::Directory(_));
-                let as_json = recursive || query.value("alt").is_some_and(|alt| alt == "json");
-                match (as_json, node.json(), node.text()) {
-                    (true, Some(json), _) => Answer::json(&json),
-                    (_, _, Some(text)) => Answer::text(&text),
-                    _ => Answer::not_found(),
-                }
-            }
+    fn metadata(&self, uri: &Uri) -> Answer {
+        let query = Query::new(uri.query());
+        match find(&self.tree, uri) {
+            Ok(Node::AccessToken) => self.access_token(&query),
+            Ok(Node::IdToken) => self.id_token(&query),
+            Ok(node) => node.answer(&query),
+            Err(answer) => answer,
         }
     }
 
@@ -165,15 +128,9 @@ impl Service {
                 "non-empty audience parameter required",
             );
         }
-        let full = match query.value("format").as_deref() {
-            None | Some("standard") => false,
-            Some("full") => true,
-            Some(_) => {
-                return Answer::html(
-                    StatusCode::BAD_REQUEST,
-                    "format parameter must be standard or full",
-                );
-            }
+        let full = match id_format(query) {
+            Ok(full) => full,
+            Err(answer) => return answer,
         };
         // `licenses` names those of a machine's image, and adds nothing where there is no machine.
         match self
@@ -186,9 +143,48 @@ impl Service {
     }
 }
 
+/// Finds what a path of the metadata stands for, or the answer if that is nothing.
+pub(super) fn find<'a>(tree: &'a Node, uri: &Uri) -> Result<&'a Node, Answer> {
+    let path = uri.path();
+    match path {
+        "/computeMetadata" => return Err(Answer::redirect(uri)),
+        "/computeMetadata/" => return Err(Answer::text("v1/\n")),
+        _ => {}
+    }
+    let below = path.strip_prefix(ROOT).ok_or_else(Answer::not_found)?;
+    let (below, slash) = match below.strip_suffix('/') {
+        Some(below) => (below, true),
+        None => (below, false),
+    };
+    let found = below.split('/').skip(1).try_fold(tree, |node, segment| {
+        node.child(&percent_decode_str(segment).decode_utf8().ok()?)
+    });
+    // "/computeMetadata/v1x" is not below the root.
+    let found = found.filter(|_| below.is_empty() || below.starts_with('/'));
+    let node = found.ok_or_else(Answer::not_found)?;
+    let is_directory = matches!(node, Node::Directory(_));
+    match (is_directory, slash) {
+        (true, false) => Err(Answer::redirect(uri)),
+        (false, true) => Err(Answer::not_found()),
+        _ => Ok(node),
+    }
+}
+
+/// Whether the full format of an ID token is asked for.
+pub(super) fn id_format(query: &Query<'_>) -> Result<bool, Answer> {
+    match query.value("format").as_deref() {
+        None | Some("standard") => Ok(false),
+        Some("full") => Ok(true),
+        Some(_) => Err(Answer::html(
+            StatusCode::BAD_REQUEST,
+            "format parameter must be standard or full",
+        )),
+    }
+}
+
 /// The refusal of a request that may have been forged from outside: by a page, which cannot set this header, or
 /// through a proxy, which adds that one.
-fn guard(headers: &HeaderMap) -> Option<Answer> {
+pub(super) fn guard(headers: &HeaderMap) -> Option<Answer> {
     let why = if headers.contains_key(X_FORWARDED_FOR) {
         "Request contains the X-Forwarded-For header, which is not allowed"
     } else if headers

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answer::Answer;
 use super::identity::Identity;
+use super::query::Query;
+use super::real::Known;
 
 /// The scopes of an account on Cloud Run.
 pub(super) const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
@@ -70,6 +73,68 @@ impl Node {
             ("scopes", Self::List(SCOPES.map(str::to_owned).to_vec())),
             ("token", Self::AccessToken),
         ])
+    }
+
+    /// The root for a real credential. What is not known of it has no path.
+    pub(super) fn of_credential(known: &Known, instance_id: String) -> Self {
+        let text = |name: &str, text: String| Some((name.to_owned(), Self::Text(text)));
+        let below = |name: &str, children: Vec<Option<(String, Self)>>| {
+            let children = children.into_iter().flatten().collect();
+            Some((name.to_owned(), Self::Directory(children)))
+        };
+        // Google's libraries read an address, whatever it is.
+        let email = known.email.as_deref().unwrap_or("default");
+        let account = |name: &str| {
+            below(
+                name,
+                vec![
+                    Some(("aliases".to_owned(), Self::List(vec!["default".to_owned()]))),
+                    text("email", email.to_owned()),
+                    Some(("identity".to_owned(), Self::IdToken)),
+                    Some((
+                        "scopes".to_owned(),
+                        Self::List(SCOPES.map(str::to_owned).to_vec()),
+                    )),
+                    Some(("token".to_owned(), Self::AccessToken)),
+                ],
+            )
+        };
+        let named = known.email.is_some().then(|| account(email)).flatten();
+        let number = known.project_number.as_deref();
+        let location = |what: String| number.map(|number| format!("projects/{number}/{what}"));
+        let region = known.region.as_deref();
+        let in_region = |name: &str, what: Option<String>| text(name, location(what?)?);
+        let instance = vec![
+            text("id", instance_id),
+            in_region("region", region.map(|region| format!("regions/{region}"))),
+            below("service-accounts", vec![named, account("default")]),
+            in_region("zone", region.map(|region| format!("zones/{region}-1"))),
+        ];
+        let project = vec![
+            number.and_then(|number| text("numeric-project-id", number.to_owned())),
+            known
+                .project_id
+                .as_ref()
+                .and_then(|id| text("project-id", id.clone())),
+        ];
+        let universe = vec![text("universe-domain", known.universe.clone())];
+        let root = [
+            below("instance", instance),
+            below("project", project),
+            below("universe", universe),
+        ];
+        Self::Directory(root.into_iter().flatten().collect())
+    }
+
+    /// What a directory or a value says. A token is made elsewhere.
+    pub(super) fn answer(&self, query: &Query<'_>) -> Answer {
+        let recursive = query.flag("recursive") && matches!(self, Self::Directory(_));
+        let as_json = recursive || query.value("alt").is_some_and(|alt| alt == "json");
+        match (as_json, self.json(), self.text()) {
+            (true, Some(json), _) => Answer::json(&json),
+            (_, _, Some(text)) => Answer::text(&text),
+            _ => Answer::not_found(),
+        }
     }
 
     /// The child of that name.

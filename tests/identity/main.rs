@@ -12,6 +12,7 @@
 mod client;
 mod command;
 mod impersonation;
+mod metadata_server;
 mod search;
 mod signed;
 #[path = "../support/mod.rs"]

@@ -1,0 +1,260 @@
+//! `metadata-server --credentials`: the metadata protocol with real tokens, for Google's own libraries.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Args, cannot_listen, reachable};
+use crate::app;
+use crate::cli::run::runtime;
+use crate::cli::{Exit, complain, interruption};
+use crate::config::{self, Config, Env, Name, Problem, RawConfig};
+use crate::credentials::Base;
+use crate::destination::Host;
+use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
+use crate::error::{Error, TokenFault};
+use crate::policy::{Options, Principal, TokenKey, TokenKind};
+use crate::proxy::Decider;
+use crate::telemetry;
+use crate::token::Now;
+
+/// Where the tokens come from, and the way to their endpoints.
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct RealArgs {
+    /// Serve real tokens of this credential, for Google's own libraries, instead of emulated ones; on loopback unless
+    /// --allow-non-loopback
+    #[arg(
+        long,
+        value_name = "auto|metadata|adc|FILE",
+        conflicts_with_all = ["email", "project_id", "project_number", "region", "lifetime", "write_credentials"],
+    )]
+    credentials: Option<String>,
+    /// With --credentials: that credential impersonates A, which impersonates B, which impersonates TARGET
+    #[arg(long, value_name = "A,B,TARGET", requires = "credentials")]
+    impersonate_service_account: Option<String>,
+    /// With --credentials: accept this token, STS or IAM endpoint in the credential file; repeatable
+    #[arg(long, value_name = "URL-PREFIX", requires = "credentials")]
+    trust_credential_url: Vec<String>,
+    /// With --credentials: let others than this machine's programs connect, who get the same tokens
+    #[arg(long, requires = "credentials")]
+    allow_non_loopback: bool,
+    /// With --credentials: connect elsewhere, as with curl; repeatable
+    #[arg(long, value_name = "HOST:PORT:HOST2:PORT2", requires = "credentials")]
+    connect_to: Vec<String>,
+    /// With --credentials: PEM file with more trust roots; repeatable
+    #[arg(long, value_name = "FILE", requires = "credentials")]
+    upstream_ca: Vec<String>,
+    /// With --credentials: HTTP proxy through which token endpoints are reached
+    #[arg(
+        long,
+        value_name = "http://[USER:PASS@]HOST:PORT",
+        requires = "credentials"
+    )]
+    upstream_proxy: Option<String>,
+    /// With --credentials: hosts that are reached without that proxy, as in NO_PROXY; repeatable
+    #[arg(long, value_name = "LIST", requires = "credentials")]
+    no_upstream_proxy: Vec<String>,
+}
+
+/// The tokens of one principal.
+struct Tokens {
+    decider: Decider,
+    principal: Principal,
+}
+
+// === impl RealArgs ===
+
+impl RealArgs {
+    /// Whether real tokens are asked for.
+    pub(super) const fn is_real(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    /// The configuration that these arguments come to. The sidecar's own variables and file say nothing of it.
+    fn config(&self, env: &Env) -> Result<Config, Exit> {
+        let mut raw = RawConfig::default();
+        raw.set_flag(Name::Credentials, self.credentials.clone());
+        let chain = self.impersonate_service_account.clone();
+        raw.set_flag(Name::ImpersonateServiceAccount, chain);
+        raw.set_flag(Name::TrustCredentialUrl, self.trust_credential_url.clone());
+        raw.set_flag(Name::ConnectTo, self.connect_to.clone());
+        raw.set_flag(Name::UpstreamCa, self.upstream_ca.clone());
+        raw.set_flag(Name::UpstreamProxy, self.upstream_proxy.clone());
+        raw.set_flag(Name::NoUpstreamProxy, self.no_upstream_proxy.clone());
+        let config = config::load(&raw, &env.without_options()).map_err(Exit::usage)?;
+        for warning in &config.warnings {
+            complain(&Problem::new("warning", warning));
+        }
+        Ok(config)
+    }
+}
+
+/// Serves until SIGINT or SIGTERM, and says on standard output how to use it.
+pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
+    let listen = args.listen;
+    if !args.real.allow_non_loopback && !listen.ip().is_loopback() {
+        return Err(Exit::misused(
+            "--listen",
+            format!(
+                "{listen}: anyone who can reach it would get this credential's tokens: listen on 127.0.0.1, or say \
+                 --allow-non-loopback"
+            ),
+        ));
+    }
+    let config = args.real.config(env)?;
+    if asks_itself(&config, listen) {
+        return Err(Exit::misused(
+            "GCE_METADATA_HOST",
+            format!(
+                "{listen} is this server itself, and no credential file was found: unset it, or name a file"
+            ),
+        ));
+    }
+    telemetry::init(&config.log);
+    runtime(1)?.block_on(serve(&config, listen))
+}
+
+async fn serve(config: &Config, listen: SocketAddr) -> Result<(), Exit> {
+    let interrupted = interruption()
+        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
+    let decider =
+        app::decider(config, Arc::default()).map_err(|error| Exit::failed(error.to_string()))?;
+    let principal = decider.policy().default_principal().clone();
+    let known = known(&decider, &principal, config.token_timeout).await;
+    let greeting = greeting(config, &principal, &known);
+    let tokens = Tokens { decider, principal };
+    let server = MetadataServer::bind(listen, &known, tokens)
+        .await
+        .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
+    let address = server.local_addr();
+    let reachable = reachable(address);
+    let _ = write!(
+        io::stdout(),
+        "Metadata server on {address}: {greeting}\n\n\
+         Set this for the app (Python's libraries probe the second):\n\n    \
+         export GCE_METADATA_HOST={reachable}\n    \
+         export GCE_METADATA_IP={reachable}\n"
+    );
+    server.run(interrupted).await;
+    Ok(())
+}
+
+/// Whose tokens are served, for a person.
+fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
+    let account = known.email.as_deref().unwrap_or("the login");
+    let project = known.project_id.as_ref();
+    let project = project.map_or_else(String::new, |id| format!(", project {id}"));
+    let via = principal
+        .via()
+        .map_or_else(String::new, |via| format!(", {via}"));
+    format!(
+        "real tokens of {account}{via}, from {}{project}.",
+        config.credentials
+    )
+}
+
+/// What the sources know of the credential. A fact that takes too long is not known.
+async fn known(decider: &Decider, principal: &Principal, patience: Duration) -> Known {
+    let facts = decider.instance();
+    let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
+    let all = async {
+        let (email, id, number, region, universe) = tokio::join!(
+            facts.email(principal),
+            facts.project_id(),
+            facts.project_number(),
+            facts.region(),
+            facts.universe(),
+        );
+        Known {
+            email: text(email),
+            project_id: text(id),
+            project_number: text(number),
+            region: text(region),
+            universe: text(universe).unwrap_or_else(|| decider.universe().to_string()),
+        }
+    };
+    let unknown = Known {
+        universe: decider.universe().to_string(),
+        ..Known::default()
+    };
+    tokio::time::timeout(patience, all).await.unwrap_or(unknown)
+}
+
+/// The tokens would come from the metadata server that is to be started.
+fn asks_itself(config: &Config, listen: SocketAddr) -> bool {
+    let metadata = &config.metadata;
+    let is_here = match &metadata.host {
+        Host::Ip(ip) => *ip == listen.ip() || listen.ip().is_unspecified() && ip.is_loopback(),
+        name @ Host::Name(_) => name.is_loopback(),
+    };
+    matches!(config.credentials.base, Base::Metadata { .. })
+        && is_here
+        && metadata.port == listen.port()
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    async fn issue(&self, kind: TokenKind) -> Result<IssuedToken, NotIssued> {
+        let key = TokenKey {
+            kind,
+            principal: self.principal.clone(),
+        };
+        match self.decider.tokens().slot(&key).token().await {
+            Ok(token) => Ok(IssuedToken {
+                token: token.reveal().to_owned(),
+                left: token.left(Now::now()).as_secs(),
+            }),
+            Err(error) => Err(not_issued(&error)),
+        }
+    }
+}
+
+impl Issuer for Tokens {
+    async fn access_token(&self, scopes: Vec<String>) -> Result<IssuedToken, NotIssued> {
+        let mut options = Options::default();
+        for scope in &scopes {
+            options.set("scope", scope).map_err(bad_request)?;
+        }
+        let mut scopes: Vec<Arc<str>> = scopes.iter().map(|scope| Arc::from(&**scope)).collect();
+        scopes.sort_unstable();
+        scopes.dedup();
+        let scopes = scopes.into();
+        self.issue(TokenKind::Access { scopes }).await
+    }
+
+    async fn id_token(&self, audience: String) -> Result<IssuedToken, NotIssued> {
+        let mut options = Options::default();
+        options.set("audience", &audience).map_err(bad_request)?;
+        let audience = audience.into();
+        self.issue(TokenKind::Id { audience }).await
+    }
+}
+
+fn bad_request(text: String) -> NotIssued {
+    NotIssued {
+        status: StatusCode::BAD_REQUEST,
+        text,
+        retry_after: None,
+    }
+}
+
+/// The error of a source as the metadata server's: Google's libraries ask again after 429 and 503, and no other.
+fn not_issued(error: &Error) -> NotIssued {
+    let status = match error.fault() {
+        Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,
+        Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
+        Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
+        Some(TokenFault::Refused) => StatusCode::BAD_REQUEST,
+        Some(TokenFault::Impostor | TokenFault::Malformed) => StatusCode::BAD_GATEWAY,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    NotIssued {
+        status,
+        text: error.detail().to_owned(),
+        retry_after: error.wait().map(|wait| wait.as_secs().max(1)),
+    }
+}

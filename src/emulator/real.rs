@@ -1,0 +1,239 @@
+//! The metadata protocol with real tokens: another module issues them, this one answers as the metadata server does.
+//!
+//! It has no keys and none of the emulator's endpoints: nothing here can be taken for a token of the emulator.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::accept;
+use super::answer::Answer;
+use super::key::hex;
+use super::query::Query;
+use super::service::{ROOT, find, guard, id_format};
+use super::tree::Node;
+
+/// What is known of the credential whose tokens are served. What is not known has no path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The account's e-mail address.
+    pub email: Option<String>,
+    /// The project's id.
+    pub project_id: Option<String>,
+    /// The project's number.
+    pub project_number: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The universe domain.
+    pub universe: String,
+}
+
+/// A token as a caller gets it. `Debug` does not show it.
+pub struct IssuedToken {
+    /// The token.
+    pub token: String,
+    /// How many seconds it may still be used.
+    pub left: u64,
+}
+
+/// Why there is no token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotIssued {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What happened and what to do, for people.
+    pub text: String,
+    /// When to ask again, in seconds.
+    pub retry_after: Option<u64>,
+}
+
+/// Issues the tokens of one credential.
+pub trait Issuer: Send + Sync + 'static {
+    /// An access token; without scopes, for those of the credential.
+    fn access_token(
+        &self,
+        scopes: Vec<String>,
+    ) -> impl Future<Output = Result<IssuedToken, NotIssued>> + Send;
+
+    /// An ID token for this audience.
+    fn id_token(
+        &self,
+        audience: String,
+    ) -> impl Future<Output = Result<IssuedToken, NotIssued>> + Send;
+}
+
+/// A bound server: callers may connect, and are answered once it runs.
+pub struct MetadataServer<I> {
+    listener: TcpListener,
+    address: SocketAddr,
+    service: Arc<Service<I>>,
+}
+
+struct Service<I> {
+    issuer: I,
+    tree: Node,
+}
+
+impl fmt::Debug for IssuedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuedToken")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl MetadataServer ===
+
+impl<I: Issuer> MetadataServer<I> {
+    /// Takes the address; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken or not ours; or, never seen, the system has no randomness.
+    pub async fn bind(address: SocketAddr, known: &Known, issuer: I) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let mut instance = [0; 64];
+        aws_lc_rs::rand::fill(&mut instance).map_err(io::Error::other)?;
+        Ok(Self {
+            address: listener.local_addr()?,
+            listener,
+            service: Arc::new(Service {
+                issuer,
+                tree: Node::of_credential(known, hex(&instance)),
+            }),
+        })
+    }
+
+    /// The address that callers connect to, with the port that was taken.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown` ends; what is under way then is cut off.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let service = self.service;
+        accept(&self.listener, shutdown, |stream| {
+            serve(stream, Arc::clone(&service))
+        })
+        .await;
+    }
+}
+
+impl<I> fmt::Debug for MetadataServer<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetadataServer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn serve<I: Issuer>(stream: TcpStream, service: Arc<Service<I>>) {
+    let respond = service_fn(move |request| {
+        let service = Arc::clone(&service);
+        async move { Ok::<_, Infallible>(service.respond(&request).await) }
+    });
+    // Answers are small: waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let served = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), respond)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client broke off");
+    }
+}
+
+// === impl Service ===
+
+impl<I: Issuer> Service<I> {
+    async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let answer = match *request.method() {
+            Method::GET | Method::HEAD => self.answer(request.uri(), request.headers()).await,
+            _ => Answer::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
+                .with(ALLOW, HeaderValue::from_static("GET, HEAD")),
+        };
+        tracing::debug!(
+            method = %request.method(),
+            path = request.uri().path(),
+            status = answer.status.as_u16(),
+            "metadata call"
+        );
+        answer.into_response()
+    }
+
+    async fn answer(&self, uri: &Uri, headers: &HeaderMap) -> Answer {
+        if uri.path() == "/" {
+            // Old libraries probe without the header and only look for it in the answer.
+            return Answer::text("computeMetadata/\n");
+        }
+        if let Some(refusal) = guard(headers) {
+            return refusal;
+        }
+        if !uri.path().starts_with(ROOT) {
+            return Answer::not_found();
+        }
+        let query = Query::new(uri.query());
+        match find(&self.tree, uri) {
+            Ok(Node::AccessToken) => self.access_token(&query).await,
+            Ok(Node::IdToken) => self.id_token(&query).await,
+            Ok(node) => node.answer(&query),
+            Err(answer) => answer,
+        }
+    }
+
+    async fn access_token(&self, query: &Query<'_>) -> Answer {
+        let scopes = query.value("scopes").unwrap_or_default();
+        let scopes = scopes
+            .split([',', ' '])
+            .filter(|scope| !scope.is_empty())
+            .map(str::to_owned);
+        match self.issuer.access_token(scopes.collect()).await {
+            Ok(issued) => Answer::json(&json!({
+                "access_token": issued.token,
+                "expires_in": issued.left,
+                "token_type": "Bearer",
+            })),
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn id_token(&self, query: &Query<'_>) -> Answer {
+        let audience = query.value("audience").map(Cow::into_owned);
+        let Some(audience) = audience.filter(|audience| !audience.is_empty()) else {
+            return Answer::html(
+                StatusCode::BAD_REQUEST,
+                "non-empty audience parameter required",
+            );
+        };
+        // A real token always has the claims of the full format.
+        if let Err(answer) = id_format(query) {
+            return answer;
+        }
+        match self.issuer.id_token(audience).await {
+            Ok(issued) => Answer::html(StatusCode::OK, &issued.token),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotIssued> for Answer {
+    fn from(error: NotIssued) -> Self {
+        let answer = Self::html(error.status, &error.text);
+        match error.retry_after {
+            Some(seconds) => answer.with(RETRY_AFTER, seconds.into()),
+            None => answer,
+        }
+    }
+}
