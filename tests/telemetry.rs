@@ -27,8 +27,8 @@ use sidentity::destination::Destination;
 use sidentity::error::{Error, ErrorKind};
 use sidentity::policy::{Credential, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::{
-    AccessRecord, AuthRejection, Blind, Code, Fetch, Lookup, Metrics, Seldom, access_log,
-    auth_rejected, init, set_project, tunnel_without_token,
+    AccessRecord, AuthRejection, Code, Fetch, Lookup, Metrics, NoTokenReason, RateLimiter,
+    access_log, auth_rejected, init, set_project, tunnel_without_token,
 };
 
 /// In its environment a test is the process that is looked at.
@@ -111,9 +111,9 @@ fn a_closed_stderr_stops_nothing() {
         init(&log(LogFormat::Json, LogLevel::Info));
         for _ in 0..1_000 {
             tunnel_without_token(
-                &Seldom::new(),
+                &RateLimiter::new(),
                 &destination("https://a.run.app/").origin,
-                Blind::NotAsked,
+                NoTokenReason::NotAsked,
             );
         }
         panic_in_a_thread(|| panic!("nobody hears"));
@@ -130,9 +130,9 @@ fn only_the_first_init_counts() {
         init(&log(LogFormat::Json, LogLevel::Info));
         init(&log(LogFormat::Text, LogLevel::Error));
         tunnel_without_token(
-            &Seldom::new(),
+            &RateLimiter::new(),
             &destination("https://a.run.app/").origin,
-            Blind::NotAsked,
+            NoTokenReason::NotAsked,
         );
     });
     let Some(output) = output else { return };
@@ -253,7 +253,7 @@ fn carry_tokens(format: LogFormat) {
         },
         principal: Principal::Attached,
     };
-    let seldom = Seldom::new();
+    let limiter = RateLimiter::new();
     let rejection = AuthRejection {
         origin: &destination.origin,
         status: StatusCode::UNAUTHORIZED,
@@ -264,8 +264,8 @@ fn carry_tokens(format: LogFormat) {
         project: None,
         trace: None,
     };
-    auth_rejected(&seldom, &rejection);
-    tunnel_without_token(&seldom, &destination.origin, Blind::NotAsked);
+    auth_rejected(&limiter, &rejection);
+    tunnel_without_token(&limiter, &destination.origin, NoTokenReason::NotAsked);
     panic_in_a_thread(|| panic!("no header value: {PLANTED}"));
 
     let listener = metrics.listener("proxy");

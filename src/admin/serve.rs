@@ -27,7 +27,7 @@ use crate::proxy::{
     leave_head, next_of,
 };
 use crate::server::{Application, Class, ConnectionAddrs};
-use crate::telemetry::{Metrics, Sparse, TEXT_FORMAT};
+use crate::telemetry::{LogThrottle, Metrics, TEXT_FORMAT};
 
 const PATHS: &str =
     "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
@@ -58,7 +58,7 @@ pub struct Admin {
 pub struct AdminPort {
     current: Arc<ArcSwap<Admin>>,
     /// Lines of the log about requests that were refused.
-    refusals: Arc<Sparse>,
+    refusals: Arc<LogThrottle>,
 }
 
 /// What answers on one connection.

@@ -11,7 +11,7 @@ use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
 use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal, account_warning};
 use crate::proxy::Ingress;
-use crate::telemetry::{Redacted, Series, Tally, Trouble};
+use crate::telemetry::{Counts, Redacted, Series, Trouble};
 use crate::token::SlotState;
 
 mod token;
@@ -125,11 +125,11 @@ impl Admin {
         self.learn();
         let instance = self.decider.instance();
         let (state, since) = self.lifecycle.state();
-        let tallies = self.metrics.tallies();
+        let counts = self.metrics.counts();
         let routes: Vec<_> = self
             .routes
             .iter()
-            .filter_map(|ingress| self.route(ingress, &tallies))
+            .filter_map(|ingress| self.route(ingress, &counts))
             .collect();
         let mut tokens = self.decider.tokens().statuses();
         let tokens_total = tokens.len();
@@ -154,7 +154,7 @@ impl Admin {
                 .proxy
                 .as_ref()
                 .map(|proxy| proxy.egress.summary()),
-            listeners: listeners(&self.config, &tallies),
+            listeners: listeners(&self.config, &counts),
             routes,
             rules: self.decider.policy().listing(&self.decider.universe()),
             tokens: tokens.into_iter().map(TokenLine::from).collect(),
@@ -189,13 +189,13 @@ impl Admin {
         }
     }
 
-    fn route(&self, ingress: &Ingress, tallies: &BTreeMap<String, Tally>) -> Option<RouteLine> {
+    fn route(&self, ingress: &Ingress, counts: &BTreeMap<String, Counts>) -> Option<RouteLine> {
         let route = ingress.route()?;
         let resolved = route.resolve(&self.decider);
         let slot = resolved
             .as_ref()
             .and_then(|resolved| resolved.slot.as_ref());
-        let counted = counted(tallies, &ingress.name);
+        let counted = counted(counts, &ingress.name);
         Some(RouteLine {
             name: ingress.name.to_string(),
             address: address(&route.route.listen) + &route.route.prefix,
@@ -219,7 +219,7 @@ fn metadata_server(config: &Config) -> String {
     format!("{}:{}", server.host, server.port)
 }
 
-fn listeners(config: &Config, tallies: &BTreeMap<String, Tally>) -> Vec<Place> {
+fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Place> {
     let proxy = config.proxy.as_ref().map(|proxy| {
         let mut notes = Vec::new();
         if proxy.auth.is_some() {
@@ -239,7 +239,7 @@ fn listeners(config: &Config, tallies: &BTreeMap<String, Tally>) -> Vec<Place> {
         Place {
             kind: "proxy",
             address: format!("http://{}", proxy.listen),
-            counted: Some(counted(tallies, "proxy")),
+            counted: Some(counted(counts, "proxy")),
             notes,
         }
     });
@@ -247,7 +247,7 @@ fn listeners(config: &Config, tallies: &BTreeMap<String, Tally>) -> Vec<Place> {
     let routes = shared.into_iter().map(|listen| Place {
         kind: "route",
         address: address(listen),
-        counted: Some(of_routes(&config.routes, listen, tallies)),
+        counted: Some(of_routes(&config.routes, listen, counts)),
         notes: Vec::new(),
     });
     let admin = config.admin.map(|address| Place {
@@ -260,22 +260,22 @@ fn listeners(config: &Config, tallies: &BTreeMap<String, Tally>) -> Vec<Place> {
 }
 
 /// A socket's counts: those of its routes, and of the calls that no route took.
-fn of_routes(routes: &[Route], listen: &Listen, tallies: &BTreeMap<String, Tally>) -> Counted {
+fn of_routes(routes: &[Route], listen: &Listen, counts: &BTreeMap<String, Counts>) -> Counted {
     let sharing = routes.iter().filter(|route| route.listen == *listen);
     let names: BTreeSet<&str> = sharing
         .flat_map(|route| [&*route.name, route.socket_name()])
         .collect();
-    let mut sum = Tally::default();
-    for tally in names.into_iter().filter_map(|name| tallies.get(name)) {
-        sum.add(tally);
+    let mut sum = Counts::default();
+    for counts in names.into_iter().filter_map(|name| counts.get(name)) {
+        sum.add(counts);
     }
     Counted::from(&sum)
 }
 
-fn counted(tallies: &BTreeMap<String, Tally>, name: &str) -> Counted {
-    tallies
+fn counted(counts: &BTreeMap<String, Counts>, name: &str) -> Counted {
+    counts
         .get(name)
-        .map_or_else(|| Counted::from(&Tally::default()), Counted::from)
+        .map_or_else(|| Counted::from(&Counts::default()), Counted::from)
 }
 
 fn address(listen: &Listen) -> String {
@@ -291,15 +291,15 @@ fn text(text: impl AsRef<str>) -> String {
 
 // === impl Counted ===
 
-impl From<&Tally> for Counted {
-    fn from(tally: &Tally) -> Self {
+impl From<&Counts> for Counted {
+    fn from(counts: &Counts) -> Self {
         Self {
-            requests: tally.requests,
-            in_flight: tally.in_flight,
-            connections: tally.connections,
-            errors: tally.errors,
-            p50: tally.latencies.quantile(0.5),
-            p99: tally.latencies.quantile(0.99),
+            requests: counts.requests,
+            in_flight: counts.in_flight,
+            connections: counts.connections,
+            errors: counts.errors,
+            p50: counts.latencies.quantile(0.5),
+            p99: counts.latencies.quantile(0.99),
         }
     }
 }

@@ -12,10 +12,10 @@ const ROUTES: usize = 3;
 impl Admin {
     /// What to look at while no request has come in at all.
     pub fn unused(&self) -> Option<String> {
-        let tallies = self.metrics.tallies();
-        if tallies
+        let counts = self.metrics.counts();
+        if counts
             .values()
-            .any(|tally| tally.requests > 0 || tally.in_flight > 0)
+            .any(|counts| counts.requests > 0 || counts.in_flight > 0)
         {
             return None;
         }

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use self::sandbox::Sandbox;
-use self::signals::{Ending, Passing, Wish};
+use self::signals::{Passing, RequestOutcome, Wish};
 use self::supervisor::Supervisor;
 use super::Exit;
 use super::options::Options;
@@ -58,7 +58,7 @@ pub(super) fn runtime(workers: usize) -> Result<Runtime, Exit> {
 }
 
 async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) -> Result<(), Exit> {
-    let (ending, passing) = (Ending::new()?, Passing::new()?);
+    let (ending, passing) = (RequestOutcome::new()?, Passing::new()?);
     let app = App::build(config).await?;
     announce(&app);
     let caretaker = Caretaker {

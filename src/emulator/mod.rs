@@ -47,7 +47,7 @@ use service::Service;
 use signer::Signer;
 use tls::LocalCa;
 
-use crate::telemetry::Sparse;
+use crate::telemetry::LogThrottle;
 
 /// The `iss` of every ID token.
 pub const ISSUER: &str = "https://accounts.google.com";
@@ -141,7 +141,7 @@ async fn accept<F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
-    let failures = Sparse::default();
+    let failures = LogThrottle::default();
     tokio::pin!(shutdown);
     loop {
         tokio::select! {

@@ -10,9 +10,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::authority::{Authority, NoAuthority};
-use super::folder::{self, NotWritten};
-use super::leaves::Leaves;
+use super::cert_cache::CertCache;
 use super::roots;
+use super::trust_files::{self, NotWritten};
 use crate::destination::Host;
 use crate::token::Now;
 
@@ -27,7 +27,7 @@ const WARNED_BEFORE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 /// Opens TLS that an app meant for a host which gets a token. One for the process.
 #[derive(Debug)]
 pub struct Interceptor {
-    leaves: Leaves,
+    leaves: CertCache,
     ca_dir: Option<PathBuf>,
     /// When to warn next that the CA expires.
     warn_at: Mutex<SystemTime>,
@@ -63,7 +63,7 @@ impl Interceptor {
         let authority = Authority::new(domains, now)?;
         let warn_at = Mutex::new(authority.until() - WARNED_BEFORE);
         Ok(Self {
-            leaves: Leaves::new(authority)?,
+            leaves: CertCache::new(authority)?,
             ca_dir,
             warn_at,
         })
@@ -81,7 +81,7 @@ impl Interceptor {
         more: &[CertificateDer<'static>],
     ) -> Result<(), NotWritten> {
         match &self.ca_dir {
-            Some(folder) => folder::write(
+            Some(folder) => trust_files::write(
                 folder,
                 self.leaves.authority().certificate(),
                 &roots::with(roots::system(system_ca_file), more),

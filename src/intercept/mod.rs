@@ -9,16 +9,16 @@
 //! - `folder`, `roots` and `pkcs12`: the files for the app.
 
 mod authority;
-mod folder;
+mod cert_cache;
 mod interceptor;
-mod leaves;
 mod pkcs12;
-mod rewind;
+mod prefixed_io;
 mod roots;
 mod sniff;
+mod trust_files;
 
 pub use authority::NoAuthority;
-pub use folder::NotWritten;
 pub use interceptor::{Failure, Interceptor};
-pub use rewind::Rewind;
+pub use prefixed_io::PrefixedIo;
 pub use sniff::{Expected, Opening, sniff};
+pub use trust_files::NotWritten;

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
-use super::rewind::Rewind;
+use super::prefixed_io::PrefixedIo;
 use crate::frames::PREFACE;
 
 /// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
@@ -56,7 +56,7 @@ pub struct Expected {
 /// # Errors
 ///
 /// The stream's own.
-pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening, Rewind<S>)>
+pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening, PrefixedIo<S>)>
 where
     S: AsyncRead + Unpin,
 {
@@ -79,7 +79,7 @@ where
             Ok(Err(error)) => return Err(error),
         }
     };
-    Ok((opening, Rewind::new(seen.freeze(), stream)))
+    Ok((opening, PrefixedIo::new(seen.freeze(), stream)))
 }
 
 /// What these bytes begin; `None` while it is not clear.

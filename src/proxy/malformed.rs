@@ -11,7 +11,7 @@ use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
 use crate::proxy::layers::rescue::Rescue;
 use crate::proxy::problem::{problem_json, proxy_status};
-use crate::telemetry::{AccessRecord, Code, Ending, Failed, access_log};
+use crate::telemetry::{AccessRecord, Code, Failed, RequestOutcome, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
 pub fn refusal(error: &Error) -> Vec<u8> {
@@ -40,7 +40,7 @@ impl<S> Record<Rescue<S>> {
         self.inner().metrics().proxy_error(kind);
         let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
-        metrics.ended(Instant::now(), Ending::Failed, None);
+        metrics.ended(Instant::now(), RequestOutcome::Failed, None);
         metrics.recent().failed(&Failed {
             kind,
             fault: None,

@@ -27,7 +27,7 @@ use super::tunnel::Tunnels;
 use super::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::config::Config;
 use crate::memory::Memory;
-use crate::telemetry::{Metrics, Seldom};
+use crate::telemetry::{Metrics, RateLimiter};
 use crate::upstream::Upstream;
 
 /// What the layers need.
@@ -54,7 +54,7 @@ pub struct SharedState {
     /// The budget of `--max-memory`.
     pub memory: Memory,
     permits: Permits,
-    hints: Arc<Seldom>,
+    hints: Arc<RateLimiter>,
     tunnels: Tunnels,
 }
 
@@ -66,7 +66,7 @@ impl SharedState {
         Self {
             memory,
             permits: Permits::new(limit),
-            hints: Arc::new(Seldom::new()),
+            hints: Arc::new(RateLimiter::new()),
             tunnels: Tunnels::default(),
         }
     }

@@ -24,7 +24,7 @@ use super::serve::{Guard, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::proxy::{Connection, ConnectionState, Connections, InFlight, OpenedTunnel};
-use crate::telemetry::Sparse;
+use crate::telemetry::LogThrottle;
 
 /// Connections over the limit that still get an answer.
 const GRACE: usize = 64;
@@ -88,7 +88,7 @@ pub struct Server {
     served: Arc<Places>,
     admin: Arc<Places>,
     unidentified: Arc<Semaphore>,
-    failures: Arc<Sparse>,
+    failures: Arc<LogThrottle>,
     /// Accept loops and connections of apps.
     tasks: TaskTracker,
     closing: CancellationToken,

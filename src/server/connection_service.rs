@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::proxy::{
     Connection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
 };
-use crate::telemetry::Gauged;
+use crate::telemetry::GaugeGuard;
 
 /// The ingresses of one listener.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct ConnectionService {
     pub(super) fixed: Option<Arc<Ingress>>,
     pub(super) connection: Connection,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) _counted: Gauged,
+    pub(super) _counted: GaugeGuard,
 }
 
 pin_project! {

@@ -5,7 +5,7 @@ use std::path::Path;
 use http::{HeaderName, StatusCode};
 use tracing::field;
 
-use super::seldom::Seldom;
+use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
 use crate::destination::Origin;
 use crate::policy::{TokenKey, TokenKind};
@@ -36,14 +36,14 @@ pub struct AuthRejection<'a> {
 
 /// Logs the rejection and what to do about it, at most once a minute for the same answer to the same token from the same
 /// destination: a 403 that follows a 401 is another fault, and so is another function's on the same host.
-pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
+pub fn auth_rejected(limiter: &RateLimiter, rejection: &AuthRejection<'_>) {
     let AuthRejection {
         origin,
         status,
         key,
         ..
     } = rejection;
-    if !seldom.is_due(&format!("rejected {status} {origin} {key:?}")) {
+    if !limiter.is_due(&format!("rejected {status} {origin} {key:?}")) {
         return;
     }
     let (token, audience, scopes) = match &key.kind {
@@ -73,24 +73,24 @@ pub fn auth_rejected(seldom: &Seldom, rejection: &AuthRejection<'_>) {
     );
 }
 
-/// Why a tunnel stays blind.
+/// Why no token can be injected into a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blind {
+pub enum NoTokenReason {
     /// `--intercept` is off.
     NotAsked,
-    /// The CA's name constraints leave the host out, or it is an address.
+    /// The CA's name constraints exclude the host, or the host is an IP address.
     NotCovered,
     /// The app speaks neither HTTP nor TLS in a tunnel to port 80.
     NotHttp,
-    /// The app does not speak TLS in it.
+    /// The app does not speak TLS in the tunnel.
     NotTls,
-    /// The app says nothing at first.
+    /// The app sends nothing.
     Silent,
 }
 
-/// Logs, at most once a minute per host, that a blind tunnel kept the token out that its destination is due.
-pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin, blind: Blind) {
-    if !seldom.is_due(&format!("tunnel {}", origin.host)) {
+/// Logs, at most once a minute per host, that a tunnel to a destination that is due a token carries none.
+pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, blind: NoTokenReason) {
+    if !limiter.is_due(&format!("tunnel {}", origin.host)) {
         return;
     }
     tracing::warn!(
@@ -101,7 +101,7 @@ pub fn tunnel_without_token(seldom: &Seldom, origin: &Origin, blind: Blind) {
     );
 }
 
-impl Blind {
+impl NoTokenReason {
     /// Why no token can be put in.
     pub(super) fn why(self) -> &'static str {
         match self {
@@ -134,12 +134,12 @@ impl Blind {
 
 /// Logs, at most once a minute per host, that an app did not let its TLS be opened, and how it would.
 pub fn interception_failed(
-    seldom: &Seldom,
+    limiter: &RateLimiter,
     origin: &Origin,
     error: &dyn std::error::Error,
     ca_dir: Option<&Path>,
 ) {
-    if !seldom.is_due(&format!("intercept {}", origin.host)) {
+    if !limiter.is_due(&format!("intercept {}", origin.host)) {
         return;
     }
     let Some(folder) = ca_dir.map(Path::display) else {

@@ -20,22 +20,22 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Bars: 15 minutes.
 const PERIODS: usize = 90;
 
-/// How a request ended, as far as the picture tells.
+/// How a request ended, for the chart of the status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The upstream's answer went through, whatever it said.
+pub enum RequestOutcome {
+    /// The upstream's response was passed on.
     Answered,
-    /// The caller went away.
+    /// The caller cancelled the request.
     Cancelled,
     /// The sidecar answered with an error of its own.
     Failed,
-    /// The upstream did not take our token: 401 or 403.
+    /// The upstream rejected the token: 401 or 403.
     Rejected,
     /// The upstream answered 5xx.
     UpstreamError,
 }
 
-/// What has ended in the last 15 minutes. Bounded: some 40 KiB where there is something to tell, else nothing.
+/// The requests that ended in the last 15 minutes. It takes 40 KiB after the first request, and nothing before.
 #[derive(Debug)]
 pub struct History {
     start: Instant,
@@ -48,14 +48,14 @@ pub struct History {
 /// Everything since the start, modulo 2^32: a period is the difference of two of these.
 #[derive(Debug)]
 struct Totals {
-    endings: [AtomicU32; Ending::ALL.len()],
+    endings: [AtomicU32; RequestOutcome::ALL.len()],
     latencies: [AtomicU32; BUCKETS],
 }
 
 /// [`Totals`] at one moment, or what was added in between.
 #[derive(Clone, Debug)]
 struct Counts {
-    endings: [u32; Ending::ALL.len()],
+    endings: [u32; RequestOutcome::ALL.len()],
     latencies: [u32; BUCKETS],
 }
 
@@ -107,9 +107,9 @@ pub struct Summary {
     pub p99: Option<f64>,
 }
 
-// === impl Ending ===
+// === impl RequestOutcome ===
 
-impl Ending {
+impl RequestOutcome {
     /// A call that failed.
     pub(super) const fn is_error(self) -> bool {
         match self {
@@ -148,7 +148,7 @@ impl History {
     }
 
     /// A request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
-    pub fn ended(&self, at: Instant, ending: Ending, took: Option<Duration>) {
+    pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.close_before(self.period(at));
         if let Some(count) = self.totals.endings.get(ending as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl Totals {
 // === impl Counts ===
 
 impl Counts {
-    fn of(&self, ending: Ending) -> u32 {
+    fn of(&self, ending: RequestOutcome) -> u32 {
         self.endings.get(ending as usize).copied().unwrap_or(0)
     }
 
@@ -281,10 +281,14 @@ impl Counts {
     }
 
     fn errors(&self) -> u64 {
-        [Ending::Failed, Ending::Rejected, Ending::UpstreamError]
-            .into_iter()
-            .map(|ending| u64::from(self.of(ending)))
-            .sum()
+        [
+            RequestOutcome::Failed,
+            RequestOutcome::Rejected,
+            RequestOutcome::UpstreamError,
+        ]
+        .into_iter()
+        .map(|ending| u64::from(self.of(ending)))
+        .sum()
     }
 }
 
@@ -309,10 +313,10 @@ impl Series {
         Self {
             period_seconds: PERIOD.as_secs(),
             requests: periods.iter().map(Counts::requests).collect(),
-            failed: counts(Ending::Failed),
-            rejected: counts(Ending::Rejected),
-            upstream_errors: counts(Ending::UpstreamError),
-            cancelled: counts(Ending::Cancelled),
+            failed: counts(RequestOutcome::Failed),
+            rejected: counts(RequestOutcome::Rejected),
+            upstream_errors: counts(RequestOutcome::UpstreamError),
+            cancelled: counts(RequestOutcome::Cancelled),
             p50: quantiles(0.5),
             p90: quantiles(0.9),
             p99: quantiles(0.99),

@@ -8,9 +8,9 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
 use super::history::latency::{Latencies, LatencyCounts};
-use super::history::{Ending, History};
+use super::history::{History, RequestOutcome};
+use super::rate_limit::LogThrottle;
 use super::recent::Recent;
-use super::seldom::Sparse;
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.
@@ -29,7 +29,7 @@ pub struct ListenerMetrics {
     connections: IntGauge,
     ended: Arc<Ended>,
     recent: Arc<Recent>,
-    refusals: Sparse,
+    refusals: LogThrottle,
 }
 
 /// How the requests of one listener ended since the start, for the status page.
@@ -40,9 +40,9 @@ pub(super) struct Ended {
     latencies: Latencies,
 }
 
-/// Counts one in a gauge for as long as it lives.
+/// Increments a gauge, and decrements it on drop.
 #[derive(Debug)]
-pub struct Gauged(IntGauge);
+pub struct GaugeGuard(IntGauge);
 
 /// The requests of one credential.
 #[derive(Debug, Default)]
@@ -78,22 +78,22 @@ impl ListenerMetrics {
             connections,
             ended,
             recent,
-            refusals: Sparse::default(),
+            refusals: LogThrottle::default(),
         }
     }
 
     /// Counts a request in flight while the guard lives.
-    pub fn request_started(&self) -> Gauged {
-        Gauged::new(&self.in_flight)
+    pub fn request_started(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.in_flight)
     }
 
     /// Counts an open connection while the guard lives.
-    pub fn connection_opened(&self) -> Gauged {
-        Gauged::new(&self.connections)
+    pub fn connection_opened(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.connections)
     }
 
     /// Remembers that a request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
-    pub fn ended(&self, at: Instant, ending: Ending, took: Option<Duration>) {
+    pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.ended.history.ended(at, ending, took);
         if ending.is_error() {
             self.ended.errors.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +109,7 @@ impl ListenerMetrics {
     }
 
     /// Whether a refused caller is logged now: callers that are refused over and over must not fill the log.
-    pub fn refusals(&self) -> &Sparse {
+    pub fn refusals(&self) -> &LogThrottle {
         &self.refusals
     }
 
@@ -175,16 +175,16 @@ impl Finished {
     }
 }
 
-// === impl Gauged ===
+// === impl GaugeGuard ===
 
-impl Gauged {
+impl GaugeGuard {
     pub(super) fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Gauged {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

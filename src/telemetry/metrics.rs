@@ -12,13 +12,13 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::counts::{self, Counts};
 use super::history::History;
 use super::labels::{Connect, Fetch, Lookup};
-use super::listener::{Ended, Gauged, ListenerMetrics};
+use super::listener::{Ended, GaugeGuard, ListenerMetrics};
 use super::process::Process;
+use super::rate_limit::LineLimit;
 use super::recent::Recent;
-use super::seldom::Limited;
-use super::tally::{self, Tally};
 use crate::error::ErrorKind;
 use crate::policy::{Credential, SkipReason};
 
@@ -40,7 +40,7 @@ const REST: &str = "other";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    malformed: Limited,
+    malformed: LineLimit,
     listeners: Mutex<HashMap<Box<str>, Arc<Ended>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
@@ -163,7 +163,7 @@ impl Metrics {
         registered(&registry, Process::this());
         let tokens = [Credential::Access, Credential::Id].map(Credential::as_str);
         Self {
-            malformed: Limited::default(),
+            malformed: LineLimit::default(),
             proxy_errors: ErrorKind::ALL
                 .map(|kind| proxy_errors.with_label_values(&[kind.row().proxy_status])),
             skipped: SkipReason::ALL.map(|reason| skipped.with_label_values(&[reason.as_str()])),
@@ -274,8 +274,8 @@ impl Metrics {
     }
 
     /// Counts an open upstream connection while the guard lives.
-    pub fn upstream_connection(&self) -> Gauged {
-        Gauged::new(&self.upstream_connections)
+    pub fn upstream_connection(&self) -> GaugeGuard {
+        GaugeGuard::new(&self.upstream_connections)
     }
 
     /// Counts an upstream's 401 or 403 to a token of ours.
@@ -288,18 +288,18 @@ impl Metrics {
     }
 
     /// What each listener has counted, by its name.
-    pub fn tallies(&self) -> BTreeMap<String, Tally> {
-        let mut tallies = tally::of(&self.durations, &self.in_flight, &self.connections);
+    pub fn counts(&self) -> BTreeMap<String, Counts> {
+        let mut counts = counts::of(&self.durations, &self.in_flight, &self.connections);
         let listeners = self
             .listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for (name, ended) in listeners.iter() {
-            let tally = tallies.entry(name.to_string()).or_default();
-            tally.errors = ended.errors();
-            tally.latencies = ended.latencies();
+            let counts = counts.entry(name.to_string()).or_default();
+            counts.errors = ended.errors();
+            counts.latencies = ended.latencies();
         }
-        tallies
+        counts
     }
 
     /// The last 15 minutes.

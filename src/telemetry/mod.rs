@@ -7,6 +7,7 @@
 mod access;
 mod cloud_logging;
 mod code;
+mod counts;
 mod escape;
 mod hints;
 mod history;
@@ -16,24 +17,25 @@ mod log;
 mod metrics;
 mod panics;
 mod process;
+mod rate_limit;
 mod recent;
-mod seldom;
-mod tally;
 mod text;
 mod trace;
 mod unauthenticated;
 
 pub use access::{AccessRecord, Carried, Redacted, access_log};
 pub use code::Code;
-pub use hints::{AuthRejection, Blind, auth_rejected, interception_failed, tunnel_without_token};
+pub use counts::Counts;
+pub use hints::{
+    AuthRejection, NoTokenReason, auth_rejected, interception_failed, tunnel_without_token,
+};
 pub use history::latency::LatencyCounts;
-pub use history::{Ending, History, Series, Summary};
+pub use history::{History, RequestOutcome, Series, Summary};
 pub use labels::{Connect, Fetch, Lookup};
-pub use listener::{Gauged, ListenerMetrics};
+pub use listener::{GaugeGuard, ListenerMetrics};
 pub use log::{Logger, adjust, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
+pub use rate_limit::{LineLimit, LogThrottle, RateLimiter};
 pub use recent::{About, Failed, Recent, Trouble, Window};
-pub use seldom::{Limited, Seldom, Sparse};
-pub use tally::Tally;
 pub use trace::TraceContext;
 pub use unauthenticated::{BareRejection, bare_rejected};

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 pub use window::Window;
 
 use super::escape::is_hidden;
-use super::hints::{AuthRejection, Blind};
+use super::hints::{AuthRejection, NoTokenReason};
 use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
 use crate::error::{ErrorKind, TokenFault};
@@ -200,7 +200,7 @@ impl Recent {
     }
 
     /// A blind tunnel kept a token out that its destination is due.
-    pub fn tunnel_without_token(&self, origin: &Origin, blind: Blind) {
+    pub fn tunnel_without_token(&self, origin: &Origin, blind: NoTokenReason) {
         let about = Some(About::Destination(origin.clone()));
         let detail = format!("the CONNECT tunnel carries no token, since {}", blind.why());
         let trouble = Trouble::new(

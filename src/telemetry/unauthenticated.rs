@@ -3,7 +3,7 @@
 use http::StatusCode;
 use tracing::field;
 
-use super::seldom::Seldom;
+use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
 use crate::destination::Origin;
 use crate::policy::SkipReason;
@@ -24,7 +24,7 @@ pub struct BareRejection<'a> {
 }
 
 /// Logs the rejection at most once a minute per destination. Where a credential of the app's own was kept, it says what to do.
-pub fn bare_rejected(seldom: &Seldom, rejection: &BareRejection<'_>) {
+pub fn bare_rejected(limiter: &RateLimiter, rejection: &BareRejection<'_>) {
     let BareRejection {
         origin,
         status,
@@ -33,7 +33,7 @@ pub fn bare_rejected(seldom: &Seldom, rejection: &BareRejection<'_>) {
     } = rejection;
     let own = rejection.is_own();
     let kind = if own { "own" } else { "bare" };
-    if !seldom.is_due(&format!("{kind} {origin}")) {
+    if !limiter.is_due(&format!("{kind} {origin}")) {
         return;
     }
     let trace = rejection.trace.as_ref();

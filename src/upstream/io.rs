@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::interim::Interim;
 use super::read_ahead::ReadAhead;
 use crate::memory::READ;
-use crate::telemetry::{Gauged, Metrics};
+use crate::telemetry::{GaugeGuard, Metrics};
 
 /// As [`READ`], for TLS: each read costs more there.
 const TLS_READ: usize = 2 * READ;
@@ -31,7 +31,7 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct Open {
     _permit: OwnedSemaphorePermit,
-    _gauge: Gauged,
+    _gauge: GaugeGuard,
 }
 
 /// A [`Stream`] that keeps its place for as long as the socket lives, an upgrade included.

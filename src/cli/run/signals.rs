@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::Exit;
 
 /// SIGTERM and SIGINT: the end.
-pub(super) struct Ending {
+pub(super) struct RequestOutcome {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -30,9 +30,9 @@ pub(super) enum Wish {
     Thawed,
 }
 
-// === impl Ending ===
+// === impl RequestOutcome ===
 
-impl Ending {
+impl RequestOutcome {
     pub(super) fn new() -> Result<Self, Exit> {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,

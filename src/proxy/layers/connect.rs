@@ -24,7 +24,7 @@ use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::proxy::tunnel::{Tunnels, join};
-use crate::telemetry::{Blind, Metrics, Seldom, tunnel_without_token};
+use crate::telemetry::{Metrics, NoTokenReason, RateLimiter, tunnel_without_token};
 use crate::upstream::Upstream;
 
 /// See the module.
@@ -41,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) tunnels: Tunnels,
     pub(crate) decider: Arc<Decider>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) hints: Arc<Seldom>,
+    pub(crate) hints: Arc<RateLimiter>,
     pub(crate) interception: Option<Interception>,
     pub(crate) opened: OpenedTunnelSender,
 }
@@ -89,14 +89,14 @@ impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
 
 impl Shared {
     /// Returns what terminates the TLS of a tunnel to this origin, or the reason why it stays blind.
-    fn interception(&self, origin: &Origin) -> Result<Interception, Blind> {
-        let interception = self.interception.as_ref().ok_or(Blind::NotAsked)?;
+    fn interception(&self, origin: &Origin) -> Result<Interception, NoTokenReason> {
+        let interception = self.interception.as_ref().ok_or(NoTokenReason::NotAsked)?;
         let policy = self.decider.policy();
         let covered = interception.interceptor.covers(&origin.host)
             && policy.may_grant(origin, &self.decider.universe());
         covered
             .then(|| interception.clone())
-            .ok_or(Blind::NotCovered)
+            .ok_or(NoTokenReason::NotCovered)
     }
 
     /// Returns the reason, if requests for this origin are denied whatever their path.
@@ -125,7 +125,11 @@ impl Shared {
     }
 
     /// Opens a blind tunnel. The upstream is dialled before the answer 200.
-    async fn tunnel(self, mut decided: Decided, blind: Blind) -> Result<Response<Body>, Error> {
+    async fn tunnel(
+        self,
+        mut decided: Decided,
+        blind: NoTokenReason,
+    ) -> Result<Response<Body>, Error> {
         let upstream = self.connect(&decided, blind).await?;
         let app = hyper::upgrade::on(&mut decided.request);
         self.tunnels
@@ -138,7 +142,7 @@ impl Shared {
     fn open(
         self,
         mut decided: Decided,
-        interception: Result<Interception, Blind>,
+        interception: Result<Interception, NoTokenReason>,
     ) -> Response<Body> {
         let expected = Expected {
             http: decided.destination.origin.scheme == Scheme::Http,
@@ -166,9 +170,9 @@ impl Shared {
                     return interception.open(record, origin, app, &self.hints).await;
                 }
                 (Opening::Tls, Err(blind)) => blind,
-                (Opening::Silence, _) => Blind::Silent,
-                (Opening::Other, _) if expected.http => Blind::NotHttp,
-                (Opening::Other, _) => Blind::NotTls,
+                (Opening::Silence, _) => NoTokenReason::Silent,
+                (Opening::Other, _) if expected.http => NoTokenReason::NotHttp,
+                (Opening::Other, _) => NoTokenReason::NotTls,
             };
             let upstream = if expected.http && opening != Opening::Tls && self.denies_some(&origin)
             {
@@ -192,7 +196,7 @@ impl Shared {
     }
 
     /// Connects a blind tunnel to the upstream.
-    async fn connect(&self, decided: &Decided, blind: Blind) -> Result<TcpStream, Error> {
+    async fn connect(&self, decided: &Decided, blind: NoTokenReason) -> Result<TcpStream, Error> {
         if let Grant::Deny(reason) = &decided.decision.grant {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }

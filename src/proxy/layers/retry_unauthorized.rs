@@ -24,7 +24,7 @@ use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::{Authorized, Injected, Outbound};
 use crate::proxy::service::{Outcome, ProxyService};
-use crate::telemetry::{AuthRejection, Metrics, Seldom, auth_rejected};
+use crate::telemetry::{AuthRejection, Metrics, RateLimiter, auth_rejected};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
@@ -40,7 +40,7 @@ struct Shared<S> {
     inner: S,
     metrics: Arc<Metrics>,
     instance: Facts,
-    hints: Arc<Seldom>,
+    hints: Arc<RateLimiter>,
 }
 
 pin_project! {
@@ -80,7 +80,7 @@ impl<S> RetryUnauthorized<S> {
     pub(crate) fn layer(
         metrics: Arc<Metrics>,
         instance: Facts,
-        hints: Arc<Seldom>,
+        hints: Arc<RateLimiter>,
     ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             shared: Arc::new(Shared {

@@ -25,7 +25,7 @@ use crate::policy::Decision;
 use crate::proxy::connection::{ConnectionState, InProgress, TooManyAnswers};
 use crate::proxy::in_flight::InFlight;
 use crate::proxy::ingress::Ingress;
-use crate::telemetry::{Gauged, TraceContext};
+use crate::telemetry::{GaugeGuard, TraceContext};
 use crate::token::Facts;
 
 /// The record of one request and its answer.
@@ -46,7 +46,7 @@ pub struct RequestRecord {
     permit: HeldPermit,
     progress: InProgress,
     in_flight: Arc<InFlight>,
-    _gauge: Gauged,
+    _gauge: GaugeGuard,
 }
 
 /// Where a request goes.

@@ -10,16 +10,16 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::destination::Origin;
-use crate::intercept::{Interceptor, Rewind};
+use crate::intercept::{Interceptor, PrefixedIo};
 use crate::proxy::ingress::{Ingress, IngressKind};
 use crate::proxy::request::record::RequestRecord;
-use crate::telemetry::{Seldom, interception_failed};
+use crate::telemetry::{RateLimiter, interception_failed};
 
 /// The capacity of the queue of opened tunnels. The server spawns a task for each without delay.
 const WAITING: usize = 64;
 
 /// The app's end of a tunnel, whose first bytes were read and put back.
-pub(crate) type Tunnel = Rewind<TokioIo<Upgraded>>;
+pub(crate) type Tunnel = PrefixedIo<TokioIo<Upgraded>>;
 
 /// An opened tunnel, which the server serves like any connection of an app.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Interception {
         record: Arc<RequestRecord>,
         origin: Origin,
         tunnel: Tunnel,
-        hints: &Seldom,
+        hints: &RateLimiter,
     ) {
         if let Some(warning) = self.interceptor.expiry_warning(SystemTime::now()) {
             tracing::warn!("{warning}");

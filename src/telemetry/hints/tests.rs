@@ -41,7 +41,7 @@ fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde
             project: None,
             trace: None,
         };
-        auth_rejected(&Seldom::new(), &rejection);
+        auth_rejected(&RateLimiter::new(), &rejection);
     })
 }
 
@@ -127,7 +127,7 @@ fn each_kind_of_rejection_has_its_advice() {
 
 #[test]
 fn it_is_said_once_a_minute_per_answer_and_destination() {
-    let seldom = Seldom::new();
+    let limiter = RateLimiter::new();
     let key = id("https://a.run.app");
     let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
         for host in ["a.run.app", "a.run.app", "b.run.app", "a.run.app:8443"] {
@@ -142,9 +142,9 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
                     project: None,
                     trace: None,
                 };
-                auth_rejected(&seldom, &rejection);
+                auth_rejected(&limiter, &rejection);
             }
-            tunnel_without_token(&seldom, &origin(host), Blind::NotAsked);
+            tunnel_without_token(&limiter, &origin(host), NoTokenReason::NotAsked);
         }
     });
     // Two answers of three destinations, and the tunnels of two hosts.
@@ -153,11 +153,11 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
 
 #[test]
 fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_host() {
-    let seldom = Seldom::new();
+    let limiter = RateLimiter::new();
     let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
         for (status, function) in [(401, "a"), (403, "a"), (403, "b"), (403, "a"), (403, "b")] {
             auth_rejected(
-                &seldom,
+                &limiter,
                 &AuthRejection {
                     origin: &origin("r-p.cloudfunctions.net"),
                     status: StatusCode::from_u16(status).unwrap(),
@@ -189,7 +189,11 @@ fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_hos
 #[test]
 fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
     let line = json(|| {
-        tunnel_without_token(&Seldom::new(), &origin("a.run.app"), Blind::NotAsked);
+        tunnel_without_token(
+            &RateLimiter::new(),
+            &origin("a.run.app"),
+            NoTokenReason::NotAsked,
+        );
     });
     assert_eq!(line["severity"], "WARNING");
     assert_eq!(line["destination"], "https://a.run.app");
@@ -206,10 +210,10 @@ fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
 #[test]
 fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
     for (blind, why) in [
-        (Blind::NotTls, "what is inside is no TLS"),
-        (Blind::NotCovered, "CA is not for that host"),
+        (NoTokenReason::NotTls, "what is inside is no TLS"),
+        (NoTokenReason::NotCovered, "CA is not for that host"),
     ] {
-        let line = json(|| tunnel_without_token(&Seldom::new(), &origin("a.run.app"), blind));
+        let line = json(|| tunnel_without_token(&RateLimiter::new(), &origin("a.run.app"), blind));
         let message = line["message"].as_str().unwrap();
         assert!(
             message.contains(why) && message.contains("--route"),
@@ -225,7 +229,7 @@ fn an_app_that_refuses_our_certificate_is_told_what_to_set() {
         let error = std::io::Error::other("received fatal alert: UnknownCA");
         let line = json(|| {
             let folder = folder.map(Path::new);
-            interception_failed(&Seldom::new(), &origin("a.run.app"), &error, folder);
+            interception_failed(&RateLimiter::new(), &origin("a.run.app"), &error, folder);
         });
         assert_eq!(line["severity"], "WARNING");
         line["message"].as_str().unwrap().to_owned()

@@ -13,7 +13,7 @@ fn after(history: &History, seconds: u64) -> Instant {
 
 fn answered(history: &History, at: u64, count: u32) {
     for _ in 0..count {
-        history.ended(after(history, at), Ending::Answered, Some(MS));
+        history.ended(after(history, at), RequestOutcome::Answered, Some(MS));
     }
 }
 
@@ -77,11 +77,11 @@ fn however_long_it_runs_it_keeps_ninety_periods() {
 fn each_outcome_is_counted_as_what_it_is() {
     let history = History::new();
     for (ending, times) in [
-        (Ending::Answered, 5),
-        (Ending::Cancelled, 4),
-        (Ending::Failed, 3),
-        (Ending::Rejected, 2),
-        (Ending::UpstreamError, 1),
+        (RequestOutcome::Answered, 5),
+        (RequestOutcome::Cancelled, 4),
+        (RequestOutcome::Failed, 3),
+        (RequestOutcome::Rejected, 2),
+        (RequestOutcome::UpstreamError, 1),
     ] {
         for _ in 0..times {
             history.ended(after(&history, 1), ending, Some(MS));
@@ -101,7 +101,7 @@ fn percentiles_tell_the_slow_from_the_fast() {
     let history = History::new();
     for n in 0..100 {
         let took = if n < 95 { 10 * MS } else { 2_000 * MS };
-        history.ended(after(&history, 1), Ending::Answered, Some(took));
+        history.ended(after(&history, 1), RequestOutcome::Answered, Some(took));
     }
     let series = history.series_at(after(&history, 2));
     let near = |value: Option<f64>, wanted: f64| {
@@ -117,7 +117,7 @@ fn percentiles_tell_the_slow_from_the_fast() {
 #[test]
 fn a_tunnel_counts_and_has_no_latency() {
     let history = History::new();
-    history.ended(after(&history, 1), Ending::Answered, None);
+    history.ended(after(&history, 1), RequestOutcome::Answered, None);
     let series = history.series_at(after(&history, 2));
     assert_eq!(series.requests[89], 1);
     assert_eq!(series.p50[89], None);

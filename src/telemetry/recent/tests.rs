@@ -180,7 +180,7 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
 fn a_tunnel_and_an_app_that_trusts_nobody_are_told_of() {
     let recent = Recent::default();
     let origin = origin("https://a.run.app");
-    recent.tunnel_without_token(&origin, Blind::NotAsked);
+    recent.tunnel_without_token(&origin, NoTokenReason::NotAsked);
     recent.interception_failed(&origin, &std::io::Error::other("unknown CA"));
     let [app, tunnel] = &recent.troubles()[..] else {
         panic!("two");

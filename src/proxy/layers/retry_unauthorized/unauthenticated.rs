@@ -6,13 +6,13 @@ use http::StatusCode;
 
 use crate::policy::SkipReason;
 use crate::proxy::request::record::RequestRecord;
-use crate::telemetry::{BareRejection, Seldom, bare_rejected};
+use crate::telemetry::{BareRejection, RateLimiter, bare_rejected};
 
 /// A request that carries no token of ours.
 #[derive(Debug)]
 pub struct Unauthenticated {
     pub(crate) record: Arc<RequestRecord>,
-    pub(crate) hints: Arc<Seldom>,
+    pub(crate) hints: Arc<RateLimiter>,
     /// Why it carries none although the decision grants one.
     pub(crate) skipped: Option<SkipReason>,
 }

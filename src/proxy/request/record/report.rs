@@ -8,7 +8,7 @@ use super::{Attached, Failure, RequestRecord};
 use crate::config::AccessLog;
 use crate::error::ErrorKind;
 use crate::policy::{Credential, Decision, Grant, TokenKey};
-use crate::telemetry::{AccessRecord, Carried, Code, Ending, Failed, access_log};
+use crate::telemetry::{AccessRecord, Carried, Code, Failed, RequestOutcome, access_log};
 
 // === impl RequestRecord ===
 
@@ -24,7 +24,7 @@ impl RequestRecord {
         let metrics = &self.ingress.metrics;
         metrics.request_finished(credential.unwrap_or(Credential::None), code, took);
         metrics.ended(ended, ending, self.latency(took));
-        if let (Ending::UpstreamError, Some(status), Some(destination)) =
+        if let (RequestOutcome::UpstreamError, Some(status), Some(destination)) =
             (ending, outcome, self.destination())
         {
             let recent = metrics.recent();
@@ -103,16 +103,16 @@ impl RequestRecord {
         answered.or_else(|| self.interruption.get())
     }
 
-    fn ending(&self, credential: Option<Credential>, code: Code) -> Ending {
+    fn ending(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
         let carried_token = matches!(credential, Some(Credential::Access | Credential::Id));
         match (self.failure().map(|failure| failure.kind), code.status()) {
             // The challenge that a client expects before it sends its credentials.
-            (Some(ErrorKind::ProxyAuthRequired), _) => Ending::Answered,
-            (Some(_), _) => Ending::Failed,
-            (None, _) if code == Code::CANCELLED => Ending::Cancelled,
-            (None, Some(401 | 403)) if carried_token => Ending::Rejected,
-            (None, Some(500..)) => Ending::UpstreamError,
-            (None, _) => Ending::Answered,
+            (Some(ErrorKind::ProxyAuthRequired), _) => RequestOutcome::Answered,
+            (Some(_), _) => RequestOutcome::Failed,
+            (None, _) if code == Code::CANCELLED => RequestOutcome::Cancelled,
+            (None, Some(401 | 403)) if carried_token => RequestOutcome::Rejected,
+            (None, Some(500..)) => RequestOutcome::UpstreamError,
+            (None, _) => RequestOutcome::Answered,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What each listener has counted, for the status page.
+//! The counts of each listener, for the status page.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +10,23 @@ use super::history::latency::LatencyCounts;
 
 /// The counts of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Counts {
     /// Requests that have ended since the start.
     pub requests: u64,
     /// Requests under way.
     pub in_flight: u64,
     /// Open connections.
     pub connections: u64,
-    /// Requests that failed since the start: errors of the sidecar's own, tokens not taken, and 5xx of upstreams.
+    /// Failed requests since the start: errors of the sidecar, rejected tokens, and 5xx responses of upstreams.
     pub errors: u64,
-    /// How long they took, but for tunnels.
+    /// Durations of requests, without tunnels.
     pub latencies: LatencyCounts,
 }
 
-// === impl Tally ===
+// === impl Counts ===
 
-impl Tally {
-    /// Adds what another listener has counted.
+impl Counts {
+    /// Adds the counts of another listener.
     pub fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.in_flight += other.in_flight;
@@ -40,36 +40,36 @@ pub(super) fn of(
     durations: &HistogramVec,
     in_flight: &IntGaugeVec,
     connections: &IntGaugeVec,
-) -> BTreeMap<String, Tally> {
-    let mut tallies = BTreeMap::new();
-    each(durations, &mut tallies, |tally, metric| {
-        tally.requests += metric.get_histogram().get_sample_count();
+) -> BTreeMap<String, Counts> {
+    let mut counts = BTreeMap::new();
+    each(durations, &mut counts, |listener, metric| {
+        listener.requests += metric.get_histogram().get_sample_count();
     });
-    each(in_flight, &mut tallies, |tally, metric| {
-        tally.in_flight += whole(metric);
+    each(in_flight, &mut counts, |listener, metric| {
+        listener.in_flight += whole(metric);
     });
-    each(connections, &mut tallies, |tally, metric| {
-        tally.connections += whole(metric);
+    each(connections, &mut counts, |listener, metric| {
+        listener.connections += whole(metric);
     });
-    tallies
+    counts
 }
 
 fn each(
     family: &impl Collector,
-    tallies: &mut BTreeMap<String, Tally>,
-    add: impl Fn(&mut Tally, &Metric),
+    counts: &mut BTreeMap<String, Counts>,
+    add: impl Fn(&mut Counts, &Metric),
 ) {
     for family in family.collect() {
         for metric in family.get_metric() {
             let labels = metric.get_label();
             if let Some(name) = labels.iter().find(|label| label.name() == "listener") {
-                add(tallies.entry(name.value().to_owned()).or_default(), metric);
+                add(counts.entry(name.value().to_owned()).or_default(), metric);
             }
         }
     }
 }
 
-/// Gauges here count things, so they are whole and not negative.
+/// These gauges count objects, so their values are whole and not negative.
 fn whole(metric: &Metric) -> u64 {
     metric.get_gauge().get_value().max(0.0) as u64
 }
@@ -93,21 +93,21 @@ mod tests {
         proxy.request_finished(Credential::None, code, Duration::ZERO);
         let _request = route.request_started();
         let _connection = route.connection_opened();
-        let tallies = metrics.tallies();
+        let counts = metrics.counts();
         assert_eq!(
-            tallies["proxy"],
-            Tally {
+            counts["proxy"],
+            Counts {
                 requests: 2,
-                ..Tally::default()
+                ..Counts::default()
             }
         );
         assert_eq!(
-            tallies["8081"],
-            Tally {
+            counts["8081"],
+            Counts {
                 requests: 0,
                 in_flight: 1,
                 connections: 1,
-                ..Tally::default()
+                ..Counts::default()
             }
         );
     }

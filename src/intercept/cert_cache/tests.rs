@@ -8,9 +8,9 @@ use super::*;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-fn leaves(capacity: u64) -> Leaves {
+fn leaves(capacity: u64) -> CertCache {
     let authority = Authority::new(["run.app".to_owned()], SystemTime::now()).unwrap();
-    Leaves::with_capacity(capacity, authority).unwrap()
+    CertCache::with_capacity(capacity, authority).unwrap()
 }
 
 fn now() -> Now {

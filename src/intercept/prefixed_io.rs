@@ -1,45 +1,45 @@
-//! A stream whose first bytes were looked at, and are read again.
+//! A stream with bytes that were read ahead in front of it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives back what was read of it, then goes on.
+/// Reads the bytes that were read ahead, then the rest of the stream.
 #[derive(Debug)]
-pub struct Rewind<S> {
-    seen: Bytes,
+pub struct PrefixedIo<S> {
+    prefix: Bytes,
     stream: S,
 }
 
-// === impl Rewind ===
+// === impl PrefixedIo ===
 
-impl<S> Rewind<S> {
-    /// `seen` comes before whatever `stream` still gives.
-    pub fn new(seen: Bytes, stream: S) -> Self {
-        Self { seen, stream }
+impl<S> PrefixedIo<S> {
+    /// Returns a stream that yields `prefix` before the bytes of `stream`.
+    pub fn new(prefix: Bytes, stream: S) -> Self {
+        Self { prefix, stream }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefixedIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.seen.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let length = self.seen.len().min(buf.remaining());
-        let again = self.seen.split_to(length);
-        buf.put_slice(again.chunk());
+        let length = self.prefix.len().min(buf.remaining());
+        let chunk = self.prefix.split_to(length);
+        buf.put_slice(&chunk);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_seen_is_read_again_and_writes_stay_as_they_are() {
+    async fn the_prefix_is_read_first_and_writes_are_vectored() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await
             .unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         far.write_all(b" and more").await.unwrap();
-        let mut stream = Rewind::new(Bytes::from_static(b"seen"), stream);
+        let mut stream = PrefixedIo::new(Bytes::from_static(b"seen"), stream);
         let mut read = [0; 13];
         stream.read_exact(&mut read).await.unwrap();
         assert_eq!(&read, b"seen and more");

@@ -1,4 +1,4 @@
-//! One leaf a host: made at the first connection, whoever comes at the same time, and renewed before it expires.
+//! A cache of leaf certificates, one per host. A certificate is issued at the first connection and renewed before it expires.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use rustls::sign::SingleCertAndKey;
 use super::authority::{Authority, LEAF_LIFE, NoAuthority};
 use crate::token::{Deadline, Now};
 
-/// Hosts whose leaf is kept: names come from the app, so there must be an end.
+/// The number of cached hosts. Names come from the app, so the cache is bounded.
 const CAPACITY: u64 = 1_024;
 
-/// A leaf with less than this left is made anew.
+/// A certificate with less time left is renewed.
 const RENEWED: Duration = Duration::from_secs(4 * 60 * 60);
 
-/// The leaves of the process.
-pub(super) struct Leaves {
+/// The leaf certificates of the process.
+pub(super) struct CertCache {
     authority: Authority,
     provider: Arc<CryptoProvider>,
-    /// One for all hosts, so that a renewed leaf does not end the sessions of the one before it.
+    /// Shared by all hosts: sessions outlive the renewal of a certificate.
     ticketer: Arc<dyn ProducesTickets>,
     made: Cache<Arc<str>, Leaf>,
 }
@@ -37,9 +37,9 @@ struct Leaf {
     expires: Deadline,
 }
 
-// === impl Leaves ===
+// === impl CertCache ===
 
-impl Leaves {
+impl CertCache {
     pub(super) fn new(authority: Authority) -> Result<Self, NoAuthority> {
         Self::with_capacity(CAPACITY, authority)
     }
@@ -60,7 +60,7 @@ impl Leaves {
         &self.authority
     }
 
-    /// The server's side of TLS for this host.
+    /// Returns the TLS configuration of a server with this host name.
     pub(super) fn config(
         &self,
         host: &Arc<str>,
@@ -69,7 +69,7 @@ impl Leaves {
         if let Some(leaf) = self.made.get(host).filter(|leaf| leaf.is_fresh(now)) {
             return Ok(leaf.config);
         }
-        // Of all who come here for the same host one makes it, and the others find it made.
+        // Concurrent callers for the same host issue one certificate.
         let entry = self
             .made
             .entry_by_ref(host)
@@ -100,9 +100,9 @@ impl Leaves {
     }
 }
 
-impl fmt::Debug for Leaves {
+impl fmt::Debug for CertCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leaves")
+        f.debug_struct("CertCache")
             .field("authority", &self.authority)
             .field("made", &self.made.entry_count())
             .finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! `--ca-dir`: what an app needs to trust the CA, and nothing private.
+//! `--ca-dir`: the files by which an app trusts the CA. None of them holds a private key.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::pkcs12;
 
-/// The app runs as another user.
+/// Readable by other users: the app may run as one.
 const MODE: u32 = 0o644;
 
 /// A file that could not be written.
@@ -22,7 +22,7 @@ pub struct NotWritten {
     reason: io::Error,
 }
 
-/// Writes `truststore.p12`, `bundle.pem` and, last, `ca.pem`: whoever waits for that finds all.
+/// Writes `truststore.p12`, `bundle.pem`, and `ca.pem` last: a process that waits for it finds all files.
 pub(super) fn write(
     folder: &Path,
     authority: &CertificateDer<'_>,
@@ -51,10 +51,10 @@ pub(super) fn write(
     put("ca.pem", Ok(ca.into_bytes()))
 }
 
-/// Nobody ever reads half a file: it is written under another name first.
+/// Replaces a file by renaming a new one, so that no process reads a partial file.
 fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let new = folder.join(format!(".{name}.new"));
-    // One that a crash left behind; or a link, which must not be followed.
+    // Left behind by a crash, or a link that must not be followed.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -66,7 +66,7 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
         .open(&new)?;
     let written = file
         .write_all(content)
-        // Whatever the umask says.
+        // Regardless of the umask.
         .and_then(|()| file.set_permissions(Permissions::from_mode(MODE)))
         .and_then(|()| fs::rename(&new, folder.join(name)));
     if written.is_err() {
