@@ -13,11 +13,12 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `policy`, `error`, `destination`, `memory`,
-//! `frames`, `chunks`.
+//! `frames`, `children`, `chunks`.
 //! `tests/layering.rs` holds it.
 
 pub mod admin;
 pub mod app;
+mod children;
 mod chunks;
 pub mod cli;
 pub mod config;

@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::children;
 use crate::config::{self, Config, Env, Problem};
 
 mod check;
@@ -142,6 +143,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         }
         Command::Demo(args) => check_names(env).and_then(|()| demo::run(&args)),
     };
+    // A program that was to give a subject token does not outlive its result.
+    children::kill_all();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.report(),

@@ -186,6 +186,17 @@ impl Caretaker {
             Ok(Err(problems)) => return self.not_reloaded(&problems),
             Err(error) => return self.not_reloaded(&[Problem::new("reload", error.to_string())]),
         };
+        if let Some(program) = config
+            .credentials
+            .program()
+            .filter(|_| self.sandbox.is_on())
+        {
+            let message = format!(
+                "the credential file names the executable {program}, which the sandbox does not let start: restart, or set \
+                 --sandbox off"
+            );
+            return self.not_reloaded(&[Problem::new("--credentials", message)]);
+        }
         let rules = config.rules.len();
         warn(&config);
         match self.control.reload(config) {

@@ -33,6 +33,14 @@ impl ImpersonatedServiceAccount {
         const SOURCE: &str = "source_credentials";
         const DELEGATES: &str = "delegates";
         let source = file::nested(fields.object(SOURCE)?, SOURCE, context)?;
+        if let CredentialFile::ExternalAccount(account) = &source
+            && account.impersonation.is_some()
+        {
+            let prefix = fields.prefix_of(SOURCE);
+            let nested = Fields::new(fields.object(SOURCE)?, &prefix);
+            let expected = "no account, because the federated principal has to impersonate that of the outer URL itself,";
+            return Err(nested.wrong(URL, Expected::Other(expected)));
+        }
         let universe = match fields.has("universe_domain") {
             true => fields.universe(context)?,
             false => source.universe().to_owned(),

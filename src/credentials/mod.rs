@@ -90,7 +90,27 @@ impl Credentials {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = self.file().map(|file| &*file.path);
         let looked_at = self.looked_at.iter().map(PathBuf::as_path);
-        own.into_iter().chain(looked_at)
+        let subject = self.subject_source().and_then(SubjectSource::file);
+        own.into_iter().chain(looked_at).chain(subject)
+    }
+
+    /// The program that gives the subject tokens of the credential file.
+    pub fn program(&self) -> Option<&str> {
+        match self.subject_source()? {
+            SubjectSource::Executable(executable) => Some(executable.program()),
+            _ => None,
+        }
+    }
+
+    fn subject_source(&self) -> Option<&SubjectSource> {
+        let mut file = &self.file()?.file;
+        while let CredentialFile::Impersonated(impersonated) = file {
+            file = &impersonated.source;
+        }
+        match file {
+            CredentialFile::ExternalAccount(account) => Some(&account.source),
+            _ => None,
+        }
     }
 }
 
@@ -117,10 +137,19 @@ impl fmt::Display for Credentials {
     }
 }
 
+// === impl LoadedFile ===
+
+impl LoadedFile {
+    /// Names the file in a message: `the service_account file "/key.json"`.
+    pub fn name(&self) -> String {
+        let path = self.path.display().to_string();
+        format!("the {} file {path:?}", self.file.kind())
+    }
+}
+
 impl fmt::Display for LoadedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display().to_string();
-        write!(f, "the {} file {path:?}", self.file.kind())?;
+        f.write_str(&self.name())?;
         let facts = [
             self.file
                 .account()

@@ -26,19 +26,23 @@ pub enum TokenFault {
     NothingFound,
     /// The IAM Credentials API does not let the caller use the account, or does not know it: 403 or 404.
     NotImpersonated,
+    /// The credential file's subject token cannot be had: from its file, its program, or the keys of another cloud.
+    NoSubjectToken,
     /// The metadata server does not take the question: any other 4xx, or a redirect.
     Refused,
     /// The metadata server takes connections and does not answer in time.
     Silent,
     /// There is not even a connection.
     Unreachable,
+    /// The credential issues no such token.
+    Unsupported,
 }
 
 // === impl TokenFault ===
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::CutShort,
         Self::Disabled,
         Self::Failing,
@@ -49,9 +53,11 @@ impl TokenFault {
         Self::NoAccount,
         Self::NothingFound,
         Self::NotImpersonated,
+        Self::NoSubjectToken,
         Self::Refused,
         Self::Silent,
         Self::Unreachable,
+        Self::Unsupported,
     ];
 
     /// The kind of error that a request fails with: unavailable is what may be better at the next try.
@@ -62,6 +68,7 @@ impl TokenFault {
             | Self::Failing
             | Self::Limited
             | Self::NothingFound
+            | Self::NoSubjectToken
             | Self::Silent
             | Self::Unreachable => ErrorKind::TokenUnavailable,
             Self::Forbidden
@@ -69,7 +76,8 @@ impl TokenFault {
             | Self::Malformed
             | Self::NoAccount
             | Self::NotImpersonated
-            | Self::Refused => ErrorKind::TokenRefused,
+            | Self::Refused
+            | Self::Unsupported => ErrorKind::TokenRefused,
         }
     }
 
@@ -86,9 +94,11 @@ impl TokenFault {
             Self::NoAccount => "No such service account here",
             Self::NothingFound => "No credentials were found",
             Self::NotImpersonated => "The service account cannot be impersonated",
+            Self::NoSubjectToken => "The subject token cannot be obtained",
             Self::Refused => "The metadata server refuses the question",
             Self::Silent => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
+            Self::Unsupported => "This credential issues no such token",
         }
     }
 
@@ -133,6 +143,10 @@ impl TokenFault {
                 "Grant the role that the detail names on the account to the one that calls: it is in force after a minute or \
                  two. See that the account exists, and that iamcredentials.googleapis.com is enabled in its project."
             }
+            Self::NoSubjectToken => {
+                "The detail names the file, program or service of credential_source: see that this process can read or run it, and \
+                 that it holds a token now. It is asked again with the next request."
+            }
             Self::Refused => {
                 "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."
             }
@@ -143,6 +157,10 @@ impl TokenFault {
             Self::Unreachable => {
                 "On Google Cloud: see that nothing blocks 169.254.169.254 port 80, such as a network policy, a firewall in the \
                  container or a proxy. Elsewhere: set GCE_METADATA_HOST, for example to `sidentity metadata-server`."
+            }
+            Self::Unsupported => {
+                "Impersonate a service account that can be issued such a token: --impersonate-service-account, or impersonate= \
+                 on the route or rule. The detail says what this credential can give."
             }
         }
     }

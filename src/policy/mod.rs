@@ -46,3 +46,7 @@ pub use principal::{Delegated, Impersonated, Principal};
 pub use reach::Beyond;
 pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
 pub use service::{Home, InvalidService, ServiceName, is_region};
+
+/// Why a federated principal has no ID tokens, and what to do.
+pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
+     (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";

@@ -340,7 +340,9 @@ impl About {
             | TokenFault::Malformed
             | TokenFault::NoAccount
             | TokenFault::NotImpersonated
-            | TokenFault::Refused => None,
+            | TokenFault::NoSubjectToken
+            | TokenFault::Refused
+            | TokenFault::Unsupported => None,
         }
     }
 }

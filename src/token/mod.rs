@@ -23,5 +23,7 @@ pub use facts::Facts;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::{Slot, SlotState, SlotStatus};
+#[cfg(any(fuzzing, test))]
+pub use source::fuzz_subject_answers;
 pub use source::{MetadataClient, TokenSources};
 pub use value::Token;

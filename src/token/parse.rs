@@ -223,6 +223,17 @@ pub(super) fn id_token(
     token(value, start.after(life), now)
 }
 
+/// Reads the refresh token that takes the place of the one that was sent (RFC 6749, 6), if there is one.
+pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        refresh_token: Option<String>,
+    }
+
+    let answer: Answer = object(body)?;
+    answer.refresh_token.filter(|token| !token.is_empty())
+}
+
 /// Says whether an `aud` claim names this audience and no other: as a string, or as a list with one member.
 fn is_only(aud: &Value, audience: &str) -> bool {
     match aud {

@@ -9,8 +9,8 @@ use super::facts::Fact;
 use super::failure::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
-use crate::config::Config;
-use crate::credentials::Base;
+use crate::config::{Config, Upstream};
+use crate::credentials::{Base, CredentialFile};
 use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
@@ -20,6 +20,8 @@ mod answer;
 mod context;
 mod delegation;
 mod endpoint;
+mod external_account;
+mod external_account_authorized_user;
 mod iam;
 mod impersonation;
 #[allow(dead_code)]
@@ -30,13 +32,19 @@ pub(super) mod metadata;
 #[cfg(test)]
 pub(super) mod scripted;
 mod signed_jwt;
+mod subject;
 mod token_file;
 
 use context::SourceContext;
 use delegation::DelegationSource;
-use impersonation::{ImpersonationSource, Impersonator};
+use endpoint::EndpointClient;
+use external_account::ExternalAccountSource;
+use external_account_authorized_user::WorkforceUserSource;
+use impersonation::{FileTarget, ImpersonationSource, Impersonator, NestedSource};
 pub use metadata::MetadataClient;
 use signed_jwt::SignedJwtSource;
+#[cfg(any(fuzzing, test))]
+pub use subject::fuzz_subject_answers;
 
 /// Added to a source's time limit. A fetch that takes even longer was suspended together with the instance.
 const GRACE: Duration = Duration::from_secs(2);
@@ -100,20 +108,29 @@ impl TokenSources {
     /// A file of trust roots that the user named cannot be used.
     pub fn of_config(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BadRoots> {
         let context = SourceContext::default();
+        let mut target = None;
         let mut sources: Vec<Arc<dyn TokenSource>> = match &config.credentials.base {
             Base::Metadata { searched } => vec![Arc::new(MetadataClient::with_search(
                 &config.metadata,
                 config.token_timeout,
                 searched.clone(),
             ))],
-            Base::File(_) => vec![],
+            Base::File(loaded) => {
+                let base = of_file(&loaded.file, loaded.name(), config, &metrics)?;
+                target = FileTarget::of(&loaded.file);
+                match base {
+                    Some(base) if target.is_some() => vec![Arc::new(NestedSource(base))],
+                    base => base.into_iter().collect(),
+                }
+            }
         };
-        let impersonator = Arc::new(Impersonator::new(
+        let impersonator = Impersonator::new(
             context.clone(),
             config.upstream.clone(),
             config.token_timeout,
             metrics,
-        ));
+        );
+        let impersonator = Arc::new(impersonator.with_file(target));
         sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for
@@ -175,4 +192,45 @@ impl TokenSources {
     fn iter(&self) -> impl Iterator<Item = &dyn TokenSource> {
         self.0.sources.iter().map(|source| &**source)
     }
+}
+
+/// The source of a credential file: of the one inside, if there is one.
+fn of_file(
+    file: &CredentialFile,
+    name: String,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Option<Arc<dyn TokenSource>>, BadRoots> {
+    let client = |upstream: &Upstream| {
+        EndpointClient::new(upstream, config.token_timeout, Arc::clone(metrics))
+    };
+    Ok(match file {
+        CredentialFile::ExternalAccount(file) => {
+            let remote = client(&config.upstream)?;
+            let local = match config.upstream.proxy {
+                None => remote.clone(),
+                // No proxy reaches the addresses of this machine.
+                Some(_) => client(&Upstream {
+                    proxy: None,
+                    ..config.upstream.clone()
+                })?,
+            };
+            Some(Arc::new(ExternalAccountSource::new(
+                (**file).clone(),
+                name,
+                remote,
+                local,
+            )))
+        }
+        CredentialFile::ExternalAccountAuthorizedUser(file) => {
+            let client = client(&config.upstream)?;
+            Some(Arc::new(WorkforceUserSource::new(
+                file.clone(),
+                name,
+                client,
+            )))
+        }
+        CredentialFile::Impersonated(file) => of_file(&file.source, name, config, metrics)?,
+        CredentialFile::AuthorizedUser(_) | CredentialFile::ServiceAccount(_) => None,
+    })
 }

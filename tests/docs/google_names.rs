@@ -117,7 +117,8 @@ impl Kind {
                     && name.ends_with(|c: char| c.is_ascii_alphanumeric())
                     && !name.starts_with("goog")
             }
-            Self::Region => REGIONS.contains(&name),
+            // Pools of identities are in no region.
+            Self::Region => name == "global" || REGIONS.contains(&name),
             Self::Repository => label(1, 63),
             Self::Role => ROLES.contains(&name),
             Self::Secret => {

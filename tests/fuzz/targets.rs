@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yaml};
+use sidentity::credentials::{CredentialFile, ReadContext};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
     Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
@@ -33,7 +34,8 @@ pub use paths::paths;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is its corpus' too.
-pub const ALL: [(&str, Target); 14] = [
+pub const ALL: [(&str, Target); 15] = [
+    ("credential_file", credential_file),
     ("destination", destination),
     ("flags", flags),
     ("headers", headers),
@@ -49,6 +51,24 @@ pub const ALL: [(&str, Target); 14] = [
     ("trailers", trailers),
     ("yaml", yaml),
 ];
+
+/// A credential file. What is refused is told on one line.
+pub fn credential_file(input: &[u8]) {
+    for variables in [
+        &[] as &[&str],
+        &["GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "AWS_REGION"],
+    ] {
+        let context = ReadContext {
+            universe: "googleapis.com",
+            trusted: &[],
+            variable: &|name| variables.contains(&name).then(|| "1".to_owned()),
+        };
+        match CredentialFile::parse(input, &context) {
+            Ok(file) => assert!(!file.kind().is_empty() && !file.universe().is_empty()),
+            Err(error) => readable(&error.to_string()),
+        }
+    }
+}
 
 /// A URL means the same place however often it is read, and its host is in its one form.
 pub fn destination(input: &[u8]) {

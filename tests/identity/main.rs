@@ -11,6 +11,7 @@
 #[path = "../emulator/google/client.rs"]
 mod client;
 mod command;
+mod federation;
 mod impersonation;
 mod metadata_server;
 mod search;

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::signals::{Signals, in_foreground};
+use crate::children;
 use crate::cli::Exit;
 
 /// No such command, as shells say it.
@@ -71,7 +72,7 @@ impl Child {
                         return Ok(Some(ExitStatus::from_raw(status.as_raw())));
                     }
                 }
-                Ok(Some(_)) => {}
+                Ok(Some((other, status))) => children::ended(other, status),
                 Ok(None) => return Ok(None),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(Exit::failed(format!("cannot wait: {error}"))),

@@ -69,6 +69,13 @@ impl Sandbox {
         if !config.sandbox {
             return Self::Off;
         }
+        // It would hold for the program, too.
+        if let Some(program) = config.credentials.program() {
+            let reason = format!(
+                "the credential file names the executable {program}, which has to be started"
+            );
+            return Self::Unavailable(reason);
+        }
         match restrict(&Needs::of(config, file)) {
             Ok(RestrictionStatus {
                 ruleset: RulesetStatus::NotEnforced,

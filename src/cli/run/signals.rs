@@ -6,6 +6,7 @@ use rustix::process::{Signal as Number, getpid, kill_process};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::children;
 use crate::cli::Exit;
 
 /// SIGTERM and SIGINT: the end.
@@ -14,8 +15,9 @@ pub(super) struct RequestOutcome {
     interrupt: Signal,
 }
 
-/// SIGHUP, SIGTSTP and SIGCONT: it goes on.
+/// SIGHUP, SIGTSTP, SIGCONT and SIGCHLD: it goes on.
 pub(super) struct Passing {
+    child: Signal,
     hangup: Signal,
     stop: Signal,
     proceed: Signal,
@@ -60,6 +62,7 @@ impl RequestOutcome {
 impl Passing {
     pub(super) fn new() -> Result<Self, Exit> {
         Ok(Self {
+            child: listen(SignalKind::child())?,
             hangup: listen(SignalKind::hangup())?,
             stop: listen(SignalKind::from_raw(Number::TSTP.as_raw()))?,
             proceed: listen(SignalKind::from_raw(Number::CONT.as_raw()))?,
@@ -73,6 +76,8 @@ impl Passing {
             tokio::select! {
                 _ = self.hangup.recv() => return Wish::Reload,
                 _ = self.proceed.recv() => return Wish::Thawed,
+                // As the first process of a container it gets those that a child has left behind, too.
+                _ = self.child.recv() => children::reap(),
                 _ = self.stop.recv() => {
                     if io::stdin().is_terminal() {
                         // Ctrl-Z: whoever pressed it means it.

@@ -1,7 +1,7 @@
 //! `credential_source` of AWS: where its keys and its region come from. The variables are those of AWS's own SDKs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::subject::url;
@@ -201,6 +201,18 @@ impl AwsKeySource {
         url(fields, URL, Rule::AwsInstance, context)?
             .map(Self::Instance)
             .ok_or_else(|| fields.missing(URL, Expected::Other(expected)))
+    }
+
+    /// The file that is read for the keys.
+    pub(super) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Container(AwsContainer {
+                token: Some(ContainerToken::File(path)),
+                ..
+            }) => Some(path),
+            Self::WebIdentity(identity) => Some(&identity.token_file),
+            Self::Container(_) | Self::Environment(_) | Self::Instance(_) => None,
+        }
     }
 }
 

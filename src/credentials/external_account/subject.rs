@@ -1,7 +1,7 @@
 //! `credential_source`: where the subject token comes from.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -126,6 +126,16 @@ impl SubjectSource {
                 headers: headers(source)?,
                 format: TokenFormat::read(source)?,
             })),
+        }
+    }
+
+    /// The file that is read for each token.
+    pub(in crate::credentials) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Aws(source) => source.keys.file(),
+            Self::Executable(source) => source.output_file.as_deref(),
+            Self::File(source) => Some(&source.path),
+            Self::Url(_) => None,
         }
     }
 }

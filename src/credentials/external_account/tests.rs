@@ -508,3 +508,27 @@ fn a_trusted_url_stands_for_that_of_aws() {
     assert!(read_with(&aws(changes.clone()), &[], &[]).is_err());
     assert!(read_with(&aws(changes), &[], &[base]).is_ok());
 }
+
+#[test]
+fn a_nested_file_names_no_account_of_its_own() {
+    let outer = |source: Value| {
+        json!({
+            "type": "impersonated_service_account",
+            "service_account_impersonation_url": IMPERSONATION,
+            "source_credentials": source,
+        })
+    };
+    let nested = |source: Value| {
+        let context = ReadContext {
+            universe: "googleapis.com",
+            trusted: &[],
+            variable: &|_| None,
+        };
+        CredentialFile::parse(outer(source).to_string().as_bytes(), &context)
+    };
+    assert!(nested(file(json!({}))).is_ok());
+    let account = file(json!({ "service_account_impersonation_url": IMPERSONATION }));
+    let error = nested(account).unwrap_err().to_string();
+    let field = "source_credentials.service_account_impersonation_url: no account";
+    assert!(error.contains(field), "{error}");
+}

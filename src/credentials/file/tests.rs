@@ -226,15 +226,18 @@ fn a_wrong_file_names_type_field_and_what_is_expected_and_never_content() {
         ),
         (
             json!({"a": CANARY}),
-            "is not a credential: type is missing: one of service_account, authorized_user, impersonated_service_account is expected",
+            "is not a credential: type is missing: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
         ),
         (
             json!({"type": "gdch_service_account"}),
-            "is not a credential: type \"gdch_service_account\" is not supported: one of service_account, authorized_user, impersonated_service_account is expected",
+            "is not a credential: type \"gdch_service_account\" is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
         ),
         (
             json!({"type": "CANARY"}),
-            "is not a credential: type in the file is not supported: one of service_account, authorized_user, impersonated_service_account is expected",
+            "is not a credential: type in the file is not supported: one of service_account, authorized_user, impersonated_service_account, external_account, \
+                external_account_authorized_user is expected",
         ),
         (
             json!({"type": "external_account", "credential_source": {"certificate": {}}}),

@@ -54,7 +54,6 @@ pub(super) struct Caller<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     TokenCreator,
-    #[allow(dead_code)] // until the first federated source
     WorkloadIdentityUser,
 }
 

@@ -14,7 +14,7 @@ use super::endpoint::EndpointClient;
 use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
 use super::{Fetching, TokenSource};
 use crate::config::Upstream;
-use crate::credentials::ImpersonatedServiceAccount;
+use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::error::{Error, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
@@ -52,7 +52,6 @@ pub(super) struct FileTarget {
 }
 
 /// The source credential of a file: the source of a base credential, for [`Principal::Source`].
-#[allow(dead_code)] // until the first source of a credential file
 #[derive(Debug)]
 pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
 
@@ -97,7 +96,6 @@ impl Impersonator {
         }
     }
 
-    #[allow(dead_code)] // until the first source of a credential file
     /// The same, for a base credential that impersonates an account itself.
     #[must_use]
     pub(super) fn with_file(self, file: Option<FileTarget>) -> Self {
@@ -312,6 +310,28 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
             scopes: shared(&scopes),
             universe: Arc::clone(&file.universe),
             role: Role::TokenCreator,
+        }
+    }
+}
+
+impl FileTarget {
+    /// The account of a credential file that names one beside who calls for it.
+    pub(super) fn of(file: &CredentialFile) -> Option<Self> {
+        match file {
+            CredentialFile::ExternalAccount(file) => {
+                let to = file.impersonation.as_ref()?;
+                let url = to.url.to_string();
+                Some(Self {
+                    account: Account::of_url(&url, &to.account, [].into(), to.lifetime),
+                    scopes: [].into(),
+                    universe: Arc::clone(&file.universe),
+                    role: Role::WorkloadIdentityUser,
+                })
+            }
+            CredentialFile::Impersonated(file) => Some(file.into()),
+            CredentialFile::AuthorizedUser(_)
+            | CredentialFile::ExternalAccountAuthorizedUser(_)
+            | CredentialFile::ServiceAccount(_) => None,
         }
     }
 }

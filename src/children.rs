@@ -1,0 +1,178 @@
+//! Short-lived child processes, each in a process group of its own.
+//!
+//! A child is killed with its group when its result is no longer awaited, and at the end of the process. Every child is
+//! waited for, so that none becomes a zombie. [`exec`](crate::cli) also waits for any child that ends, as the first process of
+//! a container has to; it gives the status of one that is registered here to whoever waits for it ([`ended`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, kill_process_group, wait, waitpgid, waitpid,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// The children that are running, with who waits for each.
+static RUNNING: Mutex<BTreeMap<i32, oneshot::Sender<ExitStatus>>> = Mutex::new(BTreeMap::new());
+
+/// What a child has left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+}
+
+/// Why there is no output.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("it cannot be started: {0}")]
+    Spawn(io::Error),
+    #[error("its output cannot be read: {0}")]
+    Read(io::Error),
+    #[error("its output is longer than {} KiB", .0 / 1024)]
+    TooLong(usize),
+}
+
+/// A child and its group; they are killed when this is dropped.
+struct Group {
+    leader: Pid,
+    status: oneshot::Receiver<ExitStatus>,
+    is_reaped: bool,
+}
+
+/// Runs a command to its end, and reads at most `longest` bytes of its standard output. Its standard input is empty. It inherits
+/// no other descriptor than standard error.
+pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Output, Failed> {
+    // Before the child is there, or its end could be missed.
+    let mut changed = signal(SignalKind::child()).map_err(Failed::Spawn)?;
+    let (mut group, stdout) = Group::spawn(command).map_err(Failed::Spawn)?;
+    let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(Failed::Read)?;
+    // One byte more tells what is too long.
+    let mut stdout = stdout.take(longest as u64 + 1);
+    let mut bytes = Vec::new();
+    let mut is_open = true;
+    let status = loop {
+        if let Some(status) = group.try_wait() {
+            break status;
+        }
+        tokio::select! {
+            read = stdout.read_buf(&mut bytes), if is_open => {
+                is_open = read.map_err(Failed::Read)? > 0;
+                if bytes.len() > longest {
+                    return Err(Failed::TooLong(longest));
+                }
+            }
+            _ = changed.recv() => {}
+            Ok(status) = &mut group.status => {
+                group.is_reaped = true;
+                break status;
+            }
+        }
+    };
+    // What it wrote before its end. Others may still have the pipe open, and the runtime may not know yet that it can be read.
+    let mut rest = [0; 4096];
+    while let Ok(read @ 1..) = rustix::io::read(stdout.get_ref(), &mut rest) {
+        bytes.extend_from_slice(rest.get(..read).unwrap_or_default());
+        if bytes.len() > longest {
+            return Err(Failed::TooLong(longest));
+        }
+    }
+    Ok(Output {
+        status,
+        stdout: bytes,
+    })
+}
+
+/// Takes the status of a child that somebody has waited for who waits for any.
+pub(crate) fn ended(child: Pid, status: WaitStatus) {
+    if status.stopped() {
+        return;
+    }
+    if let Some(waiter) = running().remove(&child.as_raw_nonzero().get()) {
+        let _ = waiter.send(ExitStatus::from_raw(status.as_raw()));
+    }
+}
+
+/// Reaps every child that has ended, also those that others have left behind to the first process of a container.
+pub(crate) fn reap() {
+    while let Ok(Some((child, status))) = wait(WaitOptions::NOHANG) {
+        ended(child, status);
+    }
+}
+
+/// Kills all children with their groups: the process is about to end.
+pub(crate) fn kill_all() {
+    for child in running().keys() {
+        if let Some(leader) = Pid::from_raw(*child) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+fn running() -> MutexGuard<'static, BTreeMap<i32, oneshot::Sender<ExitStatus>>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Group ===
+
+impl Group {
+    fn spawn(command: &mut Command) -> io::Result<(Self, ChildStdout)> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0);
+        let (sender, status) = oneshot::channel();
+        // Locked until it is registered: whoever waits for any child finds it there.
+        let mut running = running();
+        let mut child = command.spawn()?;
+        let leader = Pid::from_child(&child);
+        running.insert(leader.as_raw_nonzero().get(), sender);
+        drop(running);
+        let group = Self {
+            leader,
+            status,
+            is_reaped: false,
+        };
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok((group, stdout))
+    }
+
+    /// Returns the status if the child has ended.
+    fn try_wait(&mut self) -> Option<ExitStatus> {
+        let status = match waitpid(Some(self.leader), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => ExitStatus::from_raw(status.as_raw()),
+            Ok(None) | Err(Errno::INTR) => return None,
+            // Somebody else has waited for it, and says so soon.
+            Err(_) => self.status.try_recv().ok()?,
+        };
+        self.is_reaped = true;
+        Some(status)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.leader;
+        // What the child has started goes with it.
+        let _ = kill_process_group(leader, Signal::KILL);
+        running().remove(&leader.as_raw_nonzero().get());
+        if self.is_reaped {
+            while let Ok(Some(_)) = waitpgid(leader, WaitOptions::NOHANG) {}
+            return;
+        }
+        // It ends at once, unless the kernel is busy with it: no caller waits for that.
+        let reaper = std::thread::Builder::new().name("reaper".to_owned());
+        let _ =
+            reaper.spawn(move || while let Ok(Some(_)) = waitpgid(leader, WaitOptions::empty()) {});
+    }
+}
+
+#[cfg(test)]
+mod tests;

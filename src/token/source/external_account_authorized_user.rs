@@ -1,0 +1,128 @@
+//! The login of a person of a workforce pool: access tokens for its refresh token, at the Security Token Service.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::answer::accept;
+use super::endpoint::EndpointClient;
+use super::external_account::basic;
+use super::{Fetching, TokenSource, message};
+use crate::credentials::ExternalAccountAuthorizedUser;
+use crate::error::TokenFault;
+use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
+use crate::token::clock::Now;
+use crate::token::facts::Fact;
+use crate::token::failure::FetchError;
+use crate::token::parse;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::value::Token;
+
+const LOG_IN: &str = "log in again: `gcloud auth application-default login --login-config=FILE`";
+
+/// Issues the tokens of one login.
+pub(super) struct WorkforceUserSource {
+    file: ExternalAccountAuthorizedUser,
+    name: String,
+    client: EndpointClient,
+    /// The refresh token in force. The endpoint may replace it with each answer, so one attempt at a time uses it.
+    refresh_token: Mutex<Arc<str>>,
+}
+
+// === impl WorkforceUserSource ===
+
+impl WorkforceUserSource {
+    /// `name` names the file in messages.
+    pub(super) fn new(
+        file: ExternalAccountAuthorizedUser,
+        name: String,
+        client: EndpointClient,
+    ) -> Self {
+        Self {
+            refresh_token: Mutex::new(Arc::clone(&file.refresh_token)),
+            file,
+            name,
+            client,
+        }
+    }
+
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        let what = message::token(&key.kind);
+        // The scopes are those of the login.
+        if !matches!(key.kind, TokenKind::Access { .. }) {
+            let detail = format!(
+                "{what} cannot be had from {}: {FEDERATED_ID_TOKENS}",
+                self.name
+            );
+            return Err(FetchError::new(TokenFault::Unsupported, &detail));
+        }
+        let url = &self.file.token_url;
+        let attempt = || async {
+            let mut refresh_token = self.refresh_token.lock().await;
+            let fields = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", &**refresh_token),
+            ];
+            let start = Now::now();
+            let headers = basic(&self.file.client);
+            let body = self.client.post_form(url, headers, &fields).await?;
+            if let Some(rotated) = parse::refresh_token(&body) {
+                *refresh_token = rotated.into();
+            }
+            let now = Now::now();
+            accept(parse::access_token(&body, start, now), start, now)
+        };
+        let what = format!("{what} (of {})", self.name);
+        self.client.fetch(&what, url, priority, attempt, hint).await
+    }
+}
+
+/// What to do about a refusal.
+fn hint(error: &AttemptError) -> Option<String> {
+    Some(match error.code.as_deref()? {
+        "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
+        "invalid_client" | "unauthorized_client" => {
+            format!("the OAuth client of the login is not valid any more: {LOG_IN}")
+        }
+        _ => return None,
+    })
+}
+
+impl TokenSource for WorkforceUserSource {
+    fn describe(&self) -> &str {
+        &self.name
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        *principal == Principal::Attached
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.client.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let known = match fact {
+            Fact::ProjectId => self.file.quota_project.as_ref(),
+            Fact::Universe => Some(&self.file.universe),
+            Fact::Email(_) | Fact::ProjectNumber | Fact::Region => None,
+        };
+        Box::pin(std::future::ready(Ok(known.map(|known| known.to_string()))))
+    }
+}
+
+/// Without the refresh token.
+impl fmt::Debug for WorkforceUserSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkforceUserSource")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,176 @@
+//! Subject tokens of workload and workforce identity federation: the tokens of another identity provider that the Security
+//! Token Service exchanges.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::endpoint::EndpointClient;
+use crate::credentials::{SourceUrl, SubjectSource};
+use crate::error::TokenFault;
+use crate::token::failure::FetchError;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+
+mod aws;
+mod executable;
+mod file;
+mod format;
+mod url;
+
+use aws::Aws;
+
+/// Obtains the subject tokens of one credential file.
+#[derive(Debug)]
+pub(super) struct SubjectTokens {
+    source: SubjectSource,
+    /// The audience of the exchange.
+    audience: Box<str>,
+    client: EndpointClient,
+    /// Sends without a proxy.
+    local: EndpointClient,
+    aws: Mutex<Aws>,
+}
+
+/// The requests of one subject token, and the time until which all of them have to be done.
+struct Budget<'a> {
+    client: &'a EndpointClient,
+    local: &'a EndpointClient,
+    priority: &'a FetchPriority,
+    end: Instant,
+}
+
+// === impl SubjectTokens ===
+
+impl SubjectTokens {
+    /// Requests to this machine and its link are sent by `local`.
+    pub(super) fn new(
+        source: SubjectSource,
+        audience: &str,
+        client: EndpointClient,
+        local: EndpointClient,
+    ) -> Self {
+        Self {
+            source,
+            audience: audience.into(),
+            client,
+            local,
+            aws: Mutex::default(),
+        }
+    }
+
+    /// Obtains a token anew. Its requests end at `end`.
+    pub(super) async fn token(
+        &self,
+        priority: &FetchPriority,
+        end: Instant,
+    ) -> Result<String, FetchError> {
+        let budget = &Budget {
+            client: &self.client,
+            local: &self.local,
+            priority,
+            end,
+        };
+        match &self.source {
+            SubjectSource::Aws(source) => {
+                let mut aws = self.aws.lock().await;
+                aws.token(source, &self.audience, budget).await
+            }
+            SubjectSource::Executable(source) => executable::token(source).await,
+            SubjectSource::File(source) => file::token(source).await,
+            SubjectSource::Url(source) => url::token(source, budget).await,
+        }
+    }
+
+    /// Forgets what later tokens would be made of: the Security Token Service did not accept one.
+    pub(super) async fn rejected(&self) {
+        self.aws.lock().await.forget();
+    }
+
+    /// The time that a token takes beyond the requests to endpoints.
+    pub(super) fn own_time(&self) -> Duration {
+        match &self.source {
+            SubjectSource::Executable(source) => source.timeout,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for SubjectTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            SubjectSource::Aws(_) => f.write_str("AWS"),
+            SubjectSource::Executable(source) => f.write_str(&executable::named(source)),
+            SubjectSource::File(source) => f.write_str(&file::named(source)),
+            SubjectSource::Url(source) => write!(f, "{}", source.url),
+        }
+    }
+}
+
+// === impl Budget ===
+
+impl Budget<'_> {
+    /// The client for requests to this URL.
+    fn client(&self, url: &SourceUrl) -> &EndpointClient {
+        if url.is_local() {
+            self.local
+        } else {
+            self.client
+        }
+    }
+
+    /// Repeats `attempt` as all fetches do, within what is left of the time. `hint` is what a person can do where there is no
+    /// answer; it may be empty.
+    async fn fetch<T, F>(
+        &self,
+        what: &str,
+        endpoint: &impl fmt::Display,
+        attempt: impl FnMut() -> F,
+        hint: &str,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let hint = |error: &AttemptError| {
+            let is_silent = error.status.is_none() && error.fault == TokenFault::Silent;
+            (is_silent && !hint.is_empty()).then(|| hint.to_owned())
+        };
+        let fetch = self
+            .client
+            .fetch_within(left, what, endpoint, self.priority, attempt, hint);
+        fetch.await
+    }
+}
+
+/// The error of a source that is no endpoint.
+fn no_token(source: &str, why: &impl fmt::Display) -> FetchError {
+    FetchError::new(
+        TokenFault::NoSubjectToken,
+        &format!("the subject token of {source}: {why}"),
+    )
+}
+
+/// Reads any bytes as the answer of each source: no panic, nothing that cannot be sent, and no error that repeats a token.
+#[cfg(any(fuzzing, test))]
+pub fn fuzz_subject_answers(answer: &[u8]) {
+    aws::fuzz_aws_answers(answer);
+    executable::fuzz_executable_answer(answer);
+    format::fuzz_contents(answer);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+        let corpus = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fuzz/corpus/subject_token"
+        );
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            super::fuzz_subject_answers(&std::fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A subject token of AWS: a signed request for `GetCallerIdentity`, with which the Security Token Service of Google asks that
+//! of AWS who signed it. The request is not sent from here.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use super::{Budget, no_token};
+use crate::credentials::{AwsKeySource, AwsSource};
+use crate::token::failure::FetchError;
+
+mod container;
+mod instance;
+mod keys;
+mod sigv4;
+mod web_identity;
+mod xml;
+
+use keys::AwsKeys;
+#[cfg(any(fuzzing, test))]
+pub(super) use keys::fuzz_aws_answers;
+use sigv4::{Scope, Unsigned};
+
+/// AWS has new keys at least this long before the old ones expire.
+const RENEWED: Duration = Duration::from_secs(5 * 60);
+
+/// The keys until shortly before they expire, and the region.
+#[derive(Debug, Default)]
+pub(super) struct Aws {
+    keys: Option<AwsKeys>,
+    region: Option<String>,
+}
+
+// === impl Aws ===
+
+impl Aws {
+    /// Signs anew, with the keys at hand or with new ones.
+    pub(super) async fn token(
+        &mut self,
+        source: &AwsSource,
+        audience: &str,
+        budget: &Budget<'_>,
+    ) -> Result<String, FetchError> {
+        let region = self.region(source, budget).await?;
+        let keys = self.keys(source, &region, budget).await?;
+        signed(source, audience, &region, &keys, SystemTime::now())
+            .ok_or_else(|| no_token("AWS", &"regional_cred_verification_url is not a URL"))
+    }
+
+    /// The keys were not accepted.
+    pub(super) fn forget(&mut self) {
+        self.keys = None;
+    }
+
+    async fn region(
+        &mut self,
+        source: &AwsSource,
+        budget: &Budget<'_>,
+    ) -> Result<String, FetchError> {
+        if let Some(region) = source.region.as_ref().or(self.region.as_ref()) {
+            return Ok(region.clone());
+        }
+        let region = instance::region(source, budget).await?;
+        self.region = Some(region.clone());
+        Ok(region)
+    }
+
+    async fn keys(
+        &mut self,
+        source: &AwsSource,
+        region: &str,
+        budget: &Budget<'_>,
+    ) -> Result<AwsKeys, FetchError> {
+        let horizon = SystemTime::now() + RENEWED;
+        let is_good = |keys: &&AwsKeys| keys.expires.is_some_and(|expires| expires > horizon);
+        if let Some(keys) = self.keys.as_ref().filter(is_good) {
+            return Ok(keys.clone());
+        }
+        let keys = match &source.keys {
+            AwsKeySource::Container(container) => container::keys(container, budget).await?,
+            AwsKeySource::Environment(keys) => AwsKeys {
+                access_key_id: keys.access_key_id.to_string(),
+                secret_access_key: keys.secret_access_key.to_string(),
+                session_token: keys.session_token.as_deref().map(str::to_owned),
+                expires: None,
+            },
+            AwsKeySource::Instance(url) => instance::keys(source, url, budget).await?,
+            AwsKeySource::WebIdentity(identity) => {
+                web_identity::keys(identity, region, budget).await?
+            }
+        };
+        self.keys = Some(keys.clone());
+        Ok(keys)
+    }
+}
+
+/// The signed request as percent-encoded JSON. `None` if the URL of the file is none.
+fn signed(
+    source: &AwsSource,
+    audience: &str,
+    region: &str,
+    keys: &AwsKeys,
+    now: SystemTime,
+) -> Option<String> {
+    let url = source.verification_url.replace("{region}", region);
+    let rest = url.strip_prefix("https://")?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let label = host.split('.').next()?;
+    let time = sigv4::timestamp(now);
+    let mut headers = vec![("host", host), ("x-amz-date", &time)];
+    if let Some(token) = &keys.session_token {
+        headers.push(("x-amz-security-token", token));
+    }
+    headers.push(("x-goog-cloud-target-resource", audience));
+    let request = Unsigned {
+        method: "POST",
+        path,
+        query,
+        headers: &headers,
+    };
+    let scope = Scope {
+        region,
+        service: label.strip_suffix("-fips").unwrap_or(label),
+        time: &time,
+    };
+    let authorization = sigv4::authorization(&request, &scope, keys);
+    let headers: Vec<_> = [("Authorization", &*authorization)]
+        .into_iter()
+        .chain(headers)
+        .map(|(key, value)| json!({ "key": key, "value": value }))
+        .collect();
+    let request = json!({ "url": url, "method": "POST", "headers": headers });
+    Some(sigv4::encode(&request.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! Keys of an ECS or Fargate task, or of a pod with EKS Pod Identity, by the container credentials endpoint.
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header};
+
+use super::super::{Budget, file, no_token};
+use super::keys::AwsKeys;
+use crate::credentials::{AwsContainer, ContainerToken};
+use crate::token::failure::FetchError;
+use crate::token::retry::AttemptError;
+use crate::token::source::endpoint::success;
+
+pub(super) async fn keys(
+    container: &AwsContainer,
+    budget: &Budget<'_>,
+) -> Result<AwsKeys, FetchError> {
+    let authorization = authorization(container).await?;
+    let url = &container.url;
+    let attempt = || async {
+        let mut request = Request::get(url.as_str());
+        if let Some(value) = &authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let request = request
+            .body(Bytes::new())
+            .map_err(|error| AttemptError::malformed(error.to_string()))?;
+        let body = success(budget.client(url).send(request).await?)?;
+        AwsKeys::from_json(&body).map_err(|error| AttemptError::malformed(error.to_string()))
+    };
+    budget.fetch("the AWS credentials", url, attempt, "").await
+}
+
+/// The value that the agent wants to see. Its file is rotated, so it is read each time.
+async fn authorization(container: &AwsContainer) -> Result<Option<HeaderValue>, FetchError> {
+    let text = match &container.token {
+        None => return Ok(None),
+        Some(ContainerToken::Text(text)) => text.to_string(),
+        Some(ContainerToken::File(path)) => {
+            let name = format!(
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE ({})",
+                path.display()
+            );
+            let content = file::read(path)
+                .await
+                .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
+            String::from_utf8_lossy(&content).trim().to_owned()
+        }
+    };
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        no_token(
+            "AWS",
+            &"the container's authorization token is not a header value",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}

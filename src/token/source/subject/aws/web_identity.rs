@@ -1,0 +1,71 @@
+//! Keys of a Kubernetes service account's role (IRSA on EKS), by `AssumeRoleWithWebIdentity` of the region's AWS STS.
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+
+use super::super::{Budget, file, format, no_token};
+use super::keys::{self, AwsKeys};
+use super::sigv4::encode;
+use crate::credentials::{AwsWebIdentity, TokenFormat};
+use crate::token::failure::FetchError;
+use crate::token::retry::AttemptError;
+use crate::token::source::message::words;
+
+pub(super) async fn keys(
+    identity: &AwsWebIdentity,
+    region: &str,
+    budget: &Budget<'_>,
+) -> Result<AwsKeys, FetchError> {
+    let form = form(identity).await?;
+    let url = format!("https://sts.{region}.{}/", domain(region));
+    let attempt = || async {
+        let request = Request::post(&url)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT, "application/xml")
+            .body(Bytes::from(form.clone()))
+            .map_err(|error| AttemptError::malformed(error.to_string()))?;
+        let (head, body) = budget.client.send(request).await?.into_parts();
+        if head.status != StatusCode::OK {
+            let said = keys::sts_error(&body).and_then(|said| words(said.as_bytes()));
+            let said = said.map(|said| format!("{said:?}"));
+            return Err(AttemptError::answered(head.status, &head.headers, said));
+        }
+        AwsKeys::from_sts(&body).map_err(|error| AttemptError::malformed(error.to_string()))
+    };
+    let what = format!("the AWS credentials of the role {}", identity.role);
+    budget.fetch(&what, &url, attempt, "").await
+}
+
+/// The token's file is rotated, so it is read each time.
+async fn form(identity: &AwsWebIdentity) -> Result<String, FetchError> {
+    let path = &identity.token_file;
+    let name = format!("AWS_WEB_IDENTITY_TOKEN_FILE ({})", path.display());
+    let content = file::read(path)
+        .await
+        .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
+    let token = format::read(&TokenFormat::Text, &content)
+        .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
+    let fields = [
+        ("Action", "AssumeRoleWithWebIdentity"),
+        ("Version", "2011-06-15"),
+        ("RoleArn", &identity.role),
+        ("RoleSessionName", &identity.session_name),
+        ("WebIdentityToken", &token),
+    ];
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encode(value)))
+        .collect();
+    Ok(fields.join("&"))
+}
+
+/// The domain of the region's partition.
+fn domain(region: &str) -> &'static str {
+    if region.starts_with("cn-") {
+        "amazonaws.com.cn"
+    } else if region.starts_with("eusc-") {
+        "amazonaws.eu"
+    } else {
+        "amazonaws.com"
+    }
+}

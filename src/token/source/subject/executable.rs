@@ -1,0 +1,90 @@
+//! A subject token that a program prints. No shell is involved.
+
+use std::process::{Command, ExitStatus};
+use std::time::SystemTime;
+
+use tokio::time::timeout;
+
+use super::{file, no_token};
+use crate::children::{self, Output};
+use crate::credentials::ExecutableSource;
+use crate::token::failure::FetchError;
+
+mod answer;
+
+#[cfg(any(fuzzing, test))]
+pub(super) use answer::fuzz_executable_answer;
+use answer::{Issued, NoToken};
+
+/// The longest output.
+const LONGEST: usize = 64 * 1024;
+
+/// Returns the token of the output file, if it is still valid, else that of the program.
+pub(super) async fn token(source: &ExecutableSource) -> Result<String, FetchError> {
+    if let Some(issued) = cached(source).await {
+        return Ok(issued.token);
+    }
+    let issued = run(source)
+        .await
+        .map_err(|why| no_token(&named(source), &why))?;
+    Ok(issued.token)
+}
+
+/// Names the program in a message, without its arguments, because they may hold secrets.
+pub(super) fn named(source: &ExecutableSource) -> String {
+    format!("the executable {}", source.program())
+}
+
+/// The output file's token. It is trusted only if the file says when it expires; in all other cases the program runs.
+async fn cached(source: &ExecutableSource) -> Option<Issued> {
+    let issued = file_token(source).await?.ok()?;
+    issued.expires.is_some().then_some(issued)
+}
+
+async fn file_token(source: &ExecutableSource) -> Option<Result<Issued, NoToken>> {
+    let content = file::read(source.output_file.as_ref()?).await.ok()?;
+    Some(Issued::parse(&content, SystemTime::now()))
+}
+
+async fn run(source: &ExecutableSource) -> Result<Issued, String> {
+    let mut command = Command::new(source.program());
+    command.args(source.arguments());
+    for (name, value) in &source.environment {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = timeout(source.timeout, children::output(&mut command, LONGEST))
+        .await
+        .map_err(|_| {
+            let seconds = source.timeout.as_secs_f32();
+            format!("it was killed, because it had not ended within {seconds} s (timeout_millis)")
+        })?;
+    let Output { status, stdout } = output.map_err(|failed| failed.to_string())?;
+    let answer = Issued::parse(&stdout, SystemTime::now());
+    if !status.success() {
+        return Err(match answer {
+            Err(why @ NoToken::Unsuccessful { .. }) => format!("{}; {why}", ended(status)),
+            _ => format!(
+                "{}; its standard error is that of the sidecar",
+                ended(status)
+            ),
+        });
+    }
+    // It may write the answer to the output file alone.
+    let answer = match file_token(source).await {
+        Some(written) if stdout.trim_ascii().is_empty() => written,
+        _ => answer,
+    };
+    answer.map_err(|why| why.to_string())
+}
+
+fn ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("it ended with status {code}"),
+        (None, Some(signal)) => format!("it was ended by signal {signal}"),
+        (None, None) => "it ended without a status".to_owned(),
+    }
+}

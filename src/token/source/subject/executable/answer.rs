@@ -1,0 +1,270 @@
+//! What an executable prints, or leaves in its output file. No error repeats the token.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::Number;
+
+/// The newest version of the format.
+const VERSION: f64 = 1.0;
+/// The longest part of the executable's own message that is quoted.
+const LONGEST_MESSAGE: usize = 200;
+
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+const SAML: &str = "urn:ietf:params:oauth:token-type:saml2";
+
+/// A subject token, and when it expires if the executable says so.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Issued {
+    pub(super) token: String,
+    pub(super) expires: Option<SystemTime>,
+}
+
+/// Why an answer holds no token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoToken {
+    #[error("its answer is not a JSON object of the expected form")]
+    Json,
+    #[error("its answer has no \"{0}\"")]
+    Missing(&'static str),
+    #[error("its answer has version {0}, but only version 1 is supported")]
+    Version(Number),
+    #[error("it reported an error: code {code:?}, message {message:?}")]
+    Unsuccessful { code: String, message: String },
+    #[error("its answer has an expiration_time that is not a time")]
+    ExpirationTime,
+    #[error("the token that it returned is expired")]
+    Expired,
+    #[error("its answer has the unsupported token_type {0:?}")]
+    TokenType(String),
+    #[error("the token in its answer is empty or holds control characters")]
+    Token,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    version: Option<Number>,
+    success: Option<bool>,
+    token_type: Option<String>,
+    id_token: Option<String>,
+    saml_response: Option<String>,
+    expiration_time: Option<Number>,
+    code: Option<Text>,
+    message: Option<Text>,
+}
+
+/// Text, or a number where text is meant.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Text(String),
+    Number(Number),
+}
+
+// === impl Issued ===
+
+impl Issued {
+    /// Reads an answer at the time `now`.
+    pub(super) fn parse(answer: &[u8], now: SystemTime) -> Result<Self, NoToken> {
+        let text = str::from_utf8(answer).map_err(|_| NoToken::Json)?;
+        let text = text.trim_ascii();
+        if !text.starts_with('{') {
+            return Err(NoToken::Json);
+        }
+        let answer: Answer = serde_json::from_str(text).map_err(|_| NoToken::Json)?;
+        let version = answer.version.ok_or(NoToken::Missing("version"))?;
+        if version.as_f64() != Some(VERSION) {
+            return Err(NoToken::Version(version));
+        }
+        if !answer.success.ok_or(NoToken::Missing("success"))? {
+            return Err(NoToken::Unsuccessful {
+                code: answer.code.ok_or(NoToken::Missing("code"))?.shortened(),
+                message: answer
+                    .message
+                    .ok_or(NoToken::Missing("message"))?
+                    .shortened(),
+            });
+        }
+        let expires = match answer.expiration_time {
+            Some(number) => Some(time(&number).ok_or(NoToken::ExpirationTime)?),
+            None => None,
+        };
+        if expires.is_some_and(|expires| expires <= now) {
+            return Err(NoToken::Expired);
+        }
+        let kind = answer.token_type.ok_or(NoToken::Missing("token_type"))?;
+        let token = match &*kind {
+            JWT | ID_TOKEN => answer.id_token.ok_or(NoToken::Missing("id_token"))?,
+            SAML => answer
+                .saml_response
+                .ok_or(NoToken::Missing("saml_response"))?,
+            _ => return Err(NoToken::TokenType(shortened(&kind))),
+        };
+        if token.is_empty() || token.chars().any(char::is_control) {
+            return Err(NoToken::Token);
+        }
+        Ok(Self { token, expires })
+    }
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Issued")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Text ===
+
+impl Text {
+    fn shortened(&self) -> String {
+        match self {
+            Self::Text(text) => shortened(text),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+fn time(seconds: &Number) -> Option<SystemTime> {
+    let since = Duration::try_from_secs_f64(seconds.as_f64()?).ok()?;
+    UNIX_EPOCH.checked_add(since)
+}
+
+/// Reads any bytes as an answer: no panic, no expired or empty token, and no error that repeats a token.
+#[cfg(any(fuzzing, test))]
+pub(in crate::token::source::subject) fn fuzz_executable_answer(answer: &[u8]) {
+    let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    match Issued::parse(answer, now) {
+        Ok(issued) => {
+            assert!(!issued.token.is_empty());
+            assert!(issued.expires.is_none_or(|expires| expires > now));
+        }
+        Err(error) => {
+            assert!(error.to_string().chars().count() < 64 + 4 * 2 * 10 * LONGEST_MESSAGE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000)
+    }
+
+    fn parse(answer: &str) -> Result<Issued, NoToken> {
+        Issued::parse(answer.as_bytes(), now())
+    }
+
+    #[test]
+    fn a_token_is_read_from_the_field_of_its_type() {
+        for (kind, field) in [
+            (JWT, "id_token"),
+            (ID_TOKEN, "id_token"),
+            (SAML, "saml_response"),
+        ] {
+            let answer = format!(
+                r#" {{"version":1,"success":true,"token_type":"{kind}","{field}":"SECRET","expiration_time":1001,"other":[]}}
+"#
+            );
+            let issued = parse(&answer).unwrap();
+            assert_eq!(issued.token, "SECRET");
+            assert_eq!(issued.expires, Some(now() + Duration::from_secs(1)));
+            assert!(!format!("{issued:?}").contains("SECRET"), "{issued:?}");
+        }
+        let answer =
+            format!(r#"{{"version":1,"success":true,"token_type":"{JWT}","id_token":"T"}}"#);
+        assert_eq!(parse(&answer).unwrap().expires, None);
+    }
+
+    #[test]
+    fn an_answer_without_a_token_says_why() {
+        let missing = NoToken::Missing;
+        for (answer, expected) in [
+            ("", NoToken::Json),
+            ("junk", NoToken::Json),
+            ("[1]", NoToken::Json),
+            (r#"{"version":"1"}"#, NoToken::Json),
+            (r#"{"success":true}"#, missing("version")),
+            (
+                r#"{"version":2,"success":true}"#,
+                NoToken::Version(2.into()),
+            ),
+            (
+                r#"{"version":0,"success":true}"#,
+                NoToken::Version(0.into()),
+            ),
+            (r#"{"version":1}"#, missing("success")),
+            (
+                r#"{"version":1,"success":false,"message":"no"}"#,
+                missing("code"),
+            ),
+            (
+                r#"{"version":1,"success":false,"code":"401"}"#,
+                missing("message"),
+            ),
+            (
+                r#"{"version":1,"success":false,"code":401,"message":"Caller not authorized.\n"}"#,
+                NoToken::Unsuccessful {
+                    code: "401".into(),
+                    message: "Caller not authorized.\n".into(),
+                },
+            ),
+            (
+                r#"{"version":1,"success":true,"id_token":"T"}"#,
+                missing("token_type"),
+            ),
+            (
+                r#"{"version":1,"success":true,"token_type":"x","id_token":"T"}"#,
+                NoToken::TokenType("x".into()),
+            ),
+            (
+                r#"{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:jwt"}"#,
+                missing("id_token"),
+            ),
+            (
+                r#"{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:saml2","id_token":"T"}"#,
+                missing("saml_response"),
+            ),
+            (
+                r#"{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:jwt","id_token":""}"#,
+                NoToken::Token,
+            ),
+            (
+                r#"{"version":1,"success":true,"expiration_time":1000,"id_token":"T"}"#,
+                NoToken::Expired,
+            ),
+            (
+                r#"{"version":1,"success":true,"expiration_time":-1,"id_token":"T"}"#,
+                NoToken::ExpirationTime,
+            ),
+            (
+                r#"{"version":1,"success":true,"expiration_time":"1","id_token":"T"}"#,
+                NoToken::Json,
+            ),
+        ] {
+            assert_eq!(parse(answer), Err(expected.clone()), "{answer}");
+            fuzz_executable_answer(answer.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_long_message_is_shortened_and_control_characters_are_escaped() {
+        let message = "é".repeat(1_000);
+        let answer =
+            format!(r#"{{"version":1,"success":false,"code":"a\nb","message":"{message}"}}"#);
+        let error = parse(&answer).unwrap_err().to_string();
+        assert!(error.chars().count() < 300, "{error}");
+        assert!(error.contains(r#"code "a\nb""#), "{error}");
+    }
+}

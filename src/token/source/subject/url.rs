@@ -1,0 +1,36 @@
+//! A subject token that a URL answers with, such as the identity endpoint of another cloud.
+
+use bytes::Bytes;
+use http::Request;
+
+use super::{Budget, format};
+use crate::credentials::UrlSource;
+use crate::token::failure::FetchError;
+use crate::token::retry::AttemptError;
+use crate::token::source::endpoint::success;
+
+pub(super) async fn token(source: &UrlSource, budget: &Budget<'_>) -> Result<String, FetchError> {
+    let url = &source.url;
+    budget
+        .fetch(
+            "the subject token",
+            url,
+            || async {
+                let request = Request::get(url.as_str());
+                let request = source
+                    .headers
+                    .iter()
+                    .fold(request, |request, (name, value)| {
+                        request.header(name, value)
+                    })
+                    .body(Bytes::new())
+                    .map_err(|error| AttemptError::malformed(error.to_string()))?;
+                let body = success(budget.client(url).send(request).await?)?;
+                format::read(&source.format, &body).map_err(|error| {
+                    AttemptError::malformed(format!("the answer is no subject token: {error}"))
+                })
+            },
+            "",
+        )
+        .await
+}

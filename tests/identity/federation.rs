@@ -1,0 +1,262 @@
+//! Tokens of workload and workforce identity federation, against the strict endpoints.
+
+mod aws;
+mod executable;
+mod faults;
+mod sandbox;
+mod workforce;
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+
+use crate::support::app::{json, proxied, text};
+use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource, UNIVERSE};
+use crate::support::metadata::Metadata;
+use crate::support::sidecar::Sidecar;
+
+const API: &str = "http://storage.googleapis.com/b";
+const SERVICE: &str = "http://billing.a.run.app/";
+const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+/// A sidecar with this credential file.
+async fn sidecar(google: &Google, file: &Value, args: &[&str]) -> Sidecar {
+    sidecar_with(google, file, args, &[]).await
+}
+
+async fn sidecar_with(
+    google: &Google,
+    file: &Value,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> Sidecar {
+    let metadata = Metadata::start().await;
+    let path = google.file("credentials.json", file);
+    let flags = google.flags_for_all();
+    let credentials = ["--credentials", path.to_str().unwrap()];
+    let flags = flags.iter().map(String::as_str).chain(credentials);
+    let all: Vec<&str> = flags.chain(args.iter().copied()).collect();
+    Sidecar::start_with(&metadata, &all, env).await
+}
+
+/// A file whose subject token is in a file, and that token.
+fn file_sourced(google: &Google) -> (Value, String) {
+    let subject = google.subject();
+    let path = google.text_file("subject", &subject);
+    let source = SubjectSource::File(&path);
+    (
+        google.external_account(&Endpoints::default(), source),
+        subject,
+    )
+}
+
+/// The same without a service account.
+fn without_account(mut file: Value) -> Value {
+    file.as_object_mut()
+        .unwrap()
+        .remove("service_account_impersonation_url");
+    file
+}
+
+async fn call(sidecar: &Sidecar, url: &str) -> Response<Bytes> {
+    proxied(sidecar.proxy(), url, &[]).await
+}
+
+/// Who calls an API, and with which scopes.
+async fn called_as(sidecar: &Sidecar) -> Value {
+    let response = call(sidecar, API).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
+    json(&response)["member"].clone()
+}
+
+/// Calls until an endpoint has had so many requests: a token that has nearly expired is fetched anew after a moment.
+async fn called_until(sidecar: &Sidecar, google: &Google, endpoint: Endpoint, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while google.count(endpoint) < count {
+        assert!(Instant::now() < deadline, "{:?}", google.called());
+        assert_eq!(call(sidecar, API).await.status(), 200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The detail of an error of our own.
+#[track_caller]
+fn detail(response: &Response<Bytes>) -> String {
+    assert!(response.status().is_server_error(), "{}", text(response));
+    json(response)["detail"].as_str().unwrap().to_owned()
+}
+
+fn account(google: &Google) -> String {
+    format!("serviceAccount:{}", google.directory().address("target"))
+}
+
+fn principal(google: &Google) -> String {
+    let pool = google.directory().pool();
+    format!("principal:{pool}/subject/repo:example/shop")
+}
+
+#[tokio::test]
+async fn a_subject_token_in_a_file_is_exchanged_and_obtains_the_accounts_access_token() {
+    let google = Google::start().await;
+    let (mut file, subject) = file_sourced(&google);
+    file["service_account_impersonation"] = json!({ "token_lifetime_seconds": 1200 });
+    let sidecar = sidecar(&google, &file, &[]).await;
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    let exchange = google.only(Endpoint::StsExchange);
+    assert_eq!(exchange.host, "sts.googleapis.com");
+    assert_eq!(exchange.path, "/v1/token");
+    assert_eq!(exchange.header("authorization"), None);
+    let audience = file["audience"].as_str().unwrap();
+    let form: Value = exchange.form().into_iter().collect();
+    assert_eq!(
+        form,
+        json!({
+            "audience": audience,
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "requested_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "scope": CLOUD_PLATFORM,
+            "subject_token": subject,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        })
+    );
+    let asked = google.only(Endpoint::GenerateAccessToken);
+    assert_eq!(
+        asked.json(),
+        json!({ "delegates": [], "lifetime": "1200s", "scope": [CLOUD_PLATFORM] })
+    );
+}
+
+#[tokio::test]
+async fn an_id_token_is_obtained_with_the_federated_token_directly() {
+    let google = Google::start().await;
+    let (file, _) = file_sourced(&google);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let answer = json(&call(&sidecar, SERVICE).await);
+    assert_eq!(
+        answer["id_token"]["email"],
+        google.directory().address("target")
+    );
+    assert_eq!(answer["id_token"]["aud"], "https://billing.a.run.app");
+    assert_eq!(
+        google.called()[..2],
+        [Endpoint::StsExchange, Endpoint::GenerateIdToken]
+    );
+    // The same federated token obtains an access token, and the other way round.
+    called_as(&sidecar).await;
+    assert_eq!(google.count(Endpoint::StsExchange), 1);
+    let id = google.only(Endpoint::GenerateIdToken);
+    let access = google.only(Endpoint::GenerateAccessToken);
+    assert_eq!(id.bearer(), access.bearer());
+    assert_eq!(
+        id.json(),
+        json!({ "audience": "https://billing.a.run.app", "delegates": [], "includeEmail": true })
+    );
+}
+
+#[tokio::test]
+async fn without_an_account_the_federated_token_itself_is_sent() {
+    let google = Google::start().await;
+    let file = without_account(file_sourced(&google).0);
+    let rule = "storage.googleapis.com=access,scope=s2,scope=s1";
+    let sidecar = sidecar(&google, &file, &["--rule", rule]).await;
+    let answer = json(&call(&sidecar, API).await);
+    assert_eq!(answer["member"], principal(&google));
+    assert_eq!(answer["scopes"], json!(["s1", "s2"]));
+    assert_eq!(google.only(Endpoint::StsExchange).field("scope"), "s1 s2");
+}
+
+#[tokio::test]
+async fn without_an_account_an_id_token_is_an_error_that_names_the_remedy() {
+    let google = Google::start().await;
+    let file = without_account(file_sourced(&google).0);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let response = call(&sidecar, SERVICE).await;
+    let detail = detail(&response);
+    assert!(detail.contains("--impersonate-service-account"), "{detail}");
+    assert!(detail.contains("https://billing.a.run.app"), "{detail}");
+    assert!(google.called().is_empty(), "{:?}", google.called());
+}
+
+#[tokio::test]
+async fn a_subject_token_comes_from_a_url_with_headers_and_a_field_of_json() {
+    let google = Google::start().await;
+    let base = google.base();
+    let file = google.external_account(&Endpoints::default(), SubjectSource::Url(&base));
+    let sidecar = sidecar(&google, &file, &[]).await;
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    let asked = google.only(Endpoint::SubjectToken);
+    assert!(
+        asked
+            .header("authorization")
+            .unwrap()
+            .starts_with("Bearer ")
+    );
+    assert_eq!(asked.method, "GET");
+}
+
+#[tokio::test]
+async fn a_subject_token_file_is_read_at_every_exchange() {
+    let google = Google::start().await;
+    let (file, first) = file_sourced(&google);
+    google.always(
+        Endpoint::StsExchange,
+        Fault::edit(|json| json["expires_in"] = 10.into()),
+    );
+    let sidecar = sidecar(&google, &without_account(file), &[]).await;
+    called_as(&sidecar).await;
+    google.skew(-30);
+    let second = google.subject();
+    google.text_file("subject", &second);
+    google.skew(0);
+    called_until(&sidecar, &google, Endpoint::StsExchange, 2).await;
+    let exchanged = google.requests(Endpoint::StsExchange);
+    assert_ne!(first, second);
+    assert_eq!(exchanged[0].field("subject_token"), first);
+    assert_eq!(exchanged[1].field("subject_token"), second);
+}
+
+#[tokio::test]
+async fn another_account_is_impersonated_on_top() {
+    let google = Google::start().await;
+    let (file, _) = file_sourced(&google);
+    let last = google.directory().address("last");
+    google.grant(&account(&google), &last, Role::TokenCreator);
+    let sidecar = sidecar(&google, &file, &["--impersonate-service-account", &last]).await;
+    assert_eq!(called_as(&sidecar).await, format!("serviceAccount:{last}"));
+    let answer = json(&call(&sidecar, SERVICE).await);
+    assert_eq!(answer["id_token"]["email"], last);
+}
+
+#[tokio::test]
+async fn another_universe_has_endpoints_of_its_own() {
+    let google = Google::start().await;
+    let subject = google.text_file("subject", &google.subject());
+    let endpoints = Endpoints::Universe(UNIVERSE.to_owned());
+    let file = google.external_account(&endpoints, SubjectSource::File(&subject));
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let response = call(&sidecar, &format!("http://storage.{UNIVERSE}/b")).await;
+    assert_eq!(
+        json(&response)["member"],
+        account(&google),
+        "{}",
+        text(&response)
+    );
+    assert_eq!(
+        google.only(Endpoint::StsExchange).host,
+        format!("sts.{UNIVERSE}")
+    );
+}
+
+#[tokio::test]
+async fn endpoints_elsewhere_are_used_only_if_they_are_trusted() {
+    let google = Google::start().await;
+    let subject = google.text_file("subject", &google.subject());
+    let endpoints = Endpoints::Base(google.base());
+    let file = google.external_account(&endpoints, SubjectSource::File(&subject));
+    let trust = ["--trust-credential-url", &google.base()];
+    let sidecar = sidecar(&google, &file, &trust).await;
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    assert!(!google.only(Endpoint::StsExchange).tls);
+}

@@ -1,0 +1,228 @@
+//! What goes wrong with subject tokens, at the Security Token Service, and with the account.
+
+use std::time::{Duration, Instant};
+
+use super::{API, account, call, called_as, detail, file_sourced, sidecar, without_account};
+use crate::support::google::{Endpoint, Endpoints, Fault, Google, SubjectSource};
+
+/// The error of a call, with these answers of an endpoint.
+async fn error(google: &Google, endpoint: Endpoint, fault: Fault) -> String {
+    google.always(endpoint, fault);
+    let (file, subject) = file_sourced(google);
+    let sidecar = sidecar(google, &file, &[]).await;
+    let said = detail(&call(&sidecar, API).await);
+    assert!(!said.contains(&subject), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn an_expired_subject_token_is_told_with_where_it_comes_from() {
+    let google = Google::start().await;
+    let path = google.text_file("subject", &google.expired_subject());
+    let file = google.external_account(&Endpoints::default(), SubjectSource::File(&path));
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let said = detail(&call(&sidecar, API).await);
+    for part in [
+        "sts.googleapis.com",
+        "invalid_grant",
+        "is stale to sign-in",
+        path.to_str().unwrap(),
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(
+        google.count(Endpoint::StsExchange),
+        1,
+        "it is not tried again"
+    );
+}
+
+#[tokio::test]
+async fn a_subject_token_file_without_a_token_is_named_with_what_is_wrong() {
+    let google = Google::start().await;
+    let (file, _) = file_sourced(&google);
+    let path = file["credential_source"]["file"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (content, expected) in [
+        (None, "No such file"),
+        (Some(vec![]), "it is empty"),
+        (Some(vec![b'\n'; 3]), "it is empty"),
+        (Some(vec![0xff; 3]), "it is not text in UTF-8"),
+        (Some(b"SECRET TOKEN".to_vec()), "white space"),
+        (Some(vec![b'a'; 64 * 1024 + 1]), "longer than 64 KiB"),
+    ] {
+        let _ = std::fs::remove_file(&path);
+        if let Some(content) = content {
+            std::fs::write(&path, content).unwrap();
+        }
+        let sidecar = sidecar(&google, &file, &[]).await;
+        let said = detail(&call(&sidecar, API).await);
+        assert!(
+            said.contains(&path) && said.contains(expected),
+            "{expected}: {said}"
+        );
+        assert!(!said.contains("SECRET"), "{said}");
+    }
+    assert_eq!(google.count(Endpoint::StsExchange), 0);
+}
+
+#[tokio::test]
+async fn a_field_that_is_missing_in_a_subject_token_file_is_named() {
+    let google = Google::start().await;
+    let (mut file, _) = file_sourced(&google);
+    let path = google.text_file("subject", r#"{"token": "SECRET"}"#);
+    file["credential_source"]["format"] =
+        serde_json::json!({ "type": "json", "subject_token_field_name": "access_token" });
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let said = detail(&call(&sidecar, API).await);
+    assert!(
+        said.contains("\"access_token\"") && said.contains(path.to_str().unwrap()),
+        "{said}"
+    );
+    assert!(!said.contains("SECRET"), "{said}");
+}
+
+#[tokio::test]
+async fn a_url_that_fails_is_named_without_its_query() {
+    let google = Google::start().await;
+    let base = google.base();
+    let file = google.external_account(&Endpoints::default(), SubjectSource::Url(&base));
+    for (fault, expected) in [
+        (Fault::status(404, "not here"), "404"),
+        (
+            Fault::redirect("http://127.0.0.1:1/"),
+            "redirects are not followed",
+        ),
+        (Fault::status(200, "junk"), "not a JSON object"),
+        (
+            Fault::status(200, "a".repeat(64 * 1024 + 1)),
+            "longer than 64 KiB",
+        ),
+    ] {
+        google.always(Endpoint::SubjectToken, fault);
+        let sidecar = sidecar(&google, &file, &[]).await;
+        let said = detail(&call(&sidecar, API).await);
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(said.contains(&format!("{base}/actions/id-token")), "{said}");
+        assert!(!said.contains("audience="), "{said}");
+    }
+    assert_eq!(google.count(Endpoint::StsExchange), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_endpoint_the_codes_and_what_to_look_at() {
+    let google = Google::start().await;
+    for (error, expected) in [
+        ("unauthorized_client", "attribute condition"),
+        ("invalid_request", "provider of the file's audience"),
+        ("invalid_target", "provider of the file's audience"),
+        ("invalid_client", "client_id and client_secret"),
+    ] {
+        let fault = Fault::oauth(error, "said by Google");
+        let said = self::error(&google, Endpoint::StsExchange, fault).await;
+        for part in [error, "said by Google", "sts.googleapis.com", expected] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_token_fails_the_call() {
+    let google = Google::start().await;
+    for (fault, expected) in [
+        (Fault::torn_json(), "no JSON object"),
+        (
+            Fault::redirect("https://evil.example/"),
+            "redirects are not followed",
+        ),
+        (Fault::status(200, "<html>"), "no JSON object"),
+        (
+            Fault::edit(|json| json["token_type"] = "mac".into()),
+            "token_type",
+        ),
+        (Fault::status(401, "no"), "401"),
+    ] {
+        let said = error(&google, Endpoint::StsExchange, fault).await;
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    assert!(
+        google
+            .all_requests()
+            .iter()
+            .all(|request| request.host != "evil.example")
+    );
+    assert_eq!(google.count(Endpoint::GenerateAccessToken), 0);
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let google = Google::start().await;
+    for fault in [
+        Fault::status(500, "oops"),
+        Fault::status(503, "starting"),
+        Fault::close(),
+        Fault::cut_short(),
+        Fault::never(),
+    ] {
+        let google = Google::start().await;
+        google.script(Endpoint::StsExchange, [fault.clone()]);
+        google.script(Endpoint::GenerateAccessToken, [Fault::status(502, "oops")]);
+        let sidecar = sidecar(&google, &file_sourced(&google).0, &[]).await;
+        assert_eq!(called_as(&sidecar).await, account(&google));
+        assert_eq!(google.count(Endpoint::StsExchange), 2);
+    }
+    google.script(Endpoint::StsExchange, [Fault::rate_limited(1)]);
+    let sidecar = sidecar(&google, &file_sourced(&google).0, &[]).await;
+    let start = Instant::now();
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn text_in_expires_in_is_a_number_of_seconds() {
+    let google = Google::start().await;
+    google.always(
+        Endpoint::StsExchange,
+        Fault::edit(|json| json["expires_in"] = "3599".into()),
+    );
+    let sidecar = sidecar(&google, &without_account(file_sourced(&google).0), &[]).await;
+    called_as(&sidecar).await;
+    called_as(&sidecar).await;
+    assert_eq!(google.count(Endpoint::StsExchange), 1);
+}
+
+#[tokio::test]
+async fn a_principal_that_may_not_use_the_account_is_told_the_role_and_the_account() {
+    let google = Google::start().await;
+    let target = google.directory().address("target");
+    google.revoke(&target);
+    let (file, _) = file_sourced(&google);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    for url in [API, super::SERVICE] {
+        let said = detail(&call(&sidecar, url).await);
+        for part in ["403", "roles/iam.workloadIdentityUser", &target] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_federated_token_that_is_not_accepted_is_exchanged_anew() {
+    let google = Google::start().await;
+    let rejected = Fault::api(
+        401,
+        "UNAUTHENTICATED",
+        "Request had invalid authentication credentials.",
+    );
+    google.script(Endpoint::GenerateAccessToken, [rejected]);
+    let (file, _) = file_sourced(&google);
+    // Another token each time: the clock of the first one is elsewhere.
+    google.skew(-60);
+    google.script(Endpoint::StsExchange, [Fault::none()]);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    google.skew(0);
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    assert_eq!(google.count(Endpoint::StsExchange), 2);
+}
