@@ -122,12 +122,14 @@ fn usage(folder: &Path, ca: &Path, reachable: SocketAddr, files: &[(&str, Value)
 Credential files are in {folder}. Their keys were made at start, and nothing but this process accepts them:
 {}.
 
-Try one of them; the last two flags of the first line lead all connections here:
+Try one of them; the flags lead all connections here:
 
-    flags=\"--upstream-ca {ca} --connect-to *:443:{reachable} --connect-to 169.254.169.254:80:{reachable}\"
-    sidentity token --credentials {folder}/service-account.json $flags https://storage.googleapis.com/
-    sidentity exec --credentials {folder}/external-account-file.json $flags curl -s https://storage.googleapis.com/
+    sidentity token --credentials {folder}/service-account.json \\
+        --upstream-ca {ca} --connect-to '*:443:{reachable}' https://storage.googleapis.com/
+    sidentity exec --credentials {folder}/external-account-file.json \\
+        --upstream-ca {ca} --connect-to '*:443:{reachable}' curl -s https://storage.googleapis.com/
 
+For external-account-aws, add --connect-to 169.254.169.254:80:{reachable}, or set the variables in aws.env.
 GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 allows external-account-executable. Subject tokens are valid for 24 hours.
 ",
         names.join(", "),
