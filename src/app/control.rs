@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::bound::Places;
 use super::live::{Core, Live, RouteSummary};
-use super::{policy, reload};
+use super::{decider, policy, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::destination::Host;
@@ -71,9 +71,14 @@ impl Control {
         } else {
             core.upstream(&config)?
         };
+        let decider = if reload::same_sources(&live.asked, &config) {
+            live.decider.with_policy(policy(&config))
+        } else {
+            decider(&config, core.metrics.clone())?
+        };
+        let decider = Arc::new(decider);
         core.shared.memory.set_limit(config.max_memory);
         self.0.idle.set(config.upstream.idle_timeout);
-        let decider = Arc::new(live.decider.with_policy(policy(&config)));
         waiting.extend(self.not_covered(&decider));
         let next = Live::compose(core, config, decider, upstream);
         for (serving, served) in self.0.serving.iter().zip(&next.served) {

@@ -93,6 +93,22 @@ pub(super) fn same_upstreams(old: &Config, new: &Config) -> bool {
     old.upstream == new.upstream && old.metadata_access == new.metadata_access
 }
 
+/// Whether the connections to token endpoints, where any are called, are still right.
+pub(super) fn same_sources(old: &Config, new: &Config) -> bool {
+    old.upstream == new.upstream || !uses_endpoints(new)
+}
+
+/// Whether a token may come from an endpoint: else the tokens of the metadata server stay, which may be down now.
+fn uses_endpoints(config: &Config) -> bool {
+    let rules = config.rules.iter().map(|rule| &rule.options);
+    let routes = config.routes.iter().map(|route| &route.options);
+    config.credentials.file().is_some()
+        || config.impersonate.is_some()
+        || rules.chain(routes).any(|options| {
+            options.impersonate.is_some() || options.subject.is_some() || options.jwt
+        })
+}
+
 /// New routes on listeners that are there; old ones on those that the new configuration does not name any more.
 fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
     let on = |routes: &[Route], route: &Route| {

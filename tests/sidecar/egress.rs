@@ -136,9 +136,9 @@ async fn every_way_in_leaves_through_the_proxy_with_its_token() {
     stage.assert_no_secret("");
 }
 
-#[tokio::test]
-async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is_not() {
-    let service = Service::answering(|seen| {
+/// A service that issues impersonated tokens too.
+async fn issuer() -> Service {
+    Service::answering(|seen| {
         if seen.host != "iamcredentials.googleapis.com" {
             return Response::new("hello".into());
         }
@@ -150,7 +150,12 @@ async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is
             .body(answer.into())
             .unwrap()
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is_not() {
+    let service = issuer().await;
     let proxy = Proxy::to(service.address()).await;
     let metadata = metadata().await;
     let ca = service.ca().to_str().unwrap().to_owned();
@@ -460,6 +465,48 @@ async fn sighup_changes_the_way_out() {
     call().await;
     assert_eq!((one.asked().len(), other.asked().len()), (2, 2));
     assert_eq!(plain.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn sighup_changes_the_way_to_token_endpoints() {
+    let service = issuer().await;
+    let one = Proxy::to(service.address()).await;
+    let other = Proxy::to(service.address()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sidentity.yaml");
+    let write = |proxy: &Proxy, host: &str| {
+        let target = "runner@example-project.iam.gserviceaccount.com";
+        let yaml = format!(
+            "upstream_proxy: {}\nrules:\n  - host: {host}\n    credential: access\n    scopes: [\"https://{host}/\"]\n    \
+             impersonate: {target}\n",
+            proxy.url()
+        );
+        std::fs::write(&file, yaml).unwrap();
+    };
+    write(&one, "one.example.com");
+    let metadata = metadata().await;
+    let ca = service.ca().to_str().unwrap().to_owned();
+    let args = ["--config", file.to_str().unwrap(), "--upstream-ca", &ca];
+    let sidecar = Sidecar::start(&metadata, &args).await;
+    let response = proxied(sidecar.proxy(), "http://one.example.com/", &[]).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
+    let before = sidecar.log().len();
+    write(&other, "other.example.com");
+    sidecar.signal("HUP");
+    let reloaded = |line: &serde_json::Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("reloaded: ")
+    };
+    sidecar.logged_since(before, reloaded).await;
+    let response = proxied(sidecar.proxy(), "http://other.example.com/", &[]).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
+    for (proxy, host) in [(&one, "one"), (&other, "other")] {
+        let expected = [
+            "CONNECT iamcredentials.googleapis.com:443".to_owned(),
+            format!("CONNECT {host}.example.com:443"),
+        ];
+        assert_eq!(proxy.lines(), expected);
+    }
 }
 
 fn sidentity(args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
