@@ -200,10 +200,15 @@ fn complain(problem: &Problem) {
 fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut child = signal(SignalKind::child())?;
     Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                // As the first process of a container it gets those that a child has left behind, too.
+                _ = child.recv() => children::reap(),
+            }
         }
     })
 }
