@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::support::app::{json, proxied, text};
 use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource, UNIVERSE};
 use crate::support::metadata::Metadata;
+use crate::support::proxy::Proxy;
 use crate::support::sidecar::Sidecar;
 
 const API: &str = "http://storage.googleapis.com/b";
@@ -259,4 +260,38 @@ async fn endpoints_elsewhere_are_used_only_if_they_are_trusted() {
     let sidecar = sidecar(&google, &file, &trust).await;
     assert_eq!(called_as(&sidecar).await, account(&google));
     assert!(!google.only(Endpoint::StsExchange).tls);
+}
+
+#[tokio::test]
+async fn a_subject_token_url_of_this_machine_is_called_without_the_proxy() {
+    let google = Google::start().await;
+    let proxy = Proxy::to(google.tls_address()).await;
+    let base = google.base();
+    let file = google.external_account(&Endpoints::default(), SubjectSource::Url(&base));
+    let path = google.file("credentials.json", &file);
+    let (ca, url) = (google.ca(), format!("http://{}", proxy.address));
+    let args = [
+        "--credentials",
+        path.to_str().unwrap(),
+        "--upstream-ca",
+        ca.to_str().unwrap(),
+        "--upstream-proxy",
+        &url,
+    ];
+    let sidecar = Sidecar::start(&Metadata::start().await, &args).await;
+    assert_eq!(called_as(&sidecar).await, account(&google));
+    let asked: Vec<_> = proxy
+        .asked()
+        .into_iter()
+        .map(|asked| asked.target)
+        .collect();
+    for host in ["sts", "iamcredentials", "storage"] {
+        let target = format!("{host}.googleapis.com:443");
+        assert!(asked.contains(&target), "{asked:?}");
+    }
+    assert!(
+        !asked.iter().any(|target| target.contains("127.0.0.1")),
+        "{asked:?}"
+    );
+    assert_eq!(google.count(Endpoint::SubjectToken), 1);
 }
