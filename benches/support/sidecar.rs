@@ -7,7 +7,7 @@ use sidentity::config::{self, Config, Env, HttpVersion, RawConfig};
 use sidentity::destination::Destination;
 use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
-use sidentity::upstream::{Refuse, Target, Upstream};
+use sidentity::upstream::{DialPolicy, Target, Upstream};
 
 use super::Failure;
 use super::hop::{Origin, Pool};
@@ -33,7 +33,7 @@ pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
     let metrics = Arc::new(Metrics::new());
     let upstream = Upstream::new(
         &config.upstream,
-        Refuse::default(),
+        DialPolicy::default(),
         metrics,
         Memory::default(),
     )?;

@@ -15,7 +15,7 @@ use crate::proxy::{
 };
 use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
-use crate::upstream::{BadRoots, Refuse, Upstream};
+use crate::upstream::{BadRoots, DialPolicy, Upstream};
 
 /// Rules that the log names at the start.
 const RULES: usize = 10;
@@ -65,7 +65,7 @@ impl Core {
     pub(super) fn upstream(&self, config: &Config) -> Result<Upstream<RequestBody>, BadRoots> {
         Upstream::new(
             &config.upstream,
-            Refuse {
+            DialPolicy {
                 own: self.places.addresses(),
                 metadata: config.metadata_access == Access::Deny,
                 metadata_extra: metadata_address(config),

@@ -1,4 +1,4 @@
-//! A response's body, and with it the hold on the connection that it comes over.
+//! A response body, and the guard of the connection that it comes over.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::failure;
-use super::pool::Hold;
+use super::pool::ConnectionGuard;
 use super::unsent::Unsent;
 
 /// A response's body.
@@ -20,7 +20,7 @@ use super::unsent::Unsent;
 /// resets the HTTP/2 stream.
 pub struct Body {
     incoming: Incoming,
-    hold: Option<Hold>,
+    guard: Option<ConnectionGuard>,
     unsent: Option<Unsent>,
     http2: bool,
 }
@@ -33,13 +33,13 @@ struct Truncated;
 // === impl Body ===
 
 impl Body {
-    pub(super) fn new(response: Response<Incoming>, hold: Hold) -> Response<Self> {
+    pub(super) fn new(response: Response<Incoming>, guard: ConnectionGuard) -> Response<Self> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let http2 = response.version() == Version::HTTP_2;
         response.map(|incoming| {
             let mut body = Self {
                 incoming,
-                hold: Some(hold),
+                guard: Some(guard),
                 unsent: None,
                 http2,
             };
@@ -60,7 +60,7 @@ impl Body {
     }
 
     fn track(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let memory = self.hold.as_ref().and_then(Hold::memory);
+        let memory = self.guard.as_ref().and_then(ConnectionGuard::memory);
         match (&mut self.unsent, memory) {
             (Some(unsent), Some(memory)) => frame.map_data(|bytes| unsent.track(bytes, memory)),
             _ => frame,
@@ -68,8 +68,8 @@ impl Body {
     }
 
     fn complete(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            hold.complete();
+        if let Some(guard) = self.guard.take() {
+            guard.complete();
         }
     }
 }
@@ -89,7 +89,7 @@ impl http_body::Body for Body {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) if self.http2 && !self.incoming.is_end_stream() => {
-                self.hold = None;
+                self.guard = None;
                 let error = io::Error::new(io::ErrorKind::ConnectionReset, Truncated);
                 Poll::Ready(Some(Err(error)))
             }
@@ -106,7 +106,7 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                self.hold = None;
+                self.guard = None;
                 Poll::Ready(Some(Err(failure::of_body(error))))
             }
         }

@@ -9,12 +9,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect_to::{self, redirect};
+use super::dial_policy::{DialPolicy, Refusal};
 use super::eyeballs;
-use super::failure::{Failure, Place};
+use super::failure::{Endpoint, Failure};
 use super::io::Stream;
-use super::refuse::{Refusal, Refuse};
 use super::target::Target;
-use super::tls::{BadRoots, Offer, Tls, chose_http2};
+use super::tls::{AlpnOffer, BadRoots, Tls, chose_http2};
 use super::via_proxy;
 use crate::config::{self, ConnectTo, UpstreamProxy};
 use crate::destination::{Host, Origin, Scheme};
@@ -36,7 +36,7 @@ const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
 pub(super) struct Dialer {
     connect_to: Vec<ConnectTo>,
     proxy: Option<Arc<UpstreamProxy>>,
-    refuse: Refuse,
+    refuse: DialPolicy,
     resolver: Resolver,
     tls: Tls,
     /// For each step: resolving, TCP, TLS, the HTTP/2 preface.
@@ -49,7 +49,7 @@ pub(super) struct Dialer {
 pub(super) struct Dialled {
     pub(super) stream: Stream,
     pub(super) http2: bool,
-    pub(super) place: Place,
+    pub(super) endpoint: Endpoint,
 }
 
 // === impl Dialer ===
@@ -57,7 +57,7 @@ pub(super) struct Dialled {
 impl Dialer {
     pub(super) fn new(
         config: &config::Upstream,
-        refuse: Refuse,
+        refuse: DialPolicy,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BadRoots> {
         Ok(Self {
@@ -83,7 +83,7 @@ impl Dialer {
     pub(super) fn forwards(&self, target: &Target) -> bool {
         let origin = &target.origin;
         origin.scheme == Scheme::Http
-            && target.offer() == Offer::Http1
+            && target.offer() == AlpnOffer::Http1
             && self.proxy(origin).is_some()
             && !connect_to::redirects(&self.connect_to, origin)
     }
@@ -95,17 +95,17 @@ impl Dialer {
         priority: Priority,
     ) -> Result<Dialled, Failure> {
         let (origin, offer) = (&target.origin, target.offer());
-        let (stream, place) = match self.proxy(origin) {
+        let (stream, endpoint) = match self.proxy(origin) {
             Some(proxy) if target.forward => self.to_proxy(proxy, origin).await?,
             _ => self.tcp(origin, priority).await?,
         };
         let dialled = match origin.scheme {
             Scheme::Http => Dialled {
                 stream: Stream::Plain(stream),
-                http2: offer == Offer::Http2,
-                place,
+                http2: offer == AlpnOffer::Http2,
+                endpoint,
             },
-            Scheme::Https => self.secure(stream, place, offer).await?,
+            Scheme::Https => self.secure(stream, endpoint, offer).await?,
         };
         give_up_unacknowledged(&dialled);
         Ok(dialled)
@@ -116,20 +116,20 @@ impl Dialer {
         &self,
         origin: &Origin,
         priority: Priority,
-    ) -> Result<(TcpStream, Place), Failure> {
+    ) -> Result<(TcpStream, Endpoint), Failure> {
         let Some(proxy) = self.proxy(origin) else {
             let (host, port) = redirect(&self.connect_to, origin);
-            let place = Place {
+            let endpoint = Endpoint {
                 origin: origin.clone(),
                 proxy: None,
                 address: None,
             };
-            return self.connect(place, &host, port, priority).await;
+            return self.connect(endpoint, &host, port, priority).await;
         };
-        let (mut stream, place) = self.to_proxy(proxy, origin).await?;
+        let (mut stream, endpoint) = self.to_proxy(proxy, origin).await?;
         let (host, port) = redirect(&self.connect_to, origin);
-        via_proxy::open_tunnel(&mut stream, &place, proxy, &host, port, self.timeout).await?;
-        Ok((stream, place))
+        via_proxy::open_tunnel(&mut stream, &endpoint, proxy, &host, port, self.timeout).await?;
+        Ok((stream, endpoint))
     }
 
     /// Connects to the proxy. It resolves the destination's name, so what must be refused is refused by its text.
@@ -137,52 +137,52 @@ impl Dialer {
         &self,
         proxy: &Arc<UpstreamProxy>,
         origin: &Origin,
-    ) -> Result<(TcpStream, Place), Failure> {
-        let place = Place {
+    ) -> Result<(TcpStream, Endpoint), Failure> {
+        let endpoint = Endpoint {
             origin: origin.clone(),
             proxy: Some(Arc::clone(proxy)),
             address: None,
         };
         let (host, port) = redirect(&self.connect_to, origin);
         if let Some(refusal) = self.refuse.unresolved(&host, port) {
-            return Err(refused(&place, refusal));
+            return Err(refused(&endpoint, refusal));
         }
         let egress = &proxy.egress;
         // Every call waits for this name.
-        self.connect(place, &egress.host, egress.port, Priority::High)
+        self.connect(endpoint, &egress.host, egress.port, Priority::High)
             .await
     }
 
     /// Connects to a host.
     async fn connect(
         &self,
-        mut place: Place,
+        mut endpoint: Endpoint,
         host: &Host,
         port: u16,
         priority: Priority,
-    ) -> Result<(TcpStream, Place), Failure> {
+    ) -> Result<(TcpStream, Endpoint), Failure> {
         let addresses = self
             .resolver
             .resolve(host, port, priority, self.timeout)
             .await
-            .map_err(|error| unresolved(&place, host, &error))?;
-        place.address = addresses.first().copied();
+            .map_err(|error| unresolved(&endpoint, host, &error))?;
+        endpoint.address = addresses.first().copied();
         for address in &addresses {
             if let Some(refusal) = self.refuse.address(*address) {
-                place.address = Some(*address);
-                return Err(refused(&place, refusal));
+                endpoint.address = Some(*address);
+                return Err(refused(&endpoint, refusal));
             }
         }
         let (stream, address) = timeout(self.timeout, eyeballs::connect(addresses))
             .await
-            .map_err(|_| Failure::timed_out(&place, "TCP connection", self.timeout))?
+            .map_err(|_| Failure::timed_out(&endpoint, "TCP connection", self.timeout))?
             .map_err(|(address, error)| {
-                place.address = address;
-                Failure::connect(&place, &error)
+                endpoint.address = address;
+                Failure::connect(&endpoint, &error)
             })?;
-        place.address = Some(address);
-        self.prepare(&stream, &place)?;
-        Ok((stream, place))
+        endpoint.address = Some(address);
+        self.prepare(&stream, &endpoint)?;
+        Ok((stream, endpoint))
     }
 
     /// Gives a queued look-up of the origin's name [`Priority::High`].
@@ -196,39 +196,39 @@ impl Dialer {
     async fn secure(
         &self,
         stream: TcpStream,
-        place: Place,
-        offer: Offer,
+        endpoint: Endpoint,
+        offer: AlpnOffer,
     ) -> Result<Dialled, Failure> {
-        let handshake = self.tls.connect(offer, &place.origin.host, stream);
+        let handshake = self.tls.connect(offer, &endpoint.origin.host, stream);
         let stream = timeout(self.timeout, handshake)
             .await
-            .map_err(|_| Failure::timed_out(&place, "TLS handshake", self.timeout))?
-            .map_err(|error| Failure::tls(&place, &error))?;
+            .map_err(|_| Failure::timed_out(&endpoint, "TLS handshake", self.timeout))?
+            .map_err(|error| Failure::tls(&endpoint, &error))?;
         let http2 = chose_http2(&stream);
-        if offer == Offer::Http2 && !http2 {
+        if offer == AlpnOffer::Http2 && !http2 {
             return Err(Failure::new(
                 ErrorKind::TlsProtocol,
-                format!("{place}: the upstream does not speak HTTP/2"),
+                format!("{endpoint}: the upstream does not speak HTTP/2"),
             ));
         }
         Ok(Dialled {
             stream: Stream::Tls(Box::new(stream)),
             http2,
-            place,
+            endpoint,
         })
     }
 
-    fn prepare(&self, stream: &TcpStream, place: &Place) -> Result<(), Failure> {
-        let broken = |error: io::Error| Failure::connect(place, &error);
+    fn prepare(&self, stream: &TcpStream, endpoint: &Endpoint) -> Result<(), Failure> {
+        let broken = |error: io::Error| Failure::connect(endpoint, &error);
         let local = stream.local_addr().map_err(broken)?;
         let peer = stream.peer_addr().map_err(broken)?;
         if let Some(refusal) = self.refuse.connection(local, peer) {
-            return Err(refused(place, refusal));
+            return Err(refused(endpoint, refusal));
         }
         // With nobody listening on it, a port that the kernel also gave us as our own connects to itself.
         if local == peer {
             return Err(Failure::connect(
-                place,
+                endpoint,
                 &io::ErrorKind::ConnectionRefused.into(),
             ));
         }
@@ -258,13 +258,13 @@ impl Dialer {
     }
 }
 
-fn unresolved(place: &Place, host: &Host, error: &Unresolved) -> Failure {
+fn unresolved(endpoint: &Endpoint, host: &Host, error: &Unresolved) -> Failure {
     let kind = match error {
         Unresolved::TimedOut(_) | Unresolved::Crowded(_) => ErrorKind::DnsTimeout,
         Unresolved::Failed(_) => ErrorKind::DnsFailed,
         Unresolved::Aborted => ErrorKind::Internal,
     };
-    Failure::new(kind, format!("{place}: {host}: {error}"))
+    Failure::new(kind, format!("{endpoint}: {host}: {error}"))
 }
 
 /// Best effort: not every kernel has it, and without it TCP's own retransmissions end after a quarter of an hour.
@@ -278,8 +278,8 @@ fn give_up_unacknowledged(dialled: &Dialled) {
     let _ = SockRef::from(dialled.stream.tcp()).set_tcp_user_timeout(Some(within));
 }
 
-fn refused(place: &Place, refusal: Refusal) -> Failure {
-    Failure::new(refusal.kind(), format!("{place}: {}", refusal.text()))
+fn refused(endpoint: &Endpoint, refusal: Refusal) -> Failure {
+    Failure::new(refusal.kind(), format!("{endpoint}: {}", refusal.text()))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -296,7 +296,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let config = config::load(&RawConfig::default(), &Env::default()).unwrap();
         let metrics = Arc::new(Metrics::new());
-        let dialer = Dialer::new(&config.upstream, Refuse::default(), metrics).unwrap();
+        let dialer = Dialer::new(&config.upstream, DialPolicy::default(), metrics).unwrap();
         let origin = Origin::from_authority(Scheme::Http, &address.to_string()).unwrap();
         for (http, within) in [
             (HttpVersion::Http1, UNACKNOWLEDGED_HTTP1),

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode};
 use hyper::ext::on_informational;
 use tokio::sync::{Notify, oneshot};
 
-use super::outgoing::{Outgoing, RequestBody};
+use super::cancellable_body::{CancellableBody, RequestBody};
 
 /// How long an upstream may think about it: old ones never ask, and a client must not wait for ever.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(super) struct Expectation<B> {
 
 impl<B: RequestBody> Expectation<B> {
     /// Takes the body out of a request that expects to be told to go on.
-    pub(super) fn of(request: &mut Request<Outgoing<B>>) -> Option<Self> {
+    pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Option<Self> {
         if !expects(request.headers()) {
             return None;
         }

@@ -16,8 +16,8 @@ use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 use self::signal::grpc_status;
+use super::cancellable_body::Broken;
 use super::interim;
-use super::outgoing::Broken;
 use crate::config::UpstreamProxy;
 use crate::destination::Origin;
 use crate::error::{Error, ErrorKind};
@@ -29,7 +29,7 @@ pub(super) use self::signal::{
 /// The most that a detail takes of a certificate's names.
 const NAMES: usize = 5;
 
-/// 9999-12-31T23:59:59Z: a certificate can say no later, and a date of four digits neither.
+/// 9999-12-31T23:59:59Z, the latest time that X.509 and RFC 3339 can represent.
 const END_OF_DATES: u64 = 253_402_300_799;
 
 /// Too many open files, in the process and in the system (Linux).
@@ -47,9 +47,9 @@ pub(super) struct Failure {
     pub(super) refused: bool,
 }
 
-/// Where it happened: the destination, the proxy on the way, and the address that was connected to.
+/// What a connection leads to: the destination, the upstream proxy, and the address of the socket.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Endpoint {
     pub(super) origin: Origin,
     /// The proxy on the way there.
     pub(super) proxy: Option<Arc<UpstreamProxy>>,
@@ -79,7 +79,7 @@ impl Failure {
     }
 
     /// The TCP connection failed.
-    pub(super) fn connect(place: &Place, error: &io::Error) -> Self {
+    pub(super) fn connect(endpoint: &Endpoint, error: &io::Error) -> Self {
         use io::ErrorKind as Io;
         let kind = match error.kind() {
             Io::ConnectionRefused => ErrorKind::ConnectionRefused,
@@ -89,86 +89,86 @@ impl Failure {
             // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EACCES: no way there from here.
             _ => ErrorKind::Unroutable,
         };
-        Self::new(kind, format!("{place}: {error}"))
+        Self::new(kind, format!("{endpoint}: {error}"))
     }
 
     /// The TLS handshake failed.
-    pub(super) fn tls(place: &Place, error: &io::Error) -> Self {
+    pub(super) fn tls(endpoint: &Endpoint, error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(error) => Self::of_tls(place, error),
+            Some(error) => Self::of_tls(endpoint, error),
             None => Self::new(
                 ErrorKind::TlsProtocol,
-                format!("{place}: the connection broke during the TLS handshake ({error})"),
+                format!("{endpoint}: the connection broke during the TLS handshake ({error})"),
             ),
         }
     }
 
     /// Nothing in time; `what` names the step.
-    pub(super) fn timed_out(place: &Place, what: &str, after: Duration) -> Self {
+    pub(super) fn timed_out(endpoint: &Endpoint, what: &str, after: Duration) -> Self {
         Self::new(
             ErrorKind::ConnectionTimeout,
-            format!("{place}: no {what} within {after:?}"),
+            format!("{endpoint}: no {what} within {after:?}"),
         )
     }
 
     /// An established connection, or the exchange on it, failed.
-    pub(super) fn exchange(place: &Place, error: &hyper::Error) -> Self {
+    pub(super) fn exchange(endpoint: &Endpoint, error: &hyper::Error) -> Self {
         if error.is_parse() {
             return Self::new(
                 ErrorKind::HttpProtocol,
-                format!("{place}: the answer is no valid HTTP ({error})"),
+                format!("{endpoint}: the answer is no valid HTTP ({error})"),
             );
         }
         match cause(error) {
-            Cause::Request => Self::request(place),
+            Cause::Request => Self::request(endpoint),
             // Our own reset: hyper gives up a stream whose request it cannot finish.
             Cause::Http2(error)
                 if error.is_reset() && !error.is_remote() && !error.is_library() =>
             {
-                Self::request(place)
+                Self::request(endpoint)
             }
             Cause::Http2(error) if error.get_io().is_some_and(interim::is_flood) => {
-                Self::flood(place)
+                Self::flood(endpoint)
             }
-            Cause::Http2(error) => Self::of_http2(place, error),
-            Cause::Tls(error) => Self::of_tls(place, error),
-            Cause::Io(error) if interim::is_flood(error) => Self::flood(place),
+            Cause::Http2(error) => Self::of_http2(endpoint, error),
+            Cause::Tls(error) => Self::of_tls(endpoint, error),
+            Cause::Io(error) if interim::is_flood(error) => Self::flood(endpoint),
             Cause::Io(error) => Self::new(
                 ErrorKind::ConnectionTerminated,
                 format!(
-                    "{place}: the connection broke before the response ({})",
+                    "{endpoint}: the connection broke before the response ({})",
                     error.kind()
                 ),
             ),
             Cause::None if error.is_timeout() => Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{place}: the upstream no longer answers HTTP/2 PINGs"),
+                format!("{endpoint}: the upstream no longer answers HTTP/2 PINGs"),
             ),
             Cause::None => Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{place}: the connection was closed before the response"),
+                format!("{endpoint}: the connection was closed before the response"),
             ),
         }
     }
 
-    pub(super) fn flood(place: &Place) -> Self {
+    pub(super) fn flood(endpoint: &Endpoint) -> Self {
         Self::new(
             ErrorKind::HttpProtocol,
             format!(
-                "{place}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
+                "{endpoint}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
                 interim::MOST
             ),
         )
     }
 
-    fn request(place: &Place) -> Self {
+    fn request(endpoint: &Endpoint) -> Self {
         Self::new(
             ErrorKind::BadRequest,
-            format!("{place}: the request's body ended before it was whole"),
+            format!("{endpoint}: the request's body ended before it was whole"),
         )
     }
 
-    fn of_tls(place: &Place, error: &rustls::Error) -> Self {
+    fn of_tls(endpoint: &Endpoint, error: &rustls::Error) -> Self {
         let (kind, text) = match error {
             rustls::Error::InvalidCertificate(error) => {
                 (ErrorKind::CertificateInvalid, certificate(error))
@@ -179,15 +179,15 @@ impl Failure {
             ),
             error => (ErrorKind::TlsProtocol, format!("TLS: {error}")),
         };
-        Self::new(kind, format!("{place}: {text}"))
+        Self::new(kind, format!("{endpoint}: {text}"))
     }
 
-    fn of_http2(place: &Place, error: &h2::Error) -> Self {
+    fn of_http2(endpoint: &Endpoint, error: &h2::Error) -> Self {
         let reason = error.reason();
         if interim::is_lost(error) {
             return Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{place}: the connection broke after an interim response (1xx)"),
+                format!("{endpoint}: the connection broke after an interim response (1xx)"),
             );
         }
         let (kind, text) = match reason {
@@ -220,7 +220,7 @@ impl Failure {
         let code = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
         Self {
             reset: reason.filter(|_| by_peer),
-            ..Self::new(kind, format!("{place}: {text}{code}"))
+            ..Self::new(kind, format!("{endpoint}: {text}{code}"))
         }
     }
 }
@@ -239,9 +239,9 @@ impl From<Failure> for Error {
     }
 }
 
-// === impl Place ===
+// === impl Endpoint ===
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.origin.fmt(f)?;
         if let Some(proxy) = &self.proxy {

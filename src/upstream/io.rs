@@ -27,31 +27,31 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
-/// A connection's place under the global cap and in the gauge.
+/// The permit and the gauge of an open connection.
 #[derive(Debug)]
 pub(super) struct Open {
     _permit: OwnedSemaphorePermit,
     _gauge: GaugeGuard,
 }
 
-/// A [`Stream`] that keeps its place for as long as the socket lives, an upgrade included.
+/// A [`Stream`] that holds its permit while the socket is open, upgrades included.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    heard: Heard,
+    received: ReceiveState,
     interim: Option<Interim>,
     /// To be read before anything else.
     inserted: Bytes,
     _open: Open,
 }
 
-/// How far the exchange on a connection is, as seen at the socket.
+/// What has passed the socket since the last request began.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Heard(Arc<Flags>);
+pub(super) struct ReceiveState(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
-    /// The upstream has said something since the last request began.
+    /// Bytes have arrived.
     anything: AtomicBool,
     /// HTTP/1.1: hyper has taken the whole request.
     taken: AtomicBool,
@@ -59,7 +59,7 @@ struct Flags {
     sent: AtomicBool,
     /// HTTP/1.1: the last bytes read came before the whole request was sent.
     early: AtomicBool,
-    /// HTTP/2: a stream has heard interim responses only, as far as is known.
+    /// HTTP/2: a stream may have received interim responses only.
     interim: AtomicBool,
     /// HTTP/2: a stream was reset for its interim responses.
     flooded: AtomicBool,
@@ -67,7 +67,7 @@ struct Flags {
 
 /// A request on its way to the socket. Its drop marks the end: hyper drops a body once it has taken all of it.
 #[derive(Debug)]
-pub(super) struct Sending(Heard);
+pub(super) struct Sending(ReceiveState);
 
 // === impl Stream ===
 
@@ -98,7 +98,7 @@ impl Io {
     pub(super) fn new(stream: Stream, open: Open) -> Self {
         Self {
             stream,
-            heard: Heard::default(),
+            received: ReceiveState::default(),
             interim: None,
             inserted: Bytes::new(),
             _open: open,
@@ -111,8 +111,8 @@ impl Io {
         self
     }
 
-    pub(super) fn heard(&self) -> Heard {
-        self.heard.clone()
+    pub(super) fn receive_state(&self) -> ReceiveState {
+        self.received.clone()
     }
 
     /// Looks for interim responses in the bytes that were read from `start` on.
@@ -122,7 +122,7 @@ impl Io {
         };
         let bytes = buf.filled().get(start..).unwrap_or_default();
         let inserted = interim.read(first, bytes)?;
-        let flags = &*self.heard.0;
+        let flags = &*self.received.0;
         let waiting = interim.is_waiting();
         if flags.interim.load(Ordering::Relaxed) != waiting {
             flags.interim.store(waiting, Ordering::Relaxed);
@@ -173,8 +173,8 @@ impl AsyncRead for Io {
         loop {
             let polled = this.poll_bytes(cx, buf);
             if buf.filled().len() > before {
-                let first = !this.heard.anything();
-                this.heard.received();
+                let first = !this.received.anything();
+                this.received.mark();
                 this.look(first, before, buf)?;
                 // Where a frame is inserted before all of them, it comes next.
                 if buf.filled().len() > before {
@@ -248,7 +248,7 @@ impl AsyncWrite for Io {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         })?;
-        self.heard.flushed();
+        self.received.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -279,11 +279,11 @@ impl AsyncWrite for Io {
     }
 }
 
-// === impl Heard ===
+// === impl ReceiveState ===
 
 // Relaxed: hyper's task writes these before it hands over a response, or the end of one, by a channel.
-impl Heard {
-    fn received(&self) {
+impl ReceiveState {
+    fn mark(&self) {
         let Flags {
             anything,
             sent,
@@ -316,7 +316,7 @@ impl Heard {
         Sending(self.clone())
     }
 
-    /// HTTP/2: some request has heard interim responses only, and which one cannot be told.
+    /// HTTP/2: returns whether a stream may have received interim responses only.
     pub(super) fn interim(&self) -> bool {
         self.0.interim.load(Ordering::Relaxed)
     }
@@ -326,7 +326,7 @@ impl Heard {
         self.0.flooded.load(Ordering::Relaxed)
     }
 
-    /// A byte has come since.
+    /// Returns whether bytes have arrived since the request began.
     pub(super) fn anything(&self) -> bool {
         self.0.anything.load(Ordering::Relaxed)
     }

@@ -8,18 +8,18 @@
 //! who drops the future.
 
 mod body;
+mod cancellable_body;
 mod clock;
 mod connect_to;
 mod dial;
+mod dial_policy;
 mod expect;
 mod eyeballs;
 mod failure;
 mod interim;
 mod io;
-mod outgoing;
 mod pool;
 mod read_ahead;
-mod refuse;
 mod resend;
 mod retry;
 mod target;
@@ -34,9 +34,9 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 
 pub use self::body::Body;
-pub use self::outgoing::RequestBody;
+pub use self::cancellable_body::RequestBody;
+pub use self::dial_policy::DialPolicy;
 pub use self::pool::Limits;
-pub use self::refuse::Refuse;
 pub use self::resend::{BufferedBody, SentRequest};
 pub use self::target::Target;
 pub use self::tls::BadRoots;
@@ -72,7 +72,7 @@ impl<B: RequestBody> Upstream<B> {
     /// A file of trust roots that the user named cannot be used.
     pub fn new(
         config: &config::Upstream,
-        refuse: Refuse,
+        refuse: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
     ) -> Result<Self, BadRoots> {
@@ -86,7 +86,7 @@ impl<B: RequestBody> Upstream<B> {
     /// As [`Upstream::new`].
     pub fn with_limits(
         config: &config::Upstream,
-        refuse: Refuse,
+        refuse: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
         limits: Limits,

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::outgoing::{Outgoing, RequestBody};
+use super::cancellable_body::{CancellableBody, RequestBody};
 use crate::chunks::Chunks;
 
 /// How much is copied.
@@ -99,7 +99,7 @@ impl<B: RequestBody> Payload<B> {
 
 impl<B: RequestBody> SentRequest<B> {
     /// Copies a request that is about to be sent, and its body as it passes.
-    pub(super) fn of(request: &mut Request<Outgoing<B>>) -> Self {
+    pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Self {
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();

@@ -16,10 +16,10 @@ use tokio_util::either::Either;
 
 use super::Answered;
 use super::body::Body;
+use super::cancellable_body::{CancellableBody, RequestBody};
 use super::expect::Expectation;
-use super::failure::{Failure, Place, is_broken, is_closed, is_malformed, is_unprocessed};
-use super::outgoing::{Outgoing, RequestBody};
-use super::pool::{Hold, Lease, Pool, Pools, Way, h1, h2};
+use super::failure::{Endpoint, Failure, is_broken, is_closed, is_malformed, is_unprocessed};
+use super::pool::{ConnectionGuard, Lease, LeasedConnection, Pool, Pools, h1, h2};
 use super::resend::{Payload, SentBody, SentRequest};
 use super::target::Target;
 use super::via_proxy;
@@ -51,12 +51,12 @@ struct Again<B> {
 
 impl<B: RequestBody> Failed<B> {
     fn new(
-        place: &Place,
-        error: TrySendError<Request<Outgoing<B>>>,
+        endpoint: &Endpoint,
+        error: TrySendError<Request<CancellableBody<B>>>,
         kept: Option<B>,
         spare: Option<Again<B>>,
     ) -> Self {
-        let mut failure = Failure::exchange(place, error.error());
+        let mut failure = Failure::exchange(endpoint, error.error());
         let unprocessed = is_unprocessed(error.error());
         let again = untaken(error, kept).or(spare);
         failure.refused = unprocessed && again.is_none();
@@ -120,26 +120,26 @@ fn exchange<B: RequestBody>(
     keep: bool,
     request: Request<Payload<B>>,
 ) -> impl Future<Output = Result<Answered<B>, Failed<B>>> + use<B> {
-    let Lease { way, mut hold, .. } = lease;
-    let mut interest = None;
+    let Lease { way, mut guard, .. } = lease;
+    let mut cancel = None;
     let mut request = request.map(|body| {
-        let (body, held) = Outgoing::new(body, &pool.memory);
-        interest = held;
+        let (body, held) = CancellableBody::new(body, &pool.memory);
+        cancel = held;
         body
     });
-    hold.watch(interest);
+    guard.watch(cancel);
     match way {
-        Way::Http1 { connection, reused } => {
+        LeasedConnection::Http1 { connection, reused } => {
             let idempotent = is_idempotent(request.method());
             let again = reused && idempotent && request.body().is_end_stream();
             let sent = (keep || again).then(|| Box::new(SentRequest::of(&mut request)));
             pool.address.http1(&mut request);
-            Either::Left(over_http1(connection, again, hold, sent, request))
+            Either::Left(over_http1(connection, again, guard, sent, request))
         }
-        Way::Http2(connection) => {
+        LeasedConnection::Http2(connection) => {
             let sent = Box::new(SentRequest::of(&mut request));
             pool.address.http2(&mut request);
-            Either::Right(over_http2(connection, hold, sent, request))
+            Either::Right(over_http2(connection, guard, sent, request))
         }
     }
 }
@@ -148,9 +148,9 @@ fn exchange<B: RequestBody>(
 fn over_http1<B: RequestBody>(
     connection: Arc<h1::Connection<B>>,
     again: bool,
-    mut hold: Hold,
+    mut guard: ConnectionGuard,
     mut sent: Option<Box<SentRequest<B>>>,
-    mut request: Request<Outgoing<B>>,
+    mut request: Request<CancellableBody<B>>,
 ) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
     frame(&mut request);
     let expectation = Expectation::of(&mut request);
@@ -164,19 +164,19 @@ fn over_http1<B: RequestBody>(
         match response {
             Ok(response) => {
                 if let Some(body) = kept {
-                    hold.spoil();
+                    guard.spoil();
                     if let Some(sent) = &mut sent {
                         sent.body = SentBody::Unsent(body);
                     }
                 }
-                Ok((Body::new(response, hold), sent))
+                Ok((Body::new(response, guard), sent))
             }
             Err(error) => {
-                let silent = is_closed(error.error()) && !connection.heard.anything();
+                let silent = is_closed(error.error()) && !connection.received.anything();
                 let again = sent
                     .filter(|_| again && silent)
                     .map(|sent| Again::new(sent.with(Payload::default()), true));
-                Err(Failed::new(&connection.place, error, kept, again))
+                Err(Failed::new(&connection.endpoint, error, kept, again))
             }
         }
     }
@@ -184,25 +184,25 @@ fn over_http1<B: RequestBody>(
 
 fn over_http2<B: RequestBody>(
     connection: Arc<h2::Connection<B>>,
-    hold: Hold,
+    guard: ConnectionGuard,
     sent: Box<SentRequest<B>>,
-    request: Request<Outgoing<B>>,
+    request: Request<CancellableBody<B>>,
 ) -> impl Future<Output = Result<Answered<B>, Failed<B>>> {
     let idempotent = is_idempotent(request.method());
     let response = connection.send(request);
     async move {
         match response.await {
-            Ok(response) => Ok((Body::new(response, hold), Some(sent))),
+            Ok(response) => Ok((Body::new(response, guard), Some(sent))),
             Err(error) => {
-                // Before the hold ends: who waits for a stream must not get one of a connection that is going away.
+                // Before the guard is dropped: a waiting request must not get a stream of a connection that is going away.
                 connection.failed(error.error());
-                let unheard = !connection.heard.interim();
+                let unheard = !connection.received.interim();
                 // Boxed: few fail, and the others need not carry it.
                 let again = Box::pin(after(*sent, error.error(), idempotent && unheard)).await;
-                let flooded = is_malformed(error.error()) && connection.heard.is_flooded();
-                let mut failed = Failed::new(&connection.place, error, None, again);
+                let flooded = is_malformed(error.error()) && connection.received.is_flooded();
+                let mut failed = Failed::new(&connection.endpoint, error, None, again);
                 if flooded {
-                    failed.failure = Failure::flood(&connection.place);
+                    failed.failure = Failure::flood(&connection.endpoint);
                 }
                 Err(failed)
             }
@@ -243,7 +243,7 @@ async fn after<B: RequestBody>(
 
 /// The request that hyper hands back, because it has not begun with it; its body may be `kept` by us.
 fn untaken<B: RequestBody>(
-    mut error: TrySendError<Request<Outgoing<B>>>,
+    mut error: TrySendError<Request<CancellableBody<B>>>,
     kept: Option<B>,
 ) -> Option<Again<B>> {
     let (head, body) = error.take_message()?.into_parts();
@@ -253,7 +253,7 @@ fn untaken<B: RequestBody>(
 
 /// Announces a body of unknown length, which hyper would drop with some methods, and an empty body where the method expects
 /// one (RFC 9110, 8.6): some servers answer 411 otherwise.
-fn frame<B: RequestBody>(request: &mut Request<Outgoing<B>>) {
+fn frame<B: RequestBody>(request: &mut Request<CancellableBody<B>>) {
     let body = request.body();
     if body.is_end_stream() {
         if matches!(

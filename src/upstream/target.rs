@@ -6,7 +6,7 @@ use http::header::{CONNECTION, COOKIE, HOST, PROXY_AUTHORIZATION, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme as UriScheme};
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 
-use super::tls::Offer;
+use super::tls::AlpnOffer;
 use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
 
@@ -36,11 +36,11 @@ pub(super) struct Address {
 // === impl Target ===
 
 impl Target {
-    pub(super) fn offer(&self) -> Offer {
+    pub(super) fn offer(&self) -> AlpnOffer {
         match (self.http, self.origin.scheme) {
-            (HttpVersion::Http1, _) | (HttpVersion::Auto, Scheme::Http) => Offer::Http1,
-            (HttpVersion::Http2, _) => Offer::Http2,
-            (HttpVersion::Auto, Scheme::Https) => Offer::Both,
+            (HttpVersion::Http1, _) | (HttpVersion::Auto, Scheme::Http) => AlpnOffer::Http1,
+            (HttpVersion::Http2, _) => AlpnOffer::Http2,
+            (HttpVersion::Auto, Scheme::Https) => AlpnOffer::Both,
         }
     }
 

@@ -29,7 +29,7 @@ pub struct BadRoots(String);
 
 /// What is offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(super) enum AlpnOffer {
     /// h2, else HTTP/1.1.
     Both,
     /// HTTP/1.1 alone: for upgrades, and where the user says so.
@@ -38,7 +38,7 @@ pub(super) enum Offer {
     Http2,
 }
 
-/// One client configuration an [`Offer`]; they verify alike and share their sessions.
+/// A client configuration for each [`AlpnOffer`]. All verify alike and share sessions.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     both: Arc<ClientConfig>,
@@ -74,14 +74,14 @@ impl Tls {
     /// The handshake. SNI and the certificate's name are those of `host`, wherever the bytes go.
     pub(super) async fn connect(
         &self,
-        offer: Offer,
+        offer: AlpnOffer,
         host: &Host,
         stream: TcpStream,
     ) -> std::io::Result<TlsStream<ReadAhead<TcpStream>>> {
         let config = match offer {
-            Offer::Both => &self.both,
-            Offer::Http1 => &self.http1,
-            Offer::Http2 => &self.http2,
+            AlpnOffer::Both => &self.both,
+            AlpnOffer::Http1 => &self.http1,
+            AlpnOffer::Http2 => &self.http2,
         };
         let name = server_name(host).ok_or_else(|| {
             std::io::Error::new(

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use self::answer::{Answer, AnswerReader};
 use super::body::Body;
-use super::failure::{Failure, Place};
+use super::failure::{Endpoint, Failure};
 use super::target::Address;
 use crate::config::UpstreamProxy;
 use crate::destination::Host;
@@ -41,7 +41,7 @@ const SCHEMES: usize = 5;
 /// Asks the proxy for a tunnel to `host:port`. On success the next byte of `stream` is the tunnel's first.
 pub(super) async fn open_tunnel(
     stream: &mut TcpStream,
-    place: &Place,
+    endpoint: &Endpoint,
     proxy: &UpstreamProxy,
     host: &Host,
     port: u16,
@@ -63,19 +63,19 @@ pub(super) async fn open_tunnel(
         Failure::new(
             ErrorKind::ConnectionTerminated,
             format!(
-                "{place}: the connection broke before the answer to CONNECT {authority} ({error})"
+                "{endpoint}: the connection broke before the answer to CONNECT {authority} ({error})"
             ),
         )
     };
     let what = format!("answer to CONNECT {authority}");
     let answer = timeout(within, asked)
         .await
-        .map_err(|_| Failure::timed_out(place, &what, within))?
+        .map_err(|_| Failure::timed_out(endpoint, &what, within))?
         .map_err(broken)?
         .map_err(|wrong| {
             Failure::new(
                 ErrorKind::HttpProtocol,
-                format!("{place}: the proxy's answer to CONNECT {authority} {wrong}"),
+                format!("{endpoint}: the proxy's answer to CONNECT {authority} {wrong}"),
             )
         })?;
     // Whatever it says of a body: after a success, there is none.
@@ -88,7 +88,7 @@ pub(super) async fn open_tunnel(
     let for_what = format_args!("for CONNECT {authority}");
     Err(Failure::new(
         ErrorKind::ProxyRefused,
-        format!("{place}: {said} {for_what}"),
+        format!("{endpoint}: {said} {for_what}"),
     ))
 }
 
@@ -96,14 +96,14 @@ pub(super) async fn open_tunnel(
 pub(super) fn check(address: &Address, response: &Response<Body>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            let place = Place {
+            let endpoint = Endpoint {
                 origin: address.origin.clone(),
                 proxy: Some(Arc::clone(proxy)),
                 address: None,
             };
             let schemes = schemes(response.headers());
             let said = refusal(proxy, response.status().as_u16(), &[], &schemes);
-            let detail = format!("{place}: {said}");
+            let detail = format!("{endpoint}: {said}");
             Err(Failure::new(ErrorKind::ProxyRefused, detail))
         }
         _ => Ok(()),

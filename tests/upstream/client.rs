@@ -12,7 +12,7 @@ use sidentity::destination::{Destination, Host, Origin, Scheme};
 use sidentity::error::{Error, ErrorKind};
 use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
-use sidentity::upstream::{Body, Limits, Refuse, Target, Upstream};
+use sidentity::upstream::{Body, DialPolicy, Limits, Target, Upstream};
 
 use crate::support::tls::TestCa;
 use crate::support::upstream::{AnyBody, Honest, Manner, soon};
@@ -28,7 +28,7 @@ pub struct Client {
 /// What a test changes of the settings.
 pub struct Setting {
     pub config: config::Upstream,
-    pub refuse: Refuse,
+    pub refuse: DialPolicy,
     pub limits: Limits,
 }
 
@@ -52,7 +52,7 @@ impl Setting {
                 idle_timeout: Duration::from_secs(90),
                 max_idle: 1024,
             },
-            refuse: Refuse::default(),
+            refuse: DialPolicy::default(),
             limits: Limits::default(),
         }
     }

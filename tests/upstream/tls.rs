@@ -7,7 +7,7 @@ use sidentity::destination::Scheme;
 use sidentity::error::ErrorKind;
 use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
-use sidentity::upstream::{Refuse, Upstream};
+use sidentity::upstream::{DialPolicy, Upstream};
 
 use crate::client::{Client, NAME, Setting, get, https, secure, target};
 use crate::support::hostile::Hostile;
@@ -199,7 +199,7 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
         let metrics = Arc::new(Metrics::new());
         let bad = Upstream::<AnyBody>::new(
             &setting.config,
-            Refuse::default(),
+            DialPolicy::default(),
             metrics,
             Memory::default(),
         );
@@ -214,7 +214,7 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
     let metrics = Arc::new(Metrics::new());
     let bad = Upstream::<AnyBody>::new(
         &setting.config,
-        Refuse::default(),
+        DialPolicy::default(),
         metrics,
         Memory::default(),
     );

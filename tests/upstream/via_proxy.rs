@@ -8,7 +8,7 @@ use sidentity::config::{self, ConnectHost, ConnectTo, Env, HttpVersion, Name, Ra
 use sidentity::destination::{Host, Origin, Scheme};
 use sidentity::dns::Priority;
 use sidentity::error::ErrorKind;
-use sidentity::upstream::{Refuse, Target};
+use sidentity::upstream::{DialPolicy, Target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, NAME, Setting, get, h2c, http, https, request, target, whole};
@@ -583,7 +583,7 @@ async fn a_proxy_that_is_not_there_is_named_with_the_destination() {
 #[tokio::test]
 async fn own_listeners_and_metadata_addresses_are_refused_without_asking_the_proxy() {
     let port = Port::open().await;
-    let refuse = Refuse {
+    let refuse = DialPolicy {
         own: vec!["127.0.0.1:9090".parse().unwrap()],
         metadata: true,
         metadata_extra: None,
@@ -608,7 +608,7 @@ async fn own_listeners_and_metadata_addresses_are_refused_without_asking_the_pro
     }
     port.untouched().await;
     // A proxy that is one of our own listeners.
-    let own = Refuse {
+    let own = DialPolicy {
         own: vec![port.address()],
         ..refuse
     };

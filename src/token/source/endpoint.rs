@@ -23,7 +23,7 @@ use crate::telemetry::Metrics;
 use crate::token::failure::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
-use crate::upstream::{BadRoots, Refuse, Target, Upstream};
+use crate::upstream::{BadRoots, DialPolicy, Target, Upstream};
 
 /// The longest answer.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -62,7 +62,7 @@ impl EndpointClient {
             connect_timeout: upstream.connect_timeout.min(CONNECT),
             ..upstream.clone()
         };
-        let upstream = Upstream::new(&config, Refuse::default(), metrics, Memory::new(MEMORY))?;
+        let upstream = Upstream::new(&config, DialPolicy::default(), metrics, Memory::new(MEMORY))?;
         Ok(Self(Arc::new(Inner {
             upstream,
             limits: FetchLimits::new(timeout),

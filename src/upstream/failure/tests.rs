@@ -6,8 +6,8 @@ use rustls::{AlertDescription, PeerIncompatible};
 use super::*;
 use crate::destination::Scheme;
 
-fn place() -> Place {
-    Place {
+fn place() -> Endpoint {
+    Endpoint {
         proxy: None,
         origin: Origin::from_authority(Scheme::Https, "api.example").unwrap(),
         address: Some("192.0.2.7:443".parse().unwrap()),
@@ -18,8 +18,8 @@ fn place() -> Place {
 fn connecting(error: &io::Error, expected: ErrorKind) {
     let failure = Failure::connect(&place(), error);
     assert_eq!(failure.kind, expected, "{error:?}");
-    let place = "https://api.example at 192.0.2.7:443: ";
-    assert!(failure.detail.starts_with(place), "{}", failure.detail);
+    let endpoint = "https://api.example at 192.0.2.7:443: ";
+    assert!(failure.detail.starts_with(endpoint), "{}", failure.detail);
 }
 
 #[test]

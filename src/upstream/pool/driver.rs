@@ -15,10 +15,10 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 
 use super::ping::Complaints;
+use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::failure::is_too_many_pings;
 use crate::upstream::io::Io;
 use crate::upstream::lock;
-use crate::upstream::outgoing::{Outgoing, RequestBody};
 
 /// Reads and writes a connection.
 pub(super) type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -52,7 +52,7 @@ struct Wakeup {
 /// allows.
 pub(super) async fn drive<B: RequestBody>(
     wire: Option<Wire>,
-    requests: Connection<TokioIo<Io>, Outgoing<B>, Tasks>,
+    requests: Connection<TokioIo<Io>, CancellableBody<B>, Tasks>,
     allowed: Arc<AtomicUsize>,
     complaints: Complaints,
 ) {

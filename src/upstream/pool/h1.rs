@@ -1,4 +1,4 @@
-//! HTTP/1.1: a connection carries one request at a time; idle ones wait in a stack.
+//! HTTP/1.1 connections: each carries one request at a time. Idle ones are kept in a stack.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, Weak};
@@ -12,16 +12,16 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::NAP;
-use super::lease::{Held, Rest};
+use super::IDLE_CHECK_AFTER;
+use super::lease::{GuardParts, Release};
 use super::target::Pool;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
+use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::clock::Moment;
-use crate::upstream::failure::{Failure, Place};
+use crate::upstream::failure::{Endpoint, Failure};
 use crate::upstream::interim::Interim;
-use crate::upstream::io::{Heard, Io};
+use crate::upstream::io::{Io, ReceiveState};
 use crate::upstream::lock;
-use crate::upstream::outgoing::{Outgoing, RequestBody};
 
 /// Fields in a response's head. hyper's own limit, 100, is less than some upstreams send.
 const MAX_HEADERS: usize = 256;
@@ -31,15 +31,15 @@ const MAX_BUFFER: usize = 512 * 1024;
 
 /// An open connection.
 pub(in crate::upstream) struct Connection<B> {
-    sender: Mutex<SendRequest<Outgoing<B>>>,
+    sender: Mutex<SendRequest<CancellableBody<B>>>,
     pool: Weak<Pool<B>>,
-    /// How far the exchange on it is.
-    pub(in crate::upstream) heard: Heard,
-    pub(in crate::upstream) place: Place,
+    /// What has passed the socket since the last request began.
+    pub(in crate::upstream) received: ReceiveState,
+    pub(in crate::upstream) endpoint: Endpoint,
     charge: Charge,
 }
 
-/// Idle connections, the last one used on top: it is the likeliest to be open still, and those at the bottom grow old.
+/// Idle connections, the most recently used on top: it is the most likely to be open, and those below expire.
 pub(super) struct Idle<B>(Vec<(Arc<Connection<B>>, Moment)>);
 
 // === impl Connection ===
@@ -47,44 +47,44 @@ pub(super) struct Idle<B>(Vec<(Arc<Connection<B>>, Moment)>);
 impl<B: RequestBody> Connection<B> {
     pub(super) async fn open(
         io: Io,
-        place: Place,
+        endpoint: Endpoint,
         pool: Weak<Pool<B>>,
         memory: &Memory,
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
-        let heard = io.heard();
+        let received = io.receive_state();
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(io.limiting(Interim::http1())))
             .await
-            .map_err(|error| Failure::exchange(&place, &error))?;
+            .map_err(|error| Failure::exchange(&endpoint, &error))?;
         tokio::spawn(async move {
-            // Whoever waits for a response is told the error; an idle connection's is nobody's business.
+            // The error also reaches the request that waits for a response; an idle connection has none.
             let _ = connection.with_upgrades().await;
         });
         Ok(Arc::new(Self {
             sender: Mutex::new(sender),
             pool,
-            heard,
-            place,
+            received,
+            endpoint,
             charge,
         }))
     }
 
-    /// Sends a request, which comes back where no byte of it was taken. Only the wait for the response is a future: one
-    /// that held the request too would be moved about with it.
+    /// Sends a request. It comes back if hyper has taken nothing of it. The future does not hold the request, which would
+    /// make it large.
     pub(in crate::upstream) fn send(
         &self,
-        mut request: Request<Outgoing<B>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
-    {
-        request.body_mut().mark_end(self.heard.begin());
+        mut request: Request<CancellableBody<B>>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<CancellableBody<B>>>>>
+    + use<B> {
+        request.body_mut().mark_end(self.received.begin());
         lock(&self.sender).try_send_request(request)
     }
 
-    /// hyper is done with the last exchange and the upstream has not closed.
+    /// Returns whether the last exchange has ended and the connection is open.
     pub(super) fn is_ready(&self) -> bool {
         lock(&self.sender).is_ready()
     }
@@ -93,30 +93,29 @@ impl<B: RequestBody> Connection<B> {
         lock(&self.sender).is_closed()
     }
 
-    /// Waits until hyper is done with an exchange whose response has ended: the request's last bytes may still be on
-    /// their way.
+    /// Waits until hyper has sent the rest of a request whose response has ended.
     async fn ready(&self, within: Duration) -> bool {
         let ready = poll_fn(|cx| lock(&self.sender).poll_ready(cx));
         matches!(timeout(within, ready).await, Ok(Ok(())))
     }
 }
 
-impl<B: RequestBody> Held for Connection<B> {
-    fn ended(self: Arc<Self>, rest: Rest, complete: bool) {
-        // Where it is not given back, the sender ends with `self`, and that closes the connection.
+impl<B: RequestBody> Release for Connection<B> {
+    fn ended(self: Arc<Self>, rest: GuardParts, complete: bool) {
+        // Otherwise the drop of the sender closes the connection.
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
             return;
         };
-        // An upstream that answered early may take the rest of the request for another one: nobody else's follows it.
-        let reusable = self.heard.in_order();
+        // An upstream that responded early may read the rest of the request as another one: no other request follows.
+        let reusable = self.received.in_order();
         if reusable && self.is_ready() {
             pool.give_back(self);
         } else if !self.is_closed()
             && let Ok(runtime) = Handle::try_current()
         {
             runtime.spawn(async move {
-                // Either way the upstream may still want the rest of the request.
-                if self.ready(pool.patience).await && reusable {
+                // The upstream may still want the rest of the request.
+                if self.ready(pool.wait_timeout).await && reusable {
                     pool.give_back(self);
                 }
                 drop(rest);
@@ -143,15 +142,15 @@ impl<B: RequestBody> Idle<B> {
         }
     }
 
-    /// The last one used that is open and not older than `most`, and whether it has napped.
+    /// Returns the most recently used one that is open and idle for less than `most`, and whether it needs a check.
     pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Connection<B>>, bool)> {
         while let Some((connection, since)) = self.0.pop() {
             let age = since.age();
             if age >= most {
-                // All below are older.
+                // All below are idle for longer.
                 self.0.clear();
             } else if connection.is_ready() {
-                return Some((connection, age >= NAP));
+                return Some((connection, age >= IDLE_CHECK_AFTER));
             }
         }
         None

@@ -14,18 +14,18 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
-use super::NAP;
+use super::IDLE_CHECK_AFTER;
 use super::driver::{Tasks, drive};
-use super::lease::{Held, Lease, Rest};
+use super::lease::{GuardParts, Lease, Release};
 use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
 use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
+use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::clock::Moment;
-use crate::upstream::failure::{Failure, Place, is_broken, is_going_away};
+use crate::upstream::failure::{Endpoint, Failure, is_broken, is_going_away};
 use crate::upstream::interim::Interim;
-use crate::upstream::io::{Heard, Io};
-use crate::upstream::outgoing::{Outgoing, RequestBody};
+use crate::upstream::io::{Io, ReceiveState};
 
 /// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
 /// downloads whose app does not read hold up none of the others.
@@ -47,15 +47,15 @@ const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// An open connection.
 pub(in crate::upstream) struct Connection<B> {
-    sender: SendRequest<Outgoing<B>>,
+    sender: SendRequest<CancellableBody<B>>,
     /// The streams that the upstream allows, as last heard.
     allowed: Arc<AtomicUsize>,
     /// A GOAWAY was heard.
     leaving: AtomicBool,
     pings: Arc<Pings>,
     pool: Weak<Pool<B>>,
-    pub(in crate::upstream) place: Place,
-    pub(in crate::upstream) heard: Heard,
+    pub(in crate::upstream) endpoint: Endpoint,
+    pub(in crate::upstream) received: ReceiveState,
     charge: Charge,
 }
 
@@ -75,7 +75,7 @@ impl<B: RequestBody> Connection<B> {
     /// streams it allows.
     pub(super) async fn open(
         io: Io,
-        place: Place,
+        endpoint: Endpoint,
         pool: Weak<Pool<B>>,
         within: Duration,
         memory: &Memory,
@@ -83,7 +83,7 @@ impl<B: RequestBody> Connection<B> {
     ) -> Result<Arc<Self>, Failure> {
         let charge = memory.charge(UPSTREAM_CONNECTION);
         let pings = Pings::new(complaints.clone());
-        let socket = io.heard();
+        let received = io.receive_state();
         let handshake = async {
             let tasks = Tasks::default();
             let (sender, mut connection) = http2::Builder::new(tasks.clone())
@@ -121,12 +121,12 @@ impl<B: RequestBody> Connection<B> {
             Ok(open.await?.then_some((sender, connection, wire)))
         };
         let (sender, connection, wire) = match timeout(within, handshake).await {
-            Err(_) => return Err(Failure::timed_out(&place, "HTTP/2 preface", within)),
-            Ok(Err(error)) => return Err(Failure::exchange(&place, &error)),
+            Err(_) => return Err(Failure::timed_out(&endpoint, "HTTP/2 preface", within)),
+            Ok(Err(error)) => return Err(Failure::exchange(&endpoint, &error)),
             Ok(Ok(None)) => {
                 return Err(Failure::new(
                     ErrorKind::ConnectionTerminated,
-                    format!("{place}: the connection was closed during the HTTP/2 handshake"),
+                    format!("{endpoint}: the connection was closed during the HTTP/2 handshake"),
                 ));
             }
             Ok(Ok(Some(opened))) => opened,
@@ -139,8 +139,8 @@ impl<B: RequestBody> Connection<B> {
             leaving: AtomicBool::new(false),
             pings,
             pool,
-            place,
-            heard: socket,
+            endpoint,
+            received,
             charge,
         }))
     }
@@ -148,9 +148,9 @@ impl<B: RequestBody> Connection<B> {
     /// Sends a request, which comes back where no byte of it was taken.
     pub(in crate::upstream) fn send(
         &self,
-        request: Request<Outgoing<B>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing<B>>>>> + use<B>
-    {
+        request: Request<CancellableBody<B>>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<CancellableBody<B>>>>>
+    + use<B> {
         let waiting = self.pings.wait();
         let sent = self.sender.clone().try_send_request(request);
         async move {
@@ -175,8 +175,8 @@ impl<B: RequestBody> Connection<B> {
     }
 }
 
-impl<B: RequestBody> Held for Connection<B> {
-    fn ended(self: Arc<Self>, _rest: Rest, _complete: bool) {
+impl<B: RequestBody> Release for Connection<B> {
+    fn ended(self: Arc<Self>, _rest: GuardParts, _complete: bool) {
         if let Some(pool) = self.pool.upgrade() {
             pool.release(&self);
         }
@@ -211,9 +211,9 @@ impl<B: RequestBody> Streams<B> {
             let allowed = carrier.connection.allowed.load(Ordering::Relaxed);
             carrier.in_flight < allowed.min(most)
         })?;
-        let napped = carrier.in_flight == 0 && carrier.idle.age() >= NAP;
+        let needs_check = carrier.in_flight == 0 && carrier.idle.age() >= IDLE_CHECK_AFTER;
         carrier.in_flight += 1;
-        Some(Lease::http2(Arc::clone(&carrier.connection), napped))
+        Some(Lease::http2(Arc::clone(&carrier.connection), needs_check))
     }
 
     /// A stream has ended; true if its connection is idle now.

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Pools;
+use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::clock::Moment;
-use crate::upstream::outgoing::RequestBody;
 
 /// Over the cap this part of it is closed as well: finding the oldest looks at every target.
 const SPARE: usize = 16;

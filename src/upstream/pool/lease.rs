@@ -1,4 +1,4 @@
-//! One request's use of a connection.
+//! The use of a connection by one request.
 
 use std::sync::Arc;
 
@@ -6,48 +6,48 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{h1, h2};
 use crate::memory::Memory;
-use crate::upstream::outgoing::{Interest, RequestBody};
+use crate::upstream::cancellable_body::{CancelHandle, RequestBody};
 
-/// A connection for one request, and what must be given back after it.
+/// A connection for one request, and the guard that gives it back.
 pub(in crate::upstream) struct Lease<B> {
-    pub(in crate::upstream) way: Way<B>,
-    pub(in crate::upstream) hold: Hold,
-    /// It was idle for a while: there may be news of it that nobody has read yet.
-    pub(super) napped: bool,
+    pub(in crate::upstream) way: LeasedConnection<B>,
+    pub(in crate::upstream) guard: ConnectionGuard,
+    /// It was idle: a close by the upstream may not have been read yet.
+    pub(super) needs_check: bool,
 }
 
-/// Over which HTTP.
-pub(in crate::upstream) enum Way<B> {
+/// The connection of a lease.
+pub(in crate::upstream) enum LeasedConnection<B> {
     Http1 {
         connection: Arc<h1::Connection<B>>,
-        /// It has carried a request before, and may have been closed since without our knowing.
+        /// It has carried a request before. The upstream may have closed it since.
         reused: bool,
     },
     Http2(Arc<h2::Connection<B>>),
 }
 
-/// Keeps a connection, or one of its streams, for a request and its response. Dropped before [`Hold::complete`], it
-/// gives both up.
-pub(in crate::upstream) struct Hold {
-    connection: Option<Arc<dyn Held>>,
-    rest: Rest,
-    /// The connection is of no use for another request, however this one ends.
+/// Reserves a connection or a stream for a request and its response. A drop before [`ConnectionGuard::complete`] closes the
+/// connection or resets the stream.
+pub(in crate::upstream) struct ConnectionGuard {
+    connection: Option<Arc<dyn Release>>,
+    rest: GuardParts,
+    /// The connection cannot carry another request.
     spoilt: bool,
 }
 
-/// What ends with the hold.
+/// What is released together with the guard.
 #[derive(Default)]
-pub(super) struct Rest {
-    /// HTTP/1.1: a place among the target's connections in use.
+pub(super) struct GuardParts {
+    /// HTTP/1.1: a permit of the target's connections in use.
     _permit: Option<OwnedSemaphorePermit>,
-    /// The request's body goes on as long as this lives.
-    interest: Option<Interest>,
+    /// Its drop cancels the request's body.
+    cancel: Option<CancelHandle>,
 }
 
-/// A connection as a [`Hold`] sees it, whatever the request's body is.
-pub(super) trait Held: Send + Sync {
+/// A connection that a [`ConnectionGuard`] releases, whatever the type of the request's body.
+pub(super) trait Release: Send + Sync {
     /// The exchange is over; `complete` if its response was read to the end.
-    fn ended(self: Arc<Self>, rest: Rest, complete: bool);
+    fn ended(self: Arc<Self>, rest: GuardParts, complete: bool);
 
     fn memory(&self) -> &Memory;
 }
@@ -59,56 +59,56 @@ impl<B: RequestBody> Lease<B> {
         connection: Arc<h1::Connection<B>>,
         permit: OwnedSemaphorePermit,
         reused: bool,
-        napped: bool,
+        needs_check: bool,
     ) -> Self {
         Self {
-            way: Way::Http1 {
+            way: LeasedConnection::Http1 {
                 connection: Arc::clone(&connection),
                 reused,
             },
-            hold: Hold {
+            guard: ConnectionGuard {
                 connection: Some(connection),
-                rest: Rest {
+                rest: GuardParts {
                     _permit: Some(permit),
-                    interest: None,
+                    cancel: None,
                 },
                 spoilt: false,
             },
-            napped,
+            needs_check,
         }
     }
 
     /// The stream is counted already: see [`h2::Streams`].
-    pub(super) fn http2(connection: Arc<h2::Connection<B>>, napped: bool) -> Self {
+    pub(super) fn http2(connection: Arc<h2::Connection<B>>, needs_check: bool) -> Self {
         Self {
-            way: Way::Http2(Arc::clone(&connection)),
-            hold: Hold {
+            way: LeasedConnection::Http2(Arc::clone(&connection)),
+            guard: ConnectionGuard {
                 connection: Some(connection),
-                rest: Rest::default(),
+                rest: GuardParts::default(),
                 spoilt: false,
             },
-            napped,
+            needs_check,
         }
     }
 
     /// The upstream has not closed it, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         match &self.way {
-            Way::Http1 { connection, .. } => connection.is_ready(),
-            Way::Http2(connection) => connection.is_open(),
+            LeasedConnection::Http1 { connection, .. } => connection.is_ready(),
+            LeasedConnection::Http2(connection) => connection.is_open(),
         }
     }
 }
 
-// === impl Hold ===
+// === impl ConnectionGuard ===
 
-impl Hold {
-    /// The request's body ends with this hold.
-    pub(in crate::upstream) fn watch(&mut self, interest: Option<Interest>) {
-        self.rest.interest = interest;
+impl ConnectionGuard {
+    /// The request's body is cancelled with this guard.
+    pub(in crate::upstream) fn watch(&mut self, cancel: Option<CancelHandle>) {
+        self.rest.cancel = cancel;
     }
 
-    /// HTTP/1.1: the request's body will not be sent, and on this connection nothing else can be.
+    /// HTTP/1.1: the request's body will not be sent, so the connection cannot be reused.
     pub(in crate::upstream) fn spoil(&mut self) {
         self.spoilt = true;
     }
@@ -133,7 +133,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.end(false);
     }

@@ -18,24 +18,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use self::idle::IdleCount;
-pub(super) use self::lease::{Hold, Lease, Way};
+pub(super) use self::lease::{ConnectionGuard, Lease, LeasedConnection};
 pub(super) use self::target::Pool;
+use super::cancellable_body::RequestBody;
 use super::dial::Dialer;
 use super::failure::Failure;
 use super::lock;
-use super::outgoing::RequestBody;
 use super::target::{Address, Target};
 use crate::config;
 use crate::error::ErrorKind;
 use crate::memory::Memory;
 
-/// How often idle connections are looked through, at the most and at the least.
+/// The shortest and the longest time between two sweeps of idle connections.
 const SWEEP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(15));
 
-/// Idle for this long, a connection is given the time to tell that it was closed, before it is used.
-const NAP: Duration = Duration::from_millis(100);
+/// A connection that was idle for longer is checked for a close before it is used.
+const IDLE_CHECK_AFTER: Duration = Duration::from_millis(100);
 
-/// Targets beyond which those without a connection are forgotten at once.
+/// The number of targets beyond which pools without a connection are dropped at once.
 const TARGETS: usize = 256;
 
 /// How many connections and streams there may be.
@@ -60,16 +60,16 @@ pub(super) struct Pools<B> {
     /// Idle connections of all targets, of both protocols.
     idle: Arc<IdleCount>,
     pub(super) memory: Memory,
-    /// Places for open connections.
-    places: Arc<Semaphore>,
-    /// Requests that wait for one.
-    crowd: AtomicUsize,
+    /// Permits of open connections.
+    permits: Arc<Semaphore>,
+    /// Requests that wait for a permit.
+    waiters: AtomicUsize,
     targets: Mutex<HashMap<Target, Arc<Pool<B>>>>,
     sweeping: AtomicBool,
 }
 
-/// Counts one who waits.
-struct Crowd<'a>(&'a AtomicUsize);
+/// Counts a waiting request until it is dropped.
+struct WaiterGuard<'a>(&'a AtomicUsize);
 
 // === impl Limits ===
 
@@ -97,10 +97,10 @@ impl<B: RequestBody> Pools<B> {
             dialer,
             idle: Arc::new(IdleCount::new(config.max_idle)),
             memory,
-            places: Arc::new(Semaphore::new(limits.connections)),
+            permits: Arc::new(Semaphore::new(limits.connections)),
             limits,
             idle_timeout: config.idle_timeout,
-            crowd: AtomicUsize::new(0),
+            waiters: AtomicUsize::new(0),
             targets: Mutex::new(HashMap::new()),
             sweeping: AtomicBool::new(false),
         })
@@ -127,15 +127,15 @@ impl<B: RequestBody> Pools<B> {
         Ok(pool)
     }
 
-    /// A place for one more connection. Where there is none, idle ones make room.
-    async fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let places = Arc::clone(&self.places);
-        if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
+    /// Returns a permit for a new connection. If none is free, closes idle connections.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permits = Arc::clone(&self.permits);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let _crowd = Crowd::new(&self.crowd);
+        let _waiter = WaiterGuard::new(&self.waiters);
         self.close_idle();
-        match timeout(self.dialer.timeout, places.acquire_owned()).await {
+        match timeout(self.dialer.timeout, permits.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Failure::new(
                 ErrorKind::LimitReached,
@@ -147,9 +147,9 @@ impl<B: RequestBody> Pools<B> {
         }
     }
 
-    /// Somebody waits for a place, or there is no memory left: no connection should idle now.
+    /// Returns whether connections must not idle: requests wait for a permit, or the memory budget is used up.
     fn is_crowded(&self) -> bool {
-        self.crowd.load(Ordering::Relaxed) > 0 || self.memory.is_over()
+        self.waiters.load(Ordering::Relaxed) > 0 || self.memory.is_over()
     }
 
     pub(super) fn close_idle(&self) {
@@ -158,8 +158,7 @@ impl<B: RequestBody> Pools<B> {
         }
     }
 
-    /// Sees to it that idle connections are closed in time. No more than tidiness: their age is looked at again
-    /// before they are used.
+    /// Starts the task that closes idle connections. It only releases resources: their age is checked again before use.
     fn sweep_later(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
@@ -179,7 +178,7 @@ impl<B: RequestBody> Pools<B> {
                     continue;
                 }
                 pools.sweeping.store(false, Ordering::Release);
-                // What became idle just before that has seen the flag still up.
+                // A connection that became idle just before has seen the flag set.
                 if !pools.sweep() || pools.sweeping.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -187,9 +186,9 @@ impl<B: RequestBody> Pools<B> {
         });
     }
 
-    /// Closes what has been idle for too long; true if something still is.
+    /// Closes connections past the idle timeout. Returns whether idle ones remain.
     fn sweep(&self) -> bool {
-        // Every one of them, not only up to the first.
+        // `any` would stop at the first.
         let idle = self.all().iter().filter(|pool| pool.expire()).count() > 0;
         forget_vacant(&mut lock(&self.targets), false);
         idle
@@ -200,23 +199,23 @@ impl<B: RequestBody> Pools<B> {
     }
 }
 
-/// Drops the pools that nobody uses; those of upstreams that complained of PINGs only where there are too many.
+/// Drops unused pools. With `all`, also those of upstreams that complained of PINGs.
 fn forget_vacant<B: RequestBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>, all: bool) {
     targets.retain(|_, pool| {
         Arc::strong_count(pool) > 1 || !pool.is_vacant() || (pool.complaints.any() && !all)
     });
 }
 
-// === impl Crowd ===
+// === impl WaiterGuard ===
 
-impl<'a> Crowd<'a> {
+impl<'a> WaiterGuard<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Crowd<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! The connections of one target.
 
-mod line;
 mod open;
+mod wait_queue;
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use self::line::Turn;
 use self::open::Opened;
+use self::wait_queue::WaitResult;
 use super::idle::IdleCount;
 use super::lease::Lease;
 use super::ping::Complaints;
@@ -22,18 +22,18 @@ use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
 use crate::memory::Memory;
+use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
 use crate::upstream::lock;
-use crate::upstream::outgoing::RequestBody;
 use crate::upstream::target::{Address, Target};
-use crate::upstream::tls::Offer;
+use crate::upstream::tls::AlpnOffer;
 
-/// The connections of one target, and who waits for one.
+/// The connections of one target, and the requests that wait for one.
 ///
-/// HTTP/1.1: every request that finds no idle connection dials its own. HTTP/2, and as long as ALPN has not decided:
-/// one dial at a time, in a task of its own, and whoever finds no free stream waits in line for it. So somebody waits
-/// only while a dial is under way, and every dial serves at least one who waits.
+/// HTTP/1.1: a request that finds no idle connection dials its own. HTTP/2, and before ALPN has decided: one dial at a
+/// time, in a task of its own, and requests without a free stream wait for it. Requests wait only while a dial is under
+/// way, and each dial serves at least one of them.
 pub(in crate::upstream) struct Pool<B> {
     target: Target,
     pub(in crate::upstream) address: Address,
@@ -41,30 +41,30 @@ pub(in crate::upstream) struct Pool<B> {
     idle_timeout: Duration,
     idle_count: Arc<IdleCount>,
     pub(in crate::upstream) memory: Memory,
-    /// How long somebody waits for a place, and hyper may take to be done with an exchange.
-    pub(super) patience: Duration,
-    /// HTTP/1.1: places for connections in use.
+    /// The longest wait for a permit, and for hyper to send the rest of a request.
+    pub(super) wait_timeout: Duration,
+    /// HTTP/1.1: permits of connections in use.
     in_use: Arc<Semaphore>,
-    /// HTTP/2: how often the upstream had too many PINGs.
+    /// HTTP/2: how often the upstream complained of too many PINGs.
     pub(super) complaints: Complaints,
     pools: Weak<Pools<B>>,
-    /// Some request had [`Priority::High`], so every dial has it.
+    /// A request had [`Priority::High`]: all dials have it from then on.
     high_priority: AtomicBool,
     state: Mutex<State<B>>,
 }
 
 struct State<B> {
-    /// Idle connections of both kinds, as [`IdleCount`] knows it.
+    /// Idle connections of both protocols, as counted in [`IdleCount`].
     counted: usize,
-    /// What is spoken; `None` until ALPN has decided for the first time.
+    /// `None` until ALPN has decided for the first time.
     protocol: Option<Protocol>,
     idle: h1::Idle<B>,
     streams: h2::Streams<B>,
     dialing: bool,
-    waiting: VecDeque<oneshot::Sender<Turn<B>>>,
+    waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
 }
 
-/// The locked state; what has become idle or busy under it is counted at its end.
+/// The locked state. Its drop updates the count of idle connections.
 struct StateGuard<'a, B: RequestBody> {
     state: MutexGuard<'a, State<B>>,
     count: &'a IdleCount,
@@ -86,16 +86,16 @@ impl<B: RequestBody> Pool<B> {
             idle_timeout: pools.idle_timeout,
             idle_count: Arc::clone(&pools.idle),
             memory: pools.memory.clone(),
-            patience: pools.dialer.timeout,
+            wait_timeout: pools.dialer.timeout,
             in_use: Arc::new(Semaphore::new(pools.limits.per_target)),
             complaints: Complaints::default(),
             pools: Arc::downgrade(pools),
             high_priority: AtomicBool::new(false),
             state: Mutex::new(State {
                 protocol: match target.offer() {
-                    Offer::Both => None,
-                    Offer::Http1 => Some(Protocol::Http1),
-                    Offer::Http2 => Some(Protocol::Http2),
+                    AlpnOffer::Both => None,
+                    AlpnOffer::Http1 => Some(Protocol::Http1),
+                    AlpnOffer::Http2 => Some(Protocol::Http2),
                 },
                 counted: 0,
                 idle: h1::Idle::new(),
@@ -107,7 +107,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// Raises the priority of the target's name, of a look-up that is queued already too.
+    /// Raises the priority of the target's name look-ups, queued ones included.
     pub(in crate::upstream) fn raise(&self, priority: Priority, pools: &Pools<B>) {
         if priority == Priority::High
             && !self.high_priority.load(Ordering::Relaxed)
@@ -125,29 +125,29 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// A connection for one request; with `fresh`, one that is opened for it.
+    /// Returns a connection for one request. With `fresh`, it is a new one.
     pub(in crate::upstream) async fn checkout(
         self: &Arc<Self>,
         pools: &Arc<Pools<B>>,
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
         match (!fresh).then(|| self.at_once()).flatten() {
-            Some(lease) if !lease.napped => Ok(lease),
-            // Boxed: a dial's state is large, and most requests need not carry it.
+            Some(lease) if !lease.needs_check => Ok(lease),
+            // Boxed: the state of a dial is large, and most requests need none.
             found => Box::pin(self.wait(pools, fresh, found)).await,
         }
     }
 
-    /// A connection that is there, or a stream of one.
+    /// Returns an idle connection or a free stream.
     fn at_once(&self) -> Option<Lease<B>> {
         let mut state = self.state();
         match state.protocol? {
             Protocol::Http1 => {
                 let permit = Arc::clone(&self.in_use).try_acquire_owned().ok()?;
-                let (connection, napped) = state.idle.pop(self.idle_timeout)?;
-                Some(Lease::http1(connection, permit, true, napped))
+                let (connection, needs_check) = state.idle.pop(self.idle_timeout)?;
+                Some(Lease::http1(connection, permit, true, needs_check))
             }
-            // Nobody overtakes those who wait.
+            // First come, first served.
             Protocol::Http2 if !state.waiting.is_empty() => None,
             Protocol::Http2 => state.streams.take(self.limits.streams, self.idle_timeout),
         }
@@ -167,8 +167,8 @@ impl<B: RequestBody> Pool<B> {
                 Some(lease) => lease,
                 None => self.find(pools).await?,
             };
-            if lease.napped {
-                // Where this instance had no CPU, a close that came long ago is read only now, and not before us.
+            if lease.needs_check {
+                // An instance without CPU has not read a close that arrived long ago: let the connection's task run.
                 yield_now().await;
                 if !lease.is_open() {
                     continue;
@@ -178,15 +178,16 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// An idle HTTP/1.1 connection, or a new one of whatever kind.
+    /// Returns an idle HTTP/1.1 connection, or a new one of either protocol.
     async fn checkout_alone(
         self: &Arc<Self>,
         pools: &Arc<Pools<B>>,
         fresh: bool,
     ) -> Result<Lease<B>, Failure> {
-        let permit = self.place_in_use().await?;
-        if !fresh && let Some((connection, napped)) = self.state().idle.pop(self.idle_timeout) {
-            return Ok(Lease::http1(connection, permit, true, napped));
+        let permit = self.in_use_permit().await?;
+        if !fresh && let Some((connection, needs_check)) = self.state().idle.pop(self.idle_timeout)
+        {
+            return Ok(Lease::http1(connection, permit, true, needs_check));
         }
         Ok(match self.open(pools).await? {
             Opened::Http1(connection) => {
@@ -202,9 +203,9 @@ impl<B: RequestBody> Pool<B> {
         })
     }
 
-    async fn place_in_use(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = Arc::clone(&self.in_use).acquire_owned();
-        match timeout(self.patience, place).await {
+    async fn in_use_permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&self.in_use).acquire_owned();
+        match timeout(self.wait_timeout, permit).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(Failure::new(
                 ErrorKind::LimitReached,
@@ -223,12 +224,12 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// An HTTP/1.1 connection is free again.
+    /// Takes back an HTTP/1.1 connection.
     pub(super) fn give_back(&self, connection: Arc<h1::Connection<B>>) {
         let Some(pools) = self.pools.upgrade() else {
             return;
         };
-        // Somebody waits for a place, perhaps for another target.
+        // A request waits for a permit, perhaps for another target: the connection is closed.
         if pools.is_crowded() {
             return;
         }
@@ -237,7 +238,7 @@ impl<B: RequestBody> Pool<B> {
         pools.sweep_later();
     }
 
-    /// An HTTP/2 stream has ended.
+    /// Takes back an HTTP/2 stream.
     pub(super) fn release(self: &Arc<Self>, connection: &Arc<h2::Connection<B>>) {
         let mut state = self.state();
         let idle = state.streams.release(connection);
@@ -254,7 +255,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// Closes what has been idle for too long; true if something still is.
+    /// Closes connections past the idle timeout. Returns whether idle ones remain.
     pub(super) fn expire(&self) -> bool {
         let mut state = self.state();
         state.idle.expire(self.idle_timeout);
@@ -262,13 +263,13 @@ impl<B: RequestBody> Pool<B> {
         state.idle_len() > 0
     }
 
-    /// When each of its idle connections became idle.
+    /// Returns when each idle connection became idle.
     pub(super) fn idle_moments(&self) -> Vec<Moment> {
         let state = self.state();
         state.idle.moments().chain(state.streams.idle()).collect()
     }
 
-    /// Closes what became idle at this moment or before.
+    /// Closes connections that became idle at this moment or before.
     pub(super) fn close_until(&self, moment: &Moment) {
         let mut state = self.state();
         state.idle.close_until(moment);
@@ -281,7 +282,7 @@ impl<B: RequestBody> Pool<B> {
         state.streams.close_idle();
     }
 
-    /// Nothing is open and nobody waits: it may be forgotten.
+    /// Returns whether it has neither connections nor waiting requests.
     pub(super) fn is_vacant(&self) -> bool {
         let state = self.state();
         state.idle.is_empty()

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::Pool;
+use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::dial::Dialled;
 use crate::upstream::failure::Failure;
 use crate::upstream::io::{Io, Open};
-use crate::upstream::outgoing::RequestBody;
 use crate::upstream::pool::{Pools, h1, h2};
 
-/// A new connection, spoken to as ALPN says.
+/// A new connection of the protocol that ALPN selected.
 pub(super) enum Opened<B> {
     Http1(Arc<h1::Connection<B>>),
     Http2(Arc<h2::Connection<B>>),
@@ -18,9 +18,9 @@ pub(super) enum Opened<B> {
 // === impl Pool ===
 
 impl<B: RequestBody> Pool<B> {
-    /// A connection, with its place under the global cap and spoken to as ALPN says.
+    /// Opens a connection within the global limit.
     pub(super) async fn open(self: &Arc<Self>, pools: &Pools<B>) -> Result<Opened<B>, Failure> {
-        let permit = pools.place().await?;
+        let permit = pools.permit().await?;
         let open = Open::new(permit, &pools.dialer.metrics);
         let opened = self.establish(pools, open).await;
         pools.dialer.count(&opened);
@@ -36,7 +36,7 @@ impl<B: RequestBody> Pool<B> {
         let Dialled {
             stream,
             http2,
-            place,
+            endpoint,
         } = pools.dialer.dial(&self.target, self.priority()).await?;
         let io = Io::new(stream, open);
         let pool = Arc::downgrade(self);
@@ -44,9 +44,11 @@ impl<B: RequestBody> Pool<B> {
         Ok(if http2 {
             let within = pools.dialer.timeout;
             let complaints = self.complaints.clone();
-            Opened::Http2(h2::Connection::open(io, place, pool, within, memory, complaints).await?)
+            Opened::Http2(
+                h2::Connection::open(io, endpoint, pool, within, memory, complaints).await?,
+            )
         } else {
-            Opened::Http1(h1::Connection::open(io, place, pool, memory).await?)
+            Opened::Http1(h1::Connection::open(io, endpoint, pool, memory).await?)
         })
     }
 }

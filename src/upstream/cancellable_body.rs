@@ -1,4 +1,4 @@
-//! A request's body, which ends early when nobody wants the answer any more.
+//! A request body that fails once its response is no longer wanted.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -32,20 +32,20 @@ impl<B> RequestBody for B where
 {
 }
 
-/// Held where the answer is waited for or read; its end stops the [`Outgoing`] body.
-pub(super) type Interest = oneshot::Sender<Infallible>;
+/// Held while the response is awaited or read. Its drop cancels the [`CancellableBody`].
+pub(super) type CancelHandle = oneshot::Sender<Infallible>;
 
-/// A request's body on its way.
+/// A request body that is being sent.
 ///
-/// hyper goes on sending a body whose response nobody reads any more. This one fails instead, which closes an HTTP/1.1
-/// connection and resets an HTTP/2 stream.
+/// hyper keeps sending a body after its response was dropped. This body fails instead, which closes an HTTP/1.1 connection
+/// and resets an HTTP/2 stream.
 #[derive(Debug)]
-pub(super) struct Outgoing<B> {
+pub(super) struct CancellableBody<B> {
     body: Source<B>,
-    interest: Option<oneshot::Receiver<Infallible>>,
+    cancel: Option<oneshot::Receiver<Infallible>>,
     /// `None` for an empty body.
     tracked: Option<(Unsent, Memory)>,
-    /// HTTP/1.1: ends with the body.
+    /// HTTP/1.1: dropped with the body.
     sending: Option<Sending>,
     /// A copy, in case that the request must be sent again.
     copying: Option<Box<Copying<B>>>,
@@ -54,14 +54,13 @@ pub(super) struct Outgoing<B> {
 #[derive(Debug)]
 enum Source<B> {
     Here(Payload<B>),
-    /// It comes when the upstream asks for it, if ever.
+    /// It arrives if the upstream asks for it.
     Held(oneshot::Receiver<B>, SizeHint),
-    /// The upstream has answered in place of asking.
+    /// The upstream responded without asking for it.
     Unwanted,
 }
 
-/// Nobody waits for the answer, or nobody sends the rest. The reason beneath is the one that hyper resets an HTTP/2
-/// stream with.
+/// The response is not wanted, or the app stopped sending. hyper resets an HTTP/2 stream with the code of the source.
 #[derive(Debug, thiserror::Error)]
 #[error("the request was given up")]
 struct GivenUp(#[source] h2::Error);
@@ -73,7 +72,7 @@ impl Broken {
         Self(GivenUp(h2::Reason::CANCEL.into()).into())
     }
 
-    /// What the app said when it reset its stream goes on to the upstream; however else it left, it has cancelled.
+    /// Passes on the code with which the app reset its stream. Any other end is a cancellation.
     fn new(error: BoxError) -> Self {
         let reset = |cause: &h2::Error| cause.is_reset() && cause.is_remote();
         if cause(&*error, reset).is_some() {
@@ -83,27 +82,27 @@ impl Broken {
     }
 }
 
-// === impl Outgoing ===
+// === impl CancellableBody ===
 
-impl<B: RequestBody> Outgoing<B> {
-    /// Wraps a body; one that is empty needs nobody to watch over it.
-    pub(super) fn new(body: Payload<B>, memory: &Memory) -> (Self, Option<Interest>) {
-        let (held, interest, tracked) = if body.is_end_stream() {
+impl<B: RequestBody> CancellableBody<B> {
+    /// Wraps a body. An empty body needs no handle.
+    pub(super) fn new(body: Payload<B>, memory: &Memory) -> (Self, Option<CancelHandle>) {
+        let (held, cancel, tracked) = if body.is_end_stream() {
             (None, None, None)
         } else {
-            let (held, interest) = oneshot::channel();
+            let (held, cancel) = oneshot::channel();
             let tracked = (Unsent::default(), memory.clone());
-            (Some(held), Some(interest), Some(tracked))
+            (Some(held), Some(cancel), Some(tracked))
         };
         let body = Source::Here(body);
-        let outgoing = Self {
+        let body = Self {
             body,
-            interest,
+            cancel,
             tracked,
             sending: None,
             copying: None,
         };
-        (outgoing, held)
+        (body, held)
     }
 
     /// Copies the body as it passes, unless it is too large for that.
@@ -120,12 +119,12 @@ impl<B: RequestBody> Outgoing<B> {
         }
     }
 
-    /// Marks the end of the request when this body is dropped.
+    /// Drops `sending` with this body.
     pub(super) fn mark_end(&mut self, sending: Sending) {
         self.sending = Some(sending);
     }
 
-    /// Takes the body out; it is sent when it comes back by the channel. An empty one is not worth it.
+    /// Takes the body out, unless it is empty. It is sent when it comes back by the channel.
     pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
         let Source::Here(Payload::First(body)) = &mut self.body else {
             return None;
@@ -150,7 +149,7 @@ impl<B: RequestBody> Outgoing<B> {
     }
 }
 
-impl<B> Drop for Outgoing<B> {
+impl<B> Drop for CancellableBody<B> {
     fn drop(&mut self) {
         // A body that is not here is not copied.
         if let Some(copying) = self.copying.take()
@@ -161,7 +160,7 @@ impl<B> Drop for Outgoing<B> {
     }
 }
 
-impl<B: RequestBody> Body for Outgoing<B> {
+impl<B: RequestBody> Body for CancellableBody<B> {
     type Data = Bytes;
     type Error = Broken;
 
@@ -170,8 +169,8 @@ impl<B: RequestBody> Body for Outgoing<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        if let Some(interest) = &mut this.interest
-            && Pin::new(interest).poll(cx).is_ready()
+        if let Some(cancel) = &mut this.cancel
+            && Pin::new(cancel).poll(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Broken::given_up())));
         }
@@ -199,7 +198,7 @@ impl<B: RequestBody> Body for Outgoing<B> {
                     Ok(body) => this.body = Source::Here(Payload::First(body)),
                     Err(_) => this.body = Source::Unwanted,
                 },
-                // An error would cut the response off, which may be under way still; the end of it is the end of this.
+                // An error would abort the response. The handle ends this body with it.
                 Source::Unwanted => return Poll::Pending,
             }
         }

@@ -12,7 +12,7 @@ const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 ///
 /// It is asked after name resolution, so that no spelling and no DNS answer gets past it.
 #[derive(Clone, Debug, Default)]
-pub struct Refuse {
+pub struct DialPolicy {
     /// The sidecar's own TCP listeners, as bound.
     pub own: Vec<SocketAddr>,
     /// Refuse the metadata server (`--metadata-access deny`).
@@ -30,9 +30,9 @@ pub(super) enum Refusal {
     Metadata,
 }
 
-// === impl Refuse ===
+// === impl DialPolicy ===
 
-impl Refuse {
+impl DialPolicy {
     /// Judges a resolved address before anything is sent to it.
     pub(super) fn address(&self, address: SocketAddr) -> Option<Refusal> {
         let port = address.port();
@@ -120,8 +120,8 @@ impl Refusal {
 mod tests {
     use super::*;
 
-    fn refuse(own: &str) -> Refuse {
-        Refuse {
+    fn refuse(own: &str) -> DialPolicy {
+        DialPolicy {
             own: vec![own.parse().unwrap()],
             metadata: true,
             metadata_extra: Some("10.1.2.3:8980".parse().unwrap()),
@@ -176,7 +176,7 @@ mod tests {
             judged("127.0.0.1:3128", address, Some(Refusal::Metadata));
         }
         judged("127.0.0.1:3128", "10.1.2.3:80", None);
-        let pass = Refuse {
+        let pass = DialPolicy {
             metadata: false,
             ..refuse("127.0.0.1:3128")
         };

@@ -1,4 +1,4 @@
-//! Who waits for a stream, and the one dial that is under way for them.
+//! The requests that wait for a stream, and the one dial under way for them.
 
 use std::sync::Arc;
 
@@ -7,78 +7,78 @@ use tokio::sync::oneshot;
 use super::open::Opened;
 use super::{Pool, Protocol, State};
 use crate::error::ErrorKind;
+use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::failure::Failure;
-use crate::upstream::outgoing::RequestBody;
 use crate::upstream::pool::Pools;
 use crate::upstream::pool::lease::Lease;
 
-/// How a request is served that may share a connection.
-enum Place<B> {
-    /// Not at all: HTTP/1.1 is spoken.
+/// The result of asking for a stream.
+enum Checkout<B> {
+    /// The protocol is HTTP/1.1, which has no streams.
     Alone,
-    Served(Lease<B>),
-    /// First in line: the dial is its to begin.
-    First(oneshot::Receiver<Turn<B>>),
-    Waiting(oneshot::Receiver<Turn<B>>),
+    Ready(Lease<B>),
+    /// The caller has to start the dial.
+    First(oneshot::Receiver<WaitResult<B>>),
+    Waiting(oneshot::Receiver<WaitResult<B>>),
 }
 
-/// What becomes of one who waited.
-pub(super) enum Turn<B> {
+/// What a waiting request receives.
+pub(super) enum WaitResult<B> {
     Stream(Lease<B>),
-    /// It is HTTP/1.1: there is nothing to share.
+    /// The protocol is HTTP/1.1, which has no streams.
     Alone,
     Failed(Failure),
 }
 
-/// The one dial for all who wait. Where it comes to no end, because it panicked or the runtime stops, they are let go.
+/// The dial for all waiting requests. If it is dropped before its end, by a panic or the end of the runtime, they fail.
 struct Dialing<B: RequestBody>(Option<Arc<Pool<B>>>);
 
 // === impl Pool ===
 
 impl<B: RequestBody> Pool<B> {
-    /// A stream for one request, in its turn; where HTTP/1.1 is spoken, a connection.
+    /// Returns a stream in the order of requests, or a connection if the protocol is HTTP/1.1.
     pub(super) async fn find(self: &Arc<Self>, pools: &Arc<Pools<B>>) -> Result<Lease<B>, Failure> {
         loop {
             let turn = match self.queue() {
-                Place::Alone => return self.checkout_alone(pools, false).await,
-                Place::Served(lease) => return Ok(lease),
-                Place::Waiting(turn) => turn,
-                Place::First(turn) => {
+                Checkout::Alone => return self.checkout_alone(pools, false).await,
+                Checkout::Ready(lease) => return Ok(lease),
+                Checkout::Waiting(turn) => turn,
+                Checkout::First(turn) => {
                     self.dial(pools);
                     turn
                 }
             };
             match turn.await {
-                Ok(Turn::Stream(lease)) => return Ok(lease),
-                Ok(Turn::Alone) => {}
-                Ok(Turn::Failed(failure)) => return Err(failure),
+                Ok(WaitResult::Stream(lease)) => return Ok(lease),
+                Ok(WaitResult::Alone) => {}
+                Ok(WaitResult::Failed(failure)) => return Err(failure),
                 Err(_) => return Err(Failure::new(ErrorKind::Internal, "the dial was dropped")),
             }
         }
     }
 
-    /// Takes a free stream, or a place in line; HTTP/1.1 knows neither.
-    fn queue(&self) -> Place<B> {
+    /// Takes a free stream or joins the queue.
+    fn queue(&self) -> Checkout<B> {
         let mut state = self.state();
         if state.protocol == Some(Protocol::Http1) {
-            return Place::Alone;
+            return Checkout::Alone;
         }
-        // Nobody overtakes those who wait.
+        // First come, first served.
         if state.waiting.is_empty()
             && let Some(lease) = state.streams.take(self.limits.streams, self.idle_timeout)
         {
-            return Place::Served(lease);
+            return Checkout::Ready(lease);
         }
         let (served, turn) = oneshot::channel();
         state.waiting.push_back(served);
         if state.dialing {
-            return Place::Waiting(turn);
+            return Checkout::Waiting(turn);
         }
         state.dialing = true;
-        Place::First(turn)
+        Checkout::First(turn)
     }
 
-    /// Dials for all who wait, in a task that outlives each of them.
+    /// Dials for all waiting requests, in a task that outlives each of them.
     fn dial(self: &Arc<Self>, pools: &Arc<Pools<B>>) {
         let pool = Arc::clone(self);
         let pools = Arc::clone(pools);
@@ -93,7 +93,7 @@ impl<B: RequestBody> Pool<B> {
         });
     }
 
-    /// Puts what was dialled to use.
+    /// Adds a dialled connection to the pool.
     fn dialled(self: &Arc<Self>, opened: Result<Opened<B>, Failure>) {
         let mut state = self.state();
         match opened {
@@ -103,33 +103,33 @@ impl<B: RequestBody> Pool<B> {
             }
             Ok(Opened::Http2(connection)) => {
                 state.protocol = Some(Protocol::Http2);
-                // One who waits gets a stream of it, whatever has become of it since: else a peer that closes at once
-                // would be dialled for ever.
+                // The first waiting request gets a stream even if the connection is closed by now: a peer that closes
+                // at once must not be dialled for ever.
                 let waiting = state.next_waiting();
                 state
                     .streams
                     .add(Arc::clone(&connection), usize::from(waiting.is_some()));
                 drop(state);
                 if let Some(waiting) = waiting {
-                    let _ = waiting.send(Turn::Stream(Lease::http2(connection, false)));
+                    let _ = waiting.send(WaitResult::Stream(Lease::http2(connection, false)));
                 }
             }
             Err(failure) => {
                 for waiting in state.waiting.drain(..) {
-                    let _ = waiting.send(Turn::Failed(failure.clone()));
+                    let _ = waiting.send(WaitResult::Failed(failure.clone()));
                 }
             }
         }
     }
 
-    /// Serves those who wait with what there is, and dials for the others; `dialled` when the last dial is over.
+    /// Gives free streams to waiting requests and dials for the others. `dialled`: the last dial has ended.
     pub(super) fn serve(self: &Arc<Self>, dialled: bool) {
         let mut served = Vec::new();
         let mut state = self.state();
         state.dialing &= !dialled;
         if state.protocol == Some(Protocol::Http1) {
             for waiting in state.waiting.drain(..) {
-                let _ = waiting.send(Turn::Alone);
+                let _ = waiting.send(WaitResult::Alone);
             }
         }
         while let Some(waiting) = state.next_waiting() {
@@ -142,9 +142,9 @@ impl<B: RequestBody> Pool<B> {
         let dial = !state.waiting.is_empty() && !state.dialing;
         state.dialing |= dial;
         drop(state);
-        // A lease whose request was dropped meanwhile comes back by `release`, which takes the lock.
+        // The lease of a request that was dropped meanwhile comes back by `release`, which takes the lock.
         for (waiting, lease) in served {
-            let _ = waiting.send(Turn::Stream(lease));
+            let _ = waiting.send(WaitResult::Stream(lease));
         }
         if dial && let Some(pools) = self.pools.upgrade() {
             self.dial(&pools);
@@ -155,8 +155,8 @@ impl<B: RequestBody> Pool<B> {
 // === impl State ===
 
 impl<B> State<B> {
-    /// The first in line who still waits.
-    fn next_waiting(&mut self) -> Option<oneshot::Sender<Turn<B>>> {
+    /// Removes and returns the first request that still waits.
+    fn next_waiting(&mut self) -> Option<oneshot::Sender<WaitResult<B>>> {
         while let Some(waiting) = self.waiting.pop_front() {
             if !waiting.is_closed() {
                 return Some(waiting);
