@@ -70,8 +70,8 @@ class Emulator(Process):
 
     EMAIL = "emulator@example-project.iam.gserviceaccount.com"
 
-    def __init__(self):
-        super().__init__(["metadata-server", "--listen", "127.0.0.1:0"], {}, "stdout")
+    def __init__(self, *args):
+        super().__init__(["metadata-server", "--listen", "127.0.0.1:0", *args], {}, "stdout")
         found = self.wait_for(lambda line: re.search(r"GCE_METADATA_HOST=(\S+)", line))
         self.address = found.group(1)
 

@@ -1,0 +1,205 @@
+"""Credential files of each kind: sidentity and Google's own libraries, with the same file, before the same strict endpoints.
+
+Each client is recorded. Method, host, path, form fields and claims must be equal but for `DIFFERENCES`, each with its reason.
+"""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+
+from recorder import Recorder, readable
+from stage import BINARY, WORK, Emulator
+
+CLIENTS = WORK / "clients"
+API = "https://storage.googleapis.com/"
+SERVICE = "https://svc.a.run.app"
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+IAM = "https://www.googleapis.com/auth/iam"
+
+FEDERATED = [f"external-account-{source}" for source in ("aws", "executable", "file", "url")]
+ACCESS = ["external-account-authorized-user", *FEDERATED]
+OTHERS = ["authorized-user", "impersonated-service-account", "service-account"]
+LIBRARIES = {"python": [sys.executable, CLIENTS / "oracle.py"], "node": ["node", CLIENTS / "oracle.mjs"]}
+
+
+class Endpoints:
+    """The emulator with its credential files, and a recorder before it."""
+
+    def __init__(self, emulator, recorder, folder, certificates):
+        self.emulator, self.recorder, self.folder, self.certificates = emulator, recorder, folder, certificates
+
+    def file(self, kind):
+        return self.folder / f"{kind}.json"
+
+    def _run(self, command, env):
+        self.recorder.taken()
+        done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=60, cwd=CLIENTS)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip(), self.recorder.taken()
+
+    def library(self, name, kind, *arguments):
+        """What a library prints, and the requests that it makes."""
+        proxy = f"http://127.0.0.1:{self.recorder.port}"
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            "GOOGLE_APPLICATION_CREDENTIALS": str(self.file(kind)),
+            "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
+            # Node asks for the project of a pool's number else.
+            "GOOGLE_CLOUD_PROJECT": "example-project",
+            "REQUESTS_CA_BUNDLE": str(self.certificates.ca),
+            "NODE_EXTRA_CA_CERTS": str(self.certificates.ca),
+        }
+        for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+            env[variable] = env[variable.lower()] = proxy
+        return self._run([*LIBRARIES[name], *arguments], env)
+
+    def sidentity(self, kind, url, *options):
+        """What `sidentity token` prints, and the requests that it makes."""
+        recorder = f"127.0.0.1:{self.recorder.port}"
+        env = {"PATH": os.environ["PATH"], "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1"}
+        flags = ["--upstream-ca", self.certificates.ca]
+        for origin in ("*:443", "169.254.169.254:80", self.emulator.address):
+            flags += ["--connect-to", f"{origin}:{recorder}"]
+        return self._run([BINARY, "token", "--credentials", self.file(kind), *flags, *options, url], env)
+
+
+@pytest.fixture(scope="module")
+def endpoints(certificates, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("credentials")
+    with Emulator("--write-credentials", folder) as emulator, Recorder(emulator, certificates) as recorder:
+        emulator.wait_for(lambda line: "valid for 24 hours" in line and line)
+        yield Endpoints(emulator, recorder, folder, certificates)
+
+
+# What the libraries do otherwise, on purpose or by their age. Each function undoes one difference in their requests.
+
+
+def optional_request(requests):
+    """Both ask for the regional access boundary, Node for the number's project. Neither is needed for a token."""
+    return [request for request in requests if "allowedLocations" not in request["url"]]
+
+
+def session_once(requests):
+    """How many IMDSv2 sessions are fetched is not compared: both libraries fetch one for each question."""
+    kept = []
+    for request in requests:
+        is_session = request["url"].endswith("/latest/api/token")
+        if not (is_session and request in kept):
+            kept.append(request)
+    return kept
+
+
+def scope_for_iam(requests):
+    """Python asks for the scope `iam` where the token is used at IAM only. We ask for `cloud-platform` as Node does: one
+    cached token serves for both."""
+    for request in requests:
+        if (request["body"] or {}).get("scope") == IAM:
+            request["body"]["scope"] = CLOUD_PLATFORM
+    return requests
+
+
+def no_delegates(requests):
+    """Python sends null and Node leaves the field out where there is no chain. We send an empty list, as both do for files of
+    impersonation."""
+    for request in requests:
+        if request["url"].endswith((":generateAccessToken", ":generateIdToken")) and not request["body"].get("delegates"):
+            request["body"]["delegates"] = []
+    return requests
+
+
+def signed_target(requests):
+    """The libraries add `x-goog-cloud-target-resource` after they have signed. We sign it too: it is what keeps the request from
+    being used for another pool."""
+    for request in requests:
+        if token := signed_request(request):
+            names = token["signed"].removeprefix("SignedHeaders=").split(";")
+            token["signed"] = sorted({*names, "x-goog-cloud-target-resource"})
+    return requests
+
+
+DIFFERENCES = [
+    optional_request,
+    session_once,
+    scope_for_iam,
+    no_delegates,
+    signed_target,
+]
+
+
+def assertion(request):
+    """The JWT in a form, as header and claims."""
+    found = (request["body"] or {}).get("assertion") if isinstance(request["body"], dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def signed_request(request):
+    """The AWS request that is the subject token in a form, or None."""
+    found = request["body"].get("subject_token") if isinstance(request["body"], dict) else None
+    return found if isinstance(found, dict) and "signed" in found else None
+
+
+def normal(requests):
+    """The requests of a library without its differences."""
+    requests = [copy.deepcopy(request.summary()) for request in requests]
+    for undo in DIFFERENCES:
+        requests = undo(requests)
+    return [settled(request) for request in requests]
+
+
+def ours(requests):
+    requests = [copy.deepcopy(request.summary()) for request in requests]
+    for token in filter(None, map(signed_request, requests)):
+        assert "x-goog-cloud-target-resource" in token["signed"]
+    return [settled(request) for request in session_once(signed_target(requests))]
+
+
+def settled(request):
+    """Without the key's id and the key pair of a run, which the file decides."""
+    scheme, credentials = request["authorization"] or (None, None)
+    if isinstance(credentials, dict):
+        request["authorization"] = (scheme, "self-signed JWT")
+    header = assertion(request).get("header", {})
+    if "kid" in header:
+        header["kid"] = "KEY"
+    if token := signed_request(request):
+        # The date is that of the run.
+        token["credential"] = token["credential"].split("/")[0]
+    return request
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", [*ACCESS, *OTHERS])
+def test_googles_libraries_get_access_tokens_from_the_strict_endpoints(endpoints, library, kind):
+    token, requests = endpoints.library(library, kind, "access")
+    assert token.startswith("ya29.")
+    refused = [(request.summary(), request.status) for request in optional(requests) if request.status != 200]
+    assert not refused
+
+
+def optional(requests):
+    return [request for request in requests if "allowedLocations" not in request.path]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", ACCESS)
+def test_access_tokens_are_asked_for_as_googles_libraries_do(endpoints, library, kind):
+    _, theirs = endpoints.library(library, kind, "access")
+    token, requests = endpoints.sidentity(kind, API)
+    assert token.startswith("ya29.")
+    assert all(request.status == 200 for request in requests)
+    assert ours(requests) == normal(theirs)
+
+
+@pytest.mark.parametrize("kind", FEDERATED)
+def test_federation_mints_id_tokens_with_the_federated_token_which_googles_libraries_do_not(endpoints, kind):
+    token, requests = endpoints.sidentity(kind, SERVICE)
+    exchange, mint = [request.summary() for request in requests if "googleapis.com" in request.host]
+    assert exchange["url"] == "sts.googleapis.com/v1/token"
+    assert mint["url"].endswith("/serviceAccounts/target@example-project.iam.gserviceaccount.com:generateIdToken")
+    assert mint["body"] == {"audience": SERVICE, "delegates": [], "includeEmail": True}
+    assert mint["authorization"] == ("Bearer", "access token")
+    assert readable(token)["claims"]["aud"] == SERVICE
