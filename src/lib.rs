@@ -14,7 +14,7 @@
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `children`, `chunks`.
-//! `tests/layering.rs` holds it.
+//! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
 pub mod admin;
 pub mod app;

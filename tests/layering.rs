@@ -10,6 +10,9 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "layering/cycles.rs"]
+mod cycles;
+
 /// The sentence of `src/lib.rs` that the list follows.
 const LIST_FOLLOWS: &str = "A module uses only modules that stand below it in this list:";
 
@@ -198,6 +201,19 @@ fn modules_use_only_modules_below_them() {
         .map(|violation| violation.to_string())
         .collect();
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
+}
+
+#[test]
+fn files_of_different_folders_do_not_import_each_other_in_a_cycle() {
+    let files: Vec<(PathBuf, String)> = sources(&src())
+        .into_iter()
+        .map(|path| {
+            let source = fs::read_to_string(&path).unwrap();
+            (path.strip_prefix(src()).unwrap().to_owned(), source)
+        })
+        .collect();
+    let cycles = cycles::cycles(&files);
+    assert!(cycles.is_empty(), "\n{}", cycles.join("\n"));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
+use super::exit::Exit;
+use super::load::load;
 use super::options::Options;
-use super::{Exit, load};
 use crate::config::{self, Env, Yaml};
 
 /// Validate the configuration and print what differs from the defaults as YAML

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::call::{Answer, get};
 use self::service::{PrivateService, SERVICE};
+use super::exit::Exit;
+use super::interruption::interruption;
 use super::run::runtime;
-use super::{Exit, interruption};
 use crate::app::App;
 use crate::config::{self, Config, Env, RawConfig};
 use crate::destination::{Destination, Host};

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::child::Child;
 use self::environment::Surroundings;
 use self::signals::Signals;
-use super::Exit;
+use super::exit::Exit;
 use super::options::Options;
 use super::run::runtime;
 use crate::app::App;

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exit::Exit;
+use super::load::load;
 use super::options::Options;
 use super::run::runtime;
-use super::{Exit, load};
 use crate::app;
 use crate::config::{Config, Env};
 use crate::policy;

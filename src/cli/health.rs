@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::Exit;
+use super::exit::Exit;
 use super::run::runtime;
 use crate::config::{ADMIN_PORT, Env, Name};
 

@@ -8,8 +8,9 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::exit::Exit;
+use super::interruption::interruption;
 use super::run::runtime;
-use super::{Exit, interruption};
 use crate::config::Env;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 

@@ -1,21 +1,24 @@
 //! The commands, one file each: arguments in, exit status out.
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
+use self::exit::Exit;
+use self::load::check_names;
 use crate::children;
-use crate::config::{self, Config, Env, Problem};
+use crate::config::Env;
 
 mod check;
 mod demo;
 mod exec;
+mod exit;
 mod explain;
 mod health;
+mod interruption;
+mod load;
 mod metadata_server;
 mod options;
 mod run;
@@ -23,9 +26,6 @@ mod token;
 mod usage;
 
 pub use options::Options;
-
-/// `EX_USAGE` of sysexits(3).
-const USAGE: u8 = 64;
 
 /// The end of a command's help: two examples.
 macro_rules! examples {
@@ -112,13 +112,6 @@ enum Command {
     Demo(demo::Args),
 }
 
-/// Why a command ends otherwise than well.
-#[derive(Debug)]
-struct Exit {
-    status: u8,
-    problems: Vec<Problem>,
-}
-
 /// Runs the command that the arguments name; the first argument is the program's own name.
 pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     let command = match CommandLine::try_parse_from(with_command(args)) {
@@ -171,94 +164,4 @@ fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 
 const fn is_wanted(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
-}
-
-/// The configuration of a command with the shared options; its warnings go to stderr.
-fn load(options: Options, env: &Env) -> Result<Config, Exit> {
-    let config = config::load(&options.into(), env).map_err(Exit::usage)?;
-    for warning in &config.warnings {
-        complain(&Problem::new("warning", warning));
-    }
-    Ok(config)
-}
-
-/// The names of the environment's variables, for a command that does not load the configuration.
-fn check_names(env: &Env) -> Result<(), Exit> {
-    if let Some(warning) = config::unknown_variables(env).map_err(Exit::usage)? {
-        complain(&Problem::new("warning", warning));
-    }
-    Ok(())
-}
-
-/// One line on stderr; where that is closed, nobody is left to tell.
-fn complain(problem: &Problem) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr(), "sidentity: {problem}");
-}
-
-/// Completes at SIGINT or SIGTERM, which are caught from the call on.
-fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut child = signal(SignalKind::child())?;
-    Ok(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => return,
-                _ = terminate.recv() => return,
-                // As the first process of a container it gets those that a child has left behind, too.
-                _ = child.recv() => children::reap(),
-            }
-        }
-    })
-}
-
-// === impl Exit ===
-
-impl Exit {
-    fn usage(problems: Vec<Problem>) -> Self {
-        Self {
-            status: USAGE,
-            problems,
-        }
-    }
-
-    /// One argument is not what it should be.
-    fn misused(argument: &str, message: String) -> Self {
-        Self::usage(vec![Problem::new(argument, message)])
-    }
-
-    /// A status of its own, and why.
-    fn with(status: u8, message: String) -> Self {
-        Self {
-            status,
-            problems: vec![Problem::new("error", message)],
-        }
-    }
-
-    /// Another process's status, which has said for itself what is wrong.
-    const fn silent(status: u8) -> Self {
-        Self {
-            status,
-            problems: Vec::new(),
-        }
-    }
-
-    /// A signal ended it.
-    fn signalled(number: u8) -> Self {
-        Self {
-            status: 128 + number,
-            problems: vec![Problem::new("stopped", "a second signal: not drained")],
-        }
-    }
-
-    /// A failure at run time.
-    fn failed(message: String) -> Self {
-        Self::with(1, message)
-    }
-
-    fn report(&self) -> ExitCode {
-        self.problems.iter().for_each(complain);
-        ExitCode::from(self.status)
-    }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use self::sandbox::Sandbox;
 use self::signals::{Passing, RequestOutcome, Wish};
 use self::supervisor::Supervisor;
-use super::Exit;
+use super::exit::Exit;
 use super::options::Options;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Env, Problem, RawConfig};

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::exit::{Exit, complain};
+use super::load::load;
 use super::options::Options;
 use super::run::runtime;
-use super::{Exit, complain, load};
 use crate::app;
 use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;

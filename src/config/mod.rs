@@ -22,6 +22,7 @@ use crate::policy::{EgressProxy, Impersonation, Options, Rule, ServiceName};
 mod entry;
 mod env;
 mod file;
+mod load;
 mod name;
 mod node;
 mod problem;
@@ -31,6 +32,7 @@ mod unknown;
 mod yaml;
 
 pub use env::Env;
+pub use load::{defaults, load, load_over};
 pub use name::Name;
 pub use problem::Problem;
 pub use raw::{Entry, Fields, RawConfig, Text};
@@ -323,50 +325,6 @@ impl Route {
             None => self.upstream.to_string(),
         }
     }
-}
-
-/// Reads flags, environment and file, in this order of precedence, and resolves them.
-///
-/// It reads the file anew at every call, so that a running sidecar can be told to.
-///
-/// # Errors
-///
-/// Everything that is wrong, at once.
-pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Problem>> {
-    load_over(flags, env, RawConfig::default())
-}
-
-/// The same over other defaults, for what nobody says anything of.
-///
-/// # Errors
-///
-/// As [`load`].
-pub fn load_over(
-    flags: &RawConfig,
-    env: &Env,
-    defaults: RawConfig,
-) -> Result<Config, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut warnings = Vec::new();
-    let variables = RawConfig::from_env(env, &mut warnings, &mut problems);
-    let mut raw = flags.clone().over(variables);
-    if let Some(path) = &raw.file {
-        let file = file::read(path, &mut problems);
-        raw = raw.over(file);
-    }
-    raw = raw.over_defaults(defaults);
-    let mut config = resolve::resolve(&raw, env, &mut problems);
-    config.warnings.extend(warnings);
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(problems)
-    }
-}
-
-/// What the configuration is where nobody says anything, on the platform that `env` is of: Cloud Run has defaults of its own.
-pub fn defaults(env: &Env) -> Config {
-    resolve::resolve(&RawConfig::default(), &env.of_platform(), &mut Vec::new())
 }
 
 #[cfg(test)]

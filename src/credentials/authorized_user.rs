@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::EndpointUrl;
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
-use super::file::ReadContext;
 use crate::policy::DEFAULT_UNIVERSE;
 
 /// The login of a person.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::EndpointUrl;
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
-use super::file::ReadContext;
 use super::impersonated::target;
 
 mod aws;

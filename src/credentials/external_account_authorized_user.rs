@@ -4,8 +4,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
-use super::file::ReadContext;
 use super::{EndpointUrl, OAuthClient};
 
 /// The login of a person of a workforce pool.

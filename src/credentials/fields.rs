@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::file::ReadContext;
+use super::context::ReadContext;
 use super::{EndpointUrl, InvalidKey};
 use crate::destination::Host;
 

@@ -1,16 +1,16 @@
 //! Reads a credential file and finds its type.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
 use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
-    ServiceAccount, TrustedUrl,
+    ServiceAccount,
 };
 
 /// A credential file, by its `type`.
@@ -26,17 +26,6 @@ pub enum CredentialFile {
     Impersonated(ImpersonatedServiceAccount),
     /// `service_account`.
     ServiceAccount(ServiceAccount),
-}
-
-/// What else decides on what a file may say.
-#[derive(Clone, Copy)]
-pub struct ReadContext<'a> {
-    /// The universe domain of a file that names none.
-    pub universe: &'a str,
-    /// `--trust-credential-url`.
-    pub trusted: &'a [TrustedUrl],
-    /// The environment: other clouds tell by variables where their credentials are.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// Why a file cannot be used: its path, its type where it has one, the field, and what is expected. Never its content.
@@ -170,15 +159,6 @@ impl CredentialFile {
             Self::Impersonated(file) => &file.universe,
             Self::ServiceAccount(file) => &file.universe,
         }
-    }
-}
-
-impl fmt::Debug for ReadContext<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReadContext")
-            .field("universe", &self.universe)
-            .field("trusted", &self.trusted)
-            .finish_non_exhaustive()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields, is_email};
-use super::file::{self, ReadContext};
+use super::file;
 use super::{CredentialFile, EndpointUrl};
 
 /// A credential that issues the tokens of a service account by the IAM Credentials API.

@@ -9,6 +9,7 @@
 //! - `endpoint`: the URLs of token, STS and IAM endpoints, and which of them are trusted.
 
 mod authorized_user;
+mod context;
 mod endpoint;
 mod external_account;
 mod external_account_authorized_user;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use authorized_user::AuthorizedUser;
+pub use context::ReadContext;
 pub use endpoint::{EndpointUrl, TrustedUrl};
 pub use external_account::{
     AccountImpersonation, AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity,
@@ -31,7 +33,7 @@ pub use external_account::{
     SubjectSource, TokenFormat, UrlSource,
 };
 pub use external_account_authorized_user::ExternalAccountAuthorizedUser;
-pub use file::{CredentialError, CredentialFile, ReadContext};
+pub use file::{CredentialError, CredentialFile};
 pub use impersonated::ImpersonatedServiceAccount;
 #[cfg(test)]
 pub(crate) use key::tests;

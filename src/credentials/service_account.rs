@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
-use super::file::ReadContext;
 use super::{EndpointUrl, SigningKey};
 
 /// The key of a service account.

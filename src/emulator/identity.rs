@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use crate::destination::Host;
 
+/// The `iss` of every ID token.
+pub const ISSUER: &str = "https://accounts.google.com";
+
 /// The account, project and region that the emulator speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::sync::Cache;
 
-use super::ISSUER;
+use super::identity::ISSUER;
 use super::identity::Identity;
 use super::signer::{Access, Signer};
 use super::tree::SCOPES;

@@ -9,6 +9,7 @@
 //! The issuer is `https://accounts.google.com`, as in the real tokens: code that checks `iss` needs no second
 //! setting for development, only another address for the certificates.
 
+mod accept;
 mod answer;
 mod connection;
 #[doc(hidden)]
@@ -29,28 +30,22 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub use identity::{Email, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
+pub use identity::{Email, ISSUER, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
 pub use real::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
 pub use signer::Access;
 pub use verifier::{Claims, Refused, Verifier};
 
+use accept::accept;
 use connection::{Services, serve};
 use google::Google;
 use mint::Mint;
 use service::Service;
 use signer::Signer;
 use tls::LocalCa;
-
-use crate::telemetry::LogThrottle;
-
-/// The `iss` of every ID token.
-pub const ISSUER: &str = "https://accounts.google.com";
 
 /// A bound emulator: callers may connect, and are answered once it runs.
 pub struct Emulator {
@@ -129,36 +124,5 @@ impl Emulator {
             serve(stream, Arc::clone(&services))
         })
         .await;
-    }
-}
-
-/// Serves every connection until `shutdown` ends; what is under way then is cut off.
-async fn accept<F>(
-    listener: &TcpListener,
-    shutdown: impl Future<Output = ()>,
-    serve: impl Fn(TcpStream) -> F,
-) where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let mut connections = JoinSet::new();
-    let failures = LogThrottle::default();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => return,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve(stream));
-                }
-                // Out of descriptors, most likely: some must be closed before the next try can succeed.
-                Err(error) => {
-                    if let Some(suppressed) = failures.due() {
-                        tracing::warn!(%error, suppressed, "cannot accept a connection");
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            },
-        }
     }
 }

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::accept;
+use super::accept::accept;
 use super::answer::Answer;
 use super::key::hex;
 use super::query::Query;

@@ -11,8 +11,8 @@ use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::ISSUER;
 use super::answer::{Answer, METADATA_FLAVOR};
+use super::identity::ISSUER;
 use super::key::{NoKey, SigningKey, hex};
 use super::mint::{Mint, Wanted, unix};
 use super::query::Query;

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::ISSUER;
+use super::identity::ISSUER;
 use super::mint::unix;
 use super::signer::{self, Access};
 

@@ -1,7 +1,6 @@
 //! All slots: the bounded cache of keys, and the register of every slot that someone still holds.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use moka::policy::EvictionPolicy;
@@ -9,9 +8,9 @@ use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::clock::Now;
-use super::slot::{Landing, Slot, SlotStatus};
+use super::slot::{Landing, Shared, Slot, SlotStatus};
 use super::source::TokenSources;
-use crate::policy::{Credential, TokenKey, TokenKind};
+use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 
 /// Keys that are kept, in each part of the cache; audiences may come from requests, so there must be an end.
@@ -30,15 +29,6 @@ pub(super) struct Inner {
     /// Access tokens; scopes and accounts come from the configuration only.
     access: Cache<TokenKey, Arc<Slot>>,
     shared: Arc<Shared>,
-}
-
-/// What all slots have in common.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) sources: TokenSources,
-    pub(super) metrics: Arc<Metrics>,
-    /// Every slot that is alive, in the cache or in the hands of a route: two slots for one key would fetch twice.
-    alive: Mutex<HashMap<TokenKey, Weak<Slot>>>,
 }
 
 /// Fetches under way.
@@ -61,11 +51,7 @@ impl TokenCache {
                 .eviction_policy(EvictionPolicy::lru())
                 .build()
         };
-        let shared = Arc::new(Shared {
-            sources,
-            metrics,
-            alive: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(sources, metrics, 2 * CAPACITY));
         let inner = Arc::new(Inner {
             slots: part(),
             configured: part(),
@@ -126,46 +112,6 @@ impl TokenCache {
             (format!("{:?}", key.kind), key.principal.clone())
         });
         statuses
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    /// The slot that someone still holds for this key, else a new one.
-    fn slot(this: &Arc<Self>, key: &TokenKey) -> Arc<Slot> {
-        let mut alive = this.alive();
-        if let Some(slot) = alive.get(key).and_then(Weak::upgrade) {
-            return slot;
-        }
-        if alive.len() >= 2 * CAPACITY {
-            alive.retain(|_, slot| slot.strong_count() > 0);
-        }
-        let slot = Arc::new(Slot::new(key.clone(), Arc::clone(this)));
-        alive.insert(key.clone(), Arc::downgrade(&slot));
-        slot
-    }
-
-    /// Tells the metrics when the first token of each kind expires.
-    pub(super) fn publish_expiries(&self, now: Now) {
-        let slots = self.slots();
-        for credential in [Credential::Access, Credential::Id] {
-            let earliest = slots
-                .iter()
-                .filter(|slot| slot.key().credential() == credential)
-                .filter_map(|slot| slot.expiry(now))
-                .min();
-            self.metrics.set_token_expiry(credential, earliest);
-        }
-    }
-
-    /// The register is not locked while the slots are looked at.
-    fn slots(&self) -> Vec<Arc<Slot>> {
-        self.alive().values().filter_map(Weak::upgrade).collect()
-    }
-
-    fn alive(&self) -> MutexGuard<'_, HashMap<TokenKey, Weak<Slot>>> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

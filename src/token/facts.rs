@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::clock::Now;
+use super::fact::Fact;
 use super::failure::{Backoff, FetchError};
 use super::source::TokenSources;
 use crate::destination::Host;
@@ -25,17 +26,6 @@ pub(super) struct Inner {
     region: CachedFact,
     /// Principals come from the configuration, so they are few.
     emails: Mutex<HashMap<Principal, Arc<CachedFact>>>,
-}
-
-/// A fact that a source may know.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Fact<'a> {
-    /// The e-mail address of a principal.
-    Email(&'a Principal),
-    ProjectId,
-    ProjectNumber,
-    Region,
-    Universe,
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@
 
 mod cache;
 mod clock;
+mod fact;
 mod facts;
 mod failure;
 mod parse;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
-use super::cache::Shared;
 use super::clock::Now;
 use super::failure::FetchError;
 use super::priority::FetchPriority;
@@ -15,11 +14,13 @@ use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Lookup;
 
 mod flight;
+mod shared;
 mod state;
 mod status;
 
 use flight::Departure;
 pub(super) use flight::Landing;
+pub(super) use shared::Shared;
 use state::{Landed, State};
 pub use status::{SlotState, SlotStatus};
 

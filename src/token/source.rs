@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::facts::Fact;
+use super::fact::Fact;
 use super::failure::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;

@@ -18,6 +18,7 @@ mod eyeballs;
 mod failure;
 mod interim;
 mod io;
+mod lock;
 mod pool;
 mod read_ahead;
 mod resend;
@@ -28,7 +29,7 @@ mod unsent;
 mod via_proxy;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio::net::TcpStream;
@@ -186,9 +187,4 @@ impl<B> fmt::Debug for Upstream<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").finish_non_exhaustive()
     }
-}
-
-/// What a lock guards is whole between any two statements here, so a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -18,7 +18,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::answer::{Answer, AnswerReader};
-use super::body::Body;
 use super::failure::{Endpoint, Failure};
 use super::target::Address;
 use crate::config::UpstreamProxy;
@@ -93,7 +92,7 @@ pub(super) async fn open_tunnel(
 }
 
 /// Looks at a response of a proxy that forwards: 407 is its own, for an origin has no use for it.
-pub(super) fn check(address: &Address, response: &Response<Body>) -> Result<(), Failure> {
+pub(super) fn check<B>(address: &Address, response: &Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             let endpoint = Endpoint {

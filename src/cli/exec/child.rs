@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::signals::{Signals, in_foreground};
 use crate::children;
-use crate::cli::Exit;
+use crate::cli::exit::Exit;
 
 /// No such command, as shells say it.
 const NOT_FOUND: u8 = 127;

@@ -9,8 +9,9 @@ use http::StatusCode;
 
 use super::{Args, cannot_listen, reachable};
 use crate::app;
+use crate::cli::exit::{Exit, complain};
+use crate::cli::interruption::interruption;
 use crate::cli::run::runtime;
-use crate::cli::{Exit, complain, interruption};
 use crate::config::{self, Config, Env, Name, Problem, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;

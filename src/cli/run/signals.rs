@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::children;
-use crate::cli::Exit;
+use crate::cli::exit::Exit;
 
 /// SIGTERM and SIGINT: the end.
 pub(super) struct RequestOutcome {

@@ -47,7 +47,7 @@ pub use directory::{Directory, Role};
 pub use endpoint::Endpoint;
 pub use files::{Endpoints, SubjectSource};
 
-use super::ISSUER;
+use super::identity::ISSUER;
 use super::identity::Identity;
 use super::key::SigningKey;
 use super::mint::{account_number, unix};

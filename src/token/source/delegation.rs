@@ -19,7 +19,7 @@ use super::{Fetching, TokenSource, iam};
 use crate::error::TokenFault;
 use crate::policy::{DEFAULT_UNIVERSE, Delegated, Principal, TokenKey};
 use crate::token::clock::Now;
-use crate::token::facts::Fact;
+use crate::token::fact::Fact;
 use crate::token::failure::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;

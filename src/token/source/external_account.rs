@@ -23,7 +23,7 @@ use crate::credentials::{ExternalAccount, OAuthClient};
 use crate::error::TokenFault;
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
-use crate::token::facts::Fact;
+use crate::token::fact::Fact;
 use crate::token::failure::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;

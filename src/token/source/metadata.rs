@@ -18,7 +18,7 @@ use crate::config::MetadataServer;
 use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
-use crate::token::facts::Fact;
+use crate::token::fact::Fact;
 use crate::token::failure::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;

@@ -8,19 +8,19 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::endpoint::EndpointClient;
-use crate::credentials::{SourceUrl, SubjectSource};
-use crate::error::TokenFault;
+use crate::credentials::SubjectSource;
 use crate::token::failure::FetchError;
 use crate::token::priority::FetchPriority;
-use crate::token::retry::AttemptError;
 
 mod aws;
+mod budget;
 mod executable;
 mod file;
 mod format;
 mod url;
 
 use aws::Aws;
+use budget::Budget;
 
 /// Obtains the subject tokens of one credential file.
 #[derive(Debug)]
@@ -32,14 +32,6 @@ pub(super) struct SubjectTokens {
     /// Sends without a proxy.
     local: EndpointClient,
     aws: Mutex<Aws>,
-}
-
-/// The requests of one subject token, and the time until which all of them have to be done.
-struct Budget<'a> {
-    client: &'a EndpointClient,
-    local: &'a EndpointClient,
-    priority: &'a FetchPriority,
-    end: Instant,
 }
 
 // === impl SubjectTokens ===
@@ -107,50 +99,6 @@ impl fmt::Display for SubjectTokens {
             SubjectSource::Url(source) => write!(f, "{}", source.url),
         }
     }
-}
-
-// === impl Budget ===
-
-impl Budget<'_> {
-    /// The client for requests to this URL.
-    fn client(&self, url: &SourceUrl) -> &EndpointClient {
-        if url.is_local() {
-            self.local
-        } else {
-            self.client
-        }
-    }
-
-    /// Repeats `attempt` as all fetches do, within what is left of the time. `hint` is what a person can do where there is no
-    /// answer; it may be empty.
-    async fn fetch<T, F>(
-        &self,
-        what: &str,
-        endpoint: &impl fmt::Display,
-        attempt: impl FnMut() -> F,
-        hint: &str,
-    ) -> Result<T, FetchError>
-    where
-        F: Future<Output = Result<T, AttemptError>>,
-    {
-        let left = self.end.saturating_duration_since(Instant::now());
-        let hint = |error: &AttemptError| {
-            let is_silent = error.status.is_none() && error.fault == TokenFault::Silent;
-            (is_silent && !hint.is_empty()).then(|| hint.to_owned())
-        };
-        let fetch = self
-            .client
-            .fetch_within(left, what, endpoint, self.priority, attempt, hint);
-        fetch.await
-    }
-}
-
-/// The error of a source that is no endpoint.
-fn no_token(source: &str, why: &impl fmt::Display) -> FetchError {
-    FetchError::new(
-        TokenFault::NoSubjectToken,
-        &format!("the subject token of {source}: {why}"),
-    )
 }
 
 /// Reads any bytes as the answer of each source: no panic, nothing that cannot be sent, and no error that repeats a token.

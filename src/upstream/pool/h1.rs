@@ -21,7 +21,7 @@ use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::{Io, ReceiveState};
-use crate::upstream::lock;
+use crate::upstream::lock::lock;
 
 /// Fields in a response's head. hyper's own limit, 100, is less than some upstreams send.
 const MAX_HEADERS: usize = 256;

@@ -1,8 +1,5 @@
 //! The connections of one target.
 
-mod open;
-mod wait_queue;
-
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use self::open::Opened;
-use self::wait_queue::WaitResult;
 use super::idle::IdleCount;
 use super::lease::Lease;
+use super::open::Opened;
 use super::ping::Complaints;
+use super::wait_queue::WaitResult;
 use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
@@ -25,7 +22,7 @@ use crate::memory::Memory;
 use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
-use crate::upstream::lock;
+use crate::upstream::lock::lock;
 use crate::upstream::target::{Address, Target};
 use crate::upstream::tls::AlpnOffer;
 
@@ -35,10 +32,10 @@ use crate::upstream::tls::AlpnOffer;
 /// time, in a task of its own, and requests without a free stream wait for it. Requests wait only while a dial is under
 /// way, and each dial serves at least one of them.
 pub(in crate::upstream) struct Pool<B> {
-    target: Target,
+    pub(super) target: Target,
     pub(in crate::upstream) address: Address,
-    limits: Limits,
-    idle_timeout: Duration,
+    pub(super) limits: Limits,
+    pub(super) idle_timeout: Duration,
     idle_count: Arc<IdleCount>,
     pub(in crate::upstream) memory: Memory,
     /// The longest wait for a permit, and for hyper to send the rest of a request.
@@ -47,31 +44,31 @@ pub(in crate::upstream) struct Pool<B> {
     in_use: Arc<Semaphore>,
     /// HTTP/2: how often the upstream complained of too many PINGs.
     pub(super) complaints: Complaints,
-    pools: Weak<Pools<B>>,
+    pub(super) pools: Weak<Pools<B>>,
     /// A request had [`Priority::High`]: all dials have it from then on.
     high_priority: AtomicBool,
     state: Mutex<State<B>>,
 }
 
-struct State<B> {
+pub(super) struct State<B> {
     /// Idle connections of both protocols, as counted in [`IdleCount`].
-    counted: usize,
+    pub(super) counted: usize,
     /// `None` until ALPN has decided for the first time.
-    protocol: Option<Protocol>,
-    idle: h1::Idle<B>,
-    streams: h2::Streams<B>,
-    dialing: bool,
-    waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
+    pub(super) protocol: Option<Protocol>,
+    pub(super) idle: h1::Idle<B>,
+    pub(super) streams: h2::Streams<B>,
+    pub(super) dialing: bool,
+    pub(super) waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
 }
 
 /// The locked state. Its drop updates the count of idle connections.
-struct StateGuard<'a, B: RequestBody> {
+pub(super) struct StateGuard<'a, B: RequestBody> {
     state: MutexGuard<'a, State<B>>,
     count: &'a IdleCount,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Protocol {
+pub(super) enum Protocol {
     Http1,
     Http2,
 }
@@ -117,7 +114,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    fn priority(&self) -> Priority {
+    pub(super) fn priority(&self) -> Priority {
         if self.high_priority.load(Ordering::Acquire) {
             Priority::High
         } else {
@@ -179,7 +176,7 @@ impl<B: RequestBody> Pool<B> {
     }
 
     /// Returns an idle HTTP/1.1 connection, or a new one of either protocol.
-    async fn checkout_alone(
+    pub(super) async fn checkout_alone(
         self: &Arc<Self>,
         pools: &Arc<Pools<B>>,
         fresh: bool,
@@ -217,7 +214,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    fn state(&self) -> StateGuard<'_, B> {
+    pub(super) fn state(&self) -> StateGuard<'_, B> {
         StateGuard {
             state: lock(&self.state),
             count: &self.idle_count,

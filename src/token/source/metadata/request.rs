@@ -6,7 +6,7 @@ use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::policy::{Principal, TokenKey, TokenKind};
-use crate::token::facts::Fact;
+use crate::token::fact::Fact;
 use crate::token::source::message::{self, printable};
 
 /// All but the unreserved characters (RFC 3986, 2.3).

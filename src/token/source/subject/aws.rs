@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use super::{Budget, no_token};
+use super::budget::{Budget, no_token};
 use crate::credentials::{AwsKeySource, AwsSource};
 use crate::token::failure::FetchError;
 

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tokio::time::timeout;
 
-use super::{file, no_token};
+use super::budget::no_token;
+use super::file;
 use crate::children::{self, Output};
 use crate::credentials::ExecutableSource;
 use crate::token::failure::FetchError;

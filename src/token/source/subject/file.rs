@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{format, no_token};
+use super::budget::no_token;
+use super::format;
 use crate::credentials::FileSource;
 use crate::token::failure::FetchError;
 

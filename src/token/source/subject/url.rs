@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::Request;
 
-use super::{Budget, format};
+use super::budget::Budget;
+use super::format;
 use crate::credentials::UrlSource;
 use crate::token::failure::FetchError;
 use crate::token::retry::AttemptError;

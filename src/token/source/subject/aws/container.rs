@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 
-use super::super::{Budget, file, no_token};
+use super::super::budget::{Budget, no_token};
+use super::super::file;
 use super::keys::AwsKeys;
 use crate::credentials::{AwsContainer, ContainerToken};
 use crate::token::failure::FetchError;

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{Method, Request};
 
-use super::super::Budget;
+use super::super::budget::Budget;
 use super::keys::AwsKeys;
 use crate::credentials::{AwsSource, SourceUrl};
 use crate::token::failure::FetchError;

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 
-use super::super::{Budget, file, format, no_token};
+use super::super::budget::{Budget, no_token};
+use super::super::{file, format};
 use super::keys::{self, AwsKeys};
 use super::sigv4::encode;
 use crate::credentials::{AwsWebIdentity, TokenFormat};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Pool;
+use super::target::Pool;
+use super::{Pools, h1, h2};
 use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::dial::Dialled;
 use crate::upstream::failure::Failure;
 use crate::upstream::io::{Io, Open};
-use crate::upstream::pool::{Pools, h1, h2};
 
 /// A new connection of the protocol that ALPN selected.
 pub(super) enum Opened<B> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::Pools;
+use super::lease::Lease;
 use super::open::Opened;
-use super::{Pool, Protocol, State};
+use super::target::{Pool, Protocol, State};
 use crate::error::ErrorKind;
 use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::failure::Failure;
-use crate::upstream::pool::Pools;
-use crate::upstream::pool::lease::Lease;
 
 /// The result of asking for a stream.
 enum Checkout<B> {

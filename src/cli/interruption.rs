@@ -1,0 +1,24 @@
+//! Waits for a signal.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::children;
+
+/// Returns a future that completes at SIGINT or SIGTERM, which are caught from the call on.
+pub(super) fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut child = signal(SignalKind::child())?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                // As the first process of a container it inherits orphans too.
+                _ = child.recv() => children::reap(),
+            }
+        }
+    })
+}

@@ -1,0 +1,64 @@
+//! The time and the clients for the requests of one subject token.
+
+use std::fmt;
+
+use tokio::time::Instant;
+
+use crate::credentials::SourceUrl;
+use crate::error::TokenFault;
+use crate::token::failure::FetchError;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::source::endpoint::EndpointClient;
+
+/// The requests of one subject token, and the time until which all of them have to be done.
+pub(super) struct Budget<'a> {
+    pub(super) client: &'a EndpointClient,
+    pub(super) local: &'a EndpointClient,
+    pub(super) priority: &'a FetchPriority,
+    pub(super) end: Instant,
+}
+
+// === impl Budget ===
+
+impl Budget<'_> {
+    /// The client for requests to this URL.
+    pub(super) fn client(&self, url: &SourceUrl) -> &EndpointClient {
+        if url.is_local() {
+            self.local
+        } else {
+            self.client
+        }
+    }
+
+    /// Repeats `attempt` as all fetches do, within what is left of the time. `hint` is what a person can do where there is no
+    /// answer; it may be empty.
+    pub(super) async fn fetch<T, F>(
+        &self,
+        what: &str,
+        endpoint: &impl fmt::Display,
+        attempt: impl FnMut() -> F,
+        hint: &str,
+    ) -> Result<T, FetchError>
+    where
+        F: Future<Output = Result<T, AttemptError>>,
+    {
+        let left = self.end.saturating_duration_since(Instant::now());
+        let hint = |error: &AttemptError| {
+            let is_silent = error.status.is_none() && error.fault == TokenFault::Silent;
+            (is_silent && !hint.is_empty()).then(|| hint.to_owned())
+        };
+        let fetch = self
+            .client
+            .fetch_within(left, what, endpoint, self.priority, attempt, hint);
+        fetch.await
+    }
+}
+
+/// The error of a source that is no endpoint.
+pub(super) fn no_token(source: &str, why: &impl fmt::Display) -> FetchError {
+    FetchError::new(
+        TokenFault::NoSubjectToken,
+        &format!("the subject token of {source}: {why}"),
+    )
+}
