@@ -1,8 +1,8 @@
-//! What a connection of a client has done so far, as far as limits and deadlines depend on it.
+//! The state of a client's connection, for limits and deadlines.
 //!
-//! The layers of the stack write it, and the server that drives the connection reads it. A connection takes a place under
-//! `--max-connections` with its first request that may be carried. An answer of our own holds neither that request's
-//! permit nor its connection: the server gives it up if the client does not read it.
+//! The layers of the stack write it, and the server that drives the connection reads it. A connection counts under
+//! `--max-connections` from its first accepted request. An answer of the proxy's own holds neither the request's permit nor the
+//! connection: the server drops it if the client does not read it.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::memory::{CLIENT_CONNECTION, Charge, Heads, HeadsFull, Memory, SMALL_HEAD};
 
-/// Unread answers of our own to callers who have not authenticated, on all connections.
+/// The maximum of unread own answers to unauthenticated callers, on all connections.
 const STRANGERS_ANSWERS: usize = 512;
 
 const NEW: u8 = 0;
@@ -22,11 +22,11 @@ const ADMITTED: u8 = 1;
 const REFUSED: u8 = 2;
 
 thread_local! {
-    /// The future that is being polled on this thread has begun an answer of our own.
+    /// Set if the future that this thread polls has started an own answer.
     static OWN_ANSWER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The connections of a process that count under one limit, and the answers of our own on them.
+/// Counts the connections under one limit, and the own answers on them.
 #[derive(Debug)]
 pub struct Connections {
     limit: usize,
@@ -43,29 +43,29 @@ struct Counter {
     count: AtomicUsize,
 }
 
-/// One connection. Shared by whoever drives it and the requests on it.
+/// One connection. Shared by the task that drives it and the requests on it.
 #[derive(Debug)]
 pub struct ConnectionState {
     connections: Arc<Connections>,
     opened: Instant,
     admission: AtomicU8,
-    /// Complete request heads that have come.
+    /// The number of complete request heads received.
     heads: AtomicUsize,
-    /// Requests whose answer is not over.
+    /// Requests whose answer has not ended.
     requests: AtomicUsize,
-    /// Those of them whose answer is our own.
+    /// Requests among these whose answer is the proxy's own.
     answers: AtomicUsize,
     /// Milliseconds after `opened` at which a request ended.
     ended: AtomicU64,
-    /// A part of the next head has come.
+    /// A part of the next head was received.
     reading: AtomicBool,
-    /// The last four bytes that came.
+    /// The last four bytes received.
     tail: AtomicU32,
-    /// What the bytes of the last request end with: see [`End`].
+    /// The end of the last request: see [`End`].
     end: AtomicU64,
-    /// What was written last is, at least in part, an answer of our own.
+    /// The last bytes written belong, at least in part, to an own answer.
     own: AtomicBool,
-    /// The client takes no more bytes.
+    /// The client does not read.
     blocked: AtomicBool,
     /// A request was answered before all of its body was read.
     truncated: AtomicBool,
@@ -78,12 +78,12 @@ pub struct ConnectionState {
     _charge: Charge,
 }
 
-/// One request, until its answer has been handed to the transport. A tunnel lasts as long as it is open.
+/// One request, until its answer was passed to the transport or its tunnel closed.
 #[derive(Debug)]
 pub struct InProgress {
     state: Arc<ConnectionState>,
     own: AtomicU8,
-    /// HTTP/2: what its field list holds, if that is much, or why it was too much.
+    /// HTTP/2: the memory of a large field list, or the error if it exceeds the budget.
     head: Option<Result<Heads, HeadsFull>>,
 }
 
@@ -92,16 +92,16 @@ const CARRIED: u8 = 0;
 const OWN: u8 = 1;
 const OWN_STRANGER: u8 = 2;
 
-/// An answer of our own that may not be begun: too many wait for clients that do not read.
+/// An own answer was refused: too many are unread.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("too many answers wait for clients that do not read them")]
 pub struct TooManyAnswers;
 
-/// How the bytes of a request end, as far as that is known. HTTP/1.1: hyper does not tell whether bytes of a next head follow
-/// it in its buffer, but what came last does.
+/// The end of a request's bytes. HTTP/1.1: hyper does not say whether its buffer holds a part of the next head, but the last bytes
+/// received do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct End {
-    /// All of it has come.
+    /// The whole request was received.
     known: bool,
     /// The last bytes of the body, at most four, and their number.
     tail: u32,
@@ -122,7 +122,7 @@ impl Connections {
         })
     }
 
-    /// The connections that hold a place under the limit.
+    /// The number of connections that count under the limit.
     pub fn admitted(&self) -> usize {
         self.admitted.load(Ordering::Relaxed)
     }
@@ -154,7 +154,7 @@ impl Counter {
 // === impl ConnectionState ===
 
 impl ConnectionState {
-    /// A connection that was accepted now.
+    /// The state of a connection that was accepted now.
     pub fn new(connections: Arc<Connections>) -> Arc<Self> {
         Arc::new(Self {
             _charge: connections.memory.charge(CLIENT_CONNECTION),
@@ -178,7 +178,7 @@ impl ConnectionState {
         })
     }
 
-    /// A complete head has come.
+    /// A complete head was received.
     pub fn begin(self: &Arc<Self>) -> InProgress {
         self.heads.fetch_add(1, Ordering::Relaxed);
         self.reading.store(false, Ordering::Relaxed);
@@ -191,17 +191,17 @@ impl ConnectionState {
         }
     }
 
-    /// The budget that it counts against.
+    /// The memory budget.
     pub fn memory(&self) -> &Memory {
         &self.connections.memory
     }
 
-    /// The connection's buffer has held a large head.
+    /// Notes that the connection's buffer has held a large head.
     pub fn keeps_large_head(&self) {
         self.large_head.store(true, Ordering::Relaxed);
     }
 
-    /// It is idle, and others need the memory of the large head that it had.
+    /// Whether it is idle, and others need the memory of its large head.
     pub fn is_hoarding(&self) -> bool {
         self.large_head.load(Ordering::Relaxed)
             && self.is_idle()
@@ -209,7 +209,7 @@ impl ConnectionState {
             && self.memory().is_crowded()
     }
 
-    /// Gives the connection its place under the limit, unless it has it. False where there is none.
+    /// Counts the connection under the limit, unless it is counted already. Returns false if the limit is reached.
     pub fn admit(&self) -> bool {
         match self.admission.load(Ordering::Relaxed) {
             ADMITTED => return true,
@@ -231,19 +231,19 @@ impl ConnectionState {
         self.is_admitted()
     }
 
-    /// Leaves the connection without a place: its requests are answered with 503.
+    /// Refuses the connection: its requests are answered with 503.
     pub fn refuse(&self) {
         let _ = self
             .admission
             .compare_exchange(NEW, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// It holds a place under the limit.
+    /// Whether it counts under the limit.
     pub fn is_admitted(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == ADMITTED
     }
 
-    /// There was no place for it.
+    /// Whether it was refused.
     pub fn is_refused(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == REFUSED
     }
@@ -253,42 +253,42 @@ impl ConnectionState {
         self.opened
     }
 
-    /// A complete head has come at some time.
+    /// Whether a complete head was received.
     pub fn has_head(&self) -> bool {
         self.heads() > 0
     }
 
-    /// How many complete heads have come.
+    /// The number of complete heads received.
     pub fn heads(&self) -> usize {
         self.heads.load(Ordering::Relaxed)
     }
 
-    /// No request is in progress, and none of the answers.
+    /// Whether no request or answer is in progress.
     pub fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0
     }
 
-    /// A request is in progress that is not answered by an error of our own.
+    /// Whether a request is in progress whose answer is not the proxy's own.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > self.answers.load(Ordering::Relaxed)
     }
 
-    /// Since when it has been idle, if it is.
+    /// When it became idle, if it is.
     pub fn idle_since(&self) -> Instant {
         self.opened + Duration::from_millis(self.ended.load(Ordering::Relaxed))
     }
 
-    /// A part of a head may be there, if no request is in progress.
+    /// Whether a part of a head may have been received, if no request is in progress.
     pub fn is_reading_head(&self) -> bool {
         self.reading.load(Ordering::Relaxed)
     }
 
-    /// The client does not take an answer of our own, and nothing else is in progress.
+    /// Whether the client does not read an own answer, and nothing else is in progress.
     pub fn is_unread(&self) -> bool {
         self.blocked.load(Ordering::Relaxed) && self.own.load(Ordering::Relaxed) && !self.is_busy()
     }
 
-    /// Bytes came from the client.
+    /// Notes bytes from the client.
     pub fn received(&self, bytes: &[u8]) {
         let tail = End::shift(self.tail.load(Ordering::Relaxed), bytes);
         self.tail.store(tail, Ordering::Relaxed);
@@ -297,12 +297,12 @@ impl ConnectionState {
         }
     }
 
-    /// The client takes no more bytes.
+    /// Notes that the client does not read.
     pub fn write_blocked(&self) {
         self.blocked.store(true, Ordering::Relaxed);
     }
 
-    /// All that was to be written has been.
+    /// Notes that everything was written.
     pub fn flushed(&self) {
         if self.blocked.load(Ordering::Relaxed) || self.own.load(Ordering::Relaxed) {
             self.blocked.store(false, Ordering::Relaxed);
@@ -310,17 +310,17 @@ impl ConnectionState {
         }
     }
 
-    /// The rest of a request's body will not be read.
+    /// Notes that the rest of a request's body will not be read.
     pub fn truncate(&self) {
         self.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// A client may still be sending a body that nobody reads.
+    /// Whether the client may still be sending a body that will not be read.
     pub fn is_truncated(&self) -> bool {
         self.truncated.load(Ordering::Relaxed)
     }
 
-    /// No further request is read: what still comes is discarded.
+    /// Ends the connection: no further request is read, and further bytes are discarded.
     pub fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -330,7 +330,7 @@ impl ConnectionState {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// What was written last is not out yet.
+    /// Whether written bytes are still unsent.
     pub fn is_write_blocked(&self) -> bool {
         self.blocked.load(Ordering::Relaxed)
     }
@@ -341,12 +341,12 @@ impl ConnectionState {
         self.evicted.notify_one();
     }
 
-    /// [`ConnectionState::evict`] was called.
+    /// Whether [`ConnectionState::evict`] was called.
     pub fn is_evicted(&self) -> bool {
         self.evicting.load(Ordering::Relaxed)
     }
 
-    /// Completes once it is to make room.
+    /// Completes once [`ConnectionState::evict`] was called.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -363,12 +363,12 @@ impl Drop for ConnectionState {
 // === impl InProgress ===
 
 impl InProgress {
-    /// Where it came.
+    /// The connection of the request.
     pub fn connection(&self) -> &ConnectionState {
         &self.state
     }
 
-    /// Content of the request's body came.
+    /// Notes content of the request's body.
     pub fn content(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.state
@@ -377,7 +377,7 @@ impl InProgress {
         }
     }
 
-    /// All of the request has come.
+    /// Notes that the whole request was received.
     pub fn is_whole(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
     }
@@ -395,7 +395,7 @@ impl InProgress {
         self.head.as_ref()?.as_ref().err().copied()
     }
 
-    /// From now on the request is no more than an answer of our own that its client has to read.
+    /// Turns the request into an answer of the proxy's own, which the client has to read.
     ///
     /// # Errors
     ///
@@ -429,7 +429,7 @@ impl Drop for InProgress {
         if let Some(counter) = counter {
             counter.give_back();
             state.answers.fetch_sub(1, Ordering::Relaxed);
-            // Over HTTP/2 it is in the connection's buffer only now.
+            // Over HTTP/2 the answer reaches the connection's buffer only now.
             state.own.store(true, Ordering::Relaxed);
         }
         let open = Instant::now().saturating_duration_since(state.opened);
@@ -492,7 +492,7 @@ impl End {
     }
 }
 
-/// Polls a future that serves one stream, and tells whether it has begun an answer of our own.
+/// Polls a future that serves one stream. Returns whether it has started an own answer.
 ///
 /// hyper has no way to abort a stream whose client grants no window. It leaves the stream's future to an executor, which
 /// can drop it.

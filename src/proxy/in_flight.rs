@@ -1,11 +1,11 @@
-//! How many requests are under way: a drain waits until there are none.
+//! Counts the requests in flight, for the drain.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How many requests are under way in the whole process, for the drain.
+/// The number of requests in flight in the process.
 #[derive(Debug, Default)]
 pub struct InFlight {
     in_flight: AtomicUsize,
@@ -27,12 +27,12 @@ impl InFlight {
         }
     }
 
-    /// Requests under way, open tunnels among them.
+    /// The number of requests in flight, including open tunnels.
     pub fn count(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Waits until nothing has been under way for `quiet`.
+    /// Waits until no request was in flight for `quiet`.
     pub async fn quiet(&self, quiet: Duration) {
         loop {
             let idle = self.idle.notified();

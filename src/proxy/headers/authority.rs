@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, Version, header};
 
 use crate::error::{Error, ErrorKind};
 
-/// The text of `Host`. There is one at most, and in HTTP/1.1 one at least (RFC 9112, 3.2).
+/// Returns the text of `Host`. There is at most one, and HTTP/1.1 requires it (RFC 9112, 3.2).
 ///
 /// # Errors
 ///
@@ -22,7 +22,7 @@ pub fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> {
     }
 }
 
-/// The only `Host` there is: two could be read in two ways.
+/// Returns the only `Host`. Fails if there are several, which would be ambiguous.
 pub(crate) fn sole_host(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Error> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
@@ -65,7 +65,7 @@ fn is_ip_literal(address: &str) -> bool {
     })
 }
 
-/// An empty one is in the grammar, and names no host.
+/// The grammar allows an empty name, which names no host.
 fn is_registered_name(name: &str) -> bool {
     let mut parts = name.split('%');
     let is_plain = |part: &str| part.bytes().all(is_name_byte);

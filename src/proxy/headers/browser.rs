@@ -1,4 +1,4 @@
-//! What a web page may not do here: use a browser on this machine to reach a route or the admin port.
+//! Checks against web pages that use a browser on this machine to reach a route or the admin port.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
@@ -6,20 +6,19 @@ use crate::destination::{Destination, Host, Origin, Scheme};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a page that could make a name resolve to this address would still not be taken in (DNS rebinding): loopback,
-/// a single label, an allowed name, or the very address that the connection came to.
+/// Whether a `Host` is safe from DNS rebinding: loopback, a single label, an allowed name, or the address of the connection
+/// itself.
 pub fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
     host.is_loopback() || host.is_single_label() || allowed.contains(host) || host == local
 }
 
-/// What only a browser says (Fetch metadata; RFC 6454, 7): the request is made for a page that is neither local nor at an
-/// allowed host.
+/// Whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata; RFC 6454, 7).
 pub fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
     let origins = headers.get_all(header::ORIGIN);
     let is_allowed = |origin: &HeaderValue| {
         host_of(origin.as_bytes()).is_some_and(|host| allowed.contains(&host))
     };
-    // Without an Origin nobody says which site that is.
+    // Without Origin the site is unknown.
     let answered = headers.contains_key(header::ORIGIN) && origins.iter().all(is_allowed);
     (says(headers, b"cross-site") && !answered)
         || origins
@@ -27,20 +26,20 @@ pub fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
             .any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
 
-/// A browser says that the page and the URL that it called have the same origin. A front end that passes its headers on
-/// changes `Host`, so that `Origin` names the front end.
+/// Whether a browser says that page and URL have the same origin. A front end that passes the browser's headers on changes
+/// `Host`, so `Origin` names the front end.
 ///
-/// True of a page that made its own name resolve here (DNS rebinding) too: `Host` must be known already.
+/// Also true for DNS rebinding: `Host` must have been checked.
 pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     values.peek().is_some()
         && values.all(|value| value.as_bytes().eq_ignore_ascii_case(b"same-origin"))
 }
 
-/// The page comes from the very `host` that it calls, such as the address of a machine: `Origin` names it, and no
-/// `Sec-Fetch-Site` says otherwise. Browsers send that only to a secure context, which plain HTTP to an address is not.
+/// Whether the page comes from the `host` that it calls, such as the address of a machine: `Origin` names it, and
+/// `Sec-Fetch-Site` does not contradict. Browsers send `Sec-Fetch-Site` to secure contexts only, so not over plain HTTP to an address.
 ///
-/// `host` must be known already, as for [`is_same_origin`].
+/// `host` must have been checked, as for [`is_same_origin`].
 pub fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
     let own = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
     let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
@@ -55,8 +54,8 @@ fn says(headers: &HeaderMap, site: &[u8]) -> bool {
     values.any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }
 
-/// Only an `http` or `https` origin has a host that can be local: the "host" of `chrome-extension://id` is an identifier,
-/// and `null` (a sandboxed page, a file) has none.
+/// Whether an origin is local. Only `http` and `https` origins have a host: that of `chrome-extension://id` is an identifier, and
+/// `null` (a sandboxed page, a file) has none.
 fn is_local_origin(origin: &[u8], allowed: &[Host]) -> bool {
     host_of(origin)
         .is_some_and(|host| host.is_loopback() || host.is_single_label() || allowed.contains(&host))

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, header};
 
-/// Whether the caller speaks gRPC, so that an error of ours must too: `application/grpc`, alone or with a `+` or `;` after it.
-/// gRPC-Web is another protocol, and reads HTTP's status.
+/// Whether the content type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web is another protocol, which uses the
+/// HTTP status.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     headers

@@ -1,14 +1,14 @@
-//! What is meant for this connection stops here (RFC 9110, 7.6.1), both ways.
+//! Hop-by-hop headers (RFC 9110, 7.6.1).
 //!
-//! `te: trailers` and `Trailer` go on, since gRPC and HTTP/1.1 trailers need them; an upgrade is marked and carried.
+//! `TE: trailers` and `Trailer` are kept, because gRPC and HTTP/1.1 trailers need them.
 
 use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
-/// The fields that `Connection` names and that it may take out: trailers of the message among them (RFC 9110, 7.6.1).
+/// The fields that `Connection` removes from a message, trailers included (RFC 9110, 7.6.1).
 ///
-/// A set, since hostile lines may name a hundred thousand.
+/// A set, because a hostile line may name a hundred thousand.
 #[derive(Debug, Default)]
 #[expect(
     clippy::box_collection,
@@ -16,8 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 )]
 pub struct Named(Option<Box<HashSet<HeaderName>>>);
 
-/// Leaves of a request's fields what the next hop is to see; `upgrade`: it asks for another protocol, and may have it.
-/// Returns the names that its trailers must not have either.
+/// Removes hop-by-hop request headers. `upgrade` keeps `Upgrade`. Returns the names to remove from its trailers.
 pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -> Named {
     let trailers = wants_trailers(headers);
     let named = strip(headers, |name| {
@@ -36,16 +35,15 @@ pub fn strip_request(version: Version, headers: &mut HeaderMap, upgrade: bool) -
     named
 }
 
-/// Leaves of a response's fields what the app is to see, unless the response changes the protocol. Returns the names that
-/// its trailers must not have either.
+/// Removes hop-by-hop headers of a response that does not switch protocols. Returns the names to remove from its trailers.
 pub fn strip_response(headers: &mut HeaderMap) -> Named {
     strip(headers, |name| *name == header::UPGRADE)
 }
 
-/// Removes what is hop-by-hop in both directions, what any `Connection` line names, and what else is said.
+/// Removes fields that are hop-by-hop in both directions, those that `Connection` names, and those that match `and`.
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
     let named = Named::of(headers);
-    // Where there were chunks, they were what counted (RFC 9112, 6.3).
+    // Transfer-Encoding overrides Content-Length (RFC 9112, 6.3).
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     remove(headers, |name| {
         matches!(
@@ -63,11 +61,11 @@ fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
 impl Named {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut names = headers
-            // Every line counts: names on a second one are as dead as those on the first.
+            // There may be several lines.
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(items)
-            // What most of them say, and what stops here in any case.
+            // The most frequent value, which is removed in any case.
             .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
             .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(may_be_named)
@@ -81,7 +79,7 @@ impl Named {
     }
 }
 
-/// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
+/// Removes fields and keeps the order of the others, unlike [`HeaderMap::remove`].
 pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&dead) {
         return;
@@ -89,7 +87,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
     let mut kept = HeaderMap::with_capacity(headers.keys_len());
     let mut last = None;
     for (name, value) in headers.drain() {
-        // The second and later values of a name come without it.
+        // The second and later values of a field have no name.
         if name.is_some() {
             last = name.filter(|name| !dead(name));
         }
@@ -100,7 +98,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
     *headers = kept;
 }
 
-/// Whether taking the chunks away leaves the body as it was: any other transfer coding would stay on it, unnamed.
+/// Whether the body has no transfer coding but chunked. Another one would stay on it without being named.
 pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::TRANSFER_ENCODING)
@@ -113,7 +111,7 @@ pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
         })
 }
 
-/// `Connection` must not be a way to take out what frames or addresses the message (RFC 9110, 7.6.1).
+/// `Connection` must not remove the fields that frame or address the message (RFC 9110, 7.6.1).
 fn may_be_named(name: &HeaderName) -> bool {
     ![
         header::TE,
@@ -131,7 +129,7 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
             .get_all(header::CONNECTION)
             .iter()
             .any(|value| lists(value, "upgrade"))
-        // h2c by upgrade is gone (RFC 9113, 3.1); it is answered in HTTP/1.1, as a server may.
+        // Upgrade to h2c is obsolete (RFC 9113, 3.1). A server may ignore it.
         && !headers
             .get_all(header::UPGRADE)
             .iter()
@@ -149,7 +147,7 @@ fn lists(value: &HeaderValue, wanted: &str) -> bool {
     items(value).any(|item| item.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
-/// The items of a list: one that is no text takes nothing from the others.
+/// Returns the items of a list. An invalid item does not affect the others.
 fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()

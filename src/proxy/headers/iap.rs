@@ -1,16 +1,16 @@
-//! Answers of Identity-Aware Proxy, which stands before a service and takes ID tokens for an OAuth client id only.
+//! Responses of Identity-Aware Proxy, which accepts ID tokens for an OAuth client id only.
 
 use std::borrow::Cow;
 
 use http::{HeaderName, Response, Uri, header};
 
-/// Identity-Aware Proxy marks the answers that it makes itself.
+/// Marks responses that Identity-Aware Proxy generated.
 const IAP_GENERATED: HeaderName = HeaderName::from_static("x-goog-iap-generated-response");
 
-/// Where Identity-Aware Proxy sends a browser that it does not know.
+/// The host of the sign-in page to which Identity-Aware Proxy redirects.
 const SIGN_IN: &str = "accounts.google.com";
 
-/// Identity-Aware Proxy made the response, or it leads to the page where Google's users sign in.
+/// Whether Identity-Aware Proxy generated the response, or it redirects to Google's sign-in page.
 pub(crate) fn is_of_iap<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     let marked = headers
@@ -25,7 +25,7 @@ pub(crate) fn is_of_iap<B>(response: &Response<B>) -> bool {
     marked || (response.status().is_redirection() && leads_to_sign_in())
 }
 
-/// Whether `https://HOST…` or `//HOST…` leads to Google's sign-in.
+/// Whether `https://HOST…` or `//HOST…` is at the host of Google's sign-in page.
 fn is_sign_in(location: &str) -> bool {
     let absolute = match location.strip_prefix("//") {
         Some(rest) => Cow::Owned(format!("https://{rest}")),

@@ -1,9 +1,9 @@
-//! `Content-Length`: one decimal number, or no message (RFC 9110, 8.6).
+//! `Content-Length`: one decimal number (RFC 9110, 8.6).
 
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 
-/// The fields do not give one length.
+/// The fields do not contain one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Content-Length is not one decimal number")]
 pub struct InvalidLength;
@@ -38,7 +38,7 @@ pub fn normalize_length(headers: &mut HeaderMap) -> Result<(), InvalidLength> {
     Ok(())
 }
 
-/// Already in the form that is passed on, and below 2^64 by its number of digits.
+/// Whether the value is normalized already. Its number of digits shows that it is below 2^64.
 fn is_plain(value: &[u8]) -> bool {
     match value {
         [b'0'] => true,

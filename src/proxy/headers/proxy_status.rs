@@ -5,14 +5,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The field.
+/// The field name.
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The name of this proxy's own member.
 const OWN: &[u8] = b"sidentity";
 
-/// Removes the members named `sidentity`, and every line that no parser could split without doubt. Applies to headers
-/// and to trailers.
+/// Removes the members named `sidentity`, and every line that cannot be split unambiguously. For headers and trailers.
 pub(crate) fn drop_own(headers: &mut HeaderMap) {
     if !headers.contains_key(PROXY_STATUS) {
         return;
@@ -40,8 +39,8 @@ pub(crate) fn drop_own(headers: &mut HeaderMap) {
     }
 }
 
-/// The members of one line (RFC 9651, 3.1), without the white space around them. A comma inside of a string separates
-/// nothing. `None` if a string has no end: joined with the next line (RFC 9110, 5.3) it would hide a member there.
+/// Returns the members of one line (RFC 9651, 3.1), trimmed. A comma inside a string is not a separator. `None` if a string is
+/// unterminated: combined with the next line (RFC 9110, 5.3) it would hide a member there.
 fn members(line: &[u8]) -> Option<Vec<&[u8]>> {
     let mut members = Vec::new();
     let (mut quoted, mut escaped) = (false, false);
@@ -63,7 +62,7 @@ fn members(line: &[u8]) -> Option<Vec<&[u8]>> {
     (!quoted).then_some(members)
 }
 
-/// The member's name, a token or a string, is ours in any case and with any escapes.
+/// Whether the member's name, a token or a string, is ours, in any case and with any escapes.
 fn is_own(member: &[u8]) -> bool {
     let name: Vec<u8> = match member.strip_prefix(b"\"") {
         Some(string) => {

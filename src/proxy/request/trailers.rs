@@ -1,8 +1,7 @@
-//! Trailers, both ways: they pass the same filter as headers, and carry no field that must be known before the content
-//! (RFC 9110, 6.5.1).
+//! Filters trailers in both directions. In addition to hop-by-hop fields, it removes fields that a recipient must know before the
+//! content (RFC 9110, 6.5.1).
 //!
-//! HTTP/2 forbids connection-specific fields in trailers too (RFC 9113, 8.2.2): with one of them the stream would be
-//! reset, or never end.
+//! HTTP/2 forbids connection-specific fields in trailers (RFC 9113, 8.2.2): the peer would reset the stream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -64,7 +63,7 @@ impl<B: Body<Data = Bytes, Error: std::fmt::Debug> + Unpin> Body for FilteredTra
 }
 
 impl<B: Body<Error: std::fmt::Debug>> FilteredTrailers<B> {
-    /// None where no trailer is left: the body ends with its data.
+    /// Returns `None` if no trailer is left: the body ends with its data.
     fn filter(&self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let mut trailers = frame.into_trailers().ok()?;
         remove(&mut trailers, |name| self.named.contains(name));
@@ -93,7 +92,7 @@ fn is_forbidden(name: &str) -> bool {
         || is_content_format(name)
 }
 
-/// Framing, and what is for one connection.
+/// Framing, and fields for one connection.
 fn is_connection_specific(name: &str) -> bool {
     matches!(
         name,
@@ -106,11 +105,11 @@ fn is_connection_specific(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
     ) || begins(name, &["sec-"])
-        // Of the fields for a proxy this one may be a trailer (RFC 9209, 2).
+        // Allowed as a trailer (RFC 9209, 2).
         || name.starts_with("proxy-") && name != "proxy-status"
 }
 
-/// Where a request goes, and where it came from.
+/// Fields that route a request, or say where it came from.
 fn is_routing(name: &str) -> bool {
     matches!(
         name,
@@ -135,7 +134,7 @@ fn is_routing(name: &str) -> bool {
     ) || begins(name, &["x-envoy-", "x-forwarded-", "x-original-"])
 }
 
-/// Authentication, and whose call it is.
+/// Fields that authenticate a request or identify its user.
 fn is_credential(name: &str) -> bool {
     matches!(
         name,

@@ -1,11 +1,11 @@
-//! Who may use the forward proxy: callers that send its password (`--proxy-auth`).
+//! Authentication of callers of the forward proxy (`--proxy-auth`).
 
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::ingress::IngressKind;
 
-/// Checks `Proxy-Authorization`, where the way in asks for it.
+/// Checks `Proxy-Authorization`, if the ingress requires it.
 pub(crate) fn authenticate(kind: &IngressKind, headers: &HeaderMap) -> Result<(), Error> {
     let IngressKind::Forward(forward) = kind else {
         return Ok(());
@@ -24,7 +24,7 @@ pub(crate) fn authenticate(kind: &IngressKind, headers: &HeaderMap) -> Result<()
     ))
 }
 
-/// What follows `Basic`, however that is written (RFC 9110, 11.1).
+/// Returns the credentials after `Basic`, in any case (RFC 9110, 11.1).
 fn basic(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_first_chunk::<6>()?;
     scheme
@@ -32,7 +32,7 @@ fn basic(value: &HeaderValue) -> Option<&[u8]> {
         .then(|| rest.trim_ascii_start())
 }
 
-/// Compares credentials in a time that does not tell how much of them was right.
+/// Compares credentials in constant time.
 fn same(left: &[u8], right: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }

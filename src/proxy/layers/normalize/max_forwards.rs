@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 use crate::proxy::headers::proxy_status::PROXY_STATUS;
 use crate::proxy::request::body::{Body, RequestBody};
 
-/// The methods that reach an upstream.
+/// The methods that are forwarded.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, CONNECT";
 
 /// A field whose name holds one of these is left out of an echo (RFC 9110, 9.3.8).
@@ -26,8 +26,8 @@ const SENSITIVE: [&str; 9] = [
     "token",
 ];
 
-/// Counts down the field of a TRACE or OPTIONS request. `Some` is the answer of the final recipient, which this proxy is
-/// if the field is 0.
+/// Decrements the field of a TRACE or OPTIONS request. Returns the response if the field is 0, since this proxy is the final
+/// recipient then.
 ///
 /// # Errors
 ///
@@ -61,7 +61,7 @@ pub(crate) fn count_down(
     }
 }
 
-/// How often the request may still be forwarded. More than can be counted is the most that can be.
+/// Returns how often the request may still be forwarded. Larger numbers saturate.
 fn left(headers: &HeaderMap) -> Result<Option<u32>, Error> {
     let mut values = headers.get_all(header::MAX_FORWARDS).iter();
     let Some(value) = values.next() else {
@@ -80,7 +80,7 @@ fn left(headers: &HeaderMap) -> Result<Option<u32>, Error> {
     Ok(Some(left))
 }
 
-/// The request as it was received, without the fields that may hold secrets.
+/// Returns the request as it was received, without the fields that may hold secrets.
 fn echo(request: &Request<RequestBody>) -> String {
     let uri = request.uri();
     let mut target = uri.to_string();
