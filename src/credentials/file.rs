@@ -123,6 +123,15 @@ impl CredentialFile {
         }
     }
 
+    /// Whether its tokens are those of a service account, which can sign.
+    pub fn is_of_account(&self) -> bool {
+        match self {
+            Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => false,
+            Self::ExternalAccount(file) => file.impersonation.is_some(),
+            Self::Impersonated(_) | Self::ServiceAccount(_) => true,
+        }
+    }
+
     /// The project, where the file says it.
     pub fn project(&self) -> Option<&str> {
         match self {

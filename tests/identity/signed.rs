@@ -4,9 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::command::{sidentity, var};
 use crate::impersonation::Setup;
 use crate::support::app::{json, proxied, text};
-use crate::support::google::{Endpoint, Fault, Jwt, Recorded, Role, UNIVERSE};
+use crate::support::google::{Endpoint, Endpoints, Fault, Jwt, Recorded, Role, UNIVERSE};
+use crate::support::metadata::{Answer, Kind};
 
 const IAP: &str = "http://iap.example.com/page";
 const DRIVE: &str = "https://www.googleapis.com/auth/drive.readonly";
@@ -208,21 +210,50 @@ async fn delegation_that_the_administrator_has_not_allowed_says_what_to_do() {
 #[tokio::test]
 async fn another_universe_has_no_delegation() {
     let setup = Setup::new().await;
+    setup
+        .metadata
+        .script(Kind::Universe, [Answer::ok(UNIVERSE)]);
     let target = setup.address("target");
     let host = format!("drive.{UNIVERSE}");
     let rule = format!("{host}=access,scope={DRIVE},subject=jane@example.com,impersonate={target}");
-    let sidecar = setup
-        .sidecar_with(
-            &["--rule", &rule],
-            &[("GOOGLE_CLOUD_UNIVERSE_DOMAIN", UNIVERSE)],
-        )
-        .await;
+    let sidecar = setup.sidecar(&["--rule", &rule]).await;
     let response = proxied(sidecar.proxy(), &format!("http://{host}/"), &[]).await;
     assert_eq!(response.status(), 502, "{}", text(&response));
     let detail = json(&response)["detail"].as_str().unwrap().to_owned();
-    assert!(
-        detail.contains("exists in the universe googleapis.com only"),
-        "{detail}"
-    );
-    assert_eq!(setup.google.all_requests().len(), 0);
+    let expected = "exists in the universe googleapis.com only";
+    assert!(detail.contains(expected), "{detail}");
+    assert_eq!(setup.google.count(Endpoint::SignJwt), 0);
+    // Where the universe is known before the start, it is an error of the configuration.
+    let universe = [var("GOOGLE_CLOUD_UNIVERSE_DOMAIN", UNIVERSE)];
+    let ran = sidentity(["check", "--rule", &rule], universe).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    assert!(ran.err.contains(expected), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_login_signs_nothing_unless_it_impersonates_an_account() {
+    let setup = Setup::new().await;
+    let content = setup.google.authorized_user(&Endpoints::default());
+    let file = setup.google.file("login.json", &content);
+    let file = file.display().to_string();
+    let target = setup.address("target");
+    for (rule, what) in [
+        (
+            format!("www.googleapis.com=access,scope={DRIVE},subject=jane@example.com"),
+            "subject=jane@example.com",
+        ),
+        ("iap.example.com=id,token=jwt".to_owned(), "token=jwt"),
+    ] {
+        let check = async |rule: &str| {
+            let args = ["check", "--credentials", &file, "--rule", rule];
+            sidentity(args, [var("HOME", "/nonexistent")]).await
+        };
+        let ran = check(&rule).await;
+        assert_eq!(ran.status, Some(64), "{ran:?}");
+        let expected = format!("{what} is signed by a service account");
+        assert!(ran.err.contains(&expected), "{ran:?}");
+        assert!(ran.err.contains("add impersonate=ACCOUNT"), "{ran:?}");
+        let ran = check(&format!("{rule},impersonate={target}")).await;
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+    }
 }

@@ -13,7 +13,7 @@ use crate::credentials::{
     Base, CredentialFile, Credentials, Environment, Found, FoundBy, LoadedFile, Mode, ReadContext,
     TrustedUrl, search,
 };
-use crate::policy::account_warning;
+use crate::policy::{DEFAULT_UNIVERSE, account_warning};
 
 /// What says that there is a metadata server, so that it is not probed.
 const PLATFORM: [&str; 4] = [
@@ -99,6 +99,7 @@ pub(super) fn resolve(
 
 /// Rules and routes ask for what the credential file can give.
 pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
+    check_signed(config, problems);
     let Some(file) = config.credentials.file() else {
         return;
     };
@@ -117,6 +118,41 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
             let message = format!(
                 "account={account} names an account of the metadata server, but tokens come from {file}: write \
                  impersonate={account}"
+            );
+            problems.push(Problem::new(name, message));
+        }
+    }
+}
+
+/// What a rule or route has an account sign: there must be one, and delegation is of one universe only.
+fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
+    let file = config.credentials.file();
+    let universe = file.map(|loaded| loaded.file.universe());
+    let universe = universe.or(config.universe.as_deref());
+    let universe = universe.unwrap_or(DEFAULT_UNIVERSE);
+    let unsigned = file.filter(|loaded| !loaded.file.is_of_account());
+    let rules = config.rules.iter();
+    let rules = rules.map(|rule| (rule.name.to_string(), &rule.options));
+    let routes = config.routes.iter();
+    let routes = routes.map(|route| (format!("--route {}", route.name), &route.options));
+    for (name, options) in rules.chain(routes) {
+        let signed = match &options.subject {
+            Some(subject) => format!("subject={subject}"),
+            None if options.jwt => "token=jwt".to_owned(),
+            None => continue,
+        };
+        if options.subject.is_some() && universe != DEFAULT_UNIVERSE {
+            let message = format!(
+                "{signed}: domain-wide delegation exists in the universe {DEFAULT_UNIVERSE} only, and this is {universe}"
+            );
+            problems.push(Problem::new(name, message));
+        } else if let Some(file) = unsigned
+            && config.impersonate.is_none()
+            && options.impersonate.is_none()
+        {
+            let message = format!(
+                "{signed} is signed by a service account, and {file} is none: add impersonate=ACCOUNT, or \
+                 --impersonate-service-account"
             );
             problems.push(Problem::new(name, message));
         }
