@@ -6,9 +6,15 @@
 mod call;
 mod service;
 
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
+use rustls::pki_types::CertificateDer;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::call::{Answer, get};
@@ -17,14 +23,18 @@ use super::exit::Exit;
 use super::interruption::interruption;
 use super::run::runtime;
 use crate::app::App;
-use crate::config::{self, Config, Env, RawConfig};
+use crate::config::{self, Config, Env, Name, RawConfig};
 use crate::destination::{Destination, Host};
+use crate::emulator::google::{Endpoints, SubjectSource};
 use crate::emulator::{Emulator, Identity};
 
 /// A Google API, as the demo's service answers for it.
 const API: &str = "storage.googleapis.com";
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// How long the subject token of the demo is valid, in seconds.
+const SUBJECT_LIFETIME: u64 = 24 * 60 * 60;
 
 /// Show on loopback what the sidecar does: a refused call, the same call answered, both kinds of token
 #[derive(Debug, clap::Args)]
@@ -52,13 +62,20 @@ async fn show(once: bool, stop: CancellationToken) -> Result<(), Failure> {
     let service = PrivateService::bind(emulator.verifier()).await?;
     let upstream = service.address();
     let without_sidecar = service.caller()?;
-    let app = App::build(configuration(metadata, &service)?).await?;
+    let app = App::build(configuration(metadata, &service, None)?).await?;
+    let federation = Federation::new(&emulator)?;
+    let federated = App::build(configuration(metadata, &service, Some(&federation))?).await?;
+    let federated_route = *federated
+        .route_addresses()
+        .first()
+        .ok_or("there is no route")?;
     let proxy = app.proxy_address().ok_or("the proxy is off")?;
     let route = *app.route_addresses().first().ok_or("there is no route")?;
     let admin = app.admin_address().ok_or("the admin port is off")?;
     tokio::spawn(emulator.run(stop.clone().cancelled_owned()));
     tokio::spawn(service.serve());
     let running = tokio::spawn(app.run(stop.clone().cancelled_owned()));
+    tokio::spawn(federated.run(stop.clone().cancelled_owned()));
 
     say(&format!(
         "\
@@ -97,6 +114,13 @@ sidentity demo: everything on loopback, nothing leaves this machine.
     let url = format!("http://{API}/storage/v1/b");
     show_call("GET", &url, &get(proxy, &url, API).await?, 200)?;
 
+    say(
+        "5. Outside of Google Cloud: a sidecar with a credential file of workload identity federation. It exchanges a token \
+         of another identity provider, and the service account mints the ID token.",
+    )?;
+    let answer = get(federated_route, "/", &federated_route.to_string()).await?;
+    show_call("GET", &format!("http://{federated_route}/"), &answer, 200)?;
+
     if once {
         return Ok(());
     }
@@ -120,11 +144,52 @@ In a browser, http://{admin}/ is the status page.
     Ok(())
 }
 
-/// The sidecar as a user would configure it, but for where its upstreams really are.
-fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Config, Failure> {
-    let mut config = config::load(&RawConfig::default(), &Env::default())
+/// A credential file, and the token endpoints that it names.
+struct Federation {
+    folder: TempDir,
+    endpoints: SocketAddr,
+    ca: CertificateDer<'static>,
+}
+
+// === impl Federation ===
+
+impl Federation {
+    fn new(emulator: &Emulator) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let google = emulator.google();
+        let subject = folder.path().join("subject-token");
+        let token = google.subject_token(SystemTime::now(), SUBJECT_LIFETIME);
+        fs::write(&subject, token.ok_or("no subject token can be made")?)?;
+        let source = SubjectSource::File(&subject);
+        let content = google.external_account(&Endpoints::default(), source);
+        let this = Self {
+            folder,
+            endpoints: emulator.local_addr(),
+            ca: emulator.ca().certificate().clone(),
+        };
+        fs::write(this.file(), content.to_string())?;
+        fs::set_permissions(this.file(), Permissions::from_mode(0o600))?;
+        Ok(this)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("external-account.json")
+    }
+}
+
+/// The sidecar as a user would configure it, but for where its upstreams and token endpoints really are.
+fn configuration(
+    metadata: SocketAddr,
+    service: &PrivateService,
+    federation: Option<&Federation>,
+) -> Result<Config, Failure> {
+    let mut raw = RawConfig::default();
+    if let Some(federation) = federation {
+        let file = federation.file().display().to_string();
+        raw.set_flag(Name::Credentials, [file]);
+    }
+    let mut config = config::load(&raw, &Env::default())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
-    let upstream = service.address();
     config.proxy = config.proxy.map(|proxy| config::Proxy {
         listen: LOOPBACK,
         on_ipv6: false,
@@ -148,14 +213,29 @@ fn configuration(metadata: SocketAddr, service: &PrivateService) -> Result<Confi
         port: metadata.port(),
         disabled: false,
     };
-    config.upstream.connect_to = vec![config::ConnectTo {
-        host: config::ConnectHost::Any,
-        port: None,
-        to_host: Some(Host::from(upstream.ip())),
-        to_port: Some(upstream.port()),
-    }];
     config.upstream.extra_roots = vec![service.authority()];
+    if let Some(federation) = federation {
+        config.upstream.extra_roots.push(federation.ca.clone());
+        for host in ["sts.googleapis.com", "iamcredentials.googleapis.com"] {
+            let host = config::ConnectHost::Exact(Host::parse(host)?);
+            config
+                .upstream
+                .connect_to
+                .push(connect_to(host, federation.endpoints));
+        }
+    }
+    let any = connect_to(config::ConnectHost::Any, service.address());
+    config.upstream.connect_to.push(any);
     Ok(config)
+}
+
+fn connect_to(host: config::ConnectHost, address: SocketAddr) -> config::ConnectTo {
+    config::ConnectTo {
+        host,
+        port: None,
+        to_host: Some(Host::from(address.ip())),
+        to_port: Some(address.port()),
+    }
 }
 
 fn show_call(method: &str, url: &str, answer: &Answer, expected: u16) -> Result<(), Failure> {

@@ -56,6 +56,8 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
         "200 OK",
         "an ID token of",
         "an access token of",
+        // By workload identity federation, with a credential file.
+        "an ID token of target@example-project.iam.gserviceaccount.com",
     ] {
         assert!(text.contains(wanted), "{wanted} in {text}");
     }
