@@ -1,7 +1,7 @@
 //! What can go wrong with a request, and what the caller is told.
 //!
 //! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC 9209,
-//! 2.3) and its gRPC status; `proxy::rescue` is the only place that makes a response of it. A second one,
+//! 2.3) and its gRPC status; `proxy/problem.rs` makes the responses. A second one,
 //! [`ErrorKind::advice`], says what to do about it.
 
 use std::fmt;

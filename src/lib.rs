@@ -4,7 +4,7 @@
 //!
 //! 1. [`server`] accepts a connection on a listener and knows how the request came in: a reverse route, the forward
 //!    proxy, or `CONNECT`. From that, and never from a `Host` header alone, it takes the [`destination`].
-//! 2. [`proxy`] is the request's path, a stack of small tower layers: from the
+//! 2. [`proxy`] is the request's path, a stack of small tower layers, from the
 //!    record of the request to the pool.
 //! 3. [`policy`] decides, from the destination alone, which credential the call gets: an access token, an ID token for
 //!    one audience, none, or a refusal.

@@ -1,4 +1,5 @@
-//! The rooms of the house depend on each other in one direction: that of the list in `src/lib.rs`.
+//! Modules depend on each other in one direction, that of the list in `src/lib.rs`, and files of different folders do not import
+//! each other in a cycle.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,7 +17,7 @@ mod cycles;
 /// The sentence of `src/lib.rs` that the list follows.
 const LIST_FOLLOWS: &str = "A module uses only modules that stand below it in this list:";
 
-/// A path that leads to another room.
+/// A path that leads to another module.
 #[derive(Debug, PartialEq, Eq)]
 struct Use {
     line: usize,
@@ -48,7 +49,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The rooms from top to bottom, as the crate's documentation lists them.
+/// The modules from top to bottom, as the crate's documentation lists them.
 fn order(lib: &str) -> Vec<String> {
     let docs: String = lib
         .lines()
