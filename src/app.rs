@@ -240,6 +240,8 @@ pub(crate) fn policy(config: &Config) -> Policy {
             metadata: Some((config.metadata.host.clone(), config.metadata.port)),
             quota_project: config.quota_project.clone(),
             impersonate: config.impersonate.clone(),
+            base: config.credentials.base_credential(),
+            credential_name: config.credentials.credential_name(),
             discover: config.discover,
             placeholders: Placeholders::new(&config.placeholders),
         },
@@ -252,7 +254,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
 ///
 /// A file of trust roots that the user named cannot be used.
 pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider, BadRoots> {
-    let sources = TokenSources::of_config(config, metrics.clone())?;
+    let sources = TokenSources::of_config(config, &metrics)?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
     Ok(Decider::new(policy(config), tokens, instance))

@@ -11,9 +11,11 @@ use http::StatusCode;
 
 mod advice;
 mod cause;
+mod source;
 
 pub use advice::TokenFault;
 pub(crate) use cause::cause;
+pub use source::SourceKind;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -25,6 +27,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     fault: Option<TokenFault>,
+    token_source: SourceKind,
     detail: String,
     retry_after: Option<Duration>,
     grpc_status: Option<u8>,
@@ -83,9 +86,9 @@ pub enum ErrorKind {
     TlsProtocol,
     /// The caller speaks TLS to a port of plain HTTP.
     TlsToPlaintext,
-    /// The metadata server answered with an error or nonsense.
+    /// What issues tokens answered with an error or nonsense.
     TokenRefused,
-    /// The metadata server is down, slow, or limits us.
+    /// What issues tokens is down, slow, or limits us.
     TokenUnavailable,
     /// No route to the upstream's address.
     Unroutable,
@@ -96,7 +99,7 @@ pub enum ErrorKind {
 pub enum Side {
     /// The caller.
     Downstream,
-    /// The sidecar, or the metadata server behind it.
+    /// The sidecar, or what issues its tokens.
     Internal,
     /// The called service, or the way to it.
     Upstream,
@@ -302,7 +305,7 @@ impl ErrorKind {
                 StatusCode::BAD_GATEWAY,
                 "proxy_internal_error",
                 14,
-                "The metadata server gave no usable token",
+                "No usable token was issued",
             ),
             Self::TokenUnavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -370,6 +373,7 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             fault: None,
+            token_source: SourceKind::Metadata,
             detail: detail.into(),
             retry_after: None,
             grpc_status: None,

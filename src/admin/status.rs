@@ -32,6 +32,8 @@ pub(super) struct Status {
     /// What the readiness probe would say.
     ready: bool,
     account: Option<String>,
+    /// Where the identity comes from.
+    credentials: String,
     /// The chain of `--impersonate-service-account`.
     impersonates: Option<String>,
     project: Option<String>,
@@ -144,6 +146,7 @@ impl Admin {
             now: Time(SystemTime::now()),
             ready: state == "serving" && routes.iter().all(RouteLine::is_ready),
             account: instance.email_if_known(&Principal::Attached).map(text),
+            credentials: self.decider.policy().credential_name().to_string(),
             impersonates: self.config.impersonate.as_ref().map(ToString::to_string),
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
@@ -168,6 +171,8 @@ impl Admin {
 
     fn warnings(&self) -> Vec<String> {
         let email = self.decider.instance().email_if_known(&Principal::Attached);
+        // The configuration's own warnings have one about the account of a file.
+        let email = email.filter(|_| !self.decider.policy().credential_name().is_file());
         let of_account = email.and_then(|email| account_warning(&email));
         self.config
             .warnings

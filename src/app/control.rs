@@ -10,7 +10,9 @@ use super::live::{Core, Live, RouteSummary};
 use super::{decider, policy, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
+use crate::credentials::FoundBy;
 use crate::destination::Host;
+use crate::policy::CredentialName;
 use crate::proxy::{Decider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
@@ -51,7 +53,8 @@ impl Control {
     }
 
     /// Puts another configuration in force, for the requests that come from now on; those in flight go on as they began.
-    /// Listeners, tokens, counters and open connections stay.
+    /// Listeners, counters and open connections stay; so do tokens, unless they come from another
+    /// credential now.
     ///
     /// What can change only at a start goes on as it was; the result names each such thing.
     ///
@@ -74,6 +77,7 @@ impl Control {
         let decider = if reload::same_sources(&live.asked, &config) {
             live.decider.with_policy(policy(&config))
         } else {
+            // Tokens of the old credential are not those of the new one.
             decider(&config, core.metrics.clone())?
         };
         let decider = Arc::new(decider);
@@ -105,6 +109,14 @@ impl Control {
         let live = self.live();
         live.upstream.close_idle();
         let _behind_us = live.decider.tokens().refresh_stale();
+    }
+
+    /// The credential file that tokens come from, and what named it.
+    pub fn credential_file(&self) -> Option<(CredentialName, FoundBy)> {
+        let live = self.live();
+        let credentials = &live.asked.credentials;
+        let file = credentials.file()?;
+        Some((credentials.credential_name(), file.found_by))
     }
 
     /// Completes once the drain has begun.

@@ -93,9 +93,11 @@ pub(super) fn same_upstreams(old: &Config, new: &Config) -> bool {
     old.upstream == new.upstream && old.metadata_access == new.metadata_access
 }
 
-/// Whether the connections to token endpoints, where any are called, are still right.
+/// Whether tokens go on to come from where they came from, over connections that are still right.
 pub(super) fn same_sources(old: &Config, new: &Config) -> bool {
-    old.upstream == new.upstream || !uses_endpoints(new)
+    old.credentials.base == new.credentials.base
+        && old.universe == new.universe
+        && (old.upstream == new.upstream || !uses_endpoints(new))
 }
 
 /// Whether a token may come from an endpoint: else the tokens of the metadata server stay, which may be down now.

@@ -84,6 +84,7 @@ fn announce(app: &App) {
         tracing::info!(listener = "proxy", %address, "forward proxy: HTTP_PROXY=http://{address}");
     }
     let control = app.control();
+    announce_credential(&control);
     announce_ways(&control);
     if control.through_proxy().is_some() && !control.intercepts() {
         tracing::info!(
@@ -93,6 +94,17 @@ fn announce(app: &App) {
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(listener = "admin", %address, "admin: http://{address}/");
+    }
+}
+
+/// Where the identity comes from, as far as the configuration says it. The metadata server's account follows once it is
+/// known.
+fn announce_credential(control: &Control) {
+    if let Some((credential, found_by)) = control.credential_file() {
+        tracing::info!(
+            source = credential.source.as_str(),
+            "tokens come from {credential}, named by {found_by}"
+        );
     }
 }
 
@@ -204,6 +216,7 @@ impl Caretaker {
                 for what in waiting {
                     tracing::warn!("needs a restart: {what}");
                 }
+                announce_credential(&self.control);
                 announce_ways(&self.control);
                 let routes = self.control.routes().len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");

@@ -81,20 +81,31 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
-/// Says on stderr whose token it is, where the metadata server tells that at once.
+/// Says on stderr whose token it is, where that is known at once.
 async fn name_account(decider: &Decider, principal: &Principal) {
+    let credential = decider.policy().credential_name();
+    let say = |text: String| {
+        // A script reads the token alone.
+        let _ = writeln!(std::io::stderr(), "{text}");
+    };
+    if principal.via().is_some() {
+        return say(format!(
+            "the token is the one of {principal}; the base credential is {credential}"
+        ));
+    }
+    if credential.is_file() {
+        return say(format!("the token comes from {credential}"));
+    }
     let instance = decider.instance();
     let asked = async { tokio::join!(instance.email(principal), instance.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
         return;
     };
     let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
-    // A script reads the token alone.
-    let _ = writeln!(
-        std::io::stderr(),
-        "the token is the one of {email} from the metadata server{project}"
-    );
+    say(format!(
+        "the token is the one of {email} from {credential}{project}"
+    ));
     if let Some(warning) = account_warning(&email) {
-        let _ = writeln!(std::io::stderr(), "{warning}");
+        say(warning);
     }
 }

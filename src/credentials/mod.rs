@@ -24,6 +24,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::error::SourceKind;
+use crate::policy::{BaseCredential, CredentialName};
+
 pub use authorized_user::AuthorizedUser;
 pub use context::ReadContext;
 pub use endpoint::{EndpointUrl, TrustedUrl};
@@ -50,6 +53,8 @@ pub struct Credentials {
     pub trusted_urls: Vec<TrustedUrl>,
     /// The base credential.
     pub base: Base,
+    /// A variable says that there is a metadata server, and `--credentials` does not rule it out.
+    pub beside_metadata_server: bool,
     /// Every file that was looked for, so that a reload may look again.
     pub looked_at: Vec<PathBuf>,
 }
@@ -88,6 +93,33 @@ impl Credentials {
         }
     }
 
+    /// What the base credential can be issued.
+    pub fn base_credential(&self) -> BaseCredential {
+        match self.file().map(|file| &file.file) {
+            Some(CredentialFile::AuthorizedUser(user)) => BaseCredential::User {
+                client_id: Arc::clone(&user.client_id),
+            },
+            _ => BaseCredential::Account,
+        }
+    }
+
+    /// What the credential is called.
+    pub fn credential_name(&self) -> CredentialName {
+        CredentialName {
+            source: match self.file().map(|file| &file.file) {
+                None => SourceKind::Metadata,
+                Some(CredentialFile::ServiceAccount(_)) => SourceKind::ServiceAccount,
+                Some(CredentialFile::AuthorizedUser(_)) => SourceKind::AuthorizedUser,
+                Some(CredentialFile::Impersonated(_)) => SourceKind::Impersonation,
+                Some(
+                    CredentialFile::ExternalAccount(_)
+                    | CredentialFile::ExternalAccountAuthorizedUser(_),
+                ) => SourceKind::Sts,
+            },
+            text: self.to_string().into(),
+        }
+    }
+
     /// Every file that is read again by a reload, or by the sources while the sidecar runs.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = self.file().map(|file| &*file.path);
@@ -123,6 +155,7 @@ impl Default for Credentials {
             mode: Mode::Auto,
             trusted_urls: Vec::new(),
             base: Base::Metadata { searched: None },
+            beside_metadata_server: false,
             looked_at: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What to do about an error: one sentence or two for each kind, and for each way in which a token cannot be had. Log, status
 //! page and operating guide say it in these words.
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, SourceKind};
 
 /// Why a fetch brought no token, as far as what to do about it depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -266,12 +266,12 @@ impl ErrorKind {
                  calls to https:// destinations still go out over TLS."
             }
             Self::TokenRefused => {
-                "The metadata server answered with something else than a token: its words are in the detail. Nothing was sent \
-                 upstream."
+                "What issues tokens (the metadata server, or the endpoint in the detail) answered with something other than a \
+                 token: its words are in the detail. Nothing was sent upstream."
             }
             Self::TokenUnavailable => {
-                "The metadata server could not be asked: it is tried again on its own, at the latest every 30 s. Nothing was \
-                 sent upstream."
+                "What issues tokens (the metadata server, or the endpoint in the detail) gave no answer: it is tried again on its \
+                 own, at the latest every 30 s. Nothing was sent upstream."
             }
             Self::Unroutable => {
                 "There is no way from here to that address: look at the VPC connector and egress setting, and for an upstream \
@@ -284,11 +284,23 @@ impl ErrorKind {
 // === impl Error ===
 
 impl Error {
-    /// A failure for want of a token.
+    /// A failure for want of a token of the metadata server.
     pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
         let mut error = Self::new(fault.kind(), detail);
         error.0.fault = Some(fault);
         error
+    }
+
+    /// The same for a token of another source.
+    #[must_use]
+    pub fn of_source(mut self, source: SourceKind) -> Self {
+        self.0.token_source = source;
+        self
+    }
+
+    /// The kind of source that a token was to come from. It counts where there is a [`fault`](Self::fault).
+    pub fn token_source(&self) -> SourceKind {
+        self.0.token_source
     }
 
     /// Why there was no token, where that is what failed and the cause is known.
@@ -299,7 +311,7 @@ impl Error {
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
         match self.fault() {
-            Some(fault) => fault.advice(),
+            Some(fault) => fault.advice_of(self.token_source()),
             None => self.kind().advice(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::audience::Shape;
+use super::base::{BaseCredential, CredentialName};
 use super::builtin::{self, DEFAULT_UNIVERSE};
 use super::decision::Decision;
 use super::impersonation::Impersonation;
@@ -40,6 +41,10 @@ pub struct Settings {
     pub metadata: Option<(Host, u16)>,
     /// `x-goog-user-project` of access tokens where no rule or route says another.
     pub quota_project: Option<HeaderValue>,
+    /// What the base credential can be issued.
+    pub base: BaseCredential,
+    /// What the base credential is called.
+    pub credential_name: CredentialName,
     /// `--discover`: the forward proxy takes the names of Cloud Run services.
     pub discover: bool,
     /// `--impersonate-service-account`.
@@ -87,6 +92,11 @@ impl Policy {
             settings,
             texts: Texts::new(),
         }
+    }
+
+    /// What the base credential is called.
+    pub fn credential_name(&self) -> &CredentialName {
+        &self.settings.credential_name
     }
 
     /// What a call through the forward proxy gets; `universe` is the universe domain, `googleapis.com` for most.

@@ -8,7 +8,7 @@ use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode};
 
 /// The scope of a token that is asked for without one, on Cloud Run.
-pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The kinds of credential, as users write them and metrics label them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub struct Decision {
     pub google_api: bool,
     /// An ID token for a host under `run.app`: no `X-Serverless-Authorization` but ours may reach it.
     pub cloud_run: bool,
+    /// An ID token of a person's login. Its audience is an OAuth client id, but not one of IAP.
+    pub of_user: bool,
     /// The rule that decided, as a user would recognise it: `built-in *.run.app`, `--rule iap.example.com=id`.
     pub rule: Arc<str>,
     /// What else a person should know, for `explain`.
@@ -162,6 +164,7 @@ impl Decision {
             plaintext: false,
             google_api: false,
             cloud_run: false,
+            of_user: false,
             rule,
             notes: Vec::new(),
         }

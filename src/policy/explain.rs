@@ -152,6 +152,7 @@ pub fn explain(
             .chain(notes::notes(&case, policy, ways))
             .collect(),
         of_default_account: skipped.is_none()
+            && !policy.credential_name().is_file()
             && matches!(&case.decision.grant, Grant::Token(key) if key.principal == Principal::Attached),
     })
 }

@@ -60,7 +60,7 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
         // IAP reads Authorization and Proxy-Authorization.
         (HeaderMode::Auto, TokenKind::Jwt { .. }) if app_sent => PROXY_AUTHORIZATION,
         (HeaderMode::Auto, TokenKind::Id { audience }) if app_sent => {
-            if is_client_id(audience) {
+            if is_client_id(audience) && !decision.of_user {
                 PROXY_AUTHORIZATION
             } else {
                 X_SERVERLESS_AUTHORIZATION
@@ -70,7 +70,7 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
         (HeaderMode::Auto, TokenKind::Id { audience })
             if decision.cloud_run
                 && decision.existing == Existing::Keep
-                && !is_client_id(audience)
+                && (!is_client_id(audience) || decision.of_user)
                 && sent(headers, &X_SERVERLESS_AUTHORIZATION) =>
         {
             X_SERVERLESS_AUTHORIZATION

@@ -118,12 +118,14 @@ impl Policy {
                 Err(why) => return self.none(&name, &why.into()),
             },
         };
+        let mut key = TokenKey {
+            kind,
+            principal: terms.principal().clone(),
+        };
         let is_access = credential == Credential::Access;
         Decision {
-            grant: Grant::Token(TokenKey {
-                kind,
-                principal: terms.principal().clone(),
-            }),
+            of_user: self.settings.base.adjust(&mut key, host),
+            grant: Grant::Token(key),
             header: terms.header.unwrap_or_default(),
             existing: terms.existing.unwrap_or_default(),
             scheme: if is_access {

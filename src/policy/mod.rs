@@ -6,6 +6,7 @@
 
 mod account;
 mod audience;
+mod base;
 mod builtin;
 mod decide;
 mod decision;
@@ -30,8 +31,10 @@ mod strictest;
 mod terms;
 
 pub use account::account_warning;
+pub use base::{BaseCredential, CredentialName, USER_ID_TOKENS};
 pub use builtin::DEFAULT_UNIVERSE;
 pub use decide::{Policy, Settings};
+pub(crate) use decision::CLOUD_PLATFORM;
 pub use decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
 pub use egress::{Bypass, EgressProxy};
 pub use explain::{Asked, Explanation, Unexplained, Way, Ways, explain, role_hint};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::fmt;
 
+use super::builtin::{FUNCTIONS, RUN_APP, is_under};
 use super::path::{self, Readings};
 use crate::destination::{Destination, Host, Origin};
 
@@ -97,6 +98,15 @@ impl Pattern {
             HostPattern::Exact(host) => host.name(),
             HostPattern::Suffix(suffix) => Some(suffix.trim_start_matches('.')),
         }
+    }
+
+    /// It is for hosts of Cloud Run or of Cloud Run functions alone.
+    pub(super) fn is_serverless(&self) -> bool {
+        self.domain().is_some_and(|domain| {
+            [RUN_APP, FUNCTIONS].into_iter().any(|serverless| {
+                is_under(domain, serverless) || (domain == serverless && self.suffix().is_some())
+            })
+        })
     }
 
     /// The suffix without its wildcard, where the pattern has one.

@@ -196,6 +196,7 @@ fn same_token(one: &Decision, other: &Decision) -> bool {
         plaintext,
         google_api,
         cloud_run,
+        of_user,
         rule: _,
         notes: _,
     } = one;
@@ -207,6 +208,7 @@ fn same_token(one: &Decision, other: &Decision) -> bool {
         && *plaintext == other.plaintext
         && *google_api == other.google_api
         && *cloud_run == other.cloud_run
+        && *of_user == other.of_user
 }
 
 #[cfg(test)]

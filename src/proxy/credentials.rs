@@ -110,9 +110,15 @@ impl Decider {
         // The account is for the log only, so an error is ignored.
         let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
         let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
-        let project = self.instance.project_id().await?;
+        let project = match self.instance.project_id().await {
+            Ok(project) => project,
+            // Not every file says it.
+            Err(_) if self.policy.credential_name().is_file() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         telemetry::set_project(&project);
-        let Some(email) = email else {
+        // The start has named a credential file already.
+        let Some(email) = email.filter(|_| !self.policy.credential_name().is_file()) else {
             return Ok(());
         };
         if !self.named_account.swap(true, Ordering::Relaxed) {

@@ -139,6 +139,7 @@ pub fn stack(config: &Config, deps: StackDeps) -> Stack {
         .layer(RetryUnauthorized::layer(
             metrics,
             decider.instance().clone(),
+            decider.policy().credential_name().clone(),
             hints,
         ))
         .layer(takes::<Outbound>())

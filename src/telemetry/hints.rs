@@ -8,7 +8,8 @@ use tracing::field;
 use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
 use crate::destination::Origin;
-use crate::policy::{TokenKey, TokenKind};
+use crate::error::SourceKind;
+use crate::policy::{CredentialName, TokenKey, TokenKind, USER_ID_TOKENS};
 
 /// OAuth client ids, the audiences of Identity-Aware Proxy, end so.
 const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
@@ -37,6 +38,15 @@ pub struct AuthRejection<'a> {
 /// Logs the rejection and what to do about it, at most once a minute for the same answer to the same token from the same
 /// destination: a 403 that follows a 401 is another fault, and so is another function's on the same host.
 pub fn auth_rejected(limiter: &RateLimiter, rejection: &AuthRejection<'_>) {
+    auth_rejected_of(limiter, rejection, &CredentialName::default());
+}
+
+/// The same for a token that this base credential was issued, or that it had issued to an account.
+pub fn auth_rejected_of(
+    limiter: &RateLimiter,
+    rejection: &AuthRejection<'_>,
+    credential: &CredentialName,
+) {
     let AuthRejection {
         origin,
         status,
@@ -59,7 +69,8 @@ pub fn auth_rejected(limiter: &RateLimiter, rejection: &AuthRejection<'_>) {
             header = rejection.header.as_str(),
             audience,
             scopes = scopes.filter(|scopes| !scopes.is_empty()),
-            source = "metadata",
+            source = rejection.source(credential).as_str(),
+            credential = credential.is_file().then_some(&*credential.text),
             account = rejection.account,
             via = key.principal.via(),
             project = rejection.project,
@@ -69,7 +80,7 @@ pub fn auth_rejected(limiter: &RateLimiter, rejection: &AuthRejection<'_>) {
         },
         "{origin} answered {} to an {token} token: {}",
         rejection.status.as_u16(),
-        rejection.advice(),
+        rejection.advice(credential),
     );
 }
 
@@ -161,17 +172,36 @@ pub fn interception_failed(
 }
 
 impl AuthRejection<'_> {
+    /// What issued the token.
+    fn source(&self, credential: &CredentialName) -> SourceKind {
+        match self.key.principal.via() {
+            Some(_) => SourceKind::Impersonation,
+            None => credential.source,
+        }
+    }
+
     /// What to do about it.
-    pub(super) fn advice(&self) -> String {
-        advice(self)
+    pub(super) fn advice(&self, credential: &CredentialName) -> String {
+        advice(self, self.source(credential))
     }
 }
 
-fn advice(rejection: &AuthRejection<'_>) -> String {
-    let account = rejection.account.unwrap_or("the account in use");
+fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
+    let of_user = source == SourceKind::AuthorizedUser;
+    let account = rejection.account.unwrap_or(match of_user {
+        true => "the person who logged in",
+        false => "the account in use",
+    });
     let host = rejection.origin.host.name().unwrap_or_default();
     let forbidden = rejection.status == StatusCode::FORBIDDEN;
-    let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT);
+    // The audience of a person's token is an OAuth client id too.
+    let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT) && !of_user;
+    if of_user && matches!(rejection.key.kind, TokenKind::Id { .. }) {
+        return match forbidden {
+            true => format!("grant roles/run.invoker on the service to {account}"),
+            false => USER_ID_TOKENS.to_owned(),
+        };
+    }
     if let TokenKind::Jwt { .. } = rejection.key.kind {
         return match forbidden {
             true => {

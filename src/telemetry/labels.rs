@@ -33,7 +33,7 @@ labels! {
 }
 
 labels! {
-    /// What the metadata server gave: `sidentity_token_fetches_total{outcome}`.
+    /// What a fetch gave: `sidentity_token_fetches_total{outcome}`.
     Fetch {
         /// A new token.
         Ok = "ok",

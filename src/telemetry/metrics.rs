@@ -19,7 +19,7 @@ use super::listener::{Ended, GaugeGuard, ListenerMetrics};
 use super::process::Process;
 use super::rate_limit::LineLimit;
 use super::recent::Recent;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, SourceKind};
 use crate::policy::{Credential, SkipReason};
 
 /// The media type of [`Metrics::render`].
@@ -36,6 +36,9 @@ const MAX_LISTENERS: usize = 256;
 
 const REST: &str = "other";
 
+/// The credentials that are tokens.
+const TOKENS: [Credential; 2] = [Credential::Access, Credential::Id];
+
 /// All metrics of the process; clone the `Arc` around it.
 #[derive(Debug)]
 pub struct Metrics {
@@ -49,7 +52,7 @@ pub struct Metrics {
     proxy_errors: [IntCounter; ErrorKind::ALL.len()],
     skipped: [IntCounter; SkipReason::ALL.len()],
     lookups: [[IntCounter; Lookup::ALL.len()]; 2],
-    fetches: [[IntCounter; Fetch::ALL.len()]; 2],
+    fetches: IntCounterVec,
     fetch_durations: [Histogram; 2],
     expiries: [Gauge; 2],
     connects: [IntCounter; Connect::ALL.len()],
@@ -110,8 +113,8 @@ impl Metrics {
         let fetches = counters(
             &registry,
             "sidentity_token_fetches_total",
-            "Tokens asked of the metadata server.",
-            &["credential", "outcome"],
+            "Tokens asked of what issues them.",
+            &["credential", "source", "outcome"],
         );
         let fetch_durations = histograms(
             &registry,
@@ -161,7 +164,8 @@ impl Metrics {
             ])
             .set(1);
         registered(&registry, Process::this());
-        let tokens = [Credential::Access, Credential::Id].map(Credential::as_str);
+        let tokens = TOKENS.map(Credential::as_str);
+        init_fetches(&fetches, SourceKind::Metadata);
         Self {
             malformed: LineLimit::default(),
             proxy_errors: ErrorKind::ALL
@@ -170,9 +174,7 @@ impl Metrics {
             lookups: tokens.map(|token| {
                 Lookup::ALL.map(|outcome| lookups.with_label_values(&[token, outcome.as_str()]))
             }),
-            fetches: tokens.map(|token| {
-                Fetch::ALL.map(|outcome| fetches.with_label_values(&[token, outcome.as_str()]))
-            }),
+            fetches,
             fetch_durations: tokens.map(|token| fetch_durations.with_label_values(&[token])),
             expiries: tokens.map(|token| expiries.with_label_values(&[token])),
             connects: Connect::ALL.map(|outcome| connects.with_label_values(&[outcome.as_str()])),
@@ -247,14 +249,29 @@ impl Metrics {
         }
     }
 
-    /// Counts and times a fetch.
+    /// Makes the counters of fetches from a source, so that an alert sees the first failure as an increase.
+    pub fn expect_fetches(&self, source: SourceKind) {
+        init_fetches(&self.fetches, source);
+    }
+
+    /// Counts and times a fetch from the metadata server.
     pub fn token_fetched(&self, credential: Credential, outcome: Fetch, took: Duration) {
+        self.token_fetched_from(SourceKind::Metadata, credential, outcome, took);
+    }
+
+    /// Counts and times a fetch from a source.
+    pub fn token_fetched_from(
+        &self,
+        source: SourceKind,
+        credential: Credential,
+        outcome: Fetch,
+        took: Duration,
+    ) {
         let Some(index) = token_index(credential) else {
             return;
         };
-        if let Some(counters) = self.fetches.get(index) {
-            bump(counters, outcome as usize);
-        }
+        let labels = [credential.as_str(), source.as_str(), outcome.as_str()];
+        self.fetches.with_label_values(&labels).inc();
         if let Some(durations) = self.fetch_durations.get(index) {
             durations.observe(took.as_secs_f64());
         }
@@ -332,6 +349,15 @@ fn token_index(credential: Credential) -> Option<usize> {
         Credential::Access => Some(0),
         Credential::Id => Some(1),
         Credential::None | Credential::Deny => None,
+    }
+}
+
+fn init_fetches(fetches: &IntCounterVec, source: SourceKind) {
+    for credential in TOKENS {
+        for outcome in Fetch::ALL {
+            let labels = [credential.as_str(), source.as_str(), outcome.as_str()];
+            fetches.with_label_values(&labels);
+        }
     }
 }
 

@@ -27,7 +27,8 @@ pub use access::{AccessRecord, Carried, Redacted, access_log};
 pub use code::Code;
 pub use counts::Counts;
 pub use hints::{
-    AuthRejection, NoTokenReason, auth_rejected, interception_failed, tunnel_without_token,
+    AuthRejection, NoTokenReason, auth_rejected, auth_rejected_of, interception_failed,
+    tunnel_without_token,
 };
 pub use history::latency::LatencyCounts;
 pub use history::{History, RequestOutcome, Series, Summary};

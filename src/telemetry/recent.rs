@@ -19,8 +19,8 @@ use super::escape::is_hidden;
 use super::hints::{AuthRejection, NoTokenReason};
 use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
-use crate::error::{ErrorKind, TokenFault};
-use crate::policy::{TokenKey, TokenKind};
+use crate::error::{ErrorKind, SourceKind, TokenFault};
+use crate::policy::{CredentialName, TokenKey, TokenKind};
 
 /// Kept at most.
 const KEPT: usize = 50;
@@ -76,8 +76,10 @@ pub enum About {
     Destination(Origin),
     /// Calls to a destination with a token that it did not take: functions of one host have their own.
     Refused(Origin, TokenKey),
-    /// The metadata server, which fails every token alike; `answers` tells whether it does so at all.
-    MetadataServer {
+    /// What issues tokens, which fails every token alike.
+    TokenSource {
+        /// The metadata server, or the endpoint of a credential.
+        source: SourceKind,
         /// It answers, but with no token.
         answers: bool,
     },
@@ -90,8 +92,8 @@ pub enum About {
 pub struct Failed<'a> {
     /// What went wrong.
     pub kind: ErrorKind,
-    /// Why there was no token, where that is what failed.
-    pub fault: Option<TokenFault>,
+    /// Why there was no token, where that is what failed, and what was to issue it.
+    pub fault: Option<(TokenFault, SourceKind)>,
     /// What the app was told.
     pub detail: &'a str,
     /// Where it was to go, once that was sure.
@@ -106,19 +108,25 @@ impl Recent {
     /// A request failed.
     pub fn failed(&self, failed: &Failed<'_>) {
         let row = failed.kind.row();
-        let server = failed.fault.and_then(About::server);
+        let of_token = |(fault, source)| About::server(fault, source);
+        let server = failed.fault.and_then(of_token);
         let listener = Some(failed.listener.clone()).filter(|_| server.is_none());
         let trouble = Trouble {
             error: Some(row.proxy_status),
             status: Some(row.status.as_u16()),
             listener,
             ..Trouble::new(
-                failed.fault.map_or(row.title, TokenFault::title),
+                failed
+                    .fault
+                    .map_or(row.title, |(fault, source)| fault.title_of(source)),
                 server.or_else(|| failed.origin.cloned().map(About::Destination)),
                 failed.detail,
                 failed
                     .fault
-                    .map_or_else(|| failed.kind.advice(), TokenFault::advice)
+                    .map_or_else(
+                        || failed.kind.advice(),
+                        |(fault, source)| fault.advice_of(source),
+                    )
                     .into(),
             )
         };
@@ -130,13 +138,18 @@ impl Recent {
     }
 
     /// A fetch brought no token; maybe no request waited for it.
-    pub fn not_fetched(&self, key: &TokenKey, fault: TokenFault, detail: &str) {
-        let about = About::server(fault).unwrap_or_else(|| About::Token(key.clone()));
+    pub fn not_fetched(
+        &self,
+        key: &TokenKey,
+        (fault, source): (TokenFault, SourceKind),
+        detail: &str,
+    ) {
+        let about = About::server(fault, source).unwrap_or_else(|| About::Token(key.clone()));
         self.add(Trouble::new(
-            fault.title(),
+            fault.title_of(source),
             Some(about),
             detail,
-            fault.advice().into(),
+            fault.advice_of(source).into(),
         ));
     }
 
@@ -158,6 +171,11 @@ impl Recent {
 
     /// An upstream did not take our token.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
+        self.rejected_of(rejection, &CredentialName::default());
+    }
+
+    /// The same for a token that this base credential was issued, or that it had issued to an account.
+    pub fn rejected_of(&self, rejection: &AuthRejection<'_>, credential: &CredentialName) {
         let status = rejection.status.as_u16();
         let title = match status {
             403 => "The upstream forbids the call to this account",
@@ -165,12 +183,14 @@ impl Recent {
             _ => "The upstream does not take our token",
         };
         let for_whom = shown(&Purpose(rejection.key).to_string());
+        let unnamed = match credential.is_file() {
+            true => &credential.text,
+            false => "an account whose name is not known",
+        };
         let detail = format!(
             "answered {status} to an {for_whom} in {}, of {}",
             rejection.header,
-            rejection
-                .account
-                .unwrap_or("an account whose name is not known")
+            rejection.account.unwrap_or(unnamed)
         );
         let about = Some(About::Refused(
             rejection.origin.clone(),
@@ -178,7 +198,12 @@ impl Recent {
         ));
         let trouble = Trouble {
             status: Some(status),
-            ..Trouble::new(title, about, &detail, sentence(&rejection.advice()).into())
+            ..Trouble::new(
+                title,
+                about,
+                &detail,
+                sentence(&rejection.advice(credential)).into(),
+            )
         };
         self.add(trouble.of_a_call());
     }
@@ -286,14 +311,21 @@ impl Trouble {
         self
     }
 
-    /// The details may differ, in an address or a time. A metadata server that fails is one trouble, whichever calls and tokens
+    /// The details may differ, in an address or a time. A source that fails is one trouble, whichever calls and tokens
     /// show it; one that does not answer may be refused, lost or slow by turns.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {
             (
-                Some(About::MetadataServer { answers: one }),
-                Some(About::MetadataServer { answers: other_one }),
-            ) => one == other_one && (!one || self.title == other.title),
+                Some(About::TokenSource { source, answers }),
+                Some(About::TokenSource {
+                    source: other_source,
+                    answers: other_answers,
+                }),
+            ) => {
+                source == other_source
+                    && answers == other_answers
+                    && (!answers || self.title == other.title)
+            }
             _ => {
                 self.title == other.title
                     && self.status == other.status
@@ -325,16 +357,14 @@ impl Trouble {
 // === impl About ===
 
 impl About {
-    /// The metadata server, where that is what fails and not one token.
-    const fn server(fault: TokenFault) -> Option<Self> {
-        match fault {
-            TokenFault::NothingFound | TokenFault::Silent | TokenFault::Unreachable => {
-                Some(Self::MetadataServer { answers: false })
-            }
+    /// The source, where that is what fails and not one token.
+    const fn server(fault: TokenFault, source: SourceKind) -> Option<Self> {
+        let answers = match fault {
+            TokenFault::NothingFound | TokenFault::Silent | TokenFault::Unreachable => false,
             TokenFault::Disabled
             | TokenFault::Failing
             | TokenFault::Impostor
-            | TokenFault::Limited => Some(Self::MetadataServer { answers: true }),
+            | TokenFault::Limited => true,
             TokenFault::CutShort
             | TokenFault::Forbidden
             | TokenFault::Malformed
@@ -342,8 +372,9 @@ impl About {
             | TokenFault::NotImpersonated
             | TokenFault::NoSubjectToken
             | TokenFault::Refused
-            | TokenFault::Unsupported => None,
-        }
+            | TokenFault::Unsupported => return None,
+        };
+        Some(Self::TokenSource { source, answers })
     }
 }
 
@@ -395,7 +426,7 @@ fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok,
         Some(About::Destination(origin) | About::Refused(origin, _)) => {
             serializer.collect_str(origin)
         }
-        Some(About::MetadataServer { .. }) => serializer.serialize_str("metadata server"),
+        Some(About::TokenSource { source, .. }) => serializer.serialize_str(source.server()),
         Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
         None => serializer.serialize_none(),
     }

@@ -137,7 +137,7 @@ impl Facts {
     async fn require(&self, fact: Fact<'_>) -> Result<Arc<str>, FetchError> {
         self.ask(fact).await?.ok_or_else(|| {
             let detail = format!("{}: no source knows it", fact.what());
-            FetchError::new(TokenFault::NoAccount, &detail)
+            FetchError::new(TokenFault::Unsupported, &detail)
         })
     }
 
@@ -223,7 +223,12 @@ impl CachedFact {
             }
             Err(error) => {
                 let now = Now::now();
-                tracing::warn!("{}", error.detail());
+                // What a credential file does not say is no failure.
+                if error.fault() == TokenFault::Unsupported {
+                    tracing::debug!("{}", error.detail());
+                } else {
+                    tracing::warn!("{}", error.detail());
+                }
                 backoff.failed(error.clone(), false, now);
                 Err(error.to_error(backoff.left(now).unwrap_or_default()))
             }

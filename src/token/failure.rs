@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::clock::{Deadline, Now};
-use crate::error::{Error, TokenFault};
+use crate::error::{Error, SourceKind, TokenFault};
 
 /// By which callers tell these errors from others.
 const PREFIX: &str = "token: ";
@@ -18,6 +18,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct FetchError {
     fault: TokenFault,
+    /// The kind of source that failed, once it is known.
+    source: Option<SourceKind>,
     detail: Arc<str>,
     /// What the server asked for with `Retry-After`.
     pub(super) retry_after: Option<Duration>,
@@ -41,6 +43,7 @@ impl FetchError {
     pub(super) fn new(fault: TokenFault, detail: &str) -> Self {
         Self {
             fault,
+            source: None,
             detail: format!("{PREFIX}{detail}").into(),
             retry_after: None,
             status: None,
@@ -51,7 +54,8 @@ impl FetchError {
     pub(super) fn of(error: &Error) -> Self {
         let detail = error.detail();
         let fault = error.fault().unwrap_or(TokenFault::CutShort);
-        Self::new(fault, detail.strip_prefix(PREFIX).unwrap_or(detail))
+        let same = Self::new(fault, detail.strip_prefix(PREFIX).unwrap_or(detail));
+        same.of_source(error.token_source())
     }
 
     /// The same error with what it prevented before it.
@@ -69,6 +73,19 @@ impl FetchError {
         Self::new(TokenFault::CutShort, "the fetch was cut short")
     }
 
+    /// The same, as the error of a source of this kind, unless another source failed beneath it.
+    pub(super) fn of_source(self, source: SourceKind) -> Self {
+        Self {
+            source: self.source.or(Some(source)),
+            ..self
+        }
+    }
+
+    /// The kind of source that failed.
+    pub(super) fn source(&self) -> SourceKind {
+        self.source.unwrap_or(SourceKind::Metadata)
+    }
+
     /// What went wrong, as far as what to do depends on it.
     pub(super) fn fault(&self) -> TokenFault {
         self.fault
@@ -81,7 +98,9 @@ impl FetchError {
 
     /// The error of one request; `wait` is what it takes until the next try.
     pub(super) fn to_error(&self, wait: Duration) -> Error {
-        Error::no_token(self.fault, &*self.detail).retry_after(wait)
+        Error::no_token(self.fault, &*self.detail)
+            .of_source(self.source())
+            .retry_after(wait)
     }
 }
 

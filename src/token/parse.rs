@@ -8,7 +8,7 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use super::clock::{Deadline, Now};
 use super::rfc3339;
@@ -58,6 +58,8 @@ pub(super) enum Malformed {
     Audience,
     #[error("the token is already expired (is this machine's clock right?)")]
     Expired,
+    #[error("the answer is no JSON object with an ID token")]
+    NoIdToken,
 }
 
 /// Reads `{"access_token", "expires_in", "token_type"}`; it lives `expires_in` seconds from the start of the attempt,
@@ -223,6 +225,20 @@ pub(super) fn id_token(
     token(value, start.after(life), now)
 }
 
+/// Reads a JWT in a field of a JSON object: `id_token` of an OAuth endpoint, `token` of the IAM Credentials API.
+pub(super) fn id_token_in(
+    field: &str,
+    body: &[u8],
+    audience: &str,
+    start: Now,
+    now: Now,
+) -> Result<Token, Malformed> {
+    let answer: Map<String, Value> = object(body).ok_or(Malformed::NoIdToken)?;
+    let jwt = answer.get(field).and_then(Value::as_str);
+    let jwt = jwt.ok_or(Malformed::NoIdToken)?;
+    id_token(jwt.as_bytes(), audience, start, now)
+}
+
 /// Reads the refresh token that takes the place of the one that was sent (RFC 6749, 6), if there is one.
 pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -308,7 +324,9 @@ pub fn fuzz_answers(body: &[u8]) {
         let alg = header.and_then(|header| header.get("alg")?.as_str().map(str::to_lowercase));
         assert!(alg.is_some_and(|alg| alg.trim() != "none"));
     }
+    let _ = refresh_token(body);
     let iam = [
+        id_token_in("id_token", body, FUZZED, now, now),
         iam_access_token(body, Duration::from_secs(3600), now, now),
         iam_id_token(body, FUZZED, now, now),
     ];

@@ -312,13 +312,17 @@ impl Slot {
     }
 
     fn report(&self, landed: &Landed, took: std::time::Duration) {
-        self.shared
-            .metrics
-            .token_fetched(self.key.credential(), landed.outcome(), took);
+        let source = self.shared.sources.kind(&self.key);
+        self.shared.metrics.token_fetched_from(
+            source,
+            self.key.credential(),
+            landed.outcome(),
+            took,
+        );
         landed.log(&self.key);
         if let Landed::Failed(error) = landed {
             let recent = self.shared.metrics.recent();
-            recent.not_fetched(&self.key, error.fault(), error.detail());
+            recent.not_fetched(&self.key, (error.fault(), error.source()), error.detail());
         }
     }
 

@@ -11,12 +11,13 @@ use super::priority::FetchPriority;
 use super::value::Token;
 use crate::config::{Config, Upstream};
 use crate::credentials::{Base, CredentialFile};
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::upstream::BadRoots;
 
 mod answer;
+mod authorized_user;
 mod context;
 mod delegation;
 mod endpoint;
@@ -24,17 +25,18 @@ mod external_account;
 mod external_account_authorized_user;
 mod iam;
 mod impersonation;
-#[allow(dead_code)]
 mod jwt;
 mod limits;
 mod message;
 pub(super) mod metadata;
 #[cfg(test)]
 pub(super) mod scripted;
+mod service_account;
 mod signed_jwt;
 mod subject;
 mod token_file;
 
+use authorized_user::AuthorizedUserSource;
 use context::SourceContext;
 use delegation::DelegationSource;
 use endpoint::EndpointClient;
@@ -42,6 +44,7 @@ use external_account::ExternalAccountSource;
 use external_account_authorized_user::WorkforceUserSource;
 use impersonation::{FileTarget, ImpersonationSource, Impersonator, NestedSource};
 pub use metadata::MetadataClient;
+use service_account::ServiceAccountSource;
 use signed_jwt::SignedJwtSource;
 #[cfg(any(fuzzing, test))]
 pub use subject::fuzz_subject_answers;
@@ -59,6 +62,9 @@ pub(super) type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, FetchErr
 pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     /// Names the source in a message: `the metadata server`.
     fn describe(&self) -> &str;
+
+    /// The kind of source: the label of metrics, and what the titles and advice of its errors are about.
+    fn kind(&self) -> SourceKind;
 
     /// Returns whether the source issues the tokens of this principal.
     fn serves(&self, principal: &Principal) -> bool;
@@ -80,6 +86,10 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(None)))
     }
 }
+
+/// The metadata server beside a credential file: it knows the region, but issues no tokens.
+#[derive(Debug)]
+struct InstanceFacts(MetadataClient);
 
 /// The token sources of the process. The first one that serves a principal issues its tokens. Clones share the sources.
 #[derive(Clone, Debug)]
@@ -106,21 +116,22 @@ impl TokenSources {
     /// # Errors
     ///
     /// A file of trust roots that the user named cannot be used.
-    pub fn of_config(config: &Config, metrics: Arc<Metrics>) -> Result<Self, BadRoots> {
+    pub fn of_config(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BadRoots> {
         let context = SourceContext::default();
+        let credentials = &config.credentials;
+        let metadata = |searched| {
+            MetadataClient::with_search(&config.metadata, config.token_timeout, searched)
+        };
         let mut target = None;
-        let mut sources: Vec<Arc<dyn TokenSource>> = match &config.credentials.base {
-            Base::Metadata { searched } => vec![Arc::new(MetadataClient::with_search(
-                &config.metadata,
-                config.token_timeout,
-                searched.clone(),
-            ))],
+        let mut sources: Vec<Arc<dyn TokenSource>> = match &credentials.base {
+            Base::Metadata { searched } => vec![Arc::new(metadata(searched.clone()))],
             Base::File(loaded) => {
-                let base = of_file(&loaded.file, loaded.name(), config, &metrics)?;
+                let base = of_file(&loaded.file, loaded.name(), config, metrics)?;
                 target = FileTarget::of(&loaded.file);
-                match base {
-                    Some(base) if target.is_some() => vec![Arc::new(NestedSource(base))],
-                    base => base.into_iter().collect(),
+                if target.is_some() {
+                    vec![Arc::new(NestedSource(base))]
+                } else {
+                    vec![base]
                 }
             }
         };
@@ -128,12 +139,18 @@ impl TokenSources {
             context.clone(),
             config.upstream.clone(),
             config.token_timeout,
-            metrics,
+            Arc::clone(metrics),
         );
         let impersonator = Arc::new(impersonator.with_file(target));
         sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for
+        if credentials.file().is_some() && credentials.beside_metadata_server {
+            sources.push(Arc::new(InstanceFacts(metadata(None)))); // the project's number and the region are in no file
+        }
+        for source in &sources {
+            metrics.expect_fetches(source.kind());
+        }
         Ok(Self(Arc::new(Registry { sources, context })))
     }
 
@@ -163,6 +180,13 @@ impl TokenSources {
                 &format!("no source issues the tokens of {}", key.principal),
             )),
         }
+        .map_err(|error| error.of_source(self.kind(key)))
+    }
+
+    /// Returns the kind of source that a key's token comes from.
+    pub(super) fn kind(&self, key: &TokenKey) -> SourceKind {
+        let source = self.of_key(key);
+        source.map_or(SourceKind::Metadata, |source| source.kind())
     }
 
     /// Returns the time after which a fetch under way is taken for suspended, and is not waited for.
@@ -194,19 +218,22 @@ impl TokenSources {
     }
 }
 
-/// The source of a credential file: of the one inside, if there is one.
+/// The source of a credential file: of the one inside, if there is one. `name` names it in messages.
 fn of_file(
     file: &CredentialFile,
     name: String,
     config: &Config,
     metrics: &Arc<Metrics>,
-) -> Result<Option<Arc<dyn TokenSource>>, BadRoots> {
+) -> Result<Arc<dyn TokenSource>, BadRoots> {
     let client = |upstream: &Upstream| {
         EndpointClient::new(upstream, config.token_timeout, Arc::clone(metrics))
     };
-    Ok(match file {
+    let remote = client(&config.upstream)?;
+    Ok(match file.clone() {
+        CredentialFile::AuthorizedUser(file) => {
+            Arc::new(AuthorizedUserSource::new(file, name, remote))
+        }
         CredentialFile::ExternalAccount(file) => {
-            let remote = client(&config.upstream)?;
             let local = match config.upstream.proxy {
                 None => remote.clone(),
                 // No proxy reaches the addresses of this machine.
@@ -215,22 +242,42 @@ fn of_file(
                     ..config.upstream.clone()
                 })?,
             };
-            Some(Arc::new(ExternalAccountSource::new(
-                (**file).clone(),
-                name,
-                remote,
-                local,
-            )))
+            Arc::new(ExternalAccountSource::new(*file, name, remote, local))
         }
         CredentialFile::ExternalAccountAuthorizedUser(file) => {
-            let client = client(&config.upstream)?;
-            Some(Arc::new(WorkforceUserSource::new(
-                file.clone(),
-                name,
-                client,
-            )))
+            Arc::new(WorkforceUserSource::new(file, name, remote))
         }
         CredentialFile::Impersonated(file) => of_file(&file.source, name, config, metrics)?,
-        CredentialFile::AuthorizedUser(_) | CredentialFile::ServiceAccount(_) => None,
+        CredentialFile::ServiceAccount(file) => {
+            Arc::new(ServiceAccountSource::new(file, name, remote))
+        }
     })
+}
+
+// === impl InstanceFacts ===
+
+impl TokenSource for InstanceFacts {
+    fn describe(&self) -> &str {
+        self.0.describe()
+    }
+
+    fn kind(&self) -> SourceKind {
+        self.0.kind()
+    }
+
+    fn serves(&self, _: &Principal) -> bool {
+        false
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        self.0.fetch(key, priority)
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.time_limit()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        self.0.fact(fact)
+    }
 }

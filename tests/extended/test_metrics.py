@@ -57,7 +57,7 @@ HAPPENED = [
     'sidentity_skipped_total{reason="api_key"}',
     'sidentity_skipped_total{reason="tunnel"}',
     'sidentity_token_lookups_total{credential="id",outcome="error"}',
-    'sidentity_token_fetches_total{credential="id",outcome="error"}',
+    'sidentity_token_fetches_total{credential="id",outcome="error",source="metadata"}',
     'sidentity_upstream_connects_total{outcome="tls"}',
     'sidentity_upstream_auth_rejected_total{code="401"}',
     'sidentity_upstream_auth_rejected_total{code="403"}',

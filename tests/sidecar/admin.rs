@@ -240,7 +240,7 @@ async fn every_family_is_counted_by_its_label() {
         "sidentity_request_duration_seconds_count{credential=\"access\",listener=\"proxy\"} 1",
         "sidentity_requests_in_flight{listener=\"proxy\"} 0",
         "sidentity_proxy_errors_total{error=\"http_request_denied\"} 1",
-        "sidentity_token_fetches_total{credential=\"access\",outcome=\"ok\"} 1",
+        "sidentity_token_fetches_total{credential=\"access\",outcome=\"ok\",source=\"metadata\"} 1",
         "sidentity_token_fetch_duration_seconds_count{credential=\"access\"} 1",
         "sidentity_token_lookups_total{credential=\"access\",outcome=\"wait\"} 1",
         "sidentity_upstream_connects_total{outcome=\"ok\"} 2",

@@ -68,7 +68,8 @@ async fn no_service_account() {
         &["proxy_internal_error", "Attach a service account"],
     )
     .await;
-    let counted = r#"sidentity_token_fetches_total{credential="id",outcome="error"} 1"#;
+    let counted =
+        r#"sidentity_token_fetches_total{credential="id",outcome="error",source="metadata"} 1"#;
     sidecar.counted(counted).await;
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Time, text};
-use crate::error::TokenFault;
 use crate::policy::{Credential, TokenKey, TokenKind};
 use crate::token::SlotStatus;
 
@@ -61,7 +60,10 @@ impl From<SlotStatus> for TokenLine {
             suspect: status.suspect,
             failures: status.failures,
             last_error: status.last_error,
-            advice: status.last_fault.map(TokenFault::advice),
+            advice: status
+                .last_fault
+                .zip(status.last_source)
+                .map(|(fault, source)| fault.advice_of(source)),
             retry_in_seconds: status.retry_in.as_ref().map(Duration::as_secs),
         }
     }

@@ -49,6 +49,7 @@ pub(super) fn resolve(
         has_metadata_server: has_metadata_server(env),
     };
     let mut credentials = Credentials {
+        beside_metadata_server: environment.has_metadata_server && mode != Mode::Adc,
         mode,
         trusted_urls,
         ..Credentials::default()
@@ -103,6 +104,14 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let Some(file) = config.credentials.file() else {
         return;
     };
+    let base = config.credentials.base_credential();
+    for rule in &config.rules {
+        let impersonated = config.impersonate.is_some() || rule.options.impersonation().is_some();
+        if let Some(why) = base.unobtainable_by_rule(rule, impersonated) {
+            let message = format!("no such token can be had from {file}: {why}");
+            problems.push(Problem::new(&*rule.name, message));
+        }
+    }
     let rules = config
         .rules
         .iter()
@@ -110,11 +119,9 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     let routes = config
         .routes
         .iter()
-        .map(|route| (format!("route {}", route.name), &route.options));
+        .map(|route| (format!("--route {}", route.name), &route.options));
     for (name, options) in rules.chain(routes) {
-        if let Some(account) = options.account.as_deref()
-            && account != "default"
-        {
+        if let Some(account) = options.account.as_deref().filter(|name| *name != "default") {
             let message = format!(
                 "account={account} names an account of the metadata server, but tokens come from {file}: write \
                  impersonate={account}"

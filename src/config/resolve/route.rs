@@ -161,11 +161,13 @@ fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
 /// Refuses tokens in plaintext, and warns of routes that get none.
 pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &mut Vec<Problem>) {
     let metadata = &config.metadata;
+    let base = config.credentials.base_credential();
     let policy = Policy::new(
         config.rules.clone(),
         Settings {
             metadata: Some((metadata.host.clone(), metadata.port)),
             impersonate: config.impersonate.clone(),
+            base: base.clone(),
             ..Settings::default()
         },
     );
@@ -181,6 +183,18 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
             let message = format!(
                 "a token would travel to {} in plaintext: write https://, or plaintext=allow",
                 route.upstream.origin
+            );
+            problems.push(Problem::new(place, message));
+        }
+        let unobtainable = match decide(&route.upstream).grant {
+            // Where a service's name leads is known at run time: to Cloud Run.
+            Grant::Token(key) if route.service.is_none() => base.unobtainable(&key),
+            _ => None,
+        };
+        if let Some(why) = unobtainable {
+            let message = format!(
+                "no such token can be had from {}: {why}",
+                config.credentials
             );
             problems.push(Problem::new(place, message));
         }

@@ -3,6 +3,7 @@
 use super::{Case, Ways, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::audience::{Shape, is_client_id, tagged};
+use crate::policy::base::USER_ID_TOKENS;
 use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
 use crate::policy::decide::Policy;
 use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
@@ -69,7 +70,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
                     ));
                 }
             }
-            None => token(&mut notes, case, key),
+            None => token(&mut notes, case, policy, key),
         },
         Grant::None(why) => {
             notes.push(format!("no token: {why}"));
@@ -103,12 +104,13 @@ fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
     })
 }
 
-fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
+fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenKey) {
     let decision = &case.decision;
     let host = &case.destination.origin.host;
     notes.push(existing(decision, key).to_owned());
     notes.push(placeholder(case));
     match &key.kind {
+        TokenKind::Access { .. } if policy.credential_name().is_file() => {}
         TokenKind::Access { scopes } if scopes.is_empty() => notes.push(
             "the scopes are the service account's own; on Cloud Run that is cloud-platform"
                 .to_owned(),
@@ -127,7 +129,9 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
                     "the audience is the service's, without the tag {tag:?}"
                 ));
             }
-            if is_client_id(audience) {
+            if decision.of_user {
+                notes.push(USER_ID_TOKENS.to_owned());
+            } else if is_client_id(audience) {
                 notes.push("the audience is an OAuth client id, as IAP takes it".to_owned());
             } else if Shape::of(host) == Shape::CloudRun {
                 notes.push(format!("if IAP guards this service: {}", iap_rule(host)));
@@ -136,6 +140,12 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, key: &TokenKey) {
     }
     if let Some(role) = role_hint(&case.destination, decision) {
         notes.push(format!("on a 403, grant the service account {role}"));
+    }
+    if policy.credential_name().is_file() {
+        notes.push(match key.principal.via() {
+            None => format!("the token comes from {}", policy.credential_name()),
+            Some(_) => format!("the base credential is {}", policy.credential_name()),
+        });
     }
     if let Some(account) = key.principal.account() {
         notes.push(match key.principal.via() {
@@ -202,7 +212,9 @@ fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
             "if the app sends an Authorization, it stands and no token is added (existing=replace changes that)"
         }
         (HeaderMode::Auto, _, TokenKind::Jwt { .. }) => IN_PROXY_AUTHORIZATION,
-        (HeaderMode::Auto, _, TokenKind::Id { audience }) if is_client_id(audience) => {
+        (HeaderMode::Auto, _, TokenKind::Id { audience })
+            if is_client_id(audience) && !decision.of_user =>
+        {
             IN_PROXY_AUTHORIZATION
         }
         (HeaderMode::Auto, _, TokenKind::Id { .. }) => {

@@ -18,13 +18,14 @@ use self::unauthenticated::Unauthenticated;
 use crate::destination::Destination;
 use crate::dns::Priority;
 use crate::error::Error;
+use crate::policy::CredentialName;
 use crate::policy::inject;
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::{Authorized, Injected, Outbound};
 use crate::proxy::service::{Outcome, ProxyService};
-use crate::telemetry::{AuthRejection, Metrics, RateLimiter, auth_rejected};
+use crate::telemetry::{AuthRejection, Metrics, RateLimiter, auth_rejected_of};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
@@ -40,6 +41,7 @@ struct Shared<S> {
     inner: S,
     metrics: Arc<Metrics>,
     instance: Facts,
+    credential: CredentialName,
     hints: Arc<RateLimiter>,
 }
 
@@ -80,6 +82,7 @@ impl<S> RetryUnauthorized<S> {
     pub(crate) fn layer(
         metrics: Arc<Metrics>,
         instance: Facts,
+        credential: CredentialName,
         hints: Arc<RateLimiter>,
     ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
@@ -87,6 +90,7 @@ impl<S> RetryUnauthorized<S> {
                 inner,
                 metrics: metrics.clone(),
                 instance: instance.clone(),
+                credential: credential.clone(),
                 hints: hints.clone(),
             }),
         })
@@ -259,8 +263,9 @@ impl<S: ProxyService<Outbound>> Retry<S> {
                 account: account.as_deref(),
                 trace,
             };
-            auth_rejected(&shared.hints, &rejection);
-            shared.metrics.recent().rejected(&rejection);
+            auth_rejected_of(&shared.hints, &rejection, &shared.credential);
+            let recent = shared.metrics.recent();
+            recent.rejected_of(&rejection, &shared.credential);
         });
     }
 }

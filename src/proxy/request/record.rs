@@ -19,7 +19,7 @@ use super::permit::HeldPermit;
 use super::transfer::Transfer;
 use crate::config::AccessLog;
 use crate::destination::Destination;
-use crate::error::{Error, ErrorKind, TokenFault};
+use crate::error::{Error, ErrorKind, SourceKind, TokenFault};
 use crate::memory::HeadsFull;
 use crate::policy::Decision;
 use crate::proxy::connection::{ConnectionState, InProgress, TooManyAnswers};
@@ -80,7 +80,7 @@ struct Answer {
 /// An error of the proxy.
 struct Failure {
     kind: ErrorKind,
-    fault: Option<TokenFault>,
+    fault: Option<(TokenFault, SourceKind)>,
     detail: String,
 }
 
@@ -90,7 +90,7 @@ impl Failure {
     fn new(error: &Error) -> Self {
         Self {
             kind: error.kind(),
-            fault: error.fault(),
+            fault: error.fault().map(|fault| (fault, error.token_source())),
             detail: error.detail().to_owned(),
         }
     }
@@ -98,7 +98,7 @@ impl Failure {
     /// What to do about it.
     fn advice(&self) -> &'static str {
         match self.fault {
-            Some(fault) => fault.advice(),
+            Some((fault, source)) => fault.advice_of(source),
             None => self.kind.advice(),
         }
     }

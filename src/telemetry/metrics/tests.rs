@@ -246,7 +246,12 @@ fn token_metrics_are_there_from_the_start_and_count() {
     assert_eq!(series(&metrics, "sidentity_token_fetches_total").len(), 6);
     metrics.token_lookup(Credential::Id, Lookup::Stale);
     metrics.token_lookup(Credential::None, Lookup::Stale);
-    metrics.token_fetched(Credential::Access, Fetch::Unchanged, 30 * MS);
+    metrics.token_fetched_from(
+        SourceKind::Sts,
+        Credential::Access,
+        Fetch::Unchanged,
+        30 * MS,
+    );
     metrics.set_token_expiry(
         Credential::Access,
         Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
@@ -256,7 +261,7 @@ fn token_metrics_are_there_from_the_start_and_count() {
     let text = metrics.render();
     for line in [
         "sidentity_token_lookups_total{credential=\"id\",outcome=\"stale\"} 1",
-        "sidentity_token_fetches_total{credential=\"access\",outcome=\"unchanged\"} 1",
+        "sidentity_token_fetches_total{credential=\"access\",outcome=\"unchanged\",source=\"sts\"} 1",
         "sidentity_token_fetch_duration_seconds_bucket{credential=\"access\",le=\"0.025\"} 0",
         "sidentity_token_fetch_duration_seconds_bucket{credential=\"access\",le=\"0.05\"} 1",
         "sidentity_token_expiry_timestamp_seconds{credential=\"access\"} 1700000000",

@@ -82,7 +82,11 @@ fn hostile_text_is_cut_and_cannot_hide_anything() {
 #[test]
 fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
     let recent = Recent::default();
-    recent.not_fetched(&id("https://a.example"), TokenFault::NoAccount, "token: no");
+    recent.not_fetched(
+        &id("https://a.example"),
+        (TokenFault::NoAccount, SourceKind::Metadata),
+        "token: no",
+    );
     let json = serde_json::to_value(recent.troubles()).unwrap();
     assert_eq!(json[0]["about"], "ID token for https://a.example");
     assert_eq!(json[0]["title"], TokenFault::NoAccount.title());

@@ -193,7 +193,7 @@ impl Landed {
         };
         match self {
             Self::Failed(error) => {
-                let advice = error.fault().advice();
+                let advice = error.fault().advice_of(error.source());
                 tracing::warn!(credential, purpose, account, advice, "{}", error.detail());
             }
             Self::New { recovered: true } => {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::state::State;
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::TokenKey;
 use crate::token::clock::Now;
 use crate::token::failure::FetchError;
@@ -32,6 +32,8 @@ pub struct SlotStatus {
     pub last_error: Option<String>,
     /// The same, as far as what to do depends on it.
     pub last_fault: Option<TokenFault>,
+    /// What it was to come from.
+    pub last_source: Option<SourceKind>,
     /// How long no new fetch begins after a failure.
     pub retry_in: Option<Duration>,
 }
@@ -70,6 +72,7 @@ impl SlotStatus {
             failures: backoff.failures(),
             last_error: backoff.last_error().map(|error| error.detail().to_owned()),
             last_fault: backoff.last_error().map(FetchError::fault),
+            last_source: backoff.last_error().map(FetchError::source),
             retry_in: backoff.left(now),
         }
     }

@@ -96,7 +96,7 @@ impl Rig {
 
     fn fetches(&self, outcome: &str) -> u64 {
         self.metric(&format!(
-            "sidentity_token_fetches_total{{credential=\"id\",outcome=\"{outcome}\"}}"
+            "sidentity_token_fetches_total{{credential=\"id\",outcome=\"{outcome}\",source=\"metadata\"}}"
         ))
     }
 }

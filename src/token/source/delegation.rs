@@ -16,7 +16,7 @@ use super::impersonation::Impersonator;
 use super::message::token as token_clause;
 use super::signed_jwt::validity;
 use super::{Fetching, TokenSource, iam};
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Delegated, Principal, TokenKey};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
@@ -135,6 +135,10 @@ impl DelegationSource {
 impl TokenSource for DelegationSource {
     fn describe(&self) -> &'static str {
         "domain-wide delegation"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Impersonation
     }
 
     fn serves(&self, principal: &Principal) -> bool {

@@ -20,7 +20,7 @@ use super::iam::CLOUD_PLATFORM;
 use super::subject::SubjectTokens;
 use super::{Fetching, TokenSource, message};
 use crate::credentials::{ExternalAccount, OAuthClient};
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
@@ -163,6 +163,10 @@ pub(super) fn basic(client: &OAuthClient) -> HeaderMap {
 impl TokenSource for ExternalAccountSource {
     fn describe(&self) -> &str {
         &self.name
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Sts
     }
 
     fn serves(&self, principal: &Principal) -> bool {

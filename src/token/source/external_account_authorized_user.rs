@@ -11,7 +11,7 @@ use super::endpoint::EndpointClient;
 use super::external_account::basic;
 use super::{Fetching, TokenSource, message};
 use crate::credentials::ExternalAccountAuthorizedUser;
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
@@ -94,6 +94,10 @@ fn hint(error: &AttemptError) -> Option<String> {
 impl TokenSource for WorkforceUserSource {
     fn describe(&self) -> &str {
         &self.name
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Sts
     }
 
     fn serves(&self, principal: &Principal) -> bool {

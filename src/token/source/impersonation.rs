@@ -15,7 +15,7 @@ use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
 use super::{Fetching, TokenSource};
 use crate::config::Upstream;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
-use crate::error::{Error, TokenFault};
+use crate::error::{Error, SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::fact::Fact;
@@ -270,6 +270,10 @@ impl TokenSource for ImpersonationSource {
         "the IAM Credentials API"
     }
 
+    fn kind(&self) -> SourceKind {
+        SourceKind::Impersonation
+    }
+
     fn serves(&self, principal: &Principal) -> bool {
         match principal {
             Principal::Attached => self.0.file.is_some(),
@@ -342,6 +346,10 @@ impl FileTarget {
 impl TokenSource for NestedSource {
     fn describe(&self) -> &str {
         self.0.describe()
+    }
+
+    fn kind(&self) -> SourceKind {
+        self.0.kind()
     }
 
     fn serves(&self, principal: &Principal) -> bool {

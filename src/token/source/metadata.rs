@@ -15,7 +15,7 @@ use super::limits::FetchLimits;
 use super::message::words;
 use super::{Fetching, TokenSource};
 use crate::config::MetadataServer;
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
@@ -173,6 +173,10 @@ impl MetadataClient {
 impl TokenSource for MetadataClient {
     fn describe(&self) -> &'static str {
         "the metadata server"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Metadata
     }
 
     fn serves(&self, principal: &Principal) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::{Fetching, TokenSource};
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey};
 use crate::token::clock::Now;
 use crate::token::failure::FetchError;
@@ -47,6 +47,10 @@ impl Scripted {
 impl TokenSource for Scripted {
     fn describe(&self) -> &'static str {
         "the script"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Metadata
     }
 
     fn serves(&self, _: &Principal) -> bool {

@@ -12,7 +12,7 @@ use super::answer::accept;
 use super::impersonation::Impersonator;
 use super::message::token as token_clause;
 use super::{Fetching, TokenSource, iam};
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::failure::FetchError;
@@ -80,6 +80,10 @@ impl SignedJwtSource {
 impl TokenSource for SignedJwtSource {
     fn describe(&self) -> &'static str {
         "the IAM Credentials API"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Impersonation
     }
 
     fn serves(&self, principal: &Principal) -> bool {

@@ -10,7 +10,7 @@ use super::metadata::MetadataClient;
 use super::{Fetching, TokenSource, TokenSources};
 use crate::config::MetadataServer;
 use crate::destination::Host;
-use crate::error::TokenFault;
+use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
@@ -63,6 +63,10 @@ impl TokenFile {
 impl TokenSource for TokenFile {
     fn describe(&self) -> &str {
         &self.name
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::ServiceAccount
     }
 
     fn serves(&self, principal: &Principal) -> bool {

@@ -1,0 +1,187 @@
+//! The kinds of token source, and what a failure of one that is not the metadata server is called.
+
+use super::TokenFault;
+
+/// What issues tokens: the label `source` of `sidentity_token_fetches_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SourceKind {
+    /// The metadata server.
+    Metadata,
+    /// A service account's key: its own signature, or the token endpoint.
+    ServiceAccount,
+    /// A person's login: the token endpoint.
+    AuthorizedUser,
+    /// The IAM Credentials API.
+    Impersonation,
+    /// The Security Token Service.
+    Sts,
+}
+
+// === impl SourceKind ===
+
+impl SourceKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Metadata,
+        Self::ServiceAccount,
+        Self::AuthorizedUser,
+        Self::Impersonation,
+        Self::Sts,
+    ];
+
+    /// The label's value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata",
+            Self::ServiceAccount => "service_account",
+            Self::AuthorizedUser => "authorized_user",
+            Self::Impersonation => "impersonation",
+            Self::Sts => "sts",
+        }
+    }
+
+    /// The server in a message.
+    pub const fn server(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata server",
+            Self::ServiceAccount | Self::AuthorizedUser => "token endpoint",
+            Self::Impersonation => "IAM Credentials API",
+            Self::Sts => "Security Token Service",
+        }
+    }
+}
+
+// === impl TokenFault ===
+
+impl TokenFault {
+    /// What happened at this kind of source, in a few words.
+    pub const fn title_of(self, source: SourceKind) -> &'static str {
+        if let SourceKind::Metadata = source {
+            return self.title();
+        }
+        match (self, source) {
+            (Self::Failing, SourceKind::Impersonation) => "The IAM Credentials API fails",
+            (Self::Failing, SourceKind::Sts) => "The Security Token Service fails",
+            (Self::Failing, _) => "The token endpoint fails",
+            (Self::Forbidden, _) => "This identity may not be issued the token",
+            (Self::Impostor, _) => "Something else answers for the token endpoint",
+            (Self::Limited, SourceKind::Impersonation) => {
+                "The IAM Credentials API limits this identity"
+            }
+            (Self::Limited, SourceKind::Sts) => "The Security Token Service limits this identity",
+            (Self::Limited, _) => "The token endpoint limits this identity",
+            (Self::Malformed, SourceKind::Impersonation) => {
+                "The IAM Credentials API's answer is no token"
+            }
+            (Self::Malformed, SourceKind::Sts) => "The Security Token Service's answer is no token",
+            (Self::Malformed, _) => "The token endpoint's answer is no token",
+            (Self::NoAccount, _) => "No such service account",
+            (Self::Refused, SourceKind::Impersonation) => {
+                "The IAM Credentials API refuses the request"
+            }
+            (Self::Refused, SourceKind::Sts) => {
+                "The Security Token Service refuses the subject token"
+            }
+            (Self::Refused, _) => "The token endpoint refuses the credential",
+            (Self::Silent, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
+            (Self::Silent, SourceKind::Sts) => "The Security Token Service is too slow",
+            (Self::Silent, _) => "The token endpoint is too slow",
+            (Self::Unreachable, SourceKind::Impersonation) => {
+                "The IAM Credentials API cannot be reached"
+            }
+            (Self::Unreachable, SourceKind::Sts) => "The Security Token Service cannot be reached",
+            (Self::Unreachable, _) => "The token endpoint cannot be reached",
+            (
+                Self::CutShort
+                | Self::Disabled
+                | Self::NoSubjectToken
+                | Self::NotImpersonated
+                | Self::NothingFound
+                | Self::Unsupported,
+                _,
+            ) => self.title(),
+        }
+    }
+
+    /// What to do about it at this kind of source.
+    pub const fn advice_of(self, source: SourceKind) -> &'static str {
+        if let SourceKind::Metadata = source {
+            return self.advice();
+        }
+        match (self, source) {
+            (Self::Failing, _) => {
+                "A fault behind the endpoint that the detail names: the next requests try again on their own. If it lasts, look \
+                 at status.cloud.google.com."
+            }
+            (Self::Forbidden, _) => {
+                "The detail has the endpoint's own words: grant the identity the role that they name, and see that the account \
+                 is not disabled and that the API is enabled."
+            }
+            (Self::Impostor, _) => {
+                "Something between here and the endpoint answers in its place, and was not believed: give the root of a proxy \
+                 that inspects TLS to --upstream-ca."
+            }
+            (Self::Limited, _) => {
+                "Too many tokens are requested with this credential: find what else uses it. The sidecar asks once a token, and \
+                 tries again on its own."
+            }
+            (Self::Malformed, _) => {
+                "See that the endpoint in the detail is Google's, and that this machine's clock is right: an ID token that \
+                 seems to have expired is refused too."
+            }
+            (Self::NoAccount, _) => {
+                "See that the service account in the detail exists, is spelled so, and is of that project."
+            }
+            (Self::Refused, SourceKind::AuthorizedUser) => {
+                "Log in again: `gcloud auth application-default login`. The detail has the endpoint's own words."
+            }
+            (Self::Refused, SourceKind::ServiceAccount) => {
+                "See that the key and its account were not deleted or disabled, and that this machine's clock is right; the \
+                 detail has the endpoint's own words."
+            }
+            (Self::Refused, _) => {
+                "The detail has the endpoint's own words: see that the credential file is current, and that this machine's clock \
+                 is right."
+            }
+            (Self::Unreachable, _) => {
+                "See that this machine reaches the endpoint in the detail: name resolution, firewall, and a proxy that has to be \
+                 used (--upstream-proxy)."
+            }
+            (
+                Self::CutShort
+                | Self::Disabled
+                | Self::NoSubjectToken
+                | Self::NotImpersonated
+                | Self::NothingFound
+                | Self::Silent
+                | Self::Unsupported,
+                _,
+            ) => self.advice(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_file_does_not_speak_of_the_metadata_server() {
+        for fault in TokenFault::ALL {
+            for source in SourceKind::ALL {
+                let (title, advice) = (fault.title_of(source), fault.advice_of(source));
+                assert!(advice.len() > 40 && advice.len() <= 260, "{advice}");
+                assert!(advice.ends_with('.'), "{advice}");
+                let both = format!("{title} {advice}");
+                let named = both.contains("metadata server");
+                let about_it = matches!(fault, TokenFault::Disabled | TokenFault::NothingFound);
+                assert!(
+                    source == SourceKind::Metadata || about_it || !named,
+                    "{both}"
+                );
+            }
+            assert_eq!(fault.title_of(SourceKind::Metadata), fault.title());
+            assert_eq!(fault.advice_of(SourceKind::Metadata), fault.advice());
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What the base credential can be issued, as far as a decision depends on it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::audience::{Shape, is_client_id};
+use super::decision::{Credential, TokenKey, TokenKind};
+use super::principal::Principal;
+use super::rule::Rule;
+use crate::destination::Host;
+use crate::error::SourceKind;
+
+/// What a person's ID tokens are good for, and what to do where that is not enough.
+pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
+     functions accept it, everything else (such as IAP) does not: impersonate a service account \
+     (--impersonate-service-account, or impersonate= on the route or rule)";
+
+/// The credential that [`Principal::Attached`] stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BaseCredential {
+    /// Its ID tokens are for any audience.
+    #[default]
+    Account,
+    /// A person's login: its ID tokens are for this OAuth client alone.
+    User {
+        /// The client's id.
+        client_id: Arc<str>,
+    },
+}
+
+/// Names the base credential for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialName {
+    /// What issues its tokens.
+    pub source: SourceKind,
+    /// `the metadata server`, or the file with its kind, account and project.
+    pub text: Arc<str>,
+}
+
+// === impl CredentialName ===
+
+impl CredentialName {
+    /// Whether it is a credential file.
+    pub fn is_file(&self) -> bool {
+        self.source != SourceKind::Metadata
+    }
+}
+
+impl Default for CredentialName {
+    fn default() -> Self {
+        Self {
+            source: SourceKind::Metadata,
+            text: "the metadata server".into(),
+        }
+    }
+}
+
+impl fmt::Display for CredentialName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+// === impl BaseCredential ===
+
+impl BaseCredential {
+    /// Gives an ID token for Cloud Run and functions the audience that the credential's ID tokens have. Returns whether it
+    /// did.
+    pub(super) fn adjust(&self, key: &mut TokenKey, host: &Host) -> bool {
+        let Self::User { client_id } = self else {
+            return false;
+        };
+        match &mut key.kind {
+            TokenKind::Id { audience }
+                if key.principal == Principal::Attached
+                    && Shape::of(host) != Shape::Other
+                    && !is_client_id(audience) =>
+            {
+                *audience = Arc::clone(client_id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Says why a token cannot be had. `None` if it can, as far as is known without asking.
+    pub fn unobtainable(&self, key: &TokenKey) -> Option<&'static str> {
+        let Self::User { client_id } = self else {
+            return None;
+        };
+        let obtainable = match &key.kind {
+            TokenKind::Access { .. } => true,
+            TokenKind::Id { audience } => audience == client_id,
+            TokenKind::Jwt { .. } => false,
+        };
+        (key.principal == Principal::Attached && !obtainable).then_some(USER_ID_TOKENS)
+    }
+
+    /// The same for every host that a rule is for; `impersonated` if the rule's tokens are another account's.
+    pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
+        let Self::User { client_id } = self else {
+            return None;
+        };
+        let options = &rule.options;
+        let other_client = |audience: &String| is_client_id(audience) && **audience != **client_id;
+        let obtainable = impersonated
+            || options.effective_credential() != Some(Credential::Id)
+            || (!options.jwt
+                && !options.audience.as_ref().is_some_and(other_client)
+                && rule.pattern.is_serverless());
+        (!obtainable).then_some(USER_ID_TOKENS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::Destination;
+    use crate::policy::{Grant, Options, Pattern, Policy, Settings};
+
+    const CLIENT: &str = "1.apps.googleusercontent.com";
+
+    fn user() -> BaseCredential {
+        BaseCredential::User {
+            client_id: CLIENT.into(),
+        }
+    }
+
+    fn key(url: &str, rules: &[(&str, &[(&str, &str)])]) -> TokenKey {
+        let rule = |(pattern, options): &(&str, &[(&str, &str)])| {
+            let mut all = Options::default();
+            for (name, value) in *options {
+                all.set(name, value).unwrap();
+            }
+            Rule {
+                pattern: Pattern::parse(pattern).unwrap(),
+                options: all,
+                name: "rule".into(),
+            }
+        };
+        let settings = Settings {
+            base: user(),
+            ..Settings::default()
+        };
+        let policy = Policy::new(rules.iter().map(rule).collect(), settings);
+        let destination = Destination::parse(url).unwrap();
+        match policy.decide(&destination, "googleapis.com").grant {
+            Grant::Token(key) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_users_id_token_for_cloud_run_and_functions_is_for_the_oauth_client() {
+        for url in [
+            "https://a-1.us-central1.run.app/x",
+            "https://b-1.us-central1.run.app",
+            "https://us-central1-p.cloudfunctions.net/f",
+        ] {
+            let key = key(url, &[]);
+            let audience = CLIENT.into();
+            assert_eq!(key.kind, TokenKind::Id { audience }, "{url}");
+            assert_eq!(user().unobtainable(&key), None);
+        }
+        let by_rule = [("a.run.app", &[("audience", "https://x")] as &[_])];
+        let key = key("https://a.run.app", &by_rule);
+        assert_eq!(user().unobtainable(&key), None);
+    }
+
+    #[test]
+    fn a_users_id_token_for_any_other_host_cannot_be_had() {
+        let rules = [("iap.example", &[("credential", "id")] as &[_])];
+        let key = key("https://iap.example", &rules);
+        assert!(user().unobtainable(&key).is_some());
+        assert_eq!(BaseCredential::Account.unobtainable(&key), None);
+    }
+
+    #[test]
+    fn an_impersonated_accounts_id_token_is_as_for_any_account() {
+        let options: &[(&str, &str)] = &[("credential", "id"), ("impersonate", "a@p.example")];
+        let rules = [("*.run.app", options), ("iap.example", options)];
+        for (url, expected) in [
+            ("https://a.run.app/", "https://a.run.app"),
+            ("https://iap.example/", "https://iap.example"),
+        ] {
+            let key = key(url, &rules);
+            assert_eq!(key.audience(), Some(expected));
+            assert_eq!(user().unobtainable(&key), None);
+        }
+    }
+
+    #[test]
+    fn a_rule_is_judged_by_its_pattern() {
+        let judged = |pattern: &str, options: &[(&str, &str)], impersonated: bool| {
+            let mut all = Options::default();
+            for (name, value) in options {
+                all.set(name, value).unwrap();
+            }
+            let rule = Rule {
+                pattern: Pattern::parse(pattern).unwrap(),
+                options: all,
+                name: "rule".into(),
+            };
+            user().unobtainable_by_rule(&rule, impersonated).is_none()
+        };
+        let id = [("credential", "id")];
+        for pattern in ["a.run.app", "*.run.app", "*.cloudfunctions.net"] {
+            assert!(judged(pattern, &id, false), "{pattern}");
+        }
+        for pattern in ["iap.example", "*.example", "notrun.app", "*.app"] {
+            assert!(!judged(pattern, &id, false), "{pattern}");
+            assert!(judged(pattern, &id, true), "{pattern}");
+            assert!(judged(pattern, &[("credential", "access")], false));
+        }
+        let iap = [("audience", "2.apps.googleusercontent.com")];
+        assert!(!judged("a.run.app", &iap, false));
+        let own = [("audience", CLIENT)];
+        assert!(judged("a.run.app", &own, false));
+        let jwt = [("credential", "id"), ("token", "jwt")];
+        assert!(!judged("a.run.app", &jwt, false));
+    }
+}

@@ -1,0 +1,162 @@
+//! The login of a person: access tokens and ID tokens for its refresh token (RFC 6749, 6).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::Mutex;
+
+use super::answer::accept;
+use super::endpoint::EndpointClient;
+use super::{Fetching, TokenSource, message};
+use crate::credentials::AuthorizedUser;
+use crate::error::{SourceKind, TokenFault};
+use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TOKENS};
+use crate::token::clock::Now;
+use crate::token::fact::Fact;
+use crate::token::failure::FetchError;
+use crate::token::parse;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::value::Token;
+
+const LOG_IN: &str = "log in again: `gcloud auth application-default login`";
+
+/// Issues the tokens of one login.
+#[derive(Debug)]
+pub(super) struct AuthorizedUserSource {
+    file: AuthorizedUser,
+    name: String,
+    client: EndpointClient,
+    /// The refresh token in force. The endpoint may replace it with each answer, so one attempt at a time uses it.
+    refresh_token: Mutex<RefreshToken>,
+}
+
+/// A secret: `Debug` does not show it.
+struct RefreshToken(Arc<str>);
+
+// === impl AuthorizedUserSource ===
+
+impl AuthorizedUserSource {
+    /// `name` names the file in messages.
+    pub(super) fn new(file: AuthorizedUser, name: String, client: EndpointClient) -> Self {
+        Self {
+            refresh_token: Mutex::new(RefreshToken(Arc::clone(&file.refresh_token))),
+            file,
+            name,
+            client,
+        }
+    }
+
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        let scopes = match &key.kind {
+            TokenKind::Access { scopes } => scopes.join(" "),
+            TokenKind::Id { audience } if **audience == *self.file.client_id => String::new(),
+            TokenKind::Id { .. } | TokenKind::Jwt { .. } => return Err(self.unsupported(key)),
+        };
+        let what = format!("{} (of {})", message::token(&key.kind), self.name);
+        let attempt = || async {
+            let mut refresh_token = self.refresh_token.lock().await;
+            let mut fields = vec![
+                ("grant_type", "refresh_token"),
+                ("client_id", &*self.file.client_id),
+                ("client_secret", &*self.file.client_secret),
+                ("refresh_token", &*refresh_token.0),
+            ];
+            if !scopes.is_empty() {
+                fields.push(("scope", &scopes));
+            }
+            let start = Now::now();
+            let url = &self.file.token_url;
+            let body = self
+                .client
+                .post_form(url, HeaderMap::new(), &fields)
+                .await?;
+            if let Some(rotated) = parse::refresh_token(&body) {
+                refresh_token.0 = rotated.into();
+            }
+            let now = Now::now();
+            let token = match &key.kind {
+                TokenKind::Access { .. } => parse::access_token(&body, start, now),
+                TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
+                    parse::id_token_in("id_token", &body, audience, start, now)
+                }
+            };
+            accept(token, start, now)
+        };
+        self.client
+            .fetch(&what, &self.file.token_url, priority, attempt, hint)
+            .await
+    }
+
+    /// The audience of a login's ID tokens is the OAuth client's id, and cannot be chosen.
+    fn unsupported(&self, key: &TokenKey) -> FetchError {
+        let detail = format!(
+            "{} cannot be had from {}: {}",
+            message::token(&key.kind),
+            self.name,
+            USER_ID_TOKENS
+        );
+        FetchError::new(TokenFault::Unsupported, &detail)
+    }
+}
+
+impl TokenSource for AuthorizedUserSource {
+    fn describe(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::AuthorizedUser
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        *principal == Principal::Attached
+    }
+
+    /// It says of every kind why it cannot be had.
+    fn issues(&self, _: &TokenKind) -> bool {
+        true
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.client.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let known = match fact {
+            Fact::Email(_) => self.file.email.as_deref(),
+            Fact::Universe => Some(DEFAULT_UNIVERSE),
+            Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
+        };
+        Box::pin(std::future::ready(Ok(known.map(str::to_owned))))
+    }
+}
+
+/// What to do about a refusal.
+fn hint(error: &AttemptError) -> Option<String> {
+    Some(match error.code.as_deref()? {
+        "invalid_rapt" | "rapt_required" => {
+            format!(
+                "the organisation ends sessions after a while, and this one has ended: {LOG_IN}"
+            )
+        }
+        "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
+        "invalid_client" | "unauthorized_client" | "deleted_client" => {
+            format!("the OAuth client of the login is not valid any more: {LOG_IN}")
+        }
+        _ => return None,
+    })
+}
+
+// === impl RefreshToken ===
+
+impl std::fmt::Debug for RefreshToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RefreshToken").finish_non_exhaustive()
+    }
+}

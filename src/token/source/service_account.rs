@@ -1,0 +1,282 @@
+//! The key of a service account: access tokens that it signs itself, and ID tokens that its assertions are exchanged for.
+//!
+//! Google APIs accept a JWT that the account signed as an access token, which takes no request at all. Everything else
+//! that reads Google's access tokens knows only those of the token endpoint: for scopes that are about the account rather
+//! than about an API (`openid`, `email`, `userinfo.email`), the assertion is exchanged (RFC 7523).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use serde::Serialize;
+use serde_json::json;
+
+use super::answer::accept;
+use super::endpoint::{self, EndpointClient};
+use super::{Fetching, TokenSource, jwt, message};
+use crate::credentials::{EndpointUrl, ServiceAccount};
+use crate::error::{SourceKind, TokenFault};
+use crate::policy::{CLOUD_PLATFORM, DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind};
+use crate::token::clock::Now;
+use crate::token::fact::Fact;
+use crate::token::failure::FetchError;
+use crate::token::parse;
+use crate::token::priority::FetchPriority;
+use crate::token::retry::AttemptError;
+use crate::token::value::Token;
+
+/// How long a JWT is valid: the longest that Google accepts.
+const LIFETIME: Duration = Duration::from_secs(3_600);
+/// How far `iat` lies in the past, for receivers whose clocks are behind.
+const BACK_DATED: Duration = Duration::from_secs(10);
+/// The `aud` of every assertion, whatever the URL of the endpoint.
+const ASSERTION_AUDIENCE: &str = "https://oauth2.googleapis.com/token";
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const API_SCOPES: &str = "https://www.googleapis.com/auth/";
+const IAM: &str = "https://www.googleapis.com/auth/iam";
+const USER_INFO: &str = "userinfo.";
+
+/// Issues the tokens of one service account.
+#[derive(Debug)]
+pub(super) struct ServiceAccountSource {
+    file: ServiceAccount,
+    name: String,
+    client: EndpointClient,
+}
+
+/// The claims of a JWT that the account signs; absent ones are left out.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Claims<'a> {
+    pub(super) iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sub: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) target_audience: Option<&'a str>,
+    iat: u64,
+    exp: u64,
+}
+
+// === impl ServiceAccountSource ===
+
+impl ServiceAccountSource {
+    /// `name` names the file in messages.
+    pub(super) fn new(file: ServiceAccount, name: String, client: EndpointClient) -> Self {
+        Self { file, name, client }
+    }
+
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        let email = &*self.file.email;
+        match &key.kind {
+            TokenKind::Access { scopes } if self.is_self_signed(scopes) => {
+                let scope = joined(scopes);
+                self.self_signed(Claims {
+                    sub: Some(email),
+                    scope: Some(&scope),
+                    ..Claims::default()
+                })
+            }
+            TokenKind::Access { scopes } => {
+                let scope = joined(scopes);
+                let read = |body: &[u8], start, now| parse::access_token(body, start, now);
+                self.exchanged(key, Some(&scope), None, priority, read)
+                    .await
+            }
+            TokenKind::Id { audience } if *self.file.universe == *DEFAULT_UNIVERSE => {
+                let read = |body: &[u8], start, now| {
+                    parse::id_token_in("id_token", body, audience, start, now)
+                };
+                self.exchanged(key, None, Some(audience), priority, read)
+                    .await
+            }
+            TokenKind::Id { audience } => self.by_iam(key, audience, priority).await,
+            TokenKind::Jwt { audience } => self.self_signed(Claims {
+                sub: Some(email),
+                aud: Some(audience),
+                ..Claims::default()
+            }),
+        }
+    }
+
+    /// Whether an access token of these scopes is a JWT of our own. Other universes have no other kind.
+    fn is_self_signed(&self, scopes: &[Arc<str>]) -> bool {
+        *self.file.universe != *DEFAULT_UNIVERSE
+            || scopes.iter().all(|scope| {
+                let api = scope.strip_prefix(API_SCOPES);
+                api.is_some_and(|api| !api.starts_with(USER_INFO))
+            })
+    }
+
+    /// A JWT of our own as the token.
+    fn self_signed(&self, claims: Claims<'_>) -> Result<Token, FetchError> {
+        let now = Now::now();
+        let jwt = self.sign(claims)?;
+        Token::new(&jwt, now.after(LIFETIME - BACK_DATED), now).ok_or_else(|| self.unsigned())
+    }
+
+    /// Exchanges an assertion at the token endpoint.
+    async fn exchanged(
+        &self,
+        key: &TokenKey,
+        scope: Option<&str>,
+        target_audience: Option<&str>,
+        priority: &FetchPriority,
+        read: impl Fn(&[u8], Now, Now) -> Result<Token, parse::Malformed>,
+    ) -> Result<Token, FetchError> {
+        let what = self.what(key);
+        let url = &self.file.token_url;
+        let attempt = || async {
+            let start = Now::now();
+            let assertion = self.sign(Claims {
+                aud: Some(ASSERTION_AUDIENCE),
+                scope,
+                target_audience,
+                ..Claims::default()
+            });
+            let assertion = assertion
+                .map_err(|error| AttemptError::new(error.fault(), error.detail().to_owned()))?;
+            let fields = [("assertion", &*assertion), ("grant_type", GRANT_TYPE)];
+            let body = self
+                .client
+                .post_form(url, HeaderMap::new(), &fields)
+                .await?;
+            let now = Now::now();
+            accept(read(&body, start, now), start, now)
+        };
+        self.client
+            .fetch(&what, url, priority, attempt, |error| self.hint(error))
+            .await
+    }
+
+    /// Other universes have no token endpoint: there the IAM Credentials API issues the ID tokens.
+    async fn by_iam(
+        &self,
+        key: &TokenKey,
+        audience: &str,
+        priority: &FetchPriority,
+    ) -> Result<Token, FetchError> {
+        let email = &*self.file.email;
+        let what = self.what(key);
+        let path = format!("/v1/projects/-/serviceAccounts/{email}:generateIdToken");
+        let url = EndpointUrl::of_google("iamcredentials", &self.file.universe, &path);
+        let url = url.ok_or_else(|| self.unsigned())?;
+        let attempt = || async {
+            let start = Now::now();
+            let bearer = self.sign(Claims {
+                sub: Some(email),
+                scope: Some(IAM),
+                ..Claims::default()
+            });
+            let headers = bearer.ok().as_deref().and_then(endpoint::bearer);
+            let body = json!({"audience": audience, "includeEmail": true, "useEmailAzp": true});
+            let body = self
+                .client
+                .post_json(&url, headers.unwrap_or_default(), &body);
+            let body = body.await?;
+            let now = Now::now();
+            let token = parse::id_token_in("token", &body, audience, start, now);
+            accept(token, start, now)
+        };
+        self.client
+            .fetch(&what, &url, priority, attempt, |error| self.hint(error))
+            .await
+    }
+
+    fn sign(&self, claims: Claims<'_>) -> Result<String, FetchError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let iat = now.unwrap_or_default().saturating_sub(BACK_DATED).as_secs();
+        let claims = Claims {
+            iss: &self.file.email,
+            iat,
+            exp: iat + LIFETIME.as_secs(),
+            ..claims
+        };
+        jwt::sign(&self.file.key, self.file.key_id.as_deref(), &claims)
+            .ok_or_else(|| self.unsigned())
+    }
+
+    fn unsigned(&self) -> FetchError {
+        let detail = format!("no JWT could be signed with the key of {}", self.name);
+        FetchError::new(TokenFault::CutShort, &detail)
+    }
+
+    /// What is requested, in a message.
+    fn what(&self, key: &TokenKey) -> String {
+        format!(
+            "{} (account {})",
+            message::token(&key.kind),
+            self.file.email
+        )
+    }
+
+    fn hint(&self, error: &AttemptError) -> Option<String> {
+        if error.code.as_deref() == Some("PERMISSION_DENIED") {
+            let email = &self.file.email;
+            return Some(format!(
+                "grant roles/iam.serviceAccountOpenIdTokenCreator on {email} to {email} itself, for in the universe {} \
+                 the IAM Credentials API issues its ID tokens",
+                self.file.universe
+            ));
+        }
+        let refused = matches!(
+            error.code.as_deref(),
+            Some("invalid_grant" | "UNAUTHENTICATED")
+        );
+        refused.then(|| {
+            format!(
+                "was the key of {} deleted or disabled, or the account? Is this machine's clock right?",
+                self.name
+            )
+        })
+    }
+}
+
+impl TokenSource for ServiceAccountSource {
+    fn describe(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::ServiceAccount
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        *principal == Principal::Attached
+    }
+
+    fn issues(&self, _: &TokenKind) -> bool {
+        true
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.client.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        let known = match fact {
+            Fact::Email(_) => Some(&self.file.email),
+            Fact::ProjectId => self.file.project.as_ref(),
+            Fact::Universe => Some(&self.file.universe),
+            Fact::ProjectNumber | Fact::Region => None,
+        };
+        Box::pin(std::future::ready(Ok(known.map(ToString::to_string))))
+    }
+}
+
+/// The scopes of a key as one text.
+fn joined(scopes: &[Arc<str>]) -> String {
+    match scopes {
+        [] => CLOUD_PLATFORM.to_owned(),
+        scopes => scopes.join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! The login of a person.
+
+use serde_json::json;
+
+use super::support::google::{Endpoint, Fault, Google, Jwt};
+use super::{IAP, RUN_APP, STORAGE, authorized_user, run_with};
+
+const REMEDY: &str = "--impersonate-service-account";
+
+#[tokio::test]
+async fn a_google_api_gets_an_access_token_for_the_refresh_token() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let ran = run_with(&google, &file, &["token", STORAGE]).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    let form = google.only(Endpoint::Token).form();
+    for name in ["client_id", "client_secret", "refresh_token"] {
+        assert_eq!(form[name], file[name]);
+    }
+    assert_eq!(form["grant_type"], "refresh_token");
+    assert_eq!(form.len(), 4, "{form:?}");
+}
+
+#[tokio::test]
+async fn scopes_are_asked_for_where_a_rule_names_them() {
+    let google = Google::start().await;
+    let scope = "https://www.googleapis.com/auth/cloud-platform";
+    let rule = format!("--rule=storage.googleapis.com=access,scope={scope}");
+    let ran = run_with(
+        &google,
+        &authorized_user(&google),
+        &["token", &rule, STORAGE],
+    )
+    .await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(google.only(Endpoint::Token).field("scope"), scope);
+}
+
+#[tokio::test]
+async fn cloud_run_gets_an_id_token_whose_audience_is_the_client_of_the_login() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(Jwt::read(ran.out.trim()).claims["aud"], file["client_id"]);
+    let explained = run_with(&google, &file, &["explain", "--json", RUN_APP]).await;
+    let explained: serde_json::Value = serde_json::from_str(&explained.out).unwrap();
+    assert_eq!(explained["credential"], "id");
+    assert_eq!(explained["audience"], file["client_id"]);
+}
+
+#[tokio::test]
+async fn a_rule_for_an_id_token_that_cannot_be_had_is_an_error_with_the_remedy() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    for command in ["check", "explain", "token"] {
+        for rule in [
+            "--rule=iap.example=id",
+            "--rule=iap.example=id,audience=1.apps.googleusercontent.com",
+            "--rule=*.run.app=id,audience=1.apps.googleusercontent.com",
+            "--rule=x.run.app=id,token=jwt",
+            "--route=8081=https://iap.example,credential=id",
+        ] {
+            let mut args = vec![command, rule];
+            if command != "check" {
+                args.push(IAP);
+            }
+            let ran = run_with(&google, &file, &args).await;
+            assert_eq!(ran.status, Some(64), "{rule}: {ran:?}");
+            assert!(
+                ran.err.contains(REMEDY) && ran.err.contains("IAP"),
+                "{ran:?}"
+            );
+        }
+    }
+    assert_eq!(google.called(), []);
+}
+
+#[tokio::test]
+async fn an_ended_session_is_explained() {
+    let google = Google::start().await;
+    google.always(Endpoint::Token, Fault::invalid_rapt());
+    let ran = run_with(&google, &authorized_user(&google), &["token", STORAGE]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    for part in [
+        "oauth2.googleapis.com/token",
+        "invalid_grant",
+        "invalid_rapt",
+        "the organisation ends sessions",
+        "log in again: `gcloud auth application-default login`",
+    ] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+    // It is not tried again.
+    assert_eq!(google.count(Endpoint::Token), 1);
+}
+
+#[tokio::test]
+async fn an_answer_without_an_id_token_is_an_error() {
+    let google = Google::start().await;
+    let without = Fault::edit(|json| {
+        json.as_object_mut().unwrap().remove("id_token");
+    });
+    google.always(Endpoint::Token, without);
+    let ran = run_with(&google, &authorized_user(&google), &["token", RUN_APP]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(
+        ran.err.contains("no JSON object with an ID token"),
+        "{ran:?}"
+    );
+    google.always(
+        Endpoint::Token,
+        Fault::edit(|json| {
+            // Another audience than that of the login.
+            let other = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJvdGhlciIsImV4cCI6OTk5OTk5OTk5OX0.c2ln";
+            json["id_token"] = json!(other);
+        }),
+    );
+    let ran = run_with(&google, &authorized_user(&google), &["token", RUN_APP]).await;
+    assert!(ran.err.contains("aud"), "{ran:?}");
+    assert!(!ran.err.contains("eyJ"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn exec_calls_a_private_service_with_the_login() {
+    let google = Google::start().await;
+    let curl = ["exec", "--", "curl", "-sS", "--fail", RUN_APP];
+    let ran = run_with(&google, &authorized_user(&google), &curl).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(ran.out.contains("apps.googleusercontent.com"), "{ran:?}");
+}

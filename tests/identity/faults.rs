@@ -1,0 +1,185 @@
+//! Endpoints that fail, for each kind of file.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::support::google::{Endpoint, Fault, Google};
+use super::{RUN_APP, authorized_user, run_with, service_account};
+
+fn files(google: &Google) -> [(&'static str, Value); 2] {
+    [
+        ("service_account", service_account(google)),
+        ("authorized_user", authorized_user(google)),
+    ]
+}
+
+#[tokio::test]
+async fn what_may_be_better_at_the_next_attempt_is_tried_again() {
+    let google = Google::start().await;
+    for (kind, file) in files(&google) {
+        for fault in [
+            Fault::status(500, "oops"),
+            Fault::status(503, ""),
+            Fault::status(408, ""),
+            Fault::rate_limited(1),
+            Fault::close(),
+            Fault::cut_short(),
+        ] {
+            let before = google.count(Endpoint::Token);
+            google.script(Endpoint::Token, [fault]);
+            let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+            assert_eq!(ran.status, Some(0), "{kind}: {ran:?}");
+            assert_eq!(google.count(Endpoint::Token), before + 2, "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed() {
+    let google = Google::start().await;
+    google.script(Endpoint::Token, [Fault::rate_limited(2)]);
+    let began = Instant::now();
+    let ran = run_with(&google, &service_account(&google), &["token", RUN_APP]).await;
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert!(began.elapsed() >= Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_in_the_endpoints_words_and_not_tried_again() {
+    let google = Google::start().await;
+    for (kind, file) in files(&google) {
+        for (fault, parts) in [
+            (
+                Fault::oauth("invalid_grant", "Bad thing."),
+                &["400", "invalid_grant", "Bad thing."] as &[&str],
+            ),
+            (
+                Fault::oauth("invalid_client", "Unauthorized"),
+                &["400", "invalid_client"],
+            ),
+            (
+                Fault::status(401, r#"{"error": "unauthorized_client"}"#),
+                &["401", "unauthorized_client"],
+            ),
+            (
+                Fault::api(403, "PERMISSION_DENIED", "No way."),
+                &["403", "PERMISSION_DENIED", "No way."],
+            ),
+            (
+                Fault::redirect("https://evil.example/"),
+                &["302", "redirects are not followed"],
+            ),
+            (Fault::torn_json(), &["JSON"]),
+        ] {
+            let before = google.count(Endpoint::Token);
+            google.script(Endpoint::Token, [fault]);
+            let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+            assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
+            for part in parts.iter().chain(&["https://oauth2.googleapis.com/token"]) {
+                assert!(ran.err.contains(part), "{kind}: {part} in {ran:?}");
+            }
+            assert!(!ran.err.contains("evil.example"), "{ran:?}");
+            assert_eq!(google.count(Endpoint::Token), before + 1, "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_endpoint_is_given_up_after_the_token_timeout() {
+    let google = Google::start().await;
+    google.always(Endpoint::Token, Fault::never());
+    for (kind, file) in files(&google) {
+        let began = Instant::now();
+        let ran = run_with(&google, &file, &["token", "--token-timeout=2s", RUN_APP]).await;
+        assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
+        assert!(ran.err.contains("no answer within"), "{kind}: {ran:?}");
+        assert!(began.elapsed() < Duration::from_secs(6), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_waited_for() {
+    let google = Google::start().await;
+    for (kind, file) in files(&google) {
+        google.script(
+            Endpoint::Token,
+            [Fault::none().after(Duration::from_secs(1))],
+        );
+        let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+        assert_eq!(ran.status, Some(0), "{kind}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ten_minutes_off_is_hinted_at() {
+    let google = Google::start().await;
+    for skew in [600, -600] {
+        google.skew(skew);
+        let ran = run_with(&google, &service_account(&google), &["token", RUN_APP]).await;
+        if skew > 0 {
+            // The endpoint's clock is ahead: the assertion is still valid there, and the ID token lives longer.
+            assert_eq!(ran.status, Some(0), "{ran:?}");
+            continue;
+        }
+        assert_eq!(ran.status, Some(1), "{skew}: {ran:?}");
+        assert!(
+            ran.err.contains("is this machine's clock right?") || ran.err.contains("clock"),
+            "{ran:?}"
+        );
+        assert!(ran.err.contains("invalid_grant"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_accounts_key_is_refused_with_a_hint() {
+    let (google, other) = (Google::start().await, Google::start().await);
+    let mut file = service_account(&google);
+    file["private_key"] = service_account(&other)["private_key"].clone();
+    let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(
+        ran.err.contains("invalid_grant") && ran.err.contains("was the key of"),
+        "{ran:?}"
+    );
+    assert!(!ran.err.contains("PRIVATE KEY"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_with_an_unknown_certificate_gets_no_secret() {
+    let google = Google::start().await;
+    for (kind, file) in files(&google) {
+        let path = google.file("untrusted.json", &file);
+        let connect = format!("*:443:127.0.0.1:{}", google.tls_address().port());
+        let args = [
+            "token",
+            "--credentials",
+            path.to_str().unwrap(),
+            "--connect-to",
+            &connect,
+            RUN_APP,
+        ];
+        let ran =
+            super::command::sidentity(args, Vec::<(std::ffi::OsString, std::ffi::OsString)>::new())
+                .await;
+        assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
+        assert!(ran.err.contains("--upstream-ca"), "{kind}: {ran:?}");
+    }
+    assert_eq!(google.called(), []);
+}
+
+#[tokio::test]
+async fn no_error_repeats_a_secret() {
+    let google = Google::start().await;
+    for (kind, file) in files(&google) {
+        let secret = match kind {
+            "service_account" => "eyJhbGciOi.SECRET.SECRET",
+            _ => file["refresh_token"].as_str().unwrap(),
+        };
+        let body = json!({"error": "invalid_grant", "error_description": format!("bad {secret}")});
+        google.script(Endpoint::Token, [Fault::status(400, body.to_string())]);
+        let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+        assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
+        assert!(!ran.err.contains(secret), "{kind}: {ran:?}");
+    }
+}
