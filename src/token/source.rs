@@ -122,12 +122,13 @@ impl TokenSources {
         let metadata = |searched| {
             MetadataClient::with_search(&config.metadata, config.token_timeout, searched)
         };
-        let mut target = None;
+        let (mut target, mut unsigned) = (None, None);
         let mut sources: Vec<Arc<dyn TokenSource>> = match &credentials.base {
             Base::Metadata { searched } => vec![Arc::new(metadata(searched.clone()))],
             Base::File(loaded) => {
                 let base = of_file(&loaded.file, loaded.name(), config, metrics)?;
                 target = FileTarget::of(&loaded.file);
+                unsigned = (!loaded.file.is_of_account()).then(|| loaded.name());
                 if target.is_some() {
                     vec![Arc::new(NestedSource(base))]
                 } else {
@@ -141,7 +142,7 @@ impl TokenSources {
             config.token_timeout,
             Arc::clone(metrics),
         );
-        let impersonator = Arc::new(impersonator.with_file(target));
+        let impersonator = Arc::new(impersonator.with_file(target).without_account(unsigned));
         sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for

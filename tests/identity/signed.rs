@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::command::{sidentity, var};
 use crate::impersonation::Setup;
+use crate::service_account;
 use crate::support::app::{json, proxied, text};
 use crate::support::google::{Endpoint, Endpoints, Fault, Jwt, Recorded, Role, UNIVERSE};
 use crate::support::metadata::{Answer, Kind};
@@ -256,4 +257,65 @@ async fn a_login_signs_nothing_unless_it_impersonates_an_account() {
         let ran = check(&format!("{rule},impersonate={target}")).await;
         assert_eq!(ran.status, Some(0), "{ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_key_file_signs_the_jwt_for_iap_itself() {
+    let setup = Setup::new().await;
+    let sidecar = setup
+        .sidecar_of(
+            &service_account(&setup.google),
+            &["--rule", "iap.example.com=id,token=jwt"],
+        )
+        .await;
+    proxied(sidecar.proxy(), IAP, &[]).await;
+    let sent = &setup.google.requests(Endpoint::Api)[0];
+    let jwt = Jwt::read(sent.bearer().unwrap());
+    assert_times(&jwt.claims);
+    let main = setup.google.directory().main().to_owned();
+    assert_eq!(jwt.claims["iss"], main);
+    assert_eq!(jwt.claims["sub"], main);
+    assert_eq!(jwt.claims["aud"], "https://iap.example.com/*");
+    assert!(jwt.header["kid"].is_string());
+    let called = setup.google.called();
+    assert!(
+        called.iter().all(|endpoint| *endpoint == Endpoint::Api),
+        "{called:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_file_acts_for_a_user() {
+    let setup = Setup::new().await;
+    let user = setup.google.directory().user();
+    let rule = format!("www.googleapis.com=access,scope={DRIVE},subject={user}");
+    let sidecar = setup
+        .sidecar_of(&service_account(&setup.google), &["--rule", &rule])
+        .await;
+    let response = proxied(sidecar.proxy(), FILES, &[]).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
+    assert_eq!(json(&response)["member"], format!("user:{user}"));
+    let claims = setup.google.only(Endpoint::Token).jwt("assertion").claims;
+    assert_times(&claims);
+    assert_eq!(claims["iss"], setup.google.directory().main());
+    assert_eq!(claims["sub"], user);
+    assert_eq!(claims["scope"], DRIVE);
+    assert_eq!(claims["aud"], "https://oauth2.googleapis.com/token");
+    assert_eq!(setup.google.count(Endpoint::SignJwt), 0);
+}
+
+#[tokio::test]
+async fn a_key_file_that_the_administrator_has_not_allowed_says_what_to_do() {
+    let setup = Setup::new().await;
+    let user = setup.google.directory().user();
+    let rule = format!(
+        "www.googleapis.com=access,scope=https://www.googleapis.com/auth/admin,subject={user}"
+    );
+    let sidecar = setup
+        .sidecar_of(&service_account(&setup.google), &["--rule", &rule])
+        .await;
+    let response = proxied(sidecar.proxy(), FILES, &[]).await;
+    assert_eq!(response.status(), 502, "{}", text(&response));
+    let detail = json(&response)["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("admin console"), "{detail}");
 }

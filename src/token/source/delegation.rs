@@ -67,6 +67,15 @@ pub(super) fn check_universe(universe: &str, subject: &str) -> Result<(), FetchE
     ))
 }
 
+/// The error of any other kind of token.
+pub(super) fn access_only(key: &TokenKey) -> FetchError {
+    let detail = format!(
+        "{}: only access tokens are issued for a user",
+        key.principal
+    );
+    FetchError::new(TokenFault::Refused, &detail)
+}
+
 /// What to do about an answer of the token endpoint.
 pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<String> {
     match error.code.as_deref()? {
@@ -90,11 +99,7 @@ impl DelegationSource {
         priority: &FetchPriority,
     ) -> Result<Token, FetchError> {
         let Some(scopes) = key.scopes() else {
-            let detail = format!(
-                "{}: only access tokens are issued for a user",
-                key.principal
-            );
-            return Err(FetchError::new(TokenFault::Refused, &detail));
+            return Err(access_only(key));
         };
         let subject = &delegated.subject;
         let end = Instant::now() + self.0.timeout();

@@ -37,6 +37,8 @@ pub(super) struct Impersonator {
     metrics: Arc<Metrics>,
     /// What the base credential is, if it is a file that impersonates an account.
     file: Option<FileTarget>,
+    /// The base credential's name, if it is no service account's and so cannot sign.
+    unsigned: Option<String>,
     /// Made when it is first needed: most sidecars impersonate no account.
     client: OnceLock<EndpointClient>,
 }
@@ -93,6 +95,7 @@ impl Impersonator {
             timeout,
             metrics,
             file: None,
+            unsigned: None,
             client: OnceLock::new(),
         }
     }
@@ -101,6 +104,15 @@ impl Impersonator {
     #[must_use]
     pub(super) fn with_file(self, file: Option<FileTarget>) -> Self {
         Self { file, ..self }
+    }
+
+    /// The same, for a base credential of this name that is no service account's.
+    #[must_use]
+    pub(super) fn without_account(self, name: Option<String>) -> Self {
+        Self {
+            unsigned: name,
+            ..self
+        }
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -147,6 +159,14 @@ impl Impersonator {
                 base: Principal::Source,
                 role: file.role,
             });
+        }
+        if let (Principal::Attached, Some(name)) = (principal, &self.unsigned) {
+            return Err(FetchError::new(
+                TokenFault::Unsupported,
+                &format!(
+                    "{name} is no service account, so it signs nothing: add impersonate=ACCOUNT"
+                ),
+            ));
         }
         let facts = self.facts()?;
         let known = |error: Error| FetchError::of(&error);

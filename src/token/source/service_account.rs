@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::answer::accept;
 use super::endpoint::{self, EndpointClient};
-use super::{Fetching, TokenSource, jwt, message};
+use super::{Fetching, TokenSource, delegation, jwt, message};
 use crate::credentials::{EndpointUrl, ServiceAccount};
 use crate::error::{SourceKind, TokenFault};
-use crate::policy::{CLOUD_PLATFORM, DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind};
+use crate::policy::{CLOUD_PLATFORM, DEFAULT_UNIVERSE, Delegated, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::failure::FetchError;
@@ -30,7 +30,7 @@ const LIFETIME: Duration = Duration::from_secs(3_600);
 /// How far `iat` lies in the past, for receivers whose clocks are behind.
 const BACK_DATED: Duration = Duration::from_secs(10);
 /// The `aud` of every assertion, whatever the URL of the endpoint.
-const ASSERTION_AUDIENCE: &str = "https://oauth2.googleapis.com/token";
+const ASSERTION_AUDIENCE: &str = delegation::TOKEN_ENDPOINT;
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const API_SCOPES: &str = "https://www.googleapis.com/auth/";
 const IAM: &str = "https://www.googleapis.com/auth/iam";
@@ -60,6 +60,17 @@ pub(super) struct Claims<'a> {
     exp: u64,
 }
 
+/// What an assertion is exchanged for.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// An ID token for this audience.
+    Audience(&'a str),
+    /// An access token of these scopes.
+    Scope(&'a str),
+    /// The access token of this user, of these scopes.
+    Subject(&'a str, &'a str),
+}
+
 // === impl ServiceAccountSource ===
 
 impl ServiceAccountSource {
@@ -70,6 +81,9 @@ impl ServiceAccountSource {
 
     async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
         let email = &*self.file.email;
+        if let Principal::Delegated(delegated) = &key.principal {
+            return self.delegated(delegated, key, priority).await;
+        }
         match &key.kind {
             TokenKind::Access { scopes } if self.is_self_signed(scopes) => {
                 let scope = joined(scopes);
@@ -82,14 +96,14 @@ impl ServiceAccountSource {
             TokenKind::Access { scopes } => {
                 let scope = joined(scopes);
                 let read = |body: &[u8], start, now| parse::access_token(body, start, now);
-                self.exchanged(key, Some(&scope), None, priority, read)
+                self.exchanged(key, Wanted::Scope(&scope), priority, read)
                     .await
             }
             TokenKind::Id { audience } if *self.file.universe == *DEFAULT_UNIVERSE => {
                 let read = |body: &[u8], start, now| {
                     parse::id_token_in("id_token", body, audience, start, now)
                 };
-                self.exchanged(key, None, Some(audience), priority, read)
+                self.exchanged(key, Wanted::Audience(audience), priority, read)
                     .await
             }
             TokenKind::Id { audience } => self.by_iam(key, audience, priority).await,
@@ -121,20 +135,32 @@ impl ServiceAccountSource {
     async fn exchanged(
         &self,
         key: &TokenKey,
-        scope: Option<&str>,
-        target_audience: Option<&str>,
+        wanted: Wanted<'_>,
         priority: &FetchPriority,
         read: impl Fn(&[u8], Now, Now) -> Result<Token, parse::Malformed>,
     ) -> Result<Token, FetchError> {
         let what = self.what(key);
         let url = &self.file.token_url;
+        let wanted = match wanted {
+            Wanted::Audience(audience) => Claims {
+                target_audience: Some(audience),
+                ..Claims::default()
+            },
+            Wanted::Scope(scope) => Claims {
+                scope: Some(scope),
+                ..Claims::default()
+            },
+            Wanted::Subject(subject, scope) => Claims {
+                sub: Some(subject),
+                scope: Some(scope),
+                ..Claims::default()
+            },
+        };
         let attempt = || async {
             let start = Now::now();
             let assertion = self.sign(Claims {
                 aud: Some(ASSERTION_AUDIENCE),
-                scope,
-                target_audience,
-                ..Claims::default()
+                ..wanted
             });
             let assertion = assertion
                 .map_err(|error| AttemptError::new(error.fault(), error.detail().to_owned()))?;
@@ -147,7 +173,32 @@ impl ServiceAccountSource {
             accept(read(&body, start, now), start, now)
         };
         self.client
-            .fetch(&what, url, priority, attempt, |error| self.hint(error))
+            .fetch(&what, url, priority, attempt, |error| {
+                let user = match &key.principal {
+                    Principal::Delegated(delegated) => Some(&*delegated.subject),
+                    _ => None,
+                };
+                let of_user = user.and_then(|user| delegation::hint(error, &self.file.email, user));
+                of_user.or_else(|| self.hint(error))
+            })
+            .await
+    }
+
+    /// The access token of a user for whom the account acts.
+    async fn delegated(
+        &self,
+        delegated: &Delegated,
+        key: &TokenKey,
+        priority: &FetchPriority,
+    ) -> Result<Token, FetchError> {
+        let TokenKind::Access { scopes } = &key.kind else {
+            return Err(delegation::access_only(key));
+        };
+        let subject = &delegated.subject;
+        delegation::check_universe(&self.file.universe, subject)?;
+        let scope = joined(scopes);
+        let read = |body: &[u8], start, now| parse::access_token(body, start, now);
+        self.exchanged(key, Wanted::Subject(subject, &scope), priority, read)
             .await
     }
 
@@ -244,7 +295,10 @@ impl TokenSource for ServiceAccountSource {
     }
 
     fn serves(&self, principal: &Principal) -> bool {
-        *principal == Principal::Attached
+        match principal {
+            Principal::Delegated(delegated) => delegated.issuer == Principal::Attached,
+            principal => *principal == Principal::Attached,
+        }
     }
 
     fn issues(&self, _: &TokenKind) -> bool {
@@ -261,6 +315,7 @@ impl TokenSource for ServiceAccountSource {
 
     fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
         let known = match fact {
+            Fact::Email(Principal::Delegated(delegated)) => Some(&delegated.subject),
             Fact::Email(_) => Some(&self.file.email),
             Fact::ProjectId => self.file.project.as_ref(),
             Fact::Universe => Some(&self.file.universe),
