@@ -16,6 +16,8 @@ mod faults;
 mod federation;
 mod impersonation;
 mod metadata_server;
+mod reload;
+mod rules;
 mod search;
 mod service_account;
 mod signed;
