@@ -99,6 +99,10 @@ impl Credentials {
             Some(CredentialFile::AuthorizedUser(user)) => BaseCredential::User {
                 client_id: Arc::clone(&user.client_id),
             },
+            Some(CredentialFile::ExternalAccount(file)) if file.impersonation.is_none() => {
+                BaseCredential::Federated
+            }
+            Some(CredentialFile::ExternalAccountAuthorizedUser(_)) => BaseCredential::Federated,
             _ => BaseCredential::Account,
         }
     }

@@ -15,12 +15,18 @@ pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OA
      functions accept it, everything else (such as IAP) does not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
 
+/// Why a federated principal has no ID tokens, and what to do.
+pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
+     (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";
+
 /// The credential that [`Principal::Attached`] stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BaseCredential {
     /// Its ID tokens are for any audience.
     #[default]
     Account,
+    /// A federated principal that impersonates no account: it has no ID tokens.
+    Federated,
     /// A person's login: its ID tokens are for this OAuth client alone.
     User {
         /// The client's id.
@@ -85,29 +91,32 @@ impl BaseCredential {
 
     /// Says why a token cannot be had. `None` if it can, as far as is known without asking.
     pub fn unobtainable(&self, key: &TokenKey) -> Option<&'static str> {
-        let Self::User { client_id } = self else {
+        if key.principal != Principal::Attached {
             return None;
-        };
-        let obtainable = match &key.kind {
-            TokenKind::Access { .. } => true,
-            TokenKind::Id { audience } => audience == client_id,
-            TokenKind::Jwt { .. } => false,
-        };
-        (key.principal == Principal::Attached && !obtainable).then_some(USER_ID_TOKENS)
+        }
+        match (self, &key.kind) {
+            (Self::Account, _) | (_, TokenKind::Access { .. }) => None,
+            (Self::Federated, _) => Some(FEDERATED_ID_TOKENS),
+            (Self::User { client_id }, TokenKind::Id { audience }) if audience == client_id => None,
+            (Self::User { .. }, _) => Some(USER_ID_TOKENS),
+        }
     }
 
     /// The same for every host that a rule is for; `impersonated` if the rule's tokens are another account's.
     pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
-        let Self::User { client_id } = self else {
-            return None;
-        };
         let options = &rule.options;
+        if impersonated || options.effective_credential() != Some(Credential::Id) {
+            return None;
+        }
+        let client_id = match self {
+            Self::Account => return None,
+            Self::Federated => return Some(FEDERATED_ID_TOKENS),
+            Self::User { client_id } => client_id,
+        };
         let other_client = |audience: &String| is_client_id(audience) && **audience != **client_id;
-        let obtainable = impersonated
-            || options.effective_credential() != Some(Credential::Id)
-            || (!options.jwt
-                && !options.audience.as_ref().is_some_and(other_client)
-                && rule.pattern.is_serverless());
+        let obtainable = !options.jwt
+            && !options.audience.as_ref().is_some_and(other_client)
+            && rule.pattern.is_serverless();
         (!obtainable).then_some(USER_ID_TOKENS)
     }
 }
@@ -187,6 +196,20 @@ mod tests {
             assert_eq!(key.audience(), Some(expected));
             assert_eq!(user().unobtainable(&key), None);
         }
+    }
+
+    #[test]
+    fn a_federated_principal_has_access_tokens_only() {
+        let federated = BaseCredential::Federated;
+        let token = key("https://storage.googleapis.com", &[]);
+        assert_eq!(federated.unobtainable(&token), None);
+        for url in ["https://a.run.app", "https://r-p.cloudfunctions.net/f"] {
+            let why = federated.unobtainable(&key(url, &[]));
+            assert!(why.is_some_and(|why| why.contains("--impersonate-service-account")));
+        }
+        let options: &[(&str, &str)] = &[("credential", "id"), ("impersonate", "a@p.example")];
+        let other = key("https://a.run.app", &[("a.run.app", options)]);
+        assert_eq!(federated.unobtainable(&other), None);
     }
 
     #[test]

@@ -205,6 +205,11 @@ impl Policy {
         self.silent.principal()
     }
 
+    /// What the base credential can be issued.
+    pub(super) fn base(&self) -> &BaseCredential {
+        &self.settings.base
+    }
+
     /// The values that count as no credential where a token is due.
     pub fn placeholders(&self) -> &Placeholders {
         &self.settings.placeholders

@@ -31,7 +31,7 @@ mod strictest;
 mod terms;
 
 pub use account::account_warning;
-pub use base::{BaseCredential, CredentialName, USER_ID_TOKENS};
+pub use base::{BaseCredential, CredentialName, FEDERATED_ID_TOKENS, USER_ID_TOKENS};
 pub use builtin::DEFAULT_UNIVERSE;
 pub use decide::{Policy, Settings};
 pub(crate) use decision::CLOUD_PLATFORM;
@@ -49,7 +49,3 @@ pub use principal::{Delegated, Impersonated, Principal};
 pub use reach::Beyond;
 pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
 pub use service::{Home, InvalidService, ServiceName, is_region};
-
-/// Why a federated principal has no ID tokens, and what to do.
-pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
-     (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";

@@ -6,12 +6,14 @@ mod faults;
 mod sandbox;
 mod workforce;
 
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
 use serde_json::{Value, json};
 
+use crate::command::sidentity;
 use crate::support::app::{json, proxied, text};
 use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource, UNIVERSE};
 use crate::support::metadata::Metadata;
@@ -21,6 +23,8 @@ use crate::support::sidecar::Sidecar;
 const API: &str = "http://storage.googleapis.com/b";
 const SERVICE: &str = "http://billing.a.run.app/";
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+
+const NO_ENV: [(OsString, OsString); 0] = [];
 
 /// A sidecar with this credential file.
 async fn sidecar(google: &Google, file: &Value, args: &[&str]) -> Sidecar {
@@ -294,4 +298,61 @@ async fn a_subject_token_url_of_this_machine_is_called_without_the_proxy() {
         "{asked:?}"
     );
     assert_eq!(google.count(Endpoint::SubjectToken), 1);
+}
+
+#[tokio::test]
+async fn a_rule_or_route_that_needs_an_id_token_without_an_account_is_a_configuration_error() {
+    let google = Google::start().await;
+    let federated = without_account(file_sourced(&google).0);
+    let login = google.external_account_authorized_user(&Endpoints::default());
+    let target = google.directory().address("target");
+    for (name, file) in [("federated.json", &federated), ("login.json", &login)] {
+        let path = google.file(name, file);
+        let checked = |args: &[&str]| {
+            let start = ["check", "--credentials", path.to_str().unwrap()];
+            let args: Vec<String> = start
+                .iter()
+                .chain(args)
+                .map(|arg| (*arg).to_owned())
+                .collect();
+            sidentity(args, NO_ENV)
+        };
+        for args in [
+            ["--rule", "iap.example.com=id"],
+            ["--rule", "*.run.app=id"],
+            ["--route", "8081=https://billing.a.run.app"],
+        ] {
+            let ran = checked(&args).await;
+            assert_eq!(ran.status, Some(64), "{args:?}: {ran:?}");
+            assert!(ran.err.contains("--impersonate-service-account"), "{ran:?}");
+            let remedied = [&args[..], &["--impersonate-service-account", &target]].concat();
+            let ran = checked(&remedied).await;
+            assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
+        }
+        let ran = checked(&["--rule", "storage.googleapis.com=access"]).await;
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        let explain = [
+            "explain",
+            "--credentials",
+            path.to_str().unwrap(),
+            "https://billing.a.run.app",
+        ];
+        let ran = sidentity(explain, NO_ENV).await;
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        assert!(ran.out.contains("no such token can be had"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn fetches_are_counted_by_their_source() {
+    let google = Google::start().await;
+    let sidecar = sidecar(&google, &file_sourced(&google).0, &[]).await;
+    called_as(&sidecar).await;
+    let fetched = |source: &str| {
+        format!(
+            r#"sidentity_token_fetches_total{{credential="access",outcome="ok",source="{source}"}} 1"#
+        )
+    };
+    sidecar.counted(&fetched("sts")).await;
+    sidecar.counted(&fetched("impersonation")).await;
 }

@@ -70,7 +70,12 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
                     ));
                 }
             }
-            None => token(&mut notes, case, policy, key),
+            None => {
+                if let Some(why) = policy.base().unobtainable(key) {
+                    notes.push(format!("no such token can be had: {why}"));
+                }
+                token(&mut notes, case, policy, key);
+            }
         },
         Grant::None(why) => {
             notes.push(format!("no token: {why}"));
