@@ -15,6 +15,7 @@ use crate::impersonation::Setup;
 use crate::support::app::{json, send, text};
 use crate::support::google::{Endpoint, Fault, Jwt};
 use crate::support::metadata::{Answer, Kind};
+use crate::{authorized_user, service_account};
 
 const FLAVOR: (&str, &str) = ("metadata-flavor", "Google");
 const ROOT: &str = "/computeMetadata/v1";
@@ -353,4 +354,49 @@ async fn it_does_not_ask_itself_for_tokens() {
     let ran = sidentity(args, [var("GCE_METADATA_HOST", "localhost:8999")]).await;
     assert_eq!(ran.status, Some(64), "{ran:?}");
     assert!(ran.err.contains("is this server itself"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_credential_file_is_served_with_its_account_and_what_it_cannot_give_is_said() {
+    let setup = Setup::new().await;
+    let identity =
+        format!("{ROOT}/instance/service-accounts/default/identity?audience=https://a.example");
+    let key = setup
+        .google
+        .file("key.json", &service_account(&setup.google));
+    let key = key.display().to_string();
+    let server = Server::start_with(&setup, &["--credentials", &key], &[]).await;
+    let main = setup.google.directory().main().to_owned();
+    let email = server
+        .get(&format!("{ROOT}/instance/service-accounts/default/email"))
+        .await;
+    assert_eq!(text(&email), main);
+    let project = server.get(&format!("{ROOT}/project/project-id")).await;
+    assert_eq!(text(&project), setup.google.directory().project_id());
+    assert_eq!(
+        Jwt::read(text(&server.get(&identity).await)).claims["aud"],
+        "https://a.example"
+    );
+    let login = setup
+        .google
+        .file("login.json", &authorized_user(&setup.google));
+    let login = login.display().to_string();
+    let server = Server::start_with(&setup, &["--credentials", &login], &[]).await;
+    let (token, _) = server.access("").await;
+    let access = setup
+        .google
+        .verifier()
+        .access(&token, std::time::SystemTime::now())
+        .unwrap();
+    assert_eq!(
+        access.member,
+        format!("user:{}", setup.google.directory().user())
+    );
+    let refused = server.get(&identity).await;
+    assert_eq!(refused.status(), 400, "{}", text(&refused));
+    assert!(
+        text(&refused).contains("--impersonate-service-account"),
+        "{}",
+        text(&refused)
+    );
 }

@@ -249,7 +249,7 @@ fn not_issued(error: &Error) -> NotIssued {
         Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
         Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
-        Some(TokenFault::Refused) => StatusCode::BAD_REQUEST,
+        Some(TokenFault::Refused | TokenFault::Unsupported) => StatusCode::BAD_REQUEST,
         Some(TokenFault::Impostor | TokenFault::Malformed) => StatusCode::BAD_GATEWAY,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
