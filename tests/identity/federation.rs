@@ -47,7 +47,7 @@ async fn sidecar_with(
 }
 
 /// A file whose subject token is in a file, and that token.
-fn file_sourced(google: &Google) -> (Value, String) {
+pub(crate) fn file_sourced(google: &Google) -> (Value, String) {
     let subject = google.subject();
     let path = google.text_file("subject", &subject);
     let source = SubjectSource::File(&path);
@@ -58,7 +58,7 @@ fn file_sourced(google: &Google) -> (Value, String) {
 }
 
 /// The same without a service account.
-fn without_account(mut file: Value) -> Value {
+pub(crate) fn without_account(mut file: Value) -> Value {
     file.as_object_mut()
         .unwrap()
         .remove("service_account_impersonation_url");

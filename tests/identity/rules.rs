@@ -10,36 +10,65 @@ use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
 use sidentity::token::{Slot, SlotState, TokenCache, TokenSources};
 
-use super::support::google::{Endpoint, Fault, Google};
+use super::federation::{file_sourced, without_account};
+use super::support::google::{Endpoint, Endpoints, Fault, Google};
 use super::support::metadata::Gate;
 use super::{authorized_user, service_account};
 
 /// A token of one kind, and how a test makes its source misbehave.
 struct Case {
     name: &'static str,
+    endpoint: Endpoint,
     google: Google,
     slot: Arc<Slot>,
 }
 
-/// Every source whose tokens come from the token endpoint. Another source is another row.
+/// Every source whose tokens come from a token endpoint. Another source is another row.
 async fn cases() -> Vec<Case> {
-    type Row = (&'static str, fn(&Google) -> Value, fn(&Value) -> TokenKind);
-    let rows: [Row; 4] = [
-        ("service_account, access token", service_account, |_| {
-            access("openid")
-        }),
-        ("service_account, ID token", service_account, |_| {
+    type Row = (
+        &'static str,
+        Endpoint,
+        fn(&Google) -> Value,
+        fn(&Value) -> TokenKind,
+    );
+    let token = Endpoint::Token;
+    let rows: [Row; 6] = [
+        (
+            "external_account",
+            Endpoint::StsExchange,
+            |google| without_account(file_sourced(google).0),
+            |_| access("https://www.googleapis.com/auth/cloud-platform"),
+        ),
+        (
+            "external_account_authorized_user",
+            Endpoint::StsRefresh,
+            |google| google.external_account_authorized_user(&Endpoints::default()),
+            |_| access("https://www.googleapis.com/auth/cloud-platform"),
+        ),
+        (
+            "service_account, access token",
+            token,
+            service_account,
+            |_| access("openid"),
+        ),
+        ("service_account, ID token", token, service_account, |_| {
             id("https://a.run.app")
         }),
-        ("authorized_user, access token", authorized_user, |_| {
-            access("https://www.googleapis.com/auth/cloud-platform")
-        }),
-        ("authorized_user, ID token", authorized_user, |file| {
-            id(file["client_id"].as_str().unwrap())
-        }),
+        (
+            "authorized_user, access token",
+            token,
+            authorized_user,
+            |_| access("https://www.googleapis.com/auth/cloud-platform"),
+        ),
+        (
+            "authorized_user, ID token",
+            token,
+            authorized_user,
+            |file| id(file["client_id"].as_str().unwrap()),
+        ),
     ];
     let mut cases = Vec::new();
-    for (name, file, kind) in rows {
+    for (name, endpoint, file, kind) in rows {
         let google = Google::start().await;
         let file = file(&google);
         let metrics = Arc::new(Metrics::new());
@@ -49,7 +78,12 @@ async fn cases() -> Vec<Case> {
             principal: Principal::Attached,
         };
         let slot = TokenCache::new(sources, metrics).slot(&key);
-        cases.push(Case { name, google, slot });
+        cases.push(Case {
+            name,
+            endpoint,
+            google,
+            slot,
+        });
     }
     cases
 }
@@ -78,7 +112,7 @@ fn config(google: &Google, file: &Value) -> Config {
 
 impl Case {
     fn fetches(&self) -> usize {
-        self.google.count(Endpoint::Token)
+        self.google.count(self.endpoint)
     }
 
     async fn token(&self) -> String {
@@ -104,14 +138,14 @@ async fn many_first_requests_share_one_fetch() {
     for case in cases().await {
         let gate = Gate::new();
         case.google
-            .script(Endpoint::Token, [Fault::none().behind(&gate)]);
+            .script(case.endpoint, [Fault::none().behind(&gate)]);
         let waiting: Vec<_> = (0..50)
             .map(|_| {
                 let slot = Arc::clone(&case.slot);
                 tokio::spawn(async move { slot.token().await.map(|_| ()) })
             })
             .collect();
-        case.google.arrived(Endpoint::Token, 1).await;
+        case.google.arrived(case.endpoint, 1).await;
         gate.open();
         for request in waiting {
             request.await.unwrap().unwrap();
@@ -124,7 +158,7 @@ async fn many_first_requests_share_one_fetch() {
 async fn an_error_is_shared_and_the_next_request_fails_without_a_fetch() {
     for case in cases().await {
         case.google
-            .always(Endpoint::Token, Fault::oauth("invalid_grant", "No."));
+            .always(case.endpoint, Fault::oauth("invalid_grant", "No."));
         let error = case.slot.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TokenRefused, "{}", case.name);
         assert!(error.detail().starts_with("token: "), "{error}");
@@ -158,12 +192,12 @@ async fn a_stale_access_token_is_used_at_once_and_refreshed_behind_that() {
             continue;
         }
         case.google.script(
-            Endpoint::Token,
+            case.endpoint,
             [Fault::edit(|json| json["expires_in"] = 100.into())],
         );
         let first = case.token().await;
         assert_eq!(case.token().await, first, "{}", case.name);
-        case.google.arrived(Endpoint::Token, 2).await;
+        case.google.arrived(case.endpoint, 2).await;
     }
 }
 
@@ -171,7 +205,7 @@ async fn a_stale_access_token_is_used_at_once_and_refreshed_behind_that() {
 async fn nothing_is_fetched_that_no_request_asks_for() {
     for case in cases().await {
         case.google.script(
-            Endpoint::Token,
+            case.endpoint,
             [Fault::edit(|json| json["expires_in"] = 1.into())],
         );
         tokio::time::sleep(Duration::from_millis(300)).await;
