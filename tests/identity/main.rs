@@ -15,6 +15,7 @@ mod command;
 mod faults;
 mod federation;
 mod impersonation;
+mod impersonation_rules;
 mod metadata_server;
 mod reload;
 mod rules;
