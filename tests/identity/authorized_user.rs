@@ -47,6 +47,15 @@ async fn cloud_run_gets_an_id_token_whose_audience_is_the_client_of_the_login() 
     let explained: serde_json::Value = serde_json::from_str(&explained.out).unwrap();
     assert_eq!(explained["credential"], "id");
     assert_eq!(explained["audience"], file["client_id"]);
+    let notes = explained["notes"].to_string();
+    assert!(
+        notes.contains("grant the person who logged in roles/run.invoker"),
+        "{notes}"
+    );
+    assert!(
+        notes.contains("the token comes from the authorized_user file"),
+        "{notes}"
+    );
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'sta
         }) => return Some(IAP_ROLE),
         _ => return None,
     };
-    if is_client_id(audience) {
+    if is_client_id(audience) && !decision.of_user {
         return Some(IAP_ROLE);
     }
     match Shape::of(&destination.origin.host) {
@@ -144,7 +144,11 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
         }
     }
     if let Some(role) = role_hint(&case.destination, decision) {
-        notes.push(format!("on a 403, grant the service account {role}"));
+        let whom = match decision.of_user {
+            true => "the person who logged in",
+            false => "the service account",
+        };
+        notes.push(format!("on a 403, grant {whom} {role}"));
     }
     if policy.credential_name().is_file() {
         notes.push(match key.principal.via() {
