@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -106,7 +106,17 @@ fn endpoint<B>(request: &Request<B>, tls: bool) -> Option<Endpoint> {
     if tls {
         return Endpoint::of(host(request), path);
     }
-    // `GET /` is the probe of a metadata server, and AWS posts its form.
-    Endpoint::of_local(path)
-        .filter(|endpoint| *endpoint != Endpoint::AwsAssumeRole || request.method() == Method::POST)
+    // `GET /` is the probe of a metadata server, which allows reading only. AWS posts a form there.
+    Endpoint::of_local(path).filter(|endpoint| {
+        *endpoint != Endpoint::AwsAssumeRole
+            || (request.method() == Method::POST && is_form(request))
+    })
+}
+
+fn is_form<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|kind| {
+        kind.as_bytes()
+            .starts_with(b"application/x-www-form-urlencoded")
+    })
 }

@@ -70,12 +70,10 @@ impl EndpointClient {
     }
 
     /// The longest time that one fetch takes.
-    #[allow(dead_code)] // until the first source of a credential file
     pub(super) fn timeout(&self) -> Duration {
         self.0.limits.timeout()
     }
 
-    #[allow(dead_code)] // until the first source of a credential file
     /// Repeats `attempt` within the limits. `what` is requested from `endpoint`; `hint` is what a person can do about the last
     /// error.
     ///
