@@ -425,6 +425,17 @@ fn advice_names_only_options_that_exist() {
     }
 }
 
+#[test]
+fn a_project_whose_name_is_a_number_to_yaml_is_printed_in_quotes() {
+    for project in ["1e310", "0x1f", "12", "1.5"] {
+        let rule = format!("a.example=id,quota-project={project}");
+        let mut config = resolved(&flags(&[(Name::Rule, &rule)])).unwrap();
+        config.warnings.clear();
+        let printed = Yaml::all(&config).to_string();
+        assert_eq!(from_file(&printed).as_ref(), Ok(&config), "{printed}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_check_prints_loads_to_the_same_configuration(raw in any_raw()) {

@@ -386,11 +386,18 @@ impl Scalar<'_> {
         first.is_some_and(|b| b.is_ascii_alphanumeric() || b == b'/')
             && text.bytes().all(harmless)
             && !text.ends_with(':')
+            && (text.bytes().all(|b| b.is_ascii_digit()) || !is_number(text))
             && !matches!(
                 &*text.to_ascii_lowercase(),
                 "null" | "y" | "n" | "yes" | "no" | "on"
             )
     }
+}
+
+/// A text that readers of YAML may take for a number in another form than decimal digits: `1e310`, `0x1f`.
+fn is_number(text: &str) -> bool {
+    let radix = text.starts_with("0x") || text.starts_with("0o") || text.starts_with("0b");
+    radix || text.parse::<f64>().is_ok()
 }
 
 impl fmt::Display for Scalar<'_> {
