@@ -183,3 +183,27 @@ async fn no_error_repeats_a_secret() {
         assert!(!ran.err.contains(secret), "{kind}: {ran:?}");
     }
 }
+
+/// gcloud's own client secret looks like any word.
+#[tokio::test]
+async fn no_error_repeats_a_secret_that_looks_like_a_word() {
+    let google = Google::start().await;
+    let (_, mut file) = files(&google)
+        .into_iter()
+        .find(|(kind, _)| *kind == "authorized_user")
+        .unwrap();
+    let (client_secret, refresh_token) = ("d-FL95Q19q7MQmFp", "REFRESHSECRETxyz");
+    file["client_secret"] = client_secret.into();
+    file["refresh_token"] = refresh_token.into();
+    let body = json!({
+        "error": refresh_token,
+        "error_description": format!("the secret {client_secret} is wrong"),
+    });
+    google.script(Endpoint::Token, [Fault::status(400, body.to_string())]);
+    let ran = run_with(&google, &file, &["token", RUN_APP]).await;
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.err.contains("is wrong"), "{ran:?}");
+    for secret in [client_secret, refresh_token] {
+        assert!(!ran.err.contains(secret), "{ran:?}");
+    }
+}

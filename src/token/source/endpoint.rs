@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -43,6 +45,18 @@ struct Inner {
     upstream: Upstream<Full<Bytes>>,
     limits: FetchLimits,
 }
+
+/// The secrets that a request holds.
+#[derive(Default)]
+struct Secrets(Vec<String>);
+
+/// Form fields that are secrets (RFC 6749, RFC 7523 and RFC 8693).
+const SECRET_FIELDS: [&str; 4] = [
+    "assertion",
+    "client_secret",
+    "refresh_token",
+    "subject_token",
+];
 
 // === impl EndpointClient ===
 
@@ -156,9 +170,16 @@ impl EndpointClient {
         headers: HeaderMap,
         fields: &[(&str, &str)],
     ) -> Result<Bytes, AttemptError> {
+        let secrets = Secrets::of(&headers, fields);
         let form = form(fields);
-        self.post(url, headers, "application/x-www-form-urlencoded", form)
-            .await
+        self.post(
+            url,
+            headers,
+            "application/x-www-form-urlencoded",
+            form,
+            &secrets,
+        )
+        .await
     }
 
     /// Posts JSON to a URL, and returns the body of the answer of status 200.
@@ -168,7 +189,8 @@ impl EndpointClient {
         headers: HeaderMap,
         body: &Value,
     ) -> Result<Bytes, AttemptError> {
-        self.post(url, headers, "application/json", body.to_string())
+        let secrets = Secrets::of(&headers, &[]);
+        self.post(url, headers, "application/json", body.to_string(), &secrets)
             .await
     }
 
@@ -178,6 +200,7 @@ impl EndpointClient {
         headers: HeaderMap,
         content_type: &'static str,
         body: String,
+        secrets: &Secrets,
     ) -> Result<Bytes, AttemptError> {
         let mut request = Request::post(url.to_string())
             .body(Bytes::from(body))
@@ -186,7 +209,7 @@ impl EndpointClient {
         request
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        success(self.send(request).await?)
+        read(self.send(request).await?, secrets)
     }
 }
 
@@ -196,13 +219,53 @@ impl fmt::Debug for EndpointClient {
     }
 }
 
+// === impl Secrets ===
+
+impl Secrets {
+    fn of(headers: &HeaderMap, fields: &[(&str, &str)]) -> Self {
+        let fields = fields
+            .iter()
+            .filter(|(name, _)| SECRET_FIELDS.contains(name))
+            .map(|(_, value)| (*value).to_owned());
+        let mut secrets: Vec<String> = fields.collect();
+        let authorization = headers.get(header::AUTHORIZATION);
+        if let Some((scheme, value)) = authorization
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+        {
+            secrets.push(value.to_owned());
+            let basic = scheme.eq_ignore_ascii_case("basic");
+            let pair = basic.then(|| STANDARD.decode(value).ok()).flatten();
+            if let Some(pair) = pair.and_then(|pair| String::from_utf8(pair).ok())
+                && let Some((_, secret)) = pair.split_once(':')
+            {
+                secrets.push(secret.to_owned());
+            }
+        }
+        secrets.retain(|secret| !secret.is_empty());
+        // A secret may be part of another one.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        Self(secrets)
+    }
+
+    fn removed_from(&self, text: &str) -> String {
+        let remove = |text: String, secret: &String| text.replace(secret, "[…]");
+        self.0.iter().fold(text.to_owned(), remove)
+    }
+}
+
 /// Returns the body of an answer of status 200. Every other answer is an error with the server's own words.
 pub(super) fn success(answer: Response<Bytes>) -> Result<Bytes, AttemptError> {
+    read(answer, &Secrets::default())
+}
+
+/// As [`success`]. The words of an error leave out the secrets of the request, which an endpoint may repeat.
+fn read(answer: Response<Bytes>, secrets: &Secrets) -> Result<Bytes, AttemptError> {
     let (head, body) = answer.into_parts();
     if head.status == StatusCode::OK {
         return Ok(body);
     }
-    let (code, said) = explanation(&body);
+    let (code, said) = explanation(&body, secrets);
     let said = if head.status.is_redirection() {
         Some("redirects are not followed".to_owned())
     } else {
@@ -222,11 +285,13 @@ pub(super) fn bearer(token: &str) -> Option<HeaderMap> {
 }
 
 /// Reads an error of OAuth (RFC 6749, 5.2) or of a Google API. Returns its code and its words.
-fn explanation(body: &[u8]) -> (Option<Box<str>>, Option<String>) {
-    let quoted = |text: &str| words(text.as_bytes()).map(|words| format!("{words:?}"));
+fn explanation(body: &[u8], secrets: &Secrets) -> (Option<Box<str>>, Option<String>) {
+    let quoted = |text: &str| {
+        let words = words(secrets.removed_from(text).as_bytes())?;
+        Some(format!("{words:?}"))
+    };
     let Ok(Value::Object(answer)) = serde_json::from_slice(body) else {
-        let said = words(body).map(|words| format!("{words:?}"));
-        return (None, said);
+        return (None, quoted(&String::from_utf8_lossy(body)));
     };
     let text = |name| answer.get(name).and_then(Value::as_str);
     let (code, parts) = match answer.get("error") {

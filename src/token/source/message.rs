@@ -36,6 +36,14 @@ pub(super) fn words(body: &[u8]) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
+/// Returns a text without words that begin as tokens do, or that are too long for a word.
+pub(super) fn without_tokens(text: &str) -> String {
+    let is_token = |word: &str| is_secretive(word.trim_end()) && word.is_ascii();
+    text.split_inclusive(char::is_whitespace)
+        .map(|word| if is_token(word) { "[…] " } else { word })
+        .collect()
+}
+
 /// The first characters of a text, without those that could disturb a terminal or a log.
 pub(super) fn printable(text: &str) -> String {
     text.chars()

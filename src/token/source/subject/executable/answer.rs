@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Number;
 
+use crate::token::source::message::without_tokens;
+
 /// The newest version of the format.
 const VERSION: f64 = 1.0;
 /// The longest part of the executable's own message that is quoted.
@@ -121,7 +123,8 @@ impl std::fmt::Debug for Issued {
 impl Text {
     fn shortened(&self) -> String {
         match self {
-            Self::Text(text) => shortened(text),
+            // The program may repeat the token that it was refused with.
+            Self::Text(text) => shortened(&without_tokens(text)),
             Self::Number(number) => number.to_string(),
         }
     }
@@ -256,6 +259,14 @@ mod tests {
             assert_eq!(parse(answer), Err(expected.clone()), "{answer}");
             fuzz_executable_answer(answer.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_token_in_the_message_of_a_program_is_left_out() {
+        let answer = r#"{"version":1,"success":false,"code":"401","message":"cannot use eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln today"}"#;
+        let error = Issued::parse(answer.as_bytes(), SystemTime::now()).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("cannot use […] today"), "{text}");
     }
 
     #[test]
