@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+/// The wall clock ticks at least this often (`CONFIG_HZ` of 100; clock_getres(2)).
+const RESOLUTION: Duration = Duration::from_millis(10);
+
 /// One look at both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -64,10 +67,15 @@ impl Now {
 // === impl Deadline ===
 
 impl Deadline {
-    /// What is left until then, by the clock that has less; zero when it is over.
+    /// What is left until then, by the clock that has less. Zero when it is over, or so close that the wall clock cannot
+    /// tell: a caller who waits for what one look said finds the deadline passed, though the clock lagged at the other.
     pub fn left(&self, now: Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
-        wall.min(self.mono.saturating_duration_since(now.mono))
+        let left = wall.min(self.mono.saturating_duration_since(now.mono));
+        if left < RESOLUTION {
+            return Duration::ZERO;
+        }
+        left
     }
 
     /// The moment as the wall clock tells it, for people.

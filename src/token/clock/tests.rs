@@ -61,6 +61,19 @@ async fn a_wall_clock_that_is_set_back_lengthens_nothing() {
     assert_eq!(Now::now().since(start), MINUTE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_as_long_as_told_finds_it_over_though_the_wall_clock_ticks_late() {
+    let tick = Duration::from_millis(4);
+    jump_back(tick);
+    let deadline = Now::now().after(MINUTE);
+    jump_ahead(tick);
+    let told = deadline.left(Now::now());
+    assert_eq!(told, MINUTE - tick);
+    tokio::time::advance(told).await;
+    jump_back(tick);
+    assert_eq!(deadline.left(Now::now()), Duration::ZERO);
+}
+
 #[test]
 fn a_span_beyond_all_clocks_ends_at_once() {
     let now = Now::now();
