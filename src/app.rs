@@ -15,6 +15,7 @@ use self::live::{Core, Live};
 use crate::admin::{Admin, AdminPort};
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
+use crate::explain;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
@@ -261,8 +262,8 @@ pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider,
 }
 
 /// The ways in, as configured, for explanations.
-pub(crate) fn ways(config: &Config) -> policy::Ways {
-    let routes = config.routes.iter().map(|route| policy::Way {
+pub(crate) fn ways(config: &Config) -> explain::Ways {
+    let routes = config.routes.iter().map(|route| explain::Way {
         name: route.name.clone(),
         url: match &route.listen {
             Listen::Tcp(address) => {
@@ -274,7 +275,7 @@ pub(crate) fn ways(config: &Config) -> policy::Ways {
         service: route.service.clone(),
         options: route.options.clone(),
     });
-    policy::Ways {
+    explain::Ways {
         proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
         intercept: config.intercept.is_some(),
         ca_dir: config

@@ -12,7 +12,7 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
-//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `policy`, `error`, `destination`, `memory`,
+//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `children`, `chunks`.
 //! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
@@ -27,6 +27,7 @@ pub mod destination;
 pub mod dns;
 pub mod emulator;
 pub mod error;
+mod explain;
 mod frames;
 pub mod intercept;
 pub mod memory;

@@ -21,7 +21,8 @@ use super::probes::{self, Answer};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
-use crate::policy::{Principal, Ways, explain};
+use crate::explain::{Ways, explain};
+use crate::policy::Principal;
 use crate::proxy::{
     Connection, Decider, InProgress, Ingress, TooManyAnswers, is_cross_site, is_from_host, is_ours,
     leave_head, next_of,
@@ -46,7 +47,7 @@ pub struct Admin {
     /// `--allowed-host`.
     pub allowed_hosts: Arc<[Host]>,
     /// The ways in, for explanations.
-    pub ways: Arc<Ways>,
+    pub(crate) ways: Arc<Ways>,
     /// What the status page shows of it: addresses are those that are listened on.
     pub config: Arc<Config>,
     /// Whether `POST /quitquitquit` is taken.

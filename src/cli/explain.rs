@@ -10,6 +10,7 @@ use super::options::Options;
 use super::run::runtime;
 use crate::app;
 use crate::config::{Config, Env};
+use crate::explain;
 use crate::policy;
 
 /// How long the metadata server may take: on a machine without one, the explanation is not held up by more.
@@ -33,7 +34,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         .universe
         .as_deref()
         .unwrap_or(policy::DEFAULT_UNIVERSE);
-    let mut explanation = policy::explain(
+    let mut explanation = explain::explain(
         &args.url,
         &app::policy(&config),
         universe,

@@ -8,7 +8,7 @@ use crate::destination::{Destination, Host};
 
 /// What kind of receiver a host is, by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     CloudRun,
     Functions,
     Other,
@@ -24,7 +24,7 @@ pub(super) const SEVERAL_FUNCTIONS: &str = "the first segment of the path is par
      `\\`, `//` or dot segments), so that it has no one first segment; write the path without them";
 
 impl Shape {
-    pub(super) fn of(host: &Host) -> Self {
+    pub(crate) fn of(host: &Host) -> Self {
         match host.name() {
             Some(name) if is_under(name, RUN_APP) => Self::CloudRun,
             Some(name) if is_under(name, FUNCTIONS) => Self::Functions,
@@ -63,7 +63,7 @@ pub(super) fn audience(
 ///
 /// Only where the first label holds exactly one `---` with something on both sides; a longer row of hyphens could be
 /// cut in more than one place.
-pub(super) fn tagged(name: &str) -> Option<(&str, &str)> {
+pub(crate) fn tagged(name: &str) -> Option<(&str, &str)> {
     let label = name.split('.').next()?;
     let tag_ends = label.find("---")?;
     let (tag, service) = name.split_once("---")?;
@@ -72,7 +72,7 @@ pub(super) fn tagged(name: &str) -> Option<(&str, &str)> {
 }
 
 /// An OAuth client id, as IAP takes it for an audience.
-pub(super) fn is_client_id(audience: &str) -> bool {
+pub(crate) fn is_client_id(audience: &str) -> bool {
     is_under(audience, "apps.googleusercontent.com")
 }
 

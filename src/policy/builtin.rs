@@ -10,9 +10,9 @@ use crate::destination::{Destination, Host, Origin, Scheme};
 /// The universe whose names are known without asking.
 pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
 /// Where Cloud Run services live.
-pub(super) const RUN_APP: &str = "run.app";
+pub(crate) const RUN_APP: &str = "run.app";
 /// Where functions live.
-pub(super) const FUNCTIONS: &str = "cloudfunctions.net";
+pub(crate) const FUNCTIONS: &str = "cloudfunctions.net";
 
 /// A row of the table that names a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,14 +133,14 @@ pub(super) fn depends_on_path(origin: &Origin, universe: &str) -> bool {
 }
 
 /// The host belongs to the universe's Google APIs.
-pub(super) fn is_google_api(host: &Host, universe: &str) -> bool {
+pub(crate) fn is_google_api(host: &Host, universe: &str) -> bool {
     host.name()
         .zip(domain(universe))
         .is_some_and(|(name, domain)| is_under(name, &domain))
 }
 
 /// Whole labels: `a.run.app` is under `run.app`, neither `run.app` nor `arun.app` is.
-pub(super) fn is_under(name: &str, domain: &str) -> bool {
+pub(crate) fn is_under(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain)
         .and_then(|rest| rest.strip_suffix('.'))
         .is_some_and(|rest| !rest.is_empty())

@@ -24,7 +24,7 @@ use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 pub struct Policy {
     /// More specific before less; where that is equal, as the user ordered them.
     pub(super) rules: Vec<ReadyRule>,
-    pub(super) settings: Settings,
+    pub(crate) settings: Settings,
     /// What the table says where the user says nothing.
     silent: Terms,
     pub(super) texts: Texts,
@@ -206,7 +206,7 @@ impl Policy {
     }
 
     /// What the base credential can be issued.
-    pub(super) fn base(&self) -> &BaseCredential {
+    pub(crate) fn base(&self) -> &BaseCredential {
         &self.settings.base
     }
 
@@ -248,7 +248,7 @@ impl Policy {
     }
 
     /// The rules that name this host on another port, for `explain`.
-    pub(super) fn rules_of_another_port<'a>(
+    pub(crate) fn rules_of_another_port<'a>(
         &'a self,
         origin: &'a Origin,
     ) -> impl Iterator<Item = (&'a Arc<str>, u16)> {
@@ -260,12 +260,12 @@ impl Policy {
         })
     }
 
-    pub(super) fn is_metadata(&self, origin: &Origin) -> bool {
+    pub(crate) fn is_metadata(&self, origin: &Origin) -> bool {
         self.is_metadata_server(&origin.host, origin.port)
     }
 
     /// A rule of the user's names it.
-    pub(super) fn has_rule_for(&self, destination: &Destination) -> bool {
+    pub(crate) fn has_rule_for(&self, destination: &Destination) -> bool {
         self.any_reading(destination, DEFAULT_UNIVERSE, |path| {
             self.rule_for(destination, path).is_some()
         })

@@ -12,9 +12,9 @@ use super::terms::Terms;
 use crate::destination::Destination;
 
 /// [`Decision::rule`] where nobody decided.
-pub(super) const NO_RULE: &str = "no rule";
+pub(crate) const NO_RULE: &str = "no rule";
 /// [`Decision::rule`] where nobody decided, and that is refused.
-pub(super) const UNMATCHED_DENY: &str = "--unmatched deny";
+pub(crate) const UNMATCHED_DENY: &str = "--unmatched deny";
 
 /// What is decided on.
 #[derive(Clone, Copy)]

@@ -32,7 +32,7 @@ pub(super) fn normalize(path: &str) -> Cow<'_, str> {
 }
 
 /// `path` is `prefix` or lies below it, by whole segments; both normalised, the prefix without a trailing slash.
-pub(super) fn is_below(path: &str, prefix: &str) -> bool {
+pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

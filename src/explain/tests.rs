@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Pattern, Rule, ServiceName, Settings};
+use crate::policy::{Options, Pattern, Rule, ServiceName, Settings};
+
+mod readings;
 
 fn options(all: &[(&str, &str)]) -> Options {
     let mut options = Options::default();

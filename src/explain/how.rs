@@ -3,41 +3,38 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::{Case, Options, named};
+use super::{Case, named};
 use crate::destination::{Destination, Origin, Scheme};
-use crate::policy::decision::Credential;
-use crate::policy::egress::EgressProxy;
-use crate::policy::path::is_below;
-use crate::policy::service::ServiceName;
+use crate::policy::{Credential, EgressProxy, Options, ServiceName, is_below};
 
 /// The ways into a sidecar.
 #[derive(Clone, Debug, Default)]
-pub struct Ways {
+pub(crate) struct Ways {
     /// The forward proxy's `HOST:PORT`.
-    pub proxy: Option<String>,
+    pub(crate) proxy: Option<String>,
     /// `--intercept`: the proxy opens TLS to names that get a token.
-    pub intercept: bool,
+    pub(crate) intercept: bool,
     /// `--ca-dir`: where an app finds the CA that it must trust then.
-    pub ca_dir: Option<String>,
+    pub(crate) ca_dir: Option<String>,
     /// The routes.
-    pub routes: Vec<Way>,
+    pub(crate) routes: Vec<Way>,
     /// `--upstream-proxy`.
-    pub egress: Option<EgressProxy>,
+    pub(crate) egress: Option<EgressProxy>,
 }
 
 /// A route as `explain` sees it.
 #[derive(Clone, Debug)]
-pub struct Way {
+pub(crate) struct Way {
     /// `LISTEN` as the user wrote it.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// The URL under which the app reaches it, with the prefix: `http://localhost:8081/billing`; none for a unix socket.
-    pub url: Option<Destination>,
+    pub(crate) url: Option<Destination>,
     /// Where it leads, with its own base path.
-    pub upstream: Destination,
+    pub(crate) upstream: Destination,
     /// The upstream is this service, wherever that is.
-    pub service: Option<ServiceName>,
+    pub(crate) service: Option<ServiceName>,
     /// What the user said of the credential.
-    pub options: Options,
+    pub(crate) options: Options,
 }
 
 // === impl Ways ===
@@ -46,7 +43,7 @@ impl Ways {
     /// The route that a call to `asked` takes or could take, and the upstream's URL.
     ///
     /// The route's own URL comes first: it is what the app really types. The longest path wins.
-    pub fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
+    pub(crate) fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
         let entered = self
             .routes
             .iter()

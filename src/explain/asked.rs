@@ -1,16 +1,17 @@
 //! The URL that a person asks about: as typed, often without a scheme.
 
+use super::Unexplained;
 use super::how::Ways;
-use super::{Policy, Unexplained};
 use crate::destination::{Destination, InvalidDestination};
+use crate::policy::Policy;
 
 /// A URL as it was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// What the app calls.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// What was assumed, for a person.
-    pub note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 // === impl Asked ===
@@ -22,7 +23,7 @@ impl Asked {
     /// # Errors
     ///
     /// It is none.
-    pub fn parse(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
+    pub(crate) fn parse(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
         let url = url.trim();
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) if !scheme.contains('/') => (scheme.to_ascii_lowercase(), rest),

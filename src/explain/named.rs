@@ -3,8 +3,7 @@
 use super::Case;
 use super::how::{Ways, in_http, with_query};
 use crate::destination::{Destination, Scheme};
-use crate::policy::decide::Policy;
-use crate::policy::service::{Home, ServiceName};
+use crate::policy::{Home, Policy, ServiceName};
 
 /// How a service is called by its name.
 pub(super) fn how(case: &Case<'_>, asked: &Destination, ways: &Ways) -> String {

@@ -1,17 +1,12 @@
 //! What a person should know beside the decision itself.
 
-use super::{Case, Ways, account_warning, named};
+use super::{Case, Ways, named};
 use crate::destination::{Destination, Host};
-use crate::policy::audience::{Shape, is_client_id, tagged};
-use crate::policy::base::USER_ID_TOKENS;
-use crate::policy::builtin::{DEFAULT_UNIVERSE, FUNCTIONS, RUN_APP, is_google_api, is_under};
-use crate::policy::decide::Policy;
-use crate::policy::decision::{Credential, Decision, Grant, SkipReason, TokenKey, TokenKind};
-use crate::policy::egress::EgressProxy;
-use crate::policy::issue::{NO_RULE, UNMATCHED_DENY};
-use crate::policy::placeholder::Placeholders;
-use crate::policy::principal::Principal;
-use crate::policy::rule::{Existing, HeaderMode};
+use crate::policy::{
+    Credential, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS, Grant, HeaderMode,
+    NO_RULE, Placeholders, Policy, Principal, RUN_APP, Shape, SkipReason, TokenKey, TokenKind,
+    UNMATCHED_DENY, USER_ID_TOKENS, account_warning, is_client_id, is_google_api, is_under, tagged,
+};
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.
 const BY_RULE_ONLY: [(&str, &str); 6] = [
@@ -33,7 +28,7 @@ const IN_PROXY_AUTHORIZATION: &str =
 const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
 
 /// The role that the receiver asks of the caller's service account: what to grant where it answers 403.
-pub fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
+fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
     let audience = match &decision.grant {
         Grant::Token(TokenKey {
             kind: TokenKind::Id { audience },

@@ -11,40 +11,36 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, header};
 use serde::Serialize;
 
-use super::account::account_warning;
-use super::decide::Policy;
-use super::decision::{CLOUD_PLATFORM, Credential, Decision, Grant, SkipReason, TokenKind};
-use super::header::{Placement, place};
-use super::principal::Principal;
-use super::rule::Options;
-use super::service::{Home, InvalidService};
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
+use crate::policy::{
+    CLOUD_PLATFORM, Credential, Decision, Grant, Home, InvalidService, Placement, Policy,
+    Principal, SkipReason, TokenKind, account_warning, place,
+};
 
-pub use asked::Asked;
-pub use how::{Way, Ways};
-pub use notes::role_hint;
+pub(crate) use asked::Asked;
+pub(crate) use how::{Way, Ways};
 
 /// The answer; its JSON has exactly these keys, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// The URL as asked.
-    pub url: String,
+    pub(crate) url: String,
     /// The origin that the bytes go to, after the upgrade to TLS.
-    pub destination: String,
+    pub(crate) destination: String,
     /// `access`, `id`, `none` or `deny`.
-    pub credential: Credential,
+    pub(crate) credential: Credential,
     /// The ID token's audience.
-    pub audience: Option<String>,
+    pub(crate) audience: Option<String>,
     /// The access token's scopes.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// The header that carries the token where the app sends none of its own, as people write it.
-    pub header: Option<&'static str>,
+    pub(crate) header: Option<&'static str>,
     /// Which rule decided.
-    pub rule: String,
+    pub(crate) rule: String,
     /// How the app must make the call.
-    pub how: String,
+    pub(crate) how: String,
     /// What else is good to know.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// The token is that of the account in use, not of one that a rule names.
     #[serde(skip)]
     of_default_account: bool,
@@ -67,7 +63,7 @@ struct Case<'a> {
 
 /// Why a URL cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unexplained {
+pub(crate) enum Unexplained {
     /// It is none.
     #[error(transparent)]
     Destination(#[from] InvalidDestination),
@@ -79,7 +75,7 @@ pub enum Unexplained {
 /// Explains a call to `url`: what the app's own URL says, so either the upstream's, or that of one of the routes.
 ///
 /// A URL that a route covers is explained as called through it, any other as called through the forward proxy.
-pub fn explain(
+pub(crate) fn explain(
     url: &str,
     policy: &Policy,
     universe: &str,
@@ -187,7 +183,7 @@ impl Case<'_> {
 
 impl Explanation {
     /// Names the account whose token a call carries, where the explanation is of a token and a rule names no other.
-    pub fn name_account(&mut self, email: &str) {
+    pub(crate) fn name_account(&mut self, email: &str) {
         if self.of_default_account {
             self.notes.push(format!(
                 "the token is the one of {email} from the metadata server"
@@ -197,7 +193,7 @@ impl Explanation {
     }
 
     /// Whether it is known whose token a call carries.
-    pub const fn needs_account(&self) -> bool {
+    pub(crate) const fn needs_account(&self) -> bool {
         self.of_default_account
     }
 }
