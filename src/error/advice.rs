@@ -7,7 +7,7 @@ use super::{Error, ErrorKind, SourceKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenFault {
     /// The fetch ended before it had a result.
-    CutShort,
+    Aborted,
     /// `NO_GCE_CHECK`: the metadata server is not asked.
     Disabled,
     /// The metadata server failed: 5xx.
@@ -15,7 +15,7 @@ pub enum TokenFault {
     /// The metadata server forbids it: 403.
     Forbidden,
     /// Whatever answers is no metadata server.
-    Impostor,
+    WrongServer,
     /// The metadata server limits us: 429.
     Limited,
     /// The answer is no token that could be sent.
@@ -31,7 +31,7 @@ pub enum TokenFault {
     /// The metadata server does not take the question: any other 4xx, or a redirect.
     Refused,
     /// The metadata server takes connections and does not answer in time.
-    Silent,
+    TimedOut,
     /// There is not even a connection.
     Unreachable,
     /// The credential issues no such token.
@@ -43,11 +43,11 @@ pub enum TokenFault {
 impl TokenFault {
     /// Every fault.
     pub const ALL: [Self; 15] = [
-        Self::CutShort,
+        Self::Aborted,
         Self::Disabled,
         Self::Failing,
         Self::Forbidden,
-        Self::Impostor,
+        Self::WrongServer,
         Self::Limited,
         Self::Malformed,
         Self::NoAccount,
@@ -55,7 +55,7 @@ impl TokenFault {
         Self::NotImpersonated,
         Self::NoSubjectToken,
         Self::Refused,
-        Self::Silent,
+        Self::TimedOut,
         Self::Unreachable,
         Self::Unsupported,
     ];
@@ -63,16 +63,16 @@ impl TokenFault {
     /// The kind of error that a request fails with: unavailable is what may be better at the next try.
     pub const fn kind(self) -> ErrorKind {
         match self {
-            Self::CutShort
+            Self::Aborted
             | Self::Disabled
             | Self::Failing
             | Self::Limited
             | Self::NothingFound
             | Self::NoSubjectToken
-            | Self::Silent
+            | Self::TimedOut
             | Self::Unreachable => ErrorKind::TokenUnavailable,
             Self::Forbidden
-            | Self::Impostor
+            | Self::WrongServer
             | Self::Malformed
             | Self::NoAccount
             | Self::NotImpersonated
@@ -84,11 +84,11 @@ impl TokenFault {
     /// What happened, in a few words.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::CutShort => "The token's fetch was cut short",
+            Self::Aborted => "The token's fetch was cut short",
             Self::Disabled => "NO_GCE_CHECK forbids asking for a token",
             Self::Failing => "The metadata server fails",
             Self::Forbidden => "This workload may not use the account",
-            Self::Impostor => "No metadata server at its address",
+            Self::WrongServer => "No metadata server at its address",
             Self::Limited => "The metadata server limits this instance",
             Self::Malformed => "The metadata server's answer is no token",
             Self::NoAccount => "No such service account here",
@@ -96,7 +96,7 @@ impl TokenFault {
             Self::NotImpersonated => "The service account cannot be impersonated",
             Self::NoSubjectToken => "The subject token cannot be obtained",
             Self::Refused => "The metadata server refuses the question",
-            Self::Silent => "The metadata server is too slow",
+            Self::TimedOut => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
             Self::Unsupported => "This credential issues no such token",
         }
@@ -105,7 +105,7 @@ impl TokenFault {
     /// What to do about it.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::CutShort => {
+            Self::Aborted => {
                 "Nothing, where the sidecar is about to end; else the next request begins another fetch."
             }
             Self::Disabled => {
@@ -119,7 +119,7 @@ impl TokenFault {
                 "Let this workload use the account: see that it is not disabled and, on GKE with Workload Identity, grant \
                  roles/iam.workloadIdentityUser on it to the Kubernetes service account that is annotated with it."
             }
-            Self::Impostor => {
+            Self::WrongServer => {
                 "Something else answers at the metadata server's address, and was not believed: look at GCE_METADATA_HOST, and \
                  for a proxy or a firewall that catches 169.254.169.254."
             }
@@ -150,7 +150,7 @@ impl TokenFault {
             Self::Refused => {
                 "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."
             }
-            Self::Silent => {
+            Self::TimedOut => {
                 "See whether the instance gets CPU at all: Cloud Run gives none between requests, unless CPU is always \
                  allocated. It is tried again on its own; raise --token-timeout if it is always just too slow."
             }

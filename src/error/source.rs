@@ -64,7 +64,7 @@ impl TokenFault {
             (Self::Failing, SourceKind::Sts) => "The Security Token Service fails",
             (Self::Failing, _) => "The token endpoint fails",
             (Self::Forbidden, _) => "This identity may not be issued the token",
-            (Self::Impostor, _) => "Something else answers for the token endpoint",
+            (Self::WrongServer, _) => "Something else answers for the token endpoint",
             (Self::Limited, SourceKind::Impersonation) => {
                 "The IAM Credentials API limits this identity"
             }
@@ -83,16 +83,16 @@ impl TokenFault {
                 "The Security Token Service refuses the subject token"
             }
             (Self::Refused, _) => "The token endpoint refuses the credential",
-            (Self::Silent, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
-            (Self::Silent, SourceKind::Sts) => "The Security Token Service is too slow",
-            (Self::Silent, _) => "The token endpoint is too slow",
+            (Self::TimedOut, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
+            (Self::TimedOut, SourceKind::Sts) => "The Security Token Service is too slow",
+            (Self::TimedOut, _) => "The token endpoint is too slow",
             (Self::Unreachable, SourceKind::Impersonation) => {
                 "The IAM Credentials API cannot be reached"
             }
             (Self::Unreachable, SourceKind::Sts) => "The Security Token Service cannot be reached",
             (Self::Unreachable, _) => "The token endpoint cannot be reached",
             (
-                Self::CutShort
+                Self::Aborted
                 | Self::Disabled
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
@@ -117,7 +117,7 @@ impl TokenFault {
                 "The detail has the endpoint's own words: grant the identity the role that they name, and see that the account \
                  is not disabled and that the API is enabled."
             }
-            (Self::Impostor, _) => {
+            (Self::WrongServer, _) => {
                 "Something between here and the endpoint answers in its place, and was not believed: give the root of a proxy \
                  that inspects TLS to --upstream-ca."
             }
@@ -148,12 +148,12 @@ impl TokenFault {
                  used (--upstream-proxy)."
             }
             (
-                Self::CutShort
+                Self::Aborted
                 | Self::Disabled
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
                 | Self::NothingFound
-                | Self::Silent
+                | Self::TimedOut
                 | Self::Unsupported,
                 _,
             ) => self.advice(),

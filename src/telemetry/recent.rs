@@ -360,12 +360,12 @@ impl About {
     /// The source, where that is what fails and not one token.
     const fn server(fault: TokenFault, source: SourceKind) -> Option<Self> {
         let answers = match fault {
-            TokenFault::NothingFound | TokenFault::Silent | TokenFault::Unreachable => false,
+            TokenFault::NothingFound | TokenFault::TimedOut | TokenFault::Unreachable => false,
             TokenFault::Disabled
             | TokenFault::Failing
-            | TokenFault::Impostor
+            | TokenFault::WrongServer
             | TokenFault::Limited => true,
-            TokenFault::CutShort
+            TokenFault::Aborted
             | TokenFault::Forbidden
             | TokenFault::Malformed
             | TokenFault::NoAccount

@@ -1,4 +1,4 @@
-//! All slots: the bounded cache of keys, and the register of every slot that someone still holds.
+//! All slots: the bounded cache of keys, and the register of every slot that is still referenced.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,15 +8,15 @@ use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::clock::Now;
-use super::slot::{Landing, Shared, Slot, SlotStatus};
+use super::slot::{FetchWaiter, Shared, Slot, SlotStatus};
 use super::source::TokenSources;
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 
-/// Keys that are kept, in each part of the cache; audiences may come from requests, so there must be an end.
+/// The largest number of keys in each part of the cache. It is bounded because requests can name audiences.
 const CAPACITY: usize = 1_024;
 
-/// The tokens of the process; clones are the same cache.
+/// The tokens of the process. Clones share one cache.
 #[derive(Clone, Debug)]
 pub struct TokenCache(Arc<Inner>);
 
@@ -24,22 +24,22 @@ pub struct TokenCache(Arc<Inner>);
 pub(super) struct Inner {
     /// Keys that requests name.
     slots: Cache<TokenKey, Arc<Slot>>,
-    /// Keys that routes and the configuration name, which the others must not push out.
+    /// Keys that routes and the configuration name. Keys of requests must not evict them.
     configured: Cache<TokenKey, Arc<Slot>>,
-    /// Access tokens; scopes and accounts come from the configuration only.
+    /// Access tokens. Their scopes and accounts come only from the configuration.
     access: Cache<TokenKey, Arc<Slot>>,
     shared: Arc<Shared>,
 }
 
-/// Fetches under way.
+/// The fetches in flight after a refresh.
 #[derive(Debug)]
-#[must_use = "the fetches go on either way; `done` waits for them"]
-pub struct Refresh(Vec<Landing>);
+#[must_use = "the fetches continue in any case; `done` waits for them"]
+pub struct Refresh(Vec<FetchWaiter>);
 
 // === impl TokenCache ===
 
 impl TokenCache {
-    /// An empty cache for tokens from these sources.
+    /// Creates an empty cache for tokens from these sources.
     pub fn new(sources: TokenSources, metrics: Arc<Metrics>) -> Self {
         Self::with_capacity(CAPACITY, sources, metrics)
     }
@@ -62,12 +62,12 @@ impl TokenCache {
         Self(inner)
     }
 
-    /// The cache that a source was given, unless it is gone.
+    /// Returns the cache that a source refers to, unless it was dropped.
     pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
         inner.upgrade().map(Self)
     }
 
-    /// The slot of a key; nothing is fetched yet.
+    /// Returns the slot of a key. It starts no fetch.
     pub fn slot(&self, key: &TokenKey) -> Arc<Slot> {
         let part = match key.kind {
             TokenKind::Access { .. } => &self.0.access,
@@ -76,8 +76,8 @@ impl TokenCache {
         part.get_with_by_ref(key, || Shared::slot(&self.0.shared, key))
     }
 
-    /// The slot of a key that a route or the configuration names: keys that requests name neither push it out nor delay its
-    /// fetches.
+    /// Returns the slot of a key that a route or the configuration names. Keys that requests name neither evict it nor delay
+    /// its fetches.
     pub fn configured_slot(&self, key: &TokenKey) -> Arc<Slot> {
         if let TokenKind::Access { .. } = key.kind {
             return self.slot(key);
@@ -90,20 +90,20 @@ impl TokenCache {
         slot
     }
 
-    /// Starts a fetch for every token that is in use and no longer fresh, and returns at once; see [`Refresh::done`].
+    /// Starts a fetch for every token that is in use and not fresh. Returns at once; [`Refresh::done`] waits.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn refresh_stale(&self) -> Refresh {
-        // An expired token that nobody replaces is forgotten by the metric here, for want of a timer.
+        // Without a timer, this is where the metric drops expired tokens that are not in use.
         self.0.shared.publish_expiries(Now::now());
         let slots = self.0.shared.slots();
         let in_use = slots.iter().filter(|slot| slot.in_use());
         Refresh(in_use.filter_map(Slot::refresh).collect())
     }
 
-    /// How each slot stands, in the order of their keys' text.
+    /// Returns the state of each slot, sorted by key.
     pub fn statuses(&self) -> Vec<SlotStatus> {
         let slots = self.0.shared.slots();
         let mut statuses: Vec<_> = slots.iter().map(|slot| slot.status()).collect();
@@ -118,24 +118,24 @@ impl TokenCache {
 // === impl Refresh ===
 
 impl Refresh {
-    /// How many fetches are under way.
+    /// Returns the number of fetches in flight.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Everything was fresh, or is held off.
+    /// Returns whether no fetch is in flight: every token is fresh, or backoff prevents its fetch.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Waits for their end, but no longer than `at_most`: for a probe during which there is CPU.
+    /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU meanwhile.
     pub async fn done(self, at_most: Duration) {
         let all = async {
-            for landing in self.0 {
-                landing.wait().await;
+            for waiter in self.0 {
+                waiter.wait().await;
             }
         };
-        // Whether they ended or the time did is for the slots to tell.
+        // The slots report whether the fetches ended in time.
         let _ = timeout(at_most, all).await;
     }
 }

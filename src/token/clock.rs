@@ -1,25 +1,25 @@
-//! Two clocks, of which the earlier decides.
+//! Times on the wall clock and the monotonic clock. A deadline is reached when either clock reaches it.
 //!
-//! A suspended instance may wake up with its monotonic clock where it stood, and a wall clock may be set in either
-//! direction. A token counts as expired as soon as one of them says so, at every use.
+//! The monotonic clock may stop while an instance is suspended, and the wall clock may be set in either direction. A token
+//! counts as expired as soon as one of the clocks says so. This is checked at every use.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// The wall clock ticks at least this often (`CONFIG_HZ` of 100; clock_getres(2)).
+/// The longest time between two ticks of the wall clock (`CONFIG_HZ` of 100; clock_getres(2)).
 const RESOLUTION: Duration = Duration::from_millis(10);
 
-/// One look at both clocks.
+/// The time on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// What the rest of the world calls now.
+    /// The wall clock.
     pub wall: SystemTime,
-    /// What no one can set.
+    /// The monotonic clock.
     pub mono: Instant,
 }
 
-/// A moment on both clocks; it is reached as soon as one of them has reached it.
+/// A time on both clocks. It is reached as soon as one of them reaches it.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     wall: SystemTime,
@@ -30,15 +30,12 @@ pub struct Deadline {
 
 impl Now {
     /// Reads both clocks.
-    #[expect(
-        clippy::self_named_constructors,
-        reason = "it is what every clock calls it"
-    )]
+    #[expect(clippy::self_named_constructors, reason = "every clock names it so")]
     pub fn now() -> Self {
         Self::at(Instant::now())
     }
 
-    /// Reads the wall clock only, where somebody has just read the other: each costs a request as much as the token.
+    /// Reads only the wall clock, if the caller has just read the other. Reading a clock costs as much as reading a token.
     pub fn at(mono: Instant) -> Self {
         Self {
             #[cfg(not(test))]
@@ -49,7 +46,7 @@ impl Now {
         }
     }
 
-    /// The moment that is `wait` away. A span that no clock can hold ends at once, which is the safe side.
+    /// Returns the deadline in `wait`. If a clock cannot represent it, the deadline is reached at once.
     pub fn after(self, wait: Duration) -> Deadline {
         Deadline {
             wall: self.wall.checked_add(wait).unwrap_or(self.wall),
@@ -57,7 +54,7 @@ impl Now {
         }
     }
 
-    /// How long ago `earlier` was, by the clock that ran further: what was frozen is as old as it looks from outside.
+    /// Returns the time since `earlier`, by the clock that ran further. It includes the time of a suspension.
     pub fn since(self, earlier: Self) -> Duration {
         let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
         wall.max(self.mono.saturating_duration_since(earlier.mono))
@@ -67,8 +64,8 @@ impl Now {
 // === impl Deadline ===
 
 impl Deadline {
-    /// What is left until then, by the clock that has less. Zero when it is over, or so close that the wall clock cannot
-    /// tell: a caller who waits for what one look said finds the deadline passed, though the clock lagged at the other.
+    /// Returns the remaining time, by the clock that has less left. It is zero if the deadline is reached, or closer than the
+    /// wall clock's resolution: a caller that waits for the returned time then finds the deadline reached.
     pub fn left(&self, now: Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
         let left = wall.min(self.mono.saturating_duration_since(now.mono));
@@ -78,14 +75,14 @@ impl Deadline {
         left
     }
 
-    /// The moment as the wall clock tells it, for people.
+    /// Returns the deadline on the wall clock.
     pub fn wall(&self) -> SystemTime {
         self.wall
     }
 }
 
-/// Late by some milliseconds at most, and read in a fifth of the time (clock_gettime(2), `CLOCK_REALTIME_COARSE`): no
-/// token is used that close to its end.
+/// Reads `CLOCK_REALTIME_COARSE` (clock_gettime(2)): it lags by some milliseconds and takes a fifth of the time. No token is
+/// used so close to its expiry.
 #[cfg(all(not(test), target_os = "linux"))]
 fn wall() -> SystemTime {
     let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);

@@ -1,19 +1,19 @@
-//! What sources know beside tokens: universe, project, region, account.
+//! The facts that sources know beside tokens: universe, project, region, account.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use super::backoff::Backoff;
 use super::clock::Now;
 use super::fact::Fact;
-use super::failure::{Backoff, FetchError};
+use super::fetch_error::FetchError;
 use super::source::TokenSources;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Home, Principal, is_region};
 
 /// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
-/// it, and kept from then on. A failure is kept as long as that of a token: the next try is due after 1, 2, 4 … 30
-/// seconds.
+/// it, and cached from then on. After a failure, the same backoff as for tokens applies: 1, 2, 4 … 30 seconds.
 #[derive(Clone, Debug)]
 pub struct Facts(Arc<Inner>);
 
@@ -38,7 +38,7 @@ struct CachedFact {
 // === impl Facts ===
 
 impl Facts {
-    /// Facts from these sources. With `universe`, which the configuration names, no source is asked for the universe.
+    /// Creates the facts of these sources. If the configuration names the universe, no source is asked for it.
     pub fn new(sources: TokenSources, universe: Option<Arc<str>>) -> Self {
         let inner = Arc::new(Inner {
             sources,
@@ -52,7 +52,7 @@ impl Facts {
         Self(inner)
     }
 
-    /// The facts that a source was given, unless they are gone.
+    /// Returns the facts that a source refers to, unless they were dropped.
     pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
         inner.upgrade().map(Self)
     }
@@ -133,7 +133,7 @@ impl Facts {
         fact.known.get().cloned()
     }
 
-    /// Asks the sources for a fact that there must be.
+    /// Requests a fact from the sources; it is an error if none knows it.
     async fn require(&self, fact: Fact<'_>) -> Result<Arc<str>, FetchError> {
         self.ask(fact).await?.ok_or_else(|| {
             let detail = format!("{}: no source knows it", fact.what());
@@ -141,12 +141,16 @@ impl Facts {
         })
     }
 
-    /// Asks the sources for a fact, one after another until one knows it.
+    /// Requests a fact from the sources, one after another until one knows it.
     async fn ask(&self, fact: Fact<'_>) -> Result<Option<Arc<str>>, FetchError> {
         for source in self.0.sources.knowing(fact) {
             if let Some(text) = source.fact(fact).await? {
                 return fact.parse(&text).map(Some).ok_or_else(|| {
-                    let detail = format!("{}: {}'s answer is none", fact.what(), source.describe());
+                    let detail = format!(
+                        "{}: {} returned an invalid value",
+                        fact.what(),
+                        source.describe()
+                    );
                     FetchError::new(TokenFault::Malformed, &detail)
                 });
             }
@@ -168,7 +172,7 @@ impl Facts {
 // === impl Fact ===
 
 impl Fact<'_> {
-    /// The fact in a message.
+    /// Names the fact in a message.
     pub(super) const fn what(self) -> &'static str {
         match self {
             Self::Email(_) => "the account's e-mail address",
@@ -209,7 +213,7 @@ impl CachedFact {
             return Ok(Arc::clone(known));
         }
         let mut backoff = self.asking.lock().await;
-        // Another request may have learned it, or failed to, while this one waited.
+        // Another request may have learned it, or failed, while this one waited.
         if let Some(known) = self.known.get() {
             return Ok(Arc::clone(known));
         }
@@ -223,7 +227,7 @@ impl CachedFact {
             }
             Err(error) => {
                 let now = Now::now();
-                // What a credential file does not say is no failure.
+                // A fact that a credential file does not contain is not a failure.
                 if error.fault() == TokenFault::Unsupported {
                     tracing::debug!("{}", error.detail());
                 } else {
@@ -236,7 +240,7 @@ impl CachedFact {
     }
 }
 
-/// A host name of at least two labels: one label would make a whole top-level domain Google's.
+/// Accepts a host name of at least two labels. With one label, a whole top-level domain would count as Google's.
 fn universe(text: &str) -> Option<Arc<str>> {
     match Host::parse(text).ok()? {
         Host::Name(name) => name.contains('.').then_some(name),
@@ -244,7 +248,7 @@ fn universe(text: &str) -> Option<Arc<str>> {
     }
 }
 
-/// `[a-z0-9:.-]`; older projects have a domain in front, those of other universes a prefix.
+/// Accepts `[a-z0-9:.-]`. The ids of older projects start with a domain, those of other universes with a prefix.
 fn project_id(text: &str) -> Option<Arc<str>> {
     let is_valid = (1..=128).contains(&text.len())
         && text
@@ -253,13 +257,13 @@ fn project_id(text: &str) -> Option<Arc<str>> {
     is_valid.then(|| text.into())
 }
 
-/// Digits; today's have up to 13.
+/// Accepts digits. Project numbers have up to 13 today.
 fn project_number(text: &str) -> Option<Arc<str>> {
     let is_valid = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     is_valid.then(|| text.into())
 }
 
-/// `projects/NUMBER/regions/REGION`, or `projects/NUMBER/zones/REGION-X`.
+/// Reads `projects/NUMBER/regions/REGION` or `projects/NUMBER/zones/REGION-X`.
 fn region(text: &str) -> Option<Arc<str>> {
     let last = text.rsplit('/').next()?;
     let zone = || last.rsplit_once('-').map(|(region, _)| region);
@@ -267,7 +271,7 @@ fn region(text: &str) -> Option<Arc<str>> {
     is_region(region).then(|| region.into())
 }
 
-/// Visible ASCII. Not every account looks like an address: on GKE it may be a workload identity pool.
+/// Accepts visible ASCII. An account need not look like an address: on GKE it may be a workload identity pool.
 fn email(text: &str) -> Option<Arc<str>> {
     let is_valid =
         (1..=320).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());

@@ -1,15 +1,16 @@
-//! Tokens: where they come from, how long each may be used, and who waits for whom.
+//! Tokens: their sources, their lifetimes, and the cache that fetches each at most once at a time.
 //!
 //! [`TokenCache`] keeps one [`Slot`] a key. A slot holds the current [`Token`] behind an atomic pointer, so that a hit
-//! takes no lock and never waits, and at most one fetch under way, in a task of its own. Nothing here runs on a timer:
-//! requests, the start and the liveness probe are what makes it move, because an idle instance may get no CPU at all.
-//! A [source](TokenSources) issues the tokens of a principal. [`Facts`] are what the sources know beside tokens.
+//! takes no lock and does not wait, and at most one fetch in flight, in its own task. Nothing here runs on a timer, because
+//! an idle instance may get no CPU: requests, the start and the liveness probe start the fetches.
+//! A [source](TokenSources) issues the tokens of a principal. [`Facts`] are the project, region, universe and accounts.
 
+mod backoff;
 mod cache;
 mod clock;
 mod fact;
 mod facts;
-mod failure;
+mod fetch_error;
 mod parse;
 mod priority;
 mod retry;

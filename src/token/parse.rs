@@ -1,5 +1,4 @@
-//! The answers of the metadata server: bytes in, [`Token`] out, or what is wrong with them. An error never repeats what
-//! was read, for it may be a token.
+//! Parses token responses. Errors do not quote the response, because it may contain a token.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,10 +13,10 @@ use super::clock::{Deadline, Now};
 use super::rfc3339;
 use super::value::{Age, Token};
 
-/// The longest that a token is believed to live; Google's live an hour, by policy up to twelve.
+/// The longest lifetime that is accepted. Google's tokens live one hour, and up to twelve by policy.
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// A JWT has no padding (RFC 7515, 2); some servers that are no Google write it all the same.
+/// Base64url for JWTs. They have no padding (RFC 7515, 2), but some servers other than Google's add it.
 const BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new()
@@ -25,32 +24,32 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// What is wrong with an answer of status 200.
+/// Why a response of status 200 was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("the answer is no JSON object with an access token")]
+    #[error("the answer is not a JSON object with an access token")]
     Json,
     #[error("the answer holds no access token")]
     NoToken,
     #[error("the token is not visible ASCII")]
     NotVisible,
-    #[error("expires_in is missing or is no positive number")]
+    #[error("expires_in is missing or is not a positive number")]
     ExpiresIn,
     #[error("expireTime is missing or is not a time in RFC 3339")]
     ExpireTime,
-    #[error("the answer is no JSON object with a JWT")]
+    #[error("the answer is not a JSON object with a JWT")]
     NoJson,
     #[error("token_type is not Bearer")]
     TokenType,
     #[error("the answer is empty")]
     Empty,
-    #[error("the answer is no JWT of three parts in base64url")]
+    #[error("the answer is not a JWT of three parts in base64url")]
     NotJwt,
     #[error("the JWT's header is not a JSON object with an alg")]
     Header,
     #[error("the JWT is not signed (its alg is \"none\")")]
     Unsigned,
-    #[error("the JWT's payload is no JSON object with a numeric exp")]
+    #[error("the JWT's payload is not a JSON object with a numeric exp")]
     Exp,
     #[error("the JWT has no aud")]
     NoAudience,
@@ -58,12 +57,12 @@ pub(super) enum Malformed {
     Audience,
     #[error("the token is already expired (is this machine's clock right?)")]
     Expired,
-    #[error("the answer is no JSON object with an ID token")]
+    #[error("the answer is not a JSON object with an ID token")]
     NoIdToken,
 }
 
-/// Reads `{"access_token", "expires_in", "token_type"}`; it lives `expires_in` seconds from the start of the attempt,
-/// because the answer may have lain in a frozen instance since.
+/// Parses `{"access_token", "expires_in", "token_type"}`. The token's `expires_in` seconds count from the start of the attempt,
+/// because the instance may have been suspended since the server sent the response.
 pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
     struct Answer {
@@ -90,8 +89,8 @@ pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, M
     token(&value, start.after(life), now)
 }
 
-/// Reads the answer of `generateAccessToken`: `{"accessToken", "expireTime"}`. The token lives until that time by the wall
-/// clock, and no longer than the `lifetime` that was asked for, for this machine's clock may be behind.
+/// Parses the response of `generateAccessToken`: `{"accessToken", "expireTime"}`. The token expires at that time by the wall
+/// clock, and at most `lifetime` after the start of the attempt, because this machine's clock may be behind.
 pub(super) fn iam_access_token(
     body: &[u8],
     lifetime: Duration,
@@ -123,7 +122,7 @@ pub(super) fn iam_access_token(
     token(&value, start.after(life), now)
 }
 
-/// Reads the answer of `generateIdToken`: `{"token"}`.
+/// Parses the response of `generateIdToken`: `{"token"}`.
 pub(super) fn iam_id_token(
     body: &[u8],
     audience: &str,
@@ -140,7 +139,7 @@ pub(super) fn iam_id_token(
     id_token(jwt.as_bytes(), audience, start, now)
 }
 
-/// Reads the answer of `signJwt`: `{"keyId", "signedJwt"}`.
+/// Parses the response of `signJwt`: `{"keyId", "signedJwt"}`.
 pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -156,7 +155,7 @@ pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
         .ok_or(Malformed::NotJwt)
 }
 
-/// Reads a JWT (RFC 7519). It lives until its `exp`.
+/// Parses a JWT (RFC 7519). The token expires at `exp`.
 ///
 /// The receiver verifies the signature. `aud` and `alg` are checked here, because a token for another audience, once sent,
 /// could be replayed against that audience.
@@ -214,18 +213,18 @@ pub(super) fn id_token(
         .checked_sub(since_epoch)
         .ok_or(Malformed::Expired)?
         .min(LONGEST);
-    // A machine whose clock is behind would take it to live longer than it was made for.
-    if let Some(made_for) = claims
+    // If this machine's clock is behind, `exp` alone would allow more than the token's lifetime.
+    if let Some(issued_for) = claims
         .iat
         .and_then(|iat| exp.checked_sub(instant(&iat)?))
-        .filter(|made_for| !made_for.is_zero())
+        .filter(|issued_for| !issued_for.is_zero())
     {
-        life = life.min(made_for);
+        life = life.min(issued_for);
     }
     token(value, start.after(life), now)
 }
 
-/// Reads a JWT in a field of a JSON object: `id_token` of an OAuth endpoint, `token` of the IAM Credentials API.
+/// Parses a JWT in a field of a JSON object: `id_token` of an OAuth endpoint, `token` of the IAM Credentials API.
 pub(super) fn id_token_in(
     field: &str,
     body: &[u8],
@@ -239,7 +238,7 @@ pub(super) fn id_token_in(
     id_token(jwt.as_bytes(), audience, start, now)
 }
 
-/// Reads the refresh token that takes the place of the one that was sent (RFC 6749, 6), if there is one.
+/// Returns the refresh token that replaces the one that was sent (RFC 6749, 6), if the response has one.
 pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Answer {
@@ -250,7 +249,7 @@ pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
     answer.refresh_token.filter(|token| !token.is_empty())
 }
 
-/// Says whether an `aud` claim names this audience and no other: as a string, or as a list with one member.
+/// Returns whether an `aud` claim names exactly this audience: as a string, or as a list with one member.
 fn is_only(aud: &Value, audience: &str) -> bool {
     match aud {
         Value::String(only) => only == audience,
@@ -264,21 +263,21 @@ fn is_only(aud: &Value, audience: &str) -> bool {
 fn token(value: &str, expires: Deadline, now: Now) -> Result<Token, Malformed> {
     let token = Token::new(value, expires, now).ok_or(Malformed::NotVisible)?;
     match token.age(now) {
-        Age::Dead => Err(Malformed::Expired),
+        Age::Expired => Err(Malformed::Expired),
         Age::Expiring | Age::Stale | Age::Fresh => Ok(token),
     }
 }
 
-/// Reads an object, and not the array that serde takes for one; the parser's own error would quote what it met.
+/// Parses a JSON object. Serde would accept an array too, and its error would quote the text.
 fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
-    // serde_json checks the encoding of the fields that it keeps alone (RFC 8259, 8.1).
+    // serde_json checks the encoding only of the fields that it keeps (RFC 8259, 8.1).
     let json = str::from_utf8(json).ok()?;
     json.trim_ascii_start()
         .starts_with('{')
         .then(|| serde_json::from_str(json).ok())?
 }
 
-/// A positive number of seconds, as a number or as text.
+/// Parses a positive number of seconds, given as a number or as text.
 fn seconds(value: Value) -> Option<Duration> {
     let seconds = match value {
         Value::Number(number) => number.as_f64()?,
@@ -289,7 +288,7 @@ fn seconds(value: Value) -> Option<Duration> {
         .then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
 }
 
-/// Seconds since the epoch (RFC 7519, NumericDate).
+/// Parses seconds since the epoch (RFC 7519, NumericDate).
 fn instant(number: &Number) -> Option<Duration> {
     Duration::try_from_secs_f64(number.as_f64()?).ok()
 }
@@ -302,12 +301,12 @@ fn is_base64url(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
-/// The audience that [`fuzz_answers`] asks for.
+/// The audience that [`fuzz_answers`] expects.
 #[cfg(any(fuzzing, test))]
 const FUZZED: &str = "https://a.run.app";
 
-/// Reads any bytes as either answer: no panic, no token that lives too long, no ID token for another audience or
-/// without a signature, and no error that repeats what was read.
+/// Parses any bytes as each kind of response. It checks that nothing panics, no token lives too long, no ID token has another
+/// audience or no signature, and no error quotes the input.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_answers(body: &[u8]) {
     rfc3339::fuzz_rfc3339(body);

@@ -1,4 +1,4 @@
-//! Which fetches may use the concurrent ones that are kept free of names that requests invent.
+//! The priority of fetches. Some permits are reserved for high priority, so that keys from requests cannot use all of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ pub(super) struct FetchPriority {
 // === impl FetchPriority ===
 
 impl FetchPriority {
-    /// For access tokens, routes and what the configuration names.
+    /// The priority of access tokens, routes and keys that the configuration names.
     pub(super) fn high() -> Self {
         Self {
             high: AtomicBool::new(true),
@@ -36,7 +36,7 @@ impl FetchPriority {
     /// Completes once the priority is high.
     pub(super) async fn raised(&self) {
         let notified = self.raised.notified();
-        // From here on a call of `notify_waiters` counts, so the flag cannot be raised unseen.
+        // `notified` receives every later `notify_waiters`, so no raise is missed after the check.
         if !self.is_high() {
             notified.await;
         }

@@ -1,4 +1,4 @@
-//! One fetch as several attempts, for any endpoint that may be down, slow or busy.
+//! Retries the attempts of one fetch. Works for any endpoint.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::failure::FetchError;
+use super::fetch_error::FetchError;
 use super::parse::Malformed;
 use crate::error::TokenFault;
 
-/// The time limit of one attempt, from the connection to the end of the answer.
+/// The time limit of one attempt, from the connection to the end of the response.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
-/// Attempts of one fetch.
+/// The largest number of attempts of one fetch.
 const ATTEMPTS: u32 = 5;
 /// The pause after the first attempt, doubled after each.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// An attempt that failed.
+/// The error of one attempt.
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) fault: TokenFault,
     pub(super) reason: String,
     /// Another attempt may succeed.
     pub(super) retry: bool,
-    /// What the server asked for with `Retry-After`.
+    /// The server's `Retry-After`.
     pub(super) retry_after: Option<Duration>,
-    /// The status of the answer, if there was one.
+    /// The status of the response, if there was one.
     pub(super) status: Option<StatusCode>,
-    /// The server's own code of the error, such as `invalid_grant`.
+    /// The server's error code, such as `invalid_grant`.
     pub(super) code: Option<Box<str>>,
 }
 
@@ -41,8 +41,7 @@ pub(super) struct RetryError {
     attempts: u32,
 }
 
-/// Repeats `attempt` until it succeeds, its error says not to retry, or the time until `end` or the number of attempts is
-/// used up. Each attempt is cancelled after [`ATTEMPT`], or at `end`.
+/// Repeats `attempt` until it succeeds, its error cannot be retried, `end` is reached, or the attempts are used up. Each attempt is cancelled after [`ATTEMPT`], or at `end`.
 pub(super) async fn retry<T, F>(
     end: Instant,
     mut attempt: impl FnMut() -> F,
@@ -83,7 +82,7 @@ async fn limited<T>(
     })
 }
 
-/// Between half of it and the whole.
+/// Returns a random time between half of `pause` and all of it.
 fn with_jitter(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(fastrand::f64())
 }
@@ -91,7 +90,7 @@ fn with_jitter(pause: Duration) -> Duration {
 // === impl AttemptError ===
 
 impl AttemptError {
-    /// An error that another attempt would not change.
+    /// An error that is not retried.
     pub(super) fn new(fault: TokenFault, reason: String) -> Self {
         Self {
             fault,
@@ -103,7 +102,7 @@ impl AttemptError {
         }
     }
 
-    /// A status that is no success, with the server's words. Another attempt may succeed after 408, 429 and 5xx.
+    /// A status other than success, with the server's message. 408, 429 and 5xx are retried.
     pub(super) fn answered(status: StatusCode, headers: &HeaderMap, words: Option<String>) -> Self {
         let mut reason = format!("answered {}", status.as_u16());
         if let Some(name) = status.canonical_reason() {
@@ -116,14 +115,14 @@ impl AttemptError {
             StatusCode::NOT_FOUND => TokenFault::NoAccount,
             StatusCode::FORBIDDEN => TokenFault::Forbidden,
             StatusCode::TOO_MANY_REQUESTS => TokenFault::Limited,
-            StatusCode::REQUEST_TIMEOUT => TokenFault::Silent,
+            StatusCode::REQUEST_TIMEOUT => TokenFault::TimedOut,
             status if status.is_server_error() => TokenFault::Failing,
             _ => TokenFault::Refused,
         };
         Self {
             retry: matches!(
                 fault,
-                TokenFault::Limited | TokenFault::Silent | TokenFault::Failing
+                TokenFault::Limited | TokenFault::TimedOut | TokenFault::Failing
             ),
             retry_after: headers
                 .get(header::RETRY_AFTER)
@@ -134,15 +133,15 @@ impl AttemptError {
         }
     }
 
-    /// There was no result in time. The next attempt may succeed.
+    /// The attempt timed out. It is retried.
     pub(super) fn timed_out(reason: &str) -> Self {
         Self {
             retry: true,
-            ..Self::new(TokenFault::Silent, reason.to_owned())
+            ..Self::new(TokenFault::TimedOut, reason.to_owned())
         }
     }
 
-    /// An answer that another attempt would not change.
+    /// The response is malformed. It is not retried.
     pub(super) fn malformed(reason: String) -> Self {
         Self::new(TokenFault::Malformed, reason)
     }
@@ -157,12 +156,12 @@ impl From<Malformed> for AttemptError {
 // === impl RetryError ===
 
 impl RetryError {
-    /// An error that prevented the first attempt.
+    /// Creates the error of a fetch that made no attempt.
     pub(super) fn before(error: AttemptError) -> Self {
         Self { error, attempts: 0 }
     }
 
-    /// Returns the error of the whole fetch. `what` was requested from `endpoint`; `hint` is what a person can do.
+    /// Returns the error of the fetch. `what` was requested from `endpoint`; `hint` is advice for the user.
     pub(super) fn into_fetch_error(
         self,
         what: &str,

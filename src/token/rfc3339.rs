@@ -1,4 +1,4 @@
-//! Times as Google's JSON writes them (RFC 3339, 5.6).
+//! Parses the times in Google's JSON (RFC 3339, 5.6).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::new(seconds, nanos))
 }
 
-/// Numbers of exactly so many digits.
+/// Parses numbers, each of exactly the given number of digits.
 fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> Option<[i64; N]> {
     let mut parts = text.split(separator);
     let mut values = [0; N];
@@ -34,7 +34,7 @@ fn numbers<const N: usize>(text: &str, separator: char, digits: [usize; N]) -> O
     parts.next().is_none().then_some(values)
 }
 
-/// The fraction of a second in nanoseconds, and what follows it.
+/// Returns the fraction of a second in nanoseconds, and the rest of the text.
 fn fraction(text: &str) -> Option<(u32, &str)> {
     let Some(rest) = text.strip_prefix('.') else {
         return Some((0, text));
@@ -48,7 +48,7 @@ fn fraction(text: &str) -> Option<(u32, &str)> {
     (!digits.is_empty()).then(|| Some((kept.parse().ok()?, zone)))?
 }
 
-/// Seconds east of UTC.
+/// Parses a zone to seconds east of UTC.
 fn offset(zone: &str) -> Option<i64> {
     if matches!(zone, "Z" | "z") {
         return Some(0);
@@ -61,7 +61,7 @@ fn offset(zone: &str) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
-/// Days since the epoch in the Gregorian calendar. `None` if there is no such day.
+/// Returns the days since the epoch in the Gregorian calendar, or `None` if the day does not exist.
 fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let february = if is_leap { 29 } else { 28 };
@@ -71,13 +71,13 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
         return None;
     }
     let before: i64 = months.iter().take(index).sum();
-    // Leap days of the years before this one, less those before 1970.
+    // The leap days from 1970 to the year before.
     let past = year - 1;
     let leaps = past / 4 - past / 100 + past / 400 - 477;
     Some((year - 1970) * 365 + leaps + before + day - 1)
 }
 
-/// Reads any text: what is read is what another reader of RFC 3339 reads, where that one knows the form.
+/// Parses any text and compares the result with that of `humantime`, if it supports the form.
 #[cfg(any(fuzzing, test))]
 pub(super) fn fuzz_rfc3339(text: &[u8]) {
     let Ok(text) = str::from_utf8(text) else {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_read_with_its_fraction_and_its_offset() {
+    fn parses_fractions_and_offsets() {
         assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(seconds("2014-10-02T15:01:23Z"), Some(1_412_262_083));
         assert_eq!(seconds("2024-02-29T23:59:59z"), Some(1_709_251_199));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_a_time_is_refused() {
+    fn rejects_text_that_is_not_exactly_a_time() {
         for text in [
             "",
             "1412262083",
@@ -153,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_second_is_read_as_another_reader_reads_it(since in 0u64..253_402_300_799, nanos in 0u32..1_000_000_000) {
+        fn agrees_with_humantime_on_every_second(since in 0u64..253_402_300_799, nanos in 0u32..1_000_000_000) {
             let time = Duration::new(since, nanos);
             let text = humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + time).to_string();
             prop_assert_eq!(parse(&text), Some(time));

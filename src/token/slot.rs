@@ -1,4 +1,4 @@
-//! One key: its current token, at most one fetch under way, and what to do until the next.
+//! The slot of one token key: its current token, at most one fetch in flight, and the times of refresh and backoff.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,60 +6,60 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::clock::Now;
-use super::failure::FetchError;
+use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
 use super::value::{Age, Token};
 use crate::error::Error;
 use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Lookup;
 
-mod flight;
+mod in_flight;
 mod shared;
 mod state;
 mod status;
 
-use flight::Departure;
-pub(super) use flight::Landing;
+use in_flight::FetchPlan;
+pub(super) use in_flight::FetchWaiter;
 pub(super) use shared::Shared;
-use state::{Landed, State};
+use state::{FetchResult, State};
 pub use status::{SlotState, SlotStatus};
 
-/// A request waits for so many fetches, one after another, at most: a second one is due where the first was frozen
-/// together with the instance.
-const WAITS: u32 = 3;
+/// The largest number of fetches that one request waits for. A second fetch is needed if the first was suspended with the
+/// instance.
+const MAX_WAITS: u32 = 3;
 
-/// The place of one key's token.
+/// The cache entry of one key's token.
 ///
-/// Routes resolve theirs once and keep it; the slot stays alive and known to its cache for as long as anyone holds it.
+/// A route resolves its slot once and keeps it. The slot stays registered in its cache while any reference to it exists.
 #[derive(Debug)]
 pub struct Slot {
     key: TokenKey,
     shared: Arc<Shared>,
     current: ArcSwapOption<Token>,
-    /// The current token was handed out at least once.
+    /// The current token was returned at least once.
     used: AtomicBool,
-    /// A route has it, so it is kept fresh unasked.
+    /// A route holds the slot, so the liveness probe refreshes it.
     kept: AtomicBool,
     priority: FetchPriority,
-    /// Never held across an await, nor while a task is spawned.
+    /// Never held across an await or while a task is spawned.
     state: Mutex<State>,
 }
 
-/// What a request that found no fresh token does next.
-enum Step {
+/// What a request without a fresh token does next.
+enum NextStep {
     Serve(Arc<Token>),
-    Wait(Landing),
+    Wait(FetchWaiter),
     Fail(Error),
 }
 
-/// What becomes of a token that an upstream rejected.
+/// What replaces a token that an upstream rejected.
 enum Renewal {
-    /// There is another one already.
+    /// The slot has another token already.
     Other(Arc<Token>),
-    /// One is being fetched.
-    Fetching(Landing),
-    /// Not now.
-    Not,
+    /// A fetch is in flight.
+    Fetching(FetchWaiter),
+    /// No fetch may begin now.
+    NotNow,
 }
 
 // === impl Slot ===
@@ -67,7 +67,7 @@ enum Renewal {
 impl Slot {
     pub(super) fn new(key: TokenKey, shared: Arc<Shared>) -> Self {
         let priority = match key.credential() {
-            // Their number is the configuration's, never that of requests.
+            // Requests cannot add access token keys; only the configuration can.
             Credential::Access => FetchPriority::high(),
             _ => FetchPriority::default(),
         };
@@ -82,13 +82,13 @@ impl Slot {
         }
     }
 
-    /// What the slot is for.
+    /// Returns the key of the token.
     pub fn key(&self) -> &TokenKey {
         &self.key
     }
 
-    /// The token, where it is fresh: the way that takes no lock and never waits. Counts a `hit`; a miss counts nothing,
-    /// because [`token`](Self::token) follows.
+    /// Returns the token if it is fresh. Takes no lock and does not wait. Counts a `hit`, but no miss: the caller calls
+    /// [`token`](Self::token) next.
     pub fn ready(&self, now: Now) -> Option<Arc<Token>> {
         let current = self.current.load();
         let token = current.as_ref()?;
@@ -100,32 +100,32 @@ impl Slot {
         Some(Arc::clone(token))
     }
 
-    /// The token, if need be after a fetch.
+    /// Returns the token, after a fetch if necessary.
     ///
     /// # Errors
     ///
-    /// `TokenUnavailable` or `TokenRefused`, with the reason of the last fetch and the wait until the next; the same for
-    /// all who wait.
+    /// `TokenUnavailable` or `TokenRefused`, with the reason of the last fetch and the time until the next. All requests that
+    /// wait get the same error.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, where no fetch can be started.
+    /// Panics outside a tokio runtime.
     pub async fn token(self: &Arc<Self>) -> Result<Arc<Token>, Error> {
         if let Some(token) = self.ready(Now::now()) {
             return Ok(token);
         }
-        let (result, lookup) = self.awaited().await;
+        let (result, lookup) = self.token_and_lookup().await;
         self.count(lookup);
         result
     }
 
-    /// The token for a source that obtains another one with it. It counts as no lookup, because no request carries it.
+    /// Returns the token for a source that obtains another token with it. It is not counted as a lookup: no request carries it.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub(super) async fn token_for_source(self: &Arc<Self>) -> Result<Arc<Token>, FetchError> {
-        let (result, _) = self.awaited().await;
+        let (result, _) = self.token_and_lookup().await;
         result.map_err(|_| {
             let state = self.state();
             let mut error = state.backoff().last_error().cloned();
@@ -136,138 +136,138 @@ impl Slot {
         })
     }
 
-    async fn awaited(self: &Arc<Self>) -> (Result<Arc<Token>, Error>, Lookup) {
+    async fn token_and_lookup(self: &Arc<Self>) -> (Result<Arc<Token>, Error>, Lookup) {
         self.mark_used();
         let mut lookup = Lookup::Stale;
-        for _ in 0..WAITS {
-            match self.step(Now::now()) {
-                Step::Serve(token) => return (Ok(token), lookup),
-                Step::Wait(landing) => {
+        for _ in 0..MAX_WAITS {
+            match self.next_step(Now::now()) {
+                NextStep::Serve(token) => return (Ok(token), lookup),
+                NextStep::Wait(waiter) => {
                     lookup = Lookup::Wait;
-                    landing.wait().await;
+                    waiter.wait().await;
                 }
-                Step::Fail(error) => return (Err(error), Lookup::Error),
+                NextStep::Fail(error) => return (Err(error), Lookup::Error),
             }
         }
-        // The last round did not settle it.
+        // The instance was suspended during every fetch.
         let now = Now::now();
         match self.usable(now) {
             Some(token) => (Ok(token), lookup),
-            None => (Err(self.state().refusal(now)), Lookup::Error),
+            None => (Err(self.state().error(now)), Lookup::Error),
         }
     }
 
-    /// Starts a fetch where the token is not fresh and none is under way or held off, and returns at once.
+    /// Starts a fetch if the token is not fresh, and no fetch is in flight or prevented by backoff. Returns at once.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn refresh_if_stale(self: &Arc<Self>) {
-        let _behind_us = self.refresh();
+        let _runs_in_background = self.refresh();
     }
 
-    /// Starts the first fetch, and has the liveness probe keep the token fresh from now on though no one asks for it:
-    /// for the slots of routes. Returns at once.
+    /// Starts the first fetch, and makes the liveness probe keep the token fresh even without requests. For the slots of
+    /// routes. Returns at once.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn prefetch(self: &Arc<Self>) {
         self.priority.raise();
         self.kept.store(true, Ordering::Relaxed);
         self.refresh_if_stale();
     }
 
-    /// No route has it any more: it is kept fresh for as long as requests use it.
+    /// Called when no route holds the slot any more. The token is then refreshed only while requests use it.
     pub fn release(&self) {
         self.kept.store(false, Ordering::Relaxed);
     }
 
-    /// There is a token that may be sent.
+    /// Returns whether the slot has a token that may be sent.
     pub fn has_token(&self) -> bool {
         self.usable(Now::now()).is_some()
     }
 
-    /// An upstream rejected `suspect` with 401: another token, or `None` where none can be had now.
+    /// Returns another token than `suspect`, which an upstream rejected with 401, or `None` if none is available now.
     ///
-    /// For that reason a token is fetched at most once a minute.
+    /// A 401 causes at most one fetch a minute.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn replace(self: &Arc<Self>, suspect: &Token) -> Option<Arc<Token>> {
         match self.renewal(suspect, Now::now()) {
             Renewal::Other(token) => Some(token),
-            Renewal::Fetching(landing) => {
-                landing.wait().await;
+            Renewal::Fetching(waiter) => {
+                waiter.wait().await;
                 self.usable(Now::now())
                     .filter(|token| !token.same_value(suspect))
             }
-            Renewal::Not => None,
+            Renewal::NotNow => None,
         }
     }
 
-    /// As [`replace`](Self::replace), for a request that cannot be sent again: the next one shall have a new token.
+    /// As [`replace`](Self::replace), for a request that cannot be sent again. It fetches a new token for the next request.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn renew(self: &Arc<Self>, suspect: &Token) {
-        let _behind_us = self.renewal(suspect, Now::now());
+        let _runs_in_background = self.renewal(suspect, Now::now());
     }
 
-    /// How it stands, for people.
+    /// Returns the state of the slot for the status page.
     pub fn status(&self) -> SlotStatus {
         let now = Now::now();
         let current = self.current.load_full();
         SlotStatus::new(&self.key, current.as_deref(), &self.state(), now)
     }
 
-    /// A route or the configuration names this key.
+    /// Called when a route or the configuration names this key.
     pub(super) fn raise_priority(&self) {
         self.priority.raise();
     }
 
-    /// Somebody wants this token to be fresh when the liveness probe comes by.
+    /// Returns whether the liveness probe should keep this token fresh.
     pub(super) fn in_use(&self) -> bool {
         self.kept.load(Ordering::Relaxed) || self.used.load(Ordering::Relaxed)
     }
 
-    /// When the token expires, for the metric: one that has expired counts only where it should have been replaced.
+    /// Returns when the token expires, for the metric. An expired token counts only if its replacement failed.
     pub(super) fn expiry(&self, now: Now) -> Option<std::time::SystemTime> {
         let token = self.current.load_full()?;
         let counts = !token.left(now).is_zero() || self.state().failures() > 0;
         counts.then(|| token.expires_at())
     }
 
-    pub(super) fn refresh(self: &Arc<Self>) -> Option<Landing> {
+    pub(super) fn refresh(self: &Arc<Self>) -> Option<FetchWaiter> {
         let now = Now::now();
         if self.age(now) == Some(Age::Fresh) {
             return None;
         }
         let mut state = self.state();
-        let departure = self.may_fetch(&mut state, now);
+        let plan = self.plan_fetch(&mut state, now);
         drop(state);
-        departure.map(|departure| departure.launch(self))
+        plan.map(|plan| plan.execute(self))
     }
 
-    fn step(self: &Arc<Self>, now: Now) -> Step {
+    fn next_step(self: &Arc<Self>, now: Now) -> NextStep {
         let mut state = self.state();
-        // Looked at under the lock, so that a fetch that has just landed is seen.
+        // Loaded under the lock, so that the result of a fetch that has just ended is seen.
         let current = self.current.load_full();
-        let token = current.filter(|token| token.age(now) != Age::Dead);
+        let token = current.filter(|token| token.age(now) != Age::Expired);
         if let Some(token) = token.as_ref().filter(|token| token.age(now) == Age::Fresh) {
-            return Step::Serve(Arc::clone(token));
+            return NextStep::Serve(Arc::clone(token));
         }
-        let departure = self.may_fetch(&mut state, now);
-        let held_off = state.refusal(now);
+        let plan = self.plan_fetch(&mut state, now);
+        let error = state.error(now);
         drop(state);
-        let landing = departure.map(|departure| departure.launch(self));
-        match (token, landing) {
-            (Some(token), None) => Step::Serve(token),
-            (Some(token), Some(_)) if token.age(now) >= Age::Stale => Step::Serve(token),
-            (_, Some(landing)) => Step::Wait(landing),
-            (None, None) => Step::Fail(held_off),
+        let waiter = plan.map(|plan| plan.execute(self));
+        match (token, waiter) {
+            (Some(token), None) => NextStep::Serve(token),
+            (Some(token), Some(_)) if token.age(now) >= Age::Stale => NextStep::Serve(token),
+            (_, Some(waiter)) => NextStep::Wait(waiter),
+            (None, None) => NextStep::Fail(error),
         }
     }
 
@@ -277,50 +277,50 @@ impl Slot {
         if let Some(other) = current.filter(|token| !token.same_value(suspect)) {
             return Renewal::Other(other);
         }
-        let departure = state.renew(now, self.shared.sources.limit(&self.key));
+        let plan = state.plan_renewal(now, self.shared.sources.limit(&self.key));
         drop(state);
-        departure.map_or(Renewal::Not, |departure| {
-            Renewal::Fetching(departure.launch(self))
+        plan.map_or(Renewal::NotNow, |plan| {
+            Renewal::Fetching(plan.execute(self))
         })
     }
 
-    fn may_fetch(&self, state: &mut State, now: Now) -> Option<Departure> {
+    fn plan_fetch(&self, state: &mut State, now: Now) -> Option<FetchPlan> {
         let usable = self.usable(now).is_some();
-        state.depart(now, usable, self.shared.sources.limit(&self.key))
+        state.plan_fetch(now, usable, self.shared.sources.limit(&self.key))
     }
 
-    /// Takes the result of a fetch. Called by the fetch's own task, at its end or when it is dropped.
-    fn land(&self, id: u64, started: Now, result: Result<Token, FetchError>) {
+    /// Records the result of a fetch. The fetch's task calls it when it ends or is dropped.
+    fn fetched(&self, id: u64, started: Now, result: Result<Token, FetchError>) {
         let now = Now::now();
         let limit = self.shared.sources.limit(&self.key);
         let mut state = self.state();
-        let landed = match result {
+        let result = match result {
             Ok(token) => {
                 let known = self.current.load_full();
-                let (keep, landed) = state.landed(id, token, known, now);
-                if let Some(token) = keep {
+                let (to_store, result) = state.succeeded(id, token, known, now);
+                if let Some(token) = to_store {
                     self.current.store(Some(token));
                     self.used.store(false, Ordering::Relaxed);
                 }
-                landed
+                result
             }
             Err(error) => state.failed(id, error, now.since(started) > limit, now),
         };
         drop(state);
-        self.report(&landed, now.since(started));
+        self.report(&result, now.since(started));
         self.shared.publish_expiries(now);
     }
 
-    fn report(&self, landed: &Landed, took: std::time::Duration) {
+    fn report(&self, result: &FetchResult, took: std::time::Duration) {
         let source = self.shared.sources.kind(&self.key);
         self.shared.metrics.token_fetched_from(
             source,
             self.key.credential(),
-            landed.outcome(),
+            result.outcome(),
             took,
         );
-        landed.log(&self.key);
-        if let Landed::Failed(error) = landed {
+        result.log(&self.key);
+        if let FetchResult::Failed(error) = result {
             let recent = self.shared.metrics.recent();
             recent.not_fetched(&self.key, (error.fault(), error.source()), error.detail());
         }
@@ -329,7 +329,7 @@ impl Slot {
     fn usable(&self, now: Now) -> Option<Arc<Token>> {
         self.current
             .load_full()
-            .filter(|token| token.age(now) != Age::Dead)
+            .filter(|token| token.age(now) != Age::Expired)
     }
 
     fn age(&self, now: Now) -> Option<Age> {
@@ -337,7 +337,7 @@ impl Slot {
     }
 
     fn mark_used(&self) {
-        // A load first: a store at every hit would move the cache line from core to core.
+        // Loads first: a store at every hit would move the cache line between cores.
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fact::Fact;
-use super::failure::FetchError;
+use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
 use crate::config::{Config, Upstream};

@@ -1,4 +1,4 @@
-//! A token, held in the form in which it is sent.
+//! A token, stored as the header value that is sent.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,37 +11,38 @@ use http::HeaderValue;
 use super::clock::{Deadline, Now};
 use crate::policy::AuthScheme;
 
-/// The metadata server makes a new token when the old one has four minutes left; asking before that gives the same one.
-const STALE: Duration = Duration::from_secs(225);
-/// How much later than [`STALE`] a refresh may begin, so that not all keys are asked for at once.
+/// Below this a token is refreshed. The metadata server issues a new token when the old one has four minutes left; an earlier
+/// request returns the same one.
+const STALE_BELOW: Duration = Duration::from_secs(225);
+/// The longest random delay of a refresh after [`STALE_BELOW`], so that the keys are not all fetched at once.
 const JITTER: Duration = Duration::from_secs(20);
-/// Below this a request waits for a new token, which covers skewed clocks and slow calls.
-const WAIT: Duration = Duration::from_secs(30);
-/// Below this a token is not sent at all.
-const DEAD: Duration = Duration::from_secs(5);
+/// Below this a request waits for a new token. The margin covers clock skew and slow calls.
+const EXPIRING_BELOW: Duration = Duration::from_secs(30);
+/// At or below this a token is not sent.
+const EXPIRED_AT: Duration = Duration::from_secs(5);
 
 const BEARER: &str = "Bearer ";
 const BASIC_USER: &str = "oauth2accesstoken";
 
-/// An access token or an ID token, with the moment at which it expires.
+/// An access token or an ID token, with its expiry.
 ///
-/// Its value is kept in header values that are marked sensitive; `Debug` shows the expiry alone.
+/// The value is stored in header values that are marked sensitive. `Debug` shows only the expiry.
 pub struct Token {
     bearer: HeaderValue,
     basic: OnceLock<HeaderValue>,
     expires: Deadline,
-    /// With more than this left it is fresh.
+    /// The token is fresh while it has more than this left.
     fresh_above: Duration,
 }
 
-/// What may be done with a token, by what it has left.
+/// How a token may be used, by its remaining lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Age {
     /// Not sent.
-    Dead,
-    /// Sent only where no new one can be had.
+    Expired,
+    /// Sent only if no new token can be fetched.
     Expiring,
-    /// Sent at once, and refreshed behind that.
+    /// Sent at once, and refreshed in the background.
     Stale,
     /// Sent.
     Fresh,
@@ -50,22 +51,22 @@ pub(super) enum Age {
 // === impl Token ===
 
 impl Token {
-    /// Takes a token's text; `None` unless it is visible ASCII and not empty.
+    /// Creates a token from its text. Returns `None` unless the text is visible ASCII and not empty.
     pub(super) fn new(value: &str, expires: Deadline, now: Now) -> Option<Self> {
         if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
             return None;
         }
-        let beyond = expires.left(now).saturating_sub(STALE);
-        let jitter = JITTER.min(beyond / 10).mul_f64(fastrand::f64());
+        let fresh_for = expires.left(now).saturating_sub(STALE_BELOW);
+        let jitter = JITTER.min(fresh_for / 10).mul_f64(fastrand::f64());
         Some(Self {
             bearer: sensitive(format!("{BEARER}{value}"))?,
             basic: OnceLock::new(),
             expires,
-            fresh_above: STALE.saturating_sub(jitter),
+            fresh_above: STALE_BELOW.saturating_sub(jitter),
         })
     }
 
-    /// The header value that carries the token; marked sensitive.
+    /// Returns the header value that carries the token. It is marked sensitive.
     pub fn header(&self, scheme: AuthScheme) -> HeaderValue {
         match scheme {
             AuthScheme::Bearer => self.bearer.clone(),
@@ -73,7 +74,7 @@ impl Token {
         }
     }
 
-    /// The token itself, for the `token` command and for nothing else.
+    /// Returns the token's text. Only the `token` command prints it.
     pub fn reveal(&self) -> &str {
         self.bearer
             .to_str()
@@ -82,17 +83,17 @@ impl Token {
             .unwrap_or_default()
     }
 
-    /// How long it may still be used, by the clock that has less left; zero when expired.
+    /// Returns the remaining lifetime by the clock that has less left. It is zero if the token has expired.
     pub fn left(&self, now: Now) -> Duration {
         self.expires.left(now)
     }
 
-    /// When it expires, as the wall clock tells it.
+    /// Returns the expiry by the wall clock.
     pub fn expires_at(&self) -> SystemTime {
         self.expires.wall()
     }
 
-    /// The same text, whatever the expiry.
+    /// Compares the text of two tokens, not their expiry.
     pub fn same_value(&self, other: &Self) -> bool {
         self.bearer == other.bearer
     }
@@ -101,18 +102,18 @@ impl Token {
         let left = self.left(now);
         if left > self.fresh_above {
             Age::Fresh
-        } else if left >= WAIT {
+        } else if left >= EXPIRING_BELOW {
             Age::Stale
-        } else if left > DEAD {
+        } else if left > EXPIRED_AT {
             Age::Expiring
         } else {
-            Age::Dead
+            Age::Expired
         }
     }
 
-    /// Until when it may be sent.
+    /// Returns how long the token may still be sent.
     pub(super) fn usable(&self, now: Now) -> Duration {
-        self.left(now).saturating_sub(DEAD)
+        self.left(now).saturating_sub(EXPIRED_AT)
     }
 
     fn basic_header(&self) -> HeaderValue {

@@ -52,7 +52,7 @@ async fn the_liveness_probe_refreshes_what_is_stale() {
     let sidecar = beside(&metadata, &Service::start().await, &ROUTE).await;
     metadata.arrived(Kind::Identity, 1).await;
     sidecar
-        .logged(|line| line["message"] == "token: a new one")
+        .logged(|line| line["message"] == "token: fetched a new one")
         .await;
     assert_eq!(get(sidecar.admin(), "/liveness").await.status(), 200);
     metadata.arrived(Kind::Identity, 2).await;

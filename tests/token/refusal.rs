@@ -49,9 +49,9 @@ async fn each_way_to_fail_has_its_own_advice() {
         (vec![Answer::ok("{}")], TokenFault::Malformed),
         (
             vec![Answer::access("T1", 3600).without_flavor()],
-            TokenFault::Impostor,
+            TokenFault::WrongServer,
         ),
-        (vec![Answer::raw("SSH-2.0-x\r\n")], TokenFault::Impostor),
+        (vec![Answer::raw("SSH-2.0-x\r\n")], TokenFault::WrongServer),
     ];
     for (answers, fault) in cases {
         let (_server, slot) = access_slot(answers).await;
@@ -63,7 +63,7 @@ async fn each_way_to_fail_has_its_own_advice() {
     let server = Metadata::start().await;
     server.script(Kind::Access, [Answer::never()]);
     let slot = cache_for(&server, Duration::from_millis(200)).slot(&access(&[]));
-    assert_eq!(error(&slot).await.fault(), Some(TokenFault::Silent));
+    assert_eq!(error(&slot).await.fault(), Some(TokenFault::TimedOut));
     let mut server = Metadata::start().await;
     server.stop().await;
     let slot = cache_for(&server, Duration::from_millis(200)).slot(&access(&[]));

@@ -250,7 +250,7 @@ fn not_issued(error: &Error) -> NotIssued {
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
         Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
         Some(TokenFault::Refused | TokenFault::Unsupported) => StatusCode::BAD_REQUEST,
-        Some(TokenFault::Impostor | TokenFault::Malformed) => StatusCode::BAD_GATEWAY,
+        Some(TokenFault::WrongServer | TokenFault::Malformed) => StatusCode::BAD_GATEWAY,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     NotIssued {

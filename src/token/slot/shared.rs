@@ -1,4 +1,4 @@
-//! What all slots share.
+//! The state that all slots share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,12 +9,12 @@ use crate::telemetry::Metrics;
 use crate::token::clock::Now;
 use crate::token::source::TokenSources;
 
-/// What all slots share.
+/// The state that all slots share.
 #[derive(Debug)]
 pub(in crate::token) struct Shared {
     pub(in crate::token) sources: TokenSources,
     pub(super) metrics: Arc<Metrics>,
-    /// Every slot that the cache or a route holds: two slots for one key would fetch twice.
+    /// Every slot that the cache or a route holds. Two slots of one key would fetch twice.
     alive: Mutex<HashMap<TokenKey, Weak<Slot>>>,
     sweep_at: usize,
 }
@@ -50,7 +50,7 @@ impl Shared {
         slot
     }
 
-    /// Publishes when the first token of each kind expires.
+    /// Publishes the earliest expiry of each kind of token.
     pub(in crate::token) fn publish_expiries(&self, now: Now) {
         let slots = self.slots();
         for credential in [Credential::Access, Credential::Id] {

@@ -1,41 +1,42 @@
-//! What a slot knows beside its token: the fetch under way, the last failure, and when the next fetch may begin.
+//! The state of a slot beside its token: the fetch in flight, the last failure, and when the next fetch may begin.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::flight::{Departure, Flight};
+use super::in_flight::{FetchPlan, InFlightFetch};
 use crate::error::Error;
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Fetch;
+use crate::token::backoff::Backoff;
 use crate::token::clock::{Deadline, Now};
-use crate::token::failure::{Backoff, FetchError};
+use crate::token::fetch_error::FetchError;
 use crate::token::value::{Age, Token};
 
-/// Between fetches that bring no fresh token.
+/// The pause after a fetch that returned no fresh token.
 const PAUSE: Duration = Duration::from_secs(10);
-/// The same, where time is short.
+/// The pause if the token has less than [`SHORT`] left.
 const SHORT_PAUSE: Duration = Duration::from_secs(2);
-/// Time is short with less than this left.
+/// Below this remaining time, [`SHORT_PAUSE`] applies.
 const SHORT: Duration = Duration::from_secs(60);
-/// Between fetches for no other reason than an upstream's 401.
-const RENEWAL: Duration = Duration::from_secs(60);
+/// The shortest time between two fetches that an upstream's 401 causes.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    flights: u64,
-    flight: Option<Flight>,
+    last_id: u64,
+    in_flight: Option<InFlightFetch>,
     backoff: Backoff,
-    /// No refresh before, because the last one brought nothing fresh; void without a usable token.
+    /// No refresh begins before, because the last one returned no fresh token. Ignored without a usable token.
     pause: Option<Deadline>,
-    /// No renewal before.
-    renewal: Option<Deadline>,
+    /// No renewal begins before.
+    next_renewal: Option<Deadline>,
     suspect: bool,
     fetched_at: Option<SystemTime>,
 }
 
-/// What came of a fetch, for metrics and logs.
+/// The result of a fetch, for metrics and logs.
 #[derive(Debug)]
-pub(super) enum Landed {
+pub(super) enum FetchResult {
     New { recovered: bool },
     Unchanged,
     Failed(FetchError),
@@ -44,11 +45,18 @@ pub(super) enum Landed {
 // === impl State ===
 
 impl State {
-    /// The fetch to wait for, where one is under way or may begin. `usable`: the current token may be sent. A fetch under
-    /// way for longer than `limit` was frozen, and is no longer waited for.
-    pub(super) fn depart(&mut self, now: Now, usable: bool, limit: Duration) -> Option<Departure> {
-        if let Some(flight) = self.under_way(now, limit) {
-            return Some(flight.join());
+    /// Returns how to wait for a fetch: the one in flight, or a new one if it may begin.
+    ///
+    /// `usable`: the current token may be sent. A fetch that runs for longer than `limit` was suspended with the instance; a
+    /// new one replaces it.
+    pub(super) fn plan_fetch(
+        &mut self,
+        now: Now,
+        usable: bool,
+        limit: Duration,
+    ) -> Option<FetchPlan> {
+        if let Some(fetch) = self.current_fetch(now, limit) {
+            return Some(fetch.join());
         }
         let paused = usable && self.pause.is_some_and(|pause| !pause.left(now).is_zero());
         if paused || self.backoff.left(now).is_some() {
@@ -57,42 +65,45 @@ impl State {
         Some(self.start(now))
     }
 
-    /// As [`depart`](Self::depart), because an upstream rejected the current token.
-    pub(super) fn renew(&mut self, now: Now, limit: Duration) -> Option<Departure> {
+    /// As [`plan_fetch`](Self::plan_fetch), because an upstream rejected the current token.
+    pub(super) fn plan_renewal(&mut self, now: Now, limit: Duration) -> Option<FetchPlan> {
         self.suspect = true;
-        if let Some(flight) = self.under_way(now, limit) {
-            return Some(flight.join());
+        if let Some(fetch) = self.current_fetch(now, limit) {
+            return Some(fetch.join());
         }
-        let renewed = self.renewal.is_some_and(|next| !next.left(now).is_zero());
-        if renewed || self.backoff.left(now).is_some() {
+        let too_soon = self
+            .next_renewal
+            .is_some_and(|next| !next.left(now).is_zero());
+        if too_soon || self.backoff.left(now).is_some() {
             return None;
         }
-        self.renewal = Some(now.after(RENEWAL));
+        self.next_renewal = Some(now.after(RENEWAL_INTERVAL));
         Some(self.start(now))
     }
 
-    /// Takes a fetched token; says which token to put in place, if any.
-    pub(super) fn landed(
+    /// Records a fetched token. Returns the token to store, if any.
+    pub(super) fn succeeded(
         &mut self,
         id: u64,
         token: Token,
         known: Option<Arc<Token>>,
         now: Now,
-    ) -> (Option<Arc<Token>>, Landed) {
-        let awaited = self.clear(id);
+    ) -> (Option<Arc<Token>>, FetchResult) {
+        let is_current = self.clear(id);
         let recovered = self.backoff.succeeded();
         self.fetched_at = Some(now.wall);
         let same = known.as_ref().is_some_and(|known| known.same_value(&token));
         let first = known.is_none();
-        let landed = if same {
-            Landed::Unchanged
+        let result = if same {
+            FetchResult::Unchanged
         } else {
             self.suspect = false;
-            Landed::New { recovered }
+            FetchResult::New { recovered }
         };
-        // The same token never expires earlier than we knew, and what was frozen on its way replaces nothing newer.
-        let (token, keep) = match known {
-            Some(known) if (same || !awaited) && known.left(now) >= token.left(now) => {
+        // A second answer does not shorten the life of the same token, and the result of a suspended fetch does not replace a
+        // token that lives longer.
+        let (token, to_store) = match known {
+            Some(known) if (same || !is_current) && known.left(now) >= token.left(now) => {
                 (known, None)
             }
             _ => {
@@ -100,13 +111,13 @@ impl State {
                 (Arc::clone(&token), Some(token))
             }
         };
-        let rests = match token.age(now) {
+        let pauses = match token.age(now) {
             Age::Fresh => false,
-            // The first may be one that the server has had for long: it is refreshed as any other stale one.
+            // The server may have cached the first token for long. It is refreshed like any other stale token.
             Age::Stale => !first,
-            Age::Expiring | Age::Dead => true,
+            Age::Expiring | Age::Expired => true,
         };
-        self.pause = rests.then(|| {
+        self.pause = pauses.then(|| {
             let pause = if token.left(now) < SHORT {
                 SHORT_PAUSE
             } else {
@@ -114,20 +125,26 @@ impl State {
             };
             now.after(pause.min(token.usable(now)))
         });
-        (keep, landed)
+        (to_store, result)
     }
 
-    /// Takes a failure. One that was `frozen` says nothing about the server, so it holds nobody off; nor does one whose
-    /// place another fetch has taken.
-    pub(super) fn failed(&mut self, id: u64, error: FetchError, frozen: bool, now: Now) -> Landed {
+    /// Records a failure. It causes no backoff if the instance was suspended meanwhile (`suspended`), or if another fetch has
+    /// replaced this one: the failure says nothing about the server.
+    pub(super) fn failed(
+        &mut self,
+        id: u64,
+        error: FetchError,
+        suspended: bool,
+        now: Now,
+    ) -> FetchResult {
         if self.clear(id) {
-            self.backoff.failed(error.clone(), frozen, now);
+            self.backoff.failed(error.clone(), suspended, now);
         }
-        Landed::Failed(error)
+        FetchResult::Failed(error)
     }
 
-    /// Why there is no token now.
-    pub(super) fn refusal(&self, now: Now) -> Error {
+    /// Returns the reason why no token is available.
+    pub(super) fn error(&self, now: Now) -> Error {
         let wait = self.backoff.left(now).unwrap_or_default();
         match self.backoff.last_error() {
             Some(error) => error.to_error(wait),
@@ -144,7 +161,7 @@ impl State {
     }
 
     pub(super) fn is_fetching(&self) -> bool {
-        self.flight.is_some()
+        self.in_flight.is_some()
     }
 
     pub(super) fn is_suspect(&self) -> bool {
@@ -155,27 +172,27 @@ impl State {
         self.fetched_at
     }
 
-    fn under_way(&self, now: Now, limit: Duration) -> Option<&Flight> {
-        let flight = self.flight.as_ref();
-        flight.filter(|flight| now.since(flight.started) <= limit)
+    fn current_fetch(&self, now: Now, limit: Duration) -> Option<&InFlightFetch> {
+        let fetch = self.in_flight.as_ref();
+        fetch.filter(|fetch| now.since(fetch.started) <= limit)
     }
 
-    fn start(&mut self, now: Now) -> Departure {
-        self.flights += 1;
-        let (flight, departure) = Flight::new(self.flights, now);
-        self.flight = Some(flight);
-        departure
+    fn start(&mut self, now: Now) -> FetchPlan {
+        self.last_id += 1;
+        let (fetch, plan) = InFlightFetch::new(self.last_id, now);
+        self.in_flight = Some(fetch);
+        plan
     }
 
-    /// The flight is over; says whether it was the one that all wait for.
+    /// Removes the fetch that ended. Returns whether it was the current one.
     fn clear(&mut self, id: u64) -> bool {
-        self.flight.take_if(|flight| flight.id == id).is_some()
+        self.in_flight.take_if(|fetch| fetch.id == id).is_some()
     }
 }
 
-// === impl Landed ===
+// === impl FetchResult ===
 
-impl Landed {
+impl FetchResult {
     pub(super) fn outcome(&self) -> Fetch {
         match self {
             Self::New { .. } => Fetch::Ok,
@@ -197,13 +214,13 @@ impl Landed {
                 tracing::warn!(credential, purpose, account, advice, "{}", error.detail());
             }
             Self::New { recovered: true } => {
-                tracing::info!(credential, purpose, account, "token: there is one again");
+                tracing::info!(credential, purpose, account, "token: fetching works again");
             }
             Self::New { recovered: false } => {
-                tracing::debug!(credential, purpose, account, "token: a new one");
+                tracing::debug!(credential, purpose, account, "token: fetched a new one");
             }
             Self::Unchanged => {
-                tracing::debug!(credential, purpose, account, "token: the same one again");
+                tracing::debug!(credential, purpose, account, "token: fetched the same one");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How a slot stands, for the status page and the readiness probe.
+//! The state of a slot, for the status page and the readiness probe.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,35 +6,35 @@ use super::state::State;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::TokenKey;
 use crate::token::clock::Now;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::value::{Age, Token};
 
-/// A slot at one moment; no secrets.
+/// A snapshot of a slot, without secrets.
 #[derive(Clone, Debug)]
 pub struct SlotStatus {
-    /// What it is for.
+    /// The key of the token.
     pub key: TokenKey,
     /// What a request would find.
     pub state: SlotState,
-    /// When the token expires, as the wall clock tells it.
+    /// When the token expires, by the wall clock.
     pub expires_at: Option<SystemTime>,
-    /// How long it may still be used, by the clock that has less left.
+    /// The remaining lifetime, by the clock that has less left.
     pub left: Option<Duration>,
-    /// When the last fetch that brought a token ended.
+    /// When the last successful fetch ended.
     pub fetched_at: Option<SystemTime>,
-    /// A fetch is under way.
+    /// A fetch is in flight.
     pub fetching: bool,
     /// An upstream rejected the current token with 401.
     pub suspect: bool,
-    /// Failed fetches since the last that brought a token.
+    /// The number of failed fetches since the last success.
     pub failures: u32,
-    /// Why the last of them failed.
+    /// The error of the last failed fetch.
     pub last_error: Option<String>,
-    /// The same, as far as what to do depends on it.
+    /// The class of the last error, which selects the advice.
     pub last_fault: Option<TokenFault>,
-    /// What it was to come from.
+    /// The source that failed.
     pub last_source: Option<SourceKind>,
-    /// How long no new fetch begins after a failure.
+    /// The time until the next fetch may begin after a failure.
     pub retry_in: Option<Duration>,
 }
 
@@ -45,9 +45,9 @@ pub enum SlotState {
     Empty,
     /// A token that is sent at once.
     Fresh,
-    /// A token that may be sent and shall be replaced.
+    /// A token that may be sent and should be replaced.
     Stale,
-    /// A token that is not sent any more.
+    /// A token that must not be sent.
     Expired,
 }
 
@@ -62,7 +62,7 @@ impl SlotStatus {
                 None => SlotState::Empty,
                 Some(Age::Fresh) => SlotState::Fresh,
                 Some(Age::Stale | Age::Expiring) => SlotState::Stale,
-                Some(Age::Dead) => SlotState::Expired,
+                Some(Age::Expired) => SlotState::Expired,
             },
             expires_at: token.map(Token::expires_at),
             left: token.map(|token| token.left(now)),
@@ -81,7 +81,7 @@ impl SlotStatus {
 // === impl SlotState ===
 
 impl SlotState {
-    /// One word, for people.
+    /// Returns the state as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",

@@ -496,7 +496,7 @@ async fn the_answer_of_a_frozen_fetch_replaces_nothing_newer() {
     assert_eq!(rig.get().await, "T2");
     thaw.notify_one();
     settle().await;
-    assert_eq!(rig.fetches("ok"), 2, "the first fetch has landed");
+    assert_eq!(rig.fetches("ok"), 2, "the first fetch has ended");
     assert_eq!(rig.get().await, "T2");
 }
 

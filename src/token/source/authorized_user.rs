@@ -14,7 +14,7 @@ use crate::error::{SourceKind, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TOKENS};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;

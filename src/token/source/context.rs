@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::cache::{self, TokenCache};
 use crate::token::facts::{self, Facts};
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::slot::Slot;
 
 /// The cache and the facts that are made from the sources. Both hold the sources, so these are weak references. Clones are the

@@ -22,7 +22,7 @@ use crate::dns::Priority;
 use crate::error::{Error, ErrorKind, TokenFault};
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::upstream::{BadRoots, DialPolicy, Target, Upstream};
@@ -326,7 +326,7 @@ fn no_answer(error: &Error) -> AttemptError {
         | ErrorKind::Unroutable => (TokenFault::Unreachable, true),
         ErrorKind::ConnectionTerminated | ErrorKind::LimitReached => (TokenFault::Failing, true),
         ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
-            (TokenFault::Impostor, false)
+            (TokenFault::WrongServer, false)
         }
         ErrorKind::ProxyRefused => (TokenFault::Unreachable, false),
         _ => (TokenFault::Failing, false),
@@ -340,7 +340,7 @@ fn no_answer(error: &Error) -> AttemptError {
 /// What to do where the source has no better hint.
 fn advice(error: &AttemptError) -> Option<String> {
     let advice = match error.fault {
-        TokenFault::Impostor => {
+        TokenFault::WrongServer => {
             "does a proxy inspect TLS? Then give its certificate authority to --upstream-ca"
         }
         TokenFault::Unreachable => "can this machine reach it?",

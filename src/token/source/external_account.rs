@@ -24,7 +24,7 @@ use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;

@@ -17,7 +17,7 @@ use crate::error::TokenFault;
 use crate::policy::{Principal, TokenKind};
 use crate::token::clock::Now;
 use crate::token::facts::Facts;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;

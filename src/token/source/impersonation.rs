@@ -20,7 +20,7 @@ use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
 use crate::token::fact::Fact;
 use crate::token::facts::Facts;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::slot::Slot;
 use crate::token::value::Token;
@@ -278,7 +278,7 @@ impl Authorisation {
 /// The error of what took all the time of a fetch.
 fn late(what: &str) -> FetchError {
     FetchError::new(
-        TokenFault::Silent,
+        TokenFault::TimedOut,
         &format!("{what}: there is none in time"),
     )
 }

@@ -19,7 +19,7 @@ use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::{AttemptError, RetryError};
@@ -211,7 +211,7 @@ impl From<TransportError> for AttemptError {
                 retry: true,
                 ..Self::new(TokenFault::Failing, error.to_string())
             },
-            TransportError::NoHttp => Self::new(TokenFault::Impostor, error.to_string()),
+            TransportError::NoHttp => Self::new(TokenFault::WrongServer, error.to_string()),
             TransportError::TooLong => Self::malformed(error.to_string()),
         }
     }
@@ -238,7 +238,7 @@ fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
         Ok(())
     } else {
         Err(AttemptError::new(
-            TokenFault::Impostor,
+            TokenFault::WrongServer,
             "the answer has no Metadata-Flavor: Google, so something else answers there".to_owned(),
         ))
     }

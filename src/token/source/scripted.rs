@@ -9,7 +9,7 @@ use super::{Fetching, TokenSource};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey};
 use crate::token::clock::Now;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 

@@ -19,7 +19,7 @@ use crate::error::{SourceKind, TokenFault};
 use crate::policy::{CLOUD_PLATFORM, DEFAULT_UNIVERSE, Delegated, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
@@ -251,7 +251,7 @@ impl ServiceAccountSource {
 
     fn unsigned(&self) -> FetchError {
         let detail = format!("no JWT could be signed with the key of {}", self.name);
-        FetchError::new(TokenFault::CutShort, &detail)
+        FetchError::new(TokenFault::Aborted, &detail)
     }
 
     /// What is requested, in a message.

@@ -15,7 +15,7 @@ use super::{Fetching, TokenSource, iam};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::endpoint::EndpointClient;
 use crate::credentials::SubjectSource;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 
 mod aws;

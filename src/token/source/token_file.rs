@@ -16,7 +16,7 @@ use crate::telemetry::Metrics;
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::facts::Facts;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 use crate::token::{SlotState, TokenCache};
@@ -182,6 +182,6 @@ async fn facts_come_from_the_first_source_that_knows_them() {
     let error = facts.region().await.unwrap_err();
     assert_eq!(
         error.detail(),
-        "token: the region: the token file /nonexistent/token's answer is none"
+        "token: the region: the token file /nonexistent/token returned an invalid value"
     );
 }

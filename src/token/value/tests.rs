@@ -58,8 +58,8 @@ async fn what_may_be_done_with_a_token_depends_on_what_it_has_left() {
     assert_eq!(at(30_000), Age::Stale);
     assert_eq!(at(29_999), Age::Expiring);
     assert_eq!(at(5_001), Age::Expiring);
-    assert_eq!(at(5_000), Age::Dead);
-    assert_eq!(at(0), Age::Dead);
+    assert_eq!(at(5_000), Age::Expired);
+    assert_eq!(at(0), Age::Expired);
 }
 
 #[test]

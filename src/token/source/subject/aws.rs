@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::budget::{Budget, no_token};
 use crate::credentials::{AwsKeySource, AwsSource};
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 
 mod container;
 mod instance;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::credentials::SourceUrl;
 use crate::error::TokenFault;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::token::source::endpoint::EndpointClient;
@@ -45,7 +45,7 @@ impl Budget<'_> {
     {
         let left = self.end.saturating_duration_since(Instant::now());
         let hint = |error: &AttemptError| {
-            let is_silent = error.status.is_none() && error.fault == TokenFault::Silent;
+            let is_silent = error.status.is_none() && error.fault == TokenFault::TimedOut;
             (is_silent && !hint.is_empty()).then(|| hint.to_owned())
         };
         let fetch = self

@@ -9,7 +9,7 @@ use super::budget::no_token;
 use super::file;
 use crate::children::{self, Output};
 use crate::credentials::ExecutableSource;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 
 mod answer;
 

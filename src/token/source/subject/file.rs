@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::budget::no_token;
 use super::format;
 use crate::credentials::FileSource;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 
 /// The longest file.
 pub(super) const LONGEST: u64 = 64 * 1024;

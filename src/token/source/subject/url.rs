@@ -6,7 +6,7 @@ use http::Request;
 use super::budget::Budget;
 use super::format;
 use crate::credentials::UrlSource;
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::endpoint::success;
 

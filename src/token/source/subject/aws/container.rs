@@ -7,7 +7,7 @@ use super::super::budget::{Budget, no_token};
 use super::super::file;
 use super::keys::AwsKeys;
 use crate::credentials::{AwsContainer, ContainerToken};
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::endpoint::success;
 

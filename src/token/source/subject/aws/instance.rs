@@ -7,7 +7,7 @@ use http::{Method, Request};
 use super::super::budget::Budget;
 use super::keys::AwsKeys;
 use crate::credentials::{AwsSource, SourceUrl};
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::endpoint::success;
 

@@ -8,7 +8,7 @@ use super::super::{file, format};
 use super::keys::{self, AwsKeys};
 use super::sigv4::encode;
 use crate::credentials::{AwsWebIdentity, TokenFormat};
-use crate::token::failure::FetchError;
+use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::message::words;
 
