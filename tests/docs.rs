@@ -25,6 +25,8 @@ use sidentity::telemetry::{Code, Metrics};
 
 #[path = "docs/google_names.rs"]
 mod google_names;
+#[path = "docs/links.rs"]
+mod links;
 
 const CONFIGURATION: &str = "docs/configuration.md";
 const OPERATING: &str = "docs/operating.md";

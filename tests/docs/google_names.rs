@@ -348,6 +348,7 @@ fn every_google_name_in_the_documents_is_one_that_google_takes() {
         "SECURITY.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "UPGRADING.md",
     ] {
         texts.push(format!(
             "{page}\n{}",

@@ -14,24 +14,9 @@ from manifests import DEPLOY, VALUES, check, documents, google_schemas, pod_spec
 from stage import BINARY, PATIENCE, ROOT
 from test_deploy_terraform import VARIABLES, plain
 
-PAGES = [ROOT / "README.md", ROOT / "docs" / "cloud-run.md", ROOT / "docs" / "migrating.md", DEPLOY / "README.md"]
-
 
 def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.S | re.M)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_within_the_repository_leads_somewhere(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        path, _, anchor = target.partition("#")
-        if "://" in target:
-            continue
-        file = page.parent / path if path else page
-        assert file.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.M)
-            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_table_of_deploy_has_every_file_there():
@@ -86,10 +71,8 @@ GCLOUD = {
 }
 
 
-@pytest.fixture(scope="module")
-def pasted(tmp_path_factory):
-    """All of docs/cloud-run.md, one block after the other in one shell, in a copy of what it reads of the repository."""
-    folder = tmp_path_factory.mktemp("pasted")
+def paste(folder, script):
+    """Runs a script in a copy of what it reads of the repository: what it exported, and how it called programs of the network."""
     programs = folder / "bin"
     programs.mkdir()
     for name in ("gcloud", "docker", "curl"):
@@ -102,7 +85,7 @@ def pasted(tmp_path_factory):
     env = {
         "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "RECORD": str(record), "FAKE_BILLING_URL": VALUES["BILLING_URL"]
     }
-    script = "".join(blocks(ROOT / "docs" / "cloud-run.md", "sh")) + "\nenv -0 > exported\n"
+    script += "\nenv -0 > exported\n"
     done = subprocess.run(["bash", "-eu", "-c", script], cwd=here, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     exported = dict(entry.split("=", 1) for entry in (here / "exported").read_text().split("\0") if entry)
@@ -111,6 +94,23 @@ def pasted(tmp_path_factory):
         program, _, words = line.partition(" ")
         calls.append((program, words.split("\037")[:-1], folder / f"record.{number}.yaml"))
     return exported, calls
+
+
+@pytest.fixture(scope="module")
+def pasted(tmp_path_factory):
+    """All of docs/cloud-run.md, one block after the other in one shell."""
+    script = "".join(blocks(ROOT / "docs" / "cloud-run.md", "sh"))
+    return paste(tmp_path_factory.mktemp("pasted"), script)
+
+
+def check_call(words):
+    """Checks a call of gcloud against its reference; returns which command it was."""
+    flags = {word.split("=")[0] for word in words if word.startswith("--")}
+    plain_words = [word for word in words if not word.startswith("--")]
+    (command,) = [c for c in GCLOUD if plain_words[: len(c.split())] == c.split()]
+    count, known = GCLOUD[command]
+    assert count in (None, len(plain_words) - len(command.split())) and flags <= known, words
+    return command
 
 
 def test_pasting_the_quick_start_sets_what_the_files_need(pasted):
@@ -124,12 +124,7 @@ def test_pasting_the_quick_start_calls_gcloud_as_it_wants_to_be_called(pasted):
     for program, words, _ in calls:
         if program != "gcloud":
             continue
-        flags = {word.split("=")[0] for word in words if word.startswith("--")}
-        plain_words = [word for word in words if not word.startswith("--")]
-        (command,) = [c for c in GCLOUD if plain_words[: len(c.split())] == c.split()]
-        count, known = GCLOUD[command]
-        assert count in (None, len(plain_words) - len(command.split())) and flags <= known, words
-        seen.add(command)
+        seen.add(check_call(words))
         for word in words:
             if word.startswith("--member="):
                 assert word == f"--member=serviceAccount:{VALUES['ACCOUNT']}"
@@ -194,6 +189,18 @@ def test_pasting_the_quick_start_deploys_each_file_as_it_is_tested(pasted):
     deployed = [file.read_text() for _, _, file in calls if file.exists()]
     tested = [substituted(path.read_text()) for path in DEPLOY.glob("cloudrun/**/*.yaml") if path.name != "run-monitoring.yaml"]
     assert sorted(deployed) == sorted(tested)
+
+
+def test_pasting_the_block_for_cloud_run_of_the_readme_deploys_an_app_that_may_call_billing(tmp_path):
+    (block,) = [block for block in blocks(ROOT / "README.md", "sh") if "services replace" in block]
+    exported, calls = paste(tmp_path, block)
+    assert {name: exported.get(name, VALUES[name]) for name in VALUES} == VALUES
+    commands = [check_call(words) for program, words, _ in calls if program == "gcloud"]
+    order = ["services enable", "artifacts repositories create", "builds submit", "run deploy", "iam service-accounts create"]
+    places = [commands.index(command) for command in [*order, "run services add-iam-policy-binding", "run services replace"]]
+    assert places == sorted(places)
+    (deployed,) = [file.read_text() for _, _, file in calls if file.exists()]
+    assert deployed == substituted((DEPLOY / "cloudrun" / "service-routes.yaml").read_text())
 
 
 def test_the_readmes_service_is_one_that_cloud_run_takes():
