@@ -137,7 +137,7 @@ fn every_command_is_in_the_configuration_reference_as_help_has_it() {
     let commands = commands.split("\n\n").next().unwrap();
     let mut text = format!("```\n{commands}\n```\n");
     // The others take the options above.
-    for command in ["health", "wait", "metadata-server", "demo"] {
+    for command in ["health", "wait", "metadata-server", "demo", "completions"] {
         let help = help(&[command, "--help"]);
         write!(text, "\n```\n{}\n```\n", help.trim_end()).unwrap();
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::exit::Exit;
 use self::load::check_names;
@@ -12,6 +12,7 @@ use crate::children;
 use crate::config::Env;
 
 mod check;
+mod completions;
 mod demo;
 mod exec;
 mod exit;
@@ -110,6 +111,17 @@ enum Command {
     /// Show on loopback what the sidecar does
     #[command(after_help = examples!("demo", "demo --once"))]
     Demo(demo::Args),
+    /// Print a script that completes commands, options and values in a shell
+    #[command(after_help = examples!(
+        "completions bash > ~/.local/share/bash-completion/completions/sidentity",
+        "completions zsh > ~/.zfunc/_sidentity"
+    ))]
+    Completions(completions::Args),
+}
+
+/// Returns the description of the command line, for man pages and documents.
+pub fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Runs the command that the arguments name; the first argument is the program's own name.
@@ -135,6 +147,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
             check_names(env).and_then(|()| metadata_server::run(args, env))
         }
         Command::Demo(args) => check_names(env).and_then(|()| demo::run(&args)),
+        Command::Completions(args) => completions::run(&args, CommandLine::command()),
     };
     // A program that was to give a subject token does not outlive its result.
     children::kill_all();

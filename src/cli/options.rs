@@ -148,8 +148,8 @@ pub struct Options {
     /// json unless stderr is a terminal [default: auto]
     #[arg(long, help_heading = LOGGING, value_name = "auto|json|text")]
     log_format: Option<String>,
-    /// error, warn, info, debug or trace [default: info, in exec warn]
-    #[arg(long, help_heading = LOGGING, value_name = "LEVEL")]
+    /// The least severe level that is logged [default: info, in exec warn]
+    #[arg(long, help_heading = LOGGING, value_name = "error|warn|info|debug|trace")]
     log_level: Option<String>,
     /// Which requests are logged [default: errors]
     #[arg(long, help_heading = LOGGING, value_name = "off|errors|all")]

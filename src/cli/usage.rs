@@ -11,6 +11,10 @@ pub(super) fn problem(error: &Error) -> Problem {
         Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
         _ => None,
     };
+    let texts = |kind| match error.get(kind) {
+        Some(ContextValue::Strings(texts)) => texts.as_slice(),
+        _ => &[],
+    };
     let near = |kind| {
         text(kind)
             .map(|name| format!("did you mean {name}?"))
@@ -33,6 +37,12 @@ pub(super) fn problem(error: &Error) -> Problem {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             let near = near(ContextKind::SuggestedSubcommand);
             Problem::new(format!("unknown command {name}"), near)
+        }
+        ErrorKind::InvalidValue if !texts(ContextKind::ValidValue).is_empty() => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            let words = texts(ContextKind::ValidValue).join(", ");
+            let argument = argument.trim_matches(['<', '>']);
+            Problem::new(argument, format!("{value:?} must be one of {words}"))
         }
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
             let form = argument.strip_prefix(flag).unwrap_or_default().trim();

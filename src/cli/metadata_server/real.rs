@@ -24,6 +24,7 @@ use crate::token::Now;
 
 /// Where the tokens come from, and the way to their endpoints.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Real tokens")]
 pub(in crate::cli) struct RealArgs {
     /// Serve real tokens of this credential, for Google's own libraries, instead of emulated ones; on loopback unless
     /// --allow-non-loopback

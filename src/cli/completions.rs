@@ -1,0 +1,87 @@
+//! `sidentity completions SHELL`: a script with which a shell completes commands, options and values.
+
+use std::io::{self, Write};
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, Command, ValueEnum, ValueHint};
+use clap_complete::Shell as Generator;
+
+use super::exit::Exit;
+
+/// Print a script that completes commands, options and values in a shell
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The shell that reads the script
+    #[arg(value_enum, value_name = "SHELL")]
+    shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Prints the script of one shell on stdout.
+///
+/// # Errors
+///
+/// Stdout cannot be written, for another reason than a reader that has gone.
+pub(super) fn run(args: &Args, command: Command) -> Result<(), Exit> {
+    let shell = match args.shell {
+        Shell::Bash => Generator::Bash,
+        Shell::Zsh => Generator::Zsh,
+        Shell::Fish => Generator::Fish,
+    };
+    let mut script = Vec::new();
+    let mut command = with_values(command, shell);
+    clap_complete::generate(shell, &mut command, "sidentity", &mut script);
+    let mut out = io::stdout().lock();
+    match out.write_all(&script).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
+            "cannot write the completion script: {error}"
+        ))),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Describes every value by the name that `--help` shows for it. The configuration parses values, so the command that
+/// reads arguments knows none of them.
+fn with_values(command: Command, shell: Generator) -> Command {
+    command
+        .mut_args(|arg| with_value(arg, shell))
+        .mut_subcommands(|command| with_values(command, shell))
+}
+
+fn with_value(arg: Arg, shell: Generator) -> Arg {
+    let is_boolean = !arg.get_action().takes_values();
+    let Some([name]) = arg.get_value_names().filter(|_| !is_boolean) else {
+        return arg;
+    };
+    let forms: Vec<&str> = match name.as_str() {
+        "BOOL" => vec!["true", "false"],
+        name => name.split('|').collect(),
+    };
+    let is_word = |form: &&str| {
+        form.bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    let words = forms.iter().copied().filter(is_word);
+    // clap keeps static texts only, and the process ends after one script.
+    let words: Vec<&'static str> = words.map(|word| &*word.to_owned().leak()).collect();
+    let hint = match forms.last() {
+        Some(&"FILE") => ValueHint::FilePath,
+        Some(&"DIR") => ValueHint::DirPath,
+        Some(&"URL") => ValueHint::Url,
+        Some(&"CMD") => ValueHint::CommandWithArguments,
+        _ => ValueHint::Unknown,
+    };
+    // Where no word matches, bash completes files. The other shells complete one or the other.
+    let offers_words = hint != ValueHint::FilePath || shell == Generator::Bash;
+    if offers_words && !words.is_empty() {
+        arg.value_parser(PossibleValuesParser::new(words))
+    } else {
+        arg.value_hint(hint)
+    }
+}
