@@ -269,14 +269,25 @@ fn shown(kind: &str) -> String {
     }
 }
 
-/// A warning where the permissions let every user read the file.
+/// A warning where the permissions let others than the owner read the file.
+///
+/// A file of another owner is taken for one of a volume of Kubernetes, which belongs to root and is readable by the group of
+/// the pod (`fsGroup`).
 #[cfg(unix)]
 fn readable_by_others(name: &str, about: &fs::Metadata) -> Option<String> {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let mode = about.permissions().mode() & 0o7777;
-    (mode & 0o004 != 0).then(|| {
-        format!("{name} can be read by every user of this machine (mode {mode:04o}): run chmod 600 on it")
-    })
+    let is_own = about.uid() == rustix::process::geteuid().as_raw();
+    let whom = if mode & 0o004 != 0 {
+        "every user of this machine"
+    } else if mode & 0o040 != 0 && is_own {
+        "every user of its group"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{name} can be read by {whom} (mode {mode:04o}): run chmod 600 on it"
+    ))
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
                 }
             }
             None => {
-                if let Some(why) = policy.base().unobtainable(key) {
+                let host = &case.destination.origin.host;
+                if let Some(why) = policy.base().unobtainable(key, host) {
                     notes.push(format!("no such token can be had: {why}"));
                 }
                 token(&mut notes, case, policy, key);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::audience::{Shape, is_client_id};
+use super::audience::Shape;
 use super::decision::{Credential, TokenKey, TokenKind};
 use super::principal::Principal;
 use super::rule::Rule;
@@ -14,6 +14,10 @@ use crate::error::SourceKind;
 pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
      functions accept it, everything else (such as IAP) does not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
+
+/// Why a person's ID token has not the audience that a rule or route chooses, and what to do.
+const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth client of the login (gcloud's client id) and cannot be chosen: \
+     drop audience=, or impersonate a service account (--impersonate-service-account, or impersonate= on the route or rule)";
 
 /// Why a federated principal has no ID tokens, and what to do.
 pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
@@ -70,42 +74,48 @@ impl fmt::Display for CredentialName {
 // === impl BaseCredential ===
 
 impl BaseCredential {
-    /// Gives an ID token for Cloud Run and functions the audience that the credential's ID tokens have. Returns whether it
-    /// did.
-    pub(super) fn adjust(&self, key: &mut TokenKey, host: &Host) -> bool {
+    /// Gives an ID token for Cloud Run and functions the audience that the credential's ID tokens have, unless the user has
+    /// `chosen` one. Returns whether it is a person's.
+    pub(super) fn adjust(&self, key: &mut TokenKey, host: &Host, chosen: bool) -> bool {
         let Self::User { client_id } = self else {
             return false;
         };
         match &mut key.kind {
             TokenKind::Id { audience }
-                if key.principal == Principal::Attached
-                    && Shape::of(host) != Shape::Other
-                    && !is_client_id(audience) =>
+                if key.principal == Principal::Attached && Shape::of(host) != Shape::Other =>
             {
-                *audience = Arc::clone(client_id);
-                true
+                if !chosen {
+                    *audience = Arc::clone(client_id);
+                }
+                audience == client_id
             }
             _ => false,
         }
     }
 
-    /// Says why a token cannot be had. `None` if it can, as far as is known without asking.
-    pub fn unobtainable(&self, key: &TokenKey) -> Option<&'static str> {
+    /// Says why a token for this host cannot be had. `None` if it can, as far as is known without asking.
+    pub fn unobtainable(&self, key: &TokenKey, host: &Host) -> Option<&'static str> {
         if key.principal != Principal::Attached {
             return None;
         }
         match (self, &key.kind) {
             (Self::Account, _) | (_, TokenKind::Access { .. }) => None,
             (Self::Federated, _) => Some(FEDERATED_ID_TOKENS),
-            (Self::User { client_id }, TokenKind::Id { audience }) if audience == client_id => None,
+            (Self::User { client_id }, TokenKind::Id { audience })
+                if Shape::of(host) != Shape::Other =>
+            {
+                (audience != client_id).then_some(CHOSEN_AUDIENCE)
+            }
             (Self::User { .. }, _) => Some(USER_ID_TOKENS),
         }
     }
 
-    /// The same for every host that a rule is for; `impersonated` if the rule's tokens are another account's.
+    /// The same for every host that a rule is for; `impersonated` if the rule's tokens are another account's. A JWT is
+    /// signed, not issued, and is judged elsewhere.
     pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
         let options = &rule.options;
-        if impersonated || options.effective_credential() != Some(Credential::Id) {
+        let is_id = options.effective_credential() == Some(Credential::Id) && !options.jwt;
+        if impersonated || !is_id {
             return None;
         }
         let client_id = match self {
@@ -113,11 +123,13 @@ impl BaseCredential {
             Self::Federated => return Some(FEDERATED_ID_TOKENS),
             Self::User { client_id } => client_id,
         };
-        let other_client = |audience: &String| is_client_id(audience) && **audience != **client_id;
-        let obtainable = !options.jwt
-            && !options.audience.as_ref().is_some_and(other_client)
-            && rule.pattern.is_serverless();
-        (!obtainable).then_some(USER_ID_TOKENS)
+        if !rule.pattern.is_serverless() {
+            return Some(USER_ID_TOKENS);
+        }
+        let chosen = options.audience.as_deref();
+        chosen
+            .is_some_and(|audience| audience != &**client_id)
+            .then_some(CHOSEN_AUDIENCE)
     }
 }
 
@@ -159,6 +171,10 @@ mod tests {
         }
     }
 
+    fn unobtainable(base: &BaseCredential, key: &TokenKey, url: &str) -> Option<&'static str> {
+        base.unobtainable(key, &Destination::parse(url).unwrap().origin.host)
+    }
+
     #[test]
     fn a_users_id_token_for_cloud_run_and_functions_is_for_the_oauth_client() {
         for url in [
@@ -169,19 +185,36 @@ mod tests {
             let key = key(url, &[]);
             let audience = CLIENT.into();
             assert_eq!(key.kind, TokenKind::Id { audience }, "{url}");
-            assert_eq!(user().unobtainable(&key), None);
+            assert_eq!(unobtainable(&user(), &key, url), None);
         }
-        let by_rule = [("a.run.app", &[("audience", "https://x")] as &[_])];
-        let key = key("https://a.run.app", &by_rule);
-        assert_eq!(user().unobtainable(&key), None);
+    }
+
+    #[test]
+    fn a_users_id_token_for_a_chosen_audience_cannot_be_had() {
+        let url = "https://a.run.app";
+        for (audience, obtainable) in [
+            ("https://x", false),
+            (url, false),
+            ("2.apps.googleusercontent.com", false),
+            (CLIENT, true),
+        ] {
+            let rules = [("a.run.app", &[("audience", audience)] as &[_])];
+            let key = key(url, &rules);
+            assert_eq!(key.audience(), Some(audience));
+            let why = unobtainable(&user(), &key, url);
+            assert_eq!(why.is_none(), obtainable, "{audience}: {why:?}");
+        }
     }
 
     #[test]
     fn a_users_id_token_for_any_other_host_cannot_be_had() {
         let rules = [("iap.example", &[("credential", "id")] as &[_])];
-        let key = key("https://iap.example", &rules);
-        assert!(user().unobtainable(&key).is_some());
-        assert_eq!(BaseCredential::Account.unobtainable(&key), None);
+        let url = "https://iap.example";
+        let derived = key(url, &rules);
+        assert!(unobtainable(&user(), &derived, url).is_some());
+        assert_eq!(unobtainable(&BaseCredential::Account, &derived, url), None);
+        let own = key(url, &[("iap.example", &[("audience", CLIENT)] as &[_])]);
+        assert!(unobtainable(&user(), &own, url).is_some());
     }
 
     #[test]
@@ -194,22 +227,23 @@ mod tests {
         ] {
             let key = key(url, &rules);
             assert_eq!(key.audience(), Some(expected));
-            assert_eq!(user().unobtainable(&key), None);
+            assert_eq!(unobtainable(&user(), &key, url), None);
         }
     }
 
     #[test]
     fn a_federated_principal_has_access_tokens_only() {
         let federated = BaseCredential::Federated;
-        let token = key("https://storage.googleapis.com", &[]);
-        assert_eq!(federated.unobtainable(&token), None);
+        let url = "https://storage.googleapis.com";
+        assert_eq!(unobtainable(&federated, &key(url, &[]), url), None);
         for url in ["https://a.run.app", "https://r-p.cloudfunctions.net/f"] {
-            let why = federated.unobtainable(&key(url, &[]));
+            let why = unobtainable(&federated, &key(url, &[]), url);
             assert!(why.is_some_and(|why| why.contains("--impersonate-service-account")));
         }
         let options: &[(&str, &str)] = &[("credential", "id"), ("impersonate", "a@p.example")];
-        let other = key("https://a.run.app", &[("a.run.app", options)]);
-        assert_eq!(federated.unobtainable(&other), None);
+        let url = "https://a.run.app";
+        let other = key(url, &[("a.run.app", options)]);
+        assert_eq!(unobtainable(&federated, &other, url), None);
     }
 
     #[test]
@@ -239,7 +273,8 @@ mod tests {
         assert!(!judged("a.run.app", &iap, false));
         let own = [("audience", CLIENT)];
         assert!(judged("a.run.app", &own, false));
-        let jwt = [("credential", "id"), ("token", "jwt")];
-        assert!(!judged("a.run.app", &jwt, false));
+        let other = [("audience", "https://x")];
+        assert!(!judged("a.run.app", &other, false));
+        assert!(judged("a.run.app", &other, true));
     }
 }

@@ -124,7 +124,10 @@ impl Policy {
         };
         let is_access = credential == Credential::Access;
         Decision {
-            of_user: self.settings.base.adjust(&mut key, host),
+            of_user: self
+                .settings
+                .base
+                .adjust(&mut key, host, terms.audience.is_some()),
             grant: Grant::Token(key),
             header: terms.header.unwrap_or_default(),
             existing: terms.existing.unwrap_or_default(),

@@ -243,15 +243,17 @@ impl Dialer {
 
     /// Counts how dialling ended; what was refused before anybody was called is no dial.
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
-        let outcome = match result.as_ref().map_err(|failure| failure.kind) {
+        let kind = |failure: &Failure| (failure.kind, failure.before_tls);
+        let outcome = match result.as_ref().map_err(kind) {
             Ok(_) => Connect::Ok,
-            Err(ErrorKind::DnsFailed | ErrorKind::DnsTimeout) => Connect::Dns,
-            Err(ErrorKind::ConnectionRefused) => Connect::Refused,
-            Err(ErrorKind::ConnectionTimeout) => Connect::Timeout,
-            Err(
+            Err((ErrorKind::DnsFailed | ErrorKind::DnsTimeout, _)) => Connect::Dns,
+            Err((ErrorKind::ConnectionRefused, _)) => Connect::Refused,
+            Err((ErrorKind::ConnectionTimeout, _)) => Connect::Timeout,
+            Err((
                 ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol,
-            ) => Connect::Tls,
-            Err(ErrorKind::Denied | ErrorKind::LoopDetected) => return,
+                false,
+            )) => Connect::Tls,
+            Err((ErrorKind::Denied | ErrorKind::LoopDetected, _)) => return,
             Err(_) => Connect::Error,
         };
         self.metrics.connected(outcome);

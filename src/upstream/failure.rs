@@ -45,6 +45,8 @@ pub(super) struct Failure {
     reset: Option<h2::Reason>,
     /// The upstream has processed nothing of the request, and we cannot send it again.
     pub(super) refused: bool,
+    /// The connection failed before TLS, whatever its kind says.
+    pub(super) before_tls: bool,
 }
 
 /// What a connection leads to: the destination, the upstream proxy, and the address of the socket.
@@ -75,6 +77,16 @@ impl Failure {
             detail: detail.into(),
             reset: None,
             refused: false,
+            before_tls: false,
+        }
+    }
+
+    /// The same, where no TLS was spoken yet.
+    #[must_use]
+    pub(super) fn before_tls(self) -> Self {
+        Self {
+            before_tls: true,
+            ..self
         }
     }
 

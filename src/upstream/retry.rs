@@ -95,8 +95,8 @@ pub(super) fn send<B: RequestBody>(
             left -= 1;
             let lease = pool.checkout(&pools, fresh).await?;
             match exchange(&pool, lease, keep, request).await {
-                Ok(answered) => {
-                    via_proxy::check(&pool.address, &answered.0)?;
+                Ok(mut answered) => {
+                    via_proxy::check(&pool.address, &mut answered.0)?;
                     return Ok(answered);
                 }
                 Err(Failed {

@@ -4,20 +4,20 @@
 //! belongs to the tunnel. So a tunnel is a plain socket, and TLS and HTTP do not know of the proxy.
 
 mod answer;
+mod secrets;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::header::PROXY_AUTHENTICATE;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::answer::{Answer, AnswerReader};
+use self::secrets::Secrets;
 use super::failure::{Endpoint, Failure};
 use super::target::Address;
 use crate::config::UpstreamProxy;
@@ -76,6 +76,7 @@ pub(super) async fn open_tunnel(
                 ErrorKind::HttpProtocol,
                 format!("{endpoint}: the proxy's answer to CONNECT {authority} {wrong}"),
             )
+            .before_tls()
         })?;
     // Whatever it says of a body: after a success, there is none.
     if answer.is_success() {
@@ -91,8 +92,9 @@ pub(super) async fn open_tunnel(
     ))
 }
 
-/// Looks at a response of a proxy that forwards: 407 is its own, for an origin has no use for it.
-pub(super) fn check<B>(address: &Address, response: &Response<B>) -> Result<(), Failure> {
+/// Looks at a response of a proxy that forwards: 407 is its own, for an origin has no use for it. Any other may be its own, and
+/// loses the headers that repeat the proxy's credentials.
+pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             let endpoint = Endpoint {
@@ -104,6 +106,11 @@ pub(super) fn check<B>(address: &Address, response: &Response<B>) -> Result<(), 
             let said = refusal(proxy, response.status().as_u16(), &[], &schemes);
             let detail = format!("{endpoint}: {said}");
             Err(Failure::new(ErrorKind::ProxyRefused, detail))
+        }
+        Some(proxy) if proxy.authorization.is_some() => {
+            let is_error = !response.status().is_success();
+            Secrets::of(proxy.authorization.as_ref()).remove_from(response.headers_mut(), is_error);
+            Ok(())
         }
         _ => Ok(()),
     }
@@ -151,17 +158,16 @@ fn refusal(
     schemes: &[String],
 ) -> String {
     let mut said = format!("the proxy answered {status}");
-    let secrets = secrets(proxy.authorization.as_ref());
+    let secrets = Secrets::of(proxy.authorization.as_ref());
     for words in words.iter().flatten().filter(|words| !words.is_empty()) {
+        let shown: String = words
+            .chars()
+            .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+            .collect();
         // A proxy may send back what it was sent.
-        if !secrets.iter().any(|secret| words.contains(secret.as_str())) {
-            let shown: String = words
-                .chars()
-                .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
-                .take(TEXT_SHOWN)
-                .collect();
+        if !secrets.are_in(words) && !secrets.are_in(&shown) {
             said.push(' ');
-            said.push_str(&shown);
+            said.extend(shown.chars().take(TEXT_SHOWN));
         }
     }
     // tinyproxy answers 401 to wrong credentials.
@@ -170,7 +176,9 @@ fn refusal(
             Some(_) => ": it does not accept the credentials of --upstream-proxy",
             None => ": it asks for credentials (--upstream-proxy http://USER:PASSWORD@HOST:PORT)",
         });
-        if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme == "basic") {
+        let known = |scheme: &&String| !secrets.are_in(scheme);
+        let schemes: Vec<&str> = schemes.iter().filter(known).map(|s| &**s).collect();
+        if !schemes.is_empty() && !schemes.contains(&"basic") {
             let schemes = schemes.join(", ");
             said.push_str(&format!(
                 "; it takes {schemes}, and only basic is supported"
@@ -178,22 +186,6 @@ fn refusal(
         }
     }
     said
-}
-
-/// What must not be shown: the password, and the credentials as they were sent.
-fn secrets(authorization: Option<&HeaderValue>) -> Vec<String> {
-    let encoded = authorization
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
-        .unwrap_or_default();
-    let decoded = STANDARD.decode(encoded).unwrap_or_default();
-    let decoded = String::from_utf8_lossy(&decoded);
-    let password = decoded.split_once(':').map(|(_, password)| password);
-    [Some(encoded), password]
-        .into_iter()
-        .flatten()
-        .filter(|secret| !secret.is_empty())
-        .map(str::to_owned)
-        .collect()
 }
 
 /// The names of the schemes that `Proxy-Authenticate` offers, in lower case.

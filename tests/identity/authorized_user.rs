@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::google::{Endpoint, Fault, Google, Jwt};
+use super::support::google::{Endpoint, Endpoints, Fault, Google, Jwt};
 use super::{IAP, RUN_APP, STORAGE, authorized_user, run_with};
 
 const REMEDY: &str = "--impersonate-service-account";
@@ -66,7 +66,6 @@ async fn a_rule_for_an_id_token_that_cannot_be_had_is_an_error_with_the_remedy()
         for rule in [
             "--rule=iap.example=id",
             "--rule=iap.example=id,audience=1.apps.googleusercontent.com",
-            "--rule=*.run.app=id,audience=1.apps.googleusercontent.com",
             "--rule=x.run.app=id,token=jwt",
             "--route=8081=https://iap.example,credential=id",
         ] {
@@ -83,6 +82,124 @@ async fn a_rule_for_an_id_token_that_cannot_be_had_is_an_error_with_the_remedy()
         }
     }
     assert_eq!(google.called(), []);
+}
+
+/// The audience of a login's ID tokens cannot be chosen, so a chosen one would be ignored.
+#[tokio::test]
+async fn an_audience_that_a_login_cannot_have_is_an_error_with_the_remedy() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let chosen = "audience=https://chosen.example";
+    let yaml = google.text_file(
+        "chosen.yaml",
+        "rules:\n  - host: x-1.run.app\n    credential: id\n    audience: https://chosen.example\n",
+    );
+    let yaml = format!("--config={}", yaml.display());
+    for option in [
+        format!("--rule=x-1.run.app=id,{chosen}"),
+        format!("--rule=*.run.app=id,{chosen}"),
+        format!("--rule=us-central1-p.cloudfunctions.net=id,{chosen}"),
+        "--rule=x-1.run.app=id,audience=https://x-1.run.app".to_owned(),
+        "--rule=x-1.run.app=id,audience=2.apps.googleusercontent.com".to_owned(),
+        format!("--route=8081=https://x-1.us-central1.run.app,{chosen}"),
+        format!("--route=8081=https://us-central1-p.cloudfunctions.net/f,{chosen}"),
+        format!("--route=8081=run://billing,{chosen}"),
+        yaml,
+    ] {
+        for command in [
+            &["check"] as &[&str],
+            &["explain", RUN_APP],
+            &["token", RUN_APP],
+            &["run"],
+            &["exec", "true"],
+        ] {
+            let args = [&command[..1], &[&option], &command[1..]].concat();
+            let ran = run_with(&google, &file, &args).await;
+            assert_eq!(ran.status, Some(64), "{args:?}: {ran:?}");
+            for part in ["drop audience=", REMEDY, "gcloud's client id"] {
+                assert!(ran.err.contains(part), "{args:?}: {ran:?}");
+            }
+            assert_eq!(ran.err.lines().count(), 1, "{args:?}: {ran:?}");
+        }
+    }
+    assert_eq!(google.called(), []);
+}
+
+#[tokio::test]
+async fn the_audience_that_a_login_has_may_be_written() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let own = format!("audience={}", file["client_id"].as_str().unwrap());
+    for option in [
+        format!("--rule=*.run.app=id,{own}"),
+        format!("--route=8081=https://x-1.us-central1.run.app,{own}"),
+        format!("--route=8081=run://billing,{own}"),
+        "--rule=x-1.run.app=id,audience=https://chosen.example,impersonate=a@p.iam.gserviceaccount.com".to_owned(),
+    ] {
+        let ran = run_with(&google, &file, &["check", &option]).await;
+        assert_eq!(ran.status, Some(0), "{option}: {ran:?}");
+    }
+    // Only Cloud Run and functions accept it.
+    for option in [
+        format!("--rule=iap.example=id,{own}"),
+        format!("--route=8081=https://iap.example,{own}"),
+    ] {
+        let ran = run_with(&google, &file, &["check", &option]).await;
+        assert_eq!(ran.status, Some(64), "{option}: {ran:?}");
+        assert!(ran.err.contains("IAP"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_workforce_login_has_no_audience_at_all() {
+    let google = Google::start().await;
+    let file = google.external_account_authorized_user(&Endpoints::default());
+    for option in [
+        "--rule=x-1.run.app=id,audience=https://chosen.example",
+        "--route=8081=https://x-1.us-central1.run.app,audience=https://chosen.example",
+        "--route=8081=https://x-1.us-central1.run.app",
+        "--route=8081=run://billing",
+        "--route=8081=run://billing,audience=https://chosen.example",
+    ] {
+        let ran = run_with(&google, &file, &["check", option]).await;
+        assert_eq!(ran.status, Some(64), "{option}: {ran:?}");
+        assert!(ran.err.contains(REMEDY), "{ran:?}");
+        assert_eq!(ran.err.lines().count(), 1, "{option}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_mistake_is_told_in_one_line() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    for options in [
+        &["--rule=iap.example.com=id,token=jwt"] as &[&str],
+        &["--rule=x.run.app=id,token=jwt,audience=https://x"],
+        &["--route=8081=https://iap.example.com,token=jwt"],
+        &["--rule=iap.example.com=id,account=a@p.iam.gserviceaccount.com"],
+        &["--route=8081=https://iap.example.com,credential=id,account=a@p.iam.gserviceaccount.com"],
+        &["--rule=iap.example.com=id,token=jwt,account=a@p.iam.gserviceaccount.com"],
+        &[
+            "--rule=www.googleapis.com=access,scope=s,subject=j@d.example,account=a@p.iam.gserviceaccount.com",
+        ],
+        // The route asks for nothing of its own.
+        &[
+            "--rule=iap.example.com=id",
+            "--route=8081=https://iap.example.com",
+        ],
+        &[
+            "--rule=iap.example.com=id,token=jwt",
+            "--route=8081=https://iap.example.com",
+        ],
+        &[
+            "--rule=x.run.app=id,audience=https://x",
+            "--route=8081=https://x.run.app,header=authorization",
+        ],
+    ] {
+        let ran = run_with(&google, &file, &[&["check"], options].concat()).await;
+        assert_eq!(ran.status, Some(64), "{options:?}: {ran:?}");
+        assert_eq!(ran.err.lines().count(), 1, "{options:?}: {ran:?}");
+    }
 }
 
 #[tokio::test]

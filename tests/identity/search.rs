@@ -243,3 +243,64 @@ async fn an_account_of_the_metadata_server_cannot_be_named_beside_a_credential_f
     );
     assert!(ran.err.contains(&expected), "{ran:?}");
 }
+
+/// The warnings about who can read a file with this mode, owned by this user if one is given.
+async fn warned_of_readers(mode: u32, owner: Option<u32>) -> Vec<String> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.json");
+    write(&path, &user());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    chown(&path, owner, owner).unwrap();
+    let ran = check(&["--credentials", path.to_str().unwrap()], &[]).await;
+    assert_eq!(ran.status, Some(0), "{mode:o}: {ran:?}");
+    let lines = ran.err.lines();
+    lines
+        .filter(|line| line.contains("can be read"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_file_that_its_group_or_everyone_can_read_gets_a_warning() {
+    for mode in [0o600, 0o400, 0o700, 0o620] {
+        assert_eq!(warned_of_readers(mode, None).await, [""; 0], "{mode:o}");
+    }
+    for mode in [
+        0o640, 0o660, 0o440, 0o604, 0o606, 0o644, 0o664, 0o444, 0o777,
+    ] {
+        let warned = warned_of_readers(mode, None).await;
+        assert_eq!(warned.len(), 1, "{mode:o}: {warned:?}");
+        let whom = if mode & 0o004 == 0 {
+            "its group"
+        } else {
+            "every user"
+        };
+        for part in [whom, &format!("mode {mode:04o}"), "chmod 600"] {
+            assert!(warned[0].contains(part), "{part}: {warned:?}");
+        }
+    }
+}
+
+/// A volume of Kubernetes belongs to root and to the group of the pod (`fsGroup`).
+#[tokio::test]
+async fn a_file_of_another_owner_may_be_read_by_its_group() {
+    use std::os::unix::fs::MetadataExt;
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return; // only root can give a file away
+    }
+    for mode in [0o640, 0o440, 0o660] {
+        assert_eq!(
+            warned_of_readers(mode, Some(4242)).await,
+            [""; 0],
+            "{mode:o}"
+        );
+    }
+    for mode in [0o644, 0o604] {
+        assert_eq!(
+            warned_of_readers(mode, Some(4242)).await.len(),
+            1,
+            "{mode:o}"
+        );
+    }
+}

@@ -371,6 +371,95 @@ async fn a_proxy_that_asks_for_credentials_says_so_and_shows_none() {
     assert!(server.seen().is_empty());
 }
 
+/// The user `scout` with the password `s3cret pw`, and what proxies may make of them.
+const SECRETS: [&str; 8] = [
+    "scout",
+    "c2NvdXQ6czNjcmV0IHB3", // both
+    "c2NvdXQ",              // the user
+    "czNjcmV0IHB3",         // the password
+    "s3cret%20pw",
+    "s3cret+pw",
+    "SCOUT",
+    "Scout",
+];
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_credentials_shows_none_of_them() {
+    let port = Port::open().await;
+    let way_out = way_out(&format!("http://scout:s3cret%20pw@{}", port.address()), "");
+    let setting = setting(port.address(), None);
+    let client = setting
+        .with(|setting| setting.config.proxy = way_out)
+        .client();
+    for secret in SECRETS
+        .iter()
+        .map(|secret| (*secret).to_owned())
+        .chain(["s3cret pw".to_owned()])
+    {
+        let length = secret.len() + 6;
+        for answer in [
+            format!("HTTP/1.1 403 No {secret}!\r\nContent-Length: 0\r\n\r\n"),
+            format!("HTTP/1.1 403 No\r\nContent-Length: {length}\r\n\r\nuser={secret}!"),
+            format!("HTTP/1.1 407 No\r\nProxy-Authenticate: {secret} realm=\"x\"\r\n\r\n"),
+            format!("HTTP/1.1 407 No\r\nProxy-Authenticate: Digest username=\"{secret}\"\r\n\r\n"),
+            format!(
+                "HTTP/1.1 502 No\r\nProxy-Status: p; details=\"{secret}\"\r\nX-User: {secret}\r\n\r\n"
+            ),
+        ] {
+            let target = https();
+            let asked = client.send(&target, get("/"));
+            let proxy = async {
+                let mut wire = port.accept().await;
+                wire.head().await;
+                wire.send(&answer).await;
+                wire
+            };
+            let (failed, _wire) = tokio::join!(asked, proxy);
+            let error = failed.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ProxyRefused, "{answer}");
+            let said = format!("{error:?} {error}").to_ascii_lowercase();
+            assert!(
+                !said.contains(&secret.to_ascii_lowercase()),
+                "{answer}: {said}"
+            );
+        }
+    }
+}
+
+/// A refusal of a request in absolute form looks like an answer of the origin.
+#[tokio::test]
+async fn a_refusal_in_absolute_form_repeats_no_credentials_to_the_app() {
+    let port = Port::open().await;
+    let way_out = way_out(&format!("http://scout:s3cret%20pw@{}", port.address()), "");
+    let setting = setting(port.address(), None);
+    let client = setting
+        .with(|setting| setting.config.proxy = way_out)
+        .client();
+    for secret in SECRETS {
+        let answer = format!(
+            "HTTP/1.1 403 No\r\nX-User: {secret}\r\nProxy-Status: p; details=\"{secret}\"\r\n\
+             Content-Type: text/x-scout\r\nX-Other: scouting\r\nContent-Length: 0\r\n\r\n"
+        );
+        let target = forwarded();
+        let asked = client.send(&target, get("/"));
+        let proxy = async {
+            let mut wire = port.accept().await;
+            wire.head().await;
+            wire.send(&answer).await;
+            wire
+        };
+        let (response, _wire) = tokio::join!(asked, proxy);
+        let response = response.unwrap();
+        assert_eq!(response.status(), 403);
+        let headers = response.headers();
+        for name in ["x-user", "proxy-status"] {
+            assert!(!headers.contains_key(name), "{secret}: {headers:?}");
+        }
+        assert_eq!(headers["content-type"], "text/x-scout");
+        assert_eq!(headers["x-other"], "scouting");
+    }
+}
+
 #[tokio::test]
 async fn a_refusal_has_the_proxys_status_and_words() {
     let port = Port::open().await;
@@ -531,6 +620,11 @@ async fn a_proxy_that_breaks_http_is_said_to() {
     ] {
         let words = [words, "https://api.example through the proxy"];
         fails_on(&client, &port, (&answer, true), kind, &words).await;
+    }
+    // No TLS was spoken yet.
+    for (outcome, count) in [("error", 6.0), ("tls", 0.0)] {
+        let name = format!("sidentity_upstream_connects_total{{outcome=\"{outcome}\"}}");
+        assert_eq!(client.metric(&name), count, "{outcome}");
     }
 }
 

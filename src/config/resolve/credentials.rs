@@ -13,7 +13,7 @@ use crate::credentials::{
     Base, CredentialFile, Credentials, Environment, Found, FoundBy, LoadedFile, Mode, ReadContext,
     TrustedUrl, search,
 };
-use crate::policy::{DEFAULT_UNIVERSE, account_warning};
+use crate::policy::{DEFAULT_UNIVERSE, Options, account_warning};
 
 /// What says that there is a metadata server, so that it is not probed.
 const PLATFORM: [&str; 4] = [
@@ -106,8 +106,12 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
     };
     let base = config.credentials.base_credential();
     for rule in &config.rules {
-        let impersonated = config.impersonate.is_some() || rule.options.impersonation().is_some();
-        if let Some(why) = base.unobtainable_by_rule(rule, impersonated) {
+        let options = &rule.options;
+        let impersonated = config.impersonate.is_some() || options.impersonation().is_some();
+        // An account of the metadata server is a problem of its own, below.
+        if other_account(options).is_none()
+            && let Some(why) = base.unobtainable_by_rule(rule, impersonated)
+        {
             let message = format!("no such token can be had from {file}: {why}");
             problems.push(Problem::new(&*rule.name, message));
         }
@@ -121,7 +125,7 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
         .iter()
         .map(|route| (format!("--route {}", route.name), &route.options));
     for (name, options) in rules.chain(routes) {
-        if let Some(account) = options.account.as_deref().filter(|name| *name != "default") {
+        if let Some(account) = other_account(options) {
             let message = format!(
                 "account={account} names an account of the metadata server, but tokens come from {file}: write \
                  impersonate={account}"
@@ -145,7 +149,7 @@ fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
     for (name, options) in rules.chain(routes) {
         let signed = match &options.subject {
             Some(subject) => format!("subject={subject}"),
-            None if options.jwt => "token=jwt".to_owned(),
+            None if options.jwt => "token=jwt, for IAP,".to_owned(),
             None => continue,
         };
         if options.subject.is_some() && universe != DEFAULT_UNIVERSE {
@@ -154,6 +158,7 @@ fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
             );
             problems.push(Problem::new(name, message));
         } else if let Some(file) = unsigned
+            && other_account(options).is_none()
             && config.impersonate.is_none()
             && options.impersonate.is_none()
         {
@@ -164,6 +169,11 @@ fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
             problems.push(Problem::new(name, message));
         }
     }
+}
+
+/// The account of the metadata server that a route or rule names, where it is not the attached one.
+fn other_account(options: &Options) -> Option<&str> {
+    options.account.as_deref().filter(|name| *name != "default")
 }
 
 /// A variable says that there is a metadata server.

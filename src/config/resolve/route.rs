@@ -6,7 +6,7 @@ use super::super::raw::{Entry, Fields, Text};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
 use crate::destination::{Destination, Scheme};
-use crate::policy::{Grant, Policy, Rule, ServiceName, Settings};
+use crate::policy::{Grant, Home, Policy, Rule, ServiceName, Settings, TokenKind};
 
 /// Another universe is known only at run time, and has no rows of its own.
 const UNIVERSE: &str = "googleapis.com";
@@ -186,12 +186,19 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
             );
             problems.push(Problem::new(place, message));
         }
-        let unobtainable = match decide(&route.upstream).grant {
-            // Where a service's name leads is known at run time: to Cloud Run.
-            Grant::Token(key) if route.service.is_none() => base.unobtainable(&key),
+        let upstream = on_cloud_run(route);
+        let decision = decide(&upstream);
+        let unobtainable = match &decision.grant {
+            // Credentials are judged as a whole where the account has to sign.
+            Grant::Token(key) if !matches!(key.kind, TokenKind::Jwt { .. }) => {
+                base.unobtainable(key, &upstream.origin.host)
+            }
             _ => None,
         };
-        if let Some(why) = unobtainable {
+        // A rule that decides is a problem of its own.
+        if let Some(why) = unobtainable
+            && !config.rules.iter().any(|rule| rule.name == decision.rule)
+        {
             let message = format!(
                 "no such token can be had from {}: {why}",
                 config.credentials
@@ -214,6 +221,16 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
             config.warnings.push(warning);
         }
     }
+}
+
+/// The upstream as far as it is known now: a service's name leads to Cloud Run.
+fn on_cloud_run(route: &Route) -> Destination {
+    let mut upstream = route.upstream.clone();
+    let service = route.service.as_ref();
+    if let Some(origin) = service.and_then(|service| service.at(&Home::default()).ok()) {
+        upstream.origin = origin;
+    }
+    upstream
 }
 
 /// Places below the upstream that rules may tell apart: its own path, one below it, and one below each rule's path.

@@ -282,7 +282,7 @@ fn a_file_is_read_by_its_path_and_one_that_others_can_read_is_warned_of() {
     let error = read(folder.path()).unwrap_err().to_string();
     assert!(error.ends_with("is not a regular file"), "{error}");
     fs::write(&path, service_account().to_string()).unwrap();
-    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o644, 1)] {
+    for (mode, warnings) in [(0o600, 0), (0o640, 1), (0o644, 1)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let (_, found) = read(&path).unwrap();
         assert_eq!(found.len(), warnings, "{found:?}");
