@@ -1,20 +1,19 @@
 //! What can go wrong with a request, and what the caller is told.
 //!
 //! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC 9209,
-//! 2.3) and its gRPC status; `proxy/problem.rs` makes the responses. A second one,
-//! [`ErrorKind::advice`], says what to do about it.
+//! 2.3) and its gRPC status; `proxy/problem.rs` makes the responses. `diagnostics/advice.rs` says what to do about each.
 
 use std::fmt;
 use std::time::Duration;
 
 use http::StatusCode;
 
-mod advice;
 mod cause;
+mod fault;
 mod source;
 
-pub use advice::TokenFault;
 pub(crate) use cause::cause;
+pub use fault::TokenFault;
 pub use source::SourceKind;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;

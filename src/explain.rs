@@ -1,5 +1,6 @@
 //! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
 
+mod account;
 mod asked;
 mod how;
 mod named;
@@ -14,9 +15,10 @@ use serde::Serialize;
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 use crate::policy::{
     CLOUD_PLATFORM, Credential, Decision, Grant, Home, InvalidService, Placement, Policy,
-    Principal, SkipReason, TokenKind, account_warning, place,
+    Principal, SkipReason, TokenKind, place,
 };
 
+pub(crate) use account::account_warning;
 pub(crate) use asked::Asked;
 pub(crate) use how::{Way, Ways};
 

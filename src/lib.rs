@@ -12,7 +12,7 @@
 //! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
-//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
+//! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `children`, `chunks`.
 //! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 pub mod destination;
+pub mod diagnostics;
 pub mod dns;
 pub mod emulator;
 pub mod error;

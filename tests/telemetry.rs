@@ -24,11 +24,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use sidentity::config::{AccessLog, Log, LogFormat, LogLevel};
 use sidentity::destination::Destination;
+use sidentity::diagnostics::{AuthRejection, NoTokenReason};
 use sidentity::error::{Error, ErrorKind};
 use sidentity::policy::{Credential, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::{
-    AccessRecord, AuthRejection, Code, Fetch, Lookup, Metrics, NoTokenReason, RateLimiter,
-    access_log, auth_rejected, init, set_project, tunnel_without_token,
+    AccessRecord, Code, Fetch, Lookup, Metrics, RateLimiter, access_log, auth_rejected, init,
+    set_project, tunnel_without_token,
 };
 
 /// In its environment a test is the process that is looked at.
@@ -262,9 +263,8 @@ fn carry_tokens(format: LogFormat) {
         account: None,
         iap: false,
         project: None,
-        trace: None,
     };
-    auth_rejected(&limiter, &rejection);
+    auth_rejected(&limiter, &rejection, None);
     tunnel_without_token(&limiter, &destination.origin, NoTokenReason::NotAsked);
     panic_in_a_thread(|| panic!("no header value: {PLANTED}"));
 

@@ -9,9 +9,11 @@ use serde::{Serialize, Serializer};
 use self::token::{TokenLine, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
-use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal, account_warning};
+use crate::diagnostics::{Series, Trouble};
+use crate::explain::account_warning;
+use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal};
 use crate::proxy::Ingress;
-use crate::telemetry::{Counts, Redacted, Series, Trouble};
+use crate::telemetry::{Counts, Redacted};
 use crate::token::SlotState;
 
 mod token;

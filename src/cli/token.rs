@@ -12,8 +12,8 @@ use super::run::runtime;
 use crate::app;
 use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;
-use crate::explain::Asked;
-use crate::policy::{Grant, Placement, Principal, account_warning, place};
+use crate::explain::{Asked, account_warning};
+use crate::policy::{Grant, Placement, Principal, place};
 use crate::proxy::Decider;
 
 /// How long the account's name may take.

@@ -182,7 +182,7 @@ impl Name {
     }
 
     /// The option of this name.
-    pub(super) fn find(name: &str) -> Option<Self> {
+    pub(crate) fn find(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|option| option.as_str() == name)
     }
 

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::credentials::Mode;
 use crate::destination::Host;
-use crate::policy::{DEFAULT_UNIVERSE, Impersonation, Placeholders, account_warning};
+use crate::explain::account_warning;
+use crate::policy::{DEFAULT_UNIVERSE, Impersonation, Placeholders};
 
 pub(super) mod auth;
 mod ca_dir;

@@ -5,7 +5,6 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::{ErrorKind, TokenFault};
 
 /// The configuration of these flags; the environment is empty.
 fn resolved(raw: &RawConfig) -> Result<Config, Vec<Problem>> {
@@ -409,20 +408,6 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
             raw
         },
     )
-}
-
-#[test]
-fn advice_names_only_options_that_exist() {
-    let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
-    let faults = TokenFault::ALL.into_iter().map(TokenFault::advice);
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    for advice in kinds.chain(faults) {
-        for word in advice.split(|c| !is_part(c)) {
-            if let Some(option) = word.strip_prefix("--") {
-                assert!(Name::find(option).is_some(), "{word}: {advice}");
-            }
-        }
-    }
 }
 
 #[test]

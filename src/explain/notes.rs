@@ -1,11 +1,11 @@
 //! What a person should know beside the decision itself.
 
-use super::{Case, Ways, named};
+use super::{Case, Ways, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS, Grant, HeaderMode,
     NO_RULE, Placeholders, Policy, Principal, RUN_APP, Shape, SkipReason, TokenKey, TokenKind,
-    UNMATCHED_DENY, USER_ID_TOKENS, account_warning, is_client_id, is_google_api, is_under, tagged,
+    UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under, tagged,
 };
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.

@@ -4,7 +4,6 @@
 //! The user's rules come first, more specific before less, then the built-in table. Nothing here does I/O, reads a
 //! clock or looks at a `Host` header.
 
-mod account;
 mod audience;
 mod base;
 mod builtin;
@@ -29,7 +28,6 @@ mod service;
 mod strictest;
 mod terms;
 
-pub use account::account_warning;
 pub(crate) use audience::{Shape, is_client_id, tagged};
 pub use base::{BaseCredential, CredentialName, FEDERATED_ID_TOKENS, USER_ID_TOKENS};
 pub use builtin::DEFAULT_UNIVERSE;

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::config::Route;
 use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
+use crate::explain::account_warning;
 use crate::policy::{
     Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, Principal,
-    ServiceName, TokenKey, TokenKind, account_warning,
+    ServiceName, TokenKey, TokenKind,
 };
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use http::Version;
 
 use crate::config::AccessLog;
+use crate::diagnostics::{Failed, RequestOutcome};
 use crate::error::Error;
 use crate::policy::Credential;
 use crate::proxy::ingress::Ingress;
 use crate::proxy::layers::record::Record;
 use crate::proxy::layers::rescue::Rescue;
 use crate::proxy::problem::{problem_json, proxy_status};
-use crate::telemetry::{AccessRecord, Code, Failed, RequestOutcome, access_log};
+use crate::telemetry::{AccessRecord, Code, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
 pub fn refusal(error: &Error) -> Vec<u8> {

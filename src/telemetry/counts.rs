@@ -6,7 +6,7 @@ use prometheus::core::Collector;
 use prometheus::proto::Metric;
 use prometheus::{HistogramVec, IntGaugeVec};
 
-use super::history::latency::LatencyCounts;
+use crate::diagnostics::LatencyCounts;
 
 /// The counts of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use crate::diagnostics::is_hidden;
+
 /// A value that is longer, in bytes, is cut: a line must fit where it is collected, whatever the app sends.
 pub(super) const LONGEST: usize = 8 * 1024;
 
@@ -61,10 +63,4 @@ impl Write for Printable<'_> {
         }
         Ok(())
     }
-}
-
-/// Control characters, line separators, and what reorders or hides its neighbours.
-pub(super) fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
-use super::history::latency::{Latencies, LatencyCounts};
-use super::history::{History, RequestOutcome};
 use super::rate_limit::LogThrottle;
-use super::recent::Recent;
+use crate::diagnostics::{History, Latencies, LatencyCounts, Recent, RequestOutcome};
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.

@@ -13,12 +13,11 @@ use prometheus::{
 };
 
 use super::counts::{self, Counts};
-use super::history::History;
 use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{Ended, GaugeGuard, ListenerMetrics};
 use super::process::Process;
 use super::rate_limit::LineLimit;
-use super::recent::Recent;
+use crate::diagnostics::{History, Recent};
 use crate::error::{ErrorKind, SourceKind};
 use crate::policy::{Credential, SkipReason};
 

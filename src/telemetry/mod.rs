@@ -10,7 +10,6 @@ mod code;
 mod counts;
 mod escape;
 mod hints;
-mod history;
 mod labels;
 mod listener;
 mod log;
@@ -18,7 +17,6 @@ mod metrics;
 mod panics;
 mod process;
 mod rate_limit;
-mod recent;
 mod text;
 mod trace;
 mod unauthenticated;
@@ -26,17 +24,11 @@ mod unauthenticated;
 pub use access::{AccessRecord, Carried, Redacted, access_log};
 pub use code::Code;
 pub use counts::Counts;
-pub use hints::{
-    AuthRejection, NoTokenReason, auth_rejected, auth_rejected_of, interception_failed,
-    tunnel_without_token,
-};
-pub use history::latency::LatencyCounts;
-pub use history::{History, RequestOutcome, Series, Summary};
+pub use hints::{auth_rejected, auth_rejected_of, interception_failed, tunnel_without_token};
 pub use labels::{Connect, Fetch, Lookup};
 pub use listener::{GaugeGuard, ListenerMetrics};
 pub use log::{Logger, adjust, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
 pub use rate_limit::{LineLimit, LogThrottle, RateLimiter};
-pub use recent::{About, Failed, Recent, Trouble, Window};
 pub use trace::TraceContext;
-pub use unauthenticated::{BareRejection, bare_rejected};
+pub use unauthenticated::bare_rejected;

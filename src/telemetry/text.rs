@@ -7,7 +7,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
 use super::cloud_logging::HTTP_REQUEST;
-use super::escape::{Printable, is_hidden};
+use super::escape::Printable;
+use crate::diagnostics::is_hidden;
 
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";

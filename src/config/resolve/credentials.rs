@@ -13,7 +13,8 @@ use crate::credentials::{
     Base, CredentialFile, Credentials, Environment, Found, FoundBy, LoadedFile, Mode, ReadContext,
     TrustedUrl, search,
 };
-use crate::policy::{DEFAULT_UNIVERSE, Options, account_warning};
+use crate::explain::account_warning;
+use crate::policy::{DEFAULT_UNIVERSE, Options};
 
 /// What says that there is a metadata server, so that it is not probed.
 const PLATFORM: [&str; 4] = [

@@ -15,6 +15,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::destination::{Origin, Scheme};
+use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{Expected, Opening, sniff};
 use crate::policy::{Grant, SkipReason};
@@ -24,7 +25,7 @@ use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::proxy::tunnel::{Tunnels, join};
-use crate::telemetry::{Metrics, NoTokenReason, RateLimiter, tunnel_without_token};
+use crate::telemetry::{Metrics, RateLimiter, tunnel_without_token};
 use crate::upstream::Upstream;
 
 /// See the module.

@@ -16,6 +16,7 @@ use tower::layer::layer_fn;
 
 use self::unauthenticated::Unauthenticated;
 use crate::destination::Destination;
+use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
 use crate::policy::CredentialName;
@@ -25,7 +26,7 @@ use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::{Authorized, Injected, Outbound};
 use crate::proxy::service::{Outcome, ProxyService};
-use crate::telemetry::{AuthRejection, Metrics, RateLimiter, auth_rejected_of};
+use crate::telemetry::{Metrics, RateLimiter, auth_rejected_of};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
@@ -261,9 +262,8 @@ impl<S: ProxyService<Outbound>> Retry<S> {
                 header: &header,
                 key: &key,
                 account: account.as_deref(),
-                trace,
             };
-            auth_rejected_of(&shared.hints, &rejection, &shared.credential);
+            auth_rejected_of(&shared.hints, &rejection, &shared.credential, trace);
             let recent = shared.metrics.recent();
             recent.rejected_of(&rejection, &shared.credential);
         });

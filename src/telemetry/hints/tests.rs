@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
+use http::StatusCode;
 use serde_json::json;
 
 use super::*;
 use crate::config::{LogFormat, LogLevel};
 use crate::destination::Scheme;
-use crate::policy::Principal;
+use crate::policy::{Principal, TokenKey};
 use crate::telemetry::log::tests::{json, lines};
 
 fn origin(host: &str) -> Origin {
@@ -39,9 +40,8 @@ fn line(host: &str, status: u16, key: &TokenKey, account: Option<&str>) -> serde
             account,
             iap: false,
             project: None,
-            trace: None,
         };
-        auth_rejected(&RateLimiter::new(), &rejection);
+        auth_rejected(&RateLimiter::new(), &rejection, None);
     })
 }
 
@@ -140,9 +140,8 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
                     account: None,
                     iap: false,
                     project: None,
-                    trace: None,
                 };
-                auth_rejected(&limiter, &rejection);
+                auth_rejected(&limiter, &rejection, None);
             }
             tunnel_without_token(&limiter, &origin(host), NoTokenReason::NotAsked);
         }
@@ -166,8 +165,8 @@ fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_hos
                     account: None,
                     iap: false,
                     project: None,
-                    trace: None,
                 },
+                None,
             );
         }
     });

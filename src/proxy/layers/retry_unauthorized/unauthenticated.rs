@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use crate::diagnostics::BareRejection;
 use crate::policy::SkipReason;
 use crate::proxy::request::record::RequestRecord;
-use crate::telemetry::{BareRejection, RateLimiter, bare_rejected};
+use crate::telemetry::{RateLimiter, bare_rejected};
 
 /// A request that carries no token of ours.
 #[derive(Debug)]
@@ -32,14 +33,13 @@ impl Unauthenticated {
             status,
             skipped: self.skipped,
             rule: record.decision().map(|decision| &*decision.rule),
-            trace: record.trace(),
         };
         if rejection.is_own() {
             let recent = record.ingress().metrics.recent();
             recent.own_credential_rejected(&rejection);
         }
         if rejection.is_own() || !record.has_access_log() {
-            bare_rejected(&self.hints, &rejection);
+            bare_rejected(&self.hints, &rejection, record.trace());
         }
     }
 }

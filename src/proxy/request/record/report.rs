@@ -6,9 +6,10 @@ use http::{Method, StatusCode};
 
 use super::{Attached, Failure, RequestRecord};
 use crate::config::AccessLog;
+use crate::diagnostics::{Failed, RequestOutcome};
 use crate::error::ErrorKind;
 use crate::policy::{Credential, Decision, Grant, TokenKey};
-use crate::telemetry::{AccessRecord, Carried, Code, Failed, RequestOutcome, access_log};
+use crate::telemetry::{AccessRecord, Carried, Code, access_log};
 
 // === impl RequestRecord ===
 

@@ -6,7 +6,7 @@ const COMPUTE_DEFAULT: &str = "-compute@developer.gserviceaccount.com";
 /// A warning where `email` is the Compute Engine default service account, `NUMBER-compute@developer.gserviceaccount.com`.
 ///
 /// Cloud Run, GKE and Compute Engine use it where no other account is named, and in older projects it has the role Editor.
-pub fn account_warning(email: &str) -> Option<String> {
+pub(crate) fn account_warning(email: &str) -> Option<String> {
     let number = email.strip_suffix(COMPUTE_DEFAULT)?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| {

@@ -1,86 +1,11 @@
 //! What to do about an error: one sentence or two for each kind, and for each way in which a token cannot be had. Log, status
 //! page and operating guide say it in these words.
 
-use super::{Error, ErrorKind, SourceKind};
-
-/// Why a fetch brought no token, as far as what to do about it depends on that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TokenFault {
-    /// The fetch ended before it had a result.
-    Aborted,
-    /// `NO_GCE_CHECK`: the metadata server is not asked.
-    Disabled,
-    /// The metadata server failed: 5xx.
-    Failing,
-    /// The metadata server forbids it: 403.
-    Forbidden,
-    /// Whatever answers is no metadata server.
-    WrongServer,
-    /// The metadata server limits us: 429.
-    Limited,
-    /// The answer is no token that could be sent.
-    Malformed,
-    /// No such account: 404.
-    NoAccount,
-    /// There is no credential file, and no metadata server answers.
-    NothingFound,
-    /// The IAM Credentials API does not let the caller use the account, or does not know it: 403 or 404.
-    NotImpersonated,
-    /// The credential file's subject token cannot be had: from its file, its program, or the keys of another cloud.
-    NoSubjectToken,
-    /// The metadata server does not take the question: any other 4xx, or a redirect.
-    Refused,
-    /// The metadata server takes connections and does not answer in time.
-    TimedOut,
-    /// There is not even a connection.
-    Unreachable,
-    /// The credential issues no such token.
-    Unsupported,
-}
+use crate::error::{Error, ErrorKind, TokenFault};
 
 // === impl TokenFault ===
 
 impl TokenFault {
-    /// Every fault.
-    pub const ALL: [Self; 15] = [
-        Self::Aborted,
-        Self::Disabled,
-        Self::Failing,
-        Self::Forbidden,
-        Self::WrongServer,
-        Self::Limited,
-        Self::Malformed,
-        Self::NoAccount,
-        Self::NothingFound,
-        Self::NotImpersonated,
-        Self::NoSubjectToken,
-        Self::Refused,
-        Self::TimedOut,
-        Self::Unreachable,
-        Self::Unsupported,
-    ];
-
-    /// The kind of error that a request fails with: unavailable is what may be better at the next try.
-    pub const fn kind(self) -> ErrorKind {
-        match self {
-            Self::Aborted
-            | Self::Disabled
-            | Self::Failing
-            | Self::Limited
-            | Self::NothingFound
-            | Self::NoSubjectToken
-            | Self::TimedOut
-            | Self::Unreachable => ErrorKind::TokenUnavailable,
-            Self::Forbidden
-            | Self::WrongServer
-            | Self::Malformed
-            | Self::NoAccount
-            | Self::NotImpersonated
-            | Self::Refused
-            | Self::Unsupported => ErrorKind::TokenRefused,
-        }
-    }
-
     /// What happened, in a few words.
     pub const fn title(self) -> &'static str {
         match self {
@@ -284,30 +209,6 @@ impl ErrorKind {
 // === impl Error ===
 
 impl Error {
-    /// A failure for want of a token of the metadata server.
-    pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
-        let mut error = Self::new(fault.kind(), detail);
-        error.0.fault = Some(fault);
-        error
-    }
-
-    /// The same for a token of another source.
-    #[must_use]
-    pub fn of_source(mut self, source: SourceKind) -> Self {
-        self.0.token_source = source;
-        self
-    }
-
-    /// The kind of source that a token was to come from. It counts where there is a [`fault`](Self::fault).
-    pub fn token_source(&self) -> SourceKind {
-        self.0.token_source
-    }
-
-    /// Why there was no token, where that is what failed and the cause is known.
-    pub fn fault(&self) -> Option<TokenFault> {
-        self.0.fault
-    }
-
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
         match self.fault() {
@@ -322,6 +223,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::config::Name;
 
     fn all() -> impl Iterator<Item = &'static str> {
         let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
@@ -355,6 +257,20 @@ mod tests {
         }
         for kind in ErrorKind::ALL {
             assert_eq!(Error::from(kind).advice(), kind.advice());
+        }
+    }
+
+    #[test]
+    fn advice_names_only_options_that_exist() {
+        let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
+        let faults = TokenFault::ALL.into_iter().map(TokenFault::advice);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        for advice in kinds.chain(faults) {
+            for word in advice.split(|c| !is_part(c)) {
+                if let Some(option) = word.strip_prefix("--") {
+                    assert!(Name::find(option).is_some(), "{word}: {advice}");
+                }
+            }
         }
     }
 }

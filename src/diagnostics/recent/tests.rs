@@ -108,7 +108,6 @@ fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
         account: Some("me@p.iam.gserviceaccount.com"),
         iap: false,
         project: None,
-        trace: None,
     };
     recent.rejected(&rejection);
     let trouble = &recent.troubles()[0];
@@ -166,7 +165,6 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
             account: None,
             iap: false,
             project: None,
-            trace: None,
         });
     }
     let json = serde_json::to_value(recent.troubles()).unwrap();

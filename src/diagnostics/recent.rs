@@ -15,8 +15,9 @@ use serde::{Serialize, Serializer};
 
 pub use window::Window;
 
-use super::escape::is_hidden;
-use super::hints::{AuthRejection, NoTokenReason};
+use super::hidden::is_hidden;
+use super::rejection::AuthRejection;
+use super::tunnel::NoTokenReason;
 use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
 use crate::error::{ErrorKind, SourceKind, TokenFault};

@@ -16,7 +16,7 @@ pub(super) const BUCKETS: usize = ((HIGHEST - LOWEST + 1) << PARTS) as usize;
 
 /// Counts latencies for as long as the process lives.
 #[derive(Debug)]
-pub(in crate::telemetry) struct Latencies([AtomicU64; BUCKETS]);
+pub(crate) struct Latencies([AtomicU64; BUCKETS]);
 
 /// What [`Latencies`] counted up to one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ pub struct LatencyCounts([u64; BUCKETS]);
 // === impl Latencies ===
 
 impl Latencies {
-    pub(in crate::telemetry) fn count(&self, took: Duration) {
+    pub(crate) fn count(&self, took: Duration) {
         if let Some(count) = self.0.get(bucket(took)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    pub(in crate::telemetry) fn read(&self) -> LatencyCounts {
+    pub(crate) fn read(&self) -> LatencyCounts {
         LatencyCounts(self.0.each_ref().map(|count| count.load(Ordering::Relaxed)))
     }
 }

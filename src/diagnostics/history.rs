@@ -111,7 +111,7 @@ pub struct Summary {
 
 impl RequestOutcome {
     /// A call that failed.
-    pub(super) const fn is_error(self) -> bool {
+    pub(crate) const fn is_error(self) -> bool {
         match self {
             Self::Answered | Self::Cancelled => false,
             Self::Failed | Self::Rejected | Self::UpstreamError => true,

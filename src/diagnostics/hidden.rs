@@ -1,0 +1,7 @@
+//! Characters that a terminal or a page does not show as they are.
+
+/// Control characters, line separators, and what reorders or hides its neighbours.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}

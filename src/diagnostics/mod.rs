@@ -1,0 +1,21 @@
+//! What people are told: the titles and advice of errors, hints about calls without a token, the last errors, and the history of
+//! the last 15 minutes. The log, the status page and the operating guide use the same words.
+
+mod advice;
+mod hidden;
+mod history;
+mod recent;
+mod rejection;
+mod source;
+mod tunnel;
+mod unauthenticated;
+
+pub(crate) use hidden::is_hidden;
+pub(crate) use history::latency::Latencies;
+pub use history::latency::LatencyCounts;
+pub use history::{History, RequestOutcome, Series, Summary};
+pub use recent::{About, Failed, Recent, Trouble, Window};
+pub use rejection::AuthRejection;
+pub use tunnel::NoTokenReason;
+pub(crate) use unauthenticated::ADVICE as OWN_CREDENTIAL_ADVICE;
+pub use unauthenticated::BareRejection;

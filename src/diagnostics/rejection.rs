@@ -1,0 +1,117 @@
+//! Upstreams that reject calls that carried a token of ours.
+
+use http::{HeaderName, StatusCode};
+
+use crate::destination::Origin;
+use crate::error::SourceKind;
+use crate::policy::{CredentialName, TokenKey, TokenKind, USER_ID_TOKENS};
+
+/// OAuth client ids, the audiences of Identity-Aware Proxy, end so.
+const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
+
+/// An upstream's 401 or 403 to a token of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthRejection<'a> {
+    /// Who answered.
+    pub origin: &'a Origin,
+    /// 401, 403, or a redirect to Google's sign-in.
+    pub status: StatusCode,
+    /// Identity-Aware Proxy answered, or the redirect is like one of its.
+    pub iap: bool,
+    /// The header that carried the token.
+    pub header: &'a HeaderName,
+    /// What the token was asked for.
+    pub key: &'a TokenKey,
+    /// The e-mail address of the account it was issued to, where that is known.
+    pub account: Option<&'a str>,
+    /// The project, where it is known.
+    pub project: Option<&'a str>,
+}
+
+// === impl AuthRejection ===
+
+impl AuthRejection<'_> {
+    /// What issued the token.
+    pub(crate) fn source(&self, credential: &CredentialName) -> SourceKind {
+        match self.key.principal.via() {
+            Some(_) => SourceKind::Impersonation,
+            None => credential.source,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn advice(&self, credential: &CredentialName) -> String {
+        advice(self, self.source(credential))
+    }
+}
+
+fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
+    let of_user = source == SourceKind::AuthorizedUser;
+    let account = rejection.account.unwrap_or(match of_user {
+        true => "the person who logged in",
+        false => "the account in use",
+    });
+    let host = rejection.origin.host.name().unwrap_or_default();
+    let forbidden = rejection.status == StatusCode::FORBIDDEN;
+    // The audience of a person's token is an OAuth client id too.
+    let is_client = |audience: &str| audience.ends_with(OAUTH_CLIENT) && !of_user;
+    if of_user && matches!(rejection.key.kind, TokenKind::Id { .. }) {
+        return match forbidden {
+            true => format!("grant roles/run.invoker on the service to {account}"),
+            false => USER_ID_TOKENS.to_owned(),
+        };
+    }
+    if let TokenKind::Jwt { .. } = rejection.key.kind {
+        return match forbidden {
+            true => {
+                format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}")
+            }
+            false => format!(
+                "a signed JWT (token=jwt) is for IAP alone, and its audience must be the URL of the IAP resource, like \
+                 https://{}/*; else compare this machine's clock",
+                rejection.origin.host
+            ),
+        };
+    }
+    if rejection.iap && !rejection.key.audience().is_some_and(is_client) {
+        return match forbidden {
+            true => format!(
+                "Identity-Aware Proxy answered: grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"
+            ),
+            false => format!(
+                "that is how Identity-Aware Proxy answers to a token that is not for it. If IAP guards this host, write --rule \
+                 '{}=id,audience=CLIENT_ID.apps.googleusercontent.com' (on a route: credential=id,audience=…) with an OAuth \
+                 client id that the IAP resource admits for programmatic access",
+                rejection.origin.host
+            ),
+        };
+    }
+    match &rejection.key.kind {
+        TokenKind::Id { audience } if is_client(audience) => match forbidden {
+            true => format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"),
+            false => "the audience must be an OAuth client id that this IAP resource admits for programmatic access; else \
+                      compare this machine's clock"
+                .to_owned(),
+        },
+        TokenKind::Id { .. } | TokenKind::Jwt { .. } if !forbidden => {
+            "the audience must be the service's own URL or one of its custom audiences (option audience=); where IAP stands \
+             before it, IAP's OAuth client id; else compare this machine's clock"
+                .to_owned()
+        }
+        TokenKind::Id { .. } if host.ends_with(".cloudfunctions.net") => format!(
+            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}; or its \
+             ingress settings do not admit calls from this network"
+        ),
+        TokenKind::Id { .. } | TokenKind::Jwt { .. } => format!(
+            "grant roles/run.invoker on the service to {account}; or its ingress settings do not admit calls from this \
+             network"
+        ),
+        TokenKind::Access { .. } if forbidden => format!(
+            "the answer's body names the permission that {account} lacks: grant a role that has it; or the API is off, the \
+             scopes are too narrow, or a service perimeter forbids the call"
+        ),
+        TokenKind::Access { .. } => "access tokens are for Google APIs (Cloud Run, functions and IAP take credential=id); else \
+                                     compare this machine's clock and see whether the account is disabled"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,138 @@
+//! The titles and advice of failures at token sources other than the metadata server.
+
+use crate::error::{SourceKind, TokenFault};
+
+// === impl TokenFault ===
+
+impl TokenFault {
+    /// What happened at this kind of source, in a few words.
+    pub const fn title_of(self, source: SourceKind) -> &'static str {
+        if let SourceKind::Metadata = source {
+            return self.title();
+        }
+        match (self, source) {
+            (Self::Failing, SourceKind::Impersonation) => "The IAM Credentials API fails",
+            (Self::Failing, SourceKind::Sts) => "The Security Token Service fails",
+            (Self::Failing, _) => "The token endpoint fails",
+            (Self::Forbidden, _) => "This identity may not be issued the token",
+            (Self::WrongServer, _) => "Something else answers for the token endpoint",
+            (Self::Limited, SourceKind::Impersonation) => {
+                "The IAM Credentials API limits this identity"
+            }
+            (Self::Limited, SourceKind::Sts) => "The Security Token Service limits this identity",
+            (Self::Limited, _) => "The token endpoint limits this identity",
+            (Self::Malformed, SourceKind::Impersonation) => {
+                "The IAM Credentials API's answer is no token"
+            }
+            (Self::Malformed, SourceKind::Sts) => "The Security Token Service's answer is no token",
+            (Self::Malformed, _) => "The token endpoint's answer is no token",
+            (Self::NoAccount, _) => "No such service account",
+            (Self::Refused, SourceKind::Impersonation) => {
+                "The IAM Credentials API refuses the request"
+            }
+            (Self::Refused, SourceKind::Sts) => {
+                "The Security Token Service refuses the subject token"
+            }
+            (Self::Refused, _) => "The token endpoint refuses the credential",
+            (Self::TimedOut, SourceKind::Impersonation) => "The IAM Credentials API is too slow",
+            (Self::TimedOut, SourceKind::Sts) => "The Security Token Service is too slow",
+            (Self::TimedOut, _) => "The token endpoint is too slow",
+            (Self::Unreachable, SourceKind::Impersonation) => {
+                "The IAM Credentials API cannot be reached"
+            }
+            (Self::Unreachable, SourceKind::Sts) => "The Security Token Service cannot be reached",
+            (Self::Unreachable, _) => "The token endpoint cannot be reached",
+            (
+                Self::Aborted
+                | Self::Disabled
+                | Self::NoSubjectToken
+                | Self::NotImpersonated
+                | Self::NothingFound
+                | Self::Unsupported,
+                _,
+            ) => self.title(),
+        }
+    }
+
+    /// What to do about it at this kind of source.
+    pub const fn advice_of(self, source: SourceKind) -> &'static str {
+        if let SourceKind::Metadata = source {
+            return self.advice();
+        }
+        match (self, source) {
+            (Self::Failing, _) => {
+                "A fault behind the endpoint that the detail names: the next requests try again on their own. If it lasts, look \
+                 at status.cloud.google.com."
+            }
+            (Self::Forbidden, _) => {
+                "The detail has the endpoint's own words: grant the identity the role that they name, and see that the account \
+                 is not disabled and that the API is enabled."
+            }
+            (Self::WrongServer, _) => {
+                "Something between here and the endpoint answers in its place, and was not believed: give the root of a proxy \
+                 that inspects TLS to --upstream-ca."
+            }
+            (Self::Limited, _) => {
+                "Too many tokens are requested with this credential: find what else uses it. The sidecar asks once a token, and \
+                 tries again on its own."
+            }
+            (Self::Malformed, _) => {
+                "See that the endpoint in the detail is Google's, and that this machine's clock is right: an ID token that \
+                 seems to have expired is refused too."
+            }
+            (Self::NoAccount, _) => {
+                "See that the service account in the detail exists, is spelled so, and is of that project."
+            }
+            (Self::Refused, SourceKind::AuthorizedUser) => {
+                "Log in again: `gcloud auth application-default login`. The detail has the endpoint's own words."
+            }
+            (Self::Refused, SourceKind::ServiceAccount) => {
+                "See that the key and its account were not deleted or disabled, and that this machine's clock is right; the \
+                 detail has the endpoint's own words."
+            }
+            (Self::Refused, _) => {
+                "The detail has the endpoint's own words: see that the credential file is current, and that this machine's clock \
+                 is right."
+            }
+            (Self::Unreachable, _) => {
+                "See that this machine reaches the endpoint in the detail: name resolution, firewall, and a proxy that has to be \
+                 used (--upstream-proxy)."
+            }
+            (
+                Self::Aborted
+                | Self::Disabled
+                | Self::NoSubjectToken
+                | Self::NotImpersonated
+                | Self::NothingFound
+                | Self::TimedOut
+                | Self::Unsupported,
+                _,
+            ) => self.advice(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_file_does_not_speak_of_the_metadata_server() {
+        for fault in TokenFault::ALL {
+            for source in SourceKind::ALL {
+                let (title, advice) = (fault.title_of(source), fault.advice_of(source));
+                assert!(advice.len() > 40 && advice.len() <= 260, "{advice}");
+                assert!(advice.ends_with('.'), "{advice}");
+                let both = format!("{title} {advice}");
+                let named = both.contains("metadata server");
+                let about_it = matches!(fault, TokenFault::Disabled | TokenFault::NothingFound);
+                assert!(
+                    source == SourceKind::Metadata || about_it || !named,
+                    "{both}"
+                );
+            }
+            assert_eq!(fault.title_of(SourceKind::Metadata), fault.title());
+            assert_eq!(fault.advice_of(SourceKind::Metadata), fault.advice());
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Tunnels that carry no token.
+
+use crate::destination::Origin;
+
+/// Why no token can be injected into a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoTokenReason {
+    /// `--intercept` is off.
+    NotAsked,
+    /// The CA's name constraints exclude the host, or the host is an IP address.
+    NotCovered,
+    /// The app speaks neither HTTP nor TLS in a tunnel to port 80.
+    NotHttp,
+    /// The app does not speak TLS in the tunnel.
+    NotTls,
+    /// The app sends nothing.
+    Silent,
+}
+
+// === impl NoTokenReason ===
+
+impl NoTokenReason {
+    /// Why no token can be put in.
+    pub(crate) fn why(self) -> &'static str {
+        match self {
+            Self::NotAsked => "nothing can be put into the app's own TLS",
+            Self::NotCovered => {
+                "this sidecar's CA is not for that host (domains learned after the start count from the next one on)"
+            }
+            Self::NotHttp => "what is inside is neither HTTP nor TLS",
+            Self::NotTls => "what is inside is no TLS",
+            Self::Silent => "the app sent nothing in it at first",
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn advice(self, origin: &Origin) -> String {
+        let route = match self {
+            Self::NotAsked => {
+                ", give it a --route, or set --intercept and let the app trust ca.pem of --ca-dir"
+            }
+            Self::NotCovered | Self::NotHttp => " or give it a --route",
+            Self::Silent => ", give it a --route, or send the first byte within 10 s",
+            Self::NotTls => ", give it a --route, or speak TLS inside",
+        };
+        format!(
+            "call http://{} through the proxy (it goes out over TLS){route}",
+            origin.host
+        )
+    }
+}

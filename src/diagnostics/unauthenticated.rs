@@ -1,0 +1,49 @@
+//! Upstreams that reject calls that carried no token of ours.
+
+use http::StatusCode;
+
+use crate::destination::Origin;
+use crate::policy::SkipReason;
+
+/// An upstream's 401 or 403 to a call without a token of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct BareRejection<'a> {
+    /// Who answered.
+    pub origin: &'a Origin,
+    /// 401 or 403.
+    pub status: StatusCode,
+    /// Why no token was added although one was due.
+    pub skipped: Option<SkipReason>,
+    /// The rule that decided.
+    pub rule: Option<&'a str>,
+}
+
+/// What to do where a credential of the app's own was rejected.
+pub(crate) const ADVICE: &str = "to send a token instead, let the app send no credential, or the placeholder sidentity as its key (or a value of \
+                                 --placeholder); existing=replace on the rule or route replaces an Authorization";
+
+// === impl BareRejection ===
+
+impl BareRejection<'_> {
+    /// The app sent a credential of its own, which was kept.
+    pub const fn is_own(&self) -> bool {
+        matches!(
+            self.skipped,
+            Some(SkipReason::Existing | SkipReason::ApiKey)
+        )
+    }
+
+    /// What the call carried.
+    pub(crate) fn what(&self) -> String {
+        match self.skipped {
+            Some(SkipReason::Existing) => {
+                "the app's own credential, which was kept, so that no token was added".to_owned()
+            }
+            Some(SkipReason::ApiKey) => {
+                "the app's own API key, which was kept, so that no token was added".to_owned()
+            }
+            Some(reason) => format!("a call without a token: {}", reason.why()),
+            None => "a call without a token".to_owned(),
+        }
+    }
+}
