@@ -8,7 +8,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use sidentity::destination::Destination;
 use sidentity::policy::{
-    Credential, Options, Pattern, Placement, Policy, Rule, Settings, inject, place, remove_dead,
+    Credential, Options, Pattern, Placement, Policy, Rule, Settings, inject, select_header,
+    strip_redacted,
 };
 
 const UNIVERSE: &str = "googleapis.com";
@@ -91,19 +92,19 @@ fn headers(c: &mut Criterion) {
         sent.insert(name, HeaderValue::from_static("a value of some length"));
     }
     let mut group = c.benchmark_group("header");
-    group.bench_function("remove_dead, none", |b| {
-        b.iter(|| remove_dead(black_box(&mut sent)))
+    group.bench_function("strip_redacted, none", |b| {
+        b.iter(|| strip_redacted(black_box(&mut sent)))
     });
     let api = decide("https://storage.googleapis.com/b");
     let query = Some("alt=json&prefix=a%2Fb&pageToken=abcdefgh&fields=items(name,size)");
-    group.bench_function("place, google api with query", |b| {
-        b.iter(|| place(&api, black_box(&sent), black_box(query)));
+    group.bench_function("select_header, google api with query", |b| {
+        b.iter(|| select_header(&api, black_box(&sent), black_box(query)));
     });
     let run = decide("https://svc-424242.us-central1.run.app/");
     let value = HeaderValue::from_static("Bearer token");
     group.bench_function("place and inject, cloud run", |b| {
         b.iter(|| {
-            if let Some(Placement::Inject(header)) = place(&run, &sent, None) {
+            if let Some(Placement::Inject(header)) = select_header(&run, &sent, None) {
                 inject(&run, black_box(&mut sent), header, value.clone());
                 sent.remove(http::header::AUTHORIZATION);
             }

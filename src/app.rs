@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::bound::{bind, tcp};
-use self::live::{Core, Live};
+use self::generation::{Generation, Process};
+use self::sockets::{bind, tcp};
 use crate::admin::{Admin, AdminPort};
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
@@ -25,22 +25,22 @@ use crate::telemetry::Metrics;
 use crate::token::{Facts, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
 
-mod bound;
 mod control;
-mod live;
+mod generation;
 mod reload;
+mod sockets;
 
 pub use control::Control;
-pub use live::RouteSummary;
+pub use generation::RouteSummary;
 
 /// Nothing in flight for this long, and a drain is over.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET_FOR: Duration = Duration::from_secs(1);
 
 /// How long the start waits for the universe, where it must know it.
-const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
+const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long idle connections get to hear that it is over.
-const GOODBYE: Duration = Duration::from_millis(200);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A sidecar, bound and not yet serving.
 #[derive(Debug)]
@@ -105,11 +105,11 @@ impl App {
         limits: Limits,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let (places, sockets) = bind(&config, tree).await?;
+        let (bound, sockets) = bind(&config, tree).await?;
         let decider = Arc::new(decider(&config, metrics.clone())?);
         let (sender, opened) = OpenedTunnelSender::channel();
         let interceptor = interceptor(&config, &decider).await?;
-        let core = Core {
+        let process = Process {
             interception: interceptor.map(|interceptor| Interception {
                 interceptor: Arc::new(interceptor),
                 opened: sender.clone(),
@@ -117,17 +117,21 @@ impl App {
             opened: sender,
             shared: SharedState::new(config.max_connections, Memory::new(config.max_memory)),
             metrics,
-            places,
+            bound,
             in_flight: Arc::default(),
             lifecycle: Arc::default(),
         };
-        let upstream = core.upstream(&config)?;
+        let upstream = process.upstream(&config)?;
         let idle = limits.idle.clone();
-        let server = Server::new(core.in_flight.clone(), limits, core.shared.memory.clone());
-        let live = Live::compose(&core, config, decider, upstream);
-        let serving = live.served.iter().cloned().map(ArcSwap::from_pointee);
+        let server = Server::new(
+            process.in_flight.clone(),
+            limits,
+            process.shared.memory.clone(),
+        );
+        let generation = Generation::new(&process, config, decider, upstream);
+        let serving = generation.served.iter().cloned().map(ArcSwap::from_pointee);
         let serving: Vec<Serving> = serving.map(Arc::new).collect();
-        let admin = Arc::new(ArcSwap::from_pointee(live.admin.clone()));
+        let admin = Arc::new(ArcSwap::from_pointee(generation.admin.clone()));
         Ok(Self {
             listeners: sockets
                 .app
@@ -140,7 +144,7 @@ impl App {
                 })
                 .collect(),
             admin: (sockets.admin, admin.clone()),
-            control: Control::new(core, live, serving, admin, idle),
+            control: Control::new(process, generation, serving, admin, idle),
             server,
             opened,
         })
@@ -153,18 +157,18 @@ impl App {
 
     /// Where the forward proxy listens.
     pub fn proxy_address(&self) -> Option<SocketAddr> {
-        self.control.places().proxy.as_ref().and_then(tcp)
+        self.control.bound().proxy.as_ref().and_then(tcp)
     }
 
     /// Returns the port of the forward proxy that asks the processes of the tree for no credentials.
     pub fn process_tree_address(&self) -> Option<SocketAddr> {
-        let tree = self.control.places().tree.as_ref();
+        let tree = self.control.bound().tree.as_ref();
         tree.and_then(|(_, listen)| tcp(listen))
     }
 
     /// Where routes listen, in the order of the configuration's first mention.
     pub fn route_addresses(&self) -> Vec<SocketAddr> {
-        let routes = &self.control.places().routes;
+        let routes = &self.control.bound().routes;
         routes
             .iter()
             .filter_map(|(_, listen)| tcp(listen))
@@ -173,7 +177,7 @@ impl App {
 
     /// Where the admin port listens.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.control.places().admin
+        self.control.bound().admin
     }
 
     /// Serves until `shutdown` completes or the admin port is told to quit, then drains: still serving, until nothing has
@@ -208,15 +212,15 @@ impl App {
             () = lifecycle.asked_to_quit() => {}
         }
         lifecycle.draining();
-        let patience = control.drain_timeout();
-        let deadline = Instant::now() + patience;
+        let timeout = control.drain_timeout();
+        let deadline = Instant::now() + timeout;
         tracing::info!(
             in_flight = in_flight.count(),
-            "draining: still serving, for at most {patience:?}",
+            "draining: still serving, for at most {timeout:?}",
         );
-        let drained = tokio::time::timeout_at(deadline, in_flight.quiet(QUIET)).await;
-        let goodbye = deadline.min(Instant::now() + GOODBYE);
-        let _ = tokio::time::timeout_at(goodbye, server.close()).await;
+        let drained = tokio::time::timeout_at(deadline, in_flight.quiet(QUIET_FOR)).await;
+        let close_by = deadline.min(Instant::now() + CLOSE_TIMEOUT);
+        let _ = tokio::time::timeout_at(close_by, server.close()).await;
         if let Some(unused) = control.unused() {
             tracing::info!("{unused}");
         }
@@ -301,7 +305,7 @@ async fn interceptor(
         return Ok(None);
     };
     // The universe's domain is one of those that the CA is for, and there is no adding to them later.
-    let asked = tokio::time::timeout(UNIVERSE_PATIENCE, decider.instance().universe()).await;
+    let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, decider.instance().universe()).await;
     if !matches!(asked, Ok(Ok(_))) {
         tracing::warn!(
             "the universe domain is not known yet: of Google APIs, --intercept opens TLS to googleapis.com alone"

@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use crate::destination::{Destination, InvalidDestination, Origin, Scheme};
 use crate::policy::{
-    CLOUD_PLATFORM, Credential, Decision, Grant, Home, InvalidService, Placement, Policy,
-    Principal, SkipReason, TokenKind, place,
+    CLOUD_PLATFORM, Credential, CredentialGrant, Decision, InvalidService, Placement, Policy,
+    Principal, ServiceLocation, SkipReason, TokenKind, select_header,
 };
 
 pub(crate) use account::account_warning;
@@ -81,7 +81,7 @@ pub(crate) fn explain(
     url: &str,
     policy: &Policy,
     universe: &str,
-    home: &Home,
+    home: &ServiceLocation,
     ways: &Ways,
 ) -> Result<Explanation, Unexplained> {
     let Asked {
@@ -108,7 +108,7 @@ pub(crate) fn explain(
         None => policy.decide(&destination, universe),
     };
     let target = policy.placeholders().remove_from_query(&destination.target);
-    let (header, skipped) = match place(&decision, &HeaderMap::new(), target.query()) {
+    let (header, skipped) = match select_header(&decision, &HeaderMap::new(), target.query()) {
         Some(Placement::Inject(header)) => (Some(canonical(&header)), None),
         Some(Placement::Skip(reason)) => (None, Some(reason)),
         None => (None, None),
@@ -123,7 +123,7 @@ pub(crate) fn explain(
         universe,
     };
     let (audience, scopes) = match &case.decision.grant {
-        Grant::Token(key) if skipped.is_none() => match &key.kind {
+        CredentialGrant::Token(key) if skipped.is_none() => match &key.kind {
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
                 (Some(audience.to_string()), Vec::new())
             }
@@ -151,7 +151,7 @@ pub(crate) fn explain(
             .collect(),
         of_default_account: skipped.is_none()
             && !policy.credential_name().is_file()
-            && matches!(&case.decision.grant, Grant::Token(key) if key.principal == Principal::Attached),
+            && matches!(&case.decision.grant, CredentialGrant::Token(key) if key.principal == Principal::Attached),
     })
 }
 
@@ -173,7 +173,7 @@ impl Case<'_> {
     fn sent_to(&self) -> Origin {
         let origin = &self.destination.origin;
         // The upgrade is for the destination, whatever this one URL carries.
-        if matches!(self.decision.grant, Grant::Token(_)) && !self.in_cleartext() {
+        if matches!(self.decision.grant, CredentialGrant::Token(_)) && !self.in_cleartext() {
             origin.upgraded()
         } else {
             origin.clone()

@@ -11,7 +11,7 @@ use http::header::AUTHORIZATION;
 use sidentity::config::MetadataServer;
 use sidentity::destination::{Destination, Host};
 use sidentity::policy::{
-    AuthScheme, Placement, Policy, Principal, Settings, TokenKey, TokenKind, inject, place,
+    AuthScheme, Placement, Policy, Principal, Settings, TokenKey, TokenKind, inject, select_header,
 };
 use sidentity::telemetry::Metrics;
 use sidentity::token::{MetadataClient, Now, TokenCache, TokenSources};
@@ -56,7 +56,7 @@ async fn a_token_that_is_there_is_sent_without_an_allocation() {
     let mut send = || {
         let token = slot.ready(Now::at(started)).expect("a token");
         assert!(!placeholders.find(&headers, Some("alt=json&k%65y=")).any());
-        let placement = place(&decision, &headers, None).expect("a place");
+        let placement = select_header(&decision, &headers, None).expect("a place");
         if let Placement::Inject(header) = placement {
             inject(
                 &decision,

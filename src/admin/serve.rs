@@ -281,7 +281,7 @@ impl Admin {
                     &url,
                     self.decider.policy(),
                     &self.decider.universe(),
-                    &self.decider.instance().home_if_known(),
+                    &self.decider.instance().location_if_known(),
                     &self.ways,
                 )
                 .map_err(|error| error.to_string())

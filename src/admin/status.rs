@@ -11,7 +11,7 @@ use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
 use crate::diagnostics::{Series, Trouble};
 use crate::explain::account_warning;
-use crate::policy::{Credential, Decision, Grant, HeaderMode, Line, Principal};
+use crate::policy::{Credential, CredentialGrant, Decision, HeaderMode, PolicyEntry, Principal};
 use crate::proxy::Ingress;
 use crate::telemetry::{Counts, Redacted};
 use crate::token::SlotState;
@@ -45,7 +45,7 @@ pub(super) struct Status {
     upstream_proxy: Option<String>,
     listeners: Vec<Place>,
     routes: Vec<RouteLine>,
-    rules: Vec<Line>,
+    rules: Vec<PolicyEntry>,
     tokens: Vec<TokenLine>,
     /// How many there are, listed or not.
     tokens_total: usize,
@@ -325,8 +325,10 @@ impl RouteLine {
 impl From<&Decision> for Gets {
     fn from(decision: &Decision) -> Self {
         let (key, why) = match &decision.grant {
-            Grant::Token(key) => (Some(key), None),
-            Grant::None(why) | Grant::Deny(why) => (None, Some(why.to_string())),
+            CredentialGrant::Token(key) => (Some(key), None),
+            CredentialGrant::None(why) | CredentialGrant::Deny(why) => {
+                (None, Some(why.to_string()))
+            }
         };
         let (audience, scopes) = key.map(purpose).unwrap_or_default();
         Self {

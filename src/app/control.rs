@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::bound::Places;
-use super::live::{Core, Live, RouteSummary};
+use super::generation::{Generation, Process, RouteSummary};
+use super::sockets::BoundAddrs;
 use super::{decider, policy, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
@@ -25,9 +25,9 @@ pub struct Control(Arc<Running>);
 
 #[derive(Debug)]
 struct Running {
-    core: Core,
-    live: Mutex<Live>,
-    /// As [`Live::served`].
+    process: Process,
+    generation: Mutex<Generation>,
+    /// As [`Generation::served`].
     serving: Vec<Serving>,
     admin: Arc<ArcSwap<Admin>>,
     idle: IdleTimeout,
@@ -37,15 +37,15 @@ struct Running {
 
 impl Control {
     pub(super) fn new(
-        core: Core,
-        live: Live,
+        process: Process,
+        generation: Generation,
         serving: Vec<Serving>,
         admin: Arc<ArcSwap<Admin>>,
         idle: IdleTimeout,
     ) -> Self {
         Self(Arc::new(Running {
-            core,
-            live: Mutex::new(live),
+            process,
+            generation: Mutex::new(generation),
             serving,
             admin,
             idle,
@@ -66,32 +66,32 @@ impl Control {
     ///
     /// Outside a tokio runtime, where no token can be fetched.
     pub fn reload(&self, config: Config) -> Result<Vec<String>, BadRoots> {
-        let core = &self.0.core;
-        let mut live = self.live();
-        let (config, mut waiting) = reload::in_force(&live.asked, config);
-        let upstream = if reload::same_upstreams(&live.asked, &config) {
-            live.upstream.clone()
+        let process = &self.0.process;
+        let mut generation = self.generation();
+        let (config, mut waiting) = reload::merge_reload(&generation.asked, config);
+        let upstream = if reload::same_upstreams(&generation.asked, &config) {
+            generation.upstream.clone()
         } else {
-            core.upstream(&config)?
+            process.upstream(&config)?
         };
-        let decider = if reload::same_sources(&live.asked, &config) {
-            live.decider.with_policy(policy(&config))
+        let decider = if reload::same_sources(&generation.asked, &config) {
+            generation.decider.with_policy(policy(&config))
         } else {
             // Tokens of the old credential are not those of the new one.
-            decider(&config, core.metrics.clone())?
+            decider(&config, process.metrics.clone())?
         };
         let decider = Arc::new(decider);
-        core.shared.memory.set_limit(config.max_memory);
+        process.shared.memory.set_limit(config.max_memory);
         self.0.idle.set(config.upstream.idle_timeout);
         waiting.extend(self.not_covered(&decider));
-        let next = Live::compose(core, config, decider, upstream);
+        let next = Generation::new(process, config, decider, upstream);
         for (serving, served) in self.0.serving.iter().zip(&next.served) {
             serving.store(Arc::new(served.clone()));
         }
         self.0.admin.store(Arc::new(next.admin.clone()));
         telemetry::adjust(&next.asked.log);
-        let before = std::mem::replace(&mut *live, next);
-        drop(live);
+        let before = std::mem::replace(&mut *generation, next);
+        drop(generation);
         for slot in slots(&before.decider, &before.routes) {
             slot.release();
         }
@@ -105,62 +105,62 @@ impl Control {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn thawed(&self) {
-        let live = self.live();
-        live.upstream.close_idle();
-        let _behind_us = live.decider.tokens().refresh_stale();
+    pub fn resumed(&self) {
+        let generation = self.generation();
+        generation.upstream.close_idle();
+        let _runs_in_background = generation.decider.tokens().refresh_stale();
     }
 
     /// The credential file that tokens come from, and what named it.
     pub fn credential_file(&self) -> Option<(CredentialName, FoundBy)> {
-        let live = self.live();
-        let credentials = &live.asked.credentials;
+        let generation = self.generation();
+        let credentials = &generation.asked.credentials;
         let file = credentials.file()?;
         Some((credentials.credential_name(), file.found_by))
     }
 
     /// Completes once the drain has begun.
     pub async fn drain_begun(&self) {
-        self.0.core.lifecycle.drain_begun().await;
+        self.0.process.lifecycle.drain_begun().await;
     }
 
     /// The end has begun.
     pub fn is_draining(&self) -> bool {
-        self.0.core.lifecycle.is_draining()
+        self.0.process.lifecycle.is_draining()
     }
 
     /// Every route, for the log.
     pub fn routes(&self) -> Vec<RouteSummary> {
-        self.live().summaries()
+        self.generation().summaries()
     }
 
     /// What calls through the forward proxy get; none where there is no proxy.
-    pub fn through_proxy(&self) -> Option<String> {
-        self.live().through_proxy()
+    pub fn proxy_summary(&self) -> Option<String> {
+        self.generation().proxy_summary()
     }
 
     /// How calls leave, where that is through a proxy.
     pub fn egress(&self) -> Option<String> {
-        let live = self.live();
-        let proxy = live.asked.upstream.proxy.as_ref()?;
+        let generation = self.generation();
+        let proxy = generation.asked.upstream.proxy.as_ref()?;
         Some(proxy.egress.summary())
     }
 
     /// Whether TLS of `CONNECT` is opened.
     pub fn intercepts(&self) -> bool {
-        self.0.core.interception.is_some()
+        self.0.process.interception.is_some()
     }
 
     /// What to look at while no request has come in at all.
     pub(super) fn unused(&self) -> Option<String> {
-        self.live().admin.unused()
+        self.generation().admin.unused()
     }
 
     /// Fetches what the first requests will need. Nothing waits for it but readiness.
     pub(super) fn prefetch(&self) {
-        let live = self.live();
-        let (decider, routes) = (live.decider.clone(), live.routes.clone());
-        drop(live);
+        let generation = self.generation();
+        let (decider, routes) = (generation.decider.clone(), generation.routes.clone());
+        drop(generation);
         tokio::spawn(async move {
             // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
             fetch_tokens(&decider, &routes);
@@ -171,25 +171,25 @@ impl Control {
         });
     }
 
-    pub(super) fn places(&self) -> &Places {
-        &self.0.core.places
+    pub(super) fn bound(&self) -> &BoundAddrs {
+        &self.0.process.bound
     }
 
     pub(super) fn in_flight(&self) -> &Arc<InFlight> {
-        &self.0.core.in_flight
+        &self.0.process.in_flight
     }
 
     pub(super) fn lifecycle(&self) -> &Arc<Lifecycle> {
-        &self.0.core.lifecycle
+        &self.0.process.lifecycle
     }
 
     pub(super) fn drain_timeout(&self) -> Duration {
-        self.live().asked.drain_timeout
+        self.generation().asked.drain_timeout
     }
 
     /// The CA is made at the start, for the domains that got tokens then.
     fn not_covered(&self, decider: &Decider) -> Vec<String> {
-        let Some(interception) = &self.0.core.interception else {
+        let Some(interception) = &self.0.process.interception else {
             return Vec::new();
         };
         let domains = decider.policy().granted_domains(&decider.universe());
@@ -203,8 +203,11 @@ impl Control {
             .collect()
     }
 
-    fn live(&self) -> MutexGuard<'_, Live> {
-        self.0.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn generation(&self) -> MutexGuard<'_, Generation> {
+        self.0
+            .generation
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 
-use super::bound::Asked;
+use super::sockets::RouteListener;
 use crate::config::{Config, Route};
 
 /// The new configuration as far as it can be in force now, and what of it must wait for a restart, a sentence each.
 /// What must wait goes on as it was.
-pub(super) fn in_force(old: &Config, new: Config) -> (Config, Vec<String>) {
+pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
     let mut waiting = Vec::new();
     let mut config = new;
     let listens = |config: &Config| config.proxy.as_ref().map(|proxy| proxy.listen);
@@ -114,8 +114,8 @@ fn uses_endpoints(config: &Config) -> bool {
 /// New routes on listeners that are there; old ones on those that the new configuration does not name any more.
 fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
     let on = |routes: &[Route], route: &Route| {
-        let asked = Asked::by(route);
-        routes.iter().any(|other| Asked::by(other) == asked)
+        let asked = RouteListener::by(route);
+        routes.iter().any(|other| RouteListener::by(other) == asked)
     };
     let (mut routes, added) = new
         .iter()
@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn reloaded(old: &[(Name, &str)], new: &[(Name, &str)]) -> (Config, Vec<String>) {
-        in_force(&config(old), config(new))
+        merge_reload(&config(old), config(new))
     }
 
     #[test]

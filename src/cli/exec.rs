@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use self::child::Child;
-use self::environment::Surroundings;
+use self::environment::ChildEnv;
 use self::signals::Signals;
 use super::exit::Exit;
 use super::options::Options;
@@ -74,13 +74,13 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let mut surroundings = Surroundings::of(&config);
-    surroundings.wgetrc = wgetrc::write(&folder, surroundings.bundle().as_deref(), env)
+    let mut child_env = ChildEnv::of(&config);
+    child_env.wgetrc = wgetrc::write(&folder, child_env.bundle().as_deref(), env)
         .map_err(|error| Exit::failed(format!("cannot write what wget reads: {error}")))?;
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(around(
         config,
-        (surroundings, proxies),
+        (child_env, proxies),
         &args.command,
         env,
         signals,
@@ -96,7 +96,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 /// The sidecar lives as long as the child: nobody else knows its ports.
 async fn around(
     config: Config,
-    (surroundings, proxies): (Surroundings, proxies::Inherited),
+    (child_env, proxies): (ChildEnv, proxies::Inherited),
     command: &[OsString],
     env: &Env,
     mut signals: Signals,
@@ -111,7 +111,7 @@ async fn around(
         .proxy_address()
         .ok_or_else(|| Exit::misused("flag --proxy", "exec needs the forward proxy".into()))?;
     let java = app.process_tree_address().unwrap_or(proxy);
-    let changes = surroundings.changes(proxy, java, proxies, env);
+    let changes = child_env.changes(proxy, java, proxies, env);
     let stop = CancellationToken::new();
     let serving = tokio::spawn(app.run(stop.cancelled_owned()));
     let Some((program, arguments)) = command.split_first() else {

@@ -39,7 +39,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         &app::policy(&config),
         universe,
         // Of these the metadata server is not asked.
-        &policy::Home::default(),
+        &policy::ServiceLocation::default(),
         &app::ways(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;

@@ -86,7 +86,7 @@ fn announce(app: &App) {
     let control = app.control();
     announce_credential(&control);
     announce_ways(&control);
-    if control.through_proxy().is_some() && !control.intercepts() {
+    if control.proxy_summary().is_some() && !control.intercepts() {
         tracing::info!(
             "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
              over TLS) or a route, or set --intercept"
@@ -110,7 +110,7 @@ fn announce_credential(control: &Control) {
 
 /// What gets which token.
 fn announce_ways(control: &Control) {
-    if let Some(get) = control.through_proxy() {
+    if let Some(get) = control.proxy_summary() {
         tracing::info!("calls through the forward proxy get: {get}");
     }
     if let Some(egress) = control.egress() {
@@ -181,7 +181,7 @@ impl Caretaker {
                     }
                     Wish::Thawed => {
                         tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens fetched anew");
-                        self.control.thawed();
+                        self.control.resumed();
                     }
                 },
             }

@@ -13,7 +13,7 @@ use crate::app;
 use crate::config::{Config, Env, Problem};
 use crate::destination::Destination;
 use crate::explain::{Asked, account_warning};
-use crate::policy::{Grant, Placement, Principal, place};
+use crate::policy::{CredentialGrant, Placement, Principal, select_header};
 use crate::proxy::Decider;
 
 /// How long the account's name may take.
@@ -67,13 +67,15 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     };
     let placeholders = decider.policy().placeholders();
     let target = placeholders.remove_from_query(&destination.target);
-    if let Some(Placement::Skip(reason)) = place(decision, &HeaderMap::new(), target.query()) {
+    if let Some(Placement::Skip(reason)) =
+        select_header(decision, &HeaderMap::new(), target.query())
+    {
         return none(reason.why());
     }
     let Some(slot) = resolved.slot else {
         return match &decision.grant {
-            Grant::None(why) | Grant::Deny(why) => none(why),
-            Grant::Token(_) => Ok(()),
+            CredentialGrant::None(why) | CredentialGrant::Deny(why) => none(why),
+            CredentialGrant::Token(_) => Ok(()),
         };
     };
     let token = slot.token().await.map_err(failed)?;

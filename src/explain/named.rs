@@ -3,7 +3,7 @@
 use super::Case;
 use super::how::{Ways, in_http, with_query};
 use crate::destination::{Destination, Scheme};
-use crate::policy::{Home, Policy, ServiceName};
+use crate::policy::{Policy, ServiceLocation, ServiceName};
 
 /// How a service is called by its name.
 pub(super) fn how(case: &Case<'_>, asked: &Destination, ways: &Ways) -> String {
@@ -46,7 +46,7 @@ pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
         other_port(notes, case, policy);
         return;
     };
-    let Ok(origin) = service.at(&Home::default()) else {
+    let Ok(origin) = service.at(&ServiceLocation::default()) else {
         return;
     };
     if policy.settings.discover && policy.has_rule_for(&case.destination) {

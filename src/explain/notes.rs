@@ -3,9 +3,9 @@
 use super::{Case, Ways, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
-    Credential, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS, Grant, HeaderMode,
-    NO_RULE, Placeholders, Policy, Principal, RUN_APP, Shape, SkipReason, TokenKey, TokenKind,
-    UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under, tagged,
+    Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS,
+    HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP, SkipReason, TokenKey,
+    TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under, tagged,
 };
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.
@@ -30,11 +30,11 @@ const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
 /// The role that the receiver asks of the caller's service account: what to grant where it answers 403.
 fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
     let audience = match &decision.grant {
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Id { audience },
             ..
         }) => audience,
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Jwt { .. },
             ..
         }) => return Some(IAP_ROLE),
@@ -43,19 +43,19 @@ fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static 
     if is_client_id(audience) && !decision.of_user {
         return Some(IAP_ROLE);
     }
-    match Shape::of(&destination.origin.host) {
-        Shape::CloudRun => Some("roles/run.invoker"),
-        Shape::Functions => {
+    match HostKind::of(&destination.origin.host) {
+        HostKind::CloudRun => Some("roles/run.invoker"),
+        HostKind::Functions => {
             Some("roles/run.invoker (first generation: roles/cloudfunctions.invoker)")
         }
-        Shape::Other => None,
+        HostKind::Other => None,
     }
 }
 
 pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String> {
     let mut notes = Vec::new();
     match &case.decision.grant {
-        Grant::Token(key) => match case.skipped {
+        CredentialGrant::Token(key) => match case.skipped {
             Some(reason) => {
                 notes.push(format!("no token for this URL: {}", reason.why()));
                 if reason == SkipReason::ApiKey {
@@ -73,11 +73,11 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
                 token(&mut notes, case, policy, key);
             }
         },
-        Grant::None(why) => {
+        CredentialGrant::None(why) => {
             notes.push(format!("no token: {why}"));
             unnamed(&mut notes, case, policy);
         }
-        Grant::Deny(why) => {
+        CredentialGrant::Deny(why) => {
             notes.push(format!("refused: {why}"));
             unnamed(&mut notes, case, policy);
         }
@@ -93,7 +93,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
 
 /// How the call leaves.
 fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
-    if matches!(case.decision.grant, Grant::Deny(_)) {
+    if matches!(case.decision.grant, CredentialGrant::Deny(_)) {
         return None;
     }
     Some(match proxy.bypass(&case.sent_to()) {
@@ -134,7 +134,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
                 notes.push(USER_ID_TOKENS.to_owned());
             } else if is_client_id(audience) {
                 notes.push("the audience is an OAuth client id, as IAP takes it".to_owned());
-            } else if Shape::of(host) == Shape::CloudRun {
+            } else if HostKind::of(host) == HostKind::CloudRun {
                 notes.push(format!("if IAP guards this service: {}", iap_rule(host)));
             }
         }

@@ -94,7 +94,14 @@ fn ways() -> Ways {
 }
 
 fn said(url: &str) -> Explanation {
-    explain(url, &policy(), "googleapis.com", &Home::default(), &ways()).unwrap()
+    explain(
+        url,
+        &policy(),
+        "googleapis.com",
+        &ServiceLocation::default(),
+        &ways(),
+    )
+    .unwrap()
 }
 
 fn notes(url: &str) -> String {
@@ -197,7 +204,7 @@ fn how_to_call_says_the_exact_url_and_flag() {
         "https://svc.a.run.app/",
         &policy(),
         "googleapis.com",
-        &Home::default(),
+        &ServiceLocation::default(),
         &Ways::default(),
     )
     .unwrap()
@@ -318,7 +325,7 @@ fn notes_say_what_a_person_should_know() {
         "https://storage.googleapis.com/",
         &policy(),
         "s3nsapis.fr",
-        &Home::default(),
+        &ServiceLocation::default(),
         &ways(),
     )
     .unwrap();
@@ -355,7 +362,7 @@ fn look_alikes_are_called_what_they_are() {
         "https://evilrun.app/",
         &denied,
         "googleapis.com",
-        &Home::default(),
+        &ServiceLocation::default(),
         &ways(),
     )
     .unwrap();
@@ -389,7 +396,14 @@ fn what_is_no_url_is_an_error() {
         "wss://",
     ] {
         assert!(
-            explain(url, &policy(), "googleapis.com", &Home::default(), &ways()).is_err(),
+            explain(
+                url,
+                &policy(),
+                "googleapis.com",
+                &ServiceLocation::default(),
+                &ways()
+            )
+            .is_err(),
             "{url:?}"
         );
     }
@@ -403,7 +417,7 @@ fn what_is_no_url_is_an_error() {
 proptest! {
     #[test]
     fn nothing_panics_and_no_control_character_comes_back(url in "https?://[a-z.]{1,20}(:[0-9]{1,5})?(/\\PC{0,20})?(#[\\x00-\\x7f]{0,9})?", universe in "\\PC{0,12}") {
-        if let Ok(said) = explain(&url, &policy(), &universe, &Home::default(), &ways()) {
+        if let Ok(said) = explain(&url, &policy(), &universe, &ServiceLocation::default(), &ways()) {
             prop_assert!(!said.url.contains(char::is_control));
             prop_assert_eq!(said.header.is_some(), matches!(said.credential, Credential::Access | Credential::Id));
         }
@@ -414,7 +428,7 @@ fn named(
     url: &str,
     discover: bool,
     rules: &[&str],
-    home: &Home,
+    home: &ServiceLocation,
 ) -> Result<Explanation, Unexplained> {
     let rules = rules
         .iter()
@@ -448,7 +462,13 @@ fn named(
 
 #[test]
 fn a_services_name_is_explained_without_asking_where_it_is() {
-    let said = named("http://billing/v1?a=b", true, &[], &Home::default()).unwrap();
+    let said = named(
+        "http://billing/v1?a=b",
+        true,
+        &[],
+        &ServiceLocation::default(),
+    )
+    .unwrap();
     assert_eq!(
         said.destination,
         "https://billing-PROJECTNUMBER.REGION.run.app"
@@ -477,7 +497,7 @@ fn a_services_name_is_explained_without_asking_where_it_is() {
         "{notes}"
     );
 
-    let home = Home {
+    let home = ServiceLocation {
         project_number: Some("42".into()),
         region: Some("us-east1".into()),
     };
@@ -498,7 +518,7 @@ fn a_services_name_is_explained_without_asking_where_it_is() {
 #[test]
 fn a_route_to_a_service_by_its_name_is_explained_whatever_discover_says() {
     for url in ["http://localhost:9000/x", "http://mail/v1/x"] {
-        let said = named(url, false, &[], &Home::default()).unwrap();
+        let said = named(url, false, &[], &ServiceLocation::default()).unwrap();
         assert_eq!(
             said.destination, "https://mail-PROJECTNUMBER.REGION.run.app",
             "{url}"
@@ -514,7 +534,7 @@ fn a_route_to_a_service_by_its_name_is_explained_whatever_discover_says() {
 #[test]
 fn a_name_that_is_no_services_says_why() {
     let notes = |url: &str, discover, rules: &[&str]| {
-        let said = named(url, discover, rules, &Home::default()).unwrap();
+        let said = named(url, discover, rules, &ServiceLocation::default()).unwrap();
         assert_eq!(said.credential, Credential::None, "{url}");
         said.notes.concat()
     };
@@ -538,7 +558,7 @@ fn a_name_that_is_no_services_says_why() {
         assert!(!notes.contains("PROJECTNUMBER"), "{url}: {notes}");
     }
     for url in ["http://my_service/", "http://metadata.us-east1/"] {
-        let error = named(url, true, &[], &Home::default())
+        let error = named(url, true, &[], &ServiceLocation::default())
             .unwrap_err()
             .to_string();
         assert!(
@@ -560,7 +580,7 @@ fn explained(all: &[(&str, &str)]) -> Explanation {
         "https://x.test/a",
         &policy,
         "googleapis.com",
-        &Home::default(),
+        &ServiceLocation::default(),
         &Ways::default(),
     )
     .unwrap()

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::builtin::{FUNCTIONS, RUN_APP, is_under};
-use super::strictest::View;
+use super::strictest::PathView;
 use crate::destination::{Destination, Host};
 
 /// What kind of receiver a host is, by its name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum HostKind {
     CloudRun,
     Functions,
     Other,
@@ -23,7 +23,7 @@ pub(super) const NOT_A_FUNCTION: &str = "the first segment of the path is part o
 pub(super) const SEVERAL_FUNCTIONS: &str = "the first segment of the path is part of the audience, and servers read this path in different ways (escapes, `;`, \
      `\\`, `//` or dot segments), so that it has no one first segment; write the path without them";
 
-impl Shape {
+impl HostKind {
     pub(crate) fn of(host: &Host) -> Self {
         match host.name() {
             Some(name) if is_under(name, RUN_APP) => Self::CloudRun,
@@ -38,7 +38,7 @@ impl Shape {
 /// The error says why there is none.
 pub(super) fn audience(
     destination: &Destination,
-    path: View<'_>,
+    path: PathView<'_>,
 ) -> Result<Arc<str>, &'static str> {
     let host = &destination.origin.host;
     Ok(match host.name() {

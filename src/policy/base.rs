@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::audience::Shape;
+use super::audience::HostKind;
 use super::decision::{Credential, TokenKey, TokenKind};
 use super::principal::Principal;
 use super::rule::Rule;
@@ -82,7 +82,8 @@ impl BaseCredential {
         };
         match &mut key.kind {
             TokenKind::Id { audience }
-                if key.principal == Principal::Attached && Shape::of(host) != Shape::Other =>
+                if key.principal == Principal::Attached
+                    && HostKind::of(host) != HostKind::Other =>
             {
                 if !chosen {
                     *audience = Arc::clone(client_id);
@@ -102,7 +103,7 @@ impl BaseCredential {
             (Self::Account, _) | (_, TokenKind::Access { .. }) => None,
             (Self::Federated, _) => Some(FEDERATED_ID_TOKENS),
             (Self::User { client_id }, TokenKind::Id { audience })
-                if Shape::of(host) != Shape::Other =>
+                if HostKind::of(host) != HostKind::Other =>
             {
                 (audience != client_id).then_some(CHOSEN_AUDIENCE)
             }
@@ -137,7 +138,7 @@ impl BaseCredential {
 mod tests {
     use super::*;
     use crate::destination::Destination;
-    use crate::policy::{Grant, Options, Pattern, Policy, Settings};
+    use crate::policy::{CredentialGrant, Options, Pattern, Policy, Settings};
 
     const CLIENT: &str = "1.apps.googleusercontent.com";
 
@@ -166,7 +167,7 @@ mod tests {
         let policy = Policy::new(rules.iter().map(rule).collect(), settings);
         let destination = Destination::parse(url).unwrap();
         match policy.decide(&destination, "googleapis.com").grant {
-            Grant::Token(key) => key,
+            CredentialGrant::Token(key) => key,
             other => panic!("{other:?}"),
         }
     }

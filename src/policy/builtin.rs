@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::path;
-use super::strictest::View;
+use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The universe whose names are known without asking.
@@ -63,7 +63,7 @@ const NO_TOKEN: [(&str, &str); 7] = [
 /// The row that names `destination`.
 pub(super) fn find<'a>(
     destination: &Destination,
-    path: View<'_>,
+    path: PathView<'_>,
     universe: &'a str,
 ) -> Option<Row<'a>> {
     if let Some(row) = fixed(destination, path) {
@@ -83,7 +83,7 @@ pub(super) fn find<'a>(
 ///
 /// These come before the universe's own row, so that not even a nonsensical universe domain changes what customer
 /// code on Cloud Run gets.
-pub(super) fn fixed(destination: &Destination, path: View<'_>) -> Option<Row<'static>> {
+pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<Row<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
         return Some(Row::NoToken(ACCOUNTS));
@@ -111,7 +111,7 @@ pub(super) fn left_out(universe: &str) -> impl Iterator<Item = NoToken<'_>> {
 }
 
 /// The universe domain could name `destination`, and no other row does.
-pub(super) fn needs_universe(destination: &Destination, path: View<'_>) -> bool {
+pub(super) fn needs_universe(destination: &Destination, path: PathView<'_>) -> bool {
     eligible(destination).is_some() && fixed(destination, path).is_none()
 }
 
@@ -170,7 +170,7 @@ fn domain(universe: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: View<'_>) -> Option<Row<'a>> {
+fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<Row<'a>> {
     let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
     let (first, rest) = below.split_once('.').unwrap_or((below, ""));
     // "sts.us-central1.rep" is the same service in one region; "maps.storage" is a bucket called "maps".

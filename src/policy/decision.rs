@@ -54,7 +54,7 @@ pub enum TokenKind {
 
 /// The credential itself, or why there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Grant {
+pub enum CredentialGrant {
     /// A token; nothing is sent upstream without it.
     Token(TokenKey),
     /// No token; the text says why, for `explain`.
@@ -67,7 +67,7 @@ pub enum Grant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The credential.
-    pub grant: Grant,
+    pub grant: CredentialGrant,
     /// Which header carries it.
     pub header: HeaderMode,
     /// What becomes of an `Authorization` that the app sent.
@@ -154,7 +154,7 @@ impl TokenKey {
 
 impl Decision {
     /// The call goes as it is, or not at all.
-    pub(super) fn without_token(grant: Grant, rule: Arc<str>) -> Self {
+    pub(super) fn without_token(grant: CredentialGrant, rule: Arc<str>) -> Self {
         Self {
             grant,
             header: HeaderMode::Auto,
@@ -173,9 +173,9 @@ impl Decision {
     /// The kind of credential that was decided on.
     pub const fn credential(&self) -> Credential {
         match &self.grant {
-            Grant::Token(key) => key.credential(),
-            Grant::None(_) => Credential::None,
-            Grant::Deny(_) => Credential::Deny,
+            CredentialGrant::Token(key) => key.credential(),
+            CredentialGrant::None(_) => Credential::None,
+            CredentialGrant::Deny(_) => Credential::Deny,
         }
     }
 }

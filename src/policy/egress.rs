@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::decide::is_metadata_server;
+use super::evaluate::is_metadata_server;
 use super::no_proxy::NoProxy;
 use crate::destination::{Host, Origin};
 

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use http::uri::PathAndQuery;
 
 use super::builtin::{self, Row};
-use super::decide::{Policy, ReadyRule};
 use super::decision::Credential;
-use super::strictest::View;
+use super::evaluate::{CompiledRule, Policy};
+use super::strictest::PathView;
 use crate::destination::{Destination, Origin};
 
 // === impl Policy ===
@@ -35,7 +35,7 @@ impl Policy {
             target: PathAndQuery::from_static("/"),
             userinfo: false,
         };
-        match builtin::find(&destination, View::written("/"), universe) {
+        match builtin::find(&destination, PathView::written("/"), universe) {
             Some(Row::GoogleApi(_) | Row::CloudRun | Row::Functions) => true,
             Some(Row::NoToken(_)) | None => false,
         }
@@ -44,7 +44,7 @@ impl Policy {
     /// Whether a rule denies a path of this origin, or all of it.
     pub fn may_deny(&self, origin: &Origin) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.names(origin)) {
-            if rule.terms.credential == Some(Credential::Deny) {
+            if rule.options.credential == Some(Credential::Deny) {
                 return true;
             }
             if !rule.pattern.has_path() {
@@ -64,12 +64,12 @@ impl Policy {
     }
 }
 
-// === impl ReadyRule ===
+// === impl CompiledRule ===
 
-impl ReadyRule {
+impl CompiledRule {
     pub(super) fn grants(&self) -> bool {
         matches!(
-            self.terms.credential,
+            self.options.credential,
             Some(Credential::Access | Credential::Id)
         )
     }

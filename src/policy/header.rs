@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::audience::is_client_id;
-use super::decision::{Credential, Decision, Grant, SkipReason, TokenKind};
+use super::decision::{Credential, CredentialGrant, Decision, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
 
 /// Cloud Run's own header: it wins over `Authorization`, which then reaches the service untouched.
@@ -17,7 +17,7 @@ pub const X_SERVERLESS_AUTHORIZATION: HeaderName =
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// What Google puts in place of the signature of a token that it has consumed.
-const DEAD: &[u8] = b".SIGNATURE_REMOVED_BY_GOOGLE";
+const REDACTED: &[u8] = b".SIGNATURE_REMOVED_BY_GOOGLE";
 
 /// Whether and where a request carries the token that its destination is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,12 @@ pub enum Placement {
 ///
 /// `None` where the decision grants no token. Pure: nothing is changed; a dead or empty value counts as not sent. The
 /// app's `Proxy-Authorization` is for the sidecar and no part of this: it must be gone before [`inject`].
-pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> Option<Placement> {
-    let Grant::Token(key) = &decision.grant else {
+pub fn select_header(
+    decision: &Decision,
+    headers: &HeaderMap,
+    query: Option<&str>,
+) -> Option<Placement> {
+    let CredentialGrant::Token(key) = &decision.grant else {
         return None;
     };
     let query = query.unwrap_or("");
@@ -80,7 +84,7 @@ pub fn place(decision: &Decision, headers: &HeaderMap, query: Option<&str>) -> O
     Some(Placement::Inject(header))
 }
 
-/// Puts the token into the header that [`place`] chose, and makes sure that no other can be taken for it.
+/// Puts the token into the header that [`select_header`] chose, and makes sure that no other can be taken for it.
 ///
 /// All values of that header are replaced, and for a host under `run.app` no other
 /// `X-Serverless-Authorization` remains beside an ID token, since it would win over ours. `value` is marked sensitive.
@@ -99,15 +103,15 @@ pub fn inject(
 
 /// Removes `Authorization` and `X-Serverless-Authorization` values that end in `.SIGNATURE_REMOVED_BY_GOOGLE`: the
 /// remains of a token that Google consumed on the way to the app, and that no receiver accepts.
-pub fn remove_dead(headers: &mut HeaderMap) {
+pub fn strip_redacted(headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, X_SERVERLESS_AUTHORIZATION] {
-        if !headers.get_all(&name).iter().any(is_dead) {
+        if !headers.get_all(&name).iter().any(is_redacted) {
             continue;
         }
         let live: Vec<_> = headers
             .get_all(&name)
             .iter()
-            .filter(|value| !is_dead(value))
+            .filter(|value| !is_redacted(value))
             .cloned()
             .collect();
         headers.remove(&name);
@@ -178,11 +182,11 @@ fn sent(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers
         .get_all(name)
         .iter()
-        .any(|value| !value.as_bytes().trim_ascii().is_empty() && !is_dead(value))
+        .any(|value| !value.as_bytes().trim_ascii().is_empty() && !is_redacted(value))
 }
 
-fn is_dead(value: &HeaderValue) -> bool {
-    value.as_bytes().trim_ascii_end().ends_with(DEAD)
+fn is_redacted(value: &HeaderValue) -> bool {
+    value.as_bytes().trim_ascii_end().ends_with(REDACTED)
 }
 
 #[cfg(test)]

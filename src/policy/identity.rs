@@ -146,9 +146,9 @@ mod tests {
             own.over(&below).principal().to_string(),
             "r@p.example, impersonated by the account x@p.example"
         );
-        let silent = Identity::default();
+        let defaults = Identity::default();
         assert_eq!(
-            silent.over(&below).principal().to_string(),
+            defaults.over(&below).principal().to_string(),
             "t@p.example, impersonated by the account x@p.example through a@p.example"
         );
     }

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::builtin::{FUNCTIONS, RUN_APP};
-use super::decide::{Policy, ReadyRule};
 use super::decision::Credential;
+use super::evaluate::{CompiledRule, Policy};
 use super::rule::HeaderMode;
 
 /// What one pattern gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct PolicyEntry {
     /// Which destinations.
     pub pattern: String,
     /// What they get.
@@ -42,61 +42,61 @@ const DENIED: &str = "--unmatched deny: 403";
 
 impl Policy {
     /// Every pattern with what it gets; the first that matches decides. `universe` as in [`decide`](Self::decide).
-    pub fn listing(&self, universe: &str) -> Vec<Line> {
-        let mut lines: Vec<_> = self.rules.iter().map(ReadyRule::line).collect();
-        let metadata = Line::built_in("metadata server, loopback", Credential::None);
+    pub fn listing(&self, universe: &str) -> Vec<PolicyEntry> {
+        let mut lines: Vec<_> = self.rules.iter().map(CompiledRule::line).collect();
+        let metadata = PolicyEntry::built_in("metadata server, loopback", Credential::None);
         lines.push(match self.settings.metadata_denied {
             false => metadata,
             true => metadata.noting("--metadata-access deny: 403 for the metadata server"),
         });
         lines.extend([
-            Line::built_in(&format!("*.{universe}"), Credential::Access).noting(PLUMBING),
-            Line::built_in(&format!("*.{RUN_APP}"), Credential::Id)
+            PolicyEntry::built_in(&format!("*.{universe}"), Credential::Access).noting(PLUMBING),
+            PolicyEntry::built_in(&format!("*.{RUN_APP}"), Credential::Id)
                 .with_audience("https://HOST")
                 .noting(UNTAGGED),
-            Line::built_in(&format!("*.{FUNCTIONS}"), Credential::Id)
+            PolicyEntry::built_in(&format!("*.{FUNCTIONS}"), Credential::Id)
                 .with_audience("https://HOST/FUNCTION"),
         ]);
         lines.push(match self.settings.unmatched_denied {
-            true => Line::built_in("everything else", Credential::Deny).noting(DENIED),
-            false => Line::built_in("everything else", Credential::None).noting(BY_RULE),
+            true => PolicyEntry::built_in("everything else", Credential::Deny).noting(DENIED),
+            false => PolicyEntry::built_in("everything else", Credential::None).noting(BY_RULE),
         });
         lines
     }
 }
 
-// === impl ReadyRule ===
+// === impl CompiledRule ===
 
-impl ReadyRule {
-    fn line(&self) -> Line {
-        let terms = &self.terms;
+impl CompiledRule {
+    fn line(&self) -> PolicyEntry {
+        let options = &self.options;
         // A rule always has one; what was meant by none is none.
-        let credential = terms.credential.unwrap_or(Credential::None);
-        let audience = match (&terms.audience, credential) {
+        let credential = options.credential.unwrap_or(Credential::None);
+        let audience = match (&options.audience, credential) {
             (Some(audience), _) => Some(audience.to_string()),
-            (None, Credential::Id) if terms.jwt => Some("https://HOST/*".to_owned()),
+            (None, Credential::Id) if options.jwt => Some("https://HOST/*".to_owned()),
             (None, Credential::Id) => Some("https://HOST".to_owned()),
             (None, _) => None,
         };
         let gets_token = matches!(credential, Credential::Access | Credential::Id);
-        Line {
+        PolicyEntry {
             pattern: self.pattern.to_string(),
             credential,
             audience,
-            scopes: terms.scopes.iter().map(ToString::to_string).collect(),
-            account: terms.principal().account().map(str::to_owned),
-            via: terms.principal().via(),
-            header: gets_token.then(|| terms.header.unwrap_or(HeaderMode::Auto).as_str()),
-            plaintext: terms.plaintext,
+            scopes: options.scopes.iter().map(ToString::to_string).collect(),
+            account: options.principal().account().map(str::to_owned),
+            via: options.principal().via(),
+            header: gets_token.then(|| options.header.unwrap_or(HeaderMode::Auto).as_str()),
+            plaintext: options.plaintext,
             built_in: false,
             note: None,
         }
     }
 }
 
-// === impl Line ===
+// === impl PolicyEntry ===
 
-impl Line {
+impl PolicyEntry {
     fn built_in(pattern: &str, credential: Credential) -> Self {
         let gets_token = matches!(credential, Credential::Access | Credential::Id);
         Self {

@@ -5,8 +5,8 @@
 //! country's domain, and the suffixes of some large hosting providers. It only makes warnings.
 
 use super::builtin::{self, FUNCTIONS, RUN_APP};
-use super::decide::{Policy, Settings};
-use super::decision::{Credential, Grant};
+use super::decision::{Credential, CredentialGrant};
+use super::evaluate::{Policy, Settings};
 use super::pattern::Pattern;
 use super::rule::{Existing, Rule};
 use crate::destination::{Destination, Host, Origin, Scheme};
@@ -177,7 +177,8 @@ impl Policy {
                 .destination(&rule.pattern)
                 .is_some_and(|destination| {
                     let decision = policy.decide(&destination, universe);
-                    matches!(decision.grant, Grant::Token(_)) && decision.rule == rule.name
+                    matches!(decision.grant, CredentialGrant::Token(_))
+                        && decision.rule == rule.name
                 });
             if is_given {
                 given.push(left_out.pattern());
@@ -275,10 +276,10 @@ mod tests {
             .collect();
         assert_eq!(given, rows);
         assert_eq!(rows.len(), 10);
-        let silent = Policy::new(Vec::new(), Settings::default());
+        let defaults = Policy::new(Vec::new(), Settings::default());
         for row in builtin::left_out("googleapis.com") {
             let destination = row.destination(&rule.pattern).unwrap();
-            let decision = silent.decide(&destination, "googleapis.com");
+            let decision = defaults.decide(&destination, "googleapis.com");
             assert_eq!(&*decision.rule, format!("built-in {row}"), "{row}");
         }
     }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::decide::Policy;
+use super::evaluate::Policy;
 use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The domain of the long form, `billing.europe-west1.run.internal`.
@@ -33,7 +33,7 @@ pub struct InvalidService {
 
 /// Project number and region of the sidecar, as far as the metadata server has said them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Home {
+pub struct ServiceLocation {
     /// `project/numeric-project-id`.
     pub project_number: Option<Arc<str>>,
     /// The last part of `instance/region`.
@@ -101,7 +101,7 @@ impl ServiceName {
     /// # Errors
     ///
     /// Name and number are no label of DNS together: such a service has no URL of this kind.
-    pub fn at(&self, home: &Home) -> Result<Origin, InvalidService> {
+    pub fn at(&self, home: &ServiceLocation) -> Result<Origin, InvalidService> {
         let number = home.project_number.as_deref().unwrap_or("PROJECTNUMBER");
         let region = self.region.as_ref().or(home.region.as_ref());
         let region = region.map_or("REGION", |region| region);

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::decide::{Policy, ReadyRule};
-use super::decision::{Credential, Decision, Grant};
+use super::decision::{Credential, CredentialGrant, Decision};
+use super::evaluate::{CompiledRule, Policy};
 use super::path::{self, Readings};
 use crate::destination::Destination;
 
@@ -16,16 +16,16 @@ const TOO_MANY: &str = "servers read this path in too many ways to tell whom a t
 
 /// The path of a destination as one server reads it.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct PathView<'a> {
     /// As the app wrote it.
     pub(super) written: &'a str,
     /// One of its readings and, before it, the one that changes nothing; none where there is only one way to read it.
     pub(super) reading: Option<(&'a str, &'a str)>,
 }
 
-// === impl View ===
+// === impl PathView ===
 
-impl<'a> View<'a> {
+impl<'a> PathView<'a> {
     /// Of a path that all servers read alike, or whose reading does not matter.
     pub(super) fn written(path: &'a str) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl<'a> View<'a> {
     }
 }
 
-impl View<'_> {
+impl PathView<'_> {
     /// The path as it is written lies below the first of the prefixes, which is as the user wrote it.
     ///
     /// A prefix may be ambiguous itself: what forbids holds for each of its readings, a grant for this one.
@@ -67,11 +67,11 @@ impl Policy {
         &self,
         destination: &Destination,
         universe: &str,
-        decide: impl Fn(View<'_>) -> Decision,
+        decide: impl Fn(PathView<'_>) -> Decision,
     ) -> Decision {
         let written = destination.path();
         let readings = match self.readings(destination, universe) {
-            Readings::One => return decide(View::written(written)),
+            Readings::One => return decide(PathView::written(written)),
             Readings::Unknown => return self.unreadable(destination),
             Readings::Several(readings) => readings,
         };
@@ -100,7 +100,7 @@ impl Policy {
             let note = format!("some servers read this path as {reading:?}");
             let note = format!("{note}, and the strictest reading decides");
             // Said once: `explain` shows both.
-            if let Grant::Deny(why) = &mut strictest.grant {
+            if let CredentialGrant::Deny(why) = &mut strictest.grant {
                 *why = format!("{why}: {note}").into();
             } else {
                 strictest.notes.push(note.into());
@@ -114,11 +114,11 @@ impl Policy {
         &self,
         destination: &Destination,
         universe: &str,
-        judge: impl Fn(View<'_>) -> bool,
+        judge: impl Fn(PathView<'_>) -> bool,
     ) -> bool {
         let written = destination.path();
         match self.readings(destination, universe) {
-            Readings::One => judge(View::written(written)),
+            Readings::One => judge(PathView::written(written)),
             Readings::Several(readings) => views(written, &readings).any(judge),
             Readings::Unknown => true,
         }
@@ -138,7 +138,7 @@ impl Policy {
     fn unreadable(&self, destination: &Destination) -> Decision {
         for rule in &self.rules {
             if rule.names(&destination.origin) {
-                if rule.terms.credential == Some(Credential::Deny) {
+                if rule.options.credential == Some(Credential::Deny) {
                     return self.refused_by(&rule.name);
                 }
                 if !rule.pattern.has_path() {
@@ -154,7 +154,11 @@ impl Policy {
     }
 
     /// The first rule for this reading of the path.
-    pub(super) fn rule_for(&self, destination: &Destination, path: View<'_>) -> Option<&ReadyRule> {
+    pub(super) fn rule_for(
+        &self,
+        destination: &Destination,
+        path: PathView<'_>,
+    ) -> Option<&CompiledRule> {
         let mut text = None;
         self.rules.iter().find(|rule| {
             rule.names(&destination.origin)
@@ -169,9 +173,9 @@ impl Policy {
     }
 }
 
-fn views<'a>(written: &'a str, readings: &'a [String]) -> impl Iterator<Item = View<'a>> {
+fn views<'a>(written: &'a str, readings: &'a [String]) -> impl Iterator<Item = PathView<'a>> {
     let plain = readings.first().map_or(written, String::as_str);
-    readings.iter().map(move |reading| View {
+    readings.iter().map(move |reading| PathView {
         written,
         reading: Some((plain, reading)),
     })
@@ -179,9 +183,9 @@ fn views<'a>(written: &'a str, readings: &'a [String]) -> impl Iterator<Item = V
 
 fn rank(decision: &Decision) -> u8 {
     match decision.grant {
-        Grant::Token(_) => 0,
-        Grant::None(_) => 1,
-        Grant::Deny(_) => 2,
+        CredentialGrant::Token(_) => 0,
+        CredentialGrant::None(_) => 1,
+        CredentialGrant::Deny(_) => 2,
     }
 }
 

@@ -10,8 +10,8 @@ use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::explain::account_warning;
 use crate::policy::{
-    Credential, DEFAULT_UNIVERSE, Decision, Grant, InvalidService, Options, Policy, Principal,
-    ServiceName, TokenKey, TokenKind,
+    Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, InvalidService, Options, Policy,
+    Principal, ServiceName, TokenKey, TokenKind,
 };
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
@@ -175,13 +175,13 @@ impl Decider {
             self.instance.region().await?;
         }
         service
-            .at(&self.instance.home_if_known())
+            .at(&self.instance.location_if_known())
             .map_err(|error| invalid(&error))
     }
 
     /// Returns the origin of a service, if nothing must be fetched for it.
     pub fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
-        let home = self.instance.home_if_known();
+        let home = self.instance.location_if_known();
         let known =
             home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
         known.then(|| service.at(&home).map_err(|error| invalid(&error)))
@@ -276,11 +276,11 @@ impl Decider {
 
     fn resolved(&self, decision: Decision, by_route: bool, destination: &Destination) -> Resolved {
         let slot = match &decision.grant {
-            Grant::Token(key) if by_route || is_given(key, destination) => {
+            CredentialGrant::Token(key) if by_route || is_given(key, destination) => {
                 Some(self.tokens.configured_slot(key))
             }
-            Grant::Token(key) => Some(self.tokens.slot(key)),
-            Grant::None(_) | Grant::Deny(_) => None,
+            CredentialGrant::Token(key) => Some(self.tokens.slot(key)),
+            CredentialGrant::None(_) | CredentialGrant::Deny(_) => None,
         };
         Resolved {
             decision: Arc::new(decision),

@@ -16,10 +16,10 @@ use tokio_util::task::TaskTracker;
 
 use super::app::AppConnections;
 use super::connection_service::{ConnectionAddrs, Serving};
+use super::evictable::{EvictableSet, Eviction};
 use super::io::Protocol;
 use super::limits::{HttpLimits, Limits};
 use super::listener::{Listener, Socket};
-use super::places::{Eviction, Places};
 use super::serve::{Guard, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
@@ -82,11 +82,11 @@ pub struct Server {
     limits: Arc<Limits>,
     connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
-    waiting: Arc<Places>,
-    strangers: Arc<Places>,
+    waiting: Arc<EvictableSet>,
+    strangers: Arc<EvictableSet>,
     /// After their first request, or with the password.
-    served: Arc<Places>,
-    admin: Arc<Places>,
+    served: Arc<EvictableSet>,
+    admin: Arc<EvictableSet>,
     unidentified: Arc<Semaphore>,
     failures: Arc<LogThrottle>,
     /// Accept loops and connections of apps.
@@ -122,10 +122,10 @@ impl Server {
             in_flight,
             connections: Connections::new(limits.connections, memory.clone()),
             admin_connections: Connections::new(answers, memory),
-            waiting: Places::new(limits.grace),
-            strangers: Places::new(limits.grace),
-            served: Places::new(limits.grace),
-            admin: Places::new(limits.grace),
+            waiting: EvictableSet::new(limits.grace),
+            strangers: EvictableSet::new(limits.grace),
+            served: EvictableSet::new(limits.grace),
+            admin: EvictableSet::new(limits.grace),
             unidentified: Arc::new(Semaphore::new(UNIDENTIFIED)),
             failures: Arc::default(),
             limits: Arc::new(limits),
@@ -250,7 +250,7 @@ impl Server {
         while scarce || self.is_full(class) {
             match self.evict(class) {
                 // At once: in a flood every turn that this loop gives away is a delay for who comes after it. The grace
-                // of `Places` is what those that were accepted before have to be read in.
+                // of `EvictableSet` is what those that were accepted before have to be read in.
                 Eviction::Closed if scarce && self.is_crowded() => return Room::None,
                 Eviction::Closed => return Room::Free,
                 Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
@@ -306,7 +306,7 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         A: Application,
     {
-        let (connections, places, http) = match class {
+        let (connections, evictable, http) = match class {
             Class::Admin => (
                 &self.admin_connections,
                 &self.admin,
@@ -327,7 +327,7 @@ impl Server {
             state.refuse();
         }
         let guard = Guard {
-            place: places.take(&state),
+            entry: evictable.take(&state),
             served: (class != Class::Admin).then(|| self.served.clone()),
             limits: self.limits.clone(),
             http,

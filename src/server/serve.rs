@@ -16,11 +16,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
+use super::evictable::{EvictableEntry, EvictableSet};
 use super::io::{ClientIo, Protocol};
 use super::limits::{HttpLimits, IdleTimeout, Limits};
 use super::malformed::{Filter, Filtered};
 use super::parse_error::{Received, refused_http2};
-use super::places::{Place, Places};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{Verdict, Watchdog};
@@ -67,9 +67,9 @@ pub(super) struct Guard {
     pub(super) state: Arc<ConnectionState>,
     pub(super) limits: Arc<Limits>,
     pub(super) http: HttpLimits,
-    pub(super) place: Place,
+    pub(super) entry: EvictableEntry,
     /// Where it takes its place with the first request that may be carried.
-    pub(super) served: Option<Arc<Places>>,
+    pub(super) served: Option<Arc<EvictableSet>>,
     pub(super) closing: CancellationToken,
 }
 
@@ -235,7 +235,7 @@ impl Guard {
             if state.is_admitted()
                 && let Some(served) = self.served.take()
             {
-                self.place = served.take(&state);
+                self.entry = served.take(&state);
             }
             if !registered || state.is_evicted() {
                 registered = true;

@@ -10,7 +10,7 @@ use super::fetch_error::FetchError;
 use super::source::TokenSources;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
-use crate::policy::{DEFAULT_UNIVERSE, Home, Principal, is_region};
+use crate::policy::{DEFAULT_UNIVERSE, Principal, ServiceLocation, is_region};
 
 /// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
 /// it, and cached from then on. After a failure, the same backoff as for tokens applies: 1, 2, 4 … 30 seconds.
@@ -100,8 +100,8 @@ impl Facts {
     }
 
     /// Returns project number and region, as far as they are known already.
-    pub fn home_if_known(&self) -> Home {
-        Home {
+    pub fn location_if_known(&self) -> ServiceLocation {
+        ServiceLocation {
             project_number: self.0.project_number.known.get().cloned(),
             region: self.0.region.known.get().cloned(),
         }

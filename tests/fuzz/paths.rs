@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use sidentity::destination::Destination;
-use sidentity::policy::{Grant, Policy, Settings, TokenKind};
+use sidentity::policy::{CredentialGrant, Policy, Settings, TokenKind};
 
 use super::{rule, text};
 
@@ -42,14 +42,14 @@ pub fn paths(input: &[u8]) {
         let read = read(path);
         if is_below(&read, "/admin") {
             assert!(
-                matches!(denied, None | Some(Grant::Deny(_))),
+                matches!(denied, None | Some(CredentialGrant::Deny(_))),
                 "{path:?}: {read:?}"
             );
         }
-        if let Some(Grant::Token(_)) = granted {
+        if let Some(CredentialGrant::Token(_)) = granted {
             assert!(is_below(&read, "/pub"), "{path:?}: {read:?}");
         }
-        if let Some(Grant::Token(key)) = &function
+        if let Some(CredentialGrant::Token(key)) = &function
             && let TokenKind::Id { audience } = &key.kind
         {
             let name = audience.rsplit('/').next();

@@ -21,8 +21,8 @@ use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yam
 use sidentity::credentials::{CredentialFile, ReadContext};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
-    Credential, Decision, Grant, Options, Pattern, Placement, Policy, Rule, Settings, inject,
-    place, remove_dead,
+    Credential, CredentialGrant, Decision, Options, Pattern, Placement, Policy, Rule, Settings,
+    inject, select_header, strip_redacted,
 };
 use sidentity::proxy::{normalize_length, strip_request, strip_response, strip_trailers};
 use sidentity::telemetry::{Logger, TraceContext};
@@ -158,7 +158,7 @@ pub fn policy(input: &[u8]) {
             };
             pattern.matches(&upgraded)
         });
-    if told || !matches!(decision.grant, Grant::Token(_)) {
+    if told || !matches!(decision.grant, CredentialGrant::Token(_)) {
         return;
     }
     let google = ["googleapis.com", "run.app", "cloudfunctions.net"];
@@ -198,7 +198,7 @@ pub fn headers(input: &[u8]) {
         return;
     };
     let mut sent = fields(lines);
-    remove_dead(&mut sent);
+    strip_redacted(&mut sent);
     for name in [
         header::AUTHORIZATION,
         HeaderName::from_static("x-serverless-authorization"),
@@ -213,10 +213,10 @@ pub fn headers(input: &[u8]) {
     let target = placeholders.remove_from_query(&destination.target);
     placeholders.remove_from_headers(&mut sent);
     assert!(!placeholders.find(&sent, target.query()).any());
-    let placement = place(&decision, &sent, destination.query());
+    let placement = select_header(&decision, &sent, destination.query());
     assert_eq!(
         placement.is_some(),
-        matches!(decision.grant, Grant::Token(_))
+        matches!(decision.grant, CredentialGrant::Token(_))
     );
     if let Some(Placement::Inject(name)) = placement {
         injected(&decision, &sent, &name);

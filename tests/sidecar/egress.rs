@@ -95,13 +95,13 @@ async fn every_way_in_leaves_through_the_proxy_with_its_token() {
     .await;
     let route = stage.sidecar.address("127.0.0.1:0");
     assert_eq!(get(route, "/a").await.status(), 200);
-    let through_proxy = proxied(
+    let proxy_summary = proxied(
         stage.sidecar.proxy(),
         "http://storage.googleapis.com/b",
         &[],
     )
     .await;
-    assert_eq!(through_proxy.status(), 200);
+    assert_eq!(proxy_summary.status(), 200);
     let host = "pubsub.googleapis.com";
     let roots = ca_dir.path().join("ca.pem");
     let target = format!("{host}:443");

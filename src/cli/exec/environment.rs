@@ -17,7 +17,7 @@ const BUNDLE: &str = "bundle.pem";
 const TRUST_STORE: &str = "truststore.p12";
 
 /// What of the configuration goes into the environment.
-pub(super) struct Surroundings {
+pub(super) struct ChildEnv {
     ca_dir: Option<PathBuf>,
     /// `USER:PASSWORD`, as the proxy asks for.
     credentials: Option<String>,
@@ -34,9 +34,9 @@ pub(super) struct Changes {
     pub(super) removed: Vec<String>,
 }
 
-// === impl Surroundings ===
+// === impl ChildEnv ===
 
-impl Surroundings {
+impl ChildEnv {
     pub(super) fn of(config: &Config) -> Self {
         let auth = config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref());
         Self {
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn variables(env: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
-        let surroundings = Surroundings {
+        let child_env = ChildEnv {
             ca_dir: Some("/run/ca".into()),
             credentials: Some("u:p".to_owned()),
             wgetrc: Some("/run/wgetrc".into()),
@@ -147,7 +147,7 @@ mod tests {
         let env: Env = env.iter().copied().collect();
         let (proxy, java) = (([127, 0, 0, 1], 4000), ([127, 0, 0, 1], 4001));
         let inherited = proxies::Inherited::of(&env);
-        surroundings
+        child_env
             .changes(proxy.into(), java.into(), inherited, &env)
             .set
     }
@@ -187,7 +187,7 @@ mod tests {
             ("j\u{fc}rgen@x:p\u{e4}ss", "j%C3%BCrgen%40x:p%C3%A4ss"),
             ("a-b.c_d~e:x", "a-b.c_d~e:x"),
         ] {
-            let surroundings = Surroundings {
+            let child_env = ChildEnv {
                 ca_dir: None,
                 credentials: Some(credentials.to_owned()),
                 wgetrc: None,
@@ -195,7 +195,7 @@ mod tests {
             let address = ([127, 0, 0, 1], 4000).into();
             let inherited = proxies::Inherited::default();
             let env = Env::default();
-            let all = surroundings.changes(address, address, inherited, &env).set;
+            let all = child_env.changes(address, address, inherited, &env).set;
             for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
                 let expected = format!("http://{expected}@127.0.0.1:4000");
                 assert_eq!(value(&all, name), expected, "{credentials}");

@@ -159,7 +159,7 @@ fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
 }
 
 /// What the sources know of the credential. A fact that takes too long is not known.
-async fn known(decider: &Decider, principal: &Principal, patience: Duration) -> Known {
+async fn known(decider: &Decider, principal: &Principal, timeout: Duration) -> Known {
     let facts = decider.instance();
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
     let all = async {
@@ -182,7 +182,7 @@ async fn known(decider: &Decider, principal: &Principal, patience: Duration) -> 
         universe: decider.universe().to_string(),
         ..Known::default()
     };
-    tokio::time::timeout(patience, all).await.unwrap_or(unknown)
+    tokio::time::timeout(timeout, all).await.unwrap_or(unknown)
 }
 
 /// The tokens would come from the metadata server that is to be started.

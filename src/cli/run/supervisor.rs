@@ -36,12 +36,12 @@ impl Supervisor {
                 .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is no socket: {name:?}"))
                 .ok()
         });
-        let watch = patience(env).filter(|_| address.is_some());
+        let watch = watchdog_timeout(env).filter(|_| address.is_some());
         Self {
             address,
             // Half of it, as sd_watchdog_enabled(3) asks.
-            watch: watch.map(|patience| {
-                let mut watch = interval(patience / 2);
+            watch: watch.map(|timeout| {
+                let mut watch = interval(timeout / 2);
                 watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 watch
             }),
@@ -88,7 +88,7 @@ impl Supervisor {
 }
 
 /// How long the manager waits for a sign of life, where it waits for one of ours.
-fn patience(env: &Env) -> Option<Duration> {
+fn watchdog_timeout(env: &Env) -> Option<Duration> {
     let number = |name| env.text(name).ok().flatten()?.parse::<u64>().ok();
     if number("WATCHDOG_PID").is_some_and(|id| id != u64::from(std::process::id())) {
         return None;

@@ -6,7 +6,9 @@ use super::super::raw::{Entry, Fields, Text};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
 use crate::destination::{Destination, Scheme};
-use crate::policy::{Grant, Home, Policy, Rule, ServiceName, Settings, TokenKind};
+use crate::policy::{
+    CredentialGrant, Policy, Rule, ServiceLocation, ServiceName, Settings, TokenKind,
+};
 
 /// Another universe is known only at run time, and has no rows of its own.
 const UNIVERSE: &str = "googleapis.com";
@@ -178,7 +180,9 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
         let cleartext = route.upstream.origin.scheme == Scheme::Http
             && places(&route.upstream, &config.rules)
                 .map(|place| decide(&place))
-                .any(|decision| matches!(decision.grant, Grant::Token(_)) && !decision.plaintext);
+                .any(|decision| {
+                    matches!(decision.grant, CredentialGrant::Token(_)) && !decision.plaintext
+                });
         if cleartext {
             let message = format!(
                 "a token would travel to {} in plaintext: write https://, or plaintext=allow",
@@ -190,7 +194,7 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
         let decision = decide(&upstream);
         let unobtainable = match &decision.grant {
             // Credentials are judged as a whole where the account has to sign.
-            Grant::Token(key) if !matches!(key.kind, TokenKind::Jwt { .. }) => {
+            CredentialGrant::Token(key) if !matches!(key.kind, TokenKind::Jwt { .. }) => {
                 base.unobtainable(key, &upstream.origin.host)
             }
             _ => None,
@@ -212,9 +216,9 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
             && !policy.depends_on_path(&route.upstream.origin, UNIVERSE)
         {
             let (what, why) = match decide(&route.upstream).grant {
-                Grant::Token(_) => continue,
-                Grant::None(why) => ("get no token", why),
-                Grant::Deny(why) => ("are refused", why),
+                CredentialGrant::Token(_) => continue,
+                CredentialGrant::None(why) => ("get no token", why),
+                CredentialGrant::Deny(why) => ("are refused", why),
             };
             let origin = &route.upstream.origin;
             let warning = format!("{place}: calls to {origin} {what}: {why}");
@@ -227,7 +231,7 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
 fn on_cloud_run(route: &Route) -> Destination {
     let mut upstream = route.upstream.clone();
     let service = route.service.as_ref();
-    if let Some(origin) = service.and_then(|service| service.at(&Home::default()).ok()) {
+    if let Some(origin) = service.and_then(|service| service.at(&ServiceLocation::default()).ok()) {
         upstream.origin = origin;
     }
     upstream

@@ -21,7 +21,14 @@ fn policy(rules: &[&str]) -> Policy {
 }
 
 fn explained(policy: &Policy, url: &str) -> Explanation {
-    explain(url, policy, UNIVERSE, &Home::default(), &Ways::default()).unwrap()
+    explain(
+        url,
+        policy,
+        UNIVERSE,
+        &ServiceLocation::default(),
+        &Ways::default(),
+    )
+    .unwrap()
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::*;
 
 fn of(url: &str) -> Result<String, &'static str> {
     let destination = Destination::parse(url).unwrap();
-    audience(&destination, View::written(destination.path())).map(|audience| audience.to_string())
+    audience(&destination, PathView::written(destination.path()))
+        .map(|audience| audience.to_string())
 }
 
 #[test]
@@ -100,7 +101,7 @@ proptest! {
         path in "/[!-~&&[^#]]{0,20}",
     ) {
         if let Ok(destination) = Destination::parse(&format!("http://{host}:{port}{path}"))
-            && let Ok(audience) = audience(&destination, View::written(destination.path()))
+            && let Ok(audience) = audience(&destination, PathView::written(destination.path()))
         {
             let rest = audience.strip_prefix("https://").unwrap();
             prop_assert!(rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/')));

@@ -6,7 +6,11 @@ const UNIVERSE: &str = "s3nsapis.fr";
 
 fn row(url: &str, universe: &str) -> String {
     let destination = Destination::parse(url).unwrap();
-    match find(&destination, View::written(destination.path()), universe) {
+    match find(
+        &destination,
+        PathView::written(destination.path()),
+        universe,
+    ) {
         None => "-".to_owned(),
         Some(Row::NoToken(row)) => format!("none {row}"),
         Some(Row::GoogleApi(domain)) => format!("access {domain}"),
@@ -189,7 +193,7 @@ proptest! {
     ) {
         let url = format!("https://{host}{port}{path}");
         let destination = Destination::parse(&url).unwrap();
-        if !needs_universe(&destination, View::written(destination.path())) {
+        if !needs_universe(&destination, PathView::written(destination.path())) {
             prop_assert_eq!(row(&url, &universes.0), row(&url, universes.1));
         }
     }

@@ -38,8 +38,8 @@ fn headers(all: &[(&str, &str)]) -> HeaderMap {
 /// What arrives upstream, as `name: value` lines; or why nothing was put in.
 fn sent_upstream(decision: &Decision, app: &[(&str, &str)]) -> String {
     let mut headers = headers(app);
-    remove_dead(&mut headers);
-    match place(decision, &headers, None) {
+    strip_redacted(&mut headers);
+    match select_header(decision, &headers, None) {
         None => return "no token".to_owned(),
         Some(Placement::Skip(reason)) => return format!("skip {}", reason.as_str()),
         Some(Placement::Inject(header)) => {
@@ -226,8 +226,9 @@ fn the_user_may_choose_the_header() {
 fn a_credential_in_the_query_counts_as_the_apps_own() {
     use Placement::{Inject, Skip};
     use SkipReason::{Existing, SignedUrl};
-    let placed =
-        |decision: &Decision, query| place(decision, &HeaderMap::new(), Some(query)).unwrap();
+    let placed = |decision: &Decision, query| {
+        select_header(decision, &HeaderMap::new(), Some(query)).unwrap()
+    };
     let keep = [
         decision(API, &[]),
         decision("https://gcr.io/", &[("credential", "access")]),
@@ -297,7 +298,7 @@ fn keys_signatures_and_sessions_stand_in_for_a_token_at_google_apis_only() {
     ] {
         let expected = reason.map_or(Placement::Inject(AUTHORIZATION), Placement::Skip);
         assert_eq!(
-            place(&api, &HeaderMap::new(), Some(query)),
+            select_header(&api, &HeaderMap::new(), Some(query)),
             Some(expected),
             "{query}"
         );
@@ -306,7 +307,7 @@ fn keys_signatures_and_sessions_stand_in_for_a_token_at_google_apis_only() {
             decision("https://gcr.io/", &[("credential", "access")]),
         ] {
             assert_eq!(
-                place(&other, &HeaderMap::new(), Some(query)),
+                select_header(&other, &HeaderMap::new(), Some(query)),
                 Some(Placement::Inject(AUTHORIZATION)),
                 "{query}"
             );
@@ -347,7 +348,7 @@ fn only_the_dead_value_of_several_is_removed() {
         DEAD_XSA,
         ("x-other", "a.SIGNATURE_REMOVED_BY_GOOGLE"),
     ]);
-    remove_dead(&mut all);
+    strip_redacted(&mut all);
     let left: Vec<_> = all.get_all(AUTHORIZATION).iter().collect();
     assert_eq!(left, ["Bearer user", "Bearer b"]);
     assert!(!all.contains_key(X_SERVERLESS_AUTHORIZATION));
@@ -426,9 +427,9 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
 proptest! {
     #[test]
     fn exactly_one_header_carries_the_token(decision in any_decision(), mut headers in any_headers()) {
-        remove_dead(&mut headers);
+        strip_redacted(&mut headers);
         let before = headers.clone();
-        if let Some(Placement::Inject(header)) = place(&decision, &headers, None) {
+        if let Some(Placement::Inject(header)) = select_header(&decision, &headers, None) {
             let live = headers.get_all(AUTHORIZATION).iter().any(|value| !value.as_bytes().trim_ascii().is_empty());
             prop_assert!(header != AUTHORIZATION || !live || decision.existing == Existing::Replace);
             inject(&decision, &mut headers, header.clone(), HeaderValue::from_static(TOKEN));
@@ -444,17 +445,17 @@ proptest! {
 
     #[test]
     fn dead_values_never_survive_and_never_decide(decision in any_decision(), mut headers in any_headers()) {
-        let placed = place(&decision, &headers, None);
-        remove_dead(&mut headers);
+        let placed = select_header(&decision, &headers, None);
+        strip_redacted(&mut headers);
         for name in [AUTHORIZATION, X_SERVERLESS_AUTHORIZATION] {
-            prop_assert!(!headers.get_all(&name).iter().any(is_dead));
+            prop_assert!(!headers.get_all(&name).iter().any(is_redacted));
         }
-        prop_assert_eq!(place(&decision, &headers, None), placed);
+        prop_assert_eq!(select_header(&decision, &headers, None), placed);
     }
 
     #[test]
     fn no_query_panics(decision in any_decision(), query in "\\PC{0,60}|([a-zA-Z_%&=-]{0,8}){0,6}") {
-        let _ = place(&decision, &HeaderMap::new(), Some(&query));
+        let _ = select_header(&decision, &HeaderMap::new(), Some(&query));
     }
 }
 

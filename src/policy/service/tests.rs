@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{Credential, Options, Pattern, Rule, Settings};
 
-fn home() -> Home {
-    Home {
+fn home() -> ServiceLocation {
+    ServiceLocation {
         project_number: Some("424242".into()),
         region: Some("us-central1".into()),
     }
@@ -120,7 +120,7 @@ fn a_name_that_no_service_can_have_says_why() {
 fn what_is_not_known_yet_is_in_capitals() {
     let service = ServiceName::parse("billing").unwrap();
     assert_eq!(
-        service.at(&Home::default()).unwrap().to_string(),
+        service.at(&ServiceLocation::default()).unwrap().to_string(),
         "https://billing-PROJECTNUMBER.REGION.run.app"
     );
 }

@@ -35,13 +35,13 @@ fn policy(rules: &[&str]) -> Policy {
 
 fn said(decision: &Decision) -> String {
     match &decision.grant {
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Id { audience },
             ..
         }) => format!("id {audience}"),
-        Grant::Token(_) => "access".to_owned(),
-        Grant::None(_) => "none".to_owned(),
-        Grant::Deny(_) => "deny".to_owned(),
+        CredentialGrant::Token(_) => "access".to_owned(),
+        CredentialGrant::None(_) => "none".to_owned(),
+        CredentialGrant::Deny(_) => "deny".to_owned(),
     }
 }
 

@@ -11,7 +11,9 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::Error;
-use crate::policy::{Decision, Placeholders, Placement, Principal, SkipReason, inject, place};
+use crate::policy::{
+    Decision, Placeholders, Placement, Principal, SkipReason, inject, select_header,
+};
 use crate::proxy::credentials::Decider;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Authorized, Decided, Injected, Outbound};
@@ -76,7 +78,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         } else {
             original =
                 remove_placeholders(self.decider.policy().placeholders(), &mut outbound, sure);
-            place(
+            select_header(
                 &decision,
                 outbound.request.headers(),
                 outbound.destination.query(),

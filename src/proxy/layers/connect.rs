@@ -18,7 +18,7 @@ use crate::destination::{Origin, Scheme};
 use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{Expected, Opening, sniff};
-use crate::policy::{Grant, SkipReason};
+use crate::policy::{CredentialGrant, SkipReason};
 use crate::proxy::credentials::Decider;
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::{Body, RequestBody};
@@ -102,7 +102,7 @@ impl Shared {
 
     /// Returns the reason, if requests for this origin are denied whatever their path.
     fn denies_all<'a>(&self, decided: &'a Decided) -> Option<&'a str> {
-        let Grant::Deny(reason) = &decided.decision.grant else {
+        let CredentialGrant::Deny(reason) = &decided.decision.grant else {
             return None;
         };
         let policy = self.decider.policy();
@@ -198,7 +198,7 @@ impl Shared {
 
     /// Connects a blind tunnel to the upstream.
     async fn connect(&self, decided: &Decided, blind: NoTokenReason) -> Result<TcpStream, Error> {
-        if let Grant::Deny(reason) = &decided.decision.grant {
+        if let CredentialGrant::Deny(reason) = &decided.decision.grant {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
         let origin = &decided.destination.origin;

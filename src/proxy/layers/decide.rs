@@ -10,7 +10,7 @@ use tower::layer::layer_fn;
 
 use crate::destination::Scheme;
 use crate::error::{Error, ErrorKind};
-use crate::policy::Grant;
+use crate::policy::CredentialGrant;
 use crate::proxy::credentials::{Decider, Resolved};
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Decided, Stripped};
@@ -82,7 +82,7 @@ impl<S: ProxyService<Decided>> Decide<S> {
         let is_tunnel = request.method() == Method::CONNECT;
         let upgraded_to_tls = destination.origin.scheme == Scheme::Http
             && !is_tunnel
-            && matches!(decision.grant, Grant::Token(_))
+            && matches!(decision.grant, CredentialGrant::Token(_))
             && !decision.plaintext;
         if upgraded_to_tls {
             destination.origin = destination.origin.upgraded();
@@ -91,7 +91,7 @@ impl<S: ProxyService<Decided>> Decide<S> {
         for note in &decision.notes {
             tracing::debug!(rule = &*decision.rule, "decision: {note}");
         }
-        if let Grant::Deny(reason) = &decision.grant
+        if let CredentialGrant::Deny(reason) = &decision.grant
             && !is_tunnel
         {
             return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, &**reason));

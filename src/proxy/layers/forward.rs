@@ -10,7 +10,7 @@ use hyper::service::Service;
 use crate::config::HttpVersion;
 use crate::destination::Scheme;
 use crate::error::Error;
-use crate::policy::{Decision, Grant};
+use crate::policy::{CredentialGrant, Decision};
 use crate::proxy::request::Outbound;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::Outcome;
@@ -66,7 +66,7 @@ impl Service<Outbound> for Forward {
 
 /// Whether the decision is that the destination gets no token.
 fn is_without_token(decision: Option<&Decision>) -> bool {
-    decision.is_some_and(|decision| !matches!(decision.grant, Grant::Token(_)))
+    decision.is_some_and(|decision| !matches!(decision.grant, CredentialGrant::Token(_)))
 }
 
 impl Future for ForwardFuture {

@@ -11,7 +11,7 @@ use tower::layer::layer_fn;
 
 use crate::destination::Host;
 use crate::error::{Error, ErrorKind};
-use crate::policy::remove_dead;
+use crate::policy::strip_redacted;
 use crate::proxy::headers::browser::{is_cross_site, is_from_host, is_same_origin};
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::Body;
@@ -58,7 +58,7 @@ impl<S: ProxyService<Decided>> Service<Decided> for Guard<S> {
                 "a page of another site may not call this route: if it is yours, allow it with --allowed-host",
             ));
         }
-        remove_dead(decided.request.headers_mut());
+        strip_redacted(decided.request.headers_mut());
         MaybeBoxed::inner(self.inner.call(decided))
     }
 }

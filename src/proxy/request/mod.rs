@@ -20,7 +20,7 @@ use self::record::RequestRecord;
 use super::connection::ConnectionState;
 use crate::destination::Destination;
 use crate::dns::Priority;
-use crate::policy::{Decision, Grant, SkipReason};
+use crate::policy::{CredentialGrant, Decision, SkipReason};
 use crate::token::{Slot, Token};
 
 /// The connection of an app that a request came on.
@@ -153,7 +153,7 @@ pub struct Outbound {
 impl Decided {
     /// The priority of the DNS lookup. Lookups of arbitrary names must not delay routes and hosts that get a token.
     pub(super) fn dns_priority(&self) -> Priority {
-        let is_granted = matches!(self.decision.grant, Grant::Token(_));
+        let is_granted = matches!(self.decision.grant, CredentialGrant::Token(_));
         if is_granted || self.record.ingress().route().is_some() {
             Priority::High
         } else {

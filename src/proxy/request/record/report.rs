@@ -8,7 +8,7 @@ use super::{Attached, Failure, RequestRecord};
 use crate::config::AccessLog;
 use crate::diagnostics::{Failed, RequestOutcome};
 use crate::error::ErrorKind;
-use crate::policy::{Credential, Decision, Grant, TokenKey};
+use crate::policy::{Credential, CredentialGrant, Decision, TokenKey};
 use crate::telemetry::{AccessRecord, Carried, Code, access_log};
 
 // === impl RequestRecord ===
@@ -133,7 +133,7 @@ impl RequestRecord {
 /// The key of the token that this decision grants.
 fn token_key(decision: Option<&Decision>) -> Option<&TokenKey> {
     match &decision?.grant {
-        Grant::Token(key) => Some(key),
-        Grant::None(_) | Grant::Deny(_) => None,
+        CredentialGrant::Token(key) => Some(key),
+        CredentialGrant::None(_) | CredentialGrant::Deny(_) => None,
     }
 }

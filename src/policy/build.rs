@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::audience::{Shape, audience};
+use super::audience::{HostKind, audience};
 use super::builtin::{self, Row};
-use super::decide::Policy;
-use super::decision::{Credential, Decision, Grant, TokenKey, TokenKind};
+use super::decision::{Credential, CredentialGrant, Decision, TokenKey, TokenKind};
+use super::evaluate::Policy;
+use super::resolved_options::ResolvedOptions;
 use super::rule::AuthScheme;
-use super::strictest::View;
-use super::terms::Terms;
+use super::strictest::PathView;
 use crate::destination::Destination;
 
 /// [`Decision::rule`] where nobody decided.
@@ -18,10 +18,10 @@ pub(crate) const UNMATCHED_DENY: &str = "--unmatched deny";
 
 /// What is decided on.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct RuleInput<'a> {
     pub(super) destination: &'a Destination,
     pub(super) universe: &'a str,
-    pub(super) path: View<'a>,
+    pub(super) path: PathView<'a>,
 }
 
 /// Texts that many decisions share.
@@ -59,12 +59,16 @@ impl Policy {
         }
     }
 
-    pub(super) fn built_in(&self, terms: &Terms, place: Place<'_>) -> Option<Decision> {
+    pub(super) fn built_in(
+        &self,
+        options: &ResolvedOptions,
+        input: RuleInput<'_>,
+    ) -> Option<Decision> {
         let texts = &self.texts;
-        if place.destination.origin.host.is_loopback() {
+        if input.destination.origin.host.is_loopback() {
             return Some(self.none(&texts.loopback, &texts.loopback_gets_none));
         }
-        let (credential, name) = match builtin::find(place.destination, place.path, place.universe)?
+        let (credential, name) = match builtin::find(input.destination, input.path, input.universe)?
         {
             Row::NoToken(row) => {
                 let name = format!("built-in {row}").into();
@@ -77,42 +81,47 @@ impl Policy {
             Row::CloudRun => (Credential::Id, Arc::clone(&texts.cloud_run)),
             Row::Functions => (Credential::Id, Arc::clone(&texts.functions)),
         };
-        Some(self.issue_as(credential, terms, name, place))
+        Some(self.build_as(credential, options, name, input))
     }
 
-    pub(super) fn issue(&self, terms: &Terms, name: Arc<str>, place: Place<'_>) -> Decision {
-        self.issue_as(
-            terms.credential.unwrap_or(Credential::None),
-            terms,
+    pub(super) fn build(
+        &self,
+        options: &ResolvedOptions,
+        name: Arc<str>,
+        input: RuleInput<'_>,
+    ) -> Decision {
+        self.build_as(
+            options.credential.unwrap_or(Credential::None),
+            options,
             name,
-            place,
+            input,
         )
     }
 
-    fn issue_as(
+    fn build_as(
         &self,
         credential: Credential,
-        terms: &Terms,
+        options: &ResolvedOptions,
         name: Arc<str>,
-        place: Place<'_>,
+        input: RuleInput<'_>,
     ) -> Decision {
-        let host = &place.destination.origin.host;
+        let host = &input.destination.origin.host;
         let kind = match credential {
             Credential::None => return self.none(&name, &self.texts.none_by_rule),
             Credential::Deny => return self.refused_by(&name),
             Credential::Access => TokenKind::Access {
-                scopes: Arc::clone(&terms.scopes),
+                scopes: Arc::clone(&options.scopes),
             },
-            Credential::Id if terms.jwt => TokenKind::Jwt {
-                audience: terms
+            Credential::Id if options.jwt => TokenKind::Jwt {
+                audience: options
                     .audience
                     .clone()
                     .unwrap_or_else(|| format!("https://{host}/*").into()),
             },
-            Credential::Id => match terms
+            Credential::Id => match options
                 .audience
                 .clone()
-                .map_or_else(|| audience(place.destination, place.path), Ok)
+                .map_or_else(|| audience(input.destination, input.path), Ok)
             {
                 Ok(audience) => TokenKind::Id { audience },
                 Err(why) => return self.none(&name, &why.into()),
@@ -120,50 +129,50 @@ impl Policy {
         };
         let mut key = TokenKey {
             kind,
-            principal: terms.principal().clone(),
+            principal: options.principal().clone(),
         };
         let is_access = credential == Credential::Access;
         Decision {
             of_user: self
                 .settings
                 .base
-                .adjust(&mut key, host, terms.audience.is_some()),
-            grant: Grant::Token(key),
-            header: terms.header.unwrap_or_default(),
-            existing: terms.existing.unwrap_or_default(),
+                .adjust(&mut key, host, options.audience.is_some()),
+            grant: CredentialGrant::Token(key),
+            header: options.header.unwrap_or_default(),
+            existing: options.existing.unwrap_or_default(),
             scheme: if is_access {
-                terms.scheme.unwrap_or_default()
+                options.scheme.unwrap_or_default()
             } else {
                 AuthScheme::Bearer
             },
             quota_project: is_access
                 .then(|| {
-                    terms
+                    options
                         .quota_project
                         .as_ref()
                         .or(self.settings.quota_project.as_ref())
                 })
                 .flatten()
                 .cloned(),
-            plaintext: terms.plaintext,
-            google_api: is_access && builtin::is_google_api(host, place.universe),
-            cloud_run: !is_access && Shape::of(host) == Shape::CloudRun,
+            plaintext: options.plaintext,
+            google_api: is_access && builtin::is_google_api(host, input.universe),
+            cloud_run: !is_access && HostKind::of(host) == HostKind::CloudRun,
             rule: name,
             notes: Vec::new(),
         }
     }
 
     pub(super) fn none(&self, rule: &Arc<str>, why: &Arc<str>) -> Decision {
-        Decision::without_token(Grant::None(Arc::clone(why)), Arc::clone(rule))
+        Decision::without_token(CredentialGrant::None(Arc::clone(why)), Arc::clone(rule))
     }
 
     pub(super) fn refused(&self, rule: &str, why: &str) -> Decision {
-        Decision::without_token(Grant::Deny(why.into()), rule.into())
+        Decision::without_token(CredentialGrant::Deny(why.into()), rule.into())
     }
 
     pub(super) fn refused_by(&self, rule: &Arc<str>) -> Decision {
         Decision::without_token(
-            Grant::Deny(format!("`{rule}` forbids it").into()),
+            CredentialGrant::Deny(format!("`{rule}` forbids it").into()),
             Arc::clone(rule),
         )
     }

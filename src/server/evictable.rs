@@ -10,7 +10,7 @@ use crate::proxy::ConnectionState;
 
 /// A bounded set of connections, oldest first.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct EvictableSet {
     grace: Duration,
     taken: Mutex<Taken>,
 }
@@ -23,8 +23,8 @@ struct Taken {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct EvictableEntry {
+    set: Arc<EvictableSet>,
     id: u64,
 }
 
@@ -39,9 +39,9 @@ pub(super) enum Eviction {
     Empty,
 }
 
-// === impl Places ===
+// === impl EvictableSet ===
 
-impl Places {
+impl EvictableSet {
     /// A connection that was open for less than `grace` is not closed: its request may be on its way.
     pub(super) fn new(grace: Duration) -> Arc<Self> {
         Arc::new(Self {
@@ -54,13 +54,13 @@ impl Places {
         self.taken().connections.len()
     }
 
-    pub(super) fn take(self: &Arc<Self>, connection: &Arc<ConnectionState>) -> Place {
+    pub(super) fn take(self: &Arc<Self>, connection: &Arc<ConnectionState>) -> EvictableEntry {
         let mut taken = self.taken();
         let id = taken.next;
         taken.next += 1;
         taken.connections.insert(id, connection.clone());
-        Place {
-            places: self.clone(),
+        EvictableEntry {
+            set: self.clone(),
             id,
         }
     }
@@ -108,9 +108,9 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for EvictableEntry {
     fn drop(&mut self) {
-        self.places.taken().connections.remove(&self.id);
+        self.set.taken().connections.remove(&self.id);
     }
 }
 
@@ -123,53 +123,50 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_connection_makes_room() {
         let connections = Connections::new(8, Memory::default());
-        let places = Places::new(Duration::from_millis(10));
-        assert_eq!(places.evict(), Eviction::Empty);
+        let set = EvictableSet::new(Duration::from_millis(10));
+        assert_eq!(set.evict(), Eviction::Empty);
         let states: Vec<_> = (0..3)
             .map(|_| ConnectionState::new(connections.clone()))
             .collect();
-        let held: Vec<_> = states.iter().map(|state| places.take(state)).collect();
-        assert_eq!(
-            places.evict(),
-            Eviction::TooYoung(Duration::from_millis(10))
-        );
+        let held: Vec<_> = states.iter().map(|state| set.take(state)).collect();
+        assert_eq!(set.evict(), Eviction::TooYoung(Duration::from_millis(10)));
         tokio::time::advance(Duration::from_millis(10)).await;
         let busy = states[0].begin();
-        assert_eq!(places.evict(), Eviction::Closed);
+        assert_eq!(set.evict(), Eviction::Closed);
         states[1].evicted().await;
         drop(held);
-        assert_eq!(places.len(), 0);
+        assert_eq!(set.len(), 0);
         drop(busy);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_waits_for_another_request_makes_room() {
         let connections = Connections::new(8, Memory::default());
-        let places = Places::new(Duration::from_millis(10));
+        let set = EvictableSet::new(Duration::from_millis(10));
         let states = [(); 3].map(|()| ConnectionState::new(connections.clone()));
-        let _held = states.each_ref().map(|state| places.take(state));
+        let _held = states.each_ref().map(|state| set.take(state));
         let _busy = states[0].begin();
-        assert_eq!(places.evict_idle(), Eviction::Empty);
+        assert_eq!(set.evict_idle(), Eviction::Empty);
         tokio::time::advance(Duration::from_millis(10)).await;
-        assert_eq!(places.evict_idle(), Eviction::Closed);
+        assert_eq!(set.evict_idle(), Eviction::Closed);
         states[1].evicted().await;
         drop(states[2].begin());
-        assert_eq!(places.evict_idle(), Eviction::Empty);
+        assert_eq!(set.evict_idle(), Eviction::Empty);
         tokio::time::advance(Duration::from_millis(10)).await;
-        assert_eq!(places.evict_idle(), Eviction::Closed);
+        assert_eq!(set.evict_idle(), Eviction::Closed);
         states[2].evicted().await;
-        assert_eq!(places.len(), 1);
+        assert_eq!(set.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_all_are_busy_the_oldest_makes_room() {
         let connections = Connections::new(8, Memory::default());
-        let places = Places::new(Duration::ZERO);
+        let set = EvictableSet::new(Duration::ZERO);
         let states = [(); 2].map(|()| ConnectionState::new(connections.clone()));
-        let _held = states.each_ref().map(|state| places.take(state));
+        let _held = states.each_ref().map(|state| set.take(state));
         let _busy = states.each_ref().map(ConnectionState::begin);
-        assert_eq!(places.evict(), Eviction::Closed);
+        assert_eq!(set.evict(), Eviction::Closed);
         states[0].evicted().await;
-        assert_eq!(places.len(), 1);
+        assert_eq!(set.len(), 1);
     }
 }

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{
-    AuthScheme, Credential, Existing, Grant, HeaderMode, Impersonation, TokenKey, TokenKind,
+    AuthScheme, Credential, CredentialGrant, Existing, HeaderMode, Impersonation, TokenKey,
+    TokenKind,
 };
 
 const UNIVERSE: &str = "googleapis.com";
@@ -40,20 +41,20 @@ fn policy(rules: &[&str]) -> Policy {
 /// The decision in a few words: `id https://… by RULE`.
 fn say(decision: &Decision) -> String {
     let grant = match &decision.grant {
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Id { audience },
             ..
         }) => format!("id {audience}"),
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Access { scopes },
             ..
         }) => format!("access [{}]", scopes.join(" ")),
-        Grant::Token(TokenKey {
+        CredentialGrant::Token(TokenKey {
             kind: TokenKind::Jwt { audience },
             ..
         }) => format!("jwt {audience}"),
-        Grant::None(_) => "none".to_owned(),
-        Grant::Deny(_) => "deny".to_owned(),
+        CredentialGrant::None(_) => "none".to_owned(),
+        CredentialGrant::Deny(_) => "deny".to_owned(),
     };
     format!("{grant} by {}", decision.rule)
 }
@@ -123,7 +124,7 @@ fn the_built_in_table_decides_where_no_rule_does() {
 #[test]
 fn a_missing_function_name_is_said() {
     let decision = policy(&[]).decide(&at("https://r-p.cloudfunctions.net/"), UNIVERSE);
-    assert!(matches!(decision.grant, Grant::None(why) if why.contains("first segment")));
+    assert!(matches!(decision.grant, CredentialGrant::None(why) if why.contains("first segment")));
 }
 
 #[test]
@@ -202,7 +203,7 @@ fn everything_a_rule_says_is_in_the_decision() {
     assert!(decision.plaintext);
     assert!(!decision.google_api);
     assert!(
-        matches!(&decision.grant, Grant::Token(key) if key.principal.account() == Some("a@b.c"))
+        matches!(&decision.grant, CredentialGrant::Token(key) if key.principal.account() == Some("a@b.c"))
     );
 }
 
@@ -419,14 +420,18 @@ fn a_routes_options_override_what_rules_and_table_say() {
         "id https://svc.a.run.app by built-in *.run.app"
     );
     assert_eq!(beside.header, HeaderMode::XServerlessAuthorization);
-    assert!(matches!(&beside.grant, Grant::Token(key) if key.principal.account().is_some()));
+    assert!(
+        matches!(&beside.grant, CredentialGrant::Token(key) if key.principal.account().is_some())
+    );
 
     let rules = ["own.test=id,audience=x,header=proxy-authorization,account=a@b.c,plaintext=allow"];
     let merged = route(&rules, "id,audience=y,account=default", "https://own.test/");
     assert_eq!(say(&merged), "id y by route 8081");
     assert_eq!(merged.header, HeaderMode::ProxyAuthorization);
     assert!(merged.plaintext);
-    assert!(matches!(&merged.grant, Grant::Token(key) if key.principal.account().is_none()));
+    assert!(
+        matches!(&merged.grant, CredentialGrant::Token(key) if key.principal.account().is_none())
+    );
     // The user allowed cleartext for another credential.
     let other = route(&rules, "access", "https://own.test/");
     assert_eq!((other.plaintext, other.header), (false, HeaderMode::Auto));
@@ -604,7 +609,7 @@ proptest! {
 /// Whose token it is.
 fn whose(decision: &Decision) -> String {
     match &decision.grant {
-        Grant::Token(key) => key.principal.to_string(),
+        CredentialGrant::Token(key) => key.principal.to_string(),
         grant => format!("{grant:?}"),
     }
 }

@@ -12,7 +12,7 @@ use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
 /// [`Options`] with shared texts, the scopes sorted and without doubles.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Terms {
+pub(super) struct ResolvedOptions {
     pub(super) credential: Option<Credential>,
     pub(super) audience: Option<Arc<str>>,
     pub(super) scopes: Arc<[Arc<str>]>,
@@ -25,8 +25,8 @@ pub(super) struct Terms {
     pub(super) plaintext: bool,
 }
 
-impl Terms {
-    /// These, and where they are silent what `below` says.
+impl ResolvedOptions {
+    /// These, and where they are defaults what `below` says.
     #[must_use]
     pub(super) fn over(self, below: &Self) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Terms {
         self.identity.principal()
     }
 
-    /// The terms of `options` under `--impersonate-service-account`.
+    /// The options of `options` under `--impersonate-service-account`.
     pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
         let mut scopes: Vec<Arc<str>> = options
             .scopes

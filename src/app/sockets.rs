@@ -7,11 +7,11 @@ use crate::server::{Listener, ListenerError, ProcessTree};
 
 /// Where the listeners really are: port 0 has become a free one. They stay for as long as the process.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct BoundAddrs {
     pub(super) proxy: Option<Listen>,
     /// Where the forward proxy asks these processes for no credentials.
     pub(super) tree: Option<(ProcessTree, Listen)>,
-    pub(super) routes: Vec<(Asked, Listen)>,
+    pub(super) routes: Vec<(RouteListener, Listen)>,
     pub(super) admin: Option<SocketAddr>,
     /// Where they listen on ::1 beside 127.0.0.1.
     on_ipv6: Vec<SocketAddr>,
@@ -19,14 +19,14 @@ pub(super) struct Places {
 
 /// The listener that a route asks for: an address and, of port 0, which is a free port each time, one for each prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RouteListener {
     listen: Listen,
     prefix: Option<String>,
 }
 
 /// The sockets: each listener has one, or one of each address family.
 pub(super) struct Sockets {
-    /// In the order of [`Places`].
+    /// In the order of [`BoundAddrs`].
     pub(super) app: Vec<Vec<Listener>>,
     pub(super) admin: Vec<Listener>,
 }
@@ -35,13 +35,13 @@ pub(super) struct Sockets {
 pub(super) async fn bind(
     config: &Config,
     tree: Option<ProcessTree>,
-) -> Result<(Places, Sockets), ListenerError> {
+) -> Result<(BoundAddrs, Sockets), ListenerError> {
     let mut app = Vec::new();
     let proxy = match &config.proxy {
         Some(proxy) => {
-            let on_ipv6 = proxy.on_ipv6 && !is_named(config, proxy.listen);
-            let listeners = both(proxy.listen, on_ipv6).await?;
-            Some(added(Listen::Tcp(proxy.listen), listeners, &mut app))
+            let on_ipv6 = proxy.on_ipv6 && !is_configured(config, proxy.listen);
+            let listeners = bind_both_families(proxy.listen, on_ipv6).await?;
+            Some(add(Listen::Tcp(proxy.listen), listeners, &mut app))
         }
         None => None,
     };
@@ -50,51 +50,55 @@ pub(super) async fn bind(
         Some((proxy, tree)) => {
             let beside = Listen::Tcp(SocketAddr::new(proxy.listen.ip(), 0));
             let listener = Listener::bind(&beside).await?;
-            Some((tree, added(beside, vec![listener], &mut app)))
+            Some((tree, add(beside, vec![listener], &mut app)))
         }
         None => None,
     };
-    let mut routes: Vec<(Asked, Listen)> = Vec::new();
+    let mut routes: Vec<(RouteListener, Listen)> = Vec::new();
     for route in &config.routes {
-        let asked = Asked::by(route);
+        let asked = RouteListener::by(route);
         if routes.iter().all(|(other, _)| *other != asked) {
             let mut shared = config
                 .routes
                 .iter()
-                .filter(|other| Asked::by(other) == asked);
+                .filter(|other| RouteListener::by(other) == asked);
             let listeners = match &route.listen {
                 Listen::Tcp(address) => {
-                    let on_ipv6 = shared.any(|other| other.on_ipv6) && !is_named(config, *address);
-                    both(*address, on_ipv6).await?
+                    let on_ipv6 =
+                        shared.any(|other| other.on_ipv6) && !is_configured(config, *address);
+                    bind_both_families(*address, on_ipv6).await?
                 }
                 Listen::Unix(_) => {
                     let mode = shared.find_map(|other| other.mode);
                     vec![Listener::bind_with(&route.listen, mode).await?]
                 }
             };
-            routes.push((asked, added(route.listen.clone(), listeners, &mut app)));
+            routes.push((asked, add(route.listen.clone(), listeners, &mut app)));
         }
     }
     let admin = match config.admin {
         Some(address) => {
-            let on_ipv6 = config.admin_on_ipv6 && !is_named(config, address);
-            both(address, on_ipv6).await?
+            let on_ipv6 = config.admin_on_ipv6 && !is_configured(config, address);
+            bind_both_families(address, on_ipv6).await?
         }
         None => Vec::new(),
     };
     let second = |listeners: &Vec<Listener>| listeners.get(1).and_then(Listener::tcp);
-    let places = Places {
+    let bound = BoundAddrs {
         proxy,
         tree,
         routes,
         admin: admin.first().and_then(Listener::tcp),
         on_ipv6: app.iter().chain([&admin]).filter_map(second).collect(),
     };
-    Ok((places, Sockets { app, admin }))
+    Ok((bound, Sockets { app, admin }))
 }
 
 /// The sockets of an address, or of its port on both loopback addresses.
-async fn both(address: SocketAddr, on_ipv6: bool) -> Result<Vec<Listener>, ListenerError> {
+async fn bind_both_families(
+    address: SocketAddr,
+    on_ipv6: bool,
+) -> Result<Vec<Listener>, ListenerError> {
     if !on_ipv6 {
         return Ok(vec![Listener::bind(&Listen::Tcp(address)).await?]);
     }
@@ -103,7 +107,7 @@ async fn both(address: SocketAddr, on_ipv6: bool) -> Result<Vec<Listener>, Liste
 }
 
 /// The configuration names the port's ::1 itself, for another listener.
-fn is_named(config: &Config, address: SocketAddr) -> bool {
+fn is_configured(config: &Config, address: SocketAddr) -> bool {
     let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
     let proxy = config.proxy.iter().map(|proxy| proxy.listen);
     let routes = config.routes.iter().filter_map(|route| tcp(&route.listen));
@@ -112,7 +116,7 @@ fn is_named(config: &Config, address: SocketAddr) -> bool {
 }
 
 /// Adds the sockets of one listener. Returns where the first of them is.
-fn added(asked: Listen, listeners: Vec<Listener>, sockets: &mut Vec<Vec<Listener>>) -> Listen {
+fn add(asked: Listen, listeners: Vec<Listener>, sockets: &mut Vec<Vec<Listener>>) -> Listen {
     let is = listeners.first().map(|listener| listener.listen.clone());
     sockets.push(listeners);
     is.unwrap_or(asked)
@@ -126,9 +130,9 @@ pub(super) fn tcp(listen: &Listen) -> Option<SocketAddr> {
     }
 }
 
-// === impl Asked ===
+// === impl RouteListener ===
 
-impl Asked {
+impl RouteListener {
     pub(super) fn by(route: &Route) -> Self {
         let free = tcp(&route.listen).is_some_and(|address| address.port() == 0);
         Self {
@@ -138,17 +142,17 @@ impl Asked {
     }
 }
 
-// === impl Places ===
+// === impl BoundAddrs ===
 
-impl Places {
+impl BoundAddrs {
     /// Puts real addresses in the place of those that were asked for.
-    pub(super) fn settle(&self, config: &mut Config) {
+    pub(super) fn resolve_ports(&self, config: &mut Config) {
         if let (Some(proxy), Some(address)) = (&mut config.proxy, self.proxy.as_ref().and_then(tcp))
         {
             proxy.listen = address;
         }
         for route in &mut config.routes {
-            let asked = Asked::by(route);
+            let asked = RouteListener::by(route);
             if let Some((_, is)) = self.routes.iter().find(|(other, _)| *other == asked) {
                 route.listen = is.clone();
             }

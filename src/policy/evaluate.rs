@@ -5,28 +5,28 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::audience::Shape;
+use super::audience::HostKind;
 use super::base::{BaseCredential, CredentialName};
+use super::build::{RuleInput, Texts, UNMATCHED_DENY};
 use super::builtin::{self, DEFAULT_UNIVERSE};
 use super::decision::Decision;
 use super::impersonation::Impersonation;
-use super::issue::{Place, Texts, UNMATCHED_DENY};
 use super::pattern::Pattern;
 use super::placeholder::Placeholders;
 use super::principal::Principal;
+use super::resolved_options::ResolvedOptions;
 use super::rule::{Options, Rule};
-use super::strictest::View;
-use super::terms::Terms;
+use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 
 /// The user's rules and settings, ready to decide.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// More specific before less; where that is equal, as the user ordered them.
-    pub(super) rules: Vec<ReadyRule>,
+    pub(super) rules: Vec<CompiledRule>,
     pub(crate) settings: Settings,
     /// What the table says where the user says nothing.
-    silent: Terms,
+    defaults: ResolvedOptions,
     pub(super) texts: Texts,
 }
 
@@ -54,19 +54,19 @@ pub struct Settings {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct ReadyRule {
+pub(super) struct CompiledRule {
     pub(super) pattern: Pattern,
-    pub(super) terms: Terms,
+    pub(super) options: ResolvedOptions,
     pub(super) name: Arc<str>,
 }
 
-// === impl ReadyRule ===
+// === impl CompiledRule ===
 
-impl ReadyRule {
+impl CompiledRule {
     /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
     pub(super) fn names(&self, origin: &Origin) -> bool {
         self.pattern.matches_origin(origin)
-            || (!self.terms.plaintext
+            || (!self.options.plaintext
                 && origin.scheme == Scheme::Http
                 && self.pattern.matches_origin(&origin.upgraded()))
     }
@@ -79,8 +79,8 @@ impl Policy {
     pub fn new(rules: Vec<Rule>, settings: Settings) -> Self {
         let mut rules: Vec<_> = rules
             .into_iter()
-            .map(|rule| ReadyRule {
-                terms: Terms::new(&rule.options, settings.impersonate.as_ref()),
+            .map(|rule| CompiledRule {
+                options: ResolvedOptions::new(&rule.options, settings.impersonate.as_ref()),
                 pattern: rule.pattern,
                 name: rule.name,
             })
@@ -88,7 +88,7 @@ impl Policy {
         rules.sort_by_key(|rule| rule.pattern.specificity());
         Self {
             rules,
-            silent: Terms::new(&Options::default(), settings.impersonate.as_ref()),
+            defaults: ResolvedOptions::new(&Options::default(), settings.impersonate.as_ref()),
             settings,
             texts: Texts::new(),
         }
@@ -106,7 +106,7 @@ impl Policy {
         })
     }
 
-    fn decide_as(&self, destination: &Destination, path: View<'_>, universe: &str) -> Decision {
+    fn decide_as(&self, destination: &Destination, path: PathView<'_>, universe: &str) -> Decision {
         let rule = self.rule_for(destination, path);
         if self.is_metadata(&destination.origin) {
             if self.settings.metadata_denied {
@@ -115,17 +115,17 @@ impl Policy {
                     "--metadata-access deny forbids it",
                 );
             }
-            return self.metadata(rule.map(|rule| (rule.terms.credential, &rule.name)));
+            return self.metadata(rule.map(|rule| (rule.options.credential, &rule.name)));
         }
-        let place = Place {
+        let input = RuleInput {
             destination,
             universe,
             path,
         };
         if let Some(rule) = rule {
-            return self.issue(&rule.terms, Arc::clone(&rule.name), place);
+            return self.build(&rule.options, Arc::clone(&rule.name), input);
         }
-        match self.built_in(&self.silent, place) {
+        match self.built_in(&self.defaults, input) {
             Some(decision) => decision,
             None if self.settings.unmatched_denied => self.refused(
                 UNMATCHED_DENY,
@@ -147,14 +147,14 @@ impl Policy {
         destination: &Destination,
         universe: &str,
     ) -> Decision {
-        let own = Terms::new(options, self.settings.impersonate.as_ref());
+        let own = ResolvedOptions::new(options, self.settings.impersonate.as_ref());
         // The route says it for every path, and its rule only adds to that.
         if own.is_complete() {
             return self.decide_route_as(
                 route_name,
                 &own,
                 destination,
-                View::written(destination.path()),
+                PathView::written(destination.path()),
                 universe,
             );
         }
@@ -166,9 +166,9 @@ impl Policy {
     fn decide_route_as(
         &self,
         route_name: &str,
-        own: &Terms,
+        own: &ResolvedOptions,
         destination: &Destination,
-        path: View<'_>,
+        path: PathView<'_>,
         universe: &str,
     ) -> Decision {
         let rule = self.rule_for(destination, path);
@@ -176,33 +176,33 @@ impl Policy {
         if self.is_metadata(&destination.origin) {
             return match own.credential {
                 Some(_) => self.metadata(Some((own.credential, &name()))),
-                None => self.metadata(rule.map(|rule| (rule.terms.credential, &rule.name))),
+                None => self.metadata(rule.map(|rule| (rule.options.credential, &rule.name))),
             };
         }
-        let place = Place {
+        let input = RuleInput {
             destination,
             universe,
             path,
         };
         match (own.credential, rule) {
-            (Some(credential), Some(rule)) if rule.terms.credential == Some(credential) => {
-                self.issue(&own.clone().over(&rule.terms), name(), place)
+            (Some(credential), Some(rule)) if rule.options.credential == Some(credential) => {
+                self.build(&own.clone().over(&rule.options), name(), input)
             }
-            (Some(_), _) => self.issue(own, name(), place),
-            (None, Some(rule)) => self.issue(
-                &own.clone().over(&rule.terms),
+            (Some(_), _) => self.build(own, name(), input),
+            (None, Some(rule)) => self.build(
+                &own.clone().over(&rule.options),
                 Arc::clone(&rule.name),
-                place,
+                input,
             ),
             (None, None) => self
-                .built_in(own, place)
+                .built_in(own, input)
                 .unwrap_or_else(|| self.none(&self.texts.no_rule, &self.texts.unmatched)),
         }
     }
 
     /// Whose token a call gets where no route or rule names an identity.
     pub fn default_principal(&self) -> &Principal {
-        self.silent.principal()
+        self.defaults.principal()
     }
 
     /// What the base credential can be issued.
@@ -218,7 +218,7 @@ impl Policy {
     /// Whether two paths of this origin may get different decisions; if not, one can be taken once, at start.
     pub fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
         // The function's name is part of the audience, whoever asked for the ID token: table, rule or route.
-        if Shape::of(&origin.host) == Shape::Functions {
+        if HostKind::of(&origin.host) == HostKind::Functions {
             return true;
         }
         let first = self.rules.iter().find(|rule| rule.names(origin));

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::bound::Places;
+use super::sockets::BoundAddrs;
 use super::ways;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
-use crate::policy::{Decision, Grant, Line, TokenKind};
+use crate::policy::{CredentialGrant, Decision, PolicyEntry, TokenKind};
 use crate::proxy::{
     Decider, ForwardProxy, InFlight, Ingress, IngressKind, Interception, OpenedTunnelSender,
     RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
@@ -22,9 +22,9 @@ const RULES: usize = 10;
 
 /// What stays when the configuration changes.
 #[derive(Debug)]
-pub(super) struct Core {
+pub(super) struct Process {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) places: Places,
+    pub(super) bound: BoundAddrs,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) interception: Option<Interception>,
@@ -34,7 +34,7 @@ pub(super) struct Core {
 
 /// What one configuration comes to. Requests keep what they began with.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(super) struct Generation {
     /// In force, with the addresses that were asked for.
     pub(super) asked: Config,
     pub(super) decider: Arc<Decider>,
@@ -58,15 +58,15 @@ pub struct RouteSummary {
     pub gets: String,
 }
 
-// === impl Core ===
+// === impl Process ===
 
-impl Core {
+impl Process {
     /// A pool for the upstreams of this configuration.
     pub(super) fn upstream(&self, config: &Config) -> Result<Upstream<RequestBody>, BadRoots> {
         Upstream::new(
             &config.upstream,
             DialPolicy {
-                own: self.places.addresses(),
+                own: self.bound.addresses(),
                 metadata: config.metadata_access == Access::Deny,
                 metadata_extra: metadata_address(config),
             },
@@ -84,31 +84,31 @@ impl Core {
     }
 }
 
-// === impl Live ===
+// === impl Generation ===
 
-impl Live {
+impl Generation {
     /// Puts it together; every listener that the configuration names is there.
-    pub(super) fn compose(
-        core: &Core,
+    pub(super) fn new(
+        process: &Process,
         asked: Config,
         decider: Arc<Decider>,
         upstream: Upstream<RequestBody>,
     ) -> Self {
         let mut config = asked.clone();
-        core.places.settle(&mut config);
+        process.bound.resolve_ports(&mut config);
         let config = Arc::new(config);
         let stack = Arc::new(stack(
             &config,
             StackDeps {
                 decider: decider.clone(),
                 upstream: upstream.clone(),
-                metrics: core.metrics.clone(),
-                interception: core.interception.clone(),
-                opened: core.opened.clone(),
-                shared: core.shared.clone(),
+                metrics: process.metrics.clone(),
+                interception: process.interception.clone(),
+                opened: process.opened.clone(),
+                shared: process.shared.clone(),
             },
         ));
-        let (ingresses, routes) = ingresses(core, &config);
+        let (ingresses, routes) = ingresses(process, &config);
         let served = ingresses.into_iter().map(|ingresses| ListenerState {
             stack: stack.clone(),
             ingresses,
@@ -118,8 +118,8 @@ impl Live {
             served: served.collect(),
             admin: Admin {
                 decider: decider.clone(),
-                lifecycle: core.lifecycle.clone(),
-                metrics: core.metrics.clone(),
+                lifecycle: process.lifecycle.clone(),
+                metrics: process.metrics.clone(),
                 routes: routes.as_slice().into(),
                 allowed_hosts: config.allowed_hosts.as_slice().into(),
                 ways: Arc::new(ways(&config)),
@@ -157,7 +157,7 @@ impl Live {
     }
 
     /// What calls through the forward proxy get, for the log.
-    pub(super) fn through_proxy(&self) -> Option<String> {
+    pub(super) fn proxy_summary(&self) -> Option<String> {
         self.asked.proxy.as_ref()?;
         let listing = self.decider.policy().listing(&self.decider.universe());
         let (table, rules): (Vec<_>, Vec<_>) = listing.iter().partition(|line| line.built_in);
@@ -165,7 +165,7 @@ impl Live {
             0 => None,
             more => Some(format!("{more} more rules")),
         };
-        let words = |line: &&Line| format!("{} {}", line.pattern, line.credential.as_str());
+        let words = |line: &&PolicyEntry| format!("{} {}", line.pattern, line.credential.as_str());
         let rules = rules.iter().take(RULES).map(words).chain(more);
         // That the metadata server and loopback get none goes without saying.
         let table = table.iter().skip(1).map(words);
@@ -174,14 +174,14 @@ impl Live {
 }
 
 /// The ingresses of every listener, and of all of them those that are routes.
-fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>) {
+fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>) {
     let (mut app, mut all) = (Vec::new(), Vec::new());
     if let Some(proxy) = &config.proxy {
         let forward =
-            |auth| core.ingress("proxy".into(), IngressKind::Forward(ForwardProxy { auth }));
+            |auth| process.ingress("proxy".into(), IngressKind::Forward(ForwardProxy { auth }));
         let others = forward(proxy.auth.clone());
         app.push(Ingresses::Forward(others.clone()));
-        if let Some((tree, _)) = &core.places.tree {
+        if let Some((tree, _)) = &process.bound.tree {
             app.push(Ingresses::ByProcess {
                 tree: tree.clone(),
                 own: forward(None),
@@ -189,7 +189,7 @@ fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>
             });
         }
     }
-    for (_, listen) in &core.places.routes {
+    for (_, listen) in &process.bound.routes {
         let mine = config.routes.iter().filter(|route| route.listen == *listen);
         let address = mine.clone().next().map_or_else(Arc::default, listener_name);
         let ingresses: Vec<_> = mine
@@ -199,11 +199,11 @@ fn ingresses(core: &Core, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>
                     decision: RouteDecision::default(),
                     route: route.clone(),
                 }));
-                core.ingress(kind.route_name(), kind)
+                process.ingress(kind.route_name(), kind)
             })
             .collect();
         all.extend(ingresses.iter().cloned());
-        let no_route = core.ingress(address, IngressKind::NoRoute);
+        let no_route = process.ingress(address, IngressKind::NoRoute);
         app.push(Ingresses::routes(ingresses, no_route));
     }
     (app, all)
@@ -225,14 +225,14 @@ fn metadata_address(config: &Config) -> Option<SocketAddr> {
 /// What calls get, for people.
 fn gets(decision: &Decision) -> String {
     match &decision.grant {
-        Grant::Token(key) => match &key.kind {
+        CredentialGrant::Token(key) => match &key.kind {
             TokenKind::Access { .. } => format!("an access token ({})", decision.rule),
             TokenKind::Id { audience } => format!("an ID token for {audience} ({})", decision.rule),
             TokenKind::Jwt { audience } => {
                 format!("a signed JWT for {audience} ({})", decision.rule)
             }
         },
-        Grant::None(why) => format!("no token: {why}"),
-        Grant::Deny(why) => format!("refused: {why}"),
+        CredentialGrant::None(why) => format!("no token: {why}"),
+        CredentialGrant::Deny(why) => format!("refused: {why}"),
     }
 }
