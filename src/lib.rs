@@ -13,7 +13,7 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
-//! `frames`, `children`, `chunks`.
+//! `frames`, `children`, `chunks`, `lock`.
 //! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
 pub mod admin;
@@ -31,6 +31,7 @@ pub mod error;
 mod explain;
 mod frames;
 pub mod intercept;
+mod lock;
 pub mod memory;
 pub mod policy;
 pub mod proxy;

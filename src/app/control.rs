@@ -1,6 +1,6 @@
 //! What can be done to a sidecar that runs.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::credentials::FoundBy;
 use crate::destination::Host;
+use crate::lock::lock;
 use crate::policy::CredentialName;
 use crate::proxy::{Decider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
@@ -204,10 +205,7 @@ impl Control {
     }
 
     fn generation(&self) -> MutexGuard<'_, Generation> {
-        self.0
-            .generation
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.generation)
     }
 }
 

@@ -4,8 +4,8 @@
 //! the one before, and a sidecar without requests has no history and pays nothing.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -13,6 +13,8 @@ use serde::Serialize;
 pub(super) mod latency;
 
 use latency::{BUCKETS, bucket, quantile};
+
+use crate::lock::lock;
 
 /// How long one bar of the picture is.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -168,7 +170,7 @@ impl History {
         let first = (last + 1).saturating_sub(PERIODS as u64);
         let mut periods = vec![Counts::default(); PERIODS];
         let mut all = Counts::default();
-        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = lock(&self.past);
         let open = (
             self.current.load(Ordering::Relaxed),
             self.totals.read().since(&past.closed),
@@ -203,7 +205,7 @@ impl History {
             self.current
                 .compare_exchange(current, period, Ordering::Relaxed, Ordering::Relaxed);
         if closed.is_ok() {
-            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut past = lock(&self.past);
             past.close(current, self.totals.read());
         }
     }

@@ -7,7 +7,7 @@ mod window;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -21,6 +21,7 @@ use super::tunnel::NoTokenReason;
 use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
 use crate::error::{ErrorKind, SourceKind, TokenFault};
+use crate::lock::lock;
 use crate::policy::{CredentialName, TokenKey, TokenKind};
 
 /// Kept at most.
@@ -267,7 +268,7 @@ impl Recent {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Trouble>> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.troubles)
     }
 }
 

@@ -11,7 +11,7 @@ mod lookups;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::lookups::{LONG, Lookups, Phase, Started};
 use crate::destination::Host;
+use crate::lock::lock;
 
 pub use self::lookups::MAX_THREADS;
 
@@ -196,7 +197,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Lookups> {
-        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.lookups)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::rand;
 use rcgen::{
@@ -15,6 +15,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+
+use crate::lock::lock;
 
 /// More names than this empty the cache: a client that makes up names must not fill the memory.
 const NAMES: usize = 256;
@@ -90,7 +92,7 @@ impl LocalCa {
     }
 
     fn leaf(&self, name: &str) -> Result<Arc<CertifiedKey>, NoCertificate> {
-        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut leaves = lock(&self.leaves);
         if let Some(leaf) = leaves.get(name) {
             return Ok(Arc::clone(leaf));
         }

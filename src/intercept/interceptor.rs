@@ -1,7 +1,7 @@
 //! What the rest of the sidecar knows of interception.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
@@ -14,6 +14,7 @@ use super::cert_cache::CertCache;
 use super::roots;
 use super::trust_files::{self, NotWritten};
 use crate::destination::Host;
+use crate::lock::lock;
 use crate::token::Now;
 
 /// How long an app may take for its side of the handshake.
@@ -97,7 +98,7 @@ impl Interceptor {
 
     /// Says that the CA expires soon, or has expired, and what to do; at most once a day.
     pub fn expiry_warning(&self, now: SystemTime) -> Option<String> {
-        let mut warn_at = self.warn_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warn_at = lock(&self.warn_at);
         if now < *warn_at {
             return None;
         }

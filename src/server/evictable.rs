@@ -1,11 +1,12 @@
 //! Sets of open connections. When there is no room for a new connection, an old one is closed.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::lock::lock;
 use crate::proxy::ConnectionState;
 
 /// A bounded set of connections, oldest first.
@@ -104,7 +105,7 @@ impl EvictableSet {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 }
 

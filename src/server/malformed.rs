@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::parse_error::{Received, automatic, classify};
 use crate::error::{Error, ErrorKind};
+use crate::lock::lock;
 use crate::proxy::refusal;
 
 /// How long a client may take to read a last answer and to end what it is sending.
@@ -190,7 +191,7 @@ impl<S> Drop for Filter<S> {
 
 impl<S> Shared<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(S, Vec<u8>)>> {
-        self.remains.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.remains)
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use h2::Reason;
@@ -20,6 +20,7 @@ use crate::frames::{
     CONTINUATION, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, PREFACE, RST_STREAM,
     SHIFTED,
 };
+use crate::lock::lock;
 use crate::proxy::ConnectionState;
 
 /// A client's HTTP/2 stream whose frames are looked at.
@@ -217,7 +218,7 @@ impl Rejection {
 
 impl Streams {
     fn lock(&self) -> std::sync::MutexGuard<'_, Suspects> {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.suspects)
     }
 
     fn suspect(&self, stream: u32, rejection: Rejection) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -13,6 +13,7 @@ use tracing::{Event, Metadata, Subscriber, dispatcher};
 
 use super::{cloud_logging, panics, text};
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::lock::lock;
 
 /// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
 /// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
@@ -132,7 +133,7 @@ impl Subscriber for Logger {
             }
             LogFormat::Text => text::line(event, target, now, self.colour),
         };
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = lock(&self.out);
         // Nobody is left to be told that the log cannot be written.
         let _ = out.write_all(line.as_bytes());
     }

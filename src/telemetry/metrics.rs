@@ -2,7 +2,7 @@
 //! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::StatusCode;
@@ -19,6 +19,7 @@ use super::process::Process;
 use super::rate_limit::LineLimit;
 use crate::diagnostics::{History, Recent};
 use crate::error::{ErrorKind, SourceKind};
+use crate::lock::lock;
 use crate::policy::{Credential, SkipReason};
 
 /// The media type of [`Metrics::render`].
@@ -206,10 +207,7 @@ impl Metrics {
 
     /// Reloads bring new names, and series live as long as the process: their number has an end.
     fn listener_label<'a>(&self, name: &'a str) -> (&'a str, Arc<Ended>) {
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut listeners = lock(&self.listeners);
         let named = listeners.contains_key(name) || listeners.len() < MAX_LISTENERS;
         let name = if named { name } else { REST };
         let ended = listeners
@@ -306,10 +304,7 @@ impl Metrics {
     /// What each listener has counted, by its name.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
         let mut counts = counts::of(&self.durations, &self.in_flight, &self.connections);
-        let listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let listeners = lock(&self.listeners);
         for (name, ended) in listeners.iter() {
             let counts = counts.entry(name.to_string()).or_default();
             counts.errors = ended.errors();

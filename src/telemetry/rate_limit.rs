@@ -1,8 +1,10 @@
 //! Limits for messages that requests can cause.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// The number of keys that are remembered. While all of them are recent, messages with other keys are suppressed.
 const MAX_KEYS: usize = 256;
@@ -31,7 +33,7 @@ impl RateLimiter {
 
     fn is_due_at(&self, key: &str, now: Instant) -> bool {
         let recent = |at: &Instant| now.saturating_duration_since(*at) < Self::PAUSE;
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = lock(&self.admitted);
         if admitted.get(key).is_some_and(recent) {
             return false;
         }
@@ -68,7 +70,7 @@ impl LogThrottle {
     }
 
     fn due_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         if state
             .admitted
             .is_some_and(|admitted| now.saturating_duration_since(admitted) < Self::PAUSE)
@@ -104,7 +106,7 @@ impl LineLimit {
     }
 
     fn due_at(&self, now: Instant) -> Option<u64> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = lock(&self.0);
         let recent = window
             .began
             .is_some_and(|began| now.saturating_duration_since(began) < Duration::from_secs(1));

@@ -1,7 +1,7 @@
 //! The facts that sources know beside tokens: universe, project, region, account.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use super::backoff::Backoff;
 use super::clock::Now;
@@ -10,6 +10,7 @@ use super::fetch_error::FetchError;
 use super::source::TokenSources;
 use crate::destination::Host;
 use crate::error::{Error, TokenFault};
+use crate::lock::lock;
 use crate::policy::{DEFAULT_UNIVERSE, Principal, ServiceLocation, is_region};
 
 /// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
@@ -165,7 +166,7 @@ impl Facts {
     }
 
     fn emails(&self) -> MutexGuard<'_, HashMap<Principal, Arc<CachedFact>>> {
-        self.0.emails.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.emails)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The slot of one token key: its current token, at most one fetch in flight, and the times of refresh and backoff.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwapOption;
 
@@ -10,6 +10,7 @@ use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
 use super::value::{Age, Token};
 use crate::error::Error;
+use crate::lock::lock;
 use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Lookup;
 
@@ -350,7 +351,7 @@ impl Slot {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -18,7 +18,6 @@ mod eyeballs;
 mod failure;
 mod interim;
 mod io;
-mod lock;
 mod pool;
 mod read_ahead;
 mod resend;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use super::lock::lock;
+use crate::lock::lock;
 use crate::memory::{Charge, Memory};
 
 /// With this much unwritten, the next piece waits.

@@ -35,7 +35,7 @@ mod subject;
 mod users;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -58,6 +58,8 @@ use directory::GCLOUD_CLIENT;
 use oauth::HOUR;
 use refusal::{Refusal, success};
 use users::{User, Users};
+
+use crate::lock::lock;
 
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
@@ -181,9 +183,7 @@ impl Google {
     }
 
     fn lock_directory(&self) -> MutexGuard<'_, Directory> {
-        self.directory
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.directory)
     }
 
     /// Lets each use of a refresh token replace it.
@@ -264,7 +264,7 @@ impl Google {
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.users)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The state that all slots share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::Slot;
+use crate::lock::lock;
 use crate::policy::{Credential, TokenKey};
 use crate::telemetry::Metrics;
 use crate::token::clock::Now;
@@ -69,6 +70,6 @@ impl Shared {
     }
 
     pub(in crate::token) fn alive(&self) -> MutexGuard<'_, HashMap<TokenKey, Weak<Slot>>> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.alive)
     }
 }

@@ -15,10 +15,10 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 
 use super::ping::Complaints;
+use crate::lock::lock;
 use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::failure::is_too_many_pings;
 use crate::upstream::io::Io;
-use crate::upstream::lock::lock;
 
 /// Reads and writes a connection.
 pub(super) type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;

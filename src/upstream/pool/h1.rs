@@ -15,13 +15,13 @@ use tokio::time::timeout;
 use super::IDLE_CHECK_AFTER;
 use super::lease::{GuardParts, Release};
 use super::target::Pool;
+use crate::lock::lock;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure};
 use crate::upstream::interim::Interim;
 use crate::upstream::io::{Io, ReceiveState};
-use crate::upstream::lock::lock;
 
 /// Fields in a response's head. hyper's own limit, 100, is less than some upstreams send.
 const MAX_HEADERS: usize = 256;

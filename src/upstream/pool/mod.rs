@@ -25,10 +25,10 @@ pub(super) use self::target::Pool;
 use super::cancellable_body::RequestBody;
 use super::dial::Dialer;
 use super::failure::Failure;
-use super::lock::lock;
 use super::target::{Address, Target};
 use crate::config;
 use crate::error::ErrorKind;
+use crate::lock::lock;
 use crate::memory::Memory;
 
 /// The shortest and the longest time between two sweeps of idle connections.

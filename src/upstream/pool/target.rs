@@ -18,11 +18,11 @@ use super::wait_queue::WaitResult;
 use super::{Limits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
+use crate::lock::lock;
 use crate::memory::Memory;
 use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
-use crate::upstream::lock::lock;
 use crate::upstream::target::{Address, Target};
 use crate::upstream::tls::AlpnOffer;
 
