@@ -1,11 +1,5 @@
 //! The counts of each listener, for the status page.
 
-use std::collections::BTreeMap;
-
-use prometheus::core::Collector;
-use prometheus::proto::Metric;
-use prometheus::{HistogramVec, IntGaugeVec};
-
 use crate::diagnostics::LatencyCounts;
 
 /// The counts of one listener.
@@ -34,44 +28,6 @@ impl Counts {
         self.errors += other.errors;
         self.latencies.add(&other.latencies);
     }
-}
-
-pub(super) fn of(
-    durations: &HistogramVec,
-    in_flight: &IntGaugeVec,
-    connections: &IntGaugeVec,
-) -> BTreeMap<String, Counts> {
-    let mut counts = BTreeMap::new();
-    each(durations, &mut counts, |listener, metric| {
-        listener.requests += metric.get_histogram().get_sample_count();
-    });
-    each(in_flight, &mut counts, |listener, metric| {
-        listener.in_flight += whole(metric);
-    });
-    each(connections, &mut counts, |listener, metric| {
-        listener.connections += whole(metric);
-    });
-    counts
-}
-
-fn each(
-    family: &impl Collector,
-    counts: &mut BTreeMap<String, Counts>,
-    add: impl Fn(&mut Counts, &Metric),
-) {
-    for family in family.collect() {
-        for metric in family.get_metric() {
-            let labels = metric.get_label();
-            if let Some(name) = labels.iter().find(|label| label.name() == "listener") {
-                add(counts.entry(name.value().to_owned()).or_default(), metric);
-            }
-        }
-    }
-}
-
-/// These gauges count objects, so their values are whole and not negative.
-fn whole(metric: &Metric) -> u64 {
-    metric.get_gauge().get_value().max(0.0) as u64
 }
 
 #[cfg(test)]

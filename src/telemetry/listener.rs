@@ -7,32 +7,33 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::code::Code;
+use super::counts::Counts;
 use super::rate_limit::LogThrottle;
-use crate::diagnostics::{History, Latencies, LatencyCounts, Recent, RequestOutcome};
+use crate::diagnostics::{History, Latencies, Recent, RequestOutcome};
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.
 const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Credential::None];
 
-/// The handles of one listener, resolved when it is bound.
-///
-/// A series exists from its first use on, not before: fifty routes would else print thousands of zeros at every scrape.
+/// The metrics of one listener.
 #[derive(Debug)]
 pub struct ListenerMetrics {
     name: Arc<str>,
+    counters: Arc<Counters>,
+    recent: Arc<Recent>,
+    refusals: LogThrottle,
+}
+
+/// The counters of one listener's name, which it keeps over reloads. Metrics and status page read them.
+///
+/// A series exists from its first use: otherwise fifty routes would print thousands of zeros at every scrape.
+#[derive(Debug)]
+pub(super) struct Counters {
     requests: IntCounterVec,
     durations: HistogramVec,
     finished: [Finished; CREDENTIALS.len()],
     in_flight: IntGauge,
     connections: IntGauge,
-    ended: Arc<Ended>,
-    recent: Arc<Recent>,
-    refusals: LogThrottle,
-}
-
-/// How the requests of one listener ended since the start, for the status page.
-#[derive(Debug)]
-pub(super) struct Ended {
     history: Arc<History>,
     errors: AtomicU64,
     latencies: Latencies,
@@ -58,23 +59,10 @@ type Class = Box<[OnceLock<IntCounter>; 100]>;
 // === impl ListenerMetrics ===
 
 impl ListenerMetrics {
-    pub(super) fn new(
-        name: &str,
-        requests: &IntCounterVec,
-        durations: &HistogramVec,
-        in_flight: IntGauge,
-        connections: IntGauge,
-        ended: Arc<Ended>,
-        recent: Arc<Recent>,
-    ) -> Self {
+    pub(super) fn new(name: &str, counters: Arc<Counters>, recent: Arc<Recent>) -> Self {
         Self {
             name: name.into(),
-            requests: requests.clone(),
-            durations: durations.clone(),
-            finished: Default::default(),
-            in_flight,
-            connections,
-            ended,
+            counters,
             recent,
             refusals: LogThrottle::default(),
         }
@@ -82,22 +70,22 @@ impl ListenerMetrics {
 
     /// Counts a request in flight while the guard lives.
     pub fn request_started(&self) -> GaugeGuard {
-        GaugeGuard::new(&self.in_flight)
+        GaugeGuard::new(&self.counters.in_flight)
     }
 
     /// Counts an open connection while the guard lives.
     pub fn connection_opened(&self) -> GaugeGuard {
-        GaugeGuard::new(&self.connections)
+        GaugeGuard::new(&self.counters.connections)
     }
 
     /// Remembers that a request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
     pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
-        self.ended.history.ended(at, ending, took);
+        self.counters.history.ended(at, ending, took);
         if ending.is_error() {
-            self.ended.errors.fetch_add(1, Ordering::Relaxed);
+            self.counters.errors.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(took) = took {
-            self.ended.latencies.count(took);
+            self.counters.latencies.count(took);
         }
     }
 
@@ -113,7 +101,8 @@ impl ListenerMetrics {
 
     /// Counts and times a request that ended; a refused one counts as `none`.
     pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
-        let [access, id, none] = &self.finished;
+        let counters = &*self.counters;
+        let [access, id, none] = &counters.finished;
         let (finished, label) = match credential {
             Credential::Access => (access, credential),
             Credential::Id => (id, credential),
@@ -122,35 +111,53 @@ impl ListenerMetrics {
         let label = label.as_str();
         if let Some(slot) = finished.slot(code) {
             slot.get_or_init(|| {
-                self.requests
+                counters
+                    .requests
                     .with_label_values(&[&*self.name, label, &code.to_string()])
             })
             .inc();
         }
         finished
             .duration
-            .get_or_init(|| self.durations.with_label_values(&[&*self.name, label]))
+            .get_or_init(|| counters.durations.with_label_values(&[&*self.name, label]))
             .observe(took.as_secs_f64());
     }
 }
 
-// === impl Ended ===
+// === impl Counters ===
 
-impl Ended {
-    pub(super) fn new(history: Arc<History>) -> Self {
+impl Counters {
+    pub(super) fn new(
+        requests: &IntCounterVec,
+        durations: &HistogramVec,
+        in_flight: IntGauge,
+        connections: IntGauge,
+        history: Arc<History>,
+    ) -> Self {
         Self {
+            requests: requests.clone(),
+            durations: durations.clone(),
+            finished: Default::default(),
+            in_flight,
+            connections,
             history,
             errors: AtomicU64::new(0),
             latencies: Latencies::default(),
         }
     }
 
-    pub(super) fn errors(&self) -> u64 {
-        self.errors.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn latencies(&self) -> LatencyCounts {
-        self.latencies.read()
+    /// Returns the counts as of now.
+    pub(super) fn read(&self) -> Counts {
+        let durations = self.finished.iter().filter_map(|f| f.duration.get());
+        // These gauges count objects, so they are never negative.
+        let gauge = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        Counts {
+            requests: durations.map(Histogram::get_sample_count).sum(),
+            in_flight: gauge(&self.in_flight),
+            connections: gauge(&self.connections),
+            errors: self.errors.load(Ordering::Relaxed),
+            latencies: self.latencies.read(),
+        }
     }
 }
 

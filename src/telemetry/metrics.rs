@@ -1,7 +1,7 @@
 //! The metric families. Every label value comes from a closed set or the configuration, so a hostile peer cannot grow
 //! them; every handle is resolved once and indexed by an enum, so that counting costs one atomic add.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,9 +12,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::counts::{self, Counts};
+use super::counts::Counts;
 use super::labels::{Connect, Fetch, Lookup};
-use super::listener::{Ended, GaugeGuard, ListenerMetrics};
+use super::listener::{Counters, GaugeGuard, ListenerMetrics};
 use super::process::Process;
 use super::rate_limit::LineLimit;
 use crate::diagnostics::{History, Recent};
@@ -44,7 +44,7 @@ const TOKENS: [Credential; 2] = [Credential::Access, Credential::Id];
 pub struct Metrics {
     registry: Registry,
     malformed: LineLimit,
-    listeners: Mutex<HashMap<Box<str>, Arc<Ended>>>,
+    listeners: Mutex<BTreeMap<Box<str>, Arc<Counters>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
@@ -191,29 +191,23 @@ impl Metrics {
         }
     }
 
-    /// The handles of a listener: `proxy`, or the route's name from the configuration.
+    /// The metrics of a listener: `proxy`, or the route's name from the configuration.
+    ///
+    /// Series live as long as the process, and reloads bring new names: after the 256th, listeners share a label.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
-        let (name, ended) = self.listener_label(name);
-        ListenerMetrics::new(
-            name,
-            &self.requests,
-            &self.durations,
-            self.in_flight.with_label_values(&[name]),
-            self.connections.with_label_values(&[name]),
-            ended,
-            self.recent.clone(),
-        )
-    }
-
-    /// Reloads bring new names, and series live as long as the process: their number has an end.
-    fn listener_label<'a>(&self, name: &'a str) -> (&'a str, Arc<Ended>) {
         let mut listeners = lock(&self.listeners);
         let named = listeners.contains_key(name) || listeners.len() < MAX_LISTENERS;
         let name = if named { name } else { REST };
-        let ended = listeners
-            .entry(name.into())
-            .or_insert_with(|| Arc::new(Ended::new(self.history.clone())));
-        (name, ended.clone())
+        let counters = listeners.entry(name.into()).or_insert_with(|| {
+            Arc::new(Counters::new(
+                &self.requests,
+                &self.durations,
+                self.in_flight.with_label_values(&[name]),
+                self.connections.with_label_values(&[name]),
+                self.history.clone(),
+            ))
+        });
+        ListenerMetrics::new(name, counters.clone(), self.recent.clone())
     }
 
     /// Counts a request that the sidecar answered itself.
@@ -301,16 +295,13 @@ impl Metrics {
         }
     }
 
-    /// What each listener has counted, by its name.
+    /// Returns the counts of each listener, by its name.
     pub fn counts(&self) -> BTreeMap<String, Counts> {
-        let mut counts = counts::of(&self.durations, &self.in_flight, &self.connections);
         let listeners = lock(&self.listeners);
-        for (name, ended) in listeners.iter() {
-            let counts = counts.entry(name.to_string()).or_default();
-            counts.errors = ended.errors();
-            counts.latencies = ended.latencies();
-        }
+        let counts = listeners.iter();
         counts
+            .map(|(name, counters)| (name.to_string(), counters.read()))
+            .collect()
     }
 
     /// The last 15 minutes.
