@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sidentity::cli::Options as Flags;
-use sidentity::config::Name;
+use sidentity::config::OptionKey;
 use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::policy::{Credential, Options};
 use sidentity::telemetry::{Code, Metrics};
@@ -114,7 +114,7 @@ fn every_option_is_in_the_configuration_reference_as_help_has_it() {
             names.insert(name.to_owned());
         }
     }
-    let known: BTreeSet<String> = Name::ALL
+    let known: BTreeSet<String> = OptionKey::ALL
         .iter()
         .map(|name| name.as_str().to_owned())
         .collect();

@@ -159,9 +159,9 @@ fn or_off(address: Option<impl Display>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Env, Name, RawConfig, load};
+    use crate::config::{Env, OptionKey, RawConfig, load};
 
-    fn config(flags: &[(Name, &str)]) -> Config {
+    fn config(flags: &[(OptionKey, &str)]) -> Config {
         let mut raw = RawConfig::default();
         for (name, text) in flags {
             raw.set_flag(*name, [(*text).to_owned()]);
@@ -169,20 +169,20 @@ mod tests {
         load(&raw, &Env::default()).unwrap()
     }
 
-    fn reloaded(old: &[(Name, &str)], new: &[(Name, &str)]) -> (Config, Vec<String>) {
+    fn reloaded(old: &[(OptionKey, &str)], new: &[(OptionKey, &str)]) -> (Config, Vec<String>) {
         merge_reload(&config(old), config(new))
     }
 
     #[test]
     fn what_needs_no_listener_is_in_force() {
         let (config, waiting) = reloaded(
-            &[(Name::Route, "8081=https://a.example,credential=id")],
+            &[(OptionKey::Route, "8081=https://a.example,credential=id")],
             &[
-                (Name::Route, "8081=https://b.example,audience=x"),
-                (Name::Route, "8081/v2=https://c.example,credential=id"),
-                (Name::Rule, "d.example=id"),
-                (Name::Unmatched, "deny"),
-                (Name::LogLevel, "debug"),
+                (OptionKey::Route, "8081=https://b.example,audience=x"),
+                (OptionKey::Route, "8081/v2=https://c.example,credential=id"),
+                (OptionKey::Rule, "d.example=id"),
+                (OptionKey::Unmatched, "deny"),
+                (OptionKey::LogLevel, "debug"),
             ],
         );
         assert_eq!(waiting, Vec::<String>::new());
@@ -193,12 +193,12 @@ mod tests {
     #[test]
     fn listeners_and_what_is_made_once_wait_for_a_restart() {
         let (config, waiting) = reloaded(
-            &[(Name::Route, "8081=https://a.example")],
+            &[(OptionKey::Route, "8081=https://a.example")],
             &[
-                (Name::Route, "8082=https://a.example"),
-                (Name::Proxy, "off"),
-                (Name::Admin, "9999"),
-                (Name::Workers, "77"),
+                (OptionKey::Route, "8082=https://a.example"),
+                (OptionKey::Proxy, "off"),
+                (OptionKey::Admin, "9999"),
+                (OptionKey::Workers, "77"),
             ],
         );
         assert_eq!(
@@ -220,10 +220,10 @@ mod tests {
     fn a_free_port_stays_the_same_one() {
         let (config, waiting) = reloaded(
             &[
-                (Name::Route, "127.0.0.1:0=https://a.example"),
-                (Name::Route, "127.0.0.1:0/b=https://b.example"),
+                (OptionKey::Route, "127.0.0.1:0=https://a.example"),
+                (OptionKey::Route, "127.0.0.1:0/b=https://b.example"),
             ],
-            &[(Name::Route, "127.0.0.1:0/b=https://c.example")],
+            &[(OptionKey::Route, "127.0.0.1:0/b=https://c.example")],
         );
         let upstreams: Vec<_> = config.routes.iter().map(Route::upstream_url).collect();
         assert_eq!(upstreams, ["https://c.example/", "https://a.example/"]);

@@ -23,7 +23,7 @@ use super::exit::Exit;
 use super::interruption::interruption;
 use super::run::runtime;
 use crate::app::App;
-use crate::config::{self, Config, Env, Name, RawConfig};
+use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::destination::{Destination, Host};
 use crate::emulator::google::{Endpoints, SubjectSource};
 use crate::emulator::{Emulator, Identity};
@@ -186,7 +186,7 @@ fn configuration(
     let mut raw = RawConfig::default();
     if let Some(federation) = federation {
         let file = federation.file().display().to_string();
-        raw.set_flag(Name::Credentials, [file]);
+        raw.set_flag(OptionKey::Credentials, [file]);
     }
     let mut config = config::load(&raw, &Env::default())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;

@@ -30,7 +30,7 @@ use super::exit::Exit;
 use super::options::Options;
 use super::run::runtime;
 use crate::app::App;
-use crate::config::{self, Config, Env, Name, RawConfig};
+use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::server::{DescriptorLimit, ProcessTree, raise_descriptor_limit};
 use crate::telemetry;
 
@@ -179,12 +179,12 @@ fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     defaults.random_auth = Some(credentials);
     defaults.private_folder = Some(folder.path().to_owned());
     for (name, value) in [
-        (Name::Proxy, "127.0.0.1:0".to_owned()),
-        (Name::Admin, "127.0.0.1:0".to_owned()),
-        (Name::ProxyAuth, "random".to_owned()),
-        (Name::Intercept, "true".to_owned()),
+        (OptionKey::Proxy, "127.0.0.1:0".to_owned()),
+        (OptionKey::Admin, "127.0.0.1:0".to_owned()),
+        (OptionKey::ProxyAuth, "random".to_owned()),
+        (OptionKey::Intercept, "true".to_owned()),
         // The terminal is the child's.
-        (Name::LogLevel, "warn".to_owned()),
+        (OptionKey::LogLevel, "warn".to_owned()),
     ] {
         defaults.set_flag(name, [value]);
     }

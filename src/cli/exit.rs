@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config::Problem;
+use crate::config::Diagnostic;
 
 /// `EX_USAGE` of sysexits(3).
 const USAGE: u8 = 64;
@@ -12,29 +12,29 @@ const USAGE: u8 = 64;
 #[derive(Debug)]
 pub(super) struct Exit {
     status: u8,
-    problems: Vec<Problem>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 // === impl Exit ===
 
 impl Exit {
-    pub(super) fn usage(problems: Vec<Problem>) -> Self {
+    pub(super) fn usage(diagnostics: Vec<Diagnostic>) -> Self {
         Self {
             status: USAGE,
-            problems,
+            diagnostics,
         }
     }
 
     /// One argument is not what it should be.
     pub(super) fn misused(argument: &str, message: String) -> Self {
-        Self::usage(vec![Problem::new(argument, message)])
+        Self::usage(vec![Diagnostic::new(argument, message)])
     }
 
     /// A status of its own, and why.
     pub(super) fn with(status: u8, message: String) -> Self {
         Self {
             status,
-            problems: vec![Problem::new("error", message)],
+            diagnostics: vec![Diagnostic::new("error", message)],
         }
     }
 
@@ -42,7 +42,7 @@ impl Exit {
     pub(super) const fn silent(status: u8) -> Self {
         Self {
             status,
-            problems: Vec::new(),
+            diagnostics: Vec::new(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Exit {
     pub(super) fn signalled(number: u8) -> Self {
         Self {
             status: 128 + number,
-            problems: vec![Problem::new("stopped", "a second signal: not drained")],
+            diagnostics: vec![Diagnostic::new("stopped", "a second signal: not drained")],
         }
     }
 
@@ -60,12 +60,12 @@ impl Exit {
     }
 
     pub(super) fn report(&self) -> ExitCode {
-        self.problems.iter().for_each(complain);
+        self.diagnostics.iter().for_each(complain);
         ExitCode::from(self.status)
     }
 }
 
 /// Writes one line to stderr. Errors are ignored.
-pub(super) fn complain(problem: &Problem) {
-    let _ = writeln!(io::stderr(), "sidentity: {problem}");
+pub(super) fn complain(diagnostic: &Diagnostic) {
+    let _ = writeln!(io::stderr(), "sidentity: {diagnostic}");
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::exit::Exit;
 use super::run::runtime;
-use crate::config::{ADMIN_PORT, Env, Name};
+use crate::config::{ADMIN_PORT, Env, OptionKey};
 
 /// Where the sidecar's own default is, as seen from its machine.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
@@ -82,7 +82,7 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
 
 /// The flag, else the variable that tells the sidecar in the same container where its admin port is.
 fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
-    let variable = Name::Admin.variable();
+    let variable = OptionKey::Admin.variable();
     let said = env.text(&variable);
     match (flag, said.map_err(|problem| Exit::usage(vec![problem]))?) {
         (Some(admin), _) => Ok(admin),

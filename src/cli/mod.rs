@@ -133,7 +133,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        Err(error) => return Exit::usage(vec![usage::problem(&error)]).report(),
+        Err(error) => return Exit::usage(vec![usage::diagnostic(&error)]).report(),
     };
     let done = match command {
         Command::Run(options) => run::run(options, env),

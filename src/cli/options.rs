@@ -6,7 +6,7 @@ use std::fmt;
 
 use clap::Args;
 
-use crate::config::{Name, RawConfig};
+use crate::config::{OptionKey, RawConfig};
 
 // Headings of the help.
 const LISTENERS: &str = "Listeners";
@@ -162,44 +162,44 @@ impl From<Options> for RawConfig {
     fn from(options: Options) -> Self {
         let mut raw = Self::default();
         raw.set_file(options.config);
-        raw.set_flag(Name::Proxy, options.proxy);
-        raw.set_flag(Name::Route, options.route);
-        raw.set_flag(Name::Rule, options.rule);
-        raw.set_flag(Name::Unmatched, options.unmatched);
-        raw.set_flag(Name::MetadataAccess, options.metadata_access);
-        raw.set_flag(Name::Intercept, options.intercept);
-        raw.set_flag(Name::CaDir, options.ca_dir);
-        raw.set_flag(Name::Discover, options.discover);
-        raw.set_flag(Name::Credentials, options.credentials);
+        raw.set_flag(OptionKey::Proxy, options.proxy);
+        raw.set_flag(OptionKey::Route, options.route);
+        raw.set_flag(OptionKey::Rule, options.rule);
+        raw.set_flag(OptionKey::Unmatched, options.unmatched);
+        raw.set_flag(OptionKey::MetadataAccess, options.metadata_access);
+        raw.set_flag(OptionKey::Intercept, options.intercept);
+        raw.set_flag(OptionKey::CaDir, options.ca_dir);
+        raw.set_flag(OptionKey::Discover, options.discover);
+        raw.set_flag(OptionKey::Credentials, options.credentials);
         raw.set_flag(
-            Name::ImpersonateServiceAccount,
+            OptionKey::ImpersonateServiceAccount,
             options.impersonate_service_account,
         );
-        raw.set_flag(Name::TrustCredentialUrl, options.trust_credential_url);
-        raw.set_flag(Name::Admin, options.admin);
-        raw.set_flag(Name::ProxyAuth, options.proxy_auth);
-        raw.set_flag(Name::AllowNonLoopback, options.allow_non_loopback);
-        raw.set_flag(Name::AllowedHost, options.allowed_host);
-        raw.set_flag(Name::Placeholder, options.placeholder);
-        raw.set_flag(Name::ConnectTo, options.connect_to);
-        raw.set_flag(Name::UpstreamCa, options.upstream_ca);
-        raw.set_flag(Name::UpstreamHttp, options.upstream_http);
-        raw.set_flag(Name::UpstreamProxy, options.upstream_proxy);
-        raw.set_flag(Name::NoUpstreamProxy, options.no_upstream_proxy);
-        raw.set_flag(Name::ConnectTimeout, options.connect_timeout);
-        raw.set_flag(Name::ResponseTimeout, options.response_timeout);
-        raw.set_flag(Name::TokenTimeout, options.token_timeout);
-        raw.set_flag(Name::IdleTimeout, options.idle_timeout);
-        raw.set_flag(Name::DrainTimeout, options.drain_timeout);
-        raw.set_flag(Name::MaxConnections, options.max_connections);
-        raw.set_flag(Name::MaxIdleConnections, options.max_idle_connections);
-        raw.set_flag(Name::MaxMemory, options.max_memory);
-        raw.set_flag(Name::Workers, options.workers);
-        raw.set_flag(Name::Sandbox, options.sandbox);
-        raw.set_flag(Name::LogFormat, options.log_format);
-        raw.set_flag(Name::LogLevel, options.log_level);
-        raw.set_flag(Name::AccessLog, options.access_log);
-        raw.set_flag(Name::Quitquitquit, options.quitquitquit);
+        raw.set_flag(OptionKey::TrustCredentialUrl, options.trust_credential_url);
+        raw.set_flag(OptionKey::Admin, options.admin);
+        raw.set_flag(OptionKey::ProxyAuth, options.proxy_auth);
+        raw.set_flag(OptionKey::AllowNonLoopback, options.allow_non_loopback);
+        raw.set_flag(OptionKey::AllowedHost, options.allowed_host);
+        raw.set_flag(OptionKey::Placeholder, options.placeholder);
+        raw.set_flag(OptionKey::ConnectTo, options.connect_to);
+        raw.set_flag(OptionKey::UpstreamCa, options.upstream_ca);
+        raw.set_flag(OptionKey::UpstreamHttp, options.upstream_http);
+        raw.set_flag(OptionKey::UpstreamProxy, options.upstream_proxy);
+        raw.set_flag(OptionKey::NoUpstreamProxy, options.no_upstream_proxy);
+        raw.set_flag(OptionKey::ConnectTimeout, options.connect_timeout);
+        raw.set_flag(OptionKey::ResponseTimeout, options.response_timeout);
+        raw.set_flag(OptionKey::TokenTimeout, options.token_timeout);
+        raw.set_flag(OptionKey::IdleTimeout, options.idle_timeout);
+        raw.set_flag(OptionKey::DrainTimeout, options.drain_timeout);
+        raw.set_flag(OptionKey::MaxConnections, options.max_connections);
+        raw.set_flag(OptionKey::MaxIdleConnections, options.max_idle_connections);
+        raw.set_flag(OptionKey::MaxMemory, options.max_memory);
+        raw.set_flag(OptionKey::Workers, options.workers);
+        raw.set_flag(OptionKey::Sandbox, options.sandbox);
+        raw.set_flag(OptionKey::LogFormat, options.log_format);
+        raw.set_flag(OptionKey::LogLevel, options.log_level);
+        raw.set_flag(OptionKey::AccessLog, options.access_log);
+        raw.set_flag(OptionKey::Quitquitquit, options.quitquitquit);
         raw
     }
 }

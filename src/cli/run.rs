@@ -15,7 +15,7 @@ use self::supervisor::Supervisor;
 use super::exit::Exit;
 use super::options::Options;
 use crate::app::{App, Control, StartError};
-use crate::config::{self, Config, Env, Problem, RawConfig};
+use crate::config::{self, Config, Diagnostic, Env, RawConfig};
 use crate::dns;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
@@ -195,8 +195,10 @@ impl Caretaker {
         let loaded = tokio::task::spawn_blocking(move || config::load(&flags, &env)).await;
         let config = match loaded {
             Ok(Ok(config)) => config,
-            Ok(Err(problems)) => return self.not_reloaded(&problems),
-            Err(error) => return self.not_reloaded(&[Problem::new("reload", error.to_string())]),
+            Ok(Err(diagnostics)) => return self.not_reloaded(&diagnostics),
+            Err(error) => {
+                return self.not_reloaded(&[Diagnostic::new("reload", error.to_string())]);
+            }
         };
         if let Some(program) = config
             .credentials
@@ -207,7 +209,7 @@ impl Caretaker {
                 "the credential file names the executable {program}, which the sandbox does not let start: restart, or set \
                  --sandbox off"
             );
-            return self.not_reloaded(&[Problem::new("--credentials", message)]);
+            return self.not_reloaded(&[Diagnostic::new("--credentials", message)]);
         }
         let rules = config.rules.len();
         warn(&config);
@@ -221,20 +223,20 @@ impl Caretaker {
                 let routes = self.control.routes().len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
-            Err(error) => self.not_reloaded(&[Problem::new("--upstream-ca", error.to_string())]),
+            Err(error) => self.not_reloaded(&[Diagnostic::new("--upstream-ca", error.to_string())]),
         }
     }
 
-    fn not_reloaded(&self, problems: &[Problem]) {
-        for problem in problems {
-            tracing::error!("{problem}");
+    fn not_reloaded(&self, diagnostics: &[Diagnostic]) {
+        for diagnostic in diagnostics {
+            tracing::error!("{diagnostic}");
         }
         tracing::error!(
             "not reloaded, nothing has changed: problems: {}",
-            problems.len()
+            diagnostics.len()
         );
-        let denied = |problem: &Problem| problem.to_string().contains("Permission denied");
-        if self.sandbox.is_on() && problems.iter().any(denied) {
+        let denied = |diagnostic: &Diagnostic| diagnostic.to_string().contains("Permission denied");
+        if self.sandbox.is_on() && diagnostics.iter().any(denied) {
             tracing::info!(
                 "the sandbox lets a reload read files only in the directories of those that the start named: restart to \
                  use others, or set --sandbox off"

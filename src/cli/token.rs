@@ -10,7 +10,7 @@ use super::load::load;
 use super::options::Options;
 use super::run::runtime;
 use crate::app;
-use crate::config::{Config, Env, Problem};
+use crate::config::{Config, Diagnostic, Env};
 use crate::destination::Destination;
 use crate::explain::{Asked, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
@@ -33,7 +33,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let asked = Asked::parse(&args.url, &app::policy(&config), &app::ways(&config))
         .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if let Some(note) = asked.note {
-        complain(&Problem::new("note", note));
+        complain(&Diagnostic::new("note", note));
     }
     runtime(1)?.block_on(print(&config, asked.destination))
 }

@@ -2,10 +2,10 @@
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::config::Problem;
+use crate::config::Diagnostic;
 
 /// What is wrong with the command line.
-pub(super) fn problem(error: &Error) -> Problem {
+pub(super) fn diagnostic(error: &Error) -> Diagnostic {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         Some(ContextValue::Strings(texts)) => texts.first().map(String::as_str),
@@ -25,44 +25,44 @@ pub(super) fn problem(error: &Error) -> Problem {
     let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let place = format!("flag {flag}");
     match error.kind() {
-        ErrorKind::UnknownArgument if flag.starts_with('-') => Problem::new(
+        ErrorKind::UnknownArgument if flag.starts_with('-') => Diagnostic::new(
             format!("unknown flag {flag}"),
             near(ContextKind::SuggestedArg),
         ),
-        ErrorKind::UnknownArgument => Problem::new(
+        ErrorKind::UnknownArgument => Diagnostic::new(
             "unexpected argument",
             format!("{argument:?} belongs to no flag"),
         ),
         ErrorKind::InvalidSubcommand => {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             let near = near(ContextKind::SuggestedSubcommand);
-            Problem::new(format!("unknown command {name}"), near)
+            Diagnostic::new(format!("unknown command {name}"), near)
         }
         ErrorKind::InvalidValue if !texts(ContextKind::ValidValue).is_empty() => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             let words = texts(ContextKind::ValidValue).join(", ");
             let argument = argument.trim_matches(['<', '>']);
-            Problem::new(argument, format!("{value:?} must be one of {words}"))
+            Diagnostic::new(argument, format!("{value:?} must be one of {words}"))
         }
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
             let form = argument.strip_prefix(flag).unwrap_or_default().trim();
-            Problem::new(place, format!("needs a value: {flag} {form}"))
+            Diagnostic::new(place, format!("needs a value: {flag} {form}"))
         }
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
             Some(other) if other != argument => {
                 let other = other.split([' ', '=', '[']).next().unwrap_or_default();
-                Problem::new(place, format!("cannot be used with {other}: leave one out"))
+                Diagnostic::new(place, format!("cannot be used with {other}: leave one out"))
             }
-            _ => Problem::new(place, "is given twice: keep one"),
+            _ => Diagnostic::new(place, "is given twice: keep one"),
         },
-        ErrorKind::InvalidUtf8 => Problem::new("command line", "must be UTF-8 text"),
+        ErrorKind::InvalidUtf8 => Diagnostic::new("command line", "must be UTF-8 text"),
         ErrorKind::MissingRequiredArgument => {
-            Problem::new("command line", format!("{argument} is missing"))
+            Diagnostic::new("command line", format!("{argument} is missing"))
         }
         _ => {
             let rendered = error.render().to_string();
             let line = rendered.lines().next().unwrap_or_default();
-            Problem::new("command line", line.trim_start_matches("error: "))
+            Diagnostic::new("command line", line.trim_start_matches("error: "))
         }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::problem::{Problem, quote, quote_unless_secret, suggestion};
-use super::raw::{Entry, Fields, Text};
+use super::diagnostic::{Diagnostic, quote, quote_unless_secret, suggestion};
+use super::raw::{Entry, Fields, Spanned};
 use crate::policy::Options;
 
 /// What an entry looks like, in a flag and in a file.
-pub(super) struct Shape {
+pub(super) struct EntrySyntax {
     /// A line's field before the `=`, and the one after it.
     ends: (&'static str, &'static str),
     /// A line's options beside [`Options::NAMES`].
@@ -18,14 +18,14 @@ pub(super) struct Shape {
     form: &'static str,
 }
 
-pub(super) const ROUTE: Shape = Shape {
+pub(super) const ROUTE: EntrySyntax = EntrySyntax {
     ends: ("listen", "upstream"),
     line: &["http", "mode"],
     mapping: &["listen", "prefix", "upstream", "http", "mode"],
     form: "LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
 };
 
-pub(super) const RULE: Shape = Shape {
+pub(super) const RULE: EntrySyntax = EntrySyntax {
     ends: ("pattern", "credential"),
     line: &[],
     mapping: &["host", "port", "path"],
@@ -33,14 +33,14 @@ pub(super) const RULE: Shape = Shape {
 };
 
 /// The entry's fields; a line is taken apart at its commas, so no value in one can hold a comma.
-pub(super) fn fields(entry: &Entry, shape: &Shape) -> Result<Fields, Vec<Problem>> {
+pub(super) fn fields(entry: &Entry, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>> {
     match entry {
         Entry::Fields(fields) => Ok(fields.clone()),
-        Entry::Line(line) => split(line, shape),
+        Entry::Line(line) => split(line, syntax),
     }
 }
 
-fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
+fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>> {
     let mut parts = line.value.split(',');
     let head = parts.next().and_then(|head| head.split_once('='));
     // A URL in the first place may hold a password, and the first place is shown.
@@ -48,32 +48,32 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
         !first.is_empty() && !second.is_empty() && !first.contains("://")
     });
     let Some((first, second)) = head else {
-        let form = shape.form;
+        let form = syntax.form;
         let message = match quote_unless_secret(without_query(&line.value)) {
             Some(value) => format!("{value} must be {form}"),
             None => format!("write {form}"),
         };
-        return Err(vec![line.problem(message)]);
+        return Err(vec![line.diagnostic(message)]);
     };
     let place: Arc<str> = format!("{} {}", line.place, printable(first)).into();
     let mut fields = vec![
         (
-            shape.ends.0.to_owned(),
-            Text::new(first, Arc::clone(&place)),
+            syntax.ends.0.to_owned(),
+            Spanned::new(first, Arc::clone(&place)),
         ),
         (
-            shape.ends.1.to_owned(),
-            Text::new(second, Arc::clone(&place)),
+            syntax.ends.1.to_owned(),
+            Spanned::new(second, Arc::clone(&place)),
         ),
     ];
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let mut known = Options::NAMES.iter().chain(shape.line).copied();
+        let mut known = Options::NAMES.iter().chain(syntax.line).copied();
         if known.clone().any(|option| option == name) && part.contains('=') {
             fields.push((
                 name.to_owned(),
-                Text::new(value, format!("{place}: {name}")),
+                Spanned::new(value, format!("{place}: {name}")),
             ));
         } else if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
             let what = if known.any(|option| option == name) {
@@ -83,12 +83,12 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
                     name,
                     &Options::NAMES
                         .iter()
-                        .chain(shape.line)
+                        .chain(syntax.line)
                         .copied()
                         .collect::<Vec<_>>(),
                 )
             };
-            problems.push(Problem::new(&*place, what));
+            diagnostics.push(Diagnostic::new(&*place, what));
         } else {
             // A piece of a URL with a password is not shown.
             let shown = quote_unless_secret(&line.value).map(|_| quote(name));
@@ -96,17 +96,17 @@ fn split(line: &Text, shape: &Shape) -> Result<Fields, Vec<Problem>> {
                 Some(part) => format!("{part} follows a comma and must be an option, NAME=VALUE"),
                 None => "what follows a comma must be an option, NAME=VALUE".to_owned(),
             };
-            problems.push(Problem::new(&*place, message));
+            diagnostics.push(Diagnostic::new(&*place, message));
         }
     }
-    if problems.is_empty() {
+    if diagnostics.is_empty() {
         Ok(Fields {
             place,
             fields,
             broken: false,
         })
     } else {
-        Err(problems)
+        Err(diagnostics)
     }
 }
 
@@ -131,9 +131,9 @@ fn printable(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
-// === impl Shape ===
+// === impl EntrySyntax ===
 
-impl Shape {
+impl EntrySyntax {
     /// A mapping's fields.
     pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
         self.mapping.iter().copied().chain(Options::NAMES)
@@ -144,16 +144,20 @@ impl Shape {
 
 impl Fields {
     /// Takes the field out.
-    pub(super) fn take(&mut self, name: &str) -> Option<Text> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Spanned> {
         let index = self.fields.iter().position(|(field, _)| field == name)?;
         Some(self.fields.remove(index).1)
     }
 
     /// Takes a field out that must be there.
-    pub(super) fn require(&mut self, name: &str, problems: &mut Vec<Problem>) -> Option<Text> {
+    pub(super) fn require(
+        &mut self,
+        name: &str,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Option<Spanned> {
         let field = self.take(name);
         if field.is_none() && !self.broken {
-            problems.push(Problem::new(&*self.place, format!("{name} is missing")));
+            diagnostics.push(Diagnostic::new(&*self.place, format!("{name} is missing")));
         }
         field
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 
-use super::Problem;
+use super::Diagnostic;
 
 /// The process's environment as a value, so that tests and the resolver need no process.
 #[derive(Clone, Default)]
@@ -23,13 +23,13 @@ impl Env {
     /// # Errors
     ///
     /// The value is not UTF-8.
-    pub fn text(&self, name: &str) -> Result<Option<&str>, Problem> {
+    pub fn text(&self, name: &str) -> Result<Option<&str>, Diagnostic> {
         match self.0.get(std::ffi::OsStr::new(name)) {
             None => Ok(None),
             Some(value) => match value.to_str() {
                 Some("") => Ok(None),
                 Some(text) => Ok(Some(text)),
-                None => Err(Problem::new(
+                None => Err(Diagnostic::new(
                     format!("environment {name}"),
                     "the value must be UTF-8 text",
                 )),

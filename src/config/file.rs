@@ -4,55 +4,55 @@ use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
-use super::entry::{self, Shape};
-use super::name::{Kind, Name};
-use super::node::{self, Node};
-use super::problem::{Problem, quote, suggestion};
-use super::raw::{Entry, Fields, RawConfig, Text};
+use super::diagnostic::{Diagnostic, quote, suggestion};
+use super::entry::{self, EntrySyntax};
+use super::node::{self, Node, SpannedNode};
+use super::options::{OptionKey, ValueKind};
+use super::raw::{Entry, Fields, RawConfig, Spanned};
 
 /// In MiB; a configuration of a thousand routes is a tenth of this.
-const LARGEST: u64 = 1;
+const MAX_MEBIBYTES: u64 = 1;
 
 /// `proxy:` as a mapping.
-const PROXY: &[(&str, Name)] = &[
-    ("listen", Name::Proxy),
-    ("unmatched", Name::Unmatched),
-    ("metadata-access", Name::MetadataAccess),
-    ("intercept", Name::Intercept),
-    ("ca-dir", Name::CaDir),
-    ("auth", Name::ProxyAuth),
-    ("allow-non-loopback", Name::AllowNonLoopback),
+const PROXY: &[(&str, OptionKey)] = &[
+    ("listen", OptionKey::Proxy),
+    ("unmatched", OptionKey::Unmatched),
+    ("metadata-access", OptionKey::MetadataAccess),
+    ("intercept", OptionKey::Intercept),
+    ("ca-dir", OptionKey::CaDir),
+    ("auth", OptionKey::ProxyAuth),
+    ("allow-non-loopback", OptionKey::AllowNonLoopback),
 ];
 
 /// `admin:` as a mapping.
-const ADMIN: &[(&str, Name)] = &[
-    ("listen", Name::Admin),
-    ("quitquitquit", Name::Quitquitquit),
+const ADMIN: &[(&str, OptionKey)] = &[
+    ("listen", OptionKey::Admin),
+    ("quitquitquit", OptionKey::Quitquitquit),
 ];
 
 /// Reads the file that `path` names.
-pub(super) fn read(path: &Text, problems: &mut Vec<Problem>) -> RawConfig {
+pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConfig {
     let name = &path.value;
-    let bytes = match bounded(name, LARGEST) {
+    let bytes = match read_limited(name, MAX_MEBIBYTES) {
         Ok(bytes) => bytes,
         Err(message) => {
-            problems.push(path.problem(message));
+            diagnostics.push(path.diagnostic(message));
             return RawConfig::default();
         }
     };
     match String::from_utf8(bytes) {
-        Ok(source) => parse(name, &source, problems),
+        Ok(source) => parse(name, &source, diagnostics),
         Err(_) => {
-            problems.push(Problem::new(name, "the file must be UTF-8 text"));
+            diagnostics.push(Diagnostic::new(name, "the file must be UTF-8 text"));
             RawConfig::default()
         }
     }
 }
 
 /// A file's bytes; one that does not end within `mebibytes`, such as a device, is refused.
-pub(super) fn bounded(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     let largest = mebibytes * 1024 * 1024;
     let mut bytes = Vec::new();
     std::fs::File::open(name)
@@ -65,24 +65,24 @@ pub(super) fn bounded(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
 }
 
 /// The same of a regular file only: to open a pipe may wait for ever, and what was read from it is gone.
-pub(super) fn bounded_regular(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     match std::fs::metadata(name) {
         Ok(about) if !about.is_file() => Err(format!("{} is not a regular file", quote(name))),
-        _ => bounded(name, mebibytes),
+        _ => read_limited(name, mebibytes),
     }
 }
 
 /// Walks the text of a file called `name`.
-pub(super) fn parse(name: &str, source: &str, problems: &mut Vec<Problem>) -> RawConfig {
-    let mut walk = Walk {
+pub(super) fn parse(name: &str, source: &str, diagnostics: &mut Vec<Diagnostic>) -> RawConfig {
+    let mut walk = FileParser {
         file: name,
         source,
         raw: RawConfig::default(),
-        problems,
+        diagnostics,
     };
     match node::parse(source) {
         Ok(node) => walk.root(node),
-        Err(error) => walk.problems.push(Problem::new(
+        Err(error) => walk.diagnostics.push(Diagnostic::new(
             match error.line {
                 0 => name.to_owned(),
                 line => format!("{name}:{line}:{}", error.column),
@@ -93,7 +93,7 @@ pub(super) fn parse(name: &str, source: &str, problems: &mut Vec<Problem>) -> Ra
     walk.raw
 }
 
-type Pair = (Spanned<Node>, Spanned<Node>);
+type Pair = (SpannedNode, SpannedNode);
 
 /// A key as it is written, and in the spelling of flags.
 struct Key {
@@ -102,24 +102,24 @@ struct Key {
     at: Location,
 }
 
-struct Walk<'a> {
+struct FileParser<'a> {
     file: &'a str,
     source: &'a str,
     raw: RawConfig,
-    problems: &'a mut Vec<Problem>,
+    diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-// === impl Walk ===
+// === impl FileParser ===
 
-impl Walk<'_> {
-    fn root(&mut self, node: Spanned<Node>) {
+impl FileParser<'_> {
+    fn root(&mut self, node: SpannedNode) {
         match node.value {
             Node::Null => {}
             Node::Map(pairs) => self.top(pairs),
             Node::Text(_) | Node::Plain | Node::List(_) => {
                 let noun = node.value.noun();
                 let message = format!("write a mapping, like \"proxy: 3128\", not {noun}");
-                self.problem(node.referenced, "", message);
+                self.diagnostic(node.referenced, "", message);
             }
         }
     }
@@ -129,14 +129,16 @@ impl Walk<'_> {
             match (&*key.name, &node.value) {
                 ("proxy", Node::Map(_)) => self.group("proxy.", PROXY, node),
                 ("admin", Node::Map(_)) => self.group("admin.", ADMIN, node),
-                ("route" | "routes", _) => self.entries(&key, Name::Route, &entry::ROUTE, node),
-                ("rule" | "rules", _) => self.entries(&key, Name::Rule, &entry::RULE, node),
-                _ => match Name::find(&key.name) {
+                ("route" | "routes", _) => {
+                    self.entries(&key, OptionKey::Route, &entry::ROUTE, node)
+                }
+                ("rule" | "rules", _) => self.entries(&key, OptionKey::Rule, &entry::RULE, node),
+                _ => match OptionKey::find(&key.name) {
                     Some(option) => self.option(&key.text, option, node),
                     None => self.unknown(
                         &key,
                         "",
-                        Name::ALL
+                        OptionKey::ALL
                             .iter()
                             .map(|name| name.as_str())
                             .chain(["routes", "rules"]),
@@ -146,7 +148,7 @@ impl Walk<'_> {
         }
     }
 
-    fn group(&mut self, path: &str, keys: &[(&str, Name)], node: Spanned<Node>) {
+    fn group(&mut self, path: &str, keys: &[(&str, OptionKey)], node: SpannedNode) {
         let Node::Map(pairs) = node.value else {
             return;
         };
@@ -159,7 +161,7 @@ impl Walk<'_> {
     }
 
     /// A mapping's keys and values, without what is no key or a double.
-    fn pairs(&mut self, path: &str, pairs: Vec<Pair>) -> Vec<(Key, Spanned<Node>)> {
+    fn pairs(&mut self, path: &str, pairs: Vec<Pair>) -> Vec<(Key, SpannedNode)> {
         let (mut kept, mut seen) = (Vec::new(), HashSet::new());
         for (key, node) in pairs {
             let at = key.referenced;
@@ -168,14 +170,14 @@ impl Walk<'_> {
                 Node::Plain => self.source_of(key.defined).to_owned(),
                 Node::Null | Node::List(_) | Node::Map(_) => {
                     let message = format!("a key must be a text, not {}", key.value.noun());
-                    self.problem(at, "", message);
+                    self.diagnostic(at, "", message);
                     continue;
                 }
             };
             let name = text.replace('_', "-");
             if !seen.insert(name.clone()) {
                 let message = "the key is there twice: keep one";
-                self.problem(at, &format!("{path}{text}"), message);
+                self.diagnostic(at, &format!("{path}{text}"), message);
                 continue;
             }
             kept.push((Key { text, name, at }, node));
@@ -186,11 +188,11 @@ impl Walk<'_> {
     fn unknown<'k>(&mut self, key: &Key, path: &str, known: impl Iterator<Item = &'k str>) {
         let near = suggestion(&key.name, known).replace('-', "_");
         let field = format!("{path}{}", key.text);
-        self.problem(key.at, &field, format!("unknown key{near}"));
+        self.diagnostic(key.at, &field, format!("unknown key{near}"));
     }
 
-    fn option(&mut self, field: &str, option: Name, node: Spanned<Node>) {
-        if option.kind() == Kind::List {
+    fn option(&mut self, field: &str, option: OptionKey, node: SpannedNode) {
+        if option.kind() == ValueKind::List {
             let items = self.items(field, node);
             for (field, item) in items {
                 if let Some(text) = self.text(&field, item) {
@@ -201,7 +203,12 @@ impl Walk<'_> {
         }
         // As `check --all` prints it.
         let is_null = matches!(node.value, Node::Null) && self.source_of(node.defined) == "null";
-        if is_null && matches!(option, Name::CaDir | Name::ImpersonateServiceAccount) {
+        if is_null
+            && matches!(
+                option,
+                OptionKey::CaDir | OptionKey::ImpersonateServiceAccount
+            )
+        {
             return;
         }
         let (place, plain) = (node.referenced, matches!(node.value, Node::Plain));
@@ -209,37 +216,46 @@ impl Walk<'_> {
             return;
         };
         // `off` is false in YAML 1.1, and people write either.
-        if plain && option.kind() == Kind::ValueOrOff && text.value.eq_ignore_ascii_case("false") {
+        if plain
+            && option.kind() == ValueKind::ValueOrOff
+            && text.value.eq_ignore_ascii_case("false")
+        {
             text.value = "off".to_owned();
         }
         if let Some(first) = self.raw.value(option) {
             let message = format!("already said at {}: keep one", first.place);
-            self.problem(place, field, message);
+            self.diagnostic(place, field, message);
         } else {
             self.raw.add(option, text);
         }
     }
 
-    fn entries(&mut self, key: &Key, option: Name, shape: &Shape, node: Spanned<Node>) {
+    fn entries(&mut self, key: &Key, option: OptionKey, syntax: &EntrySyntax, node: SpannedNode) {
         let items = self.items(&key.text, node);
         for (field, item) in items {
             let entry = if let Node::Map(pairs) = item.value {
                 let place = self.place(item.referenced, &field);
-                Some(Entry::Fields(self.fields(place, &field, shape, pairs)))
+                Some(Entry::Fields(self.fields(place, &field, syntax, pairs)))
             } else {
                 self.text(&field, item).map(Entry::Line)
             };
             match option {
-                Name::Route => self.raw.routes.extend(entry),
+                OptionKey::Route => self.raw.routes.extend(entry),
                 _ => self.raw.rules.extend(entry),
             }
         }
     }
 
-    fn fields(&mut self, place: Arc<str>, path: &str, shape: &Shape, pairs: Vec<Pair>) -> Fields {
+    fn fields(
+        &mut self,
+        place: Arc<str>,
+        path: &str,
+        syntax: &EntrySyntax,
+        pairs: Vec<Pair>,
+    ) -> Fields {
         let path = format!("{path}.");
         let mut fields = Vec::new();
-        let before = self.problems.len();
+        let before = self.diagnostics.len();
         for (key, node) in self.pairs(&path, pairs) {
             let field = format!("{path}{}", key.text);
             let list = match &*key.name {
@@ -254,25 +270,25 @@ impl Walk<'_> {
                         continue;
                     };
                     for word in text.value.split_whitespace() {
-                        let word = Text::new(word, Arc::clone(&text.place));
+                        let word = Spanned::new(word, Arc::clone(&text.place));
                         fields.push((name.to_owned(), word));
                     }
                 }
-            } else if shape.known().any(|known| known == key.name) {
+            } else if syntax.known().any(|known| known == key.name) {
                 fields.extend(self.text(&field, node).map(|text| (key.name, text)));
             } else {
-                self.unknown(&key, &path, shape.known());
+                self.unknown(&key, &path, syntax.known());
             }
         }
         Fields {
             place,
             fields,
-            broken: self.problems.len() > before,
+            broken: self.diagnostics.len() > before,
         }
     }
 
     /// A list's items, or the one item that stands for a list; each with its field.
-    fn items(&self, field: &str, node: Spanned<Node>) -> Vec<(String, Spanned<Node>)> {
+    fn items(&self, field: &str, node: SpannedNode) -> Vec<(String, SpannedNode)> {
         match node.value {
             // A list whose items are all commented out.
             Node::Null => Vec::new(),
@@ -285,22 +301,22 @@ impl Walk<'_> {
         }
     }
 
-    fn text(&mut self, field: &str, node: Spanned<Node>) -> Option<Text> {
+    fn text(&mut self, field: &str, node: SpannedNode) -> Option<Spanned> {
         let text = match node.value {
             Node::Text(text) => text,
             Node::Plain => self.source_of(node.defined).to_owned(),
             Node::Null => {
                 let message = "nothing is written here: write a value, or leave the key out";
-                self.problem(node.referenced, field, message);
+                self.diagnostic(node.referenced, field, message);
                 return None;
             }
             Node::List(_) | Node::Map(_) => {
                 let message = format!("write a text, not {}", node.value.noun());
-                self.problem(node.referenced, field, message);
+                self.diagnostic(node.referenced, field, message);
                 return None;
             }
         };
-        Some(Text::new(text, self.place(node.referenced, field)))
+        Some(Spanned::new(text, self.place(node.referenced, field)))
     }
 
     /// A number exactly as it is written: 007 is no 7 where it is a project's name.
@@ -323,8 +339,8 @@ impl Walk<'_> {
         format!("{}:{line}:{column}{colon}{field}", self.file).into()
     }
 
-    fn problem(&mut self, at: Location, field: &str, message: impl Into<String>) {
+    fn diagnostic(&mut self, at: Location, field: &str, message: impl Into<String>) {
         let place = self.place(at, field);
-        self.problems.push(Problem::new(&*place, message));
+        self.diagnostics.push(Diagnostic::new(&*place, message));
     }
 }

@@ -1,7 +1,7 @@
 //! Loads the configuration.
 
+use super::diagnostic::Diagnostic;
 use super::env::Env;
-use super::problem::Problem;
 use super::raw::RawConfig;
 use super::{Config, file, resolve};
 
@@ -11,7 +11,7 @@ use super::{Config, file, resolve};
 /// # Errors
 ///
 /// Every problem at once.
-pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Problem>> {
+pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     load_over(flags, env, RawConfig::default())
 }
 
@@ -24,22 +24,22 @@ pub fn load_over(
     flags: &RawConfig,
     env: &Env,
     defaults: RawConfig,
-) -> Result<Config, Vec<Problem>> {
-    let mut problems = Vec::new();
+) -> Result<Config, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
     let mut warnings = Vec::new();
-    let variables = RawConfig::from_env(env, &mut warnings, &mut problems);
+    let variables = RawConfig::from_env(env, &mut warnings, &mut diagnostics);
     let mut raw = flags.clone().over(variables);
     if let Some(path) = &raw.file {
-        let file = file::read(path, &mut problems);
+        let file = file::read(path, &mut diagnostics);
         raw = raw.over(file);
     }
     raw = raw.over_defaults(defaults);
-    let mut config = resolve::resolve(&raw, env, &mut problems);
+    let mut config = resolve::resolve(&raw, env, &mut diagnostics);
     config.warnings.extend(warnings);
-    if problems.is_empty() {
+    if diagnostics.is_empty() {
         Ok(config)
     } else {
-        Err(problems)
+        Err(diagnostics)
     }
 }
 

@@ -19,23 +19,23 @@ use crate::credentials::Credentials;
 use crate::destination::{Destination, Host};
 use crate::policy::{EgressProxy, Impersonation, Options, Rule, ServiceName};
 
+mod diagnostic;
 mod entry;
 mod env;
 mod file;
 mod load;
-mod name;
 mod node;
-mod problem;
+mod options;
 mod raw;
 mod resolve;
 mod unknown;
 mod yaml;
 
+pub use diagnostic::Diagnostic;
 pub use env::Env;
 pub use load::{defaults, load, load_over};
-pub use name::Name;
-pub use problem::Problem;
-pub use raw::{Entry, Fields, RawConfig, Text};
+pub use options::OptionKey;
+pub use raw::{Entry, Fields, RawConfig, Spanned};
 pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
 pub use resolve::upstream_proxy::check as check_upstream_proxy;
 pub use unknown::unknown_variables;
@@ -232,7 +232,7 @@ pub struct UpstreamProxy {
     pub egress: EgressProxy,
     /// `Proxy-Authorization` for it; marked sensitive.
     pub authorization: Option<HeaderValue>,
-    /// Where it was written, as in [`Problem::place`].
+    /// Where it was written, as in [`Diagnostic::place`].
     pub place: Arc<str>,
 }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{
     DefaultMessageFormatter, DuplicateKeyPolicy, MergeKeyPolicy, MessageFormatter,
-    NonFiniteFloatPolicy, Spanned,
+    NonFiniteFloatPolicy,
 };
 
 /// One node.
@@ -20,10 +20,13 @@ pub(super) enum Node {
     /// A plain `true`, `false` or number: its text is what stands in the source.
     Plain,
     /// `[…]`
-    List(Vec<Spanned<Self>>),
+    List(Vec<SpannedNode>),
     /// `{…}`, doubles included.
-    Map(Vec<(Spanned<Self>, Spanned<Self>)>),
+    Map(Vec<(SpannedNode, SpannedNode)>),
 }
+
+/// A node and where the file has it.
+pub(super) type SpannedNode = serde_saphyr::Spanned<Node>;
 
 /// Where a text stops being YAML: line and column (0 where unknown), and why.
 #[derive(Debug)]
@@ -34,14 +37,14 @@ pub(super) struct SyntaxError {
 }
 
 /// A configuration is three levels deep; the rest of the depth is for better messages.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// Reads one document. Depth, anchors and aliases are bounded.
-pub(super) fn parse(source: &str) -> Result<Spanned<Node>, SyntaxError> {
+pub(super) fn parse(source: &str) -> Result<SpannedNode, SyntaxError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: DEEPEST,
-            flow_nesting_limit: DEEPEST,
+            max_depth: MAX_DEPTH,
+            flow_nesting_limit: MAX_DEPTH,
             max_events: 50_000,
             max_aliases: 1_000,
             max_anchors: 1_000,

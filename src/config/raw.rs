@@ -5,17 +5,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::diagnostic::Diagnostic;
 use super::env::Env;
-use super::name::{Kind, Name};
-use super::problem::Problem;
+use super::options::{OptionKey, ValueKind};
 use super::unknown::unknown_variables;
 
 /// A text and where it was written.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Text {
+pub struct Spanned {
     /// As written.
     pub value: String,
-    /// As in [`Problem::place`].
+    /// As in [`Diagnostic::place`].
     pub place: Arc<str>,
 }
 
@@ -23,7 +23,7 @@ pub struct Text {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// As in a flag: `LISTEN=URL,OPTION…`, `PATTERN=CREDENTIAL,OPTION…`.
-    Line(Text),
+    Line(Spanned),
     /// As in a file: a mapping.
     Fields(Fields),
 }
@@ -34,7 +34,7 @@ pub struct Fields {
     /// Where it begins.
     pub place: Arc<str>,
     /// Names and values; a list is its name several times.
-    pub fields: Vec<(String, Text)>,
+    pub fields: Vec<(String, Spanned)>,
     /// A field was dropped, and its problem told: what seems missing may be that one.
     pub broken: bool,
 }
@@ -43,9 +43,9 @@ pub struct Fields {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawConfig {
     /// `--config`.
-    pub file: Option<Text>,
-    values: BTreeMap<Name, Text>,
-    lists: BTreeMap<Name, Vec<Text>>,
+    pub file: Option<Spanned>,
+    values: BTreeMap<OptionKey, Spanned>,
+    lists: BTreeMap<OptionKey, Vec<Spanned>>,
     /// What `--proxy-auth random` means, from whoever can tell the app.
     pub random_auth: Option<String>,
     /// Where the CA goes if `--ca-dir` does not say and there is one.
@@ -56,9 +56,9 @@ pub struct RawConfig {
     pub rules: Vec<Entry>,
 }
 
-// === impl Text ===
+// === impl Spanned ===
 
-impl Text {
+impl Spanned {
     /// A text at a place.
     pub fn new(value: impl Into<String>, place: impl Into<Arc<str>>) -> Self {
         Self {
@@ -68,15 +68,15 @@ impl Text {
     }
 
     /// A problem with it.
-    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem::new(&*self.place, message)
+    pub(super) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(&*self.place, message)
     }
 }
 
 /// The place only: the text may be a password.
-impl fmt::Debug for Text {
+impl fmt::Debug for Spanned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Text").field(&self.place).finish()
+        f.debug_tuple("Spanned").field(&self.place).finish()
     }
 }
 
@@ -98,7 +98,7 @@ impl fmt::Debug for RawConfig {
 impl RawConfig {
     /// `--config`, from the command line.
     pub fn set_file(&mut self, path: Option<String>) {
-        self.file = path.map(|path| Text::new(path, "flag --config"));
+        self.file = path.map(|path| Spanned::new(path, "flag --config"));
     }
 
     /// The configuration file that [`load`](super::load) reads with these flags.
@@ -111,23 +111,23 @@ impl RawConfig {
     }
 
     /// What the command line says of an option; none, one or several texts.
-    pub fn set_flag(&mut self, name: Name, texts: impl IntoIterator<Item = String>) {
+    pub fn set_flag(&mut self, name: OptionKey, texts: impl IntoIterator<Item = String>) {
         let place: Arc<str> = format!("flag --{}", name.as_str()).into();
         for text in texts {
-            self.add(name, Text::new(text, Arc::clone(&place)));
+            self.add(name, Spanned::new(text, Arc::clone(&place)));
         }
     }
 
     /// What another variable than the option's own says of it.
     pub fn set_variable(
         &mut self,
-        name: Name,
+        name: OptionKey,
         variable: &str,
         texts: impl IntoIterator<Item = String>,
     ) {
         let place: Arc<str> = format!("environment {variable}").into();
         for text in texts {
-            self.add(name, Text::new(text, Arc::clone(&place)));
+            self.add(name, Spanned::new(text, Arc::clone(&place)));
         }
     }
 
@@ -135,24 +135,24 @@ impl RawConfig {
     pub(super) fn from_env(
         env: &Env,
         warnings: &mut Vec<String>,
-        problems: &mut Vec<Problem>,
+        diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
         let mut raw = Self::default();
         let mut text = |variable: &str| match env.text(variable) {
-            Ok(text) => text.map(|text| Text::new(text, format!("environment {variable}"))),
-            Err(problem) => {
-                problems.push(problem);
+            Ok(text) => text.map(|text| Spanned::new(text, format!("environment {variable}"))),
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
                 None
             }
         };
         raw.file = text("SIDENTITY_CONFIG");
-        for name in Name::ALL {
+        for name in OptionKey::ALL {
             let Some(text) = text(&name.variable()) else {
                 continue;
             };
-            if matches!(name.kind(), Kind::List | Kind::Entries) {
+            if matches!(name.kind(), ValueKind::List | ValueKind::Entries) {
                 for word in text.value.split_whitespace() {
-                    raw.add(name, Text::new(word, Arc::clone(&text.place)));
+                    raw.add(name, Spanned::new(word, Arc::clone(&text.place)));
                 }
             } else {
                 raw.add(name, text);
@@ -160,7 +160,7 @@ impl RawConfig {
         }
         match unknown_variables(env) {
             Ok(ignored) => warnings.extend(ignored),
-            Err(found) => problems.extend(found),
+            Err(found) => diagnostics.extend(found),
         }
         raw
     }
@@ -184,29 +184,29 @@ impl RawConfig {
     /// As [`over`](Self::over). A list of hosts to reach without a proxy belongs to that proxy: it counts only with it, and
     /// where no other list is given.
     pub(super) fn over_defaults(self, mut lower: Self) -> Self {
-        if self.values.contains_key(&Name::UpstreamProxy)
-            || self.lists.contains_key(&Name::NoUpstreamProxy)
+        if self.values.contains_key(&OptionKey::UpstreamProxy)
+            || self.lists.contains_key(&OptionKey::NoUpstreamProxy)
         {
-            lower.lists.remove(&Name::NoUpstreamProxy);
+            lower.lists.remove(&OptionKey::NoUpstreamProxy);
         }
         self.over(lower)
     }
 
     /// The option's text, where it has one.
-    pub(super) fn value(&self, name: Name) -> Option<&Text> {
+    pub(super) fn value(&self, name: OptionKey) -> Option<&Spanned> {
         self.values.get(&name)
     }
 
     /// The list's texts.
-    pub(super) fn list(&self, name: Name) -> &[Text] {
+    pub(super) fn list(&self, name: OptionKey) -> &[Spanned] {
         self.lists.get(&name).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn add(&mut self, name: Name, text: Text) {
+    pub(super) fn add(&mut self, name: OptionKey, text: Spanned) {
         match name {
-            Name::Route => self.routes.push(Entry::Line(text)),
-            Name::Rule => self.rules.push(Entry::Line(text)),
-            _ if name.kind() == Kind::List => self.lists.entry(name).or_default().push(text),
+            OptionKey::Route => self.routes.push(Entry::Line(text)),
+            OptionKey::Rule => self.rules.push(Entry::Line(text)),
+            _ if name.kind() == ValueKind::List => self.lists.entry(name).or_default().push(text),
             _ => {
                 self.values.insert(name, text);
             }

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use http::HeaderValue;
 
+use super::diagnostic::{Diagnostic, quote};
 use super::env::Env;
-use super::name::Name;
-use super::problem::{Problem, quote};
+use super::options::OptionKey;
 use super::raw::RawConfig;
 use super::{
     ADMIN_PORT, Access, AccessLog, Config, HttpVersion, Log, LogFormat, LogLevel, Proxy, Upstream,
@@ -21,59 +21,63 @@ use crate::policy::{DEFAULT_UNIVERSE, Impersonation, Placeholders};
 
 pub(super) mod auth;
 mod ca_dir;
+mod conflicts;
 pub(super) mod connect_to;
 mod credentials;
 pub(super) mod duration;
 mod intercept;
 pub(super) mod listen;
 mod metadata;
-mod overlap;
 pub(super) mod roots;
 mod route;
 mod rule;
 mod size;
 pub(super) mod upstream_proxy;
 
-/// The whole of it. The result counts only where `problems` stays empty.
-pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -> Config {
-    let mut read = Reader { raw, problems };
-    let everywhere = read.one(Name::AllowNonLoopback, false, switch);
+/// The whole of it. The result counts only where `diagnostics` stays empty.
+pub(super) fn resolve(raw: &RawConfig, env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Config {
+    let mut read = Reader { raw, diagnostics };
+    let everywhere = read.one(OptionKey::AllowNonLoopback, false, switch);
     let proxy = read.one(
-        Name::Proxy,
+        OptionKey::Proxy,
         Some((SocketAddr::from((Ipv4Addr::LOCALHOST, 3128)), false)),
         or_off(listen::address_or_port),
     );
     let auth = read.one(
-        Name::ProxyAuth,
+        OptionKey::ProxyAuth,
         None,
         or_off(|text| auth::expected(text, raw)),
     );
     let admin = read.one(
-        Name::Admin,
+        OptionKey::Admin,
         Some((SocketAddr::from((admin_address(env), ADMIN_PORT)), false)),
         or_off(listen::address_or_port),
     );
-    let mode = read.one(Name::Credentials, Mode::Auto, credentials::mode);
-    let trusted_urls = read.each(Name::TrustCredentialUrl, credentials::trusted);
-    let ca_files = raw.list(Name::UpstreamCa);
+    let mode = read.one(OptionKey::Credentials, Mode::Auto, credentials::mode);
+    let trusted_urls = read.each(OptionKey::TrustCredentialUrl, credentials::trusted);
+    let ca_files = raw.list(OptionKey::UpstreamCa);
     // What is wrong with it is told in its own place.
     let metadata = metadata::server(env, &mut Vec::new());
     let upstream = Upstream {
-        connect_to: read.each(Name::ConnectTo, connect_to::parse),
-        extra_roots: roots::read(ca_files, read.problems),
+        connect_to: read.each(OptionKey::ConnectTo, connect_to::parse),
+        extra_roots: roots::read(ca_files, read.diagnostics),
         ca_files: ca_files.iter().map(|file| (&file.value).into()).collect(),
-        system_ca_file: system_ca_file(env, read.problems),
-        http: read.one(Name::UpstreamHttp, HttpVersion::Auto, http_version),
-        proxy: upstream_proxy::resolve(raw, (metadata.host, metadata.port), read.problems),
-        connect_timeout: read.one(Name::ConnectTimeout, duration::secs(5), duration::positive),
-        idle_timeout: read.one(Name::IdleTimeout, duration::secs(90), duration::any),
-        max_idle: read.one(Name::MaxIdleConnections, 1024, |text| {
+        system_ca_file: system_ca_file(env, read.diagnostics),
+        http: read.one(OptionKey::UpstreamHttp, HttpVersion::Auto, http_version),
+        proxy: upstream_proxy::resolve(raw, (metadata.host, metadata.port), read.diagnostics),
+        connect_timeout: read.one(
+            OptionKey::ConnectTimeout,
+            duration::secs(5),
+            duration::positive,
+        ),
+        idle_timeout: read.one(OptionKey::IdleTimeout, duration::secs(90), duration::any),
+        max_idle: read.one(OptionKey::MaxIdleConnections, 1024, |text| {
             number(text, 1_000_000)
         }),
     };
     let log = Log {
         format: read
-            .one(Name::LogFormat, None, log_format)
+            .one(OptionKey::LogFormat, None, log_format)
             .unwrap_or_else(|| {
                 // Whoever collects the lines of a container wants them whole; people look at terminals.
                 if std::io::stderr().is_terminal() {
@@ -82,15 +86,16 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
                     LogFormat::Json
                 }
             }),
-        level: read.one(Name::LogLevel, LogLevel::Info, log_level),
-        access: read.one(Name::AccessLog, AccessLog::Errors, access_log),
+        level: read.one(OptionKey::LogLevel, LogLevel::Info, log_level),
+        access: read.one(OptionKey::AccessLog, AccessLog::Errors, access_log),
     };
     let discover = read
-        .one(Name::Discover, None, discover)
+        .one(OptionKey::Discover, None, discover)
         .unwrap_or_else(|| env.is_set("K_SERVICE"));
     let mut warnings = Vec::new();
-    let opens = read.one(Name::Intercept, false, switch);
-    let intercept = intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.problems);
+    let opens = read.one(OptionKey::Intercept, false, switch);
+    let intercept =
+        intercept::resolve(raw, opens, proxy.is_some(), &mut warnings, read.diagnostics);
     // What is wrong with it is told in its own place.
     let universe = metadata::universe(env, &mut Vec::new());
     let credentials = credentials::resolve(
@@ -99,26 +104,26 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         (mode, trusted_urls),
         universe.as_deref().unwrap_or(DEFAULT_UNIVERSE),
         &mut warnings,
-        read.problems,
+        read.diagnostics,
     );
     let file = credentials.file().map(|loaded| &loaded.file);
     let universe = file.map(|file| file.universe().into()).or(universe);
     let quota_project = file.and_then(|file| HeaderValue::from_str(file.quota_project()?).ok());
     let of_universe = universe.as_deref().unwrap_or(DEFAULT_UNIVERSE);
-    let rules = rule::resolve(&raw.rules, of_universe, &mut warnings, read.problems);
-    let routes = route::resolve(&raw.routes, read.problems);
+    let rules = rule::resolve(&raw.rules, of_universe, &mut warnings, read.diagnostics);
+    let routes = route::resolve(&raw.routes, read.diagnostics);
     let (proxy_listen, admin_listen) = (proxy.map(|proxy| proxy.0), admin.map(|admin| admin.0));
-    overlap::check(
+    conflicts::check(
         raw,
         proxy_listen,
         admin_listen,
         &routes,
         everywhere,
-        read.problems,
+        read.diagnostics,
     );
     if let Some(proxy) = &upstream.proxy {
         let own = [proxy_listen, admin_listen];
-        upstream_proxy::check_loop(proxy, &own, &routes, read.problems);
+        upstream_proxy::check_loop(proxy, &own, &routes, read.diagnostics);
     }
     let mut config = Config {
         proxy: proxy.map(|(listen, on_ipv6)| Proxy {
@@ -129,41 +134,49 @@ pub(super) fn resolve(raw: &RawConfig, env: &Env, problems: &mut Vec<Problem>) -
         intercept,
         routes: Vec::new(),
         rules,
-        unmatched: read.one(Name::Unmatched, Access::Pass, access),
+        unmatched: read.one(OptionKey::Unmatched, Access::Pass, access),
         discover,
-        metadata_access: read.one(Name::MetadataAccess, Access::Pass, access),
+        metadata_access: read.one(OptionKey::MetadataAccess, Access::Pass, access),
         admin: admin_listen,
         admin_on_ipv6: admin.is_some_and(|(_, on_ipv6)| on_ipv6),
-        quitquitquit: read.one(Name::Quitquitquit, false, switch),
+        quitquitquit: read.one(OptionKey::Quitquitquit, false, switch),
         allow_non_loopback: everywhere,
-        allowed_hosts: unique(read.each(Name::AllowedHost, host)),
-        placeholders: read.each(Name::Placeholder, placeholder),
-        impersonate: read.one(Name::ImpersonateServiceAccount, None, |text| {
+        allowed_hosts: unique(read.each(OptionKey::AllowedHost, host)),
+        placeholders: read.each(OptionKey::Placeholder, placeholder),
+        impersonate: read.one(OptionKey::ImpersonateServiceAccount, None, |text| {
             Impersonation::parse(text).map(Some)
         }),
         credentials,
-        metadata: metadata::server(env, read.problems),
-        quota_project: metadata::quota_project(env, read.problems).or(quota_project),
-        universe: metadata::universe(env, read.problems),
+        metadata: metadata::server(env, read.diagnostics),
+        quota_project: metadata::quota_project(env, read.diagnostics).or(quota_project),
+        universe: metadata::universe(env, read.diagnostics),
         upstream,
-        response_timeout: read.one(Name::ResponseTimeout, None, or_off(duration::positive)),
-        token_timeout: read.one(Name::TokenTimeout, duration::secs(8), duration::positive),
-        drain_timeout: read.one(Name::DrainTimeout, duration::secs(9), duration::any),
-        max_connections: read.one(Name::MaxConnections, 8192, |text| number(text, 1_000_000)),
+        response_timeout: read.one(OptionKey::ResponseTimeout, None, or_off(duration::positive)),
+        token_timeout: read.one(
+            OptionKey::TokenTimeout,
+            duration::secs(8),
+            duration::positive,
+        ),
+        drain_timeout: read.one(OptionKey::DrainTimeout, duration::secs(9), duration::any),
+        max_connections: read.one(OptionKey::MaxConnections, 8192, |text| {
+            number(text, 1_000_000)
+        }),
         max_memory: read
-            .one(Name::MaxMemory, None, |text| size::parse(text).map(Some))
+            .one(OptionKey::MaxMemory, None, |text| {
+                size::parse(text).map(Some)
+            })
             .unwrap_or_else(size::default),
-        workers: read.one(Name::Workers, cores(), |text| number(text, 1_024)),
-        sandbox: read.one(Name::Sandbox, true, sandbox),
+        workers: read.one(OptionKey::Workers, cores(), |text| number(text, 1_024)),
+        sandbox: read.one(OptionKey::Sandbox, true, sandbox),
         log,
         warnings,
     };
-    route::judge(&routes, &mut config, read.problems);
+    route::validate(&routes, &mut config, read.diagnostics);
     config.routes = routes.into_iter().map(|(_, route)| route).collect();
     if let Some(file) = config.credentials.file() {
         config.universe = Some(file.file.universe().into());
     }
-    credentials::check(&config, read.problems);
+    credentials::check(&config, read.diagnostics);
     warn_of_accounts(&mut config);
     warn_of_plaintext(&mut config);
     config
@@ -188,7 +201,7 @@ fn warn_of_accounts(config: &mut Config) {
         let warning = account_warning(chain.target())?;
         Some(format!(
             "--{}: {warning}",
-            Name::ImpersonateServiceAccount.as_str()
+            OptionKey::ImpersonateServiceAccount.as_str()
         ))
     });
     let found: Vec<_> = global.chain(warnings).collect();
@@ -213,30 +226,35 @@ fn warn_of_plaintext(config: &mut Config) {
 /// Takes options out of the raw configuration, and keeps what is wrong with them.
 struct Reader<'a> {
     raw: &'a RawConfig,
-    problems: &'a mut Vec<Problem>,
+    diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 // === impl Reader ===
 
 impl Reader<'_> {
     /// An option that is there once, or its default.
-    fn one<T>(&mut self, name: Name, default: T, parse: impl Fn(&str) -> Result<T, String>) -> T {
+    fn one<T>(
+        &mut self,
+        name: OptionKey,
+        default: T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let Some(text) = self.raw.value(name) else {
             return default;
         };
         parse(&text.value).unwrap_or_else(|message| {
-            self.problems.push(text.problem(message));
+            self.diagnostics.push(text.diagnostic(message));
             default
         })
     }
 
     /// A list.
-    fn each<T>(&mut self, name: Name, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    fn each<T>(&mut self, name: OptionKey, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let mut values = Vec::new();
         for text in self.raw.list(name) {
             match parse(&text.value) {
                 Ok(value) => values.push(value),
-                Err(message) => self.problems.push(text.problem(message)),
+                Err(message) => self.diagnostics.push(text.diagnostic(message)),
             }
         }
         values
@@ -309,11 +327,11 @@ pub(super) fn http_version(text: &str) -> Result<HttpVersion, String> {
 }
 
 /// `SSL_CERT_FILE`, which must be readable: nothing could be sent without it.
-fn system_ca_file(env: &Env, problems: &mut Vec<Problem>) -> Option<PathBuf> {
+fn system_ca_file(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<PathBuf> {
     const VARIABLE: &str = "SSL_CERT_FILE";
-    let file = metadata::variable(env, VARIABLE, problems)?;
+    let file = metadata::variable(env, VARIABLE, diagnostics)?;
     if let Err(message) = roots::system(file) {
-        problems.push(Problem::new(format!("environment {VARIABLE}"), message));
+        diagnostics.push(Diagnostic::new(format!("environment {VARIABLE}"), message));
     }
     Some(file.into())
 }

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use super::*;
 
 /// The configuration of these flags; the environment is empty.
-fn resolved(raw: &RawConfig) -> Result<Config, Vec<Problem>> {
+fn resolved(raw: &RawConfig) -> Result<Config, Vec<Diagnostic>> {
     load(raw, &Env::default())
 }
 
-fn flags(flags: &[(Name, &str)]) -> RawConfig {
+fn flags(flags: &[(OptionKey, &str)]) -> RawConfig {
     let mut raw = RawConfig::default();
     for (name, text) in flags {
         raw.set_flag(*name, [(*text).to_owned()]);
@@ -20,15 +20,15 @@ fn flags(flags: &[(Name, &str)]) -> RawConfig {
 }
 
 /// The configuration of a file, without its warnings, which name places.
-fn from_file(source: &str) -> Result<Config, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let raw = file::parse("c.yaml", source, &mut problems);
-    let mut config = resolve::resolve(&raw, &Env::default(), &mut problems);
+fn from_file(source: &str) -> Result<Config, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    let raw = file::parse("c.yaml", source, &mut diagnostics);
+    let mut config = resolve::resolve(&raw, &Env::default(), &mut diagnostics);
     config.warnings.clear();
-    if problems.is_empty() {
+    if diagnostics.is_empty() {
         Ok(config)
     } else {
-        Err(problems)
+        Err(diagnostics)
     }
 }
 
@@ -71,7 +71,7 @@ fn on_cloud_run_the_admin_port_is_reachable_from_outside() {
 
 #[test]
 fn the_password_shows_in_no_debug_output_and_no_yaml() {
-    let raw = flags(&[(Name::ProxyAuth, "app:hunter2")]);
+    let raw = flags(&[(OptionKey::ProxyAuth, "app:hunter2")]);
     let config = resolved(&raw).unwrap();
     let auth = config.proxy.as_ref().unwrap().auth.as_ref().unwrap();
     assert_eq!(auth, "Basic YXBwOmh1bnRlcjI=");
@@ -187,8 +187,8 @@ fn a_number_in_a_file_is_the_text_that_stands_there() {
 #[test]
 fn a_rule_that_an_equal_one_hides_is_a_warning() {
     let config = resolved(&flags(&[
-        (Name::Rule, "a.example=id"),
-        (Name::Rule, "A.example.=none"),
+        (OptionKey::Rule, "a.example=id"),
+        (OptionKey::Rule, "A.example.=none"),
     ]))
     .unwrap();
     let expected = "flag --rule A.example.: never matches, for flag --rule a.example names a.example before it";
@@ -197,7 +197,11 @@ fn a_rule_that_an_equal_one_hides_is_a_warning() {
 
 #[test]
 fn a_route_without_a_token_is_a_warning_unless_the_user_said_so() {
-    let warnings = |route| resolved(&flags(&[(Name::Route, route)])).unwrap().warnings;
+    let warnings = |route| {
+        resolved(&flags(&[(OptionKey::Route, route)]))
+            .unwrap()
+            .warnings
+    };
     let silent = warnings("8081=https://a.example");
     assert!(silent[0].starts_with("flag --route 8081: calls to https://a.example get no token: "));
     for fine in [
@@ -213,9 +217,9 @@ fn a_route_without_a_token_is_a_warning_unless_the_user_said_so() {
 #[test]
 fn a_token_in_plaintext_is_refused_wherever_below_the_route_it_would_go() {
     let refused = |route, rule: Option<&str>| {
-        let mut raw = flags(&[(Name::Route, route)]);
-        raw.set_flag(Name::Rule, rule.map(str::to_owned));
-        resolved(&raw).is_err_and(|problems| problems[0].message.contains("plaintext=allow"))
+        let mut raw = flags(&[(OptionKey::Route, route)]);
+        raw.set_flag(OptionKey::Rule, rule.map(str::to_owned));
+        resolved(&raw).is_err_and(|diagnostics| diagnostics[0].message.contains("plaintext=allow"))
     };
     assert!(refused("8081=http://storage.googleapis.com", None));
     assert!(refused("8081=http://a.example,credential=id", None));
@@ -255,7 +259,7 @@ fn time() -> impl Strategy<Value = String> {
 }
 
 /// Valid texts for the options that are there once.
-fn single() -> impl Strategy<Value = Vec<(Name, String)>> {
+fn single() -> impl Strategy<Value = Vec<(OptionKey, String)>> {
     let word = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
     let address = || {
         prop_oneof![
@@ -264,48 +268,54 @@ fn single() -> impl Strategy<Value = Vec<(Name, String)>> {
             (20_000_u16..30_000).prop_map(|port| format!("[::]:{port}")),
         ]
     };
-    let choices: Vec<(Name, BoxedStrategy<String>)> = vec![
+    let choices: Vec<(OptionKey, BoxedStrategy<String>)> = vec![
         (
-            Name::Proxy,
+            OptionKey::Proxy,
             address()
                 .prop_filter("something must listen", |a| a != "off")
                 .boxed(),
         ),
-        (Name::AllowNonLoopback, Just("on".to_owned()).boxed()),
+        (OptionKey::AllowNonLoopback, Just("on".to_owned()).boxed()),
         (
-            Name::Admin,
+            OptionKey::Admin,
             (30_001_u16..40_000).prop_map(|p| p.to_string()).boxed(),
         ),
-        (Name::Unmatched, word(&["pass", "deny"]).boxed()),
-        (Name::MetadataAccess, word(&["pass", "deny"]).boxed()),
-        (Name::Intercept, word(&["true", "no"]).boxed()),
-        (Name::Quitquitquit, word(&["true", "no"]).boxed()),
-        (Name::UpstreamHttp, word(&["auto", "1", "2"]).boxed()),
-        (Name::ConnectTimeout, time().boxed()),
+        (OptionKey::Unmatched, word(&["pass", "deny"]).boxed()),
+        (OptionKey::MetadataAccess, word(&["pass", "deny"]).boxed()),
+        (OptionKey::Intercept, word(&["true", "no"]).boxed()),
+        (OptionKey::Quitquitquit, word(&["true", "no"]).boxed()),
+        (OptionKey::UpstreamHttp, word(&["auto", "1", "2"]).boxed()),
+        (OptionKey::ConnectTimeout, time().boxed()),
         (
-            Name::ResponseTimeout,
+            OptionKey::ResponseTimeout,
             prop_oneof![time(), Just("off".to_owned())].boxed(),
         ),
-        (Name::TokenTimeout, time().boxed()),
+        (OptionKey::TokenTimeout, time().boxed()),
         (
-            Name::IdleTimeout,
+            OptionKey::IdleTimeout,
             prop_oneof![time(), Just("0s".to_owned())].boxed(),
         ),
-        (Name::DrainTimeout, time().boxed()),
+        (OptionKey::DrainTimeout, time().boxed()),
         (
-            Name::MaxConnections,
+            OptionKey::MaxConnections,
             (1_usize..=1_000_000).prop_map(|n| n.to_string()).boxed(),
         ),
         (
-            Name::Workers,
+            OptionKey::Workers,
             (1_usize..=1_024).prop_map(|n| n.to_string()).boxed(),
         ),
-        (Name::LogFormat, word(&["auto", "json", "text"]).boxed()),
         (
-            Name::LogLevel,
+            OptionKey::LogFormat,
+            word(&["auto", "json", "text"]).boxed(),
+        ),
+        (
+            OptionKey::LogLevel,
             word(&["error", "warn", "info", "debug", "trace"]).boxed(),
         ),
-        (Name::AccessLog, word(&["off", "errors", "all"]).boxed()),
+        (
+            OptionKey::AccessLog,
+            word(&["off", "errors", "all"]).boxed(),
+        ),
     ];
     choices
         .into_iter()
@@ -356,7 +366,7 @@ fn entry(fields: Vec<(String, String)>) -> Entry {
         place: "here".into(),
         fields: fields
             .into_iter()
-            .map(|(name, value)| (name, Text::new(value, "here")))
+            .map(|(name, value)| (name, Spanned::new(value, "here")))
             .collect(),
         broken: false,
     })
@@ -391,9 +401,9 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
             for (name, text) in single {
                 raw.set_flag(name, [text]);
             }
-            raw.set_flag(Name::ConnectTo, connect);
-            raw.set_flag(Name::AllowedHost, hosts);
-            raw.set_flag(Name::Placeholder, placeholders);
+            raw.set_flag(OptionKey::ConnectTo, connect);
+            raw.set_flag(OptionKey::AllowedHost, hosts);
+            raw.set_flag(OptionKey::Placeholder, placeholders);
             for (index, (unix, upstream, mut fields)) in routes.into_iter().enumerate() {
                 let port = format!("{}/p", 40_000 + index);
                 let listen = unix.unwrap_or(port);
@@ -414,7 +424,7 @@ fn any_raw() -> impl Strategy<Value = RawConfig> {
 fn a_project_whose_name_is_a_number_to_yaml_is_printed_in_quotes() {
     for project in ["1e310", "0x1f", "12", "1.5"] {
         let rule = format!("a.example=id,quota-project={project}");
-        let mut config = resolved(&flags(&[(Name::Rule, &rule)])).unwrap();
+        let mut config = resolved(&flags(&[(OptionKey::Rule, &rule)])).unwrap();
         config.warnings.clear();
         let printed = Yaml::all(&config).to_string();
         assert_eq!(from_file(&printed).as_ref(), Ok(&config), "{printed}");
@@ -441,8 +451,8 @@ proptest! {
         let _ = resolve::connect_to::parse(&text);
         let _ = resolve::duration::any(&text);
         let _ = resolve::auth::expected(&text, &RawConfig::default());
-        for name in Name::ALL {
-            if name != Name::UpstreamCa {
+        for name in OptionKey::ALL {
+            if name != OptionKey::UpstreamCa {
                 let _ = resolved(&flags(&[(name, &text)]));
             }
         }
@@ -454,7 +464,7 @@ proptest! {
         tail in "(https?://|)[a-z0-9.:/@?#\\[\\]-]{0,20}(,[a-z-]{0,12}=?[ -~]{0,8}){0,3}",
     ) {
         let line = format!("{head}={tail}");
-        let _ = resolved(&flags(&[(Name::Route, &line), (Name::Rule, &line)]));
+        let _ = resolved(&flags(&[(OptionKey::Route, &line), (OptionKey::Rule, &line)]));
     }
 
     #[test]
@@ -480,9 +490,9 @@ proptest! {
 
     #[test]
     fn a_problem_is_one_line_whatever_it_quotes(text in "\\PC{0,10}[\u{0}-\u{1f}\u{7f}-\u{9f}]\\PC{0,10}") {
-        for name in [Name::Route, Name::Rule, Name::Proxy, Name::ConnectTimeout] {
-            for problem in resolved(&flags(&[(name, &text)])).unwrap_err() {
-                prop_assert!(!problem.to_string().chars().any(char::is_control));
+        for name in [OptionKey::Route, OptionKey::Rule, OptionKey::Proxy, OptionKey::ConnectTimeout] {
+            for diagnostic in resolved(&flags(&[(name, &text)])).unwrap_err() {
+                prop_assert!(!diagnostic.to_string().chars().any(char::is_control));
             }
         }
     }

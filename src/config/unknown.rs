@@ -3,9 +3,9 @@
 //! One that nearly names an option is a problem, as a misspelt variable would have no effect otherwise. Any other may belong to someone
 //! else, such as a variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
 
+use super::diagnostic::{Diagnostic, nearest};
 use super::env::Env;
-use super::name::Name;
-use super::problem::{Problem, nearest};
+use super::options::OptionKey;
 
 /// Checks the names of all variables that begin with `SIDENTITY_`, for every command, also those that read none.
 ///
@@ -14,13 +14,15 @@ use super::problem::{Problem, nearest};
 /// # Errors
 ///
 /// One problem for each variable that is within two edits of an option's.
-pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Problem>> {
+pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Diagnostic>> {
     let mut ignored = Vec::new();
-    let mut problems = Vec::new();
+    let mut diagnostics = Vec::new();
     for variable in env.names("SIDENTITY_") {
         // SIDENTITY_REVISION names a build, not an option.
         let known = matches!(&*variable, "SIDENTITY_CONFIG" | "SIDENTITY_REVISION")
-            || Name::ALL.iter().any(|name| name.variable() == variable);
+            || OptionKey::ALL
+                .iter()
+                .any(|name| name.variable() == variable);
         if known || !env.is_set(&variable) {
             continue;
         }
@@ -28,17 +30,17 @@ pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Problem>> {
             .text(&variable)
             .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
         match nearest_option(&variable).filter(|_| !service_link) {
-            Some(near) => problems.push(Problem::new(
+            Some(near) => diagnostics.push(Diagnostic::new(
                 format!("environment {variable}"),
                 format!("names no option: did you mean {near}?"),
             )),
             None => ignored.push(variable),
         }
     }
-    if problems.is_empty() {
+    if diagnostics.is_empty() {
         Ok(ignored_variables(&ignored))
     } else {
-        Err(problems)
+        Err(diagnostics)
     }
 }
 
@@ -58,7 +60,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
 /// The option's variable that this one was most likely meant to be: at most two edits away.
 fn nearest_option(variable: &str) -> Option<String> {
     const MOST_EDITS: usize = 2;
-    let options = Name::ALL.into_iter().map(Name::variable);
+    let options = OptionKey::ALL.into_iter().map(OptionKey::variable);
     let known = options.chain(["SIDENTITY_CONFIG".to_owned()]);
     nearest(variable, known, |_| MOST_EDITS)
 }

@@ -223,7 +223,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::config::Name;
+    use crate::config::OptionKey;
 
     fn all() -> impl Iterator<Item = &'static str> {
         let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
@@ -268,7 +268,7 @@ mod tests {
         for advice in kinds.chain(faults) {
             for word in advice.split(|c| !is_part(c)) {
                 if let Some(option) = word.strip_prefix("--") {
-                    assert!(Name::find(option).is_some(), "{word}: {advice}");
+                    assert!(OptionKey::find(option).is_some(), "{word}: {advice}");
                 }
             }
         }

@@ -169,7 +169,7 @@ mod tests {
     use std::future::poll_fn;
 
     use super::*;
-    use crate::config::{self, Env, Name, RawConfig};
+    use crate::config::{self, Env, OptionKey, RawConfig};
     use crate::memory::Memory;
     use crate::proxy::Connections;
 
@@ -178,7 +178,7 @@ mod tests {
 
     fn watched() -> (Arc<ConnectionState>, Watchdog) {
         let mut raw = RawConfig::default();
-        raw.set_flag(Name::Proxy, ["127.0.0.1:0".to_owned()]);
+        raw.set_flag(OptionKey::Proxy, ["127.0.0.1:0".to_owned()]);
         let config = config::load(&raw, &Env::default()).unwrap();
         let state = ConnectionState::new(Connections::new(1, Memory::default()));
         let watchdog = Watchdog::new(state.clone(), &Limits::of(&config));

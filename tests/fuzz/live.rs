@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sidentity::app::App;
-use sidentity::config::{self, Env, Name, RawConfig};
+use sidentity::config::{self, Env, OptionKey, RawConfig};
 use tokio::runtime::Runtime;
 
 /// The sidecar must have ended an exchange by then.
@@ -143,9 +143,9 @@ impl Stage {
         let mut raw = RawConfig::default();
         let route = format!("127.0.0.1:0=http://{address},credential=none");
         for (name, value) in [
-            (Name::Route, &*route),
-            (Name::Proxy, "off"),
-            (Name::Admin, "off"),
+            (OptionKey::Route, &*route),
+            (OptionKey::Proxy, "off"),
+            (OptionKey::Admin, "off"),
         ] {
             raw.set_flag(name, [value.to_owned()]);
         }

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
-use sidentity::config::{self, Env, Log, LogFormat, Name, Problem, RawConfig, Yaml};
+use sidentity::config::{self, Diagnostic, Env, Log, LogFormat, OptionKey, RawConfig, Yaml};
 use sidentity::credentials::{CredentialFile, ReadContext};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
@@ -399,8 +399,10 @@ pub fn flags(input: &[u8]) {
     for line in text.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
         // Files are another matter.
-        let name = Name::ALL.into_iter().find(|known| known.as_str() == name);
-        if let Some(name) = name.filter(|name| *name != Name::UpstreamCa) {
+        let name = OptionKey::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name);
+        if let Some(name) = name.filter(|name| *name != OptionKey::UpstreamCa) {
             raw.set_flag(name, [value.to_owned()]);
         }
     }
@@ -427,7 +429,7 @@ pub fn yaml(input: &[u8]) {
 fn loaded(raw: &RawConfig) {
     let config = match config::load(raw, &Env::default()) {
         Ok(config) => config,
-        Err(problems) => return problems.iter().for_each(told),
+        Err(diagnostics) => return diagnostics.iter().for_each(told),
     };
     let shown = Yaml::all(&config).to_string();
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -441,7 +443,7 @@ fn loaded(raw: &RawConfig) {
             "{shown}\n{}",
             Yaml::all(&again)
         ),
-        Err(problems) => panic!("{problems:?}\n{shown}"),
+        Err(diagnostics) => panic!("{diagnostics:?}\n{shown}"),
     }
 }
 
@@ -452,8 +454,8 @@ fn said(yaml: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.trim_start().starts_with('#') && line.trim_start() != "auth: off")
 }
 
-fn told(problem: &Problem) {
-    readable(&problem.to_string());
+fn told(diagnostic: &Diagnostic) {
+    readable(&diagnostic.to_string());
 }
 
 fn readable(message: &str) {

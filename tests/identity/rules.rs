@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sidentity::config::{Config, Env, Name, RawConfig, load};
+use sidentity::config::{Config, Env, OptionKey, RawConfig, load};
 use sidentity::error::ErrorKind;
 use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
@@ -103,10 +103,10 @@ fn id(audience: &str) -> TokenKind {
 fn config(google: &Google, file: &Value) -> Config {
     let path = google.file("rules.json", file).display().to_string();
     let mut raw = RawConfig::default();
-    raw.set_flag(Name::Credentials, [path]);
+    raw.set_flag(OptionKey::Credentials, [path]);
     let connect = format!("*:443:127.0.0.1:{}", google.tls_address().port());
-    raw.set_flag(Name::ConnectTo, [connect]);
-    raw.set_flag(Name::UpstreamCa, [google.ca().display().to_string()]);
+    raw.set_flag(OptionKey::ConnectTo, [connect]);
+    raw.set_flag(OptionKey::UpstreamCa, [google.ca().display().to_string()]);
     load(&raw, &Env::default()).unwrap()
 }
 

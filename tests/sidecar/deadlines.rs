@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sidentity::app::App;
-use sidentity::config::{self, Env, Name, RawConfig};
+use sidentity::config::{self, Env, OptionKey, RawConfig};
 use sidentity::server::Limits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
@@ -39,11 +39,11 @@ struct Setting {
 }
 
 impl Setting {
-    async fn start(flags: &[(Name, &str)]) -> Self {
+    async fn start(flags: &[(OptionKey, &str)]) -> Self {
         Self::start_with(flags, |_| {}).await
     }
 
-    async fn start_with(flags: &[(Name, &str)], change: impl Fn(&mut Limits)) -> Self {
+    async fn start_with(flags: &[(OptionKey, &str)], change: impl Fn(&mut Limits)) -> Self {
         let metadata = Metadata::start().await;
         let upstream = Hostile::always(HELLO).await;
         let env: Env = [("GCE_METADATA_HOST", metadata.address().to_string())]
@@ -52,9 +52,9 @@ impl Setting {
         let mut raw = RawConfig::default();
         let route = format!("127.0.0.1:0=http://{},credential=none", upstream.address);
         for (name, value) in [
-            (Name::Proxy, "127.0.0.1:0"),
-            (Name::Admin, "127.0.0.1:0"),
-            (Name::Route, route.as_str()),
+            (OptionKey::Proxy, "127.0.0.1:0"),
+            (OptionKey::Admin, "127.0.0.1:0"),
+            (OptionKey::Route, route.as_str()),
         ]
         .iter()
         .chain(flags)
@@ -164,7 +164,7 @@ async fn connections_without_a_complete_head_are_closed_on_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("route.sock");
     let route = format!("unix:{}=http://127.0.0.1:9,credential=none", path.display());
-    let _setting = Setting::start(&[(Name::Route, &route)]).await;
+    let _setting = Setting::start(&[(OptionKey::Route, &route)]).await;
     let mut late = tokio::task::JoinSet::new();
     for (what, bytes) in incomplete() {
         let path = path.clone();
@@ -185,7 +185,11 @@ async fn connections_without_a_complete_head_are_closed_on_a_unix_socket() {
 async fn connections_without_a_complete_head_are_closed_inside_an_intercepted_tunnel() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().display().to_string();
-    let setting = Setting::start(&[(Name::Intercept, "true"), (Name::CaDir, &directory)]).await;
+    let setting = Setting::start(&[
+        (OptionKey::Intercept, "true"),
+        (OptionKey::CaDir, &directory),
+    ])
+    .await;
     let ca = folder.path().join("ca.pem");
     let mut late = tokio::task::JoinSet::new();
     for (what, bytes) in incomplete() {
@@ -376,7 +380,7 @@ async fn a_client_that_reads_none_of_our_answers_over_http1_is_closed() {
 /// Two permits, and more answers of ours than that for a client that grants no window.
 #[tokio::test]
 async fn an_answer_of_our_own_holds_no_permit() {
-    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+    let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.answer = PATIENCE;
     })
     .await;
@@ -393,7 +397,7 @@ async fn an_answer_of_our_own_holds_no_permit() {
 /// Unread answers are bounded: those above the bound are reset at once.
 #[tokio::test]
 async fn unread_answers_of_our_own_are_bounded() {
-    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+    let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.answer = PATIENCE;
     })
     .await;
@@ -406,12 +410,12 @@ async fn unread_answers_of_our_own_are_bounded() {
     assert_eq!(reset.payload, 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
 }
 
-const PASSWORD: (Name, &str) = (Name::ProxyAuth, "user:secret");
+const PASSWORD: (OptionKey, &str) = (OptionKey::ProxyAuth, "user:secret");
 const AUTHORIZED: (&str, &str) = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=");
 
 #[tokio::test]
 async fn callers_without_the_password_take_nothing_from_those_with_it() {
-    let setting = Setting::start_with(&[PASSWORD, (Name::MaxConnections, "2")], |limits| {
+    let setting = Setting::start_with(&[PASSWORD, (OptionKey::MaxConnections, "2")], |limits| {
         (limits.head, limits.answer) = (PATIENCE, PATIENCE);
     })
     .await;
@@ -467,7 +471,7 @@ async fn an_authorised_connection_leaves_the_places_of_strangers() {
 
 #[tokio::test]
 async fn silent_connections_take_no_place_under_the_limit() {
-    let setting = Setting::start_with(&[(Name::MaxConnections, "2")], |limits| {
+    let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.head = PATIENCE;
     })
     .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sidentity::app::App;
-use sidentity::config::{self, Env, Name, RawConfig};
+use sidentity::config::{self, Env, OptionKey, RawConfig};
 
 use super::support::metadata::Metadata;
 use super::support::wire::{Port, Wire};
@@ -18,8 +18,8 @@ async fn an_idle_connection_outlives_every_apps_pool() {
         .into_iter()
         .collect();
     let mut raw = RawConfig::default();
-    raw.set_flag(Name::Proxy, ["127.0.0.1:0".to_owned()]);
-    raw.set_flag(Name::Admin, ["off".to_owned()]);
+    raw.set_flag(OptionKey::Proxy, ["127.0.0.1:0".to_owned()]);
+    raw.set_flag(OptionKey::Admin, ["off".to_owned()]);
     let app = App::build(config::load(&raw, &env).unwrap()).await.unwrap();
     let proxy = app.proxy_address().unwrap();
     tokio::spawn(app.run(std::future::pending()));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Version, header};
-use sidentity::config::{self, ConnectHost, ConnectTo, Env, HttpVersion, Name, RawConfig};
+use sidentity::config::{self, ConnectHost, ConnectTo, Env, HttpVersion, OptionKey, RawConfig};
 use sidentity::destination::{Host, Origin, Scheme};
 use sidentity::dns::Priority;
 use sidentity::error::ErrorKind;
@@ -21,8 +21,8 @@ use crate::support::wire::{Port, Wire, field};
 /// The way out that these options say.
 fn way_out(proxy: &str, no_proxy: &str) -> Option<std::sync::Arc<config::UpstreamProxy>> {
     let mut raw = RawConfig::default();
-    raw.set_flag(Name::UpstreamProxy, [proxy.to_owned()]);
-    raw.set_flag(Name::NoUpstreamProxy, [no_proxy.to_owned()]);
+    raw.set_flag(OptionKey::UpstreamProxy, [proxy.to_owned()]);
+    raw.set_flag(OptionKey::NoUpstreamProxy, [no_proxy.to_owned()]);
     config::load(&raw, &Env::default()).unwrap().upstream.proxy
 }
 
@@ -295,7 +295,10 @@ async fn the_metadata_server_is_never_called_through_the_proxy() {
     let metadata = Honest::start(Manner::default()).await;
     let port = Port::open().await;
     let mut raw = RawConfig::default();
-    raw.set_flag(Name::UpstreamProxy, [format!("http://{}", port.address())]);
+    raw.set_flag(
+        OptionKey::UpstreamProxy,
+        [format!("http://{}", port.address())],
+    );
     let env = [("GCE_METADATA_HOST", metadata.address.to_string())];
     let config = config::load(&raw, &env.into_iter().collect()).unwrap();
     let client = setting(port.address(), None)

@@ -1,7 +1,7 @@
 //! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command's calls leave by the sidecar, and the sidecar's by that proxy.
 
 use super::direct;
-use crate::config::{Config, Env, Name, RawConfig, UpstreamProxy, check_upstream_proxy};
+use crate::config::{Config, Env, OptionKey, RawConfig, UpstreamProxy, check_upstream_proxy};
 use crate::policy::{NoProxy, NoProxyEntry};
 
 /// In the order in which they count, as in Go.
@@ -47,9 +47,9 @@ impl Inherited {
     /// Makes it the default of the options.
     pub(super) fn set_defaults(&self, defaults: &mut RawConfig) {
         if let (Some(variable), Some(Ok(proxy))) = (self.variable, &self.proxy) {
-            defaults.set_variable(Name::UpstreamProxy, variable, [proxy.clone()]);
+            defaults.set_variable(OptionKey::UpstreamProxy, variable, [proxy.clone()]);
             let hosts = self.no_proxy.iter().cloned();
-            defaults.set_variable(Name::NoUpstreamProxy, "NO_PROXY", hosts);
+            defaults.set_variable(OptionKey::NoUpstreamProxy, "NO_PROXY", hosts);
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
 
     fn inherited(
         env: &[(&'static str, &'static str)],
-        flags: &[(Name, &str)],
+        flags: &[(OptionKey, &str)],
     ) -> (Inherited, Option<String>) {
         let env: Env = env.iter().copied().collect();
         let inherited = Inherited::of(&env);
@@ -135,12 +135,15 @@ mod tests {
     #[test]
     fn an_option_wins_over_the_environment() {
         let env = [("https_proxy", "http://p.example:3128"), ("no_proxy", "*")];
-        assert_eq!(inherited(&env, &[(Name::UpstreamProxy, "off")]).1, None);
         assert_eq!(
-            inherited(&env, &[(Name::UpstreamProxy, "http://q.example:1")]).1,
+            inherited(&env, &[(OptionKey::UpstreamProxy, "off")]).1,
             None
         );
-        let said = inherited(&env, &[(Name::NoUpstreamProxy, "b.example")])
+        assert_eq!(
+            inherited(&env, &[(OptionKey::UpstreamProxy, "http://q.example:1")]).1,
+            None
+        );
+        let said = inherited(&env, &[(OptionKey::NoUpstreamProxy, "b.example")])
             .1
             .unwrap();
         assert!(said.contains("but not b.example;"), "{said}");

@@ -12,7 +12,7 @@ use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
 use crate::cli::run::runtime;
-use crate::config::{self, Config, Env, Name, Problem, RawConfig};
+use crate::config::{self, Config, Diagnostic, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;
 use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
@@ -78,17 +78,20 @@ impl RealArgs {
     /// The configuration that these arguments come to. The sidecar's own variables and file say nothing of it.
     fn config(&self, env: &Env) -> Result<Config, Exit> {
         let mut raw = RawConfig::default();
-        raw.set_flag(Name::Credentials, self.credentials.clone());
+        raw.set_flag(OptionKey::Credentials, self.credentials.clone());
         let chain = self.impersonate_service_account.clone();
-        raw.set_flag(Name::ImpersonateServiceAccount, chain);
-        raw.set_flag(Name::TrustCredentialUrl, self.trust_credential_url.clone());
-        raw.set_flag(Name::ConnectTo, self.connect_to.clone());
-        raw.set_flag(Name::UpstreamCa, self.upstream_ca.clone());
-        raw.set_flag(Name::UpstreamProxy, self.upstream_proxy.clone());
-        raw.set_flag(Name::NoUpstreamProxy, self.no_upstream_proxy.clone());
+        raw.set_flag(OptionKey::ImpersonateServiceAccount, chain);
+        raw.set_flag(
+            OptionKey::TrustCredentialUrl,
+            self.trust_credential_url.clone(),
+        );
+        raw.set_flag(OptionKey::ConnectTo, self.connect_to.clone());
+        raw.set_flag(OptionKey::UpstreamCa, self.upstream_ca.clone());
+        raw.set_flag(OptionKey::UpstreamProxy, self.upstream_proxy.clone());
+        raw.set_flag(OptionKey::NoUpstreamProxy, self.no_upstream_proxy.clone());
         let config = config::load(&raw, &env.without_options()).map_err(Exit::usage)?;
         for warning in &config.warnings {
-            complain(&Problem::new("warning", warning));
+            complain(&Diagnostic::new("warning", warning));
         }
         Ok(config)
     }

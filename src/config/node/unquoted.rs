@@ -1,6 +1,6 @@
 //! Values that a user means as text and that YAML reads as something else: `*.internal.example` is an alias there.
 
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 
 /// A plain value that must be quoted.
 pub(super) struct Unquoted {

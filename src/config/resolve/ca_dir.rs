@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::process::geteuid;
 
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 
 /// As many symbolic links as Linux follows in one path.
 const MOST_LINKS: usize = 40;

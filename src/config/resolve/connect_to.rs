@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 use super::super::{ConnectHost, ConnectTo};
 use crate::destination::Host;
 

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::Config;
+use super::super::diagnostic::Diagnostic;
 use super::super::env::Env;
-use super::super::name::Name;
-use super::super::problem::Problem;
+use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::metadata::variable;
 use crate::credentials::{
@@ -41,12 +41,12 @@ pub(super) fn resolve(
     (mode, trusted_urls): (Mode, Vec<TrustedUrl>),
     universe: &str,
     warnings: &mut Vec<String>,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Credentials {
     let environment = Environment {
-        variable: variable(env, "GOOGLE_APPLICATION_CREDENTIALS", problems),
-        gcloud_folder: variable(env, "CLOUDSDK_CONFIG", problems),
-        home: variable(env, "HOME", problems),
+        variable: variable(env, "GOOGLE_APPLICATION_CREDENTIALS", diagnostics),
+        gcloud_folder: variable(env, "CLOUDSDK_CONFIG", diagnostics),
+        home: variable(env, "HOME", diagnostics),
         has_metadata_server: has_metadata_server(env),
     };
     let mut credentials = Credentials {
@@ -78,7 +78,7 @@ pub(super) fn resolve(
                         true => format!("{error}: write auto, metadata, adc or the path of a file"),
                         false => error.to_string(),
                     };
-                    problems.push(Problem::new(place(raw, found_by), message));
+                    diagnostics.push(Diagnostic::new(place(raw, found_by), message));
                 }
             }
         }
@@ -91,7 +91,7 @@ pub(super) fn resolve(
             };
             credentials.looked_at.extend(looked_at);
         }
-        Found::Nothing { searched } => problems.push(Problem::new(
+        Found::Nothing { searched } => diagnostics.push(Diagnostic::new(
             place(raw, FoundBy::Option),
             format!("no credential file was found: {searched}. Run `gcloud auth application-default login`"),
         )),
@@ -100,8 +100,8 @@ pub(super) fn resolve(
 }
 
 /// Rules and routes ask for what the credential file can give.
-pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
-    check_signed(config, problems);
+pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
+    check_signed(config, diagnostics);
     let Some(file) = config.credentials.file() else {
         return;
     };
@@ -114,7 +114,7 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
             && let Some(why) = base.unobtainable_by_rule(rule, impersonated)
         {
             let message = format!("no such token can be had from {file}: {why}");
-            problems.push(Problem::new(&*rule.name, message));
+            diagnostics.push(Diagnostic::new(&*rule.name, message));
         }
     }
     let rules = config
@@ -131,13 +131,13 @@ pub(super) fn check(config: &Config, problems: &mut Vec<Problem>) {
                 "account={account} names an account of the metadata server, but tokens come from {file}: write \
                  impersonate={account}"
             );
-            problems.push(Problem::new(name, message));
+            diagnostics.push(Diagnostic::new(name, message));
         }
     }
 }
 
 /// What a rule or route has an account sign: there must be one, and delegation is of one universe only.
-fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
+fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let file = config.credentials.file();
     let universe = file.map(|loaded| loaded.file.universe());
     let universe = universe.or(config.universe.as_deref());
@@ -157,7 +157,7 @@ fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
             let message = format!(
                 "{signed}: domain-wide delegation exists in the universe {DEFAULT_UNIVERSE} only, and this is {universe}"
             );
-            problems.push(Problem::new(name, message));
+            diagnostics.push(Diagnostic::new(name, message));
         } else if let Some(file) = unsigned
             && other_account(options).is_none()
             && config.impersonate.is_none()
@@ -167,7 +167,7 @@ fn check_signed(config: &Config, problems: &mut Vec<Problem>) {
                 "{signed} is signed by a service account, and {file} is none: add impersonate=ACCOUNT, or \
                  --impersonate-service-account"
             );
-            problems.push(Problem::new(name, message));
+            diagnostics.push(Diagnostic::new(name, message));
         }
     }
 }
@@ -225,7 +225,7 @@ fn is_misspelt(path: &Path, found_by: FoundBy) -> bool {
 /// Where the file was named.
 fn place(raw: &RawConfig, found_by: FoundBy) -> String {
     match found_by {
-        FoundBy::Option => match raw.value(Name::Credentials) {
+        FoundBy::Option => match raw.value(OptionKey::Credentials) {
             Some(text) => text.place.to_string(),
             None => "--credentials".to_owned(),
         },

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 
 /// Clocks overflow somewhere; nobody waits longer than this.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

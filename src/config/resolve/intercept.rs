@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::Intercept;
-use super::super::name::Name;
-use super::super::problem::{Problem, quote};
+use super::super::diagnostic::{Diagnostic, quote};
+use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::ca_dir;
 
@@ -15,19 +15,19 @@ pub(super) fn resolve(
     opens: bool,
     proxy: bool,
     warnings: &mut Vec<String>,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Intercept> {
-    let folder = raw.value(Name::CaDir);
+    let folder = raw.value(OptionKey::CaDir);
     if let Some(text) = folder {
         if !opens {
             let message = format!(
                 "{} has no CA to hold without interception: add --intercept",
                 quote(&text.value)
             );
-            problems.push(text.problem(message));
+            diagnostics.push(text.diagnostic(message));
         } else if !can_be_made(Path::new(&text.value)) {
             let message = format!("{} must be a directory", quote(&text.value));
-            problems.push(text.problem(message));
+            diagnostics.push(text.diagnostic(message));
         } else {
             if !Path::new(&text.value).exists() {
                 warnings.push(format!(

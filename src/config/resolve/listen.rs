@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::uri::PathAndQuery;
 
 use super::super::Listen;
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 
 /// The end of a socket's name, and the beginning of a prefix.
 const SOCK: &str = ".sock/";

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::super::MetadataServer;
+use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
 use super::super::env::Env;
-use super::super::problem::{Problem, quote, quote_unless_secret};
 use crate::destination::{Host, Origin, Scheme};
 
 /// The link-local address that every metadata server has.
@@ -16,16 +16,16 @@ const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);
 pub(super) fn variable<'a>(
     env: &'a Env,
     name: &str,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<&'a str> {
-    env.text(name).unwrap_or_else(|problem| {
-        problems.push(problem);
+    env.text(name).unwrap_or_else(|diagnostic| {
+        diagnostics.push(diagnostic);
         None
     })
 }
 
 /// `GCE_METADATA_HOST`, else `GCE_METADATA_ROOT`, else `GCE_METADATA_IP`, else the link-local address.
-pub(super) fn server(env: &Env, problems: &mut Vec<Problem>) -> MetadataServer {
+pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataServer {
     let names = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
     let mut server = MetadataServer {
         host: Host::Ip(ADDRESS.into()),
@@ -33,7 +33,7 @@ pub(super) fn server(env: &Env, problems: &mut Vec<Problem>) -> MetadataServer {
         disabled: false,
     };
     for name in names {
-        let Some(text) = variable(env, name, problems) else {
+        let Some(text) = variable(env, name, diagnostics) else {
             continue;
         };
         let authority = text.strip_prefix("http://").unwrap_or(text);
@@ -47,41 +47,41 @@ pub(super) fn server(env: &Env, problems: &mut Vec<Problem>) -> MetadataServer {
                     }
                     None => "must be HOST or HOST:PORT, like 169.254.169.254".to_owned(),
                 };
-                problems.push(Problem::new(format!("environment {name}"), message));
+                diagnostics.push(Diagnostic::new(format!("environment {name}"), message));
             }
         }
         break;
     }
-    server.disabled = variable(env, "NO_GCE_CHECK", problems)
+    server.disabled = variable(env, "NO_GCE_CHECK", diagnostics)
         .is_some_and(|text| text == "1" || text.eq_ignore_ascii_case("true"));
     server
 }
 
 /// `GOOGLE_CLOUD_QUOTA_PROJECT`.
-pub(super) fn quota_project(env: &Env, problems: &mut Vec<Problem>) -> Option<HeaderValue> {
+pub(super) fn quota_project(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<HeaderValue> {
     const NAME: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
-    let text = variable(env, NAME, problems)?;
+    let text = variable(env, NAME, diagnostics)?;
     let visible = text.bytes().all(|b| b.is_ascii_graphic());
     match HeaderValue::from_str(text) {
         Ok(project) if visible => Some(project),
         _ => {
             let message = format!("{} must be a project's id", quote(text));
-            problems.push(Problem::new(format!("environment {NAME}"), message));
+            diagnostics.push(Diagnostic::new(format!("environment {NAME}"), message));
             None
         }
     }
 }
 
 /// `GOOGLE_CLOUD_UNIVERSE_DOMAIN`, lower case.
-pub(super) fn universe(env: &Env, problems: &mut Vec<Problem>) -> Option<Arc<str>> {
+pub(super) fn universe(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<Arc<str>> {
     const NAME: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
-    let text = variable(env, NAME, problems)?;
+    let text = variable(env, NAME, diagnostics)?;
     // A single label would give a token to a whole top-level domain.
     match Host::parse(text) {
         Ok(Host::Name(name)) if name.contains('.') => Some(name),
         _ => {
             let message = format!("{} must be a domain, like googleapis.com", quote(text));
-            problems.push(Problem::new(format!("environment {NAME}"), message));
+            diagnostics.push(Diagnostic::new(format!("environment {NAME}"), message));
             None
         }
     }

@@ -5,20 +5,23 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::file::{bounded, bounded_regular};
-use super::super::problem::{Problem, quote};
-use super::super::raw::Text;
+use super::super::diagnostic::{Diagnostic, quote};
+use super::super::file::{read_limited, read_regular_limited};
+use super::super::raw::Spanned;
 
 /// In MiB; a system's whole bundle is a quarter of one.
-const LARGEST: u64 = 16;
+const MAX_MEBIBYTES: u64 = 16;
 
 /// Every certificate of every file.
-pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<CertificateDer<'static>> {
+pub(super) fn read(
+    files: &[Spanned],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<CertificateDer<'static>> {
     let mut roots = Vec::new();
     for file in files {
         match certificates(&file.value) {
             Ok(certificates) => roots.extend(certificates),
-            Err(message) => problems.push(file.problem(message)),
+            Err(message) => diagnostics.push(file.diagnostic(message)),
         }
     }
     roots
@@ -26,7 +29,7 @@ pub(super) fn read(files: &[Text], problems: &mut Vec<Problem>) -> Vec<Certifica
 
 /// `SSL_CERT_FILE` as every other program takes it: what of it cannot be used is left out, but something must be there.
 pub(super) fn system(file: &str) -> Result<(), String> {
-    let pem = bounded_regular(file, LARGEST)?;
+    let pem = read_regular_limited(file, MAX_MEBIBYTES)?;
     let any = CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok());
     any.then_some(())
         .ok_or_else(|| format!("{} holds no certificate: it must be PEM", quote(file)))
@@ -49,11 +52,11 @@ pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         }
         files
             .iter()
-            .filter_map(|file| bounded_regular(file, LARGEST).ok())
+            .filter_map(|file| read_regular_limited(file, MAX_MEBIBYTES).ok())
             .flat_map(|pem| usable_in(&pem))
             .collect()
     } else {
-        usable_in(&bounded_regular(path, LARGEST)?)
+        usable_in(&read_regular_limited(path, MAX_MEBIBYTES)?)
     };
     some(found).ok_or_else(|| {
         format!(
@@ -111,7 +114,7 @@ fn hashed(folder: &str) -> Result<Vec<String>, String> {
 
 fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let name = quote(path);
-    let pem = bounded(path, LARGEST)?;
+    let pem = read_limited(path, MAX_MEBIBYTES)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{name} is broken PEM: {error}"))?;

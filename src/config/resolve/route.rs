@@ -1,8 +1,8 @@
 //! `--route` and `routes:`.
 
+use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
 use super::super::entry;
-use super::super::problem::{Problem, quote, quote_unless_secret};
-use super::super::raw::{Entry, Fields, Text};
+use super::super::raw::{Entry, Fields, Spanned};
 use super::super::{Config, Listen, Route};
 use super::{http_version, listen, rule};
 use crate::destination::{Destination, Scheme};
@@ -14,45 +14,48 @@ use crate::policy::{
 const UNIVERSE: &str = "googleapis.com";
 
 /// All of them, each with its place.
-pub(super) fn resolve(entries: &[Entry], problems: &mut Vec<Problem>) -> Vec<(String, Route)> {
+pub(super) fn resolve(
+    entries: &[Entry],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<(String, Route)> {
     let mut routes = Vec::new();
     for entry in entries {
         match entry::fields(entry, &entry::ROUTE) {
             Ok(fields) => {
                 let place = fields.place.to_string();
-                routes.extend(route(fields, problems).map(|route| (place, route)));
+                routes.extend(route(fields, diagnostics).map(|route| (place, route)));
             }
-            Err(found) => problems.extend(found),
+            Err(found) => diagnostics.extend(found),
         }
     }
     routes
 }
 
-fn route(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Route> {
-    let before = problems.len();
+fn route(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Route> {
+    let before = diagnostics.len();
     let prefix = fields.take("prefix");
-    let at = fields.require("listen", problems);
+    let at = fields.require("listen", diagnostics);
     let port = at.as_ref().and_then(|text| text.value.split('/').next());
     let on_ipv6 = port.is_some_and(listen::is_port);
-    let at = at.and_then(|text| listen(&text, prefix.as_ref(), problems));
+    let at = at.and_then(|text| listen(&text, prefix.as_ref(), diagnostics));
     let upstream = fields
-        .require("upstream", problems)
-        .and_then(|text| understood(&text, upstream, problems));
+        .require("upstream", diagnostics)
+        .and_then(|text| understood(&text, upstream, diagnostics));
     let http = fields
         .take("http")
-        .and_then(|text| understood(&text, http_version, problems));
+        .and_then(|text| understood(&text, http_version, diagnostics));
     let mode = fields.take("mode");
-    let options = rule::options(&fields, problems);
+    let options = rule::options(&fields, diagnostics);
     let mode = mode.and_then(|text| match &at {
         Some((_, Listen::Tcp(_), _)) => {
             let message = format!("{} is for unix sockets: leave it out", quote(&text.value));
-            problems.push(text.problem(message));
+            diagnostics.push(text.diagnostic(message));
             None
         }
-        Some((_, Listen::Unix(_), _)) | None => understood(&text, self::mode, problems),
+        Some((_, Listen::Unix(_), _)) | None => understood(&text, self::mode, diagnostics),
     });
     let ((name, listen, prefix), (upstream, service)) = (at?, upstream?);
-    (problems.len() == before).then(|| Route {
+    (diagnostics.len() == before).then(|| Route {
         name: name.into(),
         listen,
         on_ipv6,
@@ -84,32 +87,32 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 fn understood<T>(
-    text: &Text,
+    text: &Spanned,
     parse: impl Fn(&str) -> Result<T, String>,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<T> {
     parse(&text.value)
-        .map_err(|message| problems.push(text.problem(message)))
+        .map_err(|message| diagnostics.push(text.diagnostic(message)))
         .ok()
 }
 
 /// Where it listens, under which prefix, and both as a flag would write them.
 fn listen(
-    text: &Text,
-    prefix: Option<&Text>,
-    problems: &mut Vec<Problem>,
+    text: &Spanned,
+    prefix: Option<&Spanned>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<(String, Listen, String)> {
-    let (listen, own) = understood(text, listen::parse, problems)?;
+    let (listen, own) = understood(text, listen::parse, diagnostics)?;
     let Some(extra) = prefix else {
         return Some((text.value.clone(), listen, own));
     };
-    let prefix = understood(extra, listen::prefix, problems)?;
+    let prefix = understood(extra, listen::prefix, diagnostics)?;
     if !own.is_empty() {
         let message = format!(
             "listen has a prefix beside {}: keep one",
             quote(&extra.value)
         );
-        problems.push(extra.problem(message));
+        diagnostics.push(extra.diagnostic(message));
         return None;
     }
     let colon = match &listen {
@@ -161,7 +164,11 @@ fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
 }
 
 /// Refuses tokens in plaintext, and warns of routes that get none.
-pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &mut Vec<Problem>) {
+pub(super) fn validate(
+    routes: &[(String, Route)],
+    config: &mut Config,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let metadata = &config.metadata;
     let base = config.credentials.base_credential();
     let policy = Policy::new(
@@ -188,7 +195,7 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
                 "a token would travel to {} in plaintext: write https://, or plaintext=allow",
                 route.upstream.origin
             );
-            problems.push(Problem::new(place, message));
+            diagnostics.push(Diagnostic::new(place, message));
         }
         let upstream = on_cloud_run(route);
         let decision = decide(&upstream);
@@ -207,7 +214,7 @@ pub(super) fn judge(routes: &[(String, Route)], config: &mut Config, problems: &
                 "no such token can be had from {}: {why}",
                 config.credentials
             );
-            problems.push(Problem::new(place, message));
+            diagnostics.push(Diagnostic::new(place, message));
         }
         let silent = route.options.effective_credential().is_none();
         // What becomes of a service's name is known at run time.

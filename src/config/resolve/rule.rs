@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::super::diagnostic::{Diagnostic, quote};
 use super::super::entry;
-use super::super::problem::{Problem, quote};
-use super::super::raw::{Entry, Fields, Text};
+use super::super::raw::{Entry, Fields, Spanned};
 use crate::policy::{Options, Pattern, Policy, Rule};
 
 /// All of them; one that another hides, and one that reaches further than it should, is a warning.
@@ -12,18 +12,18 @@ pub(super) fn resolve(
     entries: &[Entry],
     universe: &str,
     warnings: &mut Vec<String>,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<Rule> {
     let mut rules = Vec::new();
     let mut reached = Vec::new();
     let mut places: HashMap<String, String> = HashMap::new();
     for entry in entries {
         let rule = entry::fields(entry, &entry::RULE)
-            .map_err(|found| problems.extend(found))
+            .map_err(|found| diagnostics.extend(found))
             .ok()
             .and_then(|fields| {
                 let place = fields.place.to_string();
-                Some((place, rule(fields, problems)?))
+                Some((place, rule(fields, diagnostics)?))
             });
         let Some((place, rule)) = rule else {
             continue;
@@ -69,17 +69,17 @@ fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) ->
     ))
 }
 
-fn rule(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Rule> {
-    let before = problems.len();
-    let pattern = pattern(&mut fields, problems);
-    let mut options = options(&fields, problems);
+fn rule(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule> {
+    let before = diagnostics.len();
+    let pattern = pattern(&mut fields, diagnostics);
+    let mut options = options(&fields, diagnostics);
     options.credential = options.effective_credential();
-    if options.credential.is_none() && !fields.broken && problems.len() == before {
+    if options.credential.is_none() && !fields.broken && diagnostics.len() == before {
         let message = "credential is missing: write access, id, none or deny";
-        problems.push(Problem::new(&*fields.place, message));
+        diagnostics.push(Diagnostic::new(&*fields.place, message));
     }
     let (pattern, credential) = (pattern?, options.credential?);
-    (problems.len() == before).then(|| Rule {
+    (diagnostics.len() == before).then(|| Rule {
         name: format!("--rule {pattern}={credential}").into(),
         pattern,
         options,
@@ -87,39 +87,39 @@ fn rule(mut fields: Fields, problems: &mut Vec<Problem>) -> Option<Rule> {
 }
 
 /// What is left of the fields, as options.
-pub(super) fn options(fields: &Fields, problems: &mut Vec<Problem>) -> Options {
+pub(super) fn options(fields: &Fields, diagnostics: &mut Vec<Diagnostic>) -> Options {
     let mut options = Options::default();
-    let before = problems.len();
+    let before = diagnostics.len();
     for (name, text) in &fields.fields {
         if let Err(message) = options.set(name, &text.value) {
-            problems.push(text.problem(message));
+            diagnostics.push(text.diagnostic(message));
         }
     }
-    if problems.len() == before
+    if diagnostics.len() == before
         && let Err(message) = options.validate()
     {
-        problems.push(Problem::new(&*fields.place, message));
+        diagnostics.push(Diagnostic::new(&*fields.place, message));
     }
     options
 }
 
 /// A line's pattern, or a mapping's `host`, `port` and `path`.
-fn pattern(fields: &mut Fields, problems: &mut Vec<Problem>) -> Option<Pattern> {
-    let parse = |text: &Text, whole: &str, problems: &mut Vec<Problem>| {
+fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pattern> {
+    let parse = |text: &Spanned, whole: &str, diagnostics: &mut Vec<Diagnostic>| {
         Pattern::parse(whole)
-            .map_err(|error| problems.push(text.problem(error.to_string())))
+            .map_err(|error| diagnostics.push(text.diagnostic(error.to_string())))
             .ok()
     };
     if let Some(text) = fields.take("pattern") {
-        return parse(&text, &text.value, problems);
+        return parse(&text, &text.value, diagnostics);
     }
     let (port, path) = (fields.take("port"), fields.take("path"));
-    let host = fields.require("host", problems)?;
+    let host = fields.require("host", diagnostics)?;
     let mut whole = host.value.clone();
     if let Some(port) = port {
         if port.value.is_empty() || !port.value.bytes().all(|b| b.is_ascii_digit()) {
             let message = format!("{} must be a number from 1 to 65535", quote(&port.value));
-            problems.push(port.problem(message));
+            diagnostics.push(port.diagnostic(message));
             return None;
         }
         whole = format!("{whole}:{}", port.value);
@@ -127,7 +127,7 @@ fn pattern(fields: &mut Fields, problems: &mut Vec<Problem>) -> Option<Pattern> 
     if let Some(path) = path {
         if !path.value.starts_with('/') {
             let message = format!("{} must begin with /", quote(&path.value));
-            problems.push(path.problem(message));
+            diagnostics.push(path.diagnostic(message));
             return None;
         }
         whole.push_str(&path.value);
@@ -138,8 +138,8 @@ fn pattern(fields: &mut Fields, problems: &mut Vec<Problem>) -> Option<Pattern> 
             "{} holds a path, which has a key of its own: write it there",
             quote(&host.value)
         );
-        problems.push(host.problem(message));
+        diagnostics.push(host.diagnostic(message));
         return None;
     }
-    parse(&host, &whole, problems)
+    parse(&host, &whole, diagnostics)
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::super::problem::quote;
+use super::super::diagnostic::quote;
 
 /// Without a limit from the kernel.
 const DEFAULT: usize = 256 << 20;

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
-use super::super::name::Name;
-use super::super::problem::{Problem, quote, quote_unless_secret};
+use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
+use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::super::{Listen, Route, UpstreamProxy};
 use crate::destination::{Host, Origin, Scheme, equivalents};
@@ -37,16 +37,16 @@ pub fn check(text: &str) -> Result<(), String> {
 pub(super) fn resolve(
     raw: &RawConfig,
     metadata: (Host, u16),
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arc<UpstreamProxy>> {
-    let no_proxy = no_proxy(raw, problems);
+    let no_proxy = no_proxy(raw, diagnostics);
     let text = raw
-        .value(Name::UpstreamProxy)
+        .value(OptionKey::UpstreamProxy)
         .filter(|text| text.value != "off")?;
     let url = match parse(&text.value) {
         Ok(url) => url,
         Err(message) => {
-            problems.push(text.problem(message));
+            diagnostics.push(text.diagnostic(message));
             return None;
         }
     };
@@ -57,7 +57,7 @@ pub(super) fn resolve(
         metadata,
     };
     if egress.is_metadata(&egress.host, egress.port) {
-        problems.push(text.problem(format!("{egress} is the metadata server, not a proxy")));
+        diagnostics.push(text.diagnostic(format!("{egress} is the metadata server, not a proxy")));
     }
     Some(Arc::new(UpstreamProxy {
         egress,
@@ -71,7 +71,7 @@ pub(super) fn check_loop(
     proxy: &UpstreamProxy,
     listeners: &[Option<SocketAddr>],
     routes: &[(String, Route)],
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
     let routes = routes.iter().map(|(_, route)| match route.listen {
         Listen::Tcp(address) => Some(address),
@@ -83,7 +83,7 @@ pub(super) fn check_loop(
         .into_iter()
         .any(|own| own.port() == egress.port && reaches(&egress.host, own.ip()))
     {
-        problems.push(Problem::new(
+        diagnostics.push(Diagnostic::new(
             &*proxy.place,
             format!("{egress} is a listener of the sidecar itself: name another proxy, or off"),
         ));
@@ -108,13 +108,13 @@ fn reaches(host: &Host, bound: IpAddr) -> bool {
     }
 }
 
-fn no_proxy(raw: &RawConfig, problems: &mut Vec<Problem>) -> NoProxy {
+fn no_proxy(raw: &RawConfig, diagnostics: &mut Vec<Diagnostic>) -> NoProxy {
     let mut entries = Vec::new();
-    for text in raw.list(Name::NoUpstreamProxy) {
+    for text in raw.list(OptionKey::NoUpstreamProxy) {
         for entry in NoProxy::split(&text.value) {
             match NoProxyEntry::parse(entry) {
                 Some(entry) => entries.push(entry),
-                None => problems.push(text.problem(match quote_unless_secret(entry) {
+                None => diagnostics.push(text.diagnostic(match quote_unless_secret(entry) {
                     Some(entry) => format!(
                         "{entry} must be a host, .suffix, address or CIDR block, with an optional :PORT, or *"
                     ),

@@ -115,7 +115,7 @@ fn proxy(credentials: Option<&str>) -> UpstreamProxy {
         None => "http://proxy.example:3128".to_owned(),
     };
     let mut raw = crate::config::RawConfig::default();
-    raw.set_flag(crate::config::Name::UpstreamProxy, [text]);
+    raw.set_flag(crate::config::OptionKey::UpstreamProxy, [text]);
     let config = crate::config::load(&raw, &crate::config::Env::default()).unwrap();
     UpstreamProxy::clone(&config.upstream.proxy.unwrap())
 }

@@ -2,7 +2,7 @@
 
 /// An option that a flag, a variable or a key may set; `--config` stands apart, for a file cannot name a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Name {
+pub enum OptionKey {
     /// `--proxy`
     Proxy,
     /// `--route`
@@ -77,7 +77,7 @@ pub enum Name {
 
 /// How often an option may be given, and what a file writes for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     /// One text.
     Value,
     /// One text, of which `off` is one: a file may write `false`.
@@ -90,9 +90,9 @@ pub(super) enum Kind {
     Entries,
 }
 
-// === impl Name ===
+// === impl OptionKey ===
 
-impl Name {
+impl OptionKey {
     /// Every option.
     pub const ALL: [Self; 35] = [
         Self::Proxy,
@@ -186,7 +186,7 @@ impl Name {
         Self::ALL.into_iter().find(|option| option.as_str() == name)
     }
 
-    pub(super) const fn kind(self) -> Kind {
+    pub(super) const fn kind(self) -> ValueKind {
         match self {
             Self::Proxy
             | Self::Admin
@@ -195,15 +195,15 @@ impl Name {
             | Self::ResponseTimeout
             | Self::Sandbox
             | Self::UpstreamProxy
-            | Self::AccessLog => Kind::ValueOrOff,
-            Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => Kind::Switch,
+            | Self::AccessLog => ValueKind::ValueOrOff,
+            Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => ValueKind::Switch,
             Self::AllowedHost
             | Self::Placeholder
             | Self::ConnectTo
             | Self::NoUpstreamProxy
             | Self::TrustCredentialUrl
-            | Self::UpstreamCa => Kind::List,
-            Self::Route | Self::Rule => Kind::Entries,
+            | Self::UpstreamCa => ValueKind::List,
+            Self::Route | Self::Rule => ValueKind::Entries,
             Self::Unmatched
             | Self::MetadataAccess
             | Self::CaDir
@@ -219,7 +219,7 @@ impl Name {
             | Self::MaxMemory
             | Self::Workers
             | Self::LogFormat
-            | Self::LogLevel => Kind::Value,
+            | Self::LogLevel => ValueKind::Value,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::super::name::Name;
-use super::super::problem::Problem;
+use super::super::diagnostic::Diagnostic;
+use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::super::{Listen, Route};
 use super::listen::is_loopback;
@@ -18,9 +18,9 @@ pub(super) fn check(
     admin: Option<SocketAddr>,
     routes: &[(String, Route)],
     everywhere: bool,
-    problems: &mut Vec<Problem>,
+    diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let place = |name: Name| {
+    let place = |name: OptionKey| {
         raw.value(name).map_or_else(
             || format!("flag --{}", name.as_str()),
             |text| text.place.to_string(),
@@ -28,34 +28,37 @@ pub(super) fn check(
     };
     if proxy.is_none() && routes.is_empty() && raw.routes.is_empty() {
         let message = "with the proxy off and no routes there is nothing to do: add a --route";
-        problems.push(Problem::new(place(Name::Proxy), message));
+        diagnostics.push(Diagnostic::new(place(OptionKey::Proxy), message));
     }
     if let Some(proxy) = proxy {
         if !everywhere && !is_loopback(&proxy) {
-            problems.push(Problem::new(place(Name::Proxy), format!("{proxy}: {OPEN}")));
+            diagnostics.push(Diagnostic::new(
+                place(OptionKey::Proxy),
+                format!("{proxy}: {OPEN}"),
+            ));
         }
         if let Some(admin) = admin
             && Listen::Tcp(proxy).overlaps(&Listen::Tcp(admin))
         {
             // The one that the user wrote is the one to change.
-            let name = match raw.value(Name::Proxy) {
-                Some(_) => Name::Proxy,
-                None => Name::Admin,
+            let name = match raw.value(OptionKey::Proxy) {
+                Some(_) => OptionKey::Proxy,
+                None => OptionKey::Admin,
             };
             let message = format!("the proxy ({proxy}) and admin ({admin}) need a port each");
-            problems.push(Problem::new(place(name), message));
+            diagnostics.push(Diagnostic::new(place(name), message));
         }
     }
     for (index, (place, route)) in routes.iter().enumerate() {
         let listen = &route.listen;
         if !everywhere && !listen.is_local() {
-            problems.push(Problem::new(place, format!("{}: {OPEN}", route.name)));
+            diagnostics.push(Diagnostic::new(place, format!("{}: {OPEN}", route.name)));
         }
         let own = [(proxy, "the forward proxy"), (admin, "admin")];
         for (taken, whose) in own {
             if taken.is_some_and(|taken| listen.overlaps(&Listen::Tcp(taken))) {
                 let message = format!("{} is where {whose} listens: take another port", route.name);
-                problems.push(Problem::new(place, message));
+                diagnostics.push(Diagnostic::new(place, message));
             }
         }
         let message = routes.iter().take(index).find_map(|(_, before)| {
@@ -83,7 +86,7 @@ pub(super) fn check(
             }
         });
         if let Some(message) = message {
-            problems.push(Problem::new(place, message));
+            diagnostics.push(Diagnostic::new(place, message));
         }
     }
 }

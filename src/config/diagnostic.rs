@@ -4,16 +4,16 @@ use std::fmt::{self, Write};
 
 /// One thing that is wrong: `PLACE: MESSAGE`, always one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// `flag --proxy`, `environment SIDENTITY_PROXY`, or `FILE:LINE:COLUMN: field`.
     pub place: String,
     /// What would be right. Never a password, nor a URL with user-info.
     pub message: String,
 }
 
-// === impl Problem ===
+// === impl Diagnostic ===
 
-impl Problem {
+impl Diagnostic {
     /// A problem at this place.
     pub fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -23,7 +23,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_line(f, &self.place)?;
         f.write_str(": ")?;
@@ -31,7 +31,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for Diagnostic {}
 
 /// File names and values are anybody's text: a line break in one must not make a second line of the log.
 fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
