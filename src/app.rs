@@ -19,7 +19,9 @@ use crate::explain;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
-use crate::proxy::{Decider, Interception, OpenedTunnel, OpenedTunnelSender, SharedState};
+use crate::proxy::{
+    Decider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
+};
 use crate::server::{Limits, Listener, ListenerError, ProcessTree, Server, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Facts, TokenCache, TokenSources};
@@ -259,7 +261,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
 ///
 /// A file of trust roots that the user named cannot be used.
 pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider, BadRoots> {
-    let sources = TokenSources::of_config(config, &metrics)?;
+    let sources = TokenSources::of_config::<RequestBody>(config, &metrics)?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
     Ok(Decider::new(policy(config), tokens, instance))

@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::fact::Fact;
 use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
@@ -14,7 +16,7 @@ use crate::credentials::{Base, CredentialFile};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
-use crate::upstream::BadRoots;
+use crate::upstream::{BadRoots, RequestBody};
 
 mod answer;
 mod authorized_user;
@@ -35,6 +37,7 @@ mod service_account;
 mod signed_jwt;
 mod subject;
 mod token_file;
+mod transport;
 
 use authorized_user::AuthorizedUserSource;
 use context::SourceContext;
@@ -48,6 +51,7 @@ use service_account::ServiceAccountSource;
 use signed_jwt::SignedJwtSource;
 #[cfg(any(fuzzing, test))]
 pub use subject::fuzz_subject_answers;
+use transport::OpenTransport;
 
 /// Added to a source's time limit. A fetch that takes even longer was suspended together with the instance.
 const GRACE: Duration = Duration::from_secs(2);
@@ -111,12 +115,24 @@ impl TokenSources {
         ])
     }
 
-    /// The sources that a configuration asks for.
+    /// The sources that a configuration asks for. `B` is the type of the bodies of requests to upstreams: requests to
+    /// endpoints take it too, so that the client is compiled once.
     ///
     /// # Errors
     ///
     /// A file of trust roots that the user named cannot be used.
-    pub fn of_config(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, BadRoots> {
+    pub fn of_config<B: RequestBody + From<Bytes>>(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, BadRoots> {
+        Self::with_transport(transport::open::<B>, config, metrics)
+    }
+
+    fn with_transport(
+        open: OpenTransport,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, BadRoots> {
         let context = SourceContext::default();
         let credentials = &config.credentials;
         let metadata = |searched| {
@@ -126,7 +142,7 @@ impl TokenSources {
         let mut sources: Vec<Arc<dyn TokenSource>> = match &credentials.base {
             Base::Metadata { searched } => vec![Arc::new(metadata(searched.clone()))],
             Base::File(loaded) => {
-                let base = of_file(&loaded.file, loaded.name(), config, metrics)?;
+                let base = of_file(open, &loaded.file, loaded.name(), config, metrics)?;
                 target = FileTarget::of(&loaded.file);
                 unsigned = (!loaded.file.is_of_account()).then(|| loaded.name());
                 if target.is_some() {
@@ -138,6 +154,7 @@ impl TokenSources {
         };
         let impersonator = Impersonator::new(
             context.clone(),
+            open,
             config.upstream.clone(),
             config.token_timeout,
             Arc::clone(metrics),
@@ -221,13 +238,14 @@ impl TokenSources {
 
 /// The source of a credential file: of the one inside, if there is one. `name` names it in messages.
 fn of_file(
+    open: OpenTransport,
     file: &CredentialFile,
     name: String,
     config: &Config,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn TokenSource>, BadRoots> {
     let client = |upstream: &Upstream| {
-        EndpointClient::new(upstream, config.token_timeout, Arc::clone(metrics))
+        EndpointClient::new(open, upstream, config.token_timeout, Arc::clone(metrics))
     };
     let remote = client(&config.upstream)?;
     Ok(match file.clone() {
@@ -248,7 +266,7 @@ fn of_file(
         CredentialFile::ExternalAccountAuthorizedUser(file) => {
             Arc::new(WorkforceUserSource::new(file, name, remote))
         }
-        CredentialFile::Impersonated(file) => of_file(&file.source, name, config, metrics)?,
+        CredentialFile::Impersonated(file) => of_file(open, &file.source, name, config, metrics)?,
         CredentialFile::ServiceAccount(file) => {
             Arc::new(ServiceAccountSource::new(file, name, remote))
         }

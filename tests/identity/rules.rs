@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::Value;
 use sidentity::config::{Config, Env, OptionKey, RawConfig, load};
 use sidentity::error::ErrorKind;
@@ -72,7 +74,8 @@ async fn cases() -> Vec<Case> {
         let google = Google::start().await;
         let file = file(&google);
         let metrics = Arc::new(Metrics::new());
-        let sources = TokenSources::of_config(&config(&google, &file), &metrics).unwrap();
+        let sources =
+            TokenSources::of_config::<Full<Bytes>>(&config(&google, &file), &metrics).unwrap();
         let key = TokenKey {
             kind: kind(&file),
             principal: Principal::Attached,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::counted::{BoxError, CountedBody};
@@ -39,6 +40,8 @@ pub enum RequestBody {
     Streamed(CountedBody),
     /// Sent again from the buffer.
     Replayed(Box<BufferedBody<Self>>),
+    /// A text of our own, for a token endpoint.
+    Text(Full<Bytes>),
 }
 
 // === impl RequestBody ===
@@ -65,7 +68,7 @@ impl RequestBody {
     pub(crate) fn end(&mut self) -> Option<impl Future<Output = ()> + Send + use<>> {
         match self {
             Self::Streamed(body) => Some(body.end()),
-            Self::Empty | Self::Replayed(_) => None,
+            Self::Empty | Self::Replayed(_) | Self::Text(_) => None,
         }
     }
 }
@@ -82,6 +85,9 @@ impl http_body::Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll_frame(cx),
             Self::Replayed(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Text(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
         }
     }
 
@@ -90,6 +96,7 @@ impl http_body::Body for RequestBody {
             Self::Empty => true,
             Self::Streamed(body) => body.is_end_stream(),
             Self::Replayed(body) => body.is_end_stream(),
+            Self::Text(body) => body.is_end_stream(),
         }
     }
 
@@ -98,7 +105,14 @@ impl http_body::Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Streamed(body) => body.size_hint(),
             Self::Replayed(body) => body.size_hint(),
+            Self::Text(body) => body.size_hint(),
         }
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(text: Bytes) -> Self {
+        Self::Text(Full::new(text))
     }
 }
 

@@ -11,21 +11,21 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 
 use super::limits::FetchLimits;
 use super::message::words;
+use super::transport::{OpenTransport, Transport};
 use crate::config::{self, HttpVersion};
 use crate::destination::Destination;
-use crate::dns::Priority;
 use crate::error::{Error, ErrorKind, TokenFault};
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
 use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
-use crate::upstream::{BadRoots, DialPolicy, Target, Upstream};
+use crate::upstream::{BadRoots, Target};
 
 /// The longest answer.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -42,7 +42,7 @@ const USER_AGENT: HeaderValue =
 pub(super) struct EndpointClient(Arc<Inner>);
 
 struct Inner {
-    upstream: Upstream<Full<Bytes>>,
+    transport: Arc<dyn Transport>,
     limits: FetchLimits,
 }
 
@@ -67,6 +67,7 @@ impl EndpointClient {
     ///
     /// A file of trust roots that the user named cannot be used.
     pub(super) fn new(
+        open: OpenTransport,
         upstream: &config::Upstream,
         timeout: Duration,
         metrics: Arc<Metrics>,
@@ -76,9 +77,8 @@ impl EndpointClient {
             connect_timeout: upstream.connect_timeout.min(CONNECT),
             ..upstream.clone()
         };
-        let upstream = Upstream::new(&config, DialPolicy::default(), metrics, Memory::new(MEMORY))?;
         Ok(Self(Arc::new(Inner {
-            upstream,
+            transport: open(&config, metrics, Memory::new(MEMORY))?,
             limits: FetchLimits::new(timeout),
         })))
     }
@@ -144,8 +144,7 @@ impl EndpointClient {
             http: HttpVersion::Auto,
             forward: false,
         };
-        let request = request.map(Full::new);
-        let sent = self.0.upstream.send_with(&target, Priority::High, request);
+        let sent = self.0.transport.send(&target, request);
         let (head, body) = sent.await.map_err(|error| no_answer(&error))?.into_parts();
         match Limited::new(body, LONGEST_BODY).collect().await {
             Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
 use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
+use super::transport::OpenTransport;
 use super::{Fetching, TokenSource};
 use crate::config::Upstream;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
@@ -32,6 +33,7 @@ pub(super) struct ImpersonationSource(pub(super) Arc<Impersonator>);
 /// Calls the IAM Credentials API with the tokens of other principals.
 pub(super) struct Impersonator {
     context: SourceContext,
+    open: OpenTransport,
     upstream: Upstream,
     timeout: Duration,
     metrics: Arc<Metrics>,
@@ -85,12 +87,14 @@ impl Impersonator {
     /// `timeout` is for one fetch with all that belongs to it (`--token-timeout`).
     pub(super) fn new(
         context: SourceContext,
+        open: OpenTransport,
         upstream: Upstream,
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             context,
+            open,
             upstream,
             timeout,
             metrics,
@@ -127,7 +131,8 @@ impl Impersonator {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let made = EndpointClient::new(&self.upstream, self.timeout, Arc::clone(&self.metrics));
+        let metrics = Arc::clone(&self.metrics);
+        let made = EndpointClient::new(self.open, &self.upstream, self.timeout, metrics);
         let made = made.map_err(|error| {
             FetchError::new(
                 TokenFault::Unreachable,

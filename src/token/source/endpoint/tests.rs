@@ -1,12 +1,14 @@
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use http_body_util::Full;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::{Env, RawConfig, load};
+use crate::token::source::transport::open;
 
 /// Answers each request with the next of these bytes, and records what came.
 async fn server(answers: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
@@ -36,7 +38,14 @@ async fn server(answers: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 
 fn client() -> EndpointClient {
     let config = load(&RawConfig::default(), &Env::default()).unwrap();
-    EndpointClient::new(&config.upstream, Duration::from_secs(8), Arc::default()).unwrap()
+    let timeout = Duration::from_secs(8);
+    EndpointClient::new(
+        open::<Full<Bytes>>,
+        &config.upstream,
+        timeout,
+        Arc::default(),
+    )
+    .unwrap()
 }
 
 fn answer(status: &str, body: &str) -> String {

@@ -1,11 +1,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Env, RawConfig, load};
 use crate::credentials::tests::{private_key, verify};
 use crate::credentials::{CredentialFile, ReadContext};
+use crate::token::source::transport::open;
 
 const EMAIL: &str = "a@p.iam.gserviceaccount.com";
 
@@ -27,7 +30,9 @@ fn source(universe: &str) -> ServiceAccountSource {
         panic!("{file:?}");
     };
     let config = load(&RawConfig::default(), &Env::default()).unwrap();
-    let client = EndpointClient::new(&config.upstream, Duration::from_secs(8), Arc::default());
+    let timeout = Duration::from_secs(8);
+    let open = open::<Full<Bytes>>;
+    let client = EndpointClient::new(open, &config.upstream, timeout, Arc::default());
     ServiceAccountSource::new(file, "the file".to_owned(), client.unwrap())
 }
 

@@ -1,0 +1,45 @@
+//! The HTTP client behind an [`EndpointClient`](super::endpoint::EndpointClient), whatever the type of its bodies.
+//!
+//! An `Upstream` is compiled once for each type of body. The sidecar has one already, so its token sources take the same type
+//! and the binary holds the client once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+
+use crate::config;
+use crate::dns::Priority;
+use crate::error::Error;
+use crate::memory::Memory;
+use crate::telemetry::Metrics;
+use crate::upstream::{BadRoots, Body, DialPolicy, RequestBody, Target, Upstream};
+
+/// The answer to a request, as soon as its head is there.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+
+/// Sends one request.
+pub(super) trait Transport: Send + Sync {
+    fn send(&self, target: &Target, request: Request<Bytes>) -> Sending;
+}
+
+/// Opens a transport with connections of its own, within a budget of memory.
+pub(super) type OpenTransport =
+    fn(&config::Upstream, Arc<Metrics>, Memory) -> Result<Arc<dyn Transport>, BadRoots>;
+
+/// Opens a transport whose bodies have the type `B`.
+pub(super) fn open<B: RequestBody + From<Bytes>>(
+    config: &config::Upstream,
+    metrics: Arc<Metrics>,
+    memory: Memory,
+) -> Result<Arc<dyn Transport>, BadRoots> {
+    let upstream = Upstream::<B>::new(config, DialPolicy::default(), metrics, memory)?;
+    Ok(Arc::new(upstream))
+}
+
+impl<B: RequestBody + From<Bytes>> Transport for Upstream<B> {
+    fn send(&self, target: &Target, request: Request<Bytes>) -> Sending {
+        Box::pin(self.send_with(target, Priority::High, request.map(B::from)))
+    }
+}
