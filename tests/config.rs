@@ -149,21 +149,21 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081=run://metadata"],
-            "flag --route 8081: \"metadata\" is no name of a Cloud Run service: that is the metadata server",
+            "flag --route 8081: \"metadata\" is not the name of a Cloud Run service: that is the metadata server",
         ),
         (
             &["--route", "8081=run://Billing"],
-            "flag --route 8081: \"Billing\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+            "flag --route 8081: \"Billing\" is not the name of a Cloud Run service: it has lower-case letters, digits and \
              hyphens, first a letter, last no hyphen",
         ),
         (
             &["--route", "8081=run://billing:443"],
-            "flag --route 8081: \"billing:443\" is no name of a Cloud Run service: it has lower-case letters, digits and \
+            "flag --route 8081: \"billing:443\" is not the name of a Cloud Run service: it has lower-case letters, digits and \
              hyphens, first a letter, last no hyphen",
         ),
         (
             &["--route", "8081=run://billing.example"],
-            "flag --route 8081: \"billing.example\" is no name of a Cloud Run service: after the dot must be a region, \
+            "flag --route 8081: \"billing.example\" is not the name of a Cloud Run service: after the dot must be a region, \
              like europe-west1",
         ),
         (

@@ -562,7 +562,7 @@ fn a_name_that_is_no_services_says_why() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("is no name of a Cloud Run service"),
+            error.contains("is not the name of a Cloud Run service"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Whom an ID token is for: the audience that a host's own shape says.
+//! Derives the audience of an ID token from the host.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::builtin::{FUNCTIONS, RUN_APP, is_under};
 use super::strictest::PathView;
 use crate::destination::{Destination, Host};
 
-/// What kind of receiver a host is, by its name alone.
+/// The kind of service behind a host, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostKind {
     CloudRun,
@@ -33,9 +33,11 @@ impl HostKind {
     }
 }
 
-/// The audience of an ID token for `destination` where no rule names one; never with a port.
+/// Returns the audience of an ID token for `destination` if no rule names one. It never contains a port.
 ///
-/// The error says why there is none.
+/// # Errors
+///
+/// The reason why the destination has no audience.
 pub(super) fn audience(
     destination: &Destination,
     path: PathView<'_>,
@@ -59,10 +61,10 @@ pub(super) fn audience(
     })
 }
 
-/// Takes a revision's tag off a Cloud Run host: `TAG---SERVICE…` is (`TAG`, `SERVICE…`).
+/// Splits a Cloud Run host with a revision's tag: `TAG---SERVICE…` gives (`TAG`, `SERVICE…`).
 ///
-/// Only where the first label holds exactly one `---` with something on both sides; a longer row of hyphens could be
-/// cut in more than one place.
+/// Returns `None` unless the first label has exactly one `---` with text on both sides. A longer run of hyphens could be
+/// split in more than one place.
 pub(crate) fn tagged(name: &str) -> Option<(&str, &str)> {
     let label = name.split('.').next()?;
     let tag_ends = label.find("---")?;
@@ -71,12 +73,12 @@ pub(crate) fn tagged(name: &str) -> Option<(&str, &str)> {
     (unique && !tag.is_empty() && !service.starts_with('.')).then_some((tag, service))
 }
 
-/// An OAuth client id, as IAP takes it for an audience.
+/// Returns whether the audience is an OAuth client id, which IAP expects.
 pub(crate) fn is_client_id(audience: &str) -> bool {
     is_under(audience, "apps.googleusercontent.com")
 }
 
-/// The first segment of the path exactly as the app wrote it: what is sent is what the audience names.
+/// Returns the first segment of the path as the app wrote it, because the path is sent so.
 fn function(path: &str) -> Result<&str, &'static str> {
     let segment = path.trim_start_matches('/').split('/').next();
     let segment = segment.filter(|_| !path.starts_with("//")).unwrap_or("");

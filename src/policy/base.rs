@@ -1,4 +1,4 @@
-//! What the base credential can be issued, as far as a decision depends on it.
+//! The kinds of base credential, and which tokens each can get.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::rule::Rule;
 use crate::destination::Host;
 use crate::error::SourceKind;
 
-/// What a person's ID tokens are good for, and what to do where that is not enough.
+/// The limits of a person's ID tokens, with advice.
 pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
      functions accept it, everything else (such as IAP) does not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
@@ -19,29 +19,29 @@ pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OA
 const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth client of the login (gcloud's client id) and cannot be chosen: \
      drop audience=, or impersonate a service account (--impersonate-service-account, or impersonate= on the route or rule)";
 
-/// Why a federated principal has no ID tokens, and what to do.
+/// Why a federated principal has no ID tokens, with advice.
 pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
      (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";
 
 /// The credential that [`Principal::Attached`] stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BaseCredential {
-    /// Its ID tokens are for any audience.
+    /// A service account. Its ID tokens can have any audience.
     #[default]
     Account,
-    /// A federated principal that impersonates no account: it has no ID tokens.
+    /// A federated principal that impersonates no account. It has no ID tokens.
     Federated,
-    /// A person's login: its ID tokens are for this OAuth client alone.
+    /// A person's login. The audience of its ID tokens is this OAuth client.
     User {
         /// The client's id.
         client_id: Arc<str>,
     },
 }
 
-/// Names the base credential for people.
+/// The name of the base credential in messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialName {
-    /// What issues its tokens.
+    /// The source of its tokens.
     pub source: SourceKind,
     /// `the metadata server`, or the file with its kind, account and project.
     pub text: Arc<str>,
@@ -50,7 +50,7 @@ pub struct CredentialName {
 // === impl CredentialName ===
 
 impl CredentialName {
-    /// Whether it is a credential file.
+    /// Returns whether it is a credential file.
     pub fn is_file(&self) -> bool {
         self.source != SourceKind::Metadata
     }
@@ -74,8 +74,8 @@ impl fmt::Display for CredentialName {
 // === impl BaseCredential ===
 
 impl BaseCredential {
-    /// Gives an ID token for Cloud Run and functions the audience that the credential's ID tokens have, unless the user has
-    /// `chosen` one. Returns whether it is a person's.
+    /// Sets the audience of a person's ID token for Cloud Run and functions, unless the user has `chosen` one. Returns whether
+    /// the token is a person's.
     pub(super) fn adjust(&self, key: &mut TokenKey, host: &Host, chosen: bool) -> bool {
         let Self::User { client_id } = self else {
             return false;
@@ -94,7 +94,7 @@ impl BaseCredential {
         }
     }
 
-    /// Says why a token for this host cannot be had. `None` if it can, as far as is known without asking.
+    /// Returns why a token for this host cannot be obtained, or `None` if no reason is known in advance.
     pub fn unobtainable(&self, key: &TokenKey, host: &Host) -> Option<&'static str> {
         if key.principal != Principal::Attached {
             return None;
@@ -111,7 +111,7 @@ impl BaseCredential {
         }
     }
 
-    /// The same for every host that a rule is for; `impersonated` if the rule's tokens are another account's. A JWT is
+    /// As [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens are those of another account. A JWT is
     /// signed, not issued, and is judged elsewhere.
     pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
         let options = &rule.options;

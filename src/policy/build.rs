@@ -1,4 +1,4 @@
-//! The making of a decision, once it is clear who decides: a rule, a route or a row of the table.
+//! Builds the decision of a rule, a route or a row of the built-in table.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use super::rule::AuthScheme;
 use super::strictest::PathView;
 use crate::destination::Destination;
 
-/// [`Decision::rule`] where nobody decided.
+/// [`Decision::rule`] if no rule matched.
 pub(crate) const NO_RULE: &str = "no rule";
-/// [`Decision::rule`] where nobody decided, and that is refused.
+/// [`Decision::rule`] if no rule matched and `--unmatched deny` is set.
 pub(crate) const UNMATCHED_DENY: &str = "--unmatched deny";
 
-/// What is decided on.
+/// The input of a rule.
 #[derive(Clone, Copy)]
 pub(super) struct RuleInput<'a> {
     pub(super) destination: &'a Destination,
@@ -24,7 +24,7 @@ pub(super) struct RuleInput<'a> {
     pub(super) path: PathView<'a>,
 }
 
-/// Texts that many decisions share.
+/// Texts that decisions share, so that a decision allocates nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Texts {
     cloud_run: Arc<str>,
@@ -42,7 +42,7 @@ pub(super) struct Texts {
 // === impl Policy ===
 
 impl Policy {
-    /// A token never goes to the metadata server, whatever a rule or route says.
+    /// Builds the decision for the metadata server. It never gets a token, whatever a rule or route says.
     pub(super) fn metadata(&self, asked: Option<(Option<Credential>, &Arc<str>)>) -> Decision {
         let texts = &self.texts;
         match asked {

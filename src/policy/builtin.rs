@@ -1,4 +1,4 @@
-//! The built-in table: what Google's own hosts take, for those that no user rule names.
+//! The built-in table: the credentials of Google's hosts that no user rule matches.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,14 +7,14 @@ use super::path;
 use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme};
 
-/// The universe whose names are known without asking.
+/// The universe domain if no source names another.
 pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
-/// Where Cloud Run services live.
+/// The domain of Cloud Run services.
 pub(crate) const RUN_APP: &str = "run.app";
-/// Where functions live.
+/// The domain of Cloud Run functions.
 pub(crate) const FUNCTIONS: &str = "cloudfunctions.net";
 
-/// A row of the table that names a destination.
+/// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Row<'a> {
     /// A Google host that must get no token.
@@ -27,7 +27,7 @@ pub(super) enum Row<'a> {
     Functions,
 }
 
-/// Which host gets no token, and why.
+/// A host that gets no token, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NoToken<'a> {
     pub(super) host: &'static str,
@@ -40,16 +40,17 @@ const END_USERS: &str =
     "it is an API for end users; a service account's token would raise their rights";
 const ASSETS: &str = "it serves public files";
 const API_KEYS: &str = "it takes API keys";
-const CLIENT_CERTIFICATE: &str = "mTLS hosts need a client certificate, which the sidecar has not";
+const CLIENT_CERTIFICATE: &str =
+    "mTLS hosts need a client certificate, which the sidecar does not have";
 
-/// Where people log in.
+/// The host of Google's login pages.
 const ACCOUNTS: NoToken<'static> = NoToken {
     host: "accounts",
     domain: Cow::Borrowed("google.com"),
     why: OAUTH,
 };
 
-/// First labels under the universe domain.
+/// Hosts without a token, by their first label under the universe domain.
 const NO_TOKEN: [(&str, &str); 7] = [
     ("oauth2", OAUTH),
     ("sts", OAUTH),
@@ -60,7 +61,7 @@ const NO_TOKEN: [(&str, &str); 7] = [
     ("maps", API_KEYS),
 ];
 
-/// The row that names `destination`.
+/// Returns the row that matches `destination`.
 pub(super) fn find<'a>(
     destination: &Destination,
     path: PathView<'_>,
@@ -79,10 +80,10 @@ pub(super) fn find<'a>(
     is_under(name, &domain).then_some(Row::GoogleApi(domain))
 }
 
-/// The row that names `destination` in every universe.
+/// Returns the row that matches `destination` in every universe.
 ///
-/// These come before the universe's own row, so that not even a nonsensical universe domain changes what customer
-/// code on Cloud Run gets.
+/// These rows come before that of the universe, so that a wrong universe domain cannot change the credential of Cloud Run
+/// services.
 pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<Row<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
@@ -97,7 +98,7 @@ pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<Row
     no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), path)
 }
 
-/// Every row that names a host without a token.
+/// Returns every row of a host without a token.
 pub(super) fn left_out(universe: &str) -> impl Iterator<Item = NoToken<'_>> {
     let rows = NO_TOKEN
         .into_iter()
@@ -110,12 +111,12 @@ pub(super) fn left_out(universe: &str) -> impl Iterator<Item = NoToken<'_>> {
     .chain([ACCOUNTS])
 }
 
-/// The universe domain could name `destination`, and no other row does.
+/// Returns whether only the row of the universe domain can match `destination`.
 pub(super) fn needs_universe(destination: &Destination, path: PathView<'_>) -> bool {
     eligible(destination).is_some() && fixed(destination, path).is_none()
 }
 
-/// The domains under which hosts get a token.
+/// Returns the domains whose hosts get a token.
 pub(super) fn granted_domains(universe: &str) -> impl Iterator<Item = Cow<'_, str>> {
     [RUN_APP, FUNCTIONS]
         .into_iter()
@@ -123,7 +124,7 @@ pub(super) fn granted_domains(universe: &str) -> impl Iterator<Item = Cow<'_, st
         .chain(domain(universe))
 }
 
-/// The path decides which row a destination of `origin` gets.
+/// Returns whether the row of `origin` depends on the path.
 pub(super) fn depends_on_path(origin: &Origin, universe: &str) -> bool {
     let Some(name) = origin.host.name() else {
         return false;
@@ -132,23 +133,22 @@ pub(super) fn depends_on_path(origin: &Origin, universe: &str) -> bool {
     is_www(DEFAULT_UNIVERSE) || domain(universe).is_some_and(|domain| is_www(&domain))
 }
 
-/// The host belongs to the universe's Google APIs.
+/// Returns whether the host is a Google API of the universe.
 pub(crate) fn is_google_api(host: &Host, universe: &str) -> bool {
     host.name()
         .zip(domain(universe))
         .is_some_and(|(name, domain)| is_under(name, &domain))
 }
 
-/// Whole labels: `a.run.app` is under `run.app`, neither `run.app` nor `arun.app` is.
+/// Returns whether `name` is below `domain`, by whole labels: `a.run.app` is below `run.app`; `run.app` and `arun.app` are not.
 pub(crate) fn is_under(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain)
         .and_then(|rest| rest.strip_suffix('.'))
         .is_some_and(|rest| !rest.is_empty())
 }
 
-/// The name that built-in rows look at: none for another port, an address, or a URL with user-info.
-///
-/// The port is that which the bytes go to: `http://HOST:443/` is for 443 as well, and is spoken to over TLS.
+/// Returns the host name that the rows match, or `None` for an address, a URL with user info, or another port than 80 and
+/// 443. `http://HOST:443/` matches too: port 443 is called over TLS.
 fn eligible(destination: &Destination) -> Option<&str> {
     let origin = &destination.origin;
     let usual = origin.is_default_port() || origin.port == Scheme::Https.default_port();
@@ -158,7 +158,7 @@ fn eligible(destination: &Destination) -> Option<&str> {
         .filter(|_| usual && !destination.userinfo)
 }
 
-/// The universe domain as hosts are written; one label alone would be a whole top-level domain, and is none.
+/// Returns the universe domain in the form of hosts, or `None` for one label, which would be a whole top-level domain.
 fn domain(universe: &str) -> Option<Cow<'_, str>> {
     let domain = universe.strip_suffix('.').unwrap_or(universe);
     let inner_dot = domain.split_once('.');
@@ -173,7 +173,7 @@ fn domain(universe: &str) -> Option<Cow<'_, str>> {
 fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<Row<'a>> {
     let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
     let (first, rest) = below.split_once('.').unwrap_or((below, ""));
-    // "sts.us-central1.rep" is the same service in one region; "maps.storage" is a bucket called "maps".
+    // "sts.us-central1.rep" is a regional endpoint of the same service. "maps.storage" is a bucket named "maps".
     let row = if rest.is_empty() || rest.ends_with(".rep") {
         NO_TOKEN
             .into_iter()

@@ -1,4 +1,4 @@
-//! What a decision says.
+//! The result of the policy.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode};
 
-/// The scope of a token that is asked for without one, on Cloud Run.
+/// The scope of a token that is requested without scopes, on Cloud Run.
 pub(crate) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 /// The kinds of credential, as users write them and metrics label them.
@@ -17,25 +17,25 @@ pub enum Credential {
     Access,
     /// An OpenID Connect ID token for one audience.
     Id,
-    /// The call goes as it is.
+    /// No credential is added.
     None,
-    /// The call is refused.
+    /// The call is rejected.
     Deny,
 }
 
-/// What is asked of a token's source; two calls with equal keys share a token.
+/// The key of a token. Calls with equal keys share a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenKey {
-    /// Access token or ID token, and what it is for.
+    /// The kind of token, with its scopes or audience.
     pub kind: TokenKind,
-    /// Whose token it is.
+    /// The identity that the token is issued to.
     pub principal: Principal,
 }
 
 /// The kinds of token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TokenKind {
-    /// An access token; the scopes sorted and without doubles, empty for the account's own.
+    /// An access token. The scopes are sorted and without duplicates; none means the account's default scopes.
     Access {
         /// OAuth 2.0 scopes.
         scopes: Arc<[Arc<str>]>,
@@ -52,48 +52,48 @@ pub enum TokenKind {
     },
 }
 
-/// The credential itself, or why there is none.
+/// The token that a decision grants, or the reason why it grants none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialGrant {
-    /// A token; nothing is sent upstream without it.
+    /// A token. The request is not sent upstream without it.
     Token(TokenKey),
-    /// No token; the text says why, for `explain`.
+    /// No token, with the reason for `explain`.
     None(Arc<str>),
-    /// The call is refused; the text says why.
+    /// The call is rejected, with the reason.
     Deny(Arc<str>),
 }
 
-/// What a destination gets, in which form, and by which rule.
+/// The decision for a destination: the credential, its form, and the rule that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The credential.
     pub grant: CredentialGrant,
-    /// Which header carries it.
+    /// The header that carries it.
     pub header: HeaderMode,
-    /// What becomes of an `Authorization` that the app sent.
+    /// What to do with an `Authorization` that the app sent.
     pub existing: Existing,
     /// `Bearer`, or `Basic` with the user `oauth2accesstoken`.
     pub scheme: AuthScheme,
-    /// The value of `x-goog-user-project` where the app sent none; access tokens only.
+    /// The value of `x-goog-user-project` if the app sent none. Only for access tokens.
     pub quota_project: Option<HeaderValue>,
-    /// The user accepts that this token travels in cleartext.
+    /// The user allows this token to be sent in cleartext.
     pub plaintext: bool,
-    /// A Google API: API keys, signed URLs and upload sessions in the request stand in for a token.
+    /// The destination is a Google API. API keys, signed URLs and upload sessions in a request replace the token.
     pub google_api: bool,
-    /// An ID token for a host under `run.app`: no `X-Serverless-Authorization` but ours may reach it.
+    /// An ID token for a host under `run.app`. The app's `X-Serverless-Authorization` must not reach it.
     pub cloud_run: bool,
     /// An ID token of a person's login. Its audience is an OAuth client id, but not one of IAP.
     pub of_user: bool,
-    /// The rule that decided, as a user would recognise it: `built-in *.run.app`, `--rule iap.example.com=id`.
+    /// The rule that decided, as the user wrote it or by its built-in name: `built-in *.run.app`, `--rule iap.example.com=id`.
     pub rule: Arc<str>,
-    /// What else a person should know, for `explain`.
+    /// Notes for `explain`.
     pub notes: Vec<Arc<str>>,
 }
 
-/// Why a destination that is due a token gets none in this request; the label of `sidentity_skipped_total`.
+/// Why a request is sent without the token of its destination. The label of `sidentity_skipped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
-    /// The app sent a credential of its own, in `Authorization` or in the query, which stands.
+    /// The app sent its own credential, in `Authorization` or in the query.
     Existing,
     /// The request carries an API key.
     ApiKey,
@@ -101,16 +101,16 @@ pub enum SkipReason {
     SignedUrl,
     /// The URL is a resumable upload's session.
     UploadSession,
-    /// A TRACE request: its echo would show the token to the app.
+    /// A TRACE request. Its response would show the token to the app.
     Trace,
-    /// A blind tunnel: nothing can be put into it.
+    /// A tunnel whose bytes are not read.
     Tunnel,
 }
 
 // === impl Credential ===
 
 impl Credential {
-    /// As written in options, `explain` and metrics.
+    /// Returns the value as written in options, `explain` and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",
@@ -124,7 +124,7 @@ impl Credential {
 // === impl TokenKey ===
 
 impl TokenKey {
-    /// The scopes of an access token, separated by spaces; `cloud-platform` where none were asked for, as on Cloud Run.
+    /// Returns the scopes of an access token, separated by spaces. Without scopes it is `cloud-platform`, as on Cloud Run.
     pub fn scopes(&self) -> Option<String> {
         match &self.kind {
             TokenKind::Access { scopes } if scopes.is_empty() => Some(CLOUD_PLATFORM.to_owned()),
@@ -153,7 +153,7 @@ impl TokenKey {
 // === impl Decision ===
 
 impl Decision {
-    /// The call goes as it is, or not at all.
+    /// Creates a decision that grants no token.
     pub(super) fn without_token(grant: CredentialGrant, rule: Arc<str>) -> Self {
         Self {
             grant,
@@ -170,7 +170,7 @@ impl Decision {
         }
     }
 
-    /// The kind of credential that was decided on.
+    /// Returns the kind of credential.
     pub const fn credential(&self) -> Credential {
         match &self.grant {
             CredentialGrant::Token(key) => key.credential(),
@@ -183,7 +183,7 @@ impl Decision {
 // === impl SkipReason ===
 
 impl SkipReason {
-    /// Every reason, so that each has its metric from the start.
+    /// Every reason, so that each metric exists from the start.
     pub const ALL: [Self; 6] = [
         Self::Existing,
         Self::ApiKey,
@@ -193,7 +193,7 @@ impl SkipReason {
         Self::Tunnel,
     ];
 
-    /// Why, for people.
+    /// Returns the reason for messages.
     pub const fn why(self) -> &'static str {
         match self {
             Self::Existing => "the app sent a credential of its own, which stands",
@@ -207,7 +207,7 @@ impl SkipReason {
         }
     }
 
-    /// The metric's label.
+    /// Returns the metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Existing => "existing",

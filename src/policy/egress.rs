@@ -1,4 +1,4 @@
-//! `--upstream-proxy`: which destinations the sidecar reaches through it.
+//! `--upstream-proxy`: which destinations are called through the proxy.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::evaluate::is_metadata_server;
 use super::no_proxy::NoProxy;
 use crate::destination::{Host, Origin};
 
-/// The sidecar's own way out: a proxy, and what is reached without it.
+/// The upstream proxy, and the destinations that bypass it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressProxy {
     /// The proxy.
@@ -15,27 +15,27 @@ pub struct EgressProxy {
     pub port: u16,
     /// `--no-upstream-proxy`.
     pub no_proxy: NoProxy,
-    /// The metadata server as configured. No proxy reaches that of this machine.
+    /// The metadata server as configured. It always bypasses the proxy.
     pub metadata: (Host, u16),
 }
 
-/// Why a destination is reached without the proxy.
+/// Why a destination bypasses the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bypass {
     /// `--no-upstream-proxy` names it.
     Listed,
-    /// It is on this machine, and the proxy is on another.
+    /// The destination is on this machine, and the proxy is not.
     Loopback,
-    /// It is the metadata server.
+    /// The destination is the metadata server.
     Metadata,
 }
 
 // === impl EgressProxy ===
 
 impl EgressProxy {
-    /// Why the origin is reached without the proxy; `None` where it is reached through it.
+    /// Returns why the origin bypasses the proxy, or `None` if it is called through the proxy.
     ///
-    /// Loopback is this machine, which a proxy elsewhere does not reach; Go excepts it always, curl never.
+    /// A remote proxy cannot reach this machine's loopback. Go always excludes loopback, curl never does.
     pub fn bypass(&self, origin: &Origin) -> Option<Bypass> {
         if self.is_metadata(&origin.host, origin.port) {
             Some(Bypass::Metadata)
@@ -46,7 +46,7 @@ impl EgressProxy {
         }
     }
 
-    /// The proxy and what is reached without it, for people.
+    /// Returns the proxy and the bypassed destinations, for the log.
     pub fn summary(&self) -> String {
         match self.no_proxy.is_empty() {
             true => self.to_string(),
@@ -54,13 +54,13 @@ impl EgressProxy {
         }
     }
 
-    /// Whether this is the metadata server.
+    /// Returns whether the host is the metadata server.
     pub fn is_metadata(&self, host: &Host, port: u16) -> bool {
         is_metadata_server(host, port, Some(&self.metadata))
     }
 }
 
-/// The proxy's URL, without credentials.
+/// Writes the proxy's URL without credentials.
 impl fmt::Display for EgressProxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "http://{}:{}", self.host, self.port)
@@ -70,7 +70,7 @@ impl fmt::Display for EgressProxy {
 // === impl Bypass ===
 
 impl Bypass {
-    /// For people.
+    /// Returns the reason for messages.
     pub const fn why(self) -> &'static str {
         match self {
             Self::Listed => "--no-upstream-proxy names it",

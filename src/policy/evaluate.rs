@@ -1,4 +1,4 @@
-//! From a destination to a decision.
+//! Evaluates the rules and the built-in table for a destination.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,18 +19,18 @@ use super::rule::{Options, Rule};
 use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 
-/// The user's rules and settings, ready to decide.
+/// The user's rules and settings, compiled.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// More specific before less; where that is equal, as the user ordered them.
+    /// The more specific rules first. Equally specific rules keep the user's order.
     pub(super) rules: Vec<CompiledRule>,
     pub(crate) settings: Settings,
-    /// What the table says where the user says nothing.
+    /// The options of the built-in table.
     defaults: ResolvedOptions,
     pub(super) texts: Texts,
 }
 
-/// What else decides, beside the rules.
+/// The settings that decide beside the rules.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `--unmatched deny`.
@@ -39,13 +39,13 @@ pub struct Settings {
     pub metadata_denied: bool,
     /// The configured metadata server, beside the well-known spellings.
     pub metadata: Option<(Host, u16)>,
-    /// `x-goog-user-project` of access tokens where no rule or route says another.
+    /// `x-goog-user-project` of access tokens, unless a rule or route names another.
     pub quota_project: Option<HeaderValue>,
-    /// What the base credential can be issued.
+    /// Which tokens the base credential can get.
     pub base: BaseCredential,
-    /// What the base credential is called.
+    /// The name of the base credential in messages.
     pub credential_name: CredentialName,
-    /// `--discover`: the forward proxy takes the names of Cloud Run services.
+    /// `--discover`: the forward proxy accepts the names of Cloud Run services.
     pub discover: bool,
     /// `--impersonate-service-account`.
     pub impersonate: Option<Impersonation>,
@@ -63,8 +63,8 @@ pub(super) struct CompiledRule {
 // === impl CompiledRule ===
 
 impl CompiledRule {
-    /// Whether the rule is for this origin, or for the one that its calls go to after the upgrade to TLS.
-    pub(super) fn names(&self, origin: &Origin) -> bool {
+    /// Returns whether the rule matches this origin, or the origin after the upgrade to TLS.
+    pub(super) fn matches_origin(&self, origin: &Origin) -> bool {
         self.pattern.matches_origin(origin)
             || (!self.options.plaintext
                 && origin.scheme == Scheme::Http
@@ -75,7 +75,7 @@ impl CompiledRule {
 // === impl Policy ===
 
 impl Policy {
-    /// Makes rules and settings ready; the order of `rules` counts only between equal patterns.
+    /// Compiles rules and settings. The order of `rules` matters only between equally specific patterns.
     pub fn new(rules: Vec<Rule>, settings: Settings) -> Self {
         let mut rules: Vec<_> = rules
             .into_iter()
@@ -94,12 +94,12 @@ impl Policy {
         }
     }
 
-    /// What the base credential is called.
+    /// Returns the name of the base credential in messages.
     pub fn credential_name(&self) -> &CredentialName {
         &self.settings.credential_name
     }
 
-    /// What a call through the forward proxy gets; `universe` is the universe domain, `googleapis.com` for most.
+    /// Returns the decision for a call through the forward proxy. `universe` is the universe domain, usually `googleapis.com`.
     pub fn decide(&self, destination: &Destination, universe: &str) -> Decision {
         self.strictest(destination, universe, |path| {
             self.decide_as(destination, path, universe)
@@ -135,11 +135,10 @@ impl Policy {
         }
     }
 
-    /// What a call through the route `LISTEN` (its `route_name`) gets, whose upstream is `destination`.
+    /// Returns the decision for a call through the route `route_name` to the upstream `destination`.
     ///
-    /// The route's options override, one by one, what the rules and the table say of the upstream; a rule for another
-    /// credential than the route's own says nothing of it. `--unmatched` and `--metadata-access` are the forward
-    /// proxy's: the user named a route's upstream.
+    /// Each option of the route overrides that of the rule or table row for the upstream. A rule for another credential than
+    /// the route's is ignored. `--unmatched` and `--metadata-access` do not apply, because the user named the upstream.
     pub fn decide_route(
         &self,
         route_name: &str,
@@ -148,7 +147,7 @@ impl Policy {
         universe: &str,
     ) -> Decision {
         let own = ResolvedOptions::new(options, self.settings.impersonate.as_ref());
-        // The route says it for every path, and its rule only adds to that.
+        // The route determines the token for every path. A rule can only add options.
         if own.is_complete() {
             return self.decide_route_as(
                 route_name,
@@ -200,36 +199,36 @@ impl Policy {
         }
     }
 
-    /// Whose token a call gets where no route or rule names an identity.
+    /// Returns the principal of calls whose route or rule names no identity.
     pub fn default_principal(&self) -> &Principal {
         self.defaults.principal()
     }
 
-    /// What the base credential can be issued.
+    /// Returns which tokens the base credential can get.
     pub(crate) fn base(&self) -> &BaseCredential {
         &self.settings.base
     }
 
-    /// The values that count as no credential where a token is due.
+    /// Returns the placeholders that do not count as a credential.
     pub fn placeholders(&self) -> &Placeholders {
         &self.settings.placeholders
     }
 
-    /// Whether two paths of this origin may get different decisions; if not, one can be taken once, at start.
+    /// Returns whether two paths of this origin may get different decisions. If not, the decision can be made once, at start.
     pub fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
-        // The function's name is part of the audience, whoever asked for the ID token: table, rule or route.
+        // The function's name is part of the audience, whether table, rule or route names the credential.
         if HostKind::of(&origin.host) == HostKind::Functions {
             return true;
         }
-        let first = self.rules.iter().find(|rule| rule.names(origin));
+        let first = self.rules.iter().find(|rule| rule.matches_origin(origin));
         match first {
             Some(rule) => rule.pattern.has_path(),
             None => builtin::depends_on_path(origin, universe),
         }
     }
 
-    /// Whether the universe domain can change what this destination gets: no rule, and no row of the table that is
-    /// the same in every universe, names it.
+    /// Returns whether the decision may depend on the universe domain: no rule matches the destination, and no table row that
+    /// is the same in every universe.
     pub fn needs_universe(&self, destination: &Destination) -> bool {
         let origin = &destination.origin;
         !self.is_metadata(origin)
@@ -240,14 +239,14 @@ impl Policy {
             })
     }
 
-    /// The metadata server, by its well-known names and addresses on any port, or as configured.
+    /// Returns whether the host is the metadata server, by its well-known names and addresses on any port, or as configured.
     ///
-    /// Names do not show every address: ask again with each address that a name resolves to.
+    /// A name may resolve to the metadata server's address, so the caller also checks each resolved address.
     pub fn is_metadata_server(&self, host: &Host, port: u16) -> bool {
         is_metadata_server(host, port, self.settings.metadata.as_ref())
     }
 
-    /// The rules that name this host on another port, for `explain`.
+    /// Returns the rules that match this host on another port, for `explain`.
     pub(crate) fn rules_of_another_port<'a>(
         &'a self,
         origin: &'a Origin,
@@ -264,7 +263,7 @@ impl Policy {
         self.is_metadata_server(&origin.host, origin.port)
     }
 
-    /// A rule of the user's names it.
+    /// Returns whether a rule of the user matches the destination.
     pub(crate) fn has_rule_for(&self, destination: &Destination) -> bool {
         self.any_reading(destination, DEFAULT_UNIVERSE, |path| {
             self.rule_for(destination, path).is_some()
@@ -280,7 +279,7 @@ pub(super) fn is_metadata_server(host: &Host, port: u16, configured: Option<&(Ho
             "metadata.google.internal" | "metadata.goog" | "metadata"
         ),
         Host::Ip(address) => equivalents(*address).any(|address| match address {
-            // Nothing else is meant by a link-local address.
+            // Google assigns link-local IPv4 addresses only to the metadata server.
             IpAddr::V4(address) => address.is_link_local(),
             IpAddr::V6(address) => address == METADATA_V6,
         }),
@@ -294,7 +293,7 @@ pub(super) fn is_metadata_server(host: &Host, port: u16, configured: Option<&(Ho
 /// The metadata server's IPv6 address.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
-/// `asked` is `configured`, by whatever spelling or translation.
+/// Returns whether both hosts are the same, in any spelling or address translation.
 fn is_same_machine(configured: &Host, asked: &Host) -> bool {
     let same = |asked: &Host| configured == asked || (is_local(configured) && is_local(asked));
     match asked {
@@ -303,7 +302,7 @@ fn is_same_machine(configured: &Host, asked: &Host) -> bool {
     }
 }
 
-/// This machine, by every spelling.
+/// Returns whether the host is this machine, in any spelling.
 fn is_local(host: &Host) -> bool {
     host.is_loopback() || matches!(host, Host::Ip(address) if address.is_unspecified())
 }

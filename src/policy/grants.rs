@@ -1,4 +1,4 @@
-//! Who may get a token at all: what a CA must be for, and which tunnels are worth opening.
+//! Which origins may get a token: the domains of the interception CA, and the tunnels that are intercepted.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -14,17 +14,17 @@ use crate::destination::{Destination, Origin};
 // === impl Policy ===
 
 impl Policy {
-    /// Whether some path of this origin may get a token: what a `CONNECT` is for has no path yet.
+    /// Returns whether any path of this origin may get a token. A `CONNECT` names no path.
     pub fn may_grant(&self, origin: &Origin, universe: &str) -> bool {
         if self.is_metadata(origin) {
             return false;
         }
         for rule in &self.rules {
-            if rule.names(origin) {
+            if rule.matches_origin(origin) {
                 if rule.grants() {
                     return true;
                 }
-                // What names every path leaves nothing to those after it.
+                // A rule without a path shadows every later rule for the origin.
                 if !rule.pattern.has_path() {
                     return false;
                 }
@@ -41,9 +41,9 @@ impl Policy {
         }
     }
 
-    /// Whether a rule denies a path of this origin, or all of it.
+    /// Returns whether a rule denies a path of this origin, or the whole origin.
     pub fn may_deny(&self, origin: &Origin) -> bool {
-        for rule in self.rules.iter().filter(|rule| rule.names(origin)) {
+        for rule in self.rules.iter().filter(|rule| rule.matches_origin(origin)) {
             if rule.options.credential == Some(Credential::Deny) {
                 return true;
             }
@@ -54,7 +54,7 @@ impl Policy {
         false
     }
 
-    /// Every domain that gets tokens, itself or below it, as the table or a rule names it.
+    /// Returns every domain that the table or a rule names, if the domain or a name under it may get a token.
     pub fn granted_domains(&self, universe: &str) -> BTreeSet<String> {
         let of_rules = self.rules.iter().filter(|rule| rule.grants());
         builtin::granted_domains(universe)
@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn the_table_grants_by_host() {
+    fn the_built_in_table_grants_by_host() {
         let policy = policy(&[]);
         for url in [
             "https://storage.googleapis.com",
             "https://www.googleapis.com",
             "https://a.run.app",
-            // Its root gets none, its functions do.
+            // Its root gets no token, but its functions do.
             "https://r-p.cloudfunctions.net",
         ] {
             assert!(may(&policy, url), "{url}");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_some_paths_is_enough() {
+    fn a_rule_for_one_path_lets_the_origin_get_tokens() {
         let policy = policy(&[
             ("a.example/v2", Credential::Id),
             ("b.example/v2", Credential::Deny),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn domains_are_those_of_the_table_and_of_granting_rules() {
+    fn granted_domains_are_those_of_the_table_and_of_rules() {
         let policy = policy(&[
             ("*.internal.example:8443", Credential::Id),
             ("iap.example.com/x", Credential::Id),

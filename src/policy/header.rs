@@ -1,4 +1,4 @@
-//! Which header carries the token, from what the app sent; and how it gets there.
+//! Selects the header that carries the token, and writes it.
 
 use std::borrow::Cow;
 
@@ -10,28 +10,28 @@ use super::audience::is_client_id;
 use super::decision::{Credential, CredentialGrant, Decision, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
 
-/// Cloud Run's own header: it wins over `Authorization`, which then reaches the service untouched.
+/// Cloud Run's own header. It takes precedence over `Authorization`, which then reaches the service unchanged.
 pub const X_SERVERLESS_AUTHORIZATION: HeaderName =
     HeaderName::from_static("x-serverless-authorization");
 
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
-/// What Google puts in place of the signature of a token that it has consumed.
+/// Google replaces the signature of a token that it consumed with this text.
 const REDACTED: &[u8] = b".SIGNATURE_REMOVED_BY_GOOGLE";
 
-/// Whether and where a request carries the token that its destination is due.
+/// Whether and in which header a request carries the token of its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// In this header: see [`inject`].
+    /// [`inject`] writes the token to this header.
     Inject(HeaderName),
-    /// Nowhere: the request goes as it is.
+    /// The request is sent without the token.
     Skip(SkipReason),
 }
 
-/// Where the token of `decision` goes, from the headers and the query that the app sent.
+/// Selects the header for the token of `decision`, from the headers and the query that the app sent.
 ///
-/// `None` where the decision grants no token. Pure: nothing is changed; a dead or empty value counts as not sent. The
-/// app's `Proxy-Authorization` is for the sidecar and no part of this: it must be gone before [`inject`].
+/// Returns `None` if the decision grants no token. Empty and redacted values count as absent. The app's
+/// `Proxy-Authorization` is for the sidecar; the caller must remove it before [`inject`].
 pub fn select_header(
     decision: &Decision,
     headers: &HeaderMap,
@@ -50,7 +50,7 @@ pub fn select_header(
     let keep = decision.existing == Existing::Keep;
     let app_sent = match in_query {
         None => keep && sent(headers, &AUTHORIZATION),
-        // The URL is sent as it came, so an access token cannot replace this one and would be a second (RFC 6750, 2).
+        // The URL is sent unchanged, so an access token in a header would be a second one (RFC 6750, 2).
         Some(_) => keep || key.credential() == Credential::Access,
     };
     let header = match (decision.header, &key.kind) {
@@ -70,7 +70,8 @@ pub fn select_header(
                 X_SERVERLESS_AUTHORIZATION
             }
         }
-        // Beside the app's own, Cloud Run would not look at ours; IAP, which takes client ids, never reads this header.
+        // Cloud Run prefers the app's own value in this header over our `Authorization`. IAP, whose audiences are client ids,
+        // does not read the header.
         (HeaderMode::Auto, TokenKind::Id { audience })
             if decision.cloud_run
                 && decision.existing == Existing::Keep
@@ -84,10 +85,10 @@ pub fn select_header(
     Some(Placement::Inject(header))
 }
 
-/// Puts the token into the header that [`select_header`] chose, and makes sure that no other can be taken for it.
+/// Writes the token to the header that [`select_header`] returned, and removes values that could take precedence.
 ///
-/// All values of that header are replaced, and for a host under `run.app` no other
-/// `X-Serverless-Authorization` remains beside an ID token, since it would win over ours. `value` is marked sensitive.
+/// All values of that header are replaced. For a host under `run.app`, `X-Serverless-Authorization` is removed, because it
+/// takes precedence over `Authorization`. `value` is marked sensitive.
 pub fn inject(
     decision: &Decision,
     headers: &mut HeaderMap,
@@ -101,27 +102,27 @@ pub fn inject(
     headers.insert(header, value);
 }
 
-/// Removes `Authorization` and `X-Serverless-Authorization` values that end in `.SIGNATURE_REMOVED_BY_GOOGLE`: the
-/// remains of a token that Google consumed on the way to the app, and that no receiver accepts.
+/// Removes `Authorization` and `X-Serverless-Authorization` values that end in `.SIGNATURE_REMOVED_BY_GOOGLE`. Google
+/// redacted these tokens on the way to the app, and no receiver accepts them.
 pub fn strip_redacted(headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, X_SERVERLESS_AUTHORIZATION] {
         if !headers.get_all(&name).iter().any(is_redacted) {
             continue;
         }
-        let live: Vec<_> = headers
+        let kept: Vec<_> = headers
             .get_all(&name)
             .iter()
             .filter(|value| !is_redacted(value))
             .cloned()
             .collect();
         headers.remove(&name);
-        for value in live {
+        for value in kept {
             headers.append(name.clone(), value);
         }
     }
 }
 
-/// The app's own credential in the query of any destination: an OAuth token (RFC 6750, 2.3) or an AWS signature, version 2.
+/// Returns whether the query has a credential of the app: an OAuth token (RFC 6750, 2.3) or an AWS signature of version 2.
 fn credential_in(query: &str) -> Option<SkipReason> {
     let (mut key_id, mut signature) = (false, false);
     for (name, value) in parameters(query) {
@@ -140,7 +141,7 @@ fn credential_in(query: &str) -> Option<SkipReason> {
     None
 }
 
-/// Names, decoded, and values, as written.
+/// Returns the query's decoded names and its values as written.
 fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
     query.split('&').map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -148,7 +149,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
     })
 }
 
-/// What in a request to a Google API stands in for a token; one beside it would be refused, or change whose call it is.
+/// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the caller.
 fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
     if headers
         .get_all(X_GOOG_API_KEY)

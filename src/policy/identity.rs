@@ -1,4 +1,5 @@
-//! Whose token: what a route or rule says, what the rule below it says, and `--impersonate-service-account`.
+//! Resolves the identity of a token from the options of a route, the options of its rule, and
+//! `--impersonate-service-account`.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use super::impersonation::Impersonation;
 use super::principal::{Delegated, Impersonated, Principal};
 use super::rule::Options;
 
-/// The options that name an identity, with the principal that they come to.
+/// The options that name an identity, and the principal that they resolve to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     account: Option<Arc<str>>,
@@ -14,7 +15,7 @@ pub(super) struct Identity {
     subject: Option<Arc<str>>,
     /// `--impersonate-service-account`.
     global: Option<Impersonation>,
-    /// Kept, so that a decision costs a reference count.
+    /// Stored, so that a decision costs only a reference count.
     principal: Principal,
 }
 
@@ -32,7 +33,7 @@ impl Identity {
         .resolved()
     }
 
-    /// These options, and where one is absent that of `below`.
+    /// Fills the options that are not set from `below`.
     pub(super) fn over(self, below: &Self) -> Self {
         Self {
             account: self.account.or_else(|| below.account.clone()),

@@ -1,11 +1,11 @@
-//! Which service accounts impersonate which: the option `--impersonate-service-account`, and `impersonate=` of a rule.
+//! Chains of service account impersonation: the option `--impersonate-service-account`, and `impersonate=` of a rule.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::options::{is_account_email, quoted};
 
-/// The accounts from the base credential's to the target: each impersonates the next one.
+/// A chain of accounts from the base credential to the target. Each impersonates the next.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ impl Impersonation {
     ///
     /// # Errors
     ///
-    /// The text of an error says which account is wrong and what would be right.
+    /// An account is not a valid e-mail address. The error names it and the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "write TARGET, or A,B,TARGET where A impersonates B and B impersonates TARGET, each an e-mail \
                             address such as my-account@my-project.iam.gserviceaccount.com";
@@ -57,12 +57,12 @@ impl Impersonation {
         }
     }
 
-    /// Returns the accounts on the way to the target, the first one nearest to the base credential.
+    /// Returns the delegates, starting with the account that the base credential impersonates.
     pub fn delegates(&self) -> &[Arc<str>] {
         &self.delegates
     }
 
-    /// Returns the delegates, to be kept.
+    /// Returns the shared list of delegates.
     pub(crate) fn shared_delegates(&self) -> &Arc<[Arc<str>]> {
         &self.delegates
     }

@@ -1,4 +1,4 @@
-//! The whole policy as a list, in the order in which it decides: the user's rules, the built-in table, the rest.
+//! Lists the policy in the order of evaluation: the user's rules, the built-in table, all other destinations.
 
 use serde::Serialize;
 
@@ -7,28 +7,28 @@ use super::decision::Credential;
 use super::evaluate::{CompiledRule, Policy};
 use super::rule::HeaderMode;
 
-/// What one pattern gets.
+/// An entry of the policy: a pattern and its credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyEntry {
-    /// Which destinations.
+    /// The destinations.
     pub pattern: String,
-    /// What they get.
+    /// Their credential.
     pub credential: Credential,
     /// The ID token's audience; `HOST` stands for the called host.
     pub audience: Option<String>,
-    /// The access token's scopes, where the rule says any.
+    /// The access token's scopes, if the rule names any.
     pub scopes: Vec<String>,
-    /// Another account than the instance's own.
+    /// The account, if it is not the instance's default account.
     pub account: Option<String>,
-    /// Who obtains the token for that account.
+    /// The identity that obtains the token for that account.
     pub via: Option<String>,
-    /// Which header carries it: as written in options.
+    /// The header that carries the token, as written in options.
     pub header: Option<&'static str>,
-    /// It may travel in cleartext.
+    /// The token may be sent in cleartext.
     pub plaintext: bool,
-    /// A row of the table, and not the user's.
+    /// The entry is a row of the built-in table.
     pub built_in: bool,
-    /// What else is to be known.
+    /// A note.
     pub note: Option<&'static str>,
 }
 
@@ -41,15 +41,15 @@ const DENIED: &str = "--unmatched deny: 403";
 // === impl Policy ===
 
 impl Policy {
-    /// Every pattern with what it gets; the first that matches decides. `universe` as in [`decide`](Self::decide).
+    /// Returns every entry. The first that matches a destination decides. `universe` as in [`decide`](Self::decide).
     pub fn listing(&self, universe: &str) -> Vec<PolicyEntry> {
-        let mut lines: Vec<_> = self.rules.iter().map(CompiledRule::line).collect();
+        let mut entries: Vec<_> = self.rules.iter().map(CompiledRule::entry).collect();
         let metadata = PolicyEntry::built_in("metadata server, loopback", Credential::None);
-        lines.push(match self.settings.metadata_denied {
+        entries.push(match self.settings.metadata_denied {
             false => metadata,
             true => metadata.noting("--metadata-access deny: 403 for the metadata server"),
         });
-        lines.extend([
+        entries.extend([
             PolicyEntry::built_in(&format!("*.{universe}"), Credential::Access).noting(PLUMBING),
             PolicyEntry::built_in(&format!("*.{RUN_APP}"), Credential::Id)
                 .with_audience("https://HOST")
@@ -57,20 +57,20 @@ impl Policy {
             PolicyEntry::built_in(&format!("*.{FUNCTIONS}"), Credential::Id)
                 .with_audience("https://HOST/FUNCTION"),
         ]);
-        lines.push(match self.settings.unmatched_denied {
+        entries.push(match self.settings.unmatched_denied {
             true => PolicyEntry::built_in("everything else", Credential::Deny).noting(DENIED),
             false => PolicyEntry::built_in("everything else", Credential::None).noting(BY_RULE),
         });
-        lines
+        entries
     }
 }
 
 // === impl CompiledRule ===
 
 impl CompiledRule {
-    fn line(&self) -> PolicyEntry {
+    fn entry(&self) -> PolicyEntry {
         let options = &self.options;
-        // A rule always has one; what was meant by none is none.
+        // A rule always has a credential.
         let credential = options.credential.unwrap_or(Credential::None);
         let audience = match (&options.audience, credential) {
             (Some(audience), _) => Some(audience.to_string()),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_stand_before_the_table_in_the_order_in_which_they_decide() {
+    fn rules_come_before_the_table_in_the_order_of_evaluation() {
         let id = Options {
             credential: Some(Credential::Id),
             audience: Some("client".to_owned()),
@@ -156,7 +156,7 @@ mod tests {
         };
         let rules = vec![rule("*.example", deny), rule("iap.example/v1", id)];
         let listing = Policy::new(rules, Settings::default()).listing("googleapis.com");
-        let patterns: Vec<&str> = listing.iter().map(|line| &*line.pattern).collect();
+        let patterns: Vec<&str> = listing.iter().map(|entry| &*entry.pattern).collect();
         assert_eq!(
             patterns,
             [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_is_listed_so() {
+    fn denied_destinations_are_listed() {
         let settings = Settings {
             unmatched_denied: true,
             metadata_denied: true,
@@ -192,18 +192,17 @@ mod tests {
         assert_eq!(listing[4].credential, Credential::Deny);
     }
 
-    /// The listing says of each domain of the table what the table does.
     #[test]
     fn the_listing_agrees_with_the_table() {
         let policy = Policy::new(Vec::new(), Settings::default());
-        for line in policy.listing("googleapis.com") {
-            let Some(domain) = line.pattern.strip_prefix("*.") else {
+        for entry in policy.listing("googleapis.com") {
+            let Some(domain) = entry.pattern.strip_prefix("*.") else {
                 continue;
             };
             let url = format!("https://x.{domain}/f");
             let destination = crate::destination::Destination::parse(&url).unwrap();
             let decision = policy.decide(&destination, "googleapis.com");
-            assert_eq!(decision.credential(), line.credential, "{url}");
+            assert_eq!(decision.credential(), entry.credential, "{url}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which credential a destination gets: pure functions from a [`Destination`](crate::destination::Destination) to a
-//! [`Decision`].
+//! Decides which credential a destination gets: pure functions from a
+//! [`Destination`](crate::destination::Destination) to a [`Decision`].
 //!
-//! The user's rules come first, more specific before less, then the built-in table. Nothing here does I/O, reads a
-//! clock or looks at a `Host` header.
+//! The user's rules come first, the more specific before the less specific, then the built-in table. Nothing here does I/O,
+//! reads a clock or reads a `Host` header.
 
 mod audience;
 mod base;
@@ -46,6 +46,6 @@ pub(crate) use path::is_below;
 pub use pattern::{InvalidPattern, Pattern};
 pub use placeholder::Placeholders;
 pub use principal::{Delegated, Impersonated, Principal};
-pub use reach::Beyond;
+pub use reach::SharedSuffix;
 pub use rule::{AuthScheme, Existing, HeaderMode, Options, Rule};
 pub use service::{InvalidService, ServiceLocation, ServiceName, is_region};

@@ -1,6 +1,6 @@
 //! `--no-upstream-proxy`: the destinations that are reached without the proxy, as in `NO_PROXY`.
 //!
-//! There is no standard for `NO_PROXY`. An entry matches here if it matches in curl or in Go's `httpproxy`:
+//! `NO_PROXY` has no standard. An entry matches here if it matches in curl or in Go's `httpproxy`:
 //!
 //! | entry | curl | Go | here |
 //! |---|---|---|---|
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use crate::destination::{Host, Origin};
 
-/// The list.
+/// The entries of `--no-upstream-proxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(Vec<NoProxyEntry>);
 
@@ -32,9 +32,9 @@ pub struct NoProxyEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Hosts {
     All,
-    /// Addresses whose first bits are those of this one.
+    /// Addresses with the same first bits.
     Block(IpAddr, u8),
-    /// Names under a domain, and the domain itself where `apex` says so.
+    /// Names under a domain, and the domain itself if `apex` is set.
     Domain {
         domain: Host,
         apex: bool,
@@ -45,23 +45,23 @@ enum Hosts {
 // === impl NoProxy ===
 
 impl NoProxy {
-    /// The texts of a list's entries: commas and white space separate them, empty ones count for nothing.
+    /// Splits a list at commas and white space. Empty entries are ignored.
     pub fn split(list: &str) -> impl Iterator<Item = &str> {
         list.split(|c: char| c == ',' || c.is_whitespace())
             .filter(|entry| !entry.is_empty())
     }
 
-    /// Whether an entry covers the origin.
+    /// Returns whether an entry matches the origin.
     pub fn covers(&self, origin: &Origin) -> bool {
         self.0.iter().any(|entry| entry.covers(origin))
     }
 
-    /// Whether the list has no entry.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each entry as written, in lower case.
+    /// Returns each entry as written, in lower case.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.iter().map(|entry| entry.text.as_str())
     }
@@ -86,7 +86,7 @@ impl fmt::Display for NoProxy {
 // === impl NoProxyEntry ===
 
 impl NoProxyEntry {
-    /// Parses one entry. `None` for a text that could not match any host.
+    /// Parses one entry. Returns `None` for a text that cannot match any host.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let (hosts, port) = match block(&text) {
@@ -134,19 +134,19 @@ fn hosts(text: &str) -> Option<Hosts> {
     };
     match Host::parse(domain).ok()? {
         domain @ Host::Name(_) => Some(Hosts::Domain { domain, apex }),
-        // In every spelling that a resolver takes.
+        // In every spelling that a resolver accepts.
         Host::Ip(address) => (domain == text).then_some(Hosts::One(address)),
     }
 }
 
-/// `ADDRESS/BITS`.
+/// Parses `ADDRESS/BITS`.
 fn block(text: &str) -> Option<Hosts> {
     let (network, bits) = text.split_once('/')?;
     let network = unbracketed(network).parse::<IpAddr>().ok()?;
     let most = if network.is_ipv4() { 32 } else { 128 };
     let digits = bits.bytes().all(|b| b.is_ascii_digit());
     let bits = bits.parse().ok().filter(|bits| digits && *bits <= most)?;
-    // Destinations have these addresses as IPv4.
+    // Destinations have IPv4-mapped addresses as IPv4.
     match network.to_canonical() {
         canonical @ IpAddr::V4(_) if network.is_ipv6() && bits >= 96 => {
             Some(Hosts::Block(canonical, bits - 96))
@@ -155,7 +155,7 @@ fn block(text: &str) -> Option<Hosts> {
     }
 }
 
-/// Host and port; the colons of an IPv6 address are none of a port.
+/// Splits host and port. The colons of an IPv6 address do not begin a port.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     if address(text).is_some() {
         return Some((text, None));

@@ -1,4 +1,4 @@
-//! The options of a route or rule as text: each value checked where it is read, the whole checked for contradictions.
+//! Parses the options of a route or rule, and checks them for contradictions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,12 +9,12 @@ use super::decision::Credential;
 use super::impersonation::Impersonation;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
-/// A text that is no value of its option; says which are.
+/// The error of a text that is not a valid value of its option. It names the valid values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidValue(String);
 
-/// An audience is a URL or a client id; far below what a metadata server takes in a request line.
+/// The longest audience. It is a URL or a client id, and must fit in a request line to the metadata server.
 const MAX_AUDIENCE: usize = 2048;
 
 // === impl Options ===
@@ -37,9 +37,11 @@ impl Options {
         "plaintext",
     ];
 
-    /// Sets one option from its text; `scope` and `delegate` add up, any other may be given once.
+    /// Sets one option from its text. `scope` and `delegate` are repeatable; each other option may be set once.
     ///
-    /// The error says what would be right, without the option's place, which the caller knows.
+    /// # Errors
+    ///
+    /// The option or its value is invalid. The caller adds the position to the message.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         match name {
             "credential" => once(name, value, &mut self.credential, parse(value)?),
@@ -82,7 +84,7 @@ impl Options {
         }
     }
 
-    /// The credential that these options name: `credential=`, else `id` where there is an `audience=` or `token=jwt`,
+    /// Returns the credential that these options name: `credential=`, else `id` where there is an `audience=` or `token=jwt`,
     /// `access` where there is a `scope=`.
     pub fn effective_credential(&self) -> Option<Credential> {
         let id = self.audience.is_some() || self.jwt;
@@ -98,7 +100,7 @@ impl Options {
         Some(Impersonation::new(delegates, target))
     }
 
-    /// Looks for options that contradict each other.
+    /// Checks for options that contradict each other.
     pub fn validate(&self) -> Result<(), String> {
         self.validate_kind()?;
         self.validate_identity()
@@ -137,7 +139,7 @@ impl Options {
         }
     }
 
-    /// Looks for contradictions between the options that name an identity or a kind of token, and the others.
+    /// Checks for contradictions between the options that name an identity or a kind of token, and the others.
     fn validate_identity(&self) -> Result<(), String> {
         let credential = self.effective_credential();
         if let (Some(delegate), None) = (self.delegates.first(), &self.impersonate) {
@@ -221,7 +223,7 @@ fn audience(value: &str) -> Result<String, String> {
 }
 
 fn scope(value: &str) -> Result<String, String> {
-    // RFC 6749, 3.3; a comma would end the scope in the metadata server's list.
+    // RFC 6749, 3.3. A comma separates scopes in a request to the metadata server.
     if value.is_empty() || !is_visible(value) || value.contains(',') {
         return Err(format!(
             "scope {} is not one scope such as https://www.googleapis.com/auth/cloud-platform; repeat the option for \
@@ -255,7 +257,7 @@ fn service_account(name: &str, value: &str) -> Result<String, String> {
 }
 
 fn subject(value: &str) -> Result<String, String> {
-    // The address of a person may hold any character of a dot-atom (RFC 5322, 3.2.3).
+    // A person's address may contain any character of a dot-atom (RFC 5322, 3.2.3).
     let is_atom =
         |byte: u8| byte.is_ascii_alphanumeric() || b".!#$%&'*+-/=?^_`{|}~".contains(&byte);
     let is_email = value.split_once('@').is_some_and(|(user, domain)| {
@@ -271,7 +273,7 @@ fn subject(value: &str) -> Result<String, String> {
     }
 }
 
-/// Whether this is the e-mail address of a service account. It stands in the path of a URL.
+/// Returns whether this is the e-mail address of a service account. It is used in the path of a URL.
 pub(super) fn is_account_email(value: &str) -> bool {
     let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     value.len() <= 254
@@ -313,10 +315,10 @@ fn unknown(name: &str) -> String {
     )
 }
 
-/// How many letters must be put in, taken out or changed (Levenshtein).
+/// Returns the Levenshtein distance.
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    // A longer text is near to nothing, and hostile input must not cost more than a look.
+    // A longer text is similar to no option, and hostile input must stay cheap.
     for (i, a) in from.chars().take(32).enumerate() {
         let mut left = i + 1;
         let mut diagonal = i;
@@ -336,15 +338,15 @@ fn distance(from: &str, to: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// Input shown back in an error: short and printable.
+/// Shortens input for an error message and removes control characters.
 pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().filter(|c| !c.is_control()).take(80).collect();
     format!("{short:?}")
 }
 
-// === the values that are words ===
+// === values that are keywords ===
 
-/// `FromStr` from the list of a type's words, and `Display` from its `as_str`.
+/// Implements `FromStr` and `Display` for an option whose values are keywords.
 macro_rules! words {
     ($type:ident, $option:literal, $($variant:ident),+) => {
         impl FromStr for $type {

@@ -1,7 +1,7 @@
-//! One form for all spellings of a path, for matching only: what is sent upstream stays as it was written.
+//! Normalises paths, for matching only. The path is sent upstream as the app wrote it.
 //!
-//! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` reach the same place on nearly every server, so a rule for one of
-//! them must see them all. What servers read in different ways has several [`readings`].
+//! `/x/../admin`, `//admin`, `/%61dmin` and `/admin` are the same resource on nearly every server, so a rule for one of them
+//! must match them all. A path that servers read in different ways has several [`readings`].
 
 mod readings;
 
@@ -12,7 +12,7 @@ pub(super) use readings::{Readings, is_suspicious, readings};
 
 /// Decodes what needs no encoding, reads `\` as `/`, collapses slashes and resolves dot segments (RFC 3986, 6.2.2).
 ///
-/// An encoded slash stays encoded: to some servers it is no separator. A path that needs none of this is borrowed.
+/// An encoded slash stays encoded, because some servers do not treat it as a separator. A normal path is borrowed.
 pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     if is_normal(path) {
         return Cow::Borrowed(path);
@@ -31,13 +31,13 @@ pub(super) fn normalize(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", segments.join("/")))
 }
 
-/// `path` is `prefix` or lies below it, by whole segments; both normalised, the prefix without a trailing slash.
+/// Returns whether `path` is `prefix` or below it, by whole segments. Both are normalised; the prefix has no trailing slash.
 pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Cheap and never wrong in saying yes; a no costs an allocation.
+/// Returns whether the path is surely normal. A false negative only costs an allocation.
 fn is_normal(path: &str) -> bool {
     let mut previous = 0;
     path.starts_with('/')
@@ -50,10 +50,10 @@ fn is_normal(path: &str) -> bool {
         })
 }
 
-/// Every visible ASCII character in its plain form; as upper-case triplets `%`, `?` and `#`, the characters to `keep` if
-/// they came encoded, and all other bytes.
+/// Decodes the escapes of visible ASCII characters. Writes these as upper-case escapes: `%`, `?` and `#`, the characters to
+/// `keep` if they were escaped, and all other bytes.
 ///
-/// RFC 3986 calls only the unreserved characters equal to their triplets, but servers decode `%3A` as well as `%61`.
+/// RFC 3986 defines only unreserved characters as equal to their escapes, but servers decode `%3A` as well as `%61`.
 fn decode(path: &str, keep: impl Fn(u8) -> bool) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut bytes = path.as_bytes();

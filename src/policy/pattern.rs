@@ -1,4 +1,4 @@
-//! Which destinations a rule is for.
+//! The patterns of rules: which destinations a rule matches.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -8,11 +8,10 @@ use super::builtin::{FUNCTIONS, RUN_APP, is_under};
 use super::path::{self, Readings};
 use crate::destination::{Destination, Host, Origin};
 
-/// Which destinations a rule is for: a host or `*.suffix`, with an optional port and path prefix.
+/// A pattern of destinations: a host or `*.suffix`, with an optional port and path prefix.
 ///
-/// Without a port any port matches: the user named the host. With one, it is the port of the URL as the app wrote it,
-/// 80 for `http://` and 443 for `https://` where it names none. A path prefix matches whole segments, whatever way the
-/// path is spelled.
+/// Without a port, any port matches. With a port, it must be the port of the URL as the app wrote it; the default is 80 for
+/// `http://` and 443 for `https://`. A path prefix matches whole segments, in any spelling of the path.
 ///
 /// ```
 /// use sidentity::destination::Destination;
@@ -27,18 +26,18 @@ use crate::destination::{Destination, Host, Origin};
 pub struct Pattern {
     host: HostPattern,
     port: Option<u16>,
-    /// With its leading slash, without a trailing one: normalised, then its other readings where it has several.
+    /// The normalised prefix, then its other readings if it has several. With a leading slash, without a trailing one.
     paths: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum HostPattern {
     Exact(Host),
-    /// `*.example.com` is kept as `.example.com`: it matches whole labels only, and not `example.com` itself.
+    /// `*.example.com` is stored as `.example.com`. It matches whole labels, but not `example.com` itself.
     Suffix(String),
 }
 
-/// Why a text is no [`Pattern`], and what would be right.
+/// Why a text is not a valid [`Pattern`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("pattern {text:?}: {why}")]
 pub struct InvalidPattern {
@@ -46,7 +45,7 @@ pub struct InvalidPattern {
     why: Cow<'static, str>,
 }
 
-/// Sorts patterns, more specific before less: exact host, longer suffix, with a port, longer path.
+/// The sort key that orders more specific patterns first: exact host, longer suffix, with a port, longer path.
 pub(super) type Specificity = Reverse<(bool, usize, bool, usize)>;
 
 // === impl Pattern ===
@@ -60,7 +59,7 @@ impl Pattern {
         })
     }
 
-    /// The destination is one that this pattern names.
+    /// Returns whether the pattern matches the destination.
     pub fn matches(&self, destination: &Destination) -> bool {
         self.matches_origin(&destination.origin)
             && self.paths.as_ref().is_none_or(|prefixes| {
@@ -69,7 +68,7 @@ impl Pattern {
             })
     }
 
-    /// As [`Self::matches`], without a look at the path.
+    /// As [`Self::matches`], but ignores the path.
     pub(super) fn matches_origin(&self, origin: &Origin) -> bool {
         self.port.is_none_or(|port| port == origin.port) && self.matches_host(&origin.host)
     }
@@ -83,7 +82,7 @@ impl Pattern {
         }
     }
 
-    /// The prefix that paths must lie below, normalised, then its other readings; none where it names every path.
+    /// Returns the normalised path prefix, then its other readings, or `None` if every path matches.
     pub(super) fn paths(&self) -> Option<&[String]> {
         self.paths.as_deref()
     }
@@ -92,7 +91,7 @@ impl Pattern {
         self.paths.is_some()
     }
 
-    /// The host, or the suffix without its wildcard; none for an address.
+    /// Returns the host, or the suffix without its wildcard, or `None` for an address.
     pub(super) fn domain(&self) -> Option<&str> {
         match &self.host {
             HostPattern::Exact(host) => host.name(),
@@ -100,7 +99,7 @@ impl Pattern {
         }
     }
 
-    /// It is for hosts of Cloud Run or of Cloud Run functions alone.
+    /// Returns whether the pattern matches only hosts of Cloud Run or of Cloud Run functions.
     pub(super) fn is_serverless(&self) -> bool {
         self.domain().is_some_and(|domain| {
             [RUN_APP, FUNCTIONS].into_iter().any(|serverless| {
@@ -109,7 +108,7 @@ impl Pattern {
         })
     }
 
-    /// The suffix without its wildcard, where the pattern has one.
+    /// Returns the suffix without its wildcard, if the pattern has one.
     pub(super) fn suffix(&self) -> Option<&str> {
         match &self.host {
             HostPattern::Exact(_) => None,
@@ -162,7 +161,7 @@ impl fmt::Display for Pattern {
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
         }
-        // A plain one would be taken for a wildcard.
+        // An unescaped `*` would be read as a wildcard.
         f.write_str(&self.path().unwrap_or("").replace('*', "%2A"))
     }
 }
@@ -203,7 +202,7 @@ impl HostPattern {
 }
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), Cow<'static, str>> {
-    // "[::1]:80": the colons inside the brackets separate nothing.
+    // "[::1]:80": colons inside the brackets do not separate the port.
     let after_address = authority.find(']').map_or(0, |bracket| bracket + 1);
     let (address, rest) = authority.split_at(after_address);
     match rest.rfind(':') {

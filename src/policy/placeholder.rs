@@ -1,6 +1,7 @@
-//! Placeholders: what an app sends where its client library insists on a static key.
+//! Placeholders: values that an app sends if its client library requires a static key.
 //!
-//! A placeholder counts as no credential. Where a token is due it is removed, so that the token is the only credential.
+//! A placeholder does not count as a credential. It is removed if the request gets a token, so that the token is the only
+//! credential.
 
 use std::borrow::Cow;
 
@@ -27,13 +28,13 @@ const CARRIERS: [HeaderName; 4] = [
     HeaderName::from_static("api-key"),
 ];
 
-/// The values that count as no credential: `sidentity`, and those of `--placeholder`.
+/// The values that do not count as credentials: `sidentity`, and those of `--placeholder`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placeholders(Box<[Box<str>]>);
 
-/// Where in a request placeholders are.
+/// Where a request contains placeholders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundPlaceholders {
     headers: bool,
     query: bool,
 }
@@ -44,7 +45,7 @@ impl Placeholders {
     /// The placeholder that needs no option.
     pub const WORD: &str = "sidentity";
 
-    /// The word, and these.
+    /// Creates the set of [`WORD`](Self::WORD) and these values.
     pub fn new(values: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         Self(values.into_iter().map(|v| v.as_ref().into()).collect())
     }
@@ -53,7 +54,7 @@ impl Placeholders {
     ///
     /// # Errors
     ///
-    /// It is empty, or not visible ASCII: no header could carry it as a key.
+    /// The value is empty or not visible ASCII, so no header could carry it as a key.
     pub fn parse(text: &str) -> Result<String, &'static str> {
         let is_valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_valid
@@ -61,9 +62,9 @@ impl Placeholders {
             .ok_or("must be one or more visible ASCII characters, without spaces")
     }
 
-    /// Looks for placeholders. Allocates nothing for a request without a credential.
-    pub fn find(&self, headers: &HeaderMap, query: Option<&str>) -> Found {
-        Found {
+    /// Finds placeholders. It does not allocate for a request without a credential.
+    pub fn find(&self, headers: &HeaderMap, query: Option<&str>) -> FoundPlaceholders {
+        FoundPlaceholders {
             headers: headers
                 .iter()
                 .any(|(name, value)| self.is_in_header(name, value)),
@@ -90,7 +91,7 @@ impl Placeholders {
         }
     }
 
-    /// The target without the `key=` parameters that hold a placeholder. The rest stays byte for byte.
+    /// Returns the target without `key=` parameters that hold a placeholder. The rest is unchanged.
     pub fn remove_from_query(&self, target: &PathAndQuery) -> PathAndQuery {
         let pairs = target.query().into_iter().flat_map(|q| q.split('&'));
         let mut text = target.path().to_owned();
@@ -112,7 +113,7 @@ impl Placeholders {
         }
     }
 
-    /// `Bearer PLACEHOLDER`, or `Basic` with a placeholder as the password (RFC 7617, 2).
+    /// Matches `Bearer PLACEHOLDER`, and `Basic` with a placeholder as the password (RFC 7617, 2).
     fn is_in_credentials(&self, credentials: &[u8]) -> bool {
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
         let Some(end) = credentials.iter().position(is_space) else {
@@ -139,7 +140,7 @@ impl Placeholders {
         })
     }
 
-    /// Whether the whole value is a placeholder, found in a time that does not tell how much of it matched.
+    /// Returns whether the value is a placeholder. The comparison takes constant time.
     fn has(&self, value: &[u8]) -> bool {
         let values = self.0.iter().map(|known| &**known).chain([Self::WORD]);
         let same = |known: &&str| verify_slices_are_equal(known.as_bytes(), value).is_ok();
@@ -147,15 +148,15 @@ impl Placeholders {
     }
 }
 
-// === impl Found ===
+// === impl FoundPlaceholders ===
 
-impl Found {
-    /// There is one at least.
+impl FoundPlaceholders {
+    /// Returns whether there is a placeholder.
     pub const fn any(self) -> bool {
         self.headers || self.query
     }
 
-    /// There is one in the query.
+    /// Returns whether the query has a placeholder.
     pub const fn in_query(self) -> bool {
         self.query
     }

@@ -1,4 +1,4 @@
-//! Whose token a destination gets.
+//! The identities that tokens are issued to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub enum Principal {
     Delegated(Arc<Delegated>),
     /// A service account that another identity impersonates.
     Impersonated(Arc<Impersonated>),
-    /// The identity with which a credential file impersonates its account. It issues no token of a rule or route.
+    /// The identity with which a credential file impersonates its account. It has no tokens of rules or routes.
     Source,
 }
 
@@ -40,7 +40,7 @@ pub struct Delegated {
     pub subject: Arc<str>,
 }
 
-/// A service account, and who impersonates it.
+/// A service account, and the identities that impersonate it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Impersonated {
     /// The identity whose token authorises the calls: [`Principal::Attached`] or [`Principal::Account`].
@@ -62,7 +62,7 @@ impl Principal {
         }
     }
 
-    /// Returns who obtains the token for the account, for a person: `impersonated by the base credential through a@b.c`.
+    /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential through a@b.c`.
     /// `None` if the account obtains it itself.
     pub fn via(&self) -> Option<String> {
         match self {

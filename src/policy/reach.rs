@@ -1,8 +1,8 @@
-//! Rules that reach further than their author may think: beyond one organisation's domain, or to hosts that the built-in
-//! table leaves out.
+//! Detects rules that match more than the user may expect: hosts of several organisations, or hosts to which the built-in
+//! table gives no token.
 //!
-//! What is a public suffix is a heuristic, not the Public Suffix List: a single label, the usual second-level labels of a
-//! country's domain, and the suffixes of some large hosting providers. It only makes warnings.
+//! Public suffixes are a heuristic, not the Public Suffix List: a single label, the usual second-level labels of country
+//! domains, and the suffixes of some large hosting providers. The result is used only for warnings.
 
 use super::builtin::{self, FUNCTIONS, RUN_APP};
 use super::decision::{Credential, CredentialGrant};
@@ -30,7 +30,7 @@ const SECOND_LEVEL: [&str; 17] = [
     "org", "plc", "sch",
 ];
 
-/// Suffixes of providers that give each customer names of its own below them.
+/// Suffixes of providers whose customers have names below them.
 const HOSTING: [&str; 27] = [
     "a.run.app",
     "amazonaws.com",
@@ -61,19 +61,19 @@ const HOSTING: [&str; 27] = [
     "workers.dev",
 ];
 
-/// Whose names a rule reaches that is not for one organisation.
+/// The kind of suffix below which several organisations have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beyond {
-    /// A registry's: anyone can register a name below the suffix.
+pub enum SharedSuffix {
+    /// A registry's suffix: anyone can register a name below it.
     Registry,
-    /// A hosting provider's: its customers have names below the suffix.
+    /// A hosting provider's suffix: its customers have names below it.
     Hosting,
 }
 
-// === impl Beyond ===
+// === impl SharedSuffix ===
 
-impl Beyond {
-    /// Why this matters and what to do, for a person.
+impl SharedSuffix {
+    /// Returns the risk and the advice.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Registry => {
@@ -89,22 +89,22 @@ impl Beyond {
 // === impl Rule ===
 
 impl Rule {
-    /// Whether the rule gives a token to names of more than one organisation.
+    /// Returns the kind of suffix if the rule gives a token to names of several organisations.
     ///
-    /// `*.run.app=id` does not count: the built-in table does the same, and each service gets a token for itself alone.
-    pub fn beyond_one_organisation(&self) -> Option<Beyond> {
+    /// `*.run.app=id` is excluded: the built-in table does the same, and each service gets a token for its own audience.
+    pub fn shared_suffix(&self) -> Option<SharedSuffix> {
         let suffix = self.pattern.suffix().filter(|_| self.grants())?;
-        let beyond = beyond(suffix)?;
+        let shared = shared_suffix(suffix)?;
         let own_audience =
             self.options.credential == Some(Credential::Id) && self.options.audience.is_none();
         let as_built_in = own_audience
             && [RUN_APP, FUNCTIONS]
                 .iter()
                 .any(|domain| suffix == *domain || builtin::is_under(suffix, domain));
-        (!as_built_in).then_some(beyond)
+        (!as_built_in).then_some(shared)
     }
 
-    /// The rule takes the place of the app's own credential.
+    /// Returns whether the rule replaces the app's own credential.
     pub fn replaces(&self) -> bool {
         self.options.existing == Some(Existing::Replace)
     }
@@ -117,21 +117,21 @@ impl Rule {
     }
 }
 
-fn beyond(suffix: &str) -> Option<Beyond> {
+fn shared_suffix(suffix: &str) -> Option<SharedSuffix> {
     let mut labels = suffix.rsplit('.');
     let (top, second, third) = (labels.next()?, labels.next(), labels.next());
     let is_country = top.len() == 2;
     match (second, third) {
         (None, _) if PRIVATE.contains(&top) => None,
-        (None, _) => Some(Beyond::Registry),
+        (None, _) => Some(SharedSuffix::Registry),
         (Some(second), None) if is_country && SECOND_LEVEL.contains(&second) => {
-            Some(Beyond::Registry)
+            Some(SharedSuffix::Registry)
         }
-        _ => is_hosting(suffix).then_some(Beyond::Hosting),
+        _ => is_hosting(suffix).then_some(SharedSuffix::Hosting),
     }
 }
 
-/// The provider's suffix itself, or a region or service of the provider below it.
+/// Returns whether the suffix is that of a provider, or of a region or service of the provider.
 fn is_hosting(suffix: &str) -> bool {
     HOSTING.iter().any(|hosting| {
         let below = match suffix.strip_suffix(hosting) {
@@ -140,7 +140,7 @@ fn is_hosting(suffix: &str) -> bool {
             None => None,
         };
         match (*hosting, below) {
-            // One label is a region there: services have a hyphen and a hash, or are exact hosts.
+            // One label can only be a region here: names of services have a hyphen and a hash.
             (RUN_APP, Some(below)) => super::service::is_region(below),
             ("appspot.com", Some(below)) => {
                 below == "r" || below.ends_with(".r") && below.len() == 4
@@ -159,9 +159,9 @@ fn is_hosting(suffix: &str) -> bool {
 // === impl Policy ===
 
 impl Policy {
-    /// The hosts that get no token by the built-in table, and one by this rule, which names them and others.
+    /// Returns the hosts to which the built-in table gives no token, but this rule does.
     ///
-    /// `rules` are all of the user's: one that is more specific may leave a host out again.
+    /// `rules` are all rules of the user, because a more specific one may exclude a host.
     pub fn given_beyond_the_table(rule: &Rule, rules: &[Rule], universe: &str) -> Vec<String> {
         let Some(suffix) = rule.pattern.suffix().filter(|_| rule.grants()) else {
             return Vec::new();
@@ -169,7 +169,7 @@ impl Policy {
         let policy = Self::new(rules.to_vec(), Settings::default());
         let mut given = Vec::new();
         for left_out in builtin::left_out(universe) {
-            // The rule that names just these hosts was written for them.
+            // A rule for exactly these hosts is intentional.
             if left_out.is_named_by(suffix) {
                 continue;
             }
@@ -191,7 +191,7 @@ impl Policy {
 // === impl NoToken ===
 
 impl builtin::NoToken<'_> {
-    /// A URL that this row is for, and the pattern too where it names the host.
+    /// Returns a URL that matches this row, and the pattern if the pattern matches the host.
     fn destination(&self, pattern: &Pattern) -> Option<Destination> {
         let named = pattern.paths().and_then(|paths| paths.first());
         let path = named.map_or("/", String::as_str);
@@ -237,14 +237,14 @@ mod tests {
     #[test]
     fn a_suffix_is_whose_names_are_below_it() {
         for (suffix, expected) in [
-            ("com", Some(Beyond::Registry)),
-            ("co.uk", Some(Beyond::Registry)),
-            ("com.br", Some(Beyond::Registry)),
-            ("run.app", Some(Beyond::Hosting)),
-            ("a.run.app", Some(Beyond::Hosting)),
-            ("us-central1.run.app", Some(Beyond::Hosting)),
-            ("uc.r.appspot.com", Some(Beyond::Hosting)),
-            ("s3.eu-west-1.amazonaws.com", Some(Beyond::Hosting)),
+            ("com", Some(SharedSuffix::Registry)),
+            ("co.uk", Some(SharedSuffix::Registry)),
+            ("com.br", Some(SharedSuffix::Registry)),
+            ("run.app", Some(SharedSuffix::Hosting)),
+            ("a.run.app", Some(SharedSuffix::Hosting)),
+            ("us-central1.run.app", Some(SharedSuffix::Hosting)),
+            ("uc.r.appspot.com", Some(SharedSuffix::Hosting)),
+            ("s3.eu-west-1.amazonaws.com", Some(SharedSuffix::Hosting)),
             ("internal", None),
             ("example.com", None),
             ("example.co.uk", None),
@@ -254,7 +254,7 @@ mod tests {
             ("endpoints.my-project.cloud.goog", None),
             ("googleapis.com", None),
         ] {
-            assert_eq!(beyond(suffix), expected, "{suffix}");
+            assert_eq!(shared_suffix(suffix), expected, "{suffix}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Options made ready: what a decision needs, at the price of a reference count.
+//! The options of a rule or route in the form that decisions use: cloning a text is a reference count.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::impersonation::Impersonation;
 use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
 
-/// [`Options`] with shared texts, the scopes sorted and without doubles.
+/// [`Options`] with shared texts. The scopes are sorted and without duplicates.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResolvedOptions {
     pub(super) credential: Option<Credential>,
@@ -26,7 +26,7 @@ pub(super) struct ResolvedOptions {
 }
 
 impl ResolvedOptions {
-    /// These, and where they are defaults what `below` says.
+    /// Fills the options that are not set from `below`.
     #[must_use]
     pub(super) fn over(self, below: &Self) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl ResolvedOptions {
         }
     }
 
-    /// They say whom a token is for, whatever the destination.
+    /// Returns whether the options determine the token without the destination.
     pub(super) fn is_complete(&self) -> bool {
         match self.credential {
             None => false,
@@ -61,7 +61,7 @@ impl ResolvedOptions {
         self.identity.principal()
     }
 
-    /// The options of `options` under `--impersonate-service-account`.
+    /// Resolves `options` under `--impersonate-service-account`.
     pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
         let mut scopes: Vec<Arc<str>> = options
             .scopes

@@ -1,4 +1,4 @@
-//! What a user may write for a route or a rule.
+//! Rules, and the options of rules and routes.
 
 use http::HeaderValue;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::pattern::Pattern;
 /// A user's rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Which destinations.
+    /// The destinations that the rule matches.
     pub pattern: Pattern,
-    /// What they get; `credential` is always set.
+    /// The options. `credential` is always set.
     pub options: Options,
-    /// How the user wrote it, for `explain` and messages.
+    /// The rule as the user wrote it, for `explain` and messages.
     pub name: Arc<str>,
 }
 
-/// The options of a route or a rule; what is not set comes from the table.
+/// The options of a route or a rule. The built-in table supplies those that are not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// `credential=`.
@@ -34,7 +34,7 @@ pub struct Options {
     pub account: Option<String>,
     /// `impersonate=`.
     pub impersonate: Option<String>,
-    /// `delegate=`, repeatable, in the order in which they impersonate each other.
+    /// `delegate=`, repeatable, in the order of impersonation.
     pub delegates: Vec<String>,
     /// `subject=`.
     pub subject: Option<String>,
@@ -48,10 +48,10 @@ pub struct Options {
     pub plaintext: bool,
 }
 
-/// `header=`: which header carries the token.
+/// `header=`: the header that carries the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HeaderMode {
-    /// `Authorization` where the app sent none, else what the destination takes beside it.
+    /// `Authorization` if the app sent none, else another header that the destination accepts.
     #[default]
     Auto,
     /// `Authorization`.
@@ -62,17 +62,17 @@ pub enum HeaderMode {
     ProxyAuthorization,
 }
 
-/// `existing=`: what becomes of an `Authorization` that the app sent.
+/// `existing=`: what to do with an `Authorization` that the app sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// It stands.
+    /// Keeps the app's value.
     #[default]
     Keep,
-    /// Ours takes its place.
+    /// Replaces it with the token.
     Replace,
 }
 
-/// `scheme=`: how the token is written.
+/// `scheme=`: the authentication scheme of the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthScheme {
     /// `Bearer TOKEN` (RFC 6750).
@@ -85,7 +85,7 @@ pub enum AuthScheme {
 // === impl HeaderMode ===
 
 impl HeaderMode {
-    /// As written in options.
+    /// Returns the value as written in options.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -99,7 +99,7 @@ impl HeaderMode {
 // === impl Existing ===
 
 impl Existing {
-    /// As written in options.
+    /// Returns the value as written in options.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -111,7 +111,7 @@ impl Existing {
 // === impl AuthScheme ===
 
 impl AuthScheme {
-    /// As written in options.
+    /// Returns the value as written in options.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bearer => "bearer",

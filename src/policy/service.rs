@@ -1,8 +1,8 @@
 //! Service names: `http://billing/` is the Cloud Run service of that name in the sidecar's own project and region,
 //! `http://billing.europe-west1/` the one in that region.
 //!
-//! Every service has a URL that needs no look-up, `https://NAME-PROJECTNUMBER.REGION.run.app`; a DNS label of 63
-//! characters must hold its first part. Regions are known by their shape: a new one needs no release.
+//! Every service has a URL that can be computed: `https://NAME-PROJECTNUMBER.REGION.run.app`. Its first part is a DNS label,
+//! so it has at most 63 characters. Regions are recognised by their syntax, so that new regions need no release.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ pub struct ServiceName {
     region: Option<Arc<str>>,
 }
 
-/// Why a name is none of a service.
+/// Why a text is not a valid service name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no name of a Cloud Run service: {why}")]
+#[error("{name:?} is not the name of a Cloud Run service: {why}")]
 pub struct InvalidService {
     name: String,
     why: String,
 }
 
-/// Project number and region of the sidecar, as far as the metadata server has said them.
+/// The project number and region of the sidecar, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceLocation {
     /// `project/numeric-project-id`.
@@ -43,11 +43,11 @@ pub struct ServiceLocation {
 // === impl ServiceName ===
 
 impl ServiceName {
-    /// Takes `NAME`, `NAME.REGION` or `NAME.REGION.run.internal`, in lower case.
+    /// Parses `NAME`, `NAME.REGION` or `NAME.REGION.run.internal`, in lower case.
     ///
     /// # Errors
     ///
-    /// It has another form, or no service can have that name.
+    /// The text has another form, or is not a valid service name.
     pub fn parse(text: &str) -> Result<Self, InvalidService> {
         let invalid = |why: &str| InvalidService::new(text, why);
         let short = match text.strip_suffix(RUN_INTERNAL) {
@@ -73,8 +73,8 @@ impl ServiceName {
         })
     }
 
-    /// The service that a host is the name of, on the ports that services have; none for what has a meaning in DNS, or is
-    /// this machine.
+    /// Returns the service that the host names. Returns `None` for hosts that DNS may resolve, for this machine, and for
+    /// other ports than 80 and 443.
     pub fn of(destination: &Destination) -> Option<Result<Self, InvalidService>> {
         let origin = &destination.origin;
         let host = origin.host.name()?;
@@ -91,19 +91,22 @@ impl ServiceName {
         is_one.then(|| Self::parse(host))
     }
 
-    /// The region, where the name says one.
+    /// Returns the region, if the name contains one.
     pub fn region(&self) -> Option<&Arc<str>> {
         self.region.as_ref()
     }
 
-    /// Where the service answers; what is not known yet stands there in capitals, as documents write it.
+    /// Returns the origin of the service. A part that is not known yet is a word in capitals, such as `REGION`.
     ///
     /// # Errors
     ///
-    /// Name and number are no label of DNS together: such a service has no URL of this kind.
-    pub fn at(&self, home: &ServiceLocation) -> Result<Origin, InvalidService> {
-        let number = home.project_number.as_deref().unwrap_or("PROJECTNUMBER");
-        let region = self.region.as_ref().or(home.region.as_ref());
+    /// Name and number together exceed a DNS label. Such a service has no URL of this form.
+    pub fn at(&self, location: &ServiceLocation) -> Result<Origin, InvalidService> {
+        let number = location
+            .project_number
+            .as_deref()
+            .unwrap_or("PROJECTNUMBER");
+        let region = self.region.as_ref().or(location.region.as_ref());
         let region = region.map_or("REGION", |region| region);
         let length = self.name.len() + 1 + number.len();
         if length > LABEL {
@@ -122,7 +125,7 @@ impl ServiceName {
         })
     }
 
-    /// The origin that an app's URL of it has.
+    /// Returns the origin of the URL by which an app calls the service.
     pub fn origin(&self) -> Origin {
         Origin {
             scheme: Scheme::Https,
@@ -155,8 +158,8 @@ impl InvalidService {
 // === impl Policy ===
 
 impl Policy {
-    /// The service that a call through the forward proxy means by its name, where `--discover` is on. A rule that names
-    /// the destination as it is written comes first, and so does the metadata server.
+    /// Returns the service that a call through the forward proxy names, if `--discover` is set. A rule that matches the
+    /// destination as written takes precedence, and so does the metadata server.
     pub fn service(
         &self,
         destination: &Destination,
@@ -168,7 +171,7 @@ impl Policy {
     }
 }
 
-/// Two words or more with hyphens between them, the last with a number: `us-central1`, `northamerica-northeast2`.
+/// Returns whether the text is two or more words joined by hyphens, the last with a number: `us-central1`.
 pub fn is_region(text: &str) -> bool {
     let Some((words, last)) = text.rsplit_once('-') else {
         return false;
@@ -181,7 +184,7 @@ pub fn is_region(text: &str) -> bool {
         && words.split('-').all(is_word)
 }
 
-/// What keeps a text from being a service's name.
+/// Returns why a text is not a valid service name.
 fn why_not(name: &str) -> Option<&'static str> {
     match name {
         "metadata" => return Some("that is the metadata server"),

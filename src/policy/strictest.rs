@@ -1,4 +1,4 @@
-//! What an ambiguous path gets: servers read it in different ways, and the strictest reading decides.
+//! Decides for ambiguous paths. Servers read them in different ways; the strictest decision of all readings applies.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::evaluate::{CompiledRule, Policy};
 use super::path::{self, Readings};
 use crate::destination::Destination;
 
-/// [`Decision::rule`] where the path alone decided.
+/// [`Decision::rule`] if the ambiguous path decided.
 const AMBIGUOUS: &str = "ambiguous path";
 const SEVERAL_TOKENS: &str = "servers read this path in different ways (escapes, `;`, `\\`, `//` or dot segments), and the readings get \
      different tokens; write the path without them";
@@ -19,14 +19,14 @@ const TOO_MANY: &str = "servers read this path in too many ways to tell whom a t
 pub(super) struct PathView<'a> {
     /// As the app wrote it.
     pub(super) written: &'a str,
-    /// One of its readings and, before it, the one that changes nothing; none where there is only one way to read it.
+    /// The plain reading and one of the readings, or `None` if the path has only one.
     pub(super) reading: Option<(&'a str, &'a str)>,
 }
 
 // === impl PathView ===
 
 impl<'a> PathView<'a> {
-    /// Of a path that all servers read alike, or whose reading does not matter.
+    /// Creates the view of a path that has one reading, or whose reading does not matter.
     pub(super) fn written(path: &'a str) -> Self {
         Self {
             written: path,
@@ -34,7 +34,7 @@ impl<'a> PathView<'a> {
         }
     }
 
-    /// What prefixes are compared with.
+    /// Returns the text that prefixes are compared with.
     pub(super) fn text(self) -> Cow<'a, str> {
         match self.reading {
             Some((_, reading)) => Cow::Borrowed(reading),
@@ -44,9 +44,9 @@ impl<'a> PathView<'a> {
 }
 
 impl PathView<'_> {
-    /// The path as it is written lies below the first of the prefixes, which is as the user wrote it.
+    /// Returns whether the plain reading is below the first prefix, which is the user's.
     ///
-    /// A prefix may be ambiguous itself: what forbids holds for each of its readings, a grant for this one.
+    /// A prefix may be ambiguous too. A rule that denies matches all of its readings, a rule that grants only the first.
     fn is_plainly_below(self, prefixes: &[String]) -> bool {
         let plain = match self.reading {
             Some((plain, _)) => Cow::Borrowed(plain),
@@ -61,7 +61,7 @@ impl PathView<'_> {
 // === impl Policy ===
 
 impl Policy {
-    /// Decides for every reading of the path. The strictest decision holds: a refusal, else no token, else the one token that
+    /// Decides for every reading of the path and returns the strictest decision: a denial, else no token, else the token that
     /// all readings get.
     pub(super) fn strictest(
         &self,
@@ -99,7 +99,7 @@ impl Policy {
             let reading: String = reading.chars().take(80).collect();
             let note = format!("some servers read this path as {reading:?}");
             let note = format!("{note}, and the strictest reading decides");
-            // Said once: `explain` shows both.
+            // In one of them only, because `explain` shows both.
             if let CredentialGrant::Deny(why) = &mut strictest.grant {
                 *why = format!("{why}: {note}").into();
             } else {
@@ -109,23 +109,23 @@ impl Policy {
         strictest
     }
 
-    /// Whether `judge` holds for any reading of the path.
+    /// Returns whether `holds` is true for any reading of the path.
     pub(super) fn any_reading(
         &self,
         destination: &Destination,
         universe: &str,
-        judge: impl Fn(PathView<'_>) -> bool,
+        holds: impl Fn(PathView<'_>) -> bool,
     ) -> bool {
         let written = destination.path();
         match self.readings(destination, universe) {
-            Readings::One => judge(PathView::written(written)),
-            Readings::Several(readings) => views(written, &readings).any(judge),
+            Readings::One => holds(PathView::written(written)),
+            Readings::Several(readings) => views(written, &readings).any(holds),
             Readings::Unknown => true,
         }
     }
 
     fn readings(&self, destination: &Destination, universe: &str) -> Readings {
-        // What most paths cost is this one scan.
+        // For most paths, this scan is the only cost.
         if !path::is_suspicious(destination.path())
             || !self.depends_on_path(&destination.origin, universe)
         {
@@ -134,10 +134,11 @@ impl Policy {
         path::readings(destination.path())
     }
 
-    /// Any rule with a path may be meant: one that forbids the call holds, one that grants a token does not.
+    /// Decides for a path with too many readings. Every rule with a path may match: those that deny apply, those that grant do
+    /// not.
     fn unreadable(&self, destination: &Destination) -> Decision {
         for rule in &self.rules {
-            if rule.names(&destination.origin) {
+            if rule.matches_origin(&destination.origin) {
                 if rule.options.credential == Some(Credential::Deny) {
                     return self.refused_by(&rule.name);
                 }
@@ -153,7 +154,7 @@ impl Policy {
         }
     }
 
-    /// The first rule for this reading of the path.
+    /// Returns the first rule that matches this reading of the path.
     pub(super) fn rule_for(
         &self,
         destination: &Destination,
@@ -161,7 +162,7 @@ impl Policy {
     ) -> Option<&CompiledRule> {
         let mut text = None;
         self.rules.iter().find(|rule| {
-            rule.names(&destination.origin)
+            rule.matches_origin(&destination.origin)
                 && rule.pattern.paths().is_none_or(|prefixes| {
                     let text = text.get_or_insert_with(|| path.text());
                     prefixes.iter().any(|prefix| path::is_below(text, prefix))
@@ -189,7 +190,7 @@ fn rank(decision: &Decision) -> u8 {
     }
 }
 
-/// Both calls carry the same token in the same way, whichever rule says so.
+/// Returns whether both decisions send the same token in the same way, even by different rules.
 fn same_token(one: &Decision, other: &Decision) -> bool {
     let Decision {
         grant,

@@ -40,11 +40,11 @@ pub(super) fn resolve(
         rules.push(rule);
     }
     for (place, rule) in &reached {
-        if let Some(beyond) = rule.beyond_one_organisation() {
+        if let Some(shared) = rule.shared_suffix() {
             warnings.push(format!(
                 "{place}: {} reaches beyond one organisation's domain: {}",
                 rule.pattern,
-                beyond.advice()
+                shared.advice()
             ));
         }
         warnings.extend(beyond_the_table(place, rule, &rules, universe));

@@ -1,30 +1,30 @@
-//! Every way in which servers may read an ambiguous path.
+//! Enumerates the readings of an ambiguous path.
 //!
-//! A chain of proxies, frameworks and servers decodes escapes, strips `;parameters` (Tomcat), takes `\` for `/` (IIS), merges
-//! slashes (nginx) and resolves dot segments (RFC 3986, 5.2.4), or does not, in an order that cannot be seen from here.
-//! The readings of a path are all texts that these steps can make of it.
+//! A chain of proxies, frameworks and servers decodes escapes, strips `;parameters` (Tomcat), reads `\` as `/` (IIS), merges
+//! slashes (nginx) and resolves dot segments (RFC 3986, 5.2.4). The sidecar knows neither which of them apply nor their order.
+//! The readings of a path are all results that these steps can have.
 
 use std::borrow::Cow;
 
 use super::{decode, hex};
 
-/// More readings than this are not enumerated: such a path means nothing that a client writes.
+/// The largest number of readings. No ordinary client sends a path with more.
 const MOST: usize = 128;
-/// Nor are those of a longer path, in bytes.
+/// The longest path whose readings are enumerated, in bytes.
 const LONGEST: usize = 8 * 1024;
 
-/// How a path can be read.
+/// The readings of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Readings {
-    /// In one way: as [`super::normalize`] gives it.
+    /// One reading: the result of [`super::normalize`].
     One,
-    /// In these ways, first the one that changes nothing.
+    /// These readings. The first is the plain one.
     Several(Vec<String>),
-    /// In more ways than are enumerated.
+    /// More readings than are enumerated.
     Unknown,
 }
 
-/// Finds the readings of a path. One scan of the bytes where it holds nothing suspicious.
+/// Returns the readings of a path. It costs one scan if the path is not suspicious.
 pub(in crate::policy) fn readings(path: &str) -> Readings {
     if !is_suspicious(path) {
         return Readings::One;
@@ -35,7 +35,7 @@ pub(in crate::policy) fn readings(path: &str) -> Readings {
     let mut found = vec![decode(path, is_ambiguous_byte)];
     let mut next = 0;
     while let Some(reading) = found.get(next).cloned() {
-        for step in STEPS {
+        for step in REWRITES {
             let Some(other) = step(&reading).filter(|other| !found.contains(other)) else {
                 continue;
             };
@@ -53,7 +53,7 @@ pub(in crate::policy) fn readings(path: &str) -> Readings {
     }
 }
 
-/// Cheap and never wrong in saying no.
+/// Returns whether a path may have several readings. It has no false negatives.
 pub(in crate::policy) fn is_suspicious(path: &str) -> bool {
     let mut previous = 0;
     path.bytes().any(|byte| {
@@ -63,15 +63,15 @@ pub(in crate::policy) fn is_suspicious(path: &str) -> bool {
     })
 }
 
-/// Bytes whose escape means something else than they do, to some servers.
+/// Bytes whose escapes some servers treat differently from the bytes.
 fn is_ambiguous_byte(byte: u8) -> bool {
     matches!(byte, b'/' | b'\\' | b'.' | b';' | b'%')
 }
 
-/// What one server may do with a path; `None` where that changes nothing.
-type Step = fn(&str) -> Option<String>;
+/// A rewrite that a server may apply to a path. Returns `None` if it changes nothing.
+type Rewrite = fn(&str) -> Option<String>;
 
-const STEPS: [Step; 5] = [
+const REWRITES: [Rewrite; 5] = [
     unescape,
     strip_parameters,
     backslashes,
@@ -79,7 +79,7 @@ const STEPS: [Step; 5] = [
     resolve_dots,
 ];
 
-/// Decodes the escapes that [`decode`] has left, once: `%252F` becomes `%2F`.
+/// Decodes the remaining escapes once: `%252F` becomes `%2F`.
 fn unescape(path: &str) -> Option<String> {
     let mut decoded = String::with_capacity(path.len());
     let mut changed = false;
@@ -109,12 +109,12 @@ fn unescape(path: &str) -> Option<String> {
         return None;
     }
     decoded.push_str(rest);
-    // A percent sign that begins no escape is one again: "100%25" stays as it is.
+    // A percent sign that begins no escape is escaped again: "100%25" is unchanged.
     let decoded = decode(&decoded, is_ambiguous_byte);
     (decoded != path).then_some(decoded)
 }
 
-/// Takes away what stands between `;` and the end of its segment.
+/// Removes the text from `;` to the end of its segment.
 fn strip_parameters(path: &str) -> Option<String> {
     path.contains(';').then(|| {
         let segments: Vec<&str> = path
@@ -141,7 +141,7 @@ fn merge_slashes(path: &str) -> Option<String> {
     })
 }
 
-/// An empty segment is one (RFC 3986): `/a//..` is `/a/`, unless its slashes were merged before.
+/// Resolves dot segments. An empty segment counts (RFC 3986): `/a//..` is `/a/`, unless slashes were merged before.
 fn resolve_dots(path: &str) -> Option<String> {
     if !path.split('/').any(|segment| matches!(segment, "." | "..")) {
         return None;
