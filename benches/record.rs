@@ -55,8 +55,7 @@ fn log(criterion: &mut Criterion) {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         token: None,
-        error: None,
-        advice: None,
+        problem: None,
         trace: None,
     };
     let logger = |format, level| {

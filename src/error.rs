@@ -10,10 +10,12 @@ use http::StatusCode;
 
 mod cause;
 mod fault;
+mod problem;
 mod source;
 
 pub(crate) use cause::cause;
 pub use fault::TokenFault;
+pub use problem::Problem;
 pub use source::SourceKind;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -24,10 +26,7 @@ type Source = Box<dyn std::error::Error + Send + Sync>;
 pub struct Error(Box<Inner>);
 
 struct Inner {
-    kind: ErrorKind,
-    fault: Option<TokenFault>,
-    token_source: SourceKind,
-    detail: String,
+    problem: Problem,
     retry_after: Option<Duration>,
     grpc_status: Option<u8>,
     refused: bool,
@@ -369,11 +368,12 @@ impl ErrorKind {
 impl Error {
     /// A failure of this kind; `detail` tells a person what happened and, where we know it, what to do.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self::of(Problem::new(kind, detail))
+    }
+
+    fn of(problem: Problem) -> Self {
         Self(Box::new(Inner {
-            kind,
-            fault: None,
-            token_source: SourceKind::Metadata,
-            detail: detail.into(),
+            problem,
             retry_after: None,
             grpc_status: None,
             refused: false,
@@ -417,17 +417,22 @@ impl Error {
 
     /// The gRPC status of the answer.
     pub fn grpc(&self) -> u8 {
-        self.0.grpc_status.unwrap_or_else(|| self.0.kind.row().grpc)
+        self.0.grpc_status.unwrap_or_else(|| self.kind().row().grpc)
     }
 
     /// What decides the answer.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.0.problem.kind()
+    }
+
+    /// What people are told about it.
+    pub fn problem(&self) -> &Problem {
+        &self.0.problem
     }
 
     /// What happened, for people.
     pub fn detail(&self) -> &str {
-        &self.0.detail
+        self.0.problem.detail()
     }
 
     /// When to try again, where that is known.
@@ -439,8 +444,8 @@ impl Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("detail", &self.0.detail)
+            .field("kind", &self.kind())
+            .field("detail", &self.detail())
             .field("source", &self.0.source)
             .finish_non_exhaustive()
     }
@@ -448,7 +453,7 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.detail)
+        f.write_str(self.detail())
     }
 }
 

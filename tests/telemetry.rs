@@ -241,8 +241,7 @@ fn carry_tokens(format: LogFormat) {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         token: None,
-        error: Some((refused.kind(), refused.detail())),
-        advice: Some(refused.advice()),
+        problem: Some(refused.problem()),
         trace,
     };
     access_log(AccessLog::All, &record);

@@ -1,7 +1,7 @@
 //! What to do about an error: one sentence or two for each kind, and for each way in which a token cannot be had. Log, status
 //! page and operating guide say it in these words.
 
-use crate::error::{Error, ErrorKind, TokenFault};
+use crate::error::{ErrorKind, Problem, TokenFault};
 
 // === impl TokenFault ===
 
@@ -206,13 +206,21 @@ impl ErrorKind {
     }
 }
 
-// === impl Error ===
+// === impl Problem ===
 
-impl Error {
-    /// What to do about it.
-    pub fn advice(&self) -> &'static str {
+impl Problem {
+    /// What happened, in a few words.
+    pub const fn title(&self) -> &'static str {
         match self.fault() {
-            Some(fault) => fault.advice_of(self.token_source()),
+            Some((fault, source)) => fault.title_of(source),
+            None => self.kind().row().title,
+        }
+    }
+
+    /// What to do about it.
+    pub const fn advice(&self) -> &'static str {
+        match self.fault() {
+            Some((fault, source)) => fault.advice_of(source),
             None => self.kind().advice(),
         }
     }
@@ -224,6 +232,7 @@ mod tests {
 
     use super::*;
     use crate::config::OptionKey;
+    use crate::error::SourceKind;
 
     fn all() -> impl Iterator<Item = &'static str> {
         let kinds = ErrorKind::ALL.into_iter().map(ErrorKind::advice);
@@ -251,12 +260,12 @@ mod tests {
     #[test]
     fn a_fault_is_of_a_kind_that_is_about_tokens_and_says_more_than_it() {
         for fault in TokenFault::ALL {
-            let error = Error::no_token(fault, "token: no");
-            assert!(error.kind().is_token(), "{fault:?}");
-            assert_eq!(error.advice(), fault.advice());
+            let problem = Problem::no_token(fault, SourceKind::Metadata, "token: no");
+            assert!(problem.kind().is_token(), "{fault:?}");
+            assert_eq!(problem.advice(), fault.advice());
         }
         for kind in ErrorKind::ALL {
-            assert_eq!(Error::from(kind).advice(), kind.advice());
+            assert_eq!(Problem::new(kind, "").advice(), kind.advice());
         }
     }
 

@@ -20,7 +20,7 @@ use super::rejection::AuthRejection;
 use super::tunnel::NoTokenReason;
 use super::unauthenticated::{self, BareRejection};
 use crate::destination::Origin;
-use crate::error::{ErrorKind, SourceKind, TokenFault};
+use crate::error::{ErrorKind, Problem, SourceKind, TokenFault};
 use crate::lock::lock;
 use crate::policy::{CredentialName, TokenKey, TokenKind};
 
@@ -89,70 +89,33 @@ pub enum About {
     Token(TokenKey),
 }
 
-/// A request that the sidecar answered with an error of its own.
-#[derive(Clone, Copy, Debug)]
-pub struct Failed<'a> {
-    /// What went wrong.
-    pub kind: ErrorKind,
-    /// Why there was no token, where that is what failed, and what was to issue it.
-    pub fault: Option<(TokenFault, SourceKind)>,
-    /// What the app was told.
-    pub detail: &'a str,
-    /// Where it was to go, once that was sure.
-    pub origin: Option<&'a Origin>,
-    /// By which listener it came in.
-    pub listener: &'a Arc<str>,
-}
-
 // === impl Recent ===
 
 impl Recent {
-    /// A request failed.
-    pub fn failed(&self, failed: &Failed<'_>) {
-        let row = failed.kind.row();
-        let of_token = |(fault, source)| About::server(fault, source);
-        let server = failed.fault.and_then(of_token);
-        let listener = Some(failed.listener.clone()).filter(|_| server.is_none());
+    /// Remembers that the sidecar answered a request with an error of its own. `origin` is its destination, if that is known.
+    pub fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
+        let row = problem.kind().row();
+        let server = problem.fault().and_then(About::server);
+        let listener = Some(listener.clone()).filter(|_| server.is_none());
+        let about = server.or_else(|| origin.cloned().map(About::Destination));
         let trouble = Trouble {
             error: Some(row.proxy_status),
             status: Some(row.status.as_u16()),
             listener,
-            ..Trouble::new(
-                failed
-                    .fault
-                    .map_or(row.title, |(fault, source)| fault.title_of(source)),
-                server.or_else(|| failed.origin.cloned().map(About::Destination)),
-                failed.detail,
-                failed
-                    .fault
-                    .map_or_else(
-                        || failed.kind.advice(),
-                        |(fault, source)| fault.advice_of(source),
-                    )
-                    .into(),
-            )
+            ..Trouble::of(problem, about)
         };
         // A client answers the challenge with its credentials.
-        self.add(match failed.kind {
+        self.add(match problem.kind() {
             ErrorKind::ProxyAuthRequired => trouble,
             _ => trouble.of_a_call(),
         });
     }
 
-    /// A fetch brought no token; maybe no request waited for it.
-    pub fn not_fetched(
-        &self,
-        key: &TokenKey,
-        (fault, source): (TokenFault, SourceKind),
-        detail: &str,
-    ) {
-        let about = About::server(fault, source).unwrap_or_else(|| About::Token(key.clone()));
-        self.add(Trouble::new(
-            fault.title_of(source),
-            Some(about),
-            detail,
-            fault.advice_of(source).into(),
-        ));
+    /// Remembers that a fetch returned no token. Perhaps no request waited for it.
+    pub fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
+        let server = problem.fault().and_then(About::server);
+        let about = server.unwrap_or_else(|| About::Token(key.clone()));
+        self.add(Trouble::of(problem, Some(about)));
     }
 
     /// An upstream answered 5xx of its own.
@@ -306,6 +269,11 @@ impl Trouble {
         }
     }
 
+    fn of(problem: &Problem, about: Option<About>) -> Self {
+        let (title, advice) = (problem.title(), problem.advice());
+        Self::new(title, about, problem.detail(), advice.into())
+    }
+
     /// A call failed by it, or was rejected or left without its token.
     fn of_a_call(mut self) -> Self {
         self.calls = 1;
@@ -360,7 +328,7 @@ impl Trouble {
 
 impl About {
     /// The source, where that is what fails and not one token.
-    const fn server(fault: TokenFault, source: SourceKind) -> Option<Self> {
+    const fn server((fault, source): (TokenFault, SourceKind)) -> Option<Self> {
         let answers = match fault {
             TokenFault::NothingFound | TokenFault::TimedOut | TokenFault::Unreachable => false,
             TokenFault::Disabled

@@ -1,6 +1,6 @@
 //! Why there is no token.
 
-use super::{Error, ErrorKind, SourceKind};
+use super::{Error, ErrorKind, Problem, SourceKind};
 
 /// Why a fetch brought no token, as far as what to do about it depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,27 +84,26 @@ impl TokenFault {
 // === impl Error ===
 
 impl Error {
-    /// A failure for want of a token of the metadata server.
+    /// The metadata server issued no token.
     pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
-        let mut error = Self::new(fault.kind(), detail);
-        error.0.fault = Some(fault);
-        error
+        Self::of(Problem::no_token(fault, SourceKind::Metadata, detail))
     }
 
-    /// The same for a token of another source.
+    /// Another kind of source issued no token.
     #[must_use]
     pub fn of_source(mut self, source: SourceKind) -> Self {
-        self.0.token_source = source;
+        self.0.problem.set_source(source);
         self
     }
 
-    /// The kind of source that a token was to come from. It counts where there is a [`fault`](Self::fault).
+    /// The kind of source that issued no token. It counts if there is a [`fault`](Self::fault).
     pub fn token_source(&self) -> SourceKind {
-        self.0.token_source
+        let fault = self.problem().fault();
+        fault.map_or(SourceKind::Metadata, |(_, source)| source)
     }
 
-    /// Why there was no token, where that is what failed and the cause is known.
+    /// Why there is no token, if that is the error and the cause is known.
     pub fn fault(&self) -> Option<TokenFault> {
-        self.0.fault
+        self.problem().fault().map(|(fault, _)| fault)
     }
 }

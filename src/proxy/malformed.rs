@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::Version;
 
 use crate::config::AccessLog;
-use crate::diagnostics::{Failed, RequestOutcome};
+use crate::diagnostics::RequestOutcome;
 use crate::error::Error;
 use crate::policy::Credential;
 use crate::proxy::ingress::Ingress;
@@ -17,7 +17,7 @@ use crate::telemetry::{AccessRecord, Code, access_log};
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
 pub fn refusal(error: &Error) -> Vec<u8> {
     let status = error.kind().row().status;
-    let body = problem_json(error);
+    let body = problem_json(error.problem());
     let mut response = format!(
         "HTTP/1.1 {} {}\r\ncontent-type: application/problem+json\r\nproxy-status: ",
         status.as_str(),
@@ -42,13 +42,9 @@ impl<S> Record<Rescue<S>> {
         let metrics = &ingress.metrics;
         metrics.request_finished(Credential::None, code, Duration::ZERO);
         metrics.ended(Instant::now(), RequestOutcome::Failed, None);
-        metrics.recent().failed(&Failed {
-            kind,
-            fault: None,
-            detail: error.detail(),
-            origin: None,
-            listener: &ingress.name,
-        });
+        metrics
+            .recent()
+            .failed(error.problem(), None, &ingress.name);
         if mode == AccessLog::Off || !self.inner().metrics().logs_malformed() {
             return;
         }
@@ -67,8 +63,7 @@ impl<S> Record<Rescue<S>> {
                 credential: None,
                 rule: None,
                 token: None,
-                error: Some((kind, error.detail())),
-                advice: Some(kind.advice()),
+                problem: Some(error.problem()),
                 trace: None,
             },
         );

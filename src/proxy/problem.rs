@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::headers::proxy_status::PROXY_STATUS;
 use super::request::body::{Body, leave_head};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Problem};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -21,7 +21,7 @@ const GRPC_ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 /// Returns the response for an error, as `application/problem+json`.
 pub(super) fn problem(error: &Error) -> Response<Body> {
     let row = error.kind().row();
-    let mut response = Response::new(Body::Text(Bytes::from(problem_json(error))));
+    let mut response = Response::new(Body::Text(Bytes::from(problem_json(error.problem()))));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(
@@ -80,13 +80,13 @@ pub(super) fn head_only(response: Response<Body>) -> Response<Body> {
 }
 
 /// The content of [`problem`].
-pub(super) fn problem_json(error: &Error) -> String {
-    let row = error.kind().row();
+pub(super) fn problem_json(problem: &Problem) -> String {
+    let row = problem.kind().row();
     let body = json!({
         "type": format!("urn:sidentity:error:{}", row.proxy_status),
         "title": row.title,
         "status": row.status.as_u16(),
-        "detail": error.detail(),
+        "detail": problem.detail(),
     });
     format!("{body}\n")
 }

@@ -11,7 +11,7 @@ use super::code::Code;
 use super::trace::TraceContext;
 use crate::config::AccessLog;
 use crate::destination::Destination;
-use crate::error::{ErrorKind, Side};
+use crate::error::{ErrorKind, Problem, Side};
 use crate::policy::{Credential, TokenKey};
 
 /// A request that ended, as the log tells of it.
@@ -40,10 +40,8 @@ pub struct AccessRecord<'a> {
     pub rule: Option<&'a str>,
     /// The token that it carried, where every request is logged.
     pub token: Option<Carried<'a>>,
-    /// What went wrong, where the sidecar answered itself, and the detail that the app was told.
-    pub error: Option<(ErrorKind, &'a str)>,
-    /// What to do about that.
-    pub advice: Option<&'a str>,
+    /// The error, if the sidecar answered itself.
+    pub problem: Option<&'a Problem>,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
 }
@@ -89,9 +87,9 @@ macro_rules! write_event {
                 audience = record.token.and_then(|token| token.key.audience()),
                 scopes = record.token.and_then(|token| token.key.scopes()),
                 header = record.token.map(|token| token.header.as_str()),
-                error = record.error.map(|(kind, _)| kind.row().proxy_status),
-                detail = record.error.map(|(_, detail)| detail),
-                advice = record.advice,
+                error = record.problem.map(|problem| problem.kind().row().proxy_status),
+                detail = record.problem.map(Problem::detail),
+                advice = record.problem.map(Problem::advice),
             },
             "{record}"
         );
@@ -120,13 +118,13 @@ pub fn access_log(mode: AccessLog, record: &AccessRecord<'_>) {
 impl AccessRecord<'_> {
     fn went_well(&self) -> bool {
         let well = self.code.status().is_some_and(|status| status < 400);
-        self.error.is_none() && (well || self.code == Code::CANCELLED)
+        self.problem.is_none() && (well || self.code == Code::CANCELLED)
     }
 
     /// An error is what its operator must mend: our own failure, or the metadata server's. What the upstream or the way
     /// to it did wrong is a warning; what the app may have meant so is none.
     fn level(&self) -> Level {
-        match (self.error.map(|(kind, _)| kind), self.code.status()) {
+        match (self.problem.map(Problem::kind), self.code.status()) {
             // A caller that went away needs no answer any more.
             (_, None) if self.code == Code::CANCELLED => Level::INFO,
             // The challenge that a client waits for before it sends its credentials.

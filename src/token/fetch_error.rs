@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::error::{Error, SourceKind, TokenFault};
+use crate::error::{Error, Problem, SourceKind, TokenFault};
 
 /// The prefix by which callers distinguish these errors from others.
 const PREFIX: &str = "token: ";
@@ -81,6 +81,11 @@ impl FetchError {
     /// Returns the message.
     pub(super) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// Returns what people are told about the error.
+    pub(super) fn problem(&self) -> Problem {
+        Problem::no_token(self.fault, self.source(), &*self.detail)
     }
 
     /// Converts to the error of one request. `wait` is the time until the next fetch.

@@ -323,7 +323,7 @@ impl Slot {
         result.log(&self.key);
         if let FetchResult::Failed(error) = result {
             let recent = self.shared.metrics.recent();
-            recent.not_fetched(&self.key, (error.fault(), error.source()), error.detail());
+            recent.not_fetched(&self.key, &error.problem());
         }
     }
 

@@ -57,7 +57,7 @@ async fn each_way_to_fail_has_its_own_advice() {
         let (_server, slot) = access_slot(answers).await;
         let error = error(&slot).await;
         assert_eq!(error.fault(), Some(fault), "{error}");
-        assert_eq!(error.advice(), fault.advice());
+        assert_eq!(error.problem().advice(), fault.advice());
         assert_eq!(slot.status().last_fault, Some(fault));
     }
     let server = Metadata::start().await;

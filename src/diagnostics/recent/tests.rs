@@ -9,13 +9,8 @@ fn origin(url: &str) -> Origin {
 }
 
 fn fail(recent: &Recent, kind: ErrorKind, url: &str, detail: &str) {
-    recent.failed(&Failed {
-        kind,
-        fault: None,
-        detail,
-        origin: Some(&origin(url)),
-        listener: &"proxy".into(),
-    });
+    let problem = Problem::new(kind, detail);
+    recent.failed(&problem, Some(&origin(url)), &"proxy".into());
 }
 
 fn id(audience: &str) -> TokenKey {
@@ -84,8 +79,7 @@ fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
     let recent = Recent::default();
     recent.not_fetched(
         &id("https://a.example"),
-        (TokenFault::NoAccount, SourceKind::Metadata),
-        "token: no",
+        &Problem::no_token(TokenFault::NoAccount, SourceKind::Metadata, "token: no"),
     );
     let json = serde_json::to_value(recent.troubles()).unwrap();
     assert_eq!(json[0]["about"], "ID token for https://a.example");

@@ -19,7 +19,7 @@ use super::permit::HeldPermit;
 use super::transfer::Transfer;
 use crate::config::AccessLog;
 use crate::destination::Destination;
-use crate::error::{Error, ErrorKind, SourceKind, TokenFault};
+use crate::error::{Error, ErrorKind, Problem};
 use crate::memory::HeadsFull;
 use crate::policy::Decision;
 use crate::proxy::connection::{ConnectionState, InProgress, TooManyAnswers};
@@ -41,7 +41,7 @@ pub struct RequestRecord {
     attached: OnceLock<Attached>,
     answer: OnceLock<Answer>,
     /// An error after the head of the answer.
-    interruption: OnceLock<Failure>,
+    interruption: OnceLock<Problem>,
     transfer: Transfer,
     permit: HeldPermit,
     progress: InProgress,
@@ -74,34 +74,7 @@ struct Answer {
     /// `None` if the connection or stream ended without an answer.
     status: Option<StatusCode>,
     /// The error, if the answer is the proxy's own.
-    failure: Option<Failure>,
-}
-
-/// An error of the proxy.
-struct Failure {
-    kind: ErrorKind,
-    fault: Option<(TokenFault, SourceKind)>,
-    detail: String,
-}
-
-// === impl Failure ===
-
-impl Failure {
-    fn new(error: &Error) -> Self {
-        Self {
-            kind: error.kind(),
-            fault: error.fault().map(|fault| (fault, error.token_source())),
-            detail: error.detail().to_owned(),
-        }
-    }
-
-    /// What to do about it.
-    fn advice(&self) -> &'static str {
-        match self.fault {
-            Some((fault, source)) => fault.advice_of(source),
-            None => self.kind.advice(),
-        }
-    }
+    problem: Option<Problem>,
 }
 
 // === impl RequestRecord ===
@@ -227,7 +200,7 @@ impl RequestRecord {
     pub(crate) fn set_answered(&self, status: StatusCode) {
         let _ = self.answer.set(Answer {
             status: Some(status),
-            failure: None,
+            problem: None,
         });
     }
 
@@ -235,13 +208,13 @@ impl RequestRecord {
     pub(crate) fn set_failed(&self, error: &Error, status: Option<StatusCode>) {
         let _ = self.answer.set(Answer {
             status,
-            failure: Some(Failure::new(error)),
+            problem: Some(error.problem().clone()),
         });
     }
 
     /// Records an error that occurred after the head of the answer was sent.
     pub(crate) fn set_interrupted(&self, error: &Error) {
-        let _ = self.interruption.set(Failure::new(error));
+        let _ = self.interruption.set(error.problem().clone());
     }
 
     /// The bytes of both bodies.

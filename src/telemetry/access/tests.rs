@@ -22,8 +22,7 @@ fn with_record<R>(code: Code, log: impl FnOnce(AccessRecord<'_>) -> R) -> R {
         credential: Some(Credential::Id),
         rule: Some("built-in *.run.app"),
         token: None,
-        error: None,
-        advice: None,
+        problem: None,
         trace: None,
     })
 }
@@ -82,21 +81,14 @@ fn for_people_a_request_is_one_sentence() {
 fn an_error_of_our_own_says_which_and_why() {
     let line = json(|| {
         with_record(StatusCode::SERVICE_UNAVAILABLE.into(), |record| {
-            let error = Some((
-                ErrorKind::TokenUnavailable,
-                "token: the metadata server is \"down\"",
-            ));
-            let advice = Some("Look after it.");
-            let record = AccessRecord {
-                error,
-                advice,
-                ..record
-            };
-            access_log(AccessLog::Errors, &record);
+            let detail = "token: the metadata server is \"down\"";
+            let problem = Problem::new(ErrorKind::TokenUnavailable, detail);
+            let problem = Some(&problem);
+            access_log(AccessLog::Errors, &AccessRecord { problem, ..record });
         });
     });
     assert_eq!(line["severity"], "ERROR");
-    assert_eq!(line["advice"], "Look after it.");
+    assert_eq!(line["advice"], ErrorKind::TokenUnavailable.advice());
     assert_eq!(line["error"], "proxy_internal_error");
     assert_eq!(line["detail"], "token: the metadata server is \"down\"");
     assert_eq!(line["httpRequest"]["status"], 503);
@@ -122,8 +114,9 @@ fn only_our_own_failures_are_errors() {
     let severity = |code: u16, kind: Option<ErrorKind>| {
         let line = json(|| {
             with_record(StatusCode::from_u16(code).unwrap().into(), |record| {
-                let error = kind.map(|kind| (kind, ""));
-                access_log(AccessLog::All, &AccessRecord { error, ..record });
+                let problem = kind.map(|kind| Problem::new(kind, ""));
+                let problem = problem.as_ref();
+                access_log(AccessLog::All, &AccessRecord { problem, ..record });
             });
         });
         line["severity"].as_str().unwrap().to_owned()
@@ -143,10 +136,10 @@ fn only_our_own_failures_are_errors() {
 
 #[test]
 fn the_mode_decides_which_requests_are_logged() {
-    let logged = |mode, code, error| {
+    let logged = |mode, code, problem: Option<&Problem>| {
         let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
             with_record(code, |record| {
-                access_log(mode, &AccessRecord { error, ..record });
+                access_log(mode, &AccessRecord { problem, ..record });
             });
         });
         !lines.is_empty()
@@ -159,7 +152,8 @@ fn the_mode_decides_which_requests_are_logged() {
     assert!(errors(StatusCode::BAD_GATEWAY));
     assert!(!logged(AccessLog::Errors, Code::CANCELLED, None));
     assert!(logged(AccessLog::All, Code::CANCELLED, None));
-    let broken = Some((ErrorKind::ConnectionTerminated, "half a body"));
+    let broken = Problem::new(ErrorKind::ConnectionTerminated, "half a body");
+    let broken = Some(&broken);
     assert!(logged(AccessLog::Errors, ok(), broken));
     assert!(logged(AccessLog::All, ok(), None));
     assert!(!logged(
@@ -185,8 +179,7 @@ fn a_request_without_a_destination_or_a_decision_is_logged_too() {
             credential: None,
             rule: None,
             token: None,
-            error: Some((ErrorKind::BadRequest, "two Host headers")),
-            advice: None,
+            problem: Some(&Problem::new(ErrorKind::BadRequest, "two Host headers")),
             trace: None,
         };
         access_log(AccessLog::Errors, &record);
@@ -199,6 +192,7 @@ fn a_request_without_a_destination_or_a_decision_is_logged_too() {
             "listener": "proxy",
             "error": "http_request_error",
             "detail": "two Host headers",
+            "advice": ErrorKind::BadRequest.advice(),
             "httpRequest": {
                 "requestMethod": "BREW",
                 "status": 400,

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
-use super::{Attached, Failure, RequestRecord};
+use super::{Attached, RequestRecord};
 use crate::config::AccessLog;
-use crate::diagnostics::{Failed, RequestOutcome};
-use crate::error::ErrorKind;
+use crate::diagnostics::RequestOutcome;
+use crate::error::{ErrorKind, Problem};
 use crate::policy::{Credential, CredentialGrant, Decision, TokenKey};
 use crate::telemetry::{AccessRecord, Carried, Code, access_log};
 
@@ -31,14 +31,10 @@ impl RequestRecord {
             let recent = metrics.recent();
             recent.upstream_error(&destination.origin, status, &self.ingress.name);
         }
-        if let Some(failure) = self.failure() {
-            metrics.recent().failed(&Failed {
-                kind: failure.kind,
-                fault: failure.fault,
-                detail: &failure.detail,
-                origin: self.destination().map(|destination| &destination.origin),
-                listener: &self.ingress.name,
-            });
+        if let Some(problem) = self.problem() {
+            let origin = self.destination().map(|destination| &destination.origin);
+            let recent = metrics.recent();
+            recent.failed(problem, origin, &self.ingress.name);
         }
         if self.access_log != AccessLog::Off && self.is_logged() {
             self.log(credential, code, took);
@@ -47,7 +43,6 @@ impl RequestRecord {
 
     fn log(&self, credential: Option<Credential>, code: Code, latency: Duration) {
         let decision = self.decision();
-        let failure = self.failure();
         let attached = match self.attached.get() {
             Some(Attached::Token { header, instance }) => {
                 token_key(decision).map(|key| (header, instance, key))
@@ -74,8 +69,7 @@ impl RequestRecord {
                     account: email.as_deref().or_else(|| key.principal.account()),
                     header,
                 }),
-                error: failure.map(|failure| (failure.kind, &*failure.detail)),
-                advice: failure.map(Failure::advice),
+                problem: self.problem(),
                 trace: self.trace,
             },
         );
@@ -99,14 +93,14 @@ impl RequestRecord {
         self.status().filter(|_| self.transfer.is_delivered())
     }
 
-    fn failure(&self) -> Option<&Failure> {
-        let answered = self.answer.get().and_then(|answer| answer.failure.as_ref());
+    fn problem(&self) -> Option<&Problem> {
+        let answered = self.answer.get().and_then(|answer| answer.problem.as_ref());
         answered.or_else(|| self.interruption.get())
     }
 
     fn ending(&self, credential: Option<Credential>, code: Code) -> RequestOutcome {
         let carried_token = matches!(credential, Some(Credential::Access | Credential::Id));
-        match (self.failure().map(|failure| failure.kind), code.status()) {
+        match (self.problem().map(Problem::kind), code.status()) {
             // The challenge that a client expects before it sends its credentials.
             (Some(ErrorKind::ProxyAuthRequired), _) => RequestOutcome::Answered,
             (Some(_), _) => RequestOutcome::Failed,
@@ -118,8 +112,8 @@ impl RequestRecord {
     }
 
     fn is_logged(&self) -> bool {
-        self.failure()
-            .is_none_or(|failure| self.ingress.logs_refusal(self.access_log, failure.kind))
+        self.problem()
+            .is_none_or(|problem| self.ingress.logs_refusal(self.access_log, problem.kind()))
     }
 
     /// How long the answer took; `None` for a tunnel, which lasts as long as its ends keep it open.
