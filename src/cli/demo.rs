@@ -155,7 +155,8 @@ struct Federation {
 
 impl Federation {
     fn new(emulator: &Emulator) -> Result<Self, Failure> {
-        let folder = tempfile::tempdir()?;
+        // An image of one file has no /tmp, but container engines add /dev/shm.
+        let folder = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/dev/shm"))?;
         let google = emulator.google();
         let subject = folder.path().join("subject-token");
         let token = google.subject_token(SystemTime::now(), SUBJECT_LIFETIME);

