@@ -1,0 +1,114 @@
+""".github: the workflows by actionlint and zizmor, the forms by their schemas, and what they promise."""
+
+import os
+import re
+import subprocess
+
+import pytest
+import yaml
+
+from stage import ROOT, WORK
+
+FOLDER = ROOT / ".github"
+WORKFLOWS = sorted((FOLDER / "workflows").glob("*.yml"))
+PROGRAMS = WORK / "venv" / "bin"
+
+workflows = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+
+
+def lint(program, *args):
+    env = os.environ | {"PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+    return subprocess.run([PROGRAMS / program, *args], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100)
+
+
+def test_actionlint_finds_nothing():
+    done = lint("actionlint", "-color=false", *WORKFLOWS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_zizmor_finds_nothing():
+    done = lint("zizmor", "--offline", "--pedantic", FOLDER)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_linters_would_find_an_injection_and_an_action_by_its_tag(tmp_path):
+    text = WORKFLOWS[0].read_text()
+    wrong = tmp_path / ".github" / "workflows" / "ci.yml"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text(re.sub(r"@[0-9a-f]{40} # v\d", "@v1", text).replace(".ci/run $STEPS", "echo ${{ github.head_ref }}"))
+    done = lint("zizmor", "--offline", "--pedantic", tmp_path)
+    assert done.returncode != 0 and "unpinned-uses" in done.stdout and "template-injection" in done.stdout
+    assert lint("actionlint", "-color=false", wrong).returncode != 0
+
+
+@pytest.mark.parametrize("name, schema", [
+    ("ISSUE_TEMPLATE/bug.yml", "github-issue-forms"), ("ISSUE_TEMPLATE/feature.yml", "github-issue-forms"),
+    ("ISSUE_TEMPLATE/config.yml", "github-issue-config"), ("dependabot.yml", "dependabot"),
+    *((f"workflows/{path.name}", "github-workflows") for path in WORKFLOWS),
+])
+def test_github_takes_the_file(name, schema):
+    done = lint("check-jsonschema", "--builtin-schema", f"vendor.{schema}", FOLDER / name)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@workflows
+def test_every_action_is_pinned_by_its_commit_with_the_version_beside_it(path):
+    for line in path.read_text().splitlines():
+        if found := re.match(r"\s*(?:- )?uses: (\S+)(.*)", line):
+            if not found[1].startswith("./"):
+                assert re.fullmatch(r"[\w-]+/[\w./-]+@[0-9a-f]{40}", found[1]), line
+                assert re.fullmatch(r" # v\d+\.\d+\.\d+", found[2]), line
+    for image in re.findall(r"(?:container|image): (docker\S+)", path.read_text()):
+        assert re.search(r"@sha256:[0-9a-f]{64}$", image), image
+
+
+@workflows
+def test_every_job_has_the_permissions_that_it_names_and_no_others(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {}
+    for name, job in workflow["jobs"].items():
+        writes = {scope for scope, level in job["permissions"].items() if level == "write"}
+        publishes = {
+            "collect": {"id-token", "attestations"}, "image": {"packages", "id-token", "attestations"},
+            "github": {"contents"}, "crates-io": {"id-token"},
+        }
+        assert writes == (publishes.get(name, set()) if path.name == "release.yml" else set()), name
+
+
+def test_ci_runs_every_step_of_the_script_and_no_other():
+    workflow = yaml.safe_load((FOLDER / "workflows" / "ci.yml").read_text())
+    steps = " ".join(row["steps"] for row in workflow["jobs"]["ci"]["strategy"]["matrix"]["include"])
+    script = (ROOT / ".ci" / "run").read_text()
+    assert steps == re.search(r"\|\| set -- (.+)", script)[1]
+
+
+def test_the_image_of_the_builds_is_that_of_the_dockerfile():
+    (image,) = re.findall(r"^ARG RUST_IMAGE=(\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.M)
+    for path in WORKFLOWS:
+        assert set(re.findall(r"docker\.io/library/rust\S+", path.read_text())) == {image}
+    # The lowest version that is promised is no later than the one that builds.
+    lowest = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    built = re.search(r"rust:([\d.]+)-", image)[1]
+    assert [int(part) for part in lowest.split(".")] <= [int(part) for part in built.split(".")]
+
+
+def test_a_bug_report_asks_for_the_version_the_configuration_and_the_decision():
+    form = yaml.safe_load((FOLDER / "ISSUE_TEMPLATE" / "bug.yml").read_text())
+    required = [part["attributes"]["label"] for part in form["body"] if part.get("validations", {}).get("required")]
+    for command in ("sidentity --version", "sidentity check", "sidentity explain"):
+        assert any(command in label for label in required), command
+
+
+def test_what_owners_and_updates_name_is_there():
+    for line in (FOLDER / "CODEOWNERS").read_text().splitlines():
+        if line and not line.startswith(("#", "*")):
+            assert (ROOT / line.split()[0].strip("/")).exists(), line
+    files = {
+        "cargo": "Cargo.toml", "docker": "Dockerfile", "docker-compose": "compose.yaml", "pip": "requirements.txt",
+        "github-actions": ".github/workflows/ci.yml",
+    }
+    updates = yaml.safe_load((FOLDER / "dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == set(files)
+    for update in updates:
+        for folder in update.get("directories") or [update["directory"]]:
+            assert (ROOT / folder.strip("/") / files[update["package-ecosystem"]]).exists(), folder
