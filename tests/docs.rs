@@ -25,6 +25,8 @@ use sidentity::telemetry::{Code, Metrics};
 
 #[path = "docs/google_names.rs"]
 mod google_names;
+#[path = "docs/kubernetes_names.rs"]
+mod kubernetes_names;
 #[path = "docs/links.rs"]
 mod links;
 

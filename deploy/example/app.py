@@ -1,12 +1,14 @@
 """An app that knows nothing of sidentity: it answers with what $BILLING_URL answers.
 
-Without arguments it serves on $PORT; with `once` it calls, prints and ends, as a job does. Where a proxy is, and which
+Without arguments it serves on $PORT; with `once` it calls, prints and ends, as a job does; with `poll` it goes on, as a worker
+does. Where a proxy is, and which
 certificates to trust, it has from the environment, as Python's library reads it.
 """
 
 import http.server
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -30,10 +32,12 @@ class Shop(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-if sys.argv[1:] == ["once"]:
+while sys.argv[1:] in (["once"], ["poll"]):
     status, body = call("/")
     print(status, body.decode(errors="replace"), flush=True)
-    sys.exit(status != 200)
+    if sys.argv[1] == "once":
+        sys.exit(status != 200)
+    time.sleep(10)
 port = int(os.environ.get("PORT", "8080"))
 print(f"listening on {port}", flush=True)
 http.server.ThreadingHTTPServer(("", port), Shop).serve_forever()

@@ -263,7 +263,9 @@ impl Reader<'_> {
 
 /// Probers and scrapers come from outside the container on Cloud Run, and there the port is nobody else's.
 fn admin_address(env: &Env) -> IpAddr {
-    let cloud_run = env.is_set("K_SERVICE") || env.is_set("CLOUD_RUN_JOB");
+    let cloud_run = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"]
+        .iter()
+        .any(|variable| env.is_set(variable));
     if cloud_run {
         Ipv4Addr::UNSPECIFIED.into()
     } else {

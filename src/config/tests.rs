@@ -63,7 +63,7 @@ fn nothing_said_is_every_default_of_the_contract() {
 
 #[test]
 fn on_cloud_run_the_admin_port_is_reachable_from_outside() {
-    for variable in ["K_SERVICE", "CLOUD_RUN_JOB"] {
+    for variable in ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"] {
         let config = load(&RawConfig::default(), &Env::from_iter([(variable, "x")])).unwrap();
         assert_eq!(config.admin, Some("0.0.0.0:9090".parse().unwrap()));
     }

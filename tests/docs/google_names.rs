@@ -274,7 +274,9 @@ fn commands(text: &str, names: &mut Names) {
                 ["iam", "service-accounts", _, ..] => Kind::Account,
                 ["artifacts", "repositories", _, ..] => Kind::Repository,
                 ["secrets", ..] => Kind::Secret,
-                ["run", "deploy", ..] | ["run", "services" | "jobs", ..] => Kind::Service,
+                ["run", "deploy", ..] | ["run", "services" | "jobs" | "worker-pools", ..] => {
+                    Kind::Service
+                }
                 ["storage", "buckets", ..] => Kind::Bucket,
                 ["projects", ..] => Kind::Project,
                 _ => continue,
@@ -327,7 +329,7 @@ fn values(text: &str, names: &mut Names) {
     }
 }
 
-fn files(folder: &Path, found: &mut Vec<String>) {
+pub(super) fn files(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -343,6 +345,7 @@ fn every_google_name_in_the_documents_is_one_that_google_takes() {
     let mut texts = Vec::new();
     files(&path("docs"), &mut texts);
     files(&path("deploy"), &mut texts);
+    files(&path(".github"), &mut texts);
     for page in [
         "README.md",
         "SECURITY.md",
@@ -377,6 +380,7 @@ fn every_google_name_in_the_documents_is_one_that_google_takes() {
         (Kind::Secret, "sidentity-monitoring"),
         (Kind::Service, "shop"),
         (Kind::Service, "shop-nightly"),
+        (Kind::Service, "shop-worker"),
         (Kind::Service, "billing"),
     ] {
         assert!(

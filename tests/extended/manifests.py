@@ -12,6 +12,9 @@ from stage import BINARY, PATIENCE, ROOT
 DEPLOY = ROOT / "deploy"
 CLOUD_RUN = sorted(DEPLOY.glob("cloudrun/*.yaml")) + [DEPLOY / "cloudrun" / "monitoring" / "service.yaml"]
 
+# The variable by which a program knows where on Cloud Run it is.
+PLACES = {"Service": "K_SERVICE", "Job": "CLOUD_RUN_JOB", "WorkerPool": "CLOUD_RUN_WORKER_POOL"}
+
 # What docs/cloud-run.md has its reader export.
 VALUES = {
     "ACCOUNT": "shop-runner@example-project.iam.gserviceaccount.com",

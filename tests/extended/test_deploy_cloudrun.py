@@ -10,7 +10,7 @@ import manifests
 from manifests import CLOUD_RUN, DEPLOY, documents, google_schemas, pod_spec, sidecars, start_order, violations
 from stage import PATIENCE
 
-KINDS = {"Service": "serving.knative.dev/v1", "Job": "run.googleapis.com/v1"}
+KINDS = {"Service": "serving.knative.dev/v1", "Job": "run.googleapis.com/v1", "WorkerPool": "run.googleapis.com/v1"}
 
 files = pytest.mark.parametrize("path", CLOUD_RUN, ids=lambda path: str(path.relative_to(DEPLOY / "cloudrun")))
 
@@ -48,7 +48,7 @@ def test_the_sidecar_starts_first_and_its_probes_are_its_own(path):
     for container in spec["containers"]:
         if container["name"] in depended:
             assert container["startupProbe"]
-    probes = [sidecar["startupProbe"]] + ([sidecar["livenessProbe"]] if document["kind"] == "Service" else [])
+    probes = [sidecar["startupProbe"]] + ([sidecar["livenessProbe"]] if document["kind"] != "Job" else [])
     for probe, wanted in zip(probes, ["/startup", "/liveness"]):
         assert (probe["httpGet"]["path"], probe["httpGet"]["port"]) == (wanted, 9090)
         # Cloud Run wants the time-out, 1 s, no longer than the period; and a start within 240 s.
@@ -63,8 +63,7 @@ def test_the_sidecar_takes_its_arguments(path, tmp_path):
     (document,) = documents(path)
     (sidecar,) = sidecars(pod_spec(document))
     folders = {mount["mountPath"]: tmp_path for mount in sidecar.get("volumeMounts", [])}
-    place = "K_SERVICE" if document["kind"] == "Service" else "CLOUD_RUN_JOB"
-    done = manifests.check(sidecar["args"], {place: "shop"} | manifests.environment(sidecar), folders)
+    done = manifests.check(sidecar["args"], {manifests.PLACES[document["kind"]]: "shop"} | manifests.environment(sidecar), folders)
     assert done.returncode == 0, done.stderr
     effective = yaml.safe_load(done.stdout)
     assert effective["admin"]["listen"] == "0.0.0.0:9090"

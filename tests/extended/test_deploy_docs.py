@@ -37,7 +37,7 @@ case "$*" in
     "run services describe billing"*) echo "$FAKE_BILLING_URL" ;;
     "run services describe shop"*) echo https://shop-k5x2qeq7la-ew.a.run.app ;;
     "auth print-identity-token") echo not-a-token ;;
-    "run services replace "*|"run jobs replace "*) cp "$4" "$RECORD.$(wc -l < "$RECORD" | tr -d ' ').yaml" ;;
+    "run services replace "*|"run jobs replace "*|"run worker-pools replace "*) cp "$4" "$RECORD.$(wc -l < "$RECORD" | tr -d ' ').yaml" ;;
 esac
 """
 
@@ -64,6 +64,8 @@ GCLOUD = {
     "run services logs read": (1, {"--limit"}),
     "run services remove-iam-policy-binding": (1, IAM),
     "run services replace": (1, set()),
+    "run worker-pools delete": (1, {"--quiet"}),
+    "run worker-pools replace": (1, set()),
     "secrets add-iam-policy-binding": (1, IAM),
     "secrets create": (1, {"--data-file"}),
     "secrets delete": (1, {"--quiet"}),

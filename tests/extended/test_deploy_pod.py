@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from manifests import CLOUD_RUN, DEPLOY, documents, environment, pod_spec, sidecars, start_order
+from manifests import CLOUD_RUN, DEPLOY, PLACES, documents, environment, pod_spec, sidecars, start_order
 from podman import NONROOT, mounts, userland
 from stage import ROOT, WORK
 from upstream import write_certificates
@@ -49,8 +49,7 @@ class Pod:
         return self
 
     def start(self, container):
-        place = "K_SERVICE" if self.document["kind"] == "Service" else "CLOUD_RUN_JOB"
-        env = environment(container) | {place: "shop"}
+        env = environment(container) | {PLACES[self.document["kind"]]: "shop"}
         options = [*self.shared, "--memory", container["resources"]["limits"]["memory"].replace("Mi", "m")]
         for mount in container.get("volumeMounts", []):
             volume = self.folder / mount["name"]
@@ -148,6 +147,13 @@ def test_sigterm_lets_the_app_finish_and_ends_with_zero(pod):
 def in_flight(sidecar):
     metrics = sidecar.get("http://127.0.0.1:9090/metrics").splitlines()
     return sum(float(line.split()[-1]) for line in metrics if line.startswith("sidentity_requests_in_flight{"))
+
+
+def test_a_worker_calls_a_private_service_and_its_probes_are_answered(pod):
+    instance = pod("worker-pool.yaml")
+    app, sidecar = instance.containers["app"], instance.containers["sidentity"]
+    assert "https://billing-k5x2qeq7la-ew.a.run.app" in app.until(app.log)
+    sidecar.get("http://127.0.0.1:9090/liveness", "--fail")
 
 
 def test_a_job_ends_and_the_sidecar_after_it(pod):
