@@ -1,4 +1,4 @@
-//! The only place where everything meets: from a [`Config`] to a running sidecar.
+//! Builds a sidecar from a [`Config`] and runs it. The only module that connects all others.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -35,16 +35,16 @@ mod sockets;
 pub use control::Control;
 pub use generation::RouteSummary;
 
-/// Nothing in flight for this long, and a drain is over.
+/// A drain ends when nothing has been in flight for this long.
 const QUIET_FOR: Duration = Duration::from_secs(1);
 
-/// How long the start waits for the universe, where it must know it.
+/// The longest wait for the universe domain at start, if `--intercept` needs it.
 const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long idle connections get to hear that it is over.
+/// The time in which idle connections are told to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A sidecar, bound and not yet serving.
+/// A sidecar whose listeners are bound. [`run`](Self::run) serves them.
 #[derive(Debug)]
 pub struct App {
     control: Control,
@@ -54,16 +54,16 @@ pub struct App {
     admin: (Vec<Listener>, Arc<ArcSwap<Admin>>),
 }
 
-/// Why a sidecar could not start.
+/// The error of a sidecar that could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address cannot be had.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listener(#[from] ListenerError),
     /// The trust roots are unusable.
     #[error(transparent)]
     Roots(#[from] BadRoots),
-    /// There can be no interception.
+    /// The interception CA cannot be created.
     #[error(transparent)]
     Authority(#[from] NoAuthority),
     /// `--ca-dir` cannot be written to.
@@ -72,17 +72,16 @@ pub enum StartError {
 }
 
 impl App {
-    /// Binds every listener and puts the parts together. Callers may connect from now on; they are served by
-    /// [`run`](Self::run).
+    /// Binds every listener and connects the parts. Clients can connect from now on; [`run`](Self::run) serves them.
     ///
     /// # Errors
     ///
-    /// An address that is taken, trust roots that cannot be read, or a directory that cannot be written to.
+    /// An address is in use, trust roots cannot be read, or a directory cannot be written to.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         Self::build_for(config, None).await
     }
 
-    /// The same with other limits and deadlines than those that the configuration comes to.
+    /// As [`build`](Self::build), with other limits and deadlines than those of the configuration.
     ///
     /// # Errors
     ///
@@ -91,7 +90,7 @@ impl App {
         Self::assemble(config, None, limits).await
     }
 
-    /// As [`build`](Self::build). If the proxy asks for credentials, a second port of it asks the processes of `tree` for none.
+    /// As [`build`](Self::build). If the proxy requires credentials, a second port accepts the processes of `tree` without.
     ///
     /// # Errors
     ///
@@ -152,23 +151,23 @@ impl App {
         })
     }
 
-    /// Reloads it and looks at it, while it runs too.
+    /// Returns a handle that reloads and inspects the sidecar, also while it runs.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Where the forward proxy listens.
+    /// Returns the address of the forward proxy.
     pub fn proxy_address(&self) -> Option<SocketAddr> {
         self.control.bound().proxy.as_ref().and_then(tcp)
     }
 
-    /// Returns the port of the forward proxy that asks the processes of the tree for no credentials.
+    /// Returns the port of the forward proxy that accepts the processes of the tree without credentials.
     pub fn process_tree_address(&self) -> Option<SocketAddr> {
         let tree = self.control.bound().tree.as_ref();
         tree.and_then(|(_, listen)| tcp(listen))
     }
 
-    /// Where routes listen, in the order of the configuration's first mention.
+    /// Returns the addresses of routes, in the order in which the configuration names them.
     pub fn route_addresses(&self) -> Vec<SocketAddr> {
         let routes = &self.control.bound().routes;
         routes
@@ -177,13 +176,13 @@ impl App {
             .collect()
     }
 
-    /// Where the admin port listens.
+    /// Returns the address of the admin port.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.control.bound().admin
     }
 
-    /// Serves until `shutdown` completes or the admin port is told to quit, then drains: still serving, until nothing has
-    /// been in flight for a second or the drain's time is up.
+    /// Serves until `shutdown` completes or a client of the admin port requests the end. Then it drains: it serves until nothing
+    /// has been in flight for a second, or until the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self {
             control,
@@ -193,9 +192,9 @@ impl App {
             admin,
         } = self;
         let (in_flight, lifecycle) = (control.in_flight().clone(), control.lifecycle().clone());
-        // Said before the first probe can ask.
+        // Set before the first probe can be answered.
         lifecycle.serving();
-        // The forward proxy comes first, where there is one.
+        // If there is a forward proxy, it is the first listener.
         if let Some((_, serving)) = listeners.first() {
             server.serve_opened(opened, serving.clone());
         }
@@ -237,7 +236,7 @@ impl App {
     }
 }
 
-/// The rules and the table.
+/// Returns the policy of a configuration.
 pub(crate) fn policy(config: &Config) -> Policy {
     Policy::new(
         config.rules.clone(),
@@ -255,7 +254,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
     )
 }
 
-/// Policy, tokens, and facts from the token sources.
+/// Creates the policy, the token cache and the facts of a configuration.
 ///
 /// # Errors
 ///
@@ -267,7 +266,7 @@ pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider,
     Ok(Decider::new(policy(config), tokens, instance))
 }
 
-/// The ways in, as configured, for explanations.
+/// Returns the configured ingresses, for explanations.
 pub(crate) fn ways(config: &Config) -> explain::Ways {
     let routes = config.routes.iter().map(|route| explain::Way {
         name: route.name.clone(),
@@ -298,7 +297,7 @@ pub(crate) fn ways(config: &Config) -> explain::Ways {
     }
 }
 
-/// Makes the CA and writes what an app needs to trust it.
+/// Creates the CA, and writes the files by which an app trusts it.
 async fn interceptor(
     config: &Config,
     decider: &Decider,
@@ -306,7 +305,7 @@ async fn interceptor(
     let Some(intercept) = config.intercept.as_ref().filter(|_| config.proxy.is_some()) else {
         return Ok(None);
     };
-    // The universe's domain is one of those that the CA is for, and there is no adding to them later.
+    // The CA is limited to its domains, which include the universe domain and cannot be extended later.
     let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, decider.instance().universe()).await;
     if !matches!(asked, Ok(Ok(_))) {
         tracing::warn!(

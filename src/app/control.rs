@@ -1,4 +1,4 @@
-//! What can be done to a sidecar that runs.
+//! Controls a running sidecar.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::telemetry;
 use crate::token::Slot;
 use crate::upstream::BadRoots;
 
-/// Reloads a sidecar, wakes it, and tells how it stands; clones are the same one.
+/// Reloads and inspects a sidecar. Clones control the same one.
 #[derive(Clone, Debug)]
 pub struct Control(Arc<Running>);
 
@@ -53,19 +53,18 @@ impl Control {
         }))
     }
 
-    /// Puts another configuration in force, for the requests that come from now on; those in flight go on as they began.
-    /// Listeners, counters and open connections stay; so do tokens, unless they come from another
-    /// credential now.
+    /// Applies another configuration to later requests. Requests in flight keep theirs. Listeners, counters and open connections
+    /// are kept, and so are tokens, unless the credential has changed.
     ///
-    /// What can change only at a start goes on as it was; the result names each such thing.
+    /// Returns the changes that need a restart. They are not applied.
     ///
     /// # Errors
     ///
-    /// The trust roots are unusable; then nothing has changed.
+    /// The trust roots are unusable. Nothing has changed then.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime, where no token can be fetched.
+    /// Panics outside a tokio runtime.
     pub fn reload(&self, config: Config) -> Result<Vec<String>, BadRoots> {
         let process = &self.0.process;
         let mut generation = self.generation();
@@ -78,7 +77,7 @@ impl Control {
         let decider = if reload::same_sources(&generation.asked, &config) {
             generation.decider.with_policy(policy(&config))
         } else {
-            // Tokens of the old credential are not those of the new one.
+            // The cached tokens belong to the old credential.
             decider(&config, process.metrics.clone())?
         };
         let decider = Arc::new(decider);
@@ -100,19 +99,19 @@ impl Control {
         Ok(waiting)
     }
 
-    /// The process was stopped and goes on: nobody knows which connections are still open at the other end, and which
-    /// tokens have expired.
+    /// Called when the process continues after a stop. Closes idle connections, which the peer may have closed, and refreshes
+    /// expired tokens.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub fn resumed(&self) {
         let generation = self.generation();
         generation.upstream.close_idle();
         let _runs_in_background = generation.decider.tokens().refresh_stale();
     }
 
-    /// The credential file that tokens come from, and what named it.
+    /// Returns the credential file in use, and what named it.
     pub fn credential_file(&self) -> Option<(CredentialName, FoundBy)> {
         let generation = self.generation();
         let credentials = &generation.asked.credentials;
@@ -120,52 +119,52 @@ impl Control {
         Some((credentials.credential_name(), file.found_by))
     }
 
-    /// Completes once the drain has begun.
+    /// Completes when the drain begins.
     pub async fn drain_begun(&self) {
         self.0.process.lifecycle.drain_begun().await;
     }
 
-    /// The end has begun.
+    /// Returns whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.0.process.lifecycle.is_draining()
     }
 
-    /// Every route, for the log.
+    /// Returns a summary of each route, for the log.
     pub fn routes(&self) -> Vec<RouteSummary> {
         self.generation().summaries()
     }
 
-    /// What calls through the forward proxy get; none where there is no proxy.
+    /// Returns the credentials of calls through the forward proxy, for the log. `None` without a forward proxy.
     pub fn proxy_summary(&self) -> Option<String> {
         self.generation().proxy_summary()
     }
 
-    /// How calls leave, where that is through a proxy.
+    /// Returns the upstream proxy, if there is one, for the log.
     pub fn egress(&self) -> Option<String> {
         let generation = self.generation();
         let proxy = generation.asked.upstream.proxy.as_ref()?;
         Some(proxy.egress.summary())
     }
 
-    /// Whether TLS of `CONNECT` is opened.
+    /// Returns whether `--intercept` is on.
     pub fn intercepts(&self) -> bool {
         self.0.process.interception.is_some()
     }
 
-    /// What to look at while no request has come in at all.
+    /// Returns advice if no request has come in.
     pub(super) fn unused(&self) -> Option<String> {
         self.generation().admin.unused()
     }
 
-    /// Fetches what the first requests will need. Nothing waits for it but readiness.
+    /// Starts to fetch what the first requests need. Only readiness depends on it.
     pub(super) fn prefetch(&self) {
         let generation = self.generation();
         let (decider, routes) = (generation.decider.clone(), generation.routes.clone());
         drop(generation);
         tokio::spawn(async move {
-            // A token that turns out to be of no use, because the universe is another one, is sent nowhere.
+            // If the universe turns out to be another one, a token fetched before is not used.
             fetch_tokens(&decider, &routes);
-            // Its failure is in the log already; requests and probes will ask again.
+            // The failure is logged. Requests and probes retry.
             let _ = decider.learn().await;
             locate_routes(&decider, &routes).await;
             fetch_tokens(&decider, &routes);
@@ -188,7 +187,7 @@ impl Control {
         self.generation().asked.drain_timeout
     }
 
-    /// The CA is made at the start, for the domains that got tokens then.
+    /// Returns a note for each domain that the CA, which was created at start, does not cover.
     fn not_covered(&self, decider: &Decider) -> Vec<String> {
         let Some(interception) = &self.0.process.interception else {
             return Vec::new();
@@ -215,7 +214,7 @@ fn fetch_tokens(decider: &Decider, routes: &[Arc<Ingress>]) {
     }
 }
 
-/// Those of routes whose token is always the same.
+/// Returns the slots of routes whose token does not depend on the request.
 fn slots<'a>(
     decider: &'a Decider,
     routes: &'a [Arc<Ingress>],

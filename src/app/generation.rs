@@ -1,4 +1,4 @@
-//! What is put together from one configuration, and what outlives it.
+//! The parts that belong to one configuration, and those that belong to the process.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, DialPolicy, Upstream};
 
-/// Rules that the log names at the start.
+/// The largest number of rules that the log names at start.
 const RULES: usize = 10;
 
-/// What stays when the configuration changes.
+/// The parts of the process that a reload keeps.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) metrics: Arc<Metrics>,
@@ -32,36 +32,36 @@ pub(super) struct Process {
     pub(super) shared: SharedState,
 }
 
-/// What one configuration comes to. Requests keep what they began with.
+/// The parts that a reload replaces. Requests in flight keep their generation.
 #[derive(Debug)]
 pub(super) struct Generation {
-    /// In force, with the addresses that were asked for.
+    /// The configuration, with addresses as configured.
     pub(super) asked: Config,
     pub(super) decider: Arc<Decider>,
     pub(super) upstream: Upstream<RequestBody>,
     pub(super) routes: Vec<Arc<Ingress>>,
-    /// In the order of the listeners: forward proxy, then those of routes.
+    /// The state of each listener: the forward proxy, then routes.
     pub(super) served: Vec<ListenerState>,
     pub(super) admin: Admin,
 }
 
-/// A route as the log shows it.
+/// A summary of a route for the log.
 #[derive(Debug)]
 pub struct RouteSummary {
-    /// As configured.
+    /// The configured name.
     pub name: Arc<str>,
-    /// As an app calls it.
+    /// The address that an app calls.
     pub address: String,
-    /// Where it leads.
+    /// The upstream's URL.
     pub upstream: String,
-    /// What its calls get, for people.
+    /// The credential of its calls.
     pub gets: String,
 }
 
 // === impl Process ===
 
 impl Process {
-    /// A pool for the upstreams of this configuration.
+    /// Creates the connection pool of a configuration.
     pub(super) fn upstream(&self, config: &Config) -> Result<Upstream<RequestBody>, BadRoots> {
         Upstream::new(
             &config.upstream,
@@ -87,7 +87,7 @@ impl Process {
 // === impl Generation ===
 
 impl Generation {
-    /// Puts it together; every listener that the configuration names is there.
+    /// Creates the generation of a configuration whose listeners are bound.
     pub(super) fn new(
         process: &Process,
         asked: Config,
@@ -133,7 +133,7 @@ impl Generation {
         }
     }
 
-    /// Every route, for the log.
+    /// Returns a summary of each route, for the log.
     pub(super) fn summaries(&self) -> Vec<RouteSummary> {
         let summary = |ingress: &Arc<Ingress>| {
             let route = ingress.route()?;
@@ -156,7 +156,7 @@ impl Generation {
         self.routes.iter().filter_map(summary).collect()
     }
 
-    /// What calls through the forward proxy get, for the log.
+    /// Returns the credentials of calls through the forward proxy, for the log.
     pub(super) fn proxy_summary(&self) -> Option<String> {
         self.asked.proxy.as_ref()?;
         let listing = self.decider.policy().listing(&self.decider.universe());
@@ -167,13 +167,13 @@ impl Generation {
         };
         let words = |line: &&PolicyEntry| format!("{} {}", line.pattern, line.credential.as_str());
         let rules = rules.iter().take(RULES).map(words).chain(more);
-        // That the metadata server and loopback get none goes without saying.
+        // Omits the metadata server and loopback, which get no token.
         let table = table.iter().skip(1).map(words);
         Some(rules.chain(table).collect::<Vec<_>>().join(", "))
     }
 }
 
-/// The ingresses of every listener, and of all of them those that are routes.
+/// Returns the ingresses of each listener, and those of all routes.
 fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ingress>>) {
     let (mut app, mut all) = (Vec::new(), Vec::new());
     if let Some(proxy) = &config.proxy {
@@ -209,12 +209,12 @@ fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ing
     (app, all)
 }
 
-/// The listener of a route, without the route's prefix.
+/// Returns the name of a route's listener, without the route's prefix.
 fn listener_name(route: &Route) -> Arc<str> {
     route.socket_name().into()
 }
 
-/// Where the metadata server is, where the configuration names an address.
+/// Returns the address of the metadata server, if the configuration names an address.
 fn metadata_address(config: &Config) -> Option<SocketAddr> {
     match config.metadata.host {
         Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),
@@ -222,7 +222,7 @@ fn metadata_address(config: &Config) -> Option<SocketAddr> {
     }
 }
 
-/// What calls get, for people.
+/// Describes the credential of a decision.
 fn gets(decision: &Decision) -> String {
     match &decision.grant {
         CredentialGrant::Token(key) => match &key.kind {

@@ -1,12 +1,11 @@
-//! What of another configuration can be put in force without a restart.
+//! Merges a new configuration with the running one at a reload.
 
 use std::fmt::Display;
 
 use super::sockets::RouteListener;
 use crate::config::{Config, Route};
 
-/// The new configuration as far as it can be in force now, and what of it must wait for a restart, a sentence each.
-/// What must wait goes on as it was.
+/// Returns the configuration to apply, and a sentence for each change that needs a restart. Such changes are not applied.
 pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
     let mut waiting = Vec::new();
     let mut config = new;
@@ -20,7 +19,7 @@ pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
         ));
         config.proxy.clone_from(&old.proxy);
     }
-    // Every field is named, so that a new one cannot be forgotten here.
+    // Destructured in full, so that a new field must be handled here.
     let Config {
         admin,
         admin_on_ipv6,
@@ -31,7 +30,7 @@ pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
         sandbox,
         token_timeout,
         workers,
-        // In force at once.
+        // Applied at once.
         allow_non_loopback: _,
         allowed_hosts: _,
         credentials: _,
@@ -88,19 +87,19 @@ pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
     (config, waiting)
 }
 
-/// Whether the pool and its connections are still right.
+/// Returns whether the connection pool can be kept.
 pub(super) fn same_upstreams(old: &Config, new: &Config) -> bool {
     old.upstream == new.upstream && old.metadata_access == new.metadata_access
 }
 
-/// Whether tokens go on to come from where they came from, over connections that are still right.
+/// Returns whether the token sources and their tokens can be kept.
 pub(super) fn same_sources(old: &Config, new: &Config) -> bool {
     old.credentials.base == new.credentials.base
         && old.universe == new.universe
         && (old.upstream == new.upstream || !uses_endpoints(new))
 }
 
-/// Whether a token may come from an endpoint: else the tokens of the metadata server stay, which may be down now.
+/// Returns whether a token may come from an endpoint. Otherwise the metadata server's tokens are kept, because it may be down.
 fn uses_endpoints(config: &Config) -> bool {
     let rules = config.rules.iter().map(|rule| &rule.options);
     let routes = config.routes.iter().map(|route| &route.options);
@@ -111,7 +110,7 @@ fn uses_endpoints(config: &Config) -> bool {
         })
 }
 
-/// New routes on listeners that are there; old ones on those that the new configuration does not name any more.
+/// Returns the new routes on existing listeners, and the old routes of listeners that the new configuration does not name.
 fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route> {
     let on = |routes: &[Route], route: &Route| {
         let asked = RouteListener::by(route);
@@ -143,7 +142,7 @@ fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route>
     }
     for route in old.iter().filter(|route| !on(new, route)) {
         waiting.push(format!(
-            "route {} to {}: its listener is gone from the configuration, and goes on until then",
+            "route {} to {}: its listener was removed, and serves until then",
             route.name,
             route.upstream_url()
         ));
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_no_listener_is_in_force() {
+    fn changes_without_a_new_listener_are_applied() {
         let (config, waiting) = reloaded(
             &[(OptionKey::Route, "8081=https://a.example,credential=id")],
             &[
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn listeners_and_what_is_made_once_wait_for_a_restart() {
+    fn changes_of_listeners_and_workers_need_a_restart() {
         let (config, waiting) = reloaded(
             &[(OptionKey::Route, "8081=https://a.example")],
             &[
@@ -207,7 +206,7 @@ mod tests {
                 "--proxy off, which was 127.0.0.1:3128",
                 "--admin 127.0.0.1:9999, which was 127.0.0.1:9090",
                 "route 8082 to https://a.example/: a new listener",
-                "route 8081 to https://a.example/: its listener is gone from the configuration, and goes on until then",
+                "route 8081 to https://a.example/: its listener was removed, and serves until then",
                 "--workers",
             ]
         );
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_free_port_stays_the_same_one() {
+    fn a_reload_keeps_a_free_port() {
         let (config, waiting) = reloaded(
             &[
                 (OptionKey::Route, "127.0.0.1:0=https://a.example"),

@@ -1,37 +1,37 @@
-//! Sockets by address; routes that share an address share a socket.
+//! Binds the sockets. Routes with the same address share a socket.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
 use crate::config::{Config, Listen, Route};
 use crate::server::{Listener, ListenerError, ProcessTree};
 
-/// Where the listeners really are: port 0 has become a free one. They stay for as long as the process.
+/// The bound addresses, with the actual ports in place of port 0. They are kept as long as the process.
 #[derive(Debug)]
 pub(super) struct BoundAddrs {
     pub(super) proxy: Option<Listen>,
-    /// Where the forward proxy asks these processes for no credentials.
+    /// The address on which the forward proxy accepts these processes without credentials.
     pub(super) tree: Option<(ProcessTree, Listen)>,
     pub(super) routes: Vec<(RouteListener, Listen)>,
     pub(super) admin: Option<SocketAddr>,
-    /// Where they listen on ::1 beside 127.0.0.1.
+    /// The additional addresses on ::1.
     on_ipv6: Vec<SocketAddr>,
 }
 
-/// The listener that a route asks for: an address and, of port 0, which is a free port each time, one for each prefix.
+/// The listener of a route: an address, and a prefix if the port is 0, because each prefix then gets its own port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RouteListener {
     listen: Listen,
     prefix: Option<String>,
 }
 
-/// The sockets: each listener has one, or one of each address family.
+/// The sockets. A listener has one, or one for each address family.
 pub(super) struct Sockets {
-    /// In the order of [`BoundAddrs`].
+    /// Sorted as in [`BoundAddrs`].
     pub(super) app: Vec<Vec<Listener>>,
     pub(super) admin: Vec<Listener>,
 }
 
-/// Binds everything.
+/// Binds all listeners.
 pub(super) async fn bind(
     config: &Config,
     tree: Option<ProcessTree>,
@@ -94,7 +94,7 @@ pub(super) async fn bind(
     Ok((bound, Sockets { app, admin }))
 }
 
-/// The sockets of an address, or of its port on both loopback addresses.
+/// Binds an address, and with `on_ipv6` its port on ::1 too.
 async fn bind_both_families(
     address: SocketAddr,
     on_ipv6: bool,
@@ -106,7 +106,7 @@ async fn bind_both_families(
     Ok([first].into_iter().chain(second).collect())
 }
 
-/// The configuration names the port's ::1 itself, for another listener.
+/// Returns whether the configuration has another listener for the port on ::1.
 fn is_configured(config: &Config, address: SocketAddr) -> bool {
     let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
     let proxy = config.proxy.iter().map(|proxy| proxy.listen);
@@ -115,14 +115,14 @@ fn is_configured(config: &Config, address: SocketAddr) -> bool {
     twin.port() != 0 && all.any(|other| other == twin)
 }
 
-/// Adds the sockets of one listener. Returns where the first of them is.
+/// Adds the sockets of one listener. Returns the address of the first.
 fn add(asked: Listen, listeners: Vec<Listener>, sockets: &mut Vec<Vec<Listener>>) -> Listen {
     let is = listeners.first().map(|listener| listener.listen.clone());
     sockets.push(listeners);
     is.unwrap_or(asked)
 }
 
-/// The TCP address, where it is one.
+/// Returns the address if it is a TCP address.
 pub(super) fn tcp(listen: &Listen) -> Option<SocketAddr> {
     match listen {
         Listen::Tcp(address) => Some(*address),
@@ -145,7 +145,7 @@ impl RouteListener {
 // === impl BoundAddrs ===
 
 impl BoundAddrs {
-    /// Puts real addresses in the place of those that were asked for.
+    /// Replaces the configured addresses by the bound ones.
     pub(super) fn resolve_ports(&self, config: &mut Config) {
         if let (Some(proxy), Some(address)) = (&mut config.proxy, self.proxy.as_ref().and_then(tcp))
         {
@@ -160,7 +160,7 @@ impl BoundAddrs {
         config.admin = self.admin;
     }
 
-    /// Every TCP address.
+    /// Returns every TCP address.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         let tree = self.tree.as_ref().map(|(_, listen)| listen);
         let routes = self.routes.iter().map(|(_, listen)| listen);
