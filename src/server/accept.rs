@@ -1,4 +1,4 @@
-//! Accepting connections, and making room for them.
+//! Accepts connections and serves each in a task.
 
 use std::future::Future;
 use std::io;
@@ -20,33 +20,31 @@ use super::evictable::{EvictableSet, Eviction};
 use super::io::Protocol;
 use super::limits::{HttpLimits, Limits};
 use super::listener::{Listener, Socket};
+use super::room::Room;
 use super::serve::{Guard, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::proxy::{Connection, ConnectionState, Connections, InFlight, OpenedTunnel};
 use crate::telemetry::LogThrottle;
 
-/// Connections over the limit that still get an answer.
-const GRACE: usize = 64;
+/// The number of connections over the limit that still get a response.
+pub(super) const GRACE: usize = 64;
 
-/// Connections whose process is looked up at a time. Further ones wait in the accept queue.
+/// The number of connections whose process is looked up at a time. Others wait in the accept queue.
 const UNIDENTIFIED: usize = 64;
 
-/// The wait after a connection could not be accepted: whoever closes one needs the CPU more than this loop.
+/// The pause after a failed accept. It leaves the CPU to tasks that close connections.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Descriptors that the process needs beside those of connections: listeners, the runtime, pipes.
-const OWN_DESCRIPTORS: usize = 16;
-
-/// What serves the connections of one listener.
+/// Serves the connections of one listener.
 pub trait Application: Clone + Send + Sync + 'static {
-    /// What answers the requests of a connection.
+    /// Serves the requests of a connection.
     type Service: HttpService;
 
-    /// Whose places a connection that is accepted now takes.
+    /// Returns the class of a connection that is accepted now.
     fn class(&self) -> Class;
 
-    /// Looks up the process of a connection of [`Class::Unidentified`]. Returns its class and what serves it.
+    /// Looks up the process of a connection of [`Class::Unidentified`]. Returns its application and class.
     fn identified(self, _: ConnectionAddrs) -> impl Future<Output = (Self, Class)> + Send {
         std::future::ready((self, Class::Stranger))
     }
@@ -62,16 +60,16 @@ pub trait Application: Clone + Send + Sync + 'static {
     fn malformed(&self, addrs: Option<ConnectionAddrs>, protocol: Version, error: &Error);
 }
 
-/// The kinds of connection that have places of their own.
+/// The classes of connections. Each class has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// To the admin port.
+    /// A connection to the admin port.
     Admin,
-    /// Of an app, until its first request.
+    /// A connection of an app, until its first request.
     App,
-    /// Of a caller that has to authenticate, until it does.
+    /// A connection of a caller that has not authenticated yet.
     Stranger,
-    /// The process is looked up before the connection takes a place: an eviction must not hit an app's connection.
+    /// A connection whose process is looked up before it gets a class, so that it cannot evict an app's connection.
     Unidentified,
 }
 
@@ -79,27 +77,19 @@ pub enum Class {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(super) in_flight: Arc<InFlight>,
-    limits: Arc<Limits>,
-    connections: Arc<Connections>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
-    waiting: Arc<EvictableSet>,
-    strangers: Arc<EvictableSet>,
+    pub(super) waiting: Arc<EvictableSet>,
+    pub(super) strangers: Arc<EvictableSet>,
     /// After their first request, or with the password.
-    served: Arc<EvictableSet>,
-    admin: Arc<EvictableSet>,
+    pub(super) served: Arc<EvictableSet>,
+    pub(super) admin: Arc<EvictableSet>,
     unidentified: Arc<Semaphore>,
     failures: Arc<LogThrottle>,
     /// Accept loops and connections of apps.
     tasks: TaskTracker,
     closing: CancellationToken,
-}
-
-/// The result of making room for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Free,
-    /// Its requests are answered with 503.
-    None,
 }
 
 enum Accepted {
@@ -110,7 +100,7 @@ enum Accepted {
 // === impl Server ===
 
 impl Server {
-    /// One for the process. What clients make it hold counts against `memory`.
+    /// Creates the server of the process. Its connections count against `memory`.
     pub fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
         // Twice as many: answers on evicted connections end a moment later.
@@ -134,13 +124,13 @@ impl Server {
         }
     }
 
-    /// Accepts on a task of its own until [`close`](Self::close) is called.
+    /// Accepts in a task until [`close`](Self::close) is called.
     pub fn listen(&self, listener: Listener, serving: Serving) {
         let application = AppConnections::new(self, serving);
         self.tasks.spawn(self.clone().accept(listener, application));
     }
 
-    /// Accepts on a task of its own for as long as the process lives: probes and the last scrape come while draining too.
+    /// Accepts in a task until the process ends, because probes and scrapes come during a drain too.
     pub fn listen_admin<A: Application>(&self, listener: Listener, application: A) {
         let apart = Self {
             tasks: TaskTracker::new(),
@@ -150,8 +140,7 @@ impl Server {
         tokio::spawn(apart.accept(listener, application));
     }
 
-    /// Serves what comes out of opened tunnels through the listener that serves this, until [`close`](Self::close) is
-    /// called.
+    /// Serves intercepted tunnels with the state of a listener, until [`close`](Self::close) is called.
     pub fn serve_opened(&self, mut opened: mpsc::Receiver<OpenedTunnel>, serving: Serving) {
         let server = self.clone();
         self.tasks.spawn(async move {
@@ -216,7 +205,7 @@ impl Server {
         }
     }
 
-    /// Looks up the process of a connection on a task of its own, then serves the connection.
+    /// Looks up the process of a connection in a task, then serves the connection.
     async fn identify<A: Application>(
         &self,
         stream: TcpStream,
@@ -232,7 +221,7 @@ impl Server {
             drop(permit);
             let room = match class {
                 Class::App => server.make_room(class, 0).await,
-                // It does not wait for room: nothing bounds how many would.
+                // Does not wait for room, because the number of waiting tasks would be unbounded.
                 _ if !server.is_full(class) || server.evict(class) == Eviction::Closed => {
                     Room::Free
                 }
@@ -240,58 +229,6 @@ impl Server {
             };
             server.spawn(stream, None, Some(addrs), &application, class, room);
         });
-    }
-
-    /// Closes a connection that is not admitted yet, or an idle one, if there is no room for another connection.
-    async fn make_room(&self, class: Class, descriptor: usize) -> Room {
-        // The number alone is not enough: lower numbers become free again while higher ones stay in use.
-        let scarce =
-            class != Class::Admin && (descriptor >= self.limits.descriptors || self.is_crowded());
-        while scarce || self.is_full(class) {
-            match self.evict(class) {
-                // At once: in a flood every turn that this loop gives away is a delay for who comes after it. The grace
-                // of `EvictableSet` is what those that were accepted before have to be read in.
-                Eviction::Closed if scarce && self.is_crowded() => return Room::None,
-                Eviction::Closed => return Room::Free,
-                Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
-                Eviction::Empty if scarce && self.served.evict_idle() != Eviction::Closed => {
-                    return Room::None;
-                }
-                Eviction::Empty => return Room::Free,
-            }
-        }
-        Room::Free
-    }
-
-    /// The connections of apps hold the descriptors that are not kept for upstreams and the admin port.
-    fn is_crowded(&self) -> bool {
-        let open = self.waiting.len() + self.strangers.len() + self.served.len();
-        let most = self.limits.descriptors;
-        open >= most - OWN_DESCRIPTORS.min(most / 2)
-    }
-
-    fn is_full(&self, class: Class) -> bool {
-        match class {
-            Class::Admin => self.admin.len() >= self.limits.admin_connections,
-            Class::Stranger => self.strangers.len() >= self.limits.strangers,
-            Class::Unidentified => false,
-            Class::App => {
-                let open = self.connections.admitted() + self.waiting.len();
-                open >= self.limits.connections.saturating_add(GRACE)
-            }
-        }
-    }
-
-    fn evict(&self, class: Class) -> Eviction {
-        let (first, second) = match class {
-            Class::Admin => return self.admin.evict(),
-            Class::App => (&self.waiting, &self.strangers),
-            Class::Stranger | Class::Unidentified => (&self.strangers, &self.waiting),
-        };
-        match first.evict() {
-            Eviction::Empty => second.evict(),
-            eviction => eviction,
-        }
     }
 
     fn spawn<S, A>(

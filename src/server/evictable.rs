@@ -22,28 +22,28 @@ struct Taken {
     connections: BTreeMap<u64, Arc<ConnectionState>>,
 }
 
-/// One of them, until it is dropped.
+/// An entry of the set. It is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct EvictableEntry {
     set: Arc<EvictableSet>,
     id: u64,
 }
 
-/// What came of an attempt to make room.
+/// The result of an attempt to close a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eviction {
-    /// One closes.
+    /// A connection closes.
     Closed,
-    /// The oldest was opened a moment ago: it may be closed in this time.
+    /// The oldest connection is too young. It may be closed after this time.
     TooYoung(Duration),
-    /// There is none.
+    /// There is no connection to close.
     Empty,
 }
 
 // === impl EvictableSet ===
 
 impl EvictableSet {
-    /// A connection that was open for less than `grace` is not closed: its request may be on its way.
+    /// Creates an empty set. A connection younger than `grace` is not closed, because its request may be in transit.
     pub(super) fn new(grace: Duration) -> Arc<Self> {
         Arc::new(Self {
             grace,
@@ -122,7 +122,7 @@ mod tests {
     use crate::proxy::Connections;
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_idle_connection_makes_room() {
+    async fn the_oldest_idle_connection_is_closed_first() {
         let connections = Connections::new(8, Memory::default());
         let set = EvictableSet::new(Duration::from_millis(10));
         assert_eq!(set.evict(), Eviction::Empty);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_waits_for_another_request_makes_room() {
+    async fn an_idle_connection_is_closed() {
         let connections = Connections::new(8, Memory::default());
         let set = EvictableSet::new(Duration::from_millis(10));
         let states = [(); 3].map(|()| ConnectionState::new(connections.clone()));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_all_are_busy_the_oldest_makes_room() {
+    async fn the_oldest_connection_is_closed_if_all_are_busy() {
         let connections = Connections::new(8, Memory::default());
         let set = EvictableSet::new(Duration::ZERO);
         let states = [(); 2].map(|()| ConnectionState::new(connections.clone()));

@@ -17,6 +17,7 @@ mod malformed;
 mod parse_error;
 mod process_tree;
 mod rejected;
+mod room;
 mod serve;
 #[cfg(target_os = "linux")]
 mod sock_diag;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::io::Sending;
+use super::receive_state::Sending;
 use super::resend::{Copying, Payload, SentBody};
 use super::unsent::Unsent;
 use crate::error::cause;

@@ -2,8 +2,6 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes};
@@ -14,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::interim::Interim;
 use super::read_ahead::ReadAhead;
+use super::receive_state::ReceiveState;
 use crate::memory::READ;
 use crate::telemetry::{GaugeGuard, Metrics};
 
@@ -44,30 +43,6 @@ pub(super) struct Io {
     inserted: Bytes,
     _open: Open,
 }
-
-/// What has passed the socket since the last request began.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ReceiveState(Arc<Flags>);
-
-#[derive(Debug, Default)]
-struct Flags {
-    /// Bytes have arrived.
-    anything: AtomicBool,
-    /// HTTP/1.1: hyper has taken the whole request.
-    taken: AtomicBool,
-    /// HTTP/1.1: the socket has taken the whole request.
-    sent: AtomicBool,
-    /// HTTP/1.1: the last bytes read came before the whole request was sent.
-    early: AtomicBool,
-    /// HTTP/2: a stream may have received interim responses only.
-    interim: AtomicBool,
-    /// HTTP/2: a stream was reset for its interim responses.
-    flooded: AtomicBool,
-}
-
-/// A request on its way to the socket. Its drop marks the end: hyper drops a body once it has taken all of it.
-#[derive(Debug)]
-pub(super) struct Sending(ReceiveState);
 
 // === impl Stream ===
 
@@ -122,13 +97,9 @@ impl Io {
         };
         let bytes = buf.filled().get(start..).unwrap_or_default();
         let inserted = interim.read(first, bytes)?;
-        let flags = &*self.received.0;
-        let waiting = interim.is_waiting();
-        if flags.interim.load(Ordering::Relaxed) != waiting {
-            flags.interim.store(waiting, Ordering::Relaxed);
-        }
+        self.received.set_interim(interim.is_waiting());
         if let Some(inserted) = inserted {
-            flags.flooded.store(true, Ordering::Relaxed);
+            self.received.set_flooded();
             let rest = bytes.get(inserted.at..).unwrap_or_default();
             let mut rest = inserted.frames.chain(rest).chain(&*self.inserted);
             self.inserted = rest.copy_to_bytes(rest.remaining());
@@ -279,76 +250,10 @@ impl AsyncWrite for Io {
     }
 }
 
-// === impl ReceiveState ===
-
-// Relaxed: hyper's task writes these before it hands over a response, or the end of one, by a channel.
-impl ReceiveState {
-    fn mark(&self) {
-        let Flags {
-            anything,
-            sent,
-            early,
-            ..
-        } = &*self.0;
-        anything.store(true, Ordering::Relaxed);
-        early.store(!sent.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// hyper flushes the socket when it has written all that it holds.
-    fn flushed(&self) {
-        if self.0.taken.load(Ordering::Relaxed) {
-            self.0.sent.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// A request begins.
-    pub(super) fn begin(&self) -> Sending {
-        let Flags {
-            anything,
-            taken,
-            sent,
-            early,
-            ..
-        } = &*self.0;
-        for flag in [anything, taken, sent, early] {
-            flag.store(false, Ordering::Relaxed);
-        }
-        Sending(self.clone())
-    }
-
-    /// HTTP/2: returns whether a stream may have received interim responses only.
-    pub(super) fn interim(&self) -> bool {
-        self.0.interim.load(Ordering::Relaxed)
-    }
-
-    /// HTTP/2: a stream was reset for its interim responses.
-    pub(super) fn is_flooded(&self) -> bool {
-        self.0.flooded.load(Ordering::Relaxed)
-    }
-
-    /// Returns whether bytes have arrived since the request began.
-    pub(super) fn anything(&self) -> bool {
-        self.0.anything.load(Ordering::Relaxed)
-    }
-
-    /// The whole request was sent before the last bytes of its response came. Else the upstream may read the rest of the
-    /// request as another one, and answer that on this connection.
-    pub(super) fn in_order(&self) -> bool {
-        self.0.sent.load(Ordering::Relaxed) && !self.0.early.load(Ordering::Relaxed)
-    }
-}
-
-// === impl Sending ===
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        self.0.0.taken.store(true, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
 
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;

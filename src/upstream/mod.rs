@@ -20,6 +20,7 @@ mod interim;
 mod io;
 mod pool;
 mod read_ahead;
+mod receive_state;
 mod resend;
 mod retry;
 mod target;

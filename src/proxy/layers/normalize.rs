@@ -3,23 +3,28 @@
 //!
 //! One exception: a forward proxy ignores the `Host` of an absolute-form HTTP/1 request (RFC 9112, 3.2.2).
 
+mod authority;
 mod max_forwards;
+mod target;
 
 use std::future::ready;
 use std::sync::Arc;
 
-use http::uri::{self, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::service::Service;
 use tower::Layer;
 use tower::layer::layer_fn;
 
+use self::authority::{
+    check_form, check_framing, checked_host, scheme_of, sole_authority, target_authority,
+};
 use self::max_forwards::count_down;
+use self::target::{replace_server_wide_target, replace_websocket_scheme};
 use crate::destination::{Destination, Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
-use crate::proxy::headers::authority::{host_text, is_authority, sole_host};
+use crate::proxy::headers::authority::{is_authority, sole_host};
 use crate::proxy::headers::browser::is_ours;
-use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::ingress::{IngressKind, RouteIngress};
 use crate::proxy::request::body::{Body, RequestBody};
@@ -125,133 +130,6 @@ impl<S> Normalize<S> {
             ..route.route.upstream.clone()
         })
     }
-}
-
-/// Replaces `ws` and `wss` in an absolute target by `http` and `https`: a WebSocket begins as an HTTP request (RFC 6455, 3 and 4.1).
-fn replace_websocket_scheme(request: &mut Request<RequestBody>) {
-    if request.version() >= Version::HTTP_2 {
-        return;
-    }
-    let scheme = match request.uri().scheme_str() {
-        Some(scheme) if scheme.eq_ignore_ascii_case("ws") => uri::Scheme::HTTP,
-        Some(scheme) if scheme.eq_ignore_ascii_case("wss") => uri::Scheme::HTTPS,
-        _ => return,
-    };
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    parts.scheme = Some(scheme);
-    // Cannot fail: all three parts are present.
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-}
-
-/// Replaces an absolute OPTIONS target without a path, which means the whole server, by `*` (RFC 9112, 3.2.4). HTTP/2 uses
-/// `*` already (RFC 9113, 8.3.1).
-fn replace_server_wide_target(request: &mut Request<RequestBody>) {
-    let uri = request.uri();
-    if request.method() == Method::OPTIONS
-        && request.version() < Version::HTTP_2
-        && uri.scheme().is_some()
-        && uri.query().is_none()
-        && !has_written_path(uri)
-    {
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.path_and_query = Some(PathAndQuery::from_static("*"));
-        // Cannot fail: all three parts are present.
-        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    }
-}
-
-/// Whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that `/` is not in
-/// the buffer that the parts of a parsed URI share.
-fn has_written_path(uri: &Uri) -> bool {
-    uri.authority().is_some_and(|authority| {
-        let authority = authority.as_str().as_bytes().as_ptr_range();
-        std::ptr::eq(authority.end, uri.path().as_ptr())
-    })
-}
-
-/// Returns the authority that the target or `Host` names. Fails if they differ. `scheme` is that of the connection.
-fn sole_authority(scheme: Scheme, request: &Request<RequestBody>) -> Result<Option<Origin>, Error> {
-    match authorities(scheme, request)? {
-        (Some(target), Some(host)) if target != host => Err(bad(format!(
-            "the request is for {target} and its Host header for {host}"
-        ))),
-        (target, host) => Ok(target.or(host)),
-    }
-}
-
-/// Returns the authority of the target, and that of `Host`.
-fn authorities(
-    scheme: Scheme,
-    request: &Request<RequestBody>,
-) -> Result<(Option<Origin>, Option<Origin>), Error> {
-    let host = checked_host(request)?;
-    let scheme = scheme_of(request).unwrap_or(scheme);
-    // An empty Host is valid only for a target without an authority (RFC 9112, 3.2), which does not occur here.
-    let host = host
-        .map(|host| Origin::from_authority(scheme, host))
-        .transpose()
-        .map_err(|error| bad(format!("Host: {error}")))?;
-    Ok((target_authority(scheme, request)?, host))
-}
-
-/// Returns the text of `Host`, after the checks of framing and form.
-fn checked_host(request: &Request<RequestBody>) -> Result<Option<&str>, Error> {
-    check_framing(request.headers())?;
-    check_form(request)?;
-    host_text(request)
-}
-
-fn scheme_of(request: &Request<RequestBody>) -> Option<Scheme> {
-    request.uri().scheme_str().map(|scheme| match scheme {
-        "https" => Scheme::Https,
-        _ => Scheme::Http,
-    })
-}
-
-fn target_authority(
-    scheme: Scheme,
-    request: &Request<RequestBody>,
-) -> Result<Option<Origin>, Error> {
-    match request.uri().authority() {
-        Some(authority) => {
-            let text = authority.as_str();
-            if request.version() == Version::HTTP_2 && text.contains('@') {
-                return Err(bad("user-info in :authority (RFC 9113, 8.3.1)"));
-            }
-            let text = text.rsplit_once('@').map_or(text, |(_, host)| host);
-            Origin::from_authority(scheme, text)
-                .map(Some)
-                .map_err(|error| bad(error.to_string()))
-        }
-        None => Ok(None),
-    }
-}
-
-/// Rejects asterisk form and authority form with the wrong method (RFC 9112, 3.2.3 and 3.2.4).
-fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
-    let (method, uri) = (request.method(), request.uri());
-    if uri.path() == "*" && method != Method::OPTIONS {
-        return Err(bad("the target * is for OPTIONS alone (RFC 9112, 3.2.4)"));
-    }
-    if uri.scheme().is_none() && uri.authority().is_some() && method != Method::CONNECT {
-        return Err(bad(
-            "a target of host and port is for CONNECT alone (RFC 9112, 3.2.3)",
-        ));
-    }
-    Ok(())
-}
-
-/// Rejects requests with both length headers (request smuggling; RFC 9112, 6.3) and codings other than chunked.
-fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
-    if headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
-    {
-        return Err(bad("both Transfer-Encoding and Content-Length"));
-    }
-    if !is_chunked_at_most(headers) {
-        return Err(bad("a Transfer-Encoding other than chunked"));
-    }
-    Ok(())
 }
 
 /// Returns the upstream's base path followed by the request's path without the route's prefix.
@@ -383,27 +261,4 @@ fn tunnel_destination(
 
 fn bad(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::BadRequest, detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    #[test]
-    fn a_path_that_was_written_is_told_from_one_that_was_not() {
-        for (uri, written) in [
-            ("http://host", false),
-            ("http://user@host:80", false),
-            ("http://host#fragment", false),
-            ("http://host/", true),
-            ("http://host/#fragment", true),
-            ("http://host:80/p", true),
-        ] {
-            let parsed = Uri::from_maybe_shared(Bytes::from_static(uri.as_bytes())).unwrap();
-            assert_eq!(has_written_path(&parsed), written, "{uri}");
-            assert_eq!(has_written_path(&uri.parse().unwrap()), written, "{uri}");
-        }
-    }
 }

@@ -21,7 +21,8 @@ use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure};
 use crate::upstream::interim::Interim;
-use crate::upstream::io::{Io, ReceiveState};
+use crate::upstream::io::Io;
+use crate::upstream::receive_state::ReceiveState;
 
 /// Fields in a response's head. hyper's own limit, 100, is less than some upstreams send.
 const MAX_HEADERS: usize = 256;

@@ -25,7 +25,8 @@ use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
 use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure, is_broken, is_going_away};
 use crate::upstream::interim::Interim;
-use crate::upstream::io::{Io, ReceiveState};
+use crate::upstream::io::Io;
+use crate::upstream::receive_state::ReceiveState;
 
 /// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
 /// downloads whose app does not read hold up none of the others.

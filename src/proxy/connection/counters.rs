@@ -1,0 +1,71 @@
+//! Counts connections and own answers, up to their limits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::memory::Memory;
+
+/// The maximum of unread own answers to unauthenticated callers, on all connections.
+const STRANGERS_ANSWERS: usize = 512;
+
+/// Counts the connections under one limit, and the own answers on them.
+#[derive(Debug)]
+pub struct Connections {
+    pub(super) limit: usize,
+    pub(super) memory: Memory,
+    pub(super) admitted: AtomicUsize,
+    pub(super) answers: Counter,
+    pub(super) strangers_answers: Counter,
+}
+
+/// Counts up to a limit.
+#[derive(Debug)]
+pub(super) struct Counter {
+    limit: usize,
+    count: AtomicUsize,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// At most `limit` connections, and as many unread answers of our own. They count against `memory`.
+    pub fn new(limit: usize, memory: Memory) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            memory,
+            admitted: AtomicUsize::new(0),
+            answers: Counter::new(limit),
+            strangers_answers: Counter::new(STRANGERS_ANSWERS),
+        })
+    }
+
+    /// The number of connections that count under the limit.
+    pub fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::Relaxed)
+    }
+}
+
+// === impl Counter ===
+
+impl Counter {
+    const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            count: AtomicUsize::new(0),
+        }
+    }
+
+    /// Counts one more. Returns false if the limit is reached.
+    pub(super) fn take(&self) -> bool {
+        let fits = self.count.fetch_add(1, Ordering::Relaxed) < self.limit;
+        if !fits {
+            self.give_back();
+        }
+        fits
+    }
+
+    /// Counts one less.
+    pub(super) fn give_back(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}

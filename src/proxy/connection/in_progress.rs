@@ -1,0 +1,137 @@
+//! One request of a connection, until its answer has ended.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::time::Instant;
+
+use super::ConnectionState;
+use super::request_end::End;
+use crate::memory::{Heads, HeadsFull, SMALL_HEAD};
+
+thread_local! {
+    /// Set if the future that this thread polls has started an own answer.
+    static OWN_ANSWER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// One request, until its answer was passed to the transport or its tunnel closed.
+#[derive(Debug)]
+pub struct InProgress {
+    state: Arc<ConnectionState>,
+    own: AtomicU8,
+    /// HTTP/2: the memory of a large field list, or the error if it exceeds the budget.
+    head: Option<Result<Heads, HeadsFull>>,
+}
+
+/// The values of [`InProgress::own`].
+const CARRIED: u8 = 0;
+const OWN: u8 = 1;
+const OWN_STRANGER: u8 = 2;
+
+/// An own answer was refused: too many are unread.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too many answers wait for clients that do not read them")]
+pub struct TooManyAnswers;
+
+// === impl InProgress ===
+
+impl InProgress {
+    /// A request whose head was received on this connection.
+    pub(super) fn new(state: Arc<ConnectionState>) -> Self {
+        Self {
+            state,
+            own: AtomicU8::new(CARRIED),
+            head: None,
+        }
+    }
+
+    /// The connection of the request.
+    pub fn connection(&self) -> &ConnectionState {
+        &self.state
+    }
+
+    /// Notes content of the request's body.
+    pub fn content(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.state
+                .end
+                .store(End::of(bytes).pack(), Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that the whole request was received.
+    pub fn is_whole(&self) {
+        self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
+    }
+
+    /// Counts a field list of so many bytes until the request ends.
+    pub fn count_head(&mut self, bytes: usize) {
+        if bytes > SMALL_HEAD {
+            let mut heads = self.state.memory().heads();
+            self.head = Some(heads.set(bytes).map(|()| heads));
+        }
+    }
+
+    /// Why its field list must be refused, if it must.
+    pub fn head_refused(&self) -> Option<HeadsFull> {
+        self.head.as_ref()?.as_ref().err().copied()
+    }
+
+    /// Turns the request into an answer of the proxy's own, which the client has to read.
+    ///
+    /// # Errors
+    ///
+    /// Too many answers are unread.
+    pub fn answer(&self, stranger: bool) -> Result<(), TooManyAnswers> {
+        let connections = &self.state.connections;
+        let (counter, own) = if stranger {
+            (&connections.strangers_answers, OWN_STRANGER)
+        } else {
+            (&connections.answers, OWN)
+        };
+        if !counter.take() {
+            return Err(TooManyAnswers);
+        }
+        self.own.store(own, Ordering::Relaxed);
+        self.state.answers.fetch_add(1, Ordering::Relaxed);
+        self.state.own.store(true, Ordering::Relaxed);
+        OWN_ANSWER.set(true);
+        Ok(())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let state = &self.state;
+        let counter = match *self.own.get_mut() {
+            OWN => Some(&state.connections.answers),
+            OWN_STRANGER => Some(&state.connections.strangers_answers),
+            _ => None,
+        };
+        if let Some(counter) = counter {
+            counter.give_back();
+            state.answers.fetch_sub(1, Ordering::Relaxed);
+            // Over HTTP/2 the answer reaches the connection's buffer only now.
+            state.own.store(true, Ordering::Relaxed);
+        }
+        let open = Instant::now().saturating_duration_since(state.opened);
+        let open = u64::try_from(open.as_millis()).unwrap_or(u64::MAX);
+        state.ended.store(open, Ordering::Relaxed);
+        let end = End::unpack(state.end.load(Ordering::Relaxed));
+        if end.known && !end.is_at(state.tail.load(Ordering::Relaxed)) {
+            state.reading.store(true, Ordering::Relaxed);
+        }
+        state.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Polls a future that serves one stream. Returns whether it has started an own answer.
+///
+/// hyper has no way to abort a stream whose client grants no window. It leaves the stream's future to an executor, which
+/// can drop it.
+pub fn polled_own_answer<T>(poll: impl FnOnce() -> T) -> (T, bool) {
+    OWN_ANSWER.set(false);
+    let polled = poll();
+    (polled, OWN_ANSWER.get())
+}

@@ -1,0 +1,71 @@
+//! Makes room for a new connection, by closing another one if necessary.
+
+use super::accept::{Class, GRACE, Server};
+use super::evictable::Eviction;
+
+/// The descriptors that the process needs beside those of connections: listeners, the runtime, pipes.
+const OWN_DESCRIPTORS: usize = 16;
+
+/// The result of making room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Free,
+    /// Its requests are answered with 503.
+    None,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Closes a connection that is not admitted yet, or an idle one, if there is no room for another connection.
+    pub(super) async fn make_room(&self, class: Class, descriptor: usize) -> Room {
+        // The number alone is not enough: lower numbers become free again while higher ones stay in use.
+        let scarce =
+            class != Class::Admin && (descriptor >= self.limits.descriptors || self.is_crowded());
+        while scarce || self.is_full(class) {
+            match self.evict(class) {
+                // Returns at once: in a flood, each yield delays the connections behind this one. The grace of `EvictableSet`
+                // is the time in which earlier connections are read.
+                Eviction::Closed if scarce && self.is_crowded() => return Room::None,
+                Eviction::Closed => return Room::Free,
+                Eviction::TooYoung(wait) => tokio::time::sleep(wait).await,
+                Eviction::Empty if scarce && self.served.evict_idle() != Eviction::Closed => {
+                    return Room::None;
+                }
+                Eviction::Empty => return Room::Free,
+            }
+        }
+        Room::Free
+    }
+
+    /// Returns whether apps hold all descriptors but those kept for upstreams and the admin port.
+    fn is_crowded(&self) -> bool {
+        let open = self.waiting.len() + self.strangers.len() + self.served.len();
+        let most = self.limits.descriptors;
+        open >= most - OWN_DESCRIPTORS.min(most / 2)
+    }
+
+    pub(super) fn is_full(&self, class: Class) -> bool {
+        match class {
+            Class::Admin => self.admin.len() >= self.limits.admin_connections,
+            Class::Stranger => self.strangers.len() >= self.limits.strangers,
+            Class::Unidentified => false,
+            Class::App => {
+                let open = self.connections.admitted() + self.waiting.len();
+                open >= self.limits.connections.saturating_add(GRACE)
+            }
+        }
+    }
+
+    pub(super) fn evict(&self, class: Class) -> Eviction {
+        let (first, second) = match class {
+            Class::Admin => return self.admin.evict(),
+            Class::App => (&self.waiting, &self.strangers),
+            Class::Stranger | Class::Unidentified => (&self.strangers, &self.waiting),
+        };
+        match first.evict() {
+            Eviction::Empty => second.evict(),
+            eviction => eviction,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Counts the interim responses of HTTP/2 by frame heads, and inserts the frames that make h2 reset a stream.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::{Inserted, MOST};
+use crate::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, FrameReader, HEADERS, RST_STREAM,
+    SHIFTED,
+};
+
+/// Bytes of header blocks that HTTP/2 interim responses may take, of one stream and of all streams of a connection that
+/// have no final response yet.
+const STREAM_BYTES: u32 = 64 * 1024;
+const CONNECTION_BYTES: u32 = 256 * 1024;
+
+/// Streams that are followed at a time. Those cancelled by the app stay until then.
+const STREAMS: usize = 1024;
+
+/// Responses on streams that are not followed any more, in a connection's life.
+const LATE: u32 = 4096;
+
+/// Streams that are reset for too many, in a connection's life; an upstream that does not stop is reset again and again.
+const FLOODS: u32 = 256;
+
+/// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`.
+pub(super) const MALFORMED: &[u8; 5] = &[0x88, 0x0f, 0x0d, 0x01, b'x'];
+
+/// The code of the reset that a stream gets whose connection is lost after interim responses. No upstream's: it is not assigned.
+pub(super) const LOST: u32 = 0x7369_6401;
+
+/// HTTP/2: looks at frame headers, and at the first byte of header blocks.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Http2 {
+    frames: FrameReader,
+    /// Streams with responses that may be interim ones, as they came.
+    streams: Vec<Stream>,
+    /// Their bytes together.
+    bytes: u32,
+    /// The highest stream that is not followed any more.
+    forgotten: u32,
+    late: u32,
+    floods: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    id: u32,
+    /// Responses, each but the last surely an interim one.
+    count: u32,
+    /// Bytes of those before the last.
+    bytes: u32,
+    /// Bytes of the last.
+    last: u32,
+}
+
+// === impl Http2 ===
+
+impl Http2 {
+    /// Reads bytes. Returns `None` if the connection must end.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Option<Inserted>> {
+        let mut left = bytes;
+        while let Some(frame) = self.frames.next(&mut left) {
+            if self.frame(frame).is_none() {
+                self.floods += 1;
+                if self.floods > FLOODS {
+                    return None;
+                }
+                // Where the frame began with earlier bytes, the stream's next one is as good.
+                if let Some(at) = (bytes.len() - left.len()).checked_sub(frame.bytes()) {
+                    return Some(Some(self.reset(frame.stream, at)));
+                }
+            }
+        }
+        Some(None)
+    }
+
+    /// Has h2 reset a stream before the frame that was read last.
+    fn reset(&mut self, id: u32, at: usize) -> Inserted {
+        self.end(id);
+        self.frames = FrameReader::default();
+        let mut frames = BytesMut::new();
+        put_frame(&mut frames, HEADERS, END_HEADERS, id, MALFORMED);
+        let frames = frames.freeze();
+        Inserted { at, frames }
+    }
+
+    /// Returns the frames that reset the streams with interim responses, if no frame is cut off.
+    pub(super) fn lost(&mut self) -> Bytes {
+        let mut frames = BytesMut::new();
+        if !self.frames.is_between() {
+            return frames.freeze();
+        }
+        for stream in std::mem::take(&mut self.streams) {
+            put_frame(&mut frames, RST_STREAM, 0, stream.id, &LOST.to_be_bytes());
+        }
+        frames.freeze()
+    }
+
+    /// Returns whether a stream may have received only interim responses.
+    pub(super) const fn is_waiting(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
+    /// Reads a frame head. Returns `None` if there are too many interim responses on its stream.
+    fn frame(&mut self, frame: FrameHead) -> Option<()> {
+        let FrameHead {
+            length,
+            kind,
+            flags,
+            stream: id,
+            payload: [first, ..],
+        } = frame;
+        match kind {
+            HEADERS => {
+                let ends = flags & END_STREAM != 0;
+                // An indexed `:status` of the static table, 200 to 500 (RFC 7541, A).
+                let is_final = flags & SHIFTED == 0 && matches!(first, 0x88..=0x8e);
+                self.headers(id, length, ends, is_final)
+            }
+            CONTINUATION => {
+                if let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) {
+                    stream.last = stream.last.saturating_add(length);
+                }
+                Some(())
+            }
+            // The final response was before it, or there is none.
+            DATA | RST_STREAM => {
+                self.end(id);
+                Some(())
+            }
+            _ => Some(()),
+        }
+    }
+
+    fn headers(&mut self, id: u32, length: u32, ends: bool, is_final: bool) -> Option<()> {
+        let Some(stream) = self.streams.iter_mut().rfind(|stream| stream.id == id) else {
+            if !ends && !is_final {
+                self.follow(id, length)?;
+            }
+            return Some(());
+        };
+        if is_final && stream.count > MOST {
+            return None;
+        }
+        if is_final || ends {
+            self.end(id);
+            return Some(());
+        }
+        stream.count += 1;
+        stream.bytes = stream.bytes.saturating_add(stream.last);
+        self.bytes = self.bytes.saturating_add(stream.last);
+        stream.last = length;
+        // One of them may be the final one.
+        let few = stream.count <= MOST + 1;
+        (few && stream.bytes <= STREAM_BYTES && self.bytes <= CONNECTION_BYTES).then_some(())
+    }
+
+    /// A stream's first response, which may be an interim one.
+    fn follow(&mut self, id: u32, length: u32) -> Option<()> {
+        if id <= self.forgotten {
+            self.late += 1;
+            return (self.late <= LATE).then_some(());
+        }
+        if self.streams.len() >= STREAMS {
+            let oldest = self.streams.remove(0);
+            self.bytes = self.bytes.saturating_sub(oldest.bytes);
+            self.forgotten = self.forgotten.max(oldest.id);
+        }
+        self.streams.push(Stream {
+            id,
+            count: 1,
+            bytes: 0,
+            last: length,
+        });
+        Some(())
+    }
+
+    fn end(&mut self, id: u32) {
+        // Streams that have just begun are the likeliest to go on.
+        if let Some(at) = self.streams.iter().rposition(|stream| stream.id == id) {
+            let stream = self.streams.remove(at);
+            self.bytes = self.bytes.saturating_sub(stream.bytes);
+        }
+    }
+}
+
+/// A frame with a payload of less than 256 bytes.
+fn put_frame<const LENGTH: usize>(
+    bytes: &mut BytesMut,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: &[u8; LENGTH],
+) {
+    const { assert!(LENGTH < 256) };
+    bytes.put_slice(&[0, 0, LENGTH as u8, kind, flags]);
+    bytes.put_u32(stream);
+    bytes.put_slice(payload);
+}
