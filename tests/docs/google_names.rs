@@ -74,7 +74,7 @@ const REGIONS: [&str; 43] = [
 ];
 
 /// Those that the documents name; a new one is looked up in <https://cloud.google.com/iam/docs/roles-permissions> and added.
-const ROLES: [&str; 17] = [
+const ROLES: [&str; 18] = [
     "roles/aiplatform.user",
     "roles/artifactregistry.reader",
     "roles/artifactregistry.writer",
@@ -85,6 +85,7 @@ const ROLES: [&str; 17] = [
     "roles/iap.httpsResourceAccessor",
     "roles/logging.logWriter",
     "roles/monitoring.metricWriter",
+    "roles/monitoring.viewer",
     "roles/owner",
     "roles/run.admin",
     "roles/run.invoker",

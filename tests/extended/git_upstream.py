@@ -53,7 +53,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, body):
         upstream = self.server.upstream
         try:
-            upstream.doorkeeper.claims(self.headers.get("authorization", ""), HOST)
+            upstream.doorkeeper.claims(self.headers.get("authorization", ""), self.headers["host"])
         except jwt.PyJWTError:
             upstream.refused += 1
             return self.reply(401, [("WWW-Authenticate", "Basic realm=git")], b"")

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-NAMES = ["*.a.run.app", "*.googleapis.com", "*.example.com"]
+NAMES = ["*.a.run.app", "*.us-central1.run.app", "*.europe-west1.run.app", "*.googleapis.com", "*.pkg.dev", "*.example.com"]
 
 
 @dataclasses.dataclass
@@ -143,7 +143,7 @@ class Upstream:
         self.counts[call["path"]] += 1
         token = first.get("x-serverless-authorization") or first.get("authorization", "")
         try:
-            if not host.endswith(".a.run.app"):
+            if not host.endswith(".run.app"):
                 call["token"] = token
             else:
                 claims = await asyncio.to_thread(self.doorkeeper.claims, token, host)
@@ -251,7 +251,8 @@ async def websocket(receive, send):
 class GrpcUpstream(grpc.GenericRpcHandler):
     """All four kinds of calls over bytes; each call's method name says what it does."""
 
-    def __init__(self, certificates, emulator):
+    def __init__(self, certificates, emulator, host="grpc.a.run.app"):
+        self.host = host
         self.doorkeeper = Doorkeeper(emulator)
         self.cancelled = collections.defaultdict(threading.Event)
         self.deadlines = {}
@@ -274,7 +275,7 @@ class GrpcUpstream(grpc.GenericRpcHandler):
         metadata = dict(details.invocation_metadata)
         try:
             token = metadata.get("x-serverless-authorization") or metadata.get("authorization", "")
-            claims = self.doorkeeper.claims(token, "grpc.a.run.app")
+            claims = self.doorkeeper.claims(token, self.host)
         except jwt.PyJWTError as error:
             text = str(error)
             return grpc.unary_unary_rpc_method_handler(
@@ -307,6 +308,10 @@ class GrpcUpstream(grpc.GenericRpcHandler):
 
     def echo(self, request, _):
         return request
+
+    def check(self, _request, _context):
+        """`grpc.health.v1.Health`: SERVING."""
+        return b"\x08\x01"
 
     def collect(self, requests, _):
         return b"".join(requests)
