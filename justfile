@@ -67,3 +67,7 @@ instructions *ARGS:
 # What a fleet asks of metadata servers, simulated (writes docs/performance.md)
 fleet *ARGS:
     benches/fleet {{ARGS}}
+
+# The documentation site with search, from docs/: target/site/book/VERSION (needs mdBook: cargo install --locked mdbook)
+site *ARGS:
+    .ci/site {{ARGS}}

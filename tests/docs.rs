@@ -23,6 +23,10 @@ use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::policy::{Credential, Options};
 use sidentity::telemetry::{Code, Metrics};
 
+#[path = "docs/commands.rs"]
+mod commands;
+#[path = "docs/errors.rs"]
+mod errors;
 #[path = "docs/google_names.rs"]
 mod google_names;
 #[path = "docs/kubernetes_names.rs"]

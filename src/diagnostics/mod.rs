@@ -4,6 +4,7 @@
 mod advice;
 mod hidden;
 mod history;
+mod page;
 mod recent;
 mod rejection;
 mod source;

@@ -83,7 +83,7 @@ pub(super) fn head_only(response: Response<Body>) -> Response<Body> {
 pub(super) fn problem_json(problem: &Problem) -> String {
     let row = problem.kind().row();
     let body = json!({
-        "type": format!("urn:sidentity:error:{}", row.proxy_status),
+        "type": problem.kind().page(),
         "title": row.title,
         "status": row.status.as_u16(),
         "detail": problem.detail(),
@@ -136,6 +136,11 @@ mod tests {
         );
         let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
         assert_eq!(body["status"], 503);
+        let page = body["type"].as_str().unwrap();
+        assert!(
+            page.ends_with("/docs/errors.md#token-unavailable"),
+            "{page}"
+        );
         assert_eq!(body["detail"], "token: \"down\"\n");
     }
 

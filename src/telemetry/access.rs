@@ -90,6 +90,7 @@ macro_rules! write_event {
                 error = record.problem.map(|problem| problem.kind().row().proxy_status),
                 detail = record.problem.map(Problem::detail),
                 advice = record.problem.map(Problem::advice),
+                help = record.problem.map(Problem::page),
             },
             "{record}"
         );

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use super::path;
 
@@ -137,4 +138,52 @@ fn a_link_to_a_missing_file_or_heading_is_found() {
     let expected = ["a", "a-1", "its-b--c", "d-e"].map(str::to_owned);
     assert_eq!(anchors(text), BTreeSet::from(expected));
     assert_eq!(targets(text), ["y#z"]);
+}
+
+/// Every Markdown file below docs/, by its path there.
+fn pages() -> BTreeSet<String> {
+    let mut files = Vec::new();
+    documents(&path("docs"), &mut files);
+    let folder = path("docs");
+    files
+        .iter()
+        .map(|file| file.strip_prefix(&folder).unwrap().display().to_string())
+        .filter(|page| page != "SUMMARY.md")
+        .collect()
+}
+
+#[test]
+fn the_summary_of_the_site_has_every_page_once() {
+    let listed = targets(&fs::read_to_string(path("docs/SUMMARY.md")).unwrap());
+    let unique: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(listed.len(), unique.len(), "{listed:?}");
+    assert_eq!(unique, pages());
+}
+
+#[test]
+fn the_pages_of_the_site_link_to_each_other_and_to_the_repository() {
+    let output = Command::new(path(".ci/site"))
+        .args(["0.0.0-test", "main"])
+        .env("MDBOOK", "none")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut files = Vec::new();
+    documents(&path("target/site/pages"), &mut files);
+    assert_eq!(files.len(), pages().len() + 1);
+    let mut wrong = Vec::new();
+    let repository = "https://github.com/sidentity/sidentity/blob/main/";
+    for file in &files {
+        for target in targets(&fs::read_to_string(file).unwrap()) {
+            let why = match target.strip_prefix(repository) {
+                Some(outside) => (!path(outside.split('#').next().unwrap()).exists())
+                    .then_some("no such file in the repository"),
+                None => broken(file, &target),
+            };
+            if let Some(why) = why {
+                wrong.push(format!("{}: {target}: {why}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

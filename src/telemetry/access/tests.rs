@@ -89,6 +89,7 @@ fn an_error_of_our_own_says_which_and_why() {
     });
     assert_eq!(line["severity"], "ERROR");
     assert_eq!(line["advice"], ErrorKind::TokenUnavailable.advice());
+    assert_eq!(line["help"], ErrorKind::TokenUnavailable.page());
     assert_eq!(line["error"], "proxy_internal_error");
     assert_eq!(line["detail"], "token: the metadata server is \"down\"");
     assert_eq!(line["httpRequest"]["status"], 503);
@@ -193,6 +194,7 @@ fn a_request_without_a_destination_or_a_decision_is_logged_too() {
             "error": "http_request_error",
             "detail": "two Host headers",
             "advice": ErrorKind::BadRequest.advice(),
+            "help": ErrorKind::BadRequest.page(),
             "httpRequest": {
                 "requestMethod": "BREW",
                 "status": 400,

@@ -210,8 +210,17 @@ impl FetchResult {
         };
         match self {
             Self::Failed(error) => {
-                let advice = error.fault().advice_of(error.source());
-                tracing::warn!(credential, purpose, account, advice, "{}", error.detail());
+                let fault = error.fault();
+                let (advice, help) = (fault.advice_of(error.source()), fault.page());
+                tracing::warn!(
+                    credential,
+                    purpose,
+                    account,
+                    advice,
+                    help,
+                    "{}",
+                    error.detail()
+                );
             }
             Self::New { recovered: true } => {
                 tracing::info!(credential, purpose, account, "token: fetching works again");

@@ -1,0 +1,95 @@
+//! docs/errors.md: an entry with a stable anchor for each error, each cause of a missing token and each log line.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use sidentity::error::{ErrorKind, TokenFault};
+
+use super::{OPERATING, expect_generated, read, section};
+
+const ERRORS: &str = "docs/errors.md";
+
+/// The part of an entry's URL that names it.
+fn id(page: &'static str) -> &'static str {
+    let (file, id) = page.split_once('#').unwrap();
+    assert!(file.ends_with(&format!("/blob/main/{ERRORS}")), "{page}");
+    id
+}
+
+fn entry(text: &mut String, id: &str, title: &str, facts: &str, advice: &str) {
+    write!(text, "<a id=\"{id}\"></a>\n### {title}\n\n").unwrap();
+    if !facts.is_empty() {
+        write!(text, "{facts}\n\n").unwrap();
+    }
+    write!(text, "{advice}\n\n").unwrap();
+}
+
+#[test]
+fn every_error_has_an_entry_to_which_its_type_points() {
+    let mut text = "\n".to_owned();
+    let mut ids = BTreeSet::new();
+    for kind in ErrorKind::ALL {
+        let row = kind.row();
+        let facts = format!(
+            "`{}`, HTTP {}, gRPC {}",
+            row.proxy_status,
+            row.status.as_u16(),
+            row.grpc
+        );
+        let id = id(kind.page());
+        assert!(ids.insert(id), "{id} twice");
+        entry(&mut text, id, row.title, &facts, kind.advice());
+    }
+    expect_generated(ERRORS, "errors", &text);
+    let mut text = "\n".to_owned();
+    for fault in TokenFault::ALL {
+        let id = id(fault.page());
+        assert!(ids.insert(id), "{id} twice");
+        let facts = format!("HTTP {}", fault.kind().row().status.as_u16());
+        entry(&mut text, id, fault.title(), &facts, fault.advice());
+    }
+    expect_generated(ERRORS, "faults", &text);
+}
+
+/// The words of a message's fixed text, up to its first gap or 8 of them.
+fn slug(line: &str) -> String {
+    let words: Vec<String> = line
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .take(8)
+        .collect();
+    format!("log-{}", words.join("-"))
+}
+
+#[test]
+fn every_log_line_with_something_to_do_has_an_entry() {
+    let guide = read(OPERATING);
+    let mut text = "\n".to_owned();
+    let mut ids = BTreeSet::new();
+    for row in section(&guide, "## Log lines").lines() {
+        let Some(row) = row.strip_prefix("| `") else {
+            continue;
+        };
+        let (line, cells) = row.split_once("` | ").unwrap();
+        let (meaning, advice) = cells
+            .trim_end_matches(" |")
+            .split_once(" | ")
+            .unwrap_or((cells, ""));
+        if advice.trim_matches(['|', ' ']).is_empty() {
+            continue;
+        }
+        let id = slug(line);
+        assert!(ids.insert(id.clone()), "{id} twice");
+        let facts = format!("Meaning: {meaning}.");
+        entry(
+            &mut text,
+            &id,
+            &format!("`{line}`"),
+            &facts,
+            &format!("What to do: {advice}."),
+        );
+    }
+    expect_generated(ERRORS, "log lines", &text);
+    assert!(ids.len() > 20, "{ids:?}");
+}
