@@ -20,7 +20,7 @@ use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
 use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{
-    Decider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
+    CredentialProvider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
 };
 use crate::server::{Limits, Listener, ListenerError, ProcessTree, Server, Serving};
 use crate::telemetry::Metrics;
@@ -107,9 +107,9 @@ impl App {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (bound, sockets) = bind(&config, tree).await?;
-        let decider = Arc::new(decider(&config, metrics.clone())?);
+        let provider = Arc::new(provider(&config, metrics.clone())?);
         let (sender, opened) = OpenedTunnelSender::channel();
-        let interceptor = interceptor(&config, &decider).await?;
+        let interceptor = interceptor(&config, &provider).await?;
         let process = Process {
             interception: interceptor.map(|interceptor| Interception {
                 interceptor: Arc::new(interceptor),
@@ -129,7 +129,7 @@ impl App {
             limits,
             process.shared.memory.clone(),
         );
-        let generation = Generation::new(&process, config, decider, upstream);
+        let generation = Generation::new(&process, config, provider, upstream);
         let serving = generation.served.iter().cloned().map(ArcSwap::from_pointee);
         let serving: Vec<Serving> = serving.map(Arc::new).collect();
         let admin = Arc::new(ArcSwap::from_pointee(generation.admin.clone()));
@@ -259,16 +259,19 @@ pub(crate) fn policy(config: &Config) -> Policy {
 /// # Errors
 ///
 /// A file of trust roots that the user named cannot be used.
-pub(crate) fn decider(config: &Config, metrics: Arc<Metrics>) -> Result<Decider, BadRoots> {
+pub(crate) fn provider(
+    config: &Config,
+    metrics: Arc<Metrics>,
+) -> Result<CredentialProvider, BadRoots> {
     let sources = TokenSources::of_config::<RequestBody>(config, &metrics)?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
-    Ok(Decider::new(policy(config), tokens, instance))
+    Ok(CredentialProvider::new(policy(config), tokens, instance))
 }
 
-/// Returns the configured ingresses, for explanations.
-pub(crate) fn ways(config: &Config) -> explain::Ways {
-    let routes = config.routes.iter().map(|route| explain::Way {
+/// Returns how calls enter, as configured, for explanations.
+pub(crate) fn entry_points(config: &Config) -> explain::EntryPoints {
+    let routes = config.routes.iter().map(|route| explain::RouteEntry {
         name: route.name.clone(),
         url: match &route.listen {
             Listen::Tcp(address) => {
@@ -280,7 +283,7 @@ pub(crate) fn ways(config: &Config) -> explain::Ways {
         service: route.service.clone(),
         options: route.options.clone(),
     });
-    explain::Ways {
+    explain::EntryPoints {
         proxy: config.proxy.as_ref().map(|proxy| proxy.listen.to_string()),
         intercept: config.intercept.is_some(),
         ca_dir: config
@@ -300,19 +303,19 @@ pub(crate) fn ways(config: &Config) -> explain::Ways {
 /// Creates the CA, and writes the files by which an app trusts it.
 async fn interceptor(
     config: &Config,
-    decider: &Decider,
+    provider: &CredentialProvider,
 ) -> Result<Option<Interceptor>, StartError> {
     let Some(intercept) = config.intercept.as_ref().filter(|_| config.proxy.is_some()) else {
         return Ok(None);
     };
     // The CA is limited to its domains, which include the universe domain and cannot be extended later.
-    let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, decider.instance().universe()).await;
+    let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.instance().universe()).await;
     if !matches!(asked, Ok(Ok(_))) {
         tracing::warn!(
             "the universe domain is not known yet: of Google APIs, --intercept opens TLS to googleapis.com alone"
         );
     }
-    let domains = decider.policy().granted_domains(&decider.universe());
+    let domains = provider.policy().granted_domains(&provider.universe());
     let interceptor = Interceptor::new(domains, intercept.ca_dir.clone(), SystemTime::now())?;
     interceptor.publish(
         config.upstream.system_ca_file.as_deref(),

@@ -33,7 +33,7 @@ pub(crate) struct Output {
 
 /// Why there is no output.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
+pub(crate) enum OutputError {
     #[error("it cannot be started: {0}")]
     Spawn(io::Error),
     #[error("its output cannot be read: {0}")]
@@ -51,11 +51,11 @@ struct Group {
 
 /// Runs a command to its end, and reads at most `longest` bytes of its standard output. Its standard input is empty. It inherits
 /// no other descriptor than standard error.
-pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Output, Failed> {
+pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Output, OutputError> {
     // Before the child is there, or its end could be missed.
-    let mut changed = signal(SignalKind::child()).map_err(Failed::Spawn)?;
-    let (mut group, stdout) = Group::spawn(command).map_err(Failed::Spawn)?;
-    let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(Failed::Read)?;
+    let mut changed = signal(SignalKind::child()).map_err(OutputError::Spawn)?;
+    let (mut group, stdout) = Group::spawn(command).map_err(OutputError::Spawn)?;
+    let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(OutputError::Read)?;
     // One byte more tells what is too long.
     let mut stdout = stdout.take(longest as u64 + 1);
     let mut bytes = Vec::new();
@@ -66,9 +66,9 @@ pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Outp
         }
         tokio::select! {
             read = stdout.read_buf(&mut bytes), if is_open => {
-                is_open = read.map_err(Failed::Read)? > 0;
+                is_open = read.map_err(OutputError::Read)? > 0;
                 if bytes.len() > longest {
-                    return Err(Failed::TooLong(longest));
+                    return Err(OutputError::TooLong(longest));
                 }
             }
             _ = changed.recv() => {}
@@ -83,7 +83,7 @@ pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Outp
     while let Ok(read @ 1..) = rustix::io::read(stdout.get_ref(), &mut rest) {
         bytes.extend_from_slice(rest.get(..read).unwrap_or_default());
         if bytes.len() > longest {
-            return Err(Failed::TooLong(longest));
+            return Err(OutputError::TooLong(longest));
         }
     }
     Ok(Output {

@@ -1,10 +1,10 @@
 //! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
 
 mod account;
-mod asked;
 mod how;
 mod named;
 mod notes;
+mod requested_url;
 mod wrap;
 
 use std::fmt;
@@ -19,8 +19,8 @@ use crate::policy::{
 };
 
 pub(crate) use account::account_warning;
-pub(crate) use asked::Asked;
-pub(crate) use how::{Way, Ways};
+pub(crate) use how::{EntryPoints, RouteEntry};
+pub(crate) use requested_url::RequestedUrl;
 
 /// The answer; its JSON has exactly these keys, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -59,13 +59,13 @@ struct Case<'a> {
     /// The query holds a placeholder.
     has_placeholder: bool,
     /// The route that the call takes.
-    way: Option<&'a Way>,
+    route: Option<&'a RouteEntry>,
     universe: &'a str,
 }
 
 /// Why a URL cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unexplained {
+pub(crate) enum ExplainError {
     /// It is none.
     #[error(transparent)]
     Destination(#[from] InvalidDestination),
@@ -82,19 +82,19 @@ pub(crate) fn explain(
     policy: &Policy,
     universe: &str,
     home: &ServiceLocation,
-    ways: &Ways,
-) -> Result<Explanation, Unexplained> {
-    let Asked {
+    entry_points: &EntryPoints,
+) -> Result<Explanation, ExplainError> {
+    let RequestedUrl {
         destination: asked,
         note: assumed,
-    } = Asked::parse(url, policy, ways)?;
-    let found = ways.find(&asked);
-    let (mut destination, way) = match found {
-        Some((way, upstream)) => (upstream, Some(way)),
+    } = RequestedUrl::parse(url, policy, entry_points)?;
+    let found = entry_points.find(&asked);
+    let (mut destination, route) = match found {
+        Some((route, upstream)) => (upstream, Some(route)),
         None => (asked, None),
     };
-    let service = match way {
-        Some(way) => way.service.clone(),
+    let service = match route {
+        Some(route) => route.service.clone(),
         None => policy.service(&destination).transpose()?,
     };
     let mut named = None;
@@ -103,8 +103,8 @@ pub(crate) fn explain(
         named = Some(destination.clone());
         destination.origin = origin;
     }
-    let decision = match way {
-        Some(way) => policy.decide_route(&way.name, &way.options, &destination, universe),
+    let decision = match route {
+        Some(route) => policy.decide_route(&route.name, &route.options, &destination, universe),
         None => policy.decide(&destination, universe),
     };
     let target = policy.placeholders().remove_from_query(&destination.target);
@@ -119,7 +119,7 @@ pub(crate) fn explain(
         destination,
         decision,
         skipped,
-        way,
+        route,
         universe,
     };
     let (audience, scopes) = match &case.decision.grant {
@@ -144,10 +144,10 @@ pub(crate) fn explain(
         scopes,
         header,
         rule: case.decision.rule.to_string(),
-        how: how::how(&case, ways),
+        how: how::how(&case, entry_points),
         notes: assumed
             .into_iter()
-            .chain(notes::notes(&case, policy, ways))
+            .chain(notes::notes(&case, policy, entry_points))
             .collect(),
         of_default_account: skipped.is_none()
             && !policy.credential_name().is_file()
@@ -216,9 +216,9 @@ impl fmt::Display for Explanation {
             line("header", header)?;
         }
         line("rule", &self.rule)?;
-        // Each way to make the call on lines of its own.
-        for (index, way) in wrap::sentences(&self.how).enumerate() {
-            line(if index == 0 { "how" } else { "" }, way)?;
+        // Each sentence starts a line.
+        for (index, sentence) in wrap::sentences(&self.how).enumerate() {
+            line(if index == 0 { "how" } else { "" }, sentence)?;
         }
         for note in &self.notes {
             line("note", note)?;

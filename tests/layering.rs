@@ -21,7 +21,7 @@ const LIST_FOLLOWS: &str = "A module uses only modules that stand below it in th
 #[derive(Debug, PartialEq, Eq)]
 struct Use {
     line: usize,
-    room: String,
+    module: String,
 }
 
 /// A use that leads upwards.
@@ -115,8 +115,8 @@ fn uses(source: &str, depth: usize) -> Vec<Use> {
 fn first_segments(rest: &str, line: usize) -> Vec<Use> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let Some(group) = rest.strip_prefix('{') else {
-        let room: String = rest.chars().take_while(|c| is_name(*c)).collect();
-        return vec![Use { line, room }];
+        let module: String = rest.chars().take_while(|c| is_name(*c)).collect();
+        return vec![Use { line, module }];
     };
     let (mut depth, mut line, mut begins, mut found) = (0, line, true, Vec::new());
     for (at, c) in group.char_indices() {
@@ -127,8 +127,8 @@ fn first_segments(rest: &str, line: usize) -> Vec<Use> {
             ',' if depth == 0 => begins = true,
             '\n' => line += 1,
             c if begins && is_name(c) => {
-                let room = group[at..].chars().take_while(|c| is_name(*c)).collect();
-                found.push(Use { line, room });
+                let module = group[at..].chars().take_while(|c| is_name(*c)).collect();
+                found.push(Use { line, module });
                 begins = false;
             }
             _ => {}
@@ -153,19 +153,19 @@ fn without_comments(source: &str) -> String {
 /// The uses in one file that lead upwards.
 fn violations(order: &[String], file: &Path, source: &str) -> Vec<Violation> {
     let module = module(file);
-    let rank = |room: &str| order.iter().position(|name| name == room);
+    let rank = |module: &str| order.iter().position(|name| name == module);
     let Some(own) = rank(&module[0]) else {
         // `lib.rs` and `main.rs` stand outside.
         return Vec::new();
     };
     uses(source, module.len())
         .into_iter()
-        .filter(|found| rank(&found.room).is_some_and(|other| other < own))
+        .filter(|found| rank(&found.module).is_some_and(|other| other < own))
         .map(|found| Violation {
             file: file.to_owned(),
             line: found.line,
             from: module[0].clone(),
-            to: found.room,
+            to: found.module,
         })
         .collect()
 }
@@ -225,7 +225,7 @@ fn every_module_has_its_place_in_the_list() {
     assert!(!declared.is_empty());
     for name in declared {
         assert!(
-            order.iter().any(|room| room == name),
+            order.iter().any(|module| module == name),
             "src/lib.rs declares `{name}`, which its list leaves out"
         );
     }

@@ -114,7 +114,7 @@ fn a_closed_stderr_stops_nothing() {
             tunnel_without_token(
                 &RateLimiter::new(),
                 &destination("https://a.run.app/").origin,
-                NoTokenReason::NotAsked,
+                NoTokenReason::InterceptOff,
             );
         }
         panic_in_a_thread(|| panic!("nobody hears"));
@@ -133,7 +133,7 @@ fn only_the_first_init_counts() {
         tunnel_without_token(
             &RateLimiter::new(),
             &destination("https://a.run.app/").origin,
-            NoTokenReason::NotAsked,
+            NoTokenReason::InterceptOff,
         );
     });
     let Some(output) = output else { return };
@@ -264,7 +264,7 @@ fn carry_tokens(format: LogFormat) {
         project: None,
     };
     auth_rejected(&limiter, &rejection, None);
-    tunnel_without_token(&limiter, &destination.origin, NoTokenReason::NotAsked);
+    tunnel_without_token(&limiter, &destination.origin, NoTokenReason::InterceptOff);
     panic_in_a_thread(|| panic!("no header value: {PLANTED}"));
 
     let listener = metrics.listener("proxy");

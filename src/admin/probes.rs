@@ -12,10 +12,10 @@ use crate::proxy::locate_routes;
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A probe's answer: the status decides, the text is for people.
-pub(super) type Answer = (StatusCode, String);
+pub(super) type ProbeResponse = (StatusCode, String);
 
 /// 200 once the listeners accept.
-pub(super) fn startup(admin: &Admin) -> Answer {
+pub(super) fn startup(admin: &Admin) -> ProbeResponse {
     if admin.lifecycle.is_listening() {
         (StatusCode::OK, "started\n".into())
     } else {
@@ -27,26 +27,26 @@ pub(super) fn startup(admin: &Admin) -> Answer {
 }
 
 /// Always 200: a metadata server that is down is no reason to restart the instance.
-pub(super) async fn liveness(admin: &Admin) -> Answer {
-    let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
+pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
+    let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);
     // Nothing is asked for that is known, and nobody is restarted for what is not.
-    let learn = tokio::time::timeout(PATIENCE, admin.decider.learn());
+    let learn = tokio::time::timeout(PATIENCE, admin.provider.learn());
     let _ = tokio::join!(refresh, learn);
     admin.probed();
     (StatusCode::OK, "alive\n".into())
 }
 
 /// 200 while every route's token is there; else 503 and the reasons.
-pub(super) async fn readiness(admin: &Admin) -> Answer {
+pub(super) async fn readiness(admin: &Admin) -> ProbeResponse {
     if admin.lifecycle.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
     }
     let mut reasons = missing(admin);
     if !reasons.is_empty() {
         // The fetch that was begun may be the last thing missing.
-        let locate = locate_routes(&admin.decider, &admin.routes);
+        let locate = locate_routes(&admin.provider, &admin.routes);
         let locate = tokio::time::timeout(PATIENCE, locate);
-        let refresh = admin.decider.tokens().refresh_stale().done(PATIENCE);
+        let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);
         let _ = tokio::join!(refresh, locate);
         reasons = missing(admin);
     }
@@ -67,7 +67,7 @@ fn missing(admin: &Admin) -> Vec<String> {
         .filter_map(|ingress| {
             let located = ingress
                 .service()
-                .map(|service| admin.decider.located(service));
+                .map(|service| admin.provider.located(service));
             let reason = match located {
                 None | Some(Some(Ok(_))) => None,
                 Some(Some(Err(error))) => Some(error.to_string()),
@@ -76,7 +76,7 @@ fn missing(admin: &Admin) -> Vec<String> {
             if let Some(reason) = reason {
                 return Some(format!("route {}: {reason}\n", ingress.name));
             }
-            let slot = ingress.route()?.resolve(&admin.decider)?.slot?;
+            let slot = ingress.route()?.resolve(&admin.provider)?.slot?;
             if slot.has_token() {
                 return None;
             }

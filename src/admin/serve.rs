@@ -17,15 +17,15 @@ use serde::Serialize;
 use super::host::named;
 use super::lifecycle::Lifecycle;
 use super::page::PAGE;
-use super::probes::{self, Answer};
+use super::probes::{self, ProbeResponse};
 use crate::config::Config;
 use crate::destination::{Host, Origin, Scheme};
 use crate::error::{Error, ErrorKind};
-use crate::explain::{Ways, explain};
+use crate::explain::{EntryPoints, explain};
 use crate::policy::Principal;
 use crate::proxy::{
-    Connection, Decider, InProgress, Ingress, TooManyAnswers, is_cross_site, is_from_host, is_ours,
-    leave_head, next_of,
+    Connection, CredentialProvider, InProgress, Ingress, TooManyAnswers, is_cross_site,
+    is_from_host, is_ours, leave_head, next_of,
 };
 use crate::server::{Application, Class, ConnectionAddrs};
 use crate::telemetry::{LogThrottle, Metrics, TEXT_FORMAT};
@@ -37,7 +37,7 @@ const PATHS: &str =
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Policy and tokens.
-    pub decider: Arc<Decider>,
+    pub provider: Arc<CredentialProvider>,
     /// Where the process stands.
     pub lifecycle: Arc<Lifecycle>,
     /// The counters.
@@ -46,8 +46,8 @@ pub struct Admin {
     pub routes: Arc<[Arc<Ingress>]>,
     /// `--allowed-host`.
     pub allowed_hosts: Arc<[Host]>,
-    /// The ways in, for explanations.
-    pub(crate) ways: Arc<Ways>,
+    /// How calls enter, for explanations.
+    pub(crate) entry_points: Arc<EntryPoints>,
     /// What the status page shows of it: addresses are those that are listened on.
     pub config: Arc<Config>,
     /// Whether `POST /quitquitquit` is taken.
@@ -279,16 +279,20 @@ impl Admin {
             .and_then(|url| {
                 explain(
                     &url,
-                    self.decider.policy(),
-                    &self.decider.universe(),
-                    &self.decider.instance().location_if_known(),
-                    &self.ways,
+                    self.provider.policy(),
+                    &self.provider.universe(),
+                    &self.provider.instance().location_if_known(),
+                    &self.entry_points,
                 )
                 .map_err(|error| error.to_string())
             });
         match explained {
             Ok(mut explanation) => {
-                if let Some(email) = self.decider.instance().email_if_known(&Principal::Attached) {
+                if let Some(email) = self
+                    .provider
+                    .instance()
+                    .email_if_known(&Principal::Attached)
+                {
                     explanation.name_account(&email);
                 }
                 json(&explanation)
@@ -305,7 +309,7 @@ fn json(value: &impl Serialize) -> Response<Bytes> {
     }
 }
 
-fn text((status, body): Answer) -> Response<Bytes> {
+fn text((status, body): ProbeResponse) -> Response<Bytes> {
     typed(status, "text/plain; charset=utf-8", body)
 }
 

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
 
-use self::token::{TokenLine, purpose};
+use self::token::{TokenRow, purpose};
 use super::serve::Admin;
 use crate::config::{Access, Config, Listen, Route};
-use crate::diagnostics::{Series, Trouble};
+use crate::diagnostics::{RecentError, Series};
 use crate::explain::account_warning;
 use crate::policy::{Credential, CredentialGrant, Decision, HeaderMode, PolicyEntry, Principal};
 use crate::proxy::Ingress;
@@ -43,10 +43,10 @@ pub(super) struct Status {
     metadata_server: String,
     /// How calls leave; none where that is directly.
     upstream_proxy: Option<String>,
-    listeners: Vec<Place>,
-    routes: Vec<RouteLine>,
+    listeners: Vec<ListenerRow>,
+    routes: Vec<RouteRow>,
     rules: Vec<PolicyEntry>,
-    tokens: Vec<TokenLine>,
+    tokens: Vec<TokenRow>,
     /// How many there are, listed or not.
     tokens_total: usize,
     /// What is allowed and looks wrong in the configuration that is in force.
@@ -54,26 +54,26 @@ pub(super) struct Status {
     /// What to look at while no request has come in at all.
     unused: Option<String>,
     history: Series,
-    errors: Vec<Trouble>,
+    errors: Vec<RecentError>,
 }
 
 /// An address that is listened on.
 #[derive(Debug, Serialize)]
-struct Place {
+struct ListenerRow {
     /// `proxy`, `route` or `admin`.
     kind: &'static str,
     /// `http://ADDRESS` or `unix:PATH`.
     address: String,
-    /// Of the admin port nothing is counted.
+    /// `None` for the admin port, whose requests are not counted.
     #[serde(flatten)]
-    counted: Option<Counted>,
+    totals: Option<Totals>,
     /// What is particular about it.
     notes: Vec<&'static str>,
 }
 
 /// Since the start.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Counted {
+struct Totals {
     requests: u64,
     in_flight: u64,
     connections: u64,
@@ -85,7 +85,7 @@ struct Counted {
 }
 
 #[derive(Debug, Serialize)]
-struct RouteLine {
+struct RouteRow {
     name: String,
     /// As an app calls it.
     address: String,
@@ -127,7 +127,7 @@ impl Admin {
     /// How everything stands now.
     pub(super) fn status(&self) -> Status {
         self.learn();
-        let instance = self.decider.instance();
+        let instance = self.provider.instance();
         let (state, since) = self.lifecycle.state();
         let counts = self.metrics.counts();
         let routes: Vec<_> = self
@@ -135,7 +135,7 @@ impl Admin {
             .iter()
             .filter_map(|ingress| self.route(ingress, &counts))
             .collect();
-        let mut tokens = self.decider.tokens().statuses();
+        let mut tokens = self.provider.tokens().statuses();
         let tokens_total = tokens.len();
         tokens.sort_by_key(|token| token.last_error.is_none());
         tokens.truncate(TOKENS);
@@ -146,9 +146,9 @@ impl Admin {
             since: Time(since),
             started: Time(self.lifecycle.began()),
             now: Time(SystemTime::now()),
-            ready: state == "serving" && routes.iter().all(RouteLine::is_ready),
+            ready: state == "serving" && routes.iter().all(RouteRow::is_ready),
             account: instance.email_if_known(&Principal::Attached).map(text),
-            credentials: self.decider.policy().credential_name().to_string(),
+            credentials: self.provider.policy().credential_name().to_string(),
             impersonates: self.config.impersonate.as_ref().map(ToString::to_string),
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
@@ -161,20 +161,23 @@ impl Admin {
                 .map(|proxy| proxy.egress.summary()),
             listeners: listeners(&self.config, &counts),
             routes,
-            rules: self.decider.policy().listing(&self.decider.universe()),
-            tokens: tokens.into_iter().map(TokenLine::from).collect(),
+            rules: self.provider.policy().listing(&self.provider.universe()),
+            tokens: tokens.into_iter().map(TokenRow::from).collect(),
             tokens_total,
             warnings: self.warnings(),
             unused: self.unused(),
             history: self.metrics.history().series(),
-            errors: self.metrics.recent().troubles(),
+            errors: self.metrics.recent().errors(),
         }
     }
 
     fn warnings(&self) -> Vec<String> {
-        let email = self.decider.instance().email_if_known(&Principal::Attached);
+        let email = self
+            .provider
+            .instance()
+            .email_if_known(&Principal::Attached);
         // The configuration's own warnings have one about the account of a file.
-        let email = email.filter(|_| !self.decider.policy().credential_name().is_file());
+        let email = email.filter(|_| !self.provider.policy().credential_name().is_file());
         let of_account = email.and_then(|email| account_warning(&email));
         self.config
             .warnings
@@ -187,33 +190,33 @@ impl Admin {
     /// What nobody has asked the metadata server for yet is asked for behind the answer, as often as its backoff allows:
     /// the next look shows it.
     fn learn(&self) {
-        let instance = self.decider.instance();
+        let instance = self.provider.instance();
         if instance.email_if_known(&Principal::Attached).is_none()
             || instance.project_id_if_known().is_none()
         {
-            let decider = self.decider.clone();
-            tokio::spawn(async move { decider.learn().await });
+            let provider = self.provider.clone();
+            tokio::spawn(async move { provider.learn().await });
         }
     }
 
-    fn route(&self, ingress: &Ingress, counts: &BTreeMap<String, Counts>) -> Option<RouteLine> {
+    fn route(&self, ingress: &Ingress, counts: &BTreeMap<String, Counts>) -> Option<RouteRow> {
         let route = ingress.route()?;
-        let resolved = route.resolve(&self.decider);
+        let resolved = route.resolve(&self.provider);
         let slot = resolved
             .as_ref()
             .and_then(|resolved| resolved.slot.as_ref());
-        let counted = counted(counts, &ingress.name);
-        Some(RouteLine {
+        let totals = totals(counts, &ingress.name);
+        Some(RouteRow {
             name: ingress.name.to_string(),
             address: address(&route.route.listen) + &route.route.prefix,
             upstream: Redacted(&route.route.upstream).to_string(),
             token: slot.map(|slot| slot.status().state.as_str()),
             gets: resolved.map(|resolved| Gets::from(&*resolved.decision)),
-            requests: counted.requests,
-            in_flight: counted.in_flight,
-            errors: counted.errors,
-            p50: counted.p50,
-            p99: counted.p99,
+            requests: totals.requests,
+            in_flight: totals.in_flight,
+            errors: totals.errors,
+            p50: totals.p50,
+            p99: totals.p99,
         })
     }
 }
@@ -226,7 +229,7 @@ fn metadata_server(config: &Config) -> String {
     format!("{}:{}", server.host, server.port)
 }
 
-fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Place> {
+fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<ListenerRow> {
     let proxy = config.proxy.as_ref().map(|proxy| {
         let mut notes = Vec::new();
         if proxy.auth.is_some() {
@@ -243,31 +246,31 @@ fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Place> {
         if config.metadata_access == Access::Deny {
             notes.push("refuses calls to the metadata server");
         }
-        Place {
+        ListenerRow {
             kind: "proxy",
             address: format!("http://{}", proxy.listen),
-            counted: Some(counted(counts, "proxy")),
+            totals: Some(totals(counts, "proxy")),
             notes,
         }
     });
     let shared: BTreeSet<&Listen> = config.routes.iter().map(|route| &route.listen).collect();
-    let routes = shared.into_iter().map(|listen| Place {
+    let routes = shared.into_iter().map(|listen| ListenerRow {
         kind: "route",
         address: address(listen),
-        counted: Some(of_routes(&config.routes, listen, counts)),
+        totals: Some(of_routes(&config.routes, listen, counts)),
         notes: Vec::new(),
     });
-    let admin = config.admin.map(|address| Place {
+    let admin = config.admin.map(|address| ListenerRow {
         kind: "admin",
         address: format!("http://{address}"),
-        counted: None,
+        totals: None,
         notes: Vec::new(),
     });
     proxy.into_iter().chain(routes).chain(admin).collect()
 }
 
 /// A socket's counts: those of its routes, and of the calls that no route took.
-fn of_routes(routes: &[Route], listen: &Listen, counts: &BTreeMap<String, Counts>) -> Counted {
+fn of_routes(routes: &[Route], listen: &Listen, counts: &BTreeMap<String, Counts>) -> Totals {
     let sharing = routes.iter().filter(|route| route.listen == *listen);
     let names: BTreeSet<&str> = sharing
         .flat_map(|route| [&*route.name, route.socket_name()])
@@ -276,13 +279,13 @@ fn of_routes(routes: &[Route], listen: &Listen, counts: &BTreeMap<String, Counts
     for counts in names.into_iter().filter_map(|name| counts.get(name)) {
         sum.add(counts);
     }
-    Counted::from(&sum)
+    Totals::from(&sum)
 }
 
-fn counted(counts: &BTreeMap<String, Counts>, name: &str) -> Counted {
+fn totals(counts: &BTreeMap<String, Counts>, name: &str) -> Totals {
     counts
         .get(name)
-        .map_or_else(|| Counted::from(&Counts::default()), Counted::from)
+        .map_or_else(|| Totals::from(&Counts::default()), Totals::from)
 }
 
 fn address(listen: &Listen) -> String {
@@ -296,9 +299,9 @@ fn text(text: impl AsRef<str>) -> String {
     text.as_ref().to_owned()
 }
 
-// === impl Counted ===
+// === impl Totals ===
 
-impl From<&Counts> for Counted {
+impl From<&Counts> for Totals {
     fn from(counts: &Counts) -> Self {
         Self {
             requests: counts.requests,
@@ -311,9 +314,9 @@ impl From<&Counts> for Counted {
     }
 }
 
-// === impl RouteLine ===
+// === impl RouteRow ===
 
-impl RouteLine {
+impl RouteRow {
     fn is_ready(&self) -> bool {
         let unusable = [SlotState::Empty.as_str(), SlotState::Expired.as_str()];
         self.token.is_none_or(|token| !unusable.contains(&token))

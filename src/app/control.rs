@@ -7,14 +7,14 @@ use arc_swap::ArcSwap;
 
 use super::generation::{Generation, Process, RouteSummary};
 use super::sockets::BoundAddrs;
-use super::{decider, policy, reload};
+use super::{policy, provider, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::credentials::FoundBy;
 use crate::destination::Host;
 use crate::lock::lock;
 use crate::policy::CredentialName;
-use crate::proxy::{Decider, InFlight, Ingress, locate_routes};
+use crate::proxy::{CredentialProvider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
 use crate::token::Slot;
@@ -74,17 +74,17 @@ impl Control {
         } else {
             process.upstream(&config)?
         };
-        let decider = if reload::same_sources(&generation.asked, &config) {
-            generation.decider.with_policy(policy(&config))
+        let provider = if reload::same_sources(&generation.asked, &config) {
+            generation.provider.with_policy(policy(&config))
         } else {
             // The cached tokens belong to the old credential.
-            decider(&config, process.metrics.clone())?
+            provider(&config, process.metrics.clone())?
         };
-        let decider = Arc::new(decider);
+        let provider = Arc::new(provider);
         process.shared.memory.set_limit(config.max_memory);
         self.0.idle.set(config.upstream.idle_timeout);
-        waiting.extend(self.not_covered(&decider));
-        let next = Generation::new(process, config, decider, upstream);
+        waiting.extend(self.not_covered(&provider));
+        let next = Generation::new(process, config, provider, upstream);
         for (serving, served) in self.0.serving.iter().zip(&next.served) {
             serving.store(Arc::new(served.clone()));
         }
@@ -92,7 +92,7 @@ impl Control {
         telemetry::adjust(&next.asked.log);
         let before = std::mem::replace(&mut *generation, next);
         drop(generation);
-        for slot in slots(&before.decider, &before.routes) {
+        for slot in slots(&before.provider, &before.routes) {
             slot.release();
         }
         self.prefetch();
@@ -108,7 +108,7 @@ impl Control {
     pub fn resumed(&self) {
         let generation = self.generation();
         generation.upstream.close_idle();
-        let _runs_in_background = generation.decider.tokens().refresh_stale();
+        let _runs_in_background = generation.provider.tokens().refresh_stale();
     }
 
     /// Returns the credential file in use, and what named it.
@@ -159,15 +159,15 @@ impl Control {
     /// Starts to fetch what the first requests need. Only readiness depends on it.
     pub(super) fn prefetch(&self) {
         let generation = self.generation();
-        let (decider, routes) = (generation.decider.clone(), generation.routes.clone());
+        let (provider, routes) = (generation.provider.clone(), generation.routes.clone());
         drop(generation);
         tokio::spawn(async move {
             // If the universe turns out to be another one, a token fetched before is not used.
-            fetch_tokens(&decider, &routes);
+            fetch_tokens(&provider, &routes);
             // The failure is logged. Requests and probes retry.
-            let _ = decider.learn().await;
-            locate_routes(&decider, &routes).await;
-            fetch_tokens(&decider, &routes);
+            let _ = provider.learn().await;
+            locate_routes(&provider, &routes).await;
+            fetch_tokens(&provider, &routes);
         });
     }
 
@@ -188,11 +188,11 @@ impl Control {
     }
 
     /// Returns a note for each domain that the CA, which was created at start, does not cover.
-    fn not_covered(&self, decider: &Decider) -> Vec<String> {
+    fn not_covered(&self, provider: &CredentialProvider) -> Vec<String> {
         let Some(interception) = &self.0.process.interception else {
             return Vec::new();
         };
-        let domains = decider.policy().granted_domains(&decider.universe());
+        let domains = provider.policy().granted_domains(&provider.universe());
         let strange = domains.into_iter().filter(|domain| {
             Host::parse(domain).is_ok_and(|host| !interception.interceptor.covers(&host))
         });
@@ -208,18 +208,18 @@ impl Control {
     }
 }
 
-fn fetch_tokens(decider: &Decider, routes: &[Arc<Ingress>]) {
-    for slot in slots(decider, routes) {
+fn fetch_tokens(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
+    for slot in slots(provider, routes) {
         slot.prefetch();
     }
 }
 
 /// Returns the slots of routes whose token does not depend on the request.
 fn slots<'a>(
-    decider: &'a Decider,
+    provider: &'a CredentialProvider,
     routes: &'a [Arc<Ingress>],
 ) -> impl Iterator<Item = Arc<Slot>> + 'a {
     routes
         .iter()
-        .filter_map(|ingress| ingress.route()?.resolve(decider)?.slot)
+        .filter_map(|ingress| ingress.route()?.resolve(provider)?.slot)
 }

@@ -3,15 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::entry_points;
 use super::sockets::BoundAddrs;
-use super::ways;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
 use crate::policy::{CredentialGrant, Decision, PolicyEntry, TokenKind};
 use crate::proxy::{
-    Decider, ForwardProxy, InFlight, Ingress, IngressKind, Interception, OpenedTunnelSender,
-    RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
+    CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
+    OpenedTunnelSender, RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
 };
 use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
@@ -37,7 +37,7 @@ pub(super) struct Process {
 pub(super) struct Generation {
     /// The configuration, with addresses as configured.
     pub(super) asked: Config,
-    pub(super) decider: Arc<Decider>,
+    pub(super) provider: Arc<CredentialProvider>,
     pub(super) upstream: Upstream<RequestBody>,
     pub(super) routes: Vec<Arc<Ingress>>,
     /// The state of each listener: the forward proxy, then routes.
@@ -91,7 +91,7 @@ impl Generation {
     pub(super) fn new(
         process: &Process,
         asked: Config,
-        decider: Arc<Decider>,
+        provider: Arc<CredentialProvider>,
         upstream: Upstream<RequestBody>,
     ) -> Self {
         let mut config = asked.clone();
@@ -100,7 +100,7 @@ impl Generation {
         let stack = Arc::new(stack(
             &config,
             StackDeps {
-                decider: decider.clone(),
+                provider: provider.clone(),
                 upstream: upstream.clone(),
                 metrics: process.metrics.clone(),
                 interception: process.interception.clone(),
@@ -117,17 +117,17 @@ impl Generation {
         Self {
             served: served.collect(),
             admin: Admin {
-                decider: decider.clone(),
+                provider: provider.clone(),
                 lifecycle: process.lifecycle.clone(),
                 metrics: process.metrics.clone(),
                 routes: routes.as_slice().into(),
                 allowed_hosts: config.allowed_hosts.as_slice().into(),
-                ways: Arc::new(ways(&config)),
+                entry_points: Arc::new(entry_points(&config)),
                 quitquitquit: config.quitquitquit,
                 config,
             },
             asked,
-            decider,
+            provider,
             upstream,
             routes,
         }
@@ -144,7 +144,7 @@ impl Generation {
                     Listen::Unix(path) => format!("unix:{}", path.display()),
                 },
                 upstream: route.route.upstream_url(),
-                gets: match route.resolve(&self.decider) {
+                gets: match route.resolve(&self.provider) {
                     None if route.route.service.is_some() => {
                         "once the metadata server has said where that is".to_owned()
                     }
@@ -159,7 +159,7 @@ impl Generation {
     /// Returns the credentials of calls through the forward proxy, for the log.
     pub(super) fn proxy_summary(&self) -> Option<String> {
         self.asked.proxy.as_ref()?;
-        let listing = self.decider.policy().listing(&self.decider.universe());
+        let listing = self.provider.policy().listing(&self.provider.universe());
         let (table, rules): (Vec<_>, Vec<_>) = listing.iter().partition(|line| line.built_in);
         let more = match rules.len().saturating_sub(RULES) {
             0 => None,

@@ -36,7 +36,7 @@ async fn a_child_leaves_its_output_and_its_status() {
 #[tokio::test]
 async fn a_child_that_is_not_there_cannot_be_started() {
     let failed = output(&mut Command::new("/nonexistent/program"), LONGEST).await;
-    assert!(matches!(failed, Err(Failed::Spawn(_))), "{failed:?}");
+    assert!(matches!(failed, Err(OutputError::Spawn(_))), "{failed:?}");
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn a_child_that_prints_without_end_is_killed() {
     let script = format!("echo $$ > {}; while :; do echo junk; done", file.display());
     let failed = output(&mut shell(&script), LONGEST).await;
     assert!(
-        matches!(failed, Err(Failed::TooLong(LONGEST))),
+        matches!(failed, Err(OutputError::TooLong(LONGEST))),
         "{failed:?}"
     );
     gone(std::fs::read_to_string(file).unwrap().trim());

@@ -40,7 +40,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         universe,
         // Of these the metadata server is not asked.
         &policy::ServiceLocation::default(),
-        &app::ways(&config),
+        &app::entry_points(&config),
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if explanation.needs_account()
@@ -62,12 +62,12 @@ fn account(config: &Config) -> Result<Option<Arc<str>>, Exit> {
     if config.metadata.disabled {
         return Ok(None);
     }
-    let decider = app::decider(config, Default::default())
+    let provider = app::provider(config, Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
     let asked = async {
         tokio::time::timeout(
             PATIENCE,
-            decider.instance().email(&policy::Principal::Attached),
+            provider.instance().email(&policy::Principal::Attached),
         )
         .await
     };

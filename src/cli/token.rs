@@ -12,9 +12,9 @@ use super::run::runtime;
 use crate::app;
 use crate::config::{Config, Diagnostic, Env};
 use crate::destination::Destination;
-use crate::explain::{Asked, account_warning};
+use crate::explain::{RequestedUrl, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
-use crate::proxy::Decider;
+use crate::proxy::CredentialProvider;
 
 /// How long the account's name may take.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -30,8 +30,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let config = load(args.options, env)?;
-    let asked = Asked::parse(&args.url, &app::policy(&config), &app::ways(&config))
-        .map_err(|error| Exit::misused("URL", error.to_string()))?;
+    let asked = RequestedUrl::parse(
+        &args.url,
+        &app::policy(&config),
+        &app::entry_points(&config),
+    )
+    .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if let Some(note) = asked.note {
         complain(&Diagnostic::new("note", note));
     }
@@ -39,22 +43,22 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 }
 
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
-    let decider = app::decider(config, Default::default())
+    let provider = app::provider(config, Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
-    let ways = app::ways(config);
+    let entry_points = app::entry_points(config);
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());
-    let (destination, resolved) = match ways.find(&asked) {
-        Some((way, mut upstream)) => {
-            if let Some(service) = &way.service {
-                upstream.origin = decider.locate(service).await.map_err(failed)?;
+    let (destination, resolved) = match entry_points.find(&asked) {
+        Some((route, mut upstream)) => {
+            if let Some(service) = &route.service {
+                upstream.origin = provider.locate(service).await.map_err(failed)?;
             }
-            let resolved = decider.resolve_route_surely(&way.name, &way.options, &upstream);
+            let resolved = provider.resolve_route_surely(&route.name, &route.options, &upstream);
             let resolved = resolved.await.map_err(failed)?;
             (upstream, resolved)
         }
         None => {
-            let destination = decider.discover(asked).await.map_err(failed)?;
-            let resolved = decider.resolve_surely(&destination).await;
+            let destination = provider.discover(asked).await.map_err(failed)?;
+            let resolved = provider.resolve_surely(&destination).await;
             (destination, resolved.map_err(failed)?)
         }
     };
@@ -65,7 +69,7 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
             destination.origin
         )))
     };
-    let placeholders = decider.policy().placeholders();
+    let placeholders = provider.policy().placeholders();
     let target = placeholders.remove_from_query(&destination.target);
     if let Some(Placement::Skip(reason)) =
         select_header(decision, &HeaderMap::new(), target.query())
@@ -79,14 +83,14 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         };
     };
     let token = slot.token().await.map_err(failed)?;
-    name_account(&decider, &slot.key().principal).await;
+    name_account(&provider, &slot.key().principal).await;
     writeln!(std::io::stdout(), "{}", token.reveal())
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
 /// Says on stderr whose token it is, where that is known at once.
-async fn name_account(decider: &Decider, principal: &Principal) {
-    let credential = decider.policy().credential_name();
+async fn name_account(provider: &CredentialProvider, principal: &Principal) {
+    let credential = provider.policy().credential_name();
     let say = |text: String| {
         // A script reads the token alone.
         let _ = writeln!(std::io::stderr(), "{text}");
@@ -99,7 +103,7 @@ async fn name_account(decider: &Decider, principal: &Principal) {
     if credential.is_file() {
         return say(format!("the token comes from {credential}"));
     }
-    let instance = decider.instance();
+    let instance = provider.instance();
     let asked = async { tokio::join!(instance.email(principal), instance.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
         return;

@@ -1,6 +1,6 @@
 //! The last errors, each with what to do about it, for whoever looks at the status page after the log has gone by.
 //!
-//! The same trouble again is counted, not kept again, so that one broken host cannot push out the others. Nothing of a request
+//! The same error again is counted, not kept again, so that one broken host cannot push out the others. Nothing of a request
 //! is in here but the origin that it was for; errors are rare enough for a lock.
 
 mod window;
@@ -18,7 +18,7 @@ pub use window::Window;
 use super::hidden::is_hidden;
 use super::rejection::AuthRejection;
 use super::tunnel::NoTokenReason;
-use super::unauthenticated::{self, BareRejection};
+use super::unauthenticated::{self, UnauthenticatedRejection};
 use crate::destination::Origin;
 use crate::error::{ErrorKind, Problem, SourceKind, TokenFault};
 use crate::lock::lock;
@@ -30,16 +30,16 @@ const KEPT: usize = 50;
 /// The most characters that are shown of a detail or an audience: both may come from outside.
 const SHOWN: usize = 400;
 
-/// The last 50 kinds of trouble.
+/// The last 50 kinds of error.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct RecentErrors {
     /// The latest in front.
-    troubles: Mutex<VecDeque<Trouble>>,
+    errors: Mutex<VecDeque<RecentError>>,
 }
 
 /// What went wrong, once or several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Trouble {
+pub struct RecentError {
     /// What happened, in a few words.
     pub title: &'static str,
     /// The error of `Proxy-Status`, where the sidecar answered itself.
@@ -48,7 +48,7 @@ pub struct Trouble {
     pub status: Option<u16>,
     /// Which destination or token it is about; none where a request did not say plainly where it wants to go.
     #[serde(serialize_with = "as_text")]
-    pub about: Option<About>,
+    pub about: Option<Subject>,
     /// By which listener it came in.
     #[serde(serialize_with = "name")]
     pub listener: Option<Arc<str>>,
@@ -71,9 +71,9 @@ pub struct Trouble {
     pub recent: Window,
 }
 
-/// What a trouble is about.
+/// What an error is about.
 #[derive(Clone, Debug, PartialEq)]
-pub enum About {
+pub enum Subject {
     /// Calls to a destination.
     Destination(Origin),
     /// Calls to a destination with a token that it did not take: functions of one host have their own.
@@ -89,49 +89,49 @@ pub enum About {
     Token(TokenKey),
 }
 
-// === impl Recent ===
+// === impl RecentErrors ===
 
-impl Recent {
+impl RecentErrors {
     /// Remembers that the sidecar answered a request with an error of its own. `origin` is its destination, if that is known.
     pub fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
         let row = problem.kind().row();
-        let server = problem.fault().and_then(About::server);
+        let server = problem.fault().and_then(Subject::server);
         let listener = Some(listener.clone()).filter(|_| server.is_none());
-        let about = server.or_else(|| origin.cloned().map(About::Destination));
-        let trouble = Trouble {
+        let about = server.or_else(|| origin.cloned().map(Subject::Destination));
+        let error = RecentError {
             error: Some(row.proxy_status),
             status: Some(row.status.as_u16()),
             listener,
-            ..Trouble::of(problem, about)
+            ..RecentError::of(problem, about)
         };
         // A client answers the challenge with its credentials.
         self.add(match problem.kind() {
-            ErrorKind::ProxyAuthRequired => trouble,
-            _ => trouble.of_a_call(),
+            ErrorKind::ProxyAuthRequired => error,
+            _ => error.of_a_call(),
         });
     }
 
     /// Remembers that a fetch returned no token. Perhaps no request waited for it.
     pub fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
-        let server = problem.fault().and_then(About::server);
-        let about = server.unwrap_or_else(|| About::Token(key.clone()));
-        self.add(Trouble::of(problem, Some(about)));
+        let server = problem.fault().and_then(Subject::server);
+        let about = server.unwrap_or_else(|| Subject::Token(key.clone()));
+        self.add(RecentError::of(problem, Some(about)));
     }
 
     /// An upstream answered 5xx of its own.
     pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
-        let about = Some(About::Destination(origin.clone()));
-        let trouble = Trouble {
+        let about = Some(Subject::Destination(origin.clone()));
+        let error = RecentError {
             status: Some(status.as_u16()),
             listener: Some(listener.clone()),
-            ..Trouble::new(
+            ..RecentError::new(
                 "The upstream answered with an error of its own",
                 about,
                 &format!("answered {status}, and that is what the app got"),
                 FAILED_ITSELF.into(),
             )
         };
-        self.add(trouble.of_a_call());
+        self.add(error.of_a_call());
     }
 
     /// An upstream did not take our token.
@@ -157,81 +157,84 @@ impl Recent {
             rejection.header,
             rejection.account.unwrap_or(unnamed)
         );
-        let about = Some(About::Refused(
+        let about = Some(Subject::Refused(
             rejection.origin.clone(),
             rejection.key.clone(),
         ));
-        let trouble = Trouble {
+        let error = RecentError {
             status: Some(status),
-            ..Trouble::new(
+            ..RecentError::new(
                 title,
                 about,
                 &detail,
                 sentence(&rejection.advice(credential)).into(),
             )
         };
-        self.add(trouble.of_a_call());
+        self.add(error.of_a_call());
     }
 
     /// An upstream did not take a credential of the app's own, which was kept.
-    pub fn own_credential_rejected(&self, rejection: &BareRejection<'_>) {
+    pub fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
         let status = rejection.status.as_u16();
-        let about = Some(About::Destination(rejection.origin.clone()));
-        let trouble = Trouble {
+        let about = Some(Subject::Destination(rejection.origin.clone()));
+        let error = RecentError {
             status: Some(status),
-            ..Trouble::new(
+            ..RecentError::new(
                 "The upstream does not take the app's own credential",
                 about,
                 &format!("answered {status} to {}", rejection.what()),
                 sentence(unauthenticated::ADVICE).into(),
             )
         };
-        self.add(trouble.of_a_call());
+        self.add(error.of_a_call());
     }
 
     /// A blind tunnel kept a token out that its destination is due.
-    pub fn tunnel_without_token(&self, origin: &Origin, blind: NoTokenReason) {
-        let about = Some(About::Destination(origin.clone()));
-        let detail = format!("the CONNECT tunnel carries no token, since {}", blind.why());
-        let trouble = Trouble::new(
+    pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
+        let about = Some(Subject::Destination(origin.clone()));
+        let detail = format!(
+            "the CONNECT tunnel carries no token, since {}",
+            reason.why()
+        );
+        let error = RecentError::new(
             "A call went out without its token",
             about,
             &detail,
-            sentence(&blind.advice(origin)).into(),
+            sentence(&reason.advice(origin)).into(),
         );
-        self.add(trouble.of_a_call());
+        self.add(error.of_a_call());
     }
 
     /// An app did not let its TLS be opened.
     pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
-        let about = Some(About::Destination(origin.clone()));
-        let trouble = Trouble::new(
+        let about = Some(Subject::Destination(origin.clone()));
+        let error = RecentError::new(
             "The app does not trust this sidecar's CA",
             about,
             &format!("no TLS with the app: {error}"),
             UNTRUSTED.into(),
         );
-        self.add(trouble.of_a_call());
+        self.add(error.of_a_call());
     }
 
     /// The latest first.
-    pub fn troubles(&self) -> Vec<Trouble> {
+    pub fn errors(&self) -> Vec<RecentError> {
         self.lock().iter().cloned().collect()
     }
 
-    fn add(&self, trouble: Trouble) {
-        let mut troubles = self.lock();
-        let known = troubles.iter().position(|known| known.is_same(&trouble));
-        let trouble = match known.and_then(|index| troubles.remove(index)) {
-            Some(known) => trouble.again(known),
-            None => trouble,
+    fn add(&self, error: RecentError) {
+        let mut errors = self.lock();
+        let known = errors.iter().position(|known| known.is_same(&error));
+        let error = match known.and_then(|index| errors.remove(index)) {
+            Some(known) => error.again(known),
+            None => error,
         };
-        troubles.truncate(KEPT - 1);
-        troubles.push_front(trouble);
+        errors.truncate(KEPT - 1);
+        errors.push_front(error);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Trouble>> {
-        lock(&self.troubles)
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<RecentError>> {
+        lock(&self.errors)
     }
 }
 
@@ -243,12 +246,12 @@ const FAILED_ITSELF: &str = "Look in the upstream's log at that time. Where it k
 const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \
                          NODE_EXTRA_CA_CERTS=ca.pem, or truststore.p12 for Java. An app that pins certificates needs a --route.";
 
-// === impl Trouble ===
+// === impl RecentError ===
 
-impl Trouble {
+impl RecentError {
     fn new(
         title: &'static str,
-        about: Option<About>,
+        about: Option<Subject>,
         detail: &str,
         advice: Cow<'static, str>,
     ) -> Self {
@@ -269,7 +272,7 @@ impl Trouble {
         }
     }
 
-    fn of(problem: &Problem, about: Option<About>) -> Self {
+    fn of(problem: &Problem, about: Option<Subject>) -> Self {
         let (title, advice) = (problem.title(), problem.advice());
         Self::new(title, about, problem.detail(), advice.into())
     }
@@ -281,13 +284,13 @@ impl Trouble {
         self
     }
 
-    /// The details may differ, in an address or a time. A source that fails is one trouble, whichever calls and tokens
+    /// The details may differ, in an address or a time. A source that fails is one error, whichever calls and tokens
     /// show it; one that does not answer may be refused, lost or slow by turns.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {
             (
-                Some(About::TokenSource { source, answers }),
-                Some(About::TokenSource {
+                Some(Subject::TokenSource { source, answers }),
+                Some(Subject::TokenSource {
                     source: other_source,
                     answers: other_answers,
                 }),
@@ -305,7 +308,7 @@ impl Trouble {
         }
     }
 
-    /// The same trouble as one that is known.
+    /// The same error as one that is known.
     fn again(self, known: Self) -> Self {
         let mut recent = known.recent;
         if self.calls > 0 {
@@ -324,9 +327,9 @@ impl Trouble {
     }
 }
 
-// === impl About ===
+// === impl Subject ===
 
-impl About {
+impl Subject {
     /// The source, where that is what fails and not one token.
     const fn server((fault, source): (TokenFault, SourceKind)) -> Option<Self> {
         let answers = match fault {
@@ -391,13 +394,13 @@ fn shown(text: &str) -> String {
     shown
 }
 
-fn as_text<S: Serializer>(about: &Option<About>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(about: &Option<Subject>, serializer: S) -> Result<S::Ok, S::Error> {
     match about {
-        Some(About::Destination(origin) | About::Refused(origin, _)) => {
+        Some(Subject::Destination(origin) | Subject::Refused(origin, _)) => {
             serializer.collect_str(origin)
         }
-        Some(About::TokenSource { source, .. }) => serializer.serialize_str(source.server()),
-        Some(About::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
+        Some(Subject::TokenSource { source, .. }) => serializer.serialize_str(source.server()),
+        Some(Subject::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
         None => serializer.serialize_none(),
     }
 }

@@ -6,7 +6,7 @@ use crate::destination::Origin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTokenReason {
     /// `--intercept` is off.
-    NotAsked,
+    InterceptOff,
     /// The CA's name constraints exclude the host, or the host is an IP address.
     NotCovered,
     /// The app speaks neither HTTP nor TLS in a tunnel to port 80.
@@ -14,7 +14,7 @@ pub enum NoTokenReason {
     /// The app does not speak TLS in the tunnel.
     NotTls,
     /// The app sends nothing.
-    Silent,
+    NothingSent,
 }
 
 // === impl NoTokenReason ===
@@ -23,24 +23,24 @@ impl NoTokenReason {
     /// Why no token can be put in.
     pub(crate) fn why(self) -> &'static str {
         match self {
-            Self::NotAsked => "nothing can be put into the app's own TLS",
+            Self::InterceptOff => "nothing can be put into the app's own TLS",
             Self::NotCovered => {
                 "this sidecar's CA is not for that host (domains learned after the start count from the next one on)"
             }
             Self::NotHttp => "what is inside is neither HTTP nor TLS",
             Self::NotTls => "what is inside is no TLS",
-            Self::Silent => "the app sent nothing in it at first",
+            Self::NothingSent => "the app sent nothing in it at first",
         }
     }
 
     /// What to do about it.
     pub(crate) fn advice(self, origin: &Origin) -> String {
         let route = match self {
-            Self::NotAsked => {
+            Self::InterceptOff => {
                 ", give it a --route, or set --intercept and let the app trust ca.pem of --ca-dir"
             }
             Self::NotCovered | Self::NotHttp => " or give it a --route",
-            Self::Silent => ", give it a --route, or send the first byte within 10 s",
+            Self::NothingSent => ", give it a --route, or send the first byte within 10 s",
             Self::NotTls => ", give it a --route, or speak TLS inside",
         };
         format!(

@@ -7,7 +7,7 @@ use crate::policy::SkipReason;
 
 /// An upstream's 401 or 403 to a call without a token of ours.
 #[derive(Clone, Copy, Debug)]
-pub struct BareRejection<'a> {
+pub struct UnauthenticatedRejection<'a> {
     /// Who answered.
     pub origin: &'a Origin,
     /// 401 or 403.
@@ -22,9 +22,9 @@ pub struct BareRejection<'a> {
 pub(crate) const ADVICE: &str = "to send a token instead, let the app send no credential, or the placeholder sidentity as its key (or a value of \
                                  --placeholder); existing=replace on the rule or route replaces an Authorization";
 
-// === impl BareRejection ===
+// === impl UnauthenticatedRejection ===
 
-impl BareRejection<'_> {
+impl UnauthenticatedRejection<'_> {
     /// The app sent a credential of its own, which was kept.
     pub const fn is_own(&self) -> bool {
         matches!(

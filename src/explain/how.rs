@@ -7,9 +7,9 @@ use super::{Case, named};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::{Credential, EgressProxy, Options, ServiceName, is_below};
 
-/// The ways into a sidecar.
+/// How calls enter the sidecar.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ways {
+pub(crate) struct EntryPoints {
     /// The forward proxy's `HOST:PORT`.
     pub(crate) proxy: Option<String>,
     /// `--intercept`: the proxy opens TLS to names that get a token.
@@ -17,14 +17,14 @@ pub(crate) struct Ways {
     /// `--ca-dir`: where an app finds the CA that it must trust then.
     pub(crate) ca_dir: Option<String>,
     /// The routes.
-    pub(crate) routes: Vec<Way>,
+    pub(crate) routes: Vec<RouteEntry>,
     /// `--upstream-proxy`.
     pub(crate) egress: Option<EgressProxy>,
 }
 
 /// A route as `explain` sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Way {
+pub(crate) struct RouteEntry {
     /// `LISTEN` as the user wrote it.
     pub(crate) name: Arc<str>,
     /// The URL under which the app reaches it, with the prefix: `http://localhost:8081/billing`; none for a unix socket.
@@ -37,47 +37,47 @@ pub(crate) struct Way {
     pub(crate) options: Options,
 }
 
-// === impl Ways ===
+// === impl EntryPoints ===
 
-impl Ways {
+impl EntryPoints {
     /// The route that a call to `asked` takes or could take, and the upstream's URL.
     ///
     /// The route's own URL comes first: it is what the app really types. The longest path wins.
-    pub(crate) fn find(&self, asked: &Destination) -> Option<(&Way, Destination)> {
+    pub(crate) fn find(&self, asked: &Destination) -> Option<(&RouteEntry, Destination)> {
         let entered = self
             .routes
             .iter()
-            .filter_map(|way| {
-                let url = way.url.as_ref().filter(|url| is_same_entry(url, asked))?;
+            .filter_map(|route| {
+                let url = route.url.as_ref().filter(|url| is_same_entry(url, asked))?;
                 let rest = below(asked, url)?;
-                let base = way.upstream.path().trim_end_matches('/');
+                let base = route.upstream.path().trim_end_matches('/');
                 let target = with_query(format!("{base}{rest}"), asked).parse().ok()?;
                 let upstream = Destination {
                     target,
-                    ..way.upstream.clone()
+                    ..route.upstream.clone()
                 };
-                Some((url.path().len(), way, upstream))
+                Some((url.path().len(), route, upstream))
             })
             .max_by_key(|(length, ..)| *length);
         let covering = || {
             self.routes
                 .iter()
-                .filter(|way| {
-                    way.upstream.origin.upgraded() == asked.origin.upgraded()
-                        && below(asked, &way.upstream).is_some()
+                .filter(|route| {
+                    route.upstream.origin.upgraded() == asked.origin.upgraded()
+                        && below(asked, &route.upstream).is_some()
                 })
-                .max_by_key(|way| way.upstream.path().len())
-                .map(|way| (way, asked.clone()))
+                .max_by_key(|route| route.upstream.path().len())
+                .map(|route| (route, asked.clone()))
         };
         match entered {
-            Some((_, way, upstream)) => Some((way, upstream)),
+            Some((_, route, upstream)) => Some((route, upstream)),
             None => covering(),
         }
     }
 
     /// A route is called by this URL.
     pub(super) fn is_entry(&self, asked: &Destination) -> bool {
-        let urls = self.routes.iter().filter_map(|way| way.url.as_ref());
+        let urls = self.routes.iter().filter_map(|route| route.url.as_ref());
         urls.into_iter().any(|url| is_same_entry(url, asked))
     }
 
@@ -86,13 +86,13 @@ impl Ways {
         (8081..8181)
             .find(|port| {
                 let port = port.to_string();
-                self.routes.iter().all(|way| !way.name.contains(&port))
+                self.routes.iter().all(|route| !route.name.contains(&port))
             })
             .unwrap_or(8081)
     }
 }
 
-pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
+pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     match case.credential() {
         Credential::Deny => return "Not through the sidecar: it answers 403.".to_owned(),
         Credential::None => {
@@ -101,17 +101,17 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
         }
         Credential::Access | Credential::Id => {}
     }
-    if let Some(way) = case.way {
-        return through_route(case, way);
+    if let Some(route) = case.route {
+        return through_route(case, route);
     }
     if let Some(asked) = &case.named {
-        return named::how(case, asked, ways);
+        return named::how(case, asked, entry_points);
     }
     let asked = &case.destination;
     let mut text = String::new();
     // Over http:// port 80 becomes 443, so this one place cannot be named so.
     let nameable = asked.origin.scheme == Scheme::Http || asked.origin.port != 80;
-    if let Some(proxy) = ways.proxy.as_ref().filter(|_| nameable) {
+    if let Some(proxy) = entry_points.proxy.as_ref().filter(|_| nameable) {
         let _ = write!(
             text,
             "Call {} with HTTP_PROXY=http://{proxy}{}. {} Or add a route: ",
@@ -121,12 +121,12 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
             } else {
                 ": the sidecar sends it over TLS"
             },
-            over_https(ways, proxy, asked),
+            over_https(entry_points, proxy, asked),
         );
     } else {
         text.push_str("Add a route: ");
     }
-    let port = ways.free_port();
+    let port = entry_points.free_port();
     let _ = write!(
         text,
         "--route {port}={}, and call {}.",
@@ -137,18 +137,18 @@ pub(super) fn how(case: &Case<'_>, ways: &Ways) -> String {
 }
 
 /// What an app that insists on `https://` needs.
-fn over_https(ways: &Ways, proxy: &str, asked: &Destination) -> String {
+fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> String {
     if asked.origin.host.name().is_none() {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put: no certificate is for an \
                 address."
             .to_owned();
     }
-    if !ways.intercept {
+    if !entry_points.intercept {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept and \
                 --ca-dir DIR; sidentity exec -- CMD sets both, and all that CMD must know."
             .to_owned();
     }
-    let trusted = match ways
+    let trusted = match entry_points
         .ca_dir
         .as_ref()
         .map(|folder| folder.trim_end_matches('/'))
@@ -162,26 +162,26 @@ fn over_https(ways: &Ways, proxy: &str, asked: &Destination) -> String {
     format!("An https:// URL gets it with HTTPS_PROXY=http://{proxy}, from an app that {trusted}.")
 }
 
-fn through_route(case: &Case<'_>, way: &Way) -> String {
+fn through_route(case: &Case<'_>, route: &RouteEntry) -> String {
     let over = if case.in_cleartext() {
         "in cleartext, as plaintext=allow says"
     } else {
         "over TLS"
     };
-    let rest = below(&case.destination, &way.upstream).unwrap_or("/");
-    match &way.url {
+    let rest = below(&case.destination, &route.upstream).unwrap_or("/");
+    match &route.url {
         Some(url) => format!(
             "Call {}: the route {} adds the token and sends it {over}.",
             with_query(
                 format!("{}{}{rest}", url.origin, url.path().trim_end_matches('/')),
                 &case.destination
             ),
-            way.name
+            route.name
         ),
         None => format!(
             "Call {} on the socket of the route {}: it adds the token and sends it {over}.",
             with_query(rest.to_owned(), &case.destination),
-            way.name
+            route.name
         ),
     }
 }

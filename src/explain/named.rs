@@ -1,13 +1,13 @@
 //! Service names, for people: what one stands for, and why a host that could be one is none.
 
 use super::Case;
-use super::how::{Ways, in_http, with_query};
+use super::how::{EntryPoints, in_http, with_query};
 use crate::destination::{Destination, Scheme};
 use crate::policy::{Policy, ServiceLocation, ServiceName};
 
 /// How a service is called by its name.
-pub(super) fn how(case: &Case<'_>, asked: &Destination, ways: &Ways) -> String {
-    let port = ways.free_port();
+pub(super) fn how(case: &Case<'_>, asked: &Destination, entry_points: &EntryPoints) -> String {
+    let port = entry_points.free_port();
     let host = &asked.origin.host;
     let name = match ServiceName::of(asked) {
         Some(Ok(service)) => service.to_string(),
@@ -17,7 +17,7 @@ pub(super) fn how(case: &Case<'_>, asked: &Destination, ways: &Ways) -> String {
         "--route {port}=run://{name}, and call {}",
         with_query(format!("http://localhost:{port}{}", asked.path()), asked)
     );
-    match &ways.proxy {
+    match &entry_points.proxy {
         Some(proxy) => format!(
             "Call {} with HTTP_PROXY=http://{proxy}: the sidecar sends it over TLS to {}. Write http://, for no \
              certificate is for {host}: https:// and every other CONNECT to it is refused. Or add a route: {route}.",
@@ -39,7 +39,7 @@ pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
         });
         return;
     }
-    if case.way.is_some() {
+    if case.route.is_some() {
         return;
     }
     let Some(Ok(service)) = ServiceName::of(&case.destination) else {

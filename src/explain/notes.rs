@@ -1,6 +1,6 @@
 //! What a person should know beside the decision itself.
 
-use super::{Case, Ways, account_warning, named};
+use super::{Case, EntryPoints, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
     Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS,
@@ -52,7 +52,7 @@ fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static 
     }
 }
 
-pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String> {
+pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints) -> Vec<String> {
     let mut notes = Vec::new();
     match &case.decision.grant {
         CredentialGrant::Token(key) => match case.skipped {
@@ -84,10 +84,15 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, ways: &Ways) -> Vec<String
     }
     named::notes(&mut notes, case, policy);
     notes.extend(case.decision.notes.iter().map(|note| (**note).to_owned()));
-    if case.way.is_some() {
+    if case.route.is_some() {
         other_way(&mut notes, case, policy);
     }
-    notes.extend(ways.egress.as_ref().and_then(|proxy| egress(case, proxy)));
+    notes.extend(
+        entry_points
+            .egress
+            .as_ref()
+            .and_then(|proxy| egress(case, proxy)),
+    );
     notes
 }
 

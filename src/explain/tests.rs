@@ -54,8 +54,8 @@ fn policy() -> Policy {
     Policy::new(rules, Settings::default())
 }
 
-fn way(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> Way {
-    Way {
+fn route(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> RouteEntry {
+    RouteEntry {
         name: name.into(),
         url: url.map(|url| Destination::parse(url).unwrap()),
         upstream: Destination::parse(upstream).unwrap(),
@@ -64,26 +64,26 @@ fn way(name: &str, url: Option<&str>, upstream: &str, all: &[(&str, &str)]) -> W
     }
 }
 
-fn ways() -> Ways {
-    Ways {
+fn entry_points() -> EntryPoints {
+    EntryPoints {
         proxy: Some("127.0.0.1:3128".to_owned()),
         intercept: false,
         ca_dir: None,
         egress: None,
         routes: vec![
-            way(
+            route(
                 "8081",
                 Some("http://localhost:8081"),
                 "https://billing.a.run.app/base/",
                 &[],
             ),
-            way(
+            route(
                 "8081/b",
                 Some("http://localhost:8081/b"),
                 "https://api.test",
                 &[("credential", "id")],
             ),
-            way(
+            route(
                 "unix:/run/x.sock",
                 None,
                 "https://gcr.io",
@@ -99,7 +99,7 @@ fn said(url: &str) -> Explanation {
         &policy(),
         "googleapis.com",
         &ServiceLocation::default(),
-        &ways(),
+        &entry_points(),
     )
     .unwrap()
 }
@@ -205,7 +205,7 @@ fn how_to_call_says_the_exact_url_and_flag() {
         &policy(),
         "googleapis.com",
         &ServiceLocation::default(),
-        &Ways::default(),
+        &EntryPoints::default(),
     )
     .unwrap()
     .how;
@@ -326,7 +326,7 @@ fn notes_say_what_a_person_should_know() {
         &policy(),
         "s3nsapis.fr",
         &ServiceLocation::default(),
-        &ways(),
+        &entry_points(),
     )
     .unwrap();
     assert!(
@@ -363,7 +363,7 @@ fn look_alikes_are_called_what_they_are() {
         &denied,
         "googleapis.com",
         &ServiceLocation::default(),
-        &ways(),
+        &entry_points(),
     )
     .unwrap();
     assert_eq!(said.credential, Credential::Deny);
@@ -401,7 +401,7 @@ fn what_is_no_url_is_an_error() {
                 &policy(),
                 "googleapis.com",
                 &ServiceLocation::default(),
-                &ways()
+                &entry_points()
             )
             .is_err(),
             "{url:?}"
@@ -417,7 +417,7 @@ fn what_is_no_url_is_an_error() {
 proptest! {
     #[test]
     fn nothing_panics_and_no_control_character_comes_back(url in "https?://[a-z.]{1,20}(:[0-9]{1,5})?(/\\PC{0,20})?(#[\\x00-\\x7f]{0,9})?", universe in "\\PC{0,12}") {
-        if let Ok(said) = explain(&url, &policy(), &universe, &ServiceLocation::default(), &ways()) {
+        if let Ok(said) = explain(&url, &policy(), &universe, &ServiceLocation::default(), &entry_points()) {
             prop_assert!(!said.url.contains(char::is_control));
             prop_assert_eq!(said.header.is_some(), matches!(said.credential, Credential::Access | Credential::Id));
         }
@@ -429,7 +429,7 @@ fn named(
     discover: bool,
     rules: &[&str],
     home: &ServiceLocation,
-) -> Result<Explanation, Unexplained> {
+) -> Result<Explanation, ExplainError> {
     let rules = rules
         .iter()
         .map(|pattern| Rule {
@@ -442,21 +442,21 @@ fn named(
         discover,
         ..Settings::default()
     };
-    let mut ways = ways();
-    let mut way = way(
+    let mut entry_points = entry_points();
+    let mut route = route(
         "9000",
         Some("http://localhost:9000"),
         "https://mail/v1",
         &[],
     );
-    way.service = Some(ServiceName::parse("mail").unwrap());
-    ways.routes.push(way);
+    route.service = Some(ServiceName::parse("mail").unwrap());
+    entry_points.routes.push(route);
     explain(
         url,
         &Policy::new(rules, settings),
         "googleapis.com",
         home,
-        &ways,
+        &entry_points,
     )
 }
 
@@ -581,7 +581,7 @@ fn explained(all: &[(&str, &str)]) -> Explanation {
         &policy,
         "googleapis.com",
         &ServiceLocation::default(),
-        &Ways::default(),
+        &EntryPoints::default(),
     )
     .unwrap()
 }

@@ -36,7 +36,7 @@ pub struct Interceptor {
 
 /// A handshake that came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum InterceptError {
     /// The app broke it off, most often since it does not trust the CA.
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
@@ -124,7 +124,7 @@ impl Interceptor {
     /// # Errors
     ///
     /// The app breaks it off or is too slow; `host` is no name.
-    pub async fn accept<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, Failure>
+    pub async fn accept<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, InterceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -136,7 +136,7 @@ impl Interceptor {
         let accept = TlsAcceptor::from(config).accept(stream);
         match tokio::time::timeout(PATIENCE, accept).await {
             Ok(accepted) => Ok(accepted?),
-            Err(_) => Err(Failure::Timeout),
+            Err(_) => Err(InterceptError::Timeout),
         }
     }
 }

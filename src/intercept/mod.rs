@@ -18,7 +18,7 @@ mod sniff;
 mod trust_files;
 
 pub use authority::NoAuthority;
-pub use interceptor::{Failure, Interceptor};
+pub use interceptor::{InterceptError, Interceptor};
 pub use prefixed_io::PrefixedIo;
 pub use sniff::{Expected, Opening, sniff};
 pub use trust_files::NotWritten;

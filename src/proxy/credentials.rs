@@ -21,7 +21,7 @@ const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Resolves a destination to a decision and the slot of its token.
 #[derive(Debug)]
-pub struct Decider {
+pub struct CredentialProvider {
     policy: Policy,
     tokens: TokenCache,
     instance: Facts,
@@ -53,9 +53,9 @@ impl RouteDecision {
     }
 }
 
-// === impl Decider ===
+// === impl CredentialProvider ===
 
-impl Decider {
+impl CredentialProvider {
     /// Creates a resolver with these rules, tokens and instance facts.
     pub fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::credentials::{Decider, Resolved, RouteDecision};
+use super::credentials::{CredentialProvider, Resolved, RouteDecision};
 use crate::config::{AccessLog, HttpVersion, Route};
 use crate::destination::{Destination, Origin};
 use crate::error::ErrorKind;
@@ -71,12 +71,16 @@ impl Ingress {
     }
 
     /// Returns the decision for one call.
-    pub(super) fn resolve(&self, decider: &Decider, destination: &Destination) -> Resolved {
+    pub(super) fn resolve(
+        &self,
+        provider: &CredentialProvider,
+        destination: &Destination,
+    ) -> Resolved {
         match self.route() {
             Some(route) => route
-                .resolve(decider)
-                .unwrap_or_else(|| decider.resolve_route_call(&route.route, destination)),
-            None => decider.resolve_call(destination),
+                .resolve(provider)
+                .unwrap_or_else(|| provider.resolve_route_call(&route.route, destination)),
+            None => provider.resolve_call(destination),
         }
     }
 
@@ -126,15 +130,15 @@ impl IngressKind {
 impl RouteIngress {
     /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a service
     /// that is not known yet.
-    pub fn resolve(&self, decider: &Decider) -> Option<Resolved> {
-        decider.resolve_route(&self.route, &self.decision)
+    pub fn resolve(&self, provider: &CredentialProvider) -> Option<Resolved> {
+        provider.resolve_route(&self.route, &self.decision)
     }
 }
 
 /// Fetches the locations of the services that these routes lead to. Errors are logged.
-pub async fn locate_routes(decider: &Decider, routes: &[Arc<Ingress>]) {
+pub async fn locate_routes(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
     for service in routes.iter().filter_map(|ingress| ingress.service()) {
-        if let Err(error) = decider.locate(service).await {
+        if let Err(error) = provider.locate(service).await {
             tracing::warn!("run://{service}: {error}");
         }
     }

@@ -26,7 +26,7 @@ mod stack;
 mod tunnel;
 
 pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
-pub use credentials::{Decider, Resolved, RouteDecision};
+pub use credentials::{CredentialProvider, Resolved, RouteDecision};
 pub use headers::authority::{host_text, is_authority};
 pub use headers::browser::{is_cross_site, is_from_host, is_ours};
 pub use headers::hop_by_hop::{Named, strip_request, strip_response};

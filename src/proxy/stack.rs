@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tower::ServiceBuilder;
 
-use super::credentials::Decider;
+use super::credentials::CredentialProvider;
 use super::layers::authorize::Authorize;
 use super::layers::connect::{self, Connect};
 use super::layers::decide::Decide;
@@ -34,7 +34,7 @@ use crate::upstream::Upstream;
 #[derive(Clone, Debug)]
 pub struct StackDeps {
     /// Policy and tokens.
-    pub decider: Arc<Decider>,
+    pub provider: Arc<CredentialProvider>,
     /// The connection pool.
     pub upstream: Upstream<RequestBody>,
     /// The counters.
@@ -84,7 +84,7 @@ pub type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddressed>>>>
 /// next takes and passes on the same type.
 pub fn stack(config: &Config, deps: StackDeps) -> Stack {
     let StackDeps {
-        decider,
+        provider,
         upstream,
         metrics,
         interception,
@@ -112,19 +112,19 @@ pub fn stack(config: &Config, deps: StackDeps) -> Stack {
         .layer(Normalize::layer(allowed_hosts.clone()))
         .layer(takes::<Addressed>())
         // The destination is final from here on: the name of a service is resolved.
-        .layer(ResolveService::layer(decider.clone()))
+        .layer(ResolveService::layer(provider.clone()))
         .layer(takes::<Located>())
         // Before anything is injected: `Connection: authorization` must not remove our token.
         .layer(HopByHop::layer())
         .layer(takes::<Stripped>())
         // The credential, by destination alone, and with it the upgrade to TLS.
-        .layer(Decide::layer(decider.clone()))
+        .layer(Decide::layer(provider.clone()))
         .layer(takes::<Decided>())
         // Rules apply to tunnels too; the layers inside need a request that can be read.
         .layer(Connect::layer(connect::Shared {
             upstream: upstream.clone(),
             tunnels: tunnels.clone(),
-            decider: decider.clone(),
+            provider: provider.clone(),
             metrics: metrics.clone(),
             hints: hints.clone(),
             interception,
@@ -133,13 +133,13 @@ pub fn stack(config: &Config, deps: StackDeps) -> Stack {
         // No token is fetched for a page of another site.
         .layer(Guard::layer(allowed_hosts))
         // The token, in one header. A request that needs one and gets none fails here.
-        .layer(Authorize::layer(decider.clone(), metrics.clone()))
+        .layer(Authorize::layer(provider.clone(), metrics.clone()))
         .layer(takes::<Authorized>())
         // Sees the upstream's own 401, and may repeat all layers below once.
         .layer(RetryUnauthorized::layer(
             metrics,
-            decider.instance().clone(),
-            decider.policy().credential_name().clone(),
+            provider.instance().clone(),
+            provider.policy().credential_name().clone(),
             hints,
         ))
         .layer(takes::<Outbound>())

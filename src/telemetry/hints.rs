@@ -65,15 +65,15 @@ pub fn auth_rejected_of(
 }
 
 /// Logs, at most once a minute per host, that a tunnel to a destination that is due a token carries none.
-pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, blind: NoTokenReason) {
+pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, reason: NoTokenReason) {
     if !limiter.is_due(&format!("tunnel {}", origin.host)) {
         return;
     }
     tracing::warn!(
         destination = %origin,
         "the CONNECT tunnel to {origin} carries no token, since {}: {}",
-        blind.why(),
-        blind.advice(origin),
+        reason.why(),
+        reason.advice(origin),
     );
 }
 

@@ -9,7 +9,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use super::code::Code;
 use super::counts::Counts;
 use super::rate_limit::LogThrottle;
-use crate::diagnostics::{History, Latencies, Recent, RequestOutcome};
+use crate::diagnostics::{History, Latencies, RecentErrors, RequestOutcome};
 use crate::policy::Credential;
 
 /// Credentials that label a request: a refused one counts as `none`.
@@ -20,7 +20,7 @@ const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Creden
 pub struct ListenerMetrics {
     name: Arc<str>,
     counters: Arc<Counters>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentErrors>,
     refusals: LogThrottle,
 }
 
@@ -59,7 +59,7 @@ type Class = Box<[OnceLock<IntCounter>; 100]>;
 // === impl ListenerMetrics ===
 
 impl ListenerMetrics {
-    pub(super) fn new(name: &str, counters: Arc<Counters>, recent: Arc<Recent>) -> Self {
+    pub(super) fn new(name: &str, counters: Arc<Counters>, recent: Arc<RecentErrors>) -> Self {
         Self {
             name: name.into(),
             counters,
@@ -90,7 +90,7 @@ impl ListenerMetrics {
     }
 
     /// Where it is remembered what went wrong.
-    pub fn recent(&self) -> &Recent {
+    pub fn recent(&self) -> &RecentErrors {
         &self.recent
     }
 

@@ -18,7 +18,7 @@ use crate::lock::lock;
 /// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
 /// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
 pub struct Logger {
-    shape: ArcSwap<Shape>,
+    settings: ArcSwap<Settings>,
     colour: bool,
     project: OnceLock<String>,
     out: Mutex<Box<dyn Write + Send>>,
@@ -26,7 +26,7 @@ pub struct Logger {
 
 /// What of it may change while it runs.
 #[derive(Debug)]
-struct Shape {
+struct Settings {
     format: LogFormat,
     own: LevelFilter,
 }
@@ -47,7 +47,7 @@ pub fn adjust(log: &Log) {
     let found = dispatcher::get_default(|dispatch| {
         let logger = dispatch.downcast_ref::<Logger>();
         logger.is_some_and(|logger| {
-            logger.shape.store(Arc::new(Shape::of(log)));
+            logger.settings.store(Arc::new(Settings::of(log)));
             true
         })
     });
@@ -72,7 +72,7 @@ impl Logger {
     /// Writes each line to `out` with one call; `colour` is for the text format only.
     pub fn new(log: &Log, colour: bool, out: impl Write + Send + 'static) -> Self {
         Self {
-            shape: ArcSwap::from_pointee(Shape::of(log)),
+            settings: ArcSwap::from_pointee(Settings::of(log)),
             colour,
             project: OnceLock::new(),
             out: Mutex::new(Box::new(out)),
@@ -80,9 +80,9 @@ impl Logger {
     }
 }
 
-// === impl Shape ===
+// === impl Settings ===
 
-impl Shape {
+impl Settings {
     fn of(log: &Log) -> Self {
         Self {
             format: log.format,
@@ -108,7 +108,7 @@ impl Subscriber for Logger {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let own = self.shape.load().own;
+        let own = self.settings.load().own;
         let limit = if is_own(metadata) {
             own
         } else {
@@ -118,7 +118,7 @@ impl Subscriber for Logger {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.shape.load().own)
+        Some(self.settings.load().own)
     }
 
     fn event(&self, event: &Event<'_>) {
@@ -126,7 +126,7 @@ impl Subscriber for Logger {
         let target = (!is_own(metadata)).then(|| metadata.target());
         // A clock before 1970 cannot be written.
         let now = SystemTime::now().max(UNIX_EPOCH);
-        let line = match self.shape.load().format {
+        let line = match self.settings.load().format {
             LogFormat::Json => {
                 let project = self.project.get().map(String::as_str);
                 cloud_logging::line(event, target, now, project)
@@ -156,7 +156,7 @@ impl Subscriber for Logger {
 impl fmt::Debug for Logger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Logger")
-            .field("shape", &self.shape)
+            .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{Counters, GaugeGuard, ListenerMetrics};
 use super::process::Process;
 use super::rate_limit::LineLimit;
-use crate::diagnostics::{History, Recent};
+use crate::diagnostics::{History, RecentErrors};
 use crate::error::{ErrorKind, SourceKind};
 use crate::lock::lock;
 use crate::policy::{Credential, SkipReason};
@@ -59,7 +59,7 @@ pub struct Metrics {
     upstream_connections: IntGauge,
     auth_rejected: [IntCounter; 2],
     history: Arc<History>,
-    recent: Arc<Recent>,
+    recent: Arc<RecentErrors>,
 }
 
 // === impl Metrics ===
@@ -310,7 +310,7 @@ impl Metrics {
     }
 
     /// The last errors.
-    pub fn recent(&self) -> &Recent {
+    pub fn recent(&self) -> &RecentErrors {
         &self.recent
     }
 

@@ -31,4 +31,4 @@ pub use log::{Logger, adjust, init, set_project};
 pub use metrics::{Metrics, TEXT_FORMAT};
 pub use rate_limit::{LineLimit, LogThrottle, RateLimiter};
 pub use trace::TraceContext;
-pub use unauthenticated::bare_rejected;
+pub use unauthenticated::unauthenticated_rejected;

@@ -4,16 +4,16 @@ use tracing::field;
 
 use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
-use crate::diagnostics::{BareRejection, OWN_CREDENTIAL_ADVICE};
+use crate::diagnostics::{OWN_CREDENTIAL_ADVICE, UnauthenticatedRejection};
 use crate::policy::SkipReason;
 
 /// Logs the rejection at most once a minute per destination. Where a credential of the app's own was kept, it says what to do.
-pub fn bare_rejected(
+pub fn unauthenticated_rejected(
     limiter: &RateLimiter,
-    rejection: &BareRejection<'_>,
+    rejection: &UnauthenticatedRejection<'_>,
     trace: Option<TraceContext>,
 ) {
-    let BareRejection {
+    let UnauthenticatedRejection {
         origin,
         status,
         rule,

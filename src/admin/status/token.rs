@@ -9,7 +9,7 @@ use crate::policy::{Credential, TokenKey, TokenKind};
 use crate::token::SlotStatus;
 
 #[derive(Debug, Serialize)]
-pub(super) struct TokenLine {
+pub(super) struct TokenRow {
     credential: Credential,
     audience: Option<String>,
     scopes: Vec<String>,
@@ -41,9 +41,9 @@ pub(super) fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
     }
 }
 
-// === impl TokenLine ===
+// === impl TokenRow ===
 
-impl From<SlotStatus> for TokenLine {
+impl From<SlotStatus> for TokenRow {
     fn from(status: SlotStatus) -> Self {
         let (audience, scopes) = purpose(&status.key);
         Self {

@@ -18,7 +18,7 @@ use crate::destination::Host;
 use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
 use crate::error::{Error, TokenFault};
 use crate::policy::{Options, Principal, TokenKey, TokenKind};
-use crate::proxy::Decider;
+use crate::proxy::CredentialProvider;
 use crate::telemetry;
 use crate::token::Now;
 
@@ -63,7 +63,7 @@ pub(in crate::cli) struct RealArgs {
 
 /// The tokens of one principal.
 struct Tokens {
-    decider: Decider,
+    provider: CredentialProvider,
     principal: Principal,
 }
 
@@ -125,12 +125,15 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
 async fn serve(config: &Config, listen: SocketAddr) -> Result<(), Exit> {
     let interrupted = interruption()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
-    let decider =
-        app::decider(config, Arc::default()).map_err(|error| Exit::failed(error.to_string()))?;
-    let principal = decider.policy().default_principal().clone();
-    let known = known(&decider, &principal, config.token_timeout).await;
+    let provider =
+        app::provider(config, Arc::default()).map_err(|error| Exit::failed(error.to_string()))?;
+    let principal = provider.policy().default_principal().clone();
+    let known = known(&provider, &principal, config.token_timeout).await;
     let greeting = greeting(config, &principal, &known);
-    let tokens = Tokens { decider, principal };
+    let tokens = Tokens {
+        provider,
+        principal,
+    };
     let server = MetadataServer::bind(listen, &known, tokens)
         .await
         .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
@@ -162,8 +165,8 @@ fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
 }
 
 /// What the sources know of the credential. A fact that takes too long is not known.
-async fn known(decider: &Decider, principal: &Principal, timeout: Duration) -> Known {
-    let facts = decider.instance();
+async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Duration) -> Known {
+    let facts = provider.instance();
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
     let all = async {
         let (email, id, number, region, universe) = tokio::join!(
@@ -178,11 +181,11 @@ async fn known(decider: &Decider, principal: &Principal, timeout: Duration) -> K
             project_id: text(id),
             project_number: text(number),
             region: text(region),
-            universe: text(universe).unwrap_or_else(|| decider.universe().to_string()),
+            universe: text(universe).unwrap_or_else(|| provider.universe().to_string()),
         }
     };
     let unknown = Known {
-        universe: decider.universe().to_string(),
+        universe: provider.universe().to_string(),
         ..Known::default()
     };
     tokio::time::timeout(timeout, all).await.unwrap_or(unknown)
@@ -208,7 +211,7 @@ impl Tokens {
             kind,
             principal: self.principal.clone(),
         };
-        match self.decider.tokens().slot(&key).token().await {
+        match self.provider.tokens().slot(&key).token().await {
             Ok(token) => Ok(IssuedToken {
                 token: token.reveal().to_owned(),
                 left: token.left(Now::now()).as_secs(),

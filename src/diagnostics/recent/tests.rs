@@ -8,7 +8,7 @@ fn origin(url: &str) -> Origin {
     Destination::parse(url).unwrap().origin
 }
 
-fn fail(recent: &Recent, kind: ErrorKind, url: &str, detail: &str) {
+fn fail(recent: &RecentErrors, kind: ErrorKind, url: &str, detail: &str) {
     let problem = Problem::new(kind, detail);
     recent.failed(&problem, Some(&origin(url)), &"proxy".into());
 }
@@ -24,7 +24,7 @@ fn id(audience: &str) -> TokenKey {
 
 #[test]
 fn the_same_trouble_again_is_counted_and_comes_to_the_front() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     fail(
         &recent,
         ErrorKind::DnsFailed,
@@ -39,36 +39,40 @@ fn the_same_trouble_again_is_counted_and_comes_to_the_front() {
         "second",
     );
     fail(&recent, ErrorKind::DnsTimeout, "https://a.example", "third");
-    let troubles = recent.troubles();
-    let seen: Vec<_> = troubles
+    let errors = recent.errors();
+    let seen: Vec<_> = errors
         .iter()
-        .map(|trouble| (&*trouble.detail, trouble.count))
+        .map(|error| (&*error.detail, error.count))
         .collect();
     assert_eq!(seen, [("third", 1), ("second", 2), ("other", 1)]);
-    assert_eq!(troubles[1].advice, ErrorKind::DnsFailed.advice());
-    assert!(troubles[1].first <= troubles[1].last);
+    assert_eq!(errors[1].advice, ErrorKind::DnsFailed.advice());
+    assert!(errors[1].first <= errors[1].last);
 }
 
 #[test]
 fn a_flood_of_different_hosts_leaves_the_last_fifty() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     for n in 0..1_000 {
         let url = format!("https://h{n}.example");
         fail(&recent, ErrorKind::ConnectionRefused, &url, "no");
     }
-    let troubles = recent.troubles();
-    assert_eq!(troubles.len(), KEPT);
-    let about = |n: usize| Some(About::Destination(origin(&format!("https://h{n}.example"))));
-    assert_eq!(troubles[0].about, about(999));
-    assert_eq!(troubles[49].about, about(950));
+    let errors = recent.errors();
+    assert_eq!(errors.len(), KEPT);
+    let about = |n: usize| {
+        Some(Subject::Destination(origin(&format!(
+            "https://h{n}.example"
+        ))))
+    };
+    assert_eq!(errors[0].about, about(999));
+    assert_eq!(errors[49].about, about(950));
 }
 
 #[test]
 fn hostile_text_is_cut_and_cannot_hide_anything() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     let detail = format!("a\r\nb\u{1b}[2J\u{202e}c<script>{}", "x".repeat(10_000));
     fail(&recent, ErrorKind::BadRequest, "https://a.example", &detail);
-    let shown = &recent.troubles()[0].detail;
+    let shown = &recent.errors()[0].detail;
     assert!(shown.starts_with("a  b [2J c<script>xx"), "{shown}");
     assert!(shown.ends_with("x…"));
     assert_eq!(shown.chars().count(), SHOWN + 1);
@@ -76,12 +80,12 @@ fn hostile_text_is_cut_and_cannot_hide_anything() {
 
 #[test]
 fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     recent.not_fetched(
         &id("https://a.example"),
         &Problem::no_token(TokenFault::NoAccount, SourceKind::Metadata, "token: no"),
     );
-    let json = serde_json::to_value(recent.troubles()).unwrap();
+    let json = serde_json::to_value(recent.errors()).unwrap();
     assert_eq!(json[0]["about"], "ID token for https://a.example");
     assert_eq!(json[0]["title"], TokenFault::NoAccount.title());
     assert_eq!(json[0]["advice"], TokenFault::NoAccount.advice());
@@ -92,7 +96,7 @@ fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
 
 #[test]
 fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     let key = id("https://svc.a.run.app");
     let rejection = AuthRejection {
         origin: &origin("https://svc.a.run.app/secret?x"),
@@ -104,22 +108,22 @@ fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
         project: None,
     };
     recent.rejected(&rejection);
-    let trouble = &recent.troubles()[0];
+    let error = &recent.errors()[0];
     assert_eq!(
-        trouble.detail,
+        error.detail,
         "answered 403 to an ID token for https://svc.a.run.app in authorization, of me@p.iam.gserviceaccount.com"
     );
     assert!(
-        trouble.advice.contains("roles/run.invoker"),
+        error.advice.contains("roles/run.invoker"),
         "{}",
-        trouble.advice
+        error.advice
     );
-    assert!(trouble.advice.contains("me@p.iam"), "{}", trouble.advice);
+    assert!(error.advice.contains("me@p.iam"), "{}", error.advice);
 }
 
 #[test]
 fn an_upstreams_own_error_is_told_of_with_where_to_look() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     for _ in 0..2 {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         recent.upstream_error(
@@ -128,7 +132,7 @@ fn an_upstreams_own_error_is_told_of_with_where_to_look() {
             &"proxy".into(),
         );
     }
-    let json = serde_json::to_value(recent.troubles()).unwrap();
+    let json = serde_json::to_value(recent.errors()).unwrap();
     assert_eq!(json[0]["about"], "https://svc.a.run.app");
     assert_eq!(
         (&json[0]["status"], &json[0]["count"]),
@@ -148,7 +152,7 @@ fn an_upstreams_own_error_is_told_of_with_where_to_look() {
 
 #[test]
 fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     let origin = origin("https://r-p.cloudfunctions.net");
     for function in ["a", "b", "a"] {
         recent.rejected(&AuthRejection {
@@ -161,12 +165,12 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
             project: None,
         });
     }
-    let json = serde_json::to_value(recent.troubles()).unwrap();
+    let json = serde_json::to_value(recent.errors()).unwrap();
     let counts: Vec<_> = json
         .as_array()
         .unwrap()
         .iter()
-        .map(|trouble| &trouble["count"])
+        .map(|error| &error["count"])
         .collect();
     assert_eq!(counts, [2, 1]);
     assert_eq!(json[0]["about"], "https://r-p.cloudfunctions.net");
@@ -174,11 +178,11 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
 
 #[test]
 fn a_tunnel_and_an_app_that_trusts_nobody_are_told_of() {
-    let recent = Recent::default();
+    let recent = RecentErrors::default();
     let origin = origin("https://a.run.app");
-    recent.tunnel_without_token(&origin, NoTokenReason::NotAsked);
+    recent.tunnel_without_token(&origin, NoTokenReason::InterceptOff);
     recent.interception_failed(&origin, &std::io::Error::other("unknown CA"));
-    let [app, tunnel] = &recent.troubles()[..] else {
+    let [app, tunnel] = &recent.errors()[..] else {
         panic!("two");
     };
     assert!(tunnel.advice.contains("--intercept"), "{}", tunnel.advice);

@@ -26,7 +26,7 @@ fn explained(policy: &Policy, url: &str) -> Explanation {
         policy,
         UNIVERSE,
         &ServiceLocation::default(),
-        &Ways::default(),
+        &EntryPoints::default(),
     )
     .unwrap()
 }

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::policy::{
     Decision, Placeholders, Placement, Principal, SkipReason, inject, select_header,
 };
-use crate::proxy::credentials::Decider;
+use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Authorized, Decided, Injected, Outbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
@@ -30,7 +30,7 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Authorize<S> {
     inner: S,
-    decider: Arc<Decider>,
+    provider: Arc<CredentialProvider>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,12 +44,12 @@ struct Original {
 
 impl<S> Authorize<S> {
     pub(crate) fn layer(
-        decider: Arc<Decider>,
+        provider: Arc<CredentialProvider>,
         metrics: Arc<Metrics>,
     ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             inner,
-            decider: decider.clone(),
+            provider: provider.clone(),
             metrics: metrics.clone(),
         })
     }
@@ -65,7 +65,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         let Some(slot) = slot else {
             return MaybeBoxed::inner(self.inner.call(Authorized::without_token(outbound)));
         };
-        let sure = !decision.google_api || self.decider.instance().universe_if_known().is_some();
+        let sure = !decision.google_api || self.provider.instance().universe_if_known().is_some();
         let mut original = None;
         // The answer to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers ignore case.
         let placement = if outbound
@@ -77,7 +77,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             Some(Placement::Skip(SkipReason::Trace))
         } else {
             original =
-                remove_placeholders(self.decider.policy().placeholders(), &mut outbound, sure);
+                remove_placeholders(self.provider.policy().placeholders(), &mut outbound, sure);
             select_header(
                 &decision,
                 outbound.request.headers(),
@@ -100,7 +100,7 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         let account_is_known = !outbound.record.is_logged_in_full()
             || account.is_some()
             || self
-                .decider
+                .provider
                 .instance()
                 .email_if_known(&Principal::Attached)
                 .is_some();
@@ -108,18 +108,18 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             && account_is_known
             && let Some(token) = slot.ready(Now::at(outbound.record.started().into()))
         {
-            outbound.record.set_token(&header, self.decider.instance());
+            outbound.record.set_token(&header, self.provider.instance());
             return MaybeBoxed::inner(
                 self.inner
                     .call(authorized(outbound, decision, slot, token, header)),
             );
         }
         let inner = self.inner.clone();
-        let decider = self.decider.clone();
+        let provider = self.provider.clone();
         MaybeBoxed::boxed(async move {
             if decision.google_api {
                 // A token of one universe must not be sent to another: the assumed universe must be confirmed first.
-                let universe = decider.instance().universe().await?;
+                let universe = provider.instance().universe().await?;
                 if !outbound.destination.origin.host.is_under(&universe) {
                     if let Some(original) = original {
                         original.restore(&mut outbound);
@@ -131,13 +131,13 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
             let token = slot.token().await?;
             if !account_is_known {
                 // For the access log only, so an error is ignored.
-                let instance = decider.instance().clone();
+                let instance = provider.instance().clone();
                 // In a task, so that the result is cached even after the timeout.
                 let fetched =
                     tokio::spawn(async move { instance.email(&Principal::Attached).await });
                 let _ = tokio::time::timeout(ACCOUNT_TIMEOUT, fetched).await;
             }
-            outbound.record.set_token(&header, decider.instance());
+            outbound.record.set_token(&header, provider.instance());
             inner
                 .call(authorized(outbound, decision, slot, token, header))
                 .await

@@ -19,7 +19,7 @@ use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
 use crate::intercept::{Expected, Opening, sniff};
 use crate::policy::{CredentialGrant, SkipReason};
-use crate::proxy::credentials::Decider;
+use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
@@ -40,7 +40,7 @@ pub struct Connect<S> {
 pub(crate) struct Shared {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) tunnels: Tunnels,
-    pub(crate) decider: Arc<Decider>,
+    pub(crate) provider: Arc<CredentialProvider>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<RateLimiter>,
     pub(crate) interception: Option<Interception>,
@@ -78,8 +78,8 @@ impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
             if let Some(reason) = shared.denies_all(&decided) {
                 return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, reason));
             }
-        } else if let Err(blind) = interception {
-            return MaybeBoxed::boxed(shared.tunnel(decided, blind));
+        } else if let Err(reason) = interception {
+            return MaybeBoxed::boxed(shared.tunnel(decided, reason));
         }
         let response = shared.open(decided, interception);
         MaybeBoxed::boxed(async move { Ok(response) })
@@ -91,10 +91,13 @@ impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
 impl Shared {
     /// Returns what terminates the TLS of a tunnel to this origin, or the reason why it stays blind.
     fn interception(&self, origin: &Origin) -> Result<Interception, NoTokenReason> {
-        let interception = self.interception.as_ref().ok_or(NoTokenReason::NotAsked)?;
-        let policy = self.decider.policy();
+        let interception = self
+            .interception
+            .as_ref()
+            .ok_or(NoTokenReason::InterceptOff)?;
+        let policy = self.provider.policy();
         let covered = interception.interceptor.covers(&origin.host)
-            && policy.may_grant(origin, &self.decider.universe());
+            && policy.may_grant(origin, &self.provider.universe());
         covered
             .then(|| interception.clone())
             .ok_or(NoTokenReason::NotCovered)
@@ -105,33 +108,33 @@ impl Shared {
         let CredentialGrant::Deny(reason) = &decided.decision.grant else {
             return None;
         };
-        let policy = self.decider.policy();
+        let policy = self.provider.policy();
         let origin = &decided.destination.origin;
-        let varies = policy.depends_on_path(origin, &self.decider.universe())
+        let varies = policy.depends_on_path(origin, &self.provider.universe())
             || policy.service(&decided.destination).is_some();
         (!varies).then_some(reason)
     }
 
     /// Whether a token may be granted for requests inside.
     fn may_grant(&self, decided: &Decided) -> bool {
-        let policy = self.decider.policy();
+        let policy = self.provider.policy();
         let destination = &decided.destination;
-        policy.may_grant(&destination.origin, &self.decider.universe())
+        policy.may_grant(&destination.origin, &self.provider.universe())
             || policy.service(destination).is_some()
     }
 
     /// Whether a rule denies a path of this origin.
     fn denies_some(&self, origin: &Origin) -> bool {
-        self.decider.policy().may_deny(origin)
+        self.provider.policy().may_deny(origin)
     }
 
     /// Opens a blind tunnel. The upstream is dialled before the answer 200.
     async fn tunnel(
         self,
         mut decided: Decided,
-        blind: NoTokenReason,
+        reason: NoTokenReason,
     ) -> Result<Response<Body>, Error> {
-        let upstream = self.connect(&decided, blind).await?;
+        let upstream = self.connect(&decided, reason).await?;
         let app = hyper::upgrade::on(&mut decided.request);
         self.tunnels
             .spawn(decided.record, app, async move { Some(upstream) });
@@ -161,7 +164,7 @@ impl Shared {
                     return;
                 }
             };
-            let blind = match (opening, interception) {
+            let reason = match (opening, interception) {
                 (Opening::Http, _) => {
                     let record = decided.record;
                     return self.opened.send(record, origin, Either::Right(app)).await;
@@ -170,8 +173,8 @@ impl Shared {
                     let (record, origin) = (decided.record, over_tls(&origin));
                     return interception.open(record, origin, app, &self.hints).await;
                 }
-                (Opening::Tls, Err(blind)) => blind,
-                (Opening::Silence, _) => NoTokenReason::Silent,
+                (Opening::Tls, Err(reason)) => reason,
+                (Opening::Silence, _) => NoTokenReason::NothingSent,
                 (Opening::Other, _) if expected.http => NoTokenReason::NotHttp,
                 (Opening::Other, _) => NoTokenReason::NotTls,
             };
@@ -182,7 +185,7 @@ impl Shared {
                     "a rule denies a path of this host, and what is inside the tunnel is not HTTP";
                 Err(Error::new(ErrorKind::Denied, why))
             } else {
-                self.connect(&decided, blind).await
+                self.connect(&decided, reason).await
             };
             match upstream {
                 Ok(upstream) => join(&decided.record, app, upstream).await,
@@ -197,15 +200,15 @@ impl Shared {
     }
 
     /// Connects a blind tunnel to the upstream.
-    async fn connect(&self, decided: &Decided, blind: NoTokenReason) -> Result<TcpStream, Error> {
+    async fn connect(&self, decided: &Decided, reason: NoTokenReason) -> Result<TcpStream, Error> {
         if let CredentialGrant::Deny(reason) = &decided.decision.grant {
             return Err(Error::new(ErrorKind::Denied, &**reason));
         }
         let origin = &decided.destination.origin;
         if decided.slot.is_some() || self.may_grant(decided) {
             self.metrics.skipped(SkipReason::Tunnel);
-            tunnel_without_token(&self.hints, origin, blind);
-            self.metrics.recent().tunnel_without_token(origin, blind);
+            tunnel_without_token(&self.hints, origin, reason);
+            self.metrics.recent().tunnel_without_token(origin, reason);
         }
         self.upstream.tunnel(origin, decided.dns_priority()).await
     }

@@ -11,7 +11,7 @@ use tower::layer::layer_fn;
 use crate::destination::Scheme;
 use crate::error::{Error, ErrorKind};
 use crate::policy::CredentialGrant;
-use crate::proxy::credentials::{Decider, Resolved};
+use crate::proxy::credentials::{CredentialProvider, Resolved};
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Decided, Stripped};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
@@ -20,7 +20,7 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 #[derive(Clone, Debug)]
 pub struct Decide<S> {
     inner: S,
-    decider: Arc<Decider>,
+    provider: Arc<CredentialProvider>,
 }
 
 /// A request that waits for its decision. If it is dropped before, its destination is recorded.
@@ -29,10 +29,12 @@ struct Waiting(Option<Stripped>);
 // === impl Decide ===
 
 impl<S> Decide<S> {
-    pub(crate) fn layer(decider: Arc<Decider>) -> impl Layer<S, Service = Self> + Clone {
+    pub(crate) fn layer(
+        provider: Arc<CredentialProvider>,
+    ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             inner,
-            decider: decider.clone(),
+            provider: provider.clone(),
         })
     }
 }
@@ -47,13 +49,13 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
         if let Some(resolved) = route.and_then(|route| route.decision.get().cloned()) {
             return self.go(stripped, resolved);
         }
-        if !self.decider.must_wait(&stripped.destination) {
+        if !self.provider.must_wait(&stripped.destination) {
             return self.resolve(stripped);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
             let mut waiting = Waiting(Some(stripped));
-            this.decider.learn_universe().await;
+            this.provider.learn_universe().await;
             match waiting.0.take() {
                 Some(stripped) => this.resolve(stripped).await,
                 None => std::future::pending().await,
@@ -65,7 +67,7 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
 impl<S: ProxyService<Decided>> Decide<S> {
     fn resolve(&self, stripped: Stripped) -> MaybeBoxed<S::Future> {
         let ingress = stripped.record.ingress();
-        let resolved = ingress.resolve(&self.decider, &stripped.destination);
+        let resolved = ingress.resolve(&self.provider, &stripped.destination);
         self.go(stripped, resolved)
     }
 

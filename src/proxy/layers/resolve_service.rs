@@ -11,7 +11,7 @@ use tower::layer::layer_fn;
 use crate::destination::{Origin, Scheme};
 use crate::error::{Error, ErrorKind};
 use crate::policy::{InvalidService, ServiceName};
-use crate::proxy::credentials::Decider;
+use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::ingress::IngressKind;
 use crate::proxy::request::body::Body;
 use crate::proxy::request::{Addressed, Located};
@@ -21,16 +21,18 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 #[derive(Clone, Debug)]
 pub struct ResolveService<S> {
     inner: S,
-    decider: Arc<Decider>,
+    provider: Arc<CredentialProvider>,
 }
 
 // === impl ResolveService ===
 
 impl<S> ResolveService<S> {
-    pub(crate) fn layer(decider: Arc<Decider>) -> impl Layer<S, Service = Self> + Clone {
+    pub(crate) fn layer(
+        provider: Arc<CredentialProvider>,
+    ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             inner,
-            decider: decider.clone(),
+            provider: provider.clone(),
         })
     }
 
@@ -38,9 +40,9 @@ impl<S> ResolveService<S> {
     fn service(&self, addressed: &Addressed) -> Option<Result<ServiceName, InvalidService>> {
         match &addressed.record.ingress().kind {
             IngressKind::Route(route) => route.route.service.clone().map(Ok),
-            IngressKind::Forward(_) => self.decider.policy().service(&addressed.destination),
+            IngressKind::Forward(_) => self.provider.policy().service(&addressed.destination),
             IngressKind::Intercepted(origin) if origin.scheme == Scheme::Http => {
-                self.decider.policy().service(&addressed.destination)
+                self.provider.policy().service(&addressed.destination)
             }
             IngressKind::Intercepted(_) | IngressKind::NoRoute => None,
         }
@@ -71,12 +73,12 @@ impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
                 )),
             );
         }
-        if let Some(located) = self.decider.located(&service) {
+        if let Some(located) = self.provider.located(&service) {
             return self.go_to(addressed, located);
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
-            let located = this.decider.locate(&service).await;
+            let located = this.provider.locate(&service).await;
             this.go_to(addressed, located).await
         })
     }

@@ -39,7 +39,7 @@ pub struct RequestRecord {
     access_log: AccessLog,
     routing: OnceLock<Routing>,
     attached: OnceLock<Attached>,
-    answer: OnceLock<Answer>,
+    answer: OnceLock<ResponseFacts>,
     /// An error after the head of the answer.
     interruption: OnceLock<Problem>,
     transfer: Transfer,
@@ -70,7 +70,7 @@ enum Attached {
 }
 
 /// How a request was answered.
-struct Answer {
+struct ResponseFacts {
     /// `None` if the connection or stream ended without an answer.
     status: Option<StatusCode>,
     /// The error, if the answer is the proxy's own.
@@ -198,7 +198,7 @@ impl RequestRecord {
 
     /// Records the status of the answer, unless [`RequestRecord::set_failed`] has.
     pub(crate) fn set_answered(&self, status: StatusCode) {
-        let _ = self.answer.set(Answer {
+        let _ = self.answer.set(ResponseFacts {
             status: Some(status),
             problem: None,
         });
@@ -206,7 +206,7 @@ impl RequestRecord {
 
     /// Records the error that ended the request, and the status of the proxy's own answer if there is one.
     pub(crate) fn set_failed(&self, error: &Error, status: Option<StatusCode>) {
-        let _ = self.answer.set(Answer {
+        let _ = self.answer.set(ResponseFacts {
             status,
             problem: Some(error.problem().clone()),
         });

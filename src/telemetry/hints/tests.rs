@@ -143,7 +143,7 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
                 };
                 auth_rejected(&limiter, &rejection, None);
             }
-            tunnel_without_token(&limiter, &origin(host), NoTokenReason::NotAsked);
+            tunnel_without_token(&limiter, &origin(host), NoTokenReason::InterceptOff);
         }
     });
     // Two answers of three destinations, and the tunnels of two hosts.
@@ -191,7 +191,7 @@ fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
         tunnel_without_token(
             &RateLimiter::new(),
             &origin("a.run.app"),
-            NoTokenReason::NotAsked,
+            NoTokenReason::InterceptOff,
         );
     });
     assert_eq!(line["severity"], "WARNING");
@@ -208,11 +208,11 @@ fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
 
 #[test]
 fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
-    for (blind, why) in [
+    for (reason, why) in [
         (NoTokenReason::NotTls, "what is inside is no TLS"),
         (NoTokenReason::NotCovered, "CA is not for that host"),
     ] {
-        let line = json(|| tunnel_without_token(&RateLimiter::new(), &origin("a.run.app"), blind));
+        let line = json(|| tunnel_without_token(&RateLimiter::new(), &origin("a.run.app"), reason));
         let message = line["message"].as_str().unwrap();
         assert!(
             message.contains(why) && message.contains("--route"),

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::diagnostics::BareRejection;
+use crate::diagnostics::UnauthenticatedRejection;
 use crate::policy::SkipReason;
 use crate::proxy::request::record::RequestRecord;
-use crate::telemetry::{RateLimiter, bare_rejected};
+use crate::telemetry::{RateLimiter, unauthenticated_rejected};
 
 /// A request that carries no token of ours.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Unauthenticated {
         let Some(destination) = record.destination() else {
             return;
         };
-        let rejection = BareRejection {
+        let rejection = UnauthenticatedRejection {
             origin: &destination.origin,
             status,
             skipped: self.skipped,
@@ -39,7 +39,7 @@ impl Unauthenticated {
             recent.own_credential_rejected(&rejection);
         }
         if rejection.is_own() || !record.has_access_log() {
-            bare_rejected(&self.hints, &rejection, record.trace());
+            unauthenticated_rejected(&self.hints, &rejection, record.trace());
         }
     }
 }

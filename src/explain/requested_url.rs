@@ -1,33 +1,37 @@
 //! The URL that a person asks about: as typed, often without a scheme.
 
-use super::Unexplained;
-use super::how::Ways;
+use super::ExplainError;
+use super::how::EntryPoints;
 use crate::destination::{Destination, InvalidDestination};
 use crate::policy::Policy;
 
 /// A URL as it was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedUrl {
     /// What the app calls.
     pub(crate) destination: Destination,
     /// What was assumed, for a person.
     pub(crate) note: Option<String>,
 }
 
-// === impl Asked ===
+// === impl RequestedUrl ===
 
-impl Asked {
+impl RequestedUrl {
     /// Parses a URL. Without a scheme it is `https`; on loopback and for the name of a service, which are called in cleartext, `http`.
     /// `ws` and `wss` are the HTTP requests that open them (RFC 6455, 4.1).
     ///
     /// # Errors
     ///
     /// It is none.
-    pub(crate) fn parse(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
+    pub(crate) fn parse(
+        url: &str,
+        policy: &Policy,
+        entry_points: &EntryPoints,
+    ) -> Result<Self, ExplainError> {
         let url = url.trim();
         let (scheme, rest) = match url.split_once("://") {
             Some((scheme, rest)) if !scheme.contains('/') => (scheme.to_ascii_lowercase(), rest),
-            _ => return Self::without_scheme(url, policy, ways),
+            _ => return Self::without_scheme(url, policy, entry_points),
         };
         let web = match &*scheme {
             "ws" => "http",
@@ -47,7 +51,11 @@ impl Asked {
         })
     }
 
-    fn without_scheme(url: &str, policy: &Policy, ways: &Ways) -> Result<Self, Unexplained> {
+    fn without_scheme(
+        url: &str,
+        policy: &Policy,
+        entry_points: &EntryPoints,
+    ) -> Result<Self, ExplainError> {
         let rest = url.strip_prefix("//").unwrap_or(url);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
         // "mailto:jane@example.com" has a scheme, and is not for HTTP.
@@ -65,7 +73,7 @@ impl Asked {
         }
         let cleartext = Destination::parse(&format!("http://{rest}"))?;
         let is_cleartext = cleartext.origin.host.is_loopback()
-            || ways.is_entry(&cleartext)
+            || entry_points.is_entry(&cleartext)
             || policy.service(&cleartext).is_some();
         let (scheme, destination) = if is_cleartext {
             ("http", cleartext)
