@@ -31,61 +31,63 @@ impl TokenFault {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Aborted => {
-                "Nothing, where the sidecar is about to end; else the next request begins another fetch."
+                "Nothing if the sidecar is about to exit. Otherwise the next request starts another fetch."
             }
             Self::Disabled => {
-                "Unset NO_GCE_CHECK where there is a metadata server; where there is none, no destination can get a token."
+                "Unset NO_GCE_CHECK if there is a metadata server. Without a metadata server or a credential file, no \
+                 destination gets a token."
             }
             Self::Failing => {
-                "A fault behind the metadata server: the next requests try again on their own. If it lasts, look at \
+                "The metadata server has an internal fault; the next requests retry. If it lasts, check \
                  status.cloud.google.com and start a new instance."
             }
             Self::Forbidden => {
-                "Let this workload use the account: see that it is not disabled and, on GKE with Workload Identity, grant \
-                 roles/iam.workloadIdentityUser on it to the Kubernetes service account that is annotated with it."
+                "Allow this workload to use the account: check that it is not disabled. On GKE with Workload Identity, \
+                 grant roles/iam.workloadIdentityUser on it to the annotated Kubernetes service account."
             }
             Self::WrongServer => {
-                "Something else answers at the metadata server's address, and was not believed: look at GCE_METADATA_HOST, and \
-                 for a proxy or a firewall that catches 169.254.169.254."
+                "Another server answers at the metadata server's address, and its answer was refused: check \
+                 GCE_METADATA_HOST, and any proxy or firewall that intercepts 169.254.169.254."
             }
             Self::Limited => {
-                "Something on this instance asks the metadata server too often: find which container does not cache its \
-                 tokens. The sidecar asks once a token, and tries again on its own."
+                "A process on this instance calls the metadata server too often: find the container that does not cache \
+                 its tokens. The sidecar asks once per token, and retries."
             }
             Self::Malformed => {
-                "See that GCE_METADATA_HOST leads to a real metadata server, and that this machine's clock is right: an ID \
-                 token that seems to have expired is refused too."
+                "Check that GCE_METADATA_HOST is a real metadata server, and that the clock of this machine is right: an \
+                 ID token that appears expired is refused."
             }
             Self::NoAccount => {
-                "Attach a service account to the service, job or machine (on GKE: annotate the Kubernetes service account with \
-                 iam.gke.io/gcp-service-account); where a route or rule says account=, see that it is attached and spelled so."
+                "Attach a service account to the service, job or machine (on GKE: annotate the Kubernetes service \
+                 account with iam.gke.io/gcp-service-account). If a route or rule has account=, check its spelling."
             }
             Self::NothingFound => {
-                "The detail lists what was looked at. On a workstation run `gcloud auth application-default login`; elsewhere \
-                 name a credential file by GOOGLE_APPLICATION_CREDENTIALS, or a metadata server by GCE_METADATA_HOST."
+                "The detail lists what was checked. On a workstation run `gcloud auth application-default login`; \
+                 elsewhere set GOOGLE_APPLICATION_CREDENTIALS to a credential file, or GCE_METADATA_HOST to a metadata \
+                 server."
             }
             Self::NotImpersonated => {
-                "Grant the role that the detail names on the account to the one that calls: it is in force after a minute or \
-                 two. See that the account exists, and that iamcredentials.googleapis.com is enabled in its project."
+                "Grant the role in the detail on the account to the calling account; it takes effect within two minutes. \
+                 Check that the account exists, and that iamcredentials.googleapis.com is enabled in its project."
             }
             Self::NoSubjectToken => {
-                "The detail names the file, program or service of credential_source: see that this process can read or run it, and \
-                 that it holds a token now. It is asked again with the next request."
+                "Check that this process can read or run the file, program or service of credential_source in the \
+                 detail, and that it has a token. The next request asks again."
             }
             Self::Refused => {
-                "The detail has the metadata server's own words: see that scope= and audience= of the rule are what it takes."
+                "The detail has the text of the metadata server: check scope= and audience= of the rule."
             }
             Self::TimedOut => {
-                "See whether the instance gets CPU at all: Cloud Run gives none between requests, unless CPU is always \
-                 allocated. It is tried again on its own; raise --token-timeout if it is always just too slow."
+                "Check that the instance gets CPU: Cloud Run gives none between requests unless CPU is always allocated. \
+                 The sidecar retries; raise --token-timeout if the answer is always slightly too late."
             }
             Self::Unreachable => {
-                "On Google Cloud: see that nothing blocks 169.254.169.254 port 80, such as a network policy, a firewall in the \
-                 container or a proxy. Elsewhere: set GCE_METADATA_HOST, for example to `sidentity metadata-server`."
+                "On Google Cloud: check that no network policy, firewall or proxy blocks 169.254.169.254 port 80. \
+                 Elsewhere: set GCE_METADATA_HOST, for example to `sidentity metadata-server`."
             }
             Self::Unsupported => {
-                "Impersonate a service account that can be issued such a token: --impersonate-service-account, or impersonate= \
-                 on the route or rule. The detail says what this credential can give."
+                "Impersonate a service account that can get such a token: --impersonate-service-account, or impersonate= \
+                 on the route or rule. The detail says what this credential can get."
             }
         }
     }
@@ -98,109 +100,112 @@ impl ErrorKind {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::BadRequest => {
-                "The app's request can be read in two ways, or not at all, so it was not passed on: mend what the detail names \
-                 in the app or its HTTP library."
+                "The request is ambiguous or invalid and was not forwarded: correct what the detail names, in the app or \
+                 its HTTP library."
             }
             Self::CertificateInvalid => {
-                "Look at the certificate: `openssl s_client -connect HOST:443 -servername HOST`. Give the root of a private \
-                 authority to --upstream-ca; an expired certificate, or one for another name, is the upstream's to mend."
+                "Inspect the certificate: `openssl s_client -connect HOST:443 -servername HOST`. Add the root of a \
+                 private authority with --upstream-ca. An expired certificate, or one for another name, must be replaced \
+                 at the upstream."
             }
             Self::ConnectionRefused => {
-                "Nothing listens there: see that the service runs, that the port is right, and that --connect-to leads where it \
-                 should."
+                "No process listens at that address: check that the service runs, that the port is right, and where \
+                 --connect-to leads."
             }
             Self::ConnectionTerminated => {
-                "The upstream hung up before its answer was whole: look in its log for a crash, a restart or a time-out at that \
-                 time."
+                "The upstream closed the connection before its response was complete: check its log for a crash, a \
+                 restart or a timeout at that time."
             }
             Self::ConnectionTimeout => {
-                "Packets get lost on the way: look for a firewall, and at the VPC connector and egress setting of this service. \
-                 Raise --connect-timeout only for a way that is really that long."
+                "Packets are lost on the network: check firewalls, and the VPC connector and egress setting of this \
+                 service. Raise --connect-timeout only for a very slow network."
             }
             Self::CrossSite => {
-                "A browser's page of another site called a route. If the page is yours, serve it under a name that is given \
-                 to --allowed-host; else the refusal was right."
+                "A browser page of another site called a route. If the page is yours, add its name with --allowed-host; \
+                 otherwise the refusal is correct."
             }
             Self::Denied => {
-                "A rule or --unmatched deny forbids this destination: `sidentity explain URL` says which. If the call is meant, \
-                 add a --rule for its host."
+                "A rule or --unmatched deny forbids this destination: `sidentity explain URL` names it. If the call is \
+                 intended, add a --rule for its host."
             }
             Self::DnsFailed => {
-                "See that the name is spelled right and exists, and that this network's resolver knows it: a name of a private \
+                "Check the spelling of the name, and that the resolver of this network knows it: a name in a private \
                  zone needs VPC access and Cloud DNS."
             }
             Self::DnsTimeout => {
-                "The resolver does not answer: see that port 53 is open towards the nameservers of /etc/resolv.conf, and that \
-                 they are not overloaded."
+                "The resolver does not answer: check that port 53 is open to the nameservers in /etc/resolv.conf, and \
+                 that they are not overloaded."
             }
             Self::HeadTooLarge => {
-                "The app's request has more header fields, or larger ones, than are carried: look for cookies or credentials \
-                 that have grown, and for fields that are added more than once."
+                "The request has too many or too large header fields: look for cookies or credentials that have grown, \
+                 and for fields that are added repeatedly."
             }
             Self::HttpProtocol => {
-                "Whatever answers does not speak HTTP as it should: see that the port is right; for a server that announces \
-                 HTTP/2 and cannot speak it, set http=1 on the route."
+                "The server does not send valid HTTP: check the port. If a server announces HTTP/2 but does not support \
+                 it, set http=1 on the route."
             }
             Self::Internal => {
-                "This is a fault of sidentity: please report it, with the detail and the log lines around it."
+                "This is a bug in sidentity: report it, with the detail and the log lines around it."
             }
             Self::LimitReached => {
-                "Too much is under way at once: see whether an upstream has become slow, or the app opens more than it needs; \
-                 else raise --max-connections or --max-memory, whichever the detail names, and the memory limit with it."
+                "Too many requests or connections are open: check whether an upstream is slow, or the app opens more \
+                 than it needs. Otherwise raise the option in the detail (--max-connections or --max-memory) and the \
+                 memory limit."
             }
             Self::LoopDetected => {
-                "The call leads back to the sidecar: give the route the real upstream, and set NO_PROXY=localhost,127.0.0.1 \
-                 beside HTTP_PROXY."
+                "The call leads back to the sidecar: set the real upstream in the route, and set \
+                 NO_PROXY=localhost,127.0.0.1 beside HTTP_PROXY."
             }
             Self::Malformed => {
-                "What the app sent is no valid HTTP request, so it was not passed on: correct what the detail names in the app \
-                 or its HTTP library, and see that it speaks HTTP to this port."
+                "The bytes are not a valid HTTP request and were not forwarded: correct what the detail names, in the \
+                 app or its HTTP library, and check that the app speaks HTTP to this port."
             }
             Self::Misdirected => {
-                "The request names another host than the way it came by: call a route as localhost, or give its name to \
-                 --allowed-host; inside a tunnel, a client must not share one connection between hosts."
+                "The request names another host than its route or tunnel: call a route as localhost, or add its name \
+                 with --allowed-host. Inside a tunnel, a client must not share one connection between hosts."
             }
             Self::NoRoute => {
-                "No route on this port has a prefix of that path: compare the app's URL with the routes. A prefix counts in \
-                 whole segments."
+                "No route on this port has a prefix of this path: compare the app's URL with the routes. A prefix \
+                 matches whole segments."
             }
             Self::NotAbsolute => {
-                "The app calls the forward proxy as if it were the server. Set HTTP_PROXY to its address and call the real URL, or \
-                 add a --route and call that."
+                "The app calls the forward proxy as a server. Set HTTP_PROXY to the proxy's address and call the real \
+                 URL, or add a --route and call the route."
             }
             Self::ProxyAuthRequired => {
-                "Put the user and password of --proxy-auth into the app's HTTP_PROXY. A client that first waits to be asked \
-                 shows up here as well, and is in order."
+                "Set user and password of --proxy-auth in the app's HTTP_PROXY. A client that sends credentials only \
+                 after 407 also appears here; that is no error."
             }
             Self::ProxyRefused => {
-                "--upstream-proxy did not take the call, and the detail has its words: allow the destination there, mend its \
-                 credentials, or name a host that it should not get in --no-upstream-proxy."
+                "--upstream-proxy refused the call, and the detail has its text: allow the destination there, correct \
+                 the credentials, or add the host to --no-upstream-proxy."
             }
             Self::ResponseTimeout => {
-                "The upstream took longer than --response-timeout: look at its own latency and cold starts, or allow more."
+                "The upstream took longer than --response-timeout: check its latency and cold starts, or raise the \
+                 option."
             }
             Self::TargetTooLong => {
-                "The app's URL is too long to be carried: send what it holds as the body of a POST request."
+                "The app's URL is too long to forward: send its content in the body of a POST request."
             }
             Self::TlsProtocol => {
-                "No TLS could be agreed on: see that the port speaks TLS, 1.2 or 1.3, and that the server asks for no client \
-                 certificate."
+                "The TLS handshake failed: check that the port speaks TLS 1.2 or 1.3, and that the server requires no \
+                 client certificate."
             }
             Self::TlsToPlaintext => {
-                "This port speaks plain HTTP. Write http:// in the proxy's URL, also in HTTPS_PROXY, or in the URL of the route; \
-                 calls to https:// destinations still go out over TLS."
+                "This port speaks plain HTTP. Write http:// in the proxy's URL, also in HTTPS_PROXY, and in the URL of a \
+                 route. Calls to https:// destinations are still sent over TLS."
             }
             Self::TokenRefused => {
-                "What issues tokens (the metadata server, or the endpoint in the detail) answered with something other than a \
-                 token: its words are in the detail. Nothing was sent upstream."
+                "The source of tokens (the metadata server, or the endpoint in the detail) answered with an error or an \
+                 invalid token; the detail has its text. Nothing was sent upstream."
             }
             Self::TokenUnavailable => {
-                "What issues tokens (the metadata server, or the endpoint in the detail) gave no answer: it is tried again on its \
-                 own, at the latest every 30 s. Nothing was sent upstream."
+                "The source of tokens (the metadata server, or the endpoint in the detail) did not answer. The sidecar \
+                 retries at least every 30 s while requests come. Nothing was sent upstream."
             }
             Self::Unroutable => {
-                "There is no way from here to that address: look at the VPC connector and egress setting, and for an upstream \
-                 that has IPv6 addresses only."
+                "The network has no route to this address: check the VPC connector and egress setting, and whether the \
+                 upstream has only IPv6 addresses."
             }
         }
     }

@@ -239,8 +239,8 @@ impl RecentErrors {
 }
 
 /// What to do where an upstream fails.
-const FAILED_ITSELF: &str = "Look in the upstream's log at that time. Where it knows nothing of the call, what stands before it gave the \
-                             answer: on Cloud Run, for want of an instance that could take the call.";
+const FAILED_ITSELF: &str = "Check the upstream's log at that time. If it has no entry for the call, the load balancer in front answered: on \
+                             Cloud Run, because no instance was available.";
 
 /// What to do where an app does not trust the CA.
 const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \

@@ -61,42 +61,42 @@ impl TokenFault {
         }
         match (self, source) {
             (Self::Failing, _) => {
-                "A fault behind the endpoint that the detail names: the next requests try again on their own. If it lasts, look \
-                 at status.cloud.google.com."
+                "The endpoint in the detail has an internal fault; the next requests retry. If it lasts, check \
+                 status.cloud.google.com."
             }
             (Self::Forbidden, _) => {
-                "The detail has the endpoint's own words: grant the identity the role that they name, and see that the account \
-                 is not disabled and that the API is enabled."
+                "The detail has the endpoint's text: grant the identity the role that it names, and check that the \
+                 account is not disabled and that the API is enabled."
             }
             (Self::WrongServer, _) => {
-                "Something between here and the endpoint answers in its place, and was not believed: give the root of a proxy \
-                 that inspects TLS to --upstream-ca."
+                "Another server answers in place of the endpoint, and its answer was refused: add the root of a proxy \
+                 that inspects TLS with --upstream-ca."
             }
             (Self::Limited, _) => {
-                "Too many tokens are requested with this credential: find what else uses it. The sidecar asks once a token, and \
-                 tries again on its own."
+                "Too many tokens are requested with this credential: find its other users. The sidecar asks once per \
+                 token, and retries."
             }
             (Self::Malformed, _) => {
-                "See that the endpoint in the detail is Google's, and that this machine's clock is right: an ID token that \
-                 seems to have expired is refused too."
+                "Check that the endpoint in the detail is Google's, and that the clock of this machine is right: an ID \
+                 token that appears expired is refused."
             }
             (Self::NoAccount, _) => {
-                "See that the service account in the detail exists, is spelled so, and is of that project."
+                "Check that the service account in the detail exists, is spelled correctly, and belongs to that project."
             }
             (Self::Refused, SourceKind::AuthorizedUser) => {
-                "Log in again: `gcloud auth application-default login`. The detail has the endpoint's own words."
+                "Log in again: `gcloud auth application-default login`. The detail has the endpoint's text."
             }
             (Self::Refused, SourceKind::ServiceAccount) => {
-                "See that the key and its account were not deleted or disabled, and that this machine's clock is right; the \
-                 detail has the endpoint's own words."
+                "Check that the key and its account were not deleted or disabled, and that the clock of this machine is \
+                 right. The detail has the endpoint's text."
             }
             (Self::Refused, _) => {
-                "The detail has the endpoint's own words: see that the credential file is current, and that this machine's clock \
-                 is right."
+                "The detail has the endpoint's text: check that the credential file is current, and that the clock of \
+                 this machine is right."
             }
             (Self::Unreachable, _) => {
-                "See that this machine reaches the endpoint in the detail: name resolution, firewall, and a proxy that has to be \
-                 used (--upstream-proxy)."
+                "Check that this machine reaches the endpoint in the detail: name resolution, firewall, and a required \
+                 proxy (--upstream-proxy)."
             }
             (
                 Self::Aborted
