@@ -43,9 +43,18 @@ pub(crate) struct Explanation {
     pub(crate) how: String,
     /// What else is good to know.
     pub(crate) notes: Vec<String>,
-    /// The token is that of the account in use, not of one that a rule names.
+    /// The token is one of the metadata server's own account, or issued through that account.
     #[serde(skip)]
-    of_default_account: bool,
+    through_metadata_account: Option<Through>,
+}
+
+/// How a token comes from the account of the metadata server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Through {
+    /// It is the account's.
+    Itself,
+    /// The account obtains it for another one.
+    Chain,
 }
 
 /// What is explained: a decision and all that it was made from.
@@ -149,10 +158,30 @@ pub(crate) fn explain(
             .into_iter()
             .chain(notes::notes(&case, policy, entry_points))
             .collect(),
-        of_default_account: skipped.is_none()
-            && !policy.credential_name().is_file()
-            && matches!(&case.decision.grant, CredentialGrant::Token(key) if key.principal == Principal::Attached),
+        through_metadata_account: match &case.decision.grant {
+            CredentialGrant::Token(key)
+                if skipped.is_none() && !policy.credential_name().is_file() =>
+            {
+                Through::of(&key.principal)
+            }
+            _ => None,
+        },
     })
+}
+
+// === impl Through ===
+
+impl Through {
+    fn of(principal: &Principal) -> Option<Self> {
+        match principal {
+            Principal::Attached => Some(Self::Itself),
+            Principal::Impersonated(impersonated) => {
+                Self::of(&impersonated.base).map(|_| Self::Chain)
+            }
+            Principal::Delegated(delegated) => Self::of(&delegated.issuer).map(|_| Self::Chain),
+            Principal::Account(_) | Principal::Source => None,
+        }
+    }
 }
 
 // === impl Case ===
@@ -184,19 +213,22 @@ impl Case<'_> {
 // === impl Explanation ===
 
 impl Explanation {
-    /// Names the account whose token a call carries, where the explanation is of a token and a rule names no other.
-    pub(crate) fn name_account(&mut self, email: &str) {
-        if self.of_default_account {
-            self.notes.push(format!(
-                "the token is the one of {email} from the metadata server"
-            ));
-            self.notes.extend(account_warning(email));
-        }
+    /// Names the account of the metadata server, if the token is its own or obtained by it.
+    pub(crate) fn name_account(&mut self, email: &str, project: Option<&str>) {
+        let what = match self.through_metadata_account {
+            Some(Through::Itself) => "the token is the one of",
+            Some(Through::Chain) => "the base credential is",
+            None => return,
+        };
+        let project = project.map_or_else(String::new, |id| format!(" of the project {id}"));
+        self.notes
+            .push(format!("{what} {email} from the metadata server{project}"));
+        self.notes.extend(account_warning(email));
     }
 
-    /// Whether it is known whose token a call carries.
+    /// Whether the account of the metadata server says more about the token.
     pub(crate) const fn needs_account(&self) -> bool {
-        self.of_default_account
+        self.through_metadata_account.is_some()
     }
 }
 

@@ -288,12 +288,10 @@ impl Admin {
             });
         match explained {
             Ok(mut explanation) => {
-                if let Some(email) = self
-                    .provider
-                    .instance()
-                    .email_if_known(&Principal::Attached)
-                {
-                    explanation.name_account(&email);
+                let instance = self.provider.instance();
+                if let Some(email) = instance.email_if_known(&Principal::Attached) {
+                    let project = instance.project_id_if_known();
+                    explanation.name_account(&email, project.as_deref());
                 }
                 json(&explanation)
             }

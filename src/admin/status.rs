@@ -36,6 +36,8 @@ pub(super) struct Status {
     account: Option<String>,
     /// Where the identity comes from.
     credentials: String,
+    /// The same with the account, the project and the chain that every token comes through.
+    identity: String,
     /// The chain of `--impersonate-service-account`.
     impersonates: Option<String>,
     project: Option<String>,
@@ -149,6 +151,7 @@ impl Admin {
             ready: state == "serving" && routes.iter().all(RouteRow::is_ready),
             account: instance.email_if_known(&Principal::Attached).map(text),
             credentials: self.provider.policy().credential_name().to_string(),
+            identity: self.identity(),
             impersonates: self.config.impersonate.as_ref().map(ToString::to_string),
             project: instance.project_id_if_known().map(text),
             universe: instance.universe_if_known().map(text),
@@ -169,6 +172,14 @@ impl Admin {
             history: self.metrics.history().series(),
             errors: self.metrics.recent().errors(),
         }
+    }
+
+    fn identity(&self) -> String {
+        let (policy, instance) = (self.provider.policy(), self.provider.instance());
+        let account = instance.email_if_known(&Principal::Attached);
+        let name = policy.credential_name().held_by(account);
+        let project = instance.project_id_if_known();
+        name.identity(policy.default_principal(), project.as_deref())
     }
 
     fn warnings(&self) -> Vec<String> {

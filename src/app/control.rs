@@ -10,10 +10,9 @@ use super::sockets::BoundAddrs;
 use super::{policy, provider, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
-use crate::credentials::FoundBy;
 use crate::destination::Host;
+use crate::error::SourceKind;
 use crate::lock::lock;
-use crate::policy::CredentialName;
 use crate::proxy::{CredentialProvider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
 use crate::telemetry;
@@ -111,12 +110,25 @@ impl Control {
         let _runs_in_background = generation.provider.tokens().refresh_stale();
     }
 
-    /// Returns the credential file in use, and what named it.
-    pub fn credential_file(&self) -> Option<(CredentialName, FoundBy)> {
+    /// Where the identity comes from, in sentences: the credential with its chain, and the rules that ask for another identity.
+    pub fn identities(&self) -> (SourceKind, Vec<String>) {
         let generation = self.generation();
-        let credentials = &generation.asked.credentials;
-        let file = credentials.file()?;
-        Some((credentials.credential_name(), file.found_by))
+        let policy = generation.provider.policy();
+        let name = policy.credential_name();
+        let identity = name.identity(policy.default_principal(), None);
+        let found_by = match generation.asked.credentials.file() {
+            Some(file) => format!(", named by {}", file.found_by),
+            None => String::new(),
+        };
+        let first = format!("tokens come from {identity}{found_by}");
+        let holder = name.holder_or_default();
+        let others = policy.other_identities().map(|(rule, principal)| {
+            format!(
+                "tokens of {rule} are those of {}",
+                principal.name_of(holder)
+            )
+        });
+        (name.source, [first].into_iter().chain(others).collect())
     }
 
     /// Completes when the drain begins.

@@ -8,7 +8,7 @@ use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
-use crate::policy::{CredentialGrant, Decision, PolicyEntry, TokenKind};
+use crate::policy::{CredentialGrant, Decision, PolicyEntry, Principal, TokenKind};
 use crate::proxy::{
     CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
     OpenedTunnelSender, RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
@@ -135,6 +135,7 @@ impl Generation {
 
     /// Returns a summary of each route, for the log.
     pub(super) fn summaries(&self) -> Vec<RouteSummary> {
+        let holder = self.provider.policy().credential_name().holder_or_default();
         let summary = |ingress: &Arc<Ingress>| {
             let route = ingress.route()?;
             Some(RouteSummary {
@@ -149,7 +150,7 @@ impl Generation {
                         "once the metadata server has said where that is".to_owned()
                     }
                     None => "by the path of each call".to_owned(),
-                    Some(resolved) => gets(&resolved.decision),
+                    Some(resolved) => gets(&resolved.decision, holder),
                 },
             })
         };
@@ -222,16 +223,25 @@ fn metadata_address(config: &Config) -> Option<SocketAddr> {
     }
 }
 
-/// Describes the credential of a decision.
-fn gets(decision: &Decision) -> String {
+/// What calls get, for people.
+fn gets(decision: &Decision, holder: &str) -> String {
     match &decision.grant {
-        CredentialGrant::Token(key) => match &key.kind {
-            TokenKind::Access { .. } => format!("an access token ({})", decision.rule),
-            TokenKind::Id { audience } => format!("an ID token for {audience} ({})", decision.rule),
-            TokenKind::Jwt { audience } => {
-                format!("a signed JWT for {audience} ({})", decision.rule)
+        CredentialGrant::Token(key) => {
+            let rule = &decision.rule;
+            let whose = match &key.principal {
+                Principal::Attached => String::new(),
+                other => format!(" of {}", other.name_of(holder)),
+            };
+            match &key.kind {
+                TokenKind::Access { .. } => format!("an access token{whose} ({rule})"),
+                TokenKind::Id { audience } => {
+                    format!("an ID token for {audience}{whose} ({rule})")
+                }
+                TokenKind::Jwt { audience } => {
+                    format!("a signed JWT for {audience}{whose} ({rule})")
+                }
             }
-        },
+        }
         CredentialGrant::None(why) => format!("no token: {why}"),
         CredentialGrant::Deny(why) => format!("refused: {why}"),
     }

@@ -13,6 +13,9 @@ use crate::config::{Config, Env};
 use crate::explain;
 use crate::policy;
 
+/// An account, and its project if it is known.
+type Account = (Arc<str>, Option<Arc<str>>);
+
 /// How long the metadata server may take: on a machine without one, the explanation is not held up by more.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -44,9 +47,9 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if explanation.needs_account()
-        && let Some(email) = account(&config)?
+        && let Some((email, project)) = account(&config)?
     {
-        explanation.name_account(&email);
+        explanation.name_account(&email, project.as_deref());
     }
     let text = if args.json {
         serde_json::to_string(&explanation).map_err(|error| Exit::failed(error.to_string()))?
@@ -57,19 +60,19 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
-/// The account in use, where a metadata server tells it at once.
-fn account(config: &Config) -> Result<Option<Arc<str>>, Exit> {
+/// The account in use and its project, where a metadata server tells them at once.
+fn account(config: &Config) -> Result<Option<Account>, Exit> {
     if config.metadata.disabled {
         return Ok(None);
     }
     let provider = app::provider(config, Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
     let asked = async {
-        tokio::time::timeout(
-            PATIENCE,
-            provider.instance().email(&policy::Principal::Attached),
-        )
-        .await
+        let instance = provider.instance();
+        let email = instance.email(&policy::Principal::Attached);
+        let both = async { tokio::join!(email, instance.project_id()) };
+        let (email, project) = tokio::time::timeout(PATIENCE, both).await.ok()?;
+        Some((email.ok()?, project.ok()))
     };
-    Ok(runtime(1)?.block_on(asked).ok().and_then(Result::ok))
+    Ok(runtime(1)?.block_on(asked))
 }

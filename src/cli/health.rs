@@ -1,5 +1,6 @@
 //! `sidentity health` and `sidentity wait`: probes for images without curl.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -23,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// No probe says more than this.
-const ANSWER: usize = 64 * 1024;
+/// No probe, and no status, says more than this.
+const ANSWER: usize = 1024 * 1024;
 
 /// Probe a running sidecar; the status is 0 or 1
 #[derive(Debug, clap::Args)]
@@ -55,9 +57,22 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     } else {
         "/liveness"
     };
-    runtime(1)?
-        .block_on(probe(admin, path))
-        .map_err(Exit::failed)
+    runtime(1)?.block_on(async {
+        probe(admin, path).await.map_err(Exit::failed)?;
+        if let Some(identity) = identity(admin).await {
+            // The status says it all; whoever reads the text is a person.
+            let _ = writeln!(io::stdout(), "tokens come from {identity}");
+        }
+        Ok(())
+    })
+}
+
+/// Where the identity of the sidecar comes from.
+async fn identity(admin: SocketAddr) -> Option<String> {
+    let asked = tokio::time::timeout(PATIENCE, ask(admin, "/status")).await;
+    let (_, text) = asked.ok()?.ok()?;
+    let status: Value = serde_json::from_str(&text).ok()?;
+    Some(status.get("identity")?.as_str()?.to_owned())
 }
 
 pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {

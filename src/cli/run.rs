@@ -100,11 +100,9 @@ fn announce(app: &App) {
 /// Where the identity comes from, as far as the configuration says it. The metadata server's account follows once it is
 /// known.
 fn announce_credential(control: &Control) {
-    if let Some((credential, found_by)) = control.credential_file() {
-        tracing::info!(
-            source = credential.source.as_str(),
-            "tokens come from {credential}, named by {found_by}"
-        );
+    let (source, identities) = control.identities();
+    for identity in identities {
+        tracing::info!(source = source.as_str(), "{identity}");
     }
 }
 

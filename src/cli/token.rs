@@ -95,23 +95,37 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
         // A script reads the token alone.
         let _ = writeln!(std::io::stderr(), "{text}");
     };
-    if principal.via().is_some() {
-        return say(format!(
-            "the token is the one of {principal}; the base credential is {credential}"
-        ));
-    }
     if credential.is_file() {
-        return say(format!("the token comes from {credential}"));
+        return say(match principal.via() {
+            None => format!("the token comes from {credential}"),
+            Some(_) => format!(
+                "the token is the one of {}; the base credential is {credential}",
+                principal.name_of(credential.holder_or_default())
+            ),
+        });
     }
+    let base = match principal.via() {
+        None => principal,
+        Some(_) => &Principal::Attached,
+    };
     let instance = provider.instance();
-    let asked = async { tokio::join!(instance.email(principal), instance.project_id()) };
+    let asked = async { tokio::join!(instance.email(base), instance.project_id()) };
     let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
+        if principal.via().is_some() {
+            say(format!(
+                "the token is the one of {principal}; the base credential is {credential}"
+            ));
+        }
         return;
     };
     let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
-    say(format!(
-        "the token is the one of {email} from {credential}{project}"
-    ));
+    say(match principal.via() {
+        None => format!("the token is the one of {email} from {credential}{project}"),
+        Some(_) => format!(
+            "the token is the one of {}; the base credential is {email} from {credential}{project}",
+            principal.name_of(&email)
+        ),
+    });
     if let Some(warning) = account_warning(&email) {
         say(warning);
     }

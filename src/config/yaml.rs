@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::{Access, AccessLog, Config, HttpVersion, LogFormat, LogLevel, Route, UpstreamProxy};
-use crate::policy::{Options, Rule};
+use crate::policy::{Options, Policy, Principal, Rule, Settings};
 
 /// Shows a [`Config`] as YAML. The passwords of `--proxy-auth` and `--upstream-proxy` are left out, and a comment says so; what only the
 /// environment can say stands in comments.
@@ -256,9 +256,31 @@ fn limits(f: &mut Items, config: &Config) -> fmt::Result {
     f.field("access_log", access)
 }
 
+/// Who impersonates whom.
+fn chains(f: &mut Items, config: &Config) {
+    let name = config.credentials.credential_name();
+    let holder = name.holder_or_default();
+    let settings = Settings {
+        impersonate: config.impersonate.clone(),
+        ..Settings::default()
+    };
+    let policy = Policy::new(config.rules.clone(), settings);
+    let global = policy.default_principal();
+    if *global != Principal::Attached {
+        f.add(format!("# tokens are of {}\n", global.name_of(holder)));
+    }
+    for (rule, principal) in policy.other_identities() {
+        f.add(format!(
+            "# tokens of {rule} are of {}\n",
+            principal.name_of(holder)
+        ));
+    }
+}
+
 fn environment(f: &mut Items, config: &Config) {
     if config.credentials.file().is_some() {
         f.add(format!("# tokens come from {}\n", config.credentials));
+        chains(f, config);
     }
     let metadata = &config.metadata;
     let off = if metadata.disabled {

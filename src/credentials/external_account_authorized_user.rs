@@ -11,6 +11,8 @@ use super::{EndpointUrl, OAuthClient};
 /// The login of a person of a workforce pool.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExternalAccountAuthorizedUser {
+    /// `audience`: the provider of the pool, where the file says it.
+    pub audience: Option<Arc<str>>,
     /// `refresh_token`.
     pub refresh_token: Arc<str>,
     /// `token_url`.
@@ -30,6 +32,7 @@ impl ExternalAccountAuthorizedUser {
         const URL: &str = "token_url";
         let universe = fields.universe(context)?;
         Ok(Self {
+            audience: fields.visible_text("audience")?.map(Arc::from),
             refresh_token: fields.text("refresh_token")?.into(),
             token_url: fields
                 .endpoint(URL, &universe, context)?

@@ -12,6 +12,7 @@ use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
     ServiceAccount,
 };
+use crate::policy::project_of;
 
 /// A credential file, by its `type`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,14 +136,13 @@ impl CredentialFile {
     /// The project, where the file says it.
     pub fn project(&self) -> Option<&str> {
         match self {
-            Self::AuthorizedUser(_)
-            | Self::ExternalAccountAuthorizedUser(_)
-            | Self::Impersonated(_) => None,
+            Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => None,
+            Self::Impersonated(file) => project_of(&file.target).or_else(|| file.source.project()),
             Self::ExternalAccount(file) => {
-                let project = file.quota_project.as_ref();
-                project
-                    .or(file.user_project.as_ref())
-                    .map(|project| &**project)
+                let of_account = file.impersonation.as_ref();
+                let of_account = of_account.and_then(|to| project_of(&to.account));
+                let project = file.quota_project.as_ref().or(file.user_project.as_ref());
+                of_account.or_else(|| project.map(|project| &**project))
             }
             Self::ServiceAccount(file) => file.project.as_deref(),
         }

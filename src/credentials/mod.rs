@@ -15,6 +15,7 @@ mod external_account;
 mod external_account_authorized_user;
 mod fields;
 mod file;
+mod holder;
 mod impersonated;
 mod key;
 mod search;
@@ -121,6 +122,7 @@ impl Credentials {
                 ) => SourceKind::Sts,
             },
             text: self.to_string().into(),
+            holder: self.file().map(|file| file.file.holder().into()),
         }
     }
 
@@ -190,9 +192,12 @@ impl fmt::Display for LoadedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())?;
         let facts = [
-            self.file
-                .account()
-                .map(|account| format!("account {account}")),
+            match self.file.account() {
+                Some(account) => Some(format!("account {account}")),
+                None if self.file.is_federated() => Some(self.file.holder()),
+                None => None,
+            },
+            self.file.chain(),
             self.file
                 .project()
                 .map(|project| format!("project {project}")),

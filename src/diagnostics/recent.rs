@@ -152,8 +152,13 @@ impl RecentErrors {
             true => &credential.text,
             false => "an account whose name is not known",
         };
+        let via = rejection
+            .key
+            .principal
+            .via_of(credential.holder_or_default());
+        let via = via.map_or_else(String::new, |via| format!(", {via}"));
         let detail = format!(
-            "answered {status} to an {for_whom} in {}, of {}",
+            "answered {status} to an {for_whom} in {}, of {}{via}",
             rejection.header,
             rejection.account.unwrap_or(unnamed)
         );

@@ -3,9 +3,10 @@
 use super::{Case, EntryPoints, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
-    Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing, FUNCTIONS,
-    HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP, SkipReason, TokenKey,
-    TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under, tagged,
+    BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
+    FUNCTIONS, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP, SkipReason,
+    TokenKey, TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under,
+    tagged,
 };
 
 /// Google's hosts that get a token by rule only, and the rule that is most likely meant.
@@ -23,6 +24,9 @@ const BY_RULE_ONLY: [(&str, &str); 6] = [
 
 const IN_PROXY_AUTHORIZATION: &str =
     "if the app sends an Authorization, it stays, and the token goes into Proxy-Authorization";
+
+/// The role that impersonates an account.
+const TOKEN_CREATOR: &str = "roles/iam.serviceAccountTokenCreator";
 
 /// The role that Identity-Aware Proxy asks for.
 const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
@@ -158,12 +162,13 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
         });
     }
     if let Some(account) = key.principal.account() {
-        notes.push(match key.principal.via() {
+        let holder = policy.credential_name().holder_or_default();
+        notes.push(match key.principal.via_of(holder) {
             None => format!("the token is the one of {account}"),
             Some(via) => format!("the token is the one of {account}, {via}"),
         });
         notes.extend(account_warning(account));
-        notes.extend(roles(&key.principal));
+        notes.extend(roles(&key.principal, policy));
     }
     if case.in_cleartext() {
         notes.push("plaintext=allow: the token travels in cleartext".to_owned());
@@ -171,27 +176,32 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
 }
 
 /// The roles that a chain of impersonation needs, and what delegation needs.
-fn roles(principal: &Principal) -> Vec<String> {
+fn roles(principal: &Principal, policy: &Policy) -> Vec<String> {
     match principal {
         Principal::Attached | Principal::Account(_) | Principal::Source => Vec::new(),
         Principal::Impersonated(impersonated) => {
             let chain = &impersonated.chain;
             let accounts = chain.delegates().iter().map(|account| &**account);
-            let mut caller = impersonated.base.to_string();
+            let holder = policy.credential_name().holder_or_default();
+            let mut caller = impersonated.base.name_of(holder);
+            let mut role = match policy.base() {
+                BaseCredential::Federated => "roles/iam.workloadIdentityUser",
+                BaseCredential::Account | BaseCredential::User { .. } => TOKEN_CREATOR,
+            };
             let mut roles = Vec::new();
             for account in accounts.chain([chain.target()]) {
-                roles.push(format!(
-                    "{caller} needs roles/iam.serviceAccountTokenCreator on {account}"
-                ));
+                roles.push(format!("{caller} needs {role} on {account}"));
+                role = TOKEN_CREATOR;
                 account.clone_into(&mut caller);
             }
             roles
         }
         Principal::Delegated(delegated) => {
-            let mut notes = roles(&delegated.issuer);
+            let holder = policy.credential_name().holder_or_default();
+            let mut notes = roles(&delegated.issuer, policy);
             notes.push(format!(
                 "the domain's administrator must allow the scopes to the client id of {} (domain-wide delegation)",
-                delegated.issuer
+                delegated.issuer.name_of(holder)
             ));
             notes
         }

@@ -603,7 +603,7 @@ fn a_chain_of_impersonation_is_named_with_the_roles_that_it_needs() {
             "{explanation}"
         );
     }
-    assert!(!explanation.needs_account());
+    assert!(explanation.needs_account());
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The kinds of base credential, and which tokens each can get.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::audience::HostKind;
@@ -8,7 +7,6 @@ use super::decision::{Credential, TokenKey, TokenKind};
 use super::principal::Principal;
 use super::rule::Rule;
 use crate::destination::Host;
-use crate::error::SourceKind;
 
 /// The limits of a person's ID tokens, with advice.
 pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
@@ -36,39 +34,6 @@ pub enum BaseCredential {
         /// The client's id.
         client_id: Arc<str>,
     },
-}
-
-/// The name of the base credential in messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialName {
-    /// The source of its tokens.
-    pub source: SourceKind,
-    /// `the metadata server`, or the file with its kind, account and project.
-    pub text: Arc<str>,
-}
-
-// === impl CredentialName ===
-
-impl CredentialName {
-    /// Returns whether it is a credential file.
-    pub fn is_file(&self) -> bool {
-        self.source != SourceKind::Metadata
-    }
-}
-
-impl Default for CredentialName {
-    fn default() -> Self {
-        Self {
-            source: SourceKind::Metadata,
-            text: "the metadata server".into(),
-        }
-    }
-}
-
-impl fmt::Display for CredentialName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 // === impl BaseCredential ===

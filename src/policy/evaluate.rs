@@ -6,9 +6,10 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::audience::HostKind;
-use super::base::{BaseCredential, CredentialName};
+use super::base::BaseCredential;
 use super::build::{RuleInput, Texts, UNMATCHED_DENY};
 use super::builtin::{self, DEFAULT_UNIVERSE};
+use super::credential_name::CredentialName;
 use super::decision::Decision;
 use super::impersonation::Impersonation;
 use super::pattern::Pattern;
@@ -94,7 +95,14 @@ impl Policy {
         }
     }
 
-    /// Returns the name of the base credential in messages.
+    /// The rules whose tokens are of another identity than those that no rule names, and that identity.
+    pub fn other_identities(&self) -> impl Iterator<Item = (&str, &Principal)> {
+        let rules = self.rules.iter();
+        let rules = rules.map(|rule| (&*rule.name, rule.options.principal()));
+        rules.filter(|(_, principal)| *principal != self.defaults.principal())
+    }
+
+    /// What the base credential is called.
     pub fn credential_name(&self) -> &CredentialName {
         &self.settings.credential_name
     }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::impersonation::Impersonation;
 
+/// The holder of the base credential, if its name is not known.
+pub(super) const BASE_CREDENTIAL: &str = "the base credential";
+
 /// The identity that a token is issued to. It selects the token source.
 ///
 /// # Examples
@@ -65,31 +68,43 @@ impl Principal {
     /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential through a@b.c`.
     /// `None` if the account obtains it itself.
     pub fn via(&self) -> Option<String> {
+        self.via_of(BASE_CREDENTIAL)
+    }
+
+    /// The same, with the name of the base credential's holder.
+    pub fn via_of(&self, holder: &str) -> Option<String> {
         match self {
             Self::Attached | Self::Account(_) | Self::Source => None,
-            Self::Delegated(delegated) => {
-                Some(format!("on whose behalf {} acts", delegated.issuer))
-            }
+            Self::Delegated(delegated) => Some(format!(
+                "on whose behalf {} acts",
+                delegated.issuer.name_of(holder)
+            )),
             Self::Impersonated(impersonated) => {
                 let Impersonated { base, chain } = &**impersonated;
                 let through = match chain.delegates() {
                     [] => String::new(),
                     delegates => format!(" through {}", delegates.join(", then ")),
                 };
+                let base = base.name_of(holder);
                 Some(format!("impersonated by {base}{through}"))
             }
+        }
+    }
+
+    /// Names the principal, with the name of the base credential's holder.
+    pub fn name_of(&self, holder: &str) -> String {
+        match (self.account(), self.via_of(holder)) {
+            (None, _) if *self == Self::Source => "the source credential of the file".to_owned(),
+            (None, _) => holder.to_owned(),
+            (Some(account), None) => format!("the account {account}"),
+            (Some(account), Some(via)) => format!("{account}, {via}"),
         }
     }
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.account(), self.via()) {
-            (None, _) if *self == Self::Source => f.write_str("the source credential of the file"),
-            (None, _) => f.write_str("the base credential"),
-            (Some(account), None) => write!(f, "the account {account}"),
-            (Some(account), Some(via)) => write!(f, "{account}, {via}"),
-        }
+        f.write_str(&self.name_of(BASE_CREDENTIAL))
     }
 }
 

@@ -132,7 +132,8 @@ impl CredentialProvider {
                 other => tracing::info!(
                     account = other.account(),
                     source = "impersonation",
-                    "tokens are those of {other}; the base credential is {email} of the project {project}",
+                    "tokens are those of {}; the base credential is {email} from the metadata server of the project {project}",
+                    other.name_of(&email),
                 ),
             }
             if let Some(warning) = account_warning(&email) {

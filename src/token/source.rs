@@ -159,7 +159,11 @@ impl TokenSources {
             config.token_timeout,
             Arc::clone(metrics),
         );
-        let impersonator = Arc::new(impersonator.with_file(target).without_account(unsigned));
+        let impersonator = impersonator
+            .of_file(credentials.file().map(|loaded| &loaded.file))
+            .with_file(target)
+            .without_account(unsigned);
+        let impersonator = Arc::new(impersonator);
         sources.push(Arc::new(ImpersonationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(DelegationSource(Arc::clone(&impersonator))));
         sources.push(Arc::new(SignedJwtSource(impersonator))); // for any account that no source before signs for

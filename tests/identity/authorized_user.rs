@@ -231,7 +231,7 @@ async fn an_answer_without_an_id_token_is_an_error() {
     let ran = run_with(&google, &authorized_user(&google), &["token", RUN_APP]).await;
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(
-        ran.err.contains("no JSON object with an ID token"),
+        ran.err.contains("not a JSON object with an ID token"),
         "{ran:?}"
     );
     google.always(

@@ -17,6 +17,7 @@ mod federation;
 mod impersonation;
 mod impersonation_rules;
 mod metadata_server;
+mod naming;
 mod reload;
 mod rules;
 mod search;

@@ -248,7 +248,7 @@ async fn an_error_of_the_source_is_the_servers_with_its_words() {
             "is there a service account",
         ),
         (Fault::rate_limited(20), 429, "Quota exceeded"),
-        (Fault::torn_json(), 502, "no JSON object"),
+        (Fault::torn_json(), 502, "not a JSON object"),
         (
             Fault::api(400, "INVALID_ARGUMENT", "bad scope"),
             400,

@@ -178,7 +178,7 @@ function head(status) {
   pairs(byId("facts"), [
     ["Up since", since(status.started)],
     ["Draining since", status.state === "draining" ? since(status.since) : ""],
-    ["Credentials", status.credentials],
+    ["Credentials", status.identity],
     ["Account", status.account ?? "not known yet"],
     ["Impersonates", status.impersonates?.replaceAll(",", ", then ")],
     ["Project", status.project ?? "not known yet"],

@@ -150,7 +150,7 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     for (name, options) in rules.chain(routes) {
         let signed = match &options.subject {
             Some(subject) => format!("subject={subject}"),
-            None if options.jwt => "token=jwt, for IAP,".to_owned(),
+            None if options.jwt => "token=jwt".to_owned(),
             None => continue,
         };
         if options.subject.is_some() && universe != DEFAULT_UNIVERSE {
@@ -165,7 +165,12 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         {
             let message = format!(
                 "{signed} is signed by a service account, and {file} is none: add impersonate=ACCOUNT, or \
-                 --impersonate-service-account"
+                 --impersonate-service-account{}",
+                if options.jwt {
+                    " (IAP takes no token of a person)"
+                } else {
+                    ""
+                }
             );
             diagnostics.push(Diagnostic::new(name, message));
         }

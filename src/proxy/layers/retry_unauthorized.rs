@@ -19,8 +19,7 @@ use crate::destination::Destination;
 use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
-use crate::policy::CredentialName;
-use crate::policy::inject;
+use crate::policy::{CredentialName, Principal, inject};
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{Body, RequestBody};
 use crate::proxy::request::record::RequestRecord;
@@ -254,6 +253,8 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         tokio::spawn(async move {
             let account = shared.instance.email(&key.principal).await.ok();
             let project = shared.instance.project_id_if_known();
+            let holder = shared.instance.email_if_known(&Principal::Attached);
+            let credential = shared.credential.held_by(holder);
             let rejection = AuthRejection {
                 origin: &origin,
                 status,
@@ -263,9 +264,9 @@ impl<S: ProxyService<Outbound>> Retry<S> {
                 key: &key,
                 account: account.as_deref(),
             };
-            auth_rejected_of(&shared.hints, &rejection, &shared.credential, trace);
+            auth_rejected_of(&shared.hints, &rejection, &credential, trace);
             let recent = shared.metrics.recent();
-            recent.rejected_of(&rejection, &shared.credential);
+            recent.rejected_of(&rejection, &credential);
         });
     }
 }

@@ -104,7 +104,7 @@ impl DelegationSource {
         let subject = &delegated.subject;
         let end = Instant::now() + self.0.timeout();
         let client = self.0.client()?;
-        let signer = self.0.signer(&delegated.issuer, end).await?;
+        let signer = self.0.signer_of_itself(&delegated.issuer, end).await?;
         check_universe(&signer.universe, subject)?;
         let account = &signer.account;
         let email = account.email();

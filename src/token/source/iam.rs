@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::answer::accept;
 use super::endpoint::{EndpointClient, bearer};
@@ -28,6 +28,9 @@ pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-p
 /// The longest that Google issues tokens for without a policy of the organisation.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 
+/// How long a message waits for the name of the caller.
+const NAME_PATIENCE: Duration = Duration::from_millis(500);
+
 /// A service account as the API knows it, and the way to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
@@ -45,6 +48,8 @@ pub(super) struct Caller<'a> {
     pub(super) token: &'a Token,
     /// Whose token it is.
     pub(super) principal: &'a Principal,
+    /// What it is called if it has no e-mail address.
+    pub(super) holder: Option<&'a str>,
     pub(super) facts: &'a Facts,
     /// The role that the caller needs on the first account of the chain.
     pub(super) role: Role,
@@ -98,6 +103,15 @@ impl Account {
         }
     }
 
+    /// The same account, called for directly.
+    #[must_use]
+    pub(super) fn without_delegates(self) -> Self {
+        Self {
+            delegates: [].into(),
+            ..self
+        }
+    }
+
     pub(super) fn email(&self) -> &str {
         &self.email
     }
@@ -110,8 +124,9 @@ impl Account {
             .map(|email| &**email)
     }
 
-    fn first(&self) -> &str {
-        self.delegates.first().unwrap_or(&self.email)
+    /// The first account of the chain, and the target.
+    fn ends(&self) -> (&str, &str) {
+        (self.delegates.first().unwrap_or(&self.email), &self.email)
     }
 
     /// Who may lack a role on which account, by the words of an answer of status 403. A delegate lacks `implicitDelegation` on
@@ -159,7 +174,17 @@ impl Caller<'_> {
     fn name(&self) -> String {
         match self.facts.email_if_known(self.principal) {
             Some(email) => email.to_string(),
-            None => self.principal.to_string(),
+            None => match self.holder {
+                Some(holder) => holder.to_owned(),
+                None => self.principal.to_string(),
+            },
+        }
+    }
+
+    /// Learns the e-mail address of the caller for a message, if it can be had at once.
+    async fn learn_name(&self) {
+        if self.facts.email_if_known(self.principal).is_none() {
+            let _ = timeout(NAME_PATIENCE, self.facts.email(self.principal)).await;
         }
     }
 }
@@ -266,7 +291,15 @@ impl Call<'_> {
         let attempt = || async {
             let start = Now::now();
             let answer = client.post_json(&url, headers.clone(), &self.body).await;
-            read(&answer.map_err(named)?, start)
+            match answer.map_err(named) {
+                Ok(body) => read(&body, start),
+                Err(error) => {
+                    if matches!(error.status.map(|status| status.as_u16()), Some(401 | 403)) {
+                        caller.learn_name().await;
+                    }
+                    Err(error)
+                }
+            }
         };
         client
             .fetch_within(time, &what, self.account, priority, attempt, |error| {
@@ -288,7 +321,12 @@ impl Call<'_> {
             403 => {
                 let name = caller.name();
                 let hops = self.account.hops(&name, &error.reason);
-                Some(format!("grant {}", grants(&hops, caller.role, self.account.first())))
+                // The role of a federated principal includes neither signatures nor a place before a delegate.
+                let role = match caller.role {
+                    Role::WorkloadIdentityUser if self.method == "signJwt" => Role::TokenCreator,
+                    role => role,
+                };
+                Some(format!("grant {}", grants(&hops, role, self.account.ends())))
             }
             404 => Some(format!("is there a service account {account}, and is it spelled so?")),
             _ => None,
@@ -297,13 +335,20 @@ impl Call<'_> {
 }
 
 /// The roles that let each account of some hops use the next one.
-fn grants(hops: &[(&str, &str)], first_role: Role, first: &str) -> String {
+fn grants(hops: &[(&str, &str)], first_role: Role, (first, target): (&str, &str)) -> String {
     let grant = |(caller, account): &(&str, &str)| {
         let role = match *account == first {
             true => first_role,
             false => Role::TokenCreator,
         };
-        format!("{} on {account} to {caller}", role.as_str())
+        let grant = format!("{} on {account} to {caller}", role.as_str());
+        match role {
+            Role::WorkloadIdentityUser if first != target => format!(
+                "{grant} (with delegates {} too)",
+                Role::TokenCreator.as_str()
+            ),
+            _ => grant,
+        }
     };
     hops.iter().map(grant).collect::<Vec<_>>().join(", and ")
 }
@@ -355,7 +400,7 @@ mod tests {
         let chain = account(&["a@p.example", "b@p.example"]);
         let named = |reason| {
             let hops = chain.hops("me", reason);
-            grants(&hops, Role::TokenCreator, chain.first())
+            grants(&hops, Role::TokenCreator, chain.ends())
                 .replace("roles/iam.serviceAccountTokenCreator", "role")
         };
         let target = "role on t@p.example to b@p.example";
@@ -388,8 +433,9 @@ mod tests {
         let chain = account(&["a@p.example"]);
         let hops = chain.hops("principal://x", "forbidden");
         assert_eq!(
-            grants(&hops, Role::WorkloadIdentityUser, chain.first()),
-            "roles/iam.workloadIdentityUser on a@p.example to principal://x, and \
+            grants(&hops, Role::WorkloadIdentityUser, chain.ends()),
+            "roles/iam.workloadIdentityUser on a@p.example to principal://x (with delegates \
+             roles/iam.serviceAccountTokenCreator too), and \
              roles/iam.serviceAccountTokenCreator on t@p.example to a@p.example"
         );
     }

@@ -17,7 +17,7 @@ use super::{Fetching, TokenSource};
 use crate::config::Upstream;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::error::{Error, SourceKind, TokenFault};
-use crate::policy::{Principal, TokenKey, TokenKind};
+use crate::policy::{Principal, TokenKey, TokenKind, project_of};
 use crate::telemetry::Metrics;
 use crate::token::fact::Fact;
 use crate::token::facts::Facts;
@@ -39,6 +39,10 @@ pub(super) struct Impersonator {
     metrics: Arc<Metrics>,
     /// What the base credential is, if it is a file that impersonates an account.
     file: Option<FileTarget>,
+    /// What the holder of a credential file is called, or of the credential inside, if it has no e-mail address.
+    holder: Option<Arc<str>>,
+    /// The base credential is a federated principal's.
+    is_federated: bool,
     /// The base credential's name, if it is no service account's and so cannot sign.
     unsigned: Option<String>,
     /// Made when it is first needed: most sidecars impersonate no account.
@@ -73,6 +77,8 @@ pub(super) struct Signer {
 /// The right to call for an account.
 pub(super) struct Authorisation {
     facts: Facts,
+    /// What the base is called if it has no e-mail address.
+    holder: Option<Arc<str>>,
     base: Principal,
     role: Role,
     slot: Arc<Slot>,
@@ -99,6 +105,8 @@ impl Impersonator {
             timeout,
             metrics,
             file: None,
+            holder: None,
+            is_federated: false,
             unsigned: None,
             client: OnceLock::new(),
         }
@@ -115,6 +123,19 @@ impl Impersonator {
     pub(super) fn without_account(self, name: Option<String>) -> Self {
         Self {
             unsigned: name,
+            ..self
+        }
+    }
+
+    /// The same, for a base credential of this file.
+    #[must_use]
+    pub(super) fn of_file(self, file: Option<&CredentialFile>) -> Self {
+        let Some(file) = file else {
+            return self;
+        };
+        Self {
+            holder: Some(file.source_holder().unwrap_or_else(|| file.holder()).into()),
+            is_federated: file.is_federated() && !file.is_of_account(),
             ..self
         }
     }
@@ -188,11 +209,34 @@ impl Impersonator {
             }
             own => (facts.email(own).await.map_err(known)?, &none, own),
         };
+        let of_federated = self.is_federated && *base == Principal::Attached;
         Ok(Signer {
             account: Account::of_universe(&universe, &email, delegates),
             universe,
             base: base.clone(),
-            role: Role::TokenCreator,
+            role: match of_federated {
+                true => Role::WorkloadIdentityUser,
+                false => Role::TokenCreator,
+            },
+        })
+    }
+
+    /// As [`signer`](Self::signer), for signatures. The role of a federated principal does not include them, so the account of
+    /// its file signs for itself.
+    pub(super) async fn signer_of_itself(
+        &self,
+        principal: &Principal,
+        end: Instant,
+    ) -> Result<Signer, FetchError> {
+        let signer = self.signer(principal, end).await?;
+        Ok(match signer.role {
+            Role::WorkloadIdentityUser if signer.base == Principal::Source => Signer {
+                account: signer.account.without_delegates(),
+                base: Principal::Attached,
+                role: Role::TokenCreator,
+                ..signer
+            },
+            _ => signer,
         })
     }
 
@@ -205,12 +249,15 @@ impl Impersonator {
         let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
         let email = signer.account.email();
         let Ok(token) = timeout_at(end, slot.token_for_source()).await else {
-            return Err(late(&format!("a token of {} for {email}", signer.base)));
+            let base = self.name(&signer.base);
+            return Err(late(&format!("a token of {base} for {email}")));
         };
         let token = token.map_err(|error| {
-            error.prefixed(&format!("{email} needs a token of {}", signer.base))
+            let base = self.name(&signer.base);
+            error.prefixed(&format!("{email} needs a token of {base}"))
         })?;
         Ok(Authorisation {
+            holder: self.holder.clone().filter(|_| self.is_holder(&signer.base)),
             facts: self.facts()?,
             base: signer.base.clone(),
             role: signer.role,
@@ -219,6 +266,25 @@ impl Impersonator {
             end,
             renewed: false,
         })
+    }
+
+    /// Names a principal in a message, by the e-mail address if it is known.
+    fn name(&self, principal: &Principal) -> String {
+        let holder = self.holder.as_ref().filter(|_| self.is_holder(principal));
+        let facts = self.facts().ok();
+        let email = facts.and_then(|facts| facts.email_if_known(principal));
+        match email.as_ref().or(holder) {
+            Some(name) => name.to_string(),
+            None => principal.to_string(),
+        }
+    }
+
+    /// Whether `holder` is the name of this principal.
+    fn is_holder(&self, principal: &Principal) -> bool {
+        match self.file {
+            Some(_) => *principal == Principal::Source,
+            None => *principal == Principal::Attached,
+        }
     }
 
     async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
@@ -260,6 +326,7 @@ impl Authorisation {
         Caller {
             token: &self.token,
             principal: &self.base,
+            holder: self.holder.as_deref(),
             facts: &self.facts,
             role: self.role,
         }
@@ -320,7 +387,10 @@ impl TokenSource for ImpersonationSource {
             Fact::Email(Principal::Attached) => file.map(|file| file.account.email().to_owned()),
             Fact::Email(principal) => principal.account().map(str::to_owned),
             Fact::Universe => file.map(|file| file.universe.to_string()),
-            Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
+            Fact::ProjectId => file
+                .and_then(|file| project_of(file.account.email()))
+                .map(str::to_owned),
+            Fact::ProjectNumber | Fact::Region => None,
         };
         Box::pin(std::future::ready(Ok(known)))
     }
@@ -339,7 +409,10 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
             account: Account::of_url(&url, &file.target, shared(&file.delegates), iam::LIFETIME),
             scopes: shared(&scopes),
             universe: Arc::clone(&file.universe),
-            role: Role::TokenCreator,
+            role: match file.source.is_federated() {
+                true => Role::WorkloadIdentityUser,
+                false => Role::TokenCreator,
+            },
         }
     }
 }

@@ -53,7 +53,7 @@ impl SignedJwtSource {
         };
         let end = Instant::now() + self.0.timeout();
         let client = self.0.client()?;
-        let signer = self.0.signer(&key.principal, end).await?;
+        let signer = self.0.signer_of_itself(&key.principal, end).await?;
         let account = &signer.account;
         let what = token_clause(&key.kind);
         let mut right = self.0.authorise(&signer, end).await?;

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{API, account, call, called_as, detail, file_sourced, sidecar, without_account};
-use crate::support::google::{Endpoint, Endpoints, Fault, Google, SubjectSource};
+use crate::support::app::text;
+use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource};
 
 /// The error of a call, with these answers of an endpoint.
 async fn error(google: &Google, endpoint: Endpoint, fault: Fault) -> String {
@@ -132,12 +133,12 @@ async fn a_refusal_names_the_endpoint_the_codes_and_what_to_look_at() {
 async fn an_answer_that_is_no_token_fails_the_call() {
     let google = Google::start().await;
     for (fault, expected) in [
-        (Fault::torn_json(), "no JSON object"),
+        (Fault::torn_json(), "not a JSON object"),
         (
             Fault::redirect("https://evil.example/"),
             "redirects are not followed",
         ),
-        (Fault::status(200, "<html>"), "no JSON object"),
+        (Fault::status(200, "<html>"), "not a JSON object"),
         (
             Fault::edit(|json| json["token_type"] = "mac".into()),
             "token_type",
@@ -225,4 +226,142 @@ async fn a_federated_token_that_is_not_accepted_is_exchanged_anew() {
     google.skew(0);
     assert_eq!(called_as(&sidecar).await, account(&google));
     assert_eq!(google.count(Endpoint::StsExchange), 2);
+}
+
+/// What the sidecar says of a call for a federated principal that lacks a role.
+async fn refused(google: &Google, file: &serde_json::Value, args: &[&str], url: &str) -> String {
+    let sidecar = sidecar(google, file, args).await;
+    detail(&call(&sidecar, url).await)
+}
+
+#[tokio::test]
+async fn a_federated_principal_that_may_not_impersonate_is_told_its_own_role() {
+    let google = Google::start().await;
+    let isolated = google.directory().address("isolated");
+    let pool = google.directory().pool();
+    let rule = format!("--rule=storage.googleapis.com=access,impersonate={isolated}");
+    let global = format!("--impersonate-service-account={isolated}");
+    let workload = without_account(file_sourced(&google).0);
+    let workforce = google.external_account_authorized_user(&Endpoints::default());
+    let nested = {
+        let mut file = google.impersonated(&Endpoints::default(), &workload, &[]);
+        let url = file["service_account_impersonation_url"].as_str().unwrap();
+        let target = google.directory().address("target");
+        file["service_account_impersonation_url"] = url.replace(&target, &isolated).into();
+        file
+    };
+    for (file, args, who) in [
+        (&workload, &[&*global] as &[&str], &*pool),
+        (&workload, &[&*rule], &*pool),
+        (&workforce, &[&*global], "workforce"),
+        (&workforce, &[&*rule], "workforce"),
+        (&nested, &[], &*pool),
+    ] {
+        let said = refused(&google, file, args, API).await;
+        let grant = format!("grant roles/iam.workloadIdentityUser on {isolated} to ");
+        let (_, whom) = said
+            .split_once(&grant)
+            .unwrap_or_else(|| panic!("{args:?}: {said}"));
+        assert!(whom.contains(who), "{said}");
+        assert!(!said.contains("TokenCreator"), "{said}");
+        assert!(!said.contains("the base credential"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_delegate_that_may_not_impersonate_is_told_the_role_of_an_account() {
+    let google = Google::start().await;
+    let file = without_account(file_sourced(&google).0);
+    let (target, isolated) = (
+        google.directory().address("target"),
+        google.directory().address("isolated"),
+    );
+    let pool = google.directory().pool();
+    let member = format!("principalSet:{pool}/*");
+    google.grant(&member, &target, Role::TokenCreator);
+    let said = refused(
+        &google,
+        &file,
+        &[&format!(
+            "--impersonate-service-account={target},{isolated}"
+        )],
+        API,
+    )
+    .await;
+    let grant = format!("grant roles/iam.serviceAccountTokenCreator on {isolated} to {target}");
+    assert!(said.ends_with(&grant), "{said}");
+    let said = refused(
+        &google,
+        &file,
+        &[&format!(
+            "--impersonate-service-account={isolated},{target}"
+        )],
+        API,
+    )
+    .await;
+    assert!(
+        said.contains("grant roles/iam.workloadIdentityUser"),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!("on {isolated} to ")) && said.contains(&pool),
+        "{said}"
+    );
+}
+
+/// The principal of the pool has `roles/iam.workloadIdentityUser` on the account, which does not include `signJwt`.
+#[tokio::test]
+async fn an_account_of_a_federated_principal_signs_for_itself_or_is_told_the_role() {
+    let google = Google::start().await;
+    let target = google.directory().address("target");
+    let jwt = "--rule=iap.example.com=id,token=jwt";
+    let subject = "--rule=www.googleapis.com=access,scope=https://www.googleapis.com/auth/calendar,subject=user@example.com";
+    let federated = file_sourced(&google).0;
+    let nested = google.impersonated(
+        &Endpoints::default(),
+        &without_account(file_sourced(&google).0),
+        &[],
+    );
+    let calls = [
+        (jwt, "http://iap.example.com/"),
+        (subject, "http://www.googleapis.com/calendar/v3"),
+    ];
+    for file in [&federated, &nested] {
+        for (rule, url) in calls {
+            let said = refused(&google, file, &[rule], url).await;
+            let grant =
+                format!("grant roles/iam.serviceAccountTokenCreator on {target} to {target}");
+            assert!(said.ends_with(&grant), "{said}");
+            assert!(said.contains("iam.serviceAccounts.signJwt"), "{said}");
+        }
+    }
+    google.grant(
+        &format!("serviceAccount:{target}"),
+        &target,
+        Role::TokenCreator,
+    );
+    for file in [&federated, &nested] {
+        for (rule, url) in calls {
+            let sidecar = sidecar(&google, file, &[rule]).await;
+            let response = call(&sidecar, url).await;
+            assert_eq!(response.status(), 200, "{rule}: {}", text(&response));
+        }
+    }
+}
+
+#[tokio::test]
+async fn explain_names_the_role_that_a_federated_principal_needs() {
+    let google = Google::start().await;
+    let file = without_account(file_sourced(&google).0);
+    let chain = "--impersonate-service-account=a@p.example,t@p.example";
+    let ran = crate::run_with(&google, &file, &["explain", "--json", chain, API]).await;
+    let explained: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    let notes = explained["notes"].to_string();
+    for part in [
+        "needs roles/iam.workloadIdentityUser on a@p.example",
+        "a@p.example needs roles/iam.serviceAccountTokenCreator on t@p.example",
+        &google.directory().pool(),
+    ] {
+        assert!(notes.contains(part), "{part}: {notes}");
+    }
 }

@@ -1,0 +1,64 @@
+//! Who holds a credential file, for people.
+
+use super::CredentialFile;
+
+// === impl CredentialFile ===
+
+impl CredentialFile {
+    /// The account, person or federated principal that its tokens are issued to.
+    pub fn holder(&self) -> String {
+        match (self.account(), self) {
+            (Some(account), _) => account.to_owned(),
+            (None, Self::ExternalAccount(file)) => {
+                format!("the federated principal of {}", file.audience)
+            }
+            (None, Self::ExternalAccountAuthorizedUser(file)) => match &file.audience {
+                Some(audience) => format!("the person of the workforce pool {audience}"),
+                None => "the person of the workforce pool who logged in".to_owned(),
+            },
+            (None, _) => "the person who logged in".to_owned(),
+        }
+    }
+
+    /// Whether a federated principal calls for the tokens: the file's own, or that of the credential inside.
+    pub fn is_federated(&self) -> bool {
+        match self {
+            Self::ExternalAccount(_) | Self::ExternalAccountAuthorizedUser(_) => true,
+            Self::Impersonated(file) => file.source.is_federated(),
+            Self::AuthorizedUser(_) | Self::ServiceAccount(_) => false,
+        }
+    }
+
+    /// Who calls the IAM Credentials API for the account of the file, if another does. Of a credential inside, its kind is
+    /// named, too.
+    pub fn source_holder(&self) -> Option<String> {
+        match self {
+            Self::ExternalAccount(file) => file
+                .impersonation
+                .as_ref()
+                .map(|_| format!("the federated principal of {}", file.audience)),
+            Self::Impersonated(file) => Some(file.source.holder()),
+            _ => None,
+        }
+    }
+
+    /// How the account of the file is impersonated: by whom, and through which delegates.
+    pub(super) fn chain(&self) -> Option<String> {
+        let holder = self.source_holder()?;
+        let (kind, delegates) = match self {
+            Self::Impersonated(file) => (format!("the {} ", file.source.kind()), &*file.delegates),
+            _ => (String::new(), &[] as &[String]),
+        };
+        let holder = holder.trim_start_matches("the ");
+        let kind = if kind.is_empty() {
+            "the ".to_owned()
+        } else {
+            kind
+        };
+        let through = match delegates {
+            [] => String::new(),
+            delegates => format!(" through {}", delegates.join(", then ")),
+        };
+        Some(format!("impersonated by {kind}{holder}{through}"))
+    }
+}

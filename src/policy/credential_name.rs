@@ -1,0 +1,85 @@
+//! What the base credential is called in messages.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::principal::{BASE_CREDENTIAL, Principal};
+use crate::error::SourceKind;
+
+/// Names the base credential for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialName {
+    /// What issues its tokens.
+    pub source: SourceKind,
+    /// `the metadata server`, or the file with its kind, account, chain and project.
+    pub text: Arc<str>,
+    /// The account, person or federated principal that its tokens are issued to, if it is known.
+    pub holder: Option<Arc<str>>,
+}
+
+/// The project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
+pub fn project_of(email: &str) -> Option<&str> {
+    let (_, domain) = email.split_once('@')?;
+    let (project, rest) = domain.split_once('.')?;
+    (rest == "iam.gserviceaccount.com" && !project.is_empty()).then_some(project)
+}
+
+// === impl CredentialName ===
+
+impl CredentialName {
+    /// Whether it is a credential file.
+    pub fn is_file(&self) -> bool {
+        self.source != SourceKind::Metadata
+    }
+
+    /// What its holder is called in a chain of impersonation.
+    pub fn holder_or_default(&self) -> &str {
+        self.holder.as_deref().unwrap_or(BASE_CREDENTIAL)
+    }
+
+    /// The same with the account that the metadata server has named since.
+    #[must_use]
+    pub fn held_by(&self, account: Option<Arc<str>>) -> Self {
+        Self {
+            holder: self.holder.clone().or(account),
+            ..self.clone()
+        }
+    }
+
+    /// Names the credential, and whose tokens a principal gets by it: kind, file, account, chain and project.
+    pub fn identity(&self, principal: &Principal, project: Option<&str>) -> String {
+        let mut text = self.text.to_string();
+        if !self.is_file() {
+            let account = self
+                .holder
+                .as_ref()
+                .map(|account| format!("account {account}"));
+            let project = project.map(|project| format!("project {project}"));
+            let facts: Vec<String> = [account, project].into_iter().flatten().collect();
+            if !facts.is_empty() {
+                text = format!("{text} ({})", facts.join(", "));
+            }
+        }
+        if let Some(via) = principal.via_of(self.holder_or_default()) {
+            let account = principal.account().unwrap_or_default();
+            text = format!("{text}; they are of {account}, {via}");
+        }
+        text
+    }
+}
+
+impl Default for CredentialName {
+    fn default() -> Self {
+        Self {
+            source: SourceKind::Metadata,
+            text: "the metadata server".into(),
+            holder: None,
+        }
+    }
+}
+
+impl fmt::Display for CredentialName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
