@@ -11,6 +11,7 @@
 
 mod accept;
 mod answer;
+mod caller;
 mod connection;
 #[doc(hidden)]
 pub mod google;
@@ -35,7 +36,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 pub use identity::{Email, ISSUER, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
-pub use real::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
+pub use real::{IssuedToken, Issuer, Known, MetadataServer, NotIssued, Replacement};
 pub use signer::Access;
 pub use verifier::{Claims, Refused, Verifier};
 

@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -21,10 +22,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::accept;
 use super::answer::Answer;
+use super::caller::Callers;
 use super::key::hex;
 use super::query::Query;
 use super::service::{ROOT, find, guard, id_format};
 use super::tree::Node;
+use crate::destination::Host;
 
 /// What is known of the credential whose tokens are served. What is not known has no path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,12 +82,19 @@ pub trait Issuer: Send + Sync + 'static {
 pub struct MetadataServer<I> {
     listener: TcpListener,
     address: SocketAddr,
-    service: Arc<Service<I>>,
+    service: Arc<ArcSwap<Service<I>>>,
+}
+
+/// Replaces the credential of a running server.
+pub struct Replacement<I> {
+    address: SocketAddr,
+    service: Arc<ArcSwap<Service<I>>>,
 }
 
 struct Service<I> {
     issuer: I,
     tree: Node,
+    callers: Callers,
 }
 
 impl fmt::Debug for IssuedToken {
@@ -98,23 +108,33 @@ impl fmt::Debug for IssuedToken {
 // === impl MetadataServer ===
 
 impl<I: Issuer> MetadataServer<I> {
-    /// Takes the address; port 0 takes a free one.
+    /// Takes the address; port 0 takes a free one. `allowed` are further names under which programs call it.
     ///
     /// # Errors
     ///
     /// The address is taken or not ours; or, never seen, the system has no randomness.
-    pub async fn bind(address: SocketAddr, known: &Known, issuer: I) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        known: &Known,
+        issuer: I,
+        allowed: Vec<Host>,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let mut instance = [0; 64];
-        aws_lc_rs::rand::fill(&mut instance).map_err(io::Error::other)?;
+        let address = listener.local_addr()?;
+        let service = Service::new(address, known, issuer, allowed)?;
         Ok(Self {
-            address: listener.local_addr()?,
+            address,
             listener,
-            service: Arc::new(Service {
-                issuer,
-                tree: Node::of_credential(known, hex(&instance)),
-            }),
+            service: Arc::new(ArcSwap::from_pointee(service)),
         })
+    }
+
+    /// Replaces the credential while the server runs.
+    pub fn replacement(&self) -> Replacement<I> {
+        Replacement {
+            address: self.address,
+            service: Arc::clone(&self.service),
+        }
     }
 
     /// The address that callers connect to, with the port that was taken.
@@ -140,9 +160,9 @@ impl<I> fmt::Debug for MetadataServer<I> {
     }
 }
 
-async fn serve<I: Issuer>(stream: TcpStream, service: Arc<Service<I>>) {
+async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<Service<I>>>) {
     let respond = service_fn(move |request| {
-        let service = Arc::clone(&service);
+        let service = service.load_full();
         async move { Ok::<_, Infallible>(service.respond(&request).await) }
     });
     // Answers are small: waiting to fill a packet only delays them.
@@ -155,9 +175,45 @@ async fn serve<I: Issuer>(stream: TcpStream, service: Arc<Service<I>>) {
     }
 }
 
+// === impl Replacement ===
+
+impl<I: Issuer> Replacement<I> {
+    /// Serves the tokens of another credential from the next request on.
+    ///
+    /// # Errors
+    ///
+    /// Never seen: the system has no randomness.
+    pub fn replace(&self, known: &Known, issuer: I, allowed: Vec<Host>) -> io::Result<()> {
+        let service = Service::new(self.address, known, issuer, allowed)?;
+        self.service.store(Arc::new(service));
+        Ok(())
+    }
+}
+
+impl<I> fmt::Debug for Replacement<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replacement")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 // === impl Service ===
 
 impl<I: Issuer> Service<I> {
+    fn new(address: SocketAddr, known: &Known, issuer: I, allowed: Vec<Host>) -> io::Result<Self> {
+        let mut instance = [0; 64];
+        aws_lc_rs::rand::fill(&mut instance).map_err(io::Error::other)?;
+        Ok(Self {
+            issuer,
+            tree: Node::of_credential(known, hex(&instance)),
+            callers: Callers {
+                listen: address.ip(),
+                allowed,
+            },
+        })
+    }
+
     async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let answer = match *request.method() {
             Method::GET | Method::HEAD => self.answer(request.uri(), request.headers()).await,
@@ -174,6 +230,9 @@ impl<I: Issuer> Service<I> {
     }
 
     async fn answer(&self, uri: &Uri, headers: &HeaderMap) -> Answer {
+        if let Some(refusal) = self.callers.refusal(uri, headers) {
+            return refusal;
+        }
         if uri.path() == "/" {
             // Old libraries probe without the header and only look for it in the answer.
             return Answer::text("computeMetadata/\n");

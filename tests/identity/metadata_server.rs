@@ -24,7 +24,8 @@ const ROOT: &str = "/computeMetadata/v1";
 pub(crate) struct Server {
     address: SocketAddr,
     greeting: String,
-    _child: Child,
+    child: Option<Child>,
+    log: tokio::sync::Mutex<Option<tokio::io::Lines<BufReader<tokio::process::ChildStderr>>>>,
 }
 
 impl Server {
@@ -43,17 +44,60 @@ impl Server {
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
+        let server = Self::greeted(&mut child).await;
+        let log = child
+            .stderr
+            .take()
+            .map(|stderr| BufReader::new(stderr).lines());
+        Self {
+            child: Some(child),
+            log: tokio::sync::Mutex::new(log),
+            ..server
+        }
+    }
+
+    /// Waits until a child of the caller listens.
+    async fn greeted(child: &mut Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let greeting = lines.next_line().await.unwrap().expect("a greeting");
-        let address = greeting.split_whitespace().nth(3).unwrap();
+        let mut words = greeting.split_whitespace().skip_while(|word| *word != "on");
+        let address = words.nth(1).unwrap();
         Self {
-            address: address.trim_end_matches(':').parse().unwrap(),
+            address: address.trim_end_matches([':', ';']).parse().unwrap(),
             greeting,
-            _child: child,
+            child: None,
+            log: tokio::sync::Mutex::new(None),
         }
+    }
+
+    /// Sends SIGHUP.
+    fn hang_up(&self) {
+        let id = self.child.as_ref().unwrap().id().unwrap().to_string();
+        let sent = std::process::Command::new("kill")
+            .args(["-HUP", &id])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for a line on standard error.
+    async fn said(&self, words: &str) {
+        let mut log = self.log.lock().await;
+        let lines = log.as_mut().unwrap();
+        let found = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains(words) {
+                    return;
+                }
+            }
+            panic!("it ended without {words:?}");
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), found)
+            .await
+            .expect(words);
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response<Bytes> {
@@ -248,6 +292,8 @@ async fn an_error_of_the_source_is_the_servers_with_its_words() {
             "is there a service account",
         ),
         (Fault::rate_limited(20), 429, "Quota exceeded"),
+        (Fault::status(500, "oops"), 503, "oops"),
+        (Fault::close(), 503, "iamcredentials.googleapis.com"),
         (Fault::torn_json(), 502, "not a JSON object"),
         (
             Fault::api(400, "INVALID_ARGUMENT", "bad scope"),
@@ -269,8 +315,218 @@ async fn an_error_of_the_source_is_the_servers_with_its_words() {
         let response = server.get(&path).await;
         assert_eq!(response.status(), status, "{}", text(&response));
         assert!(text(&response).contains(words), "{}", text(&response));
-        assert!(status != 429 || response.headers().contains_key("retry-after"));
+        // Where another attempt cannot help, nothing invites one.
+        let again = matches!(status, 429 | 503);
+        assert_eq!(
+            response.headers().contains_key("retry-after"),
+            again,
+            "{status}"
+        );
     }
+}
+
+#[tokio::test]
+async fn a_login_that_has_ended_is_no_error_to_try_again() {
+    for (fault, status) in [
+        (
+            Fault::oauth("invalid_grant", "Token has been expired or revoked."),
+            400,
+        ),
+        (Fault::invalid_rapt(), 400),
+        (Fault::status(401, r#"{"error": "invalid_client"}"#), 400),
+        (Fault::status(500, ""), 503),
+        (Fault::rate_limited(20), 429),
+    ] {
+        let setup = Setup::new().await;
+        let login = setup
+            .google
+            .file("login.json", &authorized_user(&setup.google));
+        setup.google.always(Endpoint::Token, fault);
+        let args = ["--credentials", login.to_str().unwrap()];
+        let server = Server::start_with(&setup, &args, &[]).await;
+        let path = format!("{ROOT}/instance/service-accounts/default/token");
+        // The second answer comes from the error that is kept.
+        for _ in 0..2 {
+            let response = server.get(&path).await;
+            assert_eq!(response.status(), status, "{}", text(&response));
+            let again = matches!(status, 429 | 503);
+            assert_eq!(
+                response.headers().contains_key("retry-after"),
+                again,
+                "{status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_reached_is_tried_again_later() {
+    let setup = Setup::new().await;
+    let login = setup
+        .google
+        .file("login.json", &authorized_user(&setup.google));
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let to = format!("oauth2.googleapis.com:443:127.0.0.1:{port}");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args([
+            "metadata-server",
+            "--listen",
+            "127.0.0.1:0",
+            "--connect-to",
+            &to,
+        ])
+        .args(["--credentials", login.to_str().unwrap()])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let server = Server::greeted(&mut child).await;
+    let path = format!("{ROOT}/instance/service-accounts/default/token");
+    let response = server.get(&path).await;
+    assert_eq!(response.status(), 503, "{}", text(&response));
+    assert!(response.headers().contains_key("retry-after"));
+}
+
+/// The owner of a name lets it resolve to this machine, and a page of that name asks for a token.
+#[tokio::test]
+async fn a_page_gets_no_token_by_dns_rebinding() {
+    let setup = Setup::new().await;
+    let server = Server::start(
+        &setup,
+        &["--credentials", "auto", "--allowed-host", "tokens.example"],
+    )
+    .await;
+    let token = format!("{ROOT}/instance/service-accounts/default/token");
+    let port = server.address.port();
+    let ask = async |host: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::get(&token).header("host", host);
+        for (name, value) in [&[FLAVOR], headers].concat() {
+            request = request.header(name, value);
+        }
+        send(server.address, request.body(Bytes::new()).unwrap()).await
+    };
+    for host in [
+        "evil.example",
+        &format!("evil.example:{port}"),
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "metadata.google.internal.evil.example",
+        "a.tokens.example",
+        "user@localhost",
+        "203.0.113.7",
+        "[2001:db8::1]",
+        "",
+    ] {
+        let response = ask(host, &[]).await;
+        assert_eq!(response.status(), 403, "{host}: {}", text(&response));
+        assert!(
+            text(&response).contains("--allowed-host"),
+            "{}",
+            text(&response)
+        );
+    }
+    for header in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("origin", "http://localhost"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("x-forwarded-for", "127.0.0.1"),
+    ] {
+        let response = ask("localhost", &[header]).await;
+        assert_eq!(response.status(), 403, "{header:?}: {}", text(&response));
+        assert!(!text(&response).is_empty());
+    }
+    // Nor anything else of the credential, nor the sign of a metadata server.
+    for path in [
+        "/",
+        "/computeMetadata/v1/instance/service-accounts/default/email",
+    ] {
+        let request = Request::get(path)
+            .header("host", "evil.example")
+            .header(FLAVOR.0, FLAVOR.1);
+        let response = send(server.address, request.body(Bytes::new()).unwrap()).await;
+        assert_eq!(response.status(), 403, "{path}");
+    }
+    assert_eq!(setup.metadata.count(Kind::Access), 0);
+    for host in [
+        "localhost",
+        &format!("localhost:{port}"),
+        "127.0.0.1",
+        "127.0.0.2:80",
+        "[::1]",
+        "metadata.google.internal",
+        "METADATA.google.internal.",
+        "metadata",
+        "tokens",
+        &format!("tokens:{port}"),
+        "tokens.example",
+        "169.254.169.254",
+    ] {
+        let response = ask(host, &[]).await;
+        assert_eq!(response.status(), 200, "{host}: {}", text(&response));
+    }
+    let response = ask("localhost", &[("sec-fetch-site", "none")]).await;
+    assert_eq!(response.status(), 200);
+}
+
+#[tokio::test]
+async fn the_emulator_refuses_what_a_proxy_has_passed_on() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["metadata-server", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let server = Server::greeted(&mut child).await;
+    let token = format!("{ROOT}/instance/service-accounts/default/token");
+    for headers in [&[][..], &[FLAVOR, ("x-forwarded-for", "10.0.0.1")]] {
+        assert_eq!(
+            server.get_with(&token, headers).await.status(),
+            403,
+            "{headers:?}"
+        );
+    }
+    assert_eq!(server.get(&token).await.status(), 200);
+}
+
+#[tokio::test]
+async fn sighup_reads_the_credential_file_again_and_a_bad_one_changes_nothing() {
+    let setup = Setup::new().await;
+    let file = setup
+        .google
+        .file("credentials.json", &authorized_user(&setup.google));
+    let args = ["--credentials", file.to_str().unwrap()];
+    let server = Server::start_with(&setup, &args, &[]).await;
+    let member = async || {
+        let (token, _) = server.access("").await;
+        let now = std::time::SystemTime::now();
+        setup.google.verifier().access(&token, now).unwrap().member
+    };
+    let user = format!("user:{}", setup.google.directory().user());
+    assert_eq!(member().await, user);
+    // A bad file.
+    setup.google.text_file("credentials.json", "{");
+    server.hang_up();
+    server.said("is not JSON").await;
+    assert_eq!(member().await, user);
+    // A file of another kind.
+    setup
+        .google
+        .file("credentials.json", &service_account(&setup.google));
+    server.hang_up();
+    server.said("real tokens of").await;
+    let main = setup.google.directory().main().to_owned();
+    // The account signs it itself.
+    assert!(server.access("").await.0.starts_with("eyJ"));
+    let email = server
+        .get(&format!("{ROOT}/instance/service-accounts/default/email"))
+        .await;
+    assert_eq!(text(&email), main);
 }
 
 #[tokio::test]

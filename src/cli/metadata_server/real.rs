@@ -1,11 +1,13 @@
 //! `metadata-server --credentials`: the metadata protocol with real tokens, for Google's own libraries.
 
+use std::convert::Infallible;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Args, cannot_listen, reachable};
 use crate::app;
@@ -15,7 +17,7 @@ use crate::cli::run::runtime;
 use crate::config::{self, Config, Diagnostic, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;
-use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued};
+use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued, Replacement};
 use crate::error::{Error, TokenFault};
 use crate::policy::{Options, Principal, TokenKey, TokenKind};
 use crate::proxy::CredentialProvider;
@@ -43,6 +45,9 @@ pub(in crate::cli) struct RealArgs {
     /// With --credentials: let others than this machine's programs connect, who get the same tokens
     #[arg(long, requires = "credentials")]
     allow_non_loopback: bool,
+    /// With --credentials: a name with dots under which programs call it, beside metadata.google.internal; repeatable
+    #[arg(long, value_name = "NAME", requires = "credentials")]
+    allowed_host: Vec<String>,
     /// With --credentials: connect elsewhere, as with curl; repeatable
     #[arg(long, value_name = "HOST:PORT:HOST2:PORT2", requires = "credentials")]
     connect_to: Vec<String>,
@@ -76,7 +81,7 @@ impl RealArgs {
     }
 
     /// The configuration that these arguments come to. The sidecar's own variables and file say nothing of it.
-    fn config(&self, env: &Env) -> Result<Config, Exit> {
+    fn config(&self, env: &Env) -> Result<Config, Vec<Diagnostic>> {
         let mut raw = RawConfig::default();
         raw.set_flag(OptionKey::Credentials, self.credentials.clone());
         let chain = self.impersonate_service_account.clone();
@@ -89,7 +94,8 @@ impl RealArgs {
         raw.set_flag(OptionKey::UpstreamCa, self.upstream_ca.clone());
         raw.set_flag(OptionKey::UpstreamProxy, self.upstream_proxy.clone());
         raw.set_flag(OptionKey::NoUpstreamProxy, self.no_upstream_proxy.clone());
-        let config = config::load(&raw, &env.without_options()).map_err(Exit::usage)?;
+        raw.set_flag(OptionKey::AllowedHost, self.allowed_host.clone());
+        let config = config::load(&raw, &env.without_options())?;
         for warning in &config.warnings {
             complain(&Diagnostic::new("warning", warning));
         }
@@ -109,32 +115,62 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
             ),
         ));
     }
-    let config = args.real.config(env)?;
-    if asks_itself(&config, listen) {
-        return Err(Exit::misused(
-            "GCE_METADATA_HOST",
-            format!(
-                "{listen} is this server itself, and no credential file was found: unset it, or name a file"
-            ),
-        ));
-    }
+    let config = load(args, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
-    runtime(1)?.block_on(serve(&config, listen))
+    runtime(1)?.block_on(serve(config, args, env))
 }
 
-async fn serve(config: &Config, listen: SocketAddr) -> Result<(), Exit> {
+/// The configuration, with a credential other than this server itself.
+fn load(args: &Args, env: &Env) -> Result<Config, Vec<Diagnostic>> {
+    let listen = args.listen;
+    let config = args.real.config(env)?;
+    if asks_itself(&config, listen) {
+        let text = format!(
+            "{listen} is this server itself, and no credential file was found: unset it, or name a file"
+        );
+        return Err(vec![Diagnostic::new("GCE_METADATA_HOST", text)]);
+    }
+    Ok(config)
+}
+
+/// What is served, and the name of the credential for a person.
+struct Served {
+    tokens: Tokens,
+    known: Known,
+    allowed: Vec<Host>,
+    greeting: String,
+}
+
+impl Served {
+    async fn of(config: Config) -> Result<Self, String> {
+        let provider = app::provider(&config, Arc::default()).map_err(|error| error.to_string())?;
+        let principal = provider.policy().default_principal().clone();
+        let known = known(&provider, &principal, config.token_timeout).await;
+        Ok(Self {
+            greeting: greeting(&config, &principal, &known),
+            tokens: Tokens {
+                provider,
+                principal,
+            },
+            known,
+            allowed: config.allowed_hosts,
+        })
+    }
+}
+
+async fn serve(config: Config, args: &Args, env: &Env) -> Result<(), Exit> {
+    let listen = args.listen;
     let interrupted = interruption()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
-    let provider =
-        app::provider(config, Arc::default()).map_err(|error| Exit::failed(error.to_string()))?;
-    let principal = provider.policy().default_principal().clone();
-    let known = known(&provider, &principal, config.token_timeout).await;
-    let greeting = greeting(config, &principal, &known);
-    let tokens = Tokens {
-        provider,
-        principal,
-    };
-    let server = MetadataServer::bind(listen, &known, tokens)
+    let hangup = signal(SignalKind::hangup())
+        .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
+    let Served {
+        tokens,
+        known,
+        allowed,
+        greeting,
+    } = Served::of(config).await.map_err(Exit::failed)?;
+    let server = MetadataServer::bind(listen, &known, tokens, allowed)
         .await
         .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
     let address = server.local_addr();
@@ -146,8 +182,48 @@ async fn serve(config: &Config, listen: SocketAddr) -> Result<(), Exit> {
          export GCE_METADATA_HOST={reachable}\n    \
          export GCE_METADATA_IP={reachable}\n"
     );
-    server.run(interrupted).await;
-    Ok(())
+    let replacement = server.replacement();
+    tokio::select! {
+        () = server.run(interrupted) => Ok(()),
+        never = reload(hangup, &replacement, args, env) => match never {},
+    }
+}
+
+/// Reads the credential again at each SIGHUP. A bad one changes nothing.
+async fn reload(
+    mut hangup: Signal,
+    replacement: &Replacement<Tokens>,
+    args: &Args,
+    env: &Env,
+) -> Infallible {
+    loop {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        let served = match load(args, env) {
+            Ok(config) => Served::of(config).await,
+            Err(problems) => {
+                let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Err(problems.join("; "))
+            }
+        };
+        let replaced = served.and_then(|served| {
+            let Served {
+                tokens,
+                known,
+                allowed,
+                greeting,
+            } = served;
+            let replaced = replacement.replace(&known, tokens, allowed);
+            replaced
+                .map(|()| greeting)
+                .map_err(|error| error.to_string())
+        });
+        match replaced {
+            Ok(greeting) => tracing::info!("SIGHUP: {greeting}"),
+            Err(error) => tracing::error!("SIGHUP: nothing changes: {error}"),
+        }
+    }
 }
 
 /// Whose tokens are served, for a person.
@@ -250,6 +326,14 @@ fn bad_request(text: String) -> NotIssued {
     }
 }
 
+/// Another attempt may succeed without a change.
+fn is_temporary(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    )
+}
+
 /// The error of a source as the metadata server's: Google's libraries ask again after 429 and 503, and no other.
 fn not_issued(error: &Error) -> NotIssued {
     let status = match error.fault() {
@@ -263,6 +347,9 @@ fn not_issued(error: &Error) -> NotIssued {
     NotIssued {
         status,
         text: error.detail().to_owned(),
-        retry_after: error.wait().map(|wait| wait.as_secs().max(1)),
+        retry_after: error
+            .wait()
+            .filter(|_| is_temporary(status))
+            .map(|wait| wait.as_secs().max(1)),
     }
 }

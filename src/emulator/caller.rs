@@ -1,0 +1,113 @@
+//! Which requests for real tokens are answered: those of programs, not those that a page or a proxy had made.
+
+use std::net::IpAddr;
+
+use http::header::{HOST, HeaderName, ORIGIN};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode, Uri};
+
+use super::answer::Answer;
+use crate::destination::Host;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// The names of Google's metadata server that have more than one label.
+const METADATA: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
+
+/// The names and addresses under which programs call the server.
+#[derive(Clone, Debug)]
+pub(super) struct Callers {
+    /// The address that is listened on.
+    pub(super) listen: IpAddr,
+    /// `--allowed-host`.
+    pub(super) allowed: Vec<Host>,
+}
+
+// === impl Callers ===
+
+impl Callers {
+    /// The refusal of a request that a browser has sent for a page.
+    ///
+    /// A page of another site has an `Origin` or `Sec-Fetch-Site` that says so, or a `Host` of its own, which its owner has
+    /// resolve to this machine (DNS rebinding). Names of one label, such as those of Compose, are no names of the web.
+    pub(super) fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Answer> {
+        let why = match self.check(uri, headers) {
+            Ok(()) => return None,
+            Err(why) => why,
+        };
+        Some(Answer::html(StatusCode::FORBIDDEN, &why))
+    }
+
+    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {
+        if headers.contains_key(ORIGIN) {
+            return Err(
+                "Request contains the Origin header: tokens are for programs, not for web pages"
+                    .to_owned(),
+            );
+        }
+        let site = headers.get_all(SEC_FETCH_SITE).iter();
+        if site
+            .into_iter()
+            .any(|site| site != "none" && site != "same-origin")
+        {
+            return Err(
+                "Request contains a Sec-Fetch-Site header of another site: tokens are for programs, not for web pages"
+                    .to_owned(),
+            );
+        }
+        let named = headers.get_all(HOST).iter().map(|host| host.to_str().ok());
+        let hosts = named.chain(uri.authority().map(|authority| Some(authority.as_str())));
+        for host in hosts {
+            let known = host.is_some_and(|text| self.is_known(text));
+            if !known {
+                let shown: String = host
+                    .unwrap_or_default()
+                    .chars()
+                    .filter(char::is_ascii_graphic)
+                    .take(80)
+                    .collect();
+                return Err(format!(
+                    "Host {shown:?} is not a name of this server: call it by localhost, its IP address, \
+                     metadata.google.internal, a name of one label, or one of --allowed-host"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_known(&self, text: &str) -> bool {
+        let Ok(authority) = text.parse::<Authority>() else {
+            return false;
+        };
+        if authority.as_str().contains('@') {
+            return false;
+        }
+        let Ok(host) = Host::parse(authority.host()) else {
+            return false;
+        };
+        if self.allowed.contains(&host) {
+            return true;
+        }
+        match &host {
+            // A page reaches an address by that address, so its `Origin` would say so. Beside the one that is listened on, a
+            // container or a port that is passed on has others.
+            Host::Ip(ip) => {
+                self.listen.is_unspecified()
+                    || *ip == self.listen
+                    || ip.to_canonical().is_loopback()
+                    || is_metadata(*ip)
+            }
+            Host::Name(name) => {
+                host.is_loopback() || !name.contains('.') || METADATA.contains(&&**name)
+            }
+        }
+    }
+}
+
+/// The addresses of Google's metadata server, which a container may lead here.
+fn is_metadata(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.segments() == [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254],
+    }
+}
