@@ -23,7 +23,7 @@ def test_the_crate_has_the_program_and_nothing_of_its_surroundings():
     files = cargo("package", "--list", "--allow-dirty", "--locked").split()
     made = {"Cargo.lock", "Cargo.toml", "Cargo.toml.orig", ".cargo_vcs_info.json"}
     for file in set(files) - made:
-        assert re.fullmatch(r"src/.+\.(rs|html|css|js|svg|pem|json|txt)|benches/\w+\.rs|examples/[\w-]+\.rs|README\.md|LICENSE|CHANGELOG\.md", file), file
+        assert re.fullmatch(r"src/.+\.(rs|html|css|js|svg|txt)|benches/\w+\.rs|README\.md|LICENSE|CHANGELOG\.md", file), file
     assert {"src/main.rs", "src/lib.rs", "README.md", "LICENSE"} <= set(files)
 
 
@@ -39,10 +39,10 @@ def test_the_packed_crate_is_small_and_compiles(tmp_path):
     cargo("check", "--locked", "--quiet", "--bin", "sidentity", "--target-dir", ROOT / "target", cwd=folder)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_cargo_install_makes_a_program_that_passes_the_demo(tmp_path):
-    # The release build of the instruction count, where it is there.
-    cargo("install", "--path", ".", "--locked", "--quiet", "--root", tmp_path, "--target-dir", ROOT / "target", timeout=1200)
+    # Unoptimised, as what it needs is compiled already.
+    cargo("install", "--debug", "--path", ".", "--locked", "--quiet", "--root", tmp_path, "--target-dir", ROOT / "target")
     program = tmp_path / "bin" / "sidentity"
     done = subprocess.run([program, "demo", "--once"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
