@@ -36,6 +36,10 @@ soak *ARGS:
 extended *ARGS:
     tests/extended/run {{ARGS}}
 
+# Everything that a release publishes for Linux, into dist/
+release *ARGS:
+    deploy/release/build {{ARGS}}
+
 # Fuzz one target, or each in turn (needs a nightly toolchain)
 fuzz TARGET="all" SECONDS="60":
     tests/fuzz/run {{TARGET}} {{SECONDS}}

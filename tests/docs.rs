@@ -334,14 +334,17 @@ fn every_line_that_the_log_may_hold_is_in_the_operating_guide() {
     }
 }
 
-/// The text of every Rust file below a folder.
+/// The text of every Rust and Python file below a folder.
 fn all_code(folder: &Path) -> String {
     let mut code = String::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             code += &all_code(&path);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "rs" || extension == "py")
+        {
             code += &fs::read_to_string(&path).unwrap();
         }
     }
@@ -361,7 +364,11 @@ fn every_test_that_the_security_page_names_exists() {
         .collect();
     let missing: Vec<_> = named
         .iter()
-        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .filter(|name| {
+            !["fn", "def"]
+                .iter()
+                .any(|keyword| code.contains(&format!("{keyword} {name}(")))
+        })
         .collect();
     assert!(
         missing.is_empty(),

@@ -172,6 +172,13 @@ def test_the_debian_package_says_what_it_is(dist):
     assert b"./conffiles" in control and b"/etc/sidentity/sidentity.yaml" in control
 
 
+def test_the_debian_package_does_not_start_the_service():
+    """Every user of the machine may call with its identity: that is the administrator's decision."""
+    scripts = [path.read_text() for path in (DEPLOY / "release" / "scripts").iterdir()]
+    calls = [call for text in scripts for call in re.findall(r"^\s*systemctl (\S+)", text, re.M)]
+    assert sorted(set(calls)) == ["daemon-reload", "disable", "try-restart"]
+
+
 def test_the_rpm_has_the_same_files(dist):
     def query(*args):
         done = subprocess.run(["rpm", "--query", "--package", only(dist, "*.rpm"), *args], capture_output=True, text=True, check=True)
