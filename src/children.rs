@@ -24,7 +24,7 @@ use crate::lock::lock;
 /// The children that are running, with who waits for each.
 static RUNNING: Mutex<BTreeMap<i32, oneshot::Sender<ExitStatus>>> = Mutex::new(BTreeMap::new());
 
-/// What a child has left.
+/// The result of a child.
 #[derive(Debug)]
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
@@ -52,11 +52,11 @@ struct Group {
 /// Runs a command to its end, and reads at most `longest` bytes of its standard output. Its standard input is empty. It inherits
 /// no other descriptor than standard error.
 pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Output, OutputError> {
-    // Before the child is there, or its end could be missed.
+    // Before the child is started: otherwise its end could be missed.
     let mut changed = signal(SignalKind::child()).map_err(OutputError::Spawn)?;
     let (mut group, stdout) = Group::spawn(command).map_err(OutputError::Spawn)?;
     let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(OutputError::Read)?;
-    // One byte more tells what is too long.
+    // One more byte detects output that is too long.
     let mut stdout = stdout.take(longest as u64 + 1);
     let mut bytes = Vec::new();
     let mut is_open = true;
@@ -162,7 +162,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let leader = self.leader;
-        // What the child has started goes with it.
+        // Kills the processes that the child has started too.
         let _ = kill_process_group(leader, Signal::KILL);
         running().remove(&leader.as_raw_nonzero().get());
         if self.is_reaped {

@@ -20,7 +20,7 @@ pub use source::SourceKind;
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// A request that failed: the kind decides the answer, the detail is for people.
+/// The error of a request. The kind decides the response; the detail is a message.
 ///
 /// A detail never holds a token, nor a header that the app sent.
 pub struct Error(Box<Inner>);
@@ -33,7 +33,7 @@ struct Inner {
     source: Option<Source>,
 }
 
-/// What went wrong, as far as the answer depends on it.
+/// The kind of an error, which decides the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// The caller's request cannot be carried: its framing or its target is ambiguous.
@@ -56,15 +56,15 @@ pub enum ErrorKind {
     DnsTimeout,
     /// The head of the request is too large.
     HeadTooLarge,
-    /// The upstream's bytes are no HTTP.
+    /// The upstream's response is not valid HTTP.
     HttpProtocol,
-    /// A fault of our own.
+    /// An error of the sidecar.
     Internal,
     /// Too many connections or requests.
     LimitReached,
     /// The destination is one of our own listeners.
     LoopDetected,
-    /// The caller's bytes are no HTTP request.
+    /// The request is not valid HTTP.
     Malformed,
     /// A route was called under a name that is not its own.
     Misdirected,
@@ -84,26 +84,26 @@ pub enum ErrorKind {
     TlsProtocol,
     /// The caller speaks TLS to a port of plain HTTP.
     TlsToPlaintext,
-    /// What issues tokens answered with an error or nonsense.
+    /// The token source answered with an error, or with something other than a token.
     TokenRefused,
-    /// What issues tokens is down, slow, or limits us.
+    /// The token source is down, slow, or limits us.
     TokenUnavailable,
     /// No route to the upstream's address.
     Unroutable,
 }
 
-/// Whose fault it is: the app's, the upstream's, or that of the token's source or ourselves.
+/// The side that caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The caller.
     Downstream,
-    /// The sidecar, or what issues its tokens.
+    /// The sidecar, or a token source.
     Internal,
-    /// The called service, or the way to it.
+    /// The upstream, or the network path to it.
     Upstream,
 }
 
-/// A row of the table: everything about the answer that the kind decides.
+/// A row of the table: what the kind decides about the response.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The HTTP status of the answer.
@@ -150,7 +150,7 @@ impl ErrorKind {
         Self::Unroutable,
     ];
 
-    /// The answer to a request that failed this way.
+    /// Returns the row of this kind.
     ///
     /// `Proxy-Status` types are those of RFC 9209, 2.3; gRPC codes follow the mapping of HTTP to gRPC statuses.
     pub const fn row(self) -> Row {
@@ -326,7 +326,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whose fault it is.
+    /// Returns the side that caused the error.
     pub const fn side(self) -> Side {
         match self {
             Self::BadRequest
@@ -357,7 +357,7 @@ impl ErrorKind {
         }
     }
 
-    /// The failure lies with the token, not with the call: details begin with `token:`.
+    /// Whether no token was obtained. Such details begin with `token:`.
     pub const fn is_token(self) -> bool {
         matches!(self, Self::TokenRefused | Self::TokenUnavailable)
     }
@@ -366,7 +366,7 @@ impl ErrorKind {
 // === impl Error ===
 
 impl Error {
-    /// A failure of this kind; `detail` tells a person what happened and, where we know it, what to do.
+    /// Creates an error of this kind. `detail` says what happened and, if it is known, what to do.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self::of(Problem::new(kind, detail))
     }
@@ -381,21 +381,21 @@ impl Error {
         }))
     }
 
-    /// Keeps the error beneath for the log.
+    /// Sets the cause, for the log.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// Tells the caller when it is worth trying again (`Retry-After`).
+    /// Sets `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// Answers gRPC with another status than that of the kind.
+    /// Replaces the gRPC status of the kind.
     #[must_use]
     pub fn grpc_status(mut self, status: u8) -> Self {
         self.0.grpc_status = Some(status);
@@ -410,32 +410,32 @@ impl Error {
         self.caused_by(reason)
     }
 
-    /// The upstream processed nothing of the request.
+    /// Whether the upstream processed nothing of the request.
     pub fn is_refused(&self) -> bool {
         self.0.refused
     }
 
-    /// The gRPC status of the answer.
+    /// Returns the gRPC status of the response.
     pub fn grpc(&self) -> u8 {
         self.0.grpc_status.unwrap_or_else(|| self.kind().row().grpc)
     }
 
-    /// What decides the answer.
+    /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.problem.kind()
     }
 
-    /// What people are told about it.
+    /// Returns what response, log and status page show.
     pub fn problem(&self) -> &Problem {
         &self.0.problem
     }
 
-    /// What happened, for people.
+    /// Returns the message.
     pub fn detail(&self) -> &str {
         self.0.problem.detail()
     }
 
-    /// When to try again, where that is known.
+    /// Returns when to retry, if that is known.
     pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
     }

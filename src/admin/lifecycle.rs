@@ -1,4 +1,4 @@
-//! Where the process stands between start and end.
+//! The state of the process: starting, serving or draining.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -10,7 +10,7 @@ const STARTING: u8 = 0;
 const SERVING: u8 = 1;
 const DRAINING: u8 = 2;
 
-/// Starting, serving, draining; and whether somebody asked to quit.
+/// The state of the process, and whether it was asked to quit.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     state: AtomicU8,
@@ -33,14 +33,14 @@ impl Lifecycle {
         self.state.store(SERVING, Ordering::Release);
     }
 
-    /// The end has begun.
+    /// Enters the drain.
     pub fn draining(&self) {
         let _ = self.drained.set(SystemTime::now());
         self.state.store(DRAINING, Ordering::Release);
         self.drain.cancel();
     }
 
-    /// Completes once the end has begun.
+    /// Completes when the drain has begun.
     pub async fn drain_begun(&self) {
         self.drain.cancelled().await;
     }
@@ -60,7 +60,7 @@ impl Lifecycle {
         self.began.0
     }
 
-    /// Where it stands, in one word, and since when.
+    /// Returns the name of the state, and since when it holds.
     pub fn state(&self) -> (&'static str, SystemTime) {
         let (word, since) = match self.state.load(Ordering::Acquire) {
             STARTING => ("starting", None),
@@ -70,7 +70,7 @@ impl Lifecycle {
         (word, since.copied().unwrap_or(self.began.0))
     }
 
-    /// A liveness probe; how many there were, this one included.
+    /// Counts a liveness probe, and returns their number.
     pub(super) fn probed(&self) -> u32 {
         self.probes.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
@@ -80,7 +80,7 @@ impl Lifecycle {
         self.quit.cancel();
     }
 
-    /// Completes once somebody has asked.
+    /// Completes after `POST /quitquitquit`.
     pub async fn asked_to_quit(&self) {
         self.quit.cancelled().await;
     }

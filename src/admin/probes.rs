@@ -1,5 +1,4 @@
-//! The three probes. They are also what gives the sidecar CPU on an idle Cloud Run instance, so what is stale is
-//! refreshed in them.
+//! The three probes. On an idle Cloud Run instance the sidecar has CPU only during probes, so they refresh stale tokens.
 
 use std::time::Duration;
 
@@ -29,7 +28,7 @@ pub(super) fn startup(admin: &Admin) -> ProbeResponse {
 /// Always 200: a metadata server that is down is no reason to restart the instance.
 pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
     let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);
-    // Nothing is asked for that is known, and nobody is restarted for what is not.
+    // Requests only unknown facts. A failure does not fail the probe.
     let learn = tokio::time::timeout(PATIENCE, admin.provider.learn());
     let _ = tokio::join!(refresh, learn);
     admin.probed();
@@ -43,7 +42,7 @@ pub(super) async fn readiness(admin: &Admin) -> ProbeResponse {
     }
     let mut reasons = missing(admin);
     if !reasons.is_empty() {
-        // The fetch that was begun may be the last thing missing.
+        // Waits for the fetch that `missing` has started.
         let locate = locate_routes(&admin.provider, &admin.routes);
         let locate = tokio::time::timeout(PATIENCE, locate);
         let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);

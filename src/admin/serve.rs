@@ -54,15 +54,15 @@ pub struct Admin {
     pub quitquitquit: bool,
 }
 
-/// The admin port as connections are served: each request is shown what is current then.
+/// The admin port as a service. Each request uses the current generation.
 #[derive(Clone, Debug)]
 pub struct AdminPort {
     current: Arc<ArcSwap<Admin>>,
-    /// Lines of the log about requests that were refused.
+    /// Limits log lines about rejected requests.
     refusals: Arc<LogThrottle>,
 }
 
-/// What answers on one connection.
+/// The service of one connection.
 #[derive(Debug)]
 pub struct AdminService {
     port: AdminPort,
@@ -212,7 +212,7 @@ impl Admin {
             _ => None,
         };
         if let Some((status, reasons)) = probe {
-            // A prober may call by any name; who calls by a strange one learns the status alone.
+            // A prober may use any name. Under an unknown one it gets only the status.
             return Ok(text((status, if known { reasons } else { String::new() })));
         }
         if !known {

@@ -18,10 +18,10 @@ use crate::token::SlotState;
 
 mod token;
 
-/// Tokens that are listed; a forward proxy may have a thousand, and those in trouble come first.
+/// The number of tokens that are listed, those with errors first. A forward proxy may have a thousand.
 const TOKENS: usize = 100;
 
-/// How the sidecar stands.
+/// The state of the sidecar.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
     version: &'static str,
@@ -43,7 +43,7 @@ pub(super) struct Status {
     project: Option<String>,
     universe: Option<String>,
     metadata_server: String,
-    /// How calls leave; none where that is directly.
+    /// The upstream proxy; `None` if calls are sent directly.
     upstream_proxy: Option<String>,
     listeners: Vec<ListenerRow>,
     routes: Vec<RouteRow>,
@@ -51,15 +51,15 @@ pub(super) struct Status {
     tokens: Vec<TokenRow>,
     /// How many there are, listed or not.
     tokens_total: usize,
-    /// What is allowed and looks wrong in the configuration that is in force.
+    /// Warnings about the current configuration.
     warnings: Vec<String>,
-    /// What to look at while no request has come in at all.
+    /// Advice while no request was received.
     unused: Option<String>,
     history: Series,
     errors: Vec<RecentError>,
 }
 
-/// An address that is listened on.
+/// A listener.
 #[derive(Debug, Serialize)]
 struct ListenerRow {
     /// `proxy`, `route` or `admin`.
@@ -69,7 +69,7 @@ struct ListenerRow {
     /// `None` for the admin port, whose requests are not counted.
     #[serde(flatten)]
     totals: Option<Totals>,
-    /// What is particular about it.
+    /// Its properties.
     notes: Vec<&'static str>,
 }
 
@@ -92,9 +92,9 @@ struct RouteRow {
     /// As an app calls it.
     address: String,
     upstream: String,
-    /// None where the path of each call decides.
+    /// `None` if the decision depends on the path.
     gets: Option<Gets>,
-    /// How its token stands, where it gets one.
+    /// The state of its token, if it gets one.
     token: Option<&'static str>,
     requests: u64,
     in_flight: u64,
@@ -126,7 +126,7 @@ struct Time(SystemTime);
 // === impl Admin ===
 
 impl Admin {
-    /// How everything stands now.
+    /// Returns the current state.
     pub(super) fn status(&self) -> Status {
         self.learn();
         let instance = self.provider.instance();
@@ -198,8 +198,7 @@ impl Admin {
             .collect()
     }
 
-    /// What nobody has asked the metadata server for yet is asked for behind the answer, as often as its backoff allows:
-    /// the next look shows it.
+    /// Requests unknown facts in the background, as often as the backoff allows. The next status shows them.
     fn learn(&self) {
         let instance = self.provider.instance();
         if instance.email_if_known(&Principal::Attached).is_none()

@@ -1,16 +1,16 @@
-//! The app that never calls. Its requests may go past the sidecar, which sees none of them: nothing else would say so.
+//! Detects an app that sends no request to the sidecar: its calls may bypass it.
 
 use super::serve::Admin;
 use crate::config::Listen;
 
-/// Liveness probes without a single request before the log says so: a few minutes, as probes go.
+/// The number of liveness probes without a request after which the log says so: a few minutes.
 const PROBES: u32 = 10;
 
-/// Routes that are named.
+/// The number of routes in the message.
 const ROUTES: usize = 3;
 
 impl Admin {
-    /// What to look at while no request has come in at all.
+    /// Returns advice while no request was received.
     pub fn unused(&self) -> Option<String> {
         let counts = self.metrics.counts();
         if counts
@@ -41,7 +41,7 @@ impl Admin {
         })
     }
 
-    /// A liveness probe has come; the log says once, after some of them, that nothing else has.
+    /// Counts a liveness probe. After [`PROBES`] of them without a request, logs advice once.
     pub(super) fn probed(&self) {
         if self.lifecycle.probed() == PROBES
             && let Some(unused) = self.unused()

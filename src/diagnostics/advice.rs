@@ -1,5 +1,4 @@
-//! What to do about an error: one sentence or two for each kind, and for each way in which a token cannot be had. Log, status
-//! page and operating guide say it in these words.
+//! Advice for each kind of error and each fault of a token source. Log, status page and operating guide use this text.
 
 use crate::error::{ErrorKind, Problem, TokenFault};
 

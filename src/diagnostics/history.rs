@@ -1,7 +1,7 @@
-//! The last 15 minutes, for those who have no Prometheus at hand: how many requests, how they ended, how long they took.
+//! The requests of the last 15 minutes, for the charts of the status page: their number, outcomes and durations.
 //!
-//! A request that ends costs one or two atomic adds. Nothing runs on a timer: whoever comes first in a new period closes
-//! the one before, and a sidecar without requests has no history and pays nothing.
+//! A request costs one or two atomic adds when it ends. No timer runs: the first request of a period closes the period before.
+//! Without requests there is no history and no cost.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -16,10 +16,10 @@ use latency::{BUCKETS, bucket, quantile};
 
 use crate::lock::lock;
 
-/// How long one bar of the picture is.
+/// The length of a period, one bar of the chart.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Bars: 15 minutes.
+/// The number of periods: 15 minutes.
 const PERIODS: usize = 90;
 
 /// How a request ended, for the chart of the status page.
@@ -37,24 +37,24 @@ pub enum RequestOutcome {
     UpstreamError,
 }
 
-/// The requests that ended in the last 15 minutes. It takes 40 KiB after the first request, and nothing before.
+/// The requests that ended in the last 15 minutes. Takes up to 40 KiB, and nothing before the first request.
 #[derive(Debug)]
 pub struct History {
     start: Instant,
-    /// The number, counted from the start, of the period that the totals are counted into.
+    /// The current period, counted from the start.
     current: AtomicU64,
     totals: Totals,
     past: Mutex<Past>,
 }
 
-/// Everything since the start, modulo 2^32: a period is the difference of two of these.
+/// Counts since the start, modulo 2^32. A period is the difference of two of these.
 #[derive(Debug)]
 struct Totals {
     endings: [AtomicU32; RequestOutcome::ALL.len()],
     latencies: [AtomicU32; BUCKETS],
 }
 
-/// [`Totals`] at one moment, or what was added in between.
+/// [`Totals`] at one time, or the difference between two times.
 #[derive(Clone, Debug)]
 struct Counts {
     endings: [u32; RequestOutcome::ALL.len()],
@@ -69,26 +69,26 @@ struct Past {
     periods: VecDeque<(u64, Counts)>,
 }
 
-/// The picture's numbers, oldest period first; the last one is not over yet.
+/// The numbers of the charts, oldest period first. The last period is not over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Series {
     /// The length of a period.
     pub period_seconds: u64,
     /// Requests that ended.
     pub requests: Vec<u32>,
-    /// Those that the sidecar answered with an error of its own.
+    /// Requests that the sidecar answered with an error of its own.
     pub failed: Vec<u32>,
-    /// Those whose token the upstream did not take.
+    /// Requests whose token the upstream rejected.
     pub rejected: Vec<u32>,
-    /// Those that the upstream answered with 5xx.
+    /// Requests that the upstream answered with 5xx.
     pub upstream_errors: Vec<u32>,
-    /// Those whose caller went away.
+    /// Requests that the caller cancelled.
     pub cancelled: Vec<u32>,
-    /// Seconds that half of them took at most; none where none ended. Tunnels and upgraded connections do not count.
+    /// The median duration in seconds; `None` without requests. Tunnels and upgraded connections do not count.
     pub p50: Vec<Option<f64>>,
-    /// The same for 90 of 100.
+    /// The 90th percentile, in seconds.
     pub p90: Vec<Option<f64>>,
-    /// The same for 99 of 100.
+    /// The 99th percentile, in seconds.
     pub p99: Vec<Option<f64>>,
     /// All periods together.
     pub total: Summary,
@@ -99,9 +99,9 @@ pub struct Series {
 pub struct Summary {
     /// Requests that ended.
     pub requests: u64,
-    /// Errors of the sidecar's own, tokens not taken, and 5xx of upstreams.
+    /// Errors of the sidecar, rejected tokens, and 5xx of upstreams.
     pub errors: u64,
-    /// Seconds, as in the series.
+    /// The median duration in seconds.
     pub p50: Option<f64>,
     /// Seconds.
     pub p90: Option<f64>,
@@ -112,7 +112,7 @@ pub struct Summary {
 // === impl RequestOutcome ===
 
 impl RequestOutcome {
-    /// A call that failed.
+    /// Whether the request failed.
     pub(crate) const fn is_error(self) -> bool {
         match self {
             Self::Answered | Self::Cancelled => false,
@@ -132,7 +132,7 @@ impl RequestOutcome {
 // === impl History ===
 
 impl History {
-    /// It begins now.
+    /// Returns a history that begins now.
     pub fn new() -> Self {
         Self::since(Instant::now())
     }
@@ -149,7 +149,7 @@ impl History {
         }
     }
 
-    /// A request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
+    /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel or an upgraded connection.
     pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.close_before(self.period(at));
         if let Some(count) = self.totals.endings.get(ending as usize) {
@@ -160,7 +160,7 @@ impl History {
         }
     }
 
-    /// The numbers of the last 15 minutes.
+    /// Returns the numbers of the last 15 minutes.
     pub fn series(&self) -> Series {
         self.series_at(Instant::now())
     }
@@ -176,7 +176,7 @@ impl History {
             self.totals.read().since(&past.closed),
         );
         for (number, counts) in past.periods.iter().chain([&open]) {
-            // A clock that stood still while the machine slept is no reason to lose what is newer than `now`.
+            // Another thread may have read a later time than `now`.
             let number = (*number).min(last);
             let back = last - number;
             let index = usize::try_from(back).ok().filter(|_| number >= first);
@@ -194,8 +194,8 @@ impl History {
         at.saturating_duration_since(self.start).as_secs() / PERIOD.as_secs()
     }
 
-    /// Closes the current period where `period` is a later one. Of all who come first in it one does so; the others have
-    /// nothing to wait for, and a count that ends up on the wrong side of the border is a count all the same.
+    /// Closes the current period if `period` is a later one. One thread wins the compare-and-swap and closes it; a miscount at
+    /// the edge is harmless.
     fn close_before(&self, period: u64) {
         let current = self.current.load(Ordering::Relaxed);
         if period <= current {
@@ -221,7 +221,7 @@ impl Default for History {
 
 impl Past {
     fn close(&mut self, period: u64, totals: Counts) {
-        // Who was held up while others closed a later one finds its own counted there.
+        // Another thread has closed a later period, which includes these counts.
         if self.periods.back().is_some_and(|(last, _)| *last >= period) {
             return;
         }

@@ -1,5 +1,5 @@
-//! What people are told: the titles and advice of errors, hints about calls without a token, the last errors, and the history of
-//! the last 15 minutes. The log, the status page and the operating guide use the same words.
+//! Messages to users: titles and advice of errors, rejections and tunnels without a token, the last errors, and the history of
+//! the last 15 minutes. Log, status page and operating guide use the same text.
 
 mod advice;
 mod hidden;

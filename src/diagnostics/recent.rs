@@ -1,7 +1,7 @@
-//! The last errors, each with what to do about it, for whoever looks at the status page after the log has gone by.
+//! The last errors for the status page, each with advice.
 //!
-//! The same error again is counted, not kept again, so that one broken host cannot push out the others. Nothing of a request
-//! is in here but the origin that it was for; errors are rare enough for a lock.
+//! Equal errors are counted as one, so that one failing host cannot displace the others. Of a request, only the origin is kept.
+//! Errors are rare, so a mutex is sufficient.
 
 mod window;
 
@@ -24,47 +24,47 @@ use crate::error::{ErrorKind, Problem, SourceKind, TokenFault};
 use crate::lock::lock;
 use crate::policy::{CredentialName, TokenKey, TokenKind};
 
-/// Kept at most.
+/// The number of errors that are kept.
 const KEPT: usize = 50;
 
-/// The most characters that are shown of a detail or an audience: both may come from outside.
+/// The longest detail or audience in characters: peers may choose both.
 const SHOWN: usize = 400;
 
 /// The last 50 kinds of error.
 #[derive(Debug, Default)]
 pub struct RecentErrors {
-    /// The latest in front.
+    /// The latest first.
     errors: Mutex<VecDeque<RecentError>>,
 }
 
-/// What went wrong, once or several times.
+/// An error that occurred once or several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RecentError {
     /// What happened, in a few words.
     pub title: &'static str,
-    /// The error of `Proxy-Status`, where the sidecar answered itself.
+    /// The error of `Proxy-Status`, if the sidecar answered itself.
     pub error: Option<&'static str>,
-    /// What the app was answered.
+    /// The status of the response.
     pub status: Option<u16>,
-    /// Which destination or token it is about; none where a request did not say plainly where it wants to go.
+    /// The destination or token; `None` if the request had no unambiguous destination.
     #[serde(serialize_with = "as_text")]
     pub about: Option<Subject>,
-    /// By which listener it came in.
+    /// The listener that received the request.
     #[serde(serialize_with = "name")]
     pub listener: Option<Arc<str>>,
-    /// What the app was told of the latest.
+    /// The detail of the latest occurrence.
     pub detail: String,
     /// What to do.
     pub advice: Cow<'static, str>,
-    /// When it was first seen.
+    /// The time of the first occurrence.
     #[serde(serialize_with = "rfc3339")]
     pub first: SystemTime,
-    /// When it was last seen.
+    /// The time of the last occurrence.
     #[serde(serialize_with = "rfc3339")]
     pub last: SystemTime,
-    /// How often.
+    /// The number of occurrences.
     pub count: u64,
-    /// How many calls it failed or affected.
+    /// The number of failed or affected calls.
     pub calls: u64,
     /// The same for the last 15 minutes.
     #[serde(rename = "recent_calls")]
@@ -76,16 +76,16 @@ pub struct RecentError {
 pub enum Subject {
     /// Calls to a destination.
     Destination(Origin),
-    /// Calls to a destination with a token that it did not take: functions of one host have their own.
+    /// Calls to a destination that rejects this token: functions of one host have tokens of their own.
     Refused(Origin, TokenKey),
-    /// What issues tokens, which fails every token alike.
+    /// A token source, whose failure affects all its tokens.
     TokenSource {
         /// The metadata server, or the endpoint of a credential.
         source: SourceKind,
         /// It answers, but with no token.
         answers: bool,
     },
-    /// A token that was to be had.
+    /// A token that was not issued.
     Token(TokenKey),
 }
 
@@ -118,7 +118,7 @@ impl RecentErrors {
         self.add(RecentError::of(problem, Some(about)));
     }
 
-    /// An upstream answered 5xx of its own.
+    /// Remembers that an upstream answered 5xx.
     pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
         let about = Some(Subject::Destination(origin.clone()));
         let error = RecentError {
@@ -134,7 +134,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// An upstream did not take our token.
+    /// Remembers that an upstream rejected our token.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
         self.rejected_of(rejection, &CredentialName::default());
     }
@@ -178,7 +178,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// An upstream did not take a credential of the app's own, which was kept.
+    /// Remembers that an upstream rejected a credential of the app, which was kept.
     pub fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
         let status = rejection.status.as_u16();
         let about = Some(Subject::Destination(rejection.origin.clone()));
@@ -194,7 +194,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// A blind tunnel kept a token out that its destination is due.
+    /// Remembers a blind tunnel to a destination that gets a token.
     pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
         let about = Some(Subject::Destination(origin.clone()));
         let detail = format!(
@@ -210,7 +210,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// An app did not let its TLS be opened.
+    /// Remembers that the TLS handshake with an app failed.
     pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
         let about = Some(Subject::Destination(origin.clone()));
         let error = RecentError::new(
@@ -222,7 +222,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// The latest first.
+    /// Returns the errors, the latest first.
     pub fn errors(&self) -> Vec<RecentError> {
         self.lock().iter().cloned().collect()
     }
@@ -243,11 +243,11 @@ impl RecentErrors {
     }
 }
 
-/// What to do where an upstream fails.
+/// The advice if an upstream answers 5xx.
 const FAILED_ITSELF: &str = "Check the upstream's log at that time. If it has no entry for the call, the load balancer in front answered: on \
                              Cloud Run, because no instance was available.";
 
-/// What to do where an app does not trust the CA.
+/// The advice if an app does not trust the CA.
 const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at each start of the sidecar: SSL_CERT_FILE=bundle.pem, \
                          NODE_EXTRA_CA_CERTS=ca.pem, or truststore.p12 for Java. An app that pins certificates needs a --route.";
 
@@ -282,15 +282,15 @@ impl RecentError {
         Self::new(title, about, problem.detail(), advice.into())
     }
 
-    /// A call failed by it, or was rejected or left without its token.
+    /// Counts a call that failed, was rejected or was sent without its token.
     fn of_a_call(mut self) -> Self {
         self.calls = 1;
         self.recent.add(self.last);
         self
     }
 
-    /// The details may differ, in an address or a time. A source that fails is one error, whichever calls and tokens
-    /// show it; one that does not answer may be refused, lost or slow by turns.
+    /// Whether both are the same error; details may differ, for example in an address. A failing source is one error for all
+    /// calls and tokens, and one that does not answer is one error whether it refuses, drops or delays.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {
             (
@@ -313,14 +313,14 @@ impl RecentError {
         }
     }
 
-    /// The same error as one that is known.
+    /// Merges an earlier occurrence into this one.
     fn again(self, known: Self) -> Self {
         let mut recent = known.recent;
         if self.calls > 0 {
             recent.add(self.last);
         }
         Self {
-            // A fetch has none, and a call was answered with one.
+            // A fetch has no response.
             error: self.error.or(known.error),
             status: self.status.or(known.status),
             first: known.first,
@@ -335,7 +335,7 @@ impl RecentError {
 // === impl Subject ===
 
 impl Subject {
-    /// The source, where that is what fails and not one token.
+    /// Returns the source, if the fault is that of the source and not of one token.
     const fn server((fault, source): (TokenFault, SourceKind)) -> Option<Self> {
         let answers = match fault {
             TokenFault::NothingFound | TokenFault::TimedOut | TokenFault::Unreachable => false,
@@ -356,7 +356,7 @@ impl Subject {
     }
 }
 
-/// A token in words: `an ID token for https://a.example`, without its article.
+/// Formats what a token is for: `ID token for https://a.example`.
 struct Purpose<'a>(&'a TokenKey);
 
 impl std::fmt::Display for Purpose<'_> {
@@ -378,14 +378,14 @@ impl std::fmt::Display for Purpose<'_> {
     }
 }
 
-/// The clause of a log line as a sentence of its own.
+/// Returns a clause of a log line as a sentence.
 fn sentence(clause: &str) -> String {
     let mut characters = clause.chars();
     let first = characters.next().map(|c| c.to_ascii_uppercase());
     first.into_iter().chain(characters).chain(['.']).collect()
 }
 
-/// Short, and nothing in it that hides or reorders what stands beside it.
+/// Returns the text cut to [`SHOWN`] characters, without control and bidirectional formatting characters.
 fn shown(text: &str) -> String {
     let mut characters = text.chars();
     let mut shown: String = characters

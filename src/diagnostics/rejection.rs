@@ -6,32 +6,32 @@ use crate::destination::Origin;
 use crate::error::SourceKind;
 use crate::policy::{CredentialName, TokenKey, TokenKind, USER_ID_TOKENS};
 
-/// OAuth client ids, the audiences of Identity-Aware Proxy, end so.
+/// The suffix of OAuth client ids, which are the audiences of Identity-Aware Proxy.
 const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
 
 /// An upstream's 401 or 403 to a token of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthRejection<'a> {
-    /// Who answered.
+    /// The origin that answered.
     pub origin: &'a Origin,
     /// 401, 403, or a redirect to Google's sign-in.
     pub status: StatusCode,
-    /// Identity-Aware Proxy answered, or the redirect is like one of its.
+    /// Whether the response looks like one of Identity-Aware Proxy.
     pub iap: bool,
     /// The header that carried the token.
     pub header: &'a HeaderName,
-    /// What the token was asked for.
+    /// The key of the token.
     pub key: &'a TokenKey,
-    /// The e-mail address of the account it was issued to, where that is known.
+    /// The e-mail address of the token's account, if it is known.
     pub account: Option<&'a str>,
-    /// The project, where it is known.
+    /// The project, if it is known.
     pub project: Option<&'a str>,
 }
 
 // === impl AuthRejection ===
 
 impl AuthRejection<'_> {
-    /// What issued the token.
+    /// Returns the kind of source that issued the token.
     pub(crate) fn source(&self, credential: &CredentialName) -> SourceKind {
         match self.key.principal.via() {
             Some(_) => SourceKind::Impersonation,
@@ -39,7 +39,7 @@ impl AuthRejection<'_> {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub(crate) fn advice(&self, credential: &CredentialName) -> String {
         advice(self, self.source(credential))
     }

@@ -20,7 +20,7 @@ pub enum NoTokenReason {
 // === impl NoTokenReason ===
 
 impl NoTokenReason {
-    /// Why no token can be put in.
+    /// Returns why no token can be injected.
     pub(crate) fn why(self) -> &'static str {
         match self {
             Self::InterceptOff => "nothing can be put into the app's own TLS",
@@ -33,7 +33,7 @@ impl NoTokenReason {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     pub(crate) fn advice(self, origin: &Origin) -> String {
         let route = match self {
             Self::InterceptOff => {

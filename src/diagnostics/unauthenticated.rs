@@ -8,24 +8,24 @@ use crate::policy::SkipReason;
 /// An upstream's 401 or 403 to a call without a token of ours.
 #[derive(Clone, Copy, Debug)]
 pub struct UnauthenticatedRejection<'a> {
-    /// Who answered.
+    /// The origin that answered.
     pub origin: &'a Origin,
     /// 401 or 403.
     pub status: StatusCode,
-    /// Why no token was added although one was due.
+    /// Why no token was added although the decision grants one.
     pub skipped: Option<SkipReason>,
     /// The rule that decided.
     pub rule: Option<&'a str>,
 }
 
-/// What to do where a credential of the app's own was rejected.
+/// The advice if a credential of the app was rejected.
 pub(crate) const ADVICE: &str = "to send a token instead, let the app send no credential, or the placeholder sidentity as its key (or a value of \
                                  --placeholder); existing=replace on the rule or route replaces an Authorization";
 
 // === impl UnauthenticatedRejection ===
 
 impl UnauthenticatedRejection<'_> {
-    /// The app sent a credential of its own, which was kept.
+    /// Whether the app sent a credential, which was kept.
     pub const fn is_own(&self) -> bool {
         matches!(
             self.skipped,
@@ -33,7 +33,7 @@ impl UnauthenticatedRejection<'_> {
         )
     }
 
-    /// What the call carried.
+    /// Describes the credential of the call.
     pub(crate) fn what(&self) -> String {
         match self.skipped {
             Some(SkipReason::Existing) => {

@@ -2,7 +2,7 @@
 
 use super::{Error, ErrorKind, Problem, SourceKind};
 
-/// Why a fetch brought no token, as far as what to do about it depends on that.
+/// Why a fetch returned no token. Each fault has advice of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenFault {
     /// The fetch ended before it had a result.
@@ -13,11 +13,11 @@ pub enum TokenFault {
     Failing,
     /// The metadata server forbids it: 403.
     Forbidden,
-    /// Whatever answers is no metadata server.
+    /// The server that answers is not a metadata server.
     WrongServer,
     /// The metadata server limits us: 429.
     Limited,
-    /// The answer is no token that could be sent.
+    /// The answer is not a usable token.
     Malformed,
     /// No such account: 404.
     NoAccount,
@@ -25,13 +25,13 @@ pub enum TokenFault {
     NothingFound,
     /// The IAM Credentials API does not let the caller use the account, or does not know it: 403 or 404.
     NotImpersonated,
-    /// The credential file's subject token cannot be had: from its file, its program, or the keys of another cloud.
+    /// The subject token of the credential file cannot be obtained: from its file, program, URL or AWS keys.
     NoSubjectToken,
-    /// The metadata server does not take the question: any other 4xx, or a redirect.
+    /// The metadata server rejects the request: any other 4xx, or a redirect.
     Refused,
-    /// The metadata server takes connections and does not answer in time.
+    /// The metadata server accepts connections and does not answer in time.
     TimedOut,
-    /// There is not even a connection.
+    /// No connection can be made.
     Unreachable,
     /// The credential issues no such token.
     Unsupported,
@@ -59,7 +59,7 @@ impl TokenFault {
         Self::Unsupported,
     ];
 
-    /// The kind of error that a request fails with: unavailable is what may be better at the next try.
+    /// Returns the kind of error: unavailable if a retry may succeed.
     pub const fn kind(self) -> ErrorKind {
         match self {
             Self::Aborted

@@ -1,9 +1,9 @@
-//! What an error response, the log and the status page tell about an error.
+//! The part of an error that response, log and status page show.
 
 use super::{ErrorKind, SourceKind, TokenFault};
 
-/// An error as people are told of it. The response, the access log and the status page are made from this value;
-/// `diagnostics` has its title and advice.
+/// The kind, fault and detail of an error. Response, access log and status page are made from it; `diagnostics` has its title
+/// and advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     kind: ErrorKind,

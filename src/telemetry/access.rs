@@ -1,4 +1,4 @@
-//! The access log: one event a request, when it has ended.
+//! The access log: one event for each request, when it ends.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::destination::Destination;
 use crate::error::{ErrorKind, Problem, Side};
 use crate::policy::{Credential, TokenKey};
 
-/// A request that ended, as the log tells of it.
+/// What the access log shows of a request.
 pub struct AccessRecord<'a> {
-    /// The request's method; none where it could not be parsed.
+    /// The method; `None` if the request could not be parsed.
     pub method: Option<&'a Method>,
-    /// Where it went; none where the request did not say so plainly.
+    /// The destination; `None` if the request had no unambiguous one.
     pub destination: Option<&'a Destination>,
     /// How it ended.
     pub code: Code,
-    /// Bytes of the request's body that were carried.
+    /// The bytes of the request's body that were received.
     pub request_bytes: u64,
-    /// Bytes of the response's body that were carried.
+    /// The bytes of the response's body that were sent.
     pub response_bytes: u64,
     /// From the request's head to the end of the response.
     pub latency: Duration,
-    /// What the app speaks.
+    /// The HTTP version of the app's connection.
     pub protocol: Version,
     /// The app's `User-Agent`.
     pub user_agent: Option<&'a HeaderValue>,
     /// The listener's name, as in the metrics.
     pub listener: &'a str,
-    /// The credential that it carried; none before the decision.
+    /// The credential that it carried; `None` before the decision.
     pub credential: Option<Credential>,
     /// The rule that decided.
     pub rule: Option<&'a str>,
-    /// The token that it carried, where every request is logged.
+    /// The token that it carried, if every request is logged.
     pub token: Option<Carried<'a>>,
     /// The error, if the sidecar answered itself.
     pub problem: Option<&'a Problem>,
@@ -49,11 +49,11 @@ pub struct AccessRecord<'a> {
 /// A token that a request carried, without its value.
 #[derive(Clone, Copy, Debug)]
 pub struct Carried<'a> {
-    /// What it was asked for.
+    /// The key of the token.
     pub key: &'a TokenKey,
-    /// The account that it was issued to, where its e-mail address is known.
+    /// The e-mail address of its account, if it is known.
     pub account: Option<&'a str>,
-    /// The header that it was in.
+    /// The header that carried it.
     pub header: &'a HeaderName,
 }
 
@@ -122,8 +122,7 @@ impl AccessRecord<'_> {
         self.problem.is_none() && (well || self.code == Code::CANCELLED)
     }
 
-    /// An error is what its operator must mend: our own failure, or the metadata server's. What the upstream or the way
-    /// to it did wrong is a warning; what the app may have meant so is none.
+    /// ERROR: our fault, or that of a token source. WARNING: the upstream's. INFO: the client's.
     fn level(&self) -> Level {
         match (self.problem.map(Problem::kind), self.code.status()) {
             // A caller that went away needs no answer any more.

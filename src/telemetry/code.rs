@@ -1,4 +1,4 @@
-//! How a request ended, in one word.
+//! The label `code` of a request.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ pub struct Code(u16);
 // === impl Code ===
 
 impl Code {
-    /// The caller went away before the answer's end.
+    /// The caller cancelled the request.
     pub const CANCELLED: Self = Self(0);
-    /// A status that is none.
+    /// Not a status of HTTP.
     pub const OTHER: Self = Self(1);
 
     /// The status, where there is one.

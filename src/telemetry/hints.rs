@@ -1,4 +1,4 @@
-//! Logs what a person can do about a call that carried a token in vain, or none.
+//! Logs rejected tokens and tunnels without a token, with advice.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub fn auth_rejected(
     auth_rejected_of(limiter, rejection, &CredentialName::default(), trace);
 }
 
-/// The same for a token that this base credential was issued, or that it had issued to an account.
+/// As [`auth_rejected`], for a token of this base credential or of an account that it impersonates.
 pub fn auth_rejected_of(
     limiter: &RateLimiter,
     rejection: &AuthRejection<'_>,
@@ -77,7 +77,7 @@ pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, reason: NoTo
     );
 }
 
-/// Logs, at most once a minute per host, that an app did not let its TLS be opened, and how it would.
+/// Logs, at most once a minute per host, that the TLS handshake with an app failed, and how the app can trust the CA.
 pub fn interception_failed(
     limiter: &RateLimiter,
     origin: &Origin,

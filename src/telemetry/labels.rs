@@ -19,7 +19,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// How a token was come by: `sidentity_token_lookups_total{outcome}`.
+    /// How a token was looked up: `sidentity_token_lookups_total{outcome}`.
     Lookup {
         /// Fresh, from the slot.
         Hit = "hit",
@@ -27,7 +27,7 @@ labels! {
         Stale = "stale",
         /// The request waited for a fetch.
         Wait = "wait",
-        /// There was none.
+        /// No token was obtained.
         Error = "error",
     }
 }
@@ -51,7 +51,7 @@ labels! {
         Ok = "ok",
         /// Name resolution failed or timed out.
         Dns = "dns",
-        /// Nobody listens.
+        /// The connection was refused.
         Refused = "refused",
         /// Not in time.
         Timeout = "timeout",

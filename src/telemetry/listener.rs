@@ -78,7 +78,7 @@ impl ListenerMetrics {
         GaugeGuard::new(&self.counters.connections)
     }
 
-    /// Remembers that a request ended `at` this moment; `took` is none for what lasts as long as somebody likes, such as a tunnel.
+    /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel.
     pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.counters.history.ended(at, ending, took);
         if ending.is_error() {
@@ -89,12 +89,12 @@ impl ListenerMetrics {
         }
     }
 
-    /// Where it is remembered what went wrong.
+    /// Returns the last errors.
     pub fn recent(&self) -> &RecentErrors {
         &self.recent
     }
 
-    /// Whether a refused caller is logged now: callers that are refused over and over must not fill the log.
+    /// Returns the limit for log lines about rejected callers.
     pub fn refusals(&self) -> &LogThrottle {
         &self.refusals
     }

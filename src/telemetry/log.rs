@@ -1,4 +1,4 @@
-//! Where events become lines: one line, one write.
+//! Writes each event as one line with one call.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -24,7 +24,7 @@ pub struct Logger {
     out: Mutex<Box<dyn Write + Send>>,
 }
 
-/// What of it may change while it runs.
+/// The settings that a reload may change.
 #[derive(Debug)]
 struct Settings {
     format: LogFormat,
@@ -42,7 +42,7 @@ pub fn init(log: &Log) {
     }
 }
 
-/// Another format and level from now on, if the log is the one of [`init`].
+/// Changes format and level, if [`init`] installed the logger.
 pub fn adjust(log: &Log) {
     let found = dispatcher::get_default(|dispatch| {
         let logger = dispatch.downcast_ref::<Logger>();
@@ -52,12 +52,12 @@ pub fn adjust(log: &Log) {
         })
     });
     if found {
-        // Places in the code remember whether they are asked.
+        // Call sites cache whether they are enabled.
         tracing::callsite::rebuild_interest_cache();
     }
 }
 
-/// Tells the log the project's id, which is part of a trace's name. Only the first call counts.
+/// Sets the project id, which is part of a trace's resource name. Only the first call counts.
 pub fn set_project(id: &str) {
     dispatcher::get_default(|dispatch| {
         if let Some(logger) = dispatch.downcast_ref::<Logger>() {
@@ -98,7 +98,7 @@ impl Settings {
 }
 
 impl Subscriber for Logger {
-    /// The answer for a place in the code changes only by [`adjust`], so it is asked once.
+    /// Only [`adjust`] changes whether a call site is enabled, so the result is cached.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) {
             Interest::always()
@@ -134,7 +134,7 @@ impl Subscriber for Logger {
             LogFormat::Text => text::line(event, target, now, self.colour),
         };
         let mut out = lock(&self.out);
-        // Nobody is left to be told that the log cannot be written.
+        // An error of the log cannot be logged.
         let _ = out.write_all(line.as_bytes());
     }
 

@@ -31,7 +31,7 @@ const BUCKETS: [f64; 18] = [
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Listeners with a label of their own; whatever comes after them shares [`REST`].
+/// The number of listeners with a label of their own; further ones share [`REST`].
 const MAX_LISTENERS: usize = 256;
 
 const REST: &str = "other";
@@ -65,7 +65,7 @@ pub struct Metrics {
 // === impl Metrics ===
 
 impl Metrics {
-    /// All families; what no listener labels is there from the start, at zero.
+    /// Creates all families. Series without a `listener` label exist from the start, at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
         let requests = counters(
@@ -215,8 +215,7 @@ impl Metrics {
         bump(&self.proxy_errors, kind as usize);
     }
 
-    /// Whether a request that could not be parsed is logged now: a client may send such without an end. Tells of those that
-    /// were left out.
+    /// Whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed ones.
     pub fn logs_malformed(&self) -> bool {
         let due = self.malformed.due();
         if let Some(suppressed @ 1..) = due {
@@ -304,12 +303,12 @@ impl Metrics {
             .collect()
     }
 
-    /// The last 15 minutes.
+    /// Returns the history of the last 15 minutes.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// The last errors.
+    /// Returns the last errors.
     pub fn recent(&self) -> &RecentErrors {
         &self.recent
     }

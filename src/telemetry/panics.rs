@@ -2,7 +2,7 @@
 
 use std::panic::{self, PanicHookInfo};
 
-/// From now on panics go to the log, in its format, and nowhere else.
+/// Writes panics to the log instead of stderr.
 pub(super) fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(tracing::field::display);
@@ -10,8 +10,7 @@ pub(super) fn log_panics() {
     }));
 }
 
-/// A message that was put together at run time is withheld: `unwrap` and slicing quote the bytes that they stumbled on,
-/// and these may be a request's.
+/// Withholds formatted messages: those of `unwrap` and slicing quote their input, which may be part of a request.
 fn message(info: &PanicHookInfo<'_>) -> &'static str {
     info.payload()
         .downcast_ref::<&'static str>()

@@ -7,7 +7,7 @@ use super::trace::TraceContext;
 use crate::diagnostics::{OWN_CREDENTIAL_ADVICE, UnauthenticatedRejection};
 use crate::policy::SkipReason;
 
-/// Logs the rejection at most once a minute per destination. Where a credential of the app's own was kept, it says what to do.
+/// Logs the rejection at most once a minute per destination. Adds advice if a credential of the app was kept.
 pub fn unauthenticated_rejected(
     limiter: &RateLimiter,
     rejection: &UnauthenticatedRejection<'_>,

@@ -1,24 +1,24 @@
-//! Latencies in buckets that grow with what they hold: four to each doubling, from 64 µs to two minutes. What is read out of
-//! them is off by a quarter at most, and by less where many requests are.
+//! Histograms of latencies with four buckets for each power of two, from 64 µs to two minutes. The error of a quantile is at
+//! most 25 %.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The lowest bucket ends here and holds all that is shorter: 2^6 µs.
+/// The exponent of the lowest bucket, which includes all shorter latencies: 2^6 µs.
 const LOWEST: u32 = 6;
-/// The highest begins in this doubling and holds all that is longer: 2^26 µs is a good minute.
+/// The exponent of the highest buckets, the last of which includes all longer latencies: 2^26 µs is 67 s.
 const HIGHEST: u32 = 26;
-/// Buckets in a doubling, as a power of two.
+/// The buckets for each power of two, as an exponent.
 const PARTS: u32 = 2;
 
-/// How many there are.
+/// The number of buckets.
 pub(super) const BUCKETS: usize = ((HIGHEST - LOWEST + 1) << PARTS) as usize;
 
-/// Counts latencies for as long as the process lives.
+/// Counts latencies since the start of the process.
 #[derive(Debug)]
 pub(crate) struct Latencies([AtomicU64; BUCKETS]);
 
-/// What [`Latencies`] counted up to one moment.
+/// The counts of [`Latencies`] at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LatencyCounts([u64; BUCKETS]);
 
@@ -45,12 +45,12 @@ impl Default for Latencies {
 // === impl LatencyCounts ===
 
 impl LatencyCounts {
-    /// Seconds that this part of all took at most; none of none.
+    /// Returns a quantile in seconds, `None` without counts. `part` is 0.5 for the median.
     pub fn quantile(&self, part: f64) -> Option<f64> {
         quantile(&self.0, part)
     }
 
-    /// Adds what another counted.
+    /// Adds the counts of another.
     pub fn add(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count = count.saturating_add(more);
@@ -74,7 +74,7 @@ pub(super) fn bucket(took: Duration) -> usize {
     (((doubling - LOWEST) << PARTS) as usize) + usize::try_from(part).unwrap_or(0)
 }
 
-/// Seconds that this part of all took at most, taken from within the bucket that it falls into; none of none.
+/// Returns a quantile in seconds, interpolated within its bucket; `None` without counts.
 pub(super) fn quantile<C: Copy + Into<u64>>(buckets: &[C; BUCKETS], part: f64) -> Option<f64> {
     let all = buckets
         .iter()
@@ -82,7 +82,7 @@ pub(super) fn quantile<C: Copy + Into<u64>>(buckets: &[C; BUCKETS], part: f64) -
     if all == 0 {
         return None;
     }
-    // The rank of a whole request, so that one slow request of two is the p90.
+    // Rounded up: of two requests, the slower one is the 90th percentile.
     let rank = (part * all as f64).ceil().max(1.0);
     let mut before = 0.0;
     for (index, count) in buckets.iter().enumerate() {
@@ -96,7 +96,7 @@ pub(super) fn quantile<C: Copy + Into<u64>>(buckets: &[C; BUCKETS], part: f64) -
     None
 }
 
-/// Where a bucket begins, in seconds.
+/// The lower bound of a bucket, in seconds.
 fn edge(index: usize) -> f64 {
     let parts = 1 << PARTS;
     let doubling = (index / parts) as i32 + LOWEST as i32;

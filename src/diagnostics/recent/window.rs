@@ -1,14 +1,14 @@
-//! How often something happened in the last 15 minutes, counted by the minute.
+//! Counts events of the last 15 minutes, by the minute.
 
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
 
-/// Minutes that are counted, the current one included.
+/// The minutes that are counted, including the current one.
 const MINUTES: u64 = 15;
 
-/// At most one entry a minute, the oldest in front.
+/// One entry for each minute with events, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window(VecDeque<(u64, u64)>);
 
@@ -24,7 +24,7 @@ impl Window {
         }
     }
 
-    /// The sum of the 15 minutes that end at this moment.
+    /// Returns the number of events in the 15 minutes that end at this time.
     pub fn sum(&self, at: SystemTime) -> u64 {
         let now = minute(at);
         let within = self.0.iter().filter(|(minute, _)| is_within(*minute, now));
@@ -32,7 +32,7 @@ impl Window {
     }
 }
 
-/// A clock that was set back makes no entry old.
+/// If the clock is set back, no entry expires.
 fn is_within(counted: u64, now: u64) -> bool {
     now.saturating_sub(counted) < MINUTES
 }
@@ -42,7 +42,7 @@ fn minute(at: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs() / 60)
 }
 
-/// As of now.
+/// Serializes the current number.
 impl Serialize for Window {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.sum(SystemTime::now()))
