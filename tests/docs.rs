@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sidentity::cli::Options as Flags;
-use sidentity::config::OptionKey;
+use sidentity::config::{OptionKey, Reload};
 use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::policy::{Credential, Options};
 use sidentity::telemetry::{Code, Metrics};
@@ -87,7 +87,8 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 fn every_option_is_in_the_configuration_reference_as_help_has_it() {
     let command = Flags::augment_args(clap::Command::new("sidentity"));
     let mut table =
-        "| option | variable | key | default | meaning |\n|---|---|---|---|---|\n".to_owned();
+        "| option | variable | key | default | reload | meaning |\n|---|---|---|---|---|---|\n"
+            .to_owned();
     let mut names = BTreeSet::new();
     for argument in command.get_arguments() {
         let name = argument.get_long().unwrap();
@@ -104,13 +105,21 @@ fn every_option_is_in_the_configuration_reference_as_help_has_it() {
         };
         let key = name.replace('-', "_");
         let variable = format!("SIDENTITY_{}", key.to_uppercase());
+        let option = OptionKey::ALL.iter().find(|key| key.as_str() == name);
+        let reload = match option.map(|key| key.spec().reload) {
+            Some(Reload::Live) => "live",
+            Some(Reload::Restart(_)) => "restart",
+            Some(Reload::Listener) if name == "route" => "live, restart for a new listener",
+            Some(Reload::Listener) => "restart",
+            None => "–",
+        };
         let key = match name {
             "config" => "–".to_owned(),
             _ => format!("`{key}`"),
         };
         writeln!(
             table,
-            "| `{}` | `{variable}` | {key} | {} | {} |",
+            "| `{}` | `{variable}` | {key} | {} | {reload} | {} |",
             cell(&switch),
             cell(default),
             cell(meaning)

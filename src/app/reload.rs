@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::sockets::RouteListener;
-use crate::config::{Config, Route};
+use crate::config::{Config, OptionKey, Reload, Route};
 
 /// Returns the configuration to apply, and a sentence for each change that needs a restart. Such changes are not applied.
 pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
@@ -19,71 +19,31 @@ pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
         ));
         config.proxy.clone_from(&old.proxy);
     }
-    // Destructured in full, so that a new field must be handled here.
-    let Config {
-        admin,
-        admin_on_ipv6,
-        intercept,
-        max_connections,
-        metadata,
-        routes: old_routes,
-        sandbox,
-        token_timeout,
-        workers,
-        // Applied at once.
-        allow_non_loopback: _,
-        allowed_hosts: _,
-        credentials: _,
-        discover: _,
-        drain_timeout: _,
-        impersonate: _,
-        log: _,
-        max_memory: _,
-        metadata_access: _,
-        placeholders: _,
-        proxy: _,
-        quitquitquit: _,
-        quota_project: _,
-        response_timeout: _,
-        rules: _,
-        universe: _,
-        unmatched: _,
-        upstream: _,
-        warnings: _,
-    } = old;
-    if (*admin, *admin_on_ipv6) != (config.admin, config.admin_on_ipv6) {
+    if (old.admin, old.admin_on_ipv6) != (config.admin, config.admin_on_ipv6) {
         waiting.push(format!(
             "--admin {}, which was {}",
             or_off(config.admin),
-            or_off(*admin)
+            or_off(old.admin)
         ));
-        config.admin = *admin;
-        config.admin_on_ipv6 = *admin_on_ipv6;
+        config.admin = old.admin;
+        config.admin_on_ipv6 = old.admin_on_ipv6;
     }
-    config.routes = routes(old_routes, &config.routes, &mut waiting);
-    let mut keep = |name: &str, changed: bool| {
-        if changed {
-            waiting.push(name.to_owned());
+    config.routes = routes(&old.routes, &config.routes, &mut waiting);
+    if old.intercept != config.intercept {
+        waiting.push("--intercept and --ca-dir".to_owned());
+        config.intercept.clone_from(&old.intercept);
+    }
+    for option in OptionKey::ALL {
+        if let Reload::Restart(keep) = option.spec().reload
+            && keep(&mut config, old)
+        {
+            waiting.push(format!("--{}", option.as_str()));
         }
-    };
-    keep("--intercept and --ca-dir", *intercept != config.intercept);
-    keep("--token-timeout", *token_timeout != config.token_timeout);
-    keep(
-        "--max-connections",
-        *max_connections != config.max_connections,
-    );
-    keep("--workers", *workers != config.workers);
-    keep("--sandbox", *sandbox != config.sandbox);
-    keep("where tokens come from", *metadata != config.metadata);
-    let config = Config {
-        intercept: intercept.clone(),
-        max_connections: *max_connections,
-        metadata: metadata.clone(),
-        sandbox: *sandbox,
-        token_timeout: *token_timeout,
-        workers: *workers,
-        ..config
-    };
+    }
+    if old.metadata != config.metadata {
+        waiting.push("where tokens come from".to_owned());
+        config.metadata.clone_from(&old.metadata);
+    }
     (config, waiting)
 }
 
@@ -158,7 +118,7 @@ fn or_off(address: Option<impl Display>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Env, OptionKey, RawConfig, load};
+    use crate::config::{Env, RawConfig, load};
 
     fn config(flags: &[(OptionKey, &str)]) -> Config {
         let mut raw = RawConfig::default();
@@ -198,6 +158,10 @@ mod tests {
                 (OptionKey::Proxy, "off"),
                 (OptionKey::Admin, "9999"),
                 (OptionKey::Workers, "77"),
+                (OptionKey::Intercept, "true"),
+                (OptionKey::TokenTimeout, "1s"),
+                (OptionKey::MaxConnections, "7"),
+                (OptionKey::Sandbox, "off"),
             ],
         );
         assert_eq!(
@@ -207,12 +171,18 @@ mod tests {
                 "--admin 127.0.0.1:9999, which was 127.0.0.1:9090",
                 "route 8082 to https://a.example/: a new listener",
                 "route 8081 to https://a.example/: its listener was removed, and serves until then",
+                "--intercept and --ca-dir",
+                "--token-timeout",
+                "--max-connections",
                 "--workers",
+                "--sandbox",
             ]
         );
         assert!(config.proxy.is_some());
         assert_eq!(&*config.routes[0].name, "8081");
         assert_ne!(config.workers, 77);
+        assert_eq!(config.max_connections, 8192);
+        assert_eq!(config.intercept, None);
     }
 
     #[test]

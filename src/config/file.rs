@@ -9,28 +9,12 @@ use serde_saphyr::Location;
 use super::diagnostic::{Diagnostic, quote, suggestion};
 use super::entry::{self, EntrySyntax};
 use super::node::{self, Node, SpannedNode};
-use super::options::{OptionKey, ValueKind};
+use super::option_spec::Repeat;
+use super::options::OptionKey;
 use super::raw::{Entry, Fields, RawConfig, Spanned};
 
 /// In MiB; a configuration of a thousand routes is a tenth of this.
 const MAX_MEBIBYTES: u64 = 1;
-
-/// `proxy:` as a mapping.
-const PROXY: &[(&str, OptionKey)] = &[
-    ("listen", OptionKey::Proxy),
-    ("unmatched", OptionKey::Unmatched),
-    ("metadata-access", OptionKey::MetadataAccess),
-    ("intercept", OptionKey::Intercept),
-    ("ca-dir", OptionKey::CaDir),
-    ("auth", OptionKey::ProxyAuth),
-    ("allow-non-loopback", OptionKey::AllowNonLoopback),
-];
-
-/// `admin:` as a mapping.
-const ADMIN: &[(&str, OptionKey)] = &[
-    ("listen", OptionKey::Admin),
-    ("quitquitquit", OptionKey::Quitquitquit),
-];
 
 /// Reads the file that `path` names.
 pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConfig {
@@ -102,6 +86,14 @@ struct Key {
     at: Location,
 }
 
+/// The keys of the options that the mapping `group` holds.
+fn keys_inside(group: &str) -> impl Iterator<Item = &'static str> {
+    let inside = OptionKey::ALL
+        .iter()
+        .filter_map(|option| option.spec().inside());
+    inside.filter_map(move |(within, key)| (within == group).then_some(key))
+}
+
 struct FileParser<'a> {
     file: &'a str,
     source: &'a str,
@@ -126,36 +118,37 @@ impl FileParser<'_> {
 
     fn top(&mut self, pairs: Vec<Pair>) {
         for (key, node) in self.pairs("", pairs) {
-            match (&*key.name, &node.value) {
-                ("proxy", Node::Map(_)) => self.group("proxy.", PROXY, node),
-                ("admin", Node::Map(_)) => self.group("admin.", ADMIN, node),
-                ("route" | "routes", _) => {
-                    self.entries(&key, OptionKey::Route, &entry::ROUTE, node)
+            let singular = match &*key.name {
+                "routes" => "route",
+                "rules" => "rule",
+                name => name,
+            };
+            if matches!(node.value, Node::Map(_)) && keys_inside(&key.name).next().is_some() {
+                self.group(&key.name, node);
+            } else if let Some(option) = OptionKey::find(singular) {
+                match option {
+                    OptionKey::Route => self.entries(&key, option, &entry::ROUTE, node),
+                    OptionKey::Rule => self.entries(&key, option, &entry::RULE, node),
+                    option => self.option(&key.text, option, node),
                 }
-                ("rule" | "rules", _) => self.entries(&key, OptionKey::Rule, &entry::RULE, node),
-                _ => match OptionKey::find(&key.name) {
-                    Some(option) => self.option(&key.text, option, node),
-                    None => self.unknown(
-                        &key,
-                        "",
-                        OptionKey::ALL
-                            .iter()
-                            .map(|name| name.as_str())
-                            .chain(["routes", "rules"]),
-                    ),
-                },
+            } else {
+                let names = OptionKey::ALL.iter().map(|option| option.as_str());
+                self.unknown(&key, "", names.chain(["routes", "rules"]));
             }
         }
     }
 
-    fn group(&mut self, path: &str, keys: &[(&str, OptionKey)], node: SpannedNode) {
+    /// A mapping that holds several options.
+    fn group(&mut self, name: &str, node: SpannedNode) {
         let Node::Map(pairs) = node.value else {
             return;
         };
-        for (key, node) in self.pairs(path, pairs) {
-            match keys.iter().find(|(known, _)| *known == key.name) {
-                Some((_, option)) => self.option(&format!("{path}{}", key.text), *option, node),
-                None => self.unknown(&key, path, keys.iter().map(|(known, _)| *known)),
+        let path = format!("{name}.");
+        for (key, node) in self.pairs(&path, pairs) {
+            let mut all = OptionKey::ALL.iter().copied();
+            match all.find(|option| option.spec().is_inside(name, &key.name)) {
+                Some(option) => self.option(&format!("{path}{}", key.text), option, node),
+                None => self.unknown(&key, &path, keys_inside(name)),
             }
         }
     }
@@ -192,7 +185,7 @@ impl FileParser<'_> {
     }
 
     fn option(&mut self, field: &str, option: OptionKey, node: SpannedNode) {
-        if option.kind() == ValueKind::List {
+        if option.spec().repeat == Repeat::List {
             let items = self.items(field, node);
             for (field, item) in items {
                 if let Some(text) = self.text(&field, item) {
@@ -203,12 +196,7 @@ impl FileParser<'_> {
         }
         // As `check --all` prints it.
         let is_null = matches!(node.value, Node::Null) && self.source_of(node.defined) == "null";
-        if is_null
-            && matches!(
-                option,
-                OptionKey::CaDir | OptionKey::ImpersonateServiceAccount
-            )
-        {
+        if is_null && option.spec().takes_null() {
             return;
         }
         let (place, plain) = (node.referenced, matches!(node.value, Node::Plain));
@@ -216,10 +204,7 @@ impl FileParser<'_> {
             return;
         };
         // `off` is false in YAML 1.1, and people write either.
-        if plain
-            && option.kind() == ValueKind::ValueOrOff
-            && text.value.eq_ignore_ascii_case("false")
-        {
+        if plain && option.spec().takes_off() && text.value.eq_ignore_ascii_case("false") {
             text.value = "off".to_owned();
         }
         if let Some(first) = self.raw.value(option) {

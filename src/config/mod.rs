@@ -25,15 +25,18 @@ mod env;
 mod file;
 mod load;
 mod node;
+mod option_spec;
 mod options;
 mod raw;
 mod resolve;
 mod unknown;
+mod value;
 mod yaml;
 
 pub use diagnostic::Diagnostic;
 pub use env::Env;
 pub use load::{defaults, load, load_over};
+pub use option_spec::{Heading, OptionSpec, Reload, Repeat};
 pub use options::OptionKey;
 pub use raw::{Entry, Fields, RawConfig, Spanned};
 pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
@@ -45,7 +48,9 @@ pub use yaml::Yaml;
 pub const ADMIN_PORT: u16 = 9090;
 
 /// Everything that a running sidecar needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// [`Default`] is the start of resolution, without the options' defaults: [`defaults`] has those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The forward proxy; `None` for `--proxy off`.
     pub proxy: Option<Proxy>,
@@ -171,9 +176,10 @@ pub enum Listen {
 }
 
 /// `pass` or `deny`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
     /// Carried.
+    #[default]
     Pass,
     /// Refused with 403.
     Deny,
@@ -203,7 +209,7 @@ pub struct MetadataServer {
 }
 
 /// Everything about connections to upstreams.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstream {
     /// `--connect-to`, flags first; the first that matches counts.
     pub connect_to: Vec<ConnectTo>,
@@ -261,7 +267,7 @@ pub enum ConnectHost {
 }
 
 /// How and what is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// `auto` is resolved: JSON when stderr is no terminal.
     pub format: LogFormat,
@@ -272,22 +278,24 @@ pub struct Log {
 }
 
 /// `--log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// One object a line, as Cloud Logging reads it.
+    #[default]
     Json,
     /// For people.
     Text,
 }
 
 /// `--log-level`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// Failures.
     Error,
     /// And what may become one.
     Warn,
     /// And what an operator wants to know of a healthy run.
+    #[default]
     Info,
     /// And how decisions came about.
     Debug,
@@ -296,11 +304,12 @@ pub enum LogLevel {
 }
 
 /// `--access-log`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLog {
     /// None.
     Off,
     /// Those that ended with 4xx, 5xx, or an error of our own.
+    #[default]
     Errors,
     /// Every one.
     All,

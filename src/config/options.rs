@@ -1,179 +1,332 @@
-//! The options' names: one list for flags, environment and file.
+//! The table of options.
+//!
+//! A new option is one entry here, a field of [`Config`](super::Config), and the code that reads the field. Flags, environment
+//! variables, keys of the file, `--help`, completions, man pages, `check`, the table in docs/configuration.md and the
+//! behaviour at a reload follow from the entry.
 
-/// An option that a flag, a variable or a key may set; `--config` stands apart, for a file cannot name a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OptionKey {
-    /// `--proxy`
-    Proxy,
-    /// `--route`
-    Route,
-    /// `--rule`
-    Rule,
-    /// `--unmatched`
-    Unmatched,
-    /// `--metadata-access`
-    MetadataAccess,
-    /// `--intercept`
-    Intercept,
-    /// `--ca-dir`
-    CaDir,
-    /// `--discover`
-    Discover,
-    /// `--credentials`
-    Credentials,
-    /// `--impersonate-service-account`
-    ImpersonateServiceAccount,
-    /// `--trust-credential-url`
-    TrustCredentialUrl,
-    /// `--admin`
-    Admin,
-    /// `--proxy-auth`
-    ProxyAuth,
-    /// `--allow-non-loopback`
-    AllowNonLoopback,
-    /// `--allowed-host`
-    AllowedHost,
-    /// `--placeholder`
-    Placeholder,
-    /// `--connect-to`
-    ConnectTo,
-    /// `--upstream-ca`
-    UpstreamCa,
-    /// `--upstream-http`
-    UpstreamHttp,
-    /// `--upstream-proxy`
-    UpstreamProxy,
-    /// `--no-upstream-proxy`
-    NoUpstreamProxy,
-    /// `--connect-timeout`
-    ConnectTimeout,
-    /// `--response-timeout`
-    ResponseTimeout,
-    /// `--token-timeout`
-    TokenTimeout,
-    /// `--idle-timeout`
-    IdleTimeout,
-    /// `--drain-timeout`
-    DrainTimeout,
-    /// `--max-connections`
-    MaxConnections,
-    /// `--max-idle-connections`
-    MaxIdleConnections,
-    /// `--max-memory`
-    MaxMemory,
-    /// `--workers`
-    Workers,
-    /// `--sandbox`
-    Sandbox,
-    /// `--log-format`
-    LogFormat,
-    /// `--log-level`
-    LogLevel,
-    /// `--access-log`
-    AccessLog,
-    /// `--quitquitquit`
-    Quitquitquit,
-}
+use super::option_spec::{
+    DefaultValue::{Computed, Nothing, Text},
+    FileKey::{AlsoInside, Inside, Top},
+    Heading::{Limits, Listeners, Logging, RoutesAndRules, TlsInterception, Tokens, Upstreams},
+    OptionSpec, Printed,
+    Reload::{self, Listener, Live},
+    Repeat::{Entries, List, Once},
+    Setting, field, list, options, resolved_with_others, restart,
+};
+use super::value::{
+    self, ACCESS, ACCESS_LOG, HTTP_VERSION, LOG_FORMAT, LOG_LEVEL, SANDBOX, connect_to, duration,
+    listen, named, size, switch, word,
+};
+use super::{Intercept, Proxy};
+use crate::policy::Impersonation;
 
-/// How often an option may be given, and what a file writes for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ValueKind {
-    /// One text.
-    Value,
-    /// One text, of which `off` is one: a file may write `false`.
-    ValueOrOff,
-    /// `true` or `false`.
-    Switch,
-    /// A list of texts.
-    List,
-    /// A list of texts or mappings.
-    Entries,
+options! {
+    Proxy {
+        name: "proxy", value: "ADDR|off", heading: Listeners, repeat: Once, key: Inside("proxy", "listen"),
+        help: "Forward proxy, for HTTP_PROXY and HTTPS_PROXY",
+        default: Text("127.0.0.1:3128"), elsewhere: "in exec a free port", reload: Listener,
+        setting: Setting {
+            set: |config, text, _| {
+                let proxy = |(listen, on_ipv6)| Proxy { listen, on_ipv6, auth: None };
+                config.proxy = value::or_off(listen::address_or_port)(text)?.map(proxy);
+                Ok(())
+            },
+            print: |config| {
+                let proxy = config.proxy.as_ref();
+                Printed::or_off(proxy.map(|proxy| listen::printed(proxy.listen, proxy.on_ipv6)))
+            },
+        },
+    }
+    Unmatched {
+        name: "unmatched", value: "pass|deny", heading: RoutesAndRules, repeat: Once, key: Inside("proxy", "unmatched"),
+        help: "What the proxy does with destinations that no rule names",
+        default: Text("pass"), elsewhere: "", reload: Live,
+        setting: field!(unmatched, |text| word(text, ACCESS), |value| named(value, ACCESS)),
+    }
+    MetadataAccess {
+        name: "metadata-access", value: "pass|deny", heading: Listeners, repeat: Once,
+        key: Inside("proxy", "metadata-access"),
+        help: "What the proxy does with calls to the metadata server",
+        default: Text("pass"), elsewhere: "", reload: Live,
+        setting: field!(metadata_access, |text| word(text, ACCESS), |value| named(value, ACCESS)),
+    }
+    Intercept {
+        name: "intercept", value: "BOOL", heading: TlsInterception, repeat: Once, key: Inside("proxy", "intercept"),
+        help: "Open TLS of CONNECT to destinations that get a token, with a CA made at start",
+        default: Text("false"), elsewhere: "in exec true", reload: Listener,
+        setting: field!(
+            intercept,
+            |text| Ok::<_, String>(switch(text)?.then(Intercept::default)),
+            |value: &Option<_>| value.is_some().to_string()
+        ),
+    }
+    CaDir {
+        name: "ca-dir", value: "DIR", heading: TlsInterception, repeat: Once, key: Inside("proxy", "ca-dir"),
+        help: "Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written",
+        default: Nothing, elsewhere: "", reload: Listener,
+        setting: resolved_with_others!(|config| {
+            let folder = config.intercept.as_ref().and_then(|intercept| intercept.ca_dir.as_ref());
+            Printed::or_null(folder.map(|folder| folder.display()))
+        }),
+    }
+    ProxyAuth {
+        name: "proxy-auth", value: "random|USER:PASSWORD|off", heading: Listeners, repeat: Once, key: Inside("proxy", "auth"),
+        help: "Credentials that the proxy requires; random is for exec, which gives them to its command",
+        default: Text("off"), elsewhere: "in exec random", reload: Live,
+        setting: Setting {
+            set: |config, text, context| {
+                let auth = value::or_off(|text| value::auth::expected(text, context.random_auth))(text)?;
+                if let Some(proxy) = &mut config.proxy {
+                    proxy.auth = auth;
+                }
+                Ok(())
+            },
+            print: |config| match config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref()) {
+                Some(_) => Printed::Secret("it is set, and a secret: not shown"),
+                None => Printed::Value("off".to_owned()),
+            },
+        },
+    }
+    Admin {
+        name: "admin", value: "ADDR|off", heading: Listeners, repeat: Once, key: Inside("admin", "listen"),
+        help: "Probes, metrics and explanations",
+        default: Computed("127.0.0.1:9090, on Cloud Run 0.0.0.0:9090", |config, context| {
+            config.admin = Some(value::default_admin(context.env));
+        }),
+        elsewhere: "in exec a free port", reload: Listener,
+        setting: Setting {
+            set: |config, text, _| {
+                let admin = value::or_off(listen::address_or_port)(text)?;
+                config.admin = admin.map(|(listen, _)| listen);
+                config.admin_on_ipv6 = admin.is_some_and(|(_, on_ipv6)| on_ipv6);
+                Ok(())
+            },
+            print: |config| {
+                Printed::or_off(config.admin.map(|admin| listen::printed(admin, config.admin_on_ipv6)))
+            },
+        },
+    }
+    Quitquitquit {
+        name: "quitquitquit", value: "BOOL", heading: Listeners, repeat: Once, key: Inside("admin", "quitquitquit"),
+        help: "Accept POST /quitquitquit on the admin port, which ends the sidecar",
+        default: Text("false"), elsewhere: "", reload: Live,
+        setting: field!(quitquitquit, switch, bool::to_string),
+    }
+    AllowNonLoopback {
+        name: "allow-non-loopback", value: "BOOL", heading: Listeners, repeat: Once,
+        key: AlsoInside("proxy", "allow-non-loopback"),
+        help: "Let the proxy and routes listen where others can reach them",
+        default: Text("false"), elsewhere: "", reload: Live,
+        setting: field!(allow_non_loopback, switch, bool::to_string),
+    }
+    Discover {
+        name: "discover", value: "auto|on|off", heading: RoutesAndRules, repeat: Once, key: Top,
+        help: "Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services",
+        default: Text("auto"), elsewhere: "on where K_SERVICE is set", reload: Live,
+        setting: Setting {
+            set: |config, text, context| {
+                config.discover = value::discover(text)?.unwrap_or_else(|| context.env.is_set("K_SERVICE"));
+                Ok(())
+            },
+            print: |config| Printed::or_off(config.discover.then_some("on")),
+        },
+    }
+    AllowedHost {
+        name: "allowed-host", value: "NAME", heading: Listeners, repeat: List, key: Top,
+        help: "Name under which a page may call a route or the admin port, beside loopback",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: Setting {
+            set: |config, text, _| {
+                let host = value::host(text)?;
+                if !config.allowed_hosts.contains(&host) {
+                    config.allowed_hosts.push(host);
+                }
+                Ok(())
+            },
+            print: |config| Printed::List(config.allowed_hosts.iter().map(ToString::to_string).collect()),
+        },
+    }
+    Credentials {
+        name: "credentials", value: "auto|metadata|adc|FILE", heading: Tokens, repeat: Once, key: Top,
+        help: "Where tokens come from: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
+               the metadata server) or a credential file",
+        default: Text("auto"), elsewhere: "", reload: Live,
+        setting: field!(credentials.mode, value::credentials_mode, ToString::to_string),
+    }
+    TrustCredentialUrl {
+        name: "trust-credential-url", value: "URL-PREFIX", heading: Tokens, repeat: List, key: Top,
+        help: "Accept token, STS and IAM endpoints in a credential file that begin with this URL, although they are not https \
+               under the universe's domain",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: list!(credentials.trusted_urls, value::trusted_url, ToString::to_string),
+    }
+    ImpersonateServiceAccount {
+        name: "impersonate-service-account", value: "A,B,TARGET", heading: Tokens, repeat: Once, key: Top,
+        help: "The base credential impersonates A, which impersonates B, which impersonates TARGET, for every token",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: Setting {
+            set: |config, text, _| {
+                config.impersonate = Some(Impersonation::parse(text)?);
+                Ok(())
+            },
+            print: |config| Printed::or_null(config.impersonate.as_ref()),
+        },
+    }
+    Placeholder {
+        name: "placeholder", value: "VALUE", heading: Tokens, repeat: List, key: Top,
+        help: "Value that counts as no credential of the app's own where a token is due, beside `sidentity`",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: list!(placeholders, value::placeholder, String::clone),
+    }
+    Route {
+        name: "route", value: "LISTEN=URL[,OPTION…]", heading: RoutesAndRules, repeat: Entries, key: Top,
+        help: "Reverse route; LISTEN is PORT, ADDR:PORT or unix:PATH, with an optional /PREFIX (unix:PATH:/PREFIX); URL may be \
+               run://SERVICE[.REGION]",
+        default: Nothing, elsewhere: "", reload: Listener,
+        setting: resolved_with_others!(|_| Printed::Routes),
+    }
+    Rule {
+        name: "rule", value: "PATTERN=CREDENTIAL[,OPTION…]", heading: RoutesAndRules, repeat: Entries, key: Top,
+        help: "Which credential a host or *.suffix gets: access, id, none or deny",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: resolved_with_others!(|_| Printed::Rules),
+    }
+    ConnectTo {
+        name: "connect-to", value: "HOST:PORT:HOST2:PORT2", heading: Upstreams, repeat: List, key: Top,
+        help: "Connect to another address, as with curl",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: list!(upstream.connect_to, connect_to::parse, ToString::to_string),
+    }
+    UpstreamCa {
+        name: "upstream-ca", value: "FILE", heading: Upstreams, repeat: List, key: Top,
+        help: "PEM file with more trust roots",
+        default: Nothing, elsewhere: "", reload: Live,
+        setting: list!(upstream.ca_files, |text: &str| Ok::<_, String>(text.into()), |file| file.display().to_string()),
+    }
+    UpstreamHttp {
+        name: "upstream-http", value: "auto|1|2", heading: Upstreams, repeat: Once, key: Top,
+        help: "HTTP version spoken with upstreams",
+        default: Text("auto"), elsewhere: "", reload: Live,
+        setting: field!(upstream.http, |text| word(text, HTTP_VERSION), |value| named(value, HTTP_VERSION)),
+    }
+    UpstreamProxy {
+        name: "upstream-proxy", value: "http://[USER:PASSWORD@]HOST:PORT|off", heading: Upstreams, repeat: Once, key: Top,
+        help: "HTTP proxy through which upstreams are reached",
+        default: Text("off"), elsewhere: "in exec HTTPS_PROXY", reload: Live,
+        setting: resolved_with_others!(|config| match &config.upstream.proxy {
+            Some(proxy) if proxy.authorization.is_some() => {
+                Printed::Noted(proxy.egress.to_string(), "its credentials are set, and a secret: not shown")
+            }
+            proxy => Printed::or_off(proxy.as_ref().map(|proxy| &proxy.egress)),
+        }),
+    }
+    NoUpstreamProxy {
+        name: "no-upstream-proxy", value: "LIST", heading: Upstreams, repeat: List, key: Top,
+        help: "Hosts that are reached without that proxy, as in NO_PROXY",
+        default: Nothing, elsewhere: "in exec NO_PROXY", reload: Live,
+        setting: resolved_with_others!(|config| {
+            let proxy = config.upstream.proxy.iter();
+            let entries = proxy.flat_map(|proxy| proxy.egress.no_proxy.entries());
+            Printed::List(entries.map(ToString::to_string).collect())
+        }),
+    }
+    ConnectTimeout {
+        name: "connect-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
+        help: "Time limit for each of DNS, TCP, the proxy's answer and TLS",
+        default: Text("5s"), elsewhere: "", reload: Live,
+        setting: field!(upstream.connect_timeout, duration::positive, duration::printed),
+    }
+    ResponseTimeout {
+        name: "response-timeout", value: "TIME|off", heading: Upstreams, repeat: Once, key: Top,
+        help: "Time limit until a response begins",
+        default: Text("off"), elsewhere: "", reload: Live,
+        setting: Setting {
+            set: |config, text, _| {
+                config.response_timeout = value::or_off(duration::positive)(text)?;
+                Ok(())
+            },
+            print: |config| Printed::or_off(config.response_timeout.as_ref().map(duration::printed)),
+        },
+    }
+    TokenTimeout {
+        name: "token-timeout", value: "TIME", heading: Tokens, repeat: Once, key: Top,
+        help: "Time limit for one token",
+        default: Text("8s"), elsewhere: "", reload: restart!(token_timeout),
+        setting: field!(token_timeout, duration::positive, duration::printed),
+    }
+    IdleTimeout {
+        name: "idle-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
+        help: "How long an idle connection to an upstream, or an app's idle HTTP/2 one, is kept",
+        default: Text("90s"), elsewhere: "", reload: Live,
+        setting: field!(upstream.idle_timeout, duration::any, duration::printed),
+    }
+    DrainTimeout {
+        name: "drain-timeout", value: "TIME", heading: Limits, repeat: Once, key: Top,
+        help: "How long SIGTERM waits for requests in flight",
+        default: Text("9s"), elsewhere: "", reload: Live,
+        setting: field!(drain_timeout, duration::any, duration::printed),
+    }
+    MaxConnections {
+        name: "max-connections", value: "N", heading: Limits, repeat: Once, key: Top,
+        help: "Connections at once; over it, 503",
+        default: Text("8192"), elsewhere: "", reload: restart!(max_connections),
+        setting: field!(max_connections, |text| value::number(text, 1_000_000), usize::to_string),
+    }
+    MaxIdleConnections {
+        name: "max-idle-connections", value: "N", heading: Limits, repeat: Once, key: Top,
+        help: "Idle connections to all upstreams together; over it, the least recently used is closed",
+        default: Text("1024"), elsewhere: "", reload: Live,
+        setting: field!(upstream.max_idle, |text| value::number(text, 1_000_000), usize::to_string),
+    }
+    MaxMemory {
+        name: "max-memory", value: "SIZE", heading: Limits, repeat: Once, key: Top,
+        help: "Budget for large heads, unread bodies and connections; over it, idle connections close, then 503",
+        default: Computed("half of the cgroup's limit, else 256Mi", |config, _| config.max_memory = size::default()),
+        elsewhere: "", reload: Live,
+        setting: field!(max_memory, size::parse, size::printed),
+    }
+    Workers {
+        name: "workers", value: "N", heading: Limits, repeat: Once, key: Top,
+        help: "Threads",
+        default: Computed("the cores that the cgroup allows", |config, _| config.workers = value::cores()),
+        elsewhere: "", reload: restart!(workers),
+        setting: field!(workers, |text| value::number(text, 1_024), usize::to_string),
+    }
+    Sandbox {
+        name: "sandbox", value: "auto|off", heading: Limits, repeat: Once, key: Top,
+        help: "Restrict the sidecar's own access to files with Landlock, where the kernel has it; in run only",
+        default: Text("auto"), elsewhere: "", reload: restart!(sandbox),
+        setting: field!(sandbox, |text| word(text, SANDBOX), |value| named(value, SANDBOX)),
+    }
+    LogFormat {
+        name: "log-format", value: "auto|json|text", heading: Logging, repeat: Once, key: Top,
+        help: "Format of the log; auto is text if stderr is a terminal, else json",
+        default: Text("auto"), elsewhere: "", reload: Live,
+        setting: field!(log.format, value::log_format, |value| named(value, LOG_FORMAT)),
+    }
+    LogLevel {
+        name: "log-level", value: "error|warn|info|debug|trace", heading: Logging, repeat: Once, key: Top,
+        help: "The least severe level that is logged",
+        default: Text("info"), elsewhere: "in exec warn", reload: Live,
+        setting: field!(log.level, |text| word(text, LOG_LEVEL), |value| named(value, LOG_LEVEL)),
+    }
+    AccessLog {
+        name: "access-log", value: "off|errors|all", heading: Logging, repeat: Once, key: Top,
+        help: "Which requests are logged",
+        default: Text("errors"), elsewhere: "", reload: Live,
+        setting: field!(log.access, |text| word(text, ACCESS_LOG), |value| named(value, ACCESS_LOG)),
+    }
 }
 
 // === impl OptionKey ===
 
 impl OptionKey {
-    /// Every option.
-    pub const ALL: [Self; 35] = [
-        Self::Proxy,
-        Self::Route,
-        Self::Rule,
-        Self::Unmatched,
-        Self::MetadataAccess,
-        Self::Intercept,
-        Self::CaDir,
-        Self::Discover,
-        Self::Credentials,
-        Self::ImpersonateServiceAccount,
-        Self::TrustCredentialUrl,
-        Self::Admin,
-        Self::ProxyAuth,
-        Self::AllowNonLoopback,
-        Self::AllowedHost,
-        Self::Placeholder,
-        Self::ConnectTo,
-        Self::UpstreamCa,
-        Self::UpstreamHttp,
-        Self::UpstreamProxy,
-        Self::NoUpstreamProxy,
-        Self::ConnectTimeout,
-        Self::ResponseTimeout,
-        Self::TokenTimeout,
-        Self::IdleTimeout,
-        Self::DrainTimeout,
-        Self::MaxConnections,
-        Self::MaxIdleConnections,
-        Self::MaxMemory,
-        Self::Workers,
-        Self::Sandbox,
-        Self::LogFormat,
-        Self::LogLevel,
-        Self::AccessLog,
-        Self::Quitquitquit,
-    ];
-
     /// The flag, without its dashes.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Proxy => "proxy",
-            Self::Route => "route",
-            Self::Rule => "rule",
-            Self::Unmatched => "unmatched",
-            Self::MetadataAccess => "metadata-access",
-            Self::Intercept => "intercept",
-            Self::CaDir => "ca-dir",
-            Self::Discover => "discover",
-            Self::Credentials => "credentials",
-            Self::ImpersonateServiceAccount => "impersonate-service-account",
-            Self::TrustCredentialUrl => "trust-credential-url",
-            Self::Admin => "admin",
-            Self::ProxyAuth => "proxy-auth",
-            Self::AllowNonLoopback => "allow-non-loopback",
-            Self::AllowedHost => "allowed-host",
-            Self::Placeholder => "placeholder",
-            Self::ConnectTo => "connect-to",
-            Self::UpstreamCa => "upstream-ca",
-            Self::UpstreamHttp => "upstream-http",
-            Self::UpstreamProxy => "upstream-proxy",
-            Self::NoUpstreamProxy => "no-upstream-proxy",
-            Self::ConnectTimeout => "connect-timeout",
-            Self::ResponseTimeout => "response-timeout",
-            Self::TokenTimeout => "token-timeout",
-            Self::IdleTimeout => "idle-timeout",
-            Self::DrainTimeout => "drain-timeout",
-            Self::MaxConnections => "max-connections",
-            Self::MaxIdleConnections => "max-idle-connections",
-            Self::MaxMemory => "max-memory",
-            Self::Workers => "workers",
-            Self::Sandbox => "sandbox",
-            Self::LogFormat => "log-format",
-            Self::LogLevel => "log-level",
-            Self::AccessLog => "access-log",
-            Self::Quitquitquit => "quitquitquit",
-        }
+        self.spec().name
     }
 
-    /// The environment variable.
+    /// The environment variable: `SIDENTITY_` and the name in capitals.
     pub fn variable(self) -> String {
         format!(
             "SIDENTITY_{}",
@@ -181,45 +334,9 @@ impl OptionKey {
         )
     }
 
-    /// The option of this name.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|option| option.as_str() == name)
-    }
-
-    pub(super) const fn kind(self) -> ValueKind {
-        match self {
-            Self::Proxy
-            | Self::Admin
-            | Self::ProxyAuth
-            | Self::Discover
-            | Self::ResponseTimeout
-            | Self::Sandbox
-            | Self::UpstreamProxy
-            | Self::AccessLog => ValueKind::ValueOrOff,
-            Self::Intercept | Self::AllowNonLoopback | Self::Quitquitquit => ValueKind::Switch,
-            Self::AllowedHost
-            | Self::Placeholder
-            | Self::ConnectTo
-            | Self::NoUpstreamProxy
-            | Self::TrustCredentialUrl
-            | Self::UpstreamCa => ValueKind::List,
-            Self::Route | Self::Rule => ValueKind::Entries,
-            Self::Unmatched
-            | Self::MetadataAccess
-            | Self::CaDir
-            | Self::Credentials
-            | Self::ImpersonateServiceAccount
-            | Self::UpstreamHttp
-            | Self::ConnectTimeout
-            | Self::TokenTimeout
-            | Self::IdleTimeout
-            | Self::DrainTimeout
-            | Self::MaxConnections
-            | Self::MaxIdleConnections
-            | Self::MaxMemory
-            | Self::Workers
-            | Self::LogFormat
-            | Self::LogLevel => ValueKind::Value,
-        }
+    /// Returns the option of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|option| option.as_str() == name)
     }
 }

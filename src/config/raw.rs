@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::diagnostic::Diagnostic;
 use super::env::Env;
-use super::options::{OptionKey, ValueKind};
+use super::option_spec::Repeat;
+use super::options::OptionKey;
 use super::unknown::unknown_variables;
 
 /// A text and where it was written.
@@ -146,11 +147,11 @@ impl RawConfig {
             }
         };
         raw.file = text("SIDENTITY_CONFIG");
-        for name in OptionKey::ALL {
+        for name in OptionKey::ALL.iter().copied() {
             let Some(text) = text(&name.variable()) else {
                 continue;
             };
-            if matches!(name.kind(), ValueKind::List | ValueKind::Entries) {
+            if name.spec().repeat != Repeat::Once {
                 for word in text.value.split_whitespace() {
                     raw.add(name, Spanned::new(word, Arc::clone(&text.place)));
                 }
@@ -206,7 +207,9 @@ impl RawConfig {
         match name {
             OptionKey::Route => self.routes.push(Entry::Line(text)),
             OptionKey::Rule => self.rules.push(Entry::Line(text)),
-            _ if name.kind() == ValueKind::List => self.lists.entry(name).or_default().push(text),
+            _ if name.spec().repeat == Repeat::List => {
+                self.lists.entry(name).or_default().push(text)
+            }
             _ => {
                 self.values.insert(name, text);
             }

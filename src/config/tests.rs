@@ -61,6 +61,69 @@ fn nothing_said_is_every_default_of_the_contract() {
     assert!(config.warnings.is_empty());
 }
 
+/// Each option's entry holds together: its default and the words of its value are values, and what it prints is read again.
+#[test]
+fn every_option_takes_its_default_the_words_of_its_value_and_what_it_prints() {
+    use option_spec::{Context, DefaultValue, Printed};
+    let env = Env::default();
+    let context = Context {
+        env: &env,
+        random_auth: Some("user:password"),
+    };
+    for option in OptionKey::ALL {
+        let spec = option.spec();
+        let mut config = Config::default();
+        let mut set = |text: &str| {
+            (spec.setting.set)(&mut config, text, &context)
+                .unwrap_or_else(|error| panic!("{}: {error}", spec.name));
+            match (spec.setting.print)(&config) {
+                Printed::Value(value) => Some(value),
+                _ => None,
+            }
+        };
+        let default = match spec.default {
+            DefaultValue::Text(text) => Some(text),
+            DefaultValue::Nothing | DefaultValue::Computed(..) => None,
+        };
+        let is_word = |form: &&str| {
+            form.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        let words = match spec.value {
+            "BOOL" => "true|false",
+            value => value,
+        };
+        for text in default.into_iter().chain(words.split('|').filter(is_word)) {
+            if let Some(printed) = set(text) {
+                assert_eq!(set(&printed), Some(printed), "{}: {text}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_option_of_the_file_has_one_place() {
+    let mut places: Vec<_> = OptionKey::ALL
+        .iter()
+        .filter_map(|option| option.spec().inside())
+        .collect();
+    let all = places.len();
+    places.sort();
+    places.dedup();
+    assert_eq!(places.len(), all);
+    let names: std::collections::HashSet<_> = OptionKey::ALL.iter().map(|o| o.as_str()).collect();
+    assert_eq!(names.len(), OptionKey::ALL.len());
+}
+
+#[test]
+fn an_allowed_host_given_twice_counts_once() {
+    let raw = flags(&[
+        (OptionKey::AllowedHost, "a.example"),
+        (OptionKey::AllowedHost, "A.example"),
+    ]);
+    assert_eq!(resolved(&raw).unwrap().allowed_hosts.len(), 1);
+}
+
 #[test]
 fn on_cloud_run_the_admin_port_is_reachable_from_outside() {
     for variable in ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"] {
@@ -100,7 +163,7 @@ fn the_metadata_server_is_found_by_the_variables_of_googles_libraries() {
 
 #[test]
 fn a_unix_socket_takes_its_prefix_after_a_colon() {
-    let parse = resolve::listen::parse;
+    let parse = value::listen::parse;
     let unix = |path: &str| Listen::Unix(path.into());
     assert_eq!(
         parse("unix:/run/x.sock"),
@@ -124,7 +187,7 @@ fn a_unix_socket_takes_its_prefix_after_a_colon() {
 
 #[test]
 fn an_address_may_be_written_in_four_ways() {
-    let parse = |text| resolve::listen::address(text).map(|address| address.to_string());
+    let parse = |text| value::listen::address(text).map(|address| address.to_string());
     assert_eq!(parse("8081").unwrap(), "127.0.0.1:8081");
     assert_eq!(parse("localhost:0").unwrap(), "127.0.0.1:0");
     assert_eq!(parse("10.0.0.1:80").unwrap(), "10.0.0.1:80");
@@ -145,7 +208,7 @@ fn an_address_may_be_written_in_four_ways() {
 
 #[test]
 fn connect_to_reads_as_curl_does() {
-    let parse = resolve::connect_to::parse;
+    let parse = value::connect_to::parse;
     let same = [
         "a.example:443:127.0.0.1:8443",
         "*::[::1]:8443",
@@ -446,12 +509,12 @@ proptest! {
 
     #[test]
     fn no_text_makes_a_parser_panic(text in prop_oneof![".*", "[ -~]{0,40}", "[0-9a-z:/.*\\[\\],=-]{0,40}"]) {
-        let _ = resolve::listen::parse(&text);
-        let _ = resolve::listen::prefix(&text);
-        let _ = resolve::connect_to::parse(&text);
-        let _ = resolve::duration::any(&text);
-        let _ = resolve::auth::expected(&text, &RawConfig::default());
-        for name in OptionKey::ALL {
+        let _ = value::listen::parse(&text);
+        let _ = value::listen::prefix(&text);
+        let _ = value::connect_to::parse(&text);
+        let _ = value::duration::any(&text);
+        let _ = value::auth::expected(&text, None);
+        for name in OptionKey::ALL.iter().copied() {
             if name != OptionKey::UpstreamCa {
                 let _ = resolved(&flags(&[(name, &text)]));
             }

@@ -60,7 +60,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
 /// The option's variable that this one was most likely meant to be: at most two edits away.
 fn nearest_option(variable: &str) -> Option<String> {
     const MOST_EDITS: usize = 2;
-    let options = OptionKey::ALL.into_iter().map(OptionKey::variable);
+    let options = OptionKey::ALL.iter().map(|option| option.variable());
     let known = options.chain(["SIDENTITY_CONFIG".to_owned()]);
     nearest(variable, known, |_| MOST_EDITS)
 }

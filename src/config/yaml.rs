@@ -1,9 +1,11 @@
 //! The effective configuration, as a file that `--config` takes again.
 
 use std::fmt::{self, Write};
-use std::time::Duration;
 
-use super::{Access, AccessLog, Config, HttpVersion, LogFormat, LogLevel, Route, UpstreamProxy};
+use super::option_spec::{FileKey, Printed};
+use super::options::OptionKey;
+use super::value::{HTTP_VERSION, named};
+use super::{Config, Route};
 use crate::policy::{Options, Policy, Principal, Rule, Settings};
 
 /// Shows a [`Config`] as YAML. The passwords of `--proxy-auth` and `--upstream-proxy` are left out, and a comment says so; what only the
@@ -81,61 +83,41 @@ impl fmt::Display for Yaml<'_> {
 
 fn items(config: &Config) -> Result<Vec<Item>, fmt::Error> {
     let mut f = Items::default();
-    listeners(&mut f, config)?;
-    f.field("discover", if config.discover { "on" } else { "off" })?;
-    f.list("allowed_host", config.allowed_hosts.iter())?;
-    f.field("credentials", &config.credentials.mode)?;
-    f.list(
-        "trust_credential_url",
-        config.credentials.trusted_urls.iter(),
-    )?;
-    match &config.impersonate {
-        Some(chain) => f.field("impersonate_service_account", chain)?,
-        None => f.add("impersonate_service_account: null\n".to_owned()),
+    for option in OptionKey::ALL {
+        let spec = option.spec();
+        let key = match spec.key {
+            FileKey::Inside(group, key) => {
+                f.group = Some(group);
+                key
+            }
+            FileKey::Top | FileKey::AlsoInside(..) => {
+                f.group = None;
+                spec.name
+            }
+        };
+        let key = key.replace('-', "_");
+        match (spec.setting.print)(config) {
+            Printed::Value(value) => f.field(&key, value)?,
+            Printed::Noted(value, note) => {
+                f.field(&key, value)?;
+                f.comment(&format!("{key}: {note}"));
+            }
+            Printed::Null => f.add_line(&format!("{key}: null")),
+            Printed::Secret(note) => f.comment(&format!("{key}: {note}")),
+            Printed::List(items) => f.list(&key, &items)?,
+            Printed::Routes => f.entries("routes", &config.routes, route)?,
+            Printed::Rules => f.entries("rules", &config.rules, rule)?,
+        }
     }
-    f.list("placeholder", config.placeholders.iter())?;
-    f.entries("routes", &config.routes, route)?;
-    f.entries("rules", &config.rules, rule)?;
-    upstream(&mut f, config)?;
-    limits(&mut f, config)?;
     environment(&mut f, config);
     Ok(f.items)
-}
-
-fn listeners(f: &mut Items, config: &Config) -> fmt::Result {
-    let or_off = |listen: Option<(std::net::SocketAddr, bool)>| match listen {
-        None => "off".to_owned(),
-        Some((address, true)) => address.port().to_string(),
-        Some((address, false)) => address.to_string(),
-    };
-    f.group = Some("proxy");
-    let proxy = config.proxy.as_ref();
-    f.field("listen", or_off(proxy.map(|p| (p.listen, p.on_ipv6))))?;
-    f.field("unmatched", access(config.unmatched))?;
-    f.field("metadata_access", access(config.metadata_access))?;
-    f.field("intercept", config.intercept.is_some())?;
-    match config.intercept.as_ref().and_then(|i| i.ca_dir.as_ref()) {
-        Some(folder) => f.field("ca_dir", folder.display())?,
-        None => f.add("  ca_dir: null\n".to_owned()),
-    }
-    if proxy.is_some_and(|proxy| proxy.auth.is_some()) {
-        f.add("  # auth: it is set, and a secret: not shown\n".to_owned());
-    } else {
-        f.field("auth", "off")?;
-    }
-    f.group = Some("admin");
-    let admin = config.admin.map(|admin| (admin, config.admin_on_ipv6));
-    f.field("listen", or_off(admin))?;
-    f.field("quitquitquit", config.quitquitquit)?;
-    f.group = None;
-    f.field("allow_non_loopback", config.allow_non_loopback)
 }
 
 fn route(f: &mut String, route: &Route) -> fmt::Result {
     writeln!(f, "  - listen: {}", Scalar(&route.name))?;
     field(f, 2, "upstream", route.upstream_url())?;
     if let Some(http) = route.http {
-        field(f, 2, "http", http_version(http))?;
+        field(f, 2, "http", named(&http, HTTP_VERSION))?;
     }
     if let Some(mode) = route.mode {
         // In quotes, for a number with a leading zero is another one to some readers of YAML.
@@ -198,64 +180,6 @@ fn options(f: &mut String, options: &Options) -> fmt::Result {
     Ok(())
 }
 
-fn upstream(f: &mut Items, config: &Config) -> fmt::Result {
-    let upstream = &config.upstream;
-    f.list("connect_to", upstream.connect_to.iter())?;
-    f.list(
-        "upstream_ca",
-        upstream.ca_files.iter().map(|file| file.display()),
-    )?;
-    f.field("upstream_http", http_version(upstream.http))?;
-    upstream_proxy(f, upstream.proxy.as_deref())?;
-    f.field("connect_timeout", time(upstream.connect_timeout))?;
-    let response = config
-        .response_timeout
-        .map_or_else(|| "off".to_owned(), time);
-    f.field("response_timeout", response)?;
-    f.field("token_timeout", time(config.token_timeout))?;
-    f.field("idle_timeout", time(upstream.idle_timeout))?;
-    f.field("drain_timeout", time(config.drain_timeout))
-}
-
-fn upstream_proxy(f: &mut Items, proxy: Option<&UpstreamProxy>) -> fmt::Result {
-    let Some(proxy) = proxy else {
-        f.field("upstream_proxy", "off")?;
-        return f.list("no_upstream_proxy", [""; 0].iter());
-    };
-    f.field("upstream_proxy", &proxy.egress)?;
-    if proxy.authorization.is_some() {
-        f.add("# upstream_proxy: its credentials are set, and a secret: not shown\n".to_owned());
-    }
-    f.list("no_upstream_proxy", proxy.egress.no_proxy.entries())
-}
-
-fn limits(f: &mut Items, config: &Config) -> fmt::Result {
-    f.field("max_connections", config.max_connections)?;
-    f.field("max_idle_connections", config.upstream.max_idle)?;
-    f.field("max_memory", size(config.max_memory))?;
-    f.field("workers", config.workers)?;
-    f.field("sandbox", if config.sandbox { "auto" } else { "off" })?;
-    let format = match config.log.format {
-        LogFormat::Json => "json",
-        LogFormat::Text => "text",
-    };
-    let level = match config.log.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    };
-    let access = match config.log.access {
-        AccessLog::Off => "off",
-        AccessLog::Errors => "errors",
-        AccessLog::All => "all",
-    };
-    f.field("log_format", format)?;
-    f.field("log_level", level)?;
-    f.field("access_log", access)
-}
-
 /// Who impersonates whom.
 fn chains(f: &mut Items, config: &Config) {
     let name = config.credentials.credential_name();
@@ -267,11 +191,11 @@ fn chains(f: &mut Items, config: &Config) {
     let policy = Policy::new(config.rules.clone(), settings);
     let global = policy.default_principal();
     if *global != Principal::Attached {
-        f.add(format!("# tokens are of {}\n", global.name_of(holder)));
+        f.comment(&format!("tokens are of {}", global.name_of(holder)));
     }
     for (rule, principal) in policy.other_identities() {
-        f.add(format!(
-            "# tokens of {rule} are of {}\n",
+        f.comment(&format!(
+            "tokens of {rule} are of {}",
             principal.name_of(holder)
         ));
     }
@@ -279,7 +203,7 @@ fn chains(f: &mut Items, config: &Config) {
 
 fn environment(f: &mut Items, config: &Config) {
     if config.credentials.file().is_some() {
-        f.add(format!("# tokens come from {}\n", config.credentials));
+        f.comment(&format!("tokens come from {}", config.credentials));
         chains(f, config);
     }
     let metadata = &config.metadata;
@@ -289,16 +213,16 @@ fn environment(f: &mut Items, config: &Config) {
         ""
     };
     let (host, port) = (&metadata.host, metadata.port);
-    f.add(format!("# metadata server: {host}:{port}{off}\n"));
+    f.comment(&format!("metadata server: {host}:{port}{off}"));
     if let Some(Ok(project)) = config.quota_project.as_ref().map(|p| p.to_str()) {
-        f.add(format!("# quota project: {project}\n"));
+        f.comment(&format!("quota project: {project}"));
     }
     if let Some(universe) = &config.universe {
-        f.add(format!("# universe domain: {universe}\n"));
+        f.comment(&format!("universe domain: {universe}"));
     }
     if let Some(file) = &config.upstream.system_ca_file {
         let file = file.display().to_string();
-        f.add(format!("# system roots: {file:?}\n"));
+        f.comment(&format!("system roots: {file:?}"));
     }
 }
 
@@ -319,14 +243,20 @@ impl Items {
         Ok(())
     }
 
-    fn list(
-        &mut self,
-        key: &str,
-        items: impl ExactSizeIterator<Item = impl fmt::Display>,
-    ) -> fmt::Result {
+    /// A line in the mapping that is open.
+    fn add_line(&mut self, line: &str) {
+        let indent = if self.group.is_some() { "  " } else { "" };
+        self.add(format!("{indent}{line}\n"));
+    }
+
+    fn comment(&mut self, text: &str) {
+        self.add_line(&format!("# {text}"));
+    }
+
+    fn list(&mut self, key: &str, items: &[String]) -> fmt::Result {
         let mut text = list_head(key, items.len());
         for item in items {
-            writeln!(text, "  - {}", Scalar(&item.to_string()))?;
+            writeln!(text, "  - {}", Scalar(item))?;
         }
         self.add(text);
         Ok(())
@@ -356,43 +286,6 @@ fn list_head(key: &str, items: usize) -> String {
 fn field(f: &mut String, depth: usize, key: &str, value: impl fmt::Display) -> fmt::Result {
     let indent = depth * 2;
     writeln!(f, "{:indent$}{key}: {}", "", Scalar(&value.to_string()))
-}
-
-fn access(access: Access) -> &'static str {
-    match access {
-        Access::Pass => "pass",
-        Access::Deny => "deny",
-    }
-}
-
-fn http_version(version: HttpVersion) -> &'static str {
-    match version {
-        HttpVersion::Auto => "auto",
-        HttpVersion::Http1 => "1",
-        HttpVersion::Http2 => "2",
-    }
-}
-
-/// In the largest binary unit that gives a whole number.
-fn size(bytes: usize) -> String {
-    const UNITS: [(u32, &str); 3] = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
-    UNITS
-        .iter()
-        .find(|(shift, _)| bytes.trailing_zeros() >= *shift)
-        .map_or_else(
-            || bytes.to_string(),
-            |(shift, unit)| format!("{}{unit}", bytes >> shift),
-        )
-}
-
-/// Without the spaces of the long form, as people write it.
-fn time(time: Duration) -> String {
-    if time.is_zero() {
-        return "0s".to_owned();
-    }
-    humantime::format_duration(time)
-        .to_string()
-        .replace(' ', "")
 }
 
 /// A text as a YAML scalar: plain where no reader can take it for anything else, else in double quotes.

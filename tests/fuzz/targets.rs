@@ -399,11 +399,9 @@ pub fn flags(input: &[u8]) {
     for line in text.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
         // Files are another matter.
-        let name = OptionKey::ALL
-            .into_iter()
-            .find(|known| known.as_str() == name);
-        if let Some(name) = name.filter(|name| *name != OptionKey::UpstreamCa) {
-            raw.set_flag(name, [value.to_owned()]);
+        let name = OptionKey::ALL.iter().find(|known| known.as_str() == name);
+        if let Some(name) = name.filter(|name| **name != OptionKey::UpstreamCa) {
+            raw.set_flag(*name, [value.to_owned()]);
         }
     }
     loaded(&raw);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use super::super::diagnostic::Diagnostic;
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
+use super::super::value::listen::is_loopback;
 use super::super::{Listen, Route};
-use super::listen::is_loopback;
 
 const OPEN: &str = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or say \
                     --allow-non-loopback";

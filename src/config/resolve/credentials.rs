@@ -24,16 +24,6 @@ const PLATFORM: [&str; 4] = [
     "GCE_METADATA_HOST",
 ];
 
-/// `auto`, `metadata`, `adc`, or the path of a file.
-pub(super) fn mode(text: &str) -> Result<Mode, String> {
-    Mode::parse(text).ok_or_else(|| "write auto, metadata, adc or the path of a file".to_owned())
-}
-
-pub(super) fn trusted(text: &str) -> Result<TrustedUrl, String> {
-    // A URL may hold a password.
-    TrustedUrl::parse(text).map_err(str::to_owned)
-}
-
 /// Finds the credential file and reads it. `universe` is that of a file that names none.
 pub(super) fn resolve(
     raw: &RawConfig,

@@ -9,9 +9,6 @@ use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
 use super::super::env::Env;
 use crate::destination::{Host, Origin, Scheme};
 
-/// The link-local address that every metadata server has.
-const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 254);
-
 /// A variable's text; one that is no text is a problem.
 pub(super) fn variable<'a>(
     env: &'a Env,
@@ -27,11 +24,7 @@ pub(super) fn variable<'a>(
 /// `GCE_METADATA_HOST`, else `GCE_METADATA_ROOT`, else `GCE_METADATA_IP`, else the link-local address.
 pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataServer {
     let names = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
-    let mut server = MetadataServer {
-        host: Host::Ip(ADDRESS.into()),
-        port: 80,
-        disabled: false,
-    };
+    let mut server = MetadataServer::default();
     for name in names {
         let Some(text) = variable(env, name, diagnostics) else {
             continue;
@@ -83,6 +76,19 @@ pub(super) fn universe(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<A
             let message = format!("{} must be a domain, like googleapis.com", quote(text));
             diagnostics.push(Diagnostic::new(format!("environment {NAME}"), message));
             None
+        }
+    }
+}
+
+// === impl MetadataServer ===
+
+/// The link-local address that every metadata server has.
+impl Default for MetadataServer {
+    fn default() -> Self {
+        Self {
+            host: Host::Ip(std::net::Ipv4Addr::new(169, 254, 169, 254).into()),
+            port: 80,
+            disabled: false,
         }
     }
 }

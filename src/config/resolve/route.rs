@@ -3,8 +3,9 @@
 use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
 use super::super::entry;
 use super::super::raw::{Entry, Fields, Spanned};
+use super::super::value::{HTTP_VERSION, listen, word};
 use super::super::{Config, Listen, Route};
-use super::{http_version, listen, rule};
+use super::rule;
 use crate::destination::{Destination, Scheme};
 use crate::policy::{
     CredentialGrant, Policy, Rule, ServiceLocation, ServiceName, Settings, TokenKind,
@@ -43,7 +44,7 @@ fn route(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Route>
         .and_then(|text| understood(&text, upstream, diagnostics));
     let http = fields
         .take("http")
-        .and_then(|text| understood(&text, http_version, diagnostics));
+        .and_then(|text| understood(&text, |text| word(text, HTTP_VERSION), diagnostics));
     let mode = fields.take("mode");
     let options = rule::options(&fields, diagnostics);
     let mode = mode.and_then(|text| match &at {

@@ -1,18 +1,14 @@
-//! Lengths of time.
+//! Durations.
 
 use std::time::Duration;
 
 use super::super::diagnostic::quote;
 
-/// Clocks overflow somewhere; nobody waits longer than this.
+/// The longest duration. Adding it to the current time cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-pub(super) const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-/// `5s`, `1m30s`, `500ms`; `0s` too.
-pub(crate) fn any(text: &str) -> Result<Duration, String> {
+/// Parses `5s`, `1m30s`, `500ms`; `0s` too.
+pub(in crate::config) fn any(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{} has no unit: write {text}s", quote(text)));
@@ -25,8 +21,8 @@ pub(crate) fn any(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
-/// More than nothing.
-pub(crate) fn positive(text: &str) -> Result<Duration, String> {
+/// Parses a duration that is not zero.
+pub(in crate::config) fn positive(text: &str) -> Result<Duration, String> {
     let time = any(text)?;
     if time.is_zero() {
         return Err(format!(
@@ -35,4 +31,14 @@ pub(crate) fn positive(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(time)
+}
+
+/// Prints a duration without the spaces of humantime's form: `1m30s`.
+pub(in crate::config) fn printed(time: &Duration) -> String {
+    if time.is_zero() {
+        return "0s".to_owned();
+    }
+    humantime::format_duration(*time)
+        .to_string()
+        .replace(' ', "")
 }

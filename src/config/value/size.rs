@@ -29,7 +29,7 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 /// Parses `268435456`, `256Mi`, `256MiB`, `256M`.
-pub(super) fn parse(text: &str) -> Result<usize, String> {
+pub(in crate::config) fn parse(text: &str) -> Result<usize, String> {
     let text = text.trim();
     let bytes = bytes(text).ok_or_else(|| {
         format!(
@@ -61,7 +61,7 @@ fn bytes(text: &str) -> Option<usize> {
 }
 
 /// Half of the cgroup's limit, else 256 MiB. Read once: after the start the sandbox may hide both files.
-pub(super) fn default() -> usize {
+pub(in crate::config) fn default() -> usize {
     static HALF: OnceLock<usize> = OnceLock::new();
     *HALF.get_or_init(|| {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -95,6 +95,18 @@ fn limit(groups: &str, root: &Path) -> Option<u64> {
                 .min()
         })
         .min()
+}
+
+/// Prints a size in the largest binary unit that gives a whole number.
+pub(in crate::config) fn printed(bytes: &usize) -> String {
+    const UNITS: [(u32, &str); 3] = [(30, "Gi"), (20, "Mi"), (10, "Ki")];
+    UNITS
+        .iter()
+        .find(|(shift, _)| bytes.trailing_zeros() >= *shift)
+        .map_or_else(
+            || bytes.to_string(),
+            |(shift, unit)| format!("{}{unit}", bytes >> shift),
+        )
 }
 
 #[cfg(test)]

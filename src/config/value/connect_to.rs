@@ -7,7 +7,7 @@ use super::super::{ConnectHost, ConnectTo};
 use crate::destination::Host;
 
 /// `HOST:PORT:HOST2:PORT2`; any part may be empty, IPv6 stands in brackets.
-pub(crate) fn parse(text: &str) -> Result<ConnectTo, String> {
+pub(in crate::config) fn parse(text: &str) -> Result<ConnectTo, String> {
     split(text).ok_or_else(|| {
         format!(
             "{} must be HOST:PORT:HOST2:PORT2, like storage.googleapis.com:443:127.0.0.1:8443",

@@ -11,17 +11,25 @@ use super::super::diagnostic::quote;
 const SOCK: &str = ".sock/";
 
 /// `PORT` alone: on 127.0.0.1 and, where the machine has it, on ::1, for `localhost` may be either.
-pub(crate) fn is_port(text: &str) -> bool {
+pub(in crate::config) fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An address, and whether it is a port alone.
-pub(super) fn address_or_port(text: &str) -> Result<(SocketAddr, bool), String> {
+pub(in crate::config) fn address_or_port(text: &str) -> Result<(SocketAddr, bool), String> {
     Ok((address(text)?, is_port(text)))
 }
 
+/// Prints what [`address_or_port`] parses.
+pub(in crate::config) fn printed(address: SocketAddr, is_port_alone: bool) -> String {
+    match is_port_alone {
+        true => address.port().to_string(),
+        false => address.to_string(),
+    }
+}
+
 /// `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`; port 0 takes a free one.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(in crate::config) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = |port: &str| port.parse::<u16>().ok().filter(|_| is_port(port));
     if let Some(port) = port(text) {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -40,7 +48,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
 /// A route's `LISTEN`: an address or `unix:PATH`, and a prefix: `8081/v1`, `unix:/run/x.sock:/v1`.
 ///
 /// A socket's path holds slashes itself, so there the prefix follows a colon, or the name's `.sock`.
-pub(crate) fn parse(text: &str) -> Result<(Listen, String), String> {
+pub(in crate::config) fn parse(text: &str) -> Result<(Listen, String), String> {
     if let Some(rest) = text.strip_prefix("unix:") {
         let end = rest
             .find(":/")
@@ -63,7 +71,7 @@ pub(crate) fn parse(text: &str) -> Result<(Listen, String), String> {
 }
 
 /// A path prefix without its trailing slash; `/` is all paths.
-pub(crate) fn prefix(text: &str) -> Result<String, String> {
+pub(in crate::config) fn prefix(text: &str) -> Result<String, String> {
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     let whole = trimmed.is_empty()
         || (trimmed.starts_with('/')
@@ -103,7 +111,7 @@ impl Listen {
     }
 
     /// Both cannot be open at once as two listeners.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub(in crate::config) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
                 let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
@@ -117,7 +125,7 @@ impl Listen {
     }
 }
 
-pub(super) fn is_loopback(address: &SocketAddr) -> bool {
+pub(in crate::config) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 

@@ -4,14 +4,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use super::super::raw::RawConfig;
-
-/// `USER:PASSWORD` as the value of `Proxy-Authorization` that is let in (RFC 7617).
+/// Returns `USER:PASSWORD` as the value of `Proxy-Authorization` that is accepted (RFC 7617). `random` is the meaning of
+/// that word, where it has one.
 ///
 /// No message shows the text: it is a password, or a part of one.
-pub(crate) fn expected(text: &str, raw: &RawConfig) -> Result<HeaderValue, String> {
+pub(in crate::config) fn expected(text: &str, random: Option<&str>) -> Result<HeaderValue, String> {
     let text = match text {
-        "random" => raw.random_auth.as_deref().ok_or(
+        "random" => random.ok_or(
             "random is for exec, which hands the password to its command; here nobody would know it: write USER:PASSWORD",
         )?,
         text => text,
