@@ -1,18 +1,18 @@
-//! A body that is kept in case it must be sent again.
+//! A buffered body that may be sent again.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Smaller pieces are copied into one buffer.
+/// Smaller chunks are copied into one buffer.
 const SMALL: usize = 1024;
 
-/// The pieces of a body, kept as they pass. A body in tens of thousands of pieces takes little more than its bytes: each
-/// piece by itself would take 32 bytes more, and hold the buffer that it was read into.
+/// The chunks of a body. Small chunks share a buffer: as separate `Bytes`, each would take 32 bytes more and keep the
+/// buffer that it was read into.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     pieces: VecDeque<Bytes>,
-    /// Small pieces after those.
+    /// Small chunks that follow `pieces`.
     tail: BytesMut,
     length: usize,
 }
@@ -43,14 +43,14 @@ impl Chunks {
         Some(piece)
     }
 
-    /// Appends those of another.
+    /// Appends the chunks of `other`.
     pub(crate) fn append(&mut self, mut other: Self) {
         while let Some(piece) = other.pop() {
             self.push(&piece);
         }
     }
 
-    /// The bytes in all of them.
+    /// Returns the number of bytes in all chunks.
     pub(crate) const fn length(&self) -> usize {
         self.length
     }

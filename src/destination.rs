@@ -1,7 +1,7 @@
-//! Where the bytes go: scheme, host, port and path, parsed once, normalised, compared by value.
+//! Destinations of requests: scheme, host, port and path, parsed once, normalised and compared by value.
 //!
-//! Every decision about a credential is made on these types, so whatever two spellings mean the same place must come
-//! out equal here, and whatever is not plainly a host must not come out at all.
+//! Every decision about a credential uses these types. Two spellings of one place must therefore be equal here, and a
+//! text that is not clearly a host must be refused.
 
 mod embedded;
 
@@ -14,7 +14,7 @@ use http::uri::PathAndQuery;
 
 pub use embedded::equivalents;
 
-/// `http` or `https`; nothing else is carried.
+/// `http` or `https`. Other schemes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scheme {
     /// Cleartext, default port 80.
@@ -23,53 +23,53 @@ pub enum Scheme {
     Https,
 }
 
-/// A host in its one normal form.
+/// A host in its normal form.
 ///
-/// Names are lower case ASCII without a trailing dot; addresses are parsed from every spelling that a resolver takes
-/// (`2852039166`, `0xA9.254.169.254`, `::ffff:169.254.169.254`), so that none of them can slip past a comparison.
+/// Names are lower-case ASCII without a trailing dot. Addresses are parsed from every spelling that a resolver accepts
+/// (`2852039166`, `0xA9.254.169.254`, `::ffff:169.254.169.254`), so that no spelling evades a comparison.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// A DNS name.
     Name(Arc<str>),
-    /// An IP literal; an IPv4-mapped IPv6 address is its IPv4 address.
+    /// An IP literal. An IPv4-mapped IPv6 address becomes its IPv4 address.
     Ip(IpAddr),
 }
 
-/// Scheme, host and port (RFC 6454): what a connection is made to.
+/// Scheme, host and port (RFC 6454): the endpoint of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Origin {
-    /// How it is spoken to.
+    /// The scheme.
     pub scheme: Scheme,
-    /// Whom the certificate must name.
+    /// The host, which the certificate must name.
     pub host: Host,
-    /// The TCP port, always explicit.
+    /// The TCP port. It is always explicit.
     pub port: u16,
 }
 
-/// The place a request is for: an [`Origin`], and the path and query asked of it.
+/// The target of a request: an [`Origin`], and the path and query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
-    /// What a connection is made to.
+    /// The endpoint of the connection.
     pub origin: Origin,
     /// Path and query exactly as the caller wrote them.
     pub target: PathAndQuery,
-    /// The URL carried user-info (`user:password@`): no built-in row matches such a URL.
+    /// Whether the URL has user information (`user:password@`). No built-in row matches such a URL.
     pub userinfo: bool,
 }
 
-/// Why a text is no destination. The text is for people and holds nothing but a short excerpt of the input.
+/// The reason that a text is not a destination. The message contains only a short excerpt of the input.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDestination {
-    /// The URL cannot be parsed at all.
+    /// The URL cannot be parsed.
     #[error("not a URL: {0}")]
     Url(String),
-    /// Neither `http` nor `https`.
+    /// The scheme is neither `http` nor `https`.
     #[error("scheme {0:?} is not http or https")]
     Scheme(String),
-    /// No host, or a text that is none.
+    /// The host is missing or invalid.
     #[error("{0:?} is not a host name or address")]
     Host(String),
-    /// A port that is not 1 to 65535.
+    /// The port is not in the range 1 to 65535.
     #[error("{0:?} is not a port")]
     Port(String),
 }
@@ -77,7 +77,7 @@ pub enum InvalidDestination {
 // === impl Scheme ===
 
 impl Scheme {
-    /// 80 or 443.
+    /// Returns 80 or 443.
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -85,7 +85,7 @@ impl Scheme {
         }
     }
 
-    /// `http` or `https`.
+    /// Returns `http` or `https`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -103,7 +103,7 @@ impl fmt::Display for Scheme {
 // === impl Host ===
 
 impl Host {
-    /// Parses a host as it stands in an authority: a name, an IPv4 address in any spelling, or `[IPv6]`.
+    /// Parses the host of an authority: a name, an IPv4 address in any spelling, or `[IPv6]`.
     pub fn parse(text: &str) -> Result<Self, InvalidDestination> {
         let invalid = || InvalidDestination::Host(excerpt(text));
         if let Some(inner) = text.strip_prefix('[') {
@@ -111,7 +111,7 @@ impl Host {
             let address: Ipv6Addr = inner.parse().map_err(|_| invalid())?;
             return Ok(Self::from(IpAddr::V6(address)));
         }
-        // The usual spelling, ahead of all the others: it is what most callers of a listener on loopback write.
+        // The usual spelling is tried first, because most callers of a loopback listener write it.
         if let Ok(address) = text.parse::<Ipv4Addr>() {
             return Ok(Self::Ip(IpAddr::V4(address)));
         }
@@ -119,7 +119,7 @@ impl Host {
         if name.len() > 253 || !name.split('.').all(is_label) {
             return Err(invalid());
         }
-        // A name whose last label is a number is an address to every resolver (WHATWG URL, 3.5).
+        // A resolver takes a name whose last label is a number as an address (WHATWG URL, 3.5).
         if name.rsplit('.').next().is_some_and(is_number) {
             return parse_ipv4(name)
                 .map(|address| Self::Ip(IpAddr::V4(address)))
@@ -132,7 +132,7 @@ impl Host {
         })
     }
 
-    /// The DNS name, where it is one.
+    /// Returns the DNS name, or `None` for an address.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Name(name) => Some(name),
@@ -140,19 +140,19 @@ impl Host {
         }
     }
 
-    /// Whether this is a name below `domain`, by whole labels; `domain` itself is not.
+    /// Returns whether this is a name below `domain`, compared by labels. `domain` itself is not below itself.
     pub fn is_under(&self, domain: &str) -> bool {
         self.name()
             .and_then(|name| name.strip_suffix(domain))
             .is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
     }
 
-    /// A name of one label, as services of one network call each other: no page of the web has such a host.
+    /// Returns whether this is a name of one label, as services of one network use. No web page has such a host.
     pub fn is_single_label(&self) -> bool {
         self.name().is_some_and(|name| !name.contains('.'))
     }
 
-    /// `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `::1`.
+    /// Returns whether this is `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `::1`.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => &**name == "localhost" || name.strip_suffix(".localhost").is_some(),
@@ -180,7 +180,7 @@ impl fmt::Display for Host {
 // === impl Origin ===
 
 impl Origin {
-    /// Parses `host[:port]`, without user-info; `scheme` gives the default port.
+    /// Parses `host[:port]` without user information. `scheme` gives the default port.
     pub fn from_authority(scheme: Scheme, authority: &str) -> Result<Self, InvalidDestination> {
         let (host, port) = split_port(authority)?;
         Ok(Self {
@@ -190,12 +190,12 @@ impl Origin {
         })
     }
 
-    /// The port is the scheme's own.
+    /// Returns whether the port is the scheme's default.
     pub fn is_default_port(&self) -> bool {
         self.port == self.scheme.default_port()
     }
 
-    /// The same place over TLS: port 80 becomes 443, another port is kept.
+    /// Returns the same origin over TLS: port 80 becomes 443, another port stays.
     #[must_use]
     pub fn upgraded(&self) -> Self {
         match self.scheme {
@@ -208,7 +208,7 @@ impl Origin {
         }
     }
 
-    /// `host` or `host:port`: the value of `Host` and `:authority` (RFC 9110, 7.2).
+    /// Returns `host` or `host:port`: the value of `Host` and `:authority` (RFC 9110, 7.2).
     pub fn authority(&self) -> String {
         if self.is_default_port() {
             self.host.to_string()
@@ -232,7 +232,7 @@ impl fmt::Display for Origin {
 // === impl Destination ===
 
 impl Destination {
-    /// Parses an absolute URL as a user writes it.
+    /// Parses an absolute URL that a user wrote.
     pub fn parse(url: &str) -> Result<Self, InvalidDestination> {
         let without_fragment = url.split('#').next().unwrap_or(url);
         let uri: Uri = without_fragment
@@ -241,7 +241,7 @@ impl Destination {
         Self::from_uri(&uri)
     }
 
-    /// Takes the destination of an absolute-form request target (RFC 9112, 3.2.2).
+    /// Converts an absolute-form request target (RFC 9112, 3.2.2).
     pub fn from_uri(uri: &Uri) -> Result<Self, InvalidDestination> {
         let scheme = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
@@ -260,12 +260,12 @@ impl Destination {
         })
     }
 
-    /// The path, as written, without the query.
+    /// Returns the path as written, without the query.
     pub fn path(&self) -> &str {
         self.target.path()
     }
 
-    /// The query, as written, without the question mark.
+    /// Returns the query as written, without the question mark.
     pub fn query(&self) -> Option<&str> {
         self.target.query()
     }
@@ -281,7 +281,8 @@ fn root() -> PathAndQuery {
     PathAndQuery::from_static("/")
 }
 
-/// `http://host?query` asks for `/?query` (RFC 9112, 3.2.1): HTTP/2 knows no path without its slash.
+/// Adds the missing slash: `http://host?query` requests `/?query` (RFC 9112, 3.2.1). HTTP/2 requires a path that begins
+/// with a slash.
 fn rooted(target: &PathAndQuery) -> PathAndQuery {
     match target.as_str().strip_prefix('?') {
         Some(query) => PathAndQuery::try_from(format!("/?{query}")).unwrap_or_else(|_| root()),
@@ -296,7 +297,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), InvalidDestination
     };
     let (host, port) = authority.split_at(colon);
     let port = port.trim_start_matches(':');
-    // "host:" is the default port (RFC 3986, 3.2.3).
+    // "host:" means the default port (RFC 3986, 3.2.3).
     if port.is_empty() {
         return Ok((host, None));
     }
@@ -322,7 +323,7 @@ fn is_number(label: &str) -> bool {
             .is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// One to four parts, each decimal, octal or hexadecimal, the last filling what is left (inet_aton).
+/// Parses one to four parts, each decimal, octal or hexadecimal. The last part fills the remaining bytes (inet_aton).
 fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<u64> = text.split('.').map(parse_number).collect::<Option<_>>()?;
     let (last, leading) = parts.split_last()?;
@@ -354,7 +355,7 @@ fn parse_number(text: &str) -> Option<u64> {
         .filter(|n| *n <= u64::from(u32::MAX))
 }
 
-/// Input shown back in an error: short and printable.
+/// Returns a short, printable excerpt of the input for an error message.
 fn excerpt(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }

@@ -1,4 +1,4 @@
-//! What a call to a URL gets, said to a person: `sidentity explain`, and the status page's box.
+//! Explains for a user what a call to a URL gets: `sidentity explain`, and the form of the status page.
 
 mod account;
 mod how;
@@ -22,12 +22,12 @@ pub(crate) use account::account_warning;
 pub(crate) use how::{EntryPoints, RouteEntry};
 pub(crate) use requested_url::RequestedUrl;
 
-/// The answer; its JSON has exactly these keys, in this order.
+/// The explanation. Its JSON has exactly these keys, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Explanation {
-    /// The URL as asked.
+    /// The URL as the user wrote it.
     pub(crate) url: String,
-    /// The origin that the bytes go to, after the upgrade to TLS.
+    /// The origin of the connection, after the upgrade to TLS.
     pub(crate) destination: String,
     /// `access`, `id`, `none` or `deny`.
     pub(crate) credential: Credential,
@@ -35,57 +35,58 @@ pub(crate) struct Explanation {
     pub(crate) audience: Option<String>,
     /// The access token's scopes.
     pub(crate) scopes: Vec<String>,
-    /// The header that carries the token where the app sends none of its own, as people write it.
+    /// The header that carries the token if the app sends none, in its usual capitalisation.
     pub(crate) header: Option<&'static str>,
-    /// Which rule decided.
+    /// The rule that decided.
     pub(crate) rule: String,
     /// How the app must make the call.
     pub(crate) how: String,
-    /// What else is good to know.
+    /// Further advice.
     pub(crate) notes: Vec<String>,
-    /// The token is one of the metadata server's own account, or issued through that account.
+    /// Set if the token belongs to the metadata server's account or is issued through that account.
     #[serde(skip)]
     through_metadata_account: Option<Through>,
 }
 
-/// How a token comes from the account of the metadata server.
+/// The relation of a token to the metadata server's account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Through {
-    /// It is the account's.
+    /// The token belongs to the account.
     Itself,
-    /// The account obtains it for another one.
+    /// The account obtains the token for another account.
     Chain,
 }
 
-/// What is explained: a decision and all that it was made from.
+/// The input of an explanation: a decision and the values that it was made from.
 struct Case<'a> {
-    /// What the app calls, where that is not the destination: a service's name.
+    /// The URL that the app calls, if it differs from the destination because it has a service name.
     named: Option<Destination>,
     destination: Destination,
     decision: Decision,
-    /// Why this very URL gets no token although its destination is due one.
+    /// The reason that this URL gets no token although its destination gets one.
     skipped: Option<SkipReason>,
-    /// The query holds a placeholder.
+    /// Whether the query has a placeholder.
     has_placeholder: bool,
-    /// The route that the call takes.
+    /// The route of the call.
     route: Option<&'a RouteEntry>,
     universe: &'a str,
 }
 
-/// Why a URL cannot be explained.
+/// The reason that a URL cannot be explained.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExplainError {
-    /// It is none.
+    /// The text is not a URL.
     #[error(transparent)]
     Destination(#[from] InvalidDestination),
-    /// Its host should be a service's name, and cannot be one.
+    /// The host must be a service name, and is not a valid one.
     #[error(transparent)]
     Service(#[from] InvalidService),
 }
 
-/// Explains a call to `url`: what the app's own URL says, so either the upstream's, or that of one of the routes.
+/// Explains a call to `url`, which is the URL of the upstream or the URL of a route.
 ///
-/// A URL that a route covers is explained as called through it, any other as called through the forward proxy.
+/// A URL that a route covers is explained as called through the route, any other URL as called through the forward
+/// proxy.
 pub(crate) fn explain(
     url: &str,
     policy: &Policy,
@@ -194,14 +195,14 @@ impl Case<'_> {
         }
     }
 
-    /// The user allowed it, and the URL says so.
+    /// Returns whether the user allowed cleartext and the URL uses it.
     fn in_cleartext(&self) -> bool {
         self.decision.plaintext && self.destination.origin.scheme == Scheme::Http
     }
 
     fn sent_to(&self) -> Origin {
         let origin = &self.destination.origin;
-        // The upgrade is for the destination, whatever this one URL carries.
+        // The upgrade applies to the whole destination, even if this URL gets no token.
         if matches!(self.decision.grant, CredentialGrant::Token(_)) && !self.in_cleartext() {
             origin.upgraded()
         } else {
@@ -213,7 +214,7 @@ impl Case<'_> {
 // === impl Explanation ===
 
 impl Explanation {
-    /// Names the account of the metadata server, if the token is its own or obtained by it.
+    /// Names the account of the metadata server, if the token belongs to it or is obtained by it.
     pub(crate) fn name_account(&mut self, email: &str, project: Option<&str>) {
         let what = match self.through_metadata_account {
             Some(Through::Itself) => "the token is the one of",
@@ -226,7 +227,7 @@ impl Explanation {
         self.notes.extend(account_warning(email));
     }
 
-    /// Whether the account of the metadata server says more about the token.
+    /// Returns whether the account of the metadata server adds to the explanation.
     pub(crate) const fn needs_account(&self) -> bool {
         self.through_metadata_account.is_some()
     }
@@ -248,7 +249,7 @@ impl fmt::Display for Explanation {
             line("header", header)?;
         }
         line("rule", &self.rule)?;
-        // Each sentence starts a line.
+        // Each sentence starts a new line.
         for (index, sentence) in wrap::sentences(&self.how).enumerate() {
             line(if index == 0 { "how" } else { "" }, sentence)?;
         }
@@ -259,7 +260,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// A header's name as people write it.
+/// Returns the name of a header in its usual capitalisation.
 fn canonical(name: &HeaderName) -> &'static str {
     if name == header::AUTHORIZATION {
         "Authorization"

@@ -1,6 +1,6 @@
-//! Frame headers of HTTP/2 (RFC 9113, 4.1), read beside the h2 crate from the same bytes.
+//! Reads frame headers of HTTP/2 (RFC 9113, 4.1) from the bytes that the h2 crate reads too.
 
-/// How every HTTP/2 connection begins (RFC 9113, 3.4).
+/// The client connection preface (RFC 9113, 3.4).
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// `DATA`.
@@ -12,45 +12,45 @@ pub(crate) const RST_STREAM: u8 = 3;
 /// `CONTINUATION`.
 pub(crate) const CONTINUATION: u8 = 9;
 
-/// The stream ends with this frame.
+/// The flag of a stream's last frame.
 pub(crate) const END_STREAM: u8 = 0x1;
-/// The header block ends with this frame.
+/// The flag of a header block's last frame.
 pub(crate) const END_HEADERS: u8 = 0x4;
-/// PADDED and PRIORITY: the header block does not begin with the payload.
+/// The flags PADDED and PRIORITY: the payload does not begin with the header block.
 pub(crate) const SHIFTED: u8 = 0x28;
 
-/// Bytes of a frame's header.
+/// The length of a frame header in bytes.
 const HEAD: usize = 9;
 
-/// Bytes of a payload that are kept: an error code.
+/// The number of payload bytes that are kept: an error code.
 const KEPT: usize = 4;
 
 /// Finds the frames in the bytes of one direction of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct FrameReader {
-    /// The next frame's header and the first bytes of its payload, as far as they were read.
+    /// The bytes read so far of the next frame's header and of the beginning of its payload.
     head: [u8; HEAD + KEPT],
     read: usize,
-    /// Bytes that are still to come before the next frame.
+    /// The number of bytes before the next frame.
     skip: usize,
 }
 
-/// A frame without the rest of its payload.
+/// A frame header and the beginning of the payload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FrameHead {
-    /// Of the payload.
+    /// The length of the payload.
     pub(crate) length: u32,
     pub(crate) kind: u8,
     pub(crate) flags: u8,
     pub(crate) stream: u32,
-    /// The payload's first bytes; those beyond its end mean nothing.
+    /// The first bytes of the payload. Bytes beyond its end have no meaning.
     pub(crate) payload: [u8; KEPT],
 }
 
 // === impl FrameHead ===
 
 impl FrameHead {
-    /// The bytes of it that were read: the header, and those of the payload that are kept.
+    /// Returns the number of bytes that were read: the header and the kept part of the payload.
     pub(crate) const fn bytes(&self) -> usize {
         let length = self.length as usize;
         HEAD + if length < KEPT { length } else { KEPT }
@@ -60,7 +60,7 @@ impl FrameHead {
 // === impl FrameReader ===
 
 impl FrameReader {
-    /// One for bytes that begin with a preface of this length.
+    /// Creates a reader of bytes that begin with a preface of this length.
     pub(crate) fn after(preface: usize) -> Self {
         Self {
             skip: preface,
@@ -68,7 +68,7 @@ impl FrameReader {
         }
     }
 
-    /// Takes bytes up to the next frame, and that frame's header; `None` where all of them were taken.
+    /// Consumes bytes up to and including the next frame header. Returns `None` if it consumed all of them.
     pub(crate) fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -77,7 +77,7 @@ impl FrameReader {
                 *bytes = bytes.get(skipped..)?;
                 continue;
             }
-            // Most frames are read as a whole: nothing of the header is kept for later then.
+            // Most frames arrive as a whole, so their headers need no buffer.
             if self.read == 0
                 && let Some((head, _)) = bytes.split_first_chunk::<{ HEAD + KEPT }>()
             {
@@ -99,18 +99,18 @@ impl FrameReader {
         None
     }
 
-    /// The last frame was read to its end, and nothing of the next one.
+    /// Returns whether the last frame is complete and no byte of the next one was read.
     pub(crate) const fn is_between(&self) -> bool {
         self.skip == 0 && self.read == 0
     }
 
-    /// The length of the current frame's payload; its header must be whole.
+    /// Returns the payload length of the current frame. Its header must be complete.
     const fn length(&self) -> u32 {
         let [high, middle, low, ..] = self.head;
         u32::from_be_bytes([0, high, middle, low])
     }
 
-    /// How many bytes of [`Self::head`] the current frame has, as far as that is known.
+    /// Returns the number of bytes of [`Self::head`] that the current frame has, as far as known.
     const fn wanted(&self) -> usize {
         if self.read < HEAD {
             return HEAD;

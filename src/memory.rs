@@ -1,19 +1,18 @@
 //! The budget of `--max-memory`.
 //!
-//! Memory is counted where it is held: a fixed estimate for each open connection, and the bytes of large heads and of
-//! bodies that were read and not written yet. The sum is an estimate of what callers and upstreams make the process hold;
-//! code, configuration and tokens come on top.
+//! Memory is counted by its holder: a fixed estimate for each open connection, and the bytes of large heads and of
+//! bodies that were read and not yet written. The sum estimates the memory that callers and upstreams cause. Code,
+//! configuration and tokens are not counted.
 //!
-//! Large heads have a budget of their own within it. A head is copied on its way, so they may hold an eighth, and at most
-//! 24 MiB.
+//! Large heads have their own limit within the budget, because a head is copied: an eighth, and at most 24 MiB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Estimate for an open connection to an upstream: the buffers of HTTP, of TLS, and its task.
+/// The estimate for an open connection to an upstream: the buffers of HTTP and TLS, and its task.
 pub const UPSTREAM_CONNECTION: usize = 40 * 1024;
 
-/// Estimate for an open connection of a client: its task, and the buffer that it begins with.
+/// The estimate for an open connection of a client: its task and its initial buffer.
 pub const CLIENT_CONNECTION: usize = 8 * 1024;
 
 /// hyper doubles its buffer after each read that fills it. Reads of fewer bytes keep the buffer at this size.
@@ -22,7 +21,7 @@ pub const READ: usize = 64 * 1024;
 /// A head up to this size is not counted.
 pub const SMALL_HEAD: usize = 16 * 1024;
 
-/// What large heads may hold together, whatever the budget is: one of them always fits.
+/// The limits of what large heads may hold together. One head always fits.
 const HEADS: std::ops::RangeInclusive<usize> = 1024 * 1024..=24 * 1024 * 1024;
 
 /// A budget in bytes, shared by its clones.
@@ -33,18 +32,18 @@ pub struct Memory(Arc<Counters>);
 struct Counters {
     used: AtomicUsize,
     limit: AtomicUsize,
-    /// The part of `used` that is large heads.
+    /// The part of `used` that large heads hold.
     heads: AtomicUsize,
 }
 
-/// The bytes of large heads, counted against a [`Memory`] until dropped.
+/// The bytes of large heads. They count against a [`Memory`] until this is dropped.
 #[derive(Debug)]
 pub struct Heads {
     memory: Memory,
     bytes: usize,
 }
 
-/// Large heads hold too much for another one.
+/// Large heads hold too many bytes to admit another one.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "large heads hold {held} of {limit} bytes (an eighth of --max-memory, {} to {} bytes)",
@@ -56,7 +55,7 @@ pub struct HeadsFull {
     limit: usize,
 }
 
-/// Bytes counted against a [`Memory`] until dropped.
+/// Bytes that count against a [`Memory`] until this is dropped.
 #[derive(Debug)]
 pub struct Charge {
     memory: Memory,
@@ -66,7 +65,7 @@ pub struct Charge {
 // === impl Memory ===
 
 impl Memory {
-    /// A budget of `limit` bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Counters {
             used: AtomicUsize::new(0),
@@ -75,27 +74,27 @@ impl Memory {
         }))
     }
 
-    /// Replaces the limit; what is counted stays counted.
+    /// Replaces the limit. Counted bytes stay counted.
     pub fn set_limit(&self, limit: usize) {
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// The limit in bytes.
+    /// Returns the limit in bytes.
     pub fn limit(&self) -> usize {
         self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// The bytes counted now.
+    /// Returns the number of counted bytes.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Whether more is counted than the limit allows.
+    /// Returns whether more bytes are counted than the limit allows.
     pub fn is_over(&self) -> bool {
         self.used() > self.limit()
     }
 
-    /// Counts `bytes` until the result is dropped. Never refuses: who takes on new work asks [`Memory::is_over`] first.
+    /// Counts `bytes` until the result is dropped. Never refuses: callers check [`Memory::is_over`] before new work.
     pub fn charge(&self, bytes: usize) -> Charge {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
         Charge {
@@ -104,7 +103,7 @@ impl Memory {
         }
     }
 
-    /// Counts the heads of one connection or request: none so far.
+    /// Returns a counter for the heads of one connection or request. It starts at zero.
     pub fn heads(&self) -> Heads {
         Heads {
             memory: self.clone(),
@@ -112,17 +111,18 @@ impl Memory {
         }
     }
 
-    /// What large heads may hold together.
+    /// Returns the number of bytes that large heads may hold together.
     fn heads_limit(&self) -> usize {
         (self.limit() / 8).clamp(*HEADS.start(), *HEADS.end())
     }
 
-    /// Large heads hold more than half of what they may: those that are not needed any more should go.
+    /// Returns whether large heads hold more than half of their limit. Heads that are not needed should then be
+    /// dropped.
     pub fn is_crowded(&self) -> bool {
         self.0.heads.load(Ordering::Relaxed) > self.heads_limit() / 2
     }
 
-    /// Why another large head is refused.
+    /// Returns the error for another large head.
     pub fn heads_full(&self) -> HeadsFull {
         HeadsFull {
             held: self.0.heads.load(Ordering::Relaxed),
@@ -132,7 +132,7 @@ impl Memory {
 }
 
 impl Default for Memory {
-    /// A budget that is never over.
+    /// Creates a budget without a limit.
     fn default() -> Self {
         Self::new(usize::MAX)
     }
@@ -141,26 +141,26 @@ impl Default for Memory {
 // === impl Heads ===
 
 impl Heads {
-    /// The bytes counted.
+    /// Returns the number of counted bytes.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Counts a head of so many bytes, in place of what was counted before; nothing where it is small.
+    /// Counts a head of `bytes` in place of the previous count. A small head counts as zero.
     ///
     /// # Errors
     ///
-    /// Large heads would hold too much. What was counted before stays so.
+    /// Fails if large heads would hold too much. The previous count then stays.
     pub fn set(&mut self, bytes: usize) -> Result<(), HeadsFull> {
         self.replace(bytes, self.memory.heads_limit())
     }
 
-    /// As [`Heads::set`], for a header block that is not complete. Those have a third more: the request can be refused when
-    /// its block is complete, but before that only the connection with all its requests.
+    /// Like [`Heads::set`], for a header block that is not complete. The limit is a third higher: a complete block can
+    /// be refused by itself, an incomplete one only together with the connection and all its requests.
     ///
     /// # Errors
     ///
-    /// As [`Heads::set`].
+    /// Fails like [`Heads::set`].
     pub fn set_incomplete(&mut self, bytes: usize) -> Result<(), HeadsFull> {
         let limit = self.memory.heads_limit();
         self.replace(bytes, limit + limit / 3)
@@ -187,7 +187,7 @@ impl Heads {
 
 impl Drop for Heads {
     fn drop(&mut self) {
-        // Less is never refused.
+        // A smaller count is never refused.
         let _ = self.set(0);
     }
 }
@@ -195,7 +195,7 @@ impl Drop for Heads {
 // === impl Charge ===
 
 impl Charge {
-    /// The budget that it counts against.
+    /// Returns the budget that the bytes count against.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }

@@ -1,10 +1,10 @@
-//! IPv4 addresses inside IPv6 ones: a translator or tunnel on the way delivers such a packet to the IPv4 address.
+//! IPv4 addresses inside IPv6 addresses. A translator or tunnel may deliver the packets to the IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The address itself in canonical form, then every IPv4 address that a translator or tunnel may deliver it to.
+/// Returns the address in canonical form, then every IPv4 address that a translator or tunnel may deliver to.
 ///
-/// Used to refuse, never to trust: whether there is such a translator cannot be seen from here.
+/// The result is only for refusals. Whether such a translator exists is unknown.
 pub fn equivalents(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     let canonical = address.to_canonical();
     let embedded = match canonical {
@@ -26,7 +26,7 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
         [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => {
             [last, None, None, None]
         }
-        // NAT64 of a network's own (RFC 8215), by each length of prefix that it has room for (RFC 6052, 2.2).
+        // A network's own NAT64 prefix (RFC 8215), for each prefix length that fits (RFC 6052, 2.2).
         [0x64, 0xff9b, 1, ..] => [
             at([6, 7, 9, 10]),
             at([7, 9, 10, 11]),
@@ -35,14 +35,14 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 4] {
         ],
         // 6to4 (RFC 3056).
         [0x2002, ..] => [at([2, 3, 4, 5]), None, None, None],
-        // Teredo (RFC 4380): the server's address, and the client's inverted.
+        // Teredo (RFC 4380): the server's address, and the client's address with inverted bits.
         [0x2001, 0, ..] => [
             last.map(|client| Ipv4Addr::from(!u32::from(client))),
             at([4, 5, 6, 7]),
             None,
             None,
         ],
-        // ISATAP (RFC 5214), under any prefix.
+        // ISATAP (RFC 5214), with any prefix.
         [_, _, _, _, 0 | 0x200, 0x5efe, ..] => [last, None, None, None],
         _ => [None; 4],
     }

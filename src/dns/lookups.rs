@@ -1,4 +1,4 @@
-//! Which look-ups there are, who waits for them, and which may start.
+//! The state of all look-ups: their callers, their permits, and the two queues.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use tokio::time::Instant;
 
 use super::{Outcome, Priority};
 
-/// Look-ups of one priority that hold a permit at the same time.
+/// The number of look-ups of one priority that hold a permit at a time.
 pub(super) const PERMITS: usize = 32;
 
-/// Look-ups of one priority that hang in a thread without a permit. While there are so many, no permit is given back
-/// before its thread ends.
+/// The number of look-ups of one priority that may block a thread without a permit. At this number, a permit is
+/// returned only when its thread ends.
 pub(super) const HUNG: usize = 256;
 
-/// Threads that all look-ups of one resolver block at most.
+/// The maximum number of threads that the look-ups of one resolver block.
 pub const MAX_THREADS: usize = 2 * (PERMITS + HUNG);
 
-/// A look-up that takes longer gives its permit back. Every [`PERMITS`] that hang add as much, so that steady calls to
-/// names without an answer do not use up the threads.
+/// A look-up that runs longer returns its permit. Each [`PERMITS`] look-ups without a permit add the same time again,
+/// so that steady calls to names without an answer do not use up the threads.
 pub(super) const LONG: Duration = Duration::from_secs(1);
 
-/// How far a look-up has come.
+/// The progress of a look-up.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     Queued,
@@ -41,7 +41,7 @@ pub(super) struct Started {
     pub(super) id: u64,
 }
 
-/// Every look-up, one a name.
+/// All look-ups, at most one for each name.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     last_id: u64,
@@ -62,17 +62,17 @@ struct Lookup {
 /// The look-ups of one priority.
 #[derive(Debug, Default)]
 struct Lane {
-    /// By age.
+    /// Ordered by age.
     queue: BTreeMap<u64, Arc<str>>,
     permits: usize,
-    /// With a permit or without.
+    /// The threads of look-ups with and without a permit.
     threads: usize,
 }
 
 // === impl Phase ===
 
 impl Phase {
-    /// It was started so long ago and has no outcome.
+    /// Returns whether the look-up runs for at least `time`, without an outcome.
     pub(super) fn has_run_for(&self, time: Duration) -> bool {
         matches!(self, Self::Running { since, .. } if since.elapsed() >= time)
     }
@@ -81,7 +81,7 @@ impl Phase {
 // === impl Lookups ===
 
 impl Lookups {
-    /// Adds a caller to the look-up of `name`, which is queued if there is none. One that hangs is joined too.
+    /// Adds a caller to the look-up of `name`. Queues the look-up if there is none. Joins a hanging look-up too.
     pub(super) fn join(
         &mut self,
         name: &Arc<str>,
@@ -112,7 +112,7 @@ impl Lookups {
         (id, joined)
     }
 
-    /// Moves a queued look-up to the other queue.
+    /// Moves a queued look-up to the queue of [`Priority::High`].
     pub(super) fn promote(&mut self, name: &str) {
         let Some(lookup) = self.names.get_mut(name) else {
             return;
@@ -123,7 +123,7 @@ impl Lookups {
         }
     }
 
-    /// Takes a caller away. Without any, a queued look-up is forgotten, and a running one gives its permit back.
+    /// Removes a caller. Without callers, a queued look-up is removed, and a running one returns its permit.
     pub(super) fn leave(&mut self, name: &str, id: u64) {
         let Some(lookup) = self.names.get_mut(name).filter(|lookup| lookup.id == id) else {
             return;
@@ -140,7 +140,7 @@ impl Lookups {
         }
     }
 
-    /// Takes the permit of a look-up that takes long, unless too many hang already.
+    /// Takes the permit from a slow look-up, unless too many threads hang already.
     pub(super) fn release(&mut self, name: &str, id: u64) {
         let Some(lookup) = self.names.get_mut(name).filter(|lookup| lookup.id == id) else {
             return;
@@ -155,7 +155,7 @@ impl Lookups {
         }
     }
 
-    /// Ends a look-up.
+    /// Publishes the outcome of a look-up and removes it.
     pub(super) fn finish(&mut self, name: &str, id: u64, outcome: Outcome) {
         if self.names.get(name).is_none_or(|lookup| lookup.id != id) {
             return;
@@ -169,7 +169,7 @@ impl Lookups {
         lookup.phase.send_replace(Phase::Done(outcome));
     }
 
-    /// Takes from the queues what may start, the newest first: of names that wait for long, most callers have given up.
+    /// Removes the look-ups from the queues that may start, the newest first: most callers of old ones have given up.
     pub(super) fn start(&mut self, now: Instant) -> Vec<Started> {
         let mut started = Vec::new();
         for lane in [&mut self.high, &mut self.normal] {
@@ -192,7 +192,7 @@ impl Lookups {
         started
     }
 
-    /// How many names are looked up or queued.
+    /// Returns the number of names that are looked up or queued.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.names.len()
@@ -209,7 +209,7 @@ impl Lookups {
 // === impl Lane ===
 
 impl Lane {
-    /// Threads without a permit.
+    /// Returns the number of threads without a permit.
     fn hung(&self) -> usize {
         self.threads - self.permits
     }

@@ -1,10 +1,10 @@
-//! Names to addresses, by the system's resolver.
+//! Resolves names to addresses with the system's resolver.
 //!
-//! `getaddrinfo` blocks a thread and cannot be cancelled: for a name whose server is silent it returns after tens of
-//! seconds. [`Resolver`] therefore keeps three things apart: who waits, which look-ups hold a permit, and which threads
-//! still hang. All callers of one name share a look-up. A permit is given back once the look-up takes long or its callers
-//! have left, though its thread hangs on. Half of the permits and threads are kept for [`Priority::High`], and the newest
-//! name in the queue goes first, so that names nobody can resolve do not hold up those that somebody can.
+//! `getaddrinfo` blocks a thread and cannot be cancelled. If a name server does not answer, it returns after tens of
+//! seconds. [`Resolver`] therefore counts callers, permits and blocked threads separately. All callers of a name share
+//! one look-up. A look-up returns its permit when it is slow or its callers have left, even if its thread still hangs.
+//! Half of the permits and threads are reserved for [`Priority::High`]. The newest queued name starts first, so that
+//! names without an answer do not delay others.
 
 mod lookups;
 
@@ -24,25 +24,25 @@ use crate::lock::lock;
 
 pub use self::lookups::MAX_THREADS;
 
-/// Asks the system for a name's addresses; blocks.
+/// Asks the system for the addresses of a name. Blocks.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// For whom a name is looked up.
+/// The priority of a look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// For a destination that anybody may name.
+    /// For a destination that any caller can name.
     Normal,
     /// For a destination that gets a token, or a configured route.
     High,
 }
 
-/// Why a name has no address.
+/// The reason that a name has no address.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Unresolved {
     /// The system's resolver did not answer in time.
     #[error("the resolver did not answer in {0:?}")]
     TimedOut(Duration),
-    /// Other look-ups took all permits for all the time.
+    /// Other look-ups held all permits until the time limit.
     #[error(
         "other look-ups, which the resolver does not answer, left no room for this one in {0:?}"
     )]
@@ -57,8 +57,8 @@ pub enum Unresolved {
 
 type Outcome = Result<Arc<[SocketAddr]>, Unresolved>;
 
-/// Asks the system's resolver, anew for every connection: it has a cache of its own where one is wanted. Clones share
-/// their limits.
+/// Asks the system's resolver for every connection, without a cache: the system may have one. Clones share their
+/// limits.
 #[derive(Clone)]
 pub struct Resolver(Arc<Shared>);
 
@@ -67,7 +67,7 @@ struct Shared {
     lookups: Mutex<Lookups>,
 }
 
-/// One caller of a look-up; leaves it when dropped.
+/// One caller of a look-up. It leaves the look-up when it is dropped.
 struct Caller<'a> {
     shared: &'a Arc<Shared>,
     name: Arc<str>,
@@ -75,7 +75,7 @@ struct Caller<'a> {
     phase: watch::Receiver<Phase>,
 }
 
-/// A look-up in its thread; reports when it is dropped, whether it was run or not.
+/// A look-up for a thread. It reports its outcome when it is dropped, even if it did not run.
 struct Job {
     shared: Arc<Shared>,
     started: Started,
@@ -91,7 +91,7 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// A resolver with limits of its own. At most [`MAX_THREADS`] threads of the runtime's blocking pool are in use.
+    /// Creates a resolver with its own limits. It uses at most [`MAX_THREADS`] threads of the runtime's blocking pool.
     pub fn new() -> Self {
         Self::with(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
@@ -103,15 +103,15 @@ impl Resolver {
         }))
     }
 
-    /// The addresses of `host`, in the resolver's order and at least one.
+    /// Returns the addresses of `host` in the resolver's order. There is at least one.
     ///
     /// # Errors
     ///
-    /// There are none, or not within `limit`.
+    /// Fails if there is no address, or none within `limit`.
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// Panics outside a tokio runtime.
     pub async fn resolve(
         &self,
         host: &Host,
@@ -125,7 +125,7 @@ impl Resolver {
         };
         let end = Instant::now() + limit;
         let mut caller = self.0.join(name, priority);
-        // The failure of a look-up that has hung for long may be out of date: such a caller asks once more.
+        // The failure of a look-up that hung before this call may be outdated, so the caller asks once more.
         let late = caller.phase.borrow().has_run_for(LONG);
         let mut outcome = timeout_at(end, caller.outcome()).await;
         if late && matches!(outcome, Ok(Err(_))) {
@@ -149,7 +149,7 @@ impl Resolver {
         }
     }
 
-    /// Gives a queued look-up of `host`, if there is one, a permit of those kept for [`Priority::High`].
+    /// Gives a queued look-up of `host` a permit of [`Priority::High`], if there is such a look-up.
     pub fn promote(&self, host: &Host) {
         if let Host::Name(name) = host {
             self.0.update(|lookups| lookups.promote(name));
@@ -176,12 +176,12 @@ impl Shared {
         }
     }
 
-    /// Changes the state, then starts what may start now.
+    /// Changes the state, then starts the look-ups that may start.
     fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Lookups) -> T) -> T {
         let mut lookups = self.lock();
         let result = change(&mut lookups);
         let started = lookups.start(Instant::now());
-        // A runtime that is shutting down drops a job at once, which takes the lock.
+        // A runtime that is shutting down drops a job at once. The job takes the lock.
         drop(lookups);
         for started in started {
             let job = Job {
@@ -253,7 +253,7 @@ impl Drop for Job {
             Some(outcome) => self
                 .shared
                 .update(|lookups| lookups.finish(name, *id, outcome)),
-            // A panic, or the end of the runtime: another start now could end the same way.
+            // The job panicked, or the runtime ended. Another start could end in the same way.
             None => self
                 .shared
                 .lock()

@@ -16,7 +16,7 @@ use crate::destination::Host;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the system's resolver would be asked: names that begin with `silent` have no answer until one is given.
+/// The system's resolver of the tests. Names that begin with `silent` block until `answer` is called.
 #[derive(Clone, Default)]
 struct System(Arc<(Mutex<Asked>, Condvar)>);
 
@@ -58,7 +58,7 @@ impl System {
         ])
     }
 
-    /// Lets all silent names be answered, now and later.
+    /// Answers all silent names, now and later.
     fn answer(&self) {
         let (asked, changed) = &*self.0;
         asked.lock().unwrap().answered = true;
@@ -85,7 +85,7 @@ impl System {
     }
 }
 
-/// Threads that hang would keep the runtime from ending.
+/// Threads that hang would block the shutdown of the runtime.
 impl Drop for System {
     fn drop(&mut self) {
         if Arc::strong_count(&self.0) == 2 {
@@ -104,7 +104,7 @@ async fn resolve(
     resolver.resolve(&host, 443, priority, limit).await
 }
 
-/// So many callers of silent names, each of its own, who wait for `limit`.
+/// Starts callers of silent names, each with its own name and a wait of `limit`.
 fn flood(
     resolver: &Resolver,
     count: usize,
@@ -121,7 +121,7 @@ fn flood(
     callers
 }
 
-/// The flood's callers are all in the queue or past it.
+/// Waits until all callers of the flood are queued or started.
 async fn flooded(resolver: &Resolver, system: &System, count: usize) {
     system.hang(count.min(PERMITS)).await;
     let wait = async {
@@ -267,7 +267,7 @@ async fn a_queued_look_up_is_started_when_a_destination_with_a_token_joins_it_or
     for joins in [true, false] {
         let system = System::default();
         let resolver = system.resolver();
-        // The newest goes first, so what was queued before the flood is its last.
+        // The newest starts first, so a look-up that was queued before the flood starts last.
         let mut callers = flood(&resolver, PERMITS, Priority::Normal, PATIENCE);
         flooded(&resolver, &system, PERMITS).await;
         let first = {
@@ -301,7 +301,7 @@ async fn callers_who_leave_give_their_permits_and_their_places_in_the_queue_back
     let mut silent = flood(&resolver, 640, Priority::Normal, PATIENCE);
     flooded(&resolver, &system, 640).await;
     silent.shutdown().await;
-    // Some were started by those who left before them.
+    // Some were started by callers that have left.
     let known = resolver.0.lock().len();
     assert!(
         known <= 2 * PERMITS,
@@ -318,7 +318,7 @@ async fn callers_who_leave_give_their_permits_and_their_places_in_the_queue_back
 async fn the_threads_that_hang_are_bounded_and_the_resolver_recovers_when_they_end() {
     let system = System::default();
     let resolver = system.resolver();
-    // Callers come and go until no permit comes back.
+    // Callers come and go until no permit is returned.
     for n in 0..PERMITS + HUNG + 8 {
         let name = format!("silent-{n}.test");
         let host = Host::parse(&name).unwrap();

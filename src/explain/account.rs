@@ -1,11 +1,13 @@
-//! What a person should know about the service account in use.
+//! Advice about the service account in use.
 
-/// Google's own accounts of this domain are made by services, not by users.
+/// The suffix of the Compute Engine default service account. Only Google creates accounts of this domain.
 const COMPUTE_DEFAULT: &str = "-compute@developer.gserviceaccount.com";
 
-/// A warning where `email` is the Compute Engine default service account, `NUMBER-compute@developer.gserviceaccount.com`.
+/// Returns a warning if `email` is the Compute Engine default service account,
+/// `NUMBER-compute@developer.gserviceaccount.com`.
 ///
-/// Cloud Run, GKE and Compute Engine use it where no other account is named, and in older projects it has the role Editor.
+/// Cloud Run, GKE and Compute Engine use it if no other account is configured. In older projects it has the role
+/// Editor.
 pub(crate) fn account_warning(email: &str) -> Option<String> {
     let number = email.strip_suffix(COMPUTE_DEFAULT)?;
     let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! How an app must make a call so that it gets its token: the exact URL and flag to type.
+//! Explains how an app must make a call to get its token: the exact URL and flag.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -7,14 +7,14 @@ use super::{Case, named};
 use crate::destination::{Destination, Origin, Scheme};
 use crate::policy::{Credential, EgressProxy, Options, ServiceName, is_below};
 
-/// How calls enter the sidecar.
+/// The addresses at which calls enter the sidecar.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EntryPoints {
     /// The forward proxy's `HOST:PORT`.
     pub(crate) proxy: Option<String>,
-    /// `--intercept`: the proxy opens TLS to names that get a token.
+    /// `--intercept`: the proxy terminates the TLS of destinations that get a token.
     pub(crate) intercept: bool,
-    /// `--ca-dir`: where an app finds the CA that it must trust then.
+    /// `--ca-dir`: the directory of the CA that an app must trust for interception.
     pub(crate) ca_dir: Option<String>,
     /// The routes.
     pub(crate) routes: Vec<RouteEntry>,
@@ -22,27 +22,28 @@ pub(crate) struct EntryPoints {
     pub(crate) egress: Option<EgressProxy>,
 }
 
-/// A route as `explain` sees it.
+/// A route, as `explain` uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteEntry {
     /// `LISTEN` as the user wrote it.
     pub(crate) name: Arc<str>,
-    /// The URL under which the app reaches it, with the prefix: `http://localhost:8081/billing`; none for a unix socket.
+    /// The URL under which the app reaches the route, with the prefix: `http://localhost:8081/billing`. `None` for a
+    /// unix socket.
     pub(crate) url: Option<Destination>,
-    /// Where it leads, with its own base path.
+    /// The upstream, with its base path.
     pub(crate) upstream: Destination,
-    /// The upstream is this service, wherever that is.
+    /// The service that the upstream is, if it is given by name.
     pub(crate) service: Option<ServiceName>,
-    /// What the user said of the credential.
+    /// The user's options for the credential.
     pub(crate) options: Options,
 }
 
 // === impl EntryPoints ===
 
 impl EntryPoints {
-    /// The route that a call to `asked` takes or could take, and the upstream's URL.
+    /// Returns the route that a call to `asked` takes or could take, and the URL of the upstream.
     ///
-    /// The route's own URL comes first: it is what the app really types. The longest path wins.
+    /// Prefers the route's own URL, because the app calls that. Prefers the longest path.
     pub(crate) fn find(&self, asked: &Destination) -> Option<(&RouteEntry, Destination)> {
         let entered = self
             .routes
@@ -75,13 +76,13 @@ impl EntryPoints {
         }
     }
 
-    /// A route is called by this URL.
+    /// Returns whether a route has this URL.
     pub(super) fn is_entry(&self, asked: &Destination) -> bool {
         let urls = self.routes.iter().filter_map(|route| route.url.as_ref());
         urls.into_iter().any(|url| is_same_entry(url, asked))
     }
 
-    /// A port for a route to be suggested, one that no other has.
+    /// Returns a port for a suggested route. No other route has it.
     pub(super) fn free_port(&self) -> u16 {
         (8081..8181)
             .find(|port| {
@@ -109,7 +110,7 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     }
     let asked = &case.destination;
     let mut text = String::new();
-    // Over http:// port 80 becomes 443, so this one place cannot be named so.
+    // In an http:// URL, port 80 becomes 443, so this one origin has no http:// URL.
     let nameable = asked.origin.scheme == Scheme::Http || asked.origin.port != 80;
     if let Some(proxy) = entry_points.proxy.as_ref().filter(|_| nameable) {
         let _ = write!(
@@ -136,7 +137,7 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     text
 }
 
-/// What an app that insists on `https://` needs.
+/// Explains what an app needs that calls only `https://` URLs.
 fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> String {
     if asked.origin.host.name().is_none() {
         return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put: no certificate is for an \
@@ -186,7 +187,7 @@ fn through_route(case: &Case<'_>, route: &RouteEntry) -> String {
     }
 }
 
-/// The part of the path that lies below `base`, with its leading slash.
+/// Returns the part of the path below `base`, with its leading slash.
 fn below<'a>(destination: &'a Destination, base: &Destination) -> Option<&'a str> {
     let prefix = base.path().trim_end_matches('/');
     destination
@@ -195,7 +196,7 @@ fn below<'a>(destination: &'a Destination, base: &Destination) -> Option<&'a str
         .filter(|_| is_below(destination.path(), prefix))
 }
 
-/// `localhost`, `127.0.0.1` and `[::1]` are one entry to a person who types one of them.
+/// Compares two URLs of entry points. `localhost`, `127.0.0.1` and `[::1]` are equal, because users mix them.
 fn is_same_entry(url: &Destination, asked: &Destination) -> bool {
     let (entry, origin) = (&url.origin, &asked.origin);
     entry.port == origin.port
@@ -203,7 +204,7 @@ fn is_same_entry(url: &Destination, asked: &Destination) -> bool {
         && (entry.host == origin.host || (entry.host.is_loopback() && origin.host.is_loopback()))
 }
 
-/// The URL to type so that the forward proxy sees the request.
+/// Returns the http:// URL with which the forward proxy sees the request.
 pub(super) fn in_http(destination: &Destination) -> String {
     let origin = &destination.origin;
     let port = match (origin.scheme, origin.port) {

@@ -1,11 +1,11 @@
-//! Service names, for people: what one stands for, and why a host that could be one is none.
+//! Explains service names: what a name stands for, and why a host that looks like a service name is not one.
 
 use super::Case;
 use super::how::{EntryPoints, in_http, with_query};
 use crate::destination::{Destination, Scheme};
 use crate::policy::{Policy, ServiceLocation, ServiceName};
 
-/// How a service is called by its name.
+/// Explains how to call a service by its name.
 pub(super) fn how(case: &Case<'_>, asked: &Destination, entry_points: &EntryPoints) -> String {
     let port = entry_points.free_port();
     let host = &asked.origin.host;
@@ -28,7 +28,7 @@ pub(super) fn how(case: &Case<'_>, asked: &Destination, entry_points: &EntryPoin
     }
 }
 
-/// Where the service is, or that it could be one.
+/// Adds notes on where the service is, or on a host that could be a service name.
 pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     if case.named.is_some() {
         let host = case.destination.origin.host.to_string();

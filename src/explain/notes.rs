@@ -1,4 +1,4 @@
-//! What a person should know beside the decision itself.
+//! Notes that accompany a decision.
 
 use super::{Case, EntryPoints, account_warning, named};
 use crate::destination::{Destination, Host};
@@ -9,7 +9,7 @@ use crate::policy::{
     tagged,
 };
 
-/// Google's hosts that get a token by rule only, and the rule that is most likely meant.
+/// Hosts of Google that get a token only by a rule, and the rule that is usually meant.
 const BY_RULE_ONLY: [(&str, &str); 6] = [
     ("pkg.dev", "access,scheme=basic"),
     ("gcr.io", "access,scheme=basic"),
@@ -28,10 +28,10 @@ const IN_PROXY_AUTHORIZATION: &str =
 /// The role that impersonates an account.
 const TOKEN_CREATOR: &str = "roles/iam.serviceAccountTokenCreator";
 
-/// The role that Identity-Aware Proxy asks for.
+/// The role that Identity-Aware Proxy requires.
 const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
 
-/// The role that the receiver asks of the caller's service account: what to grant where it answers 403.
+/// Returns advice on the role that the receiver requires of the caller's service account if it answers 403.
 fn role_hint(destination: &Destination, decision: &Decision) -> Option<&'static str> {
     let audience = match &decision.grant {
         CredentialGrant::Token(TokenKey {
@@ -100,7 +100,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints
     notes
 }
 
-/// How the call leaves.
+/// Explains how the call leaves the sidecar.
 fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
     if matches!(case.decision.grant, CredentialGrant::Deny(_)) {
         return None;
@@ -175,7 +175,7 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
     }
 }
 
-/// The roles that a chain of impersonation needs, and what delegation needs.
+/// Returns the roles that a chain of impersonation or delegation requires.
 fn roles(principal: &Principal, policy: &Policy) -> Vec<String> {
     match principal {
         Principal::Attached | Principal::Account(_) | Principal::Source => Vec::new(),
@@ -243,7 +243,7 @@ fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
     }
 }
 
-/// Why a host that a person may have expected to get a token gets none.
+/// Explains why a host gets no token although a user may expect one.
 fn unnamed(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     let origin = &case.destination.origin;
     for (rule, port) in policy.rules_of_another_port(origin) {
@@ -302,7 +302,7 @@ fn iap_rule(host: &Host) -> String {
     format!("--rule {host}=id,audience=CLIENT_ID.apps.googleusercontent.com")
 }
 
-/// A route may say otherwise than the rules: the same call through the forward proxy is another one.
+/// Explains the same call through the forward proxy, if the route's options change the result.
 fn other_way(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     let proxied = policy.decide(&case.destination, case.universe);
     if proxied.grant != case.decision.grant {

@@ -1,28 +1,28 @@
-//! The URL that a person asks about: as typed, often without a scheme.
+//! Parses the URL that a user asks about. Users often omit the scheme.
 
 use super::ExplainError;
 use super::how::EntryPoints;
 use crate::destination::{Destination, InvalidDestination};
 use crate::policy::Policy;
 
-/// A URL as it was meant.
+/// A URL with its assumed scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestedUrl {
-    /// What the app calls.
+    /// The URL that the app calls.
     pub(crate) destination: Destination,
-    /// What was assumed, for a person.
+    /// The assumption, in words.
     pub(crate) note: Option<String>,
 }
 
 // === impl RequestedUrl ===
 
 impl RequestedUrl {
-    /// Parses a URL. Without a scheme it is `https`; on loopback and for the name of a service, which are called in cleartext, `http`.
-    /// `ws` and `wss` are the HTTP requests that open them (RFC 6455, 4.1).
+    /// Parses a URL. Without a scheme, it is `http` on loopback and for service names, which apps call in cleartext,
+    /// else `https`. `ws` and `wss` mean the HTTP requests that open a WebSocket (RFC 6455, 4.1).
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// Fails if the text is not a URL.
     pub(crate) fn parse(
         url: &str,
         policy: &Policy,
@@ -58,7 +58,7 @@ impl RequestedUrl {
     ) -> Result<Self, ExplainError> {
         let rest = url.strip_prefix("//").unwrap_or(url);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        // "mailto:jane@example.com" has a scheme, and is not for HTTP.
+        // "mailto:jane@example.com" has a scheme that is not HTTP.
         if authority.is_empty() || authority.contains('@') {
             let shown: String = url
                 .split('@')

@@ -568,7 +568,7 @@ fn a_name_that_is_no_services_says_why() {
     }
 }
 
-/// What is said of a call to `x.test` under one rule with these options.
+/// Explains a call to `x.test` under one rule with these options.
 fn explained(all: &[(&str, &str)]) -> Explanation {
     let rule = Rule {
         pattern: Pattern::parse("x.test").unwrap(),

@@ -1,14 +1,14 @@
-//! An explanation's lines: a key, and its text in lines of a terminal's width.
+//! Writes the lines of an explanation: a key, and its text wrapped to a terminal's width.
 
 use std::fmt;
 
-/// Columns of a line, but where one word is longer.
+/// The maximum number of columns of a line. A longer word stays whole.
 const WIDTH: usize = 100;
 
-/// Columns of the key.
+/// The number of columns of the key.
 const KEY: usize = 12;
 
-/// Writes `text` beside its key, broken between words.
+/// Writes `text` beside its key and breaks lines between words.
 pub(super) fn write(f: &mut fmt::Formatter<'_>, key: &str, text: &str) -> fmt::Result {
     let mut key = key;
     let mut line = String::new();
@@ -27,7 +27,7 @@ pub(super) fn write(f: &mut fmt::Formatter<'_>, key: &str, text: &str) -> fmt::R
     writeln!(f, "{key:<KEY$} {line}")
 }
 
-/// The sentences of a text. A URL holds no space, so a full stop before one ends a sentence.
+/// Splits a text into sentences. A full stop before a space ends a sentence, because a URL has no space.
 pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
