@@ -1,8 +1,8 @@
-//! Short-lived child processes, each in a process group of its own.
+//! Short-lived child processes. Each has its own process group.
 //!
-//! A child is killed with its group when its result is no longer awaited, and at the end of the process. Every child is
-//! waited for, so that none becomes a zombie. [`exec`](crate::cli) also waits for any child that ends, as the first process of
-//! a container has to; it gives the status of one that is registered here to whoever waits for it ([`ended`]).
+//! A child and its group are killed when the result is no longer awaited, and when the process ends. Every child is
+//! reaped. [`exec`](crate::cli) also waits for any child, as the first process of a container must. It passes the
+//! status of a child that is registered here to [`ended`].
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::lock::lock;
 
-/// The children that are running, with who waits for each.
+/// The running children, and the receivers of their statuses.
 static RUNNING: Mutex<BTreeMap<i32, oneshot::Sender<ExitStatus>>> = Mutex::new(BTreeMap::new());
 
 /// The result of a child.
@@ -31,7 +31,7 @@ pub(crate) struct Output {
     pub(crate) stdout: Vec<u8>,
 }
 
-/// Why there is no output.
+/// The reason that there is no output.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutputError {
     #[error("it cannot be started: {0}")]
@@ -42,17 +42,17 @@ pub(crate) enum OutputError {
     TooLong(usize),
 }
 
-/// A child and its group; they are killed when this is dropped.
+/// A child and its process group. Both are killed when this is dropped.
 struct Group {
     leader: Pid,
     status: oneshot::Receiver<ExitStatus>,
     is_reaped: bool,
 }
 
-/// Runs a command to its end, and reads at most `longest` bytes of its standard output. Its standard input is empty. It inherits
-/// no other descriptor than standard error.
+/// Runs a command to its end and reads at most `longest` bytes of its standard output. Its standard input is empty. It
+/// inherits no other descriptor than standard error.
 pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Output, OutputError> {
-    // Before the child is started: otherwise its end could be missed.
+    // Registered before the start. Otherwise the end of the child could be missed.
     let mut changed = signal(SignalKind::child()).map_err(OutputError::Spawn)?;
     let (mut group, stdout) = Group::spawn(command).map_err(OutputError::Spawn)?;
     let stdout = pipe::Receiver::from_owned_fd(stdout.into()).map_err(OutputError::Read)?;
@@ -78,7 +78,8 @@ pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Outp
             }
         }
     };
-    // What it wrote before its end. Others may still have the pipe open, and the runtime may not know yet that it can be read.
+    // Reads the output from before the child's end. Other processes may keep the pipe open, and the runtime may not
+    // have seen it as readable yet.
     let mut rest = [0; 4096];
     while let Ok(read @ 1..) = rustix::io::read(stdout.get_ref(), &mut rest) {
         bytes.extend_from_slice(rest.get(..read).unwrap_or_default());
@@ -92,7 +93,7 @@ pub(crate) async fn output(command: &mut Command, longest: usize) -> Result<Outp
     })
 }
 
-/// Takes the status of a child that somebody has waited for who waits for any.
+/// Accepts the status of a child from a caller that waited for any child.
 pub(crate) fn ended(child: Pid, status: WaitStatus) {
     if status.stopped() {
         return;
@@ -102,14 +103,14 @@ pub(crate) fn ended(child: Pid, status: WaitStatus) {
     }
 }
 
-/// Reaps every child that has ended, also those that others have left behind to the first process of a container.
+/// Reaps every child that has ended, also orphans that the first process of a container inherits.
 pub(crate) fn reap() {
     while let Ok(Some((child, status))) = wait(WaitOptions::NOHANG) {
         ended(child, status);
     }
 }
 
-/// Kills all children with their groups: the process is about to end.
+/// Kills all children with their groups, because the process is about to end.
 pub(crate) fn kill_all() {
     for child in running().keys() {
         if let Some(leader) = Pid::from_raw(*child) {
@@ -131,7 +132,7 @@ impl Group {
             .stdout(Stdio::piped())
             .process_group(0);
         let (sender, status) = oneshot::channel();
-        // Locked until it is registered: whoever waits for any child finds it there.
+        // Held until the child is registered, so that a caller that waits for any child finds it.
         let mut running = running();
         let mut child = command.spawn()?;
         let leader = Pid::from_child(&child);
@@ -151,7 +152,7 @@ impl Group {
         let status = match waitpid(Some(self.leader), WaitOptions::NOHANG) {
             Ok(Some((_, status))) => ExitStatus::from_raw(status.as_raw()),
             Ok(None) | Err(Errno::INTR) => return None,
-            // Somebody else has waited for it, and says so soon.
+            // Another caller has reaped the child and will send its status.
             Err(_) => self.status.try_recv().ok()?,
         };
         self.is_reaped = true;
@@ -162,14 +163,14 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let leader = self.leader;
-        // Kills the processes that the child has started too.
+        // Also kills processes that the child has started.
         let _ = kill_process_group(leader, Signal::KILL);
         running().remove(&leader.as_raw_nonzero().get());
         if self.is_reaped {
             while let Ok(Some(_)) = waitpgid(leader, WaitOptions::NOHANG) {}
             return;
         }
-        // It ends at once, unless the kernel is busy with it: no caller waits for that.
+        // The child ends at once, unless the kernel delays it. No caller waits for that.
         let reaper = std::thread::Builder::new().name("reaper".to_owned());
         let _ =
             reaper.spawn(move || while let Ok(Some(_)) = waitpgid(leader, WaitOptions::empty()) {});

@@ -10,7 +10,7 @@ fn shell(script: &str) -> Command {
     command
 }
 
-/// Waits until there is no process of this id, or only a zombie that is not ours.
+/// Waits until no process has this id, or only a zombie of another parent.
 fn gone(id: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

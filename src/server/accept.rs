@@ -87,7 +87,7 @@ pub struct Server {
     pub(super) admin: Arc<EvictableSet>,
     unidentified: Arc<Semaphore>,
     failures: Arc<LogThrottle>,
-    /// Accept loops and connections of apps.
+    /// The tasks of accept loops and of apps' connections.
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -103,7 +103,7 @@ impl Server {
     /// Creates the server of the process. Its connections count against `memory`.
     pub fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
-        // Twice as many: answers on evicted connections end a moment later.
+        // Twice the limit, because responses on evicted connections end a moment later.
         let answers = limits
             .admin_connections
             .saturating_mul(answers)
@@ -289,7 +289,7 @@ impl Server {
 // === impl Accepted ===
 
 impl Accepted {
-    /// The lowest number was free: so many descriptors are in use.
+    /// Returns the lowest free descriptor. It approximates the number of descriptors in use.
     fn descriptor(&self) -> usize {
         let descriptor = match self {
             Self::Tcp(stream, _) => stream.as_raw_fd(),
@@ -304,7 +304,7 @@ impl Socket {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Both fail only on a connection that is gone already, which serving it will show.
+                // Both calls fail only on a closed connection. Serving it reports the error.
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().or_else(|_| listener.local_addr())?;
                 Ok(Accepted::Tcp(stream, ConnectionAddrs { peer, local }))
@@ -320,7 +320,7 @@ mod tests {
 
     use super::*;
 
-    /// Else the second of two small writes waits for an acknowledgement: 40 ms for each answer.
+    /// Without TCP_NODELAY the second of two small writes waits for an acknowledgement: 40 ms for each response.
     #[tokio::test]
     async fn an_accepted_connection_sends_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,16 +9,16 @@ use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::{Connection, InFlight, Ingress};
 
-/// The h2 crate takes no `:authority` that is empty, a path or percent-encoded, and rejects it before any code of ours.
+/// The h2 crate rejects an `:authority` that is empty, a path or percent-encoded before our code sees the request.
 const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's path or nothing as :authority: set the channel \
                          option grpc.default_authority=localhost (in Go grpc.WithAuthority)";
 
-/// Serves what a listener serves now, or the inside of a tunnel.
+/// Serves the connections of a listener, or the requests inside a tunnel.
 #[derive(Clone, Debug)]
 pub(super) struct AppConnections {
     serving: Serving,
     tunnel: Option<Arc<Ingress>>,
-    /// The connection is of a process that needs no password.
+    /// Whether the connection belongs to a process that needs no password.
     is_own: bool,
     in_flight: Arc<InFlight>,
 }
@@ -35,7 +35,7 @@ impl AppConnections {
         }
     }
 
-    /// The same, for what comes out of a tunnel.
+    /// Returns the same application for the requests inside a tunnel.
     pub(super) fn inside(self, tunnel: Arc<Ingress>) -> Self {
         Self {
             tunnel: Some(tunnel),
@@ -79,7 +79,7 @@ impl Application for AppConnections {
             Some(ingress) => Some(ingress.clone()),
             None => listener.ingresses.fixed(self.is_own),
         };
-        // Found among the processes that need no password.
+        // The process was found in the tree that needs no password.
         if self.tunnel.is_none()
             && fixed
                 .as_ref()
@@ -87,7 +87,8 @@ impl Application for AppConnections {
         {
             connection.state.admit();
         }
-        // `listener` is dropped here: a connection may be open for days, and must not keep a replaced configuration.
+        // Dropping `listener` here matters: a connection may stay open for days and must not keep a replaced
+        // configuration.
         ConnectionService {
             serving: self.serving.clone(),
             fixed,

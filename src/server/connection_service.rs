@@ -160,7 +160,7 @@ impl ListenerState {
     }
 }
 
-/// Whole segments: `/v1` is under `/v1`, `/v10` is not.
+/// Compares whole segments: `/v1` is under `/v1`, `/v10` is not.
 fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix)
         .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))

@@ -1,20 +1,20 @@
-//! How many descriptors the process may open.
+//! The limit on open descriptors of the process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The limit that the process was started with. A child is started with it too: a program may loop over all descriptors
-/// that it could have, or use `select`, which knows 1024.
+/// The descriptor limit from before the raise. Child processes start with it: a program may loop over all possible
+/// descriptors, or use `select`, which supports 1024.
 #[derive(Clone, Debug)]
 pub struct DescriptorLimit(Rlimit);
 
-/// Raises the soft limit to the hard one: each connection costs a descriptor on either side.
+/// Raises the soft limit to the hard limit, because each connection needs a descriptor on either side.
 pub fn raise_descriptor_limit() -> DescriptorLimit {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,
         maximum: before.maximum,
     };
-    // Without it the process serves as many as it may.
+    // If it fails, the process serves fewer connections.
     let _ = setrlimit(Resource::Nofile, raised);
     DescriptorLimit(before)
 }
@@ -22,7 +22,7 @@ pub fn raise_descriptor_limit() -> DescriptorLimit {
 // === impl DescriptorLimit ===
 
 impl DescriptorLimit {
-    /// Runs `start` under the limit from before.
+    /// Runs `start` under the original limit.
     pub fn restored<T>(self, start: impl FnOnce() -> T) -> T {
         let _ = setrlimit(Resource::Nofile, self.0);
         let started = start();

@@ -1,8 +1,8 @@
-//! The heads that a client is sending, counted against `--max-memory` while they are read.
+//! Counts request heads against `--max-memory` while they are read.
 //!
-//! HTTP/1.1: the bytes since the last complete head. The buffer that held a large one stays with its connection, and so
-//! it is counted until the connection ends. HTTP/2: header blocks, as their frame headers announce them. A complete field
-//! list is counted by its request, so what is left to count here are incomplete ones, and trailers.
+//! For HTTP/1.1, the count is the bytes since the last complete head. A connection keeps the buffer of a large head, so
+//! that head counts until the connection ends. For HTTP/2, the count is the header blocks that frame headers announce.
+//! The request counts its complete field list, so only incomplete header blocks and trailers count here.
 
 use std::io;
 
@@ -20,10 +20,10 @@ pub(super) struct HeadMeter {
 
 #[derive(Debug)]
 enum Reading {
-    /// So many bytes of the next head.
+    /// The number of bytes of the next head.
     Http1(usize),
     Http2(Frames),
-    /// The connection was refused: what comes is thrown away.
+    /// The connection was refused, and its bytes are discarded.
     Nothing,
 }
 
@@ -33,20 +33,20 @@ struct Frames {
     reader: FrameReader,
     /// The highest stream that has begun.
     last: u32,
-    /// The header block that is being read.
+    /// The number of bytes of the current header block.
     block: usize,
-    /// Its last frame has begun.
+    /// Whether the block's last frame has begun.
     ends: bool,
-    /// It is one of trailers.
+    /// Whether the block is one of trailers.
     trails: bool,
-    /// Large blocks of trailers since the connection was idle.
+    /// The number of bytes of large trailer blocks since the connection was idle.
     trailers: usize,
 }
 
 // === impl HeadMeter ===
 
 impl HeadMeter {
-    /// For a connection that has sent nothing yet.
+    /// Creates a meter for a connection that has sent nothing yet.
     pub(super) fn new(state: &ConnectionState) -> Self {
         Self {
             heads: state.memory().heads(),
@@ -54,7 +54,7 @@ impl HeadMeter {
         }
     }
 
-    /// It is clear now what is spoken. Nothing was read before.
+    /// Sets the protocol before the first byte is read.
     pub(super) fn speaks(&mut self, protocol: Protocol, preface: usize) {
         self.reading = match protocol {
             Protocol::Http1 => Reading::Http1(0),
@@ -62,7 +62,7 @@ impl HeadMeter {
         };
     }
 
-    /// HTTP/1.1: the bytes since the last complete head.
+    /// Returns the number of bytes since the last complete head of HTTP/1.1.
     pub(super) const fn length(&self) -> usize {
         match self.reading {
             Reading::Http1(length) => length,
@@ -70,14 +70,14 @@ impl HeadMeter {
         }
     }
 
-    /// The most that may be read next.
+    /// Returns the maximum number of bytes to read next.
     pub(super) fn most(&mut self, state: &ConnectionState) -> usize {
         match &mut self.reading {
             Reading::Http1(length) => {
                 if !state.is_reading_head() {
                     *length = 0;
                 }
-                // A body that follows a small head must not count as part of it.
+                // A body that follows a small head must not count as part of the head.
                 match SMALL_HEAD.checked_sub(*length) {
                     Some(left @ 1..) if state.is_idle() => left,
                     _ => READ - 1,
@@ -87,11 +87,11 @@ impl HeadMeter {
         }
     }
 
-    /// Counts what was read.
+    /// Counts the bytes that were read.
     ///
     /// # Errors
     ///
-    /// Large heads hold too much: the connection must end.
+    /// Fails if large heads hold too much. The connection must then end.
     pub(super) fn read(&mut self, bytes: &[u8], state: &ConnectionState) -> io::Result<()> {
         let counted = match &mut self.reading {
             // Bytes that are discarded after the last response are not a head.
@@ -110,13 +110,13 @@ impl HeadMeter {
         counted.map_err(|full| {
             self.reading = Reading::Nothing;
             let _ = self.heads.set(0);
-            // The kind is all that h2 keeps.
+            // h2 keeps only the kind of the error.
             io::Error::new(io::ErrorKind::QuotaExceeded, full)
         })
     }
 }
 
-/// Whether this is the error of [`HeadMeter::read`].
+/// Returns whether this is the error of [`HeadMeter::read`].
 pub(super) fn is_full(error: &io::Error) -> bool {
     match error.get_ref() {
         Some(inner) => inner.is::<HeadsFull>(),
@@ -152,12 +152,12 @@ impl Frames {
         Ok(())
     }
 
-    /// A frame begins. Returns whether the bytes to count have changed.
+    /// Handles the begin of a frame. Returns whether the number of bytes to count has changed.
     fn begins(&mut self, frame: &FrameHead, state: &ConnectionState) -> bool {
         let (kind, length) = (frame.kind, frame.length as usize);
         let before = self.block + self.trailers;
         if self.ends {
-            // h2 has taken it: it is a request's, or waits with a body for whoever reads that.
+            // h2 has consumed the block. It belongs to a request, or waits as trailers until the body is read.
             if self.trails && self.block > SMALL_HEAD {
                 self.trailers += self.block;
             }
@@ -195,7 +195,7 @@ mod tests {
         (memory, state, meter)
     }
 
-    /// Reads as the connection does.
+    /// Reads in the same steps as a connection.
     fn read(meter: &mut HeadMeter, state: &ConnectionState, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let most = meter.most(state).min(bytes.len());

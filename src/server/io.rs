@@ -1,4 +1,4 @@
-//! The client's bytes: which HTTP they are, and what they say of the connection.
+//! Detects the HTTP version of a client's connection and records its state.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use super::heads::HeadMeter;
 use crate::frames::PREFACE;
 use crate::proxy::ConnectionState;
 
-/// What is spoken on a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.0 and HTTP/1.1.
@@ -20,21 +20,21 @@ pub enum Protocol {
     Http2,
 }
 
-/// A client's stream whose first bytes were looked at. It notes what passes in the connection's state.
+/// A client's stream. It buffers the first bytes for detection and records reads and writes in the connection's state.
 #[derive(Debug)]
 pub(super) struct ClientIo<S> {
     stream: Take<S>,
     state: Arc<ConnectionState>,
     heads: HeadMeter,
     seen: [u8; PREFACE.len()],
-    /// The part of `seen` that is not read yet.
+    /// The range of `seen` that was not read yet.
     unread: (u8, u8),
 }
 
 // === impl Protocol ===
 
 impl Protocol {
-    /// What TLS agreed on (RFC 7301), if on anything.
+    /// Returns the protocol that TLS negotiated by ALPN (RFC 7301), if any.
     pub(super) fn agreed(alpn: Option<&[u8]>) -> Option<Self> {
         match alpn? {
             b"h2" => Some(Self::Http2),
@@ -57,22 +57,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         }
     }
 
-    /// HTTP/1.1: the bytes since the last complete head.
+    /// Returns the number of bytes since the last complete head of HTTP/1.1.
     pub(super) fn head_length(&self) -> usize {
         self.heads.length()
     }
 
-    /// The first bytes are the head of a TLS record with a handshake (RFC 8446, 5.1).
+    /// Returns whether the first bytes are the header of a TLS handshake record (RFC 8446, 5.1).
     pub(super) fn begins_as_tls(&self) -> bool {
         self.seen.starts_with(&[0x16, 3])
     }
 
-    /// It is clear now what is spoken.
+    /// Sets the protocol.
     pub(super) fn speaks(&mut self, protocol: Protocol) {
         self.heads.speaks(protocol, PREFACE.len());
     }
 
-    /// Reads until it is clear what is spoken; `None` where the client leaves before.
+    /// Reads until the protocol is known. Returns `None` if the client closes the connection before.
     pub(super) async fn protocol(&mut self) -> io::Result<Option<Protocol>> {
         let mut length = 0;
         while let Some(free) = self.seen.get_mut(length..)
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         {
             let read = self.stream.get_mut().read(free).await?;
             if read == 0 {
-                // HTTP/1.1 answers to what it has.
+                // The bytes so far are handled as HTTP/1.1.
                 break;
             }
             length += read;

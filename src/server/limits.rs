@@ -1,4 +1,4 @@
-//! How many connections are served, for how long one may be silent, and how much may be under way on it.
+//! Limits on connections, on their silence, and on their concurrent work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::config::Config;
 
-/// Descriptors that apps' connections leave to upstreams and the admin port.
+/// The number of descriptors that apps' connections leave to upstreams and the admin port.
 const KEPT_DESCRIPTORS: usize = 64;
 
 /// Limits and deadlines of every listener.
@@ -16,54 +16,54 @@ const KEPT_DESCRIPTORS: usize = 64;
 pub struct Limits {
     /// `--max-connections`.
     pub connections: usize,
-    /// Connections that have not authenticated, where the proxy has a password.
+    /// Connections that have not authenticated, if the proxy has a password.
     pub strangers: usize,
     /// Connections to the admin port.
     pub admin_connections: usize,
-    /// Streams of each of those.
+    /// Concurrent streams of each admin connection.
     pub admin_streams: u32,
-    /// From the accepted connection to the first complete head, and from the first byte of a later one to its end.
+    /// The time from accept to the first complete head, and from the first byte of a later head to its end.
     pub head: Duration,
-    /// From the first byte of an answer of our own to its last.
+    /// The time from the first to the last byte of a response that the sidecar itself made.
     pub answer: Duration,
     /// An HTTP/2 connection without a stream is closed after this time (`--idle-timeout`).
     pub idle: IdleTimeout,
-    /// A connection that was open for less is not closed to make room.
+    /// The minimum age of a connection that may be closed to make room.
     pub grace: Duration,
-    /// A connection of an app whose descriptor has this number, or a higher one, is not kept.
+    /// An app's connection with this descriptor number or a higher one is not kept.
     pub descriptors: usize,
 }
 
-/// What the HTTP of one kind of listener allows.
+/// The HTTP limits of one kind of listener.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HttpLimits {
     /// Concurrent streams of a connection.
     pub(super) streams: u32,
-    /// Streams of a connection that were reset before we looked at them. One more ends the connection with
+    /// The number of streams that may be reset before they are served. One more ends the connection with
     /// ENHANCE_YOUR_CALM (CVE-2023-44487).
     pub(super) resets: usize,
-    /// Bytes of an HTTP/2 header list.
+    /// The maximum size of an HTTP/2 header list in bytes.
     pub(super) header_list: u32,
-    /// Fields of an HTTP/1.1 head.
+    /// The maximum number of fields of an HTTP/1.1 head.
     pub(super) headers: usize,
-    /// Bytes that HTTP/1.1 buffers; `None` for hyper's default.
+    /// The HTTP/1.1 buffer in bytes. `None` is hyper's default.
     pub(super) buffer: Option<usize>,
-    /// Bytes of uploads that may be under way on one stream.
+    /// The flow-control window of a stream in bytes.
     pub(super) stream_window: u32,
-    /// The same on all of a connection.
+    /// The flow-control window of a connection in bytes.
     pub(super) connection_window: u32,
-    /// A kept-alive HTTP/1.1 connection is closed after this time; `None` leaves that to its client.
+    /// The idle time after which a kept-alive HTTP/1.1 connection is closed. `None` leaves the end to the client.
     pub(super) idle_http1: Option<Duration>,
 }
 
-/// A timeout that a reload changes for open connections too, from their next request on.
+/// A timeout that a reload also changes for open connections, from their next request on.
 #[derive(Clone, Debug)]
 pub struct IdleTimeout(Arc<AtomicU64>);
 
 // === impl Limits ===
 
 impl Limits {
-    /// As configured, for the descriptors that this process may have.
+    /// Returns the configured limits, reduced to the descriptors of this process.
     pub fn of(config: &Config) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
         let limit = limit.map_or(usize::MAX, |limit| {
@@ -87,19 +87,19 @@ impl Limits {
 // === impl IdleTimeout ===
 
 impl IdleTimeout {
-    /// One of this length.
+    /// Creates a timeout.
     pub fn new(timeout: Duration) -> Self {
         let new = Self(Arc::default());
         new.set(timeout);
         new
     }
 
-    /// What it is now.
+    /// Returns the current value.
     pub fn get(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 
-    /// Changes it for all its clones.
+    /// Changes the value for all clones.
     pub fn set(&self, timeout: Duration) {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self.0.store(millis, Ordering::Relaxed);
@@ -109,26 +109,27 @@ impl IdleTimeout {
 // === impl HttpLimits ===
 
 impl HttpLimits {
-    /// For apps. `streams` over the limit are told so, instead of waiting at the app.
+    /// Returns the limits for apps. The client learns the limit on `streams`, so that further requests wait in the
+    /// client.
     pub(super) fn app(streams: usize) -> Self {
         Self {
             streams: u32::try_from(streams).unwrap_or(u32::MAX),
-            // An app may give up a thousand calls in the same moment that it began them.
+            // An app may cancel a thousand calls at once, just after it began them.
             resets: 1024,
-            // gRPC status details and cookies go beyond hyper's 16 KiB.
+            // gRPC status details and cookies exceed hyper's 16 KiB.
             header_list: 256 * 1024,
             headers: 256,
             buffer: None,
-            // 16 uploads whose upstream does not read hold up none of the others. h2 derives from the second how many
-            // small messages may wait unread.
+            // 16 uploads whose upstream does not read must not block other streams. h2 derives from the connection
+            // window how many small messages may wait unread.
             stream_window: 1024 * 1024,
             connection_window: 16 * 1024 * 1024,
-            // An app's pool may be writing to a connection just as it is closed.
+            // Closing an idle connection would race with an app's pool that sends a request on it.
             idle_http1: None,
         }
     }
 
-    /// For the admin port, which takes no bodies.
+    /// Returns the limits for the admin port, which accepts no bodies.
     pub(super) fn admin(limits: &Limits) -> Self {
         Self {
             streams: limits.admin_streams,

@@ -1,4 +1,4 @@
-//! Listening sockets, TCP and unix.
+//! Listening sockets: TCP and unix.
 
 use std::fs::Permissions;
 use std::io;
@@ -11,18 +11,18 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::config::{Listen, Route};
 
-/// Connections that the kernel keeps waiting while we are busy.
+/// The number of connections that wait in the kernel until they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// Ports that are free on 127.0.0.1 and looked at on ::1.
+/// The number of ports free on 127.0.0.1 that are tried on ::1.
 const FREE_PORT_TRIES: usize = 16;
 
 /// A bound socket.
 #[derive(Debug)]
 pub struct Listener {
-    /// What accepts.
+    /// The socket.
     pub socket: Socket,
-    /// Where it is bound: a free port has become a real one.
+    /// The bound address. Port 0 is replaced with the port in use.
     pub listen: Listen,
 }
 
@@ -31,15 +31,15 @@ pub struct Listener {
 pub enum Socket {
     /// TCP.
     Tcp(TcpListener),
-    /// A unix socket; its file goes with it.
+    /// A unix socket, and the guard of its file.
     Unix(UnixListener, SocketFile),
 }
 
-/// Removes the socket's file when the listener is gone.
+/// Removes the socket's file when it is dropped.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
 
-/// A listener that cannot be had.
+/// A listener that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {listen}: {reason}")]
 pub struct ListenerError {
@@ -48,20 +48,20 @@ pub struct ListenerError {
 }
 
 impl Listener {
-    /// Binds and listens; from now on callers wait instead of being refused.
+    /// Binds and listens. From then on the kernel queues connections.
     ///
     /// # Errors
     ///
-    /// The address is taken, not ours, or not allowed to this user.
+    /// Fails if the address is in use, not local, or not permitted to this user.
     pub async fn bind(listen: &Listen) -> Result<Self, ListenerError> {
         Self::bind_with(listen, None).await
     }
 
-    /// Binds a port on 127.0.0.1 and, where the machine has it, on ::1. Port 0 takes one that is free on both.
+    /// Binds a port on 127.0.0.1 and on ::1, if the machine has IPv6. Port 0 selects a port that is free on both.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind), on either.
+    /// Fails like [`bind`](Self::bind), for either address.
     pub async fn bind_loopback(port: u16) -> Result<(Self, Option<Self>), ListenerError> {
         let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
@@ -84,11 +84,11 @@ impl Listener {
         }
     }
 
-    /// The same as [`bind`](Self::bind); a unix socket gets these permissions.
+    /// Like [`bind`](Self::bind). A unix socket gets these permissions.
     ///
     /// # Errors
     ///
-    /// As [`bind`](Self::bind).
+    /// Fails like [`bind`](Self::bind).
     pub async fn bind_with(listen: &Listen, mode: Option<u32>) -> Result<Self, ListenerError> {
         let failed = |error: io::Error| ListenerError::new(listen, &error);
         match listen {
@@ -104,7 +104,7 @@ impl Listener {
                 remove_stale(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
                 let file = SocketFile(path.clone());
-                // After bind, since the umask takes from what bind creates.
+                // Set after bind, because the umask removes permissions at bind.
                 let mode = Permissions::from_mode(mode.unwrap_or(Route::MODE));
                 std::fs::set_permissions(path, mode).map_err(failed)?;
                 Ok(Self {
@@ -115,7 +115,7 @@ impl Listener {
         }
     }
 
-    /// The TCP address, where it is one.
+    /// Returns the address of a TCP listener.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self.listen {
             Listen::Tcp(address) => Some(address),
@@ -149,7 +149,7 @@ impl ListenerError {
     }
 }
 
-/// The machine has no IPv6, or its loopback interface no address of it.
+/// Returns whether the machine has no IPv6, or no IPv6 address on its loopback interface.
 fn is_missing(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
@@ -161,7 +161,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // A restart must not wait for the last run's connections to time out.
+    // Without it, a restart would fail until the connections of the last run time out.
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
@@ -169,7 +169,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Which directory is in the way of a socket, and how.
+/// Returns which directory prevents the socket, and why.
 fn why_no_socket(path: &Path, error: &io::Error) -> String {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -178,7 +178,7 @@ fn why_no_socket(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => match std::fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                // The outermost that may not be searched: those below it cannot be looked at.
+                // The outermost directory without search permission: directories below it cannot be examined.
                 let closed = folder
                     .ancestors()
                     .take_while(|folder| std::fs::symlink_metadata(folder.join(".")).is_err())
@@ -200,7 +200,7 @@ fn why_no_socket(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// A socket file that nobody answers on was left by a crash; any other file is not ours to remove.
+/// Removes a socket file that a crash left behind: nothing accepts on it. Other files are never removed.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     let Ok(metadata) = std::fs::symlink_metadata(path) else {
         return Ok(());
@@ -210,7 +210,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        // Another user's, who may well answer on it.
+        // The socket belongs to another user, whose process may accept on it.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         Err(_) => std::fs::remove_file(path),
     }

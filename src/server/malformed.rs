@@ -1,7 +1,7 @@
-//! Refusals of HTTP/1.1 requests whose head is not complete, or cannot be parsed.
+//! Answers HTTP/1.1 requests whose head is incomplete or cannot be parsed.
 //!
-//! hyper answers what it cannot parse with a bare head of its own and ends the connection. [`Filter`] withholds that head, and
-//! the error that follows decides what is sent in its place.
+//! hyper answers such a request with a head of its own and ends the connection. [`Filter`] withholds that head. The
+//! error that hyper returns next selects the response that is sent instead.
 
 use std::error::Error as StdError;
 use std::future::Future;
@@ -21,30 +21,31 @@ use crate::error::{Error, ErrorKind};
 use crate::lock::lock;
 use crate::proxy::refusal;
 
-/// How long a client may take to read a last answer and to end what it is sending.
+/// The time that a client has to read the last response and to finish its upload.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Bytes of a client that are read after a refusal: closing before would take the refusal back with a reset.
+/// The number of bytes that are read after a refusal. Closing with unread bytes would reset the connection and lose the
+/// refusal.
 const LINGER: usize = 1024 * 1024;
 
-/// Bytes that are discarded at a time.
+/// The number of bytes that are discarded at a time.
 const SINK: usize = 16 * 1024;
 
-/// [`Shared::state`]: nothing is withheld, something is, or it is to be written after all.
+/// The values of [`Shared::state`]: nothing is withheld, a response is withheld, or it is released.
 const PASSING: u8 = 0;
 const WITHHOLDING: u8 = 1;
 const RELEASED: u8 = 2;
 
-/// A client's stream that withholds hyper's own answers.
+/// A client's stream that withholds hyper's own responses.
 #[derive(Debug)]
 pub(super) struct Filter<S> {
-    /// `None` never, while it is used.
+    /// `None` only after the end of its use.
     stream: Option<S>,
     withheld: Vec<u8>,
     shared: Arc<Shared<S>>,
 }
 
-/// What is left of a connection when hyper is done with it.
+/// What remains of a connection when hyper has finished with it.
 #[derive(Debug)]
 pub(super) struct Remains<S>(Arc<Shared<S>>);
 
@@ -55,8 +56,8 @@ struct Shared<S> {
 }
 
 pin_project! {
-    /// A connection of hyper's over a [`Filter`]. An answer that was withheld is the last of a connection; if the connection
-    /// goes on, it was the app's after all.
+    /// A hyper connection over a [`Filter`]. A withheld response is released if the connection goes on, because hyper's
+    /// own response is always the last one.
     #[derive(Debug)]
     pub(super) struct Filtered<C, S> {
         #[pin]
@@ -89,7 +90,7 @@ impl<S> Filter<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Filter<S> {
-    /// Writes what was withheld.
+    /// Writes the withheld bytes.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.withheld.is_empty() {
             let Some(stream) = &mut self.stream else {
@@ -105,7 +106,7 @@ impl<S: AsyncWrite + Unpin> Filter<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes hyper's own answer out of what is written.
+    /// Withholds the bytes if they are hyper's own response.
     fn withholds(&mut self, bytes: &[u8]) -> bool {
         let withholds = self.withheld.is_empty() && automatic(bytes).is_some();
         if withholds {
@@ -153,7 +154,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Filter<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.withheld.is_empty() {
-            // What becomes of it is decided when the connection has ended.
+            // The end of the connection decides whether the bytes are sent.
             return Poll::Ready(Ok(()));
         }
         Pin::new(self.stream()?).poll_shutdown(cx)
@@ -198,7 +199,7 @@ impl<S> Shared<S> {
 // === impl Filtered ===
 
 impl<C, S> Filtered<C, S> {
-    /// The connection itself.
+    /// Returns the connection.
     pub(super) fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
         self.project().connection
     }
@@ -225,7 +226,7 @@ where
 // === impl Remains ===
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
-    /// The connection that is served over the filter.
+    /// Returns the connection that is served over the filter.
     pub(super) fn of<C>(&self, connection: C) -> Filtered<C, S> {
         Filtered {
             connection,
@@ -233,8 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         }
     }
 
-    /// What a client sent that is no request; `None` if its connection ended for another reason.
-    /// `received` looks at its stream.
+    /// Returns the error of a client's bytes that are not a request, or `None` if the connection ended for another
+    /// reason. `received` inspects the stream.
     pub(super) fn refused(
         &self,
         ended: &(dyn StdError + 'static),
@@ -248,8 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         classify(ended, answered, received)
     }
 
-    /// Ends a connection that hyper is done with, with the refusal or with what was withheld. An upgraded one goes on.
-    /// `flushed`: nothing of an earlier answer is left to be written.
+    /// Ends a connection after hyper, with the refusal or with the withheld bytes. An upgraded connection goes on.
+    /// `flushed` says that all bytes of earlier responses are written.
     pub(super) async fn end(self, refused: Option<&Error>, flushed: bool) {
         let Some((stream, withheld)) = self.0.lock().take() else {
             return;
@@ -263,12 +264,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
             _ => withheld,
         };
         if !answer.is_empty() {
-            // A client that does not read it, or has left, misses it.
+            // A client that has closed or does not read misses the refusal.
             let _ = timeout(PATIENCE, say(stream, &answer)).await;
         }
     }
 
-    /// Reads on for a while after hyper has written its last answer to a client that was sending a body (RFC 9112, 9.6).
+    /// Reads for a while after the last response to a client that was sending a body (RFC 9112, 9.6).
     pub(super) async fn linger(self) {
         let remains = self.0.lock().take();
         if let Some((mut stream, withheld)) = remains
@@ -279,17 +280,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
     }
 }
 
-/// Writes a last answer, and reads on for a while.
+/// Writes a last response, then reads for a while.
 async fn say<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.shutdown().await?;
     discard(&mut stream, LINGER).await
 }
 
-/// Reads what a client sends, up to so many bytes: a connection that is closed with bytes unread is reset, and the client may
-/// lose the answer.
+/// Reads and discards a limited number of bytes. Closing a connection with unread bytes resets it, and the client may
+/// lose the response.
 async fn discard<S: AsyncRead + Unpin>(stream: &mut S, mut left: usize) -> io::Result<()> {
-    // Not part of the future, which every connection holds.
+    // On the heap, because every connection holds this future.
     let mut sink = vec![0; SINK];
     while left > 0 {
         match stream.read(&mut sink).await? {
@@ -306,7 +307,7 @@ mod tests {
 
     const OWN: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 28 Nov 2026 12:00:00 GMT\r\n\r\n";
 
-    /// An upstream may answer with just such a head.
+    /// An upstream may answer with the same head.
     #[tokio::test]
     async fn one_that_is_no_refusal_of_hypers_comes_out_late_but_whole() {
         let (mut client, server) = tokio::io::duplex(4096);
@@ -323,7 +324,7 @@ mod tests {
         ended.await.unwrap();
     }
 
-    /// The connection goes on: it was none.
+    /// The connection goes on, so the response was not hyper's own.
     #[tokio::test]
     async fn one_on_a_connection_that_goes_on_is_written_at_once() {
         let (mut client, server) = tokio::io::duplex(4096);
@@ -331,7 +332,7 @@ mod tests {
         let connection = remains.of(async move {
             filter.write_all(OWN).await.unwrap();
             std::future::poll_fn(|cx| {
-                // As hyper does whenever it is polled.
+                // hyper flushes whenever it is polled.
                 let _ = Pin::new(&mut filter).poll_flush(cx);
                 Poll::<()>::Pending
             })

@@ -1,8 +1,8 @@
-//! Who comes in: listeners, connections, and the ingress that a request takes.
+//! Listeners, connections, and the selection of the ingress of a request.
 //!
-//! HTTP/1.1 and HTTP/2 by prior knowledge on every port, the admin port's too: one function serves a connection, with its
-//! deadlines and limits. Connections are counted and drained here; what a request means is the
-//! [`proxy`](crate::proxy)'s business.
+//! Every port serves HTTP/1.1 and HTTP/2 with prior knowledge, the admin port too. One function serves a connection
+//! with its deadlines and limits. This module counts and drains connections. [`proxy`](crate::proxy) handles the
+//! requests.
 
 mod accept;
 mod app;

@@ -1,14 +1,14 @@
-//! What the errors of hyper and of the h2 crate say of a request that they could not parse.
+//! Maps errors of hyper and of the h2 crate to errors of a request that could not be parsed.
 
 use std::error::Error as StdError;
 
 use super::heads::is_full;
 use crate::error::{Error, ErrorKind, cause};
 
-/// The most that hyper's own head takes.
+/// The maximum length of hyper's own head.
 const MOST: usize = 256;
 
-/// The status of hyper's own answer to what it cannot parse: a head of three fields that it makes itself, and no body.
+/// Returns the status if the bytes are hyper's own response to a parse error: three fields and no body.
 pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
     let rest = bytes.strip_prefix(b"HTTP/1.")?;
     let status = match rest.get(1..5)? {
@@ -29,16 +29,17 @@ pub(super) fn automatic(bytes: &[u8]) -> Option<u16> {
     own.then_some(status)
 }
 
-/// What is known of the bytes that a client sent.
+/// Facts about the bytes that a client sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Received {
-    /// The head cannot have too many fields.
+    /// Whether the head is too short to have too many fields.
     pub(super) small: bool,
-    /// They began as TLS does.
+    /// Whether the bytes began like TLS.
     pub(super) tls: bool,
 }
 
-/// The error of an HTTP/1.1 connection whose client sent what is no request; `None` if it ended for another reason.
+/// Returns the error of an HTTP/1.1 connection whose client sent bytes that are not a request, or `None` if it ended
+/// for another reason.
 pub(super) fn classify(
     error: &(dyn StdError + 'static),
     answered: Option<u16>,
@@ -66,7 +67,7 @@ pub(super) fn classify(
             "the request target is longer than 65,534 bytes",
         )
     } else if too_large && received.small {
-        // hyper's own uses of the two largest numbers; all larger ones it finds invalid.
+        // hyper reserves the two largest numbers. It reports larger ones as invalid.
         Error::new(
             ErrorKind::Malformed,
             "the request's Content-Length is too large",
@@ -81,7 +82,7 @@ pub(super) fn classify(
     })
 }
 
-/// The same of an HTTP/2 connection.
+/// The same as [`classify`], for an HTTP/2 connection.
 pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
     let full = cause(error, |error: &h2::Error| {
         error.get_io().is_some_and(is_full)
@@ -94,7 +95,7 @@ pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
         error.is_library() && error.is_go_away()
     })?;
     if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
-        // h2 does not tell which.
+        // h2 does not report which one.
         let detail = "the app's HTTP/2 connection was closed: it reset too many streams before they were looked at, or sent too many \
                       frames with little or nothing in them (ENHANCE_YOUR_CALM)";
         return Some(Error::new(ErrorKind::LimitReached, detail));

@@ -1,8 +1,9 @@
-//! HTTP/2 requests that the h2 crate rejects by itself. It resets the stream of a malformed one, answers 431 to too large a
-//! field list, and tells nobody. The frames of both directions and the number of requests that were served tell which.
+//! Finds HTTP/2 requests that the h2 crate rejects without a call to our code. h2 resets the stream of a malformed
+//! request, and answers 431 if the field list is too large. The frames of both directions and the number of served
+//! requests show the rejections.
 //!
-//! A stream that a client has opened either reaches the service or is rejected. Where a reset or a 431 was written and
-//! fewer requests were served than streams were opened, it was for one that was rejected.
+//! A stream that a client opens either reaches the service or is rejected. If h2 wrote a reset or a 431 and fewer
+//! requests were served than streams were opened, a request was rejected.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -23,7 +24,7 @@ use crate::frames::{
 use crate::lock::lock;
 use crate::proxy::ConnectionState;
 
-/// A client's HTTP/2 stream whose frames are looked at.
+/// A client's HTTP/2 stream that reads along with the frames.
 #[derive(Debug)]
 pub(super) struct WatchedIo<S> {
     stream: S,
@@ -31,42 +32,42 @@ pub(super) struct WatchedIo<S> {
     outgoing: FrameReader,
     /// The highest stream that the client has opened.
     highest: u32,
-    /// Its header block is not whole yet.
+    /// Whether the header block of `highest` is incomplete.
     opening: bool,
     streams: Arc<Streams>,
 }
 
-/// The streams of a connection, as far as it matters here.
+/// The counts of a connection's streams.
 #[derive(Debug)]
 pub(super) struct Streams {
     connection: Arc<ConnectionState>,
     opened: AtomicUsize,
-    /// Something was written that may be a rejection.
+    /// Whether a frame was written that may be a rejection.
     suspicious: AtomicBool,
     suspects: Mutex<Suspects>,
 }
 
 #[derive(Debug, Default)]
 struct Suspects {
-    /// What was written since the connection was polled, in order.
+    /// The possible rejections that were written since the last poll of the connection, in order.
     written: Vec<(u32, Rejection)>,
-    /// Streams that were opened and did not reach the service, as far as that was found.
+    /// The number of streams that were found to be rejected.
     rejected: usize,
 }
 
-/// How h2 may have rejected a request.
+/// How h2 rejects a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rejection {
-    /// It is not valid HTTP/2.
+    /// The request is not valid HTTP/2. The stream is reset.
     Malformed,
-    /// Answered 431.
+    /// The field list is too large. The response is 431.
     TooLarge,
-    /// Not the request's fault.
+    /// Another reset. The request is not its cause.
     Other,
 }
 
 pin_project! {
-    /// A connection of hyper's over a [`WatchedIo`], which tells of each request that was rejected.
+    /// A hyper connection over a [`WatchedIo`]. It reports each rejected request.
     pub(super) struct Watched<C, F> {
         #[pin]
         connection: C,
@@ -177,7 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
 // === impl Rejection ===
 
 impl Rejection {
-    /// What a frame of ours may mean.
+    /// Returns the rejection that a written frame may mean.
     fn of(frame: &FrameHead) -> Option<Self> {
         match frame.kind {
             RST_STREAM
@@ -186,7 +187,7 @@ impl Rejection {
                 Some(Self::Malformed)
             }
             RST_STREAM => Some(Self::Other),
-            // A response without a body whose status is none of the static table (RFC 7541, A).
+            // A response without a body whose status is not in the static table (RFC 7541, A).
             HEADERS
                 if frame.flags & END_STREAM != 0
                     && frame.flags & SHIFTED == 0
@@ -223,7 +224,7 @@ impl Streams {
 
     fn suspect(&self, stream: u32, rejection: Rejection) {
         let mut suspects = self.lock();
-        // h2 resets what it has answered with 431.
+        // h2 also resets a stream after a 431.
         if suspects
             .written
             .last()
@@ -234,7 +235,7 @@ impl Streams {
         }
     }
 
-    /// Those that were rejected since the last time. The connection has been polled: all other streams were served.
+    /// Returns the rejections since the last call. The connection was polled before, so all other streams were served.
     fn rejected(&self) -> Vec<Error> {
         self.suspicious.store(false, Ordering::Relaxed);
         let missing = self
@@ -251,7 +252,7 @@ impl Streams {
             .collect()
     }
 
-    /// The connection that is served over the stream.
+    /// Returns the connection that is served over the stream.
     pub(super) fn of<C, F>(self: Arc<Self>, connection: C, malformed: F) -> Watched<C, F> {
         Watched {
             connection,
@@ -264,7 +265,7 @@ impl Streams {
 // === impl Watched ===
 
 impl<C, F> Watched<C, F> {
-    /// The connection itself.
+    /// Returns the connection.
     pub(super) fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
         self.project().connection
     }

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last, on whatever listener it came.
+//! Serves one connection of any listener, from its first to its last byte.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -26,14 +26,15 @@ use super::streams::StreamExecutor;
 use super::watchdog::{Verdict, Watchdog};
 use crate::proxy::ConnectionState;
 
-/// HTTP/2: frames for streams that are reset already, in a connection's life. After an early answer those of an upload
-/// are still on their way; an app that only ever sends such must not make us answer for ever.
+/// The maximum number of HTTP/2 frames for streams that were reset, in the life of a connection. After an early
+/// response the rest of an upload still arrives. A client that only sends such frames must not keep the connection busy
+/// without a bound.
 const LATE_FRAMES: usize = 64 * 1024;
 
-/// The fewest bytes of an HTTP/1.1 field.
+/// The minimum length of an HTTP/1.1 field in bytes.
 const FIELD: usize = 3;
 
-/// What answers the requests of one connection.
+/// Answers the requests of one connection.
 pub trait HttpService:
     Service<
         Request<Incoming>,
@@ -43,7 +44,7 @@ pub trait HttpService:
     > + Send
     + 'static
 {
-    /// The bodies of its responses.
+    /// The type of response bodies.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 }
 
@@ -61,32 +62,32 @@ where
     type Body = B;
 }
 
-/// What holds a connection to its limits.
+/// Holds a connection to its limits.
 #[derive(Debug)]
 pub(super) struct Guard {
     pub(super) state: Arc<ConnectionState>,
     pub(super) limits: Arc<Limits>,
     pub(super) http: HttpLimits,
     pub(super) entry: EvictableEntry,
-    /// Where it takes its place with the first request that may be carried.
+    /// The set that the connection joins with its first admitted request.
     pub(super) served: Option<Arc<EvictableSet>>,
     pub(super) closing: CancellationToken,
 }
 
-/// How the wait for something on a connection ended.
+/// The result of a wait on a connection.
 enum Ended<T> {
     Done(T),
     Verdict(Verdict),
 }
 
-/// A connection of hyper's, of either protocol.
+/// A hyper connection of either protocol.
 trait HttpConnection: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-/// Serves one connection until it ends, its client is late, or the server is closing. `service` makes what answers on
-/// it. `protocol` is what is spoken on it, where that was agreed on before. `malformed` is told of a request that could not be
-/// parsed.
+/// Serves one connection until it ends, its client misses a deadline, or the server closes. `service` makes the service
+/// of the connection. `protocol` is the negotiated protocol, if any. `malformed` receives the error of a request that
+/// could not be parsed.
 pub(super) async fn serve<S, F>(
     stream: S,
     protocol: Option<Protocol>,
@@ -120,12 +121,12 @@ pub(super) async fn serve<S, F>(
             watchdog.speaks(protocol, http.idle_http1.map(IdleTimeout::new));
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
-            // A statement of its own: what remains is there once the connection is dropped.
+            // A separate statement, because `remains` is complete only after the connection is dropped.
             let ended = guard.drive(&mut watchdog, pin!(connection)).await;
             state.end();
             let failed = match ended {
                 Ok(()) if guard.state.is_truncated() => {
-                    // Only for as long as nothing else needs its place, and the server goes on.
+                    // Ends early if another connection needs the place or the server closes.
                     guard.wait(&mut watchdog, pin!(remains.linger())).await;
                     return;
                 }
@@ -164,7 +165,7 @@ fn http1_builder(http: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        // The watchdog's: hyper's own closes a kept-alive connection too.
+        // The watchdog enforces the deadline, because hyper's timer also closes kept-alive connections.
         .header_read_timeout(None)
         .max_headers(http.headers)
         .preserve_header_case(true);
@@ -192,7 +193,7 @@ fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExe
 // === impl Guard ===
 
 impl Guard {
-    /// `Err(None)` where the connection is to be closed at once.
+    /// Returns `Err(None)` if the connection must be closed at once.
     async fn drive<C: HttpConnection>(
         &mut self,
         watchdog: &mut Watchdog,
@@ -203,21 +204,21 @@ impl Guard {
                 Ended::Done(Ok(())) => return Ok(()),
                 Ended::Verdict(Verdict::Close) => return Err(None),
                 Ended::Done(Err(error)) => {
-                    // An app that leaves is its own affair; the record has counted what it began.
+                    // A client that disconnects is not an error of the sidecar. The record counts its requests.
                     tracing::debug!(%error, "connection ended");
                     return Err(Some(error));
                 }
                 Ended::Verdict(Verdict::ShutDown) => {
                     connection.as_mut().graceful_shutdown();
                     watchdog.shutting_down();
-                    // Told once.
+                    // The connection is told only once.
                     self.closing = CancellationToken::new();
                 }
             }
         }
     }
 
-    /// Waits for a future, a deadline, the end of the server, or for another connection to take this one's place.
+    /// Waits for a future, a deadline, the end of the server, or an eviction of this connection.
     async fn wait<F: Future>(
         &mut self,
         watchdog: &mut Watchdog,
@@ -226,7 +227,7 @@ impl Guard {
         let state = self.state.clone();
         let mut closing = pin!(self.closing.cancelled());
         let mut evicted = pin!(state.evicted());
-        // The task's waker stays the same.
+        // The waker of the task does not change.
         let mut registered = false;
         poll_fn(|cx| {
             if let Poll::Ready(done) = future.as_mut().poll(cx) {

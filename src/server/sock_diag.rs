@@ -1,5 +1,5 @@
-//! Which socket is at an end of a connection, by sock_diag(7): the kernel looks it up by its addresses, in place of listing
-//! every socket of the machine.
+//! Finds the socket at an end of a connection by sock_diag(7). The kernel looks it up by its addresses, which is faster
+//! than a list of all sockets of the machine.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,14 +11,14 @@ use rustix::net::{
     socket_with,
 };
 
-/// `SOCK_DIAG_BY_FAMILY`, of a request and its answer.
+/// `SOCK_DIAG_BY_FAMILY`, the type of the request and its answer.
 const BY_FAMILY: u16 = 20;
 /// `NLMSG_ERROR`.
 const ERROR: u16 = 2;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 
-/// Bytes of a netlink header and an `inet_diag_req_v2`.
+/// The number of bytes of a netlink header and an `inet_diag_req_v2`.
 const REQUEST_LENGTH: u32 = 16 + 56;
 
 /// A netlink socket to the kernel.
@@ -28,14 +28,15 @@ pub(super) struct SockDiag(OwnedFd);
 // === impl SockDiag ===
 
 impl SockDiag {
-    /// Fails where the kernel has none, as in gVisor.
+    /// Opens the socket. Fails if the kernel has no sock_diag, as in gVisor.
     pub(super) fn open() -> io::Result<Self> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::DGRAM);
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
         Ok(Self(socket))
     }
 
-    /// The inode of the socket that is bound to `far` and connected to `near`; none if no process holds one.
+    /// Returns the inode of the socket that is bound to `far` and connected to `near`, or `None` if no process holds
+    /// one.
     pub(super) fn inode(&self, far: SocketAddr, near: SocketAddr) -> io::Result<Option<u32>> {
         let kernel = SocketAddrNetlink::new(0, 0);
         sendto(&self.0, &request(far, near), SendFlags::empty(), &kernel)?;
@@ -60,16 +61,16 @@ fn request(far: SocketAddr, near: SocketAddr) -> Vec<u8> {
         &REQUEST_LENGTH.to_ne_bytes()[..],
         &BY_FAMILY.to_ne_bytes(),
         &REQUEST.to_ne_bytes(),
-        // Sequence number and our port.
+        // The sequence number and our port.
         &[0; 8],
         &[family, protocol, 0, 0],
-        // Every state.
+        // All states.
         &any,
         &far.port().to_be_bytes(),
         &near.port().to_be_bytes(),
         &padded(far.ip()),
         &padded(near.ip()),
-        // Interface, and INET_DIAG_NOCOOKIE.
+        // The interface, and INET_DIAG_NOCOOKIE.
         &[0; 4],
         &any,
         &any,
@@ -77,7 +78,7 @@ fn request(far: SocketAddr, near: SocketAddr) -> Vec<u8> {
     .concat()
 }
 
-/// An address in the 16 bytes that IPv6 takes.
+/// Returns an address in the 16 bytes of IPv6.
 fn padded(ip: IpAddr) -> [u8; 16] {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
@@ -88,13 +89,14 @@ fn padded(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The inode in an answer, `nlmsghdr` and `inet_diag_msg`; outer `None` where it is neither a socket nor its absence.
+/// Returns the inode in an answer (`nlmsghdr` and `inet_diag_msg`). The outer `None` means an unknown answer, the inner
+/// one that there is no such socket.
 fn inode(answer: &[u8], port: u16) -> Option<Option<u32>> {
     let four = |at: usize| answer.get(at..at + 4)?.try_into().ok();
     let two = |at: usize| answer.get(at..at + 2)?.try_into().ok();
     match u16::from_ne_bytes(two(4)?) {
         BY_FAMILY => {
-            // Without a connected socket the kernel looks for one that listens at the far end.
+            // If no socket is connected, the kernel returns a socket that listens at the far end.
             let connected = u16::from_be_bytes(two(22)?) == port;
             let inode = u32::from_ne_bytes(four(84)?);
             Some((connected && inode != 0).then_some(inode))
@@ -121,11 +123,11 @@ mod tests {
         };
         for (listen, call) in [
             ("127.0.0.1:0", "127.0.0.1"),
-            // As Java calls IPv4.
+            // Java connects to IPv4 addresses in this form.
             ("127.0.0.1:0", "[::ffff:127.0.0.1]"),
             ("[::1]:0", "[::1]"),
         ] {
-            // No IPv6 here.
+            // The machine has no IPv6.
             let Ok(listener) = TcpListener::bind(listen) else {
                 continue;
             };
@@ -139,7 +141,7 @@ mod tests {
                 name.to_str(),
                 found.map(|inode| format!("socket:[{inode}]")).as_deref()
             );
-            // A listener is no end of a connection.
+            // A listener is not an end of a connection.
             let nowhere = SocketAddr::new(far.ip(), 1);
             assert_eq!(diag.inode(near, nowhere).unwrap(), None);
             assert_eq!(diag.inode(nowhere, near).unwrap(), None);

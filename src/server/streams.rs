@@ -10,13 +10,13 @@ use tokio::time::Sleep;
 
 use crate::proxy::polled_own_answer;
 
-/// Runs each stream on a task of its own, and resets it if its client does not read an answer of our own.
+/// Runs each stream on its own task, and resets it if the client does not read a response of the sidecar itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StreamExecutor {
     pub(super) answer: Duration,
 }
 
-/// The future is boxed: a task that holds a large one is copied as a whole when it is spawned, and again when it ends.
+/// The future is boxed, because a task with a large future is copied as a whole when it is spawned and when it ends.
 struct Stream<F> {
     future: Pin<Box<F>>,
     answer: Duration,
@@ -50,7 +50,7 @@ impl<F: Future> Future for Stream<F> {
             this.deadline = Some(Box::pin(tokio::time::sleep(this.answer)));
         }
         match &mut this.deadline {
-            // h2 resets a stream whose handles are dropped.
+            // h2 resets a stream when its handles are dropped.
             Some(deadline) => deadline.as_mut().poll(cx),
             None => Poll::Pending,
         }

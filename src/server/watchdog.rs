@@ -1,7 +1,7 @@
-//! The deadlines of one connection.
+//! Enforces the deadlines of one connection.
 //!
-//! It is polled after the connection, in the same task, and arms its timer only where something is late: a request that
-//! comes and is answered costs a few loads.
+//! The watchdog is polled after the connection, in the same task. It sets a timer only for a pending deadline, so that
+//! a request that is answered at once costs a few loads.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,29 +15,29 @@ use super::io::Protocol;
 use super::limits::{IdleTimeout, Limits};
 use crate::proxy::ConnectionState;
 
-/// From the polite end of a connection to the abrupt one, while nothing is in progress on it.
+/// The time from a graceful shutdown of an idle connection to its close.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// What a connection has come to.
+/// The action that a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its client is late: it is closed at once.
+    /// A deadline has passed. The connection is closed at once.
     Close,
-    /// It is told to end: what is in progress goes on.
+    /// The connection is shut down gracefully: requests in progress go on.
     ShutDown,
 }
 
-/// See the module.
+/// The deadlines and the timer of a connection. See the module.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     state: Arc<ConnectionState>,
     head: Duration,
     answer: Duration,
-    /// For as long as it may be idle, once it has sent a head.
+    /// The idle timeout, which applies after the first head.
     idle: Option<IdleTimeout>,
-    /// What that was when the timer was set.
+    /// The idle timeout when the timer was set.
     known_idle: Option<Duration>,
-    /// HTTP/1.1: a later head has a deadline too.
+    /// Whether later heads have a deadline (HTTP/1.1).
     next_head: bool,
     partial_head: Option<Instant>,
     unread: Option<Instant>,
@@ -63,21 +63,21 @@ impl Watchdog {
         }
     }
 
-    /// It is clear now what is spoken, and so what an idle connection is.
+    /// Sets the protocol, which defines an idle connection.
     pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
         self.next_head = protocol == Protocol::Http1;
     }
 
-    /// It was told to end.
+    /// Records that the connection is shutting down.
     pub(super) fn shutting_down(&mut self) {
         self.shut_down.get_or_insert_with(Instant::now);
     }
 
-    /// Ready where a deadline has passed.
+    /// Returns ready when a deadline has passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
         let state = &self.state;
-        // In an app's pool it would be refused for ever.
+        // The pool of an app would reuse the connection, and each request would be refused.
         let useless = state.is_refused() && state.has_head();
         if (useless || state.is_hoarding()) && self.shut_down.is_none() {
             return Poll::Ready(Verdict::ShutDown);
@@ -88,7 +88,7 @@ impl Watchdog {
                 return Poll::Pending;
             };
             let timer = match &mut self.timer {
-                // One that fires too early costs less than one that is set anew for each request.
+                // A timer that fires early costs less than setting one for each request.
                 Some(timer) if timer.deadline() <= deadline => timer,
                 Some(timer) => {
                     timer.as_mut().reset(deadline);
@@ -108,7 +108,7 @@ impl Watchdog {
         }
     }
 
-    /// When to look again, and what has happened if nothing has changed by then.
+    /// Returns the next time to check, and the verdict if the state has not changed by then.
     fn deadline(&mut self) -> Option<(Instant, Option<Verdict>)> {
         let state = &self.state;
         let idle = self.idle.as_ref().map(IdleTimeout::get);
@@ -120,7 +120,7 @@ impl Watchdog {
             return Some((end, Some(Verdict::Close)));
         }
         if idle != self.known_idle {
-            // It is set for the first head, or for what was configured before.
+            // The timer is set for the first head, or for the previous configuration.
             self.known_idle = idle;
             self.timer = None;
         }
@@ -145,7 +145,7 @@ impl Watchdog {
         late.into_iter().chain(idle).min_by_key(|(at, _)| *at)
     }
 
-    /// After this time, or when the timer fires that is set already.
+    /// Returns the time after `wait`, or the time of the timer that is set already.
     fn later(&self, wait: Duration) -> Instant {
         match &self.timer {
             Some(timer) => timer.deadline(),
@@ -154,7 +154,7 @@ impl Watchdog {
     }
 }
 
-/// Since when something has been so without a break.
+/// Returns since when a condition holds without interruption.
 fn since(slot: &mut Option<Instant>, is_so: bool) -> Option<Instant> {
     if is_so {
         slot.get_or_insert_with(Instant::now);
