@@ -1,4 +1,4 @@
-//! `authorized_user`: the login of a person, as `gcloud auth application-default login` writes it.
+//! `authorized_user`: a user's login, as `gcloud auth application-default login` writes it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
 use crate::policy::DEFAULT_UNIVERSE;
 
-/// The login of a person.
+/// A user's login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthorizedUser {
     /// `client_id`: the OAuth client, and the audience of every ID token.
@@ -19,7 +19,7 @@ pub struct AuthorizedUser {
     pub refresh_token: Arc<str>,
     /// `token_uri`.
     pub token_url: EndpointUrl,
-    /// `account`: the person, where the file says it.
+    /// `account`: the user's e-mail address, if the file has it.
     pub email: Option<Arc<str>>,
     /// `quota_project_id`.
     pub quota_project: Option<Arc<str>>,
@@ -59,13 +59,13 @@ impl AuthorizedUser {
         })
     }
 
-    /// Whether the file is of gcloud's own OAuth client.
+    /// Returns whether the file belongs to gcloud's own OAuth client.
     pub fn is_of_gcloud(&self) -> bool {
         Self::GCLOUD_CLIENTS.contains(&&*self.client_id)
     }
 }
 
-/// Without the secrets.
+/// Omits the secrets.
 impl fmt::Debug for AuthorizedUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthorizedUser")

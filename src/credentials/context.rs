@@ -1,17 +1,17 @@
-//! What reading a credential file depends on, besides the file.
+//! The inputs, besides the file, for reading a credential file.
 
 use std::fmt;
 
 use super::endpoint::TrustedUrl;
 
-/// What reading a credential file depends on, besides the file.
+/// The inputs, besides the file, for reading a credential file.
 #[derive(Clone, Copy)]
 pub struct ReadContext<'a> {
-    /// The universe domain of a file that names none.
+    /// The universe domain if the file names none.
     pub universe: &'a str,
     /// `--trust-credential-url`.
     pub trusted: &'a [TrustedUrl],
-    /// The environment: other clouds tell by variables where their credentials are.
+    /// The environment. Other clouds describe their credentials in variables.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 

@@ -1,12 +1,12 @@
-//! The URLs of token, STS and IAM endpoints in credential files. A file that names any other host would send the key's
-//! signature, a refresh token or a subject token there.
+//! Validates the URLs of token, STS and IAM endpoints in credential files. Another host would receive the key's
+//! signature, a refresh token or a subject token.
 
 use std::fmt;
 
 use super::fields::Expected;
 use crate::destination::{Destination, Scheme};
 
-/// A URL that secrets may be sent to: `https` below the universe's domain, or trusted by `--trust-credential-url`.
+/// A URL that may receive secrets: `https` below the universe's domain, or trusted by `--trust-credential-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointUrl(Destination);
 
@@ -17,7 +17,7 @@ pub struct TrustedUrl(Destination);
 // === impl EndpointUrl ===
 
 impl EndpointUrl {
-    /// Checks a URL of a credential file of this universe.
+    /// Validates a URL of a credential file of this universe.
     pub(super) fn parse(
         text: &str,
         universe: &str,
@@ -32,18 +32,18 @@ impl EndpointUrl {
         }
     }
 
-    /// The URL of an endpoint that Google defines, such as `https://iamcredentials.googleapis.com/v1/…`. `None` if the parts
-    /// make no URL.
+    /// Returns the URL of an endpoint that Google defines, such as `https://iamcredentials.googleapis.com/v1/…`.
+    /// Returns `None` if the parts do not form a URL.
     pub fn of_google(service: &str, universe: &str, path: &str) -> Option<Self> {
         plain(&format!("https://{service}.{universe}{path}")).map(Self)
     }
 
-    /// Where it is.
+    /// Returns the destination of the URL.
     pub fn destination(&self) -> &Destination {
         &self.0
     }
 
-    /// The same host with another path. `None` if that makes no URL.
+    /// Returns the URL with another path. Returns `None` if that is not a valid URL.
     #[must_use]
     pub fn with_path(&self, path: &str) -> Option<Self> {
         plain(&format!("{}{path}", self.0.origin)).map(Self)
@@ -63,7 +63,7 @@ impl TrustedUrl {
     ///
     /// # Errors
     ///
-    /// It is not such a URL; the text says what is expected.
+    /// Fails if the text is not such a URL. The message says what is expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         plain(text)
             .filter(|url| url.query().is_none())
@@ -73,8 +73,8 @@ impl TrustedUrl {
             )
     }
 
-    /// Whether the URL begins with this prefix: same scheme, host and port, and a path that goes on after a whole segment,
-    /// or after the prefix's own final slash.
+    /// Returns whether the URL begins with this prefix: the same scheme, host and port, and a path that continues after
+    /// a whole segment.
     pub(super) fn covers(&self, url: &Destination) -> bool {
         let rest = url.path().strip_prefix(self.0.path());
         url.origin == self.0.origin
@@ -90,7 +90,7 @@ impl fmt::Display for TrustedUrl {
     }
 }
 
-/// A URL in its plain form: no user, no fragment, and a path that every server reads alike.
+/// Parses a URL without user information and fragment, and with a path that every server interprets alike.
 fn plain(text: &str) -> Option<Destination> {
     let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
     if !visible || text.contains(['#', '\\']) {

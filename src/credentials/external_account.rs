@@ -1,5 +1,5 @@
-//! `external_account`: workload and workforce identity federation. Another identity provider's token is exchanged for one of
-//! Google at the Security Token Service (STS).
+//! `external_account`: workload and workforce identity federation. The Security Token Service (STS) exchanges a token
+//! of another identity provider for a Google token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub use aws::{
 pub use subject::{ExecutableSource, FileSource, SubjectSource, TokenFormat, UrlSource};
 pub use url::SourceUrl;
 
-/// `token_lifetime_seconds`, as Google's libraries limit it.
+/// The range of `token_lifetime_seconds`, as in Google's libraries.
 const LIFETIME: std::ops::RangeInclusive<u64> = 600..=43_200;
 const DEFAULT_LIFETIME: u64 = 3_600;
 
@@ -34,7 +34,7 @@ pub struct ExternalAccount {
     pub subject_token_type: Arc<str>,
     /// `credential_source`.
     pub source: SubjectSource,
-    /// `token_url`: where tokens are exchanged.
+    /// `token_url`: the endpoint that exchanges tokens.
     pub token_url: EndpointUrl,
     /// `client_id` and `client_secret`.
     pub client: Option<OAuthClient>,
@@ -48,10 +48,10 @@ pub struct ExternalAccount {
     pub universe: Arc<str>,
 }
 
-/// The service account whose tokens the federated principal obtains.
+/// The service account whose tokens the federated principal gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountImpersonation {
-    /// The account, which is a part of the URL.
+    /// The account, from the URL.
     pub account: Arc<str>,
     /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
     pub url: EndpointUrl,
@@ -59,12 +59,12 @@ pub struct AccountImpersonation {
     pub lifetime: Duration,
 }
 
-/// An OAuth client, which authenticates at the token endpoint.
+/// An OAuth client that authenticates at the token endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OAuthClient {
     /// `client_id`.
     pub id: Arc<str>,
-    /// `client_secret`; empty if the file has none.
+    /// `client_secret`. Empty if the file has none.
     pub secret: Arc<str>,
 }
 
@@ -113,7 +113,7 @@ impl ExternalAccount {
     }
 }
 
-/// Whether an audience is that of a workforce pool: `//iam.googleapis.com/locations/…/workforcePools/…`.
+/// Returns whether an audience belongs to a workforce pool: `//iam.googleapis.com/locations/…/workforcePools/…`.
 fn is_workforce(audience: &str) -> bool {
     let path = audience
         .strip_prefix("//iam.")
@@ -171,7 +171,7 @@ impl OAuthClient {
     }
 }
 
-/// Without the secret.
+/// Omits the secret.
 impl fmt::Debug for OAuthClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OAuthClient")

@@ -1,4 +1,4 @@
-//! `external_account_authorized_user`: the login of a person of a workforce pool, as `gcloud auth application-default login
+//! `external_account_authorized_user`: a login of a workforce pool, as `gcloud auth application-default login
 //! --login-config` writes it.
 
 use std::fmt;
@@ -8,10 +8,10 @@ use super::context::ReadContext;
 use super::fields::{Expected, FieldError, Fields};
 use super::{EndpointUrl, OAuthClient};
 
-/// The login of a person of a workforce pool.
+/// A user's login of a workforce pool.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExternalAccountAuthorizedUser {
-    /// `audience`: the provider of the pool, where the file says it.
+    /// `audience`: the provider of the pool, if the file has it.
     pub audience: Option<Arc<str>>,
     /// `refresh_token`.
     pub refresh_token: Arc<str>,
@@ -47,7 +47,7 @@ impl ExternalAccountAuthorizedUser {
     }
 }
 
-/// Without the secrets.
+/// Omits the secrets.
 impl fmt::Debug for ExternalAccountAuthorizedUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExternalAccountAuthorizedUser")

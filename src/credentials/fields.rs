@@ -1,4 +1,4 @@
-//! The fields of a credential file. Errors name the field and what is expected, never a value.
+//! Reads the fields of a credential file. Errors name the field and the expected value, never the actual one.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -13,11 +13,11 @@ use crate::destination::Host;
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
-    /// Stands before the names of fields in messages: `source_credentials.`.
+    /// The prefix of field names in messages, such as `source_credentials.`.
     prefix: &'a str,
 }
 
-/// A field that is not as expected.
+/// A field with an unexpected value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FieldError {
     pub(super) field: String,
@@ -25,10 +25,10 @@ pub(super) struct FieldError {
     pub(super) expected: Expected,
 }
 
-/// What a field must be.
+/// The expected value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// Another text than the one there.
+    /// A description of the expected value.
     Other(&'static str),
     Domain,
     Email,
@@ -49,13 +49,13 @@ impl<'a> Fields<'a> {
         Self { object, prefix }
     }
 
-    /// A text that must be there and not be empty.
+    /// Returns a required text that is not empty.
     pub(super) fn text(self, name: &str) -> Result<&'a str, FieldError> {
         self.optional_text(name)?
             .ok_or_else(|| self.missing(name, Expected::Text))
     }
 
-    /// A text. `None` if it is missing, `null` or empty.
+    /// Returns an optional text. `None` if it is missing, `null` or empty.
     pub(super) fn optional_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         match self.object.get(name) {
             None | Some(Value::Null) => Ok(None),
@@ -64,7 +64,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An e-mail address that must be there.
+    /// Returns a required e-mail address.
     pub(super) fn email(self, name: &str) -> Result<&'a str, FieldError> {
         let text = self.text(name)?;
         is_email(text)
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.wrong(name, Expected::Email))
     }
 
-    /// A text that is sent in a header, and so is visible ASCII.
+    /// Returns a text of visible ASCII, because it is sent in a header.
     pub(super) fn visible_text(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         let text = self.optional_text(name)?;
         let visible = text.is_none_or(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -83,7 +83,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts; empty if it is missing.
+    /// Returns a list of texts. It is empty if the field is missing.
     pub(super) fn texts(self, name: &str) -> Result<Vec<String>, FieldError> {
         let list = match self.object.get(name) {
             None | Some(Value::Null) => return Ok(Vec::new()),
@@ -98,7 +98,7 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// An object that must be there.
+    /// Returns a required object.
     pub(super) fn object(self, name: &str) -> Result<&'a Map<String, Value>, FieldError> {
         match self.object.get(name) {
             None | Some(Value::Null) => Err(self.missing(name, Expected::Object)),
@@ -107,7 +107,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number of this range. `None` if it is missing.
+    /// Returns a whole number in this range. `None` if it is missing.
     pub(super) fn number(
         self,
         name: &str,
@@ -122,17 +122,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The name of a field with those of the objects that it is in, and a dot.
+    /// Returns the path of a field, followed by a dot.
     pub(super) fn prefix_of(self, name: &str) -> String {
         format!("{}{name}.", self.prefix)
     }
 
-    /// Whether the field is there.
+    /// Returns whether the field exists.
     pub(super) fn has(self, name: &str) -> bool {
         self.object.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// The URL of an endpoint. `None` if it is missing.
+    /// Returns the URL of an endpoint. `None` if it is missing.
     pub(super) fn endpoint(
         self,
         name: &str,
@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
             .map_err(|expected| self.wrong(name, expected))
     }
 
-    /// `universe_domain`, else that of the environment, in lower case.
+    /// Returns `universe_domain`, or the universe of the environment, in lower case.
     pub(super) fn universe(self, context: &ReadContext<'_>) -> Result<String, FieldError> {
         const NAME: &str = "universe_domain";
         match self.optional_text(NAME)? {
@@ -221,7 +221,7 @@ impl fmt::Display for Expected {
     }
 }
 
-/// An address as Google writes it; it stands in URLs and messages.
+/// Returns whether the text is an e-mail address as Google writes it. It is used in URLs and messages.
 pub(super) fn is_email(text: &str) -> bool {
     let harmless = text.bytes().all(|byte| {
         byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'@' | b'-' | b'+')

@@ -1,4 +1,4 @@
-//! Reads a credential file and finds its type.
+//! Reads a credential file and detects its type.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::policy::project_of;
 
-/// A credential file, by its `type`.
+/// A credential file of one of the supported types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialFile {
     /// `authorized_user`.
@@ -29,12 +29,13 @@ pub enum CredentialFile {
     ServiceAccount(ServiceAccount),
 }
 
-/// Why a file cannot be used: its path, its type where it has one, the field, and what is expected. Never its content.
+/// The reason that a file cannot be used: its path, its type if known, the field, and the expected value. It never
+/// contains the file's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CredentialError(String);
 
-/// A credential file has some 3 KiB.
+/// The maximum length in bytes. A credential file usually has about 3 KiB.
 const LONGEST: u64 = 256 * 1024;
 
 const SERVICE_ACCOUNT: &str = "service_account";
@@ -48,11 +49,11 @@ const SUPPORTED: &str = "service_account, authorized_user, impersonated_service_
 // === impl CredentialFile ===
 
 impl CredentialFile {
-    /// Reads a file. The warnings are about the file itself, such as that others can read it.
+    /// Reads a file. The warnings concern the file itself, such as its permissions.
     ///
     /// # Errors
     ///
-    /// It does not exist, cannot be read, or is not a credential of a supported type.
+    /// Fails if the file does not exist, cannot be read, or is not a credential of a supported type.
     pub fn read(
         path: &Path,
         context: &ReadContext<'_>,
@@ -81,14 +82,15 @@ impl CredentialFile {
         ))
     }
 
-    /// Reads the content of a file.
+    /// Parses the content of a file.
     ///
     /// # Errors
     ///
-    /// It is not a credential of a supported type. The text continues a sentence that begins with the file's name.
+    /// Fails if the content is not a credential of a supported type. The text continues a sentence that begins with the
+    /// file's name.
     pub fn parse(bytes: &[u8], context: &ReadContext<'_>) -> Result<Self, CredentialError> {
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
-            // The parser's own text may quote what it met.
+            // The parser's own message may quote the content.
             let (line, column) = (error.line(), error.column());
             CredentialError(format!("is not JSON: line {line}, column {column}"))
         })?;
@@ -102,7 +104,7 @@ impl CredentialFile {
         })
     }
 
-    /// The file's `type`.
+    /// Returns the file's `type`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::AuthorizedUser(_) => AUTHORIZED_USER,
@@ -113,7 +115,7 @@ impl CredentialFile {
         }
     }
 
-    /// The account that tokens are issued to, where the file says it.
+    /// Returns the account that tokens are issued to, if the file names it.
     pub fn account(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.email.as_deref(),
@@ -124,7 +126,7 @@ impl CredentialFile {
         }
     }
 
-    /// Whether its tokens are those of a service account, which can sign.
+    /// Returns whether the tokens belong to a service account, which can sign.
     pub fn is_of_account(&self) -> bool {
         match self {
             Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => false,
@@ -133,7 +135,7 @@ impl CredentialFile {
         }
     }
 
-    /// The project, where the file says it.
+    /// Returns the project, if the file names it.
     pub fn project(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => None,
@@ -148,7 +150,7 @@ impl CredentialFile {
         }
     }
 
-    /// The project that pays for calls and whose quota counts. Of nested files it is the outer one's.
+    /// Returns the project that is charged for calls and quota. The outermost file decides.
     pub fn quota_project(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.quota_project.as_deref(),
@@ -159,7 +161,7 @@ impl CredentialFile {
         }
     }
 
-    /// The universe domain.
+    /// Returns the universe domain.
     pub fn universe(&self) -> &str {
         match self {
             Self::AuthorizedUser(_) => crate::policy::DEFAULT_UNIVERSE,
@@ -171,15 +173,15 @@ impl CredentialFile {
     }
 }
 
-/// An object that is no credential.
+/// An error of an object that is not a credential.
 enum TypedError {
-    /// A field of a credential of this type.
+    /// A field of a credential of this type is wrong.
     Field(&'static str, FieldError),
-    /// The type itself.
+    /// The type is missing or not supported.
     Type(String),
 }
 
-/// Reads an object by its `type`.
+/// Reads an object according to its `type`.
 fn typed(
     object: &Map<String, Value>,
     prefix: &str,
@@ -228,8 +230,8 @@ fn typed(
     }
 }
 
-/// Reads the credential inside an `impersonated_service_account`. It is not of that type itself: such a chain is written
-/// with `delegates`.
+/// Reads the source credential of an `impersonated_service_account`. It cannot be of that type itself, because
+/// `delegates` describes a chain.
 pub(super) fn nested(
     object: &Map<String, Value>,
     name: &str,
@@ -249,14 +251,14 @@ pub(super) fn nested(
     })
 }
 
-/// Federation by a client certificate.
+/// Returns whether the file uses federation by a client certificate.
 fn is_x509(object: &Map<String, Value>) -> bool {
     object
         .get("credential_source")
         .is_some_and(|source| source.get("certificate").is_some())
 }
 
-/// A type as it may be shown: an identifier, and nothing that could be a secret.
+/// Returns a type for a message, if it is an identifier and cannot be a secret.
 fn shown(kind: &str) -> String {
     let is_identifier = kind.len() <= 64
         && kind
@@ -269,10 +271,10 @@ fn shown(kind: &str) -> String {
     }
 }
 
-/// A warning where the permissions let others than the owner read the file.
+/// Returns a warning if users other than the owner can read the file.
 ///
-/// A file of another owner is taken for one of a volume of Kubernetes, which belongs to root and is readable by the group of
-/// the pod (`fsGroup`).
+/// A file of another owner is probably on a volume of Kubernetes. It belongs to root, and the pod's group (`fsGroup`)
+/// can read it.
 #[cfg(unix)]
 fn readable_by_others(name: &str, about: &fs::Metadata) -> Option<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,11 +1,11 @@
-//! Who holds a credential file, for people.
+//! Descriptions of the holder of a credential file.
 
 use super::CredentialFile;
 
 // === impl CredentialFile ===
 
 impl CredentialFile {
-    /// The account, person or federated principal that its tokens are issued to.
+    /// Returns the account, person or federated principal that the file's tokens are issued to.
     pub fn holder(&self) -> String {
         match (self.account(), self) {
             (Some(account), _) => account.to_owned(),
@@ -20,7 +20,7 @@ impl CredentialFile {
         }
     }
 
-    /// Whether a federated principal calls for the tokens: the file's own, or that of the credential inside.
+    /// Returns whether a federated principal calls for the tokens: the file's own, or that of its source credential.
     pub fn is_federated(&self) -> bool {
         match self {
             Self::ExternalAccount(_) | Self::ExternalAccountAuthorizedUser(_) => true,
@@ -29,8 +29,8 @@ impl CredentialFile {
         }
     }
 
-    /// Who calls the IAM Credentials API for the account of the file, if another does. Of a credential inside, its kind is
-    /// named, too.
+    /// Returns the principal that calls the IAM Credentials API for the account, if it is another one. For a source
+    /// credential, it includes the type.
     pub fn source_holder(&self) -> Option<String> {
         match self {
             Self::ExternalAccount(file) => file
@@ -42,7 +42,7 @@ impl CredentialFile {
         }
     }
 
-    /// How the account of the file is impersonated: by whom, and through which delegates.
+    /// Describes how the account of the file is impersonated: the caller and the delegates.
     pub(super) fn chain(&self) -> Option<String> {
         let holder = self.source_holder()?;
         let (kind, delegates) = match self {

@@ -1,4 +1,4 @@
-//! `impersonated_service_account`: a credential that may issue the tokens of a service account.
+//! `impersonated_service_account`: a credential that can issue the tokens of a service account.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use super::fields::{Expected, FieldError, Fields, is_email};
 use super::file;
 use super::{CredentialFile, EndpointUrl};
 
-/// A credential that issues the tokens of a service account by the IAM Credentials API.
+/// A credential that issues the tokens of a service account with the IAM Credentials API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImpersonatedServiceAccount {
-    /// `source_credentials`: who calls the API.
+    /// `source_credentials`: the credential that calls the API.
     pub source: Box<CredentialFile>,
-    /// The service account, which is a part of the URL.
+    /// The service account, from the URL.
     pub target: Arc<str>,
     /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
     pub url: EndpointUrl,
@@ -56,7 +56,7 @@ impl ImpersonatedServiceAccount {
         let delegates = fields
             .texts(DELEGATES)?
             .iter()
-            // As gcloud writes them, and as the API takes them.
+            // gcloud writes resource names. The API accepts e-mail addresses.
             .map(|text| text.rsplit('/').next().unwrap_or(text).to_owned())
             .collect::<Vec<_>>();
         if !delegates.iter().all(|delegate| is_email(delegate)) {
@@ -75,7 +75,7 @@ impl ImpersonatedServiceAccount {
     }
 }
 
-/// The account of `…/serviceAccounts/EMAIL:generateAccessToken`.
+/// Returns the account in `…/serviceAccounts/EMAIL:generateAccessToken`.
 pub(super) fn target(url: &EndpointUrl) -> Option<String> {
     let path = url.destination().path();
     let (_, account) = path.rsplit_once("/serviceAccounts/")?;

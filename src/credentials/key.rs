@@ -9,11 +9,11 @@ use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
-/// An RSA private key. Clones share it; `Debug` shows nothing of it.
+/// An RSA private key. Clones share it. `Debug` shows no part of it.
 #[derive(Clone)]
 pub struct SigningKey(Arc<KeyPair>);
 
-/// Why a text is no private key. It repeats nothing of the text.
+/// The reason that a text is not a private key. The message repeats no part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// There is no PEM block of a private key.
@@ -27,11 +27,11 @@ pub enum InvalidKey {
 // === impl SigningKey ===
 
 impl SigningKey {
-    /// Reads a PEM block with a PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) key.
+    /// Parses a PEM block with a PKCS#8 (`PRIVATE KEY`) or PKCS#1 (`RSA PRIVATE KEY`) key.
     ///
     /// # Errors
     ///
-    /// There is no such block, or its key is not an RSA key that can sign.
+    /// Fails if there is no such block, or if its key is not an RSA key that can sign.
     pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| InvalidKey::NotPem)?;
         let pair = match &der {
@@ -43,7 +43,8 @@ impl SigningKey {
         Ok(Self(Arc::new(pair)))
     }
 
-    /// Signs with RSASSA-PKCS1-v1_5 and SHA-256 (`RS256`, RFC 7518, 3.3). `None` if the random number generator fails.
+    /// Signs with RSASSA-PKCS1-v1_5 and SHA-256 (`RS256`, RFC 7518, 3.3). Returns `None` if the random number generator
+    /// fails.
     pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.0.public_modulus_len()];
         self.0

@@ -1,12 +1,12 @@
-//! Credential files: what they say, and where Application Default Credentials (ADC) look for them.
+//! Credential files, and the search of Application Default Credentials (ADC) for them.
 //!
-//! Nothing here uses the network. Every text is checked when the file is read, so that `check`, the start and a reload
-//! report a wrong file as a problem of the configuration. No message shows the content of a file.
+//! This module does not use the network. It validates every value when a file is read, so that `check`, the start and a
+//! reload report a wrong file as a configuration error. No message shows the content of a file.
 //!
-//! - `search`: which file `--credentials` means.
-//! - `file`: reads a file and finds its type; each type is a file of its own.
-//! - `fields`: the fields of a file's JSON, with errors that name the field and what is expected.
-//! - `endpoint`: the URLs of token, STS and IAM endpoints, and which of them are trusted.
+//! - `search`: finds the file that `--credentials` means.
+//! - `file`: reads a file and detects its type. Each type has its own file.
+//! - `fields`: reads the fields of a file's JSON. Errors name the field and the expected value.
+//! - `endpoint`: validates the URLs of token, STS and IAM endpoints.
 
 mod authorized_user;
 mod context;
@@ -45,27 +45,27 @@ pub use key::{InvalidKey, SigningKey};
 pub use search::{Environment, Found, FoundBy, Mode, search};
 pub use service_account::ServiceAccount;
 
-/// Where the identity comes from: what `--credentials` says, and what was found.
+/// The source of the identity: the value of `--credentials` and the result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// `--credentials`.
     pub mode: Mode,
-    /// `--trust-credential-url`, flags first.
+    /// `--trust-credential-url`. Flags come first.
     pub trusted_urls: Vec<TrustedUrl>,
     /// The base credential.
     pub base: Base,
-    /// A variable says that there is a metadata server, and `--credentials` does not rule it out.
+    /// Whether a variable says that there is a metadata server, and `--credentials` permits it.
     pub beside_metadata_server: bool,
-    /// Every file that was looked for, so that a reload may look again.
+    /// Every path of the search, so that a reload can check them again.
     pub looked_at: Vec<PathBuf>,
 }
 
-/// The credential that every token is issued to or by.
+/// The credential from which every token is issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Base {
     /// The metadata server.
     Metadata {
-        /// What was looked at in vain, if it is not certain that there is a metadata server.
+        /// The files and variables that were tried, if the metadata server may not exist.
         searched: Option<Arc<str>>,
     },
     /// A credential file.
@@ -77,16 +77,16 @@ pub enum Base {
 pub struct LoadedFile {
     /// Its path.
     pub path: PathBuf,
-    /// What named it.
+    /// The setting that named it.
     pub found_by: FoundBy,
-    /// What it says.
+    /// Its content.
     pub file: CredentialFile,
 }
 
 // === impl Credentials ===
 
 impl Credentials {
-    /// The credential file, if tokens come from one.
+    /// Returns the credential file, if tokens come from one.
     pub fn file(&self) -> Option<&LoadedFile> {
         match &self.base {
             Base::File(file) => Some(file),
@@ -94,7 +94,7 @@ impl Credentials {
         }
     }
 
-    /// What the base credential can be issued.
+    /// Returns what tokens the base credential can get.
     pub fn base_credential(&self) -> BaseCredential {
         match self.file().map(|file| &file.file) {
             Some(CredentialFile::AuthorizedUser(user)) => BaseCredential::User {
@@ -108,7 +108,7 @@ impl Credentials {
         }
     }
 
-    /// What the credential is called.
+    /// Returns the name of the credential.
     pub fn credential_name(&self) -> CredentialName {
         CredentialName {
             source: match self.file().map(|file| &file.file) {
@@ -126,7 +126,7 @@ impl Credentials {
         }
     }
 
-    /// Every file that is read again by a reload, or by the sources while the sidecar runs.
+    /// Returns every file that a reload or a token source reads again.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = self.file().map(|file| &*file.path);
         let looked_at = self.looked_at.iter().map(PathBuf::as_path);
@@ -134,7 +134,7 @@ impl Credentials {
         own.into_iter().chain(looked_at).chain(subject)
     }
 
-    /// The program that gives the subject tokens of the credential file.
+    /// Returns the program that prints the subject tokens of the credential file.
     pub fn program(&self) -> Option<&str> {
         match self.subject_source()? {
             SubjectSource::Executable(executable) => Some(executable.program()),
@@ -155,7 +155,7 @@ impl Credentials {
 }
 
 impl Default for Credentials {
-    /// The metadata server, without doubt.
+    /// Returns the metadata server as a certain source.
     fn default() -> Self {
         Self {
             mode: Mode::Auto,
@@ -167,7 +167,7 @@ impl Default for Credentials {
     }
 }
 
-/// Says for people where the identity comes from, such as `the service_account file "/key.json" (account
+/// Describes the source of the identity, such as `the service_account file "/key.json" (account
 /// a@p.iam.gserviceaccount.com, project p)`.
 impl fmt::Display for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -181,7 +181,7 @@ impl fmt::Display for Credentials {
 // === impl LoadedFile ===
 
 impl LoadedFile {
-    /// Names the file in a message: `the service_account file "/key.json"`.
+    /// Names the file for a message: `the service_account file "/key.json"`.
     pub fn name(&self) -> String {
         let path = self.path.display().to_string();
         format!("the {} file {path:?}", self.file.kind())

@@ -1,4 +1,4 @@
-//! Which file `--credentials` means: the search order of Application Default Credentials (ADC).
+//! Finds the file that `--credentials` means, in the search order of Application Default Credentials (ADC).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,51 +6,50 @@ use std::path::{Path, PathBuf};
 /// `--credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// `auto`: the search order of ADC, with the metadata server at its end.
+    /// `auto`: the search order of ADC, which ends with the metadata server.
     #[default]
     Auto,
     /// `metadata`: the metadata server only.
     Metadata,
-    /// `adc`: a file that the search finds, never the metadata server.
+    /// `adc`: a file from the search, never the metadata server.
     Adc,
-    /// This file.
+    /// The path of a file.
     File(PathBuf),
 }
 
-/// What the search depends on.
+/// The input of the search.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Environment<'a> {
-    /// `GOOGLE_APPLICATION_CREDENTIALS`, where it is not empty.
+    /// `GOOGLE_APPLICATION_CREDENTIALS`, if it is not empty.
     pub variable: Option<&'a str>,
-    /// `CLOUDSDK_CONFIG`, where it is not empty.
+    /// `CLOUDSDK_CONFIG`, if it is not empty.
     pub gcloud_folder: Option<&'a str>,
-    /// `HOME`, where it is not empty.
+    /// `HOME`, if it is not empty.
     pub home: Option<&'a str>,
-    /// A variable says that there is a metadata server.
+    /// Whether a variable says that there is a metadata server.
     pub has_metadata_server: bool,
 }
 
-/// What the search found.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// This file, which may not exist where the user named it.
+    /// A file. It may not exist if the user named it.
     File(PathBuf, FoundBy),
     /// No file: the metadata server.
     Metadata {
-        /// The files and variables that were looked at in vain, for people. `None` if there is a metadata server for
-        /// certain.
+        /// The files and variables that were tried, for a message. `None` if a metadata server certainly exists.
         searched: Option<String>,
-        /// gcloud's file, which does not exist.
+        /// The path of gcloud's file, which does not exist.
         looked_at: Option<PathBuf>,
     },
-    /// No file, and the metadata server is not to be used.
+    /// No file, and the metadata server must not be used.
     Nothing {
-        /// What was looked at in vain, for people.
+        /// The files and variables that were tried, for a message.
         searched: String,
     },
 }
 
-/// What named a file.
+/// The setting that named a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FoundBy {
     /// `--credentials FILE`.
@@ -64,7 +63,7 @@ pub enum FoundBy {
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const FILE: &str = "application_default_credentials.json";
 
-/// Finds the credential file. An existing file is never passed over, even if it cannot be used.
+/// Finds the credential file. An existing file is never skipped, even if it is invalid.
 pub fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
     if let Mode::File(path) = mode {
         return Found::File(path.clone(), FoundBy::Option);
@@ -102,7 +101,7 @@ pub fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
     }
 }
 
-/// A file that is there but cannot be looked at exists too: reading it says why not.
+/// Returns whether the file exists. A file without access counts as existing, because reading it reports the reason.
 fn exists(path: &Path) -> bool {
     path.try_exists().unwrap_or(true)
 }
@@ -110,7 +109,7 @@ fn exists(path: &Path) -> bool {
 // === impl Environment ===
 
 impl Environment<'_> {
-    /// The file that `gcloud auth application-default login` writes.
+    /// Returns the path of the file that `gcloud auth application-default login` writes.
     fn gcloud_file(&self) -> Option<PathBuf> {
         let folder = match (self.gcloud_folder, self.home) {
             (Some(folder), _) => PathBuf::from(folder),
@@ -124,7 +123,7 @@ impl Environment<'_> {
 // === impl Mode ===
 
 impl Mode {
-    /// Reads `auto`, `metadata`, `adc` or a path.
+    /// Parses `auto`, `metadata`, `adc` or a path.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "" => return None,

@@ -1,4 +1,4 @@
-//! `credential_source` of AWS: where its keys and its region come from. The variables are those of AWS's own SDKs.
+//! `credential_source` of AWS: the sources of the keys and the region. The variables are those of the AWS SDKs.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::credentials::ReadContext;
 use crate::credentials::fields::{Expected, FieldError, Fields};
 use crate::destination::{Destination, Scheme};
 
-/// Domains of AWS's partitions.
+/// The domains of AWS partitions.
 const DOMAINS: [&str; 6] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -22,22 +22,22 @@ const DOMAINS: [&str; 6] = [
 /// The host of an ECS task's credentials endpoint.
 const CONTAINER_HOST: &str = "http://169.254.170.2";
 
-/// The identity of AWS that the process has.
+/// The AWS identity of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsSource {
-    /// `regional_cred_verification_url`, in which `{region}` stands for the region.
+    /// `regional_cred_verification_url`, with `{region}` as the placeholder of the region.
     pub verification_url: Arc<str>,
-    /// `region_url`: answers with the availability zone.
+    /// `region_url`, which returns the availability zone.
     pub region_url: Option<SourceUrl>,
     /// `imdsv2_session_token_url`.
     pub session_token_url: Option<SourceUrl>,
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
     pub region: Option<String>,
-    /// Where the keys come from.
+    /// The source of the keys.
     pub keys: AwsKeySource,
 }
 
-/// Where the keys come from, in the order in which it is decided.
+/// The sources of the keys, in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AwsKeySource {
     /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
@@ -46,7 +46,7 @@ pub enum AwsKeySource {
     WebIdentity(AwsWebIdentity),
     /// `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI` or `…_FULL_URI`: ECS, Fargate, EKS Pod Identity.
     Container(AwsContainer),
-    /// `url` of the file: the metadata service of EC2.
+    /// `url` of the file: the instance metadata service of EC2.
     Instance(SourceUrl),
 }
 
@@ -61,7 +61,7 @@ pub struct AwsEnvironment {
     pub session_token: Option<Arc<str>>,
 }
 
-/// A role, and the token that allows to assume it.
+/// A role, and the token with which it is assumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AwsWebIdentity {
     /// `AWS_ROLE_ARN`.
@@ -77,14 +77,14 @@ pub struct AwsWebIdentity {
 pub struct AwsContainer {
     /// Where it is.
     pub url: SourceUrl,
-    /// What it wants to see in `Authorization`.
+    /// The value of `Authorization`, if one is required.
     pub token: Option<ContainerToken>,
 }
 
 /// An authorization token for the container credentials endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ContainerToken {
-    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`, which is rotated.
+    /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`. The file is rotated.
     File(PathBuf),
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`.
     Text(Arc<str>),
@@ -136,7 +136,7 @@ impl AwsSource {
     }
 }
 
-/// Whether a URL asks AWS STS who the caller is. A signed request for anything else must not leave the process.
+/// Returns whether a URL is a `GetCallerIdentity` request to AWS STS. Other signed requests must not leave the process.
 fn is_caller_identity(template: &str, context: &ReadContext<'_>) -> bool {
     let Ok(url) = Destination::parse(&template.replace("{region}", "us-east-2")) else {
         return false;
@@ -203,7 +203,7 @@ impl AwsKeySource {
             .ok_or_else(|| fields.missing(URL, Expected::Other(expected)))
     }
 
-    /// The file that is read for the keys.
+    /// Returns the file that is read for the keys.
     pub(super) fn file(&self) -> Option<&Path> {
         match self {
             Self::Container(AwsContainer {
@@ -257,14 +257,14 @@ impl AwsEnvironment {
     }
 }
 
-/// Without the keys.
+/// Omits the keys.
 impl fmt::Debug for AwsEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AwsEnvironment").finish_non_exhaustive()
     }
 }
 
-/// Without the token.
+/// Omits the token.
 impl fmt::Debug for ContainerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,6 @@
-//! Splits a command line into words as a POSIX shell does, without running a shell.
+//! Splits a command line into words like a POSIX shell, without running a shell.
 
-/// Why a command line cannot be split.
+/// The reason that a command line cannot be split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unsplittable {
     #[error("a quotation mark is not closed")]
@@ -13,14 +13,14 @@ pub(super) enum Unsplittable {
     Null,
 }
 
-/// Splits at white space outside quotes; quotes and backslashes have the meaning of the POSIX shell (2.2, Quoting). Nothing
-/// is expanded: `$`, `*` and `~` stand for themselves.
+/// Splits at white space outside quotes. Quotes and backslashes have the meaning of the POSIX shell (2.2, Quoting).
+/// Nothing is expanded: `$`, `*` and `~` are ordinary characters.
 pub(super) fn split(line: &str) -> Result<Vec<String>, Unsplittable> {
     if line.contains('\0') {
         return Err(Unsplittable::Null);
     }
     let mut words = Vec::new();
-    // A word has begun as soon as it has a character or a quote: `''` is an empty word.
+    // A word begins at its first character or quote, so `''` is an empty word.
     let mut word: Option<String> = None;
     let mut characters = line.chars();
     while let Some(character) = characters.next() {
@@ -50,7 +50,7 @@ pub(super) fn split(line: &str) -> Result<Vec<String>, Unsplittable> {
     Ok(words)
 }
 
-/// Reads up to the closing double quote. A backslash escapes only the characters that are special between double quotes.
+/// Reads up to the closing double quote. A backslash escapes only the characters that are special in double quotes.
 fn quoted(
     characters: &mut impl Iterator<Item = char>,
     word: &mut String,
@@ -87,7 +87,7 @@ mod tests {
             (r#""a\"b\\c\d\$e""#, &[r#"a"b\c\d$e"#]),
             (r"'a\b'", &[r"a\b"]),
             ("a\\\nb", &["ab"]),
-            // No shell: nothing is expanded, and no operator is known.
+            // No shell is involved: nothing is expanded, and operators are ordinary characters.
             (
                 "a $HOME * ~ ;rm -rf | b && c",
                 &["a", "$HOME", "*", "~", ";rm", "-rf", "|", "b", "&&", "c"],

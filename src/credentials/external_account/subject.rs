@@ -1,4 +1,4 @@
-//! `credential_source`: where the subject token comes from.
+//! `credential_source`: the source of the subject token.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use super::url::{Rule, SourceUrl};
 use crate::credentials::ReadContext;
 use crate::credentials::fields::{Expected, FieldError, Fields};
 
-/// `timeout_millis` of an executable.
+/// The range of `timeout_millis` of an executable.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 5_000..=120_000;
 const DEFAULT_TIMEOUT: u64 = 30_000;
 
-/// The variable by which the user allows executables. Google's libraries know it, too.
+/// The variable with which the user permits executables, as in Google's libraries.
 const ALLOW: &str = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES";
 
-/// Where the subject token comes from.
+/// The source of the subject token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectSource {
     /// A signed request of AWS.
@@ -32,52 +32,52 @@ pub enum SubjectSource {
     Url(UrlSource),
 }
 
-/// A file, which another program may replace at any time.
+/// A file with the token. Another program may replace it at any time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
     /// Its path.
     pub path: PathBuf,
-    /// How it holds the token.
+    /// The format of the file.
     pub format: TokenFormat,
 }
 
-/// A URL that answers with the token.
+/// A URL that returns the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UrlSource {
     /// Where it is.
     pub url: SourceUrl,
-    /// What is sent with the request. They may be secret.
+    /// The headers of the request. They may be secret.
     pub headers: HeaderMap,
-    /// How the answer holds the token.
+    /// The format of the response.
     pub format: TokenFormat,
 }
 
 /// A program that prints the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExecutableSource {
-    /// The program and its arguments.
+    /// The program, followed by its arguments.
     command: Vec<String>,
-    /// After this time it is killed.
+    /// The time after which the program is killed.
     pub timeout: Duration,
-    /// A file in which it keeps its last answer.
+    /// The file in which the program caches its last response.
     pub output_file: Option<PathBuf>,
-    /// Variables that are set, or removed, beside those of this process.
+    /// The variables to set or to remove, in addition to those of this process.
     pub environment: Vec<(&'static str, Option<String>)>,
 }
 
-/// How a file or an answer holds a token.
+/// The format of a token in a file or response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenFormat {
-    /// As a field of a JSON object.
+    /// A field of a JSON object.
     Json {
         /// `subject_token_field_name`.
         field: Box<str>,
     },
-    /// As the whole text.
+    /// The whole text.
     Text,
 }
 
-/// What of the file a program is told.
+/// The facts of the file that are passed to a program.
 pub(super) struct Known<'a> {
     pub(super) audience: &'a str,
     pub(super) subject_token_type: &'a str,
@@ -87,7 +87,7 @@ pub(super) struct Known<'a> {
 // === impl SubjectSource ===
 
 impl SubjectSource {
-    /// Reads `credential_source` of these fields.
+    /// Reads the `credential_source` of these fields.
     pub(super) fn read(
         fields: Fields<'_>,
         known: &Known<'_>,
@@ -99,7 +99,7 @@ impl SubjectSource {
         let source = Fields::new(fields.object(NAME)?, &prefix);
         let mut given = KINDS.iter().filter(|kind| source.has(kind));
         let (kind, another) = (given.next(), given.next());
-        // Only AWS has a URL beside.
+        // Only AWS has a URL beside other fields.
         let is_clear = match (kind, another) {
             (Some(&"environment_id"), Some(another)) => *another == "url" && given.next().is_none(),
             (Some(_), None) => true,
@@ -129,7 +129,7 @@ impl SubjectSource {
         }
     }
 
-    /// The file that is read for each token.
+    /// Returns the file that is read for each token.
     pub(in crate::credentials) fn file(&self) -> Option<&Path> {
         match self {
             Self::Aws(source) => source.keys.file(),
@@ -140,7 +140,7 @@ impl SubjectSource {
     }
 }
 
-/// Reads a URL that has to pass a rule, unless the user trusts it. `None` if it is missing.
+/// Reads a URL. It must satisfy the rule unless the user trusts it. Returns `None` if it is missing.
 pub(super) fn url(
     fields: Fields<'_>,
     name: &str,
@@ -197,7 +197,7 @@ impl TokenFormat {
 
 // === impl UrlSource ===
 
-/// Without the headers' values, which are marked sensitive.
+/// Omits the values of headers, which are marked sensitive.
 impl fmt::Debug for UrlSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UrlSource")
@@ -258,18 +258,18 @@ impl ExecutableSource {
         })
     }
 
-    /// The path or the name of the program.
+    /// Returns the path or the name of the program.
     pub fn program(&self) -> &str {
         self.command.first().map_or("", String::as_str)
     }
 
-    /// Its arguments.
+    /// Returns the arguments of the program.
     pub fn arguments(&self) -> &[String] {
         self.command.get(1..).unwrap_or_default()
     }
 }
 
-/// Without the arguments, which may be secret.
+/// Omits the arguments, which may be secret.
 impl fmt::Debug for ExecutableSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExecutableSource")

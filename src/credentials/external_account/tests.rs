@@ -14,7 +14,7 @@ const IMPERSONATION: &str = "https://iamcredentials.googleapis.com/v1/projects/-
 const ALLOWED: (&str, &str) = ("GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES", "1");
 const REGION: (&str, &str) = ("AWS_REGION", "us-east-2");
 
-/// A file whose subject token is in a file, with these fields instead of its own.
+/// Returns a file whose subject token is in a file, with these fields changed.
 fn file(changes: Value) -> Value {
     let mut file = json!({
         "type": "external_account",

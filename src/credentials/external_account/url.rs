@@ -1,5 +1,5 @@
-//! URLs that subject tokens, and what they are made of, may be fetched from. They are not under Google's domain, so each kind has
-//! a rule of its own.
+//! Validates the URLs of subject tokens and of their inputs. They are not under Google's domain, so each kind has its
+//! own rule.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,44 +7,44 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::credentials::TrustedUrl;
 use crate::destination::{Destination, Host, Scheme};
 
-/// The instance metadata service of AWS.
+/// The addresses of the instance metadata service of AWS.
 const INSTANCE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
-/// The container credentials endpoints of ECS and of EKS Pod Identity.
+/// The addresses of the container credentials endpoints of ECS and EKS Pod Identity.
 const CONTAINER: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
 ];
 
-/// A URL that passed the rule of its kind. It has no user-info and no fragment.
+/// A URL that satisfies the rule of its kind. It has no user information and no fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceUrl {
     text: Box<str>,
     is_local: bool,
 }
 
-/// Which URLs are accepted.
+/// The rules for URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// The endpoint of ECS, EKS Pod Identity or a program on loopback, as the SDKs of AWS accept it.
+    /// The endpoint of ECS, EKS Pod Identity or a program on loopback, as AWS SDKs accept it.
     AwsContainer,
-    /// The metadata service of EC2.
+    /// The instance metadata service of EC2.
     AwsInstance,
-    /// A subject token.
+    /// The endpoint of a subject token.
     SubjectToken,
 }
 
 // === impl SourceUrl ===
 
 impl SourceUrl {
-    /// Reads a URL. The user may trust one in spite of the rule.
+    /// Parses a URL and applies the rule. A trusted URL is exempt from the rule.
     ///
     /// # Errors
     ///
-    /// What is expected.
+    /// Fails with the expected value.
     pub(super) fn parse(
         text: &str,
         rule: Rule,
@@ -64,12 +64,12 @@ impl SourceUrl {
         })
     }
 
-    /// Returns the URL as it is requested.
+    /// Returns the URL of the request.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether the server is this machine or on its link, where no proxy can reach it.
+    /// Returns whether the server is on this machine or its link, which no proxy can reach.
     pub fn is_local(&self) -> bool {
         self.is_local
     }
@@ -77,7 +77,7 @@ impl SourceUrl {
 
 impl fmt::Display for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The query may hold a secret.
+        // The query may contain a secret.
         f.write_str(self.text.split('?').next().unwrap_or_default())
     }
 }

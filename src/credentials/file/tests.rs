@@ -8,7 +8,7 @@ const CONTEXT: ReadContext<'_> = ReadContext {
     trusted: &[],
     variable: &|_| None,
 };
-/// Stands wherever a file holds a secret, or something that a message must not repeat.
+/// Replaces secrets and other values that a message must not repeat.
 const CANARY: &str = "CANARY";
 
 fn service_account() -> Value {
@@ -50,7 +50,7 @@ fn parse(value: &Value) -> Result<CredentialFile, String> {
     CredentialFile::parse(value.to_string().as_bytes(), &CONTEXT).map_err(|error| error.to_string())
 }
 
-/// The file with one field changed; `Value::Null` takes it out.
+/// Returns the file with one field changed. `Value::Null` removes the field.
 fn with(mut file: Value, field: &str, value: Value) -> Value {
     match value {
         Value::Null => file.as_object_mut().unwrap().remove(field),
@@ -102,7 +102,7 @@ fn an_impersonated_file_is_read_with_its_source() {
     );
     let file = parse(&file).unwrap();
     assert_eq!(file.account(), Some("t@p.iam.gserviceaccount.com"));
-    // Of nested files the outer one counts.
+    // The outermost file's quota project applies.
     assert_eq!(file.quota_project(), Some("outer"));
     let CredentialFile::Impersonated(file) = file else {
         panic!("{file:?}");

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 
-/// A key pair, made once: generating one takes most of a second.
+/// Returns a shared key pair, because generating one takes most of a second.
 pub(crate) fn pair() -> &'static KeyPair {
     static PAIR: std::sync::OnceLock<KeyPair> = std::sync::OnceLock::new();
     PAIR.get_or_init(|| KeyPair::generate(KeySize::Rsa2048).unwrap())
@@ -32,7 +32,7 @@ fn pkcs8() -> Vec<u8> {
         .to_vec()
 }
 
-/// [`pair`] as it stands in a service account's file.
+/// Returns [`pair`] in the form of a service account's file.
 pub(crate) fn private_key() -> String {
     pem("PRIVATE KEY", &pkcs8())
 }
@@ -44,7 +44,7 @@ pub(crate) fn verify(message: &[u8], signature: &[u8]) -> bool {
         .is_ok()
 }
 
-/// `PrivateKeyInfo` of an RSA key holds `RSAPrivateKey` after 26 bytes (RFC 5208, 5; RFC 8017, A.1.2).
+/// Returns the key as `RSAPrivateKey`, which follows 26 bytes of `PrivateKeyInfo` (RFC 5208, 5; RFC 8017, A.1.2).
 fn pkcs1() -> Vec<u8> {
     pkcs8()[26..].to_vec()
 }
