@@ -1,4 +1,4 @@
-//! Where tokens and facts come from: the interface of a source, and the registry of sources.
+//! The sources of tokens and facts: the interface of a source, and the registry of sources.
 
 use std::fmt;
 use std::pin::Pin;
@@ -67,21 +67,21 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     /// Names the source in a message: `the metadata server`.
     fn describe(&self) -> &str;
 
-    /// The kind of source: the label of metrics, and what the titles and advice of its errors are about.
+    /// Returns the kind of the source: the label of metrics, and the subject of its errors' titles and advice.
     fn kind(&self) -> SourceKind;
 
     /// Returns whether the source issues the tokens of this principal.
     fn serves(&self, principal: &Principal) -> bool;
 
-    /// Returns whether the source issues tokens of this kind. A JWT that the account signs itself needs a source for it.
+    /// Returns whether the source issues tokens of this kind. Only some sources issue self-signed JWTs.
     fn issues(&self, kind: &TokenKind) -> bool {
         !matches!(kind, TokenKind::Jwt { .. })
     }
 
-    /// Fetches a token. It ends within [`time_limit`](Self::time_limit).
+    /// Fetches a token. Completes within [`time_limit`](Self::time_limit).
     fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token>;
 
-    /// Returns the longest time that one fetch takes with all its attempts.
+    /// Returns the time limit of one fetch with all its attempts.
     fn time_limit(&self) -> Duration;
 
     /// Returns a fact as text, or `None` if the source does not know it.
@@ -91,7 +91,7 @@ pub(super) trait TokenSource: fmt::Debug + Send + Sync {
     }
 }
 
-/// The metadata server beside a credential file: it knows the region, but issues no tokens.
+/// The metadata server next to a credential file. It knows the region, but issues no tokens.
 #[derive(Debug)]
 struct InstanceFacts(MetadataClient);
 
@@ -108,19 +108,19 @@ struct Registry {
 // === impl TokenSources ===
 
 impl TokenSources {
-    /// The sources of a sidecar, in the order in which they are asked.
+    /// Creates the sources for a metadata server, in the order in which they are asked.
     pub fn new(metadata: MetadataClient) -> Self {
         Self::from_sources([
             Arc::new(metadata) as _, // the attached account, and other accounts of the instance
         ])
     }
 
-    /// The sources that a configuration asks for. `B` is the type of the bodies of requests to upstreams: requests to
-    /// endpoints take it too, so that the client is compiled once.
+    /// Creates the sources of a configuration. `B` is the type of the bodies of requests to upstreams. Requests to
+    /// endpoints use it too, so that the client is compiled once.
     ///
     /// # Errors
     ///
-    /// A file of trust roots that the user named cannot be used.
+    /// Fails if the user's file of trust roots cannot be used.
     pub fn of_config<B: RequestBody + From<Bytes>>(
         config: &Config,
         metrics: &Arc<Metrics>,
@@ -183,7 +183,7 @@ impl TokenSources {
         }))
     }
 
-    /// What the sources may use of the cache and the facts that are made from them.
+    /// Returns the context with the cache and the facts.
     pub(super) fn context(&self) -> &SourceContext {
         &self.0.context
     }
@@ -196,7 +196,7 @@ impl TokenSources {
     ) -> Result<Token, FetchError> {
         match self.of_key(key) {
             Some(source) => source.fetch(key, priority).await,
-            // Never another principal's token.
+            // Another principal's token must never be used.
             None => Err(FetchError::new(
                 TokenFault::NoAccount,
                 &format!("no source issues the tokens of {}", key.principal),
@@ -211,13 +211,13 @@ impl TokenSources {
         source.map_or(SourceKind::Metadata, |source| source.kind())
     }
 
-    /// Returns the time after which a fetch under way is taken for suspended, and is not waited for.
+    /// Returns the time after which a running fetch counts as suspended and is no longer awaited.
     pub(super) fn limit(&self, key: &TokenKey) -> Duration {
         let source = self.of_key(key);
         source.map_or(Duration::ZERO, |source| source.time_limit()) + GRACE
     }
 
-    /// Returns the sources that may know a fact: for an e-mail address only the source of the principal.
+    /// Returns the sources that may know a fact. For an e-mail address, this is only the principal's source.
     pub(super) fn knowing(&self, fact: Fact<'_>) -> impl Iterator<Item = &dyn TokenSource> {
         let (one, all) = match fact {
             Fact::Email(principal) => (self.of(principal), None),
@@ -240,7 +240,7 @@ impl TokenSources {
     }
 }
 
-/// The source of a credential file: of the one inside, if there is one. `name` names it in messages.
+/// Returns the source of a credential file, or of its source credential if it has one. `name` names it in messages.
 fn of_file(
     open: OpenTransport,
     file: &CredentialFile,

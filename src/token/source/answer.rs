@@ -1,12 +1,12 @@
-//! The token of an answer, unless the answer was read too late.
+//! Checks that a token is still useful when its response is read.
 
 use crate::token::clock::Now;
 use crate::token::parse::Malformed;
 use crate::token::retry::{ATTEMPT, AttemptError};
 use crate::token::value::{Age, Token};
 
-/// Accepts the token of an attempt that began at `start`. If the instance was frozen while the answer lay in its buffers, and
-/// the token is of no use any more, the next attempt gets a better one.
+/// Accepts the token of an attempt that began at `start`. If the instance was frozen before the response was read, the
+/// token may be useless. The next attempt then gets a new one.
 pub(super) fn accept(
     token: Result<Token, Malformed>,
     start: Now,

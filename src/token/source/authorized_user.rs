@@ -1,4 +1,4 @@
-//! The login of a person: access tokens and ID tokens for its refresh token (RFC 6749, 6).
+//! A user's login: exchanges its refresh token for access tokens and ID tokens (RFC 6749, 6).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,17 +28,17 @@ pub(super) struct AuthorizedUserSource {
     file: AuthorizedUser,
     name: String,
     client: EndpointClient,
-    /// The refresh token in force. The endpoint may replace it with each answer, so one attempt at a time uses it.
+    /// The current refresh token. Each response may replace it, so only one attempt at a time uses it.
     refresh_token: Mutex<RefreshToken>,
 }
 
-/// A secret: `Debug` does not show it.
+/// A secret. `Debug` does not show it.
 struct RefreshToken(Arc<str>);
 
 // === impl AuthorizedUserSource ===
 
 impl AuthorizedUserSource {
-    /// `name` names the file in messages.
+    /// Creates the source. `name` names the file in messages.
     pub(super) fn new(file: AuthorizedUser, name: String, client: EndpointClient) -> Self {
         Self {
             refresh_token: Mutex::new(RefreshToken(Arc::clone(&file.refresh_token))),
@@ -89,7 +89,8 @@ impl AuthorizedUserSource {
             .await
     }
 
-    /// The audience of a login's ID tokens is the OAuth client's id, and cannot be chosen.
+    /// Returns the error for tokens that a login cannot get. The audience of its ID tokens is always the OAuth client's
+    /// id.
     fn unsupported(&self, key: &TokenKey) -> FetchError {
         let detail = format!(
             "{} cannot be had from {}: {}",
@@ -114,7 +115,7 @@ impl TokenSource for AuthorizedUserSource {
         *principal == Principal::Attached
     }
 
-    /// It says of every kind why it cannot be had.
+    /// Accepts every kind, so that `fetch` returns the reason for each unsupported one.
     fn issues(&self, _: &TokenKind) -> bool {
         true
     }
@@ -137,7 +138,7 @@ impl TokenSource for AuthorizedUserSource {
     }
 }
 
-/// What to do about a refusal.
+/// Returns advice for a refusal.
 fn hint(error: &AttemptError) -> Option<String> {
     Some(match error.code.as_deref()? {
         "invalid_rapt" | "rapt_required" => {

@@ -8,8 +8,8 @@ use crate::token::facts::{self, Facts};
 use crate::token::fetch_error::FetchError;
 use crate::token::slot::Slot;
 
-/// The cache and the facts that are made from the sources. Both hold the sources, so these are weak references. Clones are the
-/// same context.
+/// The cache and the facts of the process. Both hold the sources, so these references are weak. Clones share one
+/// context.
 #[derive(Clone, Debug, Default)]
 pub(in crate::token) struct SourceContext(Arc<Inner>);
 
@@ -22,17 +22,17 @@ struct Inner {
 // === impl SourceContext ===
 
 impl SourceContext {
-    /// The first cache counts.
+    /// Sets the cache. Later calls have no effect.
     pub(in crate::token) fn set_cache(&self, cache: &Arc<cache::Inner>) {
         let _ = self.0.cache.set(Arc::downgrade(cache));
     }
 
-    /// The first facts count.
+    /// Sets the facts. Later calls have no effect.
     pub(in crate::token) fn set_facts(&self, facts: &Arc<facts::Inner>) {
         let _ = self.0.facts.set(Arc::downgrade(facts));
     }
 
-    /// Returns the slot of a principal's access token, which every source shares with every request.
+    /// Returns the slot of a principal's access token. Sources and requests share it.
     pub(super) fn access_token(
         &self,
         principal: &Principal,

@@ -1,5 +1,5 @@
-//! Access tokens of a Google Workspace user by domain-wide delegation (`subject=`): a service account signs an assertion by
-//! `signJwt`, and the token endpoint takes it (RFC 7523).
+//! Access tokens of a Google Workspace user by domain-wide delegation (`subject=`). A service account signs an
+//! assertion with `signJwt`, and the token endpoint exchanges it (RFC 7523).
 //!
 //! Source: <https://developers.google.com/identity/protocols/oauth2/service-account>, "Delegating domain-wide authority".
 
@@ -31,11 +31,11 @@ pub(super) const TOKEN_ENDPOINT: &str = "https://oauth2.googleapis.com/token";
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// Issues the tokens of users for whom a service account acts.
+/// Issues tokens of users on whose behalf a service account acts.
 #[derive(Debug)]
 pub(super) struct DelegationSource(pub(super) Arc<Impersonator>);
 
-/// The claims of an assertion: the account acts for the user.
+/// Returns the claims of an assertion: the account acts on behalf of the user.
 pub(super) fn claims(email: &str, subject: &str, scopes: &str, now: SystemTime) -> Value {
     let (issued, expires) = validity(now);
     json!({
@@ -48,12 +48,12 @@ pub(super) fn claims(email: &str, subject: &str, scopes: &str, now: SystemTime) 
     })
 }
 
-/// The fields that exchange an assertion for a token.
+/// Returns the form fields that exchange an assertion for a token.
 pub(super) fn fields(assertion: &str) -> [(&str, &str); 2] {
     [("grant_type", JWT_BEARER), ("assertion", assertion)]
 }
 
-/// The error of another universe: the token endpoint is googleapis.com's only.
+/// Fails in another universe, because only googleapis.com has the token endpoint.
 pub(super) fn check_universe(universe: &str, subject: &str) -> Result<(), FetchError> {
     if universe == DEFAULT_UNIVERSE {
         return Ok(());
@@ -67,7 +67,7 @@ pub(super) fn check_universe(universe: &str, subject: &str) -> Result<(), FetchE
     ))
 }
 
-/// The error of any other kind of token.
+/// Returns the error for any other kind of token.
 pub(super) fn access_only(key: &TokenKey) -> FetchError {
     let detail = format!(
         "{}: only access tokens are issued for a user",
@@ -76,7 +76,7 @@ pub(super) fn access_only(key: &TokenKey) -> FetchError {
     FetchError::new(TokenFault::Refused, &detail)
 }
 
-/// What to do about an answer of the token endpoint.
+/// Returns advice for a response of the token endpoint.
 pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<String> {
     match error.code.as_deref()? {
         "unauthorized_client" | "access_denied" => Some(format!(
@@ -175,7 +175,7 @@ impl TokenSource for DelegationSource {
     }
 }
 
-/// The token endpoint in a message.
+/// Names the token endpoint in a message.
 struct Endpoint;
 
 impl fmt::Display for Endpoint {

@@ -1,7 +1,7 @@
-//! Requests to token, STS and IAM endpoints: one attempt each, over verified TLS, without redirects.
+//! Sends requests to token, STS and IAM endpoints: one attempt each, over verified TLS, without redirects.
 //!
-//! The connections obey `--connect-to`, `--upstream-ca` and `--upstream-proxy`, as those to upstreams do. The environment's proxy variables are
-//! never read, because on the app's side they name this sidecar.
+//! The connections obey `--connect-to`, `--upstream-ca` and `--upstream-proxy`, like those to upstreams. The
+//! environment's proxy variables are never read, because for the app they name this sidecar.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::upstream::{BadRoots, Target};
 
-/// The longest answer.
+/// The maximum length of a response body in bytes.
 const LONGEST_BODY: usize = 64 * 1024;
-/// Each of DNS, TCP and TLS, as for the metadata server.
+/// The time limit of each of DNS, TCP and TLS, as for the metadata server.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Of unread answers. They are short, and few at a time.
+/// The budget for unread responses in bytes. They are short, and few are open at a time.
 const MEMORY: usize = 16 * 1024 * 1024;
 
 const USER_AGENT: HeaderValue =
@@ -46,11 +46,11 @@ struct Inner {
     limits: FetchLimits,
 }
 
-/// The secrets that a request holds.
+/// The secrets in a request.
 #[derive(Default)]
 struct Secrets(Vec<String>);
 
-/// Form fields that are secrets (RFC 6749, RFC 7523 and RFC 8693).
+/// The form fields that contain secrets (RFC 6749, RFC 7523 and RFC 8693).
 const SECRET_FIELDS: [&str; 4] = [
     "assertion",
     "client_secret",
@@ -61,11 +61,11 @@ const SECRET_FIELDS: [&str; 4] = [
 // === impl EndpointClient ===
 
 impl EndpointClient {
-    /// A client with connections of its own. `timeout` is for one fetch with all its attempts (`--token-timeout`).
+    /// Creates a client with its own connections. `timeout` limits one fetch with all its attempts (`--token-timeout`).
     ///
     /// # Errors
     ///
-    /// A file of trust roots that the user named cannot be used.
+    /// Fails if the user's file of trust roots cannot be used.
     pub(super) fn new(
         open: OpenTransport,
         upstream: &config::Upstream,
@@ -83,15 +83,15 @@ impl EndpointClient {
         })))
     }
 
-    /// The longest time that one fetch takes.
+    /// Returns the time limit of one fetch.
     pub(super) fn timeout(&self) -> Duration {
         self.0.limits.timeout()
     }
 
-    /// Repeats `attempt` within the limits. `what` is requested from `endpoint`; `hint` is what a person can do about the last
+    /// Repeats `attempt` within the limits. `what` is requested from `endpoint`. `hint` returns advice for the last
     /// error.
     ///
-    /// An attempt must not wait for another fetch of this client: both would hold a permit.
+    /// An attempt must not wait for another fetch of this client, because both would hold a permit.
     pub(super) async fn fetch<T, F>(
         &self,
         what: &str,
@@ -107,7 +107,7 @@ impl EndpointClient {
             .await
     }
 
-    /// As [`fetch`](Self::fetch), with at most this time.
+    /// Like [`fetch`](Self::fetch), with at most this time.
     pub(super) async fn fetch_within<T, F>(
         &self,
         time: Duration,
@@ -127,11 +127,11 @@ impl EndpointClient {
         })
     }
 
-    /// Sends a request with an absolute URI, once, and reads the whole answer. The caller sets the time-out.
+    /// Sends a request with an absolute URI once, and reads the whole response. The caller sets the timeout.
     ///
     /// # Errors
     ///
-    /// There is no answer, or it is longer than 64 KiB.
+    /// Fails if there is no response, or if it is longer than 64 KiB.
     pub(super) async fn send(
         &self,
         mut request: Request<Bytes>,
@@ -162,7 +162,7 @@ impl EndpointClient {
         }
     }
 
-    /// Posts a form (`application/x-www-form-urlencoded`) to a URL, and returns the body of the answer of status 200.
+    /// Posts a form (`application/x-www-form-urlencoded`) to a URL. Returns the body of a response of status 200.
     pub(super) async fn post_form(
         &self,
         url: &impl fmt::Display,
@@ -181,7 +181,7 @@ impl EndpointClient {
         .await
     }
 
-    /// Posts JSON to a URL, and returns the body of the answer of status 200.
+    /// Posts JSON to a URL. Returns the body of a response of status 200.
     pub(super) async fn post_json(
         &self,
         url: &impl fmt::Display,
@@ -253,12 +253,12 @@ impl Secrets {
     }
 }
 
-/// Returns the body of an answer of status 200. Every other answer is an error with the server's own words.
+/// Returns the body of a response of status 200. Any other response is an error with the server's own text.
 pub(super) fn success(answer: Response<Bytes>) -> Result<Bytes, AttemptError> {
     read(answer, &Secrets::default())
 }
 
-/// As [`success`]. The words of an error leave out the secrets of the request, which an endpoint may repeat.
+/// Like [`success`]. Removes the secrets of the request from the error's text, because an endpoint may repeat them.
 fn read(answer: Response<Bytes>, secrets: &Secrets) -> Result<Bytes, AttemptError> {
     let (head, body) = answer.into_parts();
     if head.status == StatusCode::OK {
@@ -276,14 +276,14 @@ fn read(answer: Response<Bytes>, secrets: &Secrets) -> Result<Bytes, AttemptErro
     })
 }
 
-/// `Authorization: Bearer`, marked sensitive. `None` if the token is no header value.
+/// Returns `Authorization: Bearer`, marked sensitive. Returns `None` if the token is not a valid header value.
 pub(super) fn bearer(token: &str) -> Option<HeaderMap> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
     value.set_sensitive(true);
     Some(HeaderMap::from_iter([(header::AUTHORIZATION, value)]))
 }
 
-/// Reads an error of OAuth (RFC 6749, 5.2) or of a Google API. Returns its code and its words.
+/// Parses an error of OAuth (RFC 6749, 5.2) or of a Google API. Returns its code and its text.
 fn explanation(body: &[u8], secrets: &Secrets) -> (Option<Box<str>>, Option<String>) {
     let quoted = |text: &str| {
         let words = words(secrets.removed_from(text).as_bytes())?;
@@ -315,7 +315,7 @@ fn explanation(body: &[u8], secrets: &Secrets) -> (Option<Box<str>>, Option<Stri
     (code.map(Box::from), said)
 }
 
-/// The upstream gave no answer.
+/// Returns the error of an endpoint that sent no response.
 fn no_answer(error: &Error) -> AttemptError {
     let (fault, retry) = match error.kind() {
         ErrorKind::ConnectionRefused
@@ -336,7 +336,7 @@ fn no_answer(error: &Error) -> AttemptError {
     }
 }
 
-/// What to do where the source has no better hint.
+/// Returns advice if the source has none.
 fn advice(error: &AttemptError) -> Option<String> {
     let advice = match error.fault {
         TokenFault::WrongServer => {

@@ -1,8 +1,8 @@
-//! Workload and workforce identity federation: a subject token is exchanged at the Security Token Service (RFC 8693).
+//! Workload and workforce identity federation: exchanges a subject token at the Security Token Service (RFC 8693).
 //!
-//! Where the file names a service account, this is the [source](super::impersonation::NestedSource) whose federated token
-//! obtains the account's tokens. That holds for ID tokens too: with an access token of the account itself, the account would need
-//! a role on itself, and `roles/iam.workloadIdentityUser` would not be enough.
+//! If the file names a service account, this source serves as the [source](super::impersonation::NestedSource) whose
+//! federated token gets the account's tokens, including ID tokens. An access token of the account itself would need a
+//! role on the account itself; `roles/iam.workloadIdentityUser` would not be enough.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) struct ExternalAccountSource {
 // === impl ExternalAccountSource ===
 
 impl ExternalAccountSource {
-    /// `name` names the file in messages. Requests to this machine and its link are sent by `local`.
+    /// Creates the source. `name` names the file in messages. `local` sends requests to this machine and its link.
     pub(super) fn new(
         file: ExternalAccount,
         name: String,
@@ -88,7 +88,7 @@ impl ExternalAccountSource {
         };
         let user_project = self.file.user_project.as_ref();
         let options = user_project
-            // The client's project is known.
+            // The Security Token Service knows the project of an OAuth client.
             .filter(|_| self.file.client.is_none())
             .map(|project| json!({ "userProject": &**project }).to_string());
         let mut fields = vec![
@@ -126,7 +126,7 @@ impl ExternalAccountSource {
         fetched
     }
 
-    /// What to do about a refusal of the Security Token Service.
+    /// Returns advice for a refusal of the Security Token Service.
     fn hint(&self, error: &AttemptError) -> Option<String> {
         let source = &self.subject;
         Some(match error.code.as_deref()? {
@@ -148,7 +148,7 @@ impl ExternalAccountSource {
     }
 }
 
-/// Client authentication (RFC 6749, 2.3.1), in the standard alphabet of base64 as Google's libraries send it.
+/// Returns client authentication (RFC 6749, 2.3.1) in the standard base64 alphabet, as Google's libraries send it.
 pub(super) fn basic(client: &OAuthClient) -> HeaderMap {
     let pair = STANDARD.encode(format!("{}:{}", client.id, client.secret));
     let mut headers = HeaderMap::new();

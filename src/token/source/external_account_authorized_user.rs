@@ -1,4 +1,4 @@
-//! The login of a person of a workforce pool: access tokens for its refresh token, at the Security Token Service.
+//! A login of a workforce pool: exchanges its refresh token for access tokens at the Security Token Service.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ pub(super) struct WorkforceUserSource {
     file: ExternalAccountAuthorizedUser,
     name: String,
     client: EndpointClient,
-    /// The refresh token in force. The endpoint may replace it with each answer, so one attempt at a time uses it.
+    /// The current refresh token. Each response may replace it, so only one attempt at a time uses it.
     refresh_token: Mutex<Arc<str>>,
 }
 
 // === impl WorkforceUserSource ===
 
 impl WorkforceUserSource {
-    /// `name` names the file in messages.
+    /// Creates the source. `name` names the file in messages.
     pub(super) fn new(
         file: ExternalAccountAuthorizedUser,
         name: String,
@@ -51,7 +51,7 @@ impl WorkforceUserSource {
 
     async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
         let what = message::token(&key.kind);
-        // The scopes are those of the login.
+        // The login determines the scopes.
         if !matches!(key.kind, TokenKind::Access { .. }) {
             let detail = format!(
                 "{what} cannot be had from {}: {FEDERATED_ID_TOKENS}",
@@ -80,7 +80,7 @@ impl WorkforceUserSource {
     }
 }
 
-/// What to do about a refusal.
+/// Returns advice for a refusal.
 fn hint(error: &AttemptError) -> Option<String> {
     Some(match error.code.as_deref()? {
         "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
@@ -122,7 +122,7 @@ impl TokenSource for WorkforceUserSource {
     }
 }
 
-/// Without the refresh token.
+/// Omits the refresh token.
 impl fmt::Debug for WorkforceUserSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkforceUserSource")

@@ -1,4 +1,5 @@
-//! A client of the IAM Credentials API: tokens and signatures of a service account, authorised by a token of another identity.
+//! A client of the IAM Credentials API. It gets tokens and signatures of a service account with a token of another
+//! identity.
 //!
 //! Source: <https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts>.
 
@@ -23,46 +24,46 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::token::value::Token;
 
-/// The scope of a token that may call the API.
+/// The scope that a token needs to call the API.
 pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
-/// The longest that Google issues tokens for without a policy of the organisation.
+/// The maximum lifetime of Google's tokens without a policy of the organisation.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 
-/// How long a message waits for the name of the caller.
+/// The time that a message waits for the name of the caller.
 const NAME_PATIENCE: Duration = Duration::from_millis(500);
 
-/// A service account as the API knows it, and the way to it.
+/// A service account at the API, and the delegates before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Account {
-    /// The URL of the account without a method: all before the last colon.
+    /// The URL of the account, up to the colon before the method.
     url: Arc<str>,
     email: Arc<str>,
-    /// On the way to the account, the first one nearest to the caller.
+    /// The delegates of the account. The first one is next to the caller.
     delegates: Arc<[Arc<str>]>,
     lifetime: Duration,
 }
 
-/// Who calls, with which token.
+/// The caller, and its token.
 #[derive(Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) token: &'a Token,
-    /// Whose token it is.
+    /// The principal of the token.
     pub(super) principal: &'a Principal,
-    /// What it is called if it has no e-mail address.
+    /// The name of the caller if it has no e-mail address.
     pub(super) holder: Option<&'a str>,
     pub(super) facts: &'a Facts,
     /// The role that the caller needs on the first account of the chain.
     pub(super) role: Role,
 }
 
-/// What lets a caller use an account.
+/// The roles that let a caller use an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     TokenCreator,
     WorkloadIdentityUser,
 }
 
-/// What is asked for: the method, what it gives, and until when to ask.
+/// A call: its method, its result, and its deadline.
 struct Call<'a> {
     account: &'a Account,
     method: &'static str,
@@ -74,7 +75,7 @@ struct Call<'a> {
 // === impl Account ===
 
 impl Account {
-    /// The account of a URL that a file gives: nothing of the URL is changed but the method after the last colon.
+    /// Returns the account of a file's URL. Only the method after the last colon changes.
     pub(super) fn of_url(
         url: &str,
         email: &str,
@@ -92,7 +93,7 @@ impl Account {
         }
     }
 
-    /// An account of the universe.
+    /// Returns an account of the universe.
     pub(super) fn of_universe(universe: &str, email: &str, delegates: &Arc<[Arc<str>]>) -> Self {
         Self {
             url: format!("https://iamcredentials.{universe}/v1/projects/-/serviceAccounts/{email}")
@@ -103,7 +104,7 @@ impl Account {
         }
     }
 
-    /// The same account, called for directly.
+    /// Returns the same account without delegates.
     #[must_use]
     pub(super) fn without_delegates(self) -> Self {
         Self {
@@ -116,7 +117,7 @@ impl Account {
         &self.email
     }
 
-    /// Every account from the caller's to this one, which is the last.
+    /// Returns every account after the caller. The last one is this account.
     fn chain(&self) -> impl Iterator<Item = &str> {
         self.delegates
             .iter()
@@ -124,13 +125,14 @@ impl Account {
             .map(|email| &**email)
     }
 
-    /// The first account of the chain, and the target.
+    /// Returns the first account of the chain, and the target.
     fn ends(&self) -> (&str, &str) {
         (self.delegates.first().unwrap_or(&self.email), &self.email)
     }
 
-    /// Who may lack a role on which account, by the words of an answer of status 403. A delegate lacks `implicitDelegation` on
-    /// the next one, and the last one lacks the permission of the method on the target.
+    /// Returns the pairs of caller and account in which a role may be missing, according to the text of a 403.
+    /// Delegates need `implicitDelegation` on the next account. The last one needs the method's permission on the
+    /// target.
     fn hops<'a>(&'a self, caller: &'a str, reason: &str) -> Vec<(&'a str, &'a str)> {
         const OF_METHODS: [&str; 3] = ["getAccessToken", "getOpenIdToken", "signJwt"];
         let callers = [caller].into_iter().chain(self.chain());
@@ -156,7 +158,7 @@ impl Account {
     }
 }
 
-/// The endpoint in a message.
+/// Names the endpoint in a message.
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rest = self
@@ -170,7 +172,7 @@ impl fmt::Display for Account {
 // === impl Caller ===
 
 impl Caller<'_> {
-    /// The caller in a message: the e-mail address, if it is known by now.
+    /// Returns the name of the caller for a message: the e-mail address, if it is known.
     fn name(&self) -> String {
         match self.facts.email_if_known(self.principal) {
             Some(email) => email.to_string(),
@@ -181,7 +183,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Learns the e-mail address of the caller for a message, if it can be had at once.
+    /// Learns the e-mail address of the caller for a message, if it is available soon.
     async fn learn_name(&self) {
         if self.facts.email_if_known(self.principal).is_none() {
             let _ = timeout(NAME_PATIENCE, self.facts.email(self.principal)).await;
@@ -200,7 +202,7 @@ impl Role {
     }
 }
 
-/// Asks for a token of the account: `generateAccessToken`, or `generateIdToken` with the account's e-mail address in it.
+/// Requests a token of the account: `generateAccessToken`, or `generateIdToken` with the account's e-mail address.
 pub(super) async fn token(
     client: &EndpointClient,
     account: &Account,
@@ -245,7 +247,7 @@ pub(super) async fn token(
     .await
 }
 
-/// Has the account sign claims: `signJwt`. `what` names the result in a message.
+/// Requests a signature of claims by the account: `signJwt`. `what` names the result in a message.
 pub(super) async fn sign_jwt(
     client: &EndpointClient,
     account: &Account,
@@ -259,7 +261,7 @@ pub(super) async fn sign_jwt(
         account,
         method: "signJwt",
         what: what.to_owned(),
-        // The claims are a text within the JSON.
+        // The API expects the claims as text within the JSON.
         body: json!({"delegates": account.delegates(), "payload": claims.to_string()}),
         end,
     };
@@ -308,7 +310,7 @@ impl Call<'_> {
             .await
     }
 
-    /// What a person can do about an answer of the API.
+    /// Returns advice for a response of the API.
     fn hint(&self, error: &AttemptError, caller: Caller<'_>) -> Option<String> {
         let account = &self.account.email;
         match error.status?.as_u16() {
@@ -321,7 +323,7 @@ impl Call<'_> {
             403 => {
                 let name = caller.name();
                 let hops = self.account.hops(&name, &error.reason);
-                // The role of a federated principal includes neither signatures nor a place before a delegate.
+                // A federated principal's role permits neither signatures nor delegation.
                 let role = match caller.role {
                     Role::WorkloadIdentityUser if self.method == "signJwt" => Role::TokenCreator,
                     role => role,
@@ -334,7 +336,7 @@ impl Call<'_> {
     }
 }
 
-/// The roles that let each account of some hops use the next one.
+/// Lists the roles that let each account use the next one.
 fn grants(hops: &[(&str, &str)], first_role: Role, (first, target): (&str, &str)) -> String {
     let grant = |(caller, account): &(&str, &str)| {
         let role = match *account == first {
@@ -353,7 +355,7 @@ fn grants(hops: &[(&str, &str)], first_role: Role, (first, target): (&str, &str)
     hops.iter().map(grant).collect::<Vec<_>>().join(", and ")
 }
 
-/// The fault of an answer, from what it means here.
+/// Maps the fault of a response to its meaning for this API.
 fn named(error: AttemptError) -> AttemptError {
     let fault = match error.fault {
         TokenFault::Forbidden | TokenFault::NoAccount => TokenFault::NotImpersonated,

@@ -1,6 +1,7 @@
-//! Tokens of service accounts that another identity impersonates, by the IAM Credentials API.
+//! Tokens of service accounts that another identity impersonates with the IAM Credentials API.
 //!
-//! The identity's own token comes from its slot, so it is cached, fetched once for all, and refreshed as any other token is.
+//! The identity's own token comes from its slot. It is cached, fetched once for all callers, and refreshed like any
+//! other token.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -37,30 +38,30 @@ pub(super) struct Impersonator {
     upstream: Upstream,
     timeout: Duration,
     metrics: Arc<Metrics>,
-    /// What the base credential is, if it is a file that impersonates an account.
+    /// The target of the base credential, if it is a file that impersonates an account.
     file: Option<FileTarget>,
-    /// What the holder of a credential file is called, or of the credential inside, if it has no e-mail address.
+    /// The name of the credential file's holder, or of the source credential, if it has no e-mail address.
     holder: Option<Arc<str>>,
-    /// The base credential is a federated principal's.
+    /// Whether the base credential is a federated principal.
     is_federated: bool,
-    /// The base credential's name, if it is no service account's and so cannot sign.
+    /// The base credential's name, if it is not a service account and cannot sign.
     unsigned: Option<String>,
-    /// Made when it is first needed: most sidecars impersonate no account.
+    /// Created at its first use, because most sidecars impersonate no account.
     client: OnceLock<EndpointClient>,
 }
 
-/// The account of an `impersonated_service_account` file, whose calls the source credential of that file authorises.
+/// The account of an `impersonated_service_account` file. The file's source credential authorises its calls.
 #[derive(Clone, Debug)]
 pub(super) struct FileTarget {
     pub(super) account: Account,
-    /// The scopes of access tokens for which a rule names none.
+    /// The scopes of access tokens for rules without scopes.
     pub(super) scopes: Arc<[Arc<str>]>,
     pub(super) universe: Arc<str>,
     /// The role that the source credential needs.
     pub(super) role: Role,
 }
 
-/// The source credential of a file: the source of a base credential, for [`Principal::Source`].
+/// The source credential of a file: the source of a base credential for [`Principal::Source`].
 #[derive(Debug)]
 pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
 
@@ -68,16 +69,16 @@ pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
 #[derive(Debug)]
 pub(super) struct Signer {
     pub(super) account: Account,
-    /// Where the account is.
+    /// The universe of the account.
     pub(super) universe: Arc<str>,
     base: Principal,
     role: Role,
 }
 
-/// The right to call for an account.
+/// The authorisation to call for an account.
 pub(super) struct Authorisation {
     facts: Facts,
-    /// What the base is called if it has no e-mail address.
+    /// The name of the base if it has no e-mail address.
     holder: Option<Arc<str>>,
     base: Principal,
     role: Role,
@@ -90,7 +91,7 @@ pub(super) struct Authorisation {
 // === impl Impersonator ===
 
 impl Impersonator {
-    /// `timeout` is for one fetch with all that belongs to it (`--token-timeout`).
+    /// Creates the client. `timeout` limits one fetch with everything that it requires (`--token-timeout`).
     pub(super) fn new(
         context: SourceContext,
         open: OpenTransport,
@@ -112,13 +113,13 @@ impl Impersonator {
         }
     }
 
-    /// The same, for a base credential that impersonates an account itself.
+    /// Sets the target of a base credential that impersonates an account itself.
     #[must_use]
     pub(super) fn with_file(self, file: Option<FileTarget>) -> Self {
         Self { file, ..self }
     }
 
-    /// The same, for a base credential of this name that is no service account's.
+    /// Sets the name of a base credential that is not a service account.
     #[must_use]
     pub(super) fn without_account(self, name: Option<String>) -> Self {
         Self {
@@ -127,7 +128,7 @@ impl Impersonator {
         }
     }
 
-    /// The same, for a base credential of this file.
+    /// Sets the facts of a base credential from its file.
     #[must_use]
     pub(super) fn of_file(self, file: Option<&CredentialFile>) -> Self {
         let Some(file) = file else {
@@ -163,7 +164,7 @@ impl Impersonator {
         Ok(self.client.get_or_init(|| made))
     }
 
-    /// Returns the account of a principal. A principal that is not impersonated signs for itself.
+    /// Returns the account that signs for a principal. A principal that is not impersonated signs for itself.
     pub(super) async fn signer(
         &self,
         principal: &Principal,
@@ -221,8 +222,8 @@ impl Impersonator {
         })
     }
 
-    /// As [`signer`](Self::signer), for signatures. The role of a federated principal does not include them, so the account of
-    /// its file signs for itself.
+    /// Like [`signer`](Self::signer), for signatures. A federated principal's role does not permit them, so the account
+    /// of its file signs for itself.
     pub(super) async fn signer_of_itself(
         &self,
         principal: &Principal,
@@ -240,7 +241,7 @@ impl Impersonator {
         })
     }
 
-    /// Returns the right to call for the account: the base's token.
+    /// Returns the authorisation to call for the account: the base's token.
     pub(super) async fn authorise(
         &self,
         signer: &Signer,
@@ -268,7 +269,7 @@ impl Impersonator {
         })
     }
 
-    /// Names a principal in a message, by the e-mail address if it is known.
+    /// Names a principal in a message, by its e-mail address if it is known.
     fn name(&self, principal: &Principal) -> String {
         let holder = self.holder.as_ref().filter(|_| self.is_holder(principal));
         let facts = self.facts().ok();
@@ -279,7 +280,7 @@ impl Impersonator {
         }
     }
 
-    /// Whether `holder` is the name of this principal.
+    /// Returns whether `holder` is the name of this principal.
     fn is_holder(&self, principal: &Principal) -> bool {
         match self.file {
             Some(_) => *principal == Principal::Source,
@@ -332,7 +333,7 @@ impl Authorisation {
         }
     }
 
-    /// Fetches another token if the API did not accept this one, once. Returns whether there is another one.
+    /// Fetches another token, once, if the API refused this one. Returns whether there is another one.
     pub(super) async fn renew(&mut self, error: &FetchError) -> bool {
         if self.renewed || error.status != Some(StatusCode::UNAUTHORIZED) {
             return false;
@@ -347,7 +348,7 @@ impl Authorisation {
     }
 }
 
-/// The error of what took all the time of a fetch.
+/// Returns the error of a step that took the whole time of a fetch.
 fn late(what: &str) -> FetchError {
     FetchError::new(
         TokenFault::TimedOut,
@@ -418,7 +419,7 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
 }
 
 impl FileTarget {
-    /// The account of a credential file that names one beside who calls for it.
+    /// Returns the account of a credential file that names one in addition to the caller.
     pub(super) fn of(file: &CredentialFile) -> Option<Self> {
         match file {
             CredentialFile::ExternalAccount(file) => {

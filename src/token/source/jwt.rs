@@ -1,4 +1,4 @@
-//! JSON Web Tokens that a service account signs itself (RFC 7515, 3.1; RFC 7518, 3.3).
+//! JSON Web Tokens that a service account's own key signs (RFC 7515, 3.1; RFC 7518, 3.3).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,9 +6,9 @@ use serde::Serialize;
 
 pub(super) use crate::credentials::SigningKey;
 
-/// Signs claims with `RS256`. The header names the key by `kid`, where the account has one.
+/// Signs claims with `RS256`. The header names the key by `kid`, if the account has one.
 ///
-/// `None` if the claims are not JSON, or the random number generator fails.
+/// Returns `None` if the claims are not JSON, or if the random number generator fails.
 pub(super) fn sign(key: &SigningKey, kid: Option<&str>, claims: &impl Serialize) -> Option<String> {
     #[derive(Serialize)]
     struct Header<'a> {

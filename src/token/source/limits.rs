@@ -1,4 +1,4 @@
-//! The limits of one server's fetches: how many at once, for whom they are kept, how long one takes.
+//! The limits of the fetches from one server: their number, their priority, and their time.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use tokio::time::{Instant, timeout_at};
 use crate::token::priority::FetchPriority;
 use crate::token::retry::{AttemptError, RetryError, retry};
 
-/// More than anyone waits, and less than any clock can hold.
+/// Longer than any useful wait, and short enough for clock arithmetic.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
-/// Fetches at the same time: the server limits those who ask for much at once.
+/// The number of concurrent fetches. The server limits the rate of its clients.
 const AT_ONCE: usize = 4;
-/// Of these, so many may be for audiences that requests name; the others are kept for access tokens, routes and facts.
+/// The number of concurrent fetches for audiences that requests name. The rest is reserved for access tokens, routes
+/// and facts.
 const NORMAL_AT_ONCE: usize = AT_ONCE / 2;
-/// Fetches for audiences that requests name, waiting and under way. More of them fail at once.
+/// The number of queued and running fetches for audiences that requests name. Further ones fail at once.
 const NORMAL_QUEUE: usize = 1_024;
 
 /// Runs the fetches of one server within its limits.
@@ -28,7 +29,7 @@ pub(super) struct FetchLimits {
     normal_queue: Semaphore,
 }
 
-/// The right to fetch.
+/// The permit to fetch.
 #[derive(Debug)]
 struct Permit<'a> {
     _any: SemaphorePermit<'a>,
@@ -38,7 +39,7 @@ struct Permit<'a> {
 // === impl FetchLimits ===
 
 impl FetchLimits {
-    /// Limits with this time for one fetch with all its attempts (`--token-timeout`).
+    /// Creates limits. `timeout` limits one fetch with all its attempts (`--token-timeout`).
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             timeout: timeout.min(LONGEST_TIMEOUT),
@@ -48,12 +49,12 @@ impl FetchLimits {
         }
     }
 
-    /// The longest time that one fetch takes.
+    /// Returns the time limit of one fetch.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Waits for a permit, and then [repeats](retry) `attempt`.
+    /// Waits for a permit, then [repeats](retry) `attempt`.
     pub(super) async fn fetch<T, F>(
         &self,
         priority: &FetchPriority,
@@ -65,7 +66,7 @@ impl FetchLimits {
         self.fetch_within(self.timeout, priority, attempt).await
     }
 
-    /// As [`fetch`](Self::fetch), with at most this time.
+    /// Like [`fetch`](Self::fetch), with at most this time.
     pub(super) async fn fetch_within<T, F>(
         &self,
         time: Duration,
@@ -88,8 +89,8 @@ impl FetchLimits {
         retry(end, attempt).await
     }
 
-    /// Waits for a permit; `None` never comes, because the semaphores are not closed. Of normal priority at most
-    /// [`NORMAL_AT_ONCE`] wait for a permit that high priority may have, so those are soon served.
+    /// Waits for a permit. It never returns `None`, because the semaphores are not closed. At most [`NORMAL_AT_ONCE`]
+    /// callers of normal priority wait for a permit that high priority uses too, so high priority waits only briefly.
     async fn permit(&self, priority: &FetchPriority) -> Option<Permit<'_>> {
         let normal = tokio::select! {
             biased;

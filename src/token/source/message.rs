@@ -1,8 +1,8 @@
-//! Texts of others in messages: short, printable, and never a token.
+//! Quotes foreign texts in messages: short, printable, and without tokens.
 
 use crate::policy::TokenKind;
 
-/// The most that a message shows of an audience or a server's words.
+/// The maximum length of an audience or a server's text in a message.
 const SHOWN: usize = 200;
 
 /// Names a token in a message: `an ID token for https://example`.
@@ -17,7 +17,7 @@ pub(super) fn token(kind: &TokenKind) -> String {
     }
 }
 
-/// Returns the words of an error's body. `None` if there are none, or if they could hold a token.
+/// Returns the text of an error body. Returns `None` if there is none, or if it could contain a token.
 pub(super) fn words(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let text = title(&text).unwrap_or(&text);
@@ -36,7 +36,7 @@ pub(super) fn words(body: &[u8]) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// Returns a text without words that begin as tokens do, or that are too long for a word.
+/// Removes words that begin like tokens or are too long for words.
 pub(super) fn without_tokens(text: &str) -> String {
     let is_token = |word: &str| is_secretive(word.trim_end()) && word.is_ascii();
     text.split_inclusive(char::is_whitespace)
@@ -44,7 +44,7 @@ pub(super) fn without_tokens(text: &str) -> String {
         .collect()
 }
 
-/// The first characters of a text, without those that could disturb a terminal or a log.
+/// Returns the first characters of a text, without those that could disturb a terminal or a log.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
@@ -52,13 +52,14 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// The title of an HTML page.
+/// Returns the title of an HTML page.
 fn title(page: &str) -> Option<&str> {
     let (_, rest) = page.split_once("<title>")?;
     Some(rest.split_once("</title>")?.0)
 }
 
-/// No word of a sentence is that long; access tokens, JWTs, refresh tokens and client secrets begin like this.
+/// Returns whether a word could be a secret: it is too long, or begins like an access token, JWT, refresh token or
+/// client secret.
 fn is_secretive(word: &str) -> bool {
     word.len() > 64
         || ["ya29.", "eyJ", "1//", "GOCSPX-"]

@@ -1,8 +1,7 @@
 //! The client of Google's metadata server.
 //!
-//! It speaks HTTP/1.1 on a connection of its own for each attempt: the server is next door, and a connection kept while
-//! the instance was frozen is worth nothing. It knows no proxy, because the app's proxy is this very sidecar, and follows
-//! no redirect.
+//! Each attempt uses HTTP/1.1 on a new connection: the server is close, and a connection that outlived a frozen
+//! instance is useless. The client uses no proxy, because the app's proxy is this sidecar. It follows no redirects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +30,10 @@ mod transport;
 use request::MetadataRequest;
 use transport::{Peer, Response, TransportError};
 
-/// For how long a server is probed for that may not be there.
+/// The time to probe for a server that may not exist.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// Asks the metadata server; clones share its limits.
+/// A client of the metadata server. Clones share its limits.
 #[derive(Clone, Debug)]
 pub struct MetadataClient(Arc<Inner>);
 
@@ -43,22 +42,22 @@ struct Inner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
-    /// What was looked at in vain before, if it is not certain that there is a metadata server.
+    /// The files and variables that were tried before, if the metadata server may not exist.
     searched: Option<Arc<str>>,
-    /// A metadata server has answered.
+    /// Whether a metadata server has answered.
     found: AtomicBool,
 }
 
 // === impl MetadataClient ===
 
 impl MetadataClient {
-    /// A client for this server. `timeout` is for one fetch with all its attempts (`--token-timeout`).
+    /// Creates a client for this server. `timeout` limits one fetch with all its attempts (`--token-timeout`).
     pub fn new(server: &MetadataServer, timeout: Duration) -> Self {
         Self::with_search(server, timeout, None)
     }
 
-    /// The same, at the end of a search that found no credential file: the first request probes for the server, for at most a
-    /// second. If there is none, the error lists what was `searched` too.
+    /// Like [`new`](Self::new), after a search that found no credential file. The first request probes for the server
+    /// for at most a second. If there is none, the error also lists what was `searched`.
     pub fn with_search(
         server: &MetadataServer,
         timeout: Duration,
@@ -86,7 +85,7 @@ impl MetadataClient {
         match (fact, answer) {
             (Fact::Universe, Ok(text)) if text.is_empty() => Ok(None),
             (Fact::Universe, Err(error)) if is_missing(&error) => Ok(None),
-            // A machine without a region, as on Compute Engine, is in the region of its zone.
+            // A machine without a region, as on Compute Engine, uses the region of its zone.
             (Fact::Region, Err(error)) if is_missing(&error) => {
                 self.text(&MetadataRequest::zone()).await.map(Some)
             }
@@ -104,7 +103,7 @@ impl MetadataClient {
         .await
     }
 
-    /// Asks until there is an answer that `read` takes, or no more sense in asking. `read` also gets the start of the
+    /// Repeats the request until `read` accepts a response or a retry is useless. `read` also gets the start of the
     /// attempt, from which lifetimes count.
     async fn request<T>(
         &self,
@@ -141,7 +140,7 @@ impl MetadataClient {
         fetched.await.map_err(|error| failed(error, request, peer))
     }
 
-    /// Makes sure that a metadata server answers, unless one has answered before.
+    /// Ensures that a metadata server answers, unless one has answered before.
     async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
         let Inner {
             peer,
@@ -217,7 +216,7 @@ impl From<TransportError> for AttemptError {
     }
 }
 
-/// Returns the body of a successful answer.
+/// Returns the body of a successful response.
 fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
     let status = answer.head.status;
     if status == StatusCode::OK {
@@ -231,7 +230,7 @@ fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
     ))
 }
 
-/// Proof that it is the metadata server, and not something else that answers at that address.
+/// Checks for the metadata server's header, because another server may answer at the address.
 fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
     let flavor = head.headers.get("metadata-flavor");
     if flavor.is_some_and(|flavor| flavor.as_bytes() == b"Google") {
@@ -244,7 +243,7 @@ fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
     }
 }
 
-/// The error of a search that found nothing.
+/// Returns the error of a search that found nothing.
 fn nothing_found(searched: &str, why: &str) -> FetchError {
     FetchError::new(
         TokenFault::NothingFound,
@@ -255,7 +254,7 @@ fn nothing_found(searched: &str, why: &str) -> FetchError {
     )
 }
 
-/// The error of a fetch, with a hint for the user.
+/// Returns the error of a fetch, with advice for the user.
 fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchError {
     let hint = match failure.error.status {
         Some(status) => request.hint(status),
@@ -268,7 +267,7 @@ fn failed(failure: RetryError, request: &MetadataRequest, peer: &Peer) -> FetchE
     failure.into_fetch_error(&request.clause(), peer, hint)
 }
 
-/// Reads the answer to an attempt that began at `start`.
+/// Reads the response to an attempt that began at `start`.
 fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Token, AttemptError> {
     let token = match kind {
         TokenKind::Access { .. } => parse::access_token(body, start, now),

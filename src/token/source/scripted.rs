@@ -1,4 +1,4 @@
-//! A source that does what a test says.
+//! A token source for tests that returns scripted results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
-/// What a fetch is given.
+/// The time limit of a fetch.
 pub(in crate::token) const TIMEOUT: Duration = Duration::from_secs(8);
 
 type Result = std::result::Result<Token, FetchError>;
 type Script = dyn Fn(usize) -> Fetching<'static, Token> + Send + Sync;
 
-/// Calls a function with the number of the fetch, counted from 1.
+/// Calls a function with the number of the fetch, which starts at 1.
 #[derive(Clone)]
 pub(in crate::token) struct Scripted {
     script: Arc<Script>,
@@ -27,7 +27,7 @@ pub(in crate::token) struct Scripted {
 }
 
 impl Scripted {
-    /// A source that plays `script`.
+    /// Creates a source that runs `script`.
     pub(in crate::token) fn new<F>(script: impl Fn(usize) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result> + Send + 'static,
@@ -38,7 +38,7 @@ impl Scripted {
         }
     }
 
-    /// Fetches so far.
+    /// Returns the number of fetches so far.
     pub(in crate::token) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
@@ -73,19 +73,19 @@ impl fmt::Debug for Scripted {
     }
 }
 
-/// A token that lives `seconds` from now.
+/// Returns a token that is valid for `seconds` from now.
 pub(in crate::token) fn token(value: &str, seconds: u64) -> Result {
     let now = Now::now();
     let expires = now.after(Duration::from_secs(seconds));
     Ok(Token::new(value, expires, now).expect("a token"))
 }
 
-/// The server is down.
+/// Returns the error of a server that is down.
 pub(in crate::token) fn unavailable(words: &str) -> Result {
     Err(FetchError::new(TokenFault::Unreachable, words))
 }
 
-/// The server says no.
+/// Returns the error of a server that refuses.
 pub(in crate::token) fn refused(words: &str) -> Result {
     Err(FetchError::new(TokenFault::NoAccount, words))
 }

@@ -1,8 +1,8 @@
-//! The key of a service account: access tokens that it signs itself, and ID tokens that its assertions are exchanged for.
+//! The key of a service account: signs access tokens, and exchanges signed assertions for ID tokens.
 //!
-//! Google APIs accept a JWT that the account signed as an access token, which takes no request at all. Everything else
-//! that reads Google's access tokens knows only those of the token endpoint: for scopes that are about the account rather
-//! than about an API (`openid`, `email`, `userinfo.email`), the assertion is exchanged (RFC 7523).
+//! Google APIs accept a JWT that the account signed as an access token, without any request. Other receivers know only
+//! the access tokens of the token endpoint. For scopes about the account (`openid`, `email`, `userinfo.email`) the
+//! source therefore exchanges an assertion (RFC 7523).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,11 +25,11 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::token::value::Token;
 
-/// How long a JWT is valid: the longest that Google accepts.
+/// The lifetime of a JWT: the maximum that Google accepts.
 const LIFETIME: Duration = Duration::from_secs(3_600);
-/// How far `iat` lies in the past, for receivers whose clocks are behind.
+/// The time by which `iat` lies in the past, for receivers whose clocks are behind.
 const BACK_DATED: Duration = Duration::from_secs(10);
-/// The `aud` of every assertion, whatever the URL of the endpoint.
+/// The `aud` of every assertion, independent of the endpoint's URL.
 const ASSERTION_AUDIENCE: &str = delegation::TOKEN_ENDPOINT;
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const API_SCOPES: &str = "https://www.googleapis.com/auth/";
@@ -44,7 +44,7 @@ pub(super) struct ServiceAccountSource {
     client: EndpointClient,
 }
 
-/// The claims of a JWT that the account signs; absent ones are left out.
+/// The claims of a JWT that the account signs. Absent claims are omitted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Claims<'a> {
     pub(super) iss: &'a str,
@@ -60,21 +60,21 @@ pub(super) struct Claims<'a> {
     exp: u64,
 }
 
-/// What an assertion is exchanged for.
+/// The result of an exchange.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
     /// An ID token for this audience.
     Audience(&'a str),
     /// An access token of these scopes.
     Scope(&'a str),
-    /// The access token of this user, of these scopes.
+    /// An access token of this user with these scopes.
     Subject(&'a str, &'a str),
 }
 
 // === impl ServiceAccountSource ===
 
 impl ServiceAccountSource {
-    /// `name` names the file in messages.
+    /// Creates the source. `name` names the file in messages.
     pub(super) fn new(file: ServiceAccount, name: String, client: EndpointClient) -> Self {
         Self { file, name, client }
     }
@@ -115,7 +115,7 @@ impl ServiceAccountSource {
         }
     }
 
-    /// Whether an access token of these scopes is a JWT of our own. Other universes have no other kind.
+    /// Returns whether an access token of these scopes is self-signed. Other universes support no other kind.
     fn is_self_signed(&self, scopes: &[Arc<str>]) -> bool {
         *self.file.universe != *DEFAULT_UNIVERSE
             || scopes.iter().all(|scope| {
@@ -124,7 +124,7 @@ impl ServiceAccountSource {
             })
     }
 
-    /// A JWT of our own as the token.
+    /// Returns a self-signed JWT as the token.
     fn self_signed(&self, claims: Claims<'_>) -> Result<Token, FetchError> {
         let now = Now::now();
         let jwt = self.sign(claims)?;
@@ -184,7 +184,7 @@ impl ServiceAccountSource {
             .await
     }
 
-    /// The access token of a user for whom the account acts.
+    /// Fetches an access token of a user on whose behalf the account acts.
     async fn delegated(
         &self,
         delegated: &Delegated,
@@ -202,7 +202,7 @@ impl ServiceAccountSource {
             .await
     }
 
-    /// Other universes have no token endpoint: there the IAM Credentials API issues the ID tokens.
+    /// Fetches an ID token from the IAM Credentials API, because other universes have no token endpoint.
     async fn by_iam(
         &self,
         key: &TokenKey,
@@ -254,7 +254,7 @@ impl ServiceAccountSource {
         FetchError::new(TokenFault::Aborted, &detail)
     }
 
-    /// What is requested, in a message.
+    /// Names the requested token in a message.
     fn what(&self, key: &TokenKey) -> String {
         format!(
             "{} (account {})",
@@ -325,7 +325,7 @@ impl TokenSource for ServiceAccountSource {
     }
 }
 
-/// The scopes of a key as one text.
+/// Joins the scopes of a key into one text.
 fn joined(scopes: &[Arc<str>]) -> String {
     match scopes {
         [] => CLOUD_PLATFORM.to_owned(),

@@ -1,4 +1,4 @@
-//! JWTs that a service account signs itself, by `signJwt` (`token=jwt`): Identity-Aware Proxy takes them.
+//! JWTs that a service account signs with `signJwt` (`token=jwt`). Identity-Aware Proxy accepts them.
 //!
 //! Source: <https://cloud.google.com/iap/docs/authentication-howto>, "Authenticate with a service account JWT".
 
@@ -20,22 +20,22 @@ use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
-/// Back-dated, for a server whose clock is behind.
+/// The time by which `iat` lies in the past, for a server whose clock is behind.
 const BACKDATED: Duration = Duration::from_secs(10);
-/// The longest that IAP accepts.
+/// The maximum lifetime that IAP accepts.
 const LIFETIME: Duration = Duration::from_secs(3_600);
 
-/// Has the account sign its own tokens.
+/// Requests signatures of an account's own tokens.
 #[derive(Debug)]
 pub(super) struct SignedJwtSource(pub(super) Arc<Impersonator>);
 
-/// The claims that IAP expects of an account. They are valid for an hour.
+/// Returns the claims that IAP expects of an account. They are valid for an hour.
 pub(super) fn claims(email: &str, audience: &str, now: SystemTime) -> Value {
     let (issued, expires) = validity(now);
     json!({"iss": email, "sub": email, "aud": audience, "iat": issued, "exp": expires})
 }
 
-/// `iat` and `exp`, not more than an hour apart.
+/// Returns `iat` and `exp`, at most an hour apart.
 pub(super) fn validity(now: SystemTime) -> (u64, u64) {
     let since_epoch = now
         .duration_since(SystemTime::UNIX_EPOCH)

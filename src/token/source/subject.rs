@@ -22,14 +22,14 @@ mod url;
 use aws::Aws;
 use budget::Budget;
 
-/// Obtains the subject tokens of one credential file.
+/// Gets the subject tokens of one credential file.
 #[derive(Debug)]
 pub(super) struct SubjectTokens {
     source: SubjectSource,
     /// The audience of the exchange.
     audience: Box<str>,
     client: EndpointClient,
-    /// Sends without a proxy.
+    /// The client that uses no proxy.
     local: EndpointClient,
     aws: Mutex<Aws>,
 }
@@ -37,7 +37,7 @@ pub(super) struct SubjectTokens {
 // === impl SubjectTokens ===
 
 impl SubjectTokens {
-    /// Requests to this machine and its link are sent by `local`.
+    /// Creates the source. `local` sends requests to this machine and its link.
     pub(super) fn new(
         source: SubjectSource,
         audience: &str,
@@ -53,7 +53,7 @@ impl SubjectTokens {
         }
     }
 
-    /// Obtains a token anew. Its requests end at `end`.
+    /// Gets a new token. Its requests end at `end`.
     pub(super) async fn token(
         &self,
         priority: &FetchPriority,
@@ -76,12 +76,12 @@ impl SubjectTokens {
         }
     }
 
-    /// Forgets what later tokens would be made of: the Security Token Service did not accept one.
+    /// Drops cached keys after the Security Token Service refused a token.
     pub(super) async fn rejected(&self) {
         self.aws.lock().await.forget();
     }
 
-    /// The time that a token takes beyond the requests to endpoints.
+    /// Returns the time that a token needs in addition to requests to endpoints.
     pub(super) fn own_time(&self) -> Duration {
         match &self.source {
             SubjectSource::Executable(source) => source.timeout,
@@ -101,7 +101,8 @@ impl fmt::Display for SubjectTokens {
     }
 }
 
-/// Reads any bytes as the answer of each source: no panic, nothing that cannot be sent, and no error that repeats a token.
+/// Parses any bytes as the response of each source. It must not panic, return a value that cannot be sent, or repeat a
+/// token in an error.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_subject_answers(answer: &[u8]) {
     aws::fuzz_aws_answers(answer);

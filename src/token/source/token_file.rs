@@ -1,4 +1,5 @@
-//! A second source, to prove that sources are additive: an access token in a file, for one account.
+//! A second token source, for tests: an access token in a file, for one account. It shows that a source needs only its
+//! own file.
 #![cfg(test)]
 
 use std::fs;
@@ -103,7 +104,7 @@ fn account() -> Principal {
     Principal::Account(EMAIL.into())
 }
 
-/// A file source beside a metadata server that is disabled.
+/// Returns a file source, followed by a disabled metadata server.
 fn sources(path: PathBuf) -> TokenSources {
     let server = MetadataServer {
         host: Host::parse("127.0.0.1").unwrap(),
@@ -175,10 +176,10 @@ async fn facts_come_from_the_first_source_that_knows_them() {
     let facts = Facts::new(sources("/nonexistent/token".into()), None);
     assert_eq!(&*facts.project_id().await.unwrap(), "file-project");
     assert_eq!(&*facts.email(&account()).await.unwrap(), EMAIL);
-    // The file does not know it, so the metadata server is asked.
+    // The file source does not know the fact, so the metadata server is asked.
     let error = facts.project_number().await.unwrap_err();
     assert!(error.detail().contains("NO_GCE_CHECK"), "{error:?}");
-    // Another source's answer is checked as the metadata server's is, and the error names it.
+    // The response of another source is checked like the metadata server's, and the error names the source.
     let error = facts.region().await.unwrap_err();
     assert_eq!(
         error.detail(),

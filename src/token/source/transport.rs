@@ -1,7 +1,7 @@
-//! The HTTP client behind an [`EndpointClient`](super::endpoint::EndpointClient), whatever the type of its bodies.
+//! The HTTP client of an [`EndpointClient`](super::endpoint::EndpointClient), for any type of bodies.
 //!
-//! An `Upstream` is compiled once for each type of body. The sidecar has one already, so its token sources take the same type
-//! and the binary holds the client once.
+//! The compiler makes one copy of `Upstream` for each type of bodies. Token sources use the type of the sidecar's
+//! requests, so the binary contains the client once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::memory::Memory;
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, Body, DialPolicy, RequestBody, Target, Upstream};
 
-/// The answer to a request, as soon as its head is there.
+/// The response to a request, as soon as its head has arrived.
 pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
 
 /// Sends one request.
@@ -24,7 +24,7 @@ pub(super) trait Transport: Send + Sync {
     fn send(&self, target: &Target, request: Request<Bytes>) -> Sending;
 }
 
-/// Opens a transport with connections of its own, within a budget of memory.
+/// Opens a transport with its own connections, within a memory budget.
 pub(super) type OpenTransport =
     fn(&config::Upstream, Arc<Metrics>, Memory) -> Result<Arc<dyn Transport>, BadRoots>;
 

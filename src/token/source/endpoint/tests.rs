@@ -10,7 +10,7 @@ use super::*;
 use crate::config::{Env, RawConfig, load};
 use crate::token::source::transport::open;
 
-/// Answers each request with the next of these bytes, and records what came.
+/// Sends the next of these responses for each request, and records the requests.
 async fn server(answers: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

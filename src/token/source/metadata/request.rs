@@ -1,4 +1,4 @@
-//! What is asked of the metadata server: the path for it, and the words for people.
+//! Requests to the metadata server: their paths, and their names in messages.
 
 use std::fmt::Write as _;
 
@@ -9,16 +9,16 @@ use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::token::fact::Fact;
 use crate::token::source::message::{self, printable};
 
-/// All but the unreserved characters (RFC 3986, 2.3).
+/// All characters except the unreserved ones (RFC 3986, 2.3).
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// An account is an e-mail address, and stands in the path as one.
+/// Like `COMPONENT`, with `@`: an account is an e-mail address.
 const ACCOUNT: &AsciiSet = &COMPONENT.remove(b'@');
 
-/// The name of the account that is attached.
+/// The name of the instance's account.
 const DEFAULT_ACCOUNT: &str = "default";
 
 /// One request to the metadata server.
@@ -26,7 +26,7 @@ const DEFAULT_ACCOUNT: &str = "default";
 pub(super) struct MetadataRequest {
     /// Path and query.
     pub(super) target: String,
-    /// The thing asked for: `an ID token for https://example`.
+    /// The requested thing, such as `an ID token for https://example`.
     what: String,
     account: Option<String>,
 }
@@ -34,7 +34,7 @@ pub(super) struct MetadataRequest {
 // === impl MetadataRequest ===
 
 impl MetadataRequest {
-    /// Asks for a token.
+    /// Returns the request for a token.
     pub(super) fn token(key: &TokenKey) -> Self {
         let mut target = account_path(&key.principal);
         match &key.kind {
@@ -46,7 +46,7 @@ impl MetadataRequest {
                     target.push_str(&list);
                 }
             }
-            // The server signs no JWT for an account, so it is never asked for one.
+            // The server signs no JWTs for an account, so this kind is never requested here.
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => {
                 let encoded = utf8_percent_encode(audience, COMPONENT);
                 // Writing to a String cannot fail.
@@ -60,7 +60,7 @@ impl MetadataRequest {
         }
     }
 
-    /// Asks for a fact.
+    /// Returns the request for a fact.
     pub(super) fn fact(fact: Fact<'_>) -> Self {
         let path = match fact {
             Fact::Email(principal) => {
@@ -78,12 +78,12 @@ impl MetadataRequest {
         Self::path(path, fact.what())
     }
 
-    /// Asks for the zone.
+    /// Returns the request for the zone.
     pub(super) fn zone() -> Self {
         Self::path("instance/zone", "the zone")
     }
 
-    /// Asks for what belongs to no account; `path` is relative to `/computeMetadata/v1/`.
+    /// Returns a request that concerns no account. `path` is relative to `/computeMetadata/v1/`.
     fn path(path: &str, what: &str) -> Self {
         Self {
             target: format!("/computeMetadata/v1/{path}"),
@@ -92,7 +92,7 @@ impl MetadataRequest {
         }
     }
 
-    /// The request as a clause of a message.
+    /// Returns the request as a clause of a message.
     pub(super) fn clause(&self) -> String {
         match &self.account {
             Some(account) => format!("{} (account {})", self.what, printable(account)),
@@ -100,7 +100,7 @@ impl MetadataRequest {
         }
     }
 
-    /// What a person may do about an answer of this status.
+    /// Returns advice for a response of this status.
     pub(super) fn hint(&self, status: StatusCode) -> Option<String> {
         let account = self.account.as_deref()?;
         match status {
@@ -124,7 +124,7 @@ impl MetadataRequest {
     }
 }
 
-/// The account as the server calls it.
+/// Returns the server's name of the account.
 fn account(principal: &Principal) -> &str {
     principal.account().unwrap_or(DEFAULT_ACCOUNT)
 }

@@ -11,7 +11,7 @@ fn an_answer_that_lay_in_a_frozen_instance_is_asked_for_again_once_it_is_spent()
     let start = Now::now();
     let read = |life: u64, frozen: u64| {
         let body = format!(r#"{{"access_token":"T","expires_in":{life}}}"#);
-        // As in a suspended machine: the monotonic clock stood still.
+        // The monotonic clock stops while the machine is suspended.
         let wall = start.wall + Duration::from_secs(frozen);
         read_token(&kind, body.as_bytes(), start, Now { wall, ..start })
     };

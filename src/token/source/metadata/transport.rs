@@ -1,4 +1,4 @@
-//! One request and one answer on one connection.
+//! One request and its response, on a connection of its own.
 
 use std::fmt;
 use std::io;
@@ -21,28 +21,28 @@ const CONNECT: Duration = Duration::from_secs(1);
 const LONGEST_BODY: usize = 64 * 1024;
 const LONGEST_HEAD: usize = 64 * 1024;
 
-/// The name by which the server is called at the address that all of Google Cloud knows.
+/// The host name of the server at its well-known address.
 const NAME: &str = "metadata.google.internal";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
-/// The server.
+/// The metadata server.
 #[derive(Debug)]
 pub(super) struct Peer {
     origin: Origin,
-    /// Looks up one name, so that it blocks at most one thread.
+    /// Resolves one name only, so that it blocks at most one thread.
     resolver: Resolver,
     /// The value of `Host`.
     pub(super) authority: String,
 }
 
-/// What it said.
+/// The response of the server.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) head: response::Parts,
     pub(super) body: Bytes,
 }
 
-/// Why it said nothing of use.
+/// The reason that there is no usable response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TransportError {
     #[error("no connection: {0}")]
@@ -80,7 +80,7 @@ impl Peer {
         }
     }
 
-    /// Sends `GET target` and reads the whole answer. The caller sets the time-out.
+    /// Sends `GET target` and reads the whole response. The caller sets the timeout.
     pub(super) async fn ask(&self, target: &str) -> Result<Response, TransportError> {
         let stream = self.connect().await?;
         let request = Request::get(target)
@@ -111,7 +111,7 @@ impl Peer {
                 }),
             }
         });
-        // The connection is driven here, so that it ends with the attempt; its own errors reach the exchange too.
+        // The connection is polled here, so that it ends with the attempt and its errors reach the caller.
         let driver = pin!(async {
             let _ = connection.await;
             std::future::pending::<std::convert::Infallible>().await

@@ -44,7 +44,7 @@ fn access(scopes: &[&str]) -> TokenKey {
     }
 }
 
-/// Header and claims of a token that the source signs itself.
+/// Returns the header and the claims of a self-signed token.
 async fn signed(source: &ServiceAccountSource, key: &TokenKey) -> (Value, Value, Token) {
     let token = source.token(key, &FetchPriority::high()).await.unwrap();
     let (message, signature) = token.reveal().rsplit_once('.').unwrap();
@@ -78,7 +78,7 @@ async fn an_access_token_for_google_apis_is_a_jwt_of_the_accounts_own() {
         let expected = json!({"iss": EMAIL, "sub": EMAIL, "scope": scope, "iat": iat, "exp": exp});
         assert_eq!(claims, expected);
         assert_eq!(exp - iat, 3600);
-        // Back-dated, and a second may have passed.
+        // `iat` is back-dated, and a second may have passed.
         assert!((9..=10).contains(&(before.as_secs() - iat)), "{iat}");
         let left = token.left(Now::now());
         let exact = Duration::from_secs(3590);

@@ -1,5 +1,5 @@
-//! A subject token of AWS: a signed request for `GetCallerIdentity`, with which the Security Token Service of Google asks that
-//! of AWS who signed it. The request is not sent from here.
+//! A subject token of AWS: a signed `GetCallerIdentity` request. Google's Security Token Service sends it to AWS to
+//! learn who signed it. The sidecar does not send it to AWS.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +21,10 @@ use keys::AwsKeys;
 pub(super) use keys::fuzz_aws_answers;
 use sigv4::{Scope, Unsigned};
 
-/// AWS has new keys at least this long before the old ones expire.
+/// The minimum time between AWS's publication of new keys and the expiry of the old ones.
 const RENEWED: Duration = Duration::from_secs(5 * 60);
 
-/// The keys until shortly before they expire, and the region.
+/// The cached keys and the region.
 #[derive(Debug, Default)]
 pub(super) struct Aws {
     keys: Option<AwsKeys>,
@@ -34,7 +34,7 @@ pub(super) struct Aws {
 // === impl Aws ===
 
 impl Aws {
-    /// Signs anew, with the keys at hand or with new ones.
+    /// Signs a new request, with the cached keys or with new ones.
     pub(super) async fn token(
         &mut self,
         source: &AwsSource,
@@ -47,7 +47,7 @@ impl Aws {
             .ok_or_else(|| no_token("AWS", &"regional_cred_verification_url is not a URL"))
     }
 
-    /// The keys were not accepted.
+    /// Drops the keys after they were refused.
     pub(super) fn forget(&mut self) {
         self.keys = None;
     }
@@ -94,7 +94,7 @@ impl Aws {
     }
 }
 
-/// The signed request as percent-encoded JSON. `None` if the URL of the file is none.
+/// Returns the signed request as percent-encoded JSON. Returns `None` if the file's URL is invalid.
 fn signed(
     source: &AwsSource,
     audience: &str,

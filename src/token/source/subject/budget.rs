@@ -1,4 +1,4 @@
-//! The time and the clients for the requests of one subject token.
+//! The deadline and the clients for the requests of one subject token.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::token::priority::FetchPriority;
 use crate::token::retry::AttemptError;
 use crate::token::source::endpoint::EndpointClient;
 
-/// The requests of one subject token, and the time until which all of them have to be done.
+/// The clients for the requests of one subject token, and their common deadline.
 pub(super) struct Budget<'a> {
     pub(super) client: &'a EndpointClient,
     pub(super) local: &'a EndpointClient,
@@ -22,7 +22,7 @@ pub(super) struct Budget<'a> {
 // === impl Budget ===
 
 impl Budget<'_> {
-    /// The client for requests to this URL.
+    /// Returns the client for requests to this URL.
     pub(super) fn client(&self, url: &SourceUrl) -> &EndpointClient {
         if url.is_local() {
             self.local
@@ -31,8 +31,8 @@ impl Budget<'_> {
         }
     }
 
-    /// Repeats `attempt` as all fetches do, within what is left of the time. `hint` is what a person can do where there is no
-    /// answer; it may be empty.
+    /// Repeats `attempt` like any fetch, within the remaining time. `hint` is the advice if there is no response. It
+    /// may be empty.
     pub(super) async fn fetch<T, F>(
         &self,
         what: &str,
@@ -55,7 +55,7 @@ impl Budget<'_> {
     }
 }
 
-/// The error of a source that is no endpoint.
+/// Returns the error of a source that is not an endpoint.
 pub(super) fn no_token(source: &str, why: &impl fmt::Display) -> FetchError {
     FetchError::new(
         TokenFault::NoSubjectToken,

@@ -1,4 +1,4 @@
-//! A subject token that a program prints. No shell is involved.
+//! Gets a subject token from the output of a program. No shell is involved.
 
 use std::process::{Command, ExitStatus};
 use std::time::SystemTime;
@@ -17,10 +17,10 @@ mod answer;
 pub(super) use answer::fuzz_executable_answer;
 use answer::{Issued, NoToken};
 
-/// The longest output.
+/// The maximum length of the output in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// Returns the token of the output file, if it is still valid, else that of the program.
+/// Returns the token of the output file if it is still valid, else runs the program.
 pub(super) async fn token(source: &ExecutableSource) -> Result<String, FetchError> {
     if let Some(issued) = cached(source).await {
         return Ok(issued.token);
@@ -31,12 +31,12 @@ pub(super) async fn token(source: &ExecutableSource) -> Result<String, FetchErro
     Ok(issued.token)
 }
 
-/// Names the program in a message, without its arguments, because they may hold secrets.
+/// Names the program in a message. Omits its arguments, because they may be secret.
 pub(super) fn named(source: &ExecutableSource) -> String {
     format!("the executable {}", source.program())
 }
 
-/// The output file's token. It is trusted only if the file says when it expires; in all other cases the program runs.
+/// Returns the token of the output file. The token is used only if the file has its expiry. Otherwise the program runs.
 async fn cached(source: &ExecutableSource) -> Option<Issued> {
     let issued = file_token(source).await?.ok()?;
     issued.expires.is_some().then_some(issued)
@@ -73,7 +73,7 @@ async fn run(source: &ExecutableSource) -> Result<Issued, String> {
             ),
         });
     }
-    // It may write the answer to the output file alone.
+    // The program may write its response only to the output file.
     let answer = match file_token(source).await {
         Some(written) if stdout.trim_ascii().is_empty() => written,
         _ => answer,

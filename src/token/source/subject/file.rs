@@ -1,4 +1,4 @@
-//! A subject token in a file, which is read at every exchange because its writer replaces it.
+//! Reads a subject token from a file. Each exchange reads the file again, because its writer replaces it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,12 +12,12 @@ use super::format;
 use crate::credentials::FileSource;
 use crate::token::fetch_error::FetchError;
 
-/// The longest file.
+/// The maximum length of a file in bytes.
 pub(super) const LONGEST: u64 = 64 * 1024;
-/// A file on a network file system may not answer.
+/// The time to read a file. A network file system may not respond.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a file cannot be read.
+/// The reason that a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
     #[error("{0}")]

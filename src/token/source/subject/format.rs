@@ -1,10 +1,10 @@
-//! The text of a subject token, from what a file or a URL holds.
+//! Extracts a subject token from the content of a file or a response.
 
 use serde_json::Value;
 
 use crate::credentials::TokenFormat;
 
-/// Why a content is no subject token. It repeats nothing of the content.
+/// The reason that a content is not a subject token. The message repeats no part of the content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
     #[error("it is empty")]
@@ -19,7 +19,7 @@ pub(super) enum Unreadable {
     Characters,
 }
 
-/// Reads the token. White space around it is removed, because editors and `echo` end a file with a line break.
+/// Parses the token. Removes white space around it, because editors and `echo` end a file with a line break.
 pub(super) fn read(format: &TokenFormat, content: &[u8]) -> Result<String, Unreadable> {
     let text = str::from_utf8(content).map_err(|_| Unreadable::Utf8)?;
     let token = match format {
@@ -47,7 +47,7 @@ pub(super) fn read(format: &TokenFormat, content: &[u8]) -> Result<String, Unrea
     Ok(token)
 }
 
-/// Reads any bytes in both formats: a token has no white space, and an error repeats nothing.
+/// Parses any bytes in both formats. A token has no white space, and an error repeats no content.
 #[cfg(any(fuzzing, test))]
 pub(super) fn fuzz_contents(content: &[u8]) {
     let field = "token".into();

@@ -1,4 +1,4 @@
-//! A subject token that a URL answers with, such as the identity endpoint of another cloud.
+//! Fetches a subject token from a URL, such as the identity endpoint of another cloud.
 
 use bytes::Bytes;
 use http::Request;

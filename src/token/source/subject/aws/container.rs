@@ -1,4 +1,4 @@
-//! Keys of an ECS or Fargate task, or of a pod with EKS Pod Identity, by the container credentials endpoint.
+//! Gets keys from the container credentials endpoint, for an ECS or Fargate task or a pod with EKS Pod Identity.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
@@ -31,7 +31,7 @@ pub(super) async fn keys(
     budget.fetch("the AWS credentials", url, attempt, "").await
 }
 
-/// The value that the agent wants to see. Its file is rotated, so it is read each time.
+/// Returns the value of `Authorization`. Its file is rotated, so each request reads it again.
 async fn authorization(container: &AwsContainer) -> Result<Option<HeaderValue>, FetchError> {
     let text = match &container.token {
         None => return Ok(None),

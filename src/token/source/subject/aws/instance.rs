@@ -1,5 +1,5 @@
-//! Keys and region of an EC2 instance, by its metadata service (IMDS). The token of version 2 is asked for where the file gives
-//! its URL.
+//! Gets keys and region from the metadata service of an EC2 instance (IMDS). It uses a session token of version 2 if
+//! the file has its URL.
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -13,13 +13,13 @@ use crate::token::source::endpoint::success;
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_LIFETIME: &str = "x-aws-ec2-metadata-token-ttl-seconds";
-/// Seconds; long enough for the requests of one subject token.
+/// The lifetime of the session token in seconds: enough for the requests of one subject token.
 const LIFETIME: &str = "300";
 
 const HOP_LIMIT: &str = "does the instance's metadata hop limit let a container reach the service? A container needs 2 \
      (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2)";
 
-/// Requests to the service.
+/// Sends requests to the service.
 struct Service<'a> {
     budget: &'a Budget<'a>,
     token: Option<String>,
@@ -89,7 +89,7 @@ impl<'a> Service<'a> {
         Ok(service)
     }
 
-    /// Gets the text at the URL, or below it.
+    /// Gets the text of the URL, or of a path below it.
     async fn get<T, E: std::fmt::Display>(
         &self,
         what: &str,
@@ -101,7 +101,7 @@ impl<'a> Service<'a> {
             "" => url.as_str().to_owned(),
             below => format!("{}/{below}", url.as_str().trim_end_matches('/')),
         };
-        // Version 1 takes any header.
+        // Version 1 ignores the header.
         let token = self.token.as_deref();
         let header = token.map_or(("accept", "*/*"), |token| (TOKEN, token));
         self.send(what, Method::GET, (url, &target), header, read)
@@ -133,7 +133,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// The region of an availability zone, of a local zone such as `us-west-2-lax-1a`, or of a region.
+/// Returns the region of an availability zone, of a local zone such as `us-west-2-lax-1a`, or of a region.
 fn region_of(zone: &str) -> Option<String> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if zone.len() > 64 || !zone.bytes().all(is_plain) {
@@ -149,7 +149,7 @@ fn region_of(zone: &str) -> Option<String> {
         .then(|| region.to_owned())
 }
 
-/// Names of roles (IAM): letters, digits and `+=,.@_-`.
+/// Returns whether the text is a role name of IAM: letters, digits and `+=,.@_-`.
 fn is_role(role: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
     (1..=64).contains(&role.len()) && role.bytes().all(is_allowed)

@@ -1,4 +1,4 @@
-//! AWS security credentials, and the answers that they are read from. No error repeats what was read.
+//! AWS security credentials, and the responses that contain them. Errors never repeat the content.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ pub(super) struct AwsKeys {
     pub(super) expires: Option<SystemTime>,
 }
 
-/// What is wrong with an answer of status 200.
+/// The fault of a response of status 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAnswer {
     #[error("the answer is not a JSON object of the expected form")]
@@ -36,7 +36,8 @@ pub(super) enum BadAnswer {
     Xml,
 }
 
-/// The answer of the instance metadata service (EC2), and of the container credentials endpoint (ECS, EKS Pod Identity).
+/// The response of the instance metadata service (EC2) and of the container credentials endpoint (ECS, EKS Pod
+/// Identity).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -50,7 +51,7 @@ struct Answer {
 // === impl AwsKeys ===
 
 impl AwsKeys {
-    /// Checks what goes into the header fields of a signed request.
+    /// Creates keys, and validates the values that become headers of a signed request.
     pub(super) fn new(
         access_key_id: Option<String>,
         secret_access_key: Option<String>,
@@ -76,7 +77,7 @@ impl AwsKeys {
         })
     }
 
-    /// Reads the JSON of the instance metadata service or of the container credentials endpoint.
+    /// Parses the JSON of the instance metadata service or of the container credentials endpoint.
     pub(super) fn from_json(body: &[u8]) -> Result<Self, BadAnswer> {
         let answer: Answer = object(body).ok_or(BadAnswer::Json)?;
         if answer.code.is_some_and(|code| code != "Success") {
@@ -97,7 +98,7 @@ impl AwsKeys {
         )
     }
 
-    /// Reads the XML of `AssumeRoleWithWebIdentity`.
+    /// Parses the XML of `AssumeRoleWithWebIdentity`.
     pub(super) fn from_sts(body: &[u8]) -> Result<Self, BadAnswer> {
         const CREDENTIALS: [&str; 3] = [
             "AssumeRoleWithWebIdentityResponse",
@@ -147,7 +148,7 @@ fn is_visible(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Reads an object, and not the array that serde takes for one.
+/// Parses an object. serde would also accept an array.
 fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     let json = str::from_utf8(json).ok()?;
     json.trim_ascii_start()
@@ -155,7 +156,8 @@ fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
         .then(|| serde_json::from_str(json).ok())?
 }
 
-/// Reads any bytes as each answer: no panic, no keys that cannot be sent, and no error that repeats what was read.
+/// Parses any bytes as each response. It must not panic, return keys that cannot be sent, or repeat the content in an
+/// error.
 #[cfg(any(fuzzing, test))]
 pub(in crate::token::source::subject) fn fuzz_aws_answers(body: &[u8]) {
     for keys in [AwsKeys::from_json(body), AwsKeys::from_sts(body)] {

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 ("Signing AWS API requests", AWS General Reference).
+//! Signs requests with AWS Signature Version 4 ("Signing AWS API requests", AWS General Reference).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use super::keys::AwsKeys;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// What RFC 3986 does not reserve stays as it is.
+/// All characters except the unreserved ones of RFC 3986.
 pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -22,19 +22,19 @@ pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
 #[derive(Debug)]
 pub(super) struct Unsigned<'a> {
     pub(super) method: &'a str,
-    /// Percent-encoded, without dot segments.
+    /// The percent-encoded path, without dot segments.
     pub(super) path: &'a str,
     pub(super) query: &'a str,
-    /// All headers that are signed, by names in lower case and in alphabetical order, with trimmed values.
+    /// All signed headers, with lower-case names in alphabetical order and trimmed values.
     pub(super) headers: &'a [(&'a str, &'a str)],
 }
 
-/// Where and when a signature is valid.
+/// The region, service and time of a signature.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     pub(super) region: &'a str,
     pub(super) service: &'a str,
-    /// As [`timestamp`] writes it.
+    /// The time in the format of [`timestamp`].
     pub(super) time: &'a str,
 }
 
@@ -67,7 +67,7 @@ pub(super) fn authorization(request: &Unsigned<'_>, scope: &Scope<'_>, keys: &Aw
     )
 }
 
-/// Writes a time as signatures want it: `20110909T233600Z`.
+/// Formats a time for a signature: `20110909T233600Z`.
 pub(super) fn timestamp(time: SystemTime) -> String {
     let mut text = humantime::format_rfc3339_seconds(time).to_string();
     text.retain(|c| c != '-' && c != ':');
@@ -91,7 +91,7 @@ fn canonical(request: &Unsigned<'_>, names: &str) -> String {
     text
 }
 
-/// Encodes names and values anew, and sorts by them.
+/// Encodes names and values again, and sorts them.
 fn canonical_query(query: &str) -> String {
     let anew = |text: &str| {
         let decoded: Cow<'_, [u8]> = percent_decode_str(text).into();
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// The suite of AWS (aws4_testsuite): the signatures are those of its `.authz` files.
+    /// Signatures equal those of the `.authz` files of AWS's suite (aws4_testsuite).
     #[test]
     fn signatures_are_those_of_the_test_suite_of_aws() {
         let keys = keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// The vector that Google's libraries share for `GetCallerIdentity`.
+    /// The test vector for `GetCallerIdentity` that Google's libraries share.
     #[test]
     fn get_caller_identity_is_signed_as_by_googles_libraries() {
         let keys = keys(

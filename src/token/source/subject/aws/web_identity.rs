@@ -1,4 +1,5 @@
-//! Keys of a Kubernetes service account's role (IRSA on EKS), by `AssumeRoleWithWebIdentity` of the region's AWS STS.
+//! Gets keys for the role of a Kubernetes service account (IRSA on EKS) with `AssumeRoleWithWebIdentity` of the
+//! regional AWS STS.
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -37,7 +38,7 @@ pub(super) async fn keys(
     budget.fetch(&what, &url, attempt, "").await
 }
 
-/// The token's file is rotated, so it is read each time.
+/// Returns the form of the request. The token's file is rotated, so each request reads it again.
 async fn form(identity: &AwsWebIdentity) -> Result<String, FetchError> {
     let path = &identity.token_file;
     let name = format!("AWS_WEB_IDENTITY_TOKEN_FILE ({})", path.display());
@@ -60,7 +61,7 @@ async fn form(identity: &AwsWebIdentity) -> Result<String, FetchError> {
     Ok(fields.join("&"))
 }
 
-/// The domain of the region's partition.
+/// Returns the domain of the region's partition.
 fn domain(region: &str) -> &'static str {
     if region.starts_with("cn-") {
         "amazonaws.com.cn"

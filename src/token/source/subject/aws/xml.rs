@@ -1,10 +1,10 @@
-//! The part of XML that AWS STS answers with: elements and text. Comments, processing instructions, CDATA sections and
-//! document types are refused, so that no entity can be declared.
+//! Parses the subset of XML that AWS STS sends: elements and text. Comments, processing instructions, CDATA sections
+//! and document types are refused, so that no entity can be declared.
 
-/// The deepest nesting that is read.
+/// The maximum nesting depth.
 const DEPTH: usize = 16;
 
-/// The elements without children, each by the names from the root to it, in document order.
+/// The elements without children, in document order. Each has the path of names from the root.
 #[derive(Debug)]
 pub(super) struct Document(Vec<(Vec<String>, String)>);
 
@@ -14,7 +14,7 @@ struct Reader<'a> {
     leaves: Vec<(Vec<String>, String)>,
 }
 
-/// Reads a whole document.
+/// Parses a whole document.
 pub(super) fn parse(body: &[u8]) -> Option<Document> {
     let text = str::from_utf8(body).ok()?.trim_ascii();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -55,7 +55,7 @@ impl Document {
 // === impl Reader ===
 
 impl Reader<'_> {
-    /// Reads a start tag, and the text after it where an end tag follows.
+    /// Reads a start tag, and the text after it if an end tag follows.
     fn element_begins(&mut self) -> Option<()> {
         let (tag, rest) = self.rest.strip_prefix('<')?.split_once('>')?;
         let (tag, is_empty) = match tag.strip_suffix('/') {
@@ -65,7 +65,7 @@ impl Reader<'_> {
         let (name, attributes) = tag
             .split_once(|c: char| c.is_ascii_whitespace())
             .unwrap_or((tag, ""));
-        // A `>` inside a value is legal, and not written by AWS.
+        // XML permits a `>` inside a value, but AWS does not write it.
         let is_whole = |quote| attributes.matches(quote).count() % 2 == 0;
         let is_tag = is_name(name) && is_whole('"') && is_whole('\'') && !attributes.contains('<');
         if !is_tag || self.open.len() == DEPTH {
@@ -75,7 +75,7 @@ impl Reader<'_> {
         if is_empty {
             self.leaves.push((self.open.clone(), String::new()));
             self.open.pop();
-            // Between elements there is white space alone.
+            // Only white space is permitted between elements.
             self.rest = rest.trim_ascii_start();
             return Some(());
         }
@@ -103,7 +103,7 @@ fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
 }
 
-/// Replaces the references that every document knows.
+/// Replaces the predefined entity references.
 fn decoded(text: &str) -> Option<String> {
     let mut parts = text.split('&');
     let mut decoded = parts.next()?.to_owned();

@@ -1,4 +1,4 @@
-//! What an executable prints, or leaves in its output file. No error repeats the token.
+//! Parses the output of an executable, or its output file. Errors never repeat the token.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,23 +7,23 @@ use serde_json::Number;
 
 use crate::token::source::message::without_tokens;
 
-/// The newest version of the format.
+/// The newest supported version of the format.
 const VERSION: f64 = 1.0;
-/// The longest part of the executable's own message that is quoted.
+/// The maximum length of the executable's own message in ours.
 const LONGEST_MESSAGE: usize = 200;
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const SAML: &str = "urn:ietf:params:oauth:token-type:saml2";
 
-/// A subject token, and when it expires if the executable says so.
+/// A subject token, and its expiry if the executable reports it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Issued {
     pub(super) token: String,
     pub(super) expires: Option<SystemTime>,
 }
 
-/// Why an answer holds no token.
+/// The reason that an output has no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoToken {
     #[error("its answer is not a JSON object of the expected form")]
@@ -56,7 +56,7 @@ struct Answer {
     message: Option<Text>,
 }
 
-/// Text, or a number where text is meant.
+/// A text, or a number in place of a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
@@ -67,7 +67,7 @@ enum Text {
 // === impl Issued ===
 
 impl Issued {
-    /// Reads an answer at the time `now`.
+    /// Parses an output at the time `now`.
     pub(super) fn parse(answer: &[u8], now: SystemTime) -> Result<Self, NoToken> {
         let text = str::from_utf8(answer).map_err(|_| NoToken::Json)?;
         let text = text.trim_ascii();
@@ -123,7 +123,7 @@ impl std::fmt::Debug for Issued {
 impl Text {
     fn shortened(&self) -> String {
         match self {
-            // The program may repeat the token that it was refused with.
+            // The program may repeat a token that was refused.
             Self::Text(text) => shortened(&without_tokens(text)),
             Self::Number(number) => number.to_string(),
         }
@@ -142,7 +142,7 @@ fn time(seconds: &Number) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(since)
 }
 
-/// Reads any bytes as an answer: no panic, no expired or empty token, and no error that repeats a token.
+/// Parses any bytes as an output. It must not panic, return an expired or empty token, or repeat a token in an error.
 #[cfg(any(fuzzing, test))]
 pub(in crate::token::source::subject) fn fuzz_executable_answer(answer: &[u8]) {
     let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
