@@ -1,4 +1,4 @@
-//! The CA and what it signs (RFC 5280).
+//! The CA and the certificates that it signs (RFC 5280).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,25 +14,25 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-/// How long the CA is valid; a sidecar that lives longer needs a restart, of which its log warns.
+/// The lifetime of the CA. A sidecar that runs longer needs a restart, and its log warns of that.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// How long a leaf is valid.
+/// The lifetime of a leaf.
 pub(super) const LEAF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Both are valid since before they were made: the app's clock may be behind.
+/// The time by which validity begins in the past, because the app's clock may be behind.
 const BACK_DATED: Duration = Duration::from_secs(60 * 60);
 
 /// A CA that lives as long as the process.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
-    /// Without wildcards, for a name constraint takes a domain and all below it.
+    /// Without wildcards, because a name constraint covers a domain and its subdomains.
     names: Vec<Box<str>>,
     until: SystemTime,
 }
 
-/// The system has no randomness, or a name is none that a certificate can hold.
+/// The system has no randomness, or a certificate cannot contain a name.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("cannot make a certificate for --intercept: {0}")]
 pub struct NoAuthority(pub(super) String);
@@ -40,7 +40,7 @@ pub struct NoAuthority(pub(super) String);
 // === impl Authority ===
 
 impl Authority {
-    /// A CA for these domains and what is below them.
+    /// Creates a CA for these domains and their subdomains.
     pub(super) fn new(
         names: impl IntoIterator<Item = String>,
         now: SystemTime,
@@ -49,7 +49,8 @@ impl Authority {
         let serial = serial()?;
         let until = now + LIFE;
         let mut params = CertificateParams::default();
-        // Two runs have two names, else an app that trusts one would take the other's signature for a forged one.
+        // Each run has its own name. Otherwise an app that trusts one run's CA would report the other's signature as
+        // forged.
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(
             DnType::CommonName,
@@ -65,7 +66,7 @@ impl Authority {
                 .iter()
                 .map(|name| GeneralSubtree::DnsName(name.to_string()))
                 .collect(),
-            // What only names are permitted for, addresses would be free for (RFC 5280, 4.2.1.10).
+            // Constraints on names do not restrict addresses, so all addresses are excluded (RFC 5280, 4.2.1.10).
             excluded_subtrees: vec![
                 GeneralSubtree::IpAddress(CidrSubnet::V4([0; 4], [0; 4])),
                 GeneralSubtree::IpAddress(CidrSubnet::V6([0; 16], [0; 16])),
@@ -85,12 +86,12 @@ impl Authority {
         &self.certificate
     }
 
-    /// When it expires.
+    /// Returns when the CA expires.
     pub(super) fn until(&self) -> SystemTime {
         self.until
     }
 
-    /// A leaf for this name would be within the name constraints.
+    /// Returns whether a leaf for this name satisfies the name constraints.
     pub(super) fn covers(&self, name: &str) -> bool {
         self.names.iter().any(|domain| {
             name.strip_suffix(&**domain)
@@ -98,7 +99,7 @@ impl Authority {
         })
     }
 
-    /// A certificate for exactly this name, with a key of its own.
+    /// Issues a certificate for exactly this name, with its own key.
     pub(super) fn leaf(
         &self,
         name: &str,
@@ -125,7 +126,7 @@ impl Authority {
     }
 }
 
-/// Nothing of the key.
+/// Omits the key.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
@@ -145,7 +146,7 @@ fn new_key() -> Result<KeyPair, NoAuthority> {
     Ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
 }
 
-/// Random and positive, and never short: the first bit is 0, the second 1 (RFC 5280, 4.1.2.2).
+/// Returns a random, positive number of full length: the first bit is 0, the second 1 (RFC 5280, 4.1.2.2).
 fn serial() -> Result<[u8; 16], NoAuthority> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| NoAuthority("the system has no randomness".to_owned()))?;

@@ -1,4 +1,4 @@
-//! What the rest of the sidecar knows of interception.
+//! The interface of interception for the rest of the sidecar.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,30 +17,30 @@ use crate::destination::Host;
 use crate::lock::lock;
 use crate::token::Now;
 
-/// How long an app may take for its side of the handshake.
+/// The time limit of a handshake with an app.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long before the CA expires the first warning comes.
+/// The time between the first warning and the expiry of the CA.
 const WARNED_BEFORE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
-/// Opens TLS that an app meant for a host which gets a token. One for the process.
+/// Terminates TLS of an app for a host that gets a token. The process has one.
 #[derive(Debug)]
 pub struct Interceptor {
     leaves: CertCache,
     ca_dir: Option<PathBuf>,
-    /// When to warn next that the CA expires.
+    /// The time of the next warning that the CA expires.
     warn_at: Mutex<SystemTime>,
 }
 
-/// A handshake that came to nothing.
+/// The reason that a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InterceptError {
-    /// The app broke it off, most often since it does not trust the CA.
+    /// The app aborted it, usually because it does not trust the CA.
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
-    /// The app did not go on with it.
+    /// The app did not continue it in time.
     #[error("not done within {PATIENCE:?}")]
     Timeout,
     /// There is no certificate for this host.
@@ -51,11 +51,11 @@ pub enum InterceptError {
 // === impl Interceptor ===
 
 impl Interceptor {
-    /// Makes a CA for these domains and what is below them. `ca_dir` is where [`Self::publish`] writes.
+    /// Creates a CA for these domains and their subdomains. [`Self::publish`] writes to `ca_dir`.
     ///
     /// # Errors
     ///
-    /// A domain that a certificate cannot hold; or, never seen, a system without randomness.
+    /// Fails if a certificate cannot contain a domain, or if the system has no randomness, which was never observed.
     pub fn new(
         domains: impl IntoIterator<Item = String>,
         ca_dir: Option<PathBuf>,
@@ -70,12 +70,12 @@ impl Interceptor {
         })
     }
 
-    /// Writes what an app needs to trust the CA, if there is a place for it. `system_ca_file` is `SSL_CERT_FILE`; `more`
-    /// is what the app trusts beside the system's roots.
+    /// Writes the files with which an app trusts the CA, if a directory is configured. `system_ca_file` is
+    /// `SSL_CERT_FILE`. `more` are certificates that the app trusts in addition to the system's roots.
     ///
     /// # Errors
     ///
-    /// The directory cannot be written to.
+    /// Fails if the directory is not writable.
     pub fn publish(
         &self,
         system_ca_file: Option<&Path>,
@@ -91,12 +91,12 @@ impl Interceptor {
         }
     }
 
-    /// Where the app finds the CA.
+    /// Returns the directory with the CA.
     pub fn ca_dir(&self) -> Option<&Path> {
         self.ca_dir.as_deref()
     }
 
-    /// Says that the CA expires soon, or has expired, and what to do; at most once a day.
+    /// Returns a warning that the CA expires soon or has expired, with advice, at most once a day.
     pub fn expiry_warning(&self, now: SystemTime) -> Option<String> {
         let mut warn_at = lock(&self.warn_at);
         if now < *warn_at {
@@ -113,17 +113,17 @@ impl Interceptor {
         ))
     }
 
-    /// The CA may sign for this host; never for an address.
+    /// Returns whether the CA may sign for this host. It never signs for an address.
     pub fn covers(&self, host: &Host) -> bool {
         host.name()
             .is_some_and(|name| self.leaves.authority().covers(name))
     }
 
-    /// The server's side of a handshake, in the place of `host`, whatever name the app asks for in it.
+    /// Performs the server's side of a handshake for `host`. It ignores the name that the app requests.
     ///
     /// # Errors
     ///
-    /// The app breaks it off or is too slow; `host` is no name.
+    /// Fails if the app aborts or is too slow, or if `host` is not a name.
     pub async fn accept<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, InterceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,

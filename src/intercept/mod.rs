@@ -1,12 +1,12 @@
-//! The local certificate authority, with which TLS of `CONNECT` is opened where a token is due.
+//! The local certificate authority, which terminates the TLS of `CONNECT` tunnels to destinations that get a token.
 //!
-//! Its key is made at start and never leaves memory; its name constraints keep it to the hosts that get tokens. What an app
-//! needs to trust it, and nothing private, is written into `--ca-dir`.
+//! The CA's key is generated at start and never leaves memory. Name constraints restrict it to the hosts that get
+//! tokens. `--ca-dir` receives the files with which an app trusts the CA, and no private key.
 //!
 //! - `authority`: the CA, and the leaf certificates that it signs.
-//! - `leaves`: the leaf of each host, made once and renewed before it expires.
-//! - `sniff`: whether a tunnel begins as TLS or HTTP does, without taking a byte from it.
-//! - `folder`, `roots` and `pkcs12`: the files for the app.
+//! - `cert_cache`: the leaf certificate of each host, issued once and renewed before it expires.
+//! - `sniff`: detects whether a tunnel begins with TLS or HTTP, without consuming a byte.
+//! - `trust_files`, `roots` and `pkcs12`: the files for the app.
 
 mod authority;
 mod cert_cache;

@@ -1,6 +1,6 @@
-//! A trust store as Java reads it: PKCS #12 (RFC 7292) with certificates alone, in the clear, under a MAC.
+//! A trust store for Java: PKCS #12 (RFC 7292) with unencrypted certificates and a MAC.
 //!
-//! The MAC's password is public, as of every trust store: it is there because readers ask for one.
+//! The MAC's password is public, as usual for a trust store. Readers require one.
 
 use std::io;
 
@@ -11,22 +11,22 @@ use yasna::{DERWriter, Tag, construct_der};
 
 const PASSWORD: &str = "changeit";
 
-/// A public password gets no safer by more.
+/// A small number, because the password is public.
 const ITERATIONS: u32 = 2_048;
 
-/// Bytes that SHA-256 takes at a time.
+/// The block size of SHA-256 in bytes.
 const BLOCK: usize = 64;
 
 const DATA: &[u64] = &[1, 2, 840, 113549, 1, 7, 1];
 const CERT_BAG: &[u64] = &[1, 2, 840, 113549, 1, 12, 10, 1, 3];
 const X509_CERTIFICATE: &[u64] = &[1, 2, 840, 113549, 1, 9, 22, 1];
 const FRIENDLY_NAME: &[u64] = &[1, 2, 840, 113549, 1, 9, 20];
-/// Oracle's mark of a certificate that is trusted; without it Java finds no entry.
+/// Oracle's attribute of a trusted certificate. Without it Java finds no entry.
 const TRUSTED_KEY_USAGE: &[u64] = &[2, 16, 840, 1, 113894, 746875, 1, 1];
 const ANY_EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37, 0];
 const SHA_256: &[u64] = &[2, 16, 840, 1, 101, 3, 4, 2, 1];
 
-/// The store, with the CA under the alias `sidentity` and the others under `root-1` and so on.
+/// Returns the store, with the CA under the alias `sidentity` and the others under `root-1` and so on.
 pub(super) fn trust_store(
     authority: &CertificateDer<'_>,
     roots: &[CertificateDer<'_>],
@@ -69,7 +69,7 @@ pub(super) fn trust_store(
     }))
 }
 
-/// A ContentInfo of plain octets (RFC 2315, 8).
+/// Writes a ContentInfo of plain octets (RFC 2315, 8).
 fn data(writer: DERWriter<'_>, content: &[u8]) {
     writer.write_sequence(|info| {
         info.next().write_oid(&oid(DATA));
@@ -78,7 +78,7 @@ fn data(writer: DERWriter<'_>, content: &[u8]) {
     });
 }
 
-/// A SafeBag with one trusted certificate.
+/// Writes a SafeBag with one trusted certificate.
 fn bag(writer: DERWriter<'_>, alias: &str, certificate: &CertificateDer<'_>) {
     writer.write_sequence(|bag| {
         bag.next().write_oid(&oid(CERT_BAG));
@@ -111,7 +111,8 @@ fn oid(components: &[u64]) -> ObjectIdentifier {
     ObjectIdentifier::from_slice(components)
 }
 
-/// RFC 7292, B.2, for a MAC with SHA-256: one block is all that its key takes, and salt and password fit one each.
+/// Derives the key of a MAC with SHA-256 (RFC 7292, B.2). Its key needs one block, and salt and password fit into one
+/// block each.
 fn mac_key(password: &str, salt: &[u8], iterations: u32) -> digest::Digest {
     const MAC: u8 = 3;
     let password: Vec<u8> = password

@@ -1,4 +1,4 @@
-//! A stream with bytes that were read ahead in front of it.
+//! A stream that first yields bytes which were read ahead.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Reads the bytes that were read ahead, then the rest of the stream.
+/// Yields the bytes that were read ahead, then the rest of the stream.
 #[derive(Debug)]
 pub struct PrefixedIo<S> {
     prefix: Bytes,

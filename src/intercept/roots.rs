@@ -1,4 +1,4 @@
-//! What an app trusts beside the CA.
+//! The trust roots of an app, in addition to the CA.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// The system's roots, or those of `SSL_CERT_FILE`; Mozilla's, where there are none.
+/// Returns the system's roots or those of `SSL_CERT_FILE`, else Mozilla's.
 pub(super) fn system(file: Option<&Path>) -> Vec<CertificateDer<'static>> {
     let found = match file {
-        // Who cannot be read here was refused already, as the upstreams' roots.
+        // An unreadable file was already refused for the upstreams' roots.
         Some(file) => CertificateDer::pem_file_iter(file)
             .map(|found| found.filter_map(Result::ok).collect())
             .unwrap_or_default(),
@@ -21,7 +21,7 @@ pub(super) fn system(file: Option<&Path>) -> Vec<CertificateDer<'static>> {
     found
 }
 
-/// Adds those that are not there yet.
+/// Adds the certificates that are not in the list yet.
 pub(super) fn with(
     mut roots: Vec<CertificateDer<'static>>,
     more: &[CertificateDer<'static>],

@@ -1,4 +1,4 @@
-//! How a tunnel begins: TLS says so in its first six bytes, HTTP in its first line.
+//! Detects the protocol of a tunnel: TLS by its first six bytes, HTTP by its first line.
 
 use std::io;
 use std::time::Duration;
@@ -10,52 +10,54 @@ use tokio::time::timeout;
 use super::prefixed_io::PrefixedIo;
 use crate::frames::PREFACE;
 
-/// A client that has sent nothing by then waits for the other side to speak first, which neither TLS nor HTTP does.
+/// The wait for the first byte. A client that sends none expects the server to speak first, which neither TLS nor HTTP
+/// does.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// The same if a token is due or a path is denied. A blind tunnel would bypass the rule, and some clients open a tunnel before
-/// they need it.
+/// The wait if a rule may give a token or deny a path. A blind tunnel would bypass the rule, and some clients open a
+/// tunnel before they need it.
 const SILENCE_WITH_RULES: Duration = Duration::from_secs(10);
 
-/// The time for the rest of a ClientHello or request line, as for any request head.
+/// The time for the rest of a ClientHello or request line, equal to that for any request head.
 const HESITATION: Duration = Duration::from_secs(30);
 
-/// Room for a usual ClientHello, so that one read takes it.
+/// The buffer size, enough to read a usual ClientHello at once.
 const ROOM: usize = 2 * 1024;
 
-/// A longer line is judged by what there is of it.
+/// The maximum number of bytes of a line that are examined.
 const LINE: usize = 16 * 1024;
 
-/// The longest method: those of the IANA registry have at most 17 characters, but any token is one (RFC 9110, 9.1).
+/// The maximum length of a method. IANA's registry has at most 17 characters, but a method can be any token (RFC 9110,
+/// 9.1).
 const METHOD: usize = 1024;
 
-/// The first bytes of a tunnel.
+/// The detected beginning of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
     Http,
-    /// Anything else.
+    /// Another protocol.
     Other,
-    /// Nothing for as long as is waited for it.
+    /// No byte arrived in time.
     Silence,
     /// A ClientHello (RFC 8446, 4 and 5.1).
     Tls,
 }
 
-/// What is known of a tunnel before its first byte.
+/// The facts about a tunnel before its first byte.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected {
-    /// HTTP in cleartext is looked for; else it counts as anything else.
+    /// Whether cleartext HTTP is detected. Otherwise it counts as [`Opening::Other`].
     pub http: bool,
-    /// The requests inside may be due a token, or denied.
+    /// Whether requests inside may get a token or be denied.
     pub rules: bool,
 }
 
-/// Looks at the first bytes; the stream that is given back still has them.
+/// Examines the first bytes. The returned stream still yields them.
 ///
 /// # Errors
 ///
-/// The stream's own.
+/// Fails with the error of the stream.
 pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening, PrefixedIo<S>)>
 where
     S: AsyncRead + Unpin,
@@ -67,7 +69,7 @@ where
     };
     let mut seen = BytesMut::with_capacity(ROOM);
     let opening = loop {
-        // A short read decides nothing: a byte at a time is TLS too.
+        // A short read is not conclusive: TLS may arrive byte by byte.
         if let Some(opening) = judge(&seen, expected.http) {
             break opening;
         }
@@ -82,7 +84,7 @@ where
     Ok((opening, PrefixedIo::new(seen.freeze(), stream)))
 }
 
-/// What these bytes begin; `None` while it is not clear.
+/// Returns what these bytes begin, or `None` if they are not conclusive.
 fn judge(seen: &[u8], http: bool) -> Option<Opening> {
     match is_tls(seen) {
         Some(true) => return Some(Opening::Tls),
@@ -95,7 +97,7 @@ fn judge(seen: &[u8], http: bool) -> Option<Opening> {
     }
 }
 
-/// A handshake record of any TLS version, and in it a ClientHello; `None` while both is possible.
+/// Returns whether this is a handshake record of any TLS version with a ClientHello, or `None` if it is not conclusive.
 fn is_tls(seen: &[u8]) -> Option<bool> {
     let wanted = [Some(22), Some(3), None, None, None, Some(1)];
     let as_tls = wanted
@@ -108,10 +110,10 @@ fn is_tls(seen: &[u8]) -> Option<bool> {
     }
 }
 
-/// A line of method, target and version, or the preface; `None` while both is possible. Whether the target and the rest are
-/// right is for the HTTP parser.
+/// Returns whether this is a line of method, target and version, or the preface, or `None` if it is not conclusive. The
+/// HTTP parser validates the rest.
 fn is_http(seen: &[u8]) -> Option<bool> {
-    // Empty lines before a request are passed over (RFC 9112, 2.2).
+    // Empty lines before a request are skipped (RFC 9112, 2.2).
     let Some(start) = seen.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
         return (seen.len() >= LINE).then_some(false);
     };
@@ -141,7 +143,7 @@ fn has_version(line: &[u8]) -> bool {
         .is_some_and(|(minor, rest)| minor.is_ascii_digit() && rest.ends_with(b" HTTP/1."))
 }
 
-/// RFC 9110, 5.6.2.
+/// Returns whether the byte belongs to a token (RFC 9110, 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! `--ca-dir`: the files by which an app trusts the CA. None of them holds a private key.
+//! `--ca-dir`: the files with which an app trusts the CA. None of them contains a private key.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::pkcs12;
 
-/// Readable by other users: the app may run as one.
+/// Readable by other users, because the app may run as another user.
 const MODE: u32 = 0o644;
 
 /// A file that could not be written.
@@ -54,7 +54,7 @@ pub(super) fn write(
 /// Replaces a file by renaming a new one, so that no process reads a partial file.
 fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let new = folder.join(format!(".{name}.new"));
-    // Left behind by a crash, or a link that must not be followed.
+    // A crash left it behind, or it is a link that must not be followed.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -66,7 +66,7 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
         .open(&new)?;
     let written = file
         .write_all(content)
-        // Regardless of the umask.
+        // Independent of the umask.
         .and_then(|()| file.set_permissions(Permissions::from_mode(MODE)))
         .and_then(|()| fs::rename(&new, folder.join(name)));
     if written.is_err() {
@@ -75,7 +75,7 @@ fn replace(folder: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     written
 }
 
-/// RFC 7468.
+/// Encodes a certificate as PEM (RFC 7468).
 fn pem(certificate: &CertificateDer<'_>) -> String {
     let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
     let mut rest = &*STANDARD.encode(certificate);

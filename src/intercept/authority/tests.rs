@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn now() -> SystemTime {
-    // A whole second, as certificates have them.
+    // Certificates have times in whole seconds.
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
@@ -27,7 +27,7 @@ fn leaf(authority: &Authority, name: &str) -> CertificateDer<'static> {
     certified.cert[0].clone()
 }
 
-/// What an app says that trusts the CA.
+/// Verifies a leaf like an app that trusts the CA.
 fn verified(authority: &Authority, leaf: &CertificateDer<'_>, name: &str, at: SystemTime) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone()).unwrap();
@@ -44,7 +44,7 @@ fn verified(authority: &Authority, leaf: &CertificateDer<'_>, name: &str, at: Sy
         .is_ok()
 }
 
-/// A certificate taken apart (RFC 5280, 4.1).
+/// The parts of a certificate (RFC 5280, 4.1).
 struct Parts {
     serial: Vec<u8>,
     begins: OffsetDateTime,
@@ -92,7 +92,7 @@ fn holds(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// The 20 bytes after this header.
+/// Returns the 20 bytes after this header.
 fn key_id<'a>(extensions: &'a [u8], header: &[u8]) -> &'a [u8] {
     let at = extensions
         .windows(header.len())
@@ -182,7 +182,7 @@ fn a_leaf_names_its_issuer_and_its_host_and_nothing_else() {
         issuer,
         key_id(&ca.extensions, b"\x06\x03\x55\x1d\x0e\x04\x16\x04\x14")
     );
-    // One dNSName; critical, as there is no subject.
+    // One dNSName. The extension is critical, because the subject is empty.
     let san = b"\x06\x03\x55\x1d\x11\x01\x01\xff\x04\x11\x30\x0f\x82\x0dsvc.a.run.app";
     assert!(holds(&leaf.extensions, san));
     let server_auth =
@@ -234,7 +234,7 @@ fn no_two_certificates_share_a_serial_or_a_key() {
             assert_ne!(one.key, other.key);
         }
     }
-    // Nor do two CAs share a name, by which an app finds whose signature it is.
+    // An app finds the issuer by its name, so two CAs must have different names.
     assert_ne!(parts[0].subject, parts[1].subject);
 }
 

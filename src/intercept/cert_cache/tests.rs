@@ -50,7 +50,7 @@ fn a_leaf_is_renewed_by_either_clock_before_it_expires() {
     let is_first = |now| Arc::ptr_eq(&first, &leaves.config(&host(0), now).unwrap());
     assert!(is_first(at(19 * HOUR, 19 * HOUR)));
     assert!(!is_first(at(20 * HOUR, HOUR)), "frozen");
-    // The renewed one is kept in its turn.
+    // The renewed certificate is cached too.
     let second = leaves.config(&host(0), at(20 * HOUR, HOUR)).unwrap();
     let again = leaves.config(&host(0), at(21 * HOUR, 2 * HOUR)).unwrap();
     assert!(Arc::ptr_eq(&second, &again));
@@ -73,7 +73,7 @@ fn hosts_are_kept_up_to_a_bound() {
     assert!(Arc::ptr_eq(&last, &leaves.config(&host(63), now).unwrap()));
 }
 
-/// A handshake in memory; the client may resume what it has done before.
+/// Performs a handshake in memory. The client may resume an earlier session.
 fn shake(client: &Arc<ClientConfig>, server: Arc<ServerConfig>) -> rustls::HandshakeKind {
     let name = ServerName::try_from("svc-0.run.app").unwrap();
     let mut client = ClientConnection::new(client.clone(), name).unwrap();

@@ -2,7 +2,7 @@ use yasna::{ASN1Result, BERReader};
 
 use super::*;
 
-/// A store taken apart, as far as a reader of trust stores goes.
+/// The parts of a store that a reader of trust stores uses.
 struct Store {
     safe: Vec<u8>,
     mac: Vec<u8>,

@@ -41,7 +41,7 @@ fn what_was_there_is_replaced_as_a_whole() {
     let path = folder.path().join("ca.pem");
     fs::write(&path, "old").unwrap();
     let mut old = fs::File::open(&path).unwrap();
-    // What a crash left, and a trap: neither is written through.
+    // A file that a crash left behind, and a symbolic link. The writer must follow neither.
     let elsewhere = folder.path().join("elsewhere");
     fs::write(&elsewhere, "untouched").unwrap();
     std::os::unix::fs::symlink(&elsewhere, folder.path().join(".ca.pem.new")).unwrap();
