@@ -13,7 +13,8 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
-//! `frames`, `children`, `chunks`, `lock`.
+//! `frames`, `children`, `chunks`, `lock`,
+//! `suggestion`.
 //! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
 pub mod admin;
@@ -36,6 +37,7 @@ pub mod memory;
 pub mod policy;
 pub mod proxy;
 pub mod server;
+mod suggestion;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;

@@ -296,11 +296,11 @@ fn every_bad_flag_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--connect-timeout", "soon"],
-            "flag --connect-timeout: \"soon\" is no length of time: write 5s or 1m30s",
+            "flag --connect-timeout: \"soon\" is not a duration: write 5s, 500ms or 1m30s",
         ),
         (
             &["--connect-timeout", "0s"],
-            "flag --connect-timeout: \"0s\" must be more than nothing, like 5s",
+            "flag --connect-timeout: \"0s\" must be greater than zero, like 5s",
         ),
         (
             &["--idle-timeout", "999y"],

@@ -1,4 +1,4 @@
-//! The YAML file: read, bounded, and walked key by key into a [`RawConfig`].
+//! Reads the YAML file, up to a maximum size, into a [`RawConfig`], key by key.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,7 +13,7 @@ use super::option_spec::Repeat;
 use super::options::OptionKey;
 use super::raw::{Entry, Fields, RawConfig, Spanned};
 
-/// In MiB; a configuration of a thousand routes is a tenth of this.
+/// Maximum size of the file in MiB. A configuration of a thousand routes has a tenth of it.
 const MAX_MEBIBYTES: u64 = 1;
 
 /// Reads the file that `path` names.
@@ -35,7 +35,11 @@ pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConf
     }
 }
 
-/// A file's bytes; one that does not end within `mebibytes`, such as a device, is refused.
+/// Returns a file's bytes.
+///
+/// # Errors
+///
+/// The file cannot be read, or is larger than `mebibytes`, such as a device that never ends.
 pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     let largest = mebibytes * 1024 * 1024;
     let mut bytes = Vec::new();
@@ -48,7 +52,7 @@ pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String
     Ok(bytes)
 }
 
-/// The same of a regular file only: to open a pipe may wait for ever, and what was read from it is gone.
+/// As [`read_limited`], for regular files only: opening a pipe may block for ever, and reading consumes its content.
 pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     match std::fs::metadata(name) {
         Ok(about) if !about.is_file() => Err(format!("{} is not a regular file", quote(name))),
@@ -56,7 +60,7 @@ pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>
     }
 }
 
-/// Walks the text of a file called `name`.
+/// Parses the text of a file called `name`.
 pub(super) fn parse(name: &str, source: &str, diagnostics: &mut Vec<Diagnostic>) -> RawConfig {
     let mut walk = FileParser {
         file: name,
@@ -153,7 +157,7 @@ impl FileParser<'_> {
         }
     }
 
-    /// A mapping's keys and values, without what is no key or a double.
+    /// Returns a mapping's keys and values, without invalid and duplicate keys, which it reports.
     fn pairs(&mut self, path: &str, pairs: Vec<Pair>) -> Vec<(Key, SpannedNode)> {
         let (mut kept, mut seen) = (Vec::new(), HashSet::new());
         for (key, node) in pairs {
@@ -194,7 +198,7 @@ impl FileParser<'_> {
             }
             return;
         }
-        // As `check --all` prints it.
+        // `check --all` prints null for an option without a value.
         let is_null = matches!(node.value, Node::Null) && self.source_of(node.defined) == "null";
         if is_null && option.spec().takes_null() {
             return;
@@ -203,7 +207,7 @@ impl FileParser<'_> {
         let Some(mut text) = self.text(field, node) else {
             return;
         };
-        // `off` is false in YAML 1.1, and people write either.
+        // YAML 1.1 reads `off` as false, so both are written.
         if plain && option.spec().takes_off() && text.value.eq_ignore_ascii_case("false") {
             text.value = "off".to_owned();
         }
@@ -272,7 +276,7 @@ impl FileParser<'_> {
         }
     }
 
-    /// A list's items, or the one item that stands for a list; each with its field.
+    /// Returns the items of a list, or the one item in place of a list, each with the path of its field.
     fn items(&self, field: &str, node: SpannedNode) -> Vec<(String, SpannedNode)> {
         match node.value {
             // A list whose items are all commented out.
@@ -304,7 +308,7 @@ impl FileParser<'_> {
         Some(Spanned::new(text, self.place(node.referenced, field)))
     }
 
-    /// A number exactly as it is written: 007 is no 7 where it is a project's name.
+    /// Returns a number exactly as written: as the name of a project, 007 differs from 7.
     fn source_of(&self, location: Location) -> &str {
         let span = location.span();
         let (Some(start), Some(len)) = (span.byte_offset(), span.byte_len()) else {

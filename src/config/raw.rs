@@ -1,4 +1,4 @@
-//! The configuration as written: texts, each with its place, not yet understood.
+//! The configuration as written: unparsed texts, each with its place.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::option_spec::Repeat;
 use super::options::OptionKey;
 use super::unknown::unknown_variables;
 
-/// A text and where it was written.
+/// A text and the place where it was written.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spanned {
     /// As written.
@@ -36,20 +36,20 @@ pub struct Fields {
     pub place: Arc<str>,
     /// Names and values; a list is its name several times.
     pub fields: Vec<(String, Spanned)>,
-    /// A field was dropped, and its problem told: what seems missing may be that one.
+    /// A field was invalid and is not in the list. It was reported, so a missing field is not reported again.
     pub broken: bool,
 }
 
-/// What one source says, or several laid over each other.
+/// The options of one source (flags, environment or file), or of several merged by precedence.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct RawConfig {
     /// `--config`.
     pub file: Option<Spanned>,
     values: BTreeMap<OptionKey, Spanned>,
     lists: BTreeMap<OptionKey, Vec<Spanned>>,
-    /// What `--proxy-auth random` means, from whoever can tell the app.
+    /// The credentials that `--proxy-auth random` stands for. Only `exec` sets them, because it can pass them to the app.
     pub random_auth: Option<String>,
-    /// Where the CA goes if `--ca-dir` does not say and there is one.
+    /// Where the CA is written without `--ca-dir`.
     pub private_folder: Option<PathBuf>,
     /// `--route`.
     pub routes: Vec<Entry>,
@@ -60,7 +60,7 @@ pub struct RawConfig {
 // === impl Spanned ===
 
 impl Spanned {
-    /// A text at a place.
+    /// Returns a text at a place.
     pub fn new(value: impl Into<String>, place: impl Into<Arc<str>>) -> Self {
         Self {
             value: value.into(),
@@ -68,20 +68,20 @@ impl Spanned {
         }
     }
 
-    /// A problem with it.
+    /// Returns a diagnostic for this text.
     pub(super) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(&*self.place, message)
     }
 }
 
-/// The place only: the text may be a password.
+/// Shows only the place: the text may be a password.
 impl fmt::Debug for Spanned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Spanned").field(&self.place).finish()
     }
 }
 
-/// The texts' places, and nothing of a password.
+/// Shows the places of texts, and no text: one may be a password.
 impl fmt::Debug for RawConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawConfig")
@@ -111,7 +111,7 @@ impl RawConfig {
         named.map(PathBuf::from)
     }
 
-    /// What the command line says of an option; none, one or several texts.
+    /// Adds the texts of a flag: none, one or several.
     pub fn set_flag(&mut self, name: OptionKey, texts: impl IntoIterator<Item = String>) {
         let place: Arc<str> = format!("flag --{}", name.as_str()).into();
         for text in texts {
@@ -119,7 +119,7 @@ impl RawConfig {
         }
     }
 
-    /// What another variable than the option's own says of it.
+    /// Adds texts that another variable than the option's own has for it.
     pub fn set_variable(
         &mut self,
         name: OptionKey,
@@ -132,7 +132,7 @@ impl RawConfig {
         }
     }
 
-    /// What `SIDENTITY_*` variables say.
+    /// Reads the `SIDENTITY_*` variables.
     pub(super) fn from_env(
         env: &Env,
         warnings: &mut Vec<String>,
@@ -166,7 +166,7 @@ impl RawConfig {
         raw
     }
 
-    /// Lays this over `lower`: a value here hides the one there, lists add up.
+    /// Merges this with a source of lower precedence: its values count only where this has none, and lists are joined.
     pub(super) fn over(mut self, lower: Self) -> Self {
         self.file = self.file.or(lower.file);
         self.random_auth = self.random_auth.or(lower.random_auth);
@@ -193,12 +193,12 @@ impl RawConfig {
         self.over(lower)
     }
 
-    /// The option's text, where it has one.
+    /// Returns the option's text.
     pub(super) fn value(&self, name: OptionKey) -> Option<&Spanned> {
         self.values.get(&name)
     }
 
-    /// The list's texts.
+    /// Returns the list's texts.
     pub(super) fn list(&self, name: OptionKey) -> &[Spanned] {
         self.lists.get(&name).map_or(&[], Vec::as_slice)
     }

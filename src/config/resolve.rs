@@ -1,4 +1,4 @@
-//! From texts to meanings: every text parsed, every default applied, every contradiction found.
+//! Resolves texts: applies defaults, parses values and finds options that contradict each other.
 
 use std::path::PathBuf;
 
@@ -109,7 +109,7 @@ fn set(
     }
 }
 
-/// What of connections to upstreams is read from files, and what depends on the metadata server's address.
+/// Reads certificates, and resolves the upstream proxy, which must not be the metadata server.
 fn resolve_upstream(
     config: &mut Config,
     raw: &RawConfig,
@@ -124,7 +124,7 @@ fn resolve_upstream(
     upstream.proxy = upstream_proxy::resolve(raw, (metadata.host, metadata.port), diagnostics);
 }
 
-/// Accounts that a rule or a route names.
+/// Warns of accounts of rules and routes that are probably wrong.
 fn warn_of_accounts(config: &mut Config) {
     let rules = config
         .rules
@@ -150,7 +150,7 @@ fn warn_of_accounts(config: &mut Config) {
     config.warnings.extend(found);
 }
 
-/// Tokens in cleartext that a proxy on the way can read.
+/// Warns of tokens in cleartext, which the upstream proxy can read.
 fn warn_of_plaintext(config: &mut Config) {
     let Some(proxy) = &config.upstream.proxy else {
         return;
@@ -165,7 +165,7 @@ fn warn_of_plaintext(config: &mut Config) {
     }
 }
 
-/// `SSL_CERT_FILE`, which must be readable: nothing could be sent without it.
+/// Reads `SSL_CERT_FILE`. It must be readable, because without roots no upstream can be verified.
 fn system_ca_file(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<PathBuf> {
     const VARIABLE: &str = "SSL_CERT_FILE";
     let file = metadata::variable(env, VARIABLE, diagnostics)?;

@@ -3,9 +3,10 @@
 //! One that nearly names an option is a problem, as a misspelt variable would have no effect otherwise. Any other may belong to someone
 //! else, such as a variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
 
-use super::diagnostic::{Diagnostic, nearest};
+use super::diagnostic::Diagnostic;
 use super::env::Env;
 use super::options::OptionKey;
+use crate::suggestion::nearest;
 
 /// Checks the names of all variables that begin with `SIDENTITY_`, for every command, also those that read none.
 ///

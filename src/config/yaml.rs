@@ -8,22 +8,22 @@ use super::value::{HTTP_VERSION, named};
 use super::{Config, Route};
 use crate::policy::{Options, Policy, Principal, Rule, Settings};
 
-/// Shows a [`Config`] as YAML. The passwords of `--proxy-auth` and `--upstream-proxy` are left out, and a comment says so; what only the
-/// environment can say stands in comments.
+/// Displays a [`Config`] as YAML that `--config` reads. Comments stand for the passwords of `--proxy-auth` and
+/// `--upstream-proxy`, and for values that only the environment can set.
 #[derive(Debug)]
 pub struct Yaml<'a> {
     config: &'a Config,
-    /// What equals it is left out.
+    /// Options with the same value as here are left out.
     defaults: Option<&'a Config>,
 }
 
-/// What is printed where nothing differs; a file of nothing but this is one that changes nothing.
+/// The text for a configuration that equals the defaults. It is a valid file that changes nothing.
 const NOTHING: &str = "# every option has its default: sidentity check --all prints them\n";
 
 /// A key with its value, or a comment: whole lines.
 #[derive(PartialEq)]
 struct Item {
-    /// The mapping that it stands in.
+    /// The mapping that contains it.
     group: Option<&'static str>,
     text: String,
 }
@@ -180,7 +180,7 @@ fn options(f: &mut String, options: &Options) -> fmt::Result {
     Ok(())
 }
 
-/// Who impersonates whom.
+/// Comments on the accounts that tokens belong to.
 fn chains(f: &mut Items, config: &Config) {
     let name = config.credentials.credential_name();
     let holder = name.holder_or_default();
@@ -288,7 +288,10 @@ fn field(f: &mut String, depth: usize, key: &str, value: impl fmt::Display) -> f
     writeln!(f, "{:indent$}{key}: {}", "", Scalar(&value.to_string()))
 }
 
-/// A text as a YAML scalar: plain where no reader can take it for anything else, else in double quotes.
+/// A text as a YAML scalar: plain if every reader takes it for this text, else in double quotes.
+///
+/// serde-saphyr's serializer is not used: it cannot write a comment in the place of a key whose value is a secret, and it
+/// quotes by other rules, such as `off` and numbers.
 struct Scalar<'a>(&'a str);
 
 // === impl Scalar ===

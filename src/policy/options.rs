@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::decision::Credential;
 use super::impersonation::Impersonation;
 use super::rule::{AuthScheme, Existing, HeaderMode, Options};
+use crate::suggestion::nearest;
 
 /// The error of a text that is not a valid value of its option. It names the valid values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -301,41 +302,14 @@ fn is_visible(value: &str) -> bool {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = Options::NAMES
-        .into_iter()
-        .map(|known| (distance(name, known), known))
-        .min()
-        .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-        .map(|(_, known)| format!("did you mean {known}? "))
+    let nearest = nearest(name, Options::NAMES, |known| known.len() / 3 + 1)
+        .map(|known| format!("did you mean {known}? "))
         .unwrap_or_default();
     format!(
         "unknown option {}; {nearest}known are {}",
         quoted(name),
         Options::NAMES.join(", ")
     )
-}
-
-/// Returns the Levenshtein distance.
-fn distance(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    // A longer text is similar to no option, and hostile input must stay cheap.
-    for (i, a) in from.chars().take(32).enumerate() {
-        let mut left = i + 1;
-        let mut diagonal = i;
-        let mut cells = row.iter_mut();
-        if let Some(first) = cells.next() {
-            *first = left;
-        }
-        for (cell, b) in cells.zip(to.chars()) {
-            let above = *cell;
-            *cell = (diagonal + usize::from(a != b))
-                .min(above + 1)
-                .min(left + 1);
-            left = *cell;
-            diagonal = above;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }
 
 /// Shortens input for an error message and removes control characters.

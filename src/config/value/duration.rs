@@ -13,8 +13,12 @@ pub(in crate::config) fn any(text: &str) -> Result<Duration, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{} has no unit: write {text}s", quote(text)));
     }
-    let time = humantime::parse_duration(text)
-        .map_err(|_| format!("{} is no length of time: write 5s or 1m30s", quote(text)))?;
+    let time = humantime::parse_duration(text).map_err(|_| {
+        format!(
+            "{} is not a duration: write 5s, 500ms or 1m30s",
+            quote(text)
+        )
+    })?;
     if time > LONGEST {
         return Err(format!("{} is too long: at most a year", quote(text)));
     }
@@ -26,7 +30,7 @@ pub(in crate::config) fn positive(text: &str) -> Result<Duration, String> {
     let time = any(text)?;
     if time.is_zero() {
         return Err(format!(
-            "{} must be more than nothing, like 5s",
+            "{} must be greater than zero, like 5s",
             quote(text)
         ));
     }

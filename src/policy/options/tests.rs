@@ -277,20 +277,6 @@ fn an_audience_implies_an_id_token_and_a_scope_an_access_token() {
     );
 }
 
-#[test]
-fn the_distance_between_words_counts_letters() {
-    for (a, b, expected) in [
-        ("", "", 0),
-        ("", "abc", 3),
-        ("abc", "", 3),
-        ("scope", "scopes", 1),
-        ("kitten", "sitting", 3),
-        ("abc", "abc", 0),
-    ] {
-        assert_eq!(distance(a, b), expected, "{a:?} {b:?}");
-    }
-}
-
 proptest! {
     #[test]
     fn nothing_panics_and_what_is_taken_is_harmless(name in prop::sample::select(Options::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
