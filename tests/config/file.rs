@@ -1,0 +1,337 @@
+//! The YAML file: places of errors, and what YAML reads as something else.
+
+use crate::Setup;
+
+#[test]
+fn every_problem_of_a_file_names_line_and_column() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, intercept: maybe, lisen: 1}\n\
+         prxy: off\n\
+         workers: [1]\n\
+         workers: 2\n\
+         admin:\n\
+         routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://x.run.app\n\
+         \x20   audiense: y\n\
+         \x20 - 8082\n\
+         \x20 - lisen: 8083\n\
+         \x20   upstream: https://x.run.app\n\
+         \x20 - upstream: https://x.run.app\n\
+         rules:\n\
+         \x20 - {host: a.example, credential: idd}\n\
+         \x20 - {host: a.example/x, path: /y, credential: id}\n\
+         \x20 - {host: a.example, path: y, credential: id}\n\
+         \x20 - {host: a.example, credential: id, impersonate: me}\n\
+         \x20 - {host: a.example}\n\
+         discover: maybe\n\
+         ? [1]\n\
+         : 2\n",
+    );
+    let expected = [
+        "c.yaml:1:44: proxy.intercept: \"maybe\" must be true or false",
+        "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
+        "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
+        "c.yaml:4:1: workers: the key is there twice: keep one",
+        "c.yaml:20:11: discover: \"maybe\" must be one of auto, on, off",
+        "c.yaml:21:3: a key must be a text, not a list",
+        "c.yaml:3:10: workers: write a text, not a list",
+        "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
+        "c.yaml:9:5: routes[0].audiense: unknown key: did you mean audience?",
+        "c.yaml:11:5: routes[2].lisen: unknown key: did you mean listen?",
+        "c.yaml:18:52: rules[3].impersonate: impersonate \"me\" is not the e-mail address of a service account, such as \
+         my-account@my-project.iam.gserviceaccount.com; repeat delegate= for several",
+        "c.yaml:15:35: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
+        "c.yaml:16:12: rules[1].host: \"a.example/x\" holds a path, which has a key of its own: write it there",
+        "c.yaml:17:29: rules[2].path: \"y\" must begin with /",
+        "c.yaml:19:5: rules[4]: credential is missing: write access, id, none or deny",
+        "c.yaml:10:5: routes[1]: \"8082\" must be LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
+        "c.yaml:13:5: routes[3]: listen is missing",
+    ]
+    .map(|line| format!("sidentity: {line}"));
+    let mut found = setup.refused(&["--config", "c.yaml"]);
+    for line in &expected {
+        assert!(found.contains(line), "{line}\nin {found:#?}");
+        found.retain(|other| other != line);
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn what_is_no_yaml_says_where() {
+    for (yaml, line) in [
+        ("proxy: [1\n", "c.yaml:1:8: not YAML: unclosed bracket '['"),
+        (
+            "proxy: 1\n---\nadmin: 2\n",
+            "c.yaml:3:1: not YAML: a second document begins here: write one",
+        ),
+        (
+            "- proxy\n",
+            "c.yaml:1:1: write a mapping, like \"proxy: 3128\", not a list",
+        ),
+        (
+            "proxy: &a {listen: *a}\n",
+            "c.yaml:1:20: not YAML: an alias stands within what it is an alias of",
+        ),
+    ] {
+        let setup = Setup::new().file(yaml);
+        assert_eq!(
+            setup.refused(&["--config", "c.yaml"]),
+            [format!("sidentity: {line}")]
+        );
+    }
+    let setup = Setup::new().write("c.yaml", b"proxy: \xff");
+    let line = "sidentity: c.yaml: the file must be UTF-8 text";
+    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+    let setup = Setup::new().file(&"#".repeat(1024 * 1024 + 1));
+    let line = "sidentity: flag --config: \"c.yaml\" must be at most 1 MiB";
+    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+}
+
+#[test]
+fn the_example_of_the_contract_is_right_also_where_its_directory_is_not_there_yet() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, unmatched: pass, intercept: true, ca_dir: shared/ca}\n\
+         admin: {listen: 127.0.0.1:9090}\n",
+    );
+    let checked = setup.check(&["--config", "c.yaml"]);
+    assert_eq!(checked.status, Some(0), "{checked:?}");
+    assert_eq!(
+        checked.stderr,
+        "sidentity: warning: --ca-dir \"shared/ca\" is not there and is made at the start: does the app see the same?\n"
+    );
+}
+
+#[test]
+fn a_value_that_yaml_reads_as_something_else_is_told_to_be_quoted() {
+    for (yaml, place, value) in [
+        (
+            "rules:\n  - host: *.internal.example\n    credential: id\n",
+            "2:11",
+            "*.internal.example",
+        ),
+        (
+            "rules: [*.internal.example=id]\n",
+            "1:9",
+            "*.internal.example=id",
+        ),
+        (
+            "rules:\n  - *.internal.example=id\n",
+            "2:5",
+            "*.internal.example=id",
+        ),
+        (
+            "connect_to:\n  - *:443:127.0.0.1:8443\n",
+            "2:5",
+            "*:443:127.0.0.1:8443",
+        ),
+        ("rules: [{host: *, credential: id}]\n", "1:16", "*"),
+        ("upstream_ca: @file\n", "1:14", "@file"),
+        ("upstream_ca: `file`\n", "1:14", "`file`"),
+        ("upstream_ca: %file\n", "1:14", "%file"),
+        ("proxy: [::1]:3128\n", "1:8", "[::1]:3128"),
+        (
+            "routes:\n  - listen: [::1]:8081\n    upstream: https://a.run.app\n",
+            "2:13",
+            "[::1]:8081",
+        ),
+    ] {
+        let setup = Setup::new().file(yaml);
+        let begins = value.chars().next().unwrap();
+        let line = format!(
+            "sidentity: c.yaml:{place}: not YAML: {value:?} begins with {begins}, which means something else in YAML: write it \
+             in quotes"
+        );
+        assert_eq!(setup.refused(&["--config", "c.yaml"]), [line], "{yaml}");
+        // As it is told to be written, it is YAML.
+        let quoted = yaml.replace(value, &format!("\"{value}\""));
+        let checked = Setup::new().file(&quoted).check(&["--config", "c.yaml"]);
+        assert!(!checked.stderr.contains("not YAML"), "{checked:?}");
+    }
+    // A password is none of the values that are shown.
+    let setup = Setup::new().file("proxy_auth: @me:hunter2\n");
+    let lines = setup.refused(&["--config", "c.yaml"]);
+    assert!(lines[0].contains("write it in quotes"), "{lines:?}");
+    assert!(!lines[0].contains("hunter2"), "{lines:?}");
+}
+
+/// Whatever is wrong, its own text is in the line, so that it can be searched for; a password never is.
+#[test]
+fn every_error_repeats_the_value_that_is_wrong() {
+    let table: &[(&str, &str)] = &[
+        ("proxy: here", "here"),
+        ("admin: there", "there"),
+        ("intercept: perhaps", "perhaps"),
+        ("discover: perhaps", "perhaps"),
+        ("credentials: mine", "mine"),
+        ("unmatched: drop", "drop"),
+        ("metadata_access: drop", "drop"),
+        ("allowed_host: [a:1]", "a:1"),
+        ("connect_to: [a]", "\"a\""),
+        ("upstream_ca: [absent.pem]", "absent.pem"),
+        ("upstream_http: 3", "3"),
+        ("connect_timeout: soon", "soon"),
+        ("response_timeout: soon", "soon"),
+        ("token_timeout: 5", "5"),
+        ("idle_timeout: 999y", "999y"),
+        ("drain_timeout: -1s", "-1s"),
+        ("max_connections: 0", "0"),
+        ("max_idle_connections: many", "many"),
+        ("max_memory: lots", "lots"),
+        ("workers: 0", "0"),
+        ("sandbox: perhaps", "perhaps"),
+        ("log_format: xml", "xml"),
+        ("log_level: loud", "loud"),
+        ("access_log: some", "some"),
+        ("quitquitquit: perhaps", "perhaps"),
+        ("ca_dir: nowhere", "nowhere"),
+        ("routes: [8081]", "8081"),
+        ("routes: [8081=ftp://x]", "ftp://x"),
+        ("routes: [{listen: 8081, upstream: ftp://x}]", "ftp://x"),
+        ("routes: [{listen: 8081, upstream: x.run.app}]", "x.run.app"),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app?secret}]",
+            "https://x.run.app",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app#part}]",
+            "https://x.run.app#part",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'https://x.run.app:99999'}]",
+            "https://x.run.app:99999",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'run://Billing'}]",
+            "Billing",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: 'run://billing/a b'}]",
+            "run://billing/a b",
+        ),
+        (
+            "routes: [{listen: here, upstream: https://x.run.app}]",
+            "here",
+        ),
+        (
+            "routes: [{listen: 8081, prefix: v1, upstream: https://x.run.app}]",
+            "v1",
+        ),
+        (
+            "routes: [{listen: 8081/a, prefix: /v1, upstream: https://x.run.app}]",
+            "/v1",
+        ),
+        (
+            "routes: [{listen: 8081, mode: '0660', upstream: https://x.run.app}]",
+            "0660",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app, http: 3}]",
+            "3",
+        ),
+        (
+            "routes: [{listen: 8081, upstream: https://x.run.app, header: x-mine}]",
+            "x-mine",
+        ),
+        ("routes: ['8081=https://x.run.app,audience']", "audience"),
+        (
+            "routes: ['8081=https://x.run.app,Some thing']",
+            "Some thing",
+        ),
+        (
+            "routes: ['8081=http://storage.googleapis.com']",
+            "http://storage.googleapis.com",
+        ),
+        ("rules: [a.example]", "a.example"),
+        ("rules: [a.example=key]", "key"),
+        ("rules: ['a*b=id']", "a*b"),
+        (
+            "rules: [{host: a.example, path: y, credential: id}]",
+            "\"y\"",
+        ),
+        (
+            "rules: [{host: a.example/x, path: /y, credential: id}]",
+            "a.example/x",
+        ),
+        (
+            "rules: [{host: a.example, port: http, credential: id}]",
+            "http",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scheme: basic}]",
+            "basic",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scheme: digest}]",
+            "digest",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, existing: drop}]",
+            "drop",
+        ),
+        (
+            "rules: [{host: a.example, credential: access, account: me}]",
+            "me",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, plaintext: deny}]",
+            "deny",
+        ),
+        (
+            "rules: [{host: a.example, credential: none, audience: https://aud.example}]",
+            "https://aud.example",
+        ),
+        (
+            "rules: [{host: a.example, credential: access, audience: https://aud.example}]",
+            "https://aud.example",
+        ),
+        (
+            "rules: [{host: a.example, credential: id, scope: devstorage}]",
+            "devstorage",
+        ),
+        (
+            "rules: ['a.example=id,audience=one,audience=other']",
+            "other",
+        ),
+        (
+            "routes: ['8081=https://x.run.app,existing=keep,existing=replace']",
+            "replace",
+        ),
+        ("prxy: 1", "prxy"),
+    ];
+    for (yaml, value) in table {
+        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        assert!(
+            lines.iter().all(|line| line.contains(value)),
+            "{yaml}: {lines:?}"
+        );
+    }
+    let variables = [
+        ("GCE_METADATA_HOST", "a/b"),
+        ("SSL_CERT_FILE", "absent.pem"),
+        ("GOOGLE_CLOUD_QUOTA_PROJECT", "my project"),
+        ("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com"),
+    ];
+    for (name, value) in variables {
+        let lines = Setup::new().variable(name, value).refused(&[]);
+        assert!(lines[0].contains(value), "{lines:?}");
+    }
+    for yaml in [
+        "proxy_auth: hunter2",
+        "routes: ['8081=https://u:hunter2@x']",
+        "routes: ['8081=https://u:a,hunter2@x']",
+        "routes: ['https://u:hunter2@x']",
+        "routes: ['https://u:hunter2@x=https://y.run.app']",
+        "routes: [{listen: 8081, upstream: 'ftp://u:hunter2@x'}]",
+        "routes: [{listen: 8081, upstream: 'https://u:hunter2%40x'}]",
+        "routes: [{listen: 8081, upstream: 'https://x/?key=hunter2'}]",
+        "routes: ['8081=https://x/?key=hunter2']",
+        "rules: ['u:hunter2@x']",
+    ] {
+        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        assert!(
+            lines.iter().all(|line| !line.contains("hunter2")),
+            "{yaml}: {lines:?}"
+        );
+    }
+}

@@ -1,0 +1,246 @@
+//! What `check` prints, and that it is read again.
+
+use crate::Setup;
+
+#[test]
+fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
+    for (args, printed) in [
+        (&["--allow-non-loopback"][..], "allow_non_loopback: true"),
+        (&[], "allow_non_loopback: false"),
+    ] {
+        let yaml = Setup::new().accepted(&[&["--all"], args].concat());
+        assert!(yaml.lines().any(|line| line == printed), "{yaml}");
+    }
+}
+
+#[test]
+fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
+    let setup = Setup::new().file(
+        "proxy: {listen: 127.0.0.1:3128, unmatched: deny, metadata-access: deny, intercept: on, ca_dir: ., auth: 'app:hunter2'}\n\
+         admin: off\n\
+         routes:\n\
+         \x20 - listen: unix:/run/x.sock\n\
+         \x20   prefix: /v1\n\
+         \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
+         \x20   http: 2\n\
+         \x20   mode: 0660\n\
+         \x20 - listen: 8082\n\
+         \x20   upstream: https://storage.googleapis.com\n\
+         \x20   scopes: [https://www.googleapis.com/auth/devstorage.read_only]\n\
+         rules:\n\
+         \x20 - host: iap.example.com\n\
+         \x20   credential: id\n\
+         \x20   audience: 1234567890.apps.googleusercontent.com\n\
+         \x20   header: proxy-authorization\n\
+         \x20 - host: \"*.internal.example\"\n\
+         \x20   path: /v2\n\
+         \x20   port: 8443\n\
+         \x20   credential: id\n\
+         max_memory: 96MiB\n\
+         workers: 3\n",
+    );
+    let yaml = setup.accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(
+        yaml,
+        "proxy:\n\
+         \x20 listen: 127.0.0.1:3128\n\
+         \x20 unmatched: deny\n\
+         \x20 metadata_access: deny\n\
+         \x20 intercept: true\n\
+         \x20 ca_dir: \".\"\n\
+         \x20 # auth: it is set, and a secret: not shown\n\
+         admin:\n\
+         \x20 listen: off\n\
+         \x20 quitquitquit: false\n\
+         allow_non_loopback: false\n\
+         discover: off\n\
+         allowed_host: []\n\
+         credentials: auto\n\
+         trust_credential_url: []\n\
+         impersonate_service_account: null\n\
+         placeholder: []\n\
+         routes:\n\
+         \x20 - listen: unix:/run/x.sock:/v1\n\
+         \x20   upstream: https://billing-424242.us-central1.run.app/base\n\
+         \x20   http: 2\n\
+         \x20   mode: \"0660\"\n\
+         \x20 - listen: 8082\n\
+         \x20   upstream: https://storage.googleapis.com/\n\
+         \x20   scopes:\n\
+         \x20     - https://www.googleapis.com/auth/devstorage.read_only\n\
+         rules:\n\
+         \x20 - host: iap.example.com\n\
+         \x20   credential: id\n\
+         \x20   audience: 1234567890.apps.googleusercontent.com\n\
+         \x20   header: proxy-authorization\n\
+         \x20 - host: \"*.internal.example:8443/v2\"\n\
+         \x20   credential: id\n\
+         connect_to: []\n\
+         upstream_ca: []\n\
+         upstream_http: auto\n\
+         upstream_proxy: off\n\
+         no_upstream_proxy: []\n\
+         connect_timeout: 5s\n\
+         response_timeout: off\n\
+         token_timeout: 8s\n\
+         idle_timeout: 1m30s\n\
+         drain_timeout: 9s\n\
+         max_connections: 8192\n\
+         max_idle_connections: 1024\n\
+         max_memory: 96Mi\n\
+         workers: 3\n\
+         sandbox: auto\n\
+         log_format: json\n\
+         log_level: info\n\
+         access_log: errors\n\
+         # metadata server: 169.254.169.254:80\n"
+    );
+    let printed = Setup::new().file(&yaml);
+    let again = printed.accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(
+        again,
+        yaml.replace("# auth: it is set, and a secret: not shown", "auth: off")
+    );
+}
+
+#[test]
+fn check_all_prints_the_options_that_are_off_or_empty_too() {
+    let yaml = Setup::new().accepted(&["--all"]);
+    for line in [
+        "  ca_dir: null",
+        "  auth: off",
+        "allowed_host: []",
+        "impersonate_service_account: null",
+        "placeholder: []",
+        "routes: []",
+        "rules: []",
+        "connect_to: []",
+        "upstream_ca: []",
+    ] {
+        assert!(
+            yaml.lines().any(|printed| printed == line),
+            "{line}: {yaml}"
+        );
+    }
+    let again = Setup::new()
+        .file(&yaml)
+        .accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(again, yaml);
+    // The file says nothing of it, so that other sources count.
+    let setup = Setup::new().file("proxy: {ca_dir: null, intercept: on}\n");
+    let yaml = setup.accepted(&["--config", "c.yaml", "--ca-dir", "."]);
+    assert!(yaml.contains("  ca_dir: \".\"\n"), "{yaml}");
+}
+
+#[test]
+fn check_prints_what_differs_from_the_defaults_and_with_all_everything() {
+    let setup = Setup::new();
+    let none = "# every option has its default: sidentity check --all prints them\n";
+    assert_eq!(setup.accepted(&[]), none);
+    assert_eq!(
+        setup.accepted(&["--proxy", "127.0.0.1:3128", "--log-level", "info"]),
+        none
+    );
+    assert_eq!(
+        Setup::new().file(none).accepted(&["--config", "c.yaml"]),
+        none
+    );
+    let args = [
+        "--route=8081=https://x.run.app",
+        "--unmatched=deny",
+        "--quitquitquit",
+        "--drain-timeout=20s",
+        "--rule=a.example=id",
+        "--allowed-host=app.example",
+        "--workers=3",
+    ];
+    let setup = Setup::new().variable("GCE_METADATA_HOST", "localhost:8980");
+    let yaml = setup.accepted(&args);
+    assert_eq!(
+        yaml,
+        "proxy:\n\
+         \x20 unmatched: deny\n\
+         admin:\n\
+         \x20 quitquitquit: true\n\
+         allowed_host:\n\
+         \x20 - app.example\n\
+         routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://x.run.app/\n\
+         rules:\n\
+         \x20 - host: a.example\n\
+         \x20   credential: id\n\
+         drain_timeout: 20s\n\
+         workers: 3\n\
+         # metadata server: localhost:8980\n"
+    );
+    // It means the same as the whole.
+    let all = setup.accepted(&[&["--all"], &args[..]].concat());
+    let again = Setup::new()
+        .file(&yaml)
+        .variable("GCE_METADATA_HOST", "localhost:8980")
+        .accepted(&["--config", "c.yaml", "--all"]);
+    assert_eq!(again, all);
+    assert!(
+        all.contains("\ndiscover: off\n") && all.lines().count() > 25,
+        "{all}"
+    );
+    // What Cloud Run changes is the default there.
+    let there = Setup::new().variable("K_SERVICE", "shop");
+    assert_eq!(there.accepted(&[]), none);
+    assert!(there.accepted(&["--all"]).contains("discover: \"on\""));
+    assert_eq!(there.accepted(&["--discover", "off"]), "discover: off\n");
+    assert_eq!(
+        Setup::new()
+            .accepted(&["--proxy", "off", "--route", "1=https://x.run.app"])
+            .lines()
+            .nth(1),
+        Some("  listen: off")
+    );
+}
+
+#[test]
+fn impersonation_is_read_from_every_source_and_printed_as_it_is() {
+    const CHAIN: &str = "a@p.example,b@p.example,t@p.example";
+    let line = format!("impersonate_service_account: {CHAIN:?}");
+    let flag = Setup::new().accepted(&["--impersonate-service-account", CHAIN]);
+    let variable = Setup::new()
+        .variable("SIDENTITY_IMPERSONATE_SERVICE_ACCOUNT", CHAIN)
+        .accepted(&[]);
+    let file = Setup::new()
+        .file(&format!("impersonate_service_account: {CHAIN}\n"))
+        .accepted(&["--config", "c.yaml"]);
+    for yaml in [&flag, &variable, &file] {
+        assert!(yaml.lines().any(|printed| printed == line), "{yaml}");
+    }
+    let again = Setup::new().file(&flag).accepted(&["--config", "c.yaml"]);
+    assert_eq!(again, flag);
+}
+
+#[test]
+fn an_identity_of_a_rule_is_printed_as_it_is() {
+    let rule = "iap.example=id,token=jwt,impersonate=t@p.example,delegate=b@p.example,delegate=a@p.example";
+    let route =
+        "8081=https://www.googleapis.com,scope=s,subject=jane@d.example,account=x@p.example";
+    let yaml = Setup::new().accepted(&["--rule", rule, "--route", route]);
+    assert_eq!(
+        yaml,
+        "routes:\n\
+         \x20 - listen: 8081\n\
+         \x20   upstream: https://www.googleapis.com/\n\
+         \x20   scopes:\n\
+         \x20     - s\n\
+         \x20   account: x@p.example\n\
+         \x20   subject: jane@d.example\n\
+         rules:\n\
+         \x20 - host: iap.example\n\
+         \x20   credential: id\n\
+         \x20   impersonate: t@p.example\n\
+         \x20   delegates:\n\
+         \x20     - b@p.example\n\
+         \x20     - a@p.example\n\
+         \x20   token: jwt\n"
+    );
+    let again = Setup::new().file(&yaml).accepted(&["--config", "c.yaml"]);
+    assert_eq!(again, yaml);
+}

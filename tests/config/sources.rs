@@ -1,0 +1,235 @@
+//! Flags, environment and file together: precedence, lists, and the names of variables.
+
+use std::process::Command;
+
+use crate::Setup;
+
+#[test]
+fn flags_win_over_environment_over_file() {
+    let setup = Setup::new()
+        .file("proxy: 1001\nadmin: 1002\nlog_level: debug\nworkers: 3\n")
+        .variable("SIDENTITY_ADMIN", "2002")
+        .variable("SIDENTITY_LOG_LEVEL", "warn")
+        .variable("SIDENTITY_CONFIG", "c.yaml")
+        .variable("SIDENTITY_WORKERS", "");
+    let yaml = setup.accepted(&["--log-level", "trace"]);
+    for line in [
+        "  listen: 1001",
+        "  listen: 2002",
+        "log_level: trace",
+        "workers: 3",
+    ] {
+        assert!(yaml.lines().any(|l| l == line), "{line} in {yaml}");
+    }
+}
+
+#[test]
+fn a_switch_of_the_file_can_be_turned_off_by_a_flag() {
+    let setup = Setup::new().file("quitquitquit: on\n");
+    let says = |flags: &[&str], line| setup.accepted(&[&["--all"], flags].concat()).contains(line);
+    assert!(says(&["--config", "c.yaml"], "quitquitquit: true"));
+    assert!(says(
+        &["--config", "c.yaml", "--quitquitquit=off"],
+        "quitquitquit: false"
+    ));
+    assert!(says(&["--quitquitquit"], "quitquitquit: true"));
+}
+
+#[test]
+fn lists_add_up_flags_first() {
+    let setup = Setup::new()
+        .file("routes: [3=https://f.run.app]\nrules: [f.example=id]\nallowed_host: f\nconnect_to: ['f:::']\nplaceholder: [f:f, 007]\n")
+        .variable("SIDENTITY_ROUTE", "1=https://e.run.app\n 2=https://ee.run.app")
+        .variable("SIDENTITY_RULE", "e.example=id")
+        .variable("SIDENTITY_ALLOWED_HOST", "e ee")
+        .variable("SIDENTITY_CONNECT_TO", "e:::")
+        .variable("SIDENTITY_PLACEHOLDER", "e:e  e:2");
+    let yaml = setup.accepted(&[
+        "--config=c.yaml",
+        "--route=0=https://g.run.app",
+        "--rule=g.example=id",
+        "--allowed-host=g",
+        "--connect-to=g:::",
+        "--placeholder=g:g",
+    ]);
+    let order = |needles: &[&str]| {
+        let places: Vec<_> = needles
+            .iter()
+            .map(|needle| yaml.find(needle).unwrap())
+            .collect();
+        assert!(places.is_sorted(), "{needles:?} in {yaml}");
+    };
+    order(&["//g.run.app", "//e.run.app", "//ee.run.app", "//f.run.app"]);
+    order(&["g.example", "e.example", "f.example"]);
+    order(&["- g\n", "- e\n", "- ee\n", "- f\n"]);
+    order(&["g:::", "e:::", "f:::"]);
+    order(&[
+        "placeholder:",
+        "- g:g\n",
+        "- e:e\n",
+        "- e:2\n",
+        "- f:f\n",
+        "- 007\n",
+    ]);
+}
+
+#[test]
+fn a_variable_that_nearly_names_an_option_is_a_problem() {
+    let setup = Setup::new()
+        .variable("SIDENTITY_DISCOVER", "maybe")
+        .variable("SIDENTITY_LOG_LEVL", "info")
+        .variable("SIDENTITY_PROXY", "x")
+        .variable("SIDENTITY_PROXI_AUTH", "off")
+        .variable("SIDENTITY_RUEL", "x.example=id")
+        .variable("SIDENTITY_CONFG", "x.yaml")
+        .variable("SIDENTITY_REVISION", "abc")
+        .variable("SIDENTITY_NONSENSE", "")
+        .variable("SIDENTITY_ADMIN_PORT", "9091")
+        .variable("SIDENTITY_INTERCEPT", "");
+    assert_eq!(
+        setup.refused(&[]),
+        [
+            "sidentity: environment SIDENTITY_CONFG: names no option: did you mean SIDENTITY_CONFIG?",
+            "sidentity: environment SIDENTITY_LOG_LEVL: names no option: did you mean SIDENTITY_LOG_LEVEL?",
+            "sidentity: environment SIDENTITY_PROXI_AUTH: names no option: did you mean SIDENTITY_PROXY_AUTH?",
+            "sidentity: environment SIDENTITY_RUEL: names no option: did you mean SIDENTITY_RULE?",
+            "sidentity: environment SIDENTITY_PROXY: \"x\" must be PORT, ADDR:PORT or [IPV6]:PORT, like 127.0.0.1:8081",
+            "sidentity: environment SIDENTITY_DISCOVER: \"maybe\" must be one of auto, on, off",
+        ]
+    );
+}
+
+#[test]
+fn a_kubernetes_service_called_sidentity_does_not_stop_every_sidecar_of_its_namespace() {
+    let setup = Setup::new()
+        .variable("SIDENTITY_SERVICE_HOST", "10.0.0.7")
+        .variable("SIDENTITY_SERVICE_PORT", "9090")
+        .variable("SIDENTITY_SERVICE_PORT_METRICS", "9090")
+        .variable("SIDENTITY_PORT", "tcp://10.0.0.7:9090")
+        .variable("SIDENTITY_PORT_9090_TCP", "tcp://10.0.0.7:9090")
+        .variable("SIDENTITY_PORT_9090_TCP_PROTO", "tcp")
+        .variable("SIDENTITY_PORT_9090_TCP_PORT", "9090")
+        .variable("SIDENTITY_PORT_9090_TCP_ADDR", "10.0.0.7")
+        .variable("SIDENTITY_ADMIN_SERVICE_HOST", "10.0.0.8");
+    setup.accepted(&[]);
+}
+
+#[test]
+fn a_variable_of_somebody_else_is_ignored_with_a_warning() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args(["check", "--log-format", "text"])
+        .env_clear()
+        .env("SIDENTITY_IMAGE", "registry/sidentity:1")
+        .env("SIDENTITY_SERVICE_HOST", "10.0.0.7")
+        .env("SIDENTITY_ADMIN_PORT", "9091")
+        .env("SIDENTITY_EMPTY", "")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains(
+            "environment SIDENTITY_ADMIN_PORT, SIDENTITY_IMAGE, SIDENTITY_SERVICE_HOST: name no option of sidentity and are ignored"
+        ),
+        "{stderr}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_a_problem() {
+    use std::os::unix::ffi::OsStrExt;
+    let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .arg("check")
+        .env_clear()
+        .env("SIDENTITY_PROXY", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "sidentity: environment SIDENTITY_PROXY: the value must be UTF-8 text\n"
+    );
+}
+
+#[test]
+fn all_problems_of_flags_environment_and_file_come_at_once() {
+    let setup = Setup::new()
+        .file("log_level: loud\nunmatched: drop\n")
+        .variable("SIDENTITY_WORKERS", "0");
+    assert_eq!(
+        setup
+            .refused(&["--config", "c.yaml", "--proxy", "x", "--route", "1"])
+            .len(),
+        5
+    );
+}
+
+#[test]
+fn more_roots_are_read_at_once_and_a_bad_file_is_a_problem() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    let good = params.self_signed(&key).unwrap().pem();
+    let setup = Setup::new()
+        .write("good.pem", good)
+        .write("empty.pem", "")
+        .write(
+            "broken.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+    let yaml = setup.accepted(&["--upstream-ca", "good.pem", "--upstream-ca", "good.pem"]);
+    assert!(yaml.contains("upstream_ca:\n  - good.pem\n  - good.pem\n"));
+    let lines = setup.refused(&[
+        "--upstream-ca",
+        "absent.pem",
+        "--upstream-ca",
+        "empty.pem",
+        "--upstream-ca",
+        "broken.pem",
+    ]);
+    let starts = [
+        "sidentity: flag --upstream-ca: cannot read \"absent.pem\": No such file or directory",
+        "sidentity: flag --upstream-ca: \"empty.pem\" holds no certificate: it must be PEM",
+        "sidentity: flag --upstream-ca: \"broken.pem\" holds no usable certificate: ",
+    ];
+    assert_eq!(lines.len(), starts.len());
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn what_googles_libraries_read_is_read_checked_and_shown() {
+    let setup = Setup::new()
+        .variable("GCE_METADATA_HOST", "http://localhost:8980")
+        .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my-project")
+        .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "Example.Goog")
+        .variable("NO_GCE_CHECK", "1");
+    let checked = setup.check(&[]);
+    assert_eq!(checked.status, Some(0));
+    for line in [
+        "# metadata server: localhost:8980, not asked (NO_GCE_CHECK)",
+        "# quota project: my-project",
+        "# universe domain: example.goog",
+    ] {
+        assert!(
+            checked.stdout.lines().any(|l| l == line),
+            "{line} in {checked:?}"
+        );
+    }
+    assert_eq!(checked.stderr, "");
+    let setup = Setup::new()
+        .variable("GCE_METADATA_HOST", "a/b")
+        .variable("SSL_CERT_FILE", "absent.pem")
+        .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my project")
+        .variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com");
+    assert_eq!(
+        setup.refused(&[]),
+        [
+            "sidentity: environment SSL_CERT_FILE: cannot read \"absent.pem\": No such file or directory (os error 2)",
+            "sidentity: environment GCE_METADATA_HOST: \"a/b\" must be HOST or HOST:PORT, like 169.254.169.254",
+            "sidentity: environment GOOGLE_CLOUD_QUOTA_PROJECT: \"my project\" must be a project's id",
+            "sidentity: environment GOOGLE_CLOUD_UNIVERSE_DOMAIN: \"com\" must be a domain, like googleapis.com",
+        ]
+    );
+}

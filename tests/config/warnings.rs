@@ -1,0 +1,194 @@
+//! What is allowed and warned of.
+
+use std::path::Path;
+
+use crate::Setup;
+
+#[test]
+fn a_ca_dir_in_a_folder_that_others_can_write_to_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let top = tempfile::tempdir().unwrap();
+    let (open, mine) = (top.path().join("open"), top.path().join("mine"));
+    for (folder, mode) in [(&open, 0o1777), (&mine, 0o755)] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let stderr = |folder: &Path| {
+        let ca_dir = folder.join("ca");
+        let checked = Setup::new().check(&["--intercept", "--ca-dir", ca_dir.to_str().unwrap()]);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        checked.stderr
+    };
+    let warning = format!("other users can write to {open:?} (mode 1777, owner ");
+    assert!(stderr(&open).contains(&warning), "{}", stderr(&open));
+    assert!(!stderr(&mine).contains("can write to"), "{}", stderr(&mine));
+}
+
+#[test]
+fn an_interception_that_serves_nobody_is_warned_of() {
+    let setup = Setup::new();
+    for (args, warned) in [
+        (&["--intercept"][..], "without --ca-dir"),
+        (
+            &[
+                "--intercept",
+                "--proxy",
+                "off",
+                "--route",
+                "8081=https://x.run.app",
+            ],
+            "--intercept does nothing",
+        ),
+        (&["--intercept", "--ca-dir", "."], ""),
+    ] {
+        let checked = setup.check(args);
+        assert_eq!(checked.status, Some(0));
+        assert!(checked.stderr.contains(warned), "{checked:?}");
+        assert_eq!(checked.stderr.is_empty(), warned.is_empty(), "{checked:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_reaches_beyond_one_organisation_is_warned_of() {
+    let beyond = |place: &str, pattern: &str, owner: &str| {
+        format!(
+            "sidentity: warning: flag --rule {place}: {pattern} reaches beyond one organisation's domain: {owner}"
+        )
+    };
+    let anyone =
+        "anyone can register a name below it and would receive this token; name your own domain";
+    let customers = "customers of a provider have names below it and would receive this token; name your own hosts";
+    for (rule, pattern) in [
+        ("*.org=id", "*.org"),
+        ("*.INFO.=id", "*.info"),
+        ("*.co.uk=access", "*.co.uk"),
+        ("*.com.au=id,audience=x", "*.com.au"),
+        ("*.example=access", "*.example"),
+        ("*.dev=id", "*.dev"),
+        ("*.net:8443/v1=access", "*.net:8443/v1"),
+        ("*.xn--p1ai=id", "*.xn--p1ai"),
+        ("*.co.jp=access", "*.co.jp"),
+        ("*.de=id", "*.de"),
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        let place = rule.split('=').next().unwrap();
+        let line = beyond(place, pattern, anyone) + "\n";
+        assert_eq!((checked.status, &*checked.stderr), (Some(0), &*line));
+    }
+    for rule in [
+        "*.run.app=access",
+        "*.run.app=id,audience=123-x.apps.googleusercontent.com",
+        "*.a.run.app=access",
+        "*.europe-west1.run.app=access",
+        "*.appspot.com=id,audience=123-x.apps.googleusercontent.com",
+        "*.uc.r.appspot.com=id",
+        "*.cloudfunctions.net=access",
+        "*.googleusercontent.com=access",
+        "*.web.app=access",
+        "*.github.io=id",
+        "*.herokuapp.com=access",
+        "*.s3.amazonaws.com=access",
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        let pattern = rule.split('=').next().unwrap();
+        assert_eq!(
+            checked.stderr,
+            beyond(pattern, pattern, customers) + "\n",
+            "{rule}"
+        );
+    }
+    for rule in [
+        "*.example.com=access",
+        "*.example.co.uk=access",
+        "*.internal.example=id",
+        "*.internal=id",
+        "*.corp=id",
+        "*.cluster.local=id",
+        "*.run.app=id",
+        "*.a.run.app=id",
+        "*.cloudfunctions.net=id",
+        "*.my-project.cloud.goog=id",
+        "*.pkg.dev=access,scheme=basic",
+        "*.com=deny",
+        "*.com=none",
+        "billing=id",
+        "example.com=access",
+        "x.run.app=access",
+        "*.my-app.run.app=none",
+    ] {
+        let checked = Setup::new().check(&["--rule", rule]);
+        assert_eq!((checked.status, &*checked.stderr), (Some(0), ""), "{rule}");
+    }
+}
+
+#[test]
+fn a_wide_rule_that_names_what_the_table_leaves_out_is_warned_of() {
+    let warning = |rules: &[&str]| {
+        let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", *rule]).collect();
+        let checked = Setup::new().check(&flags);
+        assert_eq!(checked.status, Some(0), "{checked:?}");
+        checked.stderr
+    };
+    assert_eq!(
+        warning(&["*.googleapis.com=access,existing=replace"]),
+        "sidentity: warning: flag --rule *.googleapis.com: it gives a token to hosts that get none without it, and replaces \
+         the app's own credential there: oauth2.googleapis.com, sts.googleapis.com, securetoken.googleapis.com, \
+         identitytoolkit.googleapis.com, fonts.googleapis.com, ajax.googleapis.com, maps.googleapis.com, \
+         *.mtls.googleapis.com, www.googleapis.com/oauth2; name the hosts that are meant, or add --rule \
+         oauth2.googleapis.com=none and the like\n"
+    );
+    let said = warning(&["*.googleapis.com=id"]);
+    assert!(
+        said.contains("oauth2.googleapis.com") && !said.contains("replaces"),
+        "{said}"
+    );
+    let said = warning(&["*.google.com=access"]);
+    assert!(
+        said.contains("get none without it: accounts.google.com;"),
+        "{said}"
+    );
+    let said = warning(&["*.com=access"]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let said = warning(&[
+        "*.googleapis.com=access",
+        "oauth2.googleapis.com=none",
+        "*.mtls.googleapis.com=none",
+    ]);
+    assert!(
+        !said.contains("oauth2.googleapis.com,") && !said.contains("mtls.google"),
+        "{said}"
+    );
+    assert!(said.contains("sts.googleapis.com"), "{said}");
+    for quiet in [
+        "*.googleapis.com=none",
+        "*.googleapis.com:8443=access",
+        "oauth2.googleapis.com=access",
+        "*.mtls.googleapis.com=access",
+        "storage.googleapis.com=access",
+        "www.googleapis.com/oauth2=access",
+        "*.storage.googleapis.com=access",
+    ] {
+        assert_eq!(warning(&[quiet]), "", "{quiet}");
+    }
+    // The path and the port that the rule is for are looked at.
+    let said = warning(&["*.googleapis.com/token=access"]);
+    assert!(said.contains("oauth2.googleapis.com"), "{said}");
+    let said = warning(&["*.googleapis.com:80=access"]);
+    assert!(said.contains("oauth2.googleapis.com"), "{said}");
+    // Another universe has the same hosts.
+    let setup = Setup::new().variable("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "example.goog");
+    let said = setup.check(&["--rule", "*.example.goog=access"]).stderr;
+    assert!(said.contains("sts.example.goog"), "{said}");
+}
+
+#[test]
+fn a_rule_of_the_file_is_warned_of_with_its_place() {
+    let setup = Setup::new().file("rules:\n  - host: '*.com'\n    credential: id\n");
+    let checked = setup.check(&["--config", "c.yaml"]);
+    assert!(
+        checked
+            .stderr
+            .starts_with("sidentity: warning: c.yaml:2:5: rules[0]: *.com reaches beyond"),
+        "{checked:?}"
+    );
+}
