@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use self::call::{Answer, get};
+use self::call::{DemoResponse, get};
 use self::service::{PrivateService, SERVICE};
 use super::exit::Exit;
 use super::interruption::interruption;
@@ -54,9 +54,9 @@ pub(super) fn run(args: &Args) -> Result<(), Exit> {
     })
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type DemoError = Box<dyn std::error::Error + Send + Sync>;
 
-async fn show(once: bool, stop: CancellationToken) -> Result<(), Failure> {
+async fn show(once: bool, stop: CancellationToken) -> Result<(), DemoError> {
     let emulator = Emulator::bind(LOOPBACK, Identity::default()).await?;
     let metadata = emulator.local_addr();
     let service = PrivateService::bind(emulator.verifier()).await?;
@@ -154,7 +154,7 @@ struct Federation {
 // === impl Federation ===
 
 impl Federation {
-    fn new(emulator: &Emulator) -> Result<Self, Failure> {
+    fn new(emulator: &Emulator) -> Result<Self, DemoError> {
         // An image of one file has no /tmp, but container engines add /dev/shm.
         let folder = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/dev/shm"))?;
         let google = emulator.google();
@@ -183,7 +183,7 @@ fn configuration(
     metadata: SocketAddr,
     service: &PrivateService,
     federation: Option<&Federation>,
-) -> Result<Config, Failure> {
+) -> Result<Config, DemoError> {
     let mut raw = RawConfig::default();
     if let Some(federation) = federation {
         let file = federation.file().display().to_string();
@@ -239,7 +239,12 @@ fn connect_to(host: config::ConnectHost, address: SocketAddr) -> config::Connect
     }
 }
 
-fn show_call(method: &str, url: &str, answer: &Answer, expected: u16) -> Result<(), Failure> {
+fn show_call(
+    method: &str,
+    url: &str,
+    answer: &DemoResponse,
+    expected: u16,
+) -> Result<(), DemoError> {
     say(&format!("   {method} {url}"))?;
     say(&format!("   → {} {}\n", answer.status, answer.text.trim()))?;
     if answer.status.as_u16() == expected {

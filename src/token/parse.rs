@@ -65,13 +65,13 @@ pub(super) enum Malformed {
 /// because the instance may have been suspended since the server sent the response.
 pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         access_token: Option<String>,
         expires_in: Option<Value>,
         token_type: Option<String>,
     }
 
-    let answer: Answer = object(body).ok_or(Malformed::Json)?;
+    let answer: Response = object(body).ok_or(Malformed::Json)?;
     if !answer
         .token_type
         .is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"))
@@ -99,12 +99,12 @@ pub(super) fn iam_access_token(
 ) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Answer {
+    struct Response {
         access_token: Option<String>,
         expire_time: Option<String>,
     }
 
-    let answer: Answer = object(body).ok_or(Malformed::Json)?;
+    let answer: Response = object(body).ok_or(Malformed::Json)?;
     let value = answer
         .access_token
         .filter(|value| !value.is_empty())
@@ -130,11 +130,11 @@ pub(super) fn iam_id_token(
     now: Now,
 ) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         token: Option<String>,
     }
 
-    let answer: Answer = object(body).ok_or(Malformed::NoJson)?;
+    let answer: Response = object(body).ok_or(Malformed::NoJson)?;
     let jwt = answer.token.ok_or(Malformed::NoJson)?;
     id_token(jwt.as_bytes(), audience, start, now)
 }
@@ -143,11 +143,11 @@ pub(super) fn iam_id_token(
 pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Answer {
+    struct Response {
         signed_jwt: Option<String>,
     }
 
-    let answer: Answer = object(body).ok_or(Malformed::NoJson)?;
+    let answer: Response = object(body).ok_or(Malformed::NoJson)?;
     let jwt = answer.signed_jwt.ok_or(Malformed::NoJson)?;
     let parts = jwt.split('.').filter(|part| is_base64url(part)).count();
     (parts == 3 && jwt.split('.').count() == 3)
@@ -241,11 +241,11 @@ pub(super) fn id_token_in(
 /// Returns the refresh token that replaces the one that was sent (RFC 6749, 6), if the response has one.
 pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct Response {
         refresh_token: Option<String>,
     }
 
-    let answer: Answer = object(body)?;
+    let answer: Response = object(body)?;
     answer.refresh_token.filter(|token| !token.is_empty())
 }
 

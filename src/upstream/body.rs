@@ -1,4 +1,4 @@
-//! A response body, and the guard of the connection that it comes over.
+//! A response body, with the guard of its connection.
 
 use std::fmt;
 use std::io;
@@ -16,8 +16,8 @@ use super::unsent::Unsent;
 
 /// A response's body.
 ///
-/// Read to its end, it gives an HTTP/1.1 connection back to the pool. Dropped before, it closes that connection, or
-/// resets the HTTP/2 stream.
+/// At its end, it returns an HTTP/1.1 connection to the pool. If it is dropped before, it closes that connection or resets the
+/// HTTP/2 stream.
 pub struct Body {
     incoming: Incoming,
     guard: Option<ConnectionGuard>,
@@ -25,7 +25,7 @@ pub struct Body {
     http2: bool,
 }
 
-/// HTTP/2: the stream was reset without an error before its end, which hyper takes for the end.
+/// HTTP/2: the stream was reset with NO_ERROR before its end. hyper reports that as the end.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream reset the stream before the end of its answer")]
 struct Truncated;
@@ -43,7 +43,7 @@ impl Body {
                 unsent: None,
                 http2,
             };
-            // A connection that switched protocols speaks no HTTP any more.
+            // A connection that switched protocols cannot carry another request.
             if !switched && http_body::Body::is_end_stream(&body.incoming) {
                 body.complete();
             }
@@ -51,8 +51,8 @@ impl Body {
         })
     }
 
-    /// Gives the next piece only when little of the previous ones is left: for a reader that drops each piece once it is
-    /// written. One that keeps them would wait for ever.
+    /// Returns the next piece only if little of the previous ones is still held, for a reader that drops each piece once it is
+    /// written. A reader that keeps them would wait forever.
     #[must_use]
     pub fn paced(mut self) -> Self {
         self.unsent = Some(Unsent::default());
@@ -99,7 +99,7 @@ impl http_body::Body for Body {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let frame = self.track(frame);
-                // Whoever reads may stop here, without asking for the end.
+                // The reader may stop here without polling for the end.
                 if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.complete();
                 }

@@ -16,12 +16,12 @@ use crate::memory::Memory;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The request's body failed; found again among the causes of hyper's error.
+/// The error of a request's body. It is found among the sources of hyper's error.
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body failed")]
 pub(super) struct Broken(#[source] BoxError);
 
-/// What may be sent as a request's body; its `Default` is the empty body.
+/// A type that can be sent as a request's body. Its `Default` is the empty body.
 pub trait RequestBody:
     Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + Unpin + 'static
 {
@@ -47,7 +47,7 @@ pub(super) struct CancellableBody<B> {
     tracked: Option<(Unsent, Memory)>,
     /// HTTP/1.1: dropped with the body.
     sending: Option<Sending>,
-    /// A copy, in case that the request must be sent again.
+    /// A copy, in case the request must be sent again.
     copying: Option<Box<Copying<B>>>,
 }
 
@@ -139,7 +139,7 @@ impl<B: RequestBody> CancellableBody<B> {
         Some((body, sender))
     }
 
-    /// The body, unless it is held elsewhere.
+    /// Returns the body, unless it is held elsewhere.
     pub(super) fn into_inner(mut self) -> Option<Payload<B>> {
         match std::mem::replace(&mut self.body, Source::Unwanted) {
             Source::Here(body) => Some(body),

@@ -1,14 +1,14 @@
-//! `--connect-to`: where the bytes go instead; `Host`, SNI and token stay.
+//! `--connect-to`: connects to another address. `Host`, SNI and token stay the same.
 
 use crate::config::{ConnectHost, ConnectTo};
 use crate::destination::{Host, Origin};
 
-/// Whether an entry is for this origin.
+/// Returns whether an entry matches this origin.
 pub(super) fn redirects(entries: &[ConnectTo], origin: &Origin) -> bool {
     entry(entries, origin).is_some()
 }
 
-/// Host and port to connect to: those of the first entry that matches, else the origin's own (curl's rules).
+/// Returns the host and port to connect to: those of the first matching entry, else the origin's own (curl's rules).
 pub(super) fn redirect(entries: &[ConnectTo], origin: &Origin) -> (Host, u16) {
     let entry = entry(entries, origin);
     let host = entry.and_then(|entry| entry.to_host.as_ref());
@@ -29,7 +29,7 @@ fn covers(pattern: &ConnectHost, host: &Host) -> bool {
     match pattern {
         ConnectHost::Any => true,
         ConnectHost::Exact(exact) => exact == host,
-        // The suffix begins with its dot: whole labels, and at least one more.
+        // The suffix begins with a dot, so it matches whole labels.
         ConnectHost::Suffix(suffix) => host
             .name()
             .and_then(|name| name.strip_suffix(suffix.as_str()))

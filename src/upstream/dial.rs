@@ -1,4 +1,4 @@
-//! From an origin to an open connection: redirect, resolve, refuse, connect, the proxy's tunnel, TLS.
+//! Opens a connection to an origin: `--connect-to`, name resolution, dial policy, TCP, the proxy's tunnel, TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::telemetry::{Connect, Metrics};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PROBES: Duration = Duration::from_secs(10);
 
-/// A connection is given up when what was sent is not acknowledged for this long (`TCP_USER_TIMEOUT`). The kernel counts
-/// a closed window of the peer too, and an HTTP/1.1 server may stop reading an upload for a while.
+/// A connection fails if sent data is not acknowledged for this long (`TCP_USER_TIMEOUT`). The kernel also counts the time in
+/// which the peer's window is closed, and an HTTP/1.1 server may pause an upload for a while.
 const UNACKNOWLEDGED_HTTP1: Duration = Duration::from_secs(120);
 const UNACKNOWLEDGED_HTTP2: Duration = Duration::from_secs(60);
 
@@ -39,12 +39,12 @@ pub(super) struct Dialer {
     refuse: DialPolicy,
     resolver: Resolver,
     tls: Tls,
-    /// For each step: resolving, TCP, TLS, the HTTP/2 preface.
+    /// The time limit of each step: name resolution, TCP, TLS, the HTTP/2 preface.
     pub(super) timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// An open connection on which no HTTP was spoken yet.
+/// An open connection before its first request.
 #[derive(Debug)]
 pub(super) struct Dialled {
     pub(super) stream: Stream,
@@ -71,14 +71,14 @@ impl Dialer {
         })
     }
 
-    /// The proxy on the way to this origin.
+    /// Returns the proxy through which this origin is called.
     pub(super) fn proxy(&self, origin: &Origin) -> Option<&Arc<UpstreamProxy>> {
         self.proxy
             .as_ref()
             .filter(|proxy| proxy.egress.bypass(origin).is_none())
     }
 
-    /// Whether a proxy is sent the requests to this target in absolute form. As in curl, `--connect-to` is for the
+    /// Returns whether requests to this target are sent to a proxy in absolute form. As in curl, `--connect-to` applies to the
     /// destination of a `CONNECT`.
     pub(super) fn forwards(&self, target: &Target) -> bool {
         let origin = &target.origin;
@@ -88,7 +88,7 @@ impl Dialer {
             && !connect_to::redirects(&self.connect_to, origin)
     }
 
-    /// Connects, and does the TLS handshake where the scheme asks for one.
+    /// Connects, and performs the TLS handshake for `https`.
     pub(super) async fn dial(
         &self,
         target: &Target,
@@ -111,7 +111,7 @@ impl Dialer {
         Ok(dialled)
     }
 
-    /// Connects, where there is a proxy through a tunnel of it.
+    /// Connects directly, or through a tunnel of the proxy.
     pub(super) async fn tcp(
         &self,
         origin: &Origin,
@@ -132,7 +132,7 @@ impl Dialer {
         Ok((stream, endpoint))
     }
 
-    /// Connects to the proxy. It resolves the destination's name, so what must be refused is refused by its text.
+    /// Connects to the proxy. The proxy resolves the destination's name, so the dial policy is checked by the name.
     async fn to_proxy(
         &self,
         proxy: &Arc<UpstreamProxy>,
@@ -148,7 +148,7 @@ impl Dialer {
             return Err(refused(&endpoint, refusal));
         }
         let egress = &proxy.egress;
-        // Every call waits for this name.
+        // All calls depend on this name.
         self.connect(endpoint, &egress.host, egress.port, Priority::High)
             .await
     }
@@ -225,7 +225,7 @@ impl Dialer {
         if let Some(refusal) = self.refuse.connection(local, peer) {
             return Err(refused(endpoint, refusal));
         }
-        // With nobody listening on it, a port that the kernel also gave us as our own connects to itself.
+        // If nothing listens on the port, and the kernel chose the same port for this socket, it connects to itself.
         if local == peer {
             return Err(Failure::connect(
                 endpoint,
@@ -241,7 +241,7 @@ impl Dialer {
             .map_err(broken)
     }
 
-    /// Counts how dialling ended; what was refused before anybody was called is no dial.
+    /// Counts the result of a dial. A refusal by the dial policy does not count.
     pub(super) fn count<T>(&self, result: &Result<T, Failure>) {
         let kind = |failure: &Failure| (failure.kind, failure.before_tls);
         let outcome = match result.as_ref().map_err(kind) {
@@ -269,7 +269,7 @@ fn unresolved(endpoint: &Endpoint, host: &Host, error: &Unresolved) -> Failure {
     Failure::new(kind, format!("{endpoint}: {host}: {error}"))
 }
 
-/// Best effort: not every kernel has it, and without it TCP's own retransmissions end after a quarter of an hour.
+/// Sets `TCP_USER_TIMEOUT`, if the kernel supports it. Without it, TCP's retransmissions end after 15 minutes.
 fn give_up_unacknowledged(dialled: &Dialled) {
     let within = if dialled.http2 {
         UNACKNOWLEDGED_HTTP2
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::config::{Env, HttpVersion, RawConfig};
 
-    /// What no test on loopback can show: a peer that is gone acknowledges nothing.
+    /// Checks the socket option, because a loopback peer cannot stop acknowledging.
     #[tokio::test]
     async fn a_peer_that_is_gone_is_noticed_by_the_options_of_its_socket() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

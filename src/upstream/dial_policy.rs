@@ -1,4 +1,4 @@
-//! Addresses that are never dialled: the sidecar's own listeners, and the metadata server where that is denied.
+//! The addresses that are never dialled: the sidecar's own listeners, and the metadata server if it is denied.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,9 +8,9 @@ use crate::error::ErrorKind;
 /// The metadata server on IPv6-only machines.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
-/// Which addresses are refused, whatever name led there.
+/// The addresses that are refused, by whatever name they were found.
 ///
-/// It is asked after name resolution, so that no spelling and no DNS answer gets past it.
+/// It is checked after name resolution, so that no spelling and no DNS response can circumvent it.
 #[derive(Clone, Debug, Default)]
 pub struct DialPolicy {
     /// The sidecar's own TCP listeners, as bound.
@@ -24,16 +24,16 @@ pub struct DialPolicy {
 /// Why an address is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// It is one of our own listeners.
+    /// The address is one of the sidecar's listeners.
     Loop,
-    /// It is the metadata server's.
+    /// The address is the metadata server's.
     Metadata,
 }
 
 // === impl DialPolicy ===
 
 impl DialPolicy {
-    /// Judges a resolved address before anything is sent to it.
+    /// Checks a resolved address before anything is sent to it.
     pub(super) fn address(&self, address: SocketAddr) -> Option<Refusal> {
         let port = address.port();
         let any = |judge: &dyn Fn(IpAddr) -> bool| equivalents(address.ip()).any(judge);
@@ -44,7 +44,7 @@ impl DialPolicy {
         metadata.then_some(Refusal::Metadata)
     }
 
-    /// Judges a host that a proxy resolves: what it is is known as far as its text tells.
+    /// Checks a host that a proxy resolves, by its text.
     pub(super) fn unresolved(&self, host: &Host, port: u16) -> Option<Refusal> {
         match host {
             Host::Ip(ip) => self.address(SocketAddr::new(*ip, port)),
@@ -59,8 +59,8 @@ impl DialPolicy {
         }
     }
 
-    /// Judges a connection by both its ends: a listener on an unspecified address answers on every address of this
-    /// machine, and only the kernel knows which those are.
+    /// Checks both ends of a connection. A listener on an unspecified address accepts on every address of this machine, and
+    /// only the kernel knows these.
     pub(super) fn connection(&self, local: SocketAddr, peer: SocketAddr) -> Option<Refusal> {
         let ip = peer.ip().to_canonical();
         let own = local.ip().to_canonical() == ip
@@ -73,7 +73,7 @@ impl DialPolicy {
 
     fn is_metadata(&self, ip: IpAddr, port: u16) -> bool {
         let well_known = match ip {
-            // Link-local as a whole: GKE's own metadata server answers on another address of it.
+            // All of link-local, because GKE's metadata server has another address of it.
             IpAddr::V4(ip) => ip.is_link_local(),
             IpAddr::V6(ip) => ip == METADATA_V6,
         };
@@ -84,10 +84,10 @@ impl DialPolicy {
     }
 }
 
-/// A connection to `ip:port` is answered by the listener `own`, as far as the addresses alone tell.
+/// Returns whether the listener `own` accepts connections to `ip:port`, as far as the addresses show.
 fn reaches(ip: IpAddr, port: u16, own: SocketAddr) -> bool {
     let bound = own.ip().to_canonical();
-    // Linux connects to the unspecified address by way of loopback.
+    // Linux connects to the unspecified address through loopback.
     let ip = match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -1,7 +1,7 @@
-//! `Expect: 100-continue` (RFC 9110, 10.1.1): the body stays here until the upstream asks for it.
+//! `Expect: 100-continue` (RFC 9110, 10.1.1): holds the body until the upstream asks for it.
 //!
-//! Nobody polls it meanwhile, so the app is told to go on when the upstream says so, and never where it says something
-//! else instead. Over HTTP/1.1 only: of HTTP/2's 100, hyper does not tell.
+//! The body is not polled meanwhile, so the app gets 100 only after the upstream has sent 100. This is for HTTP/1.1 only,
+//! because hyper does not report a 100 over HTTP/2.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio::sync::{Notify, oneshot};
 
 use super::cancellable_body::{CancellableBody, RequestBody};
 
-/// How long an upstream may think about it: old ones never ask, and a client must not wait for ever.
+/// The longest wait for a 100. Old servers never send one, and a client should not wait indefinitely.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A request's body that waits to be asked for.
+/// A request's body that is held back.
 pub(super) struct Expectation<B> {
     body: B,
-    /// Leads into the request.
+    /// The channel to the request.
     way: oneshot::Sender<B>,
     asked: Arc<Notify>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Expectation<B> {
 // === impl Expectation ===
 
 impl<B: RequestBody> Expectation<B> {
-    /// Takes the body out of a request that expects to be told to go on.
+    /// Takes the body out of a request with `Expect: 100-continue`.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Option<Self> {
         if !expects(request.headers()) {
             return None;
@@ -43,8 +43,8 @@ impl<B: RequestBody> Expectation<B> {
         Some(Self { body, way, asked })
     }
 
-    /// Waits for the response, and lets the body go when it is asked for, or nothing was said for a while. It comes back
-    /// where the response came first: the upstream does not want it.
+    /// Waits for the response. Sends the body when the upstream asks for it, or after the time limit. Returns the body if the
+    /// response comes first.
     pub(super) async fn until<R>(self, response: impl Future<Output = R>) -> (R, Option<B>) {
         let mut response = std::pin::pin!(response);
         tokio::select! {
@@ -53,7 +53,7 @@ impl<B: RequestBody> Expectation<B> {
             () = self.asked.notified() => {}
             () = tokio::time::sleep(PATIENCE) => {}
         }
-        // Where nobody takes it, the response is an error.
+        // If the receiver is gone, the response is an error.
         let _ = self.way.send(self.body);
         (response.await, None)
     }

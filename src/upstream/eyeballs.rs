@@ -1,4 +1,4 @@
-//! Happy eyeballs (RFC 8305): one address after the other, without waiting for a slow one.
+//! Happy eyeballs (RFC 8305): tries addresses one after another, without waiting for a slow one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// How long an attempt is alone before the next address is tried beside it (RFC 8305, 5).
+/// The delay before the next address is tried in parallel (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to the first of `addresses` that accepts. The error is that of the first attempt that failed.
@@ -16,7 +16,7 @@ pub(super) async fn connect(
     addresses: Vec<SocketAddr>,
 ) -> Result<(TcpStream, SocketAddr), (Option<SocketAddr>, io::Error)> {
     let mut queue = interleave(addresses).into_iter();
-    // Dropped with this future, and every attempt with it.
+    // All attempts are dropped with this future.
     let mut attempts = JoinSet::new();
     let mut failed = None;
     loop {
@@ -40,7 +40,7 @@ pub(super) async fn connect(
     }
 }
 
-/// Alternates the address families, beginning with the resolver's favourite (RFC 8305, 4).
+/// Alternates the address families, beginning with that of the first address (RFC 8305, 4).
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let favourite = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
-    /// An address whose accept queue is full answers nothing at all.
+    /// An address whose accept queue is full, so that it does not respond.
     #[tokio::test]
     async fn a_silent_address_is_overtaken_by_the_next() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -112,7 +112,7 @@ mod tests {
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap();
-        // The kernel would give the silent one up after minutes.
+        // The kernel's own timeout for the silent address is minutes.
         let within = Duration::from_secs(60);
         let connected = tokio::time::timeout(within, connect(vec![silent_address, open])).await;
         assert_eq!(connected.unwrap().unwrap().1, open);

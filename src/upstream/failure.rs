@@ -1,7 +1,7 @@
-//! From what the layers beneath say to an [`ErrorKind`] and a sentence for people.
+//! Converts the errors of the layers below to an [`ErrorKind`] and a message.
 //!
-//! The sentence names the destination's origin and the address dialled; never a header, a path, or bytes that the
-//! upstream chose, because an upstream may send back what it was sent.
+//! The message names the destination's origin and the address dialled. It never contains a header, a path, or bytes that the
+//! upstream chose, because an upstream may echo what it received.
 
 mod signal;
 
@@ -26,13 +26,13 @@ pub(super) use self::signal::{
     is_broken, is_closed, is_going_away, is_malformed, is_too_many_pings, is_unprocessed,
 };
 
-/// The most that a detail takes of a certificate's names.
+/// The largest number of a certificate's names in a message.
 const NAMES: usize = 5;
 
 /// 9999-12-31T23:59:59Z, the latest time that X.509 and RFC 3339 can represent.
 const END_OF_DATES: u64 = 253_402_300_799;
 
-/// Too many open files, in the process and in the system (Linux).
+/// Too many open files in the process, and in the system (Linux).
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
@@ -43,22 +43,22 @@ pub(super) struct Failure {
     pub(super) detail: String,
     /// HTTP/2: the code that the upstream reset the stream with.
     reset: Option<h2::Reason>,
-    /// The upstream has processed nothing of the request, and we cannot send it again.
+    /// The upstream has not processed the request, but it cannot be sent again.
     pub(super) refused: bool,
-    /// The connection failed before TLS, whatever its kind says.
+    /// The connection failed before TLS.
     pub(super) before_tls: bool,
 }
 
-/// What a connection leads to: the destination, the upstream proxy, and the address of the socket.
+/// The peer of a connection: the destination, the upstream proxy, and the address of the socket.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) origin: Origin,
-    /// The proxy on the way there.
+    /// The upstream proxy.
     pub(super) proxy: Option<Arc<UpstreamProxy>>,
     pub(super) address: Option<SocketAddr>,
 }
 
-/// What an error beneath hyper's was, found among its causes.
+/// The error below hyper's, found among its sources.
 enum Cause<'a> {
     /// The request's own body.
     Request,
@@ -81,7 +81,7 @@ impl Failure {
         }
     }
 
-    /// The same, where no TLS was spoken yet.
+    /// Marks a failure before TLS.
     #[must_use]
     pub(super) fn before_tls(self) -> Self {
         Self {
@@ -98,7 +98,7 @@ impl Failure {
             Io::TimedOut => ErrorKind::ConnectionTimeout,
             Io::ConnectionReset | Io::ConnectionAborted => ErrorKind::ConnectionTerminated,
             _ if matches!(error.raw_os_error(), Some(EMFILE | ENFILE)) => ErrorKind::LimitReached,
-            // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EACCES: no way there from here.
+            // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EACCES: the address cannot be reached.
             _ => ErrorKind::Unroutable,
         };
         Self::new(kind, format!("{endpoint}: {error}"))
@@ -115,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// Nothing in time; `what` names the step.
+    /// A step timed out. `what` names it.
     pub(super) fn timed_out(endpoint: &Endpoint, what: &str, after: Duration) -> Self {
         Self::new(
             ErrorKind::ConnectionTimeout,
@@ -123,7 +123,7 @@ impl Failure {
         )
     }
 
-    /// An established connection, or the exchange on it, failed.
+    /// An established connection, or a request on it, failed.
     pub(super) fn exchange(endpoint: &Endpoint, error: &hyper::Error) -> Self {
         if error.is_parse() {
             return Self::new(
@@ -133,7 +133,7 @@ impl Failure {
         }
         match cause(error) {
             Cause::Request => Self::request(endpoint),
-            // Our own reset: hyper gives up a stream whose request it cannot finish.
+            // Our own reset: hyper resets a stream whose request it cannot finish.
             Cause::Http2(error)
                 if error.is_reset() && !error.is_remote() && !error.is_library() =>
             {
@@ -266,7 +266,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A body's error as I/O knows it. hyper's own stays beneath, and with it the reason that HTTP/2 gave.
+/// Converts a body's error to an I/O error. hyper's error stays its source, with the reason of HTTP/2.
 pub(super) fn of_body(error: hyper::Error) -> io::Error {
     use io::ErrorKind as Io;
     let kind = match cause(&error) {
@@ -338,13 +338,13 @@ fn certificate(error: &CertificateError) -> String {
     }
 }
 
-/// RFC 3339, UTC.
+/// Formats a time in RFC 3339, UTC.
 fn date(time: UnixTime) -> impl fmt::Display {
     let seconds = Duration::from_secs(time.as_secs().min(END_OF_DATES));
     humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + seconds)
 }
 
-/// The names of a certificate, as rustls writes them: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
+/// Parses the names of a certificate from the form of rustls: `DnsName("a.example")`, `IpAddress(192.0.2.1)`.
 fn names(presented: &[String]) -> String {
     let mut names: Vec<&str> = presented
         .iter()

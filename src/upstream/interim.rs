@@ -1,9 +1,8 @@
-//! Interim responses (1xx), counted as they are read. hyper discards those of HTTP/1.1 without an end, and h2 keeps those of
-//! HTTP/2 until the final response: an upstream could hold a request, or fill the memory, with nothing else.
+//! Limits interim responses (1xx). hyper discards any number of them over HTTP/1.1, and h2 buffers them over HTTP/2 until the
+//! final response. An upstream could hold a request, or exhaust the memory, with interim responses alone.
 //!
-//! Over HTTP/2 too many end their own stream, not the connection: h2 is made to reset it by a malformed response head that is
-//! inserted into what it reads. By RST_STREAM in the same way, h2 learns which streams had heard something when their
-//! connection was lost.
+//! Over HTTP/2, too many of them end only their stream: a malformed response head is inserted into the bytes that h2 reads, and
+//! h2 resets the stream. When a connection is lost, an inserted RST_STREAM marks each stream that had received a response.
 
 use std::io;
 
@@ -15,7 +14,7 @@ use self::http2::{Http2, LOST};
 mod http1;
 mod http2;
 
-/// Interim responses to one request; more are an error of the upstream.
+/// The largest number of interim responses to one request.
 pub(super) const MOST: u32 = 32;
 
 /// Counts the interim responses on one connection.
@@ -25,14 +24,14 @@ pub(super) enum Interim {
     Http2(Http2),
 }
 
-/// Frames to be read at this place in the bytes that were read, before the rest of them.
+/// Frames to insert at a position of the bytes that were read.
 #[derive(Debug)]
 pub(super) struct Inserted {
     pub(super) at: usize,
     pub(super) frames: Bytes,
 }
 
-/// What the reader of the connection is told.
+/// The error of the connection's reader.
 #[derive(Debug, thiserror::Error)]
 #[error("more than {MOST} interim responses (1xx) to one request, or too large ones")]
 struct TooMany;
@@ -40,18 +39,18 @@ struct TooMany;
 // === impl TooMany ===
 
 impl TooMany {
-    /// The kind tells it from the errors of sockets and of TLS, also where h2 keeps no more than that.
+    /// Its kind differs from those of sockets and TLS, because h2 may keep only the kind.
     fn error() -> io::Error {
         io::Error::new(io::ErrorKind::QuotaExceeded, Self)
     }
 }
 
-/// The stream was reset because its connection was lost after it had heard an interim response.
+/// Returns whether the stream was reset because its connection was lost after an interim response.
 pub(super) fn is_lost(error: &h2::Error) -> bool {
     error.is_reset() && error.reason() == Some(LOST.into())
 }
 
-/// The connection ended because of too many interim responses.
+/// Returns whether the connection ended because of too many interim responses.
 pub(super) fn is_flood(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::QuotaExceeded
 }
@@ -67,12 +66,12 @@ impl Interim {
         Self::Http2(Http2::default())
     }
 
-    /// Looks at bytes that were read; `first`: they are the first since a request began. Where something is to be inserted,
-    /// the bytes from there on count as not looked at.
+    /// Processes bytes that were read. `first`: they are the first since a request began. If frames are to be inserted, the
+    /// bytes from that position on count as not processed.
     ///
     /// # Errors
     ///
-    /// There are too many interim responses for the connection to go on.
+    /// Too many interim responses: the connection must end.
     pub(super) fn read(&mut self, first: bool, bytes: &[u8]) -> io::Result<Option<Inserted>> {
         match self {
             Self::Http1(http1) => {
@@ -86,7 +85,7 @@ impl Interim {
         }
     }
 
-    /// The connection is lost: what is to be read before its end. Nothing where a frame was cut off.
+    /// Called when the connection is lost. Returns the frames to read before its end, or none if a frame was cut off.
     pub(super) fn lost(&mut self) -> Bytes {
         match self {
             Self::Http1(_) => Bytes::new(),
@@ -94,7 +93,7 @@ impl Interim {
         }
     }
 
-    /// HTTP/2: a stream has heard a response, and as far as is known no final one.
+    /// HTTP/2: returns whether a stream may have received interim responses only.
     pub(super) const fn is_waiting(&self) -> bool {
         match self {
             Self::Http1(_) => false,

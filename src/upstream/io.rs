@@ -1,4 +1,4 @@
-//! An upstream's socket, in the clear or under TLS, and what counts as long as it is open.
+//! The socket of a connection to an upstream, with or without TLS, and the permit that it holds.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use super::receive_state::ReceiveState;
 use crate::memory::READ;
 use crate::telemetry::{GaugeGuard, Metrics};
 
-/// As [`READ`], for TLS: each read costs more there.
+/// As [`READ`], for TLS, where each read costs more.
 const TLS_READ: usize = 2 * READ;
 
 /// The bytes to and from an upstream.
@@ -39,7 +39,7 @@ pub(super) struct Io {
     stream: Stream,
     received: ReceiveState,
     interim: Option<Interim>,
-    /// To be read before anything else.
+    /// Bytes to read before those of the socket.
     inserted: Bytes,
     _open: Open,
 }
@@ -47,7 +47,7 @@ pub(super) struct Io {
 // === impl Stream ===
 
 impl Stream {
-    /// The socket beneath.
+    /// Returns the TCP socket.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
@@ -90,8 +90,13 @@ impl Io {
         self.received.clone()
     }
 
-    /// Looks for interim responses in the bytes that were read from `start` on.
-    fn look(&mut self, first: bool, start: usize, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+    /// Processes the interim responses in the bytes from `start` on.
+    fn process_interim(
+        &mut self,
+        first: bool,
+        start: usize,
+        buf: &mut ReadBuf<'_>,
+    ) -> io::Result<()> {
         let Some(interim) = &mut self.interim else {
             return Ok(());
         };
@@ -108,7 +113,7 @@ impl Io {
         Ok(())
     }
 
-    /// Nothing more can be read. True if there is something to be read nevertheless.
+    /// Called when the socket cannot be read any more. Returns whether inserted bytes are left to read.
     fn lost(&mut self) -> bool {
         if let Some(interim) = &mut self.interim
             && interim.is_waiting()
@@ -118,7 +123,7 @@ impl Io {
         !self.inserted.is_empty()
     }
 
-    /// Reads from the socket, or what is to be read before that.
+    /// Reads inserted bytes, else from the socket.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.inserted.is_empty() {
             let now = self.inserted.len().min(buf.remaining());
@@ -146,8 +151,8 @@ impl AsyncRead for Io {
             if buf.filled().len() > before {
                 let first = !this.received.anything();
                 this.received.mark();
-                this.look(first, before, buf)?;
-                // Where a frame is inserted before all of them, it comes next.
+                this.process_interim(first, before, buf)?;
+                // If a frame was inserted before all of them, it is read next.
                 if buf.filled().len() > before {
                     return polled;
                 }
@@ -158,7 +163,7 @@ impl AsyncRead for Io {
     }
 }
 
-/// Reads less than [`READ`], whatever there is room for.
+/// Reads less than [`READ`] bytes, even into a larger buffer.
 fn read_limited(
     stream: &TcpStream,
     cx: &mut Context<'_>,
@@ -173,8 +178,8 @@ fn read_limited(
     }
 }
 
-/// Reads less than [`TLS_READ`], of the records that are here already. tokio-rustls would fill all that there is room for, and
-/// hyper would then make ever more room.
+/// Reads less than [`TLS_READ`] bytes, of the records that have arrived. tokio-rustls would fill the whole buffer, and hyper
+/// would then enlarge it again and again.
 fn read_records(
     mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,
@@ -185,7 +190,7 @@ fn read_records(
     while room > 0 {
         let record = match stream.as_mut().poll_fill_buf(cx) {
             Poll::Ready(Ok(record)) => record,
-            // An error comes again at the next read, which gives nothing else then.
+            // The next read returns the error again.
             _ if read > 0 => break,
             nothing => return nothing.map_ok(drop),
         };
@@ -230,7 +235,7 @@ impl AsyncWrite for Io {
         }
     }
 
-    // Without these two hyper would copy every body into one buffer.
+    // Without these two methods, hyper would copy every body into one buffer.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -261,9 +266,9 @@ mod tests {
 
     use super::*;
 
-    /// What does not say so has every body copied into one buffer.
+    /// hyper copies bodies into one buffer if a transport does not support vectored writes.
     #[tokio::test]
-    async fn a_head_and_its_body_go_out_in_one_write() {
+    async fn a_head_and_its_body_are_sent_in_one_write() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap())
             .await

@@ -1,21 +1,20 @@
-//! Connections to upstreams: dialled, verified, kept, and sent requests over.
+//! The HTTP client: opens, verifies and pools connections to upstreams, and sends requests.
 //!
-//! [`Upstream`] is the whole of it. A request goes to the pool of its [`Target`], which finds or opens a connection
-//! ([`pool`]); opening one is `--connect-to`, name resolution, the refusals, happy eyeballs and TLS ([`dial`]); sending
-//! knows what may be sent twice ([`retry`]); the response's [`Body`] gives the connection back.
+//! [`Upstream`] is its interface. The pool of a request's [`Target`] finds or opens a connection ([`pool`]). Opening covers
+//! `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides what may be sent twice.
+//! The response's [`Body`] returns the connection.
 //!
-//! Time-outs here are those of connecting. A response may take as long as it likes: that deadline is the caller's,
-//! who drops the future.
+//! The timeouts here are those of connecting. The caller limits the time of a response, by dropping the future.
 
 mod body;
 mod cancellable_body;
-mod clock;
 mod connect_to;
 mod dial;
 mod dial_policy;
 mod expect;
 mod eyeballs;
 mod failure;
+mod idle_since;
 mod interim;
 mod io;
 mod pool;
@@ -56,7 +55,7 @@ use crate::telemetry::Metrics;
 /// A response, and the copy of its request, if the caller asked for it or a retry might have needed it.
 pub type Answered<B> = (Response<Body>, Option<Box<SentRequest<B>>>);
 
-/// Sends requests to upstreams, over connections that it keeps. One for the process; a clone is the same one.
+/// Sends requests to upstreams over pooled connections. Clones share the pool.
 ///
 /// `B` is the body of the requests.
 pub struct Upstream<B> {

@@ -3,7 +3,7 @@
 //! The answer's head is taken from the socket byte by byte of its own length, by looking before reading: what follows it
 //! belongs to the tunnel. So a tunnel is a plain socket, and TLS and HTTP do not know of the proxy.
 
-mod answer;
+mod connect_response;
 mod secrets;
 
 use std::io;
@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::answer::{Answer, AnswerReader};
+use self::connect_response::{ConnectResponse, ConnectResponseReader};
 use self::secrets::Secrets;
 use super::failure::{Endpoint, Failure};
 use super::target::Address;
@@ -56,7 +56,7 @@ pub(super) async fn open_tunnel(
     request.extend_from_slice(b"\r\n");
     let asked = async {
         stream.write_all(&request).await?;
-        read_answer(stream).await
+        read_response(stream).await
     };
     let broken = |error: io::Error| {
         Failure::new(
@@ -117,8 +117,10 @@ pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<
 }
 
 /// Reads the answer's final head, and not a byte more.
-async fn read_answer(stream: &mut TcpStream) -> io::Result<Result<Answer, answer::Invalid>> {
-    let mut reader = AnswerReader::default();
+async fn read_response(
+    stream: &mut TcpStream,
+) -> io::Result<Result<ConnectResponse, connect_response::Invalid>> {
+    let mut reader = ConnectResponseReader::default();
     let mut look = vec![0; LOOK];
     loop {
         let seen = stream.peek(&mut look).await?;
@@ -140,7 +142,7 @@ async fn read_answer(stream: &mut TcpStream) -> io::Result<Result<Answer, answer
 }
 
 /// The start of a refusal's plain text, where it has one and sends it at once.
-async fn read_text(stream: &mut TcpStream, answer: &Answer) -> Option<String> {
+async fn read_text(stream: &mut TcpStream, answer: &ConnectResponse) -> Option<String> {
     let length = answer.text_length()?.min(TEXT_BYTES);
     let mut text = vec![0; length];
     let read = stream.read_exact(&mut text);
@@ -220,8 +222,11 @@ pub fn fuzz_connect_answer(input: &[u8]) {
     let Some((size, bytes)) = input.split_first() else {
         return;
     };
-    let whole = answer::read_in_pieces(bytes, bytes.len());
-    assert_eq!(answer::read_in_pieces(bytes, usize::from(*size)), whole);
+    let whole = connect_response::read_in_pieces(bytes, bytes.len());
+    assert_eq!(
+        connect_response::read_in_pieces(bytes, usize::from(*size)),
+        whole
+    );
     if let Ok(Some((answer, rest))) = whole {
         assert!(answer.status >= 200 && answer.status != 101);
         assert!(bytes.ends_with(rest) && rest.len() < bytes.len());

@@ -9,22 +9,30 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::DemoError;
 
 /// What came back.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct DemoResponse {
     pub(super) status: StatusCode,
     pub(super) text: String,
 }
 
 /// `GET target` in HTTP/1.1 from `address`.
-pub(super) async fn get(address: SocketAddr, target: &str, host: &str) -> Result<Answer, Failure> {
+pub(super) async fn get(
+    address: SocketAddr,
+    target: &str,
+    host: &str,
+) -> Result<DemoResponse, DemoError> {
     exchange(TcpStream::connect(address).await?, target, host).await
 }
 
 /// The same on a connection that is there.
-pub(super) async fn exchange<S>(stream: S, target: &str, host: &str) -> Result<Answer, Failure>
+pub(super) async fn exchange<S>(
+    stream: S,
+    target: &str,
+    host: &str,
+) -> Result<DemoResponse, DemoError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -39,7 +47,7 @@ where
     let body = Limited::new(response.into_body(), 64 * 1024)
         .collect()
         .await?;
-    Ok(Answer {
+    Ok(DemoResponse {
         status,
         text: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
     })

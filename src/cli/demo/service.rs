@@ -18,8 +18,8 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::call::{Answer, exchange};
-use super::{API, Failure, LOOPBACK};
+use super::call::{DemoResponse, exchange};
+use super::{API, DemoError, LOOPBACK};
 use crate::emulator::Verifier;
 
 /// A private Cloud Run service.
@@ -37,7 +37,7 @@ pub(super) struct PrivateService {
 }
 
 impl PrivateService {
-    pub(super) async fn bind(verifier: Verifier) -> Result<Self, Failure> {
+    pub(super) async fn bind(verifier: Verifier) -> Result<Self, DemoError> {
         let listener = TcpListener::bind(LOOPBACK).await?;
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -141,7 +141,7 @@ impl PrivateService {
     /// Calls the service as an app would that has no identity.
     pub(super) fn caller(
         &self,
-    ) -> Result<impl Future<Output = Result<Answer, Failure>> + use<>, Failure> {
+    ) -> Result<impl Future<Output = Result<DemoResponse, DemoError>> + use<>, DemoError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

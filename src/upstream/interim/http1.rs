@@ -2,7 +2,7 @@
 
 use super::MOST;
 
-/// HTTP/1.1: looks at status lines until that of the final response.
+/// Parses status lines until that of the final response.
 #[derive(Debug)]
 pub(in crate::upstream) struct Http1 {
     state: State,
@@ -11,9 +11,9 @@ pub(in crate::upstream) struct Http1 {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Before a status line, which empty lines may precede (RFC 9112, 2.2).
+    /// Before a status line. Empty lines may precede it (RFC 9112, 2.2).
     Before,
-    /// In a status line, after so many bytes of it.
+    /// In a status line, after this number of bytes.
     Line(u8),
     /// In a status line that begins with `HTTP/1.1 10`.
     Switching,
@@ -41,13 +41,13 @@ impl Http1 {
                 (State::Final, _) => return Some(()),
                 (State::Before, b'\r' | b'\n') => State::Before,
                 (State::Before, _) => State::Line(1),
-                // `HTTP/1.1 1`: where it is something else hyper finds out.
+                // `HTTP/1.1 1`. hyper checks the rest.
                 (State::Line(9), b'1') => State::Line(10),
                 (State::Line(9), _) => State::Final,
                 (State::Line(10), b'0') => State::Switching,
                 (State::Line(10), _) => self.interim()?,
                 (State::Line(at), _) => State::Line(at + 1),
-                // 101 is final: the connection is another protocol's from there on.
+                // 101 is final: the connection switches to another protocol.
                 (State::Switching, b'1') => State::Final,
                 (State::Switching, _) => self.interim()?,
                 (State::Head { empty: true }, b'\n') => State::Before,

@@ -8,35 +8,35 @@ use crate::frames::{
     SHIFTED,
 };
 
-/// Bytes of header blocks that HTTP/2 interim responses may take, of one stream and of all streams of a connection that
-/// have no final response yet.
+/// The largest size of the header blocks of interim responses, for one stream and for all streams of a connection without a
+/// final response.
 const STREAM_BYTES: u32 = 64 * 1024;
 const CONNECTION_BYTES: u32 = 256 * 1024;
 
-/// Streams that are followed at a time. Those cancelled by the app stay until then.
+/// The largest number of streams that are tracked. Streams that the app cancelled count too.
 const STREAMS: usize = 1024;
 
-/// Responses on streams that are not followed any more, in a connection's life.
+/// The largest number of responses on streams that are no longer tracked, for one connection.
 const LATE: u32 = 4096;
 
-/// Streams that are reset for too many, in a connection's life; an upstream that does not stop is reset again and again.
+/// The largest number of resets because of interim responses, for one connection.
 const FLOODS: u32 = 256;
 
 /// A response head for which h2 resets a stream: `:status: 200`, and `content-length: x`.
 pub(super) const MALFORMED: &[u8; 5] = &[0x88, 0x0f, 0x0d, 0x01, b'x'];
 
-/// The code of the reset that a stream gets whose connection is lost after interim responses. No upstream's: it is not assigned.
+/// The error code that marks a stream whose connection was lost after interim responses. It is not assigned to any error.
 pub(super) const LOST: u32 = 0x7369_6401;
 
-/// HTTP/2: looks at frame headers, and at the first byte of header blocks.
+/// Reads frame heads and the first byte of header blocks.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Http2 {
     frames: FrameReader,
-    /// Streams with responses that may be interim ones, as they came.
+    /// Streams with responses that may be interim, in the order of their first.
     streams: Vec<Stream>,
     /// Their bytes together.
     bytes: u32,
-    /// The highest stream that is not followed any more.
+    /// The highest stream that is no longer tracked.
     forgotten: u32,
     late: u32,
     floods: u32,
@@ -65,7 +65,7 @@ impl Http2 {
                 if self.floods > FLOODS {
                     return None;
                 }
-                // Where the frame began with earlier bytes, the stream's next one is as good.
+                // If the frame began in earlier bytes, the stream is reset at its next frame.
                 if let Some(at) = (bytes.len() - left.len()).checked_sub(frame.bytes()) {
                     return Some(Some(self.reset(frame.stream, at)));
                 }
@@ -74,7 +74,7 @@ impl Http2 {
         Some(None)
     }
 
-    /// Has h2 reset a stream before the frame that was read last.
+    /// Returns the frame that makes h2 reset a stream, before the frame that was read last.
     fn reset(&mut self, id: u32, at: usize) -> Inserted {
         self.end(id);
         self.frames = FrameReader::default();
@@ -123,7 +123,7 @@ impl Http2 {
                 }
                 Some(())
             }
-            // The final response was before it, or there is none.
+            // The final response came before, or there is none.
             DATA | RST_STREAM => {
                 self.end(id);
                 Some(())
@@ -155,7 +155,7 @@ impl Http2 {
         (few && stream.bytes <= STREAM_BYTES && self.bytes <= CONNECTION_BYTES).then_some(())
     }
 
-    /// A stream's first response, which may be an interim one.
+    /// Begins to track a stream at its first response.
     fn follow(&mut self, id: u32, length: u32) -> Option<()> {
         if id <= self.forgotten {
             self.late += 1;
@@ -176,7 +176,7 @@ impl Http2 {
     }
 
     fn end(&mut self, id: u32) {
-        // Streams that have just begun are the likeliest to go on.
+        // Searches from the end: recent streams are the most active.
         if let Some(at) = self.streams.iter().rposition(|stream| stream.id == id) {
             let stream = self.streams.remove(at);
             self.bytes = self.bytes.saturating_sub(stream.bytes);
@@ -184,7 +184,7 @@ impl Http2 {
     }
 }
 
-/// A frame with a payload of less than 256 bytes.
+/// Writes a frame with a payload of less than 256 bytes.
 fn put_frame<const LENGTH: usize>(
     bytes: &mut BytesMut,
     kind: u8,

@@ -18,8 +18,8 @@ use super::target::Pool;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
-use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure};
+use crate::upstream::idle_since::IdleSince;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::receive_state::ReceiveState;
@@ -41,7 +41,7 @@ pub(in crate::upstream) struct Connection<B> {
 }
 
 /// Idle connections, the most recently used on top: it is the most likely to be open, and those below expire.
-pub(super) struct Idle<B>(Vec<(Arc<Connection<B>>, Moment)>);
+pub(super) struct Idle<B>(Vec<(Arc<Connection<B>>, IdleSince)>);
 
 // === impl Connection ===
 
@@ -139,7 +139,7 @@ impl<B: RequestBody> Idle<B> {
     /// Keeps a connection, unless `most` are kept already.
     pub(super) fn push(&mut self, connection: Arc<Connection<B>>, most: usize) {
         if self.0.len() < most {
-            self.0.push((connection, Moment::now()));
+            self.0.push((connection, IdleSince::now()));
         }
     }
 
@@ -164,12 +164,12 @@ impl<B: RequestBody> Idle<B> {
     }
 
     /// Closes those that became idle at this moment or before.
-    pub(super) fn close_until(&mut self, moment: &Moment) {
-        self.0.retain(|(_, since)| !since.is_until(moment));
+    pub(super) fn close_until(&mut self, time: &IdleSince) {
+        self.0.retain(|(_, since)| !since.is_until(time));
     }
 
     /// When each became idle.
-    pub(super) fn moments(&self) -> impl Iterator<Item = Moment> {
+    pub(super) fn times(&self) -> impl Iterator<Item = IdleSince> {
         self.0.iter().map(|(_, since)| *since)
     }
 

@@ -22,8 +22,8 @@ use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
-use crate::upstream::clock::Moment;
 use crate::upstream::failure::{Endpoint, Failure, is_broken, is_going_away};
+use crate::upstream::idle_since::IdleSince;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::receive_state::ReceiveState;
@@ -66,7 +66,7 @@ pub(super) struct Streams<B>(Vec<Carrier<B>>);
 struct Carrier<B> {
     connection: Arc<Connection<B>>,
     in_flight: usize,
-    idle: Moment,
+    idle: IdleSince,
 }
 
 // === impl Connection ===
@@ -200,7 +200,7 @@ impl<B: RequestBody> Streams<B> {
         self.0.push(Carrier {
             connection,
             in_flight,
-            idle: Moment::now(),
+            idle: IdleSince::now(),
         });
     }
 
@@ -229,7 +229,7 @@ impl<B: RequestBody> Streams<B> {
         carrier.in_flight = carrier.in_flight.saturating_sub(1);
         let idle = carrier.in_flight == 0;
         if idle {
-            carrier.idle = Moment::now();
+            carrier.idle = IdleSince::now();
         }
         idle
     }
@@ -248,13 +248,13 @@ impl<B: RequestBody> Streams<B> {
     }
 
     /// Closes those without a stream since this moment or before.
-    pub(super) fn close_until(&mut self, moment: &Moment) {
+    pub(super) fn close_until(&mut self, time: &IdleSince) {
         self.0
-            .retain(|carrier| carrier.in_flight > 0 || !carrier.idle.is_until(moment));
+            .retain(|carrier| carrier.in_flight > 0 || !carrier.idle.is_until(time));
     }
 
     /// When each of those without a stream became idle.
-    pub(super) fn idle(&self) -> impl Iterator<Item = Moment> {
+    pub(super) fn idle(&self) -> impl Iterator<Item = IdleSince> {
         self.0
             .iter()
             .filter(|carrier| carrier.in_flight == 0)

@@ -1,12 +1,12 @@
-//! The cap on idle connections to all upstreams together.
+//! The limit of idle connections to all upstreams.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Pools;
 use crate::upstream::cancellable_body::RequestBody;
-use crate::upstream::clock::Moment;
+use crate::upstream::idle_since::IdleSince;
 
-/// Over the cap this part of it is closed as well: finding the oldest looks at every target.
+/// Over the limit, this part of it is closed too, because finding the oldest visits every target.
 const SPARE: usize = 16;
 
 /// Counts the idle connections of all targets.
@@ -26,7 +26,7 @@ impl IdleCount {
         }
     }
 
-    /// A target had `before` idle connections and has `now`.
+    /// Records that a target had `before` idle connections and now has `now`.
     pub(super) fn changed(&self, before: usize, now: usize) {
         if now >= before {
             self.count.fetch_add(now - before, Ordering::Relaxed);
@@ -61,17 +61,17 @@ impl<B: RequestBody> Pools<B> {
         }
     }
 
-    /// Closes as many idle connections as `count` makes of their number, the least recently used first.
+    /// Closes the least recently used idle connections. `count` maps their number to how many to close.
     fn close_oldest(&self, count: impl FnOnce(usize) -> usize) {
         let pools = self.all();
-        let mut moments: Vec<Moment> = pools.iter().flat_map(|pool| pool.idle_moments()).collect();
-        let Some(last) = count(moments.len())
+        let mut times: Vec<IdleSince> = pools.iter().flat_map(|pool| pool.idle_times()).collect();
+        let Some(last) = count(times.len())
             .checked_sub(1)
-            .filter(|last| *last < moments.len())
+            .filter(|last| *last < times.len())
         else {
             return;
         };
-        let (_, last, _) = moments.select_nth_unstable_by(last, Moment::by_age);
+        let (_, last, _) = times.select_nth_unstable_by(last, IdleSince::by_age);
         for pool in pools {
             pool.close_until(last);
         }

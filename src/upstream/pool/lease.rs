@@ -8,11 +8,11 @@ use super::{h1, h2};
 use crate::memory::Memory;
 use crate::upstream::cancellable_body::{CancelHandle, RequestBody};
 
-/// A connection for one request, and the guard that gives it back.
+/// A connection for one request, and the guard that returns it.
 pub(in crate::upstream) struct Lease<B> {
     pub(in crate::upstream) way: LeasedConnection<B>,
     pub(in crate::upstream) guard: ConnectionGuard,
-    /// It was idle: a close by the upstream may not have been read yet.
+    /// It was idle. A close by the upstream may not have been read yet.
     pub(super) needs_check: bool,
 }
 
@@ -35,7 +35,7 @@ pub(in crate::upstream) struct ConnectionGuard {
     spoilt: bool,
 }
 
-/// What is released together with the guard.
+/// The values that are released with the guard.
 #[derive(Default)]
 pub(super) struct GuardParts {
     /// HTTP/1.1: a permit of the target's connections in use.
@@ -46,7 +46,7 @@ pub(super) struct GuardParts {
 
 /// A connection that a [`ConnectionGuard`] releases, whatever the type of the request's body.
 pub(super) trait Release: Send + Sync {
-    /// The exchange is over; `complete` if its response was read to the end.
+    /// Called at the end of the request. `complete`: its response was read to the end.
     fn ended(self: Arc<Self>, rest: GuardParts, complete: bool);
 
     fn memory(&self) -> &Memory;
@@ -91,7 +91,7 @@ impl<B: RequestBody> Lease<B> {
         }
     }
 
-    /// The upstream has not closed it, as far as is known.
+    /// Returns whether no close by the upstream has been read.
     pub(super) fn is_open(&self) -> bool {
         match &self.way {
             LeasedConnection::Http1 { connection, .. } => connection.is_ready(),
@@ -113,14 +113,14 @@ impl ConnectionGuard {
         self.spoilt = true;
     }
 
-    /// The budget that the connection counts against.
+    /// Returns the memory budget of the connection.
     pub(in crate::upstream) fn memory(&self) -> Option<&Memory> {
         self.connection
             .as_ref()
             .map(|connection| connection.memory())
     }
 
-    /// The response was read to its end.
+    /// Called when the response was read to its end.
     pub(in crate::upstream) fn complete(mut self) {
         self.end(true);
     }

@@ -1,10 +1,10 @@
-//! When an HTTP/2 connection sends a PING.
+//! Decides when an HTTP/2 connection sends a PING.
 //!
-//! gRPC servers close a connection with more than one PING in 5 minutes without data ("too_many_pings"). So there is one
-//! where a request has waited for 30 s on a silent connection, and else one in 5 minutes at most. That the peer is gone is
-//! noticed without them, by TCP: see [`dial`](crate::upstream::dial).
+//! gRPC servers close a connection with more than one PING in 5 minutes without data ("too_many_pings"). So a PING is sent if a
+//! request has waited for 30 s on a silent connection, and otherwise at most every 5 minutes. TCP detects a lost peer without
+//! PINGs: see [`dial`](crate::upstream::dial).
 //!
-//! hyper sends a PING when a timer of its own runs out. This is that timer: it runs out only when a PING is due.
+//! hyper sends a PING when its timer expires. This is that timer: it expires only when a PING is due.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,29 +15,29 @@ use std::time::{Duration, Instant};
 use hyper::rt::{Sleep, Timer};
 use tokio::time;
 
-/// hyper's timer runs out when a connection has been silent for this long.
+/// hyper's timer expires when a connection has been silent for this long.
 pub(super) const SILENT: Duration = Duration::from_secs(30);
 
-/// A PING is answered within this time, or the connection counts as dead. Longer than [`SILENT`]: so a wait for the answer is
-/// told from one for the next PING.
+/// The time limit of a PING's response. It is longer than [`SILENT`], so that hyper's wait for a response differs from its wait
+/// for the next PING.
 pub(super) const PONG: Duration = Duration::from_secs(35);
 
-/// Between two PINGs with no response between them. Servers count 5 minutes, as the PINGs arrive.
+/// The time between two PINGs without a response head between them. Servers require 5 minutes between arrivals.
 const APART: Duration = Duration::from_secs(330);
 
-/// How often an upstream may double [`APART`]: to almost 6 hours.
+/// The number of times that an upstream can double [`APART`], to almost 6 hours.
 const DOUBLINGS: u32 = 6;
 
-/// How often an upstream has said that there are too many PINGs.
+/// The number of times that an upstream complained of too many PINGs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Complaints(Arc<AtomicU32>);
 
-/// What decides about the PINGs of a connection.
+/// The state that decides about the PINGs of a connection.
 #[derive(Debug)]
 pub(super) struct Pings {
     complaints: Complaints,
     opened: time::Instant,
-    /// Requests that wait for a response's head, and since when there is one, in milliseconds after `opened`.
+    /// The number of requests that wait for a response head, and since when, in milliseconds after `opened`.
     waiting: AtomicUsize,
     since: AtomicU64,
     /// The last PING, in milliseconds after `opened`.
@@ -75,12 +75,12 @@ enum Event {
 // === impl Complaints ===
 
 impl Complaints {
-    /// The upstream closes a connection because of its PINGs.
+    /// Records that the upstream closed a connection because of PINGs.
     pub(super) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has said so before.
+    /// Returns whether it has complained.
     pub(super) fn any(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
@@ -104,7 +104,7 @@ impl Pings {
         })
     }
 
-    /// A request begins to wait.
+    /// Records that a request waits for its response head.
     pub(super) fn wait(self: &Arc<Self>) -> Waiting {
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.since.store(self.now(), Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Pings {
         u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When the next PING is due, unless something is heard before.
+    /// Returns when the next PING is due if nothing is received before.
     fn due(&self) -> time::Instant {
         let at = |milliseconds| self.opened + Duration::from_millis(milliseconds);
         let quiet = at(self.last.load(Ordering::Relaxed)) + self.complaints.apart();
@@ -140,7 +140,7 @@ impl Pings {
 // === impl Waiting ===
 
 impl Waiting {
-    /// The head has come.
+    /// Records that the response head was received.
     pub(super) fn answered(self) {
         self.0.answered.store(true, Ordering::Relaxed);
     }
@@ -201,7 +201,7 @@ impl Future for PingSleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            // Where none waited, it is looked at again as soon as one does: hyper polls this with every request.
+            // If no request waits, this is checked again at the next one: hyper polls the timer with every request.
             let new = this.waits_for == Event::Request && this.pings.is_waiting();
             if !new && this.inner.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

@@ -21,8 +21,8 @@ use crate::error::ErrorKind;
 use crate::lock::lock;
 use crate::memory::Memory;
 use crate::upstream::cancellable_body::RequestBody;
-use crate::upstream::clock::Moment;
 use crate::upstream::failure::Failure;
+use crate::upstream::idle_since::IdleSince;
 use crate::upstream::target::{Address, Target};
 use crate::upstream::tls::AlpnOffer;
 
@@ -261,16 +261,16 @@ impl<B: RequestBody> Pool<B> {
     }
 
     /// Returns when each idle connection became idle.
-    pub(super) fn idle_moments(&self) -> Vec<Moment> {
+    pub(super) fn idle_times(&self) -> Vec<IdleSince> {
         let state = self.state();
-        state.idle.moments().chain(state.streams.idle()).collect()
+        state.idle.times().chain(state.streams.idle()).collect()
     }
 
     /// Closes connections that became idle at this moment or before.
-    pub(super) fn close_until(&self, moment: &Moment) {
+    pub(super) fn close_until(&self, time: &IdleSince) {
         let mut state = self.state();
-        state.idle.close_until(moment);
-        state.streams.close_until(moment);
+        state.idle.close_until(time);
+        state.streams.close_until(time);
     }
 
     pub(super) fn close_idle(&self) {

@@ -6,7 +6,7 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What describes the body of a response; a proxy has nothing else to say there.
+/// The headers that describe the body of a response. They are never removed.
 const KEPT: [HeaderName; 5] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -15,7 +15,7 @@ const KEPT: [HeaderName; 5] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// Texts that no message or header shows, in lower case.
+/// The texts that must not appear in messages or headers, in lower case.
 #[derive(Default)]
 pub(super) struct Secrets {
     /// The password, and the credentials as they were sent.
@@ -27,7 +27,7 @@ pub(super) struct Secrets {
 // === impl Secrets ===
 
 impl Secrets {
-    /// The secrets of a `Proxy-Authorization`.
+    /// Returns the secrets of a `Proxy-Authorization`.
     pub(super) fn of(authorization: Option<&HeaderValue>) -> Self {
         let encoded = authorization
             .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
@@ -45,7 +45,7 @@ impl Secrets {
         }
     }
 
-    /// Whether a text holds one of them: the user only as a whole word.
+    /// Returns whether a text contains one of them. The user counts only as a whole word.
     pub(super) fn are_in(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
         self.hidden.iter().any(|secret| text.contains(&**secret))
@@ -94,7 +94,7 @@ fn forms(secret: &[u8]) -> Vec<String> {
     forms
 }
 
-/// Whether a text holds a word with nothing that continues it on either side.
+/// Returns whether a text contains the word with word boundaries on both sides.
 fn has_word(text: &str, word: &str) -> bool {
     let continues = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     text.match_indices(word).any(|(at, _)| {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::answer::{Invalid, read_in_pieces as read};
+use super::connect_response::{Invalid, read_in_pieces as read};
 use super::*;
 
 #[track_caller]

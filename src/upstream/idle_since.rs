@@ -1,18 +1,18 @@
-//! A moment on two clocks: an instance may be frozen, and then the monotonic clock may have stood still.
+//! The time since which a connection is idle, on two clocks: the monotonic clock may stop while the instance is suspended.
 
 use std::cmp::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-/// When something became idle.
+/// The time at which a connection became idle.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct IdleSince {
     monotonic: Instant,
     wall: SystemTime,
 }
 
-// === impl Moment ===
+// === impl IdleSince ===
 
-impl Moment {
+impl IdleSince {
     pub(super) fn now() -> Self {
         Self {
             monotonic: Instant::now(),
@@ -20,17 +20,17 @@ impl Moment {
         }
     }
 
-    /// Orders moments, the earliest first.
+    /// Compares two times, the earliest first.
     pub(super) fn by_age(&self, other: &Self) -> Ordering {
         self.monotonic.cmp(&other.monotonic)
     }
 
-    /// Whether it came before `other`, or together with it.
+    /// Returns whether it is not later than `other`.
     pub(super) fn is_until(&self, other: &Self) -> bool {
         self.monotonic <= other.monotonic
     }
 
-    /// How long ago it was, by the clock that ran further.
+    /// Returns the time since then, by the clock that ran further.
     pub(super) fn age(&self) -> Duration {
         let wall = self.wall.elapsed().unwrap_or_default();
         wall.max(self.monotonic.elapsed())
@@ -44,15 +44,15 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn either_clock_makes_it_old() {
-        let now = Moment::now();
+    fn the_age_is_that_of_the_clock_that_ran_further() {
+        let now = IdleSince::now();
         assert!(now.age() < HOUR);
-        let frozen = Moment {
+        let frozen = IdleSince {
             wall: now.wall - 2 * HOUR,
             ..now
         };
         assert!(frozen.age() >= 2 * HOUR);
-        let set_back = Moment {
+        let set_back = IdleSince {
             wall: now.wall + 2 * HOUR,
             ..now
         };

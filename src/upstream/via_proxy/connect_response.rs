@@ -1,38 +1,38 @@
-//! The head of the answer to `CONNECT`, read from a peer that may be anything.
+//! Parses the response to `CONNECT`, from an untrusted peer.
 
 use std::fmt;
 
-/// Bytes of all heads, interim ones included.
+/// The largest size of all heads, including interim ones.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// Header fields of one head.
+/// The largest number of header fields in one head.
 const FIELDS: usize = 100;
 
-/// Interim responses before the final one.
+/// The largest number of interim responses.
 const INTERIM: usize = 32;
 
-/// Every status line begins with it.
+/// The beginning of every status line.
 const HTTP: &[u8] = b"HTTP/1.";
 
 /// Reads heads until the final one.
 #[derive(Debug, Default)]
-pub(super) struct AnswerReader {
+pub(super) struct ConnectResponseReader {
     head: Vec<u8>,
-    /// Bytes of heads so far.
+    /// The number of bytes of heads so far.
     total: usize,
     interim: usize,
 }
 
-/// A final head.
+/// The final response's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct ConnectResponse {
     pub(super) status: u16,
     pub(super) reason: String,
-    /// Names in lower case, and values.
+    /// Header names in lower case, and values.
     fields: Vec<(String, String)>,
 }
 
-/// Why the bytes are no answer.
+/// Why the bytes are not a valid response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Invalid {
     Interim,
@@ -41,11 +41,14 @@ pub(super) enum Invalid {
     Switched,
 }
 
-// === impl AnswerReader ===
+// === impl ConnectResponseReader ===
 
-impl AnswerReader {
-    /// Looks at the next bytes. Returns how many belong to heads, and the final head once it is whole.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(usize, Option<Answer>), Invalid> {
+impl ConnectResponseReader {
+    /// Parses the next bytes. Returns how many belong to heads, and the final head once it is complete.
+    pub(super) fn read(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<(usize, Option<ConnectResponse>), Invalid> {
         for (at, byte) in bytes.iter().enumerate() {
             // Empty lines may come before a status line (RFC 9112, 2.2).
             if !(self.head.is_empty() && matches!(byte, b'\r' | b'\n')) {
@@ -59,7 +62,7 @@ impl AnswerReader {
                 return Err(Invalid::NotHttp);
             }
             if *byte == b'\n' && (self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
-                let answer = Answer::parse(&std::mem::take(&mut self.head))?;
+                let answer = ConnectResponse::parse(&std::mem::take(&mut self.head))?;
                 match answer.status {
                     101 => return Err(Invalid::Switched),
                     100..=199 => self.interim += 1,
@@ -74,9 +77,9 @@ impl AnswerReader {
     }
 }
 
-// === impl Answer ===
+// === impl ConnectResponse ===
 
-impl Answer {
+impl ConnectResponse {
     fn parse(head: &[u8]) -> Result<Self, Invalid> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.lines();
@@ -106,12 +109,12 @@ impl Answer {
         })
     }
 
-    /// The tunnel is open.
+    /// Returns whether the tunnel is open.
     pub(super) const fn is_success(&self) -> bool {
         matches!(self.status, 200..=299)
     }
 
-    /// How many bytes of plain text follow; `None` for another body, or one without a length.
+    /// Returns the length of a plain-text body, or `None` for another body, or one without a length.
     pub(super) fn text_length(&self) -> Option<usize> {
         let is_text = self
             .all("content-type")
@@ -123,7 +126,7 @@ impl Answer {
         (length > 0).then_some(length)
     }
 
-    /// The names of the authentication schemes that it offers, in lower case.
+    /// Returns the names of the offered authentication schemes, in lower case.
     pub(super) fn schemes(&self) -> Vec<String> {
         let challenges = self.all("proxy-authenticate");
         challenges
@@ -160,8 +163,8 @@ impl fmt::Display for Invalid {
 pub(super) fn read_in_pieces(
     bytes: &[u8],
     size: usize,
-) -> Result<Option<(Answer, &[u8])>, Invalid> {
-    let mut reader = AnswerReader::default();
+) -> Result<Option<(ConnectResponse, &[u8])>, Invalid> {
+    let mut reader = ConnectResponseReader::default();
     let mut rest = bytes;
     for piece in bytes.chunks(size.max(1)) {
         let (taken, answer) = reader.read(piece)?;
