@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::Uri;
 use http::uri::PathAndQuery;
 
-pub use embedded::equivalents;
+pub(crate) use embedded::equivalents;
 
 /// `http` or `https`. Other schemes are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -17,27 +17,42 @@
 //! `suggestion`.
 //! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
 
+#[doc(hidden)]
 pub mod admin;
 pub mod app;
 mod children;
 mod chunks;
 pub mod cli;
 pub mod config;
+#[doc(hidden)]
 pub mod credentials;
+#[doc(hidden)]
 pub mod destination;
+#[doc(hidden)]
 pub mod diagnostics;
+#[doc(hidden)]
 pub mod dns;
+#[doc(hidden)]
 pub mod emulator;
+#[doc(hidden)]
 pub mod error;
 mod explain;
 mod frames;
+#[doc(hidden)]
 pub mod intercept;
 mod lock;
+#[doc(hidden)]
 pub mod memory;
+#[doc(hidden)]
 pub mod policy;
+#[doc(hidden)]
 pub mod proxy;
+#[doc(hidden)]
 pub mod server;
 mod suggestion;
+#[doc(hidden)]
 pub mod telemetry;
+#[doc(hidden)]
 pub mod token;
+#[doc(hidden)]
 pub mod upstream;

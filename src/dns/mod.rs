@@ -22,7 +22,7 @@ use self::lookups::{LONG, Lookups, Phase, Started};
 use crate::destination::Host;
 use crate::lock::lock;
 
-pub use self::lookups::MAX_THREADS;
+pub(crate) use self::lookups::MAX_THREADS;
 
 /// Asks the system for the addresses of a name. Blocks.
 type Ask = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;

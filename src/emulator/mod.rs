@@ -35,10 +35,12 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-pub use identity::{Email, ISSUER, Identity, InvalidIdentity, Lifetime, ProjectId, Region};
-pub use real::{IssuedToken, Issuer, Known, MetadataServer, NotIssued, Replacement};
-pub use signer::Access;
-pub use verifier::{Claims, Refused, Verifier};
+pub(crate) use identity::{Email, Lifetime, ProjectId, Region};
+pub use identity::{ISSUER, Identity};
+pub use real::MetadataServer;
+pub(crate) use real::{IssuedToken, Issuer, Known, NotIssued, Replacement};
+pub(crate) use signer::Access;
+pub use verifier::{Refused, Verifier};
 
 use accept::accept;
 use connection::{Services, serve};

@@ -17,8 +17,8 @@ mod roots;
 mod sniff;
 mod trust_files;
 
-pub use authority::NoAuthority;
-pub use interceptor::{InterceptError, Interceptor};
-pub use prefixed_io::PrefixedIo;
-pub use sniff::{Expected, Opening, sniff};
-pub use trust_files::NotWritten;
+pub(crate) use authority::NoAuthority;
+pub(crate) use interceptor::Interceptor;
+pub(crate) use prefixed_io::PrefixedIo;
+pub(crate) use sniff::{Expected, Opening, sniff};
+pub(crate) use trust_files::NotWritten;

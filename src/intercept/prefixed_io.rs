@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Yields the bytes that were read ahead, then the rest of the stream.
 #[derive(Debug)]
-pub struct PrefixedIo<S> {
+pub(crate) struct PrefixedIo<S> {
     prefix: Bytes,
     stream: S,
 }
@@ -18,7 +18,7 @@ pub struct PrefixedIo<S> {
 
 impl<S> PrefixedIo<S> {
     /// Returns a stream that yields `prefix` before the bytes of `stream`.
-    pub fn new(prefix: Bytes, stream: S) -> Self {
+    pub(crate) fn new(prefix: Bytes, stream: S) -> Self {
         Self { prefix, stream }
     }
 }

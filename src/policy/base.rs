@@ -9,7 +9,7 @@ use super::rule::Rule;
 use crate::destination::Host;
 
 /// The limits of a person's ID tokens, with advice.
-pub const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
+pub(crate) const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
      functions accept it, everything else (such as IAP) does not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
 
@@ -18,7 +18,7 @@ const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth 
      drop audience=, or impersonate a service account (--impersonate-service-account, or impersonate= on the route or rule)";
 
 /// Why a federated principal has no ID tokens, with advice.
-pub const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
+pub(crate) const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID tokens of its own: impersonate a service account \
      (service_account_impersonation_url in the file, --impersonate-service-account, or impersonate= on the route or rule)";
 
 /// The credential that [`Principal::Attached`] stands for.

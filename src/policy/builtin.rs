@@ -8,7 +8,7 @@ use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme};
 
 /// The universe domain if no source names another.
-pub const DEFAULT_UNIVERSE: &str = "googleapis.com";
+pub(crate) const DEFAULT_UNIVERSE: &str = "googleapis.com";
 /// The domain of Cloud Run services.
 pub(crate) const RUN_APP: &str = "run.app";
 /// The domain of Cloud Run functions.

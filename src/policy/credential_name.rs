@@ -18,7 +18,7 @@ pub struct CredentialName {
 }
 
 /// The project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
-pub fn project_of(email: &str) -> Option<&str> {
+pub(crate) fn project_of(email: &str) -> Option<&str> {
     let (_, domain) = email.split_once('@')?;
     let (project, rest) = domain.split_once('.')?;
     (rest == "iam.gserviceaccount.com" && !project.is_empty()).then_some(project)

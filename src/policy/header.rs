@@ -11,7 +11,7 @@ use super::decision::{Credential, CredentialGrant, Decision, SkipReason, TokenKi
 use super::rule::{Existing, HeaderMode};
 
 /// Cloud Run's own header. It takes precedence over `Authorization`, which then reaches the service unchanged.
-pub const X_SERVERLESS_AUTHORIZATION: HeaderName =
+pub(super) const X_SERVERLESS_AUTHORIZATION: HeaderName =
     HeaderName::from_static("x-serverless-authorization");
 
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");

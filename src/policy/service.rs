@@ -172,7 +172,7 @@ impl Policy {
 }
 
 /// Returns whether the text is two or more words joined by hyphens, the last with a number: `us-central1`.
-pub fn is_region(text: &str) -> bool {
+pub(crate) fn is_region(text: &str) -> bool {
     let Some((words, last)) = text.rsplit_once('-') else {
         return false;
     };

@@ -18,8 +18,8 @@ mod counters;
 mod in_progress;
 mod request_end;
 
-pub use self::counters::Connections;
-pub use self::in_progress::{InProgress, TooManyAnswers, polled_own_answer};
+pub(crate) use self::counters::Connections;
+pub(crate) use self::in_progress::{InProgress, TooManyAnswers, polled_own_answer};
 
 const NEW: u8 = 0;
 const ADMITTED: u8 = 1;

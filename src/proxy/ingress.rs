@@ -136,7 +136,7 @@ impl RouteIngress {
 }
 
 /// Fetches the locations of the services that these routes lead to. Errors are logged.
-pub async fn locate_routes(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
+pub(crate) async fn locate_routes(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
     for service in routes.iter().filter_map(|ingress| ingress.service()) {
         if let Err(error) = provider.locate(service).await {
             tracing::warn!("run://{service}: {error}");

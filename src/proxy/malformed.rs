@@ -15,7 +15,7 @@ use crate::proxy::problem::{problem_json, proxy_status};
 use crate::telemetry::{AccessRecord, Code, access_log};
 
 /// Returns the complete HTTP/1.1 response to a request that could not be parsed. The connection must be closed after it.
-pub fn refusal(error: &Error) -> Vec<u8> {
+pub(crate) fn refusal(error: &Error) -> Vec<u8> {
     let status = error.kind().row().status;
     let body = problem_json(error.problem());
     let mut response = format!(
@@ -35,7 +35,13 @@ pub fn refusal(error: &Error) -> Vec<u8> {
 
 impl<S> Record<Rescue<S>> {
     /// Counts and logs a request of which only the ingress is known.
-    pub fn malformed(&self, ingress: &Ingress, mode: AccessLog, protocol: Version, error: &Error) {
+    pub(crate) fn malformed(
+        &self,
+        ingress: &Ingress,
+        mode: AccessLog,
+        protocol: Version,
+        error: &Error,
+    ) {
         let kind = error.kind();
         let code = Code::from(kind.row().status);
         self.inner().metrics().proxy_error(kind);

@@ -25,19 +25,22 @@ mod service;
 mod stack;
 mod tunnel;
 
-pub use connection::{ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer};
-pub use credentials::{CredentialProvider, Resolved, RouteDecision};
-pub use headers::authority::{host_text, is_authority};
-pub use headers::browser::{is_cross_site, is_from_host, is_ours};
-pub use headers::hop_by_hop::{Named, strip_request, strip_response};
-pub use headers::length::{InvalidLength, normalize_length};
-pub use in_flight::InFlight;
-pub use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};
-pub use layers::record::Recorded;
-pub use malformed::refusal;
-pub use request::body::{Body, RequestBody, leave_head, next_of};
-pub use request::record::RequestRecord;
-pub use request::trailers::{FilteredTrailers, strip_trailers};
-pub use request::{Connection, Inbound};
-pub use stack::{SharedState, Stack, StackDeps, stack};
-pub use tunnel::intercept::{Interception, OpenedTunnel, OpenedTunnelSender};
+pub(crate) use connection::{
+    ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer,
+};
+pub(crate) use credentials::{CredentialProvider, RouteDecision};
+pub(crate) use headers::authority::{host_text, is_authority};
+pub(crate) use headers::browser::{is_cross_site, is_from_host, is_ours};
+pub use headers::hop_by_hop::{strip_request, strip_response};
+pub use headers::length::normalize_length;
+pub(crate) use in_flight::InFlight;
+pub(crate) use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};
+pub(crate) use layers::record::Recorded;
+pub(crate) use malformed::refusal;
+pub use request::body::Body;
+pub(crate) use request::body::{RequestBody, leave_head, next_of};
+pub(crate) use request::record::RequestRecord;
+pub use request::trailers::strip_trailers;
+pub(crate) use request::{Connection, Inbound};
+pub(crate) use stack::{SharedState, Stack, StackDeps, stack};
+pub(crate) use tunnel::intercept::{Interception, OpenedTunnel, OpenedTunnelSender};

@@ -17,7 +17,7 @@ use crate::error::Error;
 pub(super) type Outcome = Result<Response<Body>, Error>;
 
 /// A service of the stack: takes `R`, returns a response or an [`Error`].
-pub trait ProxyService<R>:
+pub(crate) trait ProxyService<R>:
     Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
     + Clone
     + Send

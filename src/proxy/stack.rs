@@ -32,7 +32,7 @@ use crate::upstream::Upstream;
 
 /// What the layers need.
 #[derive(Clone, Debug)]
-pub struct StackDeps {
+pub(crate) struct StackDeps {
     /// Policy and tokens.
     pub provider: Arc<CredentialProvider>,
     /// The connection pool.
@@ -50,7 +50,7 @@ pub struct StackDeps {
 /// State that all stacks of a process share. A reload keeps it: permits stay taken, and rate-limited messages stay
 /// suppressed.
 #[derive(Clone, Debug)]
-pub struct SharedState {
+pub(crate) struct SharedState {
     /// The budget of `--max-memory`.
     pub memory: Memory,
     permits: Permits,
@@ -62,7 +62,7 @@ pub struct SharedState {
 
 impl SharedState {
     /// `limit`: the maximum number of concurrent requests. None is accepted over the memory budget.
-    pub fn new(limit: usize, memory: Memory) -> Self {
+    pub(crate) fn new(limit: usize, memory: Memory) -> Self {
         Self {
             memory,
             permits: Permits::new(limit),
@@ -76,13 +76,13 @@ type FromDecided = Connect<Guard<Authorize<RetryUnauthorized<Upgrade<RewriteLoca
 type FromAddressed = ResolveService<HopByHop<Decide<FromDecided>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
-pub type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddressed>>>>>;
+pub(crate) type Stack = Record<Rescue<Limit<ResponseTimeout<Normalize<FromAddressed>>>>>;
 
 /// Composes the stack. The first layer sees a request first and its response last.
 ///
 /// `takes` checks at compile time which type of request the layers below it take. A layer without one between it and the
 /// next takes and passes on the same type.
-pub fn stack(config: &Config, deps: StackDeps) -> Stack {
+pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
     let StackDeps {
         provider,
         upstream,

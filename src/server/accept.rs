@@ -37,7 +37,7 @@ const UNIDENTIFIED: usize = 64;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves the connections of one listener.
-pub trait Application: Clone + Send + Sync + 'static {
+pub(crate) trait Application: Clone + Send + Sync + 'static {
     /// Serves the requests of a connection.
     type Service: HttpService;
 
@@ -62,7 +62,7 @@ pub trait Application: Clone + Send + Sync + 'static {
 
 /// The classes of connections. Each class has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// A connection to the admin port.
     Admin,
     /// A connection of an app, until its first request.
@@ -75,7 +75,7 @@ pub enum Class {
 
 /// Serves connections on all listeners of the process.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub(crate) struct Server {
     pub(super) in_flight: Arc<InFlight>,
     pub(super) limits: Arc<Limits>,
     pub(super) connections: Arc<Connections>,
@@ -101,7 +101,7 @@ enum Accepted {
 
 impl Server {
     /// Creates the server of the process. Its connections count against `memory`.
-    pub fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
+    pub(crate) fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
         // Twice the limit, because responses on evicted connections end a moment later.
         let answers = limits
@@ -125,13 +125,13 @@ impl Server {
     }
 
     /// Accepts in a task until [`close`](Self::close) is called.
-    pub fn listen(&self, listener: Listener, serving: Serving) {
+    pub(crate) fn listen(&self, listener: Listener, serving: Serving) {
         let application = AppConnections::new(self, serving);
         self.tasks.spawn(self.clone().accept(listener, application));
     }
 
     /// Accepts in a task until the process ends, because probes and scrapes come during a drain too.
-    pub fn listen_admin<A: Application>(&self, listener: Listener, application: A) {
+    pub(crate) fn listen_admin<A: Application>(&self, listener: Listener, application: A) {
         let apart = Self {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Serves intercepted tunnels with the state of a listener, until [`close`](Self::close) is called.
-    pub fn serve_opened(&self, mut opened: mpsc::Receiver<OpenedTunnel>, serving: Serving) {
+    pub(crate) fn serve_opened(&self, mut opened: mpsc::Receiver<OpenedTunnel>, serving: Serving) {
         let server = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -164,7 +164,7 @@ impl Server {
     }
 
     /// Stops accepting, tells every connection to finish, and waits until all have.
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
         self.tasks.wait().await;

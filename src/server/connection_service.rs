@@ -22,7 +22,7 @@ use crate::telemetry::GaugeGuard;
 
 /// The ingresses of one listener.
 #[derive(Clone, Debug)]
-pub enum Ingresses {
+pub(crate) enum Ingresses {
     /// The forward proxy, or the inside of a tunnel through it.
     Forward(Arc<Ingress>),
     /// The forward proxy with two ingresses: one for the processes of a tree, one for all others.
@@ -40,7 +40,7 @@ pub enum Ingresses {
 
 /// How one listener serves its requests. All of it comes from one configuration.
 #[derive(Clone, Debug)]
-pub struct ListenerState {
+pub(crate) struct ListenerState {
     /// Serves the requests.
     pub stack: Arc<Stack>,
     /// The listener's ingresses.
@@ -50,11 +50,11 @@ pub struct ListenerState {
 }
 
 /// The current state of a listener. A reload replaces it for later requests.
-pub type Serving = Arc<ArcSwap<ListenerState>>;
+pub(crate) type Serving = Arc<ArcSwap<ListenerState>>;
 
 /// Serves the requests of one connection.
 #[derive(Debug)]
-pub struct ConnectionService {
+pub(super) struct ConnectionService {
     pub(super) serving: Serving,
     /// The ingress of all requests, if the connection decides it.
     pub(super) fixed: Option<Arc<Ingress>>,
@@ -70,7 +70,7 @@ pin_project! {
     /// before then takes no permit.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum RequestFuture {
+    pub(crate) enum RequestFuture {
         /// Not yet in the stack.
         Waiting { request: Option<(Arc<Stack>, Inbound)> },
         /// In the stack.
@@ -80,7 +80,7 @@ pin_project! {
 
 /// The two addresses of a TCP connection.
 #[derive(Clone, Copy, Debug)]
-pub struct ConnectionAddrs {
+pub(crate) struct ConnectionAddrs {
     /// The app's address.
     pub peer: SocketAddr,
     /// The listener's address.
@@ -91,7 +91,7 @@ pub struct ConnectionAddrs {
 
 impl Ingresses {
     /// Returns the ingresses of routes that share a listener. `no_route` answers paths that no route has.
-    pub fn routes(mut routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
+    pub(crate) fn routes(mut routes: Vec<Arc<Ingress>>, no_route: Arc<Ingress>) -> Self {
         routes.sort_by_key(|ingress| {
             std::cmp::Reverse(ingress.route().map_or(0, |route| route.route.prefix.len()))
         });
@@ -99,7 +99,7 @@ impl Ingresses {
     }
 
     /// Returns the ingress whose metrics count the listener's connections.
-    pub fn listener(&self) -> &Arc<Ingress> {
+    pub(crate) fn listener(&self) -> &Arc<Ingress> {
         match self {
             Self::Forward(ingress)
             | Self::ByProcess {

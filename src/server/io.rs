@@ -13,7 +13,7 @@ use crate::proxy::ConnectionState;
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(super) enum Protocol {
     /// HTTP/1.0 and HTTP/1.1.
     Http1,
     /// HTTP/2.

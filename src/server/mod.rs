@@ -24,13 +24,10 @@ mod sock_diag;
 mod streams;
 mod watchdog;
 
-pub use accept::{Application, Class, Server};
-pub use connection_service::{
-    ConnectionAddrs, ConnectionService, Ingresses, ListenerState, Serving,
-};
-pub use descriptors::{DescriptorLimit, raise_descriptor_limit};
-pub use io::Protocol;
-pub use limits::{IdleTimeout, Limits};
-pub use listener::{Listener, ListenerError, Socket};
-pub use process_tree::ProcessTree;
-pub use serve::HttpService;
+pub(crate) use accept::{Application, Class, Server};
+pub(crate) use connection_service::{ConnectionAddrs, Ingresses, ListenerState, Serving};
+pub(crate) use descriptors::{DescriptorLimit, raise_descriptor_limit};
+pub(crate) use limits::IdleTimeout;
+pub use limits::Limits;
+pub(crate) use listener::{Listener, ListenerError};
+pub(crate) use process_tree::ProcessTree;

@@ -34,12 +34,12 @@ use http::{Request, Response};
 use tokio::net::TcpStream;
 
 pub use self::body::Body;
-pub use self::cancellable_body::RequestBody;
+pub(crate) use self::cancellable_body::RequestBody;
 pub use self::dial_policy::DialPolicy;
 pub use self::pool::Limits;
-pub use self::resend::{BufferedBody, SentRequest};
+pub(crate) use self::resend::{BufferedBody, SentRequest};
 pub use self::target::Target;
-pub use self::tls::BadRoots;
+pub(crate) use self::tls::BadRoots;
 #[cfg(any(fuzzing, test))]
 pub use self::via_proxy::fuzz_connect_answer;
 

@@ -130,7 +130,7 @@ impl Drop for InProgress {
 ///
 /// hyper has no way to abort a stream whose client grants no window. It leaves the stream's future to an executor, which
 /// can drop it.
-pub fn polled_own_answer<T>(poll: impl FnOnce() -> T) -> (T, bool) {
+pub(crate) fn polled_own_answer<T>(poll: impl FnOnce() -> T) -> (T, bool) {
     OWN_ANSWER.set(false);
     let polled = poll();
     (polled, OWN_ANSWER.get())

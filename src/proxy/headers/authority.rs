@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind};
 /// # Errors
 ///
 /// [`ErrorKind::BadRequest`]: there are two, there is none in HTTP/1.1, or it is not visible ASCII.
-pub fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> {
+pub(crate) fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> {
     match sole_host(request.headers())? {
         Some(host) => host
             .to_str()
@@ -38,7 +38,7 @@ fn bad(detail: &str) -> Error {
 
 /// Whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered name may hold
 /// more than a name of the DNS.
-pub fn is_authority(text: &str) -> bool {
+pub(crate) fn is_authority(text: &str) -> bool {
     let (is_host, rest) = match text.strip_prefix('[') {
         Some(literal) => match literal.split_once(']') {
             Some((address, rest)) => (is_ip_literal(address), rest),

@@ -8,12 +8,12 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a `Host` is safe from DNS rebinding: loopback, a single label, an allowed name, or the address of the connection
 /// itself.
-pub fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
+pub(crate) fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
     host.is_loopback() || host.is_single_label() || allowed.contains(host) || host == local
 }
 
 /// Whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata; RFC 6454, 7).
-pub fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
+pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
     let origins = headers.get_all(header::ORIGIN);
     let is_allowed = |origin: &HeaderValue| {
         host_of(origin.as_bytes()).is_some_and(|host| allowed.contains(&host))
@@ -40,7 +40,7 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
 /// `Sec-Fetch-Site` does not contradict. Browsers send `Sec-Fetch-Site` to secure contexts only, so not over plain HTTP to an address.
 ///
 /// `host` must have been checked, as for [`is_same_origin`].
-pub fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
+pub(crate) fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
     let own = host.and_then(|host| Origin::from_authority(Scheme::Http, host).ok());
     let mut origins = headers.get_all(header::ORIGIN).iter().peekable();
     own.is_some()

@@ -28,7 +28,7 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Authorize<S> {
+pub(crate) struct Authorize<S> {
     inner: S,
     provider: Arc<CredentialProvider>,
     metrics: Arc<Metrics>,

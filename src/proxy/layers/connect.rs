@@ -30,7 +30,7 @@ use crate::upstream::Upstream;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Connect<S> {
+pub(crate) struct Connect<S> {
     inner: S,
     shared: Shared,
 }

@@ -18,7 +18,7 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Decide<S> {
+pub(crate) struct Decide<S> {
     inner: S,
     provider: Arc<CredentialProvider>,
 }

@@ -18,14 +18,14 @@ use crate::upstream::{Answered, Target, Upstream};
 
 /// The innermost service of the stack.
 #[derive(Clone, Debug)]
-pub struct Forward {
+pub(crate) struct Forward {
     upstream: Upstream<RequestBody>,
     http: HttpVersion,
 }
 
 /// The future of [`Forward`]. Boxed because it is large, and every layer above would move it.
 #[allow(missing_debug_implementations)]
-pub struct ForwardFuture {
+pub(crate) struct ForwardFuture {
     sent: Pin<Box<dyn Future<Output = Result<Answered<RequestBody>, Error>> + Send>>,
     keep: bool,
 }

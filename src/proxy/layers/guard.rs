@@ -19,7 +19,7 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Guard<S> {
+pub(crate) struct Guard<S> {
     inner: S,
     allowed_hosts: Arc<[Host]>,
 }

@@ -25,7 +25,7 @@ use crate::proxy::service::{Outcome, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct HopByHop<S> {
+pub(crate) struct HopByHop<S> {
     inner: S,
 }
 

@@ -24,7 +24,7 @@ use crate::upstream::Upstream;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Limit<S> {
+pub(crate) struct Limit<S> {
     inner: S,
     permits: Permits,
     memory: Memory,

@@ -33,7 +33,7 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Normalize<S> {
+pub(crate) struct Normalize<S> {
     inner: S,
     allowed_hosts: Arc<[Host]>,
 }

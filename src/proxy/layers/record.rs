@@ -22,14 +22,14 @@ use crate::proxy::service::Outcome;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Record<S> {
+pub(crate) struct Record<S> {
     inner: S,
 }
 
 pin_project! {
     /// The future of [`Record`].
     #[derive(Debug)]
-    pub struct RecordFuture<F> {
+    pub(crate) struct RecordFuture<F> {
         #[pin]
         inner: F,
         record: Option<Arc<RequestRecord>>,
@@ -38,7 +38,7 @@ pin_project! {
 
 /// The body of an answer. Its bytes and its end are added to the request's record.
 #[derive(Debug)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     body: Body,
     record: Arc<RequestRecord>,
     failed: Option<BoxError>,

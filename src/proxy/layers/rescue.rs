@@ -25,7 +25,7 @@ use crate::telemetry::Metrics;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Rescue<S> {
+pub(crate) struct Rescue<S> {
     inner: S,
     metrics: Arc<Metrics>,
 }

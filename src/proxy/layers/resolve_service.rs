@@ -19,7 +19,7 @@ use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct ResolveService<S> {
+pub(crate) struct ResolveService<S> {
     inner: S,
     provider: Arc<CredentialProvider>,
 }

@@ -19,7 +19,7 @@ use crate::proxy::service::{Outcome, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct ResponseTimeout<S> {
+pub(crate) struct ResponseTimeout<S> {
     inner: S,
     timeout: Option<Duration>,
 }

@@ -31,7 +31,7 @@ use crate::upstream::SentRequest;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct RetryUnauthorized<S> {
+pub(crate) struct RetryUnauthorized<S> {
     // One reference: each request holds it, for its retry.
     shared: Arc<Shared<S>>,
 }
@@ -64,7 +64,7 @@ pin_project! {
 
 /// What is needed to send a request again, besides its copy.
 #[allow(missing_debug_implementations)]
-pub struct Retry<S> {
+pub(crate) struct Retry<S> {
     shared: Arc<Shared<S>>,
     injected: Injected,
     record: Arc<RequestRecord>,

@@ -24,7 +24,7 @@ use crate::proxy::service::{Outcome, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct RewriteLocation<S> {
+pub(crate) struct RewriteLocation<S> {
     inner: S,
 }
 

@@ -23,7 +23,7 @@ use crate::proxy::tunnel::Tunnels;
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Upgrade<S> {
+pub(crate) struct Upgrade<S> {
     inner: S,
     tunnels: Tunnels,
 }

@@ -153,7 +153,7 @@ impl Body {
 
 /// Turns an answer of the proxy's own into the answer to HEAD: the length stays, the content goes (RFC 9110, 9.3.2). hyper
 /// does that over HTTP/1.1 only.
-pub fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
+pub(crate) fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     text.clear();
 }
@@ -162,7 +162,7 @@ pub fn leave_head(headers: &mut HeaderMap, text: &mut Bytes) {
 ///
 /// h2 takes over a chunk larger than its window as soon as the window has room for one byte. The last byte stays here until
 /// there is room for all of it, which shows whether the client reads the answer.
-pub fn next_of(text: &mut Bytes) -> Option<Bytes> {
+pub(crate) fn next_of(text: &mut Bytes) -> Option<Bytes> {
     match text.len() {
         0 => None,
         1 => Some(std::mem::take(text)),

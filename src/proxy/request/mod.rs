@@ -25,7 +25,7 @@ use crate::token::{Slot, Token};
 
 /// The connection of an app that a request came on.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The address that the app connected to; `None` for a unix socket.
     pub local: Option<SocketAddr>,
     /// Its state, for limits and deadlines.
@@ -34,7 +34,7 @@ pub struct Connection {
 
 /// A request as it came in.
 #[derive(Debug)]
-pub struct Inbound {
+pub(crate) struct Inbound {
     /// Head and body as hyper parsed them.
     pub request: Request<RequestBody>,
     /// For metrics and logs.
@@ -45,7 +45,7 @@ pub struct Inbound {
 
 /// A request whose destination is unambiguous. From here on the URI and `Host` of `request` do not say where it goes.
 #[derive(Debug)]
-pub struct Addressed {
+pub(crate) struct Addressed {
     /// Head and body.
     pub request: Request<RequestBody>,
     /// For metrics and logs.
@@ -56,7 +56,7 @@ pub struct Addressed {
 
 /// A request whose destination is the place that it is sent to, not the name of a service.
 #[derive(Debug)]
-pub struct Located {
+pub(crate) struct Located {
     /// Head and body.
     pub request: Request<RequestBody>,
     /// For metrics and logs.
@@ -69,7 +69,7 @@ pub struct Located {
 
 /// A request without hop-by-hop headers.
 #[derive(Debug)]
-pub struct Stripped {
+pub(crate) struct Stripped {
     /// Head and body.
     pub request: Request<RequestBody>,
     /// For metrics and logs.
@@ -84,7 +84,7 @@ pub struct Stripped {
 
 /// A request and the decision for it.
 #[derive(Debug)]
-pub struct Decided {
+pub(crate) struct Decided {
     /// Head and body.
     pub request: Request<RequestBody>,
     /// For metrics and logs.
@@ -105,7 +105,7 @@ pub struct Decided {
 
 /// A request that carries its credential.
 #[derive(Debug)]
-pub struct Authorized {
+pub(crate) struct Authorized {
     /// The request as it is sent.
     pub outbound: Outbound,
     /// The token that was injected, if one was.
@@ -116,7 +116,7 @@ pub struct Authorized {
 
 /// The token that a request carries, with what is needed to replace it.
 #[derive(Debug)]
-pub struct Injected {
+pub(crate) struct Injected {
     /// The decision that grants it.
     pub decision: Arc<Decision>,
     /// Its slot.
@@ -129,7 +129,7 @@ pub struct Injected {
 
 /// A request as it is sent.
 #[derive(Debug)]
-pub struct Outbound {
+pub(crate) struct Outbound {
     /// Head and body.
     pub request: Request<RequestBody>,
     /// For metrics and logs.

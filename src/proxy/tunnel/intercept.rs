@@ -23,7 +23,7 @@ pub(crate) type Tunnel = PrefixedIo<TokioIo<Upgraded>>;
 
 /// An opened tunnel, which the server serves like any connection of an app.
 #[derive(Debug)]
-pub struct OpenedTunnel {
+pub(crate) struct OpenedTunnel {
     /// The plaintext of its TLS, or the tunnel itself if it carries plaintext HTTP.
     pub stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// The ingress of its requests.
@@ -32,11 +32,11 @@ pub struct OpenedTunnel {
 
 /// Passes opened tunnels to the server.
 #[derive(Clone, Debug)]
-pub struct OpenedTunnelSender(mpsc::Sender<OpenedTunnel>);
+pub(crate) struct OpenedTunnelSender(mpsc::Sender<OpenedTunnel>);
 
 /// Terminates the TLS of tunnels.
 #[derive(Clone, Debug)]
-pub struct Interception {
+pub(crate) struct Interception {
     /// The CA and its leaf certificates.
     pub interceptor: Arc<Interceptor>,
     /// Where opened tunnels are served.
@@ -47,7 +47,7 @@ pub struct Interception {
 
 impl OpenedTunnelSender {
     /// Creates a sender and its receiver.
-    pub fn channel() -> (Self, mpsc::Receiver<OpenedTunnel>) {
+    pub(crate) fn channel() -> (Self, mpsc::Receiver<OpenedTunnel>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self(sender), receiver)
     }

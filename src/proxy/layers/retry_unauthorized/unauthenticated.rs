@@ -11,7 +11,7 @@ use crate::telemetry::{RateLimiter, unauthenticated_rejected};
 
 /// A request that carries no token of ours.
 #[derive(Debug)]
-pub struct Unauthenticated {
+pub(crate) struct Unauthenticated {
     pub(crate) record: Arc<RequestRecord>,
     pub(crate) hints: Arc<RateLimiter>,
     /// Why it carries none although the decision grants one.
