@@ -1,7 +1,7 @@
-//! `sidentity demo`: everything on loopback, to see what the sidecar does before it is trusted with anything.
+//! `sidentity demo`: shows on loopback what the sidecar does.
 //!
-//! An emulator of the metadata server, a service that refuses calls without a valid token, and the sidecar between. The
-//! service stands in for a private Cloud Run service and for a Google API, under their real names.
+//! It runs an emulator of the metadata server, a service that rejects calls without a valid token, and a sidecar. The service
+//! emulates a private Cloud Run service and a Google API, under their real names.
 
 mod call;
 mod service;
@@ -28,7 +28,7 @@ use crate::destination::{Destination, Host};
 use crate::emulator::google::{Endpoints, SubjectSource};
 use crate::emulator::{Emulator, Identity};
 
-/// A Google API, as the demo's service answers for it.
+/// The Google API that the demo's service emulates.
 const API: &str = "storage.googleapis.com";
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -44,7 +44,7 @@ pub(super) struct Args {
     once: bool,
 }
 
-/// Fails where any step does not show what it should, so that it can serve as a check.
+/// Fails if a step has an unexpected result, so that the demo can be used as a check.
 pub(super) fn run(args: &Args) -> Result<(), Exit> {
     runtime(1)?.block_on(async {
         let stop = CancellationToken::new();
@@ -178,7 +178,7 @@ impl Federation {
     }
 }
 
-/// The sidecar as a user would configure it, but for where its upstreams and token endpoints really are.
+/// Returns the configuration of a user, with the addresses of upstreams and token endpoints replaced.
 fn configuration(
     metadata: SocketAddr,
     service: &PrivateService,

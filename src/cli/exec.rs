@@ -1,4 +1,4 @@
-//! `sidentity exec CMD`: any app, unmodified, with the sidecar around it for as long as it runs.
+//! `sidentity exec CMD`: runs a command with a sidecar that ends with it.
 
 mod certificates;
 mod child;
@@ -34,7 +34,7 @@ use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::server::{DescriptorLimit, ProcessTree, raise_descriptor_limit};
 use crate::telemetry;
 
-/// Bytes of the proxy's password.
+/// The length of the proxy's password, in bytes.
 const PASSWORD: usize = 16;
 
 /// Start the sidecar on free loopback ports and run CMD so that its HTTP and HTTPS calls pass through
@@ -47,10 +47,10 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-/// Runs CMD and returns its status: 128 and the signal's number where one ended it, 127 where there is no such command,
-/// 126 where it cannot be executed.
+/// Runs CMD and returns its status: 128 plus the signal's number if a signal ended it, 127 if the command does not exist, 126 if
+/// it cannot be executed.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
-    // Before there is anything that would be left behind.
+    // Before anything is created that a signal would leave behind.
     let mut signals = Signals::new()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
@@ -93,7 +93,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     }
 }
 
-/// The sidecar lives as long as the child: nobody else knows its ports.
+/// Runs the sidecar until the child ends. No other process knows its ports.
 async fn around(
     config: Config,
     (child_env, proxies): (ChildEnv, proxies::Inherited),
@@ -104,7 +104,7 @@ async fn around(
 ) -> Result<u8, Exit> {
     let app = tokio::select! {
         app = App::build_for(config, ProcessTree::descendants()) => app?,
-        // Not its default action: what was made so far is removed.
+        // Replaces the default action, so that temporary files are removed.
         Some(signal) = signals.ending() => return Err(ended_by(signal)),
     };
     let proxy = app
@@ -129,7 +129,7 @@ async fn around(
     status
 }
 
-/// Reads files beside the signals, which end us also where a file, such as a named pipe, is never there to read.
+/// Reads files and waits for signals at the same time, because reading a file such as a named pipe may never end.
 fn unless_ended<T: Send + 'static>(
     signals: &mut Signals,
     read: impl FnOnce() -> Result<T, Exit> + Send + 'static,
@@ -155,7 +155,7 @@ fn ended_by(signal: Signal) -> Exit {
     Exit::silent(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX))
 }
 
-/// The caller's own certificates are trusted by the command and for upstreams.
+/// Makes the command and the upstream client trust the caller's certificates.
 fn trust_as_caller(config: &mut Config, env: &Env) {
     let inherited = certificates::Inherited::of(env);
     config.warnings.extend(inherited.warnings);
@@ -173,7 +173,7 @@ fn trust_as_caller(config: &mut Config, env: &Env) {
     config.upstream.extra_roots.extend(inherited.certificates);
 }
 
-/// What `exec` wants where the user says nothing else.
+/// Sets the defaults of `exec` for options that the user did not set.
 fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     let mut defaults = RawConfig::default();
     defaults.random_auth = Some(credentials);
@@ -183,7 +183,7 @@ fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
         (OptionKey::Admin, "127.0.0.1:0".to_owned()),
         (OptionKey::ProxyAuth, "random".to_owned()),
         (OptionKey::Intercept, "true".to_owned()),
-        // The terminal is the child's.
+        // The child uses the terminal.
         (OptionKey::LogLevel, "warn".to_owned()),
     ] {
         defaults.set_flag(name, [value]);
@@ -191,7 +191,7 @@ fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     defaults
 }
 
-/// A folder that only this user may enter, removed at the end.
+/// A directory that only this user can enter. It is removed at the end.
 fn private_folder(env: &Env) -> io::Result<TempDir> {
     let runtime = env
         .text("XDG_RUNTIME_DIR")

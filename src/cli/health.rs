@@ -16,13 +16,13 @@ use super::exit::Exit;
 use super::run::runtime;
 use crate::config::{ADMIN_PORT, Env, OptionKey};
 
-/// Where the sidecar's own default is, as seen from its machine.
+/// The default admin address.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
 
-/// A probe that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of a probe.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two looks.
+/// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// No probe, and no status, says more than this.
@@ -69,7 +69,7 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
 
 /// Where the identity of the sidecar comes from.
 async fn identity(admin: SocketAddr) -> Option<String> {
-    let asked = tokio::time::timeout(PATIENCE, ask(admin, "/status")).await;
+    let asked = tokio::time::timeout(TIMEOUT, ask(admin, "/status")).await;
     let (_, text) = asked.ok()?.ok()?;
     let status: Value = serde_json::from_str(&text).ok()?;
     Some(status.get("identity")?.as_str()?.to_owned())
@@ -95,7 +95,7 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     })
 }
 
-/// The flag, else the variable that tells the sidecar in the same container where its admin port is.
+/// Returns the admin address of the flag, else of the sidecar's variable.
 fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
     let variable = OptionKey::Admin.variable();
     let said = env.text(&variable);
@@ -109,9 +109,9 @@ fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
 }
 
 async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {
-    let asked = tokio::time::timeout(PATIENCE, ask(admin, path)).await;
+    let asked = tokio::time::timeout(TIMEOUT, ask(admin, path)).await;
     let (status, text) = asked
-        .map_err(|_| format!("http://{admin}{path}: no answer within {PATIENCE:?}"))?
+        .map_err(|_| format!("http://{admin}{path}: no answer within {TIMEOUT:?}"))?
         .map_err(|error| format!("http://{admin}{path}: {error}"))?;
     if status == StatusCode::OK {
         Ok(())
@@ -140,7 +140,7 @@ async fn ask(
     ))
 }
 
-/// `PORT`, `ADDR:PORT` or `localhost:PORT`; an unspecified address is asked on loopback.
+/// Parses `PORT`, `ADDR:PORT` or `localhost:PORT`. Replaces an unspecified address by loopback.
 fn address(text: &str) -> Result<SocketAddr, String> {
     let text = text.replace("localhost:", "127.0.0.1:");
     let mut address = match text.parse::<u16>() {

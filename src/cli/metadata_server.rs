@@ -48,7 +48,7 @@ pub(super) struct Args {
     real: real::RealArgs,
 }
 
-/// Serves until SIGINT or SIGTERM, and says on standard output how to use it. The status is 1 where it cannot listen.
+/// Serves until SIGINT or SIGTERM, and prints how to use it. The status is 1 if it cannot listen.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     if args.real.is_real() {
         return real::run(&args, env);
@@ -122,7 +122,7 @@ Verify ID tokens with http://{reachable}/oauth2/v3/certs
     text
 }
 
-/// The address by which an app on this machine reaches a listener on all interfaces.
+/// Returns the address by which an app on this machine reaches the listener.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

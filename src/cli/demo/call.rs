@@ -1,4 +1,4 @@
-//! The app of the demo: it knows nothing of Google.
+//! The app of the demo: an HTTP client without credentials.
 
 use std::net::SocketAddr;
 
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 
 use super::DemoError;
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(super) struct DemoResponse {
     pub(super) status: StatusCode,
     pub(super) text: String,
 }
 
-/// `GET target` in HTTP/1.1 from `address`.
+/// Sends `GET target` over HTTP/1.1 to `address`.
 pub(super) async fn get(
     address: SocketAddr,
     target: &str,
@@ -27,7 +27,7 @@ pub(super) async fn get(
     exchange(TcpStream::connect(address).await?, target, host).await
 }
 
-/// The same on a connection that is there.
+/// As [`get`], on an open connection.
 pub(super) async fn exchange<S>(
     stream: S,
     target: &str,

@@ -1,4 +1,4 @@
-//! The demo's upstream: it serves nobody who does not prove who they are.
+//! The upstream of the demo. It rejects requests without a valid token.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ impl PrivateService {
         self.address
     }
 
-    /// The certificate to trust.
+    /// Returns the CA certificate of the service.
     pub(super) fn authority(&self) -> CertificateDer<'static> {
         self.authority.clone()
     }
@@ -86,7 +86,7 @@ impl PrivateService {
                     let response = answer(&request, &verifier);
                     async move { Ok::<_, Infallible>(response) }
                 });
-                // Whoever hangs up in the middle of a demo has seen enough.
+                // An error means that the client has disconnected.
                 let _ = auto::Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -95,7 +95,7 @@ impl PrivateService {
     }
 }
 
-/// What Cloud Run and a Google API do before an app's code is reached.
+/// Checks the token, as Cloud Run and Google APIs do.
 fn answer(request: &Request<Incoming>, verifier: &Verifier) -> Response<Full<Bytes>> {
     let host = request
         .uri()
@@ -127,7 +127,7 @@ fn answer(request: &Request<Incoming>, verifier: &Verifier) -> Response<Full<Byt
     response
 }
 
-/// `X-Serverless-Authorization` goes before `Authorization`, as on Cloud Run.
+/// Returns the token. `X-Serverless-Authorization` takes precedence over `Authorization`, as on Cloud Run.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers
         .get(SERVERLESS)
@@ -138,7 +138,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl PrivateService {
-    /// Calls the service as an app would that has no identity.
+    /// Calls the service without a token.
     pub(super) fn caller(
         &self,
     ) -> Result<impl Future<Output = Result<DemoResponse, DemoError>> + use<>, DemoError> {

@@ -1,20 +1,20 @@
-//! The certificates that the caller trusts by variables of single clients.
+//! The certificates that the caller's environment variables name.
 //!
-//! The command finds one bundle in all of them. What they named is in it, and the sidecar verifies upstreams by it too, as
-//! if `--upstream-ca` had named it.
+//! The command gets the same bundle in all of these variables. It contains the certificates that they named, and the sidecar
+//! trusts these for upstreams, as if `--upstream-ca` had named them.
 
 use rustls::pki_types::CertificateDer;
 
 use super::git;
 use crate::config::{self, Env};
 
-/// Variables that name a file of certificates. Their clients read no other one that is set here, or prefer theirs.
+/// Variables that name a file of certificates. Their clients read no other variable that is set here, or prefer their own.
 const FILES: [&str; 17] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "CURL_CA_BUNDLE",
-    // Beside what Node and Deno have built in, which lacks a company's own.
+    // In addition to the built-in roots of Node and Deno.
     "DENO_CERT",
     "GIT_SSL_CAINFO",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
@@ -46,7 +46,7 @@ const OPTIONAL: [&str; 12] = [
     "YARN_CA_FILE_PATH",
 ];
 
-/// Variables that name folders, of which their clients read more than the bundle.
+/// Variables that name directories. Their clients read more than the bundle there.
 const FOLDERS: [&str; 5] = [
     "COMPOSER_CAPATH",
     "GIT_SSL_CAPATH",
@@ -66,19 +66,19 @@ const NPM_SPELLINGS: [&str; 4] = [
 
 /// The system's roots are those in it, see the configuration.
 const SYSTEM: &str = "SSL_CERT_FILE";
-/// Folders with colons between them.
+/// Directories, separated by colons.
 const SYSTEM_FOLDER: &str = "SSL_CERT_DIR";
 
-/// What the caller's variables name.
+/// The certificates that the caller's variables name.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
-    /// The certificates that can be used, each once.
+    /// The valid certificates, without duplicates.
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// Files that cannot be read or hold none, each with its variable.
+    /// Files that cannot be read or contain no certificate, each with its variable.
     pub(super) warnings: Vec<String>,
 }
 
-/// Variables that are to name the bundle.
+/// The variables that will name the bundle.
 pub(super) fn variables(env: &Env) -> Vec<String> {
     let inherited = OPTIONAL.into_iter().filter(|name| env.is_set(name));
     let fixed = [SYSTEM].into_iter().chain(FILES).chain(inherited);
@@ -127,7 +127,7 @@ impl Inherited {
             return;
         }
         if name == SYSTEM_FOLDER {
-            // One that is not there is usual.
+            // A missing file is common.
             for folder in value.split(':') {
                 self.take(config::certificates(folder).unwrap_or_default());
             }

@@ -1,4 +1,4 @@
-//! The child: started, signalled, waited for; and all that it leaves behind reaped, as by the first process of a container.
+//! Starts, signals and waits for the child, and reaps orphans, as the first process of a container does.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -11,10 +11,10 @@ use super::signals::{Signals, in_foreground};
 use crate::children;
 use crate::cli::exit::Exit;
 
-/// No such command, as shells say it.
+/// The exit status of a command that does not exist, as in shells.
 const NOT_FOUND: u8 = 127;
 
-/// It is there and cannot be executed.
+/// The exit status of a command that cannot be executed, as in shells.
 const NOT_EXECUTABLE: u8 = 126;
 
 /// A running child.
@@ -24,9 +24,9 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts it with our own terminal, standard streams and process group.
+    /// Starts the child with the same terminal, standard streams and process group.
     pub(super) fn spawn(command: &mut Command) -> Result<Self, Exit> {
-        // Before the child is there, or its end could be missed.
+        // Before the child starts, so that its end is not missed.
         let changed = signal(SignalKind::child())
             .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
         adopt();
@@ -46,7 +46,7 @@ impl Child {
         Ok(Self { pid, changed })
     }
 
-    /// Waits for its end, and reaps whatever else ends as our child.
+    /// Waits for the child's end, and reaps other children.
     pub(super) async fn wait(mut self, signals: &mut Signals) -> Result<u8, Exit> {
         loop {
             if let Some(status) = self.reap()? {
@@ -55,7 +55,7 @@ impl Child {
             tokio::select! {
                 _ = self.changed.recv() => {}
                 Some(signal) = signals.next() => {
-                    // It may have ended just now; then its status is all that matters.
+                    // The child may have ended just now. Only its status matters then.
                     let _ = kill_process(self.pid, signal);
                 }
             }
@@ -81,21 +81,21 @@ impl Child {
     }
 }
 
-/// Whatever the child leaves behind becomes a child of ours: it is reaped, and still one of the family.
+/// Makes this process the parent of orphans: they are reaped, and stay in the process tree.
 fn adopt() {
-    // Without it orphans go to the first process, as ever.
+    // If this fails, orphans go to the first process as usual.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_child_subreaper(Some(getpid()));
 }
 
-/// A shell that waits for us must see that its job has stopped, or the terminal is lost to the user.
+/// Stops this process too, so that a shell that waits for it regains the terminal.
 fn stop_too() {
     if in_foreground() {
         let _ = kill_process(getpid(), Signal::STOP);
     }
 }
 
-/// As shells tell it: 128 and the number where a signal ended it.
+/// Converts an exit status as shells do: 128 plus the signal's number if a signal ended the child.
 fn code(status: ExitStatus) -> u8 {
     let code = match status.code() {
         Some(code) => code,

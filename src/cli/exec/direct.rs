@@ -1,16 +1,16 @@
-//! The hosts that the command calls past the sidecar: those of the caller's `NO_PROXY` and of Java's property.
+//! The hosts that the command calls without the sidecar: those of the caller's `NO_PROXY` and of Java's property.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::Env;
 
-/// Always called directly: the machine itself and its metadata server.
+/// Hosts that are always called directly: this machine and its metadata server.
 const OURS: &str = "localhost,127.0.0.1,::1,metadata.google.internal,metadata,169.254.169.254";
 
 /// Domains of Google whose calls get a token.
 const GOOGLE: [&str; 3] = ["googleapis.com", "run.app", "cloudfunctions.net"];
 
-/// The value of `NO_PROXY`: the caller's hosts as they are written, then ours.
+/// Returns the value of `NO_PROXY`: the caller's hosts as written, then ours.
 pub(super) fn list(env: &Env) -> String {
     match callers(env) {
         hosts if hosts.is_empty() => OURS.to_owned(),
@@ -18,7 +18,7 @@ pub(super) fn list(env: &Env) -> String {
     }
 }
 
-/// The caller's hosts in the syntax of `http.nonProxyHosts`, each once.
+/// Returns the caller's hosts in the syntax of `http.nonProxyHosts`, without duplicates.
 pub(super) fn java_patterns(env: &Env) -> Vec<String> {
     let mut patterns = Vec::new();
     for pattern in entries(&callers(env)).flat_map(java) {
@@ -29,7 +29,7 @@ pub(super) fn java_patterns(env: &Env) -> Vec<String> {
     patterns
 }
 
-/// One line that names the entries that keep calls to Google from the sidecar.
+/// Returns a warning that names the entries by which calls to Google bypass the sidecar.
 pub(super) fn notice(env: &Env) -> Option<String> {
     let callers = callers(env);
     let mut names: Vec<String> = Vec::new();
@@ -48,7 +48,7 @@ pub(super) fn notice(env: &Env) -> Option<String> {
     })
 }
 
-/// Clients read one variable or the other, and a caller who sets one means both.
+/// Merges both variables, because a client reads one or the other.
 pub(super) fn callers(env: &Env) -> String {
     let value = |name: &str| env.text(name).ok().flatten().unwrap_or("").to_owned();
     match (value("NO_PROXY"), value("no_proxy")) {
@@ -58,7 +58,7 @@ pub(super) fn callers(env: &Env) -> String {
     }
 }
 
-/// Most clients take commas, some white space.
+/// Splits at commas and white space, because clients accept one or the other.
 fn entries(list: &str) -> impl Iterator<Item = &str> {
     list.split(|c: char| c == ',' || c.is_whitespace())
         .filter(|entry| !entry.is_empty())
@@ -83,7 +83,7 @@ fn covers_google(entry: &str) -> bool {
         })
 }
 
-/// The entry without its port, the brackets of an IPv6 address and the root's dot.
+/// Removes the port, the brackets of an IPv6 address and the trailing dot.
 fn host(entry: &str) -> &str {
     if entry.parse::<IpAddr>().is_ok() {
         return entry;
@@ -101,7 +101,7 @@ fn host(entry: &str) -> &str {
     host.trim_end_matches('.')
 }
 
-/// Java compares names and addresses as text, without ports; an asterisk may stand at either end.
+/// Converts an entry for Java, which compares text without ports. An asterisk is allowed at either end.
 fn java(entry: &str) -> Vec<String> {
     if let Some((network, bits)) = entry.split_once('/') {
         return network_patterns(network, bits);
@@ -123,7 +123,8 @@ fn java(entry: &str) -> Vec<String> {
     }
 }
 
-/// The IPv4 network as prefixes of whole octets, at most 128. IPv6 addresses have more than one spelling.
+/// Returns an IPv4 network as at most 128 prefixes of whole octets. IPv6 is not supported, because addresses have several
+/// spellings.
 fn network_patterns(network: &str, bits: &str) -> Vec<String> {
     let (Ok(network), Ok(bits @ 0..=32)) = (network.parse::<Ipv4Addr>(), bits.parse::<u32>())
     else {

@@ -1,17 +1,17 @@
-//! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command's calls leave by the sidecar, and the sidecar's by that proxy.
+//! The caller's `HTTPS_PROXY` and `NO_PROXY`: the command calls through the sidecar, and the sidecar through that proxy.
 
 use super::direct;
 use crate::config::{Config, Env, OptionKey, RawConfig, UpstreamProxy, check_upstream_proxy};
 use crate::policy::{NoProxy, NoProxyEntry};
 
-/// In the order in which they count, as in Go.
+/// In the order of precedence, as in Go.
 const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 
-/// What the caller's environment says of a way out.
+/// The upstream proxy of the caller's environment.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     variable: Option<&'static str>,
-    /// The proxy's URL; else why it cannot be used.
+    /// The proxy's URL, or why it cannot be used.
     proxy: Option<Result<String, String>>,
     no_proxy: Vec<String>,
     /// Entries of `NO_PROXY` that match no host.
@@ -44,7 +44,7 @@ impl Inherited {
         }
     }
 
-    /// Makes it the default of the options.
+    /// Sets it as the default of the options.
     pub(super) fn set_defaults(&self, defaults: &mut RawConfig) {
         if let (Some(variable), Some(Ok(proxy))) = (self.variable, &self.proxy) {
             defaults.set_variable(OptionKey::UpstreamProxy, variable, [proxy.clone()]);
@@ -53,7 +53,7 @@ impl Inherited {
         }
     }
 
-    /// How the sidecar reaches upstreams, where that is by the caller's proxy.
+    /// Describes the caller's proxy, if the sidecar uses it.
     pub(super) fn in_use(&self, config: &Config) -> Option<String> {
         let variable = self.variable?;
         let proxy = config.upstream.proxy.as_deref()?;
@@ -80,7 +80,7 @@ impl Inherited {
         Some(text)
     }
 
-    /// Why the caller's proxy is not in use, where it cannot be.
+    /// Returns why the caller's proxy is not used, if it cannot be.
     pub(super) fn unusable(&self) -> Option<String> {
         let (variable, proxy) = (self.variable?, self.proxy.as_ref()?);
         let why = proxy.as_ref().err()?;
@@ -88,7 +88,7 @@ impl Inherited {
     }
 }
 
-/// The proxy is the one that this variable names.
+/// Returns whether the proxy is the one that this variable names.
 pub(super) fn is_of(proxy: &UpstreamProxy, variable: &str) -> bool {
     proxy.place.strip_prefix("environment ") == Some(variable)
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_proxy_is_said_without_its_password() {
+    fn the_summary_shows_the_callers_proxy_without_its_password() {
         let env = [
             ("HTTPS_PROXY", "http://u:s3cret@p.example:3128"),
             ("NO_PROXY", "a.example,10.0.0.0/8, http://x"),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_wins_over_the_environment() {
+    fn options_take_precedence_over_the_environment() {
         let env = [("https_proxy", "http://p.example:3128"), ("no_proxy", "*")];
         assert_eq!(
             inherited(&env, &[(OptionKey::UpstreamProxy, "off")]).1,
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_cannot_be_used_is_said() {
+    fn an_unsupported_proxy_is_reported() {
         for (proxy, says) in [
             (
                 "socks5://u:s3cret@p.example:1080",

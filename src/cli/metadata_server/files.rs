@@ -16,7 +16,7 @@ use crate::emulator::google::{AWS_REGION, Endpoints, SubjectSource};
 /// How long the subject tokens in the files are valid, in seconds.
 const SUBJECT_LIFETIME: u64 = 24 * 60 * 60;
 
-/// Writes the files, and returns how to use them. `reachable` is where an app on this machine finds the emulator.
+/// Writes the files, and returns how to use them. `reachable` is the emulator's address for apps on this machine.
 pub(super) fn write(
     folder: &Path,
     emulator: &Emulator,
@@ -79,7 +79,7 @@ pub(super) fn write(
     Ok(usage(&folder, &ca, reachable, &files))
 }
 
-/// Replaces a file in one step by one that only its owner can read.
+/// Replaces a file atomically by one that only its owner can read.
 fn put(folder: &Path, name: &str, text: &str) -> io::Result<PathBuf> {
     let path = folder.join(name);
     let mut file = NamedTempFile::new_in(folder)?;
@@ -92,7 +92,7 @@ fn pretty(content: &Value) -> io::Result<String> {
     Ok(serde_json::to_string_pretty(content)? + "\n")
 }
 
-/// A program that answers as an executable source must.
+/// Returns a script that responds as an executable source.
 fn script(subject: &str) -> String {
     let answer = json!({
         "version": 1,
@@ -103,7 +103,7 @@ fn script(subject: &str) -> String {
     format!("#!/bin/sh\necho '{answer}'\n")
 }
 
-/// A path as one word of a command line.
+/// Quotes a path for a command line.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);

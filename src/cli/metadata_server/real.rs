@@ -24,7 +24,7 @@ use crate::proxy::CredentialProvider;
 use crate::telemetry;
 use crate::token::Now;
 
-/// Where the tokens come from, and the way to their endpoints.
+/// The source of the tokens, and how its endpoints are reached.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Real tokens")]
 pub(in crate::cli) struct RealArgs {
@@ -75,12 +75,12 @@ struct Tokens {
 // === impl RealArgs ===
 
 impl RealArgs {
-    /// Whether real tokens are asked for.
+    /// Returns whether real tokens are requested.
     pub(super) const fn is_real(&self) -> bool {
         self.credentials.is_some()
     }
 
-    /// The configuration that these arguments come to. The sidecar's own variables and file say nothing of it.
+    /// Returns the configuration of these arguments. The sidecar's variables and file are ignored.
     fn config(&self, env: &Env) -> Result<Config, Vec<Diagnostic>> {
         let mut raw = RawConfig::default();
         raw.set_flag(OptionKey::Credentials, self.credentials.clone());
@@ -103,7 +103,7 @@ impl RealArgs {
     }
 }
 
-/// Serves until SIGINT or SIGTERM, and says on standard output how to use it.
+/// Serves until SIGINT or SIGTERM, and prints how to use it.
 pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
     let listen = args.listen;
     if !args.real.allow_non_loopback && !listen.ip().is_loopback() {
@@ -226,7 +226,7 @@ async fn reload(
     }
 }
 
-/// Whose tokens are served, for a person.
+/// Describes the principal of the tokens.
 fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
     let account = known.email.as_deref().unwrap_or("the login");
     let project = known.project_id.as_ref();
@@ -240,7 +240,7 @@ fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
     )
 }
 
-/// What the sources know of the credential. A fact that takes too long is not known.
+/// Returns the facts of the credential. A fact that takes too long counts as unknown.
 async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Duration) -> Known {
     let facts = provider.instance();
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
@@ -267,7 +267,7 @@ async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Du
     tokio::time::timeout(timeout, all).await.unwrap_or(unknown)
 }
 
-/// The tokens would come from the metadata server that is to be started.
+/// Returns whether the tokens would come from this metadata server itself.
 fn asks_itself(config: &Config, listen: SocketAddr) -> bool {
     let metadata = &config.metadata;
     let is_here = match &metadata.host {
@@ -334,7 +334,7 @@ fn is_temporary(status: StatusCode) -> bool {
     )
 }
 
-/// The error of a source as the metadata server's: Google's libraries ask again after 429 and 503, and no other.
+/// Maps the error of a source to a status. Google's libraries retry only after 429 and 503.
 fn not_issued(error: &Error) -> NotIssued {
     let status = match error.fault() {
         Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,

@@ -1,8 +1,8 @@
 //! `--sandbox`: the sidecar restricts its own access to files with Landlock (landlock(7)).
 //!
-//! Code that runs in the process by a flaw can then neither read the files of other containers on a shared volume, nor
-//! write anywhere but where the configuration says, nor start a program. Network access is not restricted: the
-//! destinations are the app's choice.
+//! If an attacker runs code in the process, that code can neither read the files of other containers on a shared volume, nor
+//! write outside configured paths, nor start a program. Network access is not restricted, because the app chooses the
+//! destinations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use landlock::{
 
 use crate::config::{Config, Listen};
 
-/// The newest version whose rights are all known here; older kernels enforce those that they know.
+/// The newest version whose rights are known here. Older kernels enforce the rights that they support.
 const VERSION: ABI = ABI::V5;
 
-/// What name resolution, the system's trust roots, the cgroup's limits and the process metrics need. Whole directories,
-/// because a rule holds for the file that exists now, and `resolv.conf` or a certificate may be replaced by another one.
-/// Below /proc, Landlock itself keeps other processes' memory and environment out of reach.
+/// The paths for name resolution, trust roots, cgroup limits and process metrics. They are directories, because a rule applies
+/// to the file that exists now, and `resolv.conf` or a certificate may be replaced. Below /proc, Landlock itself denies access to
+/// the memory and environment of other processes.
 const SYSTEM: &[&str] = &[
     "/etc",
     "/lib",
@@ -38,17 +38,17 @@ const SYSTEM: &[&str] = &[
     "/var/run/nscd",
 ];
 
-/// Devices that every program may expect.
+/// Devices that programs usually need.
 const DEVICES: &[&str] = &["/dev/null", "/dev/random", "/dev/urandom", "/dev/zero"];
 
-/// How much of the sandbox is in force.
+/// The state of the sandbox.
 #[derive(Debug)]
 pub(super) enum Sandbox {
     /// `--sandbox off`.
     Off,
-    /// By Landlock, as far as the kernel's version of it goes.
+    /// Landlock is enforced, with the rights that the kernel supports.
     On { version: i32 },
-    /// The kernel cannot, or does not let us.
+    /// The kernel does not support or permit it.
     Unavailable(String),
 }
 
@@ -62,14 +62,14 @@ struct Needs {
 // === impl Sandbox ===
 
 impl Sandbox {
-    /// Restricts this thread and all that it starts: to be called before there are others.
+    /// Restricts this thread and the threads that it starts. It must be called before other threads exist.
     ///
-    /// `file` is the configuration file, which SIGHUP has read again.
+    /// `file` is the configuration file, which SIGHUP reads again.
     pub(super) fn enter(config: &Config, file: Option<&Path>) -> Self {
         if !config.sandbox {
             return Self::Off;
         }
-        // It would hold for the program, too.
+        // The restriction would apply to the program too.
         if let Some(program) = config.credentials.program() {
             let reason = format!(
                 "the credential file names the executable {program}, which has to be started"
@@ -95,7 +95,7 @@ impl Sandbox {
         }
     }
 
-    /// Says in the log what is in force.
+    /// Logs the state.
     pub(super) fn announce(&self) {
         match self {
             Self::Off => tracing::info!("sandbox: off (--sandbox off)"),
@@ -138,7 +138,7 @@ fn restrict(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
     rules.restrict_self()
 }
 
-/// The rights that make sense for what is at the path: those of directories are refused for a file.
+/// Returns the rights that apply to the path. The kernel rejects rights of directories for a file.
 fn suited(path: &Path, access: BitFlags<AccessFs>) -> BitFlags<AccessFs> {
     if path.is_dir() {
         access
@@ -164,7 +164,7 @@ impl Needs {
         }
         let intercept = config.intercept.as_ref();
         if let Some(folder) = intercept.and_then(|intercept| intercept.ca_dir.as_ref()) {
-            // A rule needs a directory that exists. Where it cannot be made, the start says so.
+            // A rule needs an existing directory. If it cannot be created, the start reports that.
             let _ = fs::create_dir_all(folder);
             needs.write.push(folder.clone());
         }
@@ -176,8 +176,8 @@ impl Needs {
         needs
     }
 
-    /// A file that may be replaced while the sidecar runs, as Kubernetes and editors do: by its directory, and by that of
-    /// the file that a symbolic link leads to. The root directory would be everything: there it is the file alone.
+    /// Adds a file that may be replaced while the sidecar runs, as Kubernetes and editors do: its directory, and that of the
+    /// target of a symbolic link. In the root directory, it adds only the file.
     fn read_file(&mut self, file: &Path) {
         let real = fs::canonicalize(file).ok();
         for file in [Some(file), real.as_deref()].into_iter().flatten() {
@@ -190,7 +190,7 @@ impl Needs {
     }
 }
 
-/// The directory that a path is in.
+/// Returns the directory of a path.
 fn parent(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),

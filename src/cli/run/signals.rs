@@ -1,4 +1,4 @@
-//! The signals that a running sidecar takes.
+//! The signals that a running sidecar handles.
 
 use std::io::{self, IsTerminal};
 
@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use crate::children;
 use crate::cli::exit::Exit;
 
-/// SIGTERM and SIGINT: the end.
+/// SIGTERM and SIGINT, which end the sidecar.
 pub(super) struct RequestOutcome {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// SIGHUP, SIGTSTP, SIGCONT and SIGCHLD: it goes on.
+/// SIGHUP, SIGTSTP, SIGCONT and SIGCHLD, which do not end it.
 pub(super) struct Passing {
     child: Signal,
     hangup: Signal,
@@ -23,12 +23,12 @@ pub(super) struct Passing {
     proceed: Signal,
 }
 
-/// What a signal of [`Passing`] asks for.
+/// What a signal of [`Passing`] requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
-    /// We were stopped, and go on.
+    /// The process was stopped, and continues.
     Thawed,
 }
 
@@ -42,7 +42,7 @@ impl RequestOutcome {
         })
     }
 
-    /// Cancels `stop` at the first signal; completes with the number of the second.
+    /// Cancels `stop` at the first signal. Completes with the number of the second.
     pub(super) async fn second(mut self, stop: CancellationToken) -> u8 {
         self.next().await;
         stop.cancel();
@@ -69,18 +69,18 @@ impl Passing {
         })
     }
 
-    /// The next wish. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT after; by default it
-    /// would stop us while the app still calls.
+    /// Returns the next request. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT after. The default
+    /// action would stop the process while the app still calls.
     pub(super) async fn next(&mut self) -> Wish {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => return Wish::Reload,
                 _ = self.proceed.recv() => return Wish::Thawed,
-                // As the first process of a container it gets those that a child has left behind, too.
+                // The first process of a container is the parent of orphans too.
                 _ = self.child.recv() => children::reap(),
                 _ = self.stop.recv() => {
                     if io::stdin().is_terminal() {
-                        // Ctrl-Z: whoever pressed it means it.
+                        // Ctrl-Z in a terminal: stop.
                         let _ = kill_process(getpid(), Number::STOP);
                     } else {
                         tracing::info!("SIGTSTP: this instance is about to be frozen; serving until then");

@@ -1,6 +1,6 @@
-//! What a service manager is told (sd_notify(3)): systemd's `Type=notify` and `Type=notify-reload`.
+//! Notifies the service manager (sd_notify(3)): systemd's `Type=notify` and `Type=notify-reload`.
 //!
-//! The protocol is one datagram of text a message. The crate for it takes an abstract socket's `@NAME` for a file.
+//! Each message is one datagram of text. The sd-notify crate reads an abstract socket's `@NAME` as a file.
 
 use std::future::pending;
 use std::io;
@@ -13,18 +13,18 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::config::Env;
 
-/// Who started us and wants to know how we are; nobody, most often.
+/// The service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     address: Option<SocketAddr>,
-    /// When it wants a sign of life: `WatchdogSec=` restarts what gives none.
+    /// The interval of watchdog messages (`WatchdogSec=`).
     watch: Option<Interval>,
 }
 
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// As the environment names it: `NOTIFY_SOCKET` is a path, or `@NAME` in the abstract name space.
+    /// Reads the environment: `NOTIFY_SOCKET` is a path, or `@NAME` in the abstract name space.
     pub(super) fn of(env: &Env) -> Self {
         let named = env.text("NOTIFY_SOCKET").ok().flatten();
         let address = named.and_then(|name| {
@@ -39,7 +39,7 @@ impl Supervisor {
         let watch = watchdog_timeout(env).filter(|_| address.is_some());
         Self {
             address,
-            // Half of it, as sd_watchdog_enabled(3) asks.
+            // Half of the timeout, as sd_watchdog_enabled(3) recommends.
             watch: watch.map(|timeout| {
                 let mut watch = interval(timeout / 2);
                 watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,7 +48,7 @@ impl Supervisor {
         }
     }
 
-    /// Completes each time that a sign of life is due; never where none is wanted.
+    /// Completes each time that a watchdog message is due. Never completes without a watchdog.
     pub(super) async fn sign_due(&mut self) {
         match &mut self.watch {
             Some(watch) => drop(watch.tick().await),
@@ -56,24 +56,24 @@ impl Supervisor {
         }
     }
 
-    /// We live: this task gets its turn.
+    /// Sends the watchdog message.
     pub(super) fn alive(&self) {
         self.tell("WATCHDOG=1");
     }
 
-    /// Callers are served.
+    /// Notifies that requests are served.
     pub(super) fn ready(&self, status: &str) {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The configuration is read again; [`Self::ready`] follows, whatever comes of it.
+    /// Notifies that the configuration is reloaded. [`Self::ready`] must follow, even if the reload fails.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
         self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// The drain has begun.
+    /// Notifies that the drain has begun.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=draining: still serving until nothing is in flight");
     }
@@ -87,7 +87,7 @@ impl Supervisor {
     }
 }
 
-/// How long the manager waits for a sign of life, where it waits for one of ours.
+/// Returns the manager's watchdog timeout, if it is for this process.
 fn watchdog_timeout(env: &Env) -> Option<Duration> {
     let number = |name| env.text(name).ok().flatten()?.parse::<u64>().ok();
     if number("WATCHDOG_PID").is_some_and(|id| id != u64::from(std::process::id())) {
