@@ -1,4 +1,4 @@
-//! Caps on connections: who is over one waits its turn, and not for ever.
+//! Limits of connections: requests over a limit wait in order, for a limited time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use tokio::task::JoinSet;
 use crate::client::{Client, Setting, get, h2c, http, target, whole};
 use crate::support::upstream::{Honest, Manner};
 
-/// Whom six requests are for, and what lets only one of them through.
+/// The targets of six requests, and the limit that serves one of them at a time.
 type Case = (Vec<Target>, fn(&mut Limits));
 
 #[tokio::test]
-async fn requests_over_the_targets_cap_wait_for_a_connection() {
+async fn requests_over_the_limit_of_a_target_wait_for_a_connection() {
     let server = Honest::start(Manner::default()).await;
     let client = Arc::new(
         Setting::new(server.address, None)
             .with(|setting| setting.limits.per_target = 3)
             .client(),
     );
-    let mut crowd = JoinSet::new();
+    let mut requests = JoinSet::new();
     for _ in 0..12 {
         let client = Arc::clone(&client);
-        crowd.spawn(async move { client.get(&http(), "/hold").await.unwrap() });
+        requests.spawn(async move { client.get(&http(), "/hold").await.unwrap() });
     }
     server.held(3).await;
     server.release();
-    while let Some(ended) = crowd.join_next().await {
+    while let Some(ended) = requests.join_next().await {
         ended.unwrap();
     }
     assert_eq!(server.accepted(), 3);
@@ -38,35 +38,7 @@ async fn requests_over_the_targets_cap_wait_for_a_connection() {
 }
 
 #[tokio::test]
-async fn over_the_targets_cap_for_too_long_is_an_error() {
-    let server = Honest::start(Manner::default()).await;
-    let client = Setting::new(server.address, None)
-        .with(|setting| {
-            setting.limits.per_target = 1;
-            setting.config.connect_timeout = Duration::from_secs(1);
-        })
-        .client();
-    let target = http();
-    let held = client.upstream.send(&target, get("/hold"));
-    let refused = async {
-        server.held(1).await;
-        client
-            .fails(
-                &http(),
-                get("/"),
-                ErrorKind::LimitReached,
-                &["all 1 connections"],
-            )
-            .await;
-        server.release();
-    };
-    let (held, ()) = tokio::join!(held, refused);
-    whole(held.unwrap()).await;
-    client.get(&http(), "/").await.unwrap();
-}
-
-#[tokio::test]
-async fn over_the_cap_of_all_targets_idle_connections_make_room() {
+async fn idle_connections_are_closed_over_the_limit_of_all_targets() {
     let server = Honest::start(Manner::default()).await;
     let client = Setting::new(server.address, None)
         .with(|setting| setting.limits.connections = 2)
@@ -83,12 +55,12 @@ async fn over_the_cap_of_all_targets_idle_connections_make_room() {
     assert!(client.metric("sidentity_upstream_connections") <= 2.0);
 }
 
-#[tokio::test]
-async fn over_the_cap_of_all_targets_for_too_long_is_an_error() {
+/// A request that waits for longer than the connect timeout fails, and the next one succeeds.
+async fn waits_too_long(limit: fn(&mut Limits), waits: Target, detail: &str) {
     let server = Honest::start(Manner::default()).await;
     let client = Setting::new(server.address, None)
         .with(|setting| {
-            setting.limits.connections = 1;
+            limit(&mut setting.limits);
             setting.config.connect_timeout = Duration::from_secs(1);
         })
         .client();
@@ -97,22 +69,23 @@ async fn over_the_cap_of_all_targets_for_too_long_is_an_error() {
     let refused = async {
         server.held(1).await;
         client
-            .fails(
-                &h2c(),
-                get("/"),
-                ErrorKind::LimitReached,
-                &["all 1 upstream"],
-            )
+            .fails(&waits, get("/"), ErrorKind::LimitReached, &[detail])
             .await;
         server.release();
     };
     let (held, ()) = tokio::join!(held, refused);
     whole(held.unwrap()).await;
-    client.get(&h2c(), "/").await.unwrap();
+    client.get(&waits, "/").await.unwrap();
 }
 
 #[tokio::test]
-async fn no_more_than_so_many_idle_connections_are_kept() {
+async fn a_request_that_waits_too_long_for_a_connection_fails() {
+    waits_too_long(|limits| limits.per_target = 1, http(), "all 1 connections").await;
+    waits_too_long(|limits| limits.connections = 1, h2c(), "all 1 upstream").await;
+}
+
+#[tokio::test]
+async fn idle_connections_over_the_limit_are_closed() {
     let server = Honest::start(Manner::default()).await;
     let client = Setting::new(server.address, None)
         .with(|setting| setting.limits.idle = 2)
@@ -128,9 +101,9 @@ async fn no_more_than_so_many_idle_connections_are_kept() {
     server.open(2).await;
 }
 
-/// A busy app of a thousand connections had its upstream dialled for two calls in three.
+/// With a smaller limit of idle connections, a second burst would dial again.
 #[tokio::test]
-async fn a_second_burst_of_four_hundred_calls_dials_nobody() {
+async fn a_second_burst_of_requests_reuses_the_connections() {
     const BURST: usize = 400;
     let server = Honest::start(Manner::default()).await;
     let client = Arc::new(Client::plain(server.address));
@@ -150,7 +123,7 @@ async fn a_second_burst_of_four_hundred_calls_dials_nobody() {
 }
 
 #[tokio::test]
-async fn many_targets_do_not_pile_up() {
+async fn pools_of_closed_connections_are_dropped() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     for n in 0..600 {
@@ -165,7 +138,7 @@ async fn many_targets_do_not_pile_up() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
+async fn a_waiting_request_gets_the_permit_of_a_connection_that_becomes_idle() {
     for (busy, waits) in [(http(), h2c()), (h2c(), http())] {
         let server = Honest::start(Manner::default()).await;
         let client = Setting::new(server.address, None)
@@ -175,11 +148,11 @@ async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
         let waiting = async {
             server.held(1).await;
             let mut waiting = std::pin::pin!(client.get(&waits, "/"));
-            // In line before the other is done.
+            // The request waits before the other ends.
             for _ in 0..100 {
                 tokio::select! {
                     biased;
-                    _ = &mut waiting => panic!("over the cap"),
+                    _ = &mut waiting => panic!("over the limit"),
                     () = tokio::task::yield_now() => {}
                 }
             }
@@ -192,7 +165,7 @@ async fn who_waits_for_a_place_gets_that_of_a_connection_that_falls_idle() {
 }
 
 #[tokio::test]
-async fn who_waits_longest_is_served_first() {
+async fn waiting_requests_are_served_in_order() {
     let some = (0..6).map(|n| target(Scheme::Http, &format!("n{n}.example"), HttpVersion::Auto));
     let cases: [Case; 3] = [
         (vec![http(); 6], |limits| limits.per_target = 1),
@@ -208,18 +181,18 @@ async fn who_waits_longest_is_served_first() {
         let held = client.upstream.send(&targets[0], get("/hold"));
         let waiting = async {
             server.held(1).await;
-            let mut line = JoinSet::new();
+            let mut waiting = JoinSet::new();
             for (n, target) in targets.iter().cloned().enumerate() {
                 let client = Arc::clone(&client);
-                line.spawn(async move { client.get(&target, &format!("/{n}")).await.unwrap() });
-                // In line before the next one comes.
+                waiting.spawn(async move { client.get(&target, &format!("/{n}")).await.unwrap() });
+                // The request waits before the next one begins.
                 for _ in 0..100 {
                     tokio::task::yield_now().await;
                 }
-                assert!(line.try_join_next().is_none(), "over the cap");
+                assert!(waiting.try_join_next().is_none(), "over the limit");
             }
             server.release();
-            while let Some(ended) = line.join_next().await {
+            while let Some(ended) = waiting.join_next().await {
                 ended.unwrap();
             }
         };
