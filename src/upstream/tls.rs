@@ -130,7 +130,7 @@ fn roots(config: &config::Upstream) -> Result<RootCertStore, BadRoots> {
     }
     // Images without a store of their own.
     if roots.is_empty() {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     }
     for root in &config.extra_roots {
         roots

@@ -71,7 +71,7 @@ def test_the_archive_has_all_that_belongs_to_the_program(dist, tmp_path):
     done = subprocess.run([folder / "sidentity", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.split()[:2] == ["sidentity", VERSION]
     notices = (folder / "THIRD-PARTY-NOTICES").read_text()
-    for crate in ("aws-lc-sys", "hyper", "rustls", "tokio", "webpki-roots"):
+    for crate in ("aws-lc-sys", "hyper", "rustls", "tokio", "webpki-root-certs"):
         assert re.search(rf"^{crate} \d", notices, re.M), crate
     assert "Permission is hereby granted" in notices and "criterion" not in notices
 
