@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Returns the address in canonical form, then every IPv4 address that a translator or tunnel may deliver to.
 ///
 /// The result is only for refusals. Whether such a translator exists is unknown.
-pub fn equivalents(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+pub(crate) fn equivalents(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     let canonical = address.to_canonical();
     let embedded = match canonical {
         IpAddr::V4(_) => [None; 4],

@@ -17,7 +17,7 @@ pub(super) const PERMITS: usize = 32;
 pub(super) const HUNG: usize = 256;
 
 /// The maximum number of threads that the look-ups of one resolver block.
-pub const MAX_THREADS: usize = 2 * (PERMITS + HUNG);
+pub(crate) const MAX_THREADS: usize = 2 * (PERMITS + HUNG);
 
 /// A look-up that runs longer returns its permit. Each [`PERMITS`] look-ups without a permit add the same time again,
 /// so that steady calls to names without an answer do not use up the threads.
