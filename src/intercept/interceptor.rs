@@ -27,7 +27,7 @@ const WARNED_BEFORE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
 /// Terminates TLS of an app for a host that gets a token. The process has one.
 #[derive(Debug)]
-pub struct Interceptor {
+pub(crate) struct Interceptor {
     leaves: CertCache,
     ca_dir: Option<PathBuf>,
     /// The time of the next warning that the CA expires.
@@ -36,7 +36,7 @@ pub struct Interceptor {
 
 /// The reason that a handshake failed.
 #[derive(Debug, thiserror::Error)]
-pub enum InterceptError {
+pub(crate) enum InterceptError {
     /// The app aborted it, usually because it does not trust the CA.
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
@@ -56,7 +56,7 @@ impl Interceptor {
     /// # Errors
     ///
     /// Fails if a certificate cannot contain a domain, or if the system has no randomness, which was never observed.
-    pub fn new(
+    pub(crate) fn new(
         domains: impl IntoIterator<Item = String>,
         ca_dir: Option<PathBuf>,
         now: SystemTime,
@@ -76,7 +76,7 @@ impl Interceptor {
     /// # Errors
     ///
     /// Fails if the directory is not writable.
-    pub fn publish(
+    pub(crate) fn publish(
         &self,
         system_ca_file: Option<&Path>,
         more: &[CertificateDer<'static>],
@@ -92,12 +92,12 @@ impl Interceptor {
     }
 
     /// Returns the directory with the CA.
-    pub fn ca_dir(&self) -> Option<&Path> {
+    pub(crate) fn ca_dir(&self) -> Option<&Path> {
         self.ca_dir.as_deref()
     }
 
     /// Returns a warning that the CA expires soon or has expired, with advice, at most once a day.
-    pub fn expiry_warning(&self, now: SystemTime) -> Option<String> {
+    pub(crate) fn expiry_warning(&self, now: SystemTime) -> Option<String> {
         let mut warn_at = lock(&self.warn_at);
         if now < *warn_at {
             return None;
@@ -114,7 +114,7 @@ impl Interceptor {
     }
 
     /// Returns whether the CA may sign for this host. It never signs for an address.
-    pub fn covers(&self, host: &Host) -> bool {
+    pub(crate) fn covers(&self, host: &Host) -> bool {
         host.name()
             .is_some_and(|name| self.leaves.authority().covers(name))
     }
@@ -124,7 +124,11 @@ impl Interceptor {
     /// # Errors
     ///
     /// Fails if the app aborts or is too slow, or if `host` is not a name.
-    pub async fn accept<S>(&self, host: &Host, stream: S) -> Result<TlsStream<S>, InterceptError>
+    pub(crate) async fn accept<S>(
+        &self,
+        host: &Host,
+        stream: S,
+    ) -> Result<TlsStream<S>, InterceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -33,7 +33,7 @@ const METHOD: usize = 1024;
 
 /// The detected beginning of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub(crate) enum Opening {
     /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
     Http,
     /// Another protocol.
@@ -46,7 +46,7 @@ pub enum Opening {
 
 /// The facts about a tunnel before its first byte.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// Whether cleartext HTTP is detected. Otherwise it counts as [`Opening::Other`].
     pub http: bool,
     /// Whether requests inside may get a token or be denied.
@@ -58,7 +58,10 @@ pub struct Expected {
 /// # Errors
 ///
 /// Fails with the error of the stream.
-pub async fn sniff<S>(mut stream: S, expected: Expected) -> io::Result<(Opening, PrefixedIo<S>)>
+pub(crate) async fn sniff<S>(
+    mut stream: S,
+    expected: Expected,
+) -> io::Result<(Opening, PrefixedIo<S>)>
 where
     S: AsyncRead + Unpin,
 {

@@ -5,10 +5,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// The descriptor limit from before the raise. Child processes start with it: a program may loop over all possible
 /// descriptors, or use `select`, which supports 1024.
 #[derive(Clone, Debug)]
-pub struct DescriptorLimit(Rlimit);
+pub(crate) struct DescriptorLimit(Rlimit);
 
 /// Raises the soft limit to the hard limit, because each connection needs a descriptor on either side.
-pub fn raise_descriptor_limit() -> DescriptorLimit {
+pub(crate) fn raise_descriptor_limit() -> DescriptorLimit {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,
@@ -23,7 +23,7 @@ pub fn raise_descriptor_limit() -> DescriptorLimit {
 
 impl DescriptorLimit {
     /// Runs `start` under the original limit.
-    pub fn restored<T>(self, start: impl FnOnce() -> T) -> T {
+    pub(crate) fn restored<T>(self, start: impl FnOnce() -> T) -> T {
         let _ = setrlimit(Resource::Nofile, self.0);
         let started = start();
         raise_descriptor_limit();

@@ -19,7 +19,7 @@ const FREE_PORT_TRIES: usize = 16;
 
 /// A bound socket.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// The socket.
     pub socket: Socket,
     /// The bound address. Port 0 is replaced with the port in use.
@@ -28,16 +28,19 @@ pub struct Listener {
 
 /// The two kinds of socket.
 #[derive(Debug)]
-pub enum Socket {
+pub(crate) enum Socket {
     /// TCP.
     Tcp(TcpListener),
     /// A unix socket, and the guard of its file.
-    Unix(UnixListener, SocketFile),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "its drop removes the socket file")] SocketFile,
+    ),
 }
 
 /// Removes the socket's file when it is dropped.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub(crate) struct SocketFile(PathBuf);
 
 /// A listener that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +56,7 @@ impl Listener {
     /// # Errors
     ///
     /// Fails if the address is in use, not local, or not permitted to this user.
-    pub async fn bind(listen: &Listen) -> Result<Self, ListenerError> {
+    pub(crate) async fn bind(listen: &Listen) -> Result<Self, ListenerError> {
         Self::bind_with(listen, None).await
     }
 
@@ -62,7 +65,7 @@ impl Listener {
     /// # Errors
     ///
     /// Fails like [`bind`](Self::bind), for either address.
-    pub async fn bind_loopback(port: u16) -> Result<(Self, Option<Self>), ListenerError> {
+    pub(crate) async fn bind_loopback(port: u16) -> Result<(Self, Option<Self>), ListenerError> {
         let mut tries = if port == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
             let first = Self::bind(&Listen::Tcp((Ipv4Addr::LOCALHOST, port).into())).await?;
@@ -89,7 +92,10 @@ impl Listener {
     /// # Errors
     ///
     /// Fails like [`bind`](Self::bind).
-    pub async fn bind_with(listen: &Listen, mode: Option<u32>) -> Result<Self, ListenerError> {
+    pub(crate) async fn bind_with(
+        listen: &Listen,
+        mode: Option<u32>,
+    ) -> Result<Self, ListenerError> {
         let failed = |error: io::Error| ListenerError::new(listen, &error);
         match listen {
             Listen::Tcp(address) => {
@@ -116,7 +122,7 @@ impl Listener {
     }
 
     /// Returns the address of a TCP listener.
-    pub fn tcp(&self) -> Option<SocketAddr> {
+    pub(crate) fn tcp(&self) -> Option<SocketAddr> {
         match self.listen {
             Listen::Tcp(address) => Some(address),
             Listen::Unix(_) => None,

@@ -35,7 +35,7 @@ const LATE_FRAMES: usize = 64 * 1024;
 const FIELD: usize = 3;
 
 /// Answers the requests of one connection.
-pub trait HttpService:
+pub(crate) trait HttpService:
     Service<
         Request<Incoming>,
         Response = Response<Self::Body>,
