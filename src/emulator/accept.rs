@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::telemetry::LogThrottle;
 
-/// Serves every connection until `shutdown` ends; what is under way then is cut off.
+/// Serves every connection until `shutdown` completes. Requests in progress are then aborted.
 pub(super) async fn accept<F>(
     listener: &TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -26,7 +26,7 @@ pub(super) async fn accept<F>(
                 Ok((stream, _)) => {
                     connections.spawn(serve(stream));
                 }
-                // Out of descriptors, most likely: some must be closed before the next try can succeed.
+                // Probably no descriptor is free. The pause lets connections close before the next attempt.
                 Err(error) => {
                     if let Some(suppressed) = failures.due() {
                         tracing::warn!(%error, suppressed, "cannot accept a connection");

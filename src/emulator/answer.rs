@@ -1,4 +1,4 @@
-//! An answer, and the headers that make libraries believe it.
+//! Responses, with the headers that libraries check.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, SERVER};
@@ -12,7 +12,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "application/text";
 const HTML: &str = "text/html";
 
-/// An answer before the headers that all of them have.
+/// A response without the headers that all responses have.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     content_type: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct Answer {
 // === impl Answer ===
 
 impl Answer {
-    /// A listing or a value.
+    /// Returns a listing or a value.
     pub(super) fn text(text: &str) -> Self {
         Self {
             status: StatusCode::OK,
@@ -40,7 +40,7 @@ impl Answer {
         }
     }
 
-    /// What the real server calls HTML: ID tokens, and the words of a refusal.
+    /// Returns a response that the real server labels HTML: an ID token or an error text.
     pub(super) fn html(status: StatusCode, text: &str) -> Self {
         Self {
             status,
@@ -56,7 +56,7 @@ impl Answer {
         )
     }
 
-    /// To the same path with a slash at its end.
+    /// Redirects to the same path with a final slash.
     pub(super) fn redirect(uri: &Uri) -> Self {
         let query = uri.query().map(|query| format!("?{query}"));
         let to = format!("{}/{}", uri.path(), query.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Which requests for real tokens are answered: those of programs, not those that a page or a proxy had made.
+//! Decides which requests for real tokens are answered: those of programs, not those of web pages or through proxies.
 
 use std::net::IpAddr;
 
@@ -11,13 +11,13 @@ use crate::destination::Host;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names of Google's metadata server that have more than one label.
+/// The names of Google's metadata server with more than one label.
 const METADATA: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
 
-/// The names and addresses under which programs call the server.
+/// The accepted host names and addresses of the server.
 #[derive(Clone, Debug)]
 pub(super) struct Callers {
-    /// The address that is listened on.
+    /// The listening address.
     pub(super) listen: IpAddr,
     /// `--allowed-host`.
     pub(super) allowed: Vec<Host>,
@@ -26,10 +26,10 @@ pub(super) struct Callers {
 // === impl Callers ===
 
 impl Callers {
-    /// The refusal of a request that a browser has sent for a page.
+    /// Returns the refusal of a request that a browser sent for a page.
     ///
-    /// A page of another site has an `Origin` or `Sec-Fetch-Site` that says so, or a `Host` of its own, which its owner has
-    /// resolve to this machine (DNS rebinding). Names of one label, such as those of Compose, are no names of the web.
+    /// A page of another site has an `Origin` or `Sec-Fetch-Site` that shows it. With DNS rebinding, it has a foreign
+    /// `Host` that resolves to this machine. Names of one label, such as those of Compose, do not exist on the web.
     pub(super) fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Answer> {
         let why = match self.check(uri, headers) {
             Ok(()) => return None,
@@ -89,8 +89,8 @@ impl Callers {
             return true;
         }
         match &host {
-            // A page reaches an address by that address, so its `Origin` would say so. Beside the one that is listened on, a
-            // container or a port that is passed on has others.
+            // A page that reaches an address by that address has an `Origin` that shows it. Containers and forwarded
+            // ports have further addresses.
             Host::Ip(ip) => {
                 self.listen.is_unspecified()
                     || *ip == self.listen
@@ -104,7 +104,7 @@ impl Callers {
     }
 }
 
-/// The addresses of Google's metadata server, which a container may lead here.
+/// Returns whether this is an address of Google's metadata server, which a container may redirect to this server.
 fn is_metadata(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -1,4 +1,4 @@
-//! One connection: TLS or not by its first byte, and which service each request is for.
+//! Serves one connection: detects TLS by its first byte, and selects the service of each request.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use tokio_rustls::TlsAcceptor;
 use super::google::{Endpoint, Google, host};
 use super::service::Service;
 
-/// The first byte of a TLS handshake (RFC 8446, 5.1), which no HTTP request begins with.
+/// The first byte of a TLS handshake (RFC 8446, 5.1). No HTTP request begins with it.
 const HANDSHAKE: u8 = 22;
 
-/// The longest request body, in bytes. A token of an identity provider has a few thousand.
+/// The maximum length of a request body in bytes. A token of an identity provider has a few thousand.
 const BODY: usize = 64 * 1024;
 
-/// What answers the requests of all connections.
+/// The services behind all connections.
 pub(super) struct Services {
     pub(super) metadata: Service,
     pub(super) google: Arc<Google>,
     pub(super) tls: TlsAcceptor,
 }
 
-/// Serves a connection until the client closes it. There is no time-out of idle ones: a library's pooled connection would
-/// close just as it is used again.
+/// Serves a connection until the client closes it. Idle connections have no timeout, because it would race with a
+/// request on a library's pooled connection.
 pub(super) async fn serve(stream: TcpStream, services: Arc<Services>) {
-    // Answers are small: waiting to fill a packet only delays them.
+    // Responses are small, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let mut first = [0];
     let Ok(1) = stream.peek(&mut first).await else {
@@ -94,10 +94,10 @@ impl Services {
     }
 }
 
-/// The endpoint that a request is for, or `None` for the metadata server.
+/// Returns the endpoint of a request, or `None` for the metadata server.
 ///
-/// With TLS the host decides, for a client that `--connect-to` brings here asks for Google by name. Without, the server may
-/// have any name, and the path decides: those of the metadata server are no endpoint's.
+/// With TLS, the host decides, because a client with `--connect-to` requests Google's host names. Without TLS, the
+/// server may have any name, and the path decides. No endpoint has a path of the metadata server.
 fn endpoint<B>(request: &Request<B>, tls: bool) -> Option<Endpoint> {
     let path = request.uri().path();
     if path.starts_with("/oauth2/") || path.starts_with("/.well-known/") {
@@ -106,7 +106,7 @@ fn endpoint<B>(request: &Request<B>, tls: bool) -> Option<Endpoint> {
     if tls {
         return Endpoint::of(host(request), path);
     }
-    // `GET /` is the probe of a metadata server, which allows reading only. AWS posts a form there.
+    // `GET /` is the probe of a metadata server, which permits only GET. AWS clients post a form to this path.
     Endpoint::of_local(path).filter(|endpoint| {
         *endpoint != Endpoint::AwsAssumeRole
             || (request.method() == Method::POST && is_form(request))

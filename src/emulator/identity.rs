@@ -1,4 +1,4 @@
-//! Who the emulator says that its callers are.
+//! The identity of the emulator's tokens.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::destination::Host;
 /// The `iss` of every ID token.
 pub const ISSUER: &str = "https://accounts.google.com";
 
-/// The account, project and region that the emulator speaks for.
+/// The account, project and region of the emulated instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The service account's e-mail address.
@@ -20,7 +20,7 @@ pub struct Identity {
     pub project_number: u64,
     /// The region of the instance.
     pub region: Region,
-    /// How long tokens are valid when they are made.
+    /// The lifetime of new tokens.
     pub lifetime: Lifetime,
 }
 
@@ -28,7 +28,7 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email(String);
 
-/// A project's id, `DOMAIN:ID` included.
+/// A project's id. It may have the form `DOMAIN:ID`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectId(String);
 
@@ -36,23 +36,23 @@ pub struct ProjectId(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region(String);
 
-/// A token's lifetime: whole seconds, 1 s to 12 h, the longest that Google gives.
+/// A token's lifetime: whole seconds from 1 s to 12 h, the maximum of Google's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime(u64);
 
-/// Why a text is no part of an identity, and what would be right.
+/// The reason that a text is not a part of an identity, and the expected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidIdentity {
-    /// No e-mail address.
+    /// Not an e-mail address.
     #[error("write NAME@DOMAIN, such as shop-runner@example-project.iam.gserviceaccount.com")]
     Email,
-    /// No project id.
+    /// Not a project id.
     #[error("write lower case letters, digits and hyphens, such as example-project")]
     ProjectId,
-    /// No region.
+    /// Not a region.
     #[error("write a region such as us-central1")]
     Region,
-    /// No duration, or one out of bounds.
+    /// Not a duration, or out of bounds.
     #[error("write a time from 1s to 12h, such as 1h or 90s")]
     Lifetime,
 }
@@ -60,7 +60,7 @@ pub enum InvalidIdentity {
 // === impl Identity ===
 
 impl Default for Identity {
-    /// An example project's account, tokens for an hour.
+    /// Returns the account of an example project, with tokens for an hour.
     fn default() -> Self {
         let project_id = ProjectId("example-project".to_owned());
         Self {
@@ -76,10 +76,10 @@ impl Default for Identity {
 // === impl Email ===
 
 impl Email {
-    /// The account of an emulator that was told none. It is a user-managed one, since the sidecar warns of Compute Engine's
+    /// Returns the default account of a project. It is user-managed, because the sidecar warns of Compute Engine's
     /// default account.
     pub fn of_project(project: &ProjectId) -> Self {
-        // A project `example.com:shop` has the domain `shop.example.com`.
+        // The project `example.com:shop` has the domain `shop.example.com`.
         let domain = match project.0.split_once(':') {
             Some((organisation, name)) => format!("{name}.{organisation}"),
             None => project.0.clone(),
@@ -87,7 +87,7 @@ impl Email {
         Self(format!("emulator@{domain}.iam.gserviceaccount.com"))
     }
 
-    /// The address.
+    /// Returns the address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -101,7 +101,7 @@ impl FromStr for Email {
         let local_is_valid =
             (1..=64).contains(&local.len()) && local.bytes().all(is_email_character);
         match Host::parse(domain) {
-            // A trailing dot is a host's, not an address's.
+            // A host name may end with a dot, an address may not.
             Ok(Host::Name(_)) if local_is_valid && !domain.ends_with('.') => {
                 Ok(Self(text.to_owned()))
             }
@@ -167,7 +167,7 @@ impl fmt::Display for Region {
 // === impl Lifetime ===
 
 impl Lifetime {
-    /// In seconds.
+    /// Returns the lifetime in seconds.
     pub const fn as_secs(self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! The key that signs ID tokens, and its public half in the forms that verifiers fetch.
+//! The key that signs ID tokens, and its public key in the formats that verifiers fetch.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// `RSAPublicKey` (RFC 8017, A.1.1) has one shape where the modulus has 2048 bits and the exponent is 65537: this,
-/// the modulus, [`AFTER_MODULUS`].
+/// The beginning of `RSAPublicKey` (RFC 8017, A.1.1) for a modulus of 2048 bits and the exponent 65537. The modulus and
+/// [`AFTER_MODULUS`] follow.
 const BEFORE_MODULUS: [u8; 9] = [0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00];
 const AFTER_MODULUS: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
 
@@ -26,7 +26,7 @@ pub(super) struct SigningKey {
     header: String,
 }
 
-/// Randomness or memory ran out.
+/// The system has no randomness or memory left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key could be made")]
 pub(super) struct NoKey;
@@ -34,7 +34,7 @@ pub(super) struct NoKey;
 // === impl SigningKey ===
 
 impl SigningKey {
-    /// A new key.
+    /// Generates a key.
     pub(super) fn generate() -> Result<Self, NoKey> {
         let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| NoKey)?;
         let id = hex(digest(&SHA256, pair.public_key().as_ref()).as_ref())
@@ -45,22 +45,22 @@ impl SigningKey {
         Ok(Self { pair, id, header })
     }
 
-    /// The public key as `RSAPublicKey` DER.
+    /// Returns the public key as `RSAPublicKey` DER.
     pub(super) fn public_key(&self) -> &[u8] {
         self.pair.public_key().as_ref()
     }
 
-    /// The key id in the header of each JWT.
+    /// Returns the key id for the header of each JWT.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// The private key as PKCS#8 PEM, for a credential file.
+    /// Returns the private key as PKCS#8 PEM, for a credential file.
     pub(super) fn private_pem(&self) -> Result<String, NoKey> {
         Ok(self.certificate_key()?.serialize_pem())
     }
 
-    /// A JWT (RFC 7519) in compact form.
+    /// Signs a JWT (RFC 7519) in compact form.
     pub(super) fn sign(&self, claims: &impl Serialize) -> Option<String> {
         let payload = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).ok()?);
         let message = format!("{}.{payload}", self.header);
@@ -76,7 +76,7 @@ impl SigningKey {
         Some(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// The public key as a JWK set (RFC 7517, RFC 7518 6.3).
+    /// Returns the public key as a JWK set (RFC 7517, RFC 7518 6.3).
     pub(super) fn jwks(&self) -> Result<Value, NoKey> {
         let modulus = self
             .public_key()
@@ -93,7 +93,7 @@ impl SigningKey {
         }]}))
     }
 
-    /// The public key as certificates by key id, as `https://www.googleapis.com/oauth2/v1/certs` has them.
+    /// Returns the public key as certificates by key id, like `https://www.googleapis.com/oauth2/v1/certs`.
     pub(super) fn certificates(&self) -> Result<Value, NoKey> {
         let key = self.certificate_key()?;
         let mut params = CertificateParams::default();
@@ -123,7 +123,7 @@ impl fmt::Debug for SigningKey {
     }
 }
 
-/// Lower case hexadecimal.
+/// Encodes bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Makes tokens, and gives the same one again while it lasts, as the real server does.
+//! Issues tokens, and returns a cached token while it is valid, like the real server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use super::signer::{Access, Signer};
 use super::tree::SCOPES;
 use super::verifier::Claims;
 
-/// A token with less time left is made anew: the margin of the serverless platforms' metadata server.
+/// A token with less time left is replaced. The serverless platforms' metadata server uses the same margin.
 const MARGIN: u64 = 240;
 
-/// How much the cache may hold, in bytes of scopes, audiences and tokens.
+/// The capacity of the cache in bytes of scopes, audiences and tokens.
 const CAPACITY: u64 = 16 << 20;
 
-/// The source of all tokens of one emulator.
+/// Issues all tokens of one emulator.
 pub(super) struct Mint {
     identity: Identity,
     subject: String,
     signer: Arc<Signer>,
-    /// There is one account, under two names; it needs no place in the key.
+    /// The key has no account, because there is only one account, under two names.
     issued: Cache<Wanted, Option<Issued>>,
 }
 
-/// What a caller asks for; equal wishes share a token.
+/// A requested token. Equal requests share a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Wanted {
-    /// An access token; the scopes sorted and without doubles, none for the account's own.
+    /// An access token with sorted, unique scopes. An empty list means the account's own scopes.
     Access { scopes: Vec<String> },
     /// An ID token.
     Id { audience: String, full: bool },
 }
 
-/// A token, and when it ends (seconds since 1970).
+/// A token and its expiry (seconds since 1970).
 #[derive(Clone)]
 pub(super) struct Issued {
     pub(super) token: Arc<str>,
@@ -66,7 +66,7 @@ impl Mint {
         &self.identity
     }
 
-    /// The token for a wish; `None` where the system has no randomness left.
+    /// Returns the requested token, or `None` if the system has no randomness left.
     pub(super) fn issue(&self, wanted: &Wanted, now: SystemTime) -> Option<Issued> {
         let now = unix(now);
         self.issued
@@ -123,7 +123,7 @@ impl fmt::Debug for Mint {
 // === impl Wanted ===
 
 impl Wanted {
-    /// An access token for scopes in any order, as `a,b` or `a b`.
+    /// Parses scopes in any order, as `a,b` or `a b`.
     pub(super) fn access(scopes: &str) -> Self {
         let mut scopes: Vec<String> = scopes
             .split([',', ' '])
@@ -146,19 +146,19 @@ impl Wanted {
 // === impl Issued ===
 
 impl Issued {
-    /// The seconds until its end.
+    /// Returns the remaining seconds.
     pub(super) fn left(&self, now: u64) -> u64 {
         self.expiry.saturating_sub(now)
     }
 }
 
-/// Whole seconds since 1970.
+/// Returns whole seconds since 1970.
 pub(super) fn unix(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }
 
-/// Accounts have numbers of 21 digits; this one is always the same for the same address.
+/// Returns a number of 21 digits, as accounts have. It is always the same for one address.
 pub(super) fn account_number(email: &str) -> String {
     let hash = digest(&SHA256, email.as_bytes());
     let number = hash

@@ -1,13 +1,14 @@
-//! A metadata server for development and CI, good enough that Google's client libraries take it for the real one.
+//! A metadata server for development and CI that Google's client libraries accept.
 //!
-//! It answers as Cloud Run's does (`/computeMetadata/v1/…`), with tokens that are worth nothing elsewhere: opaque access
-//! tokens, and ID tokens signed by a key made at start. Its public key is served as Google serves its own, so that a
-//! service under development can verify them. [`Verifier`] does the same in process.
+//! It answers like Cloud Run's server (`/computeMetadata/v1/…`), with tokens that are useless elsewhere: opaque access
+//! tokens, and ID tokens signed by a key from the start of the process. It publishes the public key like Google, so
+//! that a service under development can verify the tokens. [`Verifier`] does the same in process.
 //!
-//! On the same port, with and without TLS, are the token endpoints of Google that credential files name ([`google`]).
+//! On the same port, with and without TLS, it serves the token endpoints of Google that credential files name
+//! ([`google`]).
 //!
-//! The issuer is `https://accounts.google.com`, as in the real tokens: code that checks `iss` needs no second
-//! setting for development, only another address for the certificates.
+//! The issuer is `https://accounts.google.com`, as in real tokens. Code that checks `iss` needs no second setting for
+//! development, only another address of the certificates.
 
 mod accept;
 mod answer;
@@ -50,7 +51,7 @@ use service::Service;
 use signer::Signer;
 use tls::LocalCa;
 
-/// A bound emulator: callers may connect, and are answered once it runs.
+/// A bound emulator. Callers can connect, and get responses once it runs.
 pub struct Emulator {
     listener: TcpListener,
     address: SocketAddr,
@@ -70,10 +71,11 @@ impl fmt::Debug for Emulator {
 // === impl Emulator ===
 
 impl Emulator {
-    /// Takes the address (port 0 takes a free one) and makes the keys.
+    /// Binds the address (port 0 selects a free port) and generates the keys.
     ///
     /// # Errors
-    /// The address is taken or not ours; or, never seen, the system has no randomness to make keys from.
+    /// Fails if the address is in use or not local, or if the system has no randomness for keys, which was never
+    /// observed.
     pub async fn bind(address: SocketAddr, identity: Identity) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -98,29 +100,29 @@ impl Emulator {
         })
     }
 
-    /// The address that callers connect to, with the port that was taken.
+    /// Returns the bound address, with the actual port.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Tells this emulator's tokens from others.
+    /// Returns a verifier of this emulator's tokens.
     pub fn verifier(&self) -> Verifier {
         self.verifier.clone()
     }
 
-    /// Google's token endpoints, which are on the same port.
+    /// Returns Google's token endpoints, which share the port.
     #[doc(hidden)]
     pub fn google(&self) -> Arc<Google> {
         Arc::clone(&self.services.google)
     }
 
-    /// The CA of the certificates that TLS on the same port presents.
+    /// Returns the CA of the certificates for TLS on the same port.
     #[doc(hidden)]
     pub fn ca(&self) -> Arc<LocalCa> {
         Arc::clone(&self.ca)
     }
 
-    /// Answers until `shutdown` ends; what is under way then is cut off, since every answer is short.
+    /// Serves until `shutdown` completes. Requests in progress are then aborted, because every response is short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let services = self.services;
         accept(&self.listener, shutdown, |stream| {

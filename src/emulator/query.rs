@@ -1,10 +1,10 @@
-//! The query of a request target.
+//! Parses the query of a request target.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// The parameters of a query, decoded as a form's (`+` is a space).
+/// The parameters of a query, decoded like a form (`+` is a space).
 pub(super) struct Query<'a>(Option<&'a str>);
 
 // === impl Query ===
@@ -14,7 +14,7 @@ impl<'a> Query<'a> {
         Self(query)
     }
 
-    /// The first value under that name.
+    /// Returns the first value of this name.
     pub(super) fn value(&self, name: &str) -> Option<Cow<'a, str>> {
         self.0?
             .split('&')
@@ -23,7 +23,7 @@ impl<'a> Query<'a> {
             .map(|(_, value)| form_decoded(value))
     }
 
-    /// Whether it is `true`, in any case.
+    /// Returns whether the value is `true`, in any case.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.value(name)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))

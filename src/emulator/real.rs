@@ -1,6 +1,6 @@
-//! The metadata protocol with real tokens: another module issues them, this one answers as the metadata server does.
+//! A metadata server for real tokens, which an [`Issuer`] provides.
 //!
-//! It has no keys and none of the emulator's endpoints: nothing here can be taken for a token of the emulator.
+//! It has neither the keys nor the endpoints of the emulator, so its tokens cannot be confused with those.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ use super::service::{ROOT, find, guard, id_format};
 use super::tree::Node;
 use crate::destination::Host;
 
-/// What is known of the credential whose tokens are served. What is not known has no path.
+/// The known facts about the credential. An unknown fact has no path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// The account's e-mail address.
@@ -44,41 +44,41 @@ pub struct Known {
     pub universe: String,
 }
 
-/// A token as a caller gets it. `Debug` does not show it.
+/// A token for a caller. `Debug` does not show it.
 pub struct IssuedToken {
     /// The token.
     pub token: String,
-    /// How many seconds it may still be used.
+    /// The remaining lifetime in seconds.
     pub left: u64,
 }
 
-/// Why there is no token.
+/// The reason that there is no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotIssued {
-    /// The status of the answer.
+    /// The status of the response.
     pub status: StatusCode,
-    /// What happened and what to do, for people.
+    /// The message: what happened, and what to do.
     pub text: String,
-    /// When to ask again, in seconds.
+    /// The value of `Retry-After` in seconds.
     pub retry_after: Option<u64>,
 }
 
 /// Issues the tokens of one credential.
 pub trait Issuer: Send + Sync + 'static {
-    /// An access token; without scopes, for those of the credential.
+    /// Issues an access token. Without scopes, it has those of the credential.
     fn access_token(
         &self,
         scopes: Vec<String>,
     ) -> impl Future<Output = Result<IssuedToken, NotIssued>> + Send;
 
-    /// An ID token for this audience.
+    /// Issues an ID token for this audience.
     fn id_token(
         &self,
         audience: String,
     ) -> impl Future<Output = Result<IssuedToken, NotIssued>> + Send;
 }
 
-/// A bound server: callers may connect, and are answered once it runs.
+/// A bound server. Callers can connect, and get responses once it runs.
 pub struct MetadataServer<I> {
     listener: TcpListener,
     address: SocketAddr,
@@ -108,11 +108,11 @@ impl fmt::Debug for IssuedToken {
 // === impl MetadataServer ===
 
 impl<I: Issuer> MetadataServer<I> {
-    /// Takes the address; port 0 takes a free one. `allowed` are further names under which programs call it.
+    /// Binds the address. Port 0 selects a free port. `allowed` are further host names of the server.
     ///
     /// # Errors
     ///
-    /// The address is taken or not ours; or, never seen, the system has no randomness.
+    /// Fails if the address is in use or not local, or if the system has no randomness, which was never observed.
     pub async fn bind(
         address: SocketAddr,
         known: &Known,
@@ -129,7 +129,7 @@ impl<I: Issuer> MetadataServer<I> {
         })
     }
 
-    /// Replaces the credential while the server runs.
+    /// Returns a handle that replaces the credential while the server runs.
     pub fn replacement(&self) -> Replacement<I> {
         Replacement {
             address: self.address,
@@ -137,12 +137,12 @@ impl<I: Issuer> MetadataServer<I> {
         }
     }
 
-    /// The address that callers connect to, with the port that was taken.
+    /// Returns the bound address, with the actual port.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `shutdown` ends; what is under way then is cut off.
+    /// Serves until `shutdown` completes. Requests in progress are then aborted.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let service = self.service;
         accept(&self.listener, shutdown, |stream| {
@@ -165,7 +165,7 @@ async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<Service<I>>>) 
         let service = service.load_full();
         async move { Ok::<_, Infallible>(service.respond(&request).await) }
     });
-    // Answers are small: waiting to fill a packet only delays them.
+    // Responses are small, so Nagle's algorithm would only delay them.
     let _ = stream.set_nodelay(true);
     let served = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), respond)
@@ -178,11 +178,11 @@ async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<Service<I>>>) 
 // === impl Replacement ===
 
 impl<I: Issuer> Replacement<I> {
-    /// Serves the tokens of another credential from the next request on.
+    /// Serves the tokens of another credential, from the next request on.
     ///
     /// # Errors
     ///
-    /// Never seen: the system has no randomness.
+    /// Fails if the system has no randomness, which was never observed.
     pub fn replace(&self, known: &Known, issuer: I, allowed: Vec<Host>) -> io::Result<()> {
         let service = Service::new(self.address, known, issuer, allowed)?;
         self.service.store(Arc::new(service));
@@ -234,7 +234,7 @@ impl<I: Issuer> Service<I> {
             return refusal;
         }
         if uri.path() == "/" {
-            // Old libraries probe without the header and only look for it in the answer.
+            // Old libraries probe without the header, and look for it only in the response.
             return Answer::text("computeMetadata/\n");
         }
         if let Some(refusal) = guard(headers) {

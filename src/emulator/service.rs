@@ -1,4 +1,4 @@
-//! The answers: which requests are let in, and what each path says.
+//! The responses: which requests are accepted, and what each path returns.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -20,13 +20,13 @@ use super::tree::Node;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Never seen: it takes a system without randomness.
+/// The error of a system without randomness, which was never observed.
 const NO_TOKEN: &str = "no token can be made";
 
-/// Where the metadata stands.
+/// The path of the metadata.
 pub(super) const ROOT: &str = "/computeMetadata/v1";
 
-/// Everything that an answer is made of.
+/// The inputs of all responses.
 #[derive(Debug)]
 pub(super) struct Service {
     mint: Mint,
@@ -51,7 +51,7 @@ impl Service {
         })
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers any request.
     pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let answer = match *request.method() {
             Method::GET | Method::HEAD => self.find(request.uri(), request.headers()),
@@ -72,17 +72,17 @@ impl Service {
             "/oauth2/v3/certs" => Answer::json(&self.jwks),
             "/oauth2/v1/certs" => Answer::json(&self.certificates),
             "/.well-known/openid-configuration" => self.configuration(headers),
-            // Old libraries probe without the header and only look for it in the answer.
+            // Old libraries probe without the header, and look for it only in the response.
             "/" => Answer::text("computeMetadata/\n"),
             _ => guard(headers).unwrap_or_else(|| self.metadata(uri)),
         }
     }
 
-    /// What Google's own document says (OpenID Connect Discovery 1.0, section 3), with keys that are here. The issuer is the
-    /// one that the tokens name, as it is there.
+    /// Returns Google's discovery document (OpenID Connect Discovery 1.0, section 3), with the URL of the keys here.
+    /// The issuer is the one of the tokens.
     fn configuration(&self, headers: &HeaderMap) -> Answer {
         let local = self.address.to_string();
-        // The name by which this caller reaches us, which behind a container's port is none that we know.
+        // The caller's name for this server. Behind a container's port it is not known otherwise.
         let authority = headers
             .get(HOST)
             .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
@@ -132,7 +132,7 @@ impl Service {
             Ok(full) => full,
             Err(answer) => return answer,
         };
-        // `licenses` names those of a machine's image, and adds nothing where there is no machine.
+        // `licenses` describes a machine's image. Without a machine it adds nothing.
         match self
             .mint
             .issue(&Wanted::Id { audience, full }, SystemTime::now())
@@ -143,7 +143,7 @@ impl Service {
     }
 }
 
-/// Finds what a path of the metadata stands for, or the answer if that is nothing.
+/// Returns the node of a metadata path, or the error response.
 pub(super) fn find<'a>(tree: &'a Node, uri: &Uri) -> Result<&'a Node, Answer> {
     let path = uri.path();
     match path {
@@ -170,7 +170,7 @@ pub(super) fn find<'a>(tree: &'a Node, uri: &Uri) -> Result<&'a Node, Answer> {
     }
 }
 
-/// Whether the full format of an ID token is asked for.
+/// Returns whether the full format of an ID token is requested.
 pub(super) fn id_format(query: &Query<'_>) -> Result<bool, Answer> {
     match query.value("format").as_deref() {
         None | Some("standard") => Ok(false),
@@ -182,8 +182,7 @@ pub(super) fn id_format(query: &Query<'_>) -> Result<bool, Answer> {
     }
 }
 
-/// The refusal of a request that may have been forged from outside: by a page, which cannot set this header, or
-/// through a proxy, which adds that one.
+/// Returns the refusal of a request that may be forged: a page cannot set this header, and a proxy adds the other one.
 pub(super) fn guard(headers: &HeaderMap) -> Option<Answer> {
     let why = if headers.contains_key(X_FORWARDED_FOR) {
         "Request contains the X-Forwarded-For header, which is not allowed"

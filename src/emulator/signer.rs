@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::key::{NoKey, SigningKey};
 use super::verifier::{Claims, Verifier};
 
-/// An access token is this, then base64url of a nonce, the expiry, the grant as JSON, and an HMAC of all of them.
+/// The prefix of an access token. Base64url follows: a nonce, the expiry, the grant as JSON, and an HMAC of them.
 pub(super) const PREFIX: &str = "ya29.c.";
 pub(super) const NONCE: usize = 128;
 const PROOF: usize = 32;
@@ -24,11 +24,11 @@ pub(super) struct Signer {
 /// What an access token proves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
-    /// The IAM member that it was issued to, such as `serviceAccount:app@p.iam.gserviceaccount.com`.
+    /// The IAM member of the token, such as `serviceAccount:app@p.iam.gserviceaccount.com`.
     pub member: String,
     /// Its scopes, in the order in which they were requested.
     pub scopes: Vec<String>,
-    /// When it expires, in seconds since 1970.
+    /// The expiry in seconds since 1970.
     #[serde(skip)]
     pub expiry: u64,
 }
@@ -36,7 +36,7 @@ pub struct Access {
 // === impl Signer ===
 
 impl Signer {
-    /// New keys, so that no token of another run is valid here.
+    /// Generates keys, so that tokens of another run are invalid here.
     pub(super) fn new() -> Result<Self, NoKey> {
         let mut secret = [0; 32];
         rand::fill(&mut secret).map_err(|_| NoKey)?;
@@ -58,8 +58,8 @@ impl Signer {
         self.key.sign(claims)
     }
 
-    /// Returns an access token. It carries its own proof, so nothing is kept that callers could fill up, and a token that
-    /// was replaced stays valid until it expires.
+    /// Returns an access token. The token contains its proof, so the emulator stores nothing that callers could fill
+    /// up. A replaced token stays valid until it expires.
     pub(super) fn access_token(&self, access: &Access) -> Option<String> {
         let mut sealed = vec![0; NONCE];
         rand::fill(&mut sealed).ok()?;
@@ -70,7 +70,7 @@ impl Signer {
         Some(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(sealed)))
     }
 
-    /// Returns what an access token of this emulator proves, expired or not.
+    /// Returns what an access token of this emulator proves, even if it has expired.
     pub(super) fn open(&self, token: &str) -> Option<Access> {
         open(&self.seal, token)
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Returns what an access token that was sealed with this key proves, expired or not.
+/// Returns what an access token that was sealed with this key proves, even if it has expired.
 pub(super) fn open(seal: &hmac::Key, token: &str) -> Option<Access> {
     let sealed = URL_SAFE_NO_PAD.decode(token.strip_prefix(PREFIX)?).ok()?;
     let (message, proof) = sealed.split_at_checked(sealed.len().checked_sub(PROOF)?)?;

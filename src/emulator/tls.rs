@@ -1,4 +1,4 @@
-//! TLS for the emulator: a CA made at start, and a certificate for each name that a client asks for.
+//! TLS for the emulator: a CA generated at start, and a certificate for each requested name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,10 +18,10 @@ use rustls::sign::CertifiedKey;
 
 use crate::lock::lock;
 
-/// More names than this empty the cache: a client that makes up names must not fill the memory.
+/// The cache is emptied at this number of names, so that a client that invents names cannot fill the memory.
 const NAMES: usize = 256;
 
-/// A CA whose key never leaves the process. It has no name constraints, so trust it for tests only.
+/// A CA whose key never leaves the process. It has no name constraints, so trust it only in tests.
 pub struct LocalCa {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -38,17 +38,17 @@ pub struct NoCertificate(String);
 // === impl LocalCa ===
 
 impl LocalCa {
-    /// Makes a CA.
+    /// Generates a CA.
     ///
     /// # Errors
     ///
-    /// The system has no randomness.
+    /// Fails if the system has no randomness.
     pub fn new() -> Result<Self, NoCertificate> {
         let mut serial = [0; 16];
         rand::fill(&mut serial).map_err(|_| NoCertificate("no randomness".to_owned()))?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        // Two runs have two names: a client that trusts both must not take one's signature for a forgery of the other's.
+        // Each run has its own name. Otherwise a client that trusts two runs would report one's signature as forged.
         params.distinguished_name.push(
             DnType::CommonName,
             format!("sidentity emulator CA {}", super::key::hex(&serial)),
@@ -66,21 +66,21 @@ impl LocalCa {
         })
     }
 
-    /// The certificate to trust.
+    /// Returns the CA certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// The certificate to trust, as PEM.
+    /// Returns the CA certificate as PEM.
     pub fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A server configuration that presents a certificate for the name that the client asks for, or for loopback.
+    /// Returns a server configuration that presents a certificate for the requested name, or for loopback.
     ///
     /// # Errors
     ///
-    /// The cryptography provider supports no TLS version.
+    /// Fails if the cryptography provider supports no TLS version.
     pub fn server_config(self: &Arc<Self>, alpn: &[&[u8]]) -> Result<ServerConfig, NoCertificate> {
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()

@@ -1,4 +1,4 @@
-//! What `/computeMetadata/v1/` holds, as a tree of directories and values.
+//! The content of `/computeMetadata/v1/`, as a tree of directories and values.
 
 use serde_json::{Map, Value, json};
 
@@ -10,13 +10,13 @@ use super::real::Known;
 /// The scopes of an account on Cloud Run.
 pub(super) const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
 
-/// A directory, or what stands at its end.
+/// A directory or a value.
 #[derive(Debug)]
 pub(super) enum Node {
     Directory(Vec<(String, Self)>),
     Text(String),
     Number(u64),
-    /// One a line.
+    /// One value in each line.
     List(Vec<String>),
     AccessToken,
     IdToken,
@@ -25,7 +25,7 @@ pub(super) enum Node {
 // === impl Node ===
 
 impl Node {
-    /// The root, as Cloud Run has it: an instance there has no name, host name, attributes or network.
+    /// Returns the root, as on Cloud Run: an instance there has no name, host name, attributes or network.
     pub(super) fn root(identity: &Identity, instance_id: String) -> Self {
         let Identity {
             email,
@@ -75,14 +75,14 @@ impl Node {
         ])
     }
 
-    /// The root for a real credential. What is not known of it has no path.
+    /// Returns the root for a real credential. An unknown fact has no path.
     pub(super) fn of_credential(known: &Known, instance_id: String) -> Self {
         let text = |name: &str, text: String| Some((name.to_owned(), Self::Text(text)));
         let below = |name: &str, children: Vec<Option<(String, Self)>>| {
             let children = children.into_iter().flatten().collect();
             Some((name.to_owned(), Self::Directory(children)))
         };
-        // Google's libraries read an address, whatever it is.
+        // Google's libraries expect an address here and accept any text.
         let email = known.email.as_deref().unwrap_or("default");
         let account = |name: &str| {
             below(
@@ -126,7 +126,7 @@ impl Node {
         Self::Directory(root.into_iter().flatten().collect())
     }
 
-    /// What a directory or a value says. A token is made elsewhere.
+    /// Returns the response for a directory or a value. Tokens are handled elsewhere.
     pub(super) fn answer(&self, query: &Query<'_>) -> Answer {
         let recursive = query.flag("recursive") && matches!(self, Self::Directory(_));
         let as_json = recursive || query.value("alt").is_some_and(|alt| alt == "json");
@@ -137,7 +137,7 @@ impl Node {
         }
     }
 
-    /// The child of that name.
+    /// Returns the child with this name.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
         let Self::Directory(children) = self else {
             return None;
@@ -147,7 +147,7 @@ impl Node {
             .find_map(|(child, node)| (child == name).then_some(node))
     }
 
-    /// The listing of a directory, or a value as text; `None` for a token, which is made when it is asked for.
+    /// Returns the listing of a directory, or a value as text. Returns `None` for a token, which is issued on request.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Directory(children) => Some(
@@ -166,7 +166,7 @@ impl Node {
         }
     }
 
-    /// The whole subtree, without its tokens.
+    /// Returns the whole subtree without its tokens.
     pub(super) fn json(&self) -> Option<Value> {
         match self {
             Self::Directory(children) => Some(Value::Object(
@@ -187,7 +187,7 @@ fn directory<const N: usize>(children: [(&str, Node); N]) -> Node {
     Node::Directory(children.map(|(name, node)| (name.to_owned(), node)).into())
 }
 
-/// `project-id` is `projectId` in JSON; an account's address stays as it is.
+/// Converts a name: `project-id` becomes `projectId`, an account's address stays.
 fn json_key(name: &str) -> String {
     if name.contains('@') {
         return name.to_owned();

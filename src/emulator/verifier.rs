@@ -1,4 +1,4 @@
-//! Tells the emulator's tokens from all others.
+//! Verifies the emulator's tokens.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::identity::ISSUER;
 use super::mint::unix;
 use super::signer::{self, Access};
 
-/// Checks tokens as a service does that is called with them. Cheap to clone.
+/// Verifies tokens like a service that is called with them. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier(Arc<Keys>);
 
@@ -23,22 +23,22 @@ struct Keys {
     access_tokens: hmac::Key,
 }
 
-/// What an ID token says (OpenID Connect Core 1.0, section 2). Times are seconds since 1970.
+/// The claims of an ID token (OpenID Connect Core 1.0, section 2). Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// For whom the token is.
+    /// The audience.
     pub aud: String,
-    /// The account's number again.
+    /// The account's number.
     pub azp: String,
-    /// The account's address; only with `format=full`.
+    /// The account's address. Only with `format=full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
-    /// Always true; only with `format=full`.
+    /// Always true. Only with `format=full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email_verified: Option<bool>,
-    /// When it ends.
+    /// The expiry.
     pub exp: u64,
-    /// When it was made.
+    /// The time of issue.
     pub iat: u64,
     /// [`ISSUER`].
     pub iss: String,
@@ -46,22 +46,22 @@ pub struct Claims {
     pub sub: String,
 }
 
-/// Why an ID token is not accepted.
+/// The reason that an ID token is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Not three parts of base64url, or no claims in it.
+    /// The token does not have three parts of base64url, or has no claims.
     #[error("not an ID token")]
     Malformed,
-    /// Another key, or another text, was signed.
+    /// The signature is of another key or another text.
     #[error("the signature is not valid")]
     Signature,
     /// The issuer is another one.
     #[error("the issuer is not {ISSUER}")]
     Issuer,
-    /// The token is for someone else; whom it names.
+    /// The token has this other audience.
     #[error("the token is for the audience {0:?}")]
     Audience(String),
-    /// The token's time is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
 }
@@ -76,16 +76,16 @@ impl Verifier {
         }))
     }
 
-    /// The claims of an ID token that this emulator made for `audience` and that is valid at `now`.
+    /// Returns the claims of an ID token that this emulator issued for `audience`, if it is valid at `now`.
     ///
     /// # Errors
-    /// The first reason, in the order of [`Refused`], that speaks against it.
+    /// Fails with the first reason that applies, in the order of [`Refused`].
     pub fn verify(&self, jwt: &str, audience: &str, now: SystemTime) -> Result<Claims, Refused> {
         let (message, signature) = jwt.rsplit_once('.').ok_or(Refused::Malformed)?;
         let (_, payload) = message.split_once('.').ok_or(Refused::Malformed)?;
         let payload = decoded(payload)?;
         let signature = decoded(signature)?;
-        // One key and one algorithm: what the header claims decides nothing.
+        // There is one key and one algorithm. The header does not select them.
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.0.id_tokens)
             .verify(message.as_bytes(), &signature)
             .map_err(|_| Refused::Signature)?;
@@ -101,12 +101,12 @@ impl Verifier {
         }
     }
 
-    /// Whether this emulator made that access token, and it is valid at `now`.
+    /// Returns whether this emulator issued the access token and it is valid at `now`.
     pub fn knows_access_token(&self, token: &str, now: SystemTime) -> bool {
         self.access(token, now).is_some()
     }
 
-    /// Returns what an access token of this emulator proves, or `None` if it is another's or expired.
+    /// Returns what an access token of this emulator proves. Returns `None` if it is foreign or expired.
     pub fn access(&self, token: &str, now: SystemTime) -> Option<Access> {
         signer::open(&self.0.access_tokens, token).filter(|access| unix(now) < access.expiry)
     }

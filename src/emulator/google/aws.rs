@@ -1,4 +1,5 @@
-//! Stand-ins for AWS: instance metadata (IMDSv2), container credentials of ECS, and `AssumeRoleWithWebIdentity` of STS.
+//! Emulated AWS endpoints: instance metadata (IMDSv2), container credentials of ECS, and `AssumeRoleWithWebIdentity` of
+//! STS.
 
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,10 +23,10 @@ pub const ROLE: &str = "example-role";
 /// The account that owns the role.
 pub const ACCOUNT: &str = "123456789012";
 
-/// The region, by environment and by availability zone.
+/// The region of the environment and of the availability zone.
 pub const REGION: &str = "us-east-1";
 
-/// The issuer of the tokens that a Kubernetes pod gets for its role.
+/// The issuer of the tokens that a Kubernetes pod uses for its role.
 pub(super) const CLUSTER: &str = "https://oidc.eks.us-east-1.amazonaws.com/id/EXAMPLE";
 
 const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -40,7 +41,7 @@ pub struct AwsKeys {
     pub secret: String,
     /// `AWS_SESSION_TOKEN`, for the temporary keys of a role.
     pub session: Option<String>,
-    /// Whom `GetCallerIdentity` names.
+    /// The ARN that `GetCallerIdentity` returns.
     pub arn: String,
 }
 
@@ -185,7 +186,7 @@ fn container(aws: &Aws, request: &Request<Bytes>, now: u64) -> Result<Response<B
         return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "GET"));
     }
     let authorization = header(request, AUTHORIZATION.as_str());
-    // ECS by its relative URI has no such header; Pod Identity always has.
+    // Requests of Pod Identity always have this header. Requests to the relative URI of ECS have none.
     let is_pod = request.uri().path() == "/v1/credentials";
     let is_right = authorization.map_or(!is_pod, |value| value == aws.container_authorization);
     if !is_right {
@@ -201,7 +202,7 @@ fn container(aws: &Aws, request: &Request<Bytes>, now: u64) -> Result<Response<B
     })))
 }
 
-/// AWS takes the parameters in the query too, and answers in JSON where the client accepts it.
+/// AWS also accepts the parameters in the query, and answers in JSON if the client accepts it.
 fn assume_role(
     google: &Google,
     request: &Request<Bytes>,

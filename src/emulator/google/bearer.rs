@@ -1,4 +1,4 @@
-//! What the credentials of a request prove, and whose key signed a JWT.
+//! Verifies bearer tokens of requests, and signatures of JWTs.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,7 +31,7 @@ struct SelfSigned {
 // === impl Google ===
 
 impl Google {
-    /// What the bearer token of a request proves: one that this emulator issued, or a JWT that an account signed itself.
+    /// Returns what the bearer token of a request proves. The emulator issued it, or an account signed it.
     pub fn access(&self, request: &Request<Bytes>, now: SystemTime) -> Option<Access> {
         self.bearer(request, unix(now))
     }
@@ -49,14 +49,14 @@ impl Google {
     fn self_signed(&self, token: &str, host: &str, now: u64) -> Option<Access> {
         let jwt = Jwt::parse(token).ok()?;
         let claims: SelfSigned = jwt.claims().ok()?;
-        // Google finds the key by its id alone.
+        // Google finds the key only by its id.
         jwt.header.kid.as_ref()?;
         let is_valid = claims.iss == claims.sub
             && self.is_signed_by(&jwt, &claims.iss)
             && check_times(claims.iat, claims.exp, now).is_ok();
         let scopes = match (claims.scope, claims.aud) {
             (Some(scope), None) => scope.split_whitespace().map(str::to_owned).collect(),
-            // The second form is that of a service behind Identity-Aware Proxy.
+            // The second form is for a service behind Identity-Aware Proxy.
             (None, Some(aud))
                 if [format!("https://{host}/"), format!("https://{host}/*")].contains(&aud) =>
             {
@@ -71,7 +71,7 @@ impl Google {
         })
     }
 
-    /// Whether a key of this account signed it. A JWT without key id is tried with each.
+    /// Returns whether a key of this account signed the JWT. Without a key id, each key is tried.
     pub(super) fn is_signed_by(&self, jwt: &Jwt<'_>, account: &str) -> bool {
         let of_account = (account == self.directory().main()).then_some(&self.account_key);
         of_account
@@ -87,8 +87,8 @@ impl Google {
             && jwt.is_signed_by(self.idp_key.public_key())
     }
 
-    /// A service that is called with a token: an access token, or an ID token for `https://HOST`. Cloud Run and Cloud
-    /// Functions accept those of gcloud's login too.
+    /// Answers as a service that is called with an access token, or with an ID token for `https://HOST`. Cloud Run and
+    /// Cloud Functions also accept ID tokens of gcloud's login.
     pub(super) fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Value, Refusal> {
         let host = host(request);
         if let Some(access) = self.bearer(request, now) {

@@ -1,14 +1,14 @@
-//! Who exists in the emulated Google, and who may act as whom.
+//! The emulated accounts and users, and the roles between them.
 
 use std::collections::BTreeSet;
 
 use super::super::identity::Identity;
 
-/// The id that gcloud's login gives to Application Default Credentials. Cloud Run accepts ID tokens for it.
+/// The client id that gcloud uses for Application Default Credentials. Cloud Run accepts ID tokens with this audience.
 pub(super) const GCLOUD_CLIENT: &str =
     "764086051850-6qr4p6gpi6hn506pt8ejuq83di341hur.apps.googleusercontent.com";
 
-/// The scopes for which the domain's administrator has delegated authority to the service accounts.
+/// The scopes that the domain's administrator delegated to the service accounts.
 pub(super) const DELEGATED_SCOPES: [&str; 4] = [
     "https://www.googleapis.com/auth/calendar",
     "https://www.googleapis.com/auth/drive",
@@ -16,7 +16,7 @@ pub(super) const DELEGATED_SCOPES: [&str; 4] = [
     "https://www.googleapis.com/auth/gmail.readonly",
 ];
 
-/// The domain of the users, which has delegated authority.
+/// The domain of the users. It delegated authority.
 pub(super) const DOMAIN: &str = "example.com";
 
 /// The accounts, users and identity pools, and the roles between them.
@@ -24,7 +24,7 @@ pub(super) const DOMAIN: &str = "example.com";
 pub struct Directory {
     project_id: String,
     project_number: u64,
-    /// E-mail address of the account that a key file and the metadata server are for.
+    /// The e-mail address of the account of the key file and the metadata server.
     main: String,
     accounts: BTreeSet<String>,
     grants: BTreeSet<(String, String, Role)>,
@@ -33,9 +33,9 @@ pub struct Directory {
 /// A role on a service account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// `roles/iam.serviceAccountTokenCreator`: tokens, signatures, and a place in a delegation chain.
+    /// `roles/iam.serviceAccountTokenCreator`: permits tokens, signatures and delegation.
     TokenCreator,
-    /// `roles/iam.workloadIdentityUser`: tokens.
+    /// `roles/iam.workloadIdentityUser`: permits tokens.
     WorkloadIdentityUser,
 }
 
@@ -81,28 +81,28 @@ impl Directory {
         directory
     }
 
-    /// The address of an account of the project: `target`, which others may impersonate, `delegate`, by which they may do
-    /// so, and `isolated`, which nobody may.
+    /// Returns the address of an account of the project: `target`, which others may impersonate, `delegate`, through
+    /// which they may do so, or `isolated`, which no account may impersonate.
     pub fn address(&self, name: &str) -> String {
         format!("{name}@{}.iam.gserviceaccount.com", self.project_id)
     }
 
-    /// The account that a key file and the metadata server are for.
+    /// Returns the account of the key file and the metadata server.
     pub fn main(&self) -> &str {
         &self.main
     }
 
-    /// The user of the credential files.
+    /// Returns the user of the credential files.
     pub fn user(&self) -> String {
         format!("user@{DOMAIN}")
     }
 
-    /// The project's id.
+    /// Returns the project's id.
     pub fn project_id(&self) -> &str {
         &self.project_id
     }
 
-    /// The workload identity pool, without the provider.
+    /// Returns the workload identity pool, without the provider.
     pub fn pool(&self) -> String {
         format!(
             "//iam.googleapis.com/projects/{}/locations/global/workloadIdentityPools/example-pool",
@@ -110,7 +110,7 @@ impl Directory {
         )
     }
 
-    /// The workforce pool, without the provider.
+    /// Returns the workforce pool, without the provider.
     pub fn workforce_pool(&self) -> &'static str {
         WORKFORCE_POOL
     }

@@ -1,4 +1,4 @@
-//! Which endpoint a request is for.
+//! Finds the endpoint of a request.
 
 use std::net::IpAddr;
 
@@ -25,16 +25,16 @@ pub enum Endpoint {
     StsExchange,
     /// The refresh of a workforce user at STS.
     StsRefresh,
-    /// A URL that gives subject tokens.
+    /// A URL that returns subject tokens.
     SubjectToken,
     /// The token endpoint of OAuth 2.
     Token,
 }
 
-/// What the host of a request stands for.
+/// The meaning of a request's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Site {
-    /// An address or local name, which has all paths.
+    /// An address or local name, which serves all paths.
     Local,
     Aws,
     Iam,
@@ -46,8 +46,8 @@ enum Site {
 // === impl Endpoint ===
 
 impl Endpoint {
-    /// Finds the endpoint by host (with or without port) and path, or `None` where a host that is an endpoint does not have
-    /// this path.
+    /// Returns the endpoint of a host (with or without port) and path. Returns `None` if the host is an endpoint's and
+    /// does not serve the path.
     pub fn of(host: &str, path: &str) -> Option<Self> {
         let site = Site::of(host);
         let named = Self::by_path(path).filter(|endpoint| endpoint.is_at(site));
@@ -58,7 +58,7 @@ impl Endpoint {
         }
     }
 
-    /// Finds the endpoint by its path, at a server that has all of them.
+    /// Returns the endpoint of a path on a server that has all endpoints.
     pub fn of_local(path: &str) -> Option<Self> {
         Self::by_path(path)
     }

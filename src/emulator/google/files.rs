@@ -1,4 +1,4 @@
-//! Credential files of each kind, as `serde_json` values.
+//! Credential files of each type, as `serde_json` values.
 
 use std::path::Path;
 
@@ -8,32 +8,32 @@ use super::super::key::NoKey;
 use super::refusal::insert;
 use super::{AwsKeys, Google};
 
-/// Where the URLs of a file lead.
+/// The hosts of the URLs in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoints {
-    /// Google's own hosts, or those of another universe: `https://sts.UNIVERSE/…`.
+    /// The hosts of Google or of another universe: `https://sts.UNIVERSE/…`.
     Universe(String),
-    /// All at one base URL without a slash at its end: `http://127.0.0.1:8980`.
+    /// One base URL for all, without a final slash: `http://127.0.0.1:8980`.
     Base(String),
 }
 
-/// Where an `external_account` file takes its subject token from.
+/// The source of the subject token in an `external_account` file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubjectSource<'a> {
     /// AWS: the environment, else instance metadata.
     Aws,
-    /// A program that prints it.
+    /// A program that prints the token.
     Executable(&'a str),
     /// A text file.
     File(&'a Path),
-    /// The endpoint `/actions/id-token` at this base URL without a slash at its end.
+    /// The endpoint `/actions/id-token` at this base URL, which has no final slash.
     Url(&'a str),
 }
 
 // === impl Endpoints ===
 
 impl Endpoints {
-    /// `https://SERVICE.UNIVERSE`, or the base.
+    /// Returns `https://SERVICE.UNIVERSE`, or the base URL.
     fn of(&self, service: &str) -> String {
         match self {
             Self::Universe(universe) => format!("https://{service}.{universe}"),
@@ -58,11 +58,11 @@ impl Default for Endpoints {
 // === impl Google ===
 
 impl Google {
-    /// A key file of the main account.
+    /// Returns a key file of the main account.
     ///
     /// # Errors
     ///
-    /// The key cannot be written as PEM, which was never seen.
+    /// Fails if the key cannot be written as PEM, which was never observed.
     pub fn service_account(&self, endpoints: &Endpoints) -> Result<Value, super::NoKeys> {
         let directory = self.directory();
         let email = directory.main();
@@ -85,7 +85,8 @@ impl Google {
         }))
     }
 
-    /// What gcloud's login for Application Default Credentials writes. The default token endpoint is not named there.
+    /// Returns the file that gcloud's login for Application Default Credentials writes. It does not name the default
+    /// token endpoint.
     pub fn authorized_user(&self, endpoints: &Endpoints) -> Value {
         let project = self.directory().project_id().to_owned();
         let user = self.users().user.clone();
@@ -104,7 +105,7 @@ impl Google {
         file
     }
 
-    /// Impersonation of `target` by the credential of another file, through these accounts.
+    /// Returns a file that impersonates `target` with the credential of another file, through these delegates.
     pub fn impersonated(&self, endpoints: &Endpoints, source: &Value, delegates: &[&str]) -> Value {
         let delegates: Vec<String> = delegates
             .iter()
@@ -119,7 +120,8 @@ impl Google {
         })
     }
 
-    /// Federation, with impersonation of `target`; take `service_account_impersonation_url` away for a file without.
+    /// Returns a federation file that impersonates `target`. Without `service_account_impersonation_url` it
+    /// impersonates no account.
     pub fn external_account(&self, endpoints: &Endpoints, source: SubjectSource<'_>) -> Value {
         let pool = self.directory().pool();
         let (provider, subject_token_type) = match source {
@@ -157,7 +159,7 @@ impl Google {
         })
     }
 
-    /// The login of a workforce user.
+    /// Returns the login of a workforce user.
     pub fn external_account_authorized_user(&self, endpoints: &Endpoints) -> Value {
         let directory = self.directory();
         let (project, pool) = (
@@ -178,12 +180,13 @@ impl Google {
         })
     }
 
-    /// The keys for `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+    /// Returns the keys for `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
     pub fn aws_environment(&self) -> AwsKeys {
         self.aws.environment.clone()
     }
 
-    /// The value for `AWS_CONTAINER_AUTHORIZATION_TOKEN`. The credentials are at `/v2/credentials/ID`, with any ID.
+    /// Returns the value for `AWS_CONTAINER_AUTHORIZATION_TOKEN`. The credentials are at `/v2/credentials/ID`, with any
+    /// ID.
     pub fn aws_container_authorization(&self) -> String {
         self.aws.container_authorization.clone()
     }

@@ -1,4 +1,4 @@
-//! Request bodies, read strictly: what an endpoint does not define is refused.
+//! Parses request bodies strictly: a field that an endpoint does not define is refused.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -15,7 +15,7 @@ pub(super) struct Form(Vec<(String, String)>);
 // === impl Form ===
 
 impl Form {
-    /// Reads the body of a POST request that may have these fields, each once.
+    /// Parses the body of a POST request. Each of these fields may occur once.
     pub(super) fn read(request: &Request<Bytes>, fields: &[&str]) -> Result<Self, Refusal> {
         let invalid = |why: String| Refusal::oauth("invalid_request", why);
         if request.method() != Method::POST {
@@ -33,7 +33,7 @@ impl Form {
         Self::parse(body, fields).map_err(invalid)
     }
 
-    /// Reads `a=b&c=d`; the error says what is wrong.
+    /// Parses `a=b&c=d`. The error says what is wrong.
     pub(super) fn parse(text: &str, fields: &[&str]) -> Result<Self, String> {
         let mut read: Vec<(String, String)> = Vec::new();
         for pair in text.split('&') {
@@ -52,13 +52,13 @@ impl Form {
         Ok(Self(read))
     }
 
-    /// The value of a field.
+    /// Returns the value of a field.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The value of a field that must be there, and not be empty.
+    /// Returns the value of a required field that is not empty.
     pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
         self.field(name)
             .filter(|value| !value.is_empty())
@@ -71,7 +71,7 @@ impl Form {
     }
 }
 
-/// Reads the JSON body of a POST request.
+/// Parses the JSON body of a POST request.
 pub(super) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Refusal> {
     let media = media_type(request.headers());
     if media != "application/json" {
@@ -84,7 +84,7 @@ pub(super) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, R
     })
 }
 
-/// The media type without parameters, in lower case.
+/// Returns the media type without parameters, in lower case.
 fn media_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
     let value = value.unwrap_or_default().split(';').next();

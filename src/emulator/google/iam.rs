@@ -19,7 +19,7 @@ const ACCOUNTS: &str = "projects/-/serviceAccounts/";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AccessTokenRequest {
-    /// Null is the default of every field in the JSON of a Google API, and Python's library sends it.
+    /// Optional, because null is the default of every JSON field of a Google API, and Python's library sends it.
     #[serde(default)]
     delegates: Option<Vec<String>>,
     scope: Vec<String>,
@@ -167,7 +167,7 @@ fn sign_jwt(
     }))
 }
 
-/// The member that calls.
+/// Returns the member that calls.
 fn authenticate(google: &Google, request: &Request<Bytes>, now: u64) -> Result<String, Refusal> {
     let access = google
         .bearer(request, now)
@@ -182,7 +182,7 @@ fn authenticate(google: &Google, request: &Request<Bytes>, now: u64) -> Result<S
     }
 }
 
-/// Checks that each account of the chain may act as the next, and the last one as the target.
+/// Checks that each account of the chain may act as the next one, and the last one as the target.
 fn authorize(
     google: &Google,
     caller: &str,

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// A JWT whose signature is not checked yet.
+/// A JWT whose signature was not verified yet.
 #[derive(Debug)]
 pub(super) struct Jwt<'a> {
     message: &'a str,
@@ -28,7 +28,7 @@ pub(super) struct Header {
 // === impl Jwt ===
 
 impl<'a> Jwt<'a> {
-    /// Reads the compact form; the header must name RS256.
+    /// Parses the compact form. The header must name RS256.
     pub(super) fn parse(text: &'a str) -> Result<Self, String> {
         let malformed = || "it does not have three parts of base64url".to_owned();
         let (message, signature) = text.rsplit_once('.').ok_or_else(malformed)?;
@@ -50,14 +50,14 @@ impl<'a> Jwt<'a> {
         })
     }
 
-    /// Whether this RSA key (`RSAPublicKey` DER) signed it.
+    /// Returns whether this RSA key (`RSAPublicKey` DER) signed the JWT.
     pub(super) fn is_signed_by(&self, public_key: &[u8]) -> bool {
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public_key)
             .verify(self.message.as_bytes(), &self.signature)
             .is_ok()
     }
 
-    /// The claims.
+    /// Returns the claims.
     pub(super) fn claims<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_slice(&self.payload).map_err(|error| error.to_string())
     }

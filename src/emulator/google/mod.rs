@@ -1,7 +1,8 @@
-//! Google's token endpoints, and those of AWS that federation needs, as one service that refuses what they would refuse.
+//! Google's token endpoints, and those of AWS for federation, as one strict service.
 //!
-//! [`Google::respond`] answers a whole request and keeps no record of it; sockets are for others. What an endpoint does not
-//! define is an error here, though the real one may ignore it: a client under test shall send what it means.
+//! [`Google::respond`] answers a whole request and keeps no record. It opens no sockets. A request that an endpoint
+//! does not define is an error here, even if the real endpoint would ignore it. This finds mistakes in clients under
+//! test.
 //!
 //! # Examples
 //!
@@ -64,24 +65,24 @@ use crate::lock::lock;
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
 
-/// The emulated endpoints, with the accounts, users and keys that they know.
+/// The emulated endpoints, with their accounts, users and keys.
 pub struct Google {
     signer: Arc<Signer>,
-    /// Of the key file of the main account.
+    /// The key in the main account's key file.
     account_key: SigningKey,
-    /// Google's own key for every account, by which `signJwt` signs.
+    /// Google's own key for every account, with which `signJwt` signs.
     system_key: SigningKey,
-    /// Of the identity providers outside of Google.
+    /// The key of the external identity providers.
     idp_key: SigningKey,
     aws: Aws,
     request_token: String,
-    /// How long tokens are valid, in seconds.
+    /// The lifetime of tokens in seconds.
     lifetime: u64,
     directory: Mutex<Directory>,
     users: Mutex<Users>,
 }
 
-/// The system has no randomness to make keys from.
+/// The system has no randomness for keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key could be made")]
 pub struct NoKeys;
@@ -89,16 +90,16 @@ pub struct NoKeys;
 // === impl Google ===
 
 impl Google {
-    /// The endpoints for one project, with new keys.
+    /// Creates the endpoints of one project, with new keys.
     ///
     /// # Errors
     ///
-    /// The system has no randomness.
+    /// Fails if the system has no randomness.
     pub fn new(identity: &Identity) -> Result<Self, NoKeys> {
         Self::with_signer(identity, Arc::new(Signer::new().map_err(|_| NoKeys)?))
     }
 
-    /// The same, with the keys that sign tokens.
+    /// Like [`new`](Self::new), with the keys that sign tokens.
     pub(super) fn with_signer(identity: &Identity, signer: Arc<Signer>) -> Result<Self, NoKeys> {
         let new_key = || SigningKey::generate().map_err(|_| NoKeys);
         let directory = Directory::new(identity);
@@ -126,8 +127,8 @@ impl Google {
         })
     }
 
-    /// Answers a request as the endpoint does that its host and path name. Other hosts are services that are called with a
-    /// token: the answer names its member, or is 401.
+    /// Answers a request like the endpoint that its host and path name. Any other host is a service that is called with
+    /// a token: the response names the token's member, or is 401.
     pub fn respond(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Bytes> {
         match Endpoint::of(host(request), request.uri().path()) {
             Some(endpoint) => self.respond_as(endpoint, request, now),
@@ -135,7 +136,7 @@ impl Google {
         }
     }
 
-    /// Answers a request as this endpoint does, whatever its host is.
+    /// Answers a request like this endpoint, for any host.
     pub(super) fn respond_as(
         &self,
         endpoint: Endpoint,
@@ -166,18 +167,18 @@ impl Google {
         }
     }
 
-    /// Who exists, and who may act as whom, as of now.
+    /// Returns a snapshot of the accounts and their roles.
     pub fn directory(&self) -> Directory {
         self.lock_directory().clone()
     }
 
-    /// Gives a member a role on an account, which exists from now on. A member that ends with `*` stands for all that begin
-    /// as it does.
+    /// Grants a member a role on an account, which is created if necessary. A member that ends with `*` matches all
+    /// members with this prefix.
     pub fn grant(&self, member: &str, account: &str, role: Role) {
         self.lock_directory().grant(member, account, role);
     }
 
-    /// Takes all roles on an account away.
+    /// Revokes all roles on an account.
     pub fn revoke(&self, account: &str) {
         self.lock_directory().revoke(account);
     }
@@ -186,14 +187,14 @@ impl Google {
         lock(&self.directory)
     }
 
-    /// Lets each use of a refresh token replace it.
+    /// Sets whether each use of a refresh token replaces it.
     pub fn rotate_refresh_tokens(&self, rotates: bool) {
         let mut users = self.users();
         users.user.rotates = rotates;
         users.workforce.rotates = rotates;
     }
 
-    /// Tells these tokens from others.
+    /// Returns a verifier of these tokens.
     pub fn verifier(&self) -> Verifier {
         self.signer.verifier()
     }
@@ -250,7 +251,8 @@ impl Google {
         self.signer.id_token(claims).ok_or_else(Refusal::internal)
     }
 
-    /// How long a token is valid, and what its answer says, in seconds. The real endpoints allow for the way.
+    /// Returns the lifetime of a token and the lifetime in its response, in seconds. The real endpoints subtract a
+    /// margin for the transfer.
     fn lifetime(&self) -> (u64, u64) {
         (self.lifetime, self.lifetime.saturating_sub(1).max(1))
     }
@@ -274,7 +276,7 @@ impl fmt::Debug for Google {
     }
 }
 
-/// The host that a request names, with its port.
+/// Returns the host of a request, with its port.
 pub fn host<B>(request: &Request<B>) -> &str {
     match request.uri().authority() {
         Some(authority) => authority.as_str(),

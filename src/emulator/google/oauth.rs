@@ -13,13 +13,13 @@ use super::refusal::{Refusal, insert};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// The only audience of an assertion, whatever `token_uri` a file names.
+/// The only accepted audience of an assertion, independent of a file's `token_uri`.
 pub(super) const AUDIENCE: &str = "https://oauth2.googleapis.com/token";
 
-/// How far a client's clock may be ahead, in seconds.
+/// The number of seconds that a client's clock may be ahead.
 pub(super) const SKEW: u64 = 300;
 
-/// The longest lifetime of an assertion and of a token, in seconds.
+/// The maximum lifetime of an assertion and of a token, in seconds.
 pub(super) const HOUR: u64 = 3600;
 
 #[derive(Deserialize)]
@@ -106,7 +106,7 @@ fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refus
     }
 }
 
-/// The user that an account acts as, by domain-wide delegation.
+/// Returns the user that an account acts as by domain-wide delegation.
 fn delegated(user: &str, scopes: &[String]) -> Result<String, Refusal> {
     let of_domain = user
         .rsplit_once('@')

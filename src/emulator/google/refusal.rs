@@ -1,4 +1,4 @@
-//! Refusals in the shapes that Google's and Amazon's endpoints use.
+//! Error responses in the formats of Google's and Amazon's endpoints.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -18,12 +18,12 @@ pub(super) struct Refusal {
 // === impl Refusal ===
 
 impl Refusal {
-    /// An OAuth error (RFC 6749, 5.2) with status 400.
+    /// Returns an OAuth error (RFC 6749, 5.2) with status 400.
     pub(super) fn oauth(error: &str, description: impl AsRef<str>) -> Self {
         Self::oauth_with(StatusCode::BAD_REQUEST, error, description)
     }
 
-    /// An OAuth error with another status.
+    /// Returns an OAuth error with another status.
     pub(super) fn oauth_with(
         status: StatusCode,
         error: &str,
@@ -33,7 +33,7 @@ impl Refusal {
         Self::json(status, &body)
     }
 
-    /// An error of a Google API (`google.rpc.Status` in JSON).
+    /// Returns an error of a Google API (`google.rpc.Status` in JSON).
     pub(super) fn api(status: StatusCode, name: &str, message: impl AsRef<str>) -> Self {
         Self::json(
             status,
@@ -41,12 +41,12 @@ impl Refusal {
         )
     }
 
-    /// 400 of a Google API.
+    /// Returns 400 of a Google API.
     pub(super) fn invalid_argument(message: impl AsRef<str>) -> Self {
         Self::api(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", message)
     }
 
-    /// 401 of a Google API, with its words.
+    /// Returns 401 of a Google API, with Google's text.
     pub(super) fn unauthenticated() -> Self {
         Self::api(
             StatusCode::UNAUTHORIZED,
@@ -56,7 +56,7 @@ impl Refusal {
         )
     }
 
-    /// 403 of IAM where the caller lacks a permission on an account.
+    /// Returns 403 of IAM for a caller that lacks a permission on an account.
     pub(super) fn permission(permission: &str) -> Self {
         let message =
             format!("Permission '{permission}' denied on resource (or it may not exist).");
@@ -65,7 +65,7 @@ impl Refusal {
         Self::forbidden(&message, "IAM_PERMISSION_DENIED", domain, &metadata)
     }
 
-    /// 403 where the token lacks a scope.
+    /// Returns 403 for a token that lacks a scope.
     pub(super) fn scopes(service: &str) -> Self {
         let message = "Request had insufficient authentication scopes.";
         let reason = "ACCESS_TOKEN_SCOPE_INSUFFICIENT";
@@ -90,7 +90,7 @@ impl Refusal {
         )
     }
 
-    /// Text, as the AWS metadata endpoints answer.
+    /// Returns text, like the AWS metadata endpoints.
     pub(super) fn text(status: StatusCode, text: &str) -> Self {
         Self {
             status,
@@ -99,7 +99,7 @@ impl Refusal {
         }
     }
 
-    /// An error of the AWS query protocol.
+    /// Returns an error of the AWS query protocol.
     pub(super) fn aws(status: StatusCode, code: &str, message: &str) -> Self {
         Self {
             status,
@@ -112,7 +112,7 @@ impl Refusal {
         }
     }
 
-    /// 404 for a path that no endpoint has.
+    /// Returns 404 for a path that no endpoint has.
     pub(super) fn not_found() -> Self {
         Self::api(
             StatusCode::NOT_FOUND,
@@ -121,7 +121,7 @@ impl Refusal {
         )
     }
 
-    /// 500, which takes a system without randomness.
+    /// Returns 500. It occurs only if the system has no randomness.
     pub(super) fn internal() -> Self {
         Self::api(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -143,19 +143,19 @@ impl Refusal {
     }
 }
 
-/// 200 with JSON.
+/// Returns 200 with JSON.
 pub(super) fn success(body: &Value) -> Response<Bytes> {
     response(StatusCode::OK, JSON, body.to_string())
 }
 
-/// Adds a field to an answer.
+/// Adds a field to a JSON object.
 pub(super) fn insert(answer: &mut Value, name: &str, value: String) {
     if let Some(fields) = answer.as_object_mut() {
         fields.insert(name.to_owned(), Value::String(value));
     }
 }
 
-/// Any response.
+/// Builds a response.
 pub(super) fn response(
     status: StatusCode,
     content_type: &'static str,
@@ -168,7 +168,7 @@ pub(super) fn response(
     response
 }
 
-/// Text between two tags of XML.
+/// Escapes text between two XML tags.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,4 +1,5 @@
-//! Checks the signed `GetCallerIdentity` request that is the subject token of an AWS workload (AWS Signature Version 4).
+//! Verifies the signed `GetCallerIdentity` request that is the subject token of an AWS workload (AWS Signature Version
+//! 4).
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -14,7 +15,7 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const QUERY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 const TARGET: &str = "x-goog-cloud-target-resource";
 
-/// How old a signature may be, in seconds.
+/// The maximum age of a signature in seconds.
 const AGE: u64 = 900;
 
 /// The subject token, percent-encoded JSON.
@@ -70,7 +71,7 @@ pub(super) fn verify(token: &str, audience: &str, aws: &Aws, now: u64) -> Result
     let keys = aws
         .keys(authorization.key_id)
         .ok_or("The security token included in the request is invalid.")?;
-    // Google's libraries add the target after they have signed, so it is checked but may be unsigned.
+    // Google's libraries add the target after signing, so it is checked but may be unsigned.
     let mut needed = vec!["host", "x-amz-date"];
     if let Some(session) = &keys.session {
         if request.header("x-amz-security-token")? != session {
@@ -159,7 +160,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// Checks `20260131T235959Z` against the clock and the date of the scope.
+/// Compares a time such as `20260131T235959Z` with the clock and the date of the scope.
 fn check_time(time: &str, date: &str, now: u64) -> Result<(), String> {
     let near = [now.saturating_sub(AGE), now + AGE].map(amz_date);
     let [earliest, latest] = &near;

@@ -24,7 +24,7 @@ const AWS4: &str = "urn:ietf:params:aws:token-type:aws4_request";
 /// The issuer of the OIDC subject tokens.
 pub(super) const IDP: &str = "https://idp.example.com";
 
-/// A SAML assertion that is accepted: base64url of XML that nobody signed.
+/// The accepted SAML assertion: base64url of unsigned XML.
 pub(super) const SAML: &str = "PHNhbWwycDpSZXNwb25zZT5lbXVsYXRvcjwvc2FtbDJwOlJlc3BvbnNlPg";
 
 /// The claims of an OIDC subject token.
@@ -86,7 +86,7 @@ pub(super) fn exchange(
         Some(text) => serde_json::from_str(text).map_err(|_| wrong("options", text))?,
     };
     match options.user_project {
-        // A workload pool belongs to a project already.
+        // A workload pool already belongs to a project.
         Some(project) if !is_workforce => return Err(wrong("options", &project)),
         Some(project) if project != google.directory().project_id() => {
             return Err(wrong("options", &project));
@@ -124,7 +124,7 @@ pub(super) fn exchange(
     }))
 }
 
-/// The subject of an OIDC token.
+/// Returns the subject of an OIDC token.
 fn oidc(google: &Google, token: &str, audience: &str, now: u64) -> Result<String, Refusal> {
     let invalid = |why: String| Refusal::oauth("invalid_grant", why);
     let jwt = Jwt::parse(token)
@@ -155,7 +155,7 @@ fn oidc(google: &Google, token: &str, audience: &str, now: u64) -> Result<String
     Ok(claims.sub)
 }
 
-/// Whether the request authenticates the OAuth client of the workforce user (RFC 6749, 2.3.1).
+/// Returns whether the request authenticates the OAuth client of the workforce user (RFC 6749, 2.3.1).
 fn client(google: &Google, request: &Request<Bytes>) -> Result<bool, Refusal> {
     let Some(value) = request.headers().get(AUTHORIZATION) else {
         return Ok(false);

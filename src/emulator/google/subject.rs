@@ -1,4 +1,4 @@
-//! Subject tokens of OIDC identity providers: by URL, as a CI system gives them to its jobs, or for a file.
+//! Subject tokens of OIDC identity providers, for a URL (as a CI system provides them to jobs) or for a file.
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -12,7 +12,7 @@ use super::oauth::HOUR;
 use super::refusal::Refusal;
 use super::sts::IDP;
 
-/// Answers as GitHub does where a job asks for its token.
+/// Answers like GitHub's endpoint for ID tokens of jobs.
 pub(super) fn call(google: &Google, request: &Request<Bytes>, now: u64) -> Result<Value, Refusal> {
     let expected = format!("Bearer {}", google.request_token);
     let authorization = request.headers().get(AUTHORIZATION);
@@ -32,7 +32,7 @@ pub(super) fn call(google: &Google, request: &Request<Bytes>, now: u64) -> Resul
 }
 
 impl Google {
-    /// A subject token of the OIDC provider, for a number of seconds.
+    /// Returns a subject token of the OIDC provider with a lifetime in seconds.
     pub fn subject_token(&self, now: std::time::SystemTime, seconds: u64) -> Option<String> {
         let audience = format!("https:{}/providers/oidc", self.directory().pool());
         let now = super::unix(now);
@@ -40,7 +40,7 @@ impl Google {
             .ok()
     }
 
-    /// A token that a Kubernetes pod gets for its AWS role, for a number of seconds.
+    /// Returns the token of a Kubernetes pod for its AWS role, with a lifetime in seconds.
     pub fn web_identity_token(&self, now: std::time::SystemTime, seconds: u64) -> Option<String> {
         let subject = "system:serviceaccount:default:example";
         let now = super::unix(now);

@@ -10,7 +10,7 @@ pub(super) struct Users {
     pub(super) workforce: User,
 }
 
-/// A user, and the OAuth client that the login was for.
+/// A user, and the OAuth client of the login.
 #[derive(Clone)]
 pub(super) struct User {
     pub(super) email: String,
@@ -18,7 +18,7 @@ pub(super) struct User {
     pub(super) client_secret: String,
     pub(super) refresh_token: String,
     pub(super) scopes: Vec<String>,
-    /// Each use of the refresh token replaces it.
+    /// Whether each use of the refresh token replaces it.
     pub(super) rotates: bool,
 }
 
@@ -36,7 +36,7 @@ impl User {
         })
     }
 
-    /// Replaces the refresh token where it rotates, and returns the new one.
+    /// Replaces the refresh token if it rotates, and returns the new one.
     pub(super) fn rotate(&mut self) -> Result<Option<String>, Refusal> {
         if !self.rotates {
             return Ok(None);
@@ -46,7 +46,7 @@ impl User {
     }
 }
 
-/// 128 random bits in hexadecimal.
+/// Returns 128 random bits in hexadecimal.
 pub(super) fn random() -> Result<String, Refusal> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::internal())?;

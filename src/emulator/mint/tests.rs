@@ -1,4 +1,4 @@
-//! On a clock of their own: every call says what time it is.
+//! These tests use their own clock: every call passes the time.
 
 use std::time::Duration;
 
