@@ -1,4 +1,4 @@
-//! Bytes that the sidecar must hold: bodies that nobody reads.
+//! Bytes that the sidecar must buffer: bodies that the receiver does not read.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 1000,
 };
 
-/// How long a flood may take to be written.
+/// The maximum time to write a flood.
 const FLOOD: Duration = Duration::from_secs(5);
 
 /// Sends a body without end.

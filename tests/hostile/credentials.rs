@@ -15,7 +15,7 @@ const BOUNDS: Bounds = Bounds {
 /// `user:password`.
 const AUTHORIZED: &str = "Proxy-Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n";
 
-/// Floods a proxy that asks for a password, while a caller who knows it makes calls.
+/// Floods a proxy that requires a password, while an authenticated caller makes calls.
 async fn flooded(scenario: &str, count: usize, bytes: Vec<u8>) {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&["--proxy-auth", "user:password"]).await;

@@ -1,4 +1,4 @@
-//! Few descriptors, and callers who use them up.
+//! A low descriptor limit, and callers who exhaust it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 128,
 };
 
-/// 188 connections to a listener of a process that may have 128 descriptors.
+/// Opens 188 connections to a listener of a process that may have 128 descriptors.
 async fn taken(scenario: &str, listener: &str) {
     let _alone = ALONE.lock().await;
     let metadata = Metadata::start().await;

@@ -1,4 +1,4 @@
-//! Other users of the machine at the listeners of `sidentity exec`, while its command makes calls.
+//! Other users of the machine who attack the listeners of `sidentity exec`, while its command makes calls.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -12,24 +12,24 @@ use super::support::metadata::Metadata;
 use super::wire::PREFACE;
 use super::{ALONE, started};
 
-/// The upstream, where this very test binary is the command that `exec` runs.
+/// The variable with the upstream's address. It makes this test binary act as the command of `exec`.
 const UPSTREAM: &str = "HOSTILE_TEST_UPSTREAM";
 
-/// Calls of the command on each port.
+/// The command's calls on each port.
 const CALLS: usize = 40;
 
-/// Resident memory in MiB, and descriptors.
+/// The limits of resident memory in MiB, and of descriptors.
 const PEAK: u64 = 64;
 const DESCRIPTORS: usize = 400;
 
-/// A running `exec`, and what its command prints.
+/// A running `exec`, and the output of its command.
 struct Running {
     exec: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
 impl Running {
-    /// Begins with the ports of the proxy, that for Java last; the command then waits for a line.
+    /// Starts `exec`, and returns the ports of the proxy, the one for Java last. The command then waits for a line.
     fn start(metadata: &Metadata) -> (Self, [SocketAddr; 2]) {
         let mut exec = Command::new(env!("CARGO_BIN_EXE_sidentity"))
             .args(["exec", "--"])
@@ -50,7 +50,7 @@ impl Running {
         (running, ports)
     }
 
-    /// The next line that begins so.
+    /// Returns the next line with this prefix.
     fn line(&mut self, start: &str) -> String {
         loop {
             let line = self.lines.next().expect("the command has ended").unwrap();
@@ -68,7 +68,7 @@ impl Drop for Running {
     }
 }
 
-/// The command: calls by the proxy's URL and, as Java does, without its password.
+/// Acts as the command: calls by the proxy's URL, and without its password, like Java.
 #[test]
 fn command() {
     if std::env::var_os(UPSTREAM).is_none() {
@@ -112,7 +112,7 @@ fn command() {
         println!("slowest {}", slowest.as_millis());
         println!("failed {failed}");
     }
-    // It is measured now.
+    // The test measures the process now.
     let _ = std::io::stdin().lock().read_line(&mut String::new());
 }
 
@@ -121,7 +121,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Strangers do this to both ports while the command makes its calls.
+/// Attacks both ports while the command makes its calls.
 async fn attacked(scenario: &str, attack: impl FnOnce(&mut Flood, [SocketAddr; 2])) {
     let _alone = ALONE.lock().await;
     let (metadata, sidecar) = started(&[]).await;
@@ -154,7 +154,7 @@ async fn attacked(scenario: &str, attack: impl FnOnce(&mut Flood, [SocketAddr; 2
         assert!(slowest < LATENCY, "{scenario}, {port}: {slowest:?}");
     }
     drop(flood);
-    // Killed, it would leave its folder behind.
+    // A killed process would leave its directory behind.
     drop(running.exec.stdin.take());
     assert!(running.exec.wait().unwrap().success(), "{scenario}");
 }

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections that stay open until this is dropped, whatever the other side does.
+/// Connections that stay open until this is dropped.
 pub(super) struct Flood {
     connections: JoinSet<()>,
     written: watch::Sender<usize>,
 }
 
-/// What an attacker does with what comes back.
+/// How an attacker reads responses.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Reading {
     /// Reads everything at once.
@@ -36,7 +36,7 @@ impl Flood {
         }
     }
 
-    /// Opens so many connections, each of which writes these bytes.
+    /// Opens this number of connections. Each writes these bytes.
     pub(super) fn open(
         &mut self,
         address: SocketAddr,
@@ -63,7 +63,7 @@ impl Flood {
         }
     }
 
-    /// Holds so many connections, each of which writes these bytes, and opens another for each one that is closed.
+    /// Keeps this number of connections open. Each writes these bytes, and a closed one is replaced.
     pub(super) fn churn(&mut self, address: SocketAddr, count: usize, bytes: impl Into<Arc<[u8]>>) {
         let bytes = bytes.into();
         for _ in 0..count {
@@ -78,9 +78,9 @@ impl Flood {
         }
     }
 
-    /// Waits until every connection has written its bytes or was closed, for at most so long.
+    /// Waits until every connection has written its bytes or was closed, at most for this time.
     ///
-    /// A connection of which the sidecar reads no more never gets there.
+    /// A connection that the sidecar does not read never finishes.
     pub(super) async fn written(&self, at_most: Duration) {
         let all = self.connections.len();
         let mut written = self.written.subscribe();
@@ -88,7 +88,7 @@ impl Flood {
     }
 }
 
-/// Returns only if the attacker reads, and the connection ended.
+/// Reads as configured. Returns only if the attacker reads and the connection has ended.
 async fn read(mut reader: tokio::net::tcp::OwnedReadHalf, reading: Reading) {
     let mut sink = vec![
         0;

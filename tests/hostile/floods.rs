@@ -23,7 +23,8 @@ const BOUNDS: Bounds = Bounds {
 const CONNECTIONS: usize = 8;
 const FLOOD: Duration = Duration::from_secs(5);
 
-/// Floods the forward proxy with connections that write these bytes, and once more with those that do not read.
+/// Floods the forward proxy with connections that write these bytes, first with reading clients, then with clients that
+/// do not read.
 async fn flooded(scenario: &str, bytes: Vec<u8>) {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&[]).await;
@@ -41,12 +42,12 @@ async fn flood(sidecar: &Sidecar, bytes: &[u8], observer: &Observer) {
     }
 }
 
-/// An HTTP/2 connection's bytes: the preface, then a frame, again and again.
+/// Returns an HTTP/2 connection's bytes: the preface, then a repeated frame.
 fn repeated(frame: &[u8], count: usize) -> Vec<u8> {
     [preface(), frame.repeat(count)].concat()
 }
 
-/// A request and its reset so many times, `burst` of each at a time.
+/// Returns requests and their resets, in bursts of this size.
 fn resets(authority: &str, count: usize, burst: usize) -> Vec<u8> {
     let block = get(authority, "/", &[]);
     let mut bytes = preface();
@@ -137,7 +138,7 @@ async fn empty_and_padded_data_without_end() {
     let open = headers(1, 0, &get(&upstream.address.to_string(), "/", &[]));
     for data in [
         frame(DATA, 0, 1, &[]).repeat(50_000),
-        // Padded: one byte for the length, no byte of data.
+        // Padded: one byte for the length, and no data.
         frame(
             DATA,
             8,

@@ -1,4 +1,4 @@
-//! Heads and field lists that are large, many, and never answered.
+//! Large heads and field lists, in large numbers, without a response.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 1000,
 };
 
-/// How long a flood may take to be written.
+/// The maximum time to write a flood.
 const FLOOD: Duration = Duration::from_secs(5);
 
 const COUNT: usize = 300;
 
-/// The start of a head of 350 KB.
+/// Returns the start of a head of 350 KB.
 fn head(at: &str) -> String {
     format!(
         "GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\nX-Big: {}",
@@ -26,7 +26,7 @@ fn head(at: &str) -> String {
     )
 }
 
-/// A field list of 240 KB.
+/// Returns a field list of 240 KB.
 fn fields(at: &str) -> Vec<u8> {
     let value = "v".repeat(8000);
     let fields: Vec<(String, &str)> = (0..30).map(|n| (format!("x-{n}"), &*value)).collect();
@@ -37,7 +37,7 @@ fn fields(at: &str) -> Vec<u8> {
     get(at, "/", &fields)
 }
 
-/// Opens so many connections that write these bytes.
+/// Opens this number of connections. Each writes these bytes.
 async fn flooded(scenario: &str, connections: usize, bytes: impl Fn(&str) -> Vec<u8>) {
     let _alone = ALONE.lock().await;
     let upstream = Hostile::stalls().await;
@@ -83,7 +83,7 @@ async fn large_field_lists_of_requests_that_nobody_answers() {
 #[tokio::test]
 async fn large_field_lists_that_do_not_end() {
     flooded("300 incomplete field lists of 240 KB", COUNT, |at| {
-        // A stream that is open, so that the connection is not idle.
+        // The open stream keeps the connection from being idle.
         let open = headers(1, END_STREAM, &get(at, "/", &[]));
         let mut block = headers(3, END_STREAM, &fields(at));
         block.truncate(block.len() - 10_000);
@@ -97,7 +97,7 @@ async fn large_trailers_that_nobody_reads() {
     flooded("300 trailers of 240 KB", 10, |at| {
         let streams = (1..).step_by(2).take(COUNT / 10);
         let mut bytes = preface();
-        // Without the pseudo-fields of a head.
+        // Trailers have no pseudo-header fields.
         let trailers: Vec<u8> = fields(at).split_off(get(at, "/", &[]).len());
         for stream in streams {
             bytes.extend(headers(stream, 0, &get(at, "/", &[])));

@@ -10,13 +10,13 @@ use super::{ALONE, started};
 const HOSTS: usize = 1500;
 
 const BOUNDS: Bounds = Bounds {
-    // A debug build takes about 10 MiB more.
+    // A debug build needs about 10 MiB more.
     peak: if cfg!(debug_assertions) { 80 } else { 64 },
     // 1,024 idle connections, and those in use.
     descriptors: 1200,
 };
 
-/// The upstreams' end of the connections is in this process.
+/// Raises the limit of this process, which has the upstreams' ends of the connections.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,4 +1,4 @@
-//! Connections that never send a whole head are closed after thirty seconds, on every listener.
+//! Connections that never send a complete head. Every listener closes them after thirty seconds.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,13 +17,13 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 200,
 };
 
-/// Beyond the thirty seconds, for a busy machine.
+/// The thirty seconds, and a margin for a busy machine.
 const CLOSED_AFTER: Duration = Duration::from_secs(45);
 
-/// How a connection begins, and whether more of it comes byte by byte.
+/// The name and the first bytes of a connection, and whether more bytes follow one by one.
 type Beginning = (&'static str, Vec<u8>, bool);
 
-/// Waits for the end of a connection that sends this.
+/// Waits for the end of a connection that sends these bytes.
 async fn closed(address: SocketAddr, (_, bytes, more): Beginning) -> Duration {
     let began = Instant::now();
     let stream = TcpStream::connect(address).await.unwrap();

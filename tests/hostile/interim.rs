@@ -16,7 +16,7 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 100,
 };
 
-/// Each call must end with 502.
+/// Makes calls. Each must end with 502.
 async fn called(scenario: &str, upstream: &Hostile, http: &str) {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&["--upstream-http", http]).await;
@@ -37,7 +37,7 @@ async fn called(scenario: &str, upstream: &Hostile, http: &str) {
     observer.within(scenario, BOUNDS);
 }
 
-/// HTTP/2: answers each request with interim responses for as long as anybody takes them.
+/// HTTP/2: answers each request with interim responses until the peer stops reading.
 async fn h2(status: &'static str) -> Hostile {
     Hostile::start(move |mut stream, stage| async move {
         let mut preface = [0; 24];
@@ -85,7 +85,7 @@ async fn h2(status: &'static str) -> Hostile {
     .await
 }
 
-/// HTTP/1.1: the same.
+/// HTTP/1.1: answers each request with interim responses until the peer stops reading.
 async fn h1(interim: &'static str) -> Hostile {
     Hostile::start(move |mut stream, stage| async move {
         stage.head(&mut stream).await;

@@ -18,10 +18,10 @@ mod names;
 use support::metadata::{Answer, Kind, Metadata};
 use support::sidecar::Sidecar;
 
-/// Scenarios run one at a time: each measures latency.
+/// Scenarios run one at a time, because each measures latency.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A metadata server whose tokens are valid for an hour, and a sidecar that a program starts.
+/// Starts a metadata server whose tokens are valid for an hour, and a sidecar under a program.
 async fn started_under(program: &[&str], args: &[&str]) -> (Metadata, Sidecar) {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);

@@ -25,10 +25,10 @@ mod tokens;
 use support::metadata::{Answer, Kind, Metadata};
 use support::sidecar::Sidecar;
 
-/// Scenarios run one at a time: each measures latency.
+/// Scenarios run one at a time, because each measures latency.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// A metadata server whose tokens are valid for an hour, and a sidecar.
+/// Starts a metadata server whose tokens are valid for an hour, and a sidecar.
 async fn started(args: &[&str]) -> (Metadata, Sidecar) {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);

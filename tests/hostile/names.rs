@@ -1,6 +1,6 @@
 //! A name server that does not answer for one zone.
 //!
-//! The sidecar asks it because it runs in a mount namespace with a `resolv.conf` of its own, which takes root.
+//! The sidecar runs in a mount namespace with its own `resolv.conf`, which requires root.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const BOUNDS: Bounds = Bounds {
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 53, 77);
 
-/// Nothing but the sidecar sees this file.
+/// Only the sidecar sees this file.
 const RESOLVED_BY: &str = "mount --bind \"$0\" \"$(readlink -f /etc/resolv.conf)\" && exec \"$@\"";
 
 /// Answers 127.0.0.1 for names that begin with `new`, and nothing for others.
@@ -41,7 +41,8 @@ async fn name_server() {
     });
 }
 
-/// RFC 1035, section 4: the header, the question again, and one A record, or none to a question for another type.
+/// Returns an answer (RFC 1035, section 4): the header, the question, and one A record. It has no record for a question
+/// of another type.
 fn answer(question: &[u8]) -> Option<Vec<u8>> {
     let name = question.get(12..)?;
     if !name.get(1..)?.starts_with(b"new") {
@@ -53,13 +54,13 @@ fn answer(question: &[u8]) -> Option<Vec<u8>> {
     answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
     answer.extend(question.get(12..end)?);
     if is_a {
-        // The name as a pointer, A, IN, a minute, four bytes.
+        // The name as a pointer, A, IN, a TTL of 60 s, four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
     }
     Some(answer)
 }
 
-/// The status of a call and the time it took.
+/// Returns the status of a call and its duration.
 async fn call(proxy: SocketAddr, host: &str, port: u16) -> (u16, Duration) {
     let request = Request::get(format!("http://{host}:{port}/"))
         .header("host", format!("{host}:{port}"))

@@ -1,6 +1,6 @@
-//! Measures a process from outside while another caller sends it one request after the other.
+//! Measures a process from outside, while another caller sends it one request after the other.
 //!
-//! The caller and its upstream have threads of their own, so that the load of a scenario does not delay them.
+//! The caller and its upstream have their own threads, so that the load of a scenario does not delay them.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::support::sidecar::Sidecar;
 
-/// A probe that takes this long counts as not answered.
+/// The time after which a probe counts as not answered.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) const BETWEEN_PROBES: Duration = Duration::from_millis(20);
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
@@ -25,16 +25,16 @@ pub(super) struct Observer {
     figures: watch::Receiver<Figures>,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Figures {
-    /// Highest resident memory in the process's life, in MiB.
+    /// The maximum resident memory so far, in MiB.
     pub(super) peak: u64,
-    /// Resident memory now, in MiB.
+    /// The current resident memory, in MiB.
     pub(super) resident: u64,
-    /// Most descriptors open at once.
+    /// The maximum number of open descriptors.
     pub(super) descriptors: usize,
-    /// Descriptors open now.
+    /// The current number of open descriptors.
     pub(super) descriptors_now: usize,
     /// The slowest probe.
     pub(super) slowest: Duration,
@@ -42,21 +42,21 @@ pub(super) struct Figures {
     failed: Vec<String>,
 }
 
-/// What a scenario may use at most.
+/// The limits of a scenario.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
-    /// Of resident memory, in MiB.
+    /// The limit of resident memory, in MiB.
     pub(super) peak: u64,
     pub(super) descriptors: usize,
 }
 
-/// How long another caller may wait.
+/// The maximum time that another caller may wait.
 pub(super) const LATENCY: Duration = Duration::from_secs(1);
 
 // === impl Observer ===
 
 impl Observer {
-    /// Calls an upstream of its own through the forward proxy.
+    /// Probes the forward proxy with calls to its own upstream.
     pub(super) fn of_proxy(sidecar: &Sidecar, fields: &str) -> Self {
         let upstream = upstream();
         let request = format!(
@@ -65,12 +65,12 @@ impl Observer {
         Self::start(sidecar.pid(), vec![(sidecar.proxy(), request)])
     }
 
-    /// Calls the admin port.
+    /// Probes the admin port.
     pub(super) fn of_admin(sidecar: &Sidecar) -> Self {
         Self::start(sidecar.pid(), vec![admin_probe(sidecar)])
     }
 
-    /// Calls the forward proxy and the admin port in turn.
+    /// Probes the forward proxy and the admin port in turn.
     pub(super) fn of_both(sidecar: &Sidecar) -> Self {
         let upstream = upstream();
         let request = format!(
@@ -115,7 +115,7 @@ impl Observer {
         }
     }
 
-    /// Waits until so many more probes have ended.
+    /// Waits until this number of further probes has ended.
     pub(super) async fn probes(&self, count: usize) {
         let mut figures = self.figures.clone();
         let wanted = figures.borrow().probes + count;
@@ -124,7 +124,7 @@ impl Observer {
         assert!(ended.is_ok(), "no {count} more probes: {}", self.figures());
     }
 
-    /// The figures so far.
+    /// Returns the measurements so far.
     pub(super) fn figures(&self) -> Figures {
         let mut figures = self.figures.borrow().clone();
         figures.peak = memory(self.pid, "VmHWM:");
@@ -192,7 +192,7 @@ pub(super) fn probe(address: SocketAddr, request: &str) -> std::io::Result<()> {
     Err(std::io::Error::other(format!("answered {answer:?}")))
 }
 
-/// Answers each request on a connection of its own.
+/// Answers each request on its own connection.
 pub(super) fn upstream() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -212,12 +212,12 @@ pub(super) fn upstream() -> SocketAddr {
     address
 }
 
-/// Descriptors that a process has open.
+/// Returns the number of open descriptors of a process.
 pub(super) fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-/// A line of the process's status, in MiB, rounded up.
+/// Returns a line of the process's status, in MiB, rounded up.
 pub(super) fn memory(pid: u32, line: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let found = status

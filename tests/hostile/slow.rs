@@ -15,7 +15,7 @@ const BOUNDS: Bounds = Bounds {
     descriptors: 700,
 };
 
-/// 200 connections that each send a byte every twenty milliseconds.
+/// Opens 200 connections that each send a byte every twenty milliseconds.
 async fn dripped(scenario: &str, bytes: String) {
     let (_metadata, sidecar) = started(&[]).await;
     let observer = Observer::of_both(&sidecar);

@@ -1,4 +1,4 @@
-//! Invented hosts, each of which needs a token of its own.
+//! Invented hosts, each of which needs its own token.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn route_to(host: &str) -> String {
     format!("routes:\n  - {{listen: \"127.0.0.1:0\", upstream: \"https://{host}\"}}\n")
 }
 
-/// The route is configured by a reload, so that its first token is due in the midst of the flood.
+/// A reload configures the route, so that its first token is due during the flood.
 #[tokio::test]
 async fn a_configured_route_gets_its_first_token_beside_400_invented_hosts() {
     let _alone = ALONE.lock().await;
@@ -54,7 +54,7 @@ async fn a_configured_route_gets_its_first_token_beside_400_invented_hosts() {
     }
     let mut flood = Flood::new();
     flood.open(sidecar.proxy(), 1, Reading::All, bytes);
-    // One for the first route, and as many as are asked for at a time, or at least two.
+    // One for the first route, and those that are fetched concurrently, at least two.
     metadata.arrived(Kind::Identity, 3).await;
     observer.probes(10).await;
 

@@ -26,17 +26,17 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     bytes
 }
 
-/// The preface, and settings with a window of nothing: the peer may not send a byte of a body.
+/// Returns the preface, and settings with a window of zero: the peer must not send any byte of a body.
 pub(super) fn preface_without_window() -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])].concat()
 }
 
-/// The preface and empty settings.
+/// Returns the preface and empty settings.
 pub(super) fn preface() -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
 }
 
-/// The field block of `GET PATH` with further fields, without Huffman coding or the dynamic table.
+/// Returns the field block of `GET PATH` with further fields, without Huffman coding or the dynamic table.
 pub(super) fn get(authority: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     // `:method GET` and `:scheme http` of the static table.
     let mut block = vec![0x82, 0x86];
@@ -50,7 +50,7 @@ pub(super) fn get(authority: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u
     block
 }
 
-/// The field block of an interim response.
+/// Returns the field block of an interim response.
 pub(super) fn interim(status: &str, field: (&str, &str)) -> Vec<u8> {
     let mut block = Vec::new();
     indexed_name(8, status, &mut block);
@@ -60,7 +60,7 @@ pub(super) fn interim(status: &str, field: (&str, &str)) -> Vec<u8> {
     block
 }
 
-/// A field block as HEADERS and as many CONTINUATION frames as it needs.
+/// Returns a field block as HEADERS and the necessary CONTINUATION frames.
 pub(super) fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut parts = block.chunks(LARGEST).peekable();
@@ -76,25 +76,25 @@ pub(super) fn headers(stream: u32, flags: u8, block: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// So many requests without a body, on streams 1, 3, 5 and so on.
+/// Returns this number of requests without a body, on streams 1, 3, 5 and so on.
 pub(super) fn requests(count: usize, block: &[u8]) -> Vec<u8> {
     streams(count)
         .flat_map(|stream| headers(stream, END_STREAM, block))
         .collect()
 }
 
-/// The first so many numbers that a client may give to streams.
+/// Returns the first stream identifiers of a client.
 pub(super) fn streams(count: usize) -> impl Iterator<Item = u32> {
     (1..).step_by(2).take(count)
 }
 
-/// A field without indexing whose name is in the static table.
+/// Appends a field without indexing whose name is in the static table.
 fn indexed_name(index: u8, value: &str, block: &mut Vec<u8>) {
     block.push(index);
     string(value, block);
 }
 
-/// A string literal; its length is an integer with a prefix of seven bits.
+/// Appends a string literal. Its length is an integer with a prefix of seven bits.
 fn string(text: &str, block: &mut Vec<u8>) {
     let mut length = text.len();
     if length < 127 {

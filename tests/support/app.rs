@@ -1,4 +1,4 @@
-//! The app: it knows nothing of Google.
+//! An app that calls the sidecar. It knows nothing of Google.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// `GET URL` through a forward proxy, with headers.
+/// Sends `GET URL` with headers through a forward proxy.
 pub async fn proxied(proxy: SocketAddr, url: &str, headers: &[(&str, &str)]) -> Response<Bytes> {
     let host = url.split('/').nth(2).unwrap().rsplit('@').next().unwrap();
     let mut request = Request::get(url).header("host", host);
@@ -20,18 +20,18 @@ pub async fn proxied(proxy: SocketAddr, url: &str, headers: &[(&str, &str)]) -> 
     send(proxy, request.body(Bytes::new()).unwrap()).await
 }
 
-/// `GET path` from a route or the admin port.
+/// Sends `GET path` to a route or the admin port.
 pub async fn get(address: SocketAddr, path: &str) -> Response<Bytes> {
     let request = Request::get(path).header("host", address.to_string());
     send(address, request.body(Bytes::new()).unwrap()).await
 }
 
-/// Any request, in HTTP/1.1 on a connection of its own.
+/// Sends any request in HTTP/1.1 on a new connection.
 pub async fn send(address: SocketAddr, request: Request<Bytes>) -> Response<Bytes> {
     try_send(address, request).await.unwrap()
 }
 
-/// The same, where it may fail.
+/// Like [`send`], and returns errors.
 pub async fn try_send(
     address: SocketAddr,
     request: Request<Bytes>,
@@ -44,7 +44,7 @@ pub async fn try_send(
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
 }
 
-/// Writes bytes and reads until the other side closes.
+/// Writes bytes and reads until the peer closes the connection.
 pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -53,23 +53,23 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The body as text.
+/// Returns the body as text.
 pub fn text(response: &Response<Bytes>) -> &str {
     std::str::from_utf8(response.body()).unwrap()
 }
 
-/// The body as JSON.
+/// Returns the body as JSON.
 pub fn json(response: &Response<Bytes>) -> Value {
     serde_json::from_slice(response.body()).unwrap()
 }
 
-/// A connection that has made one call and stays open.
+/// A connection that stays open after one call.
 pub struct Kept {
     _sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
 }
 
 impl Kept {
-    /// Calls once through a forward proxy.
+    /// Opens a connection with one call through a forward proxy.
     pub async fn open(proxy: SocketAddr, url: &str) -> Self {
         let stream = TokioIo::new(TcpStream::connect(proxy).await.unwrap());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();

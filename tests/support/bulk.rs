@@ -1,4 +1,4 @@
-//! A service that takes and gives more than fits into memory.
+//! A service with request and response bodies larger than memory.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub struct Bulk {
     folder: TempDir,
 }
 
-/// `GET` gives `size` bytes, `POST` answers how many it took.
+/// Starts the service. `GET` returns `size` bytes, `POST` returns the number of bytes received.
 pub async fn start(size: u64) -> Bulk {
     let folder = tempfile::tempdir().unwrap();
     let acceptor = TlsAcceptor::from(tls(folder.path(), &[b"h2", b"http/1.1"]));
@@ -64,7 +64,7 @@ async fn answer(
 }
 
 impl Bulk {
-    /// The flags that make a sidecar take it for every upstream.
+    /// Returns the flags that make a sidecar use it for every upstream.
     pub fn flags(&self) -> Vec<String> {
         let ca: PathBuf = self.folder.path().join("ca.pem");
         vec![

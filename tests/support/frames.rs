@@ -1,4 +1,4 @@
-//! HTTP/2 clients that do what no well-behaved one does: stop within a head, grant no window, only ever PING.
+//! Misbehaving HTTP/2 clients: they stop within a head, grant no window, or send only PINGs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub const GOAWAY: u8 = 7;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// A frame as it came.
+/// A received frame.
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
@@ -35,7 +35,7 @@ pub struct RawHttp2 {
     next: u32,
 }
 
-/// A frame's bytes (RFC 9113, 4.1).
+/// Returns a frame's bytes (RFC 9113, 4.1).
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -44,14 +44,14 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// SETTINGS with this initial window for every stream.
+/// Returns SETTINGS with this initial window for every stream.
 pub fn settings(window: u32) -> Vec<u8> {
     let mut payload = vec![0, 4];
     payload.extend(window.to_be_bytes());
     frame(SETTINGS, 0, 0, &payload)
 }
 
-/// A header block without compression (RFC 7541, 6.2.2).
+/// Returns a header block without compression (RFC 7541, 6.2.2).
 pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for text in fields
@@ -70,7 +70,7 @@ pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The header block of a GET.
+/// Returns the header block of a GET.
 pub fn get(authority: &str, path: &str) -> Vec<u8> {
     block(&[
         (":method", "GET"),
@@ -81,7 +81,7 @@ pub fn get(authority: &str, path: &str) -> Vec<u8> {
 }
 
 impl RawHttp2 {
-    /// Sends the preface, and SETTINGS with this initial window.
+    /// Connects, and sends the preface and SETTINGS with this initial window.
     pub async fn open(address: SocketAddr, window: u32) -> Self {
         let mut stream = soon(TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -103,7 +103,7 @@ impl RawHttp2 {
         stream
     }
 
-    /// The next frame within this time; `None` at the end of the connection.
+    /// Returns the next frame within this time, or `None` at the end of the connection.
     pub async fn next_within(&mut self, time: Duration) -> Option<Frame> {
         let read = async {
             let mut head = [0; 9];
@@ -123,7 +123,7 @@ impl RawHttp2 {
             .expect("no frame in this time")
     }
 
-    /// The next frame of a kind within this time; `None` at the end of the connection.
+    /// Returns the next frame of a kind within this time, or `None` at the end of the connection.
     pub async fn frame_within(&mut self, kind: u8, time: Duration) -> Option<Frame> {
         loop {
             let frame = self.next_within(time).await?;
@@ -134,7 +134,7 @@ impl RawHttp2 {
     }
 }
 
-/// Reads until the other side closes, and tells how long that took.
+/// Reads until the peer closes the connection, and returns the elapsed time.
 pub async fn closed_within(stream: &mut (impl AsyncRead + Unpin), time: Duration) -> Duration {
     let began = std::time::Instant::now();
     let mut sink = [0; 4096];

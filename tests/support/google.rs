@@ -1,5 +1,5 @@
-//! Google's token endpoints on loopback, over TLS and in the clear. They check every request strictly (the emulator's
-//! own code does it), record it, and fail on demand.
+//! Google's token endpoints on loopback, with and without TLS. They check every request strictly (with the emulator's
+//! code), record it, and fail on demand.
 //!
 //! ```no_run
 //! let google = Google::start().await;
@@ -49,13 +49,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::metadata::Gate;
 
-/// Longer than anything here takes; a test that waits this long has failed.
+/// Longer than any step takes. A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The other universe whose endpoints are here too.
+/// The other universe whose endpoints are emulated.
 pub const UNIVERSE: &str = "example-universe.test";
 
-/// The running endpoints. By [`Deref`] it is the emulated Google itself: the files of each kind, and who may act as whom
+/// The running endpoints. [`Deref`] gives the emulated Google: the credential files, and the directory
 /// ([`Emulated::directory`]).
 #[derive(Clone)]
 pub struct Google(Arc<Shared>);
@@ -78,10 +78,10 @@ struct Script {
     always: Option<Fault>,
 }
 
-/// A request as it came in.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// What host and path stand for; `None` where there is no such endpoint.
+    /// The endpoint of the host and path. `None` if there is no such endpoint.
     pub endpoint: Option<Endpoint>,
     pub method: Method,
     pub version: Version,
@@ -92,20 +92,20 @@ pub struct Recorded {
     pub query: Option<String>,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The connection's number, from 1.
+    /// The number of the connection, from 1.
     pub connection: usize,
-    /// The status that the emulated endpoint gave, whatever a fault made of it.
+    /// The status of the emulated endpoint, before a fault changes it.
     pub status: StatusCode,
 }
 
-/// A JWT without a look at its signature.
+/// A JWT whose signature is not checked.
 #[derive(Clone, Debug)]
 pub struct Jwt {
     pub header: Value,
     pub claims: Value,
 }
 
-/// What happens to one answer.
+/// A fault of one response.
 #[derive(Clone)]
 pub struct Fault {
     how: How,
@@ -116,11 +116,11 @@ pub struct Fault {
 
 #[derive(Clone)]
 enum How {
-    /// The strict answer, changed.
+    /// The strict response with changes.
     Edit(Arc<dyn Fn(&mut Value) + Send + Sync>),
-    /// Half of the strict answer, as a whole response.
+    /// Half of the strict response, with the matching length.
     TornJson,
-    /// Half of the strict answer, though all of it was promised.
+    /// Half of the strict response, with the full length.
     CutShort,
     Close,
     Never,
@@ -130,7 +130,7 @@ enum How {
 // === impl Google ===
 
 impl Google {
-    /// Starts with the project, account and users of the emulator's defaults.
+    /// Starts with the emulator's default project, account and users.
     pub async fn start() -> Self {
         let tls = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -171,28 +171,28 @@ impl Google {
         google
     }
 
-    /// Where it listens with TLS.
+    /// Returns the address with TLS.
     pub fn tls_address(&self) -> SocketAddr {
         self.0.tls
     }
 
-    /// Where it listens without TLS. All endpoints are there, those of AWS and `/actions/id-token` included.
+    /// Returns the address without TLS. It serves all endpoints, including those of AWS and `/actions/id-token`.
     pub fn plain_address(&self) -> SocketAddr {
         self.0.plain
     }
 
-    /// The listener without TLS as a base for `--trust-credential-url`, without a slash at its end.
+    /// Returns the base URL without TLS for `--trust-credential-url`, without a final slash.
     pub fn base(&self) -> String {
         format!("http://{}", self.0.plain)
     }
 
-    /// The certificate to trust, as a file.
+    /// Returns the file of the certificate to trust.
     pub fn ca(&self) -> PathBuf {
         self.0.folder.path().join("ca.pem")
     }
 
-    /// The flags that lead to the token endpoints of both universes, to AWS STS and to the addresses of AWS metadata. Other
-    /// hosts are left to further flags.
+    /// Returns the flags that redirect the token endpoints of both universes, AWS STS and the AWS metadata addresses
+    /// here.
     pub fn flags(&self) -> Vec<String> {
         let (tls, plain) = (self.0.tls.port(), self.0.plain.port());
         let mut entries: Vec<String> = [
@@ -216,8 +216,8 @@ impl Google {
         flags
     }
 
-    /// The same, and all other hosts lead here too: they answer with the member and scopes of the access token or the claims
-    /// of the ID token that a call carries, or with 401.
+    /// Returns the flags that redirect all hosts here. Other hosts answer with the member and scopes of the call's
+    /// access token, the claims of its ID token, or 401.
     pub fn flags_for_all(&self) -> Vec<String> {
         let mut flags = self.flags();
         let all = format!("*:443:127.0.0.1:{}", self.0.tls.port());
@@ -230,7 +230,7 @@ impl Google {
         self.text_file(name, &content.to_string())
     }
 
-    /// Writes a text, such as a subject token, that only the owner can read. It replaces the file in one step.
+    /// Writes a text, such as a subject token, that only the owner can read. It replaces the file atomically.
     pub fn text_file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.folder.path().join(name);
         let new = path.with_extension("new");
@@ -247,70 +247,70 @@ impl Google {
         path
     }
 
-    /// A subject token of the OIDC provider that is valid for an hour, by the server's clock.
+    /// Returns a subject token of the OIDC provider that is valid for an hour, by the server's clock.
     pub fn subject(&self) -> String {
         self.subject_token(self.now(), 3600).unwrap()
     }
 
-    /// One that expired a minute ago.
+    /// Returns a subject token that expired a minute ago.
     pub fn expired_subject(&self) -> String {
         let then = self.now() - Duration::from_secs(3660);
         self.subject_token(then, 3600).unwrap()
     }
 
-    /// Sets the server's clock so many seconds ahead of ours, or behind.
+    /// Sets the server's clock ahead of ours by this number of seconds, or behind.
     pub fn skew(&self, seconds: i64) {
         self.0.skew.store(seconds, Ordering::Relaxed);
     }
 
-    /// What happens to the next answers of an endpoint, one each; after that it answers as before.
+    /// Sets the faults of an endpoint's next responses. Later responses have none.
     pub fn script(&self, endpoint: Endpoint, faults: impl IntoIterator<Item = Fault>) {
         let mut scripts = self.0.scripts.lock().unwrap();
         let script = scripts.entry(endpoint).or_default();
         script.faults = faults.into_iter().collect();
     }
 
-    /// What happens to all answers of an endpoint from now on, after the script.
+    /// Sets the fault of all responses of an endpoint after the script.
     pub fn always(&self, endpoint: Endpoint, fault: Fault) {
         let mut scripts = self.0.scripts.lock().unwrap();
         scripts.entry(endpoint).or_default().always = Some(fault);
     }
 
-    /// Lets all endpoints answer as they should.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.0.scripts.lock().unwrap().clear();
     }
 
-    /// The requests to an endpoint so far.
+    /// Returns the requests to an endpoint so far.
     pub fn requests(&self, endpoint: Endpoint) -> Vec<Recorded> {
         let log = self.log();
         let of_it = log.iter().filter(|r| r.endpoint == Some(endpoint));
         of_it.cloned().collect()
     }
 
-    /// All requests so far.
+    /// Returns all requests so far.
     pub fn all_requests(&self) -> Vec<Recorded> {
         self.log().clone()
     }
 
-    /// The only request to an endpoint so far.
+    /// Returns the only request to an endpoint so far.
     pub fn only(&self, endpoint: Endpoint) -> Recorded {
         let requests = self.requests(endpoint);
         assert_eq!(requests.len(), 1, "{requests:#?}");
         requests[0].clone()
     }
 
-    /// How many requests to an endpoint there were so far.
+    /// Returns the number of requests to an endpoint so far.
     pub fn count(&self, endpoint: Endpoint) -> usize {
         self.requests(endpoint).len()
     }
 
-    /// The endpoints that were called so far, in order.
+    /// Returns the endpoints that were called so far, in order.
     pub fn called(&self) -> Vec<Endpoint> {
         self.log().iter().filter_map(|r| r.endpoint).collect()
     }
 
-    /// Waits until so many requests to an endpoint have arrived.
+    /// Waits until this number of requests to an endpoint has arrived.
     pub async fn arrived(&self, endpoint: Endpoint, count: usize) {
         let mut arrivals = self.0.arrivals.subscribe();
         let enough = arrivals.wait_for(|_| self.count(endpoint) >= count);
@@ -319,7 +319,7 @@ impl Google {
         assert!(waited, "{count} requests to {endpoint:?} wanted: {all:?}");
     }
 
-    /// The server's clock.
+    /// Returns the server's time.
     pub fn now(&self) -> SystemTime {
         let skew = self.0.skew.load(Ordering::Relaxed);
         let by = Duration::from_secs(skew.unsigned_abs());
@@ -394,7 +394,7 @@ impl Deref for Google {
 // === impl Recorded ===
 
 impl Recorded {
-    /// A header's only value.
+    /// Returns a header's only value.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -402,12 +402,12 @@ impl Recorded {
         value.to_str().ok()
     }
 
-    /// The bearer token.
+    /// Returns the bearer token.
     pub fn bearer(&self) -> Option<&str> {
         self.header("authorization")?.strip_prefix("Bearer ")
     }
 
-    /// All form fields.
+    /// Returns all form fields.
     pub fn form(&self) -> BTreeMap<String, String> {
         let body = std::str::from_utf8(&self.body).unwrap();
         url::form_urlencoded::parse(body.as_bytes())
@@ -415,19 +415,19 @@ impl Recorded {
             .collect()
     }
 
-    /// A form field that must be there.
+    /// Returns a required form field.
     pub fn field(&self, name: &str) -> String {
         let mut form = self.form();
         let value = form.remove(name);
         value.unwrap_or_else(|| panic!("no {name} in {form:?}"))
     }
 
-    /// A form field that is a JWT.
+    /// Returns a form field that is a JWT.
     pub fn jwt(&self, name: &str) -> Jwt {
         Jwt::read(&self.field(name))
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -436,7 +436,7 @@ impl Recorded {
 // === impl Jwt ===
 
 impl Jwt {
-    /// Reads the compact form.
+    /// Parses the compact form.
     pub fn read(text: &str) -> Self {
         let mut parts = text.split('.').map(|part| {
             let json = URL_SAFE_NO_PAD.decode(part).unwrap();
@@ -461,28 +461,28 @@ impl Fault {
         }
     }
 
-    /// The strict answer as it is.
+    /// Leaves the strict response unchanged.
     pub fn none() -> Self {
         Self::edit(|_| {})
     }
 
-    /// The strict answer, changed: `|json| json["expires_in"] = "3599".into()`.
+    /// Changes the strict response: `|json| json["expires_in"] = "3599".into()`.
     pub fn edit(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::new(How::Edit(Arc::new(change)))
     }
 
-    /// Any status and body.
+    /// Responds with this status and body.
     pub fn status(status: u16, body: impl Into<String>) -> Self {
         Self::new(How::Respond(status, body.into()))
     }
 
-    /// An OAuth error with status 400.
+    /// Responds with an OAuth error with status 400.
     pub fn oauth(error: &str, description: &str) -> Self {
         let body = serde_json::json!({"error": error, "error_description": description});
         Self::status(400, body.to_string()).header("content-type", "application/json")
     }
 
-    /// The session of a Workspace user has ended.
+    /// Responds that the session of a Workspace user has ended.
     pub fn invalid_rapt() -> Self {
         let body = serde_json::json!({
             "error": "invalid_grant",
@@ -493,59 +493,59 @@ impl Fault {
         Self::status(400, body.to_string()).header("content-type", "application/json")
     }
 
-    /// An error of a Google API.
+    /// Responds with an error of a Google API.
     pub fn api(code: u16, status: &str, message: &str) -> Self {
         let error = serde_json::json!({"code": code, "status": status, "message": message});
         let body = serde_json::json!({ "error": error });
         Self::status(code, body.to_string()).header("content-type", "application/json")
     }
 
-    /// 429 with `Retry-After`.
+    /// Responds with 429 and `Retry-After`.
     pub fn rate_limited(seconds: u64) -> Self {
         Self::api(429, "RESOURCE_EXHAUSTED", "Quota exceeded.")
             .header("retry-after", &seconds.to_string())
     }
 
-    /// A redirect.
+    /// Responds with a redirect.
     pub fn redirect(location: &str) -> Self {
         Self::status(302, "").header("location", location)
     }
 
-    /// The first half of the strict answer, as a whole response.
+    /// Sends the first half of the strict response, with the matching length.
     pub fn torn_json() -> Self {
         Self::new(How::TornJson)
     }
 
-    /// The first half of the strict answer, then the end of the connection.
+    /// Sends the first half of the strict response, then closes the connection.
     pub fn cut_short() -> Self {
         Self::new(How::CutShort)
     }
 
-    /// The end of the connection, without a byte.
+    /// Closes the connection without a byte.
     pub fn close() -> Self {
         Self::new(How::Close)
     }
 
-    /// Nothing, for ever.
+    /// Never responds.
     pub fn never() -> Self {
         Self::new(How::Never)
     }
 
-    /// One header more.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Not before this time has passed.
+    /// Delays the response.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Not before the gate is opened.
+    /// Delays the response until the gate is opened.
     #[must_use]
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());

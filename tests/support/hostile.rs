@@ -1,4 +1,4 @@
-//! Upstreams that misbehave on purpose, each by its name.
+//! Upstreams with one misbehaviour each. The function's name says which.
 #![allow(dead_code)]
 
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// A listener that treats every connection the same bad way.
+/// A listener that misbehaves in the same way on every connection.
 pub struct Hostile {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -22,10 +22,10 @@ pub struct Hostile {
     closed: watch::Sender<usize>,
 }
 
-/// What a connection's treatment may use.
+/// The state that a connection's handler may use.
 #[derive(Clone)]
 pub struct Stage {
-    /// Counted from 0.
+    /// The number of the connection, from 0.
     pub connection: usize,
     heads: watch::Sender<Vec<String>>,
 }
@@ -75,17 +75,17 @@ impl Hostile {
         hostile
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of accepted connections.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// The request heads so far.
+    /// Returns the request heads so far.
     pub fn heads(&self) -> Vec<String> {
         self.heads.borrow().clone()
     }
 
-    /// Waits until so many request heads have come.
+    /// Waits until this number of request heads has arrived.
     pub async fn heard(&self, count: usize) {
         let mut heads = self.heads.subscribe();
         super::upstream::soon(heads.wait_for(|heads| heads.len() >= count))
@@ -93,7 +93,7 @@ impl Hostile {
             .unwrap();
     }
 
-    /// Waits until it is done with so many connections.
+    /// Waits until this number of connections is finished.
     pub async fn closed(&self, count: usize) {
         let mut closed = self.closed.subscribe();
         super::upstream::soon(closed.wait_for(|closed| *closed >= count))
@@ -101,7 +101,7 @@ impl Hostile {
             .unwrap();
     }
 
-    /// Answers each request with the same bytes and goes on.
+    /// Answers each request with the same bytes and keeps the connection.
     pub async fn always(answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
         Self::start(move |mut stream, stage| {
@@ -117,7 +117,7 @@ impl Hostile {
         .await
     }
 
-    /// Answers each request with the same bytes and closes.
+    /// Answers each request with the same bytes and closes the connection.
     pub async fn once(answer: impl Into<Vec<u8>>) -> Self {
         let answer: Arc<[u8]> = answer.into().into();
         Self::start(move |mut stream, stage| {
@@ -131,12 +131,12 @@ impl Hostile {
         .await
     }
 
-    /// Closes after the request's head.
+    /// Closes the connection after the request head.
     pub async fn closes_after_head() -> Self {
         Self::once("").await
     }
 
-    /// Answers a connection's first request, and closes on the second before the first byte of an answer.
+    /// Answers the first request of a connection, and closes on the second before the first byte of a response.
     pub async fn closes_on_reuse() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.head(&mut stream).await {
@@ -147,7 +147,7 @@ impl Hostile {
         .await
     }
 
-    /// As [`Hostile::closes_on_reuse`], but with a reset in place of a close.
+    /// Like [`Hostile::closes_on_reuse`], with a reset in place of a close.
     pub async fn resets_on_reuse() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.head(&mut stream).await {
@@ -159,7 +159,7 @@ impl Hostile {
         .await
     }
 
-    /// As [`Hostile::closes_on_reuse`], but only after a few bytes of an answer.
+    /// Like [`Hostile::closes_on_reuse`], after the first bytes of a response.
     pub async fn stutters_on_reuse() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.head(&mut stream).await {
@@ -171,12 +171,12 @@ impl Hostile {
         .await
     }
 
-    /// Answers one request a connection and closes it a little later, while it is idle.
+    /// Answers one request of a connection, then closes the idle connection.
     pub async fn closes_idle() -> Self {
         Self::once(HELLO).await
     }
 
-    /// Takes the request and never answers; done when the other side closes.
+    /// Reads the request and never responds. Finishes when the peer closes.
     pub async fn stalls() -> Self {
         Self::start(|mut stream, stage| async move {
             stage.head(&mut stream).await;
@@ -185,7 +185,7 @@ impl Hostile {
         .await
     }
 
-    /// Resets every connection after the request's head.
+    /// Resets every connection after the request head.
     pub async fn resets() -> Self {
         Self::start(|mut stream, stage| async move {
             stage.head(&mut stream).await;
@@ -194,7 +194,7 @@ impl Hostile {
         .await
     }
 
-    /// Answers with bytes that are no HTTP, and stays.
+    /// Answers with bytes that are not HTTP, and keeps the connection open.
     pub async fn babbles() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.head(&mut stream).await {
@@ -205,24 +205,24 @@ impl Hostile {
         .await
     }
 
-    /// Sends so many interim answers before each that counts.
+    /// Sends this number of interim responses before each final one.
     pub async fn storms(count: usize) -> Self {
         let storm = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(count);
         Self::always(format!("{storm}{HELLO}")).await
     }
 
-    /// Tells of 50 bytes, sends five and closes.
+    /// Declares 50 bytes, sends five and closes.
     pub async fn says_less_than_it_told() -> Self {
         Self::once("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello").await
     }
 
-    /// Tells of five bytes, and sends another answer behind them that nobody asked for.
+    /// Declares five bytes, and sends a second response that was not requested.
     pub async fn says_more_than_it_told() -> Self {
         let poison = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison";
         Self::always(format!("{HELLO}{poison}")).await
     }
 
-    /// Sends header lines for as long as anybody takes them, and notes how many bytes that were.
+    /// Sends header lines until the peer stops reading, and records the number of bytes.
     pub async fn endless_headers() -> Self {
         Self::start(|mut stream, stage| async move {
             stage.head(&mut stream).await;
@@ -237,7 +237,7 @@ impl Hostile {
         .await
     }
 
-    /// Accepts and says nothing, not even TLS or HTTP/2.
+    /// Accepts and sends nothing, not even for TLS or HTTP/2.
     pub async fn mute() -> Self {
         Self::start(|mut stream, _| async move { until_closed(&mut stream).await }).await
     }
@@ -247,7 +247,7 @@ impl Hostile {
         Self::start(|stream, _| async move { drop(stream) }).await
     }
 
-    /// Resets every connection as soon as something comes.
+    /// Resets every connection at its first byte.
     pub async fn resets_at_once() -> Self {
         Self::start(|mut stream, _| async move {
             let _ = stream.read(&mut [0; 1]).await;
@@ -256,7 +256,7 @@ impl Hostile {
         .await
     }
 
-    /// Does the TLS handshake, answers with these bytes, and closes TCP without a close_notify.
+    /// Completes the TLS handshake, answers with these bytes, and closes TCP without a close_notify.
     pub async fn without_close_notify(config: Arc<ServerConfig>, answer: &'static str) -> Self {
         Self::start(move |stream, stage| {
             let config = Arc::clone(&config);
@@ -272,7 +272,7 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: allows one stream at a time, and answers none before `count` have come, on whatever connections.
+    /// HTTP/2: permits one stream at a time, and answers none before `count` have arrived on all connections.
     pub async fn allows_one_stream(count: usize) -> Self {
         Self::start(move |stream, stage| async move {
             let mut connection = h2::server::Builder::new()
@@ -290,7 +290,7 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: refuses the first `count` streams of all, then answers.
+    /// HTTP/2: refuses the first `count` streams, then answers.
     pub async fn refuses_streams(count: usize) -> Self {
         let refused = Arc::new(AtomicUsize::new(0));
         Self::start(move |stream, stage| {
@@ -310,8 +310,8 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: answers `count` requests a connection, and says GOAWAY to those after them. `count` 0 applies to the
-    /// first connection alone.
+    /// HTTP/2: answers `count` requests of a connection, and sends GOAWAY for later ones. `count` 0 applies only to the
+    /// first connection.
     pub async fn goes_away_after(count: usize) -> Self {
         Self::start(move |stream, stage| async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -328,7 +328,8 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: a GOAWAY that covers nothing, upon the first request of the first connection; later ones are honest.
+    /// HTTP/2: sends a GOAWAY that covers no stream after the first request of the first connection. Later connections
+    /// behave well.
     pub async fn disowns_the_first_connection() -> Self {
         Self::start(|mut stream, stage| async move {
             if stage.connection > 0 {
@@ -352,8 +353,8 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: as [`Hostile::refuses_streams`], and notes the bodies and trailers of those that it answers. With
-    /// `after_data` it refuses only when some of the body has come.
+    /// HTTP/2: like [`Hostile::refuses_streams`], and records the bodies and trailers of answered streams. With
+    /// `after_data`, it refuses a stream only after some of the body.
     pub async fn refuses_bodies(count: usize, after_data: bool) -> Self {
         let refused = Arc::new(AtomicUsize::new(0));
         Self::start(move |stream, stage| {
@@ -390,13 +391,13 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: loses the first `count` connections when `requests` requests are in flight on each, by `how`; later
-    /// connections are honest.
+    /// HTTP/2: loses the first `count` connections when `requests` requests are in flight on each, as `how` says. Later
+    /// connections behave well.
     pub async fn loses(count: usize, requests: usize, how: Loss) -> Self {
         Self::loses_after(count, requests, how, &[]).await
     }
 
-    /// The same; the first of its streams hears this header block before that.
+    /// Like [`loses`](Self::loses). The first stream gets this header block before the loss.
     pub async fn loses_after(
         count: usize,
         requests: usize,
@@ -444,7 +445,7 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: a good preface, then bytes that are no frame.
+    /// HTTP/2: sends a valid preface, then bytes that are not a frame.
     pub async fn babbles_after_the_preface() -> Self {
         Self::start(|mut stream, _| async move {
             stream.write_all(SETTINGS).await.unwrap();
@@ -462,7 +463,7 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: a good preface, and after the first request's head not even an answer to a PING.
+    /// HTTP/2: sends a valid preface, and nothing after the first request head, not even an answer to a PING.
     pub async fn falls_silent_after_the_preface() -> Self {
         Self::start(|mut stream, stage| async move {
             stream.write_all(SETTINGS).await.unwrap();
@@ -480,8 +481,9 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: answers the first stream with a head, where told so, and no end. Answers each PING and notes it with the
-    /// milliseconds since the connection began; after `enough` of them it closes with a GOAWAY for too many.
+    /// HTTP/2: answers the first stream with a head, if requested, and without an end. Answers each PING and records it
+    /// with the milliseconds since the start of the connection. After `enough` PINGs it closes with a GOAWAY for too
+    /// many.
     pub async fn counts_pings(answers: bool, enough: usize) -> Self {
         Self::start(move |mut stream, stage| async move {
             let opened = tokio::time::Instant::now();
@@ -529,7 +531,7 @@ impl Hostile {
         .await
     }
 
-    /// HTTP/2: a good preface, and the connection is gone.
+    /// HTTP/2: sends a valid preface, then closes the connection.
     pub async fn leaves_after_the_preface() -> Self {
         Self::start(|mut stream, _| async move {
             stream.write_all(SETTINGS).await.unwrap();
@@ -546,7 +548,7 @@ const HEADERS: u8 = 1;
 const PING: u8 = 6;
 
 impl Stage {
-    /// Reads a request's head; false at the end of the connection.
+    /// Reads a request head. Returns false at the end of the connection.
     pub async fn head(&self, stream: &mut (impl AsyncRead + Unpin)) -> bool {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -602,5 +604,5 @@ async fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     (head[3], payload)
 }
 
-/// For tests that must see that nothing happens.
+/// The time that tests wait to see that nothing happens.
 pub const A_MOMENT: Duration = Duration::from_millis(100);

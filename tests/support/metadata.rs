@@ -1,5 +1,5 @@
-//! A metadata server on loopback that answers from a script, records every question, and misbehaves on demand. It writes
-//! its answers byte by byte, so that it can send what no HTTP library would.
+//! A metadata server on loopback that answers from a script, records every request, and misbehaves on demand. It writes
+//! responses byte by byte, to send what no HTTP library would.
 //!
 //! ```no_run
 //! let mut server = Metadata::start().await;
@@ -21,19 +21,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-/// Where accounts and their tokens are.
+/// The path of accounts and their tokens.
 pub const ACCOUNTS: &str = "/computeMetadata/v1/instance/service-accounts";
 
-/// The server. Without a script it gives every access token as `test-access-token`, an unsigned ID token of an hour for
-/// whatever audience, and the facts of the project `test-project`. Like Google's it refuses questions without
-/// `Metadata-Flavor: Google`, or with `X-Forwarded-For`.
+/// The server. Without a script, every access token is `test-access-token`, every ID token is unsigned and valid for an
+/// hour, and the facts are those of `test-project`. Like Google's server, it refuses requests without `Metadata-Flavor:
+/// Google` or with `X-Forwarded-For`.
 pub struct Metadata {
     address: SocketAddr,
     shared: Arc<Shared>,
     serving: Option<JoinHandle<()>>,
 }
 
-/// What is asked for.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Access,
@@ -44,20 +44,20 @@ pub enum Kind {
     Other,
 }
 
-/// A question as it came in.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub kind: Kind,
     pub method: String,
     pub path: String,
     pub query: Option<String>,
-    /// Names in lower case, in the order in which they came.
+    /// The headers in the order of arrival, with names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The connection's number, from 1.
+    /// The number of the connection, from 1.
     pub connection: usize,
 }
 
-/// One answer of a script.
+/// One response of a script.
 #[derive(Clone)]
 pub struct Answer {
     how: How,
@@ -65,11 +65,11 @@ pub struct Answer {
     flavor: bool,
     delay: Duration,
     gate: Option<Gate>,
-    /// Only so many bytes of the body are sent before the connection ends.
+    /// The number of body bytes after which the connection ends.
     torn_at: Option<usize>,
 }
 
-/// Holds answers back until it is opened.
+/// Blocks responses until it is opened.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -115,41 +115,41 @@ impl Metadata {
         }
     }
 
-    /// Where it listens, or did.
+    /// Returns the address, also after a stop.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The answers to all questions of this kind from now on; the last one is repeated.
+    /// Sets the responses to all requests of this kind. The last one is repeated.
     pub fn script(&self, kind: Kind, answers: impl IntoIterator<Item = Answer>) {
         let answers = answers.into_iter().collect();
         self.shared.log().by_kind.insert(kind, answers);
     }
 
-    /// The answers to this path (without a query); goes before [`script`](Self::script).
+    /// Sets the responses to this path (without a query). They take precedence over [`script`](Self::script).
     pub fn script_path(&self, path: &str, answers: impl IntoIterator<Item = Answer>) {
         let answers = answers.into_iter().collect();
         self.shared.log().by_path.insert(path.to_owned(), answers);
     }
 
-    /// The questions of this kind so far.
+    /// Returns the requests of this kind so far.
     pub fn requests(&self, kind: Kind) -> Vec<Recorded> {
         let log = self.shared.log();
         let of_kind = log.requests.iter().filter(|r| r.kind == kind);
         of_kind.cloned().collect()
     }
 
-    /// All questions so far.
+    /// Returns all requests so far.
     pub fn all_requests(&self) -> Vec<Recorded> {
         self.shared.log().requests.clone()
     }
 
-    /// How many questions of this kind there were so far.
+    /// Returns the number of requests of this kind so far.
     pub fn count(&self, kind: Kind) -> usize {
         self.requests(kind).len()
     }
 
-    /// Waits until so many questions of this kind have arrived.
+    /// Waits until this number of requests of this kind has arrived.
     pub async fn arrived(&self, kind: Kind, count: usize) {
         let mut arrivals = self.shared.arrivals.subscribe();
         let enough = arrivals.wait_for(|_| self.count(kind) >= count);
@@ -161,7 +161,7 @@ impl Metadata {
         );
     }
 
-    /// Closes the port and every connection: whoever calls now is refused.
+    /// Closes the port and every connection. New connections are refused.
     pub async fn stop(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();
@@ -199,17 +199,17 @@ impl Answer {
         }
     }
 
-    /// Any status and body.
+    /// Returns any status and body.
     pub fn status(status: u16, body: impl Into<String>) -> Self {
         Self::new(How::Respond(status, body.into()))
     }
 
-    /// 200 with this body.
+    /// Returns 200 with this body.
     pub fn ok(body: impl Into<String>) -> Self {
         Self::status(200, body)
     }
 
-    /// 200 with an access token.
+    /// Returns 200 with an access token.
     pub fn access(token: &str, expires_in: u64) -> Self {
         let body = serde_json::json!({
             "access_token": token, "expires_in": expires_in, "token_type": "Bearer",
@@ -217,72 +217,72 @@ impl Answer {
         Self::ok(body.to_string()).header("content-type", "application/json")
     }
 
-    /// 200 with an unsigned ID token for the audience that is asked for.
+    /// Returns 200 with an unsigned ID token for the requested audience.
     pub fn identity(seconds: i64) -> Self {
         Self::with(move |request| Self::ok(jwt(&request.audience(), in_seconds(seconds))))
     }
 
-    /// Whatever the function makes of the question.
+    /// Returns the result of a function of the request.
     pub fn with(answer: impl Fn(&Recorded) -> Self + Send + Sync + 'static) -> Self {
         Self::new(How::With(Arc::new(answer)))
     }
 
-    /// These bytes, whatever they are, then the end of the connection.
+    /// Sends these bytes, then closes the connection.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::new(How::Raw(bytes.into()))
     }
 
-    /// The end of the connection, without a byte.
+    /// Closes the connection without a byte.
     pub fn close() -> Self {
         Self::new(How::Close)
     }
 
-    /// A reset of the connection.
+    /// Resets the connection.
     pub fn reset() -> Self {
         Self::new(How::Reset)
     }
 
-    /// Nothing, for ever.
+    /// Never responds.
     pub fn never() -> Self {
         Self::new(How::Never)
     }
 
-    /// One header more.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Without the header by which the server is known.
+    /// Removes the header that identifies a metadata server.
     #[must_use]
     pub fn without_flavor(mut self) -> Self {
         self.flavor = false;
         self
     }
 
-    /// Not before this time has passed.
+    /// Delays the response.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Not before the gate is opened.
+    /// Delays the response until the gate is opened.
     #[must_use]
     pub fn behind(mut self, gate: &Gate) -> Self {
         self.gate = Some(gate.clone());
         self
     }
 
-    /// Only the first bytes of the body, though more were promised.
+    /// Sends only the first bytes of the body, with the full length.
     #[must_use]
     pub fn torn_at(mut self, length: usize) -> Self {
         self.torn_at = Some(length);
         self
     }
 
-    /// Writes the answer; says whether the connection may be used again.
+    /// Writes the response. Returns whether the connection may be reused.
     async fn write(&self, stream: &mut TcpStream, request: &Recorded) -> bool {
         if let How::With(answer) = &self.how {
             return Box::pin(answer(request).write(stream, request)).await;
@@ -323,18 +323,18 @@ impl Answer {
 // === impl Gate ===
 
 impl Gate {
-    /// A closed one.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Waits until it is opened.
+    /// Waits until the gate is open.
     pub async fn passed(&self) {
         self.0.acquire().await.unwrap().forget();
         self.0.add_permits(1);
     }
 
-    /// Lets all answers pass, now and later.
+    /// Lets all responses pass, now and later.
     pub fn open(&self) {
         self.0.add_permits(1);
     }
@@ -343,13 +343,13 @@ impl Gate {
 // === impl Recorded ===
 
 impl Recorded {
-    /// The value of a header, by its name in lower case.
+    /// Returns the value of a header by its lower-case name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| &**value)
     }
 
-    /// A parameter of the query, decoded.
+    /// Returns a decoded parameter of the query.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let pairs = self.query.as_deref()?.split('&');
         let mut named = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
@@ -441,7 +441,7 @@ impl Shared {
 
 // === jwt ===
 
-/// An ID token as a receiver would read it, but for the signature.
+/// Returns an unsigned ID token in the format that a receiver expects.
 pub fn jwt(audience: &str, exp: u64) -> String {
     let claims = serde_json::json!({
         "aud": audience,
@@ -454,14 +454,14 @@ pub fn jwt(audience: &str, exp: u64) -> String {
     jwt_of(&claims.to_string())
 }
 
-/// Any payload, between a header and a signature.
+/// Returns a JWT with any payload.
 pub fn jwt_of(payload: &str) -> String {
     let [header, payload] =
         [r#"{"alg":"RS256","typ":"JWT"}"#, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
     format!("{header}.{payload}.c2lnbmF0dXJl")
 }
 
-/// The audience of a token made by [`jwt`].
+/// Returns the audience of a token from [`jwt`].
 pub fn audience_of(token: &str) -> String {
     let payload = token.split('.').nth(1).expect("a payload");
     let payload = URL_SAFE_NO_PAD.decode(payload).expect("base64url");
@@ -469,7 +469,7 @@ pub fn audience_of(token: &str) -> String {
     claims["aud"].as_str().expect("an audience").to_owned()
 }
 
-/// Seconds since the epoch, so many seconds from now.
+/// Returns the time in this number of seconds, in seconds since the epoch.
 pub fn in_seconds(seconds: i64) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     now.as_secs().checked_add_signed(seconds).unwrap()
@@ -482,7 +482,7 @@ async fn bind(address: SocketAddr) -> TcpListener {
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, and all connections with it.
+    // Dropped with this task, which closes all connections.
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();

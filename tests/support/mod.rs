@@ -1,9 +1,9 @@
-//! What the tests meet: a metadata server and Google's token endpoints that do as they are told, upstreams honest and
-//! hostile, the app, the sidecar.
+//! The environment of the tests: a scriptable metadata server and token endpoints, honest and hostile upstreams, the
+//! app, and the sidecar.
 
-// Each test binary uses its own part of it.
+// Each test binary uses only some of these items.
 #![allow(dead_code, unreachable_pub)]
-// A test that cannot go on shall panic.
+// A test that cannot go on must panic.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

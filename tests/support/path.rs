@@ -1,4 +1,4 @@
-//! A stretch of network between two peers: it can stop carrying what goes one way while the other goes on.
+//! A network path between two peers. It can block one direction while the other goes on.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Path {
         path
     }
 
-    /// A way on which every byte takes so long, each way, and any number of them is under way at once.
+    /// Returns a path with this delay in each direction and unlimited bandwidth.
     pub async fn long(target: SocketAddr, delay: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,40 +70,40 @@ impl Path {
         address
     }
 
-    /// Nothing goes to the target any more: its windows stay as they are.
+    /// Blocks bytes to the target. Its windows stay as they are.
     pub fn hold_up(&self) {
         self.held_up.send_replace(true);
     }
 
-    /// Nothing comes from the target any more.
+    /// Blocks bytes from the target.
     pub fn hold_down(&self) {
         self.held_down.send_replace(true);
     }
 
-    /// Both ways are open again.
+    /// Unblocks both directions.
     pub fn release(&self) {
         self.held_up.send_replace(false);
         self.held_down.send_replace(false);
     }
 
-    /// Waits until so many bytes have come from the target in all.
+    /// Waits until this total number of bytes has come from the target.
     pub async fn came_down(&self, bytes: u64) {
         let mut down = self.down.subscribe();
         soon(down.wait_for(|down| *down >= bytes)).await.unwrap();
     }
 
-    /// Waits until so many bytes have gone to the target in all.
+    /// Waits until this total number of bytes has gone to the target.
     pub async fn went_up(&self, bytes: u64) {
         let mut up = self.up.subscribe();
         soon(up.wait_for(|up| *up >= bytes)).await.unwrap();
     }
 
-    /// Bytes that have come from the target so far.
+    /// Returns the number of bytes from the target so far.
     pub fn down(&self) -> u64 {
         *self.down.borrow()
     }
 
-    /// Bytes that have gone to the target so far.
+    /// Returns the number of bytes to the target so far.
     pub fn up(&self) -> u64 {
         *self.up.borrow()
     }

@@ -1,5 +1,5 @@
-//! An honest HTTP proxy: `CONNECT`, and requests in absolute form over HTTP/1.1. It is the resolver of its clients, and tells
-//! what they asked for.
+//! An honest HTTP proxy: `CONNECT`, and requests in absolute form over HTTP/1.1. It resolves names for its clients, and
+//! records their requests.
 #![allow(dead_code)]
 
 use std::collections::HashMap;
@@ -29,30 +29,30 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Shared {
-    /// `HOST:PORT` as clients ask for it, and where that is.
+    /// The address of each `HOST:PORT` that clients may request.
     hosts: Mutex<HashMap<String, SocketAddr>>,
-    /// Where everything else is.
+    /// The address of all other hosts.
     anywhere: Option<SocketAddr>,
-    /// The only `Proxy-Authorization` that is let in.
+    /// The only accepted `Proxy-Authorization`.
     authorization: Option<String>,
     asked: Mutex<Vec<Asked>>,
-    /// Statuses that are answered in place of what was asked for.
+    /// A status that replaces the response to a request.
     refusal: Mutex<Option<StatusCode>>,
 }
 
-/// What a client asked for.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Which connection, counted from 0.
+    /// The number of the connection, from 0.
     pub connection: usize,
     pub method: Method,
-    /// As in the request line.
+    /// The target of the request line.
     pub target: String,
     pub headers: HeaderMap,
 }
 
 impl Proxy {
-    /// Knows these `HOST:PORT`s only.
+    /// Starts a proxy that knows only these `HOST:PORT`s.
     pub async fn knowing(hosts: &[(&str, SocketAddr)]) -> Self {
         let hosts = hosts
             .iter()
@@ -64,7 +64,7 @@ impl Proxy {
         .await
     }
 
-    /// Every host is at this address.
+    /// Starts a proxy that finds every host at this address.
     pub async fn to(anywhere: SocketAddr) -> Self {
         Self::start(Shared {
             anywhere: Some(anywhere),
@@ -73,7 +73,7 @@ impl Proxy {
         .await
     }
 
-    /// The same, for clients with these credentials.
+    /// Like [`to`](Self::to), for clients with these credentials.
     pub async fn asking(anywhere: SocketAddr, authorization: &str) -> Self {
         Self::start(Shared {
             anywhere: Some(anywhere),
@@ -100,24 +100,24 @@ impl Proxy {
         proxy
     }
 
-    /// Its URL.
+    /// Returns the proxy's URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Everything so far.
+    /// Returns all requests so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
     }
 
-    /// `METHOD TARGET` of everything so far.
+    /// Returns `METHOD TARGET` of all requests so far.
     pub fn lines(&self) -> Vec<String> {
         let asked = self.asked();
         let line = |asked: &Asked| format!("{} {}", asked.method, asked.target);
         asked.iter().map(line).collect()
     }
 
-    /// From now on, everything is answered with this status.
+    /// Answers all later requests with this status.
     pub fn refuse(&self, status: StatusCode) {
         *self.shared.refusal.lock().unwrap() = Some(status);
     }

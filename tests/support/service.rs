@@ -1,4 +1,4 @@
-//! An honest service behind TLS, under all the names that the tests call: it records what it gets and answers as told.
+//! An honest service behind TLS, for all host names of the tests. It records requests and sends scripted responses.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -42,33 +42,33 @@ pub struct Service {
     folder: Arc<TempDir>,
 }
 
-/// A request as it arrived.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub method: Method,
     pub version: Version,
     /// `Host` or `:authority`.
     pub host: String,
-    /// Path and query.
+    /// The path and the query.
     pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
 
 impl Service {
-    /// Answers every request with 200 and `hello`.
+    /// Starts a service that answers every request with 200 and `hello`.
     pub async fn start() -> Self {
         Self::answering(|_| Response::new("hello".into())).await
     }
 
-    /// Answers as the closure says, and never on `/stuck`.
+    /// Starts a service that answers with the closure's result, and never on `/stuck`.
     pub async fn answering(
         answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         Self::speaking(&[b"h2", b"http/1.1"], answer).await
     }
 
-    /// The same over these protocols only.
+    /// Like [`answering`](Self::answering), over these protocols only.
     pub async fn speaking(
         alpn: &[&[u8]],
         answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
@@ -136,19 +136,19 @@ impl Service {
         seen
     }
 
-    /// Everything that has arrived.
+    /// Returns all requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// The only request that has arrived.
+    /// Returns the only request so far.
     pub fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:#?}");
         seen.into_iter().next().unwrap()
     }
 
-    /// Waits until that many have arrived.
+    /// Waits until this number of requests has arrived.
     pub async fn arrived(&self, count: usize) {
         let mut arrived = self.count.subscribe();
         tokio::time::timeout(Duration::from_secs(30), arrived.wait_for(|n| *n >= count))
@@ -157,17 +157,17 @@ impl Service {
             .unwrap();
     }
 
-    /// Where it really is.
+    /// Returns the actual address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The certificate to trust, as a file.
+    /// Returns the file of the certificate to trust.
     pub fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// The flags that make a sidecar take it for every upstream.
+    /// Returns the flags that make a sidecar use it for every upstream.
     pub fn flags(&self) -> Vec<String> {
         vec![
             "--connect-to".into(),
@@ -179,7 +179,7 @@ impl Service {
 }
 
 impl Seen {
-    /// A header's only value.
+    /// Returns a header's only value.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
@@ -188,14 +188,14 @@ impl Seen {
     }
 }
 
-/// A response with a status and a text.
+/// Returns a response with a status and a text.
 pub fn reply(status: u16, text: &str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::copy_from_slice(text.as_bytes()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
 }
 
-/// The server's side of TLS for all names; writes the certificate to trust into the folder.
+/// Returns a TLS server configuration for all names, and writes the certificate to trust into the directory.
 pub fn tls(folder: &Path, alpn: &[&[u8]]) -> Arc<ServerConfig> {
     let mut authority = CertificateParams::new([]).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

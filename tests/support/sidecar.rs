@@ -1,4 +1,4 @@
-//! The real binary, on free ports, against a scripted metadata server.
+//! The real binary on free ports, with a scripted metadata server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use super::app::{get, text};
 use super::metadata::Metadata;
 
-/// Longer than anything here takes; a test that waits this long has failed.
+/// Longer than any step takes. A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running sidecar; it is killed with the test.
+/// A running sidecar. It is killed when the test ends.
 pub struct Sidecar {
     child: Child,
     log: Arc<Mutex<Vec<Value>>>,
@@ -25,17 +25,17 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts `sidentity run` with these arguments beside those that every test wants, and waits until it listens.
+    /// Starts `sidentity run` with these arguments, in addition to those of every test, and waits until it listens.
     pub async fn start(metadata: &Metadata, args: &[&str]) -> Self {
         Self::start_with(metadata, args, &[]).await
     }
 
-    /// The same with environment variables.
+    /// Like [`start`](Self::start), with environment variables.
     pub async fn start_with(metadata: &Metadata, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::spawn(&[], metadata, args, env).await
     }
 
-    /// The same by a program that ends with executing its arguments.
+    /// Like [`start_with`](Self::start_with), through a program that executes its arguments.
     pub async fn start_under(program: &[&str], metadata: &Metadata, args: &[&str]) -> Self {
         Self::spawn(program, metadata, args, &[]).await
     }
@@ -90,7 +90,7 @@ impl Sidecar {
         self.logged_since(0, wanted).await
     }
 
-    /// The same, after so many lines.
+    /// Like [`logged`](Self::logged), after this number of lines.
     pub async fn logged_since(&self, before: usize, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut lines = self.lines.clone();
         let found = async {
@@ -109,7 +109,7 @@ impl Sidecar {
             .unwrap_or_else(|_| panic!("that line was not logged: {:#?}", self.log()))
     }
 
-    /// Waits until the metrics hold this line: a record is written a moment after the caller has its answer.
+    /// Waits until the metrics contain this line. A request is recorded shortly after its response.
     pub async fn counted(&self, line: &str) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -122,12 +122,12 @@ impl Sidecar {
         }
     }
 
-    /// Every line so far.
+    /// Returns the log so far.
     pub fn log(&self) -> Vec<Value> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Where a listener is: `proxy`, `admin`, or a route by its name.
+    /// Returns the address of a listener: `proxy`, `admin`, or a route by its name.
     pub fn address(&self, listener: &str) -> SocketAddr {
         self.log()
             .iter()
@@ -139,17 +139,17 @@ impl Sidecar {
             .unwrap_or_else(|| panic!("no listener {listener}: {:#?}", self.log()))
     }
 
-    /// The forward proxy's address.
+    /// Returns the forward proxy's address.
     pub fn proxy(&self) -> SocketAddr {
         self.address("proxy")
     }
 
-    /// The admin port's address.
+    /// Returns the admin port's address.
     pub fn admin(&self) -> SocketAddr {
         self.address("admin")
     }
 
-    /// Sends a signal by number.
+    /// Sends a signal.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().expect("running").to_string();
         let status = std::process::Command::new("kill")
@@ -158,12 +158,12 @@ impl Sidecar {
         assert!(status.unwrap().success());
     }
 
-    /// The process's id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id().expect("running")
     }
 
-    /// Waits for the end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         tokio::time::timeout(PATIENCE, self.child.wait())
             .await
@@ -171,7 +171,7 @@ impl Sidecar {
             .unwrap()
     }
 
-    /// Peak resident memory in KiB.
+    /// Returns the peak resident memory in KiB.
     pub fn peak_memory(&self) -> u64 {
         let status = PathBuf::from(format!("/proc/{}/status", self.pid()));
         let status = std::fs::read_to_string(status).unwrap();

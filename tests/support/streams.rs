@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame: a service behind TLS that hands each of its streams to the test, and an app that does.
+//! HTTP/2 by streams: a service behind TLS whose streams the test handles, and an app.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use super::service::tls;
 use super::upstream::soon;
 
-/// A service whose streams the test answers itself.
+/// A service whose streams the test answers.
 pub struct Streams {
     pub address: SocketAddr,
     folder: TempDir,
@@ -25,9 +25,9 @@ pub struct Streams {
     connections: Arc<watch::Sender<usize>>,
 }
 
-/// A request that has arrived, and the means to answer it.
+/// A request, and the handle for its response.
 pub struct Stream {
-    /// Counted from 0.
+    /// The number of the connection, from 0.
     pub connection: usize,
     pub head: http::request::Parts,
     pub body: RecvStream,
@@ -35,7 +35,7 @@ pub struct Stream {
 }
 
 impl Streams {
-    /// Allows 100 streams a connection.
+    /// Starts a service that permits 100 streams per connection.
     pub async fn start() -> Self {
         Self::with(|builder| {
             builder.max_concurrent_streams(100);
@@ -87,24 +87,24 @@ impl Streams {
         }
     }
 
-    /// The next request.
+    /// Returns the next request.
     pub async fn next(&self) -> Stream {
         soon(async { self.arriving.lock().await.recv().await })
             .await
             .unwrap()
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of accepted connections.
     pub fn connections(&self) -> usize {
         *self.connections.borrow()
     }
 
-    /// The flags that make a sidecar take it for every upstream.
+    /// Returns the flags that make a sidecar use it for every upstream.
     pub fn flags(&self) -> Vec<String> {
         self.flags_by(self.address)
     }
 
-    /// The same, over another address that leads to it.
+    /// Like [`flags`](Self::flags), through another address that leads to it.
     pub fn flags_by(&self, address: SocketAddr) -> Vec<String> {
         let ca: PathBuf = self.folder.path().join("ca.pem");
         vec![
@@ -117,19 +117,19 @@ impl Streams {
 }
 
 impl Stream {
-    /// A head, and what sends the rest.
+    /// Sends a head, and returns the handle for the rest.
     pub fn begin(&mut self, response: Response<()>) -> SendStream<Bytes> {
         self.reply.send_response(response, false).unwrap()
     }
 
-    /// A whole answer: this text.
+    /// Sends a whole response with this text.
     pub fn answer(mut self, text: &'static str) {
         let mut body = self.begin(Response::new(()));
         body.send_data(Bytes::from_static(text.as_bytes()), true)
             .unwrap();
     }
 
-    /// Waits for the reset of this stream by the other side, before it is answered.
+    /// Waits until the peer resets this stream before a response.
     pub async fn reset(&mut self) -> Reason {
         soon(std::future::poll_fn(|cx| self.reply.poll_reset(cx)))
             .await
@@ -137,12 +137,12 @@ impl Stream {
     }
 }
 
-/// An app's connection, by prior knowledge.
+/// Opens an app's connection with prior knowledge.
 pub async fn app(address: SocketAddr) -> SendRequest<Bytes> {
     app_with(address, &h2::client::Builder::new()).await
 }
 
-/// The same, with settings of its own.
+/// Like [`app`], with other settings.
 pub async fn app_with(address: SocketAddr, builder: &h2::client::Builder) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -161,14 +161,14 @@ pub async fn open(
     ready.send_request(request, end).unwrap()
 }
 
-/// Waits for the reset of a stream by the other side.
+/// Waits until the peer resets a stream.
 pub async fn reset(stream: &mut SendStream<Bytes>) -> Reason {
     soon(std::future::poll_fn(|cx| stream.poll_reset(cx)))
         .await
         .unwrap()
 }
 
-/// Reads a body, with its trailers, to the end or to the error that ends it.
+/// Reads a body with its trailers to its end or its error.
 pub async fn whole(body: &mut RecvStream) -> Result<(Bytes, Option<HeaderMap>), h2::Error> {
     soon(async {
         let mut bytes = Vec::new();
@@ -182,7 +182,7 @@ pub async fn whole(body: &mut RecvStream) -> Result<(Bytes, Option<HeaderMap>), 
     .await
 }
 
-/// Sends a body as fast as the windows allow, until it is out or the stream ends.
+/// Sends a body as fast as the windows permit, until its end or the end of the stream.
 pub async fn pour(stream: &mut SendStream<Bytes>, bytes: usize) -> Result<(), h2::Error> {
     static CHUNK: [u8; 16 * 1024] = [0; 16 * 1024];
     let mut left = bytes;

@@ -1,4 +1,4 @@
-//! A certificate authority for tests, and the certificates it signs.
+//! A certificate authority for tests, and its certificates.
 #![allow(dead_code)]
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
 
-/// An authority that nobody trusts unless told to.
+/// An authority that must be trusted explicitly.
 pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     pub root: CertificateDer<'static>,
@@ -27,7 +27,7 @@ impl TestCa {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, else one would pass for a forgery of the other.
+        // Each authority has its own name. Otherwise one's signature would count as a forgery of the other's.
         let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         params
             .distinguished_name
@@ -41,12 +41,12 @@ impl TestCa {
         }
     }
 
-    /// A valid certificate for these names and addresses.
+    /// Issues a valid certificate for these names and addresses.
     pub fn leaf(&self, names: &[&str]) -> Leaf {
         self.sign(names, |_| {})
     }
 
-    /// One that expired long ago.
+    /// Issues a certificate that has expired.
     pub fn expired_leaf(&self, names: &[&str]) -> Leaf {
         self.sign(names, |params| {
             params.not_before = date_time_ymd(2001, 1, 1);
@@ -68,7 +68,7 @@ impl TestCa {
 }
 
 impl Leaf {
-    /// A server that presents it and takes these protocols by ALPN.
+    /// Returns a server configuration with this certificate and these ALPN protocols.
     pub fn serving(self, alpn: &[&str]) -> Arc<ServerConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)

@@ -1,8 +1,8 @@
-//! An honest upstream on a real socket, over HTTP/1.1 and HTTP/2, in the clear or over TLS. It tells what it has seen.
+//! An honest upstream on a real socket, with HTTP/1.1 and HTTP/2, with and without TLS. It records requests.
 //!
-//! Paths: `/hold` answers once [`Honest::release`] is called; `/echo` sends the body and its trailers back;
-//! `/bytes/N` sends so many; `/endless` never ends; `/early` answers without reading the body; `/close` closes after
-//! its answer; `/upgrade` switches to an echo of bytes; anything else says hello.
+//! Paths: `/hold` answers once [`Honest::release`] is called; `/echo` returns the body and its trailers; `/bytes/N`
+//! returns N bytes; `/endless` never ends; `/early` answers without reading the body; `/close` closes after its
+//! response; `/upgrade` switches to an echo of bytes; any other path returns a greeting.
 #![allow(dead_code)]
 
 use std::convert::Infallible;
@@ -31,13 +31,13 @@ use tokio_rustls::TlsAcceptor;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = BoxBody<Bytes, BoxError>;
 
-/// Longer than anything here takes; a test that gets here has failed.
+/// Longer than any step takes. A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request as it came in.
+/// A recorded request.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Which connection, counted from 0 in the order they were accepted.
+    /// The number of the connection, from 0 in the order of accepts.
     pub connection: usize,
     pub method: Method,
     pub uri: String,
@@ -45,7 +45,7 @@ pub struct Seen {
     pub headers: HeaderMap,
     pub sni: Option<String>,
     pub alpn: Option<String>,
-    /// By a session that was remembered.
+    /// Whether TLS resumed a session.
     pub resumed: bool,
 }
 
@@ -61,7 +61,7 @@ pub struct Honest {
     shared: Arc<Shared>,
 }
 
-/// Counts that tests wait for.
+/// The counts that tests wait for.
 struct Shared {
     accepted: watch::Sender<usize>,
     open: watch::Sender<usize>,
@@ -73,7 +73,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
 }
 
-/// What TLS said of a connection.
+/// The results of a connection's TLS handshake.
 #[derive(Clone, Default)]
 struct Handshake {
     sni: Option<String>,
@@ -81,13 +81,13 @@ struct Handshake {
     resumed: bool,
 }
 
-/// Counts one up for as long as it lives, and a cancellation where it does not live to see its [`Counted::finish`].
+/// Counts up while it lives. Counts a cancellation if it is dropped before [`Counted::finish`].
 struct Counted {
     shared: Arc<Shared>,
     finished: bool,
 }
 
-/// Zeroes, as many as there are left.
+/// A body of this number of remaining zero bytes.
 struct Zeroes {
     left: Option<u64>,
     counted: Option<Counted>,
@@ -112,39 +112,39 @@ impl Honest {
         Self { address, shared }
     }
 
-    /// The requests so far.
+    /// Returns the requests so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
 
-    /// The only request so far.
+    /// Returns the only request so far.
     pub fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen[0].clone()
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of accepted connections.
     pub fn accepted(&self) -> usize {
         *self.shared.accepted.borrow()
     }
 
-    /// Bytes of bodies made so far.
+    /// Returns the number of body bytes produced so far.
     pub fn produced(&self) -> u64 {
         self.shared.produced.load(Ordering::Relaxed)
     }
 
-    /// Waits until exactly so many connections are open.
+    /// Waits until exactly this number of connections is open.
     pub async fn open(&self, count: usize) {
         reach(&self.shared.open, "open connections", |open| *open == count).await;
     }
 
-    /// Waits until exactly so many requests are held at once.
+    /// Waits until exactly this number of requests is held.
     pub async fn held(&self, count: usize) {
         reach(&self.shared.held, "held requests", |held| *held == count).await;
     }
 
-    /// Waits until so many requests or responses were cancelled.
+    /// Waits until this number of requests or responses was cancelled.
     pub async fn cancelled(&self, count: usize) {
         reach(&self.shared.cancelled, "cancelled requests", |cancelled| {
             *cancelled == count
@@ -152,12 +152,12 @@ impl Honest {
         .await;
     }
 
-    /// Lets all held requests go, now and later.
+    /// Releases all held requests, now and later.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
     }
 
-    /// Closes all connections as a server does that shuts down: HTTP/2 says GOAWAY.
+    /// Closes all connections gracefully, with a GOAWAY on HTTP/2.
     pub fn close_gracefully(&self) {
         self.shared.closing.send_modify(|times| *times += 1);
     }
@@ -175,7 +175,7 @@ async fn reach<T: std::fmt::Debug>(
     assert!(!late, "{what}: {:?} to the end", count.borrow());
 }
 
-/// Whatever takes longer than it ever should fails the test.
+/// Fails the test if the future takes too long.
 pub async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await
@@ -329,7 +329,7 @@ pub fn text(text: &'static str) -> AnyBody {
         .boxed()
 }
 
-/// A body whose frames come as they are sent; it ends when the sender is dropped.
+/// Returns a body whose frames the test sends. It ends when the sender is dropped.
 pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
     struct Frames(mpsc::Receiver<Frame<Bytes>>);
 
@@ -349,7 +349,7 @@ pub fn channel() -> (mpsc::Sender<Frame<Bytes>>, AnyBody) {
     (sender, Frames(receiver).boxed())
 }
 
-/// A body that fails after its first bytes.
+/// Returns a body that fails after its first bytes.
 pub fn broken() -> AnyBody {
     struct Broken(bool);
 

@@ -1,4 +1,4 @@
-//! Connections byte by byte: the app's end, the upstream's end, and what is said on them.
+//! Connections byte by byte: the app's end, the upstream's end, and assertions on the bytes.
 
 use std::net::SocketAddr;
 
@@ -12,12 +12,12 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// One end of a connection. Every step of it takes no longer than a test may.
+/// One end of a connection. Each step has a time limit.
 pub struct Wire {
     stream: Box<dyn Stream>,
 }
 
-/// An upstream that does only what its test does.
+/// An upstream that the test controls step by step.
 pub struct Port {
     listener: TcpListener,
 }
@@ -40,22 +40,22 @@ impl Wire {
         soon(self.stream.flush()).await.unwrap();
     }
 
-    /// What `write` says of these bytes; for those that may not be taken any more.
+    /// Writes bytes and returns the result, because the peer may not accept them any more.
     pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         soon(self.stream.write_all(bytes.as_ref())).await
     }
 
-    /// Nothing more will be sent.
+    /// Closes the sending side.
     pub async fn finish(&mut self) {
         soon(self.stream.shutdown()).await.unwrap();
     }
 
-    /// The next head, with its empty line.
+    /// Returns the next head, with its empty line.
     pub async fn head(&mut self) -> String {
         self.until(b"\r\n\r\n").await
     }
 
-    /// Everything up to these bytes, and they.
+    /// Returns all bytes up to and including these.
     pub async fn until(&mut self, end: &[u8]) -> String {
         let mut bytes = Vec::new();
         while !bytes.ends_with(end) {
@@ -69,14 +69,14 @@ impl Wire {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// So many bytes.
+    /// Returns this number of bytes.
     pub async fn exactly(&mut self, length: usize) -> String {
         let mut bytes = vec![0; length];
         soon(self.stream.read_exact(&mut bytes)).await.unwrap();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// The next head and the body of the length it tells.
+    /// Returns the next head, and the body with its declared length.
     pub async fn message(&mut self) -> (String, String) {
         let head = self.head().await;
         let length = field(&head, "content-length").unwrap_or_else(|| panic!("no length: {head}"));
@@ -84,7 +84,7 @@ impl Wire {
         (head, body)
     }
 
-    /// A chunked body, its chunks joined, and its trailers as they stand.
+    /// Returns the joined chunks of a body, and its trailers.
     pub async fn chunked(&mut self) -> (String, String) {
         let mut body = String::new();
         loop {
@@ -105,7 +105,7 @@ impl Wire {
         }
     }
 
-    /// What comes next of at most so many bytes; empty at the end.
+    /// Returns the next bytes, at most this number. It is empty at the end of the connection.
     pub async fn some(&mut self, most: usize) -> Vec<u8> {
         let mut bytes = vec![0; most];
         let read = soon(self.stream.read(&mut bytes)).await.unwrap();
@@ -113,14 +113,14 @@ impl Wire {
         bytes
     }
 
-    /// All up to the end, which may be an abrupt one.
+    /// Returns all bytes up to the end, which may be a reset.
     pub async fn rest(&mut self) -> String {
         let mut bytes = Vec::new();
         let _ = soon(self.stream.read_to_end(&mut bytes)).await;
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Nothing comes, and it stays open, for a moment.
+    /// Asserts that no byte arrives for a moment and that the connection stays open.
     pub async fn silent(&mut self) {
         let mut byte = [0];
         let read =
@@ -143,7 +143,7 @@ impl Port {
         self.listener.local_addr().unwrap()
     }
 
-    /// The next connection, in the clear.
+    /// Accepts the next connection, without TLS.
     pub async fn accept(&self) -> Wire {
         Wire::over(self.accept_tcp().await)
     }
@@ -154,14 +154,14 @@ impl Port {
         stream
     }
 
-    /// Nobody has connected.
+    /// Asserts that no connection has arrived.
     pub async fn untouched(&self) {
         let accepted = tokio::time::timeout(super::hostile::A_MOMENT, self.listener.accept()).await;
         assert!(accepted.is_err(), "somebody connected");
     }
 }
 
-/// The value of a head's only field of that name, whatever its case.
+/// Returns the value of a head's only field of that name, in any case.
 pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     let mut values = head.lines().filter_map(|line| {
         let (found, value) = line.split_once(':')?;
