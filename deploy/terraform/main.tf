@@ -1,5 +1,5 @@
-# A Cloud Run service with sidentity beside the app. It has an account of its own, which may do what `calls` and `roles` say and
-# nothing else; nobody may call it but `invokers`.
+# A Cloud Run service with sidentity beside the app. Its own service account has only the permissions of `calls` and
+# `roles`. Only `invokers` may call it.
 
 resource "google_service_account" "this" {
   project      = var.project
@@ -7,7 +7,7 @@ resource "google_service_account" "this" {
   display_name = "Cloud Run service ${var.name}"
 }
 
-# One service each, not the project: roles/run.invoker on the project would open all of its services.
+# A grant for each service: roles/run.invoker on the project would permit calls to all of its services.
 resource "google_cloud_run_v2_service_iam_member" "calls" {
   for_each = var.calls
 
@@ -39,7 +39,7 @@ resource "google_cloud_run_v2_service" "this" {
     containers {
       name  = "app"
       image = var.app_image
-      # The app starts once the sidecar's startup probe has passed, so that its first call finds a listener.
+      # The app starts after the sidecar's startup probe passes, so that its first call finds a listener.
       depends_on = ["sidentity"]
 
       ports {
@@ -73,7 +73,7 @@ resource "google_cloud_run_v2_service" "this" {
         }
       }
 
-      # Each of these gives the sidecar CPU on an idle instance, in which it refreshes what is stale.
+      # Each probe gives the sidecar CPU on an idle instance, in which it refreshes stale tokens.
       liveness_probe {
         period_seconds = 60
         http_get {
@@ -91,7 +91,7 @@ resource "google_cloud_run_v2_service" "this" {
     }
   }
 
-  # The first call must not come before the right to make it.
+  # The permission must exist before the first call.
   depends_on = [
     google_cloud_run_v2_service_iam_member.calls,
     google_project_iam_member.roles,
