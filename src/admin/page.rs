@@ -1,7 +1,7 @@
-//! The status page: one HTML file with all that it needs inside, so that it works without a network.
+//! The status page: one HTML file with its style and script, so that it works without a network.
 //!
-//! Its policy names the digest of the one style and the one script, lets it ask this origin, and nothing else: text that an
-//! upstream or an app chose could do no harm even if it became markup.
+//! Its content security policy permits only the style and the script by their digests, and requests to this origin.
+//! Text from an upstream or an app could do no harm even as markup.
 
 use std::sync::LazyLock;
 
@@ -17,15 +17,15 @@ const JS: &str = concat!(include_str!("page/charts.js"), include_str!("page/page
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 
-/// The same bytes for everyone: what is live in it comes from `/status`.
+/// The page. It is the same for everyone, because its live data comes from `/status`.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// What is sent.
+    /// The body.
     pub(super) html: Bytes,
     policy: HeaderValue,
 }
 
-/// Put together at the first look.
+/// Built at the first request.
 pub(super) static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
 
 // === impl Page ===
@@ -40,13 +40,13 @@ impl Page {
         );
         Self {
             html: filled(&filled(HTML, "{css}", CSS), "{js}", JS).into(),
-            // Without a policy that can be written, nothing in the page would run: a test sees that there is one.
+            // With an empty policy, nothing in the page would run. A test checks that it is not empty.
             policy: HeaderValue::try_from(policy)
                 .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
         }
     }
 
-    /// Adds the headers that say what the page may do.
+    /// Adds the headers that restrict the page.
     pub(super) fn guard<B>(&self, mut response: Response<B>) -> Response<B> {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
@@ -64,7 +64,7 @@ impl Page {
     }
 }
 
-/// Fills the only place of that name.
+/// Replaces the only placeholder of that name.
 fn filled(html: &str, place: &str, with: &str) -> String {
     match html.split_once(place) {
         Some((before, after)) => [before, with, after].concat(),
@@ -84,7 +84,7 @@ mod tests {
         std::str::from_utf8(&PAGE.html).unwrap()
     }
 
-    /// What stands between the tags of this name, which are there once.
+    /// Returns the text between the only tags of this name.
     fn inside(name: &str) -> &'static str {
         let html = html();
         let (before, rest) = html.split_once(&format!("<{name}>")).unwrap();
@@ -112,7 +112,7 @@ mod tests {
             let start = before.rfind(|c: char| !c.is_ascii_alphabetic()).unwrap() + 1;
             html().get(start..).unwrap().get(..24).unwrap()
         }) {
-            // A namespace, and what people are shown to type.
+            // A namespace, and example URLs.
             assert!(
                 [
                     "http://www.w3.org/",
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// Details come from hostile places: they are text, and never parsed.
+    /// Details may come from hostile peers, so they are text and never parsed.
     #[test]
     fn no_text_becomes_markup() {
         for way in [

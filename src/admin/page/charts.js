@@ -1,5 +1,6 @@
 "use strict";
-// The two pictures: 90 columns of 10 s each, the newest on the right. Drawn anew at every look, from numbers only.
+// The two charts: 90 columns of 10 s each, the newest on the right. They are drawn again at each update, from numbers
+// only.
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 160, TOP = 8, BOTTOM = 22, LEFT = 52, RIGHT = 4;
@@ -18,13 +19,13 @@ function seconds(value) {
   return `${+value.toPrecision(value < 10 ? 2 : 3)} s`;
 }
 
-// The next of 1, 2, 5, 10, 20, 50 …, and at least 4, so that one request is no tower.
+// Returns the next of 1, 2, 5, 10, 20, 50 …, and at least 4, so that a single request gives no tall bar.
 function roundUp(value) {
   const decade = 10 ** Math.floor(Math.log10(Math.max(value, 1)));
   return Math.max(4, [1, 2, 5, 10].map((step) => step * decade).find((step) => step >= value));
 }
 
-// Frame, grid and time axis; gives a place to draw in, where `x` is a column's left side and `y` takes 0 to 1.
+// Draws frame, grid and time axis. In the result, `x` is a column's left side, and `y` takes 0 to 1.
 function frame(host, columns, lines) {
   const width = Math.max(host.clientWidth, 200);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, "aria-hidden": "true", focusable: "false" });
@@ -59,7 +60,7 @@ function drawRequests(host, history, column) {
   history.requests.forEach((all, at) => {
     if (!all) return;
     const failed = errorsAt(history, at), gone = history.cancelled[at];
-    // One error among thousands is still to be seen.
+    // One error among thousands must be visible.
     const low = failed ? Math.max(failed / top, 0.025) : 0;
     const high = Math.max((all - gone) / top, low);
     place.bar(at, 0, low, "fail");
@@ -90,7 +91,7 @@ function drawLatency(host, history, column) {
   host.replaceChildren(place.svg);
 }
 
-// Which column a pointer is over.
+// Returns the column under a pointer.
 function columnAt(host, event, columns) {
   const box = host.getBoundingClientRect();
   const part = (event.clientX - box.left - LEFT) / (box.width - LEFT - RIGHT);

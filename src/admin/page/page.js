@@ -1,4 +1,4 @@
-// The page: asks for /status while somebody looks, and shows it. All text goes in as text; none of it is ever markup.
+// The page requests /status while it is visible, and shows it. All values become text nodes, never markup.
 
 const EVERY = 2000, PATIENCE = 8000;
 const byId = (id) => document.getElementById(id);
@@ -17,7 +17,7 @@ function node(name, kind, ...children) {
   return made;
 }
 
-// Writes only what has changed, so that a selection in it lives on.
+// Writes only if the text has changed, so that a selection in it is kept.
 function put(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
@@ -30,7 +30,7 @@ function pairs(list, entries) {
   list.replaceChildren(...wanted.map(([name, value]) => node("div", "", node("dt", "", name), node("dd", "", ...loose(value)))));
 }
 
-// One element an item, kept while its key stays; each part of it is made anew when its own value changes.
+// Keeps one element for each item while its key exists. Replaces a part of the element when its value changes.
 function sync(parent, items, key, make, parts) {
   const known = new Map([...parent.children].map((child) => [child.dataset.key, child]));
   items.forEach((item, index) => {
@@ -49,7 +49,7 @@ function sync(parent, items, key, make, parts) {
   known.forEach((element) => element.remove());
 }
 
-// Cards on a phone are no table to a browser, so its roles are said.
+// Browsers do not treat the cards of a narrow screen as a table, so the roles are explicit.
 function table(id, items, key, columns) {
   const host = byId(id);
   host.hidden = !items.length;
@@ -76,21 +76,21 @@ function cell(name, column, role) {
   return made;
 }
 
-// Names and addresses go to a line of their own before they break, and break where a part of them ends before they break anywhere.
+// Moves names and addresses to a new line before breaking them, and prefers breaks at the end of a part.
 const loose = (text) => text.split(/(\s+)/).map((word) => {
   const parts = word.split(/(?<=[^/]\/|[.@=,])(?=[a-z_])/i);
   return parts.length === 1 ? word : node("span", "word", ...parts.flatMap((part, index) => (index ? [node("wbr"), part] : [part])));
 });
 const sub = (text) => (text ? node("span", "sub", ...loose(text)) : null);
 const mono = (text) => node("span", "mono", ...loose(text));
-// What stands between backticks is for typing, and so are options.
+// Marks text between backticks, and options, as code.
 const typed = (text) => text.split(/`([^`]*)`|(?<![\w-])(--[a-z][a-z-]*)/)
   .flatMap((part, index) => (!part ? [] : index % 3 ? node("code", index % 3 === 2 ? "option" : "", ...loose(part)) : loose(part)));
 const chip = (text, tone) => node("span", `chip ${tone ?? ""}`, text);
 
 // === words ===
 
-// With its day, where that is another one.
+// Returns the time, with the date if it is not today.
 function clock(time) {
   const at = new Date(time);
   const day = at.toDateString() === new Date().toDateString() ? "" : `${at.toLocaleDateString("en-CA")} `;
@@ -108,7 +108,7 @@ function span(seconds) {
   return `${Math.floor(s / 86400)} days`;
 }
 
-// In steps, so that the text stands still while it is read.
+// Returns the age in steps, so that the text changes rarely.
 function ago(time) {
   const s = (sidecarNow() - Date.parse(time)) / 1000;
   if (s < 10) return "just now";
@@ -136,7 +136,7 @@ function sends(gets) {
 
 // === sections ===
 
-// The error that failed most calls of the last 15 minutes; where none failed a call, the latest.
+// Returns the error of most failed calls of the last 15 minutes, or the latest error if no call failed.
 function reason(status) {
   const recent = status.errors.filter((error) => Date.parse(status.now) - Date.parse(error.last) < 900e3);
   const worst = recent.reduce((most, error) => (error.recent_calls > (most?.recent_calls ?? 0) ? error : most), null);
@@ -188,7 +188,7 @@ function head(status) {
   ]);
 }
 
-// What the start said looks wrong.
+// Shows the warnings of the configuration.
 function warnings(status) {
   byId("warnings").hidden = !status.warnings.length;
   sync(byId("warnings"), status.warnings, (warning) => warning, () => node("li", "", node("span")), [{ of: (warning) => warning, show: typed }]);
@@ -196,7 +196,7 @@ function warnings(status) {
 
 function traffic(status) {
   const { history } = status, { total } = history;
-  // The last minute, and what has passed of the column that is not over yet.
+  // The last minute, and the elapsed part of the current column.
   const up = (Date.parse(status.now) - Date.parse(status.started)) / 1000;
   const counted = Math.max(1, Math.min(up, 60 + (up % history.period_seconds)));
   const rate = history.requests.slice(-7).reduce((sum, each) => sum + each, 0) / counted;
@@ -261,7 +261,7 @@ function moment(history, at) {
   return `${when}: ${plural(history.requests[at], "request", "requests")}${errors ? `, ${plural(errors, "error", "errors")}` : ""}${gone ? `, ${plural(gone, "caller", "callers")} left` : ""}${times}.`;
 }
 
-// Calls, where it failed any: one that no call waited for is counted as often as it was seen.
+// Describes the number of failed calls. An error that no call waited for is counted by its occurrences.
 function frequency(error) {
   if (error.calls > 1) return `${count(error.calls)} calls`;
   return error.calls === 0 && error.count > 1 ? `${count(error.count)} times` : "";
@@ -327,7 +327,7 @@ function tokens(status) {
 
 const TOKEN_STATES = { fresh: ["Token ready", "good"], stale: ["Token being renewed", "warn"], expired: ["Token expired", "bad"], empty: ["No token yet", "bad"] };
 
-// Columns of what has counted requests since the start: how many failed, and how long they took.
+// The columns of error counts and latencies since the start.
 const outcome = [
   {
     name: "Errors",
