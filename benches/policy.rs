@@ -1,4 +1,4 @@
-//! What a request pays for its decision and for the placing of its token.
+//! The cost of a request's decision and of its token header.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 

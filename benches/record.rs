@@ -1,4 +1,4 @@
-//! What telemetry costs a request: counting it, and a log line that is or is not written.
+//! The cost of telemetry for a request: its counters, and a log line that is written or not.
 
 use std::hint::black_box;
 use std::io;

@@ -1,4 +1,4 @@
-//! The token hit: what each request that gets a token pays for it.
+//! The cost of a token hit, which each request with a token has.
 
 #![allow(clippy::expect_used)]
 
@@ -15,7 +15,7 @@ use sidentity::policy::{AuthScheme, Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
 use sidentity::token::{MetadataClient, Now, TokenCache, TokenSources};
 
-/// A metadata server that gives one token of the usual length, for an hour.
+/// Starts a metadata server that returns one token of the usual length, for an hour.
 fn metadata_server() -> MetadataServer {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -54,7 +54,7 @@ fn hit(c: &mut Criterion) {
     c.bench_function("token/header", |b| {
         b.iter(|| token.header(black_box(AuthScheme::Bearer)));
     });
-    // As of a request, whose start has been taken already.
+    // A request has already read the clock for its start.
     let started = now.mono;
     c.bench_function("token/hit", |b| {
         b.iter(|| {

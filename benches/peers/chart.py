@@ -1,4 +1,4 @@
-"""Pictures: SVG without a library, legible on a light page and on a dark one."""
+"""SVG charts without a library, for light and dark pages."""
 
 from html import escape
 
@@ -8,7 +8,7 @@ FONT = 'font-family="system-ui, sans-serif" font-size="12"'
 
 
 def bars(title, groups, goal_note=""):
-    """`groups`: (title, unit, [(name, median, low, high)]). A bar each, with its spread as a line."""
+    """`groups`: (title, unit, [(name, median, low, high)]). Each has a bar, and its spread as a line."""
     width, left, row, parts, y = 760, 200, 20, [], 34
     for heading, unit, entries in groups:
         parts.append(_text(8, y, f"{heading} ({unit})", weight="bold"))
@@ -28,7 +28,7 @@ def bars(title, groups, goal_note=""):
 
 
 def lines(title, x_label, y_label, series, logarithmic=True):
-    """`series`: name → [(x, median, low, high)]; the y axis begins at zero."""
+    """`series`: name → [(x, median, low, high)]. The y axis begins at zero."""
     import math
 
     width, height, left, top, bottom = 480, 260, 56, 34, 44
@@ -61,7 +61,7 @@ def lines(title, x_label, y_label, series, logarithmic=True):
 
 
 def figure(value):
-    """Three figures, as people read them."""
+    """Formats a number with three significant figures."""
     if value is None:
         return "–"
     if value >= 100:
@@ -70,7 +70,7 @@ def figure(value):
 
 
 def _tick(x):
-    """Bytes in short: seven figures at one place would cover their neighbours."""
+    """Formats bytes in short form: the labels would overlap otherwise."""
     if not isinstance(x, int):
         return str(x)
     for unit, size in (("Mi", 1 << 20), ("Ki", 1 << 10)):

@@ -1,4 +1,4 @@
-"""Envoy's configuration: the filter gcp_authn fetches the token, from the same metadata server."""
+"""The configuration of Envoy: the filter gcp_authn fetches the token from the same metadata server."""
 
 ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 GCP_AUTHN = "type.googleapis.com/envoy.extensions.filters.http.gcp_authn.v3."

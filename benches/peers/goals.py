@@ -1,11 +1,11 @@
-"""What was aimed at, held against what was measured."""
+"""Compares measurements with their goals."""
 
 US, PROFILED = "sidentity", "sidentity, PGO"
 HOP, ENVOY = "bare hyper hop, our pool", "Envoy, gcp_authn"
 ONE, FIFTY = "one route, 1,000 connections", "50 routes, 1,000 connections"
 AUDIENCES = "forward proxy, 1,000 audiences at 50 hosts, 1,000 connections"
 
-# Of one of ours, against others: at most so many times theirs.
+# Limits relative to other proxies, as a factor.
 RATIOS = [
     ("small", "1 KB GET, HTTP/1.1 → TLS HTTP/1.1: CPU a request", US, {"nginx": 0.95, "HAProxy": 0.95, ENVOY: 0.5, HOP: 1.03}),
     ("h2", "gRPC, h2c → TLS h2: CPU a call", US, {ENVOY: 0.8, "HAProxy": 1.0}),
@@ -21,7 +21,7 @@ RATIOS = [
     ("answered", "start to the first 200, token and all", US, {ENVOY: 0.25}),
 ]
 
-# Of ours alone: at most so much.
+# Absolute limits of the sidecar.
 LIMITS = [
     ("idle", "resident memory, idle", 8, "MiB"),
     ("after", "resident memory after the load", 16, "MiB"),
@@ -33,7 +33,7 @@ LIMITS = [
 
 
 def table(found):
-    """`found`: by key, medians by name, or for a limit a figure of ours."""
+    """`found`: medians by name for each key, or one value for a limit."""
     text = ["### The goals", "", "| work | goal | measured | met | with PGO |", "|---|---:|---:|---|---:|"]
     for key, work, ours, others in RATIOS:
         medians = found.get(key, {})
@@ -51,7 +51,7 @@ def table(found):
 
 
 def _line(work, goal, figures, most):
-    """Of the figures the first counts; a second is of the binary built with a profile."""
+    """Only the first value counts. A second one is of the binary built with a profile."""
     figure, profiled = (*figures, None)[:2]
     if figure is None:
         return f"| {work} | {goal} | not measured | | |"

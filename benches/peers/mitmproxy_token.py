@@ -1,4 +1,4 @@
-"""What mitmproxy needs to do the same work: a fixed token, and an upstream that is here whatever its name."""
+"""An addon that gives mitmproxy the same work: a fixed token, and a local upstream for any name."""
 
 from mitmproxy import ctx
 

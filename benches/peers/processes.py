@@ -1,4 +1,4 @@
-"""Processes, pinned; what they take; and their end."""
+"""Starts pinned processes, measures their resources, and stops them."""
 
 import os
 import socket
@@ -6,19 +6,19 @@ import subprocess
 import time
 from pathlib import Path
 
-# One core for what is measured, another for all else.
+# One core for the measured process, another for the rest.
 PROXY, OTHERS = {0}, {1}
 
 _running = []
 
 
 class Process:
-    """A process and its children, which are ended with it."""
+    """A process and its children. They are stopped together."""
 
     def __init__(self, name, command, log_dir, cores=OTHERS, env=None, port=None):
         self.name = name
         self.log = Path(log_dir) / f"{name.replace(' ', '-').replace(',', '')}.log"
-        # A child inherits the core; taskset would count as a part of its start.
+        # A child inherits the core. taskset would count as a part of its start time.
         os.sched_setaffinity(0, cores)
         try:
             with self.log.open("wb") as log:
@@ -34,7 +34,7 @@ class Process:
             self.listens(port)
 
     def listens(self, port, patience=20):
-        """Waits for the first connection; seconds since the start."""
+        """Waits for the first connection. Returns the seconds since the start."""
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -45,7 +45,7 @@ class Process:
                     raise Failed(f"{self.name} does not listen on {port}: {self.last_words()}") from None
 
     def answers(self, port, path, host, patience=20):
-        """Waits for the first 200; seconds since the start."""
+        """Waits for the first 200. Returns the seconds since the start."""
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
         deadline = time.monotonic() + patience
         answer = b""
@@ -65,7 +65,7 @@ class Process:
         return self.log.read_text(errors="replace")[-500:].strip()
 
     def pids(self):
-        """The process and all that it started."""
+        """Returns the process and all its descendants."""
         found, queue = [], [self.child.pid]
         while queue:
             pid = queue.pop()
@@ -75,7 +75,7 @@ class Process:
         return found
 
     def memory(self):
-        """Resident, proportional and peak memory in MiB; descriptors."""
+        """Returns resident, proportional and peak memory in MiB, and the number of descriptors."""
         total = {"rss": 0, "pss": 0, "peak": 0, "descriptors": 0}
         for pid in self.pids():
             status = _fields(f"/proc/{pid}/status")
@@ -89,13 +89,13 @@ class Process:
         if self in _running:
             _running.remove(self)
         if self.child.poll() is None:
-            # Its own session: the children get the signal too.
+            # Its own session, so that its children get the signal too.
             _signal_group(self.child.pid, 9)
         self.child.wait()
 
 
 class Failed(Exception):
-    """Something does not run as it should; the text says what."""
+    """A program does not run as expected. The text says why."""
 
 
 def stop_all():
@@ -104,7 +104,7 @@ def stop_all():
 
 
 def free_ports(count):
-    """Ports that are free now."""
+    """Returns ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
         each.bind(("127.0.0.1", 0))
@@ -122,7 +122,7 @@ def _signal_group(pid, number):
 
 
 def _fields(path):
-    """KiB by name."""
+    """Returns KiB by name."""
     fields = {}
     for line in Path(path).read_text().splitlines():
         name, _, value = line.partition(":")

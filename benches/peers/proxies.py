@@ -1,5 +1,5 @@
-"""The proxies, each doing the same: HTTP/1.1 in and TLS HTTP/1.1 out on one port, h2c in and TLS h2 out on another, the
-upstream verified and kept connected to, a token in every request, one core, no access log."""
+"""The measured proxies with equal work: HTTP/1.1 to TLS HTTP/1.1 on one port, h2c to TLS h2 on another. Each verifies
+the upstream, reuses connections, adds a token, uses one core, and writes no access log."""
 
 import json
 
@@ -8,15 +8,15 @@ from envoy_config import configuration
 from install import HERE
 from processes import OTHERS, PROXY, Process, free_ports
 
-# Under these names the upstream is called; the sidecar takes them for Cloud Run services.
+# The host names of the upstream. The sidecar treats them as Cloud Run services.
 H1 = "plain-424242.us-central1.run.app"
 H2 = "grpc-424242.us-central1.run.app"
-# As long as Google's ID tokens.
+# The length of Google's ID tokens.
 TOKEN = "Bearer " + "x" * 900
 
 
 class Proxy:
-    """One that can be started, any number of times."""
+    """A proxy that can be started repeatedly."""
 
     name = ""
     program = ""
@@ -42,7 +42,7 @@ class Proxy:
         return PROXY if self.workers == 1 else PROXY | OTHERS
 
     def serving(self, row):
-        """The process that does this row's work."""
+        """Returns the process that does this row's work."""
         return self.process
 
     def env(self):
@@ -62,7 +62,7 @@ class Sidentity(Proxy):
     name = "sidentity"
     program = "sidentity"
     fetches = True
-    # Its defaults, logging and metrics among them; these only say where everything is.
+    # Its defaults, including logging and metrics. These options only give addresses.
     extra = ()
     proxy_at = "off"
     # For tools that write files from inside the process.
@@ -90,7 +90,7 @@ class Sidentity(Proxy):
 
 
 class Profiled(Sidentity):
-    """As benches/pgo builds it."""
+    """The binary that benches/pgo builds."""
 
     name = "sidentity, PGO"
 
@@ -99,7 +99,7 @@ class Profiled(Sidentity):
 
 
 class Routes(Sidentity):
-    """Fifty routes, and the forward proxy beside them."""
+    """Fifty routes, and the forward proxy."""
 
     name = "sidentity, 50 routes"
 
@@ -115,7 +115,7 @@ class Routes(Sidentity):
 
 
 class Intercepting(Sidentity):
-    """TLS opened, one protocol on both sides."""
+    """The proxy terminates TLS, with one protocol on both sides."""
 
     def __init__(self, stage, http):
         super().__init__(stage)

@@ -1,4 +1,4 @@
-"""docs/performance.md: tables between markers, and pictures beside it."""
+"""Writes docs/performance.md: tables between markers, and charts."""
 
 import os
 import re
@@ -18,7 +18,7 @@ US = "sidentity"
 
 
 def section(name, text):
-    """Puts a text between the markers of this name."""
+    """Replaces the text between the markers of this name."""
     page = PAGE.read_text()
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if begin not in page or end not in page:
@@ -35,7 +35,7 @@ def picture(name, svg):
 
 
 def conditions(rounds, seconds):
-    """Under which it was measured."""
+    """Describes the conditions of the measurement."""
     versions = ", ".join(f"{name} {version}" for name, version in install.versions().items())
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=install.ROOT, capture_output=True, text=True, check=False
@@ -57,7 +57,7 @@ def _machine():
 
 
 def of(figures):
-    """Median and spread in a cell."""
+    """Returns median and spread for a table cell."""
     if figures.failed:
         return f"failed: {figures.failed[:120]}"
     if figures.median is None:
@@ -73,7 +73,7 @@ def ratio(ours, theirs):
 
 
 def rows(figures, absent):
-    """One table a row of work, and the picture of all of them."""
+    """Writes one table for each row, and the chart of all rows."""
     text, groups = [], []
     for row in ROWS:
         if row.key not in figures:
@@ -95,7 +95,7 @@ def rows(figures, absent):
 
 
 def plain(title, unit, figures, base=None):
-    """A table of our own cases against the first of them."""
+    """Writes a table that compares our own cases with the first of them."""
     names = list(figures)
     text = [f"### {title}", "", f"| | {unit}, median (min–max) | ÷ {base or names[0]} |", "|---|---:|---:|"]
     for name in names:

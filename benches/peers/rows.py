@@ -1,4 +1,4 @@
-"""What is measured of every proxy, round by round: A B C, A B C."""
+"""Measures every proxy, round by round: A B C, A B C."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ class Row:
     key: str
     title: str
     unit: str
-    # From one round's result to the figure.
+    # From the result of one round to the measured value.
     figure: callable
-    # From a started proxy to the load's arguments.
+    # From a started proxy to the arguments of the load.
     load: callable
 
 
@@ -75,7 +75,8 @@ ROWS = [
 
 
 def measure(stage, keys, rounds, seconds, say):
-    """All rows of these keys, with every proxy started once. Returns figures by row and peer, and memory by peer."""
+    """Measures all rows of these keys. Each proxy is started once. Returns results by row and peer, and memory by
+    peer."""
     rows = [row for row in ROWS if row.key in keys]
     running, figures, memory = {}, {}, {}
     for peer in proxies.PEERS:

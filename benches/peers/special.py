@@ -1,4 +1,4 @@
-"""What is measured otherwise than by rows: many destinations, interception, starts, open connections, sizes."""
+"""Measurements outside of rows: many destinations, interception, starts, open connections, sizes."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ FUNCTIONS = 1000
 
 
 def _interleaved(stage, loads, rounds, seconds, say, title, warm_up=0.5):
-    """Rounds of several loads, each on its own process: figures by name."""
+    """Runs rounds of several loads, each on its own process. Returns results by name."""
     figures = {name: Figures() for name in loads}
     for number in range(rounds):
         for name, (process, arguments) in loads.items():
@@ -33,7 +33,7 @@ def _interleaved(stage, loads, rounds, seconds, say, title, warm_up=0.5):
 
 
 def many(stage, rounds, seconds, say):
-    """One route, against fifty and against a thousand audiences through the forward proxy."""
+    """Compares one route with fifty routes, and with a thousand audiences through the forward proxy."""
     one, all_routes = Sidentity(stage), Routes(stage)
     one.start()
     all_routes.start()
@@ -56,7 +56,7 @@ def many(stage, rounds, seconds, say):
 
 
 def intercepted(stage, rounds, seconds, say):
-    """TLS inside CONNECT, opened and sealed again, against our plain path and mitmproxy."""
+    """Compares intercepted TLS in CONNECT with the sidecar's cleartext path and with mitmproxy."""
     plain = Sidentity(stage)
     plain.start()
     loads = {
@@ -72,7 +72,7 @@ def intercepted(stage, rounds, seconds, say):
     if Mitmproxy.available():
         proxy = Mitmproxy(stage)
         try:
-            # Python takes its time.
+            # Python needs more time.
             proxy.start()
             started.append(proxy)
             for kind, word in ((1, "h1"), (2, "gRPC")):
@@ -86,14 +86,14 @@ def intercepted(stage, rounds, seconds, say):
 
 
 def inside(proxy, ca, kind):
-    """The load that has its TLS opened by this proxy."""
+    """Returns the load whose TLS this proxy terminates."""
     host = proxies.H1 if kind == 1 else proxies.H2
     inside = ["--target", f"127.0.0.1:{proxy.proxy}", "--connect", f"{host}:443", "--ca", ca, "--authority", host]
     return [*inside, *(GRPC if kind == 2 else [*GET, "--connections", "64"])]
 
 
 def starts(stage, times, say):
-    """Milliseconds from the start to the first connection, and to the first 200 through it, with a token where it has them."""
+    """Returns milliseconds from the start to the first connection and to the first 200, with a token if supported."""
     found = {}
     peers = [peer for peer in proxies.PEERS if peer.available() and not issubclass(peer, Hop)]
     for number in range(times):
@@ -114,7 +114,7 @@ def starts(stage, times, say):
 
 
 def connections(stage, count=1000):
-    """What open connections take: memory and descriptors of the sidecar, before and with so many."""
+    """Returns the memory and descriptors of the sidecar, without and with open connections."""
     proxy = Sidentity(stage)
     process = proxy.start()
     process.answers(proxy.h1, "/token/bytes/1024", f"127.0.0.1:{proxy.h1}")
@@ -128,13 +128,13 @@ def connections(stage, count=1000):
 
 
 def size():
-    """The released binary, in MB, and as benches/pgo builds it."""
+    """Returns the size of the release binary in MB, and of the binary that benches/pgo builds."""
     binaries = {Sidentity: install.sidentity(), Profiled: install.profiled()}
     return {peer.name: path.stat().st_size / 1e6 for peer, path in binaries.items() if peer in proxies.PEERS}
 
 
 def token_hit(say):
-    """Nanoseconds of a token hit, as criterion measures it: the median."""
+    """Returns the median nanoseconds of a token hit, measured by criterion."""
     command = ["cargo", "bench", "--locked", "--bench", "token", "--", "token/hit$", "--warm-up-time", "1"]
     done = subprocess.run(command, cwd=install.ROOT, capture_output=True, text=True, check=False)
     estimates = install.ROOT / "target/criterion/token_hit/new/estimates.json"

@@ -1,4 +1,4 @@
-"""What stands around the proxies: certificates, two upstreams, the metadata server, and the load."""
+"""The environment of the proxies: certificates, two upstreams, the metadata server, and the load."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
 
 
 class Stage:
-    """Started once; what is measured is started beside it."""
+    """The environment is started once. Measured proxies are started in addition."""
 
     def __init__(self, tool, delay=0, name="run", sidentity=None):
         self.tool, self.delay = tool, delay
@@ -47,7 +47,7 @@ class Stage:
         stop_all()
 
     def load(self, process, arguments, seconds, warm_up=0.5):
-        """One round: what it cost the process, and how it went."""
+        """Runs one round, and returns its cost for the process and its results."""
         pids = ",".join(map(str, process.pids()))
         command = [self.tool, "load", "--seconds", seconds, "--warm-up", warm_up, "--pids", pids, *arguments]
         done = subprocess.run(
@@ -61,7 +61,7 @@ class Stage:
         return result
 
     def hold(self, arguments):
-        """A load that keeps its connections until it is told to end."""
+        """Runs a load that keeps its connections until it is stopped."""
         command = [self.tool, "load", "--seconds", 1, "--warm-up", 2, "--hold", *arguments]
         load = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -1,7 +1,8 @@
-//! A hop as bare as hyper allows: what any proxy on hyper and rustls pays, and what ours is held against.
+//! A minimal hop over hyper and rustls: the cost that every proxy on these libraries has, as the baseline of the
+//! sidecar.
 //!
-//! It has one upstream, puts one fixed header in, and knows nothing of policies, metrics, time-outs, retries or errors. It
-//! sends by a pool of its own that is no more than a stack of connections, or by the sidecar's.
+//! It has one upstream, adds one fixed header, and has no policies, metrics, timeouts, retries or error handling. It
+//! sends through its own pool, which is a stack of connections, or through the sidecar's.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,54 +26,54 @@ use tokio_rustls::TlsConnector;
 
 use super::Failure;
 
-/// Whom the hop calls.
+/// The upstream of the hop.
 #[derive(Clone)]
 pub struct Origin {
-    /// Where it is.
+    /// The address.
     pub address: std::net::SocketAddr,
-    /// What it is called.
+    /// The authority of requests.
     pub authority: Authority,
-    /// How to verify it; `None` is HTTP without TLS.
+    /// The TLS configuration. `None` means no TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// Which HTTP it speaks.
+    /// Whether to use HTTP/2.
     pub http2: bool,
 }
 
-/// How the hop sends.
+/// The pool of the hop.
 #[derive(Clone)]
 pub enum Pool {
-    /// By a stack of idle connections, or by one HTTP/2 connection.
+    /// A stack of idle connections, or one HTTP/2 connection.
     Bare(Arc<Bare>),
-    /// By the sidecar's pool.
+    /// The sidecar's pool.
     Ours(Upstream<Sent>, Target),
 }
 
-/// The least that is a pool.
+/// A minimal pool.
 pub struct Bare {
     origin: Origin,
     idle: Mutex<Vec<http1::SendRequest<Sent>>>,
     shared: tokio::sync::Mutex<Option<http2::SendRequest<Sent>>>,
 }
 
-/// A request's body.
+/// The body of a request.
 #[derive(Debug, Default)]
 pub enum Sent {
-    /// None.
+    /// An empty body.
     #[default]
     Empty,
-    /// As it comes in.
+    /// The body of the incoming request.
     Incoming(Incoming),
 }
 
-/// A response's body.
+/// The body of a response.
 pub enum Received {
-    /// Over a connection of the bare pool, which goes back there at the end.
+    /// A body over a connection of the bare pool. The connection returns to the pool at the end.
     Bare(Incoming, Option<(Arc<Bare>, http1::SendRequest<Sent>)>),
-    /// Of the sidecar's pool.
+    /// A body of the sidecar's pool.
     Ours(upstream::Body),
 }
 
-/// Forwards for ever.
+/// Forwards until the process ends.
 pub async fn serve(listener: TcpListener, pool: Pool, token: HeaderValue) -> std::io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
@@ -86,7 +87,7 @@ pub async fn serve(listener: TcpListener, pool: Pool, token: HeaderValue) -> std
                 .timer(TokioTimer::new())
                 .header_read_timeout(None);
             builder.http2().timer(TokioTimer::new());
-            // The caller leaves when its time is up.
+            // The caller closes its connections when its time is up.
             let _ = builder
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -116,7 +117,7 @@ async fn forward(
 // === impl Bare ===
 
 impl Bare {
-    /// A pool without a connection.
+    /// Creates a pool without a connection.
     pub fn new(origin: Origin) -> Self {
         Self {
             origin,
@@ -184,7 +185,7 @@ impl Bare {
         }
     }
 
-    /// The one HTTP/2 connection.
+    /// Returns the only HTTP/2 connection.
     async fn connected(&self) -> Result<http2::SendRequest<Sent>, Failure> {
         async fn open<S>(stream: S) -> Result<http2::SendRequest<Sent>, Failure>
         where
@@ -290,7 +291,7 @@ impl Body for Received {
 
 impl Drop for Received {
     fn drop(&mut self) {
-        // hyper drops a body once it has sent it all; the connection is ready again when it has read it all.
+        // hyper drops a body once it has sent all of it. The connection is ready again once the response is read.
         if let Self::Bare(_, kept) = self
             && let Some((pool, sender)) = kept.take()
         {

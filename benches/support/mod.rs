@@ -1,6 +1,6 @@
-//! What the measurements share: the sidecar in process, a bare hop, an upstream and certificates for it.
+//! The shared parts of the benchmarks: the sidecar in process, a bare hop, an upstream and its certificates.
 
-// Each binary uses its own part of it.
+// Each binary uses only some of these items.
 #![allow(dead_code)]
 
 pub mod hop;
@@ -8,5 +8,5 @@ pub mod sidecar;
 pub mod tls;
 pub mod upstream;
 
-/// Whatever goes wrong ends the measurement.
+/// Any error ends the measurement.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! The sidecar and its pool in process, configured as a user would.
+//! The sidecar and its pool in process, with a user's configuration.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use sidentity::upstream::{DialPolicy, Target, Upstream};
 use super::Failure;
 use super::hop::{Origin, Pool};
 
-/// The configuration that these variables make.
+/// Returns the configuration of these variables.
 pub fn config(variables: &[(&str, &str)]) -> Result<Config, Failure> {
     let env: Env = variables.iter().copied().collect();
     config::load(&RawConfig::default(), &env).map_err(|problems| {
@@ -21,7 +21,7 @@ pub fn config(variables: &[(&str, &str)]) -> Result<Config, Failure> {
     })
 }
 
-/// The sidecar's pool for a hop that has nothing else of it.
+/// Returns the sidecar's pool, for a hop that uses no other part of the sidecar.
 pub fn pool(origin: &Origin, ca: &Path) -> Result<Pool, Failure> {
     let connect_to = format!("*::{}", origin.address);
     let mut variables = vec![("SIDENTITY_CONNECT_TO", &*connect_to)];

@@ -1,4 +1,4 @@
-//! An authority for one measurement, and TLS as both ends speak it.
+//! A certificate authority for one measurement, and the TLS configurations of both ends.
 
 use std::fs;
 use std::path::Path;
@@ -12,16 +12,16 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::Failure;
 
-/// The authority's certificate, under a folder.
+/// The file name of the authority's certificate.
 pub const CA: &str = "ca.pem";
-/// The upstream's certificate and its key.
+/// The file names of the upstream's certificate and key.
 const CERTIFICATE: &str = "upstream.pem";
 const KEY: &str = "upstream.key";
 
-/// Names under which the upstream is called: a service, functions, and the machine itself.
+/// The upstream's names: a service, functions, and the machine itself.
 const NAMES: [&str; 3] = ["*.us-central1.run.app", "*.cloudfunctions.net", "localhost"];
 
-/// Makes an authority and the upstream's certificate, ECDSA P-256 as Google's are.
+/// Creates an authority and the upstream's certificate, ECDSA P-256 like Google's.
 pub fn make(folder: &Path) -> Result<(), Failure> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,11 +42,11 @@ pub fn make(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The upstream's side.
+/// Returns the upstream's configuration.
 pub fn server(folder: &Path) -> Result<Arc<ServerConfig>, Failure> {
     let certificate = CertificateDer::from_pem_file(folder.join(CERTIFICATE))?;
     let key = PrivateKeyDer::from_pem_file(folder.join(KEY))?;
-    // The same cipher for every proxy, whichever it would put first.
+    // The same cipher for every proxy, independent of its preference.
     let cipher = aws_lc_rs::cipher_suite::TLS13_AES_256_GCM_SHA384;
     let provider = Arc::new(CryptoProvider {
         cipher_suites: vec![cipher],
@@ -60,7 +60,7 @@ pub fn server(folder: &Path) -> Result<Arc<ServerConfig>, Failure> {
     Ok(Arc::new(config))
 }
 
-/// A client that trusts the authorities in this file, and speaks this one protocol.
+/// Returns the configuration of a client that trusts the authorities in this file and speaks one protocol.
 pub fn client(ca: &Path, http2: bool) -> Result<Arc<ClientConfig>, Failure> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(ca)? {

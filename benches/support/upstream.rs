@@ -1,4 +1,4 @@
-//! The upstream: bytes on demand, a sink, and a gRPC method, as late as is wanted.
+//! The upstream: it returns and accepts bytes, serves a gRPC method, and can delay its responses.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// As many streams as Google's front ends allow on a connection.
+/// The number of streams on a connection that Google's front ends permit.
 const STREAMS: u32 = 100;
 
-/// A gRPC answer's message, beside the five bytes before it.
+/// The length of a gRPC response's message, without its prefix of five bytes.
 const MESSAGE: usize = 1024;
 
-/// What a gRPC answer carries: nothing is compressed, and its length.
+/// The prefix of a gRPC response's message: not compressed, and the length.
 const MESSAGE_HEAD: [u8; 5] = [0, 0, 0, 4, 0];
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// Serves for ever.
+/// Serves until the process ends.
 ///
-/// `/bytes/N` is that many bytes, a `POST` is read to its end and answered; under `/token` a request must carry one.
+/// `/bytes/N` returns N bytes. A `POST` is read to its end and answered. A request under `/token` must carry a token.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
@@ -69,7 +69,7 @@ where
         }
         Ok::<_, Infallible>(answer(request).await)
     });
-    // A caller that leaves in the middle of a call does so because its time is up.
+    // A caller closes its connections during calls when its time is up.
     let _ = builder
         .serve_connection(TokioIo::new(stream), service)
         .await;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand: as little work as an answer can be read with.
+//! A minimal HTTP/1.1 client, which uses little CPU for each response.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -54,7 +54,7 @@ fn head(call: &Call, plan: &Plan) -> Vec<u8> {
     head.into_bytes()
 }
 
-/// Reads an answer to its end: its status and its body's length.
+/// Reads a response to its end, and returns its status and the length of its body.
 async fn answer<S>(stream: &mut S, buffer: &mut [u8]) -> Result<(u16, u64), Failure>
 where
     S: AsyncRead + Unpin,

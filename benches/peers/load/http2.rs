@@ -1,4 +1,4 @@
-//! HTTP/2: so many calls at a time on one connection.
+//! HTTP/2: a fixed number of concurrent calls on one connection.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::support::Failure;
 
 const WINDOW: u32 = 4 << 20;
 
-/// A message of 64 bytes, and the five bytes before it.
+/// A message of 64 bytes, after its prefix of five bytes.
 const MESSAGE: &[u8; 69] = &{
     let mut message = [b'x'; 69];
     message[0] = 0;

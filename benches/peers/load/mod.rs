@@ -1,6 +1,6 @@
 //! The load: a fixed number of callers, each of which waits for its answer before it calls again.
 //!
-//! It takes one core and little of it, so HTTP/1.1 is written here by hand. What it prints is one line of JSON.
+//! It uses one core, and little of it, so HTTP/1.1 is written here by hand. It prints one line of JSON.
 
 mod cost;
 mod http1;
@@ -73,7 +73,7 @@ async fn measure(args: Args) -> Result<(), Failure> {
     for number in 0..args.connections {
         let (args, tally, inside) = (args.clone(), tally.clone(), inside.clone());
         tokio::task::spawn_local(async move {
-            // One that was closed is opened again, as an app's pool does.
+            // A closed connection is opened again, as in an app's pool.
             loop {
                 if let Err(error) = connection(&args, number, &tally, inside.clone()).await {
                     tally.failed(&error.to_string());
@@ -130,7 +130,7 @@ where
     }
 }
 
-/// `CONNECT`, up to the end of the answer's head.
+/// Sends `CONNECT` and reads the response head.
 async fn open(stream: &mut TcpStream, authority: &str) -> Result<(), Failure> {
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! What is called.
+//! The requests of the load.
 
 use std::net::SocketAddr;
 
@@ -27,28 +27,28 @@ pub struct Args {
     header: usize,
 }
 
-/// The requests of one connection, in turn.
+/// The requests of one connection, in order.
 pub(super) struct Plan {
     pub(super) calls: Vec<Call>,
     pub(super) body: Option<bytes::Bytes>,
     pub(super) grpc: bool,
     pub(super) header: Option<String>,
-    /// The scheme and authority are a part of the target.
+    /// Whether the target contains the scheme and the authority.
     pub(super) absolute: bool,
 }
 
-/// One of them.
+/// One request.
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) authority: String,
     pub(super) path: String,
 }
 
-/// Functions at one host.
+/// The number of functions at one host.
 const AT_ONE_HOST: usize = 20;
 
 impl Args {
-    /// Connections begin at different places, so that they do not march in step.
+    /// Connections begin at different positions, so that they do not call in lockstep.
     pub(super) fn plan(&self, number: usize, target: SocketAddr) -> Plan {
         let authority = self.authority.clone().unwrap_or_else(|| target.to_string());
         let calls = match self.functions {

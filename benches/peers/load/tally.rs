@@ -1,11 +1,11 @@
-//! What was answered, and how soon.
+//! Counts responses and latencies.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Counts while it is told to.
+/// Counts while it is enabled.
 #[derive(Default)]
 pub(super) struct Tally {
     since: Cell<Option<Instant>>,
@@ -17,14 +17,14 @@ pub(super) struct Tally {
     latencies: RefCell<Vec<u32>>,
 }
 
-/// What was counted.
+/// The results.
 pub(super) struct Counted {
     requests: u64,
     bytes: u64,
     errors: u64,
     error: Option<String>,
     seconds: f64,
-    /// In ascending order, nanoseconds.
+    /// Latencies in nanoseconds, in ascending order.
     latencies: Vec<u32>,
 }
 
@@ -48,12 +48,12 @@ impl Tally {
         }
     }
 
-    /// No one calls again.
+    /// Stops further calls.
     pub(super) fn pause(&self) {
         self.paused.set(true);
     }
 
-    /// Waits for ever where it is paused.
+    /// Waits while the load is paused.
     pub(super) async fn go_on(&self) {
         if self.paused.get() {
             std::future::pending().await
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// An error counts whenever it happens: a load with errors measures nothing.
+    /// Counts an error at any time, because a load with errors is not a valid measurement.
     pub(super) fn failed(&self, error: &str) {
         self.errors.set(self.errors.get() + 1);
         self.error
@@ -95,7 +95,7 @@ impl Counted {
         })
     }
 
-    /// Microseconds.
+    /// Returns a percentile in microseconds.
     fn percentile(&self, percent: usize) -> Option<f64> {
         let index = self.latencies.len() * percent / 100;
         self.latencies
