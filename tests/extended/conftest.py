@@ -1,4 +1,4 @@
-"""The emulator, a private upstream and the sidecar, each a real process or server on a free port of loopback."""
+"""Fixtures: the emulator, a private upstream and the sidecar, each a real process or server on a free loopback port."""
 
 import subprocess
 
@@ -37,7 +37,7 @@ def grpc_upstream(certificates, emulator):
 
 @pytest.fixture(scope="session")
 def start(emulator, upstream, grpc_upstream, certificates):
-    """Starts a sidecar before the upstreams with further arguments."""
+    """Starts a sidecar for the upstreams with further arguments."""
 
     def started(*args):
         return Sidecar(
@@ -63,7 +63,8 @@ def sidecar(start):
 
 @pytest.fixture(scope="session")
 def quiet_call(start):
-    """A gRPC call, alone on its connections, of whose answers the last comes 130 s after the first: beside all other tests."""
+    """A gRPC call on its own connections whose last response comes 130 s after the first. It runs during all other
+    tests."""
     with start("--route", "127.0.0.1:0=https://grpc.a.run.app") as sidecar:
         with grpc.insecure_channel(sidecar.routes[0]) as channel:
             answers = channel.unary_stream("/test.Service/Quiet")(b"130", timeout=300)
@@ -72,19 +73,19 @@ def quiet_call(start):
 
 
 def pytest_collection_modifyitems(items):
-    """What waits for a call that was begun early comes last."""
+    """Moves tests that wait for an early call to the end."""
     items.sort(key=lambda item: item.get_closest_marker("late") is not None)
 
 
 @pytest.fixture
 def address(sidecar):
-    """Where the private service is, for who speaks to it byte by byte."""
+    """The address of the private service, for tests that connect directly."""
     return sidecar.routes[0]
 
 
 @pytest.fixture
 def route(sidecar):
-    """`http://127.0.0.1:PORT` of the private service."""
+    """`http://127.0.0.1:PORT` of the route to the private service."""
     return f"http://{sidecar.routes[0]}"
 
 
@@ -108,14 +109,14 @@ def image(store):
 
 @pytest.fixture
 def podman(store):
-    """Without containers of another test."""
+    """podman, without containers of other tests."""
     yield store
     store.clear()
 
 
 @pytest.fixture(autouse=True)
 def _the_sidecar_lives(request):
-    """After each test the sidecar still runs, and has not panicked."""
+    """Checks after each test that the sidecar still runs and has not panicked."""
     yield
     if "sidecar" in request.fixturenames:
         request.getfixturevalue("sidecar").assert_alive()

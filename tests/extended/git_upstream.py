@@ -1,4 +1,4 @@
-"""A Git server behind TLS (smart HTTP), whose repository only an ID token for its host opens."""
+"""A Git server behind TLS (smart HTTP). Its repository requires an ID token for its host."""
 
 import http.server
 import os
@@ -15,7 +15,7 @@ HOST = "git.a.run.app"
 
 
 class GitUpstream:
-    """Serves `/demo.git` as `git http-backend` does."""
+    """Serves `/demo.git` like `git http-backend`."""
 
     def __init__(self, certificates, emulator, folder):
         self.doorkeeper = Doorkeeper(emulator)
@@ -90,7 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def make_repository(folder):
-    """One commit in `demo.git`; returns its id."""
+    """Creates one commit in `demo.git` and returns its id."""
     names = {f"GIT_{who}_{what}": "t@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"} | names
 

@@ -1,4 +1,4 @@
-"""An HTTP/2 peer that sends whatever it is told, byte by byte (RFC 9113, 4)."""
+"""An HTTP/2 peer that sends any bytes (RFC 9113, 4)."""
 
 import struct
 
@@ -24,11 +24,11 @@ def frame(kind, flags, stream, payload=b""):
 
 
 class Closed(Exception):
-    """The other side has closed the connection."""
+    """The peer has closed the connection."""
 
 
 class Peer(Connection):
-    """One end of a connection, after the preface if it is to `greet`."""
+    """One end of a connection. With `greet`, it has exchanged prefaces."""
 
     def __init__(self, address, greet=True, settings=b""):
         super().__init__(address, PATIENCE)
@@ -43,7 +43,7 @@ class Peer(Connection):
             self.until(lambda kind, flags, *_: kind == SETTINGS and flags & ACK)
 
     def block(self, method="GET", path="/h2", more=(), without=(), authority=None):
-        """A header block, pseudo-header fields first."""
+        """Returns a header block with pseudo-header fields first."""
         pseudo = [
             (":method", method),
             (":scheme", "http"),
@@ -60,7 +60,7 @@ class Peer(Connection):
         self.send(frame(HEADERS, flags, stream, self.block(**block)))
 
     def read(self):
-        """The next frame: kind, flags, stream, payload."""
+        """Returns the next frame: kind, flags, stream, payload."""
 
         def exactly(length):
             while len(self.buffer) < length:
@@ -91,7 +91,7 @@ class Peer(Connection):
                 return got
 
     def goaway(self):
-        """The code of the connection error; None where it closes without a word."""
+        """Returns the code of the connection error, or None if the connection closes without a GOAWAY."""
         try:
             payload = self.until(lambda kind, *_: kind == GOAWAY)[3]
         except Closed:
@@ -99,7 +99,7 @@ class Peer(Connection):
         return int.from_bytes(payload[4:8], "big")
 
     def reset(self, stream=1):
-        """The code of this stream's error, or ('goaway', code) where the connection ends instead."""
+        """Returns the code of this stream's error, or ('goaway', code) if the connection ends instead."""
         try:
             kind, _, _, payload = self.until(
                 lambda kind, _, of, __: kind == GOAWAY or (kind == RST_STREAM and of == stream)
@@ -111,7 +111,7 @@ class Peer(Connection):
         return int.from_bytes(payload[:4], "big")
 
     def status(self, stream=1):
-        """The status of the answer on this stream; all header blocks are decoded, as compression needs."""
+        """Returns the status of the response on this stream. It decodes all header blocks, as compression requires."""
         while True:
             kind, flags, of, payload = self.read()
             assert kind != GOAWAY, f"GOAWAY {payload!r}"
@@ -122,6 +122,6 @@ class Peer(Connection):
                     return int(fields[":status"])
 
     def ping(self, payload=b"12345678"):
-        """A round trip: everything sent before has been looked at."""
+        """Waits for a PING to return, so that the peer has handled all earlier frames."""
         self.send(frame(PING, 0, 0, payload))
         self.until(lambda kind, flags, _, got: kind == PING and flags & ACK and got == payload)

@@ -1,4 +1,4 @@
-"""Managed Service for Prometheus as Grafana and promtool call it: Prometheus itself behind TLS and a check of the token."""
+"""Managed Service for Prometheus for Grafana and promtool: Prometheus behind TLS and a check of the token."""
 
 import http.server
 import re
@@ -14,7 +14,7 @@ from stage import PATIENCE
 
 
 class ManagedPrometheus:
-    """Prometheus that watches itself, behind TLS and a check of the token, below the path of the project."""
+    """Prometheus that monitors itself, behind TLS and a check of the token, below the path of the project."""
 
     PATH = "/v1/projects/example-project/location/global/prometheus"
 

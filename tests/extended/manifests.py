@@ -1,4 +1,4 @@
-"""The files under deploy/ as they are after the substitutions that docs/cloud-run.md tells, and what they say."""
+"""Reads the files of deploy/ after the substitutions of docs/cloud-run.md."""
 
 import importlib.resources
 import json
@@ -28,7 +28,7 @@ VALUES = {
 
 
 def substituted(text):
-    """As envsubst does it, but for a variable that nobody set, which is an error here."""
+    """Substitutes like envsubst. A variable without a value is an error."""
     return re.sub(r"\$\{(\w+)\}", lambda found: VALUES[found[1]], text)
 
 
@@ -37,7 +37,7 @@ def documents(path):
 
 
 def pod_spec(document):
-    """The part with `containers`: of a service, a job, or what Kubernetes has."""
+    """Returns the part with `containers` of a service, a job, or a Kubernetes object."""
     spec = document["spec"]
     while "containers" not in spec:
         spec = spec["template"]["spec"]
@@ -45,7 +45,7 @@ def pod_spec(document):
 
 
 def sidecars(spec):
-    """The containers that run our image."""
+    """Returns the containers that run our image."""
     containers = spec.get("initContainers", []) + spec["containers"]
     return [container for container in containers if container["image"].rpartition("/")[2].startswith("sidentity")]
 
@@ -55,13 +55,13 @@ def environment(container):
 
 
 def dependencies(document):
-    """Which containers start before which, from the annotation."""
+    """Returns the dependencies between containers, from the annotation."""
     annotations = document["spec"]["template"]["metadata"]["annotations"]
     return json.loads(annotations["run.googleapis.com/container-dependencies"])
 
 
 def start_order(document):
-    """The containers, each after those that it depends on."""
+    """Returns the containers, each after its dependencies."""
     waits, order = dependencies(document), []
     remaining = [container["name"] for container in pod_spec(document)["containers"]]
     while remaining:
@@ -73,7 +73,7 @@ def start_order(document):
 
 
 def check(args, env, folders=None):
-    """`sidentity check --all` with a container's arguments; `folders` stand for the directories that it mounts."""
+    """Runs `sidentity check --all` with a container's arguments. `folders` replace its mounted directories."""
     for place, folder in (folders or {}).items():
         args = [arg.replace(f"={place}", f"={folder}") for arg in args]
     args = [arg for arg in args if arg != "run"]
@@ -83,14 +83,15 @@ def check(args, env, folders=None):
 
 
 def google_schemas(api, version):
-    """The types of a Google API, by its published discovery document."""
+    """Returns the types of a Google API from its published discovery document."""
     name = f"discovery_cache/documents/{api}.{version}.json"
     text = importlib.resources.files("googleapiclient").joinpath(name).read_text()
     return json.loads(text)["schemas"]
 
 
 def violations(value, schema, schemas, place="."):
-    """What is wrong with a value, by a discovery document: unknown keys, wrong types, what Cloud Run does not support."""
+    """Returns the faults of a value by a discovery document: unknown keys, wrong types, keys that Cloud Run does not
+    support."""
     if "$ref" in schema:
         about, schema = schema, schemas[schema["$ref"]]
         if "Not supported by Cloud Run" in about.get("description", ""):

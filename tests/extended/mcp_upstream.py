@@ -1,4 +1,5 @@
-"""An MCP server behind TLS, as a private Cloud Run service: both transports, and a tool that is silent for as long as it is told."""
+"""An MCP server behind TLS, like a private Cloud Run service: both transports, and a tool that is silent for a given
+time."""
 
 import asyncio
 import socket
@@ -16,7 +17,7 @@ HOST = "tools-424242.us-central1.run.app"
 
 
 class McpUpstream:
-    """Serves `/mcp` (streamable HTTP) and `/sse`; every request needs an ID token for the host."""
+    """Serves `/mcp` (streamable HTTP) and `/sse`. Every request needs an ID token for the host."""
 
     def __init__(self, certificates, emulator):
         self.doorkeeper = Doorkeeper(emulator)
@@ -30,7 +31,7 @@ class McpUpstream:
 
         @server.tool()
         async def think(seconds: int) -> str:
-            """Says nothing for so long."""
+            """Waits silently for a given time."""
             await asyncio.sleep(seconds)
             return "done"
 

@@ -1,4 +1,4 @@
-"""Vertex AI as three SDKs call it: it takes a call only with an access token, and with that alone."""
+"""Vertex AI for three SDKs. It accepts a call only with an access token and no other key."""
 
 import http.server
 import json
@@ -12,7 +12,7 @@ KEYS = ("x-goog-api-key", "x-api-key", "api-key")
 
 
 def chat(text, streamed):
-    """A chat completion, or a piece of one, as OpenAI's clients read it."""
+    """Returns a chat completion, or a part of one, in the format of OpenAI's clients."""
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "finish_reason": None if streamed else "stop"} | {"delta" if streamed else "message": message}
     kind = "chat.completion.chunk" if streamed else "chat.completion"

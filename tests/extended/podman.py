@@ -1,4 +1,4 @@
-"""Containers without a registry or an engine that runs as a service: podman and runc, from the command line."""
+"""Runs containers without a registry or a container service: podman and runc, from the command line."""
 
 import contextlib
 import functools
@@ -21,7 +21,7 @@ USERLAND = ["/usr", "/lib", "/lib64", "/bin", sys.base_prefix, str(WORK / "venv"
 
 
 class Podman:
-    """A store of images and containers of its own, gone with its `with` block."""
+    """A private store of images and containers. It is removed with its `with` block."""
 
     def __enter__(self):
         # Short, because paths of sockets in it have an end at 108 bytes.
@@ -43,7 +43,7 @@ class Podman:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __call__(self, *args, check=True, timeout=60):
-        """Runs podman with these arguments to its end; gives its standard output, or all of it with `check=False`."""
+        """Runs podman to its end. Returns its standard output, or the whole result with `check=False`."""
         command = ["podman", *map(str, self.options), *map(str, args)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, env=self.env, stdin=subprocess.DEVNULL
@@ -54,19 +54,19 @@ class Podman:
         return done.stdout.strip()
 
     def clear(self):
-        """Removes all containers; those whose network others use go in the second round."""
+        """Removes all containers. Containers whose network others use are removed in the second round."""
         self("rm", "--all", "--force", "--time", "0", check=False)
         self("rm", "--all", "--force", "--time", "0")
 
     def build(self, tag, dockerfile, context):
-        """An image from a Dockerfile's text, in Docker's format: OCI's has no health check."""
+        """Builds an image from a Dockerfile's text, in Docker's format, because OCI's format has no health check."""
         file = self.folder / "Dockerfile"
         file.write_text(dockerfile)
         self("build", "--quiet", "--format", "docker", "--tag", tag, "--file", file, context)
         return tag
 
     def start(self, name, image, *command, options=()):
-        """A container in the background, without capabilities, on a root that nobody may write to."""
+        """Starts a container in the background, without capabilities, on a read-only root."""
         self(
             "run", "--detach", "--name", name, "--read-only", "--cap-drop", "all",
             "--security-opt", "no-new-privileges", "--health-interval", "disable", *options, image, *command,
@@ -89,7 +89,7 @@ class Container:
         return self.podman("exec", self.name, *command, check=False)
 
     def inside(self, *command, check=True):
-        """Runs one of the machine's own commands in the container's network."""
+        """Runs a command of the machine in the container's network."""
         pid = self.inspect()["State"]["Pid"]
         assert pid, f"{self.name} does not run:\n{self.log()}"
         done = subprocess.run(
@@ -101,18 +101,18 @@ class Container:
         return done
 
     def get(self, url, *more, check=True):
-        """What curl prints for a URL, asked from inside the container's network."""
+        """Returns curl's output for a URL, requested in the container's network."""
         return self.inside("curl", "-sS", "--noproxy", "*", "--max-time", "20", *more, url, check=check).stdout
 
     def kill(self, signal):
         self.podman("kill", "--signal", signal, self.name)
 
     def wait(self):
-        """The exit status."""
+        """Returns the exit status."""
         return int(self.podman("wait", self.name, timeout=PATIENCE))
 
     def until(self, seen, period=0.1, tries=300):
-        """Looks until `seen` gives something true, as a probe does: by asking again."""
+        """Polls until `seen` returns a true value, like a probe."""
         for _ in range(tries):
             if found := seen():
                 return found
@@ -123,7 +123,7 @@ class Container:
 
 @functools.cache
 def static_binary():
-    """The sidecar as the Dockerfile links it, built in seconds: only the last step differs from the binary that is there."""
+    """Builds the sidecar like the Dockerfile, in seconds: it only links the existing binary again."""
     target = WORK / "image" / "sidentity"
     target.parent.mkdir(parents=True, exist_ok=True)
     flags = ["-C", "target-feature=+crt-static", "-C", "strip=symbols"]
@@ -136,14 +136,14 @@ def static_binary():
 
 
 def last_stage(dockerfile):
-    """What the Dockerfile makes of the binary; its first stage needs an image from a registry."""
+    """Returns the last stage of the Dockerfile. The first stage needs an image from a registry."""
     head, _, stage = dockerfile.rpartition("\nFROM ")
     arguments = re.findall(r"^ARG .*$", head.partition("\nFROM ")[0], re.M)
     return "\n".join([*arguments, "FROM " + stage.replace("COPY --from=build /", "COPY ")])
 
 
 def userland(podman):
-    """An image that is empty but for mount points; with `mounts` it has the machine's own programs."""
+    """Returns an image that has only mount points. With `mounts` it has the machine's programs."""
     context = podman.folder / "userland"
     context.mkdir(exist_ok=True)
     return podman.build("localhost/userland", "FROM scratch\nENV PATH=/usr/bin:/bin\n", context)

@@ -1,6 +1,6 @@
-"""The private service of `upstream.py` as a process: private.py METADATA_SERVER, with the certificates in /tls.
+"""Runs the private service of `upstream.py` as a process: private.py METADATA_SERVER, with the certificates in /tls.
 
-Prints the port that it listens on. SIGUSR1 lets its streams of events go on.
+Prints its port. SIGUSR1 continues its event streams.
 """
 
 import pathlib

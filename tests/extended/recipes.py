@@ -1,4 +1,4 @@
-"""A page of docs/recipes, run as it is: its files are written out, and its commands run in one shell on free ports."""
+"""Runs a page of docs/recipes: writes its files, and runs its commands in one shell on free ports."""
 
 import os
 import re
@@ -55,16 +55,16 @@ class Recipe:
         return text
 
     def url(self, port):
-        """Where a port of the page is now."""
+        """Returns the address that replaces a port of the page."""
         return f"http://localhost:{self.ports[port]}"
 
     def program(self, name, text):
-        """Puts a program in front of the machine's own."""
+        """Adds a program that precedes the machine's own."""
         (self.programs / name).write_text(f"#!/bin/bash\n{text}\n")
         (self.programs / name).chmod(0o755)
 
     def run(self, then="", edit=lambda script: script, timeout=100):
-        """Runs the commands, then more of them, and gives what they print."""
+        """Runs the commands, then further ones, and returns their output."""
         script = edit("".join(self.blocks)) + then
         script = f"trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}"
         done = subprocess.run(
@@ -76,11 +76,11 @@ class Recipe:
 
 
 def in_background(script):
-    """The last command serves, and goes on while the test calls it."""
+    """Runs the last command, a server, while the test calls it."""
     return f"{script.rstrip()} >&2 &\n"
 
 
 def call(url):
-    """The command that calls a server which may not listen yet."""
+    """Returns the command that calls a server which may not listen yet."""
     return f"curl --silent --fail --retry 60 --retry-delay 1 --retry-connrefused {shlex.quote(url)}\n"
 

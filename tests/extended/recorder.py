@@ -1,7 +1,7 @@
-"""The emulator's token endpoints behind a recorder, for sidentity and for Google's own libraries alike.
+"""Records requests to the emulator's token endpoints, of sidentity and of Google's libraries.
 
-One port takes what each of them sends: TLS (by `--connect-to`), a request in absolute form, or CONNECT and TLS inside (by the
-proxy variables). Each request is recorded, and sent on to the emulator in the clear.
+One port accepts TLS (by `--connect-to`), requests in absolute form, and CONNECT with TLS inside (by the proxy
+variables). Each request is recorded, and forwarded to the emulator in cleartext.
 """
 
 import base64
@@ -20,7 +20,7 @@ VARIABLE = ("iat", "exp")
 
 
 class Request:
-    """A request as it came in, without what differs from run to run."""
+    """A recorded request, without the values that differ between runs."""
 
     def __init__(self, method, host, path, headers, body, status):
         self.method, self.host, self.path, self.status = method, host, path, status
@@ -35,7 +35,7 @@ class Request:
             self.body = json.loads(text) if text else None
 
     def summary(self):
-        """What two clients must have in common."""
+        """Returns the parts that two clients must have in common."""
         scheme, _, credentials = self.headers.get("authorization", "").partition(" ")
         return {
             "method": self.method,
@@ -47,7 +47,7 @@ class Request:
 
 
 def claims(token):
-    """Header and claims of a JWT; its lifetime instead of its times."""
+    """Returns the header and claims of a JWT, with its lifetime in place of its times."""
     header, payload, _ = token.split(".")
     decode = lambda part: json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     payload = decode(payload)
@@ -57,7 +57,7 @@ def claims(token):
 
 
 def readable(value):
-    """A JWT as its claims, an AWS request as what is signed, an opaque access token by its kind."""
+    """Returns a JWT as its claims, an AWS request as its signed parts, and an opaque access token as its kind."""
     if value.startswith("ya29."):
         return "access token"
     if value.count(".") == 2 and value.startswith("ey"):
@@ -73,7 +73,7 @@ def readable(value):
 
 
 class Recorder:
-    """Records what comes in, and sends it to the emulator."""
+    """Records requests, and forwards them to the emulator."""
 
     def __init__(self, emulator, certificates):
         self.requests = []
@@ -91,7 +91,7 @@ class Recorder:
         self._listener.close()
 
     def taken(self):
-        """The requests since the last time."""
+        """Returns the requests since the last call."""
         taken, self.requests = self.requests, []
         return taken
 
@@ -115,7 +115,7 @@ class Recorder:
             connection.close()
 
     def answer(self, method, url, headers, body):
-        """The emulator's answer to a request, which is recorded."""
+        """Returns the emulator's response to a request, which is recorded."""
         split = urllib.parse.urlsplit(url)
         host = split.netloc or headers["host"]
         target = urllib.parse.urlunsplit(("", "", split.path or "/", split.query, ""))
@@ -130,7 +130,7 @@ class Recorder:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """The requests of one connection."""
+    """Handles the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
 

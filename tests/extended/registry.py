@@ -1,4 +1,4 @@
-"""Artifact Registry as pip, npm and an engine of containers call it: it takes a call only with the token as a Basic password."""
+"""Artifact Registry for pip, npm and a container engine. It accepts a call only with the token as a Basic password."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ USER = "oauth2accesstoken"
 
 
 def wheel(name):
-    """A wheel with one module."""
+    """Returns a wheel with one module."""
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}.py": "GREETING = 'from the registry'\n",
@@ -80,7 +80,7 @@ class Registry:
 
     @staticmethod
     def python():
-        """PEP 503: an index page, and what it links to."""
+        """Serves PEP 503: an index page, and the files that it links to."""
         host, repository = "us-central1-python.pkg.dev", "/example-project/python"
         name = "shop_client-1.0-py3-none-any.whl"
         index = f'<!DOCTYPE html><a href="../../shop-client/{name}">{name}</a>'
@@ -106,7 +106,7 @@ class Registry:
 
     @staticmethod
     def docker():
-        """The OCI distribution specification: one image of one layer."""
+        """Serves the OCI distribution specification: one image of one layer."""
         host, repository = "us-central1-docker.pkg.dev", "/v2/example-project/shop/app"
         layer = tar({"hello": b"from the registry\n"})
         packed = gzip.compress(layer)

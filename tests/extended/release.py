@@ -1,4 +1,4 @@
-"""deploy/release/build run by tests, and a copy of this machine in which packages may be installed."""
+"""Runs deploy/release/build for tests, and a copy of this machine in which packages can be installed."""
 
 import os
 import pathlib
@@ -24,13 +24,14 @@ def build(out, *args, root=ROOT, timeout=600):
 
 
 def only(folder, pattern):
-    """The one file of that pattern."""
+    """Returns the only file of that pattern."""
     (found,) = folder.glob(pattern)
     return found
 
 
 class Machine:
-    """This machine's files under a layer that is thrown away, with a network of its own: commands in it change nothing here."""
+    """This machine's files under a temporary layer, with its own network. Commands in it change nothing on the
+    machine."""
 
     SETUP = """set -e
 mount -t tmpfs -o mode=755 tmpfs "$1"
@@ -46,7 +47,7 @@ chroot "$1/root" sh -c "$3"
 """
 
     def run(self, script, files):
-        """What a script prints that finds the directory `files` at /tmp/files."""
+        """Runs a script that finds the directory `files` at /tmp/files, and returns its output."""
         folder = pathlib.Path(tempfile.mkdtemp(prefix="sid-", dir="/tmp"))
         try:
             command = [

@@ -1,4 +1,4 @@
-"""The binary's two servers as processes: the metadata server's emulator and the sidecar."""
+"""Runs the two servers of the binary as processes: the metadata server's emulator and the sidecar."""
 
 import json
 import os
@@ -15,7 +15,7 @@ PATIENCE = 30
 
 
 class Process:
-    """A child process whose lines are read as they come; it ends with its `with` block."""
+    """A child process whose output is read line by line. It ends with its `with` block."""
 
     def __init__(self, args, env, stream):
         self.lines = []
@@ -38,7 +38,7 @@ class Process:
             self._news.notify_all()
 
     def wait_for(self, wanted):
-        """The first line for which `wanted` gives something true, as what it gives."""
+        """Waits for the first line for which `wanted` returns a true value, and returns the value."""
 
         def found():
             return next(filter(None, map(wanted, self.lines)), None) or self._ended
@@ -111,7 +111,7 @@ class Sidecar(Process):
         return entry.get("address") if entry.get("listener") == listener else None
 
     def metric(self, name):
-        """The sum of a metric's samples."""
+        """Returns the sum of a metric's samples."""
         import requests
 
         with requests.Session() as session:

@@ -1,4 +1,4 @@
-"""The crate as crates.io gets it, and what `cargo install` makes of it."""
+"""The crate that crates.io gets, and the result of `cargo install`."""
 
 import os
 import re

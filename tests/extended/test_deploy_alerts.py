@@ -1,4 +1,4 @@
-"""deploy/prometheus and deploy/grafana: Prometheus takes them, and whatever they ask for is there in a real sidecar."""
+"""deploy/prometheus and deploy/grafana: Prometheus accepts them, and a real sidecar has all metrics that they use."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_each_alert_says_how_bad_it_is_and_leads_to_a_passage_that_is_there():
 
 
 def resolved(expr):
-    """A panel's expression as Grafana sends it."""
+    """Returns a panel's expression as Grafana sends it."""
     return re.sub(r"\$__rate_interval", "2m", re.sub(r"\$(namespace|job)\b", ".*", expr))
 
 
@@ -105,7 +105,7 @@ def matches(labels, matchers):
 
 @pytest.fixture(scope="module")
 def series(start):
-    """What a sidecar exposes that has been called, with an error among the calls."""
+    """Returns the series of a sidecar after calls, one of them with an error."""
     with start("--route", "127.0.0.1:0=https://svc.a.run.app") as sidecar, requests.Session() as session:
         session.trust_env = False
         assert session.get(f"http://{sidecar.routes[0]}/", timeout=PATIENCE).status_code == 200

@@ -1,4 +1,4 @@
-"""deploy/cloudrun: against the API's published types, and against the sidecar's own word on its arguments."""
+"""deploy/cloudrun: checked with the API's published types, and by the sidecar's `check` of its arguments."""
 
 import copy
 
@@ -91,7 +91,7 @@ def test_the_collector_takes_its_configuration_and_scrapes_the_sidecar():
 
 
 def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
-    """Its confgenerator has 0.0.0.0:PORT as the target, and so as Host."""
+    """The collector's confgenerator uses 0.0.0.0:PORT as the target, and so as Host."""
     (service,) = documents(DEPLOY / "cloudrun" / "monitoring" / "service.yaml")
     (sidecar,) = sidecars(pod_spec(service))
     args = [arg for arg in sidecar["args"] if not arg.startswith("--route=")]

@@ -1,4 +1,4 @@
-"""deploy/compose: against the specification, and brought up in the order that it gives."""
+"""deploy/compose: checked with the specification, and started in its order."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def order():
 
 @pytest.fixture
 def stack(podman, image, tmp_path):
-    """The services as containers. The app's images, which are in a registry, have Python only: the machine's own stands for it."""
+    """Starts the services as containers. The machine's Python replaces the app's images, which are in a registry."""
     tmp_path.chmod(0o755)
     containers = {}
     for name in order():

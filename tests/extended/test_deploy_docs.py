@@ -1,4 +1,4 @@
-"""What can be pasted from README.md, docs/cloud-run.md, docs/migrating.md and deploy/README.md."""
+"""The commands of README.md, docs/cloud-run.md, docs/migrating.md and deploy/README.md."""
 
 import os
 import re
@@ -74,7 +74,7 @@ GCLOUD = {
 
 
 def paste(folder, script):
-    """Runs a script in a copy of what it reads of the repository: what it exported, and how it called programs of the network."""
+    """Runs a script in a copy of the files that it reads. Returns its exports, and its calls of network programs."""
     programs = folder / "bin"
     programs.mkdir()
     for name in ("gcloud", "docker", "curl"):
@@ -100,13 +100,13 @@ def paste(folder, script):
 
 @pytest.fixture(scope="module")
 def pasted(tmp_path_factory):
-    """All of docs/cloud-run.md, one block after the other in one shell."""
+    """Runs all of docs/cloud-run.md, block by block in one shell."""
     script = "".join(blocks(ROOT / "docs" / "cloud-run.md", "sh"))
     return paste(tmp_path_factory.mktemp("pasted"), script)
 
 
 def check_call(words):
-    """Checks a call of gcloud against its reference; returns which command it was."""
+    """Checks a call of gcloud against its reference, and returns the command."""
     flags = {word.split("=")[0] for word in words if word.startswith("--")}
     plain_words = [word for word in words if not word.startswith("--")]
     (command,) = [c for c in GCLOUD if plain_words[: len(c.split())] == c.split()]

@@ -1,4 +1,4 @@
-"""deploy/gke: against the schemas of the API, and against what a kubelet and Prometheus ask of the sidecar."""
+"""deploy/gke: checked with the schemas of the API, and with the requests of a kubelet and Prometheus."""
 
 import copy
 import re
@@ -64,7 +64,7 @@ def test_its_account_is_a_google_account_by_workload_identity(document):
 
 
 def arguments(document):
-    """With what Kubernetes puts into them."""
+    """Returns the arguments after Kubernetes' substitutions."""
     (sidecar,) = sidecars(pod_spec(document))
     fields = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in sidecar.get("env", [])}
     values = {name: {"status.podIP": POD_IP}[path] for name, path in fields.items()}

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile: what is in the image, and that it runs with nothing else."""
+"""deploy/Dockerfile: the content of the image, and that the sidecar runs with nothing else."""
 
 import gzip
 import io
@@ -77,7 +77,7 @@ while True:
 
 
 def test_names_are_looked_up_in_dns_and_in_the_hosts_file(podman, image, tmp_path):
-    """A static binary has its resolver inside: it must find what the C library's would."""
+    """A static binary contains its resolver, which must find the same names as the C library's."""
     write_certificates(tmp_path)
     (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:2\n")
     (tmp_path / "hosts").write_text("127.0.0.1 localhost\n127.0.0.1 by-hosts.a.run.app\n")

@@ -1,4 +1,4 @@
-"""deploy/kubernetes: rendered by kustomize, against the schemas of the API, and tried by the sidecar itself."""
+"""deploy/kubernetes: rendered by kustomize, and checked with the schemas of the API and by the sidecar."""
 
 import re
 import subprocess
@@ -115,7 +115,7 @@ def test_the_pods_have_no_privileges_and_the_probes_are_the_sidecars(layout):
 
 
 def arguments(documents, tmp_path):
-    """The arguments and variables of the sidecar, with what Kubernetes puts into them."""
+    """Returns the arguments and variables of the sidecar after Kubernetes' substitutions."""
     (sidecar,) = sidecars(pod_spec(of(documents, "Deployment")))
     data = of(documents, "ConfigMap")["data"]
     (mount,) = sidecar["volumeMounts"]

@@ -1,6 +1,6 @@
-"""The containers of deploy/cloudrun as Cloud Run starts them: one network, one after the other, nobody root.
+"""Runs the containers of deploy/cloudrun like Cloud Run: one network, started in order, without root.
 
-The emulator stands for the metadata server, and a private service of the tests' own for the one that is called.
+The emulator replaces the metadata server, and a private service of the tests replaces the called service.
 """
 
 import json
@@ -17,7 +17,7 @@ EMULATOR = "127.0.0.1:8980"
 
 
 class Pod:
-    """A Cloud Run instance: the containers of a file, brought up in the order that it gives."""
+    """A Cloud Run instance: the containers of a file, started in its order."""
 
     shared = ["--network", "container:emulator"]
 
@@ -77,7 +77,7 @@ class Pod:
             self.passes(started, probe)
 
     def passes(self, container, probe):
-        """The probe from inside the instance, as Cloud Run makes it."""
+        """Runs the probe inside the instance, like Cloud Run."""
         get = probe["httpGet"]
 
         def asked():
@@ -90,7 +90,7 @@ class Pod:
 
 @pytest.fixture
 def pod(podman, image, tmp_path):
-    """Brings up the pod of a file of deploy/cloudrun."""
+    """Starts the pod of a file of deploy/cloudrun."""
     return lambda name: Pod(podman, image, DEPLOY / "cloudrun" / name, tmp_path).up()
 
 

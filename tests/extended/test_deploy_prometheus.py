@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real sidecar: each panel of the dashboard shows something, and each alert can be evaluated."""
+"""A real Prometheus scrapes a real sidecar: each panel of the dashboard has data, and each alert can be evaluated."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ TARGET = {"namespace": "shop", "job": "sidentity"}
 
 
 class Prometheus:
-    """Debian's, on a free port of loopback, with a short memory of one target."""
+    """Debian's Prometheus on a free loopback port, with one target and a short retention."""
 
     def __init__(self, folder, target):
         config = {
@@ -55,7 +55,7 @@ class Prometheus:
         return answer["data"]
 
     def query(self, expr):
-        """The numbers that an expression gives now, with their labels; those that are none are left out."""
+        """Returns the current values of an expression with their labels. NaN is omitted."""
         found = [(sample["metric"], float(sample["value"][1])) for sample in self.get("query", query=expr)["result"]]
         return [(labels, value) for labels, value in found if math.isfinite(value)]
 
@@ -76,7 +76,7 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(start, tmp_path_factory):
-    """One that scrapes a sidecar to which all kinds of things happen, again and again."""
+    """Prometheus that scrapes a sidecar with continuous calls, errors and faults."""
     route = ("--route", "127.0.0.1:0=https://svc.a.run.app")
     with start(*route) as sidecar, Prometheus(tmp_path_factory.mktemp("prometheus"), sidecar.admin) as prometheus:
         over = threading.Event()

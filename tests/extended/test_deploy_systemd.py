@@ -1,4 +1,4 @@
-"""deploy/systemd: as far as it can be told without booting, by systemd's own tools, and by the filter of system calls for real."""
+"""deploy/systemd: checked without a boot, with systemd's own tools and a real system call filter."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def analyze(*args):
 
 @pytest.fixture
 def unit(tmp_path):
-    """The unit with a program that is there."""
+    """Returns the unit with an existing program."""
     file = tmp_path / UNIT.name
     file.write_text(UNIT.read_text().replace("/usr/local/bin/sidentity", str(BINARY)))
     return file
@@ -36,7 +36,7 @@ def test_systemd_would_say_what_it_does_not_know(unit):
 
 
 def test_little_is_exposed(unit):
-    """Of 10, where 10 is a service that may do anything; the rest is that it talks to the network."""
+    """The score has a maximum of 10 for an unrestricted service. Network access accounts for the rest."""
     done = analyze("security", "--offline=true", "--threshold=15", unit)
     assert done.returncode == 0, done.stdout
     assert analyze("security", "--offline=true", "--threshold=5", unit).returncode != 0
@@ -55,7 +55,7 @@ def test_the_file_that_it_reads_is_right():
 
 
 def members(name):
-    """The system calls of one of systemd's sets."""
+    """Returns the system calls of one of systemd's sets."""
     lines = [line.strip() for line in analyze("syscall-filter", name).stdout.splitlines()[1:]]
     for line in lines:
         if line.startswith("@"):
@@ -74,7 +74,7 @@ def profile(allowed):
 
 
 def test_it_works_with_the_system_calls_that_the_unit_leaves_it(podman, image, tmp_path):
-    """The same filter, by a container's engine; and one that is too narrow, which would be noticed."""
+    """The same filter in a container, and one that is too narrow, which must fail."""
     allowed = set()
     for value in re.findall(r"^SystemCallFilter=(\S+)$", UNIT.read_text(), re.M):
         allowed = allowed - set(members(value[1:])) if value.startswith("~") else allowed | set(members(value))

@@ -1,6 +1,6 @@
-"""deploy/terraform: as far as it can be told without its provider, which only Terraform's own registry has.
+"""deploy/terraform: checked without its provider, which only Terraform's own registry has.
 
-So there is no `terraform validate` here: names and types are held to the API that the provider's resource is made after.
+`terraform validate` is not possible here. Names and types are compared with the API of the provider's resource.
 """
 
 import json
@@ -18,7 +18,7 @@ TEXT = "\n".join(path.read_text() for path in sorted(MODULE.glob("*.tf")))
 
 
 def plain(value):
-    """Without the parser's own quotes and marks."""
+    """Returns the value without the parser's quotes and marks."""
     if isinstance(value, dict):
         return {plain(key): plain(part) for key, part in value.items() if not key.startswith("__")}
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def camel(name):
 
 
 def unknown(block, schema, schemas, place):
-    """Attributes and nested blocks that the API's type does not have under their name in camel case."""
+    """Returns attributes and nested blocks whose camel-case name the API's type does not have."""
     schema = schemas[schema["$ref"]] if "$ref" in schema else schema
     if schema.get("type") == "array":
         schema = schema["items"]

@@ -1,4 +1,4 @@
-"""`sidentity exec`: apps that call `https://`, as they are, with nothing but their environment to tell them of it."""
+"""`sidentity exec`: unmodified apps that call `https://` and are configured only by their environment."""
 
 import base64
 import fcntl
@@ -35,7 +35,7 @@ def git_server(certificates, emulator, tmp_path_factory):
 
 @pytest.fixture
 def env(emulator, certificates, tmp_path):
-    """The tests' authority is all that this system trusts."""
+    """The environment of a system that trusts only the tests' authority."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -47,7 +47,7 @@ def env(emulator, certificates, tmp_path):
 
 @pytest.fixture
 def wrapped(upstream, grpc_upstream, git_server):
-    """The command line that runs a command with the sidecar around it."""
+    """Returns the command line that runs a command under `exec`."""
 
     def command(*args, options=()):
         return [
@@ -63,7 +63,7 @@ def wrapped(upstream, grpc_upstream, git_server):
 
 @pytest.fixture
 def printed(wrapped, env):
-    """What a command prints that is run so."""
+    """Returns the output of a command under `exec`."""
 
     def called(*args, **more):
         return run(*wrapped(*args), env=env, **more)
@@ -106,7 +106,7 @@ COMMANDS = {
 
 
 def objects(text):
-    """JSON, one after the other, whether or not lines are between them."""
+    """Returns JSON objects that follow each other, with or without line breaks."""
     decoder, found, text = json.JSONDecoder(), [], text.strip()
     while text:
         value, end = decoder.raw_decode(text)
@@ -176,7 +176,7 @@ def test_grpc_calls_a_private_service(printed):
 
 
 def ders(text):
-    """The certificates in a text, however it is wrapped."""
+    """Returns the certificates in a text, with any line width."""
     blocks = text.split("-----BEGIN CERTIFICATE-----")[1:]
     return [base64.b64decode(block.split("-----END")[0]) for block in blocks]
 
@@ -193,7 +193,7 @@ def test_the_app_sees_one_of_the_local_authority_where_a_token_is_due(printed, c
 
 
 class Held:
-    """A command that is held by its standard input."""
+    """A command that runs until its standard input ends."""
 
     def __init__(self, command, env):
         pipe = subprocess.PIPE
@@ -229,7 +229,7 @@ def test_a_stranger_on_the_machine_is_refused(wrapped, env):
 
 
 class Terminal:
-    """A command on a terminal of its own, and what a person sees and types there."""
+    """A command on its own terminal, with the screen and the keyboard."""
 
     def __init__(self, command, env):
         self.pid, self.master = pty.fork()
@@ -239,7 +239,7 @@ class Terminal:
         self.seen = 0
 
     def wait_for(self, pattern):
-        """The next match on the screen, after the one before it."""
+        """Waits for the next match on the screen after the previous one."""
         end = time.monotonic() + PATIENCE
         while not (found := re.compile(pattern).search(self.screen, self.seen)):
             assert select.select([self.master], [], [], max(0, end - time.monotonic()))[0], self.screen

@@ -1,4 +1,4 @@
-"""`sidentity exec`: clients that have variables of their own for proxies and certificates."""
+"""`sidentity exec`: clients with their own variables for proxies and certificates."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ with_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud 
 
 @pytest.fixture
 def gcloud(env, tmp_path):
-    """gcloud without credentials and settings of its own."""
+    """gcloud without existing credentials and settings."""
     env["CLOUDSDK_AUTH_DISABLE_CREDENTIALS"] = "true"
     env["CLOUDSDK_CONFIG"] = str(tmp_path / "gcloud")
     env["CLOUDSDK_CORE_DISABLE_USAGE_REPORTING"] = "true"

@@ -1,4 +1,4 @@
-""".github: the workflows by actionlint and zizmor, the forms by their schemas, and what they promise."""
+""".github: checks workflows with actionlint and zizmor, forms with their schemas, and their statements."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Google's own library against the emulator, and through the sidecar's forward proxy."""
+"""Google's own library with the emulator, and through the sidecar's forward proxy."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""gRPC over a route in cleartext HTTP/2: what an app sees is what it would see without the sidecar."""
+"""gRPC over a route in cleartext HTTP/2: an app sees the same as without the sidecar."""
 
 import threading
 
@@ -22,7 +22,7 @@ def test_a_call_that_will_be_quiet_begins(quiet_call):
 @pytest.mark.late
 @pytest.mark.timeout(300)
 def test_a_call_that_was_quiet_for_130_s_is_not_ended_by_too_many_pings(quiet_call):
-    """A grpcio server with its defaults ends a connection for PINGs that come more often than every 5 minutes."""
+    """A grpcio server with its defaults ends a connection with PINGs more often than every 5 minutes."""
     assert list(quiet_call) == [b"last"]
     assert quiet_call.code() is grpc.StatusCode.OK
 
@@ -48,7 +48,7 @@ def test_one_request_is_answered_by_a_stream(channel):
 
 
 def test_both_sides_talk_in_turns(channel):
-    """Each request is made of the answer before it, so nothing may be held back."""
+    """Each request depends on the previous response, so no message may be held back."""
     turn, said = threading.Semaphore(1), [b"a"]
 
     def requests():

@@ -1,6 +1,6 @@
-"""HTTP/1.1 byte by byte, as no client should speak it. Each case names its section of RFC 9112, or of RFC 9110 where it says so.
+"""HTTP/1.1 protocol violations, byte by byte. Each case names its section of RFC 9112, or of RFC 9110 if marked.
 
-What can be read in two ways is refused, and a request that is hidden behind it never becomes one.
+Ambiguous requests are refused, and a request that is hidden in one is never forwarded.
 """
 
 import json
@@ -15,7 +15,7 @@ PATIENCE = 20
 
 
 class Wire(Connection):
-    """An HTTP/1.1 client that reads what comes as it comes."""
+    """An HTTP/1.1 client that reads bytes as they arrive."""
 
     def __init__(self, address):
         super().__init__(address, PATIENCE)
@@ -26,7 +26,7 @@ class Wire(Connection):
         super().__exit__()
 
     def head(self):
-        """The next head: its status line, and its fields by their names in lower case; None at the end."""
+        """Returns the next head: its status line, and its fields by lower-case name. Returns None at the end."""
         try:
             line = self.file.readline()
         except ConnectionResetError:
@@ -40,7 +40,7 @@ class Wire(Connection):
         return line.strip().decode("latin1"), fields
 
     def answer(self, method="GET"):
-        """The next final answer: status, version, fields and body; None at the end."""
+        """Returns the next final response: status, version, fields and body. Returns None at the end."""
         while (head := self.head()) and head[0].split()[1].startswith("1"):
             pass
         if not head:
@@ -62,7 +62,7 @@ class Wire(Connection):
         return int(status), version, fields, body
 
     def ended(self):
-        """It closes without another byte."""
+        """Returns whether the connection closes without another byte."""
         try:
             return self.file.read() == b""
         except ConnectionResetError:
@@ -219,7 +219,7 @@ FINE = {
 
 @pytest.mark.parametrize("name", FINE)
 def test_an_answer_comes_for(name, address, upstream):
-    """And the next request on the connection is read from where this one ends."""
+    """The next request on the connection is read after the end of this one."""
     sent, path, length = FINE[name]
     hidden = upstream.counts["/hidden"]
     with Wire(address) as wire:
@@ -269,7 +269,7 @@ def test_9_3_an_http_1_0_connection_stays_only_where_it_is_asked_to(fields, stay
 
 
 def test_6_1_an_http_1_0_client_gets_no_chunks(address):
-    """The body's length is known to nobody: the end of the connection tells it, whatever else was asked for."""
+    """The end of the connection marks the end of a body of unknown length."""
     with Wire(address) as wire:
         wire.send(request("GET /down?bytes=100000 HTTP/1.0", "Connection: keep-alive"))
         status, _, fields, body = wire.answer()
@@ -331,7 +331,7 @@ def test_9110_15_2_an_http_1_0_client_gets_no_interim_answer(address):
 
 
 def test_9110_10_1_1_what_cannot_go_on_is_not_asked_for(address):
-    """The final status comes instead of 100."""
+    """The final status is sent in place of 100."""
     with Wire(address) as wire:
         wire.send(request("POST / HTTP/1.1", "Host: evil.test", "Content-Length: 5", "Expect: 100-continue"))
         assert wire.head()[0].split()[1] == "400"

@@ -1,4 +1,4 @@
-"""HTTP/2 by prior knowledge, as no client should speak it. Each case names its section of RFC 9113."""
+"""HTTP/2 protocol violations with prior knowledge. Each case names its section of RFC 9113."""
 
 import struct
 import time
@@ -31,7 +31,7 @@ def test_3_4_a_preface_that_is_none_is_not_answered_in_http2(address):
 
 
 def test_3_4_a_first_frame_other_than_settings_does_no_harm(address):
-    """It is an error that may be ignored; the request after it is answered, or the connection ends."""
+    """This error may be ignored: the next request is answered, or the connection ends."""
     with Peer(address, greet=False) as peer:
         peer.send(PREFACE + frame(PING, 0, 0, b"12345678") + frame(SETTINGS, 0, 0))
         peer.request()
@@ -199,7 +199,7 @@ STREAM = {
 
 
 def refused(peer, codes, stream=1):
-    """A stream error, a connection error with the same code, or an answer of 400 (8.1.1)."""
+    """A stream error, a connection error with the same code, or a response of 400 (8.1.1)."""
     while True:
         try:
             kind, _, of, payload = peer.read()
@@ -224,7 +224,7 @@ def test_the_stream_ends_for(name, address):
 # In those of sections 5 and 6 the request was right, and only what came after it was not.
 @pytest.mark.parametrize("name", [name for name in STREAM if not name.startswith(("5.", "6."))])
 def test_the_service_never_gets_whole(name, address, upstream):
-    """What is malformed is no request for the service (8.1.1)."""
+    """A malformed request is not forwarded to the service (8.1.1)."""
     codes, frames = STREAM[name]
     before = upstream.completed["/h2"]
     with Peer(address) as peer:
@@ -302,7 +302,7 @@ def test_6_9_2_a_window_that_new_settings_overflow_ends_the_connection(address):
 
 
 def test_6_9_more_data_than_the_window_is_a_flow_control_error(address):
-    """The upstream takes nothing of it, so no window comes back; whoever goes on is stopped."""
+    """The upstream reads nothing, so the window does not grow. A client that continues is stopped."""
     with Peer(address) as peer:
         peer.request(method="POST", path="/stuck/flow", end=False)
         for _ in range(4096):
@@ -312,7 +312,7 @@ def test_6_9_more_data_than_the_window_is_a_flow_control_error(address):
 
 
 def test_5_1_2_streams_over_the_limit_are_refused(start):
-    """Room for all that --max-connections allows is promised, and little more; whoever opens more is told so."""
+    """The limit is at most a little above --max-connections. Further streams are refused."""
     with start("--route", "127.0.0.1:0=https://svc.a.run.app", "--max-connections", "50") as sidecar:
         with Peer(sidecar.routes[0], greet=False) as peer:
             peer.send(PREFACE + frame(SETTINGS, 0, 0))
@@ -375,7 +375,7 @@ def test_8_5_connect_is_for_the_forward_proxy_alone(address):
 
 
 def test_10_5_a_flood_of_continuation_frames_is_stopped(sidecar, address):
-    """A header block without an end, in frames of nothing and in frames of something."""
+    """An endless header block, in empty frames and in frames with data."""
     for piece in (b"", b"\x00\x01a\x7f\x81\x7e" + bytes([0x61]) * 253 * 60):
         with Peer(address) as peer:
             peer.send(frame(HEADERS, END_STREAM, 1, peer.block()))
@@ -385,8 +385,8 @@ def test_10_5_a_flood_of_continuation_frames_is_stopped(sidecar, address):
 
 
 def test_10_5_rapid_resets_are_stopped(sidecar, address):
-    """CVE-2023-44487: streams that are opened and cancelled without end. Where they come faster than they are taken up, the
-    connection ends; and what was taken up of them is soon gone."""
+    """CVE-2023-44487: streams are opened and cancelled without end. If they arrive faster than they are handled, the
+    connection ends. Handled streams are released soon."""
     with Peer(address) as peer:
         for batch in range(0, 20_000, 2_000):
             streams = range(2 * batch + 1, 2 * (batch + 2_000), 2)
@@ -455,7 +455,7 @@ def test_10_5_1_a_header_list_that_is_too_large_is_refused(address):
 
 
 def test_10_5_1_a_small_block_that_unpacks_to_much_is_refused(address):
-    """One long value in the table, then thousands of references to it."""
+    """One long value in the table, followed by thousands of references to it."""
     with Peer(address) as peer:
         bomb = peer.block(more=[("x-bomb", "v" * 3000)]) + b"\xbe" * 10_000
         peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, bomb))

@@ -18,5 +18,5 @@ def test_a_short_soak_has_no_failure_without_a_cause():
 
 
 def run(*command):
-    """Its output is shown if it fails."""
+    """Runs a command, and shows its output if it fails."""
     assert subprocess.run([str(part) for part in command], cwd=ROOT).returncode == 0

@@ -1,4 +1,4 @@
-"""Prometheus' own linter on what a scraper gets."""
+"""Prometheus' own linter for the metrics that a scraper gets."""
 
 import socket
 import subprocess
@@ -33,7 +33,7 @@ def fetch(url, proxy=None, headers={}):
 
 
 def raw(address, text):
-    """Says something on a connection of its own, hears the first words of the answer, and is gone."""
+    """Sends bytes on a new connection, reads the beginning of the response, and closes."""
     host, port = address.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(text.encode())

@@ -1,4 +1,4 @@
-"""SDKs of model providers, which insist on a key: they get a placeholder, and Vertex AI gets the token."""
+"""SDKs of model providers that require a key: they get a placeholder, and Vertex AI gets the token."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def models(certificates):
 
 
 def talk(models, command, env):
-    """Runs a client, which must show the first event of a stream before the second is sent."""
+    """Runs a client that must show the first event of a stream before the second is sent."""
     command = [str(part) for part in command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as child:
         shown = [child.stdout.readline().strip() for _ in range(2)]

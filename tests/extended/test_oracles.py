@@ -1,6 +1,7 @@
-"""Credential files of each kind: sidentity and Google's own libraries, with the same file, before the same strict endpoints.
+"""Compares sidentity with Google's libraries: credential files of each type, with the same strict endpoints.
 
-Each client is recorded. Method, host, path, form fields and claims must be equal but for `DIFFERENCES`, each with its reason.
+Each client is recorded. Method, host, path, form fields and claims must be equal except for `DIFFERENCES`, each with
+its reason.
 """
 
 import copy
@@ -27,7 +28,7 @@ LIBRARIES = {"python": [sys.executable, CLIENTS / "oracle.py"], "node": ["node",
 
 
 class Endpoints:
-    """The emulator with its credential files, and a recorder before it."""
+    """The emulator with its credential files, behind a recorder."""
 
     def __init__(self, emulator, recorder, folder, certificates):
         self.emulator, self.recorder, self.folder, self.certificates = emulator, recorder, folder, certificates
@@ -42,7 +43,7 @@ class Endpoints:
         return done.stdout.strip(), self.recorder.taken()
 
     def library(self, name, kind, *arguments):
-        """What a library prints, and the requests that it makes."""
+        """Returns the output of a library, and its requests."""
         proxy = f"http://127.0.0.1:{self.recorder.port}"
         env = {
             "PATH": os.environ["PATH"],
@@ -59,7 +60,7 @@ class Endpoints:
         return self._run([*LIBRARIES[name], *arguments], env)
 
     def sidentity(self, kind, url, *options):
-        """What `sidentity token` prints, and the requests that it makes."""
+        """Returns the output of `sidentity token`, and its requests."""
         recorder = f"127.0.0.1:{self.recorder.port}"
         env = {"PATH": os.environ["PATH"], "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1"}
         flags = ["--upstream-ca", self.certificates.ca]
@@ -80,12 +81,12 @@ def endpoints(certificates, tmp_path_factory):
 
 
 def optional_request(requests):
-    """Both ask for the regional access boundary, Node for the number's project. Neither is needed for a token."""
+    """Both libraries request the regional access boundary, and Node the project of a number. No token needs them."""
     return [request for request in requests if "allowedLocations" not in request["url"]]
 
 
 def session_once(requests):
-    """How many IMDSv2 sessions are fetched is not compared: both libraries fetch one for each question."""
+    """The number of IMDSv2 sessions is not compared: both libraries fetch one for each request."""
     kept = []
     for request in requests:
         is_session = request["url"].endswith("/latest/api/token")
@@ -95,7 +96,8 @@ def session_once(requests):
 
 
 def self_signed_base(requests):
-    """A key file that is the base of an impersonation signs a JWT for IAM itself, which saves a request to the token endpoint."""
+    """A key file that is the base of an impersonation signs a JWT for IAM, which saves a request to the token
+    endpoint."""
     first, *rest = requests
     is_grant = "assertion" in (first["body"] or {}) and rest
     if not is_grant:
@@ -106,7 +108,7 @@ def self_signed_base(requests):
 
 
 def scope_for_iam(requests):
-    """Python asks for the scope `iam` where the token is used at IAM only. We ask for `cloud-platform` as Node does: one
+    """Python requests the scope `iam` for tokens that only IAM gets. We request `cloud-platform` like Node, so that one
     cached token serves for both."""
     for request in requests:
         if (request["body"] or {}).get("scope") == IAM:
@@ -115,7 +117,7 @@ def scope_for_iam(requests):
 
 
 def no_delegates(requests):
-    """Python sends null and Node leaves the field out where there is no chain. We send an empty list, as both do for files of
+    """Without a chain, Python sends null and Node omits the field. We send an empty list, as both do for files of
     impersonation."""
     for request in requests:
         if request["url"].endswith((":generateAccessToken", ":generateIdToken")) and not request["body"].get("delegates"):
@@ -124,7 +126,8 @@ def no_delegates(requests):
 
 
 def azp_of_the_account(requests):
-    """Node makes the ID token's `azp` the e-mail address. The metadata server and the token endpoint use the number."""
+    """Node requests the e-mail address as `azp` of the ID token. The metadata server and the token endpoint use the
+    number."""
     for request in requests:
         if isinstance(request["body"], dict):
             request["body"].pop("useEmailAzp", None)
@@ -141,8 +144,8 @@ def no_key_id(requests):
 
 
 def signed_target(requests):
-    """The libraries add `x-goog-cloud-target-resource` after they have signed. We sign it too: it is what keeps the request from
-    being used for another pool."""
+    """The libraries add `x-goog-cloud-target-resource` after signing. We sign it too, so that the request cannot be
+    used for another pool."""
     for request in requests:
         if token := signed_request(request):
             names = token["signed"].removeprefix("SignedHeaders=").split(";")
@@ -163,19 +166,19 @@ DIFFERENCES = [
 
 
 def assertion(request):
-    """The JWT in a form, as header and claims."""
+    """Returns the header and claims of the JWT in a form."""
     found = (request["body"] or {}).get("assertion") if isinstance(request["body"], dict) else None
     return found if isinstance(found, dict) else {}
 
 
 def signed_request(request):
-    """The AWS request that is the subject token in a form, or None."""
+    """Returns the AWS request that is the subject token in a form, or None."""
     found = request["body"].get("subject_token") if isinstance(request["body"], dict) else None
     return found if isinstance(found, dict) and "signed" in found else None
 
 
 def normal(requests):
-    """The requests of a library without its differences."""
+    """Returns the requests of a library without its differences."""
     requests = [copy.deepcopy(request.summary()) for request in requests]
     for undo in DIFFERENCES:
         requests = undo(requests)
@@ -190,7 +193,7 @@ def ours(requests):
 
 
 def settled(request):
-    """Without the key's id and the key pair of a run, which the file decides."""
+    """Removes the key's id and the key pair of a run, which depend on the file."""
     scheme, credentials = request["authorization"] or (None, None)
     if isinstance(credentials, dict):
         request["authorization"] = (scheme, "self-signed JWT")

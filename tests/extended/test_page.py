@@ -1,5 +1,4 @@
-"""The status page in headless Chromium: what it says, how it behaves, and that it keeps to itself. Pictures of it are in
-target/extended/page, for people to look at."""
+"""The status page in headless Chromium: content, behaviour and isolation. target/extended/page has screenshots."""
 
 import base64
 import http.server
@@ -28,7 +27,7 @@ HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked =
 
 
 class Browser:
-    """One page in one browser, with what it logged and whom it asked."""
+    """One page in one browser, with its console and its requests."""
 
     def __init__(self, folder):
         options = webdriver.ChromeOptions()
@@ -40,7 +39,7 @@ class Browser:
         self.driver.set_script_timeout(PATIENCE)
 
     def open(self, address, width=1280, dark=False):
-        """Shows the page of this admin port, once it is live."""
+        """Opens the page of this admin port, and waits for its data."""
         self.address = address
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -75,7 +74,7 @@ class Browser:
         raise AssertionError(f"the keyboard does not reach {id}")
 
     def picture(self, name):
-        """The whole page as a picture."""
+        """Takes a screenshot of the whole page."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         width, height = self.run("return [innerWidth, document.documentElement.scrollHeight]")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
@@ -93,7 +92,7 @@ class Browser:
         assert len(found["passes"]) > 20
 
     def assert_at_peace(self):
-        """No error and no violation of its policy in the console; nobody but the sidecar was asked."""
+        """Asserts that the console has no error and no policy violation, and that only the sidecar was called."""
         assert self.driver.get_log("browser") == []
         hosts = set()
         for entry in self.driver.get_log("performance"):
@@ -128,7 +127,7 @@ def call(url, proxy=None):
 
 @pytest.fixture(scope="module")
 def busy(start):
-    """A sidecar that has seen something: calls, errors, a refusal, a token that was not taken."""
+    """A sidecar after calls, errors, a refusal, and a token that was not accepted."""
     with start(
         "--route", "127.0.0.1:0/billing=https://svc.a.run.app",
         "--rule", "iap.example.com=id,audience=123-x.apps.googleusercontent.com,header=proxy-authorization",

@@ -1,4 +1,4 @@
-"""Python's HTTP clients: with HTTP_PROXY set as they read it themselves, and through a route."""
+"""Python's HTTP clients: with HTTP_PROXY, which they read themselves, and through a route."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ SERVICE = "http://svc.a.run.app"
 
 @pytest.fixture
 def http_proxy(proxy, monkeypatch):
-    """What a deployment sets."""
+    """The variables that a deployment sets."""
     monkeypatch.setenv("HTTP_PROXY", proxy)
     monkeypatch.setenv("http_proxy", proxy)
 

@@ -1,4 +1,5 @@
-"""`metadata-server --credentials`: real tokens of a credential file for Google's own libraries, which know only the metadata server."""
+"""`metadata-server --credentials`: real tokens of a credential file for Google's libraries, which know only the
+metadata server."""
 
 import json
 import os
@@ -29,7 +30,7 @@ print(json.dumps([project, credentials.service_account_email, credentials.token,
 
 
 class Google(Emulator):
-    """The emulator with its token endpoints, and a credential file of each kind."""
+    """The emulator with its token endpoints, and a credential file of each type."""
 
     def __init__(self, folder):
         self.folder = folder

@@ -1,4 +1,4 @@
-"""docs/recipes: the files and commands of each page, as they stand there, against the emulator and stand-ins of the destinations."""
+"""docs/recipes: runs the files and commands of each page with the emulator and replacements of the destinations."""
 
 import ast
 import concurrent.futures
@@ -42,7 +42,7 @@ def test_a_recipe_is_a_page_of_one_screen():
 
 @pytest.fixture
 def page(emulator, certificates, tmp_path):
-    """Makes a page ready, with its destinations at this port."""
+    """Prepares a page, with its destinations at this port."""
 
     def ready(name, port, *options):
         there = [("connect-to", f"*:443:127.0.0.1:{port}"), ("upstream-ca", certificates.ca)]
@@ -59,7 +59,7 @@ def models(certificates):
 
 
 def seen(printed):
-    """The calls that arrived, as the upstream tells them."""
+    """Returns the calls that the upstream recorded."""
     return [json.loads(line) for line in printed.replace("}{", "}\n{").splitlines()]
 
 
@@ -106,7 +106,7 @@ def mcp(recipe, tool, arguments):
 
 @pytest.fixture(scope="session")
 def quiet_tools(certificates, emulator, tools, tmp_path_factory):
-    """A call of a silent tool by each transport, begun before all other tests of this file."""
+    """A call of a silent tool by each transport, started before all other tests of this file."""
     there = [("connect-to", f"*:443:127.0.0.1:{tools.port}"), ("upstream-ca", certificates.ca)]
     recipe = Recipe("mcp", tmp_path_factory.mktemp("mcp"), emulator, there)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -249,7 +249,7 @@ def test_services_are_reached_by_their_names(page, upstream):
 
 @pytest.fixture
 def google(tmp_path_factory):
-    """The emulator with credential files: where it listens, its files, and options that lead there."""
+    """The emulator with credential files: its address, its files, and options that redirect there."""
     files = tmp_path_factory.mktemp("google")
     with Emulator("--write-credentials", files) as emulator:
         yield emulator, files, [("connect-to", f"*:443:{emulator.address}"), ("upstream-ca", files / "ca.pem")]

@@ -1,4 +1,5 @@
-"""What deploy/release/build makes, of the static binary that the other tests have; test_release_full.py builds everything."""
+"""The result of deploy/release/build, with the static binary of the other tests. test_release_full.py builds
+everything."""
 
 import hashlib
 import json
@@ -46,7 +47,7 @@ def test_the_checksums_are_those_of_all_files(dist):
 
 @pytest.mark.timeout(600)
 def test_a_second_build_is_the_same_byte_by_byte(tmp_path):
-    """The packing alone: a script in the place of the binary, which makes it quick."""
+    """Tests only the packing. A script replaces the binary, so that it is quick."""
     script = tmp_path / "sidentity"
     script.write_text(f'#!/bin/sh\nexec {static_binary()} "$@"\n')
     script.chmod(0o755)
@@ -173,7 +174,7 @@ def test_the_debian_package_says_what_it_is(dist):
 
 
 def test_the_debian_package_does_not_start_the_service():
-    """Every user of the machine may call with its identity: that is the administrator's decision."""
+    """Every user of the machine may call with its identity, so the administrator must decide."""
     scripts = [path.read_text() for path in (DEPLOY / "release" / "scripts").iterdir()]
     calls = [call for text in scripts for call in re.findall(r"^\s*systemctl (\S+)", text, re.M)]
     assert sorted(set(calls)) == ["daemon-reload", "disable", "try-restart"]

@@ -1,4 +1,5 @@
-"""The whole release, compiled twice from nothing for both processors: tests/extended/run release. Half an hour on two cores."""
+"""The whole release, compiled twice from scratch for both processors: tests/extended/run release. Half an hour on two
+cores."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-"""--upstream-proxy with a real proxy, tinyproxy: CONNECT, absolute form, Basic credentials, refusals, the list."""
+"""--upstream-proxy with a real proxy, tinyproxy: CONNECT, absolute form, Basic credentials, refusals, the exclusion
+list."""
 
 import http.server
 import json
@@ -19,7 +20,7 @@ CREDENTIALS = "user:s3%63ret"
 
 
 class Tinyproxy:
-    """tinyproxy on a free port; with `filtered`, it refuses hosts that match."""
+    """tinyproxy on a free port. With `filtered`, it refuses matching hosts."""
 
     def __init__(self, folder, auth=False, filtered=None):
         with socket.socket() as free:
@@ -54,7 +55,7 @@ class Tinyproxy:
         return f"http://{credentials}{'@' if credentials else ''}127.0.0.1:{self.port}"
 
     def asked(self):
-        """What clients asked for, as METHOD and TARGET."""
+        """Returns the clients' requests, as METHOD and TARGET."""
         lines = self.log.read_text().splitlines()
         requests = [line.split("): ", 1)[1].split() for line in lines if "Request (file descriptor" in line]
         return [" ".join(request[:2]) for request in requests]
@@ -68,7 +69,7 @@ class Tinyproxy:
 
 
 class Plain(http.server.BaseHTTPRequestHandler):
-    """Says what it was asked, in the clear."""
+    """A cleartext server that returns its request."""
 
     protocol_version = "HTTP/1.1"
 

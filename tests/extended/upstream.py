@@ -1,4 +1,4 @@
-"""Private services behind TLS: each takes a call only with an ID token that the metadata server signed for it."""
+"""Private services behind TLS. Each accepts a call only with an ID token that the metadata server signed for it."""
 
 import asyncio
 import collections
@@ -34,7 +34,7 @@ class Certificates:
 
 
 def write_certificates(folder):
-    """An authority of the tests' own and a certificate for every name that they call."""
+    """Creates an authority, and a certificate for every name that the tests call."""
     now = datetime.datetime.now(datetime.timezone.utc)
 
     def certificate(subject, names, public_key, issuer, signing_key, ca):
@@ -70,13 +70,13 @@ def write_certificates(folder):
 
 
 class Doorkeeper:
-    """Verifies ID tokens against the metadata server's published keys, as a private service does."""
+    """Verifies ID tokens with the metadata server's published keys, like a private service."""
 
     def __init__(self, emulator):
         self.keys = jwt.PyJWKClient(emulator.url("/oauth2/v3/certs"))
 
     def claims(self, authorization, host):
-        """The claims of a token that is for this host; raises for anything else."""
+        """Returns the claims of a token for this host. Raises for any other token."""
         scheme, _, token = authorization.partition(" ")
         if scheme != "Bearer":
             raise jwt.InvalidTokenError("no bearer token")
@@ -87,7 +87,7 @@ class Doorkeeper:
 
 
 class Upstream:
-    """HTTP/1.1, HTTP/2 and WebSocket; what it was asked comes back as JSON from every path without a meaning below."""
+    """HTTP/1.1, HTTP/2 and WebSocket. Paths without a meaning below return the request as JSON."""
 
     def __init__(self, certificates, emulator):
         self.doorkeeper = Doorkeeper(emulator)
@@ -187,7 +187,7 @@ class Upstream:
                 await answer(send, 200, call | {"method": method, "length": length, "sha256": digest}, method)
 
     async def events(self, path, send):
-        """Server-sent events; the second waits until the test has seen the first."""
+        """Server-sent events. The second waits until the test has read the first."""
         kind = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": kind})
         await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
@@ -232,7 +232,7 @@ async def down(send, length, told):
 
 
 def pattern(length):
-    """Bytes that tell when some are missing or swapped."""
+    """Returns bytes that show missing or swapped parts."""
     return bytes((i * 7 + i // 251) % 256 for i in range(length))
 
 
@@ -249,7 +249,7 @@ async def websocket(receive, send):
 
 
 class GrpcUpstream(grpc.GenericRpcHandler):
-    """All four kinds of calls over bytes; each call's method name says what it does."""
+    """All four kinds of gRPC calls over bytes. The name of each method describes it."""
 
     def __init__(self, certificates, emulator, host="grpc.a.run.app"):
         self.host = host
@@ -321,7 +321,7 @@ class GrpcUpstream(grpc.GenericRpcHandler):
             yield str(number).encode()
 
     def quiet(self, request, context):
-        """Says nothing for so many seconds between its first and its last answer."""
+        """Waits silently between its first and its last response."""
         yield b"first"
         left = threading.Event()
         context.add_callback(left.set)
@@ -338,7 +338,7 @@ class GrpcUpstream(grpc.GenericRpcHandler):
         return b""
 
     def wait(self, request, context):
-        """Answers never; tells when its caller has left."""
+        """Never responds. Reports when its caller has left."""
         name = request.decode()
         self.deadlines[name] = context.time_remaining()
         context.add_callback(self.cancelled[name].set)

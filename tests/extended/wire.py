@@ -1,4 +1,4 @@
-"""A connection of which a test writes every byte."""
+"""A connection on which a test writes every byte."""
 
 import socket
 

@@ -1,7 +1,8 @@
-"""Calls the upstreams without the sidecar: control.py CA HTTP_PORT GRPC_PORT. It prints `[kind, began, ended]` for each call.
+"""Calls the upstreams without the sidecar: control.py CA HTTP_PORT GRPC_PORT. Prints `[kind, began, ended]` for each
+call.
 
-What is slow here too is slow because of the upstreams or the machine. The clock is the machine's monotonic one, so that the
-lines can be compared with another process's.
+A slow call here shows that the upstreams or the machine are slow. The clock is the machine's monotonic clock, so that
+other processes can compare times.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ BODY = bytes(512 * 1024)
 
 
 class Http2:
-    """One connection, one request at a time."""
+    """One connection with one request at a time."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -139,7 +140,7 @@ class Control:
 
 
 async def repeat(pause, *calls):
-    """Makes the calls in turn, each timed alone."""
+    """Makes the calls in turn, and times each."""
     for call in itertools.cycle(calls):
         began = time.monotonic()
         # Failures are the injected faults' and of no interest.

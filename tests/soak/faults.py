@@ -1,4 +1,4 @@
-"""What is done to the sidecar's surroundings, and which failures each fault accounts for."""
+"""The injected faults, and the failures that each of them explains."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class Window:
 
 
 class Faults:
-    """Injects one fault a period, in turn."""
+    """Injects one fault in each period, in turn."""
 
     def __init__(self, stage, seconds):
         self.stage = stage
@@ -57,7 +57,7 @@ class Faults:
         window.ended = time.monotonic()
 
     async def reload(self):
-        """Accounts for no failure at all."""
+        """This fault explains no failure."""
         async with self.window("reload"):
             await self.stage.reload()
         await asyncio.sleep(self.length)
@@ -87,7 +87,7 @@ class Faults:
             await self.stage.start_upstream()
 
     def cause(self, traffic, error, began, ended):
-        """The kind of fault that accounts for a failure, or `None`."""
+        """Returns the kind of fault that explains a failure, or `None`."""
         for window in self.windows:
             grace = self.grace if window.kind.startswith("metadata") else UPSTREAM_GRACE
             if window.covers(began, ended, grace) and accounts_for(window.kind, traffic, error):
@@ -95,7 +95,7 @@ class Faults:
         return None
 
     def context(self, began, ended):
-        """When a failure happened, told from the faults before it."""
+        """Describes when a failure happened, relative to the faults before it."""
         before = [window for window in self.windows if window.began <= ended]
         if not before:
             return "before the first fault"

@@ -1,18 +1,18 @@
-"""A small HTTP/1.1 client that says exactly how a call failed."""
+"""A small HTTP/1.1 client that reports exactly how a call failed."""
 
 import asyncio
 
 
 class Broken(Exception):
-    """The connection ended before the response did."""
+    """The connection ended before the end of the response."""
 
 
 class NoAnswer(Broken):
-    """The connection ended before a response began: whoever speaks HTTP at its other end should have answered."""
+    """The connection ended before a response began. An HTTP peer should have responded."""
 
 
 class Refused(Exception):
-    """The sidecar answered with an error of its own."""
+    """The sidecar answered with its own error."""
 
     def __init__(self, status, proxy_status):
         super().__init__(f"{status} {proxy_status}")
@@ -21,11 +21,11 @@ class Refused(Exception):
 
 
 class UpstreamFailed(Exception):
-    """The upstream itself answered that it failed, as it may while it shuts down."""
+    """The upstream answered that it failed, as it may do during its shutdown."""
 
 
 def raise_failed(status, fields):
-    """Raises for a failure that says whose it is."""
+    """Raises the exception for a failure's origin."""
     proxy_status = fields.get("proxy-status", "")
     if proxy_status.startswith("sidentity; error="):
         raise Refused(status, proxy_status)
@@ -54,7 +54,8 @@ class Connection:
             pass
 
     async def head(self):
-        """The status and the fields; raises `Refused` for an error of the sidecar's own, `UpstreamFailed` for one of the upstream's."""
+        """Returns the status and the fields. Raises `Refused` for an error of the sidecar, and `UpstreamFailed` for one
+        of the upstream."""
         try:
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin1")
         except (asyncio.IncompleteReadError, ConnectionError) as error:
@@ -68,7 +69,7 @@ class Connection:
         return status, fields
 
     async def body(self, fields, status=200, pause=0.0):
-        """The whole body; with a pause, 64 KiB at a time."""
+        """Returns the whole body. With a pause, it reads 64 KiB at a time."""
         left = 0 if status == 204 else int(fields["content-length"])
         parts = []
         while left > 0:
@@ -90,12 +91,12 @@ class Connection:
         return status, await self.body(fields, status, pause)
 
     async def secure(self, context, name):
-        """TLS inside a tunnel."""
+        """Starts TLS inside a tunnel."""
         try:
             await self.writer.start_tls(context, server_hostname=name)
         except (ConnectionError, OSError) as error:
             raise NoAnswer(f"no TLS: {error!r}") from error
 
     def close(self):
-        """At once: a TLS transport would wait for the other side to close."""
+        """Closes at once. A TLS transport would wait for the peer's close."""
         self.writer.transport.abort()

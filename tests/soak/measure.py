@@ -1,4 +1,4 @@
-"""The sidecar's memory, descriptors and gauges, sampled while it runs."""
+"""Samples the sidecar's memory, descriptors and gauges while it runs."""
 
 import asyncio
 import dataclasses
@@ -23,7 +23,7 @@ class Sample:
     upstreams: int
 
     def unexplained(self):
-        """Descriptors that belong to no connection that the metrics count."""
+        """Returns the number of descriptors that belong to no connection in the metrics."""
         return self.descriptors - self.callers - self.upstreams
 
 
@@ -56,7 +56,7 @@ class Measure:
         return Sample(time.monotonic(), resident, descriptors, *gauges)
 
     async def quiet(self, patience):
-        """A sample without requests and connections, or the last one before the time is up."""
+        """Returns a sample without requests and connections, or the last one before the deadline."""
         async with asyncio.timeout(patience + 5):
             until = time.monotonic() + patience
             while True:
@@ -66,7 +66,7 @@ class Measure:
                 await asyncio.sleep(0.2)
 
     def thirds(self, value, began, ended):
-        """The medians of the first and the last third of a time."""
+        """Returns the medians of the first and the last third of a time."""
         third = (ended - began) / 3
         first = [value(sample) for sample in self.samples if began <= sample.at < began + third]
         last = [value(sample) for sample in self.samples if ended - third <= sample.at <= ended]

@@ -77,7 +77,8 @@ class Soak:
             task.result()
 
     async def warm_up(self):
-        """Every host once, so that each has its token; a twentieth of the time more, so that pools are as they will be."""
+        """Calls every host once, so that each has its token. Continues for a twentieth of the time, so that pools reach
+        their size."""
         numbers = iter(range(self.hosts))
 
         async def some():

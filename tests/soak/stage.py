@@ -29,7 +29,7 @@ rules:
 
 
 def free_port():
-    """A port that no outgoing connection gets: one to a port where nobody listens may get that port itself, and keep it."""
+    """Returns a port outside of the ephemeral range. An outgoing connection could otherwise take the port."""
     while True:
         port = random.randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -74,7 +74,7 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def metadata_errors(self):
-        """In the metadata server's place, something that answers 500."""
+        """Replaces the metadata server with one that answers 500."""
 
         writers = []
 
@@ -115,7 +115,7 @@ class Stage:
             await self.upstream.wait()
 
     async def start_control(self):
-        """The caller that goes around the sidecar."""
+        """Starts the caller that bypasses the sidecar."""
         self.control = await asyncio.create_subprocess_exec(
             sys.executable, HERE / "control.py", self.folder / "ca.pem", str(self.http_port), str(self.grpc_port),
             stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]},
@@ -184,7 +184,7 @@ class Stage:
         return [entry for entry in self.lines if "panicked" in entry.get("message", "")]
 
     async def end(self):
-        """SIGTERM; the exit status."""
+        """Sends SIGTERM and returns the exit status."""
         self.sidecar.send_signal(signal.SIGTERM)
         status = await asyncio.wait_for(self.sidecar.wait(), PATIENCE)
         await self.reader
@@ -192,7 +192,7 @@ class Stage:
 
 
 def write_certificates(folder):
-    """An authority, and a certificate for every name that is called."""
+    """Creates an authority, and a certificate for every called name."""
     now = datetime.datetime.now(datetime.timezone.utc)
 
     def certificate(subject, names, public_key, issuer, signing_key, ca):

@@ -1,4 +1,4 @@
-"""Stalls of the upstreams, of the callers and so of the machine, as the control caller and a timer measure them."""
+"""Stalls of the upstreams, the callers and the machine, measured by the control caller and a timer."""
 
 import asyncio
 import collections
@@ -43,7 +43,7 @@ class Stalls:
                 self.intervals["callers"].append((began, ended))
 
     def cause(self, traffic, error, began, ended):
-        """What a time-out is due to, or `None`: another failure is never due to a stall."""
+        """Returns the cause of a timeout, or `None`. A stall never causes another failure."""
         if not timed_out(error):
             return None
         upstream = "grpc" if traffic.startswith("grpc") else "http"
@@ -61,7 +61,7 @@ def timed_out(error):
 
 
 def covered(intervals, began, ended):
-    """How many seconds of a time are in at least one interval."""
+    """Returns the number of seconds of a time that at least one interval covers."""
     total, reached = 0.0, began
     for first, last in sorted(intervals):
         first, last = max(first, reached), min(last, ended)

@@ -1,4 +1,4 @@
-"""The callers. Each kind is a coroutine that makes one exchange and raises if anything is not as it must be."""
+"""The callers. Each kind is a coroutine that makes one call and raises if anything is wrong."""
 
 import asyncio
 import gc
@@ -36,7 +36,7 @@ class Traffic:
         self.channel = grpc.aio.insecure_channel(stage.grpc_route, options=CHANNEL)
 
     def kinds(self):
-        """Kind of traffic, pause between two exchanges, callers."""
+        """Kind of traffic, pause between two calls, callers."""
         return [
             (self.many_hosts, 0.1, 3),
             (self.kept_alive, 0.1, 2),
@@ -95,7 +95,7 @@ class Traffic:
             connection.close()
 
     async def leaver(self):
-        """Reads the head of a large answer and goes."""
+        """Reads the head of a large response, then closes."""
         connection = await Connection.open(self.stage.route)
         try:
             await connection.send("GET", f"/down/{64 << 20}", self.stage.route)

@@ -1,6 +1,6 @@
-"""The upstreams as a process: upstream.py CHAIN KEY HTTP_PORT GRPC_PORT. It prints a line once it listens.
+"""Runs the upstreams as a process: upstream.py CHAIN KEY HTTP_PORT GRPC_PORT. Prints a line once it listens.
 
-Every call must carry an ID token for the host that it is for; any other call is answered 418.
+Every call must carry an ID token for its host. Any other call is answered with 418.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ CHUNK = bytes(range(256)) * 64
 
 
 def is_for(authorization, host):
-    """Whether this is an ID token for a host; its signature is not checked."""
+    """Returns whether this is an ID token for a host. The signature is not checked."""
     try:
         payload = authorization.removeprefix("Bearer ").split(".")[1]
         return json.loads(base64.urlsafe_b64decode(payload + "==="))["aud"] == f"https://{host}"
@@ -83,7 +83,7 @@ async def websocket(receive, send, allowed):
 
 
 class Grpc(grpc.GenericRpcHandler):
-    """`Echo`, `Count` (to the number that is asked for) and `Chat`, over bytes."""
+    """`Echo`, `Count` (to the requested number) and `Chat`, over bytes."""
 
     def service(self, details):
         metadata = dict(details.invocation_metadata)

@@ -1,6 +1,6 @@
-"""google-auth with the credential file that the environment names: prints an access token or an ID token.
+"""Prints an access token or an ID token that google-auth gets with the environment's credential file.
 
-    oracle.py access | self-signed | id AUDIENCE | delegated USER SCOPE
+oracle.py access | self-signed | id AUDIENCE | delegated USER SCOPE
 """
 
 import os

@@ -1,6 +1,6 @@
-"""One whole answer and one streamed by the SDK that is named, with the placeholder in the place of its key.
+"""Gets one whole and one streamed response with an SDK, with the placeholder as its key.
 
-    sdk.py SDK [BASE_URL]
+sdk.py SDK [BASE_URL]
 """
 
 import sys
