@@ -1,6 +1,6 @@
-# The recipes that CI runs stand in .ci/run, so that the two cannot differ.
+# The recipes call .ci/run, so that both always run the same commands.
 
-# All that CI runs
+# Everything that CI runs
 ci:
     .ci/run
 
@@ -24,19 +24,19 @@ deny:
 test:
     .ci/run tests
 
-# Floods and stalls against the real binary, with the figures of each scenario
+# Floods and stalls against the real binary, with the measurements of each scenario
 hostile *ARGS:
     cargo test --locked --test hostile {{ARGS}} -- --nocapture --test-threads=1
 
-# Mixed traffic while upstreams and the metadata server fail, with a release binary
+# Mixed traffic during faults of upstreams and the metadata server, with a release binary
 soak *ARGS:
     tests/soak/run {{ARGS}}
 
-# curl, Python, gRPC, google-auth, Node.js and Java, and hostile HTTP/2, against the real binary
+# curl, Python, gRPC, google-auth, Node.js and Java, and HTTP/2 violations, against the real binary
 extended *ARGS:
     tests/extended/run {{ARGS}}
 
-# Everything that a release publishes for Linux, into dist/
+# Build everything that a release publishes for Linux, into dist/
 release *ARGS:
     deploy/release/build {{ARGS}}
 
@@ -48,30 +48,31 @@ fuzz TARGET="all" SECONDS="60":
 advisories:
     .ci/run advisories
 
-# Emulator, private upstream and sidecar on loopback
+# Run emulator, private upstream and sidecar on loopback
 demo:
     cargo run -- demo
 
-# The parts of the hot path, timed
+# Time the parts of the hot path
 bench:
     cargo bench
 
-# The sidecar compiled with a profile of its own work: target/pgo/sidentity (five minutes; needs LLVM's tools)
+# Build the sidecar with a profile of its own work: target/pgo/sidentity (five minutes; needs LLVM's tools)
 pgo:
     benches/pgo
 
-# Beside nginx, HAProxy, Envoy and mitmproxy (a quarter of an hour on a quiet machine; writes docs/performance.md)
+# Compare with nginx, HAProxy, Envoy and mitmproxy (15 minutes on a quiet machine; writes docs/performance.md)
 peers *ARGS:
     benches/peers/run {{ARGS}}
 
-# Instructions of a request, against benches/instructions.json (needs valgrind)
+# Count the instructions of a request, against benches/instructions.json (needs valgrind)
 instructions *ARGS:
     benches/instructions {{ARGS}}
 
-# What a fleet asks of metadata servers, simulated (writes docs/performance.md)
+# Simulate the load of a fleet on metadata servers (writes docs/performance.md)
 fleet *ARGS:
     benches/fleet {{ARGS}}
 
-# The documentation site with search, from docs/: target/site/book/VERSION (needs mdBook: cargo install --locked mdbook)
+# Build the documentation site with search, from docs/: target/site/book/VERSION (needs mdBook: cargo install --locked
+# mdbook)
 site *ARGS:
     .ci/site {{ARGS}}
