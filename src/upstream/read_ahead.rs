@@ -1,7 +1,7 @@
-//! Reads beneath TLS that are larger than TLS asks for, while there is much to read.
+//! Reads more bytes below TLS than TLS requests, if many bytes are available.
 //!
-//! rustls asks for 4 KiB at a time, a quarter of a record. A read that got all that was asked for is followed by one of
-//! several records, whose rest waits here.
+//! rustls requests 4 KiB at a time, a quarter of a record. After a read that filled the request, the next one reads
+//! several records, and buffers the rest.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,21 +9,21 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a larger read: four TLS records (RFC 8446, 5.1).
+/// The length of a larger read: four TLS records (RFC 8446, 5.1).
 const AHEAD: usize = 64 * 1024;
 
-/// A larger read that got less was the last of it.
+/// After a larger read with fewer bytes, reads are small again.
 const MUCH: usize = 8 * 1024;
 
-/// A stream whose reads are larger than they look while there is much to read. It holds no memory at other times.
+/// A stream that reads ahead while many bytes are available. It holds no buffer at other times.
 #[derive(Debug)]
 pub(super) struct ReadAhead<S> {
     stream: S,
-    /// What was read and nobody has asked for yet: from `at` to `end`.
+    /// The buffered bytes, from `at` to `end`.
     ahead: Box<[u8]>,
     at: usize,
     end: usize,
-    /// The last read got so much that there is likely more.
+    /// Whether the last read returned so many bytes that more are probably available.
     more: bool,
 }
 
@@ -44,12 +44,12 @@ impl<S> ReadAhead<S> {
         &self.stream
     }
 
-    /// More can be read without asking the kernel.
+    /// Returns whether more bytes can be read without a system call.
     pub(super) fn has_more(&self) -> bool {
         self.at < self.end
     }
 
-    /// Gives what is there, as far as it fits; the memory goes with the last of it, unless more is to come.
+    /// Copies buffered bytes into `buf`. Frees an empty buffer unless more bytes are expected.
     fn give(&mut self, buf: &mut ReadBuf<'_>) {
         let there = self.ahead.get(self.at..self.end).unwrap_or_default();
         let given = there.get(..buf.remaining()).unwrap_or(there);
@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
         let polled = Pin::new(&mut this.stream).poll_read(cx, &mut larger);
         let read = larger.filled().len();
         if polled.is_pending() {
-            // It may be idle for long.
+            // The stream may be idle for a long time.
             this.ahead = Box::default();
         }
         ready!(polled)?;
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives so many bytes at the most each time, and remembers how many it was asked for.
+    /// Returns at most this number of bytes for each read, and records the requested lengths.
     struct Source {
         bytes: Vec<u8>,
         at: usize,

@@ -3,33 +3,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What has passed the socket since the last request began.
+/// The state of the socket since the last request began.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReceiveState(Arc<Flags>);
 
 #[derive(Debug, Default)]
 struct Flags {
-    /// Bytes have arrived.
+    /// Whether bytes have arrived.
     anything: AtomicBool,
-    /// HTTP/1.1: hyper has taken the whole request.
+    /// HTTP/1.1: whether hyper has taken the whole request.
     taken: AtomicBool,
-    /// HTTP/1.1: the socket has taken the whole request.
+    /// HTTP/1.1: whether the socket has taken the whole request.
     sent: AtomicBool,
-    /// HTTP/1.1: the last bytes read came before the whole request was sent.
+    /// HTTP/1.1: whether the last bytes arrived before the whole request was sent.
     early: AtomicBool,
-    /// HTTP/2: a stream may have received interim responses only.
+    /// HTTP/2: whether a stream may have received only interim responses.
     interim: AtomicBool,
-    /// HTTP/2: a stream was reset for its interim responses.
+    /// HTTP/2: whether a stream was reset for its interim responses.
     flooded: AtomicBool,
 }
 
-/// A request on its way to the socket. Its drop marks the end: hyper drops a body once it has taken all of it.
+/// A request that is being sent. Its drop marks the end, because hyper drops a body once it has taken all of it.
 #[derive(Debug)]
 pub(super) struct Sending(ReceiveState);
 
 // === impl ReceiveState ===
 
-// Relaxed: hyper's task writes these before it hands over a response, or the end of one, by a channel.
+// Relaxed: hyper's task writes these before it sends a response, or the end of one, through a channel.
 impl ReceiveState {
     pub(super) fn mark(&self) {
         let Flags {
@@ -42,14 +42,14 @@ impl ReceiveState {
         early.store(!sent.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// hyper flushes the socket when it has written all that it holds.
+    /// Records a flush. hyper flushes the socket once it has written everything.
     pub(super) fn flushed(&self) {
         if self.0.taken.load(Ordering::Relaxed) {
             self.0.sent.store(true, Ordering::Relaxed);
         }
     }
 
-    /// A request begins.
+    /// Records the begin of a request.
     pub(super) fn begin(&self) -> Sending {
         let Flags {
             anything,
@@ -64,25 +64,25 @@ impl ReceiveState {
         Sending(self.clone())
     }
 
-    /// HTTP/2: returns whether a stream may have received interim responses only.
+    /// HTTP/2: returns whether a stream may have received only interim responses.
     pub(super) fn interim(&self) -> bool {
         self.0.interim.load(Ordering::Relaxed)
     }
 
-    /// HTTP/2: sets whether a stream may have received interim responses only.
+    /// HTTP/2: sets whether a stream may have received only interim responses.
     pub(super) fn set_interim(&self, waiting: bool) {
-        // Loads first: this runs at each read.
+        // Loads first, because this runs at each read.
         if self.0.interim.load(Ordering::Relaxed) != waiting {
             self.0.interim.store(waiting, Ordering::Relaxed);
         }
     }
 
-    /// HTTP/2: notes that a stream was reset for its interim responses.
+    /// HTTP/2: records that a stream was reset for its interim responses.
     pub(super) fn set_flooded(&self) {
         self.0.flooded.store(true, Ordering::Relaxed);
     }
 
-    /// HTTP/2: a stream was reset for its interim responses.
+    /// HTTP/2: returns whether a stream was reset for its interim responses.
     pub(super) fn is_flooded(&self) -> bool {
         self.0.flooded.load(Ordering::Relaxed)
     }
@@ -92,8 +92,8 @@ impl ReceiveState {
         self.0.anything.load(Ordering::Relaxed)
     }
 
-    /// The whole request was sent before the last bytes of its response came. Else the upstream may read the rest of the
-    /// request as another one, and answer that on this connection.
+    /// Returns whether the whole request was sent before the last bytes of its response arrived. Otherwise the upstream
+    /// may read the rest of the request as another request, and answer it on this connection.
     pub(super) fn in_order(&self) -> bool {
         self.0.sent.load(Ordering::Relaxed) && !self.0.early.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! Requests that can be sent again: after the upstream said that it processed nothing (RFC 9113, 8.7), and after a 401
-//! (RFC 9110, 15.5.2).
+//! Copies of requests that can be sent again: after the upstream reports that it processed nothing (RFC 9113, 8.7), and
+//! after a 401 (RFC 9110, 15.5.2).
 //!
-//! There is one copy of a request. Its body is copied as it passes, up to 64 KiB. What has not passed comes back when hyper
-//! drops the body.
+//! There is one copy of a request. Its body is copied as it is sent, up to 64 KiB. The rest comes back when hyper drops
+//! the body.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use super::cancellable_body::{CancellableBody, RequestBody};
 use crate::chunks::Chunks;
 
-/// How much is copied.
+/// The maximum number of copied bytes.
 const COPIED: usize = 64 * 1024;
 
-/// A body to send: the caller's, or the one of an earlier try.
+/// A body to send: the caller's, or the copy from an earlier attempt.
 #[derive(Debug)]
 pub(super) enum Payload<B> {
     First(B),
@@ -36,24 +36,24 @@ pub struct SentRequest<B> {
 #[derive(Debug)]
 pub(super) enum SentBody<B> {
     Empty,
-    /// It is too large.
+    /// The body is too large.
     Unavailable,
     Copied(oneshot::Receiver<BufferedBody<B>>),
-    /// Nothing of it was sent.
+    /// No part of the body was sent.
     Unsent(B),
 }
 
-/// A body that is sent again: what has passed of it, and then the rest.
+/// A body that is sent again: the copied part, then the rest.
 #[derive(Debug)]
 pub struct BufferedBody<B> {
     chunks: Chunks,
     trailers: Option<HeaderMap>,
     rest: Option<B>,
-    /// All of its bytes, where that was known from the start.
+    /// The exact length, if it was known from the start.
     exact: Option<u64>,
 }
 
-/// Copies a body as it passes.
+/// Copies a body as it is sent.
 #[derive(Debug)]
 pub(super) struct Copying<B> {
     passed: BufferedBody<B>,
@@ -98,13 +98,13 @@ impl<B: RequestBody> Payload<B> {
 // === impl SentRequest ===
 
 impl<B: RequestBody> SentRequest<B> {
-    /// Copies a request that is about to be sent, and its body as it passes.
+    /// Copies a request that is about to be sent, and its body as it is sent.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Self {
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();
         *head.headers_mut() = request.headers().clone();
-        // Among them the spelling of header names.
+        // The extensions include the case of header names.
         *head.extensions_mut() = request.extensions().clone();
         Self {
             head,
@@ -112,7 +112,7 @@ impl<B: RequestBody> SentRequest<B> {
         }
     }
 
-    /// Returns the request, if its body is empty, was not begun, or has passed and was small enough to be copied.
+    /// Returns the request, if its body is empty, was not begun, or was copied completely.
     pub fn again(self) -> Option<Request<Option<BufferedBody<B>>>> {
         let body = match self.body {
             SentBody::Empty => None,
@@ -133,7 +133,7 @@ impl<B: RequestBody> SentRequest<B> {
         self.head.map(|()| body)
     }
 
-    /// Splits it, to wait for the copy of the body.
+    /// Splits the copy, because the copy of the body arrives later.
     pub(super) fn split(self) -> (Request<()>, SentBody<B>) {
         (self.head, self.body)
     }
@@ -180,7 +180,7 @@ impl<B: RequestBody> Body for BufferedBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The same as before, so that the head is.
+        // Equal to the first attempt, so that the head is equal.
         self.exact.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
@@ -188,7 +188,7 @@ impl<B: RequestBody> Body for BufferedBody<B> {
 // === impl Copying ===
 
 impl<B> Copying<B> {
-    /// Begins to copy a body, unless it says that it is larger than what is copied.
+    /// Begins to copy a body, unless its declared length exceeds the limit.
     pub(super) fn of(size: &SizeHint) -> Option<(Box<Self>, oneshot::Receiver<BufferedBody<B>>)> {
         if size.lower() > COPIED as u64 {
             return None;
@@ -208,7 +208,7 @@ impl<B> Copying<B> {
         Some((Box::new(copying), copy))
     }
 
-    /// Takes a frame in. Returns false where no copy can be had, or nobody wants one.
+    /// Copies a frame. Returns false if a copy is not possible or no longer wanted.
     pub(super) fn take<E>(&mut self, frame: Option<&Result<Frame<Bytes>, E>>, end: bool) -> bool {
         let passed = &mut self.passed;
         match frame {
@@ -227,7 +227,7 @@ impl<B> Copying<B> {
         passed.chunks.length() <= COPIED && !self.way.is_closed()
     }
 
-    /// hyper is done with the body, of which this has not passed.
+    /// Completes the copy when hyper drops the body. `rest` was not sent.
     pub(super) fn finish(self, rest: Payload<B>) {
         let mut passed = self.passed;
         match rest {
@@ -239,7 +239,7 @@ impl<B> Copying<B> {
                 passed.rest = left.rest;
             }
         }
-        // Where nobody waits for it any more, it is not needed.
+        // If the receiver is gone, the copy is not needed.
         let _ = self.way.send(passed);
     }
 }

@@ -1,8 +1,8 @@
-//! Sending, and what may be sent again.
+//! Sends requests, and retries them.
 //!
-//! A request is sent again if the upstream says that it has processed nothing of it (RFC 9113, 8.7), with a body as far as
-//! there is a copy; and once, if it is idempotent and has no body (RFC 9110, 9.2.2), where its connection broke before
-//! any part of an answer: over HTTP/1.1 only one that was reused. Nothing else is ever sent twice.
+//! A request is retried if the upstream reports that it processed none of it (RFC 9113, 8.7) and its body was copied.
+//! It is also retried once if it is idempotent, has no body (RFC 9110, 9.2.2), and its connection closed before any
+//! part of a response. Over HTTP/1.1, this applies only to a reused connection. No other request is sent twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,24 +26,24 @@ use super::via_proxy;
 use crate::dns::Priority;
 use crate::error::Error;
 
-/// How often a request is sent at the most.
+/// The maximum number of attempts.
 const TRIES: usize = 3;
 
-/// How long hyper may take to drop the body of a stream that was reset.
+/// The time that hyper has to drop the body of a reset stream.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A try that failed.
+/// A failed attempt.
 struct Failed<B> {
     failure: Failure,
-    /// The request, where it may be sent again.
+    /// The request, if it may be sent again.
     again: Option<Again<B>>,
 }
 
 struct Again<B> {
     request: Request<Payload<B>>,
-    /// On a connection that has carried nothing else.
+    /// Whether the connection had carried no other request.
     fresh: bool,
-    /// The upstream may have processed the request: it is sent no third time for that.
+    /// Whether the upstream may have processed the request. This reason permits no third attempt.
     lost: bool,
 }
 
@@ -76,7 +76,7 @@ impl<B> Again<B> {
     }
 }
 
-/// Sends a request on a pooled connection, or a new one. With `keep` it also returns a copy of the request.
+/// Sends a request on a pooled connection, or a new one. With `keep`, it also returns a copy of the request.
 pub(super) fn send<B: RequestBody>(
     pools: Arc<Pools<B>>,
     target: Target,
@@ -112,8 +112,8 @@ pub(super) fn send<B: RequestBody>(
     }
 }
 
-/// Sends a request over a connection. What is sent is in hand of hyper when this returns: the future that waits for the
-/// answer does not carry it along.
+/// Sends a request over a connection. hyper owns the request when this returns, so that the returned future stays
+/// small.
 fn exchange<B: RequestBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
@@ -144,7 +144,7 @@ fn exchange<B: RequestBody>(
     }
 }
 
-/// `again`: the request may be sent once more if the connection closes before any part of an answer.
+/// Sends over HTTP/1.1. `again` permits a retry if the connection closes before any part of a response.
 fn over_http1<B: RequestBody>(
     connection: Arc<h1::Connection<B>>,
     again: bool,
@@ -158,7 +158,7 @@ fn over_http1<B: RequestBody>(
     async move {
         let (response, kept) = match expectation {
             None => (response.await, None),
-            // Boxed: few expect anything, and the others need not carry it.
+            // Boxed, because few requests have an expectation.
             Some(expectation) => Box::pin(expectation.until(response)).await,
         };
         match response {
@@ -194,10 +194,11 @@ fn over_http2<B: RequestBody>(
         match response.await {
             Ok(response) => Ok((Body::new(response, guard), Some(sent))),
             Err(error) => {
-                // Before the guard is dropped: a waiting request must not get a stream of a connection that is going away.
+                // Before the guard is dropped, because a waiting request must not get a stream of a connection that is
+                // going away.
                 connection.failed(error.error());
                 let unheard = !connection.received.interim();
-                // Boxed: few fail, and the others need not carry it.
+                // Boxed, because few requests fail.
                 let again = Box::pin(after(*sent, error.error(), idempotent && unheard)).await;
                 let flooded = is_malformed(error.error()) && connection.received.is_flooded();
                 let mut failed = Failed::new(&connection.endpoint, error, None, again);
@@ -241,7 +242,7 @@ async fn after<B: RequestBody>(
     })
 }
 
-/// The request that hyper hands back, because it has not begun with it; its body may be `kept` by us.
+/// Returns a request that hyper returned without sending any part. Its body may be in `kept`.
 fn untaken<B: RequestBody>(
     mut error: TrySendError<Request<CancellableBody<B>>>,
     kept: Option<B>,
@@ -251,8 +252,8 @@ fn untaken<B: RequestBody>(
     Some(Again::new(Request::from_parts(head, body), false))
 }
 
-/// Announces a body of unknown length, which hyper would drop with some methods, and an empty body where the method expects
-/// one (RFC 9110, 8.6): some servers answer 411 otherwise.
+/// Declares a body of unknown length, which hyper would drop with some methods, and an empty body if the method expects
+/// one (RFC 9110, 8.6). Without it, some servers answer 411.
 fn frame<B: RequestBody>(request: &mut Request<CancellableBody<B>>) {
     let body = request.body();
     if body.is_end_stream() {
@@ -266,13 +267,14 @@ fn frame<B: RequestBody>(request: &mut Request<CancellableBody<B>>) {
     } else if request.headers().contains_key(TRAILER)
         || body.size_hint().exact().is_none() && !request.headers().contains_key(CONTENT_LENGTH)
     {
-        // hyper removes a length beside it: over HTTP/2 there may be trailers with one, over HTTP/1.1 only after chunks.
+        // hyper removes a length next to it. HTTP/2 permits trailers together with a length, HTTP/1.1 only after
+        // chunks.
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 
-/// RFC 9110, 9.2.2.
+/// Returns whether the method is idempotent (RFC 9110, 9.2.2).
 fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,

@@ -1,4 +1,4 @@
-//! What a connection is for, and how a request for it is addressed.
+//! Targets of connections, and the address forms of their requests.
 
 use std::sync::Arc;
 
@@ -10,26 +10,26 @@ use super::tls::AlpnOffer;
 use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
 
-/// What a connection is for: requests with equal targets share connections.
+/// The target of a connection. Requests with equal targets share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// Whom the bytes are for; `--connect-to` does not change it.
+    /// The destination's origin, which `--connect-to` does not change.
     pub origin: Origin,
-    /// Which HTTP is spoken.
+    /// The HTTP version.
     pub http: HttpVersion,
-    /// `--upstream-proxy` may read the requests: it gets them in absolute form, and by `CONNECT` where this is not set or
-    /// they cannot be in that form. Without a proxy, or over TLS, it has no effect.
+    /// Whether `--upstream-proxy` may read the requests. It then gets them in absolute form. Otherwise, and for
+    /// requests without such a form, a `CONNECT` tunnel is used. The flag has no effect without a proxy or over TLS.
     pub forward: bool,
 }
 
-/// A target's origin in the forms that requests carry it in.
+/// A target's origin, in the forms that requests contain.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub(super) origin: Origin,
     scheme: UriScheme,
     authority: Authority,
     host: HeaderValue,
-    /// A proxy is sent the requests, in absolute form (RFC 9112, 3.2.2).
+    /// The proxy that gets the requests in absolute form (RFC 9112, 3.2.2).
     pub(super) proxy: Option<Arc<UpstreamProxy>>,
 }
 
@@ -44,7 +44,7 @@ impl Target {
         }
     }
 
-    /// The same place over HTTP/1.1, the only one that can be left for another protocol (RFC 9110, 7.8).
+    /// Returns the same target over HTTP/1.1, the only version that permits an upgrade (RFC 9110, 7.8).
     pub(super) fn for_upgrade(&self) -> Self {
         Self {
             origin: self.origin.clone(),
@@ -57,7 +57,7 @@ impl Target {
 // === impl Address ===
 
 impl Address {
-    /// None for a host that cannot stand in a URI.
+    /// Returns `None` for a host that a URI cannot contain.
     pub(super) fn new(origin: &Origin, proxy: Option<Arc<UpstreamProxy>>) -> Option<Self> {
         let text = origin.authority();
         Some(Self {
@@ -72,7 +72,7 @@ impl Address {
         })
     }
 
-    /// Origin-form and `Host` (RFC 9112, 3.2.1), or for a proxy absolute form; `Cookie` in one field.
+    /// Sets origin-form and `Host` (RFC 9112, 3.2.1), or absolute form for a proxy. Joins `Cookie` into one field.
     pub(super) fn http1<B>(&self, request: &mut Request<B>) {
         let path = path(request.uri());
         *request.uri_mut() = match &self.proxy {
@@ -87,12 +87,12 @@ impl Address {
             }
         };
         *request.version_mut() = Version::HTTP_11;
-        // In the place of the caller's own, where it sent one, so that the order stands.
+        // Replaces the caller's own field, so that the order stays.
         request.headers_mut().insert(HOST, self.host.clone());
         join_cookies(request.headers_mut());
     }
 
-    /// `:scheme`, `:authority` and `:path`, and no `Host` beside them: some servers refuse both together.
+    /// Sets `:scheme`, `:authority` and `:path`, and removes `Host`, because some servers refuse both together.
     pub(super) fn http2<B>(&self, request: &mut Request<B>) {
         *request.uri_mut() = self.absolute(path(request.uri()));
         *request.version_mut() = Version::HTTP_2;
@@ -104,20 +104,20 @@ impl Address {
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
-        // All three parts are there, which is all that can be wrong; without an authority h2 would send nothing.
+        // This cannot fail, because all three parts are set. Without an authority, h2 would send nothing.
         Uri::from_parts(parts).unwrap_or_default()
     }
 }
 
-/// Whether a proxy can be sent this request in absolute form. `OPTIONS *` has none that hyper would write; the answer to
-/// `TRACE` echoes what a proxy got, credentials included; and a proxy takes `Proxy-Authorization` as meant for it.
+/// Returns whether this request may be sent to a proxy in absolute form. hyper does not write the form of `OPTIONS *`.
+/// The response to `TRACE` echoes credentials. A proxy would consume `Proxy-Authorization`.
 pub(super) fn is_forwardable<B>(request: &Request<B>) -> bool {
     !request.method().as_str().eq_ignore_ascii_case("TRACE")
         && request.uri().path() != "*"
         && !request.headers().contains_key(PROXY_AUTHORIZATION)
 }
 
-/// Joins the fields that HTTP/2 may split a cookie into (RFC 9113, 8.2.3).
+/// Joins the fields into which HTTP/2 may split a cookie (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).iter().nth(1).is_none() {
         return;
@@ -125,14 +125,14 @@ fn join_cookies(headers: &mut HeaderMap) {
     let crumbs = headers.get_all(COOKIE);
     let sensitive = crumbs.iter().any(HeaderValue::is_sensitive);
     let crumbs: Vec<_> = crumbs.iter().map(HeaderValue::as_bytes).collect();
-    // Cannot fail: valid values joined by a valid separator.
+    // Valid values with a valid separator form a valid value.
     if let Ok(mut cookie) = HeaderValue::from_bytes(&crumbs.join(b"; " as &[u8])) {
         cookie.set_sensitive(sensitive);
         headers.insert(COOKIE, cookie);
     }
 }
 
-/// The request asks for another protocol on its connection.
+/// Returns whether the request asks for another protocol on its connection.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
         && headers
@@ -143,7 +143,7 @@ pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
             .any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
-/// `http://host#fragment` parses to a path that says it is `/` and is written as nothing.
+/// Returns the path. The path of `http://host#fragment` reports `/` but is written as an empty text.
 fn path(uri: &Uri) -> PathAndQuery {
     uri.path_and_query()
         .filter(|target| target.as_str() != "/")

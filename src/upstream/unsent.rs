@@ -1,7 +1,7 @@
-//! Bytes of a body that were passed to hyper and are not written yet.
+//! Limits the bytes of a body that hyper holds and has not written yet.
 //!
-//! hyper takes a body as fast as it comes and queues 400 KiB and more for a peer that does not read. Here the next piece
-//! waits until the previous ones are written, and what waits is counted against `--max-memory`.
+//! hyper reads a body as fast as it arrives, and queues 400 KiB or more for a peer that does not read. This body
+//! instead delays the next chunk until earlier ones are written. Waiting bytes count against `--max-memory`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use bytes::Bytes;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory};
 
-/// With this much unwritten, the next piece waits.
+/// The number of unwritten bytes at which the next chunk waits.
 const MOST: usize = 64 * 1024;
 
-/// Smaller pieces are not tracked: hyper queues no more than 16 pieces.
+/// Smaller chunks are not tracked, because hyper queues at most 16 chunks.
 const SMALL: usize = 8 * 1024;
 
-/// The unwritten pieces of one body.
+/// The unwritten chunks of one body.
 #[derive(Debug, Default)]
 pub(super) struct Unsent(Option<Arc<Pieces>>);
 
@@ -28,7 +28,7 @@ struct Pieces {
     waiting: Mutex<Option<Waker>>,
 }
 
-/// A piece of a body. Its drop means that it was written, or never will be.
+/// A chunk of a body. hyper drops it once it is written, or will never be written.
 struct Piece {
     bytes: Bytes,
     pieces: Arc<Pieces>,
@@ -38,12 +38,12 @@ struct Piece {
 // === impl Unsent ===
 
 impl Unsent {
-    /// Waits until there is room for the next piece.
+    /// Waits until there is room for the next chunk.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &self.0 {
             Some(pieces) if pieces.is_full() => {
                 *lock(&pieces.waiting) = Some(cx.waker().clone());
-                // The last piece may have been written just before that.
+                // The last chunk may have been written just before.
                 if pieces.is_full() {
                     Poll::Pending
                 } else {
@@ -54,7 +54,7 @@ impl Unsent {
         }
     }
 
-    /// Tracks a piece until it is dropped; the bytes stay the same.
+    /// Tracks a chunk until it is dropped. The bytes stay the same.
     pub(super) fn track(&mut self, bytes: Bytes, memory: &Memory) -> Bytes {
         if bytes.len() < SMALL {
             return bytes;

@@ -1,8 +1,8 @@
 //! The task of an HTTP/2 connection.
 //!
-//! hyper splits a connection into two futures: one reads and writes, the other begins streams. Here the same task polls
-//! both. In two tasks, a GOAWAY that is read while a stream is being begun fails the stream as one that the upstream has not
-//! processed, even if the GOAWAY covers the stream.
+//! hyper splits a connection into two futures: one reads and writes, the other begins streams. One task polls both. In
+//! two tasks, a GOAWAY that arrives while a stream begins would fail the stream as unprocessed, even if the GOAWAY
+//! covers it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use crate::upstream::io::Io;
 /// Reads and writes a connection.
 pub(super) type Wire = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Spawns hyper's tasks, but keeps the first: the one that reads and writes.
+/// Spawns hyper's tasks, except the first, which reads and writes.
 #[derive(Clone, Default)]
 pub(super) struct Tasks(Arc<First>);
 
@@ -33,23 +33,23 @@ struct First {
     wire: Mutex<Option<Wire>>,
 }
 
-/// One of the two futures. It is polled only after it was woken: each wakes the whole task.
+/// One of the two futures. It is polled only if it was woken, because each wakes the whole task.
 struct Half<F> {
     future: Option<F>,
     wakeup: Arc<Wakeup>,
     waker: Waker,
 }
 
-/// Notes that a future was woken, and wakes the task.
+/// Records that a future was woken, and wakes the task.
 #[derive(Default)]
 struct Wakeup {
     woken: AtomicBool,
-    /// The task's waker; a task keeps it for its life.
+    /// The task's waker, which never changes.
     task: OnceLock<Waker>,
 }
 
-/// Drives a connection until both of its futures have ended. `allowed` is set to the number of streams that the upstream
-/// allows.
+/// Drives a connection until both of its futures have ended. `allowed` receives the number of streams that the upstream
+/// permits.
 pub(super) async fn drive<B: RequestBody>(
     wire: Option<Wire>,
     requests: Connection<TokioIo<Io>, CancellableBody<B>, Tasks>,
@@ -60,7 +60,7 @@ pub(super) async fn drive<B: RequestBody>(
     let mut requests = Half::new(Some(requests));
     poll_fn(|cx| {
         loop {
-            // First what came: a request must not be begun on a connection that the upstream has closed.
+            // Reads first: a request must not begin on a connection that the upstream has closed.
             let closed = wire.poll(cx).is_ready();
             let ended = requests.poll(cx);
             if let Some(requests) = &requests.future {
@@ -75,7 +75,7 @@ pub(super) async fn drive<B: RequestBody>(
             if !closed && ended.is_pending() {
                 return Poll::Pending;
             }
-            // The other one learns at once that this one has ended.
+            // The other future is polled, so that it notices the end of this one.
             wire.wakeup.woken.store(true, Ordering::Relaxed);
             requests.wakeup.woken.store(true, Ordering::Relaxed);
         }
@@ -86,7 +86,7 @@ pub(super) async fn drive<B: RequestBody>(
 // === impl Tasks ===
 
 impl Tasks {
-    /// Takes the first task out.
+    /// Returns the first task.
     pub(super) fn take(&self) -> Option<Wire> {
         lock(&self.0.wire).take()
     }
@@ -97,7 +97,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        // Boxed: a task that holds a large future is copied as a whole when it is spawned, and again when it ends.
+        // Boxed, because a task with a large future is copied as a whole when it is spawned and when it ends.
         let task = Box::pin(task);
         if self.0.begun.swap(true, Ordering::Relaxed) {
             tokio::spawn(task);
@@ -122,7 +122,7 @@ impl<F: Future + Unpin> Half<F> {
         }
     }
 
-    /// Polls the future if it was woken. It is dropped when it ends.
+    /// Polls the future if it was woken. Drops it when it ends.
     fn poll(&mut self, cx: &Context<'_>) -> Poll<F::Output> {
         self.wakeup.task.get_or_init(|| cx.waker().clone());
         let Some(future) = &mut self.future else {

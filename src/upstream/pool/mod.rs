@@ -1,4 +1,4 @@
-//! Open connections, kept for the next request: one [`Pool`] a target, all of them under one cap.
+//! Open connections for reuse: one [`Pool`] for each target, all under one limit.
 
 mod driver;
 pub(super) mod h1;
@@ -40,17 +40,17 @@ const IDLE_CHECK_AFTER: Duration = Duration::from_millis(100);
 /// The number of targets beyond which pools without a connection are dropped at once.
 const TARGETS: usize = 256;
 
-/// How many connections and streams there may be.
+/// The limits of connections and streams.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Open connections in all; over it, requests wait.
+    /// All open connections. At the limit, requests wait.
     pub connections: usize,
-    /// HTTP/1.1 connections in use, to one target; over it, requests wait.
+    /// HTTP/1.1 connections in use to one target. At the limit, requests wait.
     pub per_target: usize,
-    /// Idle HTTP/1.1 connections kept, to one target. Fewer than may be in use would have a busy target dial for ever:
-    /// of a burst's connections only so many outlive it.
+    /// Idle HTTP/1.1 connections to one target. A lower limit than `per_target` would make a busy target dial
+    /// repeatedly, because only this number of a burst's connections is kept.
     pub idle: usize,
-    /// Requests on one HTTP/2 connection, where the upstream allows no less.
+    /// Requests on one HTTP/2 connection, unless the upstream permits fewer.
     pub streams: usize,
 }
 
@@ -59,12 +59,12 @@ pub(super) struct Pools<B> {
     pub(super) dialer: Dialer,
     limits: Limits,
     idle_timeout: Duration,
-    /// Idle connections of all targets, of both protocols.
+    /// The count of idle connections of all targets and both protocols.
     idle: Arc<IdleCount>,
     pub(super) memory: Memory,
-    /// Permits of open connections.
+    /// The permits of open connections.
     permits: Arc<Semaphore>,
-    /// Requests that wait for a permit.
+    /// The number of requests that wait for a permit.
     waiters: AtomicUsize,
     targets: Mutex<HashMap<Target, Arc<Pool<B>>>>,
     sweeping: AtomicBool,
@@ -108,7 +108,7 @@ impl<B: RequestBody> Pools<B> {
         })
     }
 
-    /// The pool of a target.
+    /// Returns the pool of a target.
     pub(super) fn pool(self: &Arc<Self>, target: &Target) -> Result<Arc<Pool<B>>, Failure> {
         let mut targets = lock(&self.targets);
         if let Some(pool) = targets.get(target) {
@@ -160,7 +160,8 @@ impl<B: RequestBody> Pools<B> {
         }
     }
 
-    /// Starts the task that closes idle connections. It only releases resources: their age is checked again before use.
+    /// Starts the task that closes idle connections. The task only releases resources, because the age of a connection
+    /// is checked again before use.
     fn sweep_later(self: &Arc<Self>) {
         if self.sweeping.swap(true, Ordering::AcqRel) {
             return;
@@ -180,7 +181,7 @@ impl<B: RequestBody> Pools<B> {
                     continue;
                 }
                 pools.sweeping.store(false, Ordering::Release);
-                // A connection that became idle just before has seen the flag set.
+                // A connection that became idle just before has seen the flag.
                 if !pools.sweep() || pools.sweeping.swap(true, Ordering::AcqRel) {
                     return;
                 }
@@ -190,7 +191,7 @@ impl<B: RequestBody> Pools<B> {
 
     /// Closes connections past the idle timeout. Returns whether idle ones remain.
     fn sweep(&self) -> bool {
-        // `any` would stop at the first.
+        // `any` would stop at the first pool.
         let idle = self.all().iter().filter(|pool| pool.expire()).count() > 0;
         forget_vacant(&mut lock(&self.targets), false);
         idle

@@ -1,4 +1,4 @@
-//! Opening a connection.
+//! Opens connections.
 
 use std::sync::Arc;
 

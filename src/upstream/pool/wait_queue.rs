@@ -1,4 +1,4 @@
-//! The requests that wait for a stream, and the one dial under way for them.
+//! The queue of requests that wait for a stream, and their common dial.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use crate::error::ErrorKind;
 use crate::upstream::cancellable_body::RequestBody;
 use crate::upstream::failure::Failure;
 
-/// The result of asking for a stream.
+/// The result of a request for a stream.
 enum Checkout<B> {
     /// The protocol is HTTP/1.1, which has no streams.
     Alone,
     Ready(Lease<B>),
-    /// The caller has to start the dial.
+    /// The caller must start the dial.
     First(oneshot::Receiver<WaitResult<B>>),
     Waiting(oneshot::Receiver<WaitResult<B>>),
 }
 
-/// What a waiting request receives.
+/// The result for a waiting request.
 pub(super) enum WaitResult<B> {
     Stream(Lease<B>),
     /// The protocol is HTTP/1.1, which has no streams.
@@ -30,7 +30,7 @@ pub(super) enum WaitResult<B> {
     Failed(Failure),
 }
 
-/// The dial for all waiting requests. If it is dropped before its end, by a panic or the end of the runtime, they fail.
+/// The dial for all waiting requests. If it is dropped early, by a panic or the end of the runtime, they fail.
 struct Dialing<B: RequestBody>(Option<Arc<Pool<B>>>);
 
 // === impl Pool ===
@@ -57,13 +57,13 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// Takes a free stream or joins the queue.
+    /// Takes a free stream, or joins the queue.
     fn queue(&self) -> Checkout<B> {
         let mut state = self.state();
         if state.protocol == Some(Protocol::Http1) {
             return Checkout::Alone;
         }
-        // First come, first served.
+        // Requests are served in order.
         if state.waiting.is_empty()
             && let Some(lease) = state.streams.take(self.limits.streams, self.idle_timeout)
         {
@@ -78,7 +78,7 @@ impl<B: RequestBody> Pool<B> {
         Checkout::First(turn)
     }
 
-    /// Dials for all waiting requests, in a task that outlives each of them.
+    /// Dials for all waiting requests, in a task that does not depend on any of them.
     fn dial(self: &Arc<Self>, pools: &Arc<Pools<B>>) {
         let pool = Arc::clone(self);
         let pools = Arc::clone(pools);
@@ -103,8 +103,8 @@ impl<B: RequestBody> Pool<B> {
             }
             Ok(Opened::Http2(connection)) => {
                 state.protocol = Some(Protocol::Http2);
-                // The first waiting request gets a stream even if the connection is closed by now: a peer that closes
-                // at once must not be dialled for ever.
+                // The first waiting request gets a stream even if the connection has closed. Otherwise a peer that
+                // closes at once would be dialled without end.
                 let waiting = state.next_waiting();
                 state
                     .streams
@@ -122,7 +122,7 @@ impl<B: RequestBody> Pool<B> {
         }
     }
 
-    /// Gives free streams to waiting requests and dials for the others. `dialled`: the last dial has ended.
+    /// Gives free streams to waiting requests, and dials for the others. `dialled` says that the last dial has ended.
     pub(super) fn serve(self: &Arc<Self>, dialled: bool) {
         let mut served = Vec::new();
         let mut state = self.state();
@@ -142,7 +142,7 @@ impl<B: RequestBody> Pool<B> {
         let dial = !state.waiting.is_empty() && !state.dialing;
         state.dialing |= dial;
         drop(state);
-        // The lease of a request that was dropped meanwhile comes back by `release`, which takes the lock.
+        // The lease of a dropped request returns by `release`, which takes the lock.
         for (waiting, lease) in served {
             let _ = waiting.send(WaitResult::Stream(lease));
         }
