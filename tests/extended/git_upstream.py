@@ -26,7 +26,7 @@ class GitUpstream:
         self.server.upstream = self
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificates.chain, certificates.key)
-        # The handshake is the connection's own thread's work.
+        # The thread of the connection performs the handshake.
         self.server.socket = context.wrap_socket(
             self.server.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -58,7 +58,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             upstream.refused += 1
             return self.reply(401, [("WWW-Authenticate", "Basic realm=git")], b"")
         path, _, query = self.path.partition("?")
-        # RFC 3875, as far as Git asks for it.
+        # The part of RFC 3875 that Git uses.
         env = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": str(upstream.folder),

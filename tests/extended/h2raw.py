@@ -39,7 +39,7 @@ class Peer(Connection):
         self.seen = []
         if greet:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
-            # The other side's settings, and its word that it has ours.
+            # The peer's settings, and its acknowledgement of ours.
             self.until(lambda kind, flags, *_: kind == SETTINGS and flags & ACK)
 
     def block(self, method="GET", path="/h2", more=(), without=(), authority=None):
@@ -79,7 +79,7 @@ class Peer(Connection):
         kind, flags = head[3], head[4]
         stream = int.from_bytes(head[5:], "big") & 0x7FFF_FFFF
         self.seen.append((kind, flags, stream, payload[:32]))
-        # As a good peer does, so that nothing stops for lack of a window.
+        # Acknowledges bytes like a correct peer, so that the window never blocks.
         if kind == SETTINGS and not flags & ACK:
             self.send(frame(SETTINGS, ACK, 0))
         return kind, flags, stream, payload

@@ -12,10 +12,10 @@ from stage import BINARY, PATIENCE, ROOT
 DEPLOY = ROOT / "deploy"
 CLOUD_RUN = sorted(DEPLOY.glob("cloudrun/*.yaml")) + [DEPLOY / "cloudrun" / "monitoring" / "service.yaml"]
 
-# The variable by which a program knows where on Cloud Run it is.
+# The variable that tells a program that it runs on Cloud Run.
 PLACES = {"Service": "K_SERVICE", "Job": "CLOUD_RUN_JOB", "WorkerPool": "CLOUD_RUN_WORKER_POOL"}
 
-# What docs/cloud-run.md has its reader export.
+# The variables that docs/cloud-run.md exports.
 VALUES = {
     "ACCOUNT": "shop-runner@example-project.iam.gserviceaccount.com",
     "APP_IMAGE": "europe-west1-docker.pkg.dev/example-project/shop/app:1",

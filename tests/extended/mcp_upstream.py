@@ -35,7 +35,7 @@ class McpUpstream:
             await asyncio.sleep(seconds)
             return "done"
 
-        # Told that it is not on loopback, the library leaves the check of Host to what is before it.
+        # With a non-loopback host, the library does not check Host.
         http = server.streamable_http_app(host="0.0.0.0")
         sse = server.sse_app(host="0.0.0.0")
         self.app = Starlette(routes=[*http.routes, *sse.routes], lifespan=http.router.lifespan_context)

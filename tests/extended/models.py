@@ -7,7 +7,7 @@ import ssl
 import threading
 import urllib.parse
 
-# Where a client may put a key.
+# The places in which a client may put a key.
 KEYS = ("x-goog-api-key", "x-api-key", "api-key")
 
 
@@ -93,7 +93,7 @@ class Models:
         request.wfile.write(b"0\r\n\r\n")
 
     def event(self, request, value):
-        # Anthropic's clients look at the name, the others at the data alone.
+        # Anthropic's clients read the event's name, the others only its data.
         name = f"event: {value['type']}\n" if "type" in value else ""
         self.chunk(request, f"{name}data: {json.dumps(value)}\n\n".encode())
 

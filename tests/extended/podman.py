@@ -16,7 +16,7 @@ from stage import BINARY, PATIENCE, ROOT, WORK
 
 DEPLOY = ROOT / "deploy"
 NONROOT = "65532:65532"
-# The machine's own programs, for containers that need more than the sidecar's image has: Python with the tests' packages.
+# The machine's programs, for containers that need more than the sidecar's image: Python with the tests' packages.
 USERLAND = ["/usr", "/lib", "/lib64", "/bin", sys.base_prefix, str(WORK / "venv"), str(ROOT / "tests" / "extended")]
 
 
@@ -24,7 +24,7 @@ class Podman:
     """A private store of images and containers. It is removed with its `with` block."""
 
     def __enter__(self):
-        # Short, because paths of sockets in it have an end at 108 bytes.
+        # Short, because the path of a socket has at most 108 bytes.
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="sid-", dir="/tmp"))
         config = self.folder / "containers.conf"
         config.write_text(
@@ -130,7 +130,7 @@ def static_binary():
     cargo = ["cargo", "rustc", "--locked", "--quiet", "--bin", "sidentity"]
     subprocess.run([*cargo, "--", *flags], cwd=ROOT, check=True, timeout=600)
     shutil.copy(BINARY, target)
-    # The other tests' binary has its place back.
+    # Restores the binary of the other tests.
     subprocess.run(["cargo", "build", "--locked", "--quiet"], cwd=ROOT, check=True, timeout=600)
     return target
 

@@ -9,7 +9,7 @@ import subprocess
 from stage import BINARY, ROOT, WORK
 
 FOLDER = ROOT / "docs" / "recipes"
-# The ports of the pages, for which free ones are taken.
+# The ports of the pages. Free ports replace them.
 PORTS = ("8000", "8080", "8081", "8082", "3128", "8980")
 FILE = re.compile(r"^`([^`\n]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", re.S | re.M)
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.S | re.M)

@@ -15,7 +15,7 @@ import urllib.parse
 
 HANDSHAKE = 0x16
 
-# What the time and chance of each run decide.
+# The values that depend on the time and on random numbers.
 VARIABLE = ("iat", "exp")
 
 

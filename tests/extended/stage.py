@@ -88,7 +88,7 @@ class Sidecar(Process):
         if "--proxy" not in args:
             defaults += ["--proxy", "127.0.0.1:0"]
         super().__init__(["run", *defaults, *args], env, "stderr")
-        # The admin port's line is the last one at the start.
+        # The admin port's line is the last one of the start.
         self.admin = self.wait_for(lambda line: self._address(line, "admin"))
         self.proxy = next(filter(None, (self._address(line, "proxy") for line in self.lines)), None)
         entries = map(self._entry, self.lines)

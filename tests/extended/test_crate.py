@@ -9,7 +9,7 @@ import pytest
 
 from stage import ROOT
 
-# crates.io takes ten megabytes.
+# The limit of crates.io is ten megabytes.
 LARGEST = 10_000_000
 
 
@@ -29,7 +29,7 @@ def test_the_crate_has_the_program_and_nothing_of_its_surroundings():
 
 @pytest.mark.timeout(900)
 def test_the_packed_crate_is_small_and_compiles(tmp_path):
-    # With the target directory of the repository, so that what is compiled already is not compiled again.
+    # Uses the target directory of the repository to avoid a second compilation.
     cargo("package", "--no-verify", "--allow-dirty", "--locked")
     crate = max((ROOT / "target" / "package").glob("sidentity-*.crate"), key=os.path.getmtime)
     assert crate.stat().st_size < LARGEST / 10
@@ -41,10 +41,10 @@ def test_the_packed_crate_is_small_and_compiles(tmp_path):
 
 @pytest.mark.timeout(900)
 def test_cargo_install_makes_a_program_that_passes_the_demo(tmp_path):
-    # Unoptimised, as what it needs is compiled already.
+    # Unoptimised, because its dependencies are already compiled.
     cargo("install", "--debug", "--path", ".", "--locked", "--quiet", "--root", tmp_path, "--target-dir", ROOT / "target")
     program = tmp_path / "bin" / "sidentity"
     done = subprocess.run([program, "demo", "--once"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
-    # Only the sidecar is installed: no tool of the repository.
+    # Only the sidecar is installed, none of the repository's tools.
     assert [file.name for file in (tmp_path / "bin").iterdir()] == ["sidentity"]

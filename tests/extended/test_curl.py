@@ -47,7 +47,7 @@ def test_a_google_api_gets_an_access_token_through_the_proxy(proxy):
     assert seen["token"].startswith("Bearer ya29.")
 
 
-# HTTP/1.0 has no request's body without a length (RFC 9112, 6.1), so curl sends none.
+# HTTP/1.0 has no request body without a length (RFC 9112, 6.1), so curl sends none.
 UPLOADS = [(version, True) for version in VERSIONS] + [(version, False) for version in VERSIONS[1:]]
 
 
@@ -79,7 +79,7 @@ def test_answers_without_a_body_end_at_once(route, version):
     assert "content-length: " in head.lower() and head.rstrip().split()[1] == "200"
 
 
-# With prior knowledge curl 7.88 cannot use a connection a second time, whatever the server.
+# With prior knowledge, curl 7.88 never reuses a connection.
 @pytest.mark.parametrize("version", VERSIONS[:-1])
 def test_a_redirect_leads_back_through_the_route(route, version):
     seen = json.loads(curl(version, "-L", f"{route}/redirect"))

@@ -67,7 +67,7 @@ def test_the_dashboard_is_one_for_grafana():
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & taken and at["x"] + at["w"] <= 24
         taken |= cells
-    # Every variable that is used is there, and no data source of somebody's own is named.
+    # Every used variable exists, and no data source is named.
     variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]} | {"__rate_interval"}
     assert set(re.findall(r"\$\{?(\w+)", json.dumps(PANELS))) <= variables
     assert all(target["datasource"]["uid"] == "${datasource}" for target in TARGETS)
@@ -81,10 +81,10 @@ def test_prometheus_takes_the_expressions_of_the_dashboard(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# A metric's name and, in braces, what its labels must be.
+# A metric's name and its label matchers in braces.
 SELECTOR = re.compile(r'\b((?:sidentity|process)_[a-z_]+)(?:\{([^}]*)\})?')
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
-# What the scraper adds.
+# Labels that the scraper adds.
 TARGET_LABELS = {"namespace", "job", "instance"}
 
 
@@ -132,7 +132,7 @@ def test_every_metric_label_and_value_that_is_asked_for_exists(name, series):
     assert asked
     for metric, matchers in asked:
         assert metric in series, f"{name}: there is no {metric}"
-        # Each label is one of the metric's, and some series could have such a value.
+        # Each label exists on the metric, and a series could have the value.
         assert any(matches(labels, matchers) for labels in series[metric]), f"{name}: {metric}{matchers}"
     known = {label for metric, _ in asked for labels in series[metric] for label in labels} | TARGET_LABELS | {"le"}
     for labels in re.findall(r"\b(?:by|on|without) \(([^)]*)\)", expr):

@@ -43,7 +43,7 @@ def test_the_sidecar_starts_first_and_its_probes_are_its_own(path):
     spec = pod_spec(document)
     (sidecar,) = sidecars(spec)
     assert start_order(document)[0] == sidecar["name"]
-    # A dependency without a startup probe waits for the process only, not for its listeners.
+    # A dependency without a startup probe waits only for the process, not for its listeners.
     depended = {name for names in manifests.dependencies(document).values() for name in names}
     for container in spec["containers"]:
         if container["name"] in depended:
@@ -51,10 +51,10 @@ def test_the_sidecar_starts_first_and_its_probes_are_its_own(path):
     probes = [sidecar["startupProbe"]] + ([sidecar["livenessProbe"]] if document["kind"] != "Job" else [])
     for probe, wanted in zip(probes, ["/startup", "/liveness"]):
         assert (probe["httpGet"]["path"], probe["httpGet"]["port"]) == (wanted, 9090)
-        # Cloud Run wants the time-out, 1 s, no longer than the period; and a start within 240 s.
+        # Cloud Run requires a timeout (default 1 s) of at most the period, and a start within 240 s.
         assert probe["periodSeconds"] >= probe.get("timeoutSeconds", 1)
         assert probe["periodSeconds"] * probe.get("failureThreshold", 3) <= 240
-    # Only the app takes requests from outside.
+    # Only the app receives external requests.
     assert [c["name"] for c in spec["containers"] if "ports" in c] == (["app"] if document["kind"] == "Service" else [])
 
 
@@ -75,7 +75,7 @@ def test_the_sidecar_takes_its_arguments(path, tmp_path):
                 assert value.removeprefix("http://localhost:") in [str(route["listen"]) for route in effective["routes"]]
 
 
-# confgenerator/config.go of GoogleCloudPlatform/run-gmp-sidecar, which refuses any other key.
+# The keys of confgenerator/config.go in GoogleCloudPlatform/run-gmp-sidecar, which refuses others.
 ENDPOINT = {"port", "scheme", "path", "params", "proxyUrl", "interval", "timeout", "metricRelabeling"}
 
 
@@ -95,7 +95,7 @@ def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
     (service,) = documents(DEPLOY / "cloudrun" / "monitoring" / "service.yaml")
     (sidecar,) = sidecars(pod_spec(service))
     args = [arg for arg in sidecar["args"] if not arg.startswith("--route=")]
-    # The admin port takes every address as Host: an address cannot be rebound by DNS.
+    # The admin port accepts any address as Host, because DNS cannot rebind an address.
     for more in (args, []):
         with start(*more) as started, requests.Session() as session:
             session.trust_env = False

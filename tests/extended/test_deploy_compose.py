@@ -80,9 +80,9 @@ def test_the_app_calls_the_private_service_as_the_emulators_account(stack):
         "path": "/invoices",
         "caller": "shop-runner@example-project.iam.gserviceaccount.com",
     }
-    # Past the sidecar nobody is let in, and an access token is none for it.
+    # The service refuses direct calls, and calls with an access token.
     status = ("-o", "/dev/null", "-w", "%{http_code}")
     assert app.get("http://127.0.0.1:8090/", *status) == "401"
     assert app.get("http://127.0.0.1:8090/", "-H", "Authorization: Bearer ya29.x", *status) == "401"
-    # The page is asked for from outside, under this name.
+    # The page is requested from outside under this name.
     assert "sidentity" in app.get("http://localhost:9090/", "--fail")

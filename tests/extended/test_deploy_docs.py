@@ -29,7 +29,7 @@ def test_the_table_of_deploy_has_every_file_there():
     assert files and files <= named
 
 
-# Each stands for a program that talks to the network: it notes how it was called, and answers what is asked of it.
+# Each replaces a program that uses the network: it records its call, and prints a canned answer.
 RECORDER = """#!/bin/sh
 printf '%s\\n' "${0##*/} $(printf '%s\\037' "$@")" >> "$RECORD"
 case "$*" in
@@ -41,7 +41,7 @@ case "$*" in
 esac
 """
 
-# What gcloud's reference has for the commands of the page: how many words they take (None: any number), and which flags.
+# gcloud's reference for the page's commands: the number of words (None: any number), and the flags.
 IAM = {"--member", "--role"}
 GCLOUD = {
     "artifacts repositories create": (1, {"--repository-format", "--location"}),
@@ -215,7 +215,7 @@ def test_the_readmes_service_is_one_that_cloud_run_takes():
     args = [arg.replace("NUMBER.REGION", "424242.us-central1") for arg in sidecar["args"]]
     done = check(args, {"K_SERVICE": "shop"})
     assert done.returncode == 0, done.stderr
-    # The file that it is the short form of probes it in the same way.
+    # The file that it abbreviates uses the same probe.
     (full,) = [yaml.safe_load((DEPLOY / "cloudrun" / "service-routes.yaml").read_text())]
     (other,) = sidecars(pod_spec(full) | {"containers": [c | {"image": c["name"]} for c in pod_spec(full)["containers"]]})
     for key in ("startupProbe", "livenessProbe", "resources"):
@@ -248,7 +248,7 @@ def test_the_sidecar_takes_the_file_of_the_migration_note(tmp_path):
 
 def test_every_option_that_the_migration_note_names_exists():
     help_text = (ROOT / "docs" / "configuration.md").read_text()
-    # Those with one hyphen are the others'; `exec` and `metadata-server` are commands.
+    # Flags with one hyphen belong to other programs. `exec` and `metadata-server` are commands.
     for span in re.findall(r"`([^`\n]+)`", MIGRATING.read_text()):
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span):
             assert option in help_text, option

@@ -12,7 +12,7 @@ import manifests
 from manifests import DEPLOY, documents, pod_spec, sidecars
 from stage import PATIENCE
 
-# The first release with native sidecars that need no feature gate, and the newest that the schemas know.
+# The first release with native sidecars without a feature gate, and the newest release of the schemas.
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
 FILES = sorted(DEPLOY.glob("gke/*.yaml"))
 DOCUMENTS = [document for path in FILES for document in documents(path)]
@@ -58,7 +58,7 @@ def test_its_account_is_a_google_account_by_workload_identity(document):
     assert account["metadata"]["annotations"]["iam.gke.io/gcp-service-account"] == manifests.VALUES["ACCOUNT"]
     assert pod_spec(document)["serviceAccountName"] == account["metadata"]["name"]
     assert document["metadata"]["namespace"] == account["metadata"]["namespace"]
-    # The binding that the comment tells is that of this account.
+    # The binding in the comment is for this account.
     member = f"svc.id.goog[{account['metadata']['namespace']}/{account['metadata']['name']}]"
     assert member in (DEPLOY / "gke" / "deployment.yaml").read_text()
 

@@ -44,9 +44,9 @@ def test_the_image_is_one_static_binary_with_labels_and_a_health_check(podman, i
         assert list(members) == ["usr/local/bin/sidentity"]
         binary = files.extractfile("usr/local/bin/sidentity").read()
     assert members["usr/local/bin/sidentity"].mode & 0o7777 == 0o755
-    # No program interpreter, so no libraries: PT_INTERP would name one.
+    # Without a program interpreter (PT_INTERP), it loads no libraries.
     assert b"/lib64/ld-linux" not in binary
-    # As it is pulled. It is unoptimised here; a release build is half of it.
+    # The compressed size. This build is unoptimised; a release build has half of it.
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6) as squeezed:
         squeezed.write(binary)

@@ -13,9 +13,9 @@ from manifests import DEPLOY, pod_spec, sidecars
 from stage import PATIENCE
 
 FOLDER = DEPLOY / "kubernetes"
-# The first release with native sidecars that need no feature gate, and the newest that the schemas know.
+# The first release with native sidecars without a feature gate, and the newest release of the schemas.
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
-# What the operators of Prometheus define: group, the list of endpoints, and its keys that are in use.
+# The types of the Prometheus operators: group, list of endpoints, and its used keys.
 MONITORS = {
     "PodMonitoring": ("monitoring.googleapis.com/v1", "endpoints"),
     "PodMonitor": ("monitoring.coreos.com/v1", "podMetricsEndpoints"),
@@ -89,10 +89,10 @@ def test_the_component_adds_the_sidecar_to_any_deployment_and_leaves_the_rest_of
     spec, before = pod_spec(made), pod_spec(plain)
     assert spec["containers"] == before["containers"]
     (sidecar,) = sidecars(spec)
-    # First, so that an init container of the app may call through it.
+    # First, so that an app's init container may call through it.
     assert spec["initContainers"] == [sidecar, *before["initContainers"]] and sidecar["restartPolicy"] == "Always"
     (volume,) = [volume for volume in spec["volumes"] if volume not in before["volumes"]]
-    # The name has the content's hash, so that another configuration starts other pods.
+    # The name contains the content's hash, so that a new configuration starts new pods.
     assert volume["configMap"]["name"] == of(documents, "ConfigMap")["metadata"]["name"] != "sidentity"
     assert made["spec"]["template"]["metadata"]["labels"] == {"app": "other"} | METRICS
     assert made["spec"]["selector"] == plain["spec"]["selector"]
@@ -190,7 +190,7 @@ def test_callers_of_the_pod_of_its_own_reach_it_and_neither_the_metadata_server_
 def test_the_pod_of_its_own_asks_for_the_password_and_reaches_what_a_rule_names_only(standalone, start, tmp_path):
     args, env = arguments(standalone, tmp_path)
     file = tmp_path / "sidentity.yaml"
-    # On a free port of loopback, and with the name that the upstream's certificate has; all else is as it is deployed.
+    # On a free loopback port, with the name in the upstream's certificate. Everything else is as deployed.
     text, count = re.subn(r"listen: 0\.0\.0\.0:3128", "listen: 127.0.0.1:0", file.read_text())
     text, more = re.subn(r"host: billing-\S+", "host: svc.a.run.app", text)
     assert (count, more) == (1, 1)

@@ -33,7 +33,7 @@ class Pod:
         self.containers = {}
 
     def up(self):
-        # Cloud Run's own side. The first of them has the network, as an instance has it.
+        # Cloud Run's part. The first container owns the network, like an instance.
         command = ["metadata-server", "--listen", EMULATOR]
         emulator = self.podman.start("emulator", self.image, *command, options=["--network", "none"])
         emulator.until(lambda: EMULATOR in emulator.log())
@@ -54,13 +54,13 @@ class Pod:
         for mount in container.get("volumeMounts", []):
             volume = self.folder / mount["name"]
             volume.mkdir(exist_ok=True)
-            # As every emptyDir: whoever runs in the instance may write there.
+            # Like an emptyDir: every user in the instance may write to it.
             volume.chmod(0o1777)
             options += ["--volume", f"{volume}:{mount['mountPath']}"]
         if container in sidecars(self.spec):
             image, command = self.image, list(container["args"])
             env["GCE_METADATA_HOST"] = EMULATOR
-            # The private service is not where DNS says, and its certificate is of the tests' own authority.
+            # DNS does not lead to the private service, and the tests' own authority signed its certificate.
             command += [f"--connect-to=*:443:127.0.0.1:{self.port}", "--upstream-ca=/tls/ca.pem"]
             options += ["--volume", f"{self.tls}:/tls:ro"]
         else:
@@ -106,12 +106,12 @@ def test_an_app_calls_a_private_service_from_cloud_run(pod, name):
     state = sidecar.inspect()
     assert state["Config"]["User"] == NONROOT and state["HostConfig"]["ReadonlyRootfs"] is True
     assert state["HostConfig"]["Memory"] == 128 * 1024 * 1024 and not state["EffectiveCaps"]
-    # The two ways to ask for its health without a shell.
+    # The two ways to check its health without a shell.
     assert sidecar.exec("/usr/local/bin/sidentity", "health", "--ready").returncode == 0
     assert instance.podman("healthcheck", "run", "sidentity", check=False).returncode == 0
     for path in ("/liveness", "/readiness"):
         sidecar.get(f"http://127.0.0.1:9090{path}", "--fail")
-    # One JSON object a line, with what Cloud Logging calls a severity.
+    # One JSON object in each line, with Cloud Logging's severities.
     lines = [json.loads(line) for line in sidecar.log().splitlines()]
     assert lines and all(line["severity"] in ("INFO", "WARNING") for line in lines), lines
 
@@ -135,7 +135,7 @@ def test_sigterm_lets_the_app_finish_and_ends_with_zero(pod):
     caller.start()
     sidecar.until(lambda: in_flight(sidecar) == 1)
     sidecar.kill("TERM")
-    # Draining: probes say so, and new calls are still served, for the app got its own SIGTERM and may flush.
+    # During a drain, probes fail and new calls are still served, because the app got SIGTERM too and may flush.
     sidecar.until(lambda: sidecar.get("http://127.0.0.1:9090/readiness", check=False) == "draining\n")
     assert json.loads(sidecar.get("http://127.0.0.1:8081/late"))["path"] == "/late"
     instance.podman("kill", "--signal", "USR1", "upstream")

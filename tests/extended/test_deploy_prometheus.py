@@ -14,7 +14,7 @@ import requests
 from stage import PATIENCE
 from test_deploy_alerts import ALERTS, PANELS, RULES, resolved
 
-# Labels that a scraper adds, as the dashboard and the alerts group by them.
+# Labels that a scraper adds. The dashboard and the alerts group by them.
 TARGET = {"namespace": "shop", "job": "sidentity"}
 
 
@@ -27,7 +27,7 @@ class Prometheus:
             "rule_files": [str(RULES)],
             "scrape_configs": [{"job_name": "sidentity", "static_configs": [{"targets": [target], "labels": TARGET}]}],
         }
-        # YAML takes JSON.
+        # JSON is valid YAML.
         (folder / "prometheus.yml").write_text(json.dumps(config))
         self.child = subprocess.Popen(
             [
@@ -86,7 +86,7 @@ def prometheus(start, tmp_path_factory):
             with requests.Session() as session:
                 session.trust_env = False
                 for n in itertools.takewhile(lambda _: not over.wait(0.05), itertools.count()):
-                    # Each service that has not been called before needs a token of its own.
+                    # Each service that was not called before needs its own token.
                     new = f"svc-{n}.a.run.app/"
                     for url in (new, "svc.a.run.app/status/403", "storage.googleapis.com/status/503", "nowhere.invalid/"):
                         session.get(f"http://{url}", proxies=proxies, timeout=PATIENCE)
@@ -147,5 +147,5 @@ def test_prometheus_has_nothing_to_say_against_what_it_scrapes(prometheus):
         family = re.sub(r"_(bucket|sum|count)$", "", name)
         if name.startswith(("sidentity_", "process_")):
             assert metadata[family][0]["help"], name
-    # No label of the sidecar's had to make way for one of the scraper's.
+    # No label of the sidecar conflicts with one of the scraper.
     assert not [label for label in prometheus.get("labels") if label.startswith("exported_")]

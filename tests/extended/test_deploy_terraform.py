@@ -36,7 +36,7 @@ RESOURCES = {(kind, name): body for block in blocks("resource") for kind, named 
 SERVICE = RESOURCES["google_cloud_run_v2_service", "this"]
 
 
-# Debian has no Terraform, so its formatter is used where it is.
+# Debian has no Terraform, so its formatter runs only if it is installed.
 if TERRAFORM := shutil.which("terraform"):
 
     def test_terraform_has_nothing_to_format(tmp_path):
@@ -101,7 +101,7 @@ def test_the_account_gets_what_is_named_and_nothing_else():
         ("google_cloud_run_v2_service_iam_member", "calls"), ("google_cloud_run_v2_service_iam_member", "invokers"),
         ("google_project_iam_member", "roles"),
     }
-    # By member, so that nobody else's bindings are taken away; and none of them unless it is asked for.
+    # Grants by member keep other bindings. None exists by default.
     for (_, name), body in iam.items():
         assert body["for_each"] == f"${{var.{name}}}" and VARIABLES[name]["default"] in ({}, [])
     for name in ("calls", "invokers"):

@@ -23,7 +23,7 @@ from stage import BINARY, PATIENCE, WORK, Emulator
 CLIENTS = WORK / "clients"
 PRIVATE = "https://svc.a.run.app/private"
 API = "https://storage.googleapis.com/storage/v1/b?project=p"
-# Neither gets a token: what is no place of Google's, and its OAuth plumbing.
+# Neither gets a token: a host that is not Google's, and Google's OAuth endpoint.
 OTHERS = ["https://www.example.com/", "https://oauth2.googleapis.com/token"]
 
 
@@ -86,7 +86,7 @@ async def main():
 asyncio.run(main())
 """
 
-# Each prints the answers to the URLs after it, one a line.
+# Each prints the responses to the URLs that follow, one in each line.
 COMMANDS = {
     "curl": ["curl", "-sS", "-w", "\n"],
     "curl-http1": ["curl", "-sS", "-w", "\n", "--http1.1"],
@@ -223,7 +223,7 @@ def test_a_stranger_on_the_machine_is_refused(wrapped, env):
                 done = subprocess.run(curl, capture_output=True, text=True, timeout=60)
                 assert "407" in done.stdout.split(), (stranger, url, done.stdout)
                 assert "200" not in done.stdout
-        # It is the password alone that makes the difference.
+        # Only the password differs.
         url = PRIVATE.replace("https", "http")
         assert json.loads(run("curl", "-sS", "-x", proxy, url))["audience"] == "https://svc.a.run.app"
 
@@ -255,12 +255,12 @@ class Terminal:
 
     def __exit__(self, *_):
         os.close(self.master)
-        # The command too, which may have caught the hang-up.
+        # Ends the command too, which may have caught the hang-up.
         os.killpg(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 
 
-# Says what it got, on demand.
+# Prints the signals that it received, on request.
 COUNTING = """
 import os, signal, sys
 got = []
@@ -285,7 +285,7 @@ def test_the_command_has_the_terminal_and_gets_its_signals_once(wrapped, env, ke
             os.kill(terminal.pid, signal.SIGUSR1)
             found = terminal.wait_for("got (.*)end").group(1).split()
         assert found == [name]
-        # What kill sends to exec alone is passed on.
+        # A signal that only exec receives is forwarded.
         os.kill(terminal.pid, getattr(signal, name))
         while found == [name]:
             os.kill(terminal.pid, signal.SIGUSR1)

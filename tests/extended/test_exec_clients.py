@@ -15,7 +15,7 @@ from test_exec import (
 __all__ = ["env", "git_server", "printed", "wrapped"]
 
 NODE = CLIENTS / "node_modules/.bin/node"
-# Nothing listens there.
+# No process listens there.
 ELSEWHERE = "http://127.0.0.1:9"
 
 GOOGLE_API_CLIENT = """
@@ -47,7 +47,7 @@ def test_npms_ws_with_https_proxy_agent_is_somebody(printed, node):
     assert printed(node, CLIENTS / "websocket.mjs", "agent", "wss://svc.a.run.app/ws") == "hello\n"
 
 
-# No registry but Google's own has it.
+# Only Google's own registry has it.
 with_gcloud = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 
 
@@ -119,7 +119,7 @@ def test_gits_own_proxy_leads_nobody_past_the_sidecar(printed, env, git_server, 
         ("httplib2", "HTTPLIB2_CA_CERTS"),
         ("lwp", "PERL_LWP_SSL_CA_FILE"),
         ("node-fetch", "NODE_EXTRA_CA_CERTS"),
-        # And what one client trusts, all do.
+        # A certificate that one client trusts is trusted by all.
         ("java-HttpClient", "AWS_CA_BUNDLE"),
         ("urllib", "NODE_EXTRA_CA_CERTS"),
     ],

@@ -89,7 +89,7 @@ def test_the_image_of_the_builds_is_that_of_the_dockerfile():
     (image,) = re.findall(r"^ARG RUST_IMAGE=(\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.M)
     for path in WORKFLOWS:
         assert set(re.findall(r"docker\.io/library/rust\S+", path.read_text())) == {image}
-    # The lowest version that is promised is no later than the one that builds.
+    # The promised minimum version is at most the version that builds.
     lowest = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     built = re.search(r"rust:([\d.]+)-", image)[1]
     assert [int(part) for part in lowest.split(".")] <= [int(part) for part in built.split(".")]

@@ -12,7 +12,7 @@ import requests
 
 from stage import Emulator
 
-# The library reads its environment when it is imported, as an app does.
+# The library reads its environment when it is imported.
 PROGRAM = """
 import google.auth, google.auth.transport.requests, google.oauth2.id_token
 request = google.auth.transport.requests.Request()

@@ -80,7 +80,7 @@ def test_a_deadline_is_told_to_the_service_and_ends_the_call(channel, grpc_upstr
         channel.unary_unary("/test.Service/Wait")(b"deadline", timeout=1)
     assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert grpc_upstream.cancelled["deadline"].wait(20)
-    # gRPC rounds what is left of the time up, so that it fits its header: by a hundredth.
+    # gRPC rounds the remaining time up to fit its header: by a hundredth.
     assert 0 < grpc_upstream.deadlines["deadline"] <= 1.05
 
 

@@ -82,11 +82,11 @@ def request(line="GET /h1 HTTP/1.1", *fields, host="localhost", body=b""):
     return "\r\n".join([*lines, "", ""]).encode("latin1") + body
 
 
-# Whoever takes a request for ended too early would find another one here.
+# A parser that ends the request too early would find a second request here.
 HIDDEN = request("GET /hidden HTTP/1.1", "Connection: close")
 CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 
-# What is no request: it is refused, the connection ends, and the service hears nothing of it.
+# Invalid requests: they are refused, the connection ends, and the service receives nothing.
 REFUSED = {
     # The request line.
     "2.3 a version that is not there yet": request("GET / HTTP/1.2"),
@@ -125,7 +125,7 @@ REFUSED = {
     "9110 5.4 a field of a mebibyte": request("GET / HTTP/1.1", "X-A: " + "x" * (1 << 20)),
 }
 
-# Two ways to say how long a body is, or one that says nothing.
+# Two conflicting lengths of a body, or an invalid one.
 FRAMING = {
     "6.1 chunked that is not last": "Transfer-Encoding: chunked, gzip",
     "6.1 a coding that nobody takes off": "Transfer-Encoding: gzip, chunked",
@@ -161,7 +161,7 @@ def test_what_is_refused_is(name, address, upstream):
     assert upstream.counts == before
 
 
-# Bodies in chunks that are none (7.1): the service never gets one whole.
+# Invalid chunked bodies (7.1): the service never receives a complete body.
 NO_CHUNKS = {
     "7.1 a size that is no number": b"g\r\nhello\r\n0\r\n\r\n",
     "7.1 a size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
@@ -189,7 +189,7 @@ def test_no_body_is(name, address, upstream):
     assert (upstream.counts["/hidden"], upstream.completed["/no-chunks"]) == (hidden, whole)
 
 
-# What is unusual and right: the target that the service gets, and the bytes of the body.
+# Unusual but valid requests: the target and the body that the service receives.
 FINE = {
     "2.2 an empty line first": (b"\r\n" + request("GET /fine HTTP/1.1"), "/fine", 0),
     "2.2 lines that end with a line feed alone": (request("GET /fine HTTP/1.1").replace(b"\r", b""), "/fine", 0),
@@ -317,7 +317,7 @@ def test_9110_10_1_1_the_body_is_asked_for_before_it_is_sent(address):
         wire.send(request("POST /expect HTTP/1.1", "Content-Length: 5", "Expect: 100-continue"))
         line, fields = wire.head()
         assert re.fullmatch(r"HTTP/1\.1 100 \S.*", line)
-        # An interim answer has no body, so nothing may say how long it is (RFC 9110, 8.6).
+        # An interim response has no body, so it must not have a length (RFC 9110, 8.6).
         assert not {"content-length", "transfer-encoding"} & fields.keys()
         wire.send(b"hello")
         assert json.loads(wire.answer()[3])["length"] == 5

@@ -48,8 +48,8 @@ def test_3_4_a_preface_in_single_bytes_is_one(address):
         assert peer.status() == 200
 
 
-# What is wrong with a connection: the code that says so, and the frames that the peer sends after its settings.
-# PROTOCOL_ERROR will do for all: it stands for whatever is not told apart (7).
+# Connection errors: the code, and the frames that the peer sends after its settings.
+# PROTOCOL_ERROR is always accepted, because an endpoint may use it for other errors (7).
 CONNECTION = {
     "4.1 a HEADERS frame on stream 0": ({PROTOCOL_ERROR}, lambda p: frame(HEADERS, 5, 0, p.block())),
     "4.2 a DATA frame over SETTINGS_MAX_FRAME_SIZE": (
@@ -136,7 +136,7 @@ def test_the_connection_ends_for(name, address):
         assert peer.goaway() in codes | {PROTOCOL_ERROR}
 
 
-# What is wrong with one stream; the connection may end for it too (5.4.2), with the same code.
+# Stream errors. The connection may end too (5.4.2), with the same code.
 STREAM = {
     "5.1 HEADERS without an end on a stream half closed": (
         {STREAM_CLOSED},
@@ -221,7 +221,7 @@ def test_the_stream_ends_for(name, address):
         assert refused(peer, codes), peer.seen
 
 
-# In those of sections 5 and 6 the request was right, and only what came after it was not.
+# In the cases of sections 5 and 6 the request is valid, and only the later frames are not.
 @pytest.mark.parametrize("name", [name for name in STREAM if not name.startswith(("5.", "6."))])
 def test_the_service_never_gets_whole(name, address, upstream):
     """A malformed request is not forwarded to the service (8.1.1)."""
@@ -233,7 +233,7 @@ def test_the_service_never_gets_whole(name, address, upstream):
     assert upstream.completed["/h2"] == before
 
 
-# What is unusual and right.
+# Unusual but valid requests.
 FINE = {
     "4.1 a frame of an unknown kind": lambda p: frame(0xAB, 0xFF, 0, b"anything") + frame(HEADERS, 5, 1, p.block()),
     "4.1 unknown flags": lambda p: frame(HEADERS, 5 | 0x10, 1, p.block()),
@@ -286,7 +286,7 @@ def test_6_9_2_a_window_is_kept_to_and_may_become_negative(address):
         assert len(peer.until(lambda kind, *_: kind == DATA)[3]) == 10
         peer.send(frame(SETTINGS, 0, 0, setting(4, 5)))
         peer.until(lambda kind, flags, *_: kind == SETTINGS and flags & ACK)
-        # Five owed, then five more for new bytes.
+        # Five missing bytes, then five more for new data.
         peer.send(frame(WINDOW_UPDATE, 0, 1, u32(10)))
         assert len(peer.until(lambda kind, *_: kind == DATA)[3]) == 5
         peer.send(frame(WINDOW_UPDATE, 0, 1, u32(35)))
@@ -431,7 +431,7 @@ def test_10_5_a_flood_of_small_frames_leaves_others_served(address, what):
         }[what]
         peer.socket.settimeout(2)
         try:
-            # Nothing is read meanwhile: what the server would answer must not pile up in it.
+            # The client reads nothing, so the server's responses must not accumulate.
             for _ in range(50):
                 peer.socket.sendall(flood * 2_000)
         except OSError:

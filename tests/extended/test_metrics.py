@@ -24,7 +24,7 @@ def fetch(url, proxy=None, headers={}):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(handlers))
     try:
         with opener.open(urllib.request.Request(url, headers=headers), timeout=30) as answer:
-            # Who leaves before the end is counted as one who left.
+            # A client that closes early is counted as cancelled.
             answer.read()
             return answer.status
     except urllib.error.HTTPError as error:
@@ -45,7 +45,7 @@ def samples(exposition):
     return {name: float(value) for name, value in pairs}
 
 
-# What has happened, by the sample that must then be there and not be zero.
+# The sample that must exist and not be zero after each event.
 HAPPENED = [
     'sidentity_requests_total{code="200",credential="id",listener="127.0.0.1:0"}',
     'sidentity_requests_total{code="403",credential="none",listener="proxy"}',
@@ -89,7 +89,7 @@ def test_promtool_finds_nothing_before_and_after_events_of_every_kind(start):
         proxy = f"http://{sidecar.proxy}"
         assert fetch("http://denied.test/", proxy) == 403
         assert fetch("http://nowhere.invalid/", proxy) == 502
-        # What a request was is written a moment after its answer has been heard.
+        # A request is recorded shortly after its response.
         deadline = time.monotonic() + PATIENCE
         while missing := [sample for sample in HAPPENED if not samples(exposition := metrics(sidecar)).get(sample)]:
             assert time.monotonic() < deadline, missing

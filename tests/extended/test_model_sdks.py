@@ -17,7 +17,7 @@ NODE = CLIENTS / "node_modules" / ".bin" / "node"
 
 OPENAPI = "/v1/projects/p/locations/us-central1/endpoints/openapi"
 CENTRAL = "https://us-central1-aiplatform.googleapis.com"
-# What each client is started with, its upstream, and what stands in a base URL behind the host.
+# The start arguments of each client, its upstream, and the base URL's path.
 CLIENT = {
     "openai-python": ([sys.executable, SDK, "openai"], CENTRAL + OPENAPI, ""),
     "openai-node": ([NODE, CLIENTS / "openai.mjs"], CENTRAL + OPENAPI, ""),

@@ -10,7 +10,7 @@ from stage import WORK
 CLIENTS = WORK / "clients"
 
 
-# Which reads NODE_USE_ENV_PROXY.
+# The version that supports NODE_USE_ENV_PROXY.
 NODE_24 = CLIENTS / "node_modules" / ".bin" / "node"
 
 

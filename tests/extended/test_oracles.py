@@ -50,7 +50,7 @@ class Endpoints:
             "HOME": "/nonexistent",
             "GOOGLE_APPLICATION_CREDENTIALS": str(self.file(kind)),
             "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES": "1",
-            # Node asks for the project of a pool's number else.
+            # Otherwise Node requests the project of a pool's number.
             "GOOGLE_CLOUD_PROJECT": "example-project",
             "REQUESTS_CA_BUNDLE": str(self.certificates.ca),
             "NODE_EXTRA_CA_CERTS": str(self.certificates.ca),
@@ -77,7 +77,7 @@ def endpoints(certificates, tmp_path_factory):
         yield Endpoints(emulator, recorder, folder, certificates)
 
 
-# What the libraries do otherwise, on purpose or by their age. Each function undoes one difference in their requests.
+# The intended differences of the libraries. Each function removes one from their requests.
 
 
 def optional_request(requests):
@@ -201,7 +201,7 @@ def settled(request):
     if "kid" in header:
         header["kid"] = "KEY"
     if token := signed_request(request):
-        # The date is that of the run.
+        # The date differs in each run.
         token["credential"] = token["credential"].split("/")[0]
     return request
 
@@ -231,7 +231,8 @@ def test_access_tokens_are_asked_for_as_googles_libraries_do(endpoints, library,
 
 @pytest.mark.parametrize(
     ("library", "kind"),
-    # Node sends an audience with a user's refresh token. The endpoint does not define it: the audience is the client's id.
+    # Node sends an audience with a user's refresh token. The endpoint does not define it: the audience is the client's
+    # id.
     [(library, kind) for library in LIBRARIES for kind in ID if (library, kind) != ("node", "authorized-user")],
 )
 def test_id_tokens_are_asked_for_as_googles_libraries_do(endpoints, library, kind):

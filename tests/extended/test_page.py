@@ -99,7 +99,7 @@ class Browser:
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = urllib.parse.urlsplit(message["params"]["request"]["url"])
-                # chrome: and chrome-untrusted: are Chromium's own first page, which the log may still have.
+                # chrome: and chrome-untrusted: are Chromium's own first page, which the log may still contain.
                 own = url.scheme == "data" or url.scheme.startswith("chrome")
                 hosts.add(self.address if own else url.netloc)
         assert hosts <= {self.address}, hosts
@@ -229,14 +229,14 @@ def test_an_idle_sidecar_says_what_to_expect(browser, start):
         browser.until(lambda: browser.text("state") == "Serving")
         quiet = browser.text("quiet")
         assert quiet.startswith("No request has come in so far: if the app has made calls, they went past the sidecar."), quiet
-        # The page, the log and /status say it in the same words.
+        # The page, the log and /status use the same text.
         assert quiet.lower() == requests.get(f"http://{idle.admin}/status", timeout=PATIENCE).json()["unused"].lower() + "."
         assert browser.text("verdict") == "No request has come in so far."
         assert f"HTTP_PROXY=http://{idle.proxy}" in quiet and f"http://{idle.routes[0]}" in quiet
         assert "None since the start" in browser.text("no-errors")
         browser.picture("idle")
         browser.assert_accessible()
-        # And when something happens, it is seen without a reload, and what was typed meanwhile stays.
+        # The page shows a new event without a reload, and keeps typed text.
         browser.find("url").send_keys("half a URL")
         call(f"http://{idle.routes[0]}/")
         browser.until(lambda: "Requests\n1" in browser.text("figures"))
@@ -292,7 +292,7 @@ def test_a_page_that_nobody_sees_asks_nothing(browser, busy):
         "Object.defineProperty(document, 'hidden', { configurable: true, get: () => arguments[0] });"
         "document.dispatchEvent(new Event('visibilitychange'))".replace("arguments[0]", "true")
     )
-    # An answer under way still comes; then two rounds pass without a question.
+    # A response in progress still arrives. Then two intervals pass without a request.
     settled = browser.driver.execute_async_script(
         "const count = () => performance.getEntriesByName(new URL('status', location).href).length, done = arguments[0];"
         "setTimeout(() => { const first = count(); setTimeout(() => done(count() - first), 5000); }, 1000)"

@@ -135,7 +135,7 @@ def test_a_program_calls_a_service_and_an_api_through_the_proxy(page, upstream, 
     recipe = page(name, upstream.port)
     recipe.env |= go
     printed = recipe.run()
-    # Python prints dictionaries.
+    # Python's format of dictionaries.
     billing, storage = seen(printed) if name == "go" else map(ast.literal_eval, printed.splitlines())
     assert (billing["host"], billing["audience"]) == (BILLING, f"https://{BILLING}")
     assert storage["host"] == "storage.googleapis.com" and storage["token"].startswith("Bearer ya29.")
@@ -164,7 +164,7 @@ def test_springs_rest_template_calls_a_private_service(page, upstream):
     assert (answer["path"], answer["audience"]) == ("/invoices/7", f"https://{BILLING}")
 
 
-# No registry of these machines has the SDK, but PyPI has the runtime, and Debian a compiler.
+# No registry here has the SDK, but PyPI has the runtime, and Debian has a compiler.
 DOTNET = """
 [ "$1" = run ]
 runtime=$(python -c 'import dotnetcore2.runtime as r; print(r.get_runtime_path())')
@@ -219,7 +219,7 @@ def test_pip_npm_and_an_engine_of_containers_take_packages_from_artifact_registr
     assert (tmp_path / "node_modules" / "shop-client" / "index.js").is_file()
     lock = json.loads((tmp_path / "package-lock.json").read_text())["packages"]["node_modules/shop-client"]
     assert lock["resolved"].startswith("https://us-central1-npm.pkg.dev/")
-    # pip and npm know no password and were asked for none.
+    # pip and npm have no password and did not ask for one.
     assert packages.refused == 0
 
 
@@ -231,7 +231,7 @@ def test_git_clones_from_a_private_server(page, certificates, emulator, tmp_path
             assert run("git", "-C", tmp_path / clone, "rev-parse", "HEAD").strip() == server.commit
 
 
-# Where the token comes from, and what it is for
+# The source of the token, and its use
 
 
 def test_a_call_through_iap_carries_a_token_for_its_client_id(page, upstream):
@@ -266,7 +266,7 @@ def test_a_job_of_github_actions_calls_a_private_service_without_a_key(google, t
     emulator, files, there = google
     recipe = Recipe("github-actions", tmp_path, emulator, there)
     del recipe.env["GCE_METADATA_HOST"]
-    # What the action of Google sets.
+    # The variables that Google's action sets.
     recipe.env["GOOGLE_APPLICATION_CREDENTIALS"] = str(files / "external-account-url.json")
     workflow = yaml.safe_load(recipe.files[".github/workflows/smoke.yaml"])
     assert workflow["permissions"]["id-token"] == "write"
@@ -286,7 +286,7 @@ def test_compose_gives_googles_libraries_and_the_sidecar_real_tokens(google, tmp
     assert services["sidentity"]["network_mode"] == services["app"]["network_mode"] == "service:metadata"
     (mount,) = services["metadata"]["volumes"]
     assert mount.endswith(":/adc.json:ro")
-    # The account that the emulator lets this login impersonate, and the emulator in Google's place.
+    # The account that the emulator lets this login impersonate, with the emulator in place of Google.
     swaps = {"/adc.json": str(files / "authorized-user.json"), "dev-shop@": "target@"}
     command = [re.sub("|".join(swaps), lambda found: swaps[found[0]], word) for word in services["metadata"]["command"]]
     command += [f"--{option}={value}" for option, value in there]

@@ -14,7 +14,7 @@ from podman import DEPLOY, last_stage, static_binary
 from release import AMD64, Machine, build, only
 from stage import ROOT
 
-# Of deploy/release, which `release` makes importable.
+# A module of deploy/release, which `release` makes importable.
 import image as oci
 from project import Project
 
@@ -165,7 +165,7 @@ def test_the_debian_package_says_what_it_is(dist):
         return subprocess.run(["dpkg-deb", "--field", only(dist, "*.deb"), name], capture_output=True, text=True, check=True).stdout.strip()
 
     assert (field("Package"), field("Version"), field("Architecture")) == ("sidentity", VERSION, "amd64")
-    # Static: it needs no library, and so installs on every release of Debian and Ubuntu.
+    # A static binary needs no library, so it installs on every release of Debian and Ubuntu.
     assert field("Depends") == ""
     control = subprocess.run(
         ["dpkg-deb", "--ctrl-tarfile", only(dist, "*.deb")], capture_output=True, check=True
@@ -196,7 +196,7 @@ def test_the_rpm_has_the_same_files(dist):
 
 def test_the_image_runs_the_demo_and_is_set_up_like_that_of_the_dockerfile(podman, image, loaded):
     hardened = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
-    # As a newcomer starts it, as an operator does, and as Docker does, which adds no /tmp.
+    # Started like a beginner, like an operator, and like Docker, which adds no /tmp.
     for options in ([], hardened, [*hardened, "--read-only-tmpfs=false"]):
         done = podman("run", "--rm", "--network", "none", *options, loaded[""], "demo", "--once", check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -216,7 +216,7 @@ def test_the_debug_image_has_a_shell_and_the_same_program(podman, loaded):
     assert sh("id -u; sidentity --version; ls /bin/busybox /usr/share/doc/busybox-static").split() == [
         "65532", "sidentity", VERSION, "/bin/busybox", "/usr/share/doc/busybox-static:", "copyright",
     ]
-    # Each of the links leads to a program.
+    # Each link leads to a program.
     assert set(oci.APPLETS) <= set(sh("busybox --list").split())
     done = podman("run", "--rm", "--network", "none", loaded["-debug"], "demo", "--once", check=False)
     assert done.returncode == 0, done.stdout + done.stderr

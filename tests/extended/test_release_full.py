@@ -59,7 +59,7 @@ def test_the_program_is_static_and_has_no_path_of_the_builder(binaries, target):
     assert b"/ld-linux" not in content and len(content) < 15_000_000
     for path in (ROOT, subprocess.run(["sh", "-c", "echo ${CARGO_HOME:-$HOME/.cargo}"], capture_output=True, text=True).stdout.strip()):
         assert str(path).encode() not in content, path
-    # In the place of the directory that cargo names after its registry.
+    # Replaces the directory that cargo names after its registry.
     assert b"/cargo/crates/" in content and b"registry/src" not in content
 
 
@@ -85,14 +85,14 @@ def test_a_build_in_another_directory_gives_the_same_bytes(full):
     other = WORK / "release-elsewhere"
     shutil.rmtree(other, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", ROOT, other], check=True)
-    # What is not committed too.
+    # Includes uncommitted files.
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     for name in filter(None, listed.stdout.split("\0")):
         (other / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, other / name)
-    # The tools are the same: only the release is built anew.
+    # The tools are equal. Only the release is built again.
     (other / "target").mkdir()
     (other / "target" / "tools").symlink_to(ROOT / "target" / "tools")
     build(other / "dist", root=other, timeout=3600)

@@ -14,7 +14,7 @@ import pytest
 from conftest import AUDIENCE, run
 from stage import BINARY, PATIENCE
 
-# tinyproxy takes letters and digits only.
+# tinyproxy accepts only letters and digits.
 USER, PASSWORD = "user", "s3cret"
 CREDENTIALS = "user:s3%63ret"
 
@@ -147,7 +147,7 @@ def test_basic_credentials_are_given(start, tmp_path, plain):
             assert answer.startswith("HTTP/1.1 502 "), answer
             assert "error=proxy_internal_response" in answer
             assert "does not accept the credentials" in answer
-            # tinyproxy's own 401, which nothing tells from the destination's.
+            # tinyproxy's own 401, which looks like the destination's.
             assert curl(sidecar, f"http://{plain}/", "-i").startswith("HTTP/1.1 401 ")
         with start("--upstream-proxy", proxy.url()) as without:
             for url in ("http://svc.a.run.app/", f"http://{plain}/"):

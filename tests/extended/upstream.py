@@ -91,10 +91,10 @@ class Upstream:
 
     def __init__(self, certificates, emulator):
         self.doorkeeper = Doorkeeper(emulator)
-        # Calls of a path, and those of them that came to their body's end.
+        # Calls of a path, and the number of them whose body was read to its end.
         self.counts = collections.Counter()
         self.completed = collections.Counter()
-        # What a path waits for, and what is told when its caller has left.
+        # The events that paths wait for, and the events when callers leave.
         self.left = collections.defaultdict(threading.Event)
         self.go_on = collections.defaultdict(threading.Event)
         listener = socket.create_server(("127.0.0.1", 0))

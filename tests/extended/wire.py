@@ -20,5 +20,5 @@ class Connection:
         try:
             self.socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
-            # What it said before it closed can still be read.
+            # Bytes from before the close can still be read.
             pass

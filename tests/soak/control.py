@@ -143,7 +143,7 @@ async def repeat(pause, *calls):
     """Makes the calls in turn, and times each."""
     for call in itertools.cycle(calls):
         began = time.monotonic()
-        # Failures are the injected faults' and of no interest.
+        # Failures have injected faults as their cause and are ignored.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(DEADLINE):
                 await call()

@@ -9,11 +9,11 @@ import grpc
 
 from http1 import Broken, NoAnswer, Refused, UpstreamFailed
 
-# What `Proxy-Status` may say while an upstream restarts.
+# The values of `Proxy-Status` while an upstream restarts.
 UPSTREAM_ERRORS = {
     "connection_refused", "connection_terminated", "http_protocol_error", "tls_protocol_error",
 }
-# The kernel closes the connections of a process that has ended: the sidecar is to notice at once.
+# The kernel closes the connections of an ended process, so the sidecar must notice at once.
 UPSTREAM_GRACE = 1.0
 GRPC_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
 
@@ -34,11 +34,11 @@ class Faults:
     def __init__(self, stage, seconds):
         self.stage = stage
         self.period = max(6.0, min(30.0, seconds / 20))
-        # As long as a fault lasts, and as its effects on tokens may: a fetch that began in it ends after 8 s at the latest.
+        # The duration of a fault and of its effects on tokens: a fetch that began during it ends within 8 s.
         self.length = self.period * 0.3
         self.grace = min(9.0, self.period * 0.4)
         self.windows = []
-        # Every kind has been injected.
+        # Set once every kind has been injected.
         self.first_round = asyncio.Event()
 
     async def run(self):
@@ -120,8 +120,8 @@ def accounts_for(kind, traffic, error):
         if isinstance(error, Refused):
             return error.error in UPSTREAM_ERRORS
         if isinstance(error, NoAnswer):
-            # Elsewhere the sidecar is the one to answer.
+            # In all other cases the sidecar responds.
             return traffic == "blind_tunnel"
-        # A process that was killed answers nothing: a 500 would be the sidecar's.
+        # A killed process sends nothing, so a 500 would be the sidecar's.
         return isinstance(error, Broken) or (isinstance(error, UpstreamFailed) and kind == "upstream restarted")
     return False

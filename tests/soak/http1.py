@@ -50,7 +50,7 @@ class Connection:
                 self.writer.write(body[at : at + 64 * 1024])
                 await self.writer.drain()
         except ConnectionError:
-            # An early answer can still be read.
+            # An early response can still be read.
             pass
 
     async def head(self):

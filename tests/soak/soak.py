@@ -17,11 +17,11 @@ from traffic import Traffic
 
 DEADLINE = 60
 MOST_HOSTS = 1000
-# Growth from the first to the last third that is taken for noise.
+# Growth from the first to the last third that counts as noise.
 MEMORY_FACTOR, MEMORY_MIB = 1.10, 4
-# Connections that are being opened or closed are descriptors that no gauge counts.
+# Descriptors of connections that are opening or closing, which no gauge counts.
 OPENING = 8
-# The connection to the metadata server is open in one quiet moment and may be closed in the other.
+# The connection to the metadata server may be open in only one of the quiet moments.
 OWN = 1
 
 

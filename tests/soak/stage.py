@@ -101,7 +101,7 @@ class Stage:
         self.upstream = await asyncio.create_subprocess_exec(
             sys.executable, HERE / "upstream.py", self.folder / "chain.pem", self.folder / "key.pem",
             str(self.http_port), str(self.grpc_port),
-            # hypercorn writes a traceback for every connection that a restart breaks.
+            # hypercorn writes a traceback for every connection that a restart aborts.
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )
         assert await asyncio.wait_for(self.upstream.stdout.readline(), PATIENCE), "the upstreams do not listen"
@@ -152,7 +152,7 @@ class Stage:
             except ValueError:
                 entry = {"message": line.decode(errors="replace").rstrip()}
             async with self.news:
-                # Tens of thousands of lines of the same kind are of no use.
+                # Tens of thousands of equal lines are useless.
                 if len(self.lines) < 5000 or "panicked" in entry.get("message", ""):
                     self.lines.append(entry)
                 self.reloads += entry.get("message", "").startswith("reloaded: ")

@@ -9,9 +9,9 @@ import grpc
 
 from http1 import Refused
 
-# A call past the sidecar takes milliseconds. From here on it counts as stalled.
+# A direct call takes milliseconds. A call of this duration counts as stalled.
 STALL = 1.0
-# How much of a call's time must be stalled to account for its time-out.
+# The part of a call's time that must be stalled to explain its timeout.
 SHARE = 0.5
 TICK = 0.1
 TIMEOUTS = {"connection_timeout", "http_response_timeout"}
@@ -20,7 +20,7 @@ TIMEOUTS = {"connection_timeout", "http_response_timeout"}
 class Stalls:
     def __init__(self, stage):
         self.stage = stage
-        # From what is stalled to its intervals.
+        # The intervals of each stalled component.
         self.intervals = collections.defaultdict(list)
         self.calls = 0
         self.slowest = 0.0

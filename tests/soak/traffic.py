@@ -31,7 +31,7 @@ class Traffic:
         self.inside = ssl.create_default_context(cafile=stage.folder / "ca.pem")
         self.intercepted_context = ssl.create_default_context(cafile=stage.folder / "trust" / "ca.pem")
         for context in (self.inside, self.intercepted_context):
-            # Python 3.13 wants extensions that Google's own certificates have and these do not need.
+            # Python 3.13 requires extensions that Google's certificates have and these do not need.
             context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
         self.channel = grpc.aio.insecure_channel(stage.grpc_route, options=CHANNEL)
 

@@ -108,7 +108,7 @@ class Grpc(grpc.GenericRpcHandler):
 async def serve(chain, key, http_port, grpc_port):
     with open(chain, "rb") as chain_file, open(key, "rb") as key_file:
         pair = (key_file.read(), chain_file.read())
-    # First: a process with a running gRPC server does not end if this fails.
+    # First, because a process with a running gRPC server does not end if this fails.
     listener = socket.create_server(("127.0.0.1", int(http_port)), backlog=1024)
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(16))
     server.add_generic_rpc_handlers((Grpc(),))
@@ -125,7 +125,7 @@ async def serve(chain, key, http_port, grpc_port):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     print("listening", flush=True)
     try:
-        # It raises what a connection raised that it had to break.
+        # It raises the error of a connection that it had to abort.
         await hypercorn.asyncio.serve(app, config, mode="asgi", shutdown_trigger=stopping.wait)
     finally:
         server.stop(0.5).wait()
