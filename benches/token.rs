@@ -36,7 +36,10 @@ fn metadata_server() -> MetadataServer {
 
 fn hit(c: &mut Criterion) {
     let client = MetadataClient::new(&metadata_server(), Duration::from_secs(8));
-    let cache = TokenCache::new(TokenSources::new(client), Arc::new(Metrics::new()));
+    let cache = TokenCache::new(
+        TokenSources::metadata_only(client),
+        Arc::new(Metrics::new()),
+    );
     let key = TokenKey {
         kind: TokenKind::Access { scopes: [].into() },
         principal: Principal::Attached,

@@ -30,7 +30,10 @@ async fn a_token_that_is_there_is_sent_without_an_allocation() {
         disabled: false,
     };
     let client = MetadataClient::new(&metadata, Duration::from_secs(8));
-    let cache = TokenCache::new(TokenSources::new(client), Arc::new(Metrics::new()));
+    let cache = TokenCache::new(
+        TokenSources::metadata_only(client),
+        Arc::new(Metrics::new()),
+    );
     let scopes = [].into();
     let slot = cache.slot(&TokenKey {
         kind: TokenKind::Access { scopes },

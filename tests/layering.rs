@@ -232,6 +232,20 @@ fn every_module_has_its_place_in_the_list() {
 }
 
 #[test]
+fn the_table_in_the_documents_has_the_same_order() {
+    let order = order(&fs::read_to_string(src().join("lib.rs")).unwrap());
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let text = fs::read_to_string(docs).unwrap();
+    let (_, table) = text.split_once("## The modules").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert_eq!(rows, order);
+}
+
+#[test]
 fn a_token_source_is_named_only_below_its_registry() {
     let token = src().join("token");
     let registry = token.join("source.rs");

@@ -21,7 +21,7 @@ use self::call::{DemoResponse, get};
 use self::service::{PrivateService, SERVICE};
 use super::exit::Exit;
 use super::interruption::interruption;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::destination::{Destination, Host};

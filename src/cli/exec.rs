@@ -28,7 +28,7 @@ use self::environment::ChildEnv;
 use self::signals::Signals;
 use super::exit::Exit;
 use super::options::Options;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::server::{DescriptorLimit, ProcessTree, raise_descriptor_limit};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::exit::Exit;
 use super::load::load;
 use super::options::Options;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
 use crate::explain;

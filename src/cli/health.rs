@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::exit::Exit;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::config::{ADMIN_PORT, Env, OptionKey};
 
 /// The default admin address.

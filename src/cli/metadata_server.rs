@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::interruption::interruption;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::config::Env;
 use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 

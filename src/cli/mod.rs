@@ -23,6 +23,7 @@ mod load;
 mod metadata_server;
 mod options;
 mod run;
+mod runtime;
 mod token;
 mod usage;
 

@@ -6,26 +6,21 @@ mod supervisor;
 
 use std::convert::Infallible;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use self::sandbox::Sandbox;
-use self::signals::{Passing, RequestOutcome, Wish};
+use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
 use super::exit::Exit;
 use super::options::Options;
+use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Diagnostic, Env, RawConfig};
-use crate::dns;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
 
-/// Threads that may block at a time: all that resolvers may leave hanging, and some for files and process tables, which
-/// must not wait for those. The metadata client's resolver looks up one name, so it blocks one.
-const BLOCKING_THREADS: usize = dns::MAX_THREADS + 32;
-
-/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP has the
-/// file read again.
+/// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP reloads the
+/// file.
 pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
     let flags = RawConfig::from(options);
     let config = config::load(&flags, env).map_err(Exit::usage)?;
@@ -38,30 +33,16 @@ pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
     raise_descriptor_limit();
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(serve(config, flags, env, sandbox));
-    // What still runs was cut off by a second signal or by the drain's end.
+    // A second signal or the drain's end has cancelled all that still runs.
     runtime.shutdown_background();
     ended
 }
 
-/// One thread where there is one core: a second one would only take turns with it.
-pub(super) fn runtime(workers: usize) -> Result<Runtime, Exit> {
-    let mut builder = match workers {
-        0 | 1 => Builder::new_current_thread(),
-        _ => Builder::new_multi_thread(),
-    };
-    builder
-        .worker_threads(workers.max(1))
-        .max_blocking_threads(BLOCKING_THREADS)
-        .enable_all()
-        .build()
-        .map_err(|error| Exit::failed(format!("cannot start threads: {error}")))
-}
-
 async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) -> Result<(), Exit> {
-    let (ending, passing) = (RequestOutcome::new()?, Passing::new()?);
+    let (shutdown, control) = (ShutdownSignals::new()?, ControlSignals::new()?);
     let app = App::build(config).await?;
     announce(&app);
-    let caretaker = Caretaker {
+    let signal_loop = SignalLoop {
         status: status(&app),
         supervisor: Supervisor::of(env),
         control: app.control(),
@@ -69,23 +50,23 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
         flags,
         sandbox,
     };
-    caretaker.supervisor.ready(&caretaker.status);
+    signal_loop.supervisor.ready(&signal_loop.status);
     let stop = CancellationToken::new();
     tokio::select! {
         () = app.run(stop.clone().cancelled_owned()) => Ok(()),
-        number = ending.second(stop) => Err(Exit::signalled(number)),
-        never = caretaker.attend(passing) => match never {},
+        number = shutdown.second(stop) => Err(Exit::signalled(number)),
+        never = signal_loop.run(control) => match never {},
     }
 }
 
-/// A few lines: what listens where.
+/// Logs the addresses of all listeners.
 fn announce(app: &App) {
     if let Some(address) = app.proxy_address() {
         tracing::info!(listener = "proxy", %address, "forward proxy: HTTP_PROXY=http://{address}");
     }
     let control = app.control();
     announce_credential(&control);
-    announce_ways(&control);
+    announce_routes(&control);
     if control.proxy_summary().is_some() && !control.intercepts() {
         tracing::info!(
             "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
@@ -97,8 +78,8 @@ fn announce(app: &App) {
     }
 }
 
-/// Where the identity comes from, as far as the configuration says it. The metadata server's account follows once it is
-/// known.
+/// Logs where the identity comes from, as far as the configuration says it. The metadata server's account is logged once it
+/// is known.
 fn announce_credential(control: &Control) {
     let (source, identities) = control.identities();
     for identity in identities {
@@ -106,8 +87,8 @@ fn announce_credential(control: &Control) {
     }
 }
 
-/// What gets which token.
-fn announce_ways(control: &Control) {
+/// Logs which calls get which token.
+fn announce_routes(control: &Control) {
     if let Some(get) = control.proxy_summary() {
         tracing::info!("calls through the forward proxy get: {get}");
     }
@@ -126,14 +107,14 @@ fn announce_ways(control: &Control) {
     }
 }
 
-/// Things that are allowed and look wrong.
+/// Logs settings that are allowed and look wrong.
 fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
 }
 
-/// One line for the service manager.
+/// Returns one line for the service manager.
 fn status(app: &App) -> String {
     let listens = [
         app.proxy_address()
@@ -146,8 +127,8 @@ fn status(app: &App) -> String {
     format!("serving: {}; routes: {routes}", listens.join(", "))
 }
 
-/// Does what signals ask for while the sidecar serves.
-struct Caretaker {
+/// Carries out what signals ask for while the sidecar serves.
+struct SignalLoop {
     control: Control,
     supervisor: Supervisor,
     status: String,
@@ -156,10 +137,16 @@ struct Caretaker {
     sandbox: Sandbox,
 }
 
-// === impl Caretaker ===
+impl From<StartError> for Exit {
+    fn from(error: StartError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
 
-impl Caretaker {
-    async fn attend(mut self, mut signals: Passing) -> Infallible {
+// === impl SignalLoop ===
+
+impl SignalLoop {
+    async fn run(mut self, mut signals: ControlSignals) -> Infallible {
         let mut draining = false;
         loop {
             tokio::select! {
@@ -168,17 +155,17 @@ impl Caretaker {
                     draining = true;
                     self.supervisor.stopping();
                 }
-                wish = signals.next() => match wish {
-                    Wish::Reload if self.control.is_draining() => {
-                        tracing::warn!("SIGHUP: not reloaded, for the end has begun");
+                action = signals.next() => match action {
+                    SignalAction::Reload if self.control.is_draining() => {
+                        tracing::warn!("SIGHUP ignored: shutdown is in progress");
                     }
-                    Wish::Reload => {
+                    SignalAction::Reload => {
                         self.supervisor.reloading();
                         self.reload().await;
                         self.supervisor.ready(&self.status);
                     }
-                    Wish::Thawed => {
-                        tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens fetched anew");
+                    SignalAction::Resumed => {
+                        tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens are fetched again");
                         self.control.resumed();
                     }
                 },
@@ -186,7 +173,7 @@ impl Caretaker {
         }
     }
 
-    /// Flags and environment stay; the file, and those it names, are read anew.
+    /// Reads the file, and those that it names, again. Flags and environment stay.
     async fn reload(&self) {
         let (flags, env) = (self.flags.clone(), self.env.clone());
         // A file may be slow to read.
@@ -217,7 +204,7 @@ impl Caretaker {
                     tracing::warn!("needs a restart: {what}");
                 }
                 announce_credential(&self.control);
-                announce_ways(&self.control);
+                announce_routes(&self.control);
                 let routes = self.control.routes().len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
@@ -240,11 +227,5 @@ impl Caretaker {
                  use others, or set --sandbox off"
             );
         }
-    }
-}
-
-impl From<StartError> for Exit {
-    fn from(error: StartError) -> Self {
-        Self::failed(error.to_string())
     }
 }

@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::exit::{Exit, complain};
 use super::load::load;
 use super::options::Options;
-use super::run::runtime;
+use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Diagnostic, Env};
 use crate::destination::Destination;

@@ -3,8 +3,9 @@
 //! [`Config`] is immutable and complete: every default applied, every text parsed. Whatever is wrong is reported all at
 //! once, each problem with its place.
 //!
-//! - `raw` and `name`: the options as texts with their places; `env` and `file` read them, `cli` gives those of flags.
-//! - `resolve`: from texts to meanings.
+//! - `options`: the table of options; `option_spec`: what an entry says, and the macros of the table.
+//! - `raw`: the options as texts with their places; `env` and `file` read them, `cli` gives those of flags.
+//! - `load`, `value` and `resolve`: from texts to meanings.
 //! - `yaml`: the way back, for `sidentity check`.
 
 use std::net::SocketAddr;

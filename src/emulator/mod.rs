@@ -1,11 +1,12 @@
-//! A metadata server for development and CI that Google's client libraries accept.
+//! A metadata server for development and CI, compatible with Google's client libraries.
 //!
-//! It answers like Cloud Run's server (`/computeMetadata/v1/…`), with tokens that are useless elsewhere: opaque access
-//! tokens, and ID tokens signed by a key from the start of the process. It publishes the public key like Google, so
-//! that a service under development can verify the tokens. [`Verifier`] does the same in process.
+//! [`Emulator`] answers as Cloud Run's does (`/computeMetadata/v1/…`), with tokens that no other service accepts: opaque
+//! access tokens, and ID tokens signed by a key made at start. Its public key is served as Google serves its own, so that a
+//! service under development can verify them. [`Verifier`] does the same in process.
 //!
-//! On the same port, with and without TLS, it serves the token endpoints of Google that credential files name
-//! ([`google`]).
+//! [`RealTokenServer`] answers in the same way with real tokens of a credential, and has none of the emulator's keys.
+//!
+//! On the emulator's port, with and without TLS, are the token endpoints of Google that credential files name ([`google`]).
 //!
 //! The issuer is `https://accounts.google.com`, as in real tokens. Code that checks `iss` needs no second setting for
 //! development, only another address of the certificates.
@@ -38,7 +39,7 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};
 pub use identity::{ISSUER, Identity};
-pub use real::MetadataServer;
+pub use real::RealTokenServer;
 pub(crate) use real::{IssuedToken, Issuer, Known, NotIssued, Replacement};
 pub(crate) use signer::Access;
 pub use verifier::{Refused, Verifier};
@@ -51,7 +52,7 @@ use service::Service;
 use signer::Signer;
 use tls::LocalCa;
 
-/// A bound emulator. Callers can connect, and get responses once it runs.
+/// A bound emulator. Connections queue until [`run`](Self::run).
 pub struct Emulator {
     listener: TcpListener,
     address: SocketAddr,
@@ -71,11 +72,11 @@ impl fmt::Debug for Emulator {
 // === impl Emulator ===
 
 impl Emulator {
-    /// Binds the address (port 0 selects a free port) and generates the keys.
+    /// Binds the address (port 0: a free one) and makes the keys.
     ///
     /// # Errors
-    /// Fails if the address is in use or not local, or if the system has no randomness for keys, which was never
-    /// observed.
+    ///
+    /// The address is in use or cannot be bound, or the system has no randomness.
     pub async fn bind(address: SocketAddr, identity: Identity) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -100,7 +101,7 @@ impl Emulator {
         })
     }
 
-    /// Returns the bound address, with the actual port.
+    /// The address that callers connect to, with the bound port.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
@@ -122,7 +123,7 @@ impl Emulator {
         Arc::clone(&self.ca)
     }
 
-    /// Serves until `shutdown` completes. Requests in progress are then aborted, because every response is short.
+    /// Answers until `shutdown` completes. Requests in flight are cancelled then, because every answer is short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let services = self.services;
         accept(&self.listener, shutdown, |stream| {

@@ -78,8 +78,8 @@ pub trait Issuer: Send + Sync + 'static {
     ) -> impl Future<Output = Result<IssuedToken, NotIssued>> + Send;
 }
 
-/// A bound server. Callers can connect, and get responses once it runs.
-pub struct MetadataServer<I> {
+/// A bound server of real tokens. Connections queue until [`run`](Self::run).
+pub struct RealTokenServer<I> {
     listener: TcpListener,
     address: SocketAddr,
     service: Arc<ArcSwap<Service<I>>>,
@@ -105,14 +105,14 @@ impl fmt::Debug for IssuedToken {
     }
 }
 
-// === impl MetadataServer ===
+// === impl RealTokenServer ===
 
-impl<I: Issuer> MetadataServer<I> {
-    /// Binds the address. Port 0 selects a free port. `allowed` are further host names of the server.
+impl<I: Issuer> RealTokenServer<I> {
+    /// Binds the address; port 0 binds a free one. `allowed` are further names under which programs call it.
     ///
     /// # Errors
     ///
-    /// Fails if the address is in use or not local, or if the system has no randomness, which was never observed.
+    /// The address is in use or cannot be bound, or the system has no randomness.
     pub async fn bind(
         address: SocketAddr,
         known: &Known,
@@ -142,7 +142,7 @@ impl<I: Issuer> MetadataServer<I> {
         self.address
     }
 
-    /// Serves until `shutdown` completes. Requests in progress are then aborted.
+    /// Answers until `shutdown` completes. Requests in flight are cancelled then.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let service = self.service;
         accept(&self.listener, shutdown, |stream| {
@@ -152,9 +152,9 @@ impl<I: Issuer> MetadataServer<I> {
     }
 }
 
-impl<I> fmt::Debug for MetadataServer<I> {
+impl<I> fmt::Debug for RealTokenServer<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MetadataServer")
+        f.debug_struct("RealTokenServer")
             .field("address", &self.address)
             .finish_non_exhaustive()
     }

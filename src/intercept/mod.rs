@@ -6,6 +6,7 @@
 //! - `authority`: the CA, and the leaf certificates that it signs.
 //! - `cert_cache`: the leaf certificate of each host, issued once and renewed before it expires.
 //! - `sniff`: detects whether a tunnel begins with TLS or HTTP, without consuming a byte.
+//! - `interceptor` and `prefixed_io`: terminate the TLS of a tunnel.
 //! - `trust_files`, `roots` and `pkcs12`: the files for the app.
 
 mod authority;

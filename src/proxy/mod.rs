@@ -9,8 +9,11 @@
 //! | `ingress` | how a request came in |
 //! | `tunnel` | `CONNECT` and upgrades |
 //! | `credentials` | policy and tokens together |
+//! | `in_flight` | counts the requests in flight, for the drain |
 //! | `connection` | the state of a client's connection, for limits and deadlines |
+//! | `malformed` | requests that could not be parsed |
 //! | `problem` | error responses |
+//! | `service` | the trait and the future that all layers share |
 
 mod connection;
 mod credentials;

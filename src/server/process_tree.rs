@@ -104,7 +104,7 @@ fn scan(ancestor: u32, connections: &[Addrs]) -> Vec<bool> {
 fn sockets(connections: &[Addrs]) -> Vec<Option<String>> {
     let found = match inodes(connections) {
         Ok(found) => found,
-        // The kernel has no sock_diag.
+        // sock_diag is not available, or the lookup failed.
         Err(_) => listed(connections),
     };
     let name = |inode: u32| format!("socket:[{inode}]");

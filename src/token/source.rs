@@ -108,14 +108,12 @@ struct Registry {
 // === impl TokenSources ===
 
 impl TokenSources {
-    /// Creates the sources for a metadata server, in the order in which they are asked.
-    pub fn new(metadata: MetadataClient) -> Self {
-        Self::from_sources([
-            Arc::new(metadata) as _, // the attached account, and other accounts of the instance
-        ])
+    /// Creates the sources with the metadata server as the only one, for tests and benchmarks.
+    pub fn metadata_only(metadata: MetadataClient) -> Self {
+        Self::from_sources([Arc::new(metadata) as _])
     }
 
-    /// Creates the sources of a configuration. `B` is the type of the bodies of requests to upstreams. Requests to
+    /// Creates the sources of a configuration, in the order in which they are asked. `B` is the type of the bodies of requests to upstreams. Requests to
     /// endpoints use it too, so that the client is compiled once.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ async fn the_universe_is_googles_own_where_the_server_knows_of_none() {
 #[tokio::test]
 async fn the_configurations_universe_is_not_asked_for() {
     let server = Metadata::start().await;
-    let sources = TokenSources::new(client_for(server.address(), TIMEOUT));
+    let sources = TokenSources::metadata_only(client_for(server.address(), TIMEOUT));
     let instance = Facts::new(sources, Some("s3nsapis.fr".into()));
     assert_eq!(&*instance.universe().await.unwrap(), "s3nsapis.fr");
     assert_eq!(server.all_requests().len(), 0);

@@ -37,7 +37,7 @@ fn client_for(address: SocketAddr, timeout: Duration) -> MetadataClient {
 }
 
 fn cache_for(server: &Metadata, timeout: Duration) -> TokenCache {
-    let sources = TokenSources::new(client_for(server.address(), timeout));
+    let sources = TokenSources::metadata_only(client_for(server.address(), timeout));
     TokenCache::new(sources, Arc::new(Metrics::new()))
 }
 
@@ -47,7 +47,7 @@ fn cache(server: &Metadata) -> TokenCache {
 
 fn instance(server: &Metadata) -> Facts {
     Facts::new(
-        TokenSources::new(client_for(server.address(), TIMEOUT)),
+        TokenSources::metadata_only(client_for(server.address(), TIMEOUT)),
         None,
     )
 }

@@ -252,7 +252,7 @@ async fn where_the_user_says_that_there_is_no_metadata_server_none_is_asked() {
         },
         TIMEOUT,
     );
-    let sources = TokenSources::new(client);
+    let sources = TokenSources::metadata_only(client);
     let slot = TokenCache::new(sources.clone(), Arc::new(Metrics::new())).slot(&access(&[]));
     let failed = error(&slot).await;
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);

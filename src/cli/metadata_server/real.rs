@@ -13,11 +13,11 @@ use super::{Args, cannot_listen, reachable};
 use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
-use crate::cli::run::runtime;
+use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;
-use crate::emulator::{IssuedToken, Issuer, Known, MetadataServer, NotIssued, Replacement};
+use crate::emulator::{IssuedToken, Issuer, Known, NotIssued, RealTokenServer, Replacement};
 use crate::error::{Error, TokenFault};
 use crate::policy::{Options, Principal, TokenKey, TokenKind};
 use crate::proxy::CredentialProvider;
@@ -170,7 +170,7 @@ async fn serve(config: Config, args: &Args, env: &Env) -> Result<(), Exit> {
         allowed,
         greeting,
     } = Served::of(config).await.map_err(Exit::failed)?;
-    let server = MetadataServer::bind(listen, &known, tokens, allowed)
+    let server = RealTokenServer::bind(listen, &known, tokens, allowed)
         .await
         .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
     let address = server.local_addr();

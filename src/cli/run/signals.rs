@@ -9,32 +9,32 @@ use tokio_util::sync::CancellationToken;
 use crate::children;
 use crate::cli::exit::Exit;
 
-/// SIGTERM and SIGINT, which end the sidecar.
-pub(super) struct RequestOutcome {
+/// Waits for SIGTERM and SIGINT.
+pub(super) struct ShutdownSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// SIGHUP, SIGTSTP, SIGCONT and SIGCHLD, which do not end it.
-pub(super) struct Passing {
+/// Waits for SIGHUP, SIGTSTP, SIGCONT and SIGCHLD, which do not end the process.
+pub(super) struct ControlSignals {
     child: Signal,
     hangup: Signal,
     stop: Signal,
     proceed: Signal,
 }
 
-/// What a signal of [`Passing`] requests.
+/// What a signal of [`ControlSignals`] asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// Reload the configuration.
+pub(super) enum SignalAction {
+    /// Read the configuration again.
     Reload,
-    /// The process was stopped, and continues.
-    Thawed,
+    /// The process was stopped and continues.
+    Resumed,
 }
 
-// === impl RequestOutcome ===
+// === impl ShutdownSignals ===
 
-impl RequestOutcome {
+impl ShutdownSignals {
     pub(super) fn new() -> Result<Self, Exit> {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -57,9 +57,9 @@ impl RequestOutcome {
     }
 }
 
-// === impl Passing ===
+// === impl ControlSignals ===
 
-impl Passing {
+impl ControlSignals {
     pub(super) fn new() -> Result<Self, Exit> {
         Ok(Self {
             child: listen(SignalKind::child())?,
@@ -69,18 +69,18 @@ impl Passing {
         })
     }
 
-    /// Returns the next request. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT after. The default
-    /// action would stop the process while the app still calls.
-    pub(super) async fn next(&mut self) -> Wish {
+    /// Returns the next action. Cloud Run sends SIGTSTP ten seconds before it moves a job's task, and SIGCONT after; by default it
+    /// would stop us while the app still calls.
+    pub(super) async fn next(&mut self) -> SignalAction {
         loop {
             tokio::select! {
-                _ = self.hangup.recv() => return Wish::Reload,
-                _ = self.proceed.recv() => return Wish::Thawed,
-                // The first process of a container is the parent of orphans too.
+                _ = self.hangup.recv() => return SignalAction::Reload,
+                _ = self.proceed.recv() => return SignalAction::Resumed,
+                // The first process of a container inherits orphans too.
                 _ = self.child.recv() => children::reap(),
                 _ = self.stop.recv() => {
                     if io::stdin().is_terminal() {
-                        // Ctrl-Z in a terminal: stop.
+                        // Ctrl-Z in a terminal stops the process, as users expect.
                         let _ = kill_process(getpid(), Number::STOP);
                     } else {
                         tracing::info!("SIGTSTP: this instance is about to be frozen; serving until then");
