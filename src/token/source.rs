@@ -31,6 +31,7 @@ mod jwt;
 mod limits;
 mod message;
 pub(super) mod metadata;
+mod quota_project;
 #[cfg(test)]
 pub(super) mod scripted;
 mod service_account;
@@ -158,7 +159,10 @@ impl TokenSources {
             Arc::clone(metrics),
         );
         let impersonator = impersonator
-            .of_file(credentials.file().map(|loaded| &loaded.file))
+            .of_file(
+                credentials.file().map(|loaded| &loaded.file),
+                config.quota_project.as_ref(),
+            )
             .with_file(target)
             .without_account(unsigned);
         let impersonator = Arc::new(impersonator);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::federation::{called_as, called_until, sidecar};
 use super::support::google::{Endpoint, Endpoints, Fault, Google, Jwt};
 use super::{IAP, RUN_APP, STORAGE, authorized_user, run_with};
 
@@ -19,6 +20,36 @@ async fn a_google_api_gets_an_access_token_for_the_refresh_token() {
     }
     assert_eq!(form["grant_type"], "refresh_token");
     assert_eq!(form.len(), 4, "{form:?}");
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_is_kept_in_memory_and_the_file_is_not_written() {
+    let google = Google::start().await;
+    google.rotate_refresh_tokens(true);
+    let short = Fault::edit(|json| json["expires_in"] = 10.into());
+    google.always(Endpoint::Token, short);
+    let file = authorized_user(&google);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    called_as(&sidecar).await;
+    called_until(&sidecar, &google, Endpoint::Token, 2).await;
+    // The same file again changes nothing.
+    let before = sidecar.log().len();
+    sidecar.signal("HUP");
+    let reloaded = |line: &serde_json::Value| line.to_string().contains("reload");
+    sidecar.logged_since(before, reloaded).await;
+    called_until(&sidecar, &google, Endpoint::Token, 3).await;
+    let refreshes = google.requests(Endpoint::Token);
+    let used: Vec<_> = refreshes
+        .iter()
+        .map(|request| (request.field("refresh_token"), request.status))
+        .collect();
+    assert_eq!(file["refresh_token"], *used[0].0);
+    // The endpoint accepts none twice.
+    assert!(used.iter().all(|(_, status)| *status == 200), "{used:?}");
+    assert!(used.windows(2).all(|two| two[0].0 != two[1].0), "{used:?}");
+    let path = google.ca().with_file_name("credentials.json");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!(written, file);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::federation::{call, sidecar};
 use super::support::google::{Endpoint, Fault, Google};
 use super::{RUN_APP, authorized_user, run_with, service_account};
 
@@ -111,24 +112,52 @@ async fn a_slow_answer_is_waited_for() {
     }
 }
 
+/// Everything that a key signs here: an assertion for an ID token, one for a user, and a token for the IAM Credentials API.
 #[tokio::test]
 async fn a_clock_that_is_ten_minutes_off_is_hinted_at() {
     let google = Google::start().await;
-    for skew in [600, -600] {
-        google.skew(skew);
-        let ran = run_with(&google, &service_account(&google), &["token", RUN_APP]).await;
-        if skew > 0 {
-            // The endpoint's clock is ahead: the assertion is still valid there, and the ID token lives longer.
-            assert_eq!(ran.status, Some(0), "{ran:?}");
-            continue;
-        }
-        assert_eq!(ran.status, Some(1), "{skew}: {ran:?}");
+    let target = google.directory().address("target");
+    let drive = "https://www.googleapis.com/auth/drive.readonly";
+    let user = google.directory().user();
+    let user = format!("--rule=www.googleapis.com=access,scope={drive},subject={user}");
+    for (args, refusal) in [
+        (vec![RUN_APP], "invalid_grant"),
+        (vec![&*user, "https://www.googleapis.com/"], "invalid_grant"),
+        (
+            vec!["--impersonate-service-account", &target, RUN_APP],
+            "UNAUTHENTICATED",
+        ),
+    ] {
+        let args = [&["token"], &*args].concat();
+        // The endpoint's clock is ahead: what was signed is still valid there.
+        google.skew(600);
+        let ran = run_with(&google, &service_account(&google), &args).await;
+        assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
+        // It is behind: all was signed in its future.
+        google.skew(-600);
+        let ran = run_with(&google, &service_account(&google), &args).await;
+        assert_eq!(ran.status, Some(1), "{args:?}: {ran:?}");
+        let hint = ran.err.to_lowercase();
         assert!(
-            ran.err.contains("is this machine's clock right?") || ran.err.contains("clock"),
-            "{ran:?}"
+            hint.contains("is this machine's clock right?"),
+            "{args:?}: {ran:?}"
         );
-        assert!(ran.err.contains("invalid_grant"), "{ran:?}");
+        assert!(ran.err.contains(refusal), "{args:?}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_self_signed_token_that_an_api_rejects_hints_at_the_clock() {
+    let google = Google::start().await;
+    let api = "http://storage.googleapis.com/b";
+    let sidecar = sidecar(&google, &service_account(&google), &[]).await;
+    google.skew(600);
+    assert_eq!(call(&sidecar, api).await.status(), 200);
+    google.skew(-600);
+    assert_eq!(call(&sidecar, api).await.status(), 401);
+    let line = sidecar.logged(|line| line["status"] == 401).await;
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("this machine's clock"), "{message}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 const NO_ENV: [(OsString, OsString); 0] = [];
 
 /// A sidecar with this credential file.
-async fn sidecar(google: &Google, file: &Value, args: &[&str]) -> Sidecar {
+pub(crate) async fn sidecar(google: &Google, file: &Value, args: &[&str]) -> Sidecar {
     sidecar_with(google, file, args, &[]).await
 }
 
@@ -65,19 +65,24 @@ pub(crate) fn without_account(mut file: Value) -> Value {
     file
 }
 
-async fn call(sidecar: &Sidecar, url: &str) -> Response<Bytes> {
+pub(crate) async fn call(sidecar: &Sidecar, url: &str) -> Response<Bytes> {
     proxied(sidecar.proxy(), url, &[]).await
 }
 
 /// Who calls an API, and with which scopes.
-async fn called_as(sidecar: &Sidecar) -> Value {
+pub(crate) async fn called_as(sidecar: &Sidecar) -> Value {
     let response = call(sidecar, API).await;
     assert_eq!(response.status(), 200, "{}", text(&response));
     json(&response)["member"].clone()
 }
 
 /// Calls until an endpoint has had so many requests: a token that has nearly expired is fetched anew after a moment.
-async fn called_until(sidecar: &Sidecar, google: &Google, endpoint: Endpoint, count: usize) {
+pub(crate) async fn called_until(
+    sidecar: &Sidecar,
+    google: &Google,
+    endpoint: Endpoint,
+    count: usize,
+) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while google.count(endpoint) < count {
         assert!(Instant::now() < deadline, "{:?}", google.called());

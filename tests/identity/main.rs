@@ -18,6 +18,7 @@ mod impersonation;
 mod impersonation_rules;
 mod metadata_server;
 mod naming;
+mod quota_project;
 mod reload;
 mod rules;
 mod search;
@@ -25,6 +26,7 @@ mod service_account;
 mod signed;
 #[path = "../support/mod.rs"]
 mod support;
+mod universe;
 
 use serde_json::Value;
 

@@ -1,7 +1,7 @@
-//! The rules of the token cache, for every kind of token that an endpoint issues.
+//! The rules of the token cache, for every source of tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,97 +10,153 @@ use sidentity::config::{Config, Env, OptionKey, RawConfig, load};
 use sidentity::error::ErrorKind;
 use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Slot, SlotState, TokenCache, TokenSources};
+use sidentity::token::{Facts, Slot, SlotState, TokenCache, TokenSources};
 
 use super::federation::{file_sourced, without_account};
 use super::support::google::{Endpoint, Endpoints, Fault, Google};
-use super::support::metadata::Gate;
+use super::support::metadata::{Answer, Gate, Kind, Metadata};
 use super::{authorized_user, service_account};
+
+const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
+const AUDIENCE: &str = "https://a.run.app";
 
 /// A token of one kind, and how a test makes its source misbehave.
 struct Case {
     name: &'static str,
-    endpoint: Endpoint,
-    google: Google,
+    is_access: bool,
+    issuer: Issuer,
     slot: Arc<Slot>,
+    /// Sources refer to these weakly.
+    _owned: (TokenCache, Facts),
 }
 
-/// Every source whose tokens come from a token endpoint. Another source is another row.
+/// Who issues the tokens of a case.
+enum Issuer {
+    Google(Google, Endpoint),
+    Metadata(Metadata, Kind),
+}
+
+/// A source whose tokens come from an endpoint of Google.
+type Row = (
+    &'static str,
+    Endpoint,
+    fn(&Google) -> Value,
+    fn(&Value) -> TokenKey,
+);
+
+/// Every source whose tokens come from an endpoint of Google. Another source is another row.
+const ROWS: [Row; 10] = [
+    (
+        "external_account, access token",
+        Endpoint::StsExchange,
+        |google| without_account(file_sourced(google).0),
+        |_| access(CLOUD_PLATFORM),
+    ),
+    (
+        "external_account with an account, access token",
+        Endpoint::GenerateAccessToken,
+        |google| file_sourced(google).0,
+        |_| access(CLOUD_PLATFORM),
+    ),
+    (
+        "external_account with an account, ID token",
+        Endpoint::GenerateIdToken,
+        |google| file_sourced(google).0,
+        |_| id(AUDIENCE),
+    ),
+    (
+        "external_account_authorized_user, access token",
+        Endpoint::StsRefresh,
+        |google| google.external_account_authorized_user(&Endpoints::default()),
+        |_| access(CLOUD_PLATFORM),
+    ),
+    (
+        "service_account, access token",
+        Endpoint::Token,
+        service_account,
+        |_| access("openid"),
+    ),
+    (
+        "service_account, ID token",
+        Endpoint::Token,
+        service_account,
+        |_| id(AUDIENCE),
+    ),
+    (
+        "authorized_user, access token",
+        Endpoint::Token,
+        authorized_user,
+        |_| access(CLOUD_PLATFORM),
+    ),
+    (
+        "authorized_user, ID token",
+        Endpoint::Token,
+        authorized_user,
+        |file| id(file["client_id"].as_str().unwrap()),
+    ),
+    (
+        "impersonated_service_account, access token",
+        Endpoint::GenerateAccessToken,
+        impersonated,
+        |_| access(CLOUD_PLATFORM),
+    ),
+    (
+        "impersonated_service_account, ID token",
+        Endpoint::GenerateIdToken,
+        impersonated,
+        |_| id(AUDIENCE),
+    ),
+];
+
 async fn cases() -> Vec<Case> {
-    type Row = (
-        &'static str,
-        Endpoint,
-        fn(&Google) -> Value,
-        fn(&Value) -> TokenKind,
-    );
-    let token = Endpoint::Token;
-    let rows: [Row; 6] = [
-        (
-            "external_account",
-            Endpoint::StsExchange,
-            |google| without_account(file_sourced(google).0),
-            |_| access("https://www.googleapis.com/auth/cloud-platform"),
-        ),
-        (
-            "external_account_authorized_user",
-            Endpoint::StsRefresh,
-            |google| google.external_account_authorized_user(&Endpoints::default()),
-            |_| access("https://www.googleapis.com/auth/cloud-platform"),
-        ),
-        (
-            "service_account, access token",
-            token,
-            service_account,
-            |_| access("openid"),
-        ),
-        ("service_account, ID token", token, service_account, |_| {
-            id("https://a.run.app")
-        }),
-        (
-            "authorized_user, access token",
-            token,
-            authorized_user,
-            |_| access("https://www.googleapis.com/auth/cloud-platform"),
-        ),
-        (
-            "authorized_user, ID token",
-            token,
-            authorized_user,
-            |file| id(file["client_id"].as_str().unwrap()),
-        ),
-    ];
     let mut cases = Vec::new();
-    for (name, endpoint, file, kind) in rows {
+    for (name, endpoint, file, key) in ROWS {
         let google = Google::start().await;
         let file = file(&google);
-        let metrics = Arc::new(Metrics::new());
-        let sources =
-            TokenSources::of_config::<Full<Bytes>>(&config(&google, &file), &metrics).unwrap();
-        let key = TokenKey {
-            kind: kind(&file),
-            principal: Principal::Attached,
-        };
-        let slot = TokenCache::new(sources, metrics).slot(&key);
-        cases.push(Case {
-            name,
-            endpoint,
-            google,
-            slot,
-        });
+        let key = key(&file);
+        let config = config(&google, &file);
+        let issuer = Issuer::Google(google, endpoint);
+        cases.push(Case::new(name, issuer, &config, &key));
+    }
+    for (name, kind, key) in [
+        (
+            "metadata, access token",
+            Kind::Access,
+            access(CLOUD_PLATFORM),
+        ),
+        ("metadata, ID token", Kind::Identity, id(AUDIENCE)),
+    ] {
+        let metadata = Metadata::start().await;
+        let variable = ("GCE_METADATA_HOST", metadata.address().to_string());
+        let config = load(&RawConfig::default(), &Env::from_iter([variable])).unwrap();
+        let issuer = Issuer::Metadata(metadata, kind);
+        issuer.heal();
+        cases.push(Case::new(name, issuer, &config, &key));
     }
     cases
 }
 
-fn access(scope: &str) -> TokenKind {
-    TokenKind::Access {
+fn access(scope: &str) -> TokenKey {
+    of_base(TokenKind::Access {
         scopes: [scope.into()].into(),
+    })
+}
+
+fn id(audience: &str) -> TokenKey {
+    of_base(TokenKind::Id {
+        audience: audience.into(),
+    })
+}
+
+fn of_base(kind: TokenKind) -> TokenKey {
+    TokenKey {
+        kind,
+        principal: Principal::Attached,
     }
 }
 
-fn id(audience: &str) -> TokenKind {
-    TokenKind::Id {
-        audience: audience.into(),
-    }
+fn impersonated(google: &Google) -> Value {
+    google.impersonated(&Endpoints::default(), &service_account(google), &[])
 }
 
 fn config(google: &Google, file: &Value) -> Config {
@@ -113,9 +169,108 @@ fn config(google: &Google, file: &Value) -> Config {
     load(&raw, &Env::default()).unwrap()
 }
 
-impl Case {
+// === impl Issuer ===
+
+impl Issuer {
+    /// The next answer is held back until the gate is opened.
+    fn hold(&self, gate: &Gate) {
+        match self {
+            Self::Google(google, endpoint) => {
+                google.script(*endpoint, [Fault::none().behind(gate)]);
+            }
+            Self::Metadata(metadata, kind) => metadata.script(*kind, [valid(*kind).behind(gate)]),
+        }
+    }
+
+    /// All answers are refusals.
+    fn refuse(&self) {
+        match self {
+            Self::Google(google, endpoint) => {
+                google.always(*endpoint, Fault::oauth("invalid_grant", "No."));
+            }
+            Self::Metadata(metadata, kind) => metadata.script(*kind, [Answer::status(400, "No.")]),
+        }
+    }
+
+    /// All answers are tokens.
+    fn heal(&self) {
+        match self {
+            Self::Google(google, _) => google.heal(),
+            Self::Metadata(metadata, kind) => metadata.script(*kind, [valid(*kind)]),
+        }
+    }
+
+    /// The next answer is an access token that is valid for so many seconds.
+    fn shorten(&self, seconds: u64) {
+        let expires = SystemTime::now() + Duration::from_secs(seconds);
+        let expires = humantime::format_rfc3339(expires).to_string();
+        match self {
+            Self::Google(google, endpoint) => google.script(
+                *endpoint,
+                [Fault::edit(move |json| {
+                    if json.get("expireTime").is_some() {
+                        json["expireTime"] = expires.clone().into();
+                    } else {
+                        json["expires_in"] = seconds.into();
+                    }
+                })],
+            ),
+            Self::Metadata(metadata, kind) => {
+                metadata.script(*kind, [Answer::access("short", seconds), valid(*kind)]);
+            }
+        }
+    }
+
     fn fetches(&self) -> usize {
-        self.google.count(self.endpoint)
+        match self {
+            Self::Google(google, endpoint) => google.count(*endpoint),
+            Self::Metadata(metadata, kind) => metadata.count(*kind),
+        }
+    }
+
+    async fn arrived(&self, count: usize) {
+        match self {
+            Self::Google(google, endpoint) => google.arrived(*endpoint, count).await,
+            Self::Metadata(metadata, kind) => metadata.arrived(*kind, count).await,
+        }
+    }
+}
+
+/// A token that differs each time, as those of the endpoints do.
+fn valid(kind: Kind) -> Answer {
+    let issued = std::sync::atomic::AtomicU64::new(0);
+    Answer::with(move |asked| {
+        let nth = issued.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        match kind {
+            Kind::Access => Answer::access(&format!("token-{nth}"), 3_600),
+            _ => {
+                let audience = asked.parameter("audience").unwrap();
+                let expires = super::support::metadata::in_seconds(3_600) + nth;
+                Answer::ok(super::support::metadata::jwt(&audience, expires))
+            }
+        }
+    })
+}
+
+// === impl Case ===
+
+impl Case {
+    fn new(name: &'static str, issuer: Issuer, config: &Config, key: &TokenKey) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let sources = TokenSources::of_config::<Full<Bytes>>(config, &metrics).unwrap();
+        let facts = Facts::new(sources.clone(), config.universe.clone());
+        let cache = TokenCache::new(sources, metrics);
+        Self {
+            name,
+            is_access: matches!(key.kind, TokenKind::Access { .. }),
+            issuer,
+            slot: cache.slot(key),
+            _owned: (cache, facts),
+        }
+    }
+
+    fn fetches(&self) -> usize {
+        self.issuer.fetches()
     }
 
     async fn token(&self) -> String {
@@ -140,15 +295,14 @@ async fn a_token_is_fetched_once_and_then_used() {
 async fn many_first_requests_share_one_fetch() {
     for case in cases().await {
         let gate = Gate::new();
-        case.google
-            .script(case.endpoint, [Fault::none().behind(&gate)]);
+        case.issuer.hold(&gate);
         let waiting: Vec<_> = (0..50)
             .map(|_| {
                 let slot = Arc::clone(&case.slot);
                 tokio::spawn(async move { slot.token().await.map(|_| ()) })
             })
             .collect();
-        case.google.arrived(case.endpoint, 1).await;
+        case.issuer.arrived(1).await;
         gate.open();
         for request in waiting {
             request.await.unwrap().unwrap();
@@ -160,8 +314,7 @@ async fn many_first_requests_share_one_fetch() {
 #[tokio::test]
 async fn an_error_is_shared_and_the_next_request_fails_without_a_fetch() {
     for case in cases().await {
-        case.google
-            .always(case.endpoint, Fault::oauth("invalid_grant", "No."));
+        case.issuer.refuse();
         let error = case.slot.token().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TokenRefused, "{}", case.name);
         assert!(error.detail().starts_with("token: "), "{error}");
@@ -169,7 +322,7 @@ async fn an_error_is_shared_and_the_next_request_fails_without_a_fetch() {
         assert_eq!(again.detail(), error.detail(), "{}", case.name);
         assert_eq!(case.fetches(), 1, "{}", case.name);
         // No state is final.
-        case.google.heal();
+        case.issuer.heal();
         tokio::time::sleep(again.wait().unwrap() + Duration::from_millis(50)).await;
         case.token().await;
     }
@@ -191,26 +344,20 @@ async fn a_token_that_an_upstream_rejected_is_replaced_once() {
 #[tokio::test]
 async fn a_stale_access_token_is_used_at_once_and_refreshed_behind_that() {
     for case in cases().await {
-        if !case.name.ends_with("access token") {
+        if !case.is_access {
             continue;
         }
-        case.google.script(
-            case.endpoint,
-            [Fault::edit(|json| json["expires_in"] = 100.into())],
-        );
+        case.issuer.shorten(100);
         let first = case.token().await;
         assert_eq!(case.token().await, first, "{}", case.name);
-        case.google.arrived(case.endpoint, 2).await;
+        case.issuer.arrived(2).await;
     }
 }
 
 #[tokio::test]
 async fn nothing_is_fetched_that_no_request_asks_for() {
     for case in cases().await {
-        case.google.script(
-            case.endpoint,
-            [Fault::edit(|json| json["expires_in"] = 1.into())],
-        );
+        case.issuer.shorten(1);
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(case.fetches(), 0, "{}", case.name);
     }

@@ -284,13 +284,13 @@ impl Answer {
 
     /// Writes the response. Returns whether the connection may be reused.
     async fn write(&self, stream: &mut TcpStream, request: &Recorded) -> bool {
-        if let How::With(answer) = &self.how {
-            return Box::pin(answer(request).write(stream, request)).await;
-        }
         if let Some(gate) = &self.gate {
             gate.passed().await;
         }
         tokio::time::sleep(self.delay).await;
+        if let How::With(answer) = &self.how {
+            return Box::pin(answer(request).write(stream, request)).await;
+        }
         match &self.how {
             How::Respond(status, body) => {
                 let mut head = format!("HTTP/1.1 {status} Scripted\r\nServer: Metadata Server\r\n");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -29,6 +30,8 @@ pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-p
 /// The maximum lifetime of Google's tokens without a policy of the organisation.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 
+/// The project whose quota a call uses.
+const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 /// The time that a message waits for the name of the caller.
 const NAME_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -54,6 +57,8 @@ pub(super) struct Caller<'a> {
     pub(super) facts: &'a Facts,
     /// The role that the caller needs on the first account of the chain.
     pub(super) role: Role,
+    /// The project that pays for the call, if the caller's credential file names one.
+    pub(super) quota_project: Option<&'a HeaderValue>,
 }
 
 /// The roles that let a caller use an account.
@@ -183,6 +188,11 @@ impl Caller<'_> {
         }
     }
 
+    /// Whether the token is a JWT of a key file. Google's own access tokens are no JWTs.
+    fn is_self_signed(&self) -> bool {
+        self.token.reveal().starts_with("eyJ")
+    }
+
     /// Learns the e-mail address of the caller for a message, if it is available soon.
     async fn learn_name(&self) {
         if self.facts.email_if_known(self.principal).is_none() {
@@ -283,12 +293,15 @@ impl Call<'_> {
     ) -> Result<T, FetchError> {
         let what = format!("{} (account {})", self.what, printable(&self.account.email));
         let url = format!("{}:{}", self.account.url, self.method);
-        let headers = bearer(caller.token.reveal()).ok_or_else(|| {
+        let mut headers = bearer(caller.token.reveal()).ok_or_else(|| {
             FetchError::new(
                 TokenFault::Malformed,
                 "the caller's token is no header value",
             )
         })?;
+        if let Some(project) = caller.quota_project {
+            headers.insert(USER_PROJECT, project.clone());
+        }
         let time = self.end.saturating_duration_since(Instant::now());
         let attempt = || async {
             let start = Now::now();
@@ -319,7 +332,13 @@ impl Call<'_> {
                  names"
                     .to_owned(),
             ),
-            401 => Some(format!("the token of {} was not accepted", caller.name())),
+            401 => {
+                let clock = match caller.is_self_signed() {
+                    true => ", and it was signed here: is this machine's clock right?",
+                    false => "",
+                };
+                Some(format!("the token of {} was not accepted{clock}", caller.name()))
+            }
             403 => {
                 let name = caller.name();
                 let hops = self.account.hops(&name, &error.reason);

@@ -7,12 +7,13 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
 use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
+use super::quota_project::QuotaProjects;
 use super::transport::OpenTransport;
 use super::{Fetching, TokenSource};
 use crate::config::Upstream;
@@ -44,6 +45,8 @@ pub(super) struct Impersonator {
     holder: Option<Arc<str>>,
     /// Whether the base credential is a federated principal.
     is_federated: bool,
+    /// The projects that pay for calls with the tokens of a credential file.
+    quota: QuotaProjects,
     /// The base credential's name, if it is not a service account and cannot sign.
     unsigned: Option<String>,
     /// Created at its first use, because most sidecars impersonate no account.
@@ -82,6 +85,7 @@ pub(super) struct Authorisation {
     holder: Option<Arc<str>>,
     base: Principal,
     role: Role,
+    quota_project: Option<HeaderValue>,
     slot: Arc<Slot>,
     token: Arc<Token>,
     end: Instant,
@@ -108,6 +112,7 @@ impl Impersonator {
             file: None,
             holder: None,
             is_federated: false,
+            quota: QuotaProjects::default(),
             unsigned: None,
             client: OnceLock::new(),
         }
@@ -128,15 +133,20 @@ impl Impersonator {
         }
     }
 
-    /// Sets the facts of a base credential from its file.
+    /// Sets the facts of a base credential from its file. `quota_project` is that of access tokens.
     #[must_use]
-    pub(super) fn of_file(self, file: Option<&CredentialFile>) -> Self {
+    pub(super) fn of_file(
+        self,
+        file: Option<&CredentialFile>,
+        quota_project: Option<&HeaderValue>,
+    ) -> Self {
         let Some(file) = file else {
             return self;
         };
         Self {
             holder: Some(file.source_holder().unwrap_or_else(|| file.holder()).into()),
             is_federated: file.is_federated() && !file.is_of_account(),
+            quota: QuotaProjects::of(file, quota_project),
             ..self
         }
     }
@@ -262,6 +272,7 @@ impl Impersonator {
             facts: self.facts()?,
             base: signer.base.clone(),
             role: signer.role,
+            quota_project: self.quota.of_principal(&signer.base).cloned(),
             slot,
             token,
             end,
@@ -330,6 +341,7 @@ impl Authorisation {
             holder: self.holder.as_deref(),
             facts: &self.facts,
             role: self.role,
+            quota_project: self.quota_project.as_ref(),
         }
     }
 
