@@ -196,6 +196,17 @@ impl SignalLoop {
             );
             return self.not_reloaded(&[Diagnostic::new("--credentials", message)]);
         }
+        if let Some(file) = config
+            .credentials
+            .token_file()
+            .filter(|file| !self.sandbox.lets_read(file))
+        {
+            let file = file.display();
+            let message = format!(
+                "the credential file names the file {file}, which the sandbox does not let read: Permission denied"
+            );
+            return self.not_reloaded(&[Diagnostic::new("--credentials", message)]);
+        }
         let rules = config.rules.len();
         warn(&config);
         match self.control.reload(config) {

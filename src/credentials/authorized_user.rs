@@ -55,7 +55,7 @@ impl AuthorizedUser {
                 Some(_) => Some(fields.email("account")?.into()),
                 None => None,
             },
-            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            quota_project: fields.project("quota_project_id")?.map(Arc::from),
         })
     }
 

@@ -74,6 +74,7 @@ impl ExternalAccount {
     pub(super) fn read(fields: Fields<'_>, context: &ReadContext<'_>) -> Result<Self, FieldError> {
         const AUDIENCE: &str = "audience";
         const USER_PROJECT: &str = "workforce_pool_user_project";
+        const TOKEN_TYPE: &str = "subject_token_type";
         const TOKEN_URL: &str = "token_url";
         const VISIBLE: Expected = Expected::Other("a text of visible ASCII characters");
         let universe = fields.universe(context)?;
@@ -82,13 +83,22 @@ impl ExternalAccount {
             text.ok_or_else(|| fields.missing(name, VISIBLE))
         };
         let audience = visible(AUDIENCE)?;
-        let subject_token_type = visible("subject_token_type")?;
+        if !is_audience(audience) {
+            let expected =
+                "a provider, //iam.googleapis.com/…/providers/NAME, or identitynamespace:…,";
+            return Err(fields.wrong(AUDIENCE, Expected::Other(expected)));
+        }
+        let subject_token_type = visible(TOKEN_TYPE)?;
+        if !subject_token_type.starts_with("urn:") || subject_token_type.len() > 256 {
+            let expected = "a type such as urn:ietf:params:oauth:token-type:jwt";
+            return Err(fields.wrong(TOKEN_TYPE, Expected::Other(expected)));
+        }
         let token_url = match fields.endpoint(TOKEN_URL, &universe, context)? {
             Some(url) => url,
             None => EndpointUrl::of_google("sts", &universe, "/v1/token")
                 .ok_or_else(|| fields.missing(TOKEN_URL, Expected::Url))?,
         };
-        let user_project = fields.visible_text(USER_PROJECT)?.map(Arc::from);
+        let user_project = fields.project(USER_PROJECT)?.map(Arc::from);
         if user_project.is_some() && !is_workforce(audience) {
             let expected = "no project, because the audience is not that of a workforce pool,";
             return Err(fields.wrong(USER_PROJECT, Expected::Other(expected)));
@@ -107,7 +117,7 @@ impl ExternalAccount {
             client: OAuthClient::read(fields)?,
             impersonation,
             user_project,
-            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            quota_project: fields.project("quota_project_id")?.map(Arc::from),
             universe: universe.into(),
         })
     }
@@ -120,6 +130,12 @@ fn is_workforce(audience: &str) -> bool {
         .and_then(|rest| rest.split_once("/locations/"));
     path.and_then(|(host, rest)| Some((host, rest.split_once('/')?.1)))
         .is_some_and(|(host, rest)| !host.contains('/') && rest.starts_with("workforcePools/"))
+}
+
+/// Whether an audience is that of a provider, or of a cluster of a fleet.
+fn is_audience(audience: &str) -> bool {
+    audience.len() <= 1024
+        && (audience.starts_with("//iam.") || audience.starts_with("identitynamespace:"))
 }
 
 // === impl AccountImpersonation ===

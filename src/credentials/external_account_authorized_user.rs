@@ -41,7 +41,7 @@ impl ExternalAccountAuthorizedUser {
                 id: fields.text("client_id")?.into(),
                 secret: fields.text("client_secret")?.into(),
             },
-            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            quota_project: fields.project("quota_project_id")?.map(Arc::from),
             universe: universe.into(),
         })
     }

@@ -83,6 +83,23 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A project's id or number. Those of older projects begin with a domain, those of other universes with a prefix.
+    pub(super) fn project(self, name: &str) -> Result<Option<&'a str>, FieldError> {
+        let text = self.optional_text(name)?;
+        let is_project = |text: &str| {
+            let is_part = |byte: u8| {
+                byte.is_ascii_lowercase()
+                    || byte.is_ascii_digit()
+                    || matches!(byte, b'-' | b'.' | b':')
+            };
+            text.len() <= 128 && text.bytes().all(is_part)
+        };
+        match text.is_none_or(is_project) {
+            true => Ok(text),
+            false => Err(self.wrong(name, Expected::Other("the id of a project"))),
+        }
+    }
+
     /// Returns a list of texts. It is empty if the field is missing.
     pub(super) fn texts(self, name: &str) -> Result<Vec<String>, FieldError> {
         let list = match self.object.get(name) {

@@ -46,6 +46,11 @@ impl ImpersonatedServiceAccount {
             true => fields.universe(context)?,
             false => source.universe().to_owned(),
         };
+        // The source's token would be sent to another universe, whose endpoints are another operator's.
+        if universe != source.universe() {
+            let expected = "the same universe as that of source_credentials (its universe_domain, by default googleapis.com)";
+            return Err(fields.wrong("universe_domain", Expected::Other(expected)));
+        }
         let url = fields
             .endpoint(URL, &universe, context)?
             .ok_or_else(|| fields.missing(URL, Expected::Url))?;
@@ -68,7 +73,7 @@ impl ImpersonatedServiceAccount {
             target: target.into(),
             delegates,
             scopes: fields.texts("scopes")?,
-            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            quota_project: fields.project("quota_project_id")?.map(Arc::from),
             universe: universe.into(),
             url,
         })

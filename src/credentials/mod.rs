@@ -130,8 +130,12 @@ impl Credentials {
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = self.file().map(|file| &*file.path);
         let looked_at = self.looked_at.iter().map(PathBuf::as_path);
-        let subject = self.subject_source().and_then(SubjectSource::file);
-        own.into_iter().chain(looked_at).chain(subject)
+        own.into_iter().chain(looked_at).chain(self.token_file())
+    }
+
+    /// The file that the credential file names for the subject token, or for the keys that sign it.
+    pub fn token_file(&self) -> Option<&Path> {
+        self.subject_source().and_then(SubjectSource::file)
     }
 
     /// Returns the program that prints the subject tokens of the credential file.

@@ -46,8 +46,8 @@ impl ServiceAccount {
                 None => EndpointUrl::of_google("oauth2", &universe, "/token")
                     .ok_or_else(|| fields.missing("token_uri", Expected::Url))?,
             },
-            project: fields.visible_text("project_id")?.map(Arc::from),
-            quota_project: fields.visible_text("quota_project_id")?.map(Arc::from),
+            project: fields.project("project_id")?.map(Arc::from),
+            quota_project: fields.project("quota_project_id")?.map(Arc::from),
             universe: universe.into(),
         })
     }

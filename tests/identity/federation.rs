@@ -239,6 +239,32 @@ async fn another_account_is_impersonated_on_top() {
     assert_eq!(answer["id_token"]["email"], last);
 }
 
+/// The federated principal has the role, and the account need not have one on itself.
+#[tokio::test]
+async fn the_accounts_own_name_as_the_target_is_no_second_impersonation() {
+    let google = Google::start().await;
+    let (file, _) = file_sourced(&google);
+    let own = google.directory().address("target");
+    let rules = [
+        format!("storage.googleapis.com=access,impersonate={own}"),
+        format!("billing.a.run.app=id,impersonate={own}"),
+    ];
+    for args in [
+        vec!["--impersonate-service-account", &own],
+        vec!["--rule", &rules[0], "--rule", &rules[1]],
+    ] {
+        let sidecar = sidecar(&google, &file, &args).await;
+        assert_eq!(called_as(&sidecar).await, account(&google));
+        let answer = json(&call(&sidecar, SERVICE).await);
+        assert_eq!(answer["id_token"]["email"], own, "{answer}");
+    }
+    let asked = google.requests(Endpoint::GenerateAccessToken);
+    assert_eq!(asked.len(), 2);
+    for id in google.requests(Endpoint::GenerateIdToken) {
+        assert!(asked.iter().any(|access| access.bearer() == id.bearer()));
+    }
+}
+
 #[tokio::test]
 async fn another_universe_has_endpoints_of_its_own() {
     let google = Google::start().await;
@@ -360,4 +386,77 @@ async fn fetches_are_counted_by_their_source() {
     };
     sidecar.counted(&fetched("sts")).await;
     sidecar.counted(&fetched("impersonation")).await;
+}
+
+#[tokio::test]
+async fn a_file_that_would_be_read_otherwise_than_meant_is_an_error() {
+    let google = Google::start().await;
+    let (mut file, _) = file_sourced(&google);
+    file["quota_project_id"] = "example.com:shop".into();
+    let secret = "https://user:secret@example.com/";
+    let long = "p".repeat(200);
+    let aws = google.external_account(&Endpoints::default(), SubjectSource::Aws);
+    let url = google.external_account(&Endpoints::default(), SubjectSource::Url(&google.base()));
+    let changed = |file: &Value, pointer: &str, value: Value| {
+        let mut file = file.clone();
+        let (object, name) = pointer.rsplit_once('/').unwrap();
+        file.pointer_mut(object).unwrap()[name] = value;
+        file
+    };
+    let check = async |file: &Value| {
+        let path = google.file("meant.json", file).display().to_string();
+        let base = google.base();
+        let trust = ["--trust-credential-url", &base];
+        let args = [&["check", "--credentials", &*path], &trust[..]].concat();
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        sidentity(args, NO_ENV).await
+    };
+    for file in [&file, &url] {
+        let ran = check(file).await;
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+    }
+    let headers = "/credential_source/headers";
+    for (field, file) in [
+        (
+            "credential_source.environment_id is missing",
+            changed(&aws, "/credential_source/environment_id", Value::Null),
+        ),
+        (
+            "quota_project_id",
+            changed(&file, "/quota_project_id", secret.into()),
+        ),
+        (
+            "quota_project_id",
+            changed(&file, "/quota_project_id", long.into()),
+        ),
+        ("audience", changed(&file, "/audience", secret.into())),
+        (
+            "subject_token_type",
+            changed(&file, "/subject_token_type", secret.into()),
+        ),
+        (
+            "credential_source.headers",
+            changed(&url, headers, json!({"Host": "x"})),
+        ),
+        (
+            "credential_source.headers",
+            changed(&url, headers, json!({"content-length": "0"})),
+        ),
+        (
+            "credential_source.headers",
+            changed(&url, headers, json!({"Transfer-Encoding": "x"})),
+        ),
+        (
+            "credential_source.headers",
+            changed(&url, headers, json!({"Connection": "close"})),
+        ),
+    ] {
+        let ran = check(&file).await;
+        assert_eq!(ran.status, Some(64), "{field}: {ran:?}");
+        assert!(
+            ran.err.contains(&format!("(external_account): {field}")),
+            "{ran:?}"
+        );
+        assert!(!ran.err.contains("secret"), "{ran:?}");
+    }
 }

@@ -27,7 +27,7 @@ const KINDS: [Kind; 4] = [
             let source = google.service_account(endpoints).unwrap();
             google.impersonated(endpoints, &source, &[])
         },
-        "service_account_impersonation_url",
+        "source_credentials.token_uri",
     ),
     (
         "external_account",
@@ -65,6 +65,9 @@ async fn the_endpoints_of_a_file_are_hosts_of_its_own_universe_or_trusted() {
         // Google's own hosts are strangers there.
         let mut mixed = file(&google, &Endpoints::default());
         mixed["universe_domain"] = UNIVERSE.into();
+        if let Some(source) = mixed.get_mut("source_credentials") {
+            source["universe_domain"] = UNIVERSE.into();
+        }
         let ran = check(&google, &mixed, &[], None).await;
         assert_eq!(ran.status, Some(64), "{kind}: {ran:?}");
         let said =
@@ -136,6 +139,25 @@ async fn a_login_is_of_the_universe_googleapis_com_only() {
         );
         assert!(ran.err.contains(refused.unwrap_or_default()), "{ran:?}");
     }
+}
+
+/// Otherwise a person's token would be sent to the operator of the other universe.
+#[tokio::test]
+async fn a_file_in_a_file_is_of_the_same_universe() {
+    let google = Google::start().await;
+    let ours = Endpoints::default();
+    let login = authorized_user(&google);
+    let key = service_account(&google);
+    let their_key = google.service_account(&other()).unwrap();
+    for (outer, source) in [(&other(), &login), (&other(), &key), (&ours, &their_key)] {
+        let file = google.impersonated(outer, source, &[]);
+        let ran = check(&google, &file, &[], None).await;
+        assert_eq!(ran.status, Some(64), "{outer:?}: {ran:?}");
+        for field in ["universe_domain: ", "source_credentials"] {
+            assert!(ran.err.contains(field), "{ran:?}");
+        }
+    }
+    assert!(google.called().is_empty());
 }
 
 #[tokio::test]

@@ -47,7 +47,12 @@ pub(super) enum Sandbox {
     /// `--sandbox off`.
     Off,
     /// Landlock is enforced, with the rights that the kernel supports.
-    On { version: i32 },
+    On {
+        /// The version of Landlock.
+        version: i32,
+        /// The readable paths, without symbolic links.
+        readable: Vec<PathBuf>,
+    },
     /// The kernel does not support or permit it.
     Unavailable(String),
 }
@@ -76,7 +81,9 @@ impl Sandbox {
             );
             return Self::Unavailable(reason);
         }
-        match restrict(&Needs::of(config, file)) {
+        let needs = Needs::of(config, file);
+        let readable = needs.readable();
+        match restrict(&needs) {
             Ok(RestrictionStatus {
                 ruleset: RulesetStatus::NotEnforced,
                 landlock,
@@ -90,6 +97,7 @@ impl Sandbox {
                     LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
                     _ => 0,
                 },
+                readable,
             },
             Err(error) => Self::Unavailable(error.to_string()),
         }
@@ -99,7 +107,7 @@ impl Sandbox {
     pub(super) fn announce(&self) {
         match self {
             Self::Off => tracing::info!("sandbox: off (--sandbox off)"),
-            Self::On { version } => tracing::info!(
+            Self::On { version, .. } => tracing::info!(
                 "sandbox: on (Landlock version {version}): reads configuration, credentials, certificates and resolver files, writes \
                  only --ca-dir and unix sockets, starts no program"
             ),
@@ -109,6 +117,17 @@ impl Sandbox {
 
     pub(super) const fn is_on(&self) -> bool {
         matches!(self, Self::On { .. })
+    }
+
+    /// Whether a file can be read, though it may not exist yet.
+    pub(super) fn lets_read(&self, file: &Path) -> bool {
+        let Self::On { readable, .. } = self else {
+            return true;
+        };
+        let real = fs::canonicalize(file)
+            .or_else(|_| fs::canonicalize(parent(file)))
+            .unwrap_or_else(|_| file.to_owned());
+        readable.iter().any(|allowed| real.starts_with(allowed))
     }
 }
 
@@ -174,6 +193,14 @@ impl Needs {
             }
         }
         needs
+    }
+
+    /// What may be read, of the paths that exist: there are no rules for others.
+    fn readable(&self) -> Vec<PathBuf> {
+        let system = SYSTEM.iter().map(Path::new);
+        let own = self.read.iter().chain(&self.write).map(PathBuf::as_path);
+        let all = system.chain(own);
+        all.filter_map(|path| fs::canonicalize(path).ok()).collect()
     }
 
     /// Adds a file that may be replaced while the sidecar runs, as Kubernetes and editors do: its directory, and that of the

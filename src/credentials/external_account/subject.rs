@@ -105,6 +105,16 @@ impl SubjectSource {
             (Some(_), None) => true,
             _ => false,
         };
+        // A file of AWS without it would be read as one of a URL that answers with a token.
+        const OF_AWS: [&str; 3] = [
+            "imdsv2_session_token_url",
+            "region_url",
+            "regional_cred_verification_url",
+        ];
+        if !source.has("environment_id") && OF_AWS.iter().any(|name| source.has(name)) {
+            let expected = "aws1, because there are other fields of AWS,";
+            return Err(source.missing("environment_id", Expected::Other(expected)));
+        }
         let Some(kind) = kind.filter(|_| is_clear) else {
             let expected = "exactly one of file, url, executable and environment_id (AWS)";
             return Err(fields.wrong(NAME, Expected::Other(expected)));
@@ -164,14 +174,32 @@ fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
     for (name, value) in fields.object(NAME)? {
         let name = HeaderName::try_from(name);
         let value = value.as_str().map(HeaderValue::try_from);
-        let (Ok(name), Some(Ok(mut value))) = (name, value) else {
-            let expected = "an object of header names and their texts";
+        let (Some(name), Some(Ok(mut value))) = (name.ok().filter(is_of_message), value) else {
+            let expected = "an object of header names and their texts, without Host and headers that frame the message";
             return Err(fields.wrong(NAME, Expected::Other(expected)));
         };
         value.set_sensitive(true);
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// Whether a header may come from a file. Those of the connection and of the body are this client's own.
+fn is_of_message(name: &HeaderName) -> bool {
+    const OWN: [&str; 11] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    !OWN.contains(&name.as_str())
 }
 
 // === impl TokenFormat ===

@@ -83,6 +83,11 @@ impl WorkforceUserSource {
 /// Returns advice for a refusal.
 fn hint(error: &AttemptError) -> Option<String> {
     Some(match error.code.as_deref()? {
+        "invalid_rapt" | "rapt_required" => {
+            format!(
+                "the organisation ends sessions after a while, and this one has ended: {LOG_IN}"
+            )
+        }
         "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
         "invalid_client" | "unauthorized_client" => {
             format!("the OAuth client of the login is not valid any more: {LOG_IN}")

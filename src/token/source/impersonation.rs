@@ -189,7 +189,9 @@ impl Impersonator {
     }
 
     async fn find_signer(&self, principal: &Principal) -> Result<Signer, FetchError> {
-        if let (Principal::Attached, Some(file)) = (principal, &self.file) {
+        if let Some(file) = &self.file
+            && (*principal == Principal::Attached || file.is_for(principal))
+        {
             return Ok(Signer {
                 account: file.account.clone(),
                 universe: Arc::clone(&file.universe),
@@ -410,6 +412,21 @@ impl TokenSource for ImpersonationSource {
 }
 
 // === impl FileTarget ===
+
+impl FileTarget {
+    /// Whether a principal is the file's account, impersonated by name: the source credential authorises that too, because the
+    /// account need not have a role on itself.
+    fn is_for(&self, principal: &Principal) -> bool {
+        match principal {
+            Principal::Impersonated(impersonated) => {
+                impersonated.base == Principal::Attached
+                    && impersonated.chain.delegates().is_empty()
+                    && impersonated.chain.target() == self.account.email()
+            }
+            _ => false,
+        }
+    }
+}
 
 impl From<&ImpersonatedServiceAccount> for FileTarget {
     fn from(file: &ImpersonatedServiceAccount) -> Self {

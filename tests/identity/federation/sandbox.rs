@@ -114,3 +114,44 @@ async fn a_reload_to_a_program_is_refused_inside_the_sandbox() {
     let message = line["message"].as_str().unwrap();
     assert_eq!(message.starts_with("not reloaded"), is_on, "{message}");
 }
+
+#[tokio::test]
+async fn a_reload_to_a_token_outside_the_sandbox_is_refused() {
+    let google = Google::start().await;
+    let (file, _) = file_sourced(&google);
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let is_on = announced(&sidecar).await.starts_with("sandbox: on");
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = folder.path().join("token");
+    std::fs::write(&elsewhere, google.subject()).unwrap();
+    let linked = google.ca().with_file_name("linked");
+    symlink(&elsewhere, &linked).unwrap();
+    let ended = |line: &Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("reloaded: ") || message.starts_with("not reloaded")
+    };
+    let beside = google.text_file("beside", &google.subject());
+    let missing = folder.path().join("later");
+    for (path, refused) in [
+        (&elsewhere, is_on),
+        (&missing, is_on),
+        (&linked, is_on),
+        (&beside, false),
+    ] {
+        let source = SubjectSource::File(path);
+        let changed = google.external_account(&Endpoints::default(), source);
+        google.file("credentials.json", &changed);
+        let before = sidecar.log().len();
+        sidecar.signal("HUP");
+        let line = sidecar.logged_since(before, ended).await;
+        let message = line["message"].as_str().unwrap();
+        assert_eq!(message.starts_with("not reloaded"), refused, "{message}");
+        if refused {
+            let said = format!("names the file {}", path.display());
+            let log = sidecar.log();
+            assert!(log.iter().any(|line| line.to_string().contains(&said)));
+        }
+        // The old one stays in force.
+        assert_eq!(called_as(&sidecar).await, account(&google));
+    }
+}

@@ -122,6 +122,18 @@ async fn a_login_has_no_id_tokens_and_the_error_names_the_remedy() {
 }
 
 #[tokio::test]
+async fn an_ended_session_is_explained() {
+    let google = Google::start().await;
+    google.always(Endpoint::StsRefresh, Fault::invalid_rapt());
+    let file = google.external_account_authorized_user(&Endpoints::default());
+    let sidecar = sidecar(&google, &file, &[]).await;
+    let said = detail(&call(&sidecar, API).await);
+    for part in ["invalid_rapt", "ends sessions", "login --login-config=FILE"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_login_is_told_to_log_in_again() {
     let google = Google::start().await;
     let mut file = google.external_account_authorized_user(&Endpoints::default());
