@@ -186,7 +186,7 @@ fn a_wrong_field_is_named_with_what_is_expected_and_nothing_of_its_content() {
             "a text",
         ),
         (
-            file(json!({ "workforce_pool_user_project": "SECRET" })),
+            file(json!({ "workforce_pool_user_project": "secret-project" })),
             "workforce_pool_user_project",
             "workforce pool",
         ),
