@@ -1,4 +1,4 @@
-//! TLS with upstreams: trust roots, ALPN, one session cache for all.
+//! TLS with upstreams: trust roots, ALPN, and a shared session cache.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::read_ahead::ReadAhead;
 use crate::config;
 use crate::destination::Host;
 
-/// Hosts whose sessions are remembered.
+/// The number of hosts whose sessions are cached.
 const SESSIONS: usize = 256;
 
 const H2: &[u8] = b"h2";
@@ -27,14 +27,14 @@ const HTTP_1_1: &[u8] = b"http/1.1";
 #[error("{0}")]
 pub struct BadRoots(String);
 
-/// What is offered by ALPN (RFC 7301).
+/// The protocols offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AlpnOffer {
-    /// h2, else HTTP/1.1.
+    /// h2 and HTTP/1.1.
     Both,
-    /// HTTP/1.1 alone: for upgrades, and where the user says so.
+    /// Only HTTP/1.1: for upgrades, and if the user requires it.
     Http1,
-    /// h2 alone.
+    /// Only h2.
     Http2,
 }
 
@@ -71,7 +71,7 @@ impl Tls {
         })
     }
 
-    /// The handshake. SNI and the certificate's name are those of `host`, wherever the bytes go.
+    /// Performs the handshake. SNI and the verified name are those of `host`, independent of the dialled address.
     pub(super) async fn connect(
         &self,
         offer: AlpnOffer,
@@ -95,7 +95,7 @@ impl Tls {
     }
 }
 
-/// The upstream chose h2.
+/// Returns whether the upstream selected h2.
 pub(super) fn chose_http2<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(H2)
 }
@@ -122,13 +122,13 @@ fn roots(config: &config::Upstream) -> Result<RootCertStore, BadRoots> {
                 return Err(bad(&"no certificate in it"));
             }
         }
-        // What of the system's store cannot be read is left out, as by every other TLS client.
+        // Unreadable certificates of the system's store are skipped, as in other TLS clients.
         None => {
             let system = rustls_native_certs::load_native_certs();
             roots.add_parsable_certificates(system.certs);
         }
     }
-    // Images without a store of their own.
+    // The image has no trust store.
     if roots.is_empty() {
         roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
     }

@@ -1,7 +1,7 @@
-//! Tunnels through `--upstream-proxy` (RFC 9110, 9.3.6), and what the proxy says where it refuses.
+//! Opens tunnels through `--upstream-proxy` (RFC 9110, 9.3.6), and describes the proxy's refusals.
 //!
-//! The answer's head is taken from the socket byte by byte of its own length, by looking before reading: what follows it
-//! belongs to the tunnel. So a tunnel is a plain socket, and TLS and HTTP do not know of the proxy.
+//! The response head is peeked at first, and then read to its exact length, because the next bytes belong to the
+//! tunnel. A tunnel is therefore a plain socket, and TLS and HTTP do not depend on the proxy.
 
 mod connect_response;
 mod secrets;
@@ -24,20 +24,20 @@ use crate::config::UpstreamProxy;
 use crate::destination::Host;
 use crate::error::ErrorKind;
 
-/// Bytes that are looked at at once.
+/// The number of bytes that are peeked at.
 const LOOK: usize = 2048;
 
-/// The time that a refusal's text gets; the refusal does not wait for more.
+/// The time to read a refusal's text. The refusal does not wait longer.
 const TEXT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Bytes of a refusal's text that are read, and characters that are shown.
+/// The maximum number of bytes of a refusal's text, and of characters in the message.
 const TEXT_BYTES: usize = 1024;
 const TEXT_SHOWN: usize = 200;
 
-/// Authentication schemes that are named.
+/// The maximum number of authentication schemes in a message.
 const SCHEMES: usize = 5;
 
-/// Asks the proxy for a tunnel to `host:port`. On success the next byte of `stream` is the tunnel's first.
+/// Requests a tunnel to `host:port`. On success, the next byte of `stream` is the tunnel's first.
 pub(super) async fn open_tunnel(
     stream: &mut TcpStream,
     endpoint: &Endpoint,
@@ -78,7 +78,7 @@ pub(super) async fn open_tunnel(
             )
             .before_tls()
         })?;
-    // Whatever it says of a body: after a success, there is none.
+    // A successful response has no body, even if its head declares one.
     if answer.is_success() {
         return Ok(());
     }
@@ -92,8 +92,8 @@ pub(super) async fn open_tunnel(
     ))
 }
 
-/// Looks at a response of a proxy that forwards: 407 is its own, for an origin has no use for it. Any other may be its own, and
-/// loses the headers that repeat the proxy's credentials.
+/// Checks a response of a forwarding proxy. 407 is always the proxy's own. Headers that repeat the proxy's credentials
+/// are removed from others.
 pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -116,7 +116,7 @@ pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<
     }
 }
 
-/// Reads the answer's final head, and not a byte more.
+/// Reads the final head of the response, and no byte more.
 async fn read_response(
     stream: &mut TcpStream,
 ) -> io::Result<Result<ConnectResponse, connect_response::Invalid>> {
@@ -141,7 +141,7 @@ async fn read_response(
     }
 }
 
-/// The start of a refusal's plain text, where it has one and sends it at once.
+/// Returns the start of a refusal's plain text, if the proxy sends one at once.
 async fn read_text(stream: &mut TcpStream, answer: &ConnectResponse) -> Option<String> {
     let length = answer.text_length()?.min(TEXT_BYTES);
     let mut text = vec![0; length];
@@ -152,7 +152,7 @@ async fn read_text(stream: &mut TcpStream, answer: &ConnectResponse) -> Option<S
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// What the proxy said, for people: its status, its words and what to do about missing credentials.
+/// Describes a refusal: its status, its text, and advice on missing credentials.
 fn refusal(
     proxy: &UpstreamProxy,
     status: u16,
@@ -166,7 +166,7 @@ fn refusal(
             .chars()
             .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
             .collect();
-        // A proxy may send back what it was sent.
+        // A proxy may echo the request.
         if !secrets.are_in(words) && !secrets.are_in(&shown) {
             said.push(' ');
             said.extend(shown.chars().take(TEXT_SHOWN));
@@ -190,7 +190,7 @@ fn refusal(
     said
 }
 
-/// The names of the schemes that `Proxy-Authenticate` offers, in lower case.
+/// Returns the lower-case names of the schemes in `Proxy-Authenticate`.
 fn schemes(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(PROXY_AUTHENTICATE).iter();
     values
@@ -199,7 +199,7 @@ fn schemes(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// The first scheme of a challenge (RFC 9110, 11.3).
+/// Returns the first scheme of a challenge (RFC 9110, 11.3).
 fn scheme(challenge: &[u8]) -> Option<String> {
     let name: Vec<u8> = challenge
         .iter()
@@ -211,12 +211,12 @@ fn scheme(challenge: &[u8]) -> Option<String> {
     (!name.is_empty()).then(|| name.to_ascii_lowercase())
 }
 
-/// Reads any bytes as the answer to `CONNECT`, in pieces of any size: the same answer or error, and the same bytes left for
-/// the tunnel. The first byte is the size.
+/// Parses any bytes as the response to `CONNECT`, in chunks of any size. The result and the bytes left for the tunnel
+/// must not depend on the chunks. The first byte is the size.
 ///
 /// # Panics
 ///
-/// That does not hold.
+/// Panics if that does not hold.
 #[cfg(any(fuzzing, test))]
 pub fn fuzz_connect_answer(input: &[u8]) {
     let Some((size, bytes)) = input.split_first() else {
