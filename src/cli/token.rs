@@ -39,7 +39,11 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     if let Some(note) = asked.note {
         complain(&Diagnostic::new("note", note));
     }
-    runtime(1)?.block_on(print(&config, asked.destination))
+    let runtime = runtime(1)?;
+    let printed = runtime.block_on(print(&config, asked.destination));
+    // A resolver or file system that hangs does not hold up the command.
+    runtime.shutdown_background();
+    printed
 }
 
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {

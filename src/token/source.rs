@@ -151,6 +151,7 @@ impl TokenSources {
                 }
             }
         };
+        let base_limit = sources.iter().map(|source| source.time_limit()).max();
         let impersonator = Impersonator::new(
             context.clone(),
             open,
@@ -159,6 +160,7 @@ impl TokenSources {
             Arc::clone(metrics),
         );
         let impersonator = impersonator
+            .over_base(base_limit.unwrap_or_default())
             .of_file(
                 credentials.file().map(|loaded| &loaded.file),
                 config.quota_project.as_ref(),

@@ -4,6 +4,7 @@ mod aws;
 mod executable;
 mod faults;
 mod sandbox;
+mod slow;
 mod workforce;
 
 use std::ffi::OsString;

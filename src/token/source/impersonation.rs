@@ -28,6 +28,10 @@ use crate::token::priority::FetchPriority;
 use crate::token::slot::Slot;
 use crate::token::value::Token;
 
+/// How much longer than a fetch may take its base's result is waited for: the base fails at the same time, and its error says
+/// which endpoint is slow.
+const HEARD: Duration = Duration::from_millis(500);
+
 /// Issues the tokens of impersonated accounts.
 #[derive(Clone, Debug)]
 pub(super) struct ImpersonationSource(pub(super) Arc<Impersonator>);
@@ -38,6 +42,8 @@ pub(super) struct Impersonator {
     open: OpenTransport,
     upstream: Upstream,
     timeout: Duration,
+    /// The time that the base credential takes beyond that.
+    base_time: Duration,
     metrics: Arc<Metrics>,
     /// The target of the base credential, if it is a file that impersonates an account.
     file: Option<FileTarget>,
@@ -108,6 +114,7 @@ impl Impersonator {
             open,
             upstream,
             timeout,
+            base_time: Duration::ZERO,
             metrics,
             file: None,
             holder: None,
@@ -115,6 +122,15 @@ impl Impersonator {
             quota: QuotaProjects::default(),
             unsigned: None,
             client: OnceLock::new(),
+        }
+    }
+
+    /// Sets the longest time of one fetch of the base credential.
+    #[must_use]
+    pub(super) fn over_base(self, time_limit: Duration) -> Self {
+        Self {
+            base_time: time_limit.saturating_sub(self.timeout),
+            ..self
         }
     }
 
@@ -151,8 +167,9 @@ impl Impersonator {
         }
     }
 
+    /// The longest time that one fetch takes, with that of the base.
     pub(super) fn timeout(&self) -> Duration {
-        self.timeout
+        self.timeout + self.base_time
     }
 
     pub(super) fn facts(&self) -> Result<Facts, FetchError> {
@@ -180,11 +197,9 @@ impl Impersonator {
         principal: &Principal,
         end: Instant,
     ) -> Result<Signer, FetchError> {
-        let found = timeout_at(end, self.find_signer(principal)).await;
+        let found = timeout_at(end + HEARD, self.find_signer(principal)).await;
         found.unwrap_or_else(|_| {
-            Err(late(&format!(
-                "{principal}: its universe or its e-mail address"
-            )))
+            Err(self.late(&format!("{principal}: its universe or its e-mail address")))
         })
     }
 
@@ -209,18 +224,23 @@ impl Impersonator {
         }
         let facts = self.facts()?;
         let known = |error: Error| FetchError::of(&error);
-        let universe = facts.universe().await.map_err(known)?;
         let none: Arc<[Arc<str>]> = [].into();
-        let (email, delegates, base) = match principal {
+        let (email, delegates, base, universe) = match principal {
             Principal::Impersonated(impersonated) => {
                 let chain = &impersonated.chain;
                 (
                     chain.target().into(),
                     chain.shared_delegates(),
                     &impersonated.base,
+                    facts.universe().await.map_err(known)?,
                 )
             }
-            own => (facts.email(own).await.map_err(known)?, &none, own),
+            own => {
+                // At once, so that both end in time.
+                let asked = tokio::try_join!(facts.email(own), facts.universe());
+                let (email, universe) = asked.map_err(known)?;
+                (email, &none, own, universe)
+            }
         };
         let of_federated = self.is_federated && *base == Principal::Attached;
         Ok(Signer {
@@ -261,9 +281,11 @@ impl Impersonator {
     ) -> Result<Authorisation, FetchError> {
         let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
         let email = signer.account.email();
-        let Ok(token) = timeout_at(end, slot.token_for_source()).await else {
+        let fetched = timeout_at(end + HEARD, slot.token_for_source()).await;
+        let is_late = Instant::now() >= end;
+        let Some(token) = fetched.ok().filter(|token| token.is_err() || !is_late) else {
             let base = self.name(&signer.base);
-            return Err(late(&format!("a token of {base} for {email}")));
+            return Err(self.late(&format!("{email} needs a token of {base}")));
         };
         let token = token.map_err(|error| {
             let base = self.name(&signer.base);
@@ -280,6 +302,15 @@ impl Impersonator {
             end,
             renewed: false,
         })
+    }
+
+    /// The error of what took all the time of a fetch.
+    fn late(&self, what: &str) -> FetchError {
+        let limit = self.timeout().as_secs_f32();
+        FetchError::new(
+            TokenFault::TimedOut,
+            &format!("{what}: fetching it took all of the {limit:.1} s"),
+        )
     }
 
     /// Names a principal in a message, by its e-mail address if it is known.
@@ -302,7 +333,7 @@ impl Impersonator {
     }
 
     async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
-        let end = Instant::now() + self.timeout;
+        let end = Instant::now() + self.timeout();
         let client = self.client()?;
         let signer = self.signer(&key.principal, end).await?;
         let kind = match (&key.kind, &self.file) {
@@ -360,14 +391,6 @@ impl Authorisation {
         self.token = token;
         true
     }
-}
-
-/// Returns the error of a step that took the whole time of a fetch.
-fn late(what: &str) -> FetchError {
-    FetchError::new(
-        TokenFault::TimedOut,
-        &format!("{what}: there is none in time"),
-    )
 }
 
 // === impl ImpersonationSource ===

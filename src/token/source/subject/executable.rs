@@ -42,9 +42,12 @@ async fn cached(source: &ExecutableSource) -> Option<Issued> {
     issued.expires.is_some().then_some(issued)
 }
 
-async fn file_token(source: &ExecutableSource) -> Option<Result<Issued, NoToken>> {
-    let content = file::read(source.output_file.as_ref()?).await.ok()?;
-    Some(Issued::parse(&content, SystemTime::now()))
+async fn file_token(source: &ExecutableSource) -> Option<Result<Issued, String>> {
+    let path = source.output_file.as_ref()?;
+    Some(match file::read(path).await {
+        Ok(content) => Issued::parse(&content, SystemTime::now()).map_err(|why| why.to_string()),
+        Err(why) => Err(format!("the output_file {}: {why}", path.display())),
+    })
 }
 
 async fn run(source: &ExecutableSource) -> Result<Issued, String> {
@@ -74,10 +77,11 @@ async fn run(source: &ExecutableSource) -> Result<Issued, String> {
         });
     }
     // The program may write its response only to the output file.
-    let answer = match file_token(source).await {
-        Some(written) if stdout.trim_ascii().is_empty() => written,
-        _ => answer,
-    };
+    if stdout.trim_ascii().is_empty()
+        && let Some(written) = file_token(source).await
+    {
+        return written;
+    }
     answer.map_err(|why| why.to_string())
 }
 

@@ -1,15 +1,21 @@
 //! Reads a subject token from a file. Each exchange reads the file again, because its writer replaces it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::budget::no_token;
 use super::format;
 use crate::credentials::FileSource;
+use crate::lock::lock;
 use crate::token::fetch_error::FetchError;
 
 /// The maximum length of a file in bytes.
@@ -17,11 +23,16 @@ pub(super) const LONGEST: u64 = 64 * 1024;
 /// The time to read a file. A network file system may not respond.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The files that are being read, one reader each: a file system that hangs costs one thread, however often it is tried.
+static READERS: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
+
 /// The reason that a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("it is not a regular file")]
+    NotRegular,
     #[error("it is longer than {} KiB", LONGEST / 1024)]
     TooLong,
     #[error("it cannot be read within {} s", PATIENCE.as_secs())]
@@ -42,20 +53,83 @@ pub(super) fn named(source: &FileSource) -> String {
 
 /// Reads a whole file.
 pub(super) async fn read(path: &Path) -> Result<Vec<u8>, Unread> {
+    read_by(path, content).await
+}
+
+/// Reads on a thread that nothing waits for, neither the runtime nor the process when it ends: a read cannot be cancelled.
+async fn read_by(
+    path: &Path,
+    read: impl FnOnce(&Path) -> Result<Vec<u8>, Unread> + Send + 'static,
+) -> Result<Vec<u8>, Unread> {
     let path = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || {
-        let mut content = Vec::new();
-        File::open(path)?
-            .take(LONGEST + 1)
-            .read_to_end(&mut content)?;
-        if content.len() as u64 > LONGEST {
-            return Err(Unread::TooLong);
-        }
-        Ok(content)
-    });
-    match timeout(PATIENCE, reading).await {
-        Ok(Ok(content)) => content,
-        Ok(Err(error)) => Err(io::Error::other(error).into()),
-        Err(_) => Err(Unread::Slow),
+    let reading = async move {
+        let turn = reader(&path).acquire_owned().await;
+        let turn = turn.map_err(io::Error::other)?;
+        let (sender, done) = oneshot::channel();
+        let thread = thread::Builder::new().name("token-file".to_owned());
+        thread.spawn(move || {
+            let result = read(&path);
+            drop(turn);
+            // Nobody may wait any more.
+            let _ = sender.send(result);
+        })?;
+        done.await.map_err(io::Error::other)?
+    };
+    timeout(PATIENCE, reading)
+        .await
+        .unwrap_or(Err(Unread::Slow))
+}
+
+/// Returns the permit to read a file.
+fn reader(path: &Path) -> Arc<Semaphore> {
+    let mut readers = lock(&READERS);
+    if let Some(reader) = readers.get(path).and_then(Weak::upgrade) {
+        return reader;
+    }
+    readers.retain(|_, reader| reader.strong_count() > 0);
+    let reader = Arc::new(Semaphore::new(1));
+    readers.insert(path.to_owned(), Arc::downgrade(&reader));
+    reader
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, Unread> {
+    // Without NONBLOCK, opening a named pipe waits for a writer.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
+    let file = File::from(file);
+    if !file.metadata()?.is_file() {
+        return Err(Unread::NotRegular);
+    }
+    let mut content = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > LONGEST {
+        return Err(Unread::TooLong);
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_hangs_costs_one_thread() {
+        let path = Path::new("/hangs");
+        let (release, hung) = mpsc::channel::<()>();
+        let first = read_by(path, move |_| {
+            let _ = hung.recv();
+            Ok(Vec::new())
+        });
+        assert!(matches!(first.await, Err(Unread::Slow)));
+        let second = read_by(path, |_| panic!("a second thread"));
+        assert!(matches!(second.await, Err(Unread::Slow)));
+        let other = tempfile::NamedTempFile::new().unwrap();
+        tokio::time::resume();
+        assert!(read(other.path()).await.unwrap().is_empty());
+        drop(release);
+        let third = read_by(path, |_| Ok(b"T".to_vec())).await;
+        assert_eq!(third.unwrap(), b"T");
     }
 }
