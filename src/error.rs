@@ -30,6 +30,7 @@ struct Inner {
     retry_after: Option<Duration>,
     grpc_status: Option<u8>,
     refused: bool,
+    transient: bool,
     source: Option<Source>,
 }
 
@@ -377,6 +378,7 @@ impl Error {
             retry_after: None,
             grpc_status: None,
             refused: false,
+            transient: false,
             source: None,
         }))
     }
@@ -413,6 +415,18 @@ impl Error {
     /// Whether the upstream processed nothing of the request.
     pub fn is_refused(&self) -> bool {
         self.0.refused
+    }
+
+    /// Marks an error that another attempt may not meet, though errors of its kind usually recur.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.0.transient = true;
+        self
+    }
+
+    /// Whether another attempt may succeed, though errors of this kind usually recur.
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
     }
 
     /// Returns the gRPC status of the response.

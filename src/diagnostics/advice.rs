@@ -19,6 +19,7 @@ impl TokenFault {
             Self::NothingFound => "No credentials were found",
             Self::NotImpersonated => "The service account cannot be impersonated",
             Self::NoSubjectToken => "The subject token cannot be obtained",
+            Self::ProxyRefused => "The upstream proxy refuses the way to the token endpoint",
             Self::Refused => "The metadata server refuses the question",
             Self::TimedOut => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
@@ -72,6 +73,10 @@ impl TokenFault {
             Self::NoSubjectToken => {
                 "Check that this process can read or run the file, program or service of credential_source in the \
                  detail, and that it has a token. The next request asks again."
+            }
+            Self::ProxyRefused => {
+                "Permit CONNECT to the token endpoint in the detail at the proxy, correct the credentials in \
+                 --upstream-proxy, or add the host to --no-upstream-proxy."
             }
             Self::Refused => {
                 "The detail has the text of the metadata server: check scope= and audience= of the rule."
@@ -265,7 +270,8 @@ mod tests {
     fn a_fault_is_of_a_kind_that_is_about_tokens_and_says_more_than_it() {
         for fault in TokenFault::ALL {
             let problem = Problem::no_token(fault, SourceKind::Metadata, "token: no");
-            assert!(problem.kind().is_token(), "{fault:?}");
+            let is_proxy = fault == TokenFault::ProxyRefused;
+            assert_eq!(problem.kind().is_token(), !is_proxy, "{fault:?}");
             assert_eq!(problem.advice(), fault.advice());
         }
         for kind in ErrorKind::ALL {

@@ -65,6 +65,7 @@ impl TokenFault {
             Self::NoSubjectToken => entry!("token-no-subject-token"),
             Self::NotImpersonated => entry!("token-not-impersonated"),
             Self::NothingFound => entry!("token-no-credentials"),
+            Self::ProxyRefused => entry!("token-proxy-refused"),
             Self::Refused => entry!("token-request-refused"),
             Self::TimedOut => entry!("token-timeout"),
             Self::Unreachable => entry!("token-unreachable"),

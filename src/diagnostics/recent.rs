@@ -349,6 +349,7 @@ impl Subject {
             | TokenFault::NoAccount
             | TokenFault::NotImpersonated
             | TokenFault::NoSubjectToken
+            | TokenFault::ProxyRefused
             | TokenFault::Refused
             | TokenFault::Unsupported => return None,
         };

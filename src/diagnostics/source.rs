@@ -48,6 +48,7 @@ impl TokenFault {
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
                 | Self::NothingFound
+                | Self::ProxyRefused
                 | Self::Unsupported,
                 _,
             ) => self.title(),
@@ -104,6 +105,7 @@ impl TokenFault {
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
                 | Self::NothingFound
+                | Self::ProxyRefused
                 | Self::TimedOut
                 | Self::Unsupported,
                 _,

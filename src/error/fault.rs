@@ -27,6 +27,8 @@ pub enum TokenFault {
     NotImpersonated,
     /// The subject token of the credential file cannot be obtained: from its file, program, URL or AWS keys.
     NoSubjectToken,
+    /// `--upstream-proxy` opens no tunnel to the token endpoint.
+    ProxyRefused,
     /// The metadata server rejects the request: any other 4xx, or a redirect.
     Refused,
     /// The metadata server accepts connections and does not answer in time.
@@ -41,7 +43,7 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Aborted,
         Self::Disabled,
         Self::Failing,
@@ -53,13 +55,14 @@ impl TokenFault {
         Self::NothingFound,
         Self::NotImpersonated,
         Self::NoSubjectToken,
+        Self::ProxyRefused,
         Self::Refused,
         Self::TimedOut,
         Self::Unreachable,
         Self::Unsupported,
     ];
 
-    /// Returns the kind of error: unavailable if a retry may succeed.
+    /// Returns the kind of error: unavailable if a retry may succeed. A proxy's refusal is answered as for any upstream.
     pub const fn kind(self) -> ErrorKind {
         match self {
             Self::Aborted
@@ -70,6 +73,7 @@ impl TokenFault {
             | Self::NoSubjectToken
             | Self::TimedOut
             | Self::Unreachable => ErrorKind::TokenUnavailable,
+            Self::ProxyRefused => ErrorKind::ProxyRefused,
             Self::Forbidden
             | Self::WrongServer
             | Self::Malformed

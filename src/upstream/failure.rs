@@ -47,6 +47,8 @@ pub(super) struct Failure {
     pub(super) refused: bool,
     /// The connection failed before TLS.
     pub(super) before_tls: bool,
+    /// It may succeed if it is tried again, whatever its kind says.
+    transient: bool,
 }
 
 /// The peer of a connection: the destination, the upstream proxy, and the address of the socket.
@@ -78,6 +80,7 @@ impl Failure {
             reset: None,
             refused: false,
             before_tls: false,
+            transient: false,
         }
     }
 
@@ -86,6 +89,15 @@ impl Failure {
     pub(super) fn before_tls(self) -> Self {
         Self {
             before_tls: true,
+            ..self
+        }
+    }
+
+    /// The same, where another attempt may succeed.
+    #[must_use]
+    pub(super) fn transient(self) -> Self {
+        Self {
+            transient: true,
             ..self
         }
     }
@@ -111,7 +123,8 @@ impl Failure {
             None => Self::new(
                 ErrorKind::TlsProtocol,
                 format!("{endpoint}: the connection broke during the TLS handshake ({error})"),
-            ),
+            )
+            .transient(),
         }
     }
 
@@ -242,6 +255,9 @@ impl From<Failure> for Error {
         let mut error = Self::new(failure.kind, failure.detail);
         if let Some(code) = failure.reset {
             error = error.grpc_status(grpc_status(code));
+        }
+        if failure.transient {
+            error = error.transient();
         }
         if failure.refused {
             // The reason that hyper resets the app's own stream with.

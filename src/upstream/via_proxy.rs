@@ -86,10 +86,14 @@ pub(super) async fn open_tunnel(
     let words = [Some(answer.reason.as_str()), text.as_deref()];
     let said = refusal(proxy, answer.status, &words, &answer.schemes());
     let for_what = format_args!("for CONNECT {authority}");
-    Err(Failure::new(
+    let refused = Failure::new(
         ErrorKind::ProxyRefused,
         format!("{endpoint}: {said} {for_what}"),
-    ))
+    );
+    Err(match answer.status {
+        408 | 429 | 500..=599 => refused.transient(),
+        _ => refused,
+    })
 }
 
 /// Checks a response of a forwarding proxy. 407 is always the proxy's own. Headers that repeat the proxy's credentials

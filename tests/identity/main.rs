@@ -8,6 +8,7 @@
 )]
 
 mod authorized_user;
+mod broken;
 #[allow(dead_code)]
 #[path = "../emulator/google/client.rs"]
 mod client;

@@ -42,7 +42,7 @@ pub use sidentity::emulator::google::{
 use sidentity::emulator::google::{Google as Emulated, host};
 use sidentity::emulator::tls::LocalCa;
 use tempfile::TempDir;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -67,6 +67,9 @@ struct Shared {
     folder: TempDir,
     skew: AtomicI64,
     connections: AtomicUsize,
+    /// Connections with TLS so far, and how many more end during the handshake.
+    accepted: AtomicUsize,
+    broken: AtomicUsize,
     log: Mutex<Vec<Recorded>>,
     scripts: Mutex<HashMap<Endpoint, Script>>,
     arrivals: watch::Sender<usize>,
@@ -145,6 +148,8 @@ impl Google {
             folder,
             skew: AtomicI64::new(0),
             connections: AtomicUsize::new(0),
+            accepted: AtomicUsize::new(0),
+            broken: AtomicUsize::new(0),
             log: Mutex::default(),
             scripts: Mutex::default(),
             arrivals: watch::Sender::new(0),
@@ -152,8 +157,18 @@ impl Google {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let this = google.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = tls.accept().await {
+            while let Ok((mut stream, _)) = tls.accept().await {
                 let (this, acceptor) = (this.clone(), acceptor.clone());
+                this.0.accepted.fetch_add(1, Ordering::Relaxed);
+                let broken = &this.0.broken;
+                let one_less = |left: usize| left.checked_sub(1);
+                if broken
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+                    .is_ok()
+                {
+                    tokio::spawn(async move { stream.read(&mut [0; 2048]).await });
+                    continue;
+                }
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
                         this.serve(stream, true).await;
@@ -169,6 +184,16 @@ impl Google {
             }
         });
         google
+    }
+
+    /// The next connections end after the first bytes of the TLS handshake.
+    pub fn break_handshakes(&self, connections: usize) {
+        self.0.broken.store(connections, Ordering::Relaxed);
+    }
+
+    /// Connections with TLS so far, whether or not the handshake succeeded.
+    pub fn accepted(&self) -> usize {
+        self.0.accepted.load(Ordering::Relaxed)
     }
 
     /// Returns the address with TLS.

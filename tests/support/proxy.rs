@@ -121,6 +121,11 @@ impl Proxy {
     pub fn refuse(&self, status: StatusCode) {
         *self.shared.refusal.lock().unwrap() = Some(status);
     }
+
+    /// From now on, everything is answered as it should be.
+    pub fn allow(&self) {
+        *self.shared.refusal.lock().unwrap() = None;
+    }
 }
 
 async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {

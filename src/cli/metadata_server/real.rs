@@ -341,7 +341,9 @@ fn not_issued(error: &Error) -> NotIssued {
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
         Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
         Some(TokenFault::Refused | TokenFault::Unsupported) => StatusCode::BAD_REQUEST,
-        Some(TokenFault::WrongServer | TokenFault::Malformed) => StatusCode::BAD_GATEWAY,
+        Some(TokenFault::WrongServer | TokenFault::Malformed | TokenFault::ProxyRefused) => {
+            StatusCode::BAD_GATEWAY
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     NotIssued {

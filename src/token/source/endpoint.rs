@@ -324,10 +324,12 @@ fn no_answer(error: &Error) -> AttemptError {
         | ErrorKind::DnsTimeout
         | ErrorKind::Unroutable => (TokenFault::Unreachable, true),
         ErrorKind::ConnectionTerminated | ErrorKind::LimitReached => (TokenFault::Failing, true),
+        // The connection broke during the handshake.
+        ErrorKind::TlsProtocol if error.is_transient() => (TokenFault::Unreachable, true),
         ErrorKind::CertificateInvalid | ErrorKind::TlsProtocol | ErrorKind::HttpProtocol => {
             (TokenFault::WrongServer, false)
         }
-        ErrorKind::ProxyRefused => (TokenFault::Unreachable, false),
+        ErrorKind::ProxyRefused => (TokenFault::ProxyRefused, error.is_transient()),
         _ => (TokenFault::Failing, false),
     };
     AttemptError {
@@ -341,6 +343,10 @@ fn advice(error: &AttemptError) -> Option<String> {
     let advice = match error.fault {
         TokenFault::WrongServer => {
             "does a proxy inspect TLS? Then give its certificate authority to --upstream-ca"
+        }
+        TokenFault::ProxyRefused => {
+            "let the proxy permit CONNECT to this host, correct the credentials in --upstream-proxy, or add the host to \
+             --no-upstream-proxy"
         }
         TokenFault::Unreachable => "can this machine reach it?",
         _ => return None,

@@ -104,4 +104,5 @@ fn a_bad_certificate_is_told_from_a_bad_handshake_and_says_what_is_wrong() {
     }
     let broken = Failure::tls(&place(), &Io::UnexpectedEof.into());
     assert_eq!(broken.kind, ErrorKind::TlsProtocol);
+    assert!(Error::from(broken).is_transient());
 }

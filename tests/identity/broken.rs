@@ -1,0 +1,120 @@
+//! Connections to token endpoints that fail: the TLS handshake breaks off, or the upstream proxy opens no tunnel.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::federation::{file_sourced, without_account};
+use crate::service_account;
+use crate::support::app::{proxied, text};
+use crate::support::google::Google;
+use crate::support::metadata::Metadata;
+use crate::support::proxy::Proxy;
+use crate::support::sidecar::Sidecar;
+
+/// An ID token of a key file is asked of the token endpoint.
+const SERVICE: &str = "http://billing.a.run.app/";
+const API: &str = "http://storage.googleapis.com/b";
+
+async fn started(google: &Google, file: &Value, flags: &[String]) -> Sidecar {
+    let path = google.file("credentials.json", file).display().to_string();
+    let flags = flags.iter().map(String::as_str);
+    let all: Vec<&str> = ["--credentials", &path].into_iter().chain(flags).collect();
+    Sidecar::start_with(&Metadata::start().await, &all, &[]).await
+}
+
+/// A key file and a federation file, with a call that needs a token of their endpoint.
+fn files(google: &Google) -> [(Value, &'static str); 2] {
+    [
+        (service_account(google), SERVICE),
+        (without_account(file_sourced(google).0), API),
+    ]
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_during_the_tls_handshake_is_tried_again() {
+    let google = Google::start().await;
+    for (file, url) in files(&google) {
+        google.break_handshakes(2);
+        let sidecar = started(&google, &file, &google.flags_for_all()).await;
+        let response = proxied(sidecar.proxy(), url, &[]).await;
+        assert_eq!(response.status(), 200, "{}", text(&response));
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_with_an_untrusted_certificate_is_not_tried_again() {
+    let google = Google::start().await;
+    let mut flags = google.flags_for_all();
+    let ca = flags.iter().position(|flag| flag == "--upstream-ca");
+    flags.drain(ca.unwrap()..ca.unwrap() + 2);
+    let (file, url) = files(&google)[1].clone();
+    let sidecar = started(&google, &file, &flags).await;
+    let response = proxied(sidecar.proxy(), url, &[]).await;
+    assert_eq!(response.status(), 502, "{}", text(&response));
+    assert!(
+        text(&response).contains("not trusted"),
+        "{}",
+        text(&response)
+    );
+    assert_eq!(google.accepted(), 1);
+}
+
+async fn through(proxy: &Proxy, google: &Google, file: &Value) -> Sidecar {
+    let ca = google.ca().display().to_string();
+    let flags = [
+        "--upstream-ca",
+        &ca,
+        "--upstream-proxy",
+        &proxy.url(),
+        "--token-timeout",
+        "3s",
+    ];
+    started(google, file, &flags.map(str::to_owned)).await
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_the_tunnel_to_a_token_endpoint_is_a_502_with_its_status() {
+    let google = Google::start().await;
+    for (status, attempts) in [(407, 1), (403, 1), (401, 1), (302, 1), (503, 2), (429, 2)] {
+        for (file, url) in files(&google) {
+            let proxy = Proxy::to(google.tls_address()).await;
+            proxy.refuse(StatusCode::from_u16(status).unwrap());
+            let sidecar = through(&proxy, &google, &file).await;
+            let response = proxied(sidecar.proxy(), url, &[]).await;
+            let said = text(&response);
+            assert_eq!(response.status(), 502, "{said}");
+            let told = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(told.contains("error=proxy_internal_response"), "{told}");
+            assert!(
+                said.contains(&format!("the proxy answered {status}")),
+                "{said}"
+            );
+            assert!(said.contains("credentials in --upstream-proxy"), "{said}");
+            assert!(!said.contains("can this machine reach it"), "{said}");
+            let asked = proxy.asked().len();
+            assert!(
+                asked >= attempts && (attempts > 1 || asked == 1),
+                "{status}: {asked}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_overloaded_for_a_moment_is_asked_again() {
+    let google = Google::start().await;
+    let (file, url) = files(&google)[1].clone();
+    let proxy = Proxy::to(google.tls_address()).await;
+    proxy.refuse(StatusCode::SERVICE_UNAVAILABLE);
+    let sidecar = through(&proxy, &google, &file).await;
+    let address = sidecar.proxy();
+    let call = tokio::spawn(async move { proxied(address, url, &[]).await });
+    while proxy.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    proxy.allow();
+    let response = call.await.unwrap();
+    assert_eq!(response.status(), 200, "{}", text(&response));
+}
