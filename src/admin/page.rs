@@ -22,11 +22,23 @@ const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-poli
 pub(super) struct Page {
     /// The body.
     pub(super) html: Bytes,
-    policy: HeaderValue,
+    csp: HeaderValue,
 }
 
 /// Built at the first request.
 pub(super) static PAGE: LazyLock<Page> = LazyLock::new(Page::new);
+
+/// Replaces the only placeholder of that name.
+fn replace_placeholder(html: &str, place: &str, with: &str) -> String {
+    match html.split_once(place) {
+        Some((before, after)) => [before, with, after].concat(),
+        None => html.to_owned(),
+    }
+}
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(digest(&SHA256, text.as_bytes()))
+}
 
 // === impl Page ===
 
@@ -39,17 +51,17 @@ impl Page {
             hash(JS)
         );
         Self {
-            html: filled(&filled(HTML, "{css}", CSS), "{js}", JS).into(),
+            html: replace_placeholder(&replace_placeholder(HTML, "{css}", CSS), "{js}", JS).into(),
             // With an empty policy, nothing in the page would run. A test checks that it is not empty.
-            policy: HeaderValue::try_from(policy)
+            csp: HeaderValue::try_from(policy)
                 .unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")),
         }
     }
 
     /// Adds the headers that restrict the page.
-    pub(super) fn guard<B>(&self, mut response: Response<B>) -> Response<B> {
+    pub(super) fn with_security_headers<B>(&self, mut response: Response<B>) -> Response<B> {
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_SECURITY_POLICY, self.policy.clone());
+        headers.insert(header::CONTENT_SECURITY_POLICY, self.csp.clone());
         for (name, value) in [
             (header::REFERRER_POLICY, "no-referrer"),
             (header::X_FRAME_OPTIONS, "DENY"),
@@ -62,18 +74,6 @@ impl Page {
         }
         response
     }
-}
-
-/// Replaces the only placeholder of that name.
-fn filled(html: &str, place: &str, with: &str) -> String {
-    match html.split_once(place) {
-        Some((before, after)) => [before, with, after].concat(),
-        None => html.to_owned(),
-    }
-}
-
-fn hash(text: &str) -> String {
-    STANDARD.encode(digest(&SHA256, text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     fn the_policy_is_for_the_one_style_and_the_one_script_of_the_page() {
         assert_eq!(inside("style"), CSS);
         assert_eq!(inside("script"), JS);
-        let policy = PAGE.policy.to_str().unwrap();
+        let policy = PAGE.csp.to_str().unwrap();
         for text in [CSS, JS] {
             assert!(policy.contains(&format!("'sha256-{}'", hash(text))));
         }

@@ -238,7 +238,7 @@ impl Admin {
                 self.lifecycle.quit();
                 text((StatusCode::OK, "draining\n".into()))
             }
-            ("/", &Method::GET | &Method::HEAD) => PAGE.guard(typed(
+            ("/", &Method::GET | &Method::HEAD) => PAGE.with_security_headers(typed(
                 StatusCode::OK,
                 "text/html; charset=utf-8",
                 PAGE.html.clone(),

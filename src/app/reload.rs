@@ -41,7 +41,7 @@ pub(super) fn merge_reload(old: &Config, new: Config) -> (Config, Vec<String>) {
         }
     }
     if old.metadata != config.metadata {
-        waiting.push("where tokens come from".to_owned());
+        waiting.push("the address of the metadata server (GCE_METADATA_HOST)".to_owned());
         config.metadata.clone_from(&old.metadata);
     }
     (config, waiting)

@@ -83,7 +83,7 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
     let Some(slot) = resolved.slot else {
         return match &decision.grant {
             CredentialGrant::None(why) | CredentialGrant::Deny(why) => none(why),
-            CredentialGrant::Token(_) => Ok(()),
+            CredentialGrant::Token(_) => none("its token has no slot"),
         };
     };
     let token = slot.token().await.map_err(failed)?;

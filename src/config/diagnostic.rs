@@ -27,16 +27,16 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_line(f, &self.place)?;
+        write_escaped(f, &self.place)?;
         f.write_str(": ")?;
-        write_line(f, &self.message)
+        write_escaped(f, &self.message)
     }
 }
 
 impl std::error::Error for Diagnostic {}
 
 /// Escapes control characters: a line break in a file name or value must not start a second line of the log.
-fn write_line(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+fn write_escaped(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     for c in text.chars() {
         if c.is_control() {
             write!(f, "{}", c.escape_default())?;

@@ -112,8 +112,8 @@ impl FileParser<'_> {
         match node.value {
             Node::Null => {}
             Node::Map(pairs) => self.top(pairs),
-            Node::Text(_) | Node::Plain | Node::List(_) => {
-                let noun = node.value.noun();
+            Node::Text(_) | Node::Scalar | Node::List(_) => {
+                let noun = node.value.kind_name();
                 let message = format!("write a mapping, like \"proxy: 3128\", not {noun}");
                 self.diagnostic(node.referenced, "", message);
             }
@@ -164,9 +164,9 @@ impl FileParser<'_> {
             let at = key.referenced;
             let text = match key.value {
                 Node::Text(text) => text,
-                Node::Plain => self.source_of(key.defined).to_owned(),
+                Node::Scalar => self.source_of(key.defined).to_owned(),
                 Node::Null | Node::List(_) | Node::Map(_) => {
-                    let message = format!("a key must be a text, not {}", key.value.noun());
+                    let message = format!("a key must be a text, not {}", key.value.kind_name());
                     self.diagnostic(at, "", message);
                     continue;
                 }
@@ -203,7 +203,7 @@ impl FileParser<'_> {
         if is_null && option.spec().takes_null() {
             return;
         }
-        let (place, plain) = (node.referenced, matches!(node.value, Node::Plain));
+        let (place, plain) = (node.referenced, matches!(node.value, Node::Scalar));
         let Some(mut text) = self.text(field, node) else {
             return;
         };
@@ -286,21 +286,21 @@ impl FileParser<'_> {
                 .enumerate()
                 .map(|(index, item)| (format!("{field}[{index}]"), item))
                 .collect(),
-            Node::Text(_) | Node::Plain | Node::Map(_) => vec![(field.to_owned(), node)],
+            Node::Text(_) | Node::Scalar | Node::Map(_) => vec![(field.to_owned(), node)],
         }
     }
 
     fn text(&mut self, field: &str, node: SpannedNode) -> Option<Spanned> {
         let text = match node.value {
             Node::Text(text) => text,
-            Node::Plain => self.source_of(node.defined).to_owned(),
+            Node::Scalar => self.source_of(node.defined).to_owned(),
             Node::Null => {
                 let message = "nothing is written here: write a value, or leave the key out";
                 self.diagnostic(node.referenced, field, message);
                 return None;
             }
             Node::List(_) | Node::Map(_) => {
-                let message = format!("write a text, not {}", node.value.noun());
+                let message = format!("write a text, not {}", node.value.kind_name());
                 self.diagnostic(node.referenced, field, message);
                 return None;
             }

@@ -18,7 +18,7 @@ pub(super) enum Node {
     /// A text.
     Text(String),
     /// A plain `true`, `false` or number: its text is what stands in the source.
-    Plain,
+    Scalar,
     /// `[…]`
     List(Vec<SpannedNode>),
     /// `{…}`, doubles included.
@@ -91,10 +91,10 @@ pub(super) fn parse(source: &str) -> Result<SpannedNode, SyntaxError> {
 
 impl Node {
     /// What it is, for a person.
-    pub(super) const fn noun(&self) -> &'static str {
+    pub(super) const fn kind_name(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Text(_) | Self::Plain => "a text",
+            Self::Text(_) | Self::Scalar => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
         }
@@ -121,19 +121,19 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<Node, E> {
-        Ok(Node::Plain)
+        Ok(Node::Scalar)
     }
 
     fn visit_i64<E: Error>(self, _: i64) -> Result<Node, E> {
-        Ok(Node::Plain)
+        Ok(Node::Scalar)
     }
 
     fn visit_u64<E: Error>(self, _: u64) -> Result<Node, E> {
-        Ok(Node::Plain)
+        Ok(Node::Scalar)
     }
 
     fn visit_f64<E: Error>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::Plain)
+        Ok(Node::Scalar)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Node, E> {

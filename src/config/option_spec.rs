@@ -11,7 +11,8 @@ use super::env::Env;
 pub struct OptionSpec {
     /// The flag without its dashes. The variable and the key of the file follow from it.
     pub name: &'static str,
-    /// The forms of the value, separated by `|`: words in lower case stand for themselves. `BOOL` may be left out.
+    /// The forms of the value, separated by `|`. The text is parsed: words in lower case are values, `off` may be among them,
+    /// and `BOOL` makes a switch, whose value may be left out.
     pub value: &'static str,
     /// The group of `--help`.
     pub heading: Heading,
@@ -22,7 +23,7 @@ pub struct OptionSpec {
     /// What the option does, for `--help`.
     pub help: &'static str,
     pub(super) default: DefaultValue,
-    /// Defaults in other places, such as `in exec warn`; empty if there are none.
+    /// Defaults in other places, such as `in exec warn`; empty if there are none. Those of `exec` are set in `cli/exec.rs`.
     pub(super) elsewhere: &'static str,
     /// What happens to a changed value when the configuration is reloaded.
     pub reload: Reload,

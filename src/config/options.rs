@@ -3,6 +3,9 @@
 //! A new option is one entry here, a field of [`Config`](super::Config), and the code that reads the field. Flags, environment
 //! variables, keys of the file, `--help`, completions, man pages, `check`, the table in docs/configuration.md and the
 //! behaviour at a reload follow from the entry.
+//!
+//! The order matters: values are set in it, so `ProxyAuth` follows `Proxy`, and options of one mapping of the file are adjacent,
+//! because `check` prints them in this order.
 
 use super::option_spec::{
     DefaultValue::{Computed, Nothing, Text},

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
 use super::sock_diag::SockDiag;
 
-/// Scans of the tree. A process that exits while its siblings are listed may hide one of them (proc(5), `children`).
+/// Scans of the tree. A process that exits while its siblings are inodes_from_proc may hide one of them (proc(5), `children`).
 const SCANS: usize = 3;
 
 /// The state of a socket that no process holds any more, as /proc/net/tcp writes it.
@@ -36,30 +36,6 @@ struct Query {
 
 /// The peer's address and the local address of a connection.
 type Addrs = (SocketAddr, SocketAddr);
-
-// === impl ProcessTree ===
-
-impl ProcessTree {
-    /// Returns the descendants of this process, or `None` if the system does not list the children of processes.
-    pub fn descendants() -> Option<Self> {
-        let ancestor = std::process::id();
-        fs::read(format!("/proc/{ancestor}/task/{ancestor}/children")).ok()?;
-        let (queries, received) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("process-tree".to_owned())
-            .spawn(move || serve(ancestor, &received))
-            .ok()?;
-        Some(Self { queries })
-    }
-
-    /// Returns whether a descendant holds the socket at the other end of a connection.
-    pub(super) async fn holds(&self, peer: SocketAddr, local: SocketAddr) -> bool {
-        let (result, received) = oneshot::channel();
-        let addrs = (peer, local);
-        let sent = self.queries.send(Query { addrs, result });
-        sent.is_ok() && received.await.unwrap_or(false)
-    }
-}
 
 /// Answers queries until all senders are dropped. All waiting queries share one scan of /proc: the cost must not grow with
 /// the connections that a process outside the tree opens.
@@ -105,7 +81,7 @@ fn sockets(connections: &[Addrs]) -> Vec<Option<String>> {
     let found = match inodes(connections) {
         Ok(found) => found,
         // sock_diag is not available, or the lookup failed.
-        Err(_) => listed(connections),
+        Err(_) => inodes_from_proc(connections),
     };
     let name = |inode: u32| format!("socket:[{inode}]");
     found.into_iter().map(|inode| inode.map(name)).collect()
@@ -127,10 +103,10 @@ fn inodes(_: &[Addrs]) -> io::Result<Vec<Option<u32>>> {
 }
 
 /// Finds the inodes in the list of all sockets. With thousands of sockets this takes a tenth of a second.
-fn listed(connections: &[Addrs]) -> Vec<Option<u32>> {
+fn inodes_from_proc(connections: &[Addrs]) -> Vec<Option<u32>> {
     let mut wanted = HashMap::new();
     for (index, (peer, local)) in connections.iter().enumerate() {
-        for addrs in spellings(*peer).into_iter().zip(spellings(*local)) {
+        for addrs in kernel_forms(*peer).into_iter().zip(kernel_forms(*local)) {
             wanted.insert(addrs, index);
         }
     }
@@ -169,7 +145,7 @@ fn entries(table: &str) -> impl Iterator<Item = ((String, String), u32)> {
 
 /// Formats an address as the kernel does: 32-bit words in native byte order, in hexadecimal. An IPv4 address has one form
 /// in each table.
-fn spellings(address: SocketAddr) -> Vec<String> {
+fn kernel_forms(address: SocketAddr) -> Vec<String> {
     let words = |octets: &[u8]| -> String {
         octets
             .chunks_exact(4)
@@ -214,6 +190,30 @@ fn remove_held(process: u32, sockets: &mut HashSet<&str>) {
     }
 }
 
+// === impl ProcessTree ===
+
+impl ProcessTree {
+    /// Returns the descendants of this process, or `None` if the system does not list the children of processes.
+    pub fn descendants() -> Option<Self> {
+        let ancestor = std::process::id();
+        fs::read(format!("/proc/{ancestor}/task/{ancestor}/children")).ok()?;
+        let (queries, received) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("process-tree".to_owned())
+            .spawn(move || serve(ancestor, &received))
+            .ok()?;
+        Some(Self { queries })
+    }
+
+    /// Returns whether a descendant holds the socket at the other end of a connection.
+    pub(super) async fn holds(&self, peer: SocketAddr, local: SocketAddr) -> bool {
+        let (result, received) = oneshot::channel();
+        let addrs = (peer, local);
+        let sent = self.queries.send(Query { addrs, result });
+        sent.is_ok() && received.await.unwrap_or(false)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,11 +237,11 @@ mod tests {
                 ]
             );
             assert_eq!(
-                spellings(at(8080)),
+                kernel_forms(at(8080)),
                 ["0100007F:1F90", "0000000000000000FFFF00000100007F:1F90"]
             );
             assert_eq!(
-                spellings("[::1]:80".parse().unwrap()),
+                kernel_forms("[::1]:80".parse().unwrap()),
                 ["00000000000000000000000001000000:0050"]
             );
         }
@@ -256,7 +256,7 @@ mod tests {
             .each_ref()
             .map(|stream| (stream.local_addr().unwrap(), near));
         if cfg!(target_os = "linux") {
-            let found = listed(&ends);
+            let found = inodes_from_proc(&ends);
             assert!(found.iter().all(Option::is_some) && found[0] != found[1]);
             assert_eq!(inodes(&ends).unwrap_or_else(|_| found.clone()), found);
         }

@@ -23,7 +23,7 @@ use super::malformed::{Filter, Filtered};
 use super::parse_error::{Received, refused_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
-use super::watchdog::{Verdict, Watchdog};
+use super::watchdog::{DeadlineAction, Watchdog};
 use crate::proxy::ConnectionState;
 
 /// The maximum number of HTTP/2 frames for streams that were reset, in the life of a connection. After an early
@@ -77,7 +77,7 @@ pub(super) struct Guard {
 /// The result of a wait on a connection.
 enum Ended<T> {
     Done(T),
-    Verdict(Verdict),
+    Deadline(DeadlineAction),
 }
 
 /// A hyper connection of either protocol.
@@ -107,7 +107,7 @@ pub(super) async fn serve<S, F>(
         Some(protocol) => protocol,
         None => match guard.wait(&mut watchdog, pin!(io.protocol())).await {
             Ended::Done(Ok(Some(protocol))) => protocol,
-            Ended::Done(Ok(None) | Err(_)) | Ended::Verdict(_) => return,
+            Ended::Done(Ok(None) | Err(_)) | Ended::Deadline(_) => return,
         },
     };
     io.speaks(protocol);
@@ -202,13 +202,13 @@ impl Guard {
         loop {
             match self.wait(watchdog, connection.as_mut()).await {
                 Ended::Done(Ok(())) => return Ok(()),
-                Ended::Verdict(Verdict::Close) => return Err(None),
+                Ended::Deadline(DeadlineAction::Close) => return Err(None),
                 Ended::Done(Err(error)) => {
                     // A client that disconnects is not an error of the sidecar. The record counts its requests.
                     tracing::debug!(%error, "connection ended");
                     return Err(Some(error));
                 }
-                Ended::Verdict(Verdict::ShutDown) => {
+                Ended::Deadline(DeadlineAction::ShutDown) => {
                     connection.as_mut().graceful_shutdown();
                     watchdog.shutting_down();
                     // The connection is told only once.
@@ -244,17 +244,17 @@ impl Guard {
                     // A request may have begun since the eviction.
                     let late = self.served.is_none() && state.is_busy();
                     let verdict = if late {
-                        Verdict::ShutDown
+                        DeadlineAction::ShutDown
                     } else {
-                        Verdict::Close
+                        DeadlineAction::Close
                     };
-                    return Poll::Ready(Ended::Verdict(verdict));
+                    return Poll::Ready(Ended::Deadline(verdict));
                 }
             }
             if closing.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ended::Verdict(Verdict::ShutDown));
+                return Poll::Ready(Ended::Deadline(DeadlineAction::ShutDown));
             }
-            watchdog.poll(cx).map(Ended::Verdict)
+            watchdog.poll(cx).map(Ended::Deadline)
         })
         .await
     }

@@ -15,12 +15,12 @@ use super::io::Protocol;
 use super::limits::{IdleTimeout, Limits};
 use crate::proxy::ConnectionState;
 
-/// The time from a graceful shutdown of an idle connection to its close.
-const GOODBYE: Duration = Duration::from_secs(1);
+/// How long an idle connection may stay open after graceful shutdown began.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 
-/// The action that a connection needs.
+/// What to do with a connection that missed a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum DeadlineAction {
     /// A deadline has passed. The connection is closed at once.
     Close,
     /// The connection is shut down gracefully: requests in progress go on.
@@ -35,12 +35,15 @@ pub(super) struct Watchdog {
     answer: Duration,
     /// The idle timeout, which applies after the first head.
     idle: Option<IdleTimeout>,
-    /// The idle timeout when the timer was set.
+    /// The idle timeout when the timer was set. A reload may change it.
     known_idle: Option<Duration>,
     /// Whether later heads have a deadline (HTTP/1.1).
-    next_head: bool,
+    limits_later_heads: bool,
+    /// Since when a later head has been incomplete.
     partial_head: Option<Instant>,
+    /// Since when the client has not read the response.
     unread: Option<Instant>,
+    /// When graceful shutdown began.
     shut_down: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -55,7 +58,7 @@ impl Watchdog {
             answer: limits.answer,
             idle: None,
             known_idle: None,
-            next_head: false,
+            limits_later_heads: false,
             partial_head: None,
             unread: None,
             shut_down: None,
@@ -63,24 +66,24 @@ impl Watchdog {
         }
     }
 
-    /// Sets the protocol, which defines an idle connection.
+    /// Sets the protocol and its idle timeout.
     pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
-        self.next_head = protocol == Protocol::Http1;
+        self.limits_later_heads = protocol == Protocol::Http1;
     }
 
-    /// Records that the connection is shutting down.
+    /// Records that graceful shutdown began.
     pub(super) fn shutting_down(&mut self) {
         self.shut_down.get_or_insert_with(Instant::now);
     }
 
     /// Returns ready when a deadline has passed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Verdict> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<DeadlineAction> {
         let state = &self.state;
         // The pool of an app would reuse the connection, and each request would be refused.
         let useless = state.is_refused() && state.has_head();
         if (useless || state.is_hoarding()) && self.shut_down.is_none() {
-            return Poll::Ready(Verdict::ShutDown);
+            return Poll::Ready(DeadlineAction::ShutDown);
         }
         loop {
             let Some((deadline, verdict)) = self.deadline() else {
@@ -109,44 +112,49 @@ impl Watchdog {
     }
 
     /// Returns the next time to check, and the verdict if the state has not changed by then.
-    fn deadline(&mut self) -> Option<(Instant, Option<Verdict>)> {
+    fn deadline(&mut self) -> Option<(Instant, Option<DeadlineAction>)> {
         let state = &self.state;
         let idle = self.idle.as_ref().map(IdleTimeout::get);
         if !state.has_head() {
             let end = match self.shut_down {
-                Some(since) => since + GOODBYE,
+                Some(since) => since + SHUTDOWN_GRACE,
                 None => state.opened() + self.head,
             };
-            return Some((end, Some(Verdict::Close)));
+            return Some((end, Some(DeadlineAction::Close)));
         }
         if idle != self.known_idle {
             // The timer is set for the first head, or for the previous configuration.
             self.known_idle = idle;
             self.timer = None;
         }
-        let partial = self.next_head && state.is_idle() && state.is_reading_head();
-        let partial = since(&mut self.partial_head, partial).map(|since| since + self.head);
-        let unread = since(&mut self.unread, state.is_unread()).map(|since| since + self.answer);
-        let late = partial.into_iter().chain(unread).min();
-        let late = late.map(|at| (at, Some(Verdict::Close)));
-        let idle = match (self.shut_down, idle) {
+        let is_partial = self.limits_later_heads && state.is_idle() && state.is_reading_head();
+        let head_due =
+            since_when(&mut self.partial_head, is_partial).map(|since| since + self.head);
+        let unread_since = since_when(&mut self.unread, state.is_unread());
+        let read_due = unread_since.map(|since| since + self.answer);
+        let first_due = head_due.into_iter().chain(read_due).min();
+        let close = first_due.map(|at| (at, Some(DeadlineAction::Close)));
+        let idle_check = match (self.shut_down, idle) {
             (Some(since), _) if state.is_idle() => {
-                let end = since.max(state.idle_since()) + GOODBYE;
-                Some((end, Some(Verdict::Close)))
+                let end = since.max(state.idle_since()) + SHUTDOWN_GRACE;
+                Some((end, Some(DeadlineAction::Close)))
             }
-            (Some(_), _) => Some((self.later(GOODBYE), None)),
-            (None, Some(_)) if partial.is_some() => None,
+            (Some(_), _) => Some((self.recheck_at(SHUTDOWN_GRACE), None)),
+            (None, Some(_)) if head_due.is_some() => None,
             (None, Some(idle)) if state.is_idle() => {
-                Some((state.idle_since() + idle, Some(Verdict::ShutDown)))
+                Some((state.idle_since() + idle, Some(DeadlineAction::ShutDown)))
             }
-            (None, Some(idle)) => Some((self.later(idle), None)),
+            (None, Some(idle)) => Some((self.recheck_at(idle), None)),
             (None, None) => None,
         };
-        late.into_iter().chain(idle).min_by_key(|(at, _)| *at)
+        close
+            .into_iter()
+            .chain(idle_check)
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Returns the time after `wait`, or the time of the timer that is set already.
-    fn later(&self, wait: Duration) -> Instant {
+    fn recheck_at(&self, wait: Duration) -> Instant {
         match &self.timer {
             Some(timer) => timer.deadline(),
             None => Instant::now() + wait,
@@ -155,7 +163,7 @@ impl Watchdog {
 }
 
 /// Returns since when a condition holds without interruption.
-fn since(slot: &mut Option<Instant>, is_so: bool) -> Option<Instant> {
+fn since_when(slot: &mut Option<Instant>, is_so: bool) -> Option<Instant> {
     if is_so {
         slot.get_or_insert_with(Instant::now);
     } else {
@@ -185,7 +193,7 @@ mod tests {
         (state, watchdog)
     }
 
-    async fn verdict(watchdog: &mut Watchdog) -> (Verdict, Duration) {
+    async fn verdict(watchdog: &mut Watchdog) -> (DeadlineAction, Duration) {
         let began = Instant::now();
         let verdict = poll_fn(|cx| watchdog.poll(cx)).await;
         (verdict, began.elapsed())
@@ -196,7 +204,7 @@ mod tests {
         let (state, mut watchdog) = watched();
         watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
         state.received(b"GET");
-        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
+        assert_eq!(verdict(&mut watchdog).await, (DeadlineAction::Close, HEAD));
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,9 +217,15 @@ mod tests {
         drop(first);
         tokio::time::advance(IDLE / 2).await;
         drop(state.begin());
-        assert_eq!(verdict(&mut watchdog).await, (Verdict::ShutDown, IDLE));
+        assert_eq!(
+            verdict(&mut watchdog).await,
+            (DeadlineAction::ShutDown, IDLE)
+        );
         watchdog.shutting_down();
-        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, GOODBYE));
+        assert_eq!(
+            verdict(&mut watchdog).await,
+            (DeadlineAction::Close, SHUTDOWN_GRACE)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -222,6 +236,6 @@ mod tests {
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "{soon:?}");
         state.received(b"GET");
-        assert_eq!(verdict(&mut watchdog).await, (Verdict::Close, HEAD));
+        assert_eq!(verdict(&mut watchdog).await, (DeadlineAction::Close, HEAD));
     }
 }

@@ -1,7 +1,7 @@
 //! The client of Google's metadata server.
 //!
-//! Each attempt uses HTTP/1.1 on a new connection: the server is close, and a connection that outlived a frozen
-//! instance is useless. The client uses no proxy, because the app's proxy is this sidecar. It follows no redirects.
+//! Each attempt uses HTTP/1.1 on a new connection. The server is on the same host, and a kept connection may be dead after a
+//! freeze. The client ignores `HTTP_PROXY`, which names this sidecar, and follows no redirects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,8 +30,8 @@ mod transport;
 use request::MetadataRequest;
 use transport::{Peer, Response, TransportError};
 
-/// The time to probe for a server that may not exist.
-const PROBE: Duration = Duration::from_secs(1);
+/// The time limit of the probe for a metadata server.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of the metadata server. Clones share its limits.
 #[derive(Clone, Debug)]
@@ -42,178 +42,10 @@ struct Inner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
-    /// The files and variables that were tried before, if the metadata server may not exist.
+    /// The places searched for a credential file; `None` if a metadata server is expected.
     searched: Option<Arc<str>>,
     /// Whether a metadata server has answered.
     found: AtomicBool,
-}
-
-// === impl MetadataClient ===
-
-impl MetadataClient {
-    /// Creates a client for this server. `timeout` limits one fetch with all its attempts (`--token-timeout`).
-    pub fn new(server: &MetadataServer, timeout: Duration) -> Self {
-        Self::with_search(server, timeout, None)
-    }
-
-    /// Like [`new`](Self::new), after a search that found no credential file. The first request probes for the server
-    /// for at most a second. If there is none, the error also lists what was `searched`.
-    pub fn with_search(
-        server: &MetadataServer,
-        timeout: Duration,
-        searched: Option<Arc<str>>,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            peer: Peer::new(&server.host, server.port),
-            disabled: server.disabled,
-            limits: FetchLimits::new(timeout),
-            found: AtomicBool::new(searched.is_none()),
-            searched,
-        }))
-    }
-
-    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
-        self.request(&MetadataRequest::token(key), priority, |body, start| {
-            read_token(&key.kind, body, start, Now::now())
-        })
-        .await
-    }
-
-    async fn known(&self, fact: Fact<'_>) -> Result<Option<String>, FetchError> {
-        let answer = self.text(&MetadataRequest::fact(fact)).await;
-        let is_missing = |error: &FetchError| error.status == Some(StatusCode::NOT_FOUND);
-        match (fact, answer) {
-            (Fact::Universe, Ok(text)) if text.is_empty() => Ok(None),
-            (Fact::Universe, Err(error)) if is_missing(&error) => Ok(None),
-            // A machine without a region, as on Compute Engine, uses the region of its zone.
-            (Fact::Region, Err(error)) if is_missing(&error) => {
-                self.text(&MetadataRequest::zone()).await.map(Some)
-            }
-            (_, answer) => answer.map(Some),
-        }
-    }
-
-    /// Fetches a text of one line.
-    async fn text(&self, request: &MetadataRequest) -> Result<String, FetchError> {
-        self.request(request, &FetchPriority::high(), |body, _| {
-            str::from_utf8(body.trim_ascii())
-                .map(str::to_owned)
-                .map_err(|_| AttemptError::malformed("the answer is no text".to_owned()))
-        })
-        .await
-    }
-
-    /// Repeats the request until `read` accepts a response or a retry is useless. `read` also gets the start of the
-    /// attempt, from which lifetimes count.
-    async fn request<T>(
-        &self,
-        request: &MetadataRequest,
-        priority: &FetchPriority,
-        read: impl Fn(&[u8], Now) -> Result<T, AttemptError> + Sync,
-    ) -> Result<T, FetchError> {
-        let Inner {
-            peer,
-            disabled,
-            limits,
-            searched,
-            ..
-        } = &*self.0;
-        if *disabled {
-            if let Some(searched) = searched {
-                let why = "NO_GCE_CHECK says that there is no metadata server";
-                return Err(nothing_found(searched, why));
-            }
-            return Err(FetchError::new(
-                TokenFault::Disabled,
-                &format!(
-                    "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
-                    request.clause()
-                ),
-            ));
-        }
-        self.probe(priority).await?;
-        let fetched = limits.fetch(priority, || async {
-            let start = Now::now();
-            let answer = peer.ask(&request.target).await?;
-            read(&body(answer)?, start)
-        });
-        fetched.await.map_err(|error| failed(error, request, peer))
-    }
-
-    /// Ensures that a metadata server answers, unless one has answered before.
-    async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
-        let Inner {
-            peer,
-            limits,
-            searched,
-            found,
-            ..
-        } = &*self.0;
-        let Some(searched) = searched.as_ref().filter(|_| !found.load(Ordering::Relaxed)) else {
-            return Ok(());
-        };
-        let probed = limits.fetch_within(PROBE, priority, || async {
-            let answer = peer.ask("/").await?;
-            check_flavor(&answer.head)
-        });
-        match probed.await {
-            Ok(()) => {
-                found.store(true, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(failure) => {
-                let why = format!("the metadata server at {peer}: {}", failure.error.reason);
-                Err(nothing_found(searched, &why))
-            }
-        }
-    }
-}
-
-impl TokenSource for MetadataClient {
-    fn describe(&self) -> &'static str {
-        "the metadata server"
-    }
-
-    fn kind(&self) -> SourceKind {
-        SourceKind::Metadata
-    }
-
-    fn serves(&self, principal: &Principal) -> bool {
-        matches!(principal, Principal::Attached | Principal::Account(_))
-    }
-
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
-        Box::pin(self.token(key, priority))
-    }
-
-    fn time_limit(&self) -> Duration {
-        self.0.limits.timeout()
-    }
-
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
-        Box::pin(self.known(fact))
-    }
-}
-
-// === impl TransportError ===
-
-impl From<TransportError> for AttemptError {
-    fn from(error: TransportError) -> Self {
-        match error {
-            TransportError::Connect(_)
-            | TransportError::Resolve(_)
-            | TransportError::ConnectTimeout(_) => Self {
-                retry: true,
-                ..Self::new(TokenFault::Unreachable, error.to_string())
-            },
-            TransportError::Torn(_) => Self {
-                retry: true,
-                ..Self::new(TokenFault::Failing, error.to_string())
-            },
-            TransportError::NoHttp => Self::new(TokenFault::WrongServer, error.to_string()),
-            TransportError::TooLong => Self::malformed(error.to_string()),
-        }
-    }
 }
 
 /// Returns the body of a successful response.
@@ -276,6 +108,175 @@ fn read_token(kind: &TokenKind, body: &[u8], start: Now, now: Now) -> Result<Tok
         }
     };
     accept(token, start, now)
+}
+
+// === impl MetadataClient ===
+
+impl MetadataClient {
+    /// Creates a client for this server. `timeout` limits one fetch with all its attempts (`--token-timeout`).
+    pub fn new(server: &MetadataServer, timeout: Duration) -> Self {
+        Self::with_search(server, timeout, None)
+    }
+
+    /// Like [`new`](Self::new), after a search that found no credential file. The first request probes for the server
+    /// for at most a second. If there is none, the error also lists what was `searched`.
+    pub fn with_search(
+        server: &MetadataServer,
+        timeout: Duration,
+        searched: Option<Arc<str>>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            peer: Peer::new(&server.host, server.port),
+            disabled: server.disabled,
+            limits: FetchLimits::new(timeout),
+            found: AtomicBool::new(false),
+            searched,
+        }))
+    }
+
+    async fn token(&self, key: &TokenKey, priority: &FetchPriority) -> Result<Token, FetchError> {
+        self.request(&MetadataRequest::token(key), priority, |body, start| {
+            read_token(&key.kind, body, start, Now::now())
+        })
+        .await
+    }
+
+    async fn fetch_fact(&self, fact: Fact<'_>) -> Result<Option<String>, FetchError> {
+        let answer = self.text(&MetadataRequest::fact(fact)).await;
+        let is_missing = |error: &FetchError| error.status == Some(StatusCode::NOT_FOUND);
+        match (fact, answer) {
+            (Fact::Universe, Ok(text)) if text.is_empty() => Ok(None),
+            (Fact::Universe, Err(error)) if is_missing(&error) => Ok(None),
+            // A machine without a region, as on Compute Engine, uses the region of its zone.
+            (Fact::Region, Err(error)) if is_missing(&error) => {
+                self.text(&MetadataRequest::zone()).await.map(Some)
+            }
+            (_, answer) => answer.map(Some),
+        }
+    }
+
+    /// Fetches a text of one line.
+    async fn text(&self, request: &MetadataRequest) -> Result<String, FetchError> {
+        self.request(request, &FetchPriority::high(), |body, _| {
+            str::from_utf8(body.trim_ascii())
+                .map(str::to_owned)
+                .map_err(|_| AttemptError::malformed("the answer is no text".to_owned()))
+        })
+        .await
+    }
+
+    /// Sends attempts until `read` accepts one, an error is final, or the time is up. `read` also gets the start of the
+    /// attempt, from which lifetimes count.
+    async fn request<T>(
+        &self,
+        request: &MetadataRequest,
+        priority: &FetchPriority,
+        read: impl Fn(&[u8], Now) -> Result<T, AttemptError> + Sync,
+    ) -> Result<T, FetchError> {
+        let Inner {
+            peer,
+            disabled,
+            limits,
+            searched,
+            ..
+        } = &*self.0;
+        if *disabled {
+            if let Some(searched) = searched {
+                let why = "NO_GCE_CHECK says that there is no metadata server";
+                return Err(nothing_found(searched, why));
+            }
+            return Err(FetchError::new(
+                TokenFault::Disabled,
+                &format!(
+                    "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
+                    request.clause()
+                ),
+            ));
+        }
+        self.probe(priority).await?;
+        let fetched = limits.fetch(priority, || async {
+            let start = Now::now();
+            let answer = peer.ask(&request.target).await?;
+            read(&body(answer)?, start)
+        });
+        fetched.await.map_err(|error| failed(error, request, peer))
+    }
+
+    /// Ensures that a metadata server answers, unless one has answered before.
+    async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
+        let Inner {
+            peer,
+            limits,
+            searched,
+            found,
+            ..
+        } = &*self.0;
+        let Some(searched) = searched.as_ref().filter(|_| !found.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        let probed = limits.fetch_within(PROBE_TIMEOUT, priority, || async {
+            let answer = peer.ask("/").await?;
+            check_flavor(&answer.head)
+        });
+        match probed.await {
+            Ok(()) => {
+                found.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(failure) => {
+                let why = format!("the metadata server at {peer}: {}", failure.error.reason);
+                Err(nothing_found(searched, &why))
+            }
+        }
+    }
+}
+
+impl TokenSource for MetadataClient {
+    fn describe(&self) -> &'static str {
+        "the metadata server"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Metadata
+    }
+
+    fn serves(&self, principal: &Principal) -> bool {
+        matches!(principal, Principal::Attached | Principal::Account(_))
+    }
+
+    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
+        Box::pin(self.token(key, priority))
+    }
+
+    fn time_limit(&self) -> Duration {
+        self.0.limits.timeout()
+    }
+
+    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
+        Box::pin(self.fetch_fact(fact))
+    }
+}
+
+// === impl TransportError ===
+
+impl From<TransportError> for AttemptError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Connect(_)
+            | TransportError::Resolve(_)
+            | TransportError::ConnectTimeout(_) => Self {
+                retry: true,
+                ..Self::new(TokenFault::Unreachable, error.to_string())
+            },
+            TransportError::Torn(_) => Self {
+                retry: true,
+                ..Self::new(TokenFault::Failing, error.to_string())
+            },
+            // Another server listens there: it would give the same response again.
+            TransportError::NoHttp => Self::new(TokenFault::WrongServer, error.to_string()),
+            TransportError::TooLong => Self::malformed(error.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]
