@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
 use super::sock_diag::SockDiag;
 
-/// Scans of the tree. A process that exits while its siblings are inodes_from_proc may hide one of them (proc(5), `children`).
+/// Scans of the tree. A process that exits while its siblings are listed may hide one of them (proc(5), `children`).
 const SCANS: usize = 3;
 
 /// The state of a socket that no process holds any more, as /proc/net/tcp writes it.
@@ -105,6 +105,7 @@ fn inodes(_: &[Addrs]) -> io::Result<Vec<Option<u32>>> {
 /// Finds the inodes in the list of all sockets. With thousands of sockets this takes a tenth of a second.
 fn inodes_from_proc(connections: &[Addrs]) -> Vec<Option<u32>> {
     let mut wanted = HashMap::new();
+    // The peer's own socket has the two addresses the other way round.
     for (index, (peer, local)) in connections.iter().enumerate() {
         for addrs in kernel_forms(*peer).into_iter().zip(kernel_forms(*local)) {
             wanted.insert(addrs, index);
@@ -198,6 +199,7 @@ impl ProcessTree {
         let ancestor = std::process::id();
         fs::read(format!("/proc/{ancestor}/task/{ancestor}/children")).ok()?;
         let (queries, received) = mpsc::channel();
+        // Reads of /proc block.
         std::thread::Builder::new()
             .name("process-tree".to_owned())
             .spawn(move || serve(ancestor, &received))
