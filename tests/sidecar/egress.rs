@@ -184,7 +184,7 @@ async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is
     proxy.refuse(StatusCode::FORBIDDEN);
     let sidecar = Sidecar::start(&metadata, &args).await;
     let response = proxied(sidecar.proxy(), url, &[]).await;
-    assert_eq!(response.status(), 503, "{}", text(&response));
+    assert_eq!(response.status(), 502, "{}", text(&response));
     for words in [
         "token:",
         "iamcredentials.googleapis.com",

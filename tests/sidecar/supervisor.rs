@@ -177,7 +177,7 @@ async fn the_end_is_not_put_off_by_a_reload() {
             line["message"]
                 .as_str()
                 .unwrap_or("")
-                .starts_with("SIGHUP: not reloaded")
+                .starts_with("SIGHUP ignored")
         })
         .await;
     assert_eq!(sidecar.ended().await.code(), Some(0));
