@@ -1,7 +1,7 @@
 //! Retries the attempts of one fetch. Works for any endpoint.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
@@ -82,6 +82,17 @@ async fn limited<T>(
     })
 }
 
+/// Returns the time that `Retry-After` asks for: seconds or a date (RFC 9110 10.2.3). A number too large for 64 bits is the
+/// largest.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
 /// Returns a random time between half of `pause` and all of it.
 fn with_jitter(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(fastrand::f64())
@@ -124,10 +135,7 @@ impl AttemptError {
                 fault,
                 TokenFault::Limited | TokenFault::TimedOut | TokenFault::Failing
             ),
-            retry_after: headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-                .map(Duration::from_secs),
+            retry_after: retry_after(headers),
             status: Some(status),
             ..Self::new(fault, reason)
         }

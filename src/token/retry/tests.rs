@@ -1,6 +1,7 @@
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
 use super::{ATTEMPTS, AttemptError, FIRST_PAUSE, LONGEST_PAUSE, retry, with_jitter};
@@ -75,5 +76,46 @@ async fn an_error_that_says_not_to_retry_ends_the_fetch_at_once() {
     })
     .await;
     assert_eq!(failed.unwrap_err().error.fault, TokenFault::Malformed);
+    assert_eq!(calls.get(), 1);
+}
+
+fn asked_to_wait(value: &str) -> Option<Duration> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+    AttemptError::answered(StatusCode::TOO_MANY_REQUESTS, &headers, None).retry_after
+}
+
+#[test]
+fn retry_after_is_seconds_or_a_date_and_a_number_too_large_is_a_long_wait() {
+    assert_eq!(asked_to_wait("3"), Some(Duration::from_secs(3)));
+    assert_eq!(asked_to_wait(" 0 "), Some(Duration::ZERO));
+    let far = asked_to_wait("9999999999999999999999").unwrap();
+    assert!(far > Duration::from_secs(1 << 40), "{far:?}");
+    let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(90));
+    let wait = asked_to_wait(&soon).unwrap().as_secs();
+    assert!((80..=90).contains(&wait), "{wait}");
+    assert_eq!(
+        asked_to_wait("Sat, 28 Nov 2020 00:00:00 GMT"),
+        Some(Duration::ZERO)
+    );
+    for nonsense in ["", "-1", "3.5", "soon"] {
+        assert_eq!(asked_to_wait(nonsense), None, "{nonsense}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_more_time_than_there_is_gets_no_second_attempt() {
+    let calls = Cell::new(0);
+    let failed = retry::<(), _>(in_seconds(8), || {
+        calls.set(calls.get() + 1);
+        let retry_after = asked_to_wait("9999999999999999999999");
+        async move {
+            Err(AttemptError {
+                retry_after,
+                ..busy()
+            })
+        }
+    });
+    assert!(failed.await.is_err());
     assert_eq!(calls.get(), 1);
 }

@@ -191,6 +191,25 @@ async fn an_expired_web_identity_token_is_told_in_the_words_of_aws() {
 }
 
 #[tokio::test]
+async fn keys_that_have_expired_sign_nothing_and_the_error_names_the_clock() {
+    let google = Google::start().await;
+    let past = |json: &mut Value| json["Expiration"] = "2020-08-11T07:35:49Z".into();
+    google.always(Endpoint::AwsContainer, Fault::edit(past));
+    let env = [
+        (
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "/v2/credentials/x",
+        ),
+        ("AWS_REGION", AWS_REGION),
+    ];
+    let sidecar = sidecar_with(&google, &file(&google), &[], &env).await;
+    let detail = super::detail(&super::call(&sidecar, super::API).await);
+    assert!(detail.contains("the keys have expired"), "{detail}");
+    assert!(detail.contains("clock"), "{detail}");
+    assert_eq!(google.count(Endpoint::StsExchange), 0);
+}
+
+#[tokio::test]
 async fn keys_that_google_does_not_accept_are_fetched_anew_for_the_next_try() {
     let google = Google::start().await;
     let rejected = Fault::oauth(

@@ -89,6 +89,11 @@ impl Aws {
                 web_identity::keys(identity, region, budget).await?
             }
         };
+        let now = SystemTime::now();
+        if keys.expires.is_some_and(|expires| expires <= now) {
+            let why = "the keys have expired by this machine's clock: is it right?";
+            return Err(no_token("AWS", &why));
+        }
         self.keys = Some(keys.clone());
         Ok(keys)
     }
