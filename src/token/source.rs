@@ -29,6 +29,7 @@ mod iam;
 mod impersonation;
 mod jwt;
 mod limits;
+mod login;
 mod message;
 pub(super) mod metadata;
 mod quota_project;

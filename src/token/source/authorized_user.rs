@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::answer::accept;
 use super::endpoint::EndpointClient;
-use super::{Fetching, TokenSource, message};
+use super::{Fetching, TokenSource, login, message};
 use crate::credentials::AuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TOKENS};
@@ -17,7 +17,6 @@ use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
-use crate::token::retry::AttemptError;
 use crate::token::value::Token;
 
 const LOG_IN: &str = "log in again: `gcloud auth application-default login`";
@@ -84,6 +83,7 @@ impl AuthorizedUserSource {
             };
             accept(token, start, now)
         };
+        let hint = |error: &_| login::hint(error, LOG_IN);
         self.client
             .fetch(&what, &self.file.token_url, priority, attempt, hint)
             .await
@@ -136,22 +136,6 @@ impl TokenSource for AuthorizedUserSource {
         };
         Box::pin(std::future::ready(Ok(known.map(str::to_owned))))
     }
-}
-
-/// Returns advice for a refusal.
-fn hint(error: &AttemptError) -> Option<String> {
-    Some(match error.code.as_deref()? {
-        "invalid_rapt" | "rapt_required" => {
-            format!(
-                "the organisation ends sessions after a while, and this one has ended: {LOG_IN}"
-            )
-        }
-        "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
-        "invalid_client" | "unauthorized_client" | "deleted_client" => {
-            format!("the OAuth client of the login is not valid any more: {LOG_IN}")
-        }
-        _ => return None,
-    })
 }
 
 // === impl RefreshToken ===

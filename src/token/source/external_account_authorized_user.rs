@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::answer::accept;
 use super::endpoint::EndpointClient;
 use super::external_account::basic;
-use super::{Fetching, TokenSource, message};
+use super::{Fetching, TokenSource, login, message};
 use crate::credentials::ExternalAccountAuthorizedUser;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
@@ -18,7 +18,6 @@ use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
-use crate::token::retry::AttemptError;
 use crate::token::value::Token;
 
 const LOG_IN: &str = "log in again: `gcloud auth application-default login --login-config=FILE`";
@@ -76,24 +75,9 @@ impl WorkforceUserSource {
             accept(parse::access_token(&body, start, now), start, now)
         };
         let what = format!("{what} (of {})", self.name);
+        let hint = |error: &_| login::hint(error, LOG_IN);
         self.client.fetch(&what, url, priority, attempt, hint).await
     }
-}
-
-/// Returns advice for a refusal.
-fn hint(error: &AttemptError) -> Option<String> {
-    Some(match error.code.as_deref()? {
-        "invalid_rapt" | "rapt_required" => {
-            format!(
-                "the organisation ends sessions after a while, and this one has ended: {LOG_IN}"
-            )
-        }
-        "invalid_grant" => format!("the login has expired or was revoked: {LOG_IN}"),
-        "invalid_client" | "unauthorized_client" => {
-            format!("the OAuth client of the login is not valid any more: {LOG_IN}")
-        }
-        _ => return None,
-    })
 }
 
 impl TokenSource for WorkforceUserSource {
