@@ -1,19 +1,17 @@
 """Managed Service for Prometheus for Grafana and promtool: Prometheus behind TLS and a check of the token."""
 
-import http.server
 import re
-import ssl
 import subprocess
-import threading
 import time
 
 import requests
 
 from recipes import free_port
 from stage import PATIENCE
+from tls_server import Handler, TlsServer
 
 
-class ManagedPrometheus:
+class ManagedPrometheus(TlsServer):
     """Prometheus that monitors itself, behind TLS and a check of the token, below the path of the project."""
 
     PATH = "/v1/projects/example-project/location/global/prometheus"
@@ -29,9 +27,7 @@ class ManagedPrometheus:
         self.child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         managed = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Answering(Handler):
             def do_GET(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 token = self.headers.get("authorization", "")
@@ -50,18 +46,10 @@ class ManagedPrometheus:
 
             do_POST = do_GET
 
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.chain, certificates.key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        super().__init__(certificates, Answering)
 
     def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__enter__()
         deadline = time.monotonic() + PATIENCE
         while '"value"' not in self.asked():
             assert time.monotonic() < deadline, "Prometheus has not seen itself"
@@ -74,7 +62,7 @@ class ManagedPrometheus:
         except requests.ConnectionError:
             return ""
 
-    def __exit__(self, *_):
-        self.server.shutdown()
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
         self.child.terminate()
         self.child.wait(PATIENCE)

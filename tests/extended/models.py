@@ -1,11 +1,11 @@
 """Vertex AI for three SDKs. It accepts a call only with an access token and no other key."""
 
-import http.server
 import json
 import re
-import ssl
 import threading
 import urllib.parse
+
+from tls_server import Handler, TlsServer
 
 # The places in which a client may put a key.
 KEYS = ("x-goog-api-key", "x-api-key", "api-key")
@@ -33,7 +33,7 @@ def claude(text, streamed):
     }  # fmt: skip
 
 
-class Models:
+class Models(TlsServer):
     """A server for `*.googleapis.com` behind TLS."""
 
     def __init__(self, certificates):
@@ -42,28 +42,11 @@ class Models:
         self.go_on = threading.Event()
         models = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Answering(Handler):
             def do_POST(self):
                 models.answer(self, json.loads(self.rfile.read(int(self.headers["content-length"]))))
 
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.chain, certificates.key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
+        super().__init__(certificates, Answering)
 
     def answer(self, request, body):
         url = urllib.parse.urlsplit(request.path)

@@ -3,14 +3,13 @@
 import base64
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import re
-import ssl
 import tarfile
-import threading
 import zipfile
+
+from tls_server import Handler, TlsServer
 
 USER = "oauth2accesstoken"
 
@@ -45,7 +44,7 @@ def digest(data):
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-class Registry:
+class Registry(TlsServer):
     """The hosts `us-central1-{python,npm,docker}.pkg.dev` behind TLS."""
 
     def __init__(self, certificates):
@@ -53,30 +52,13 @@ class Registry:
         self.files = self.python() | self.npm() | self.docker()
         registry = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Answering(Handler):
             def do_GET(self):
                 registry.answer(self)
 
             do_HEAD = do_GET
 
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.chain, certificates.key)
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
+        super().__init__(certificates, Answering)
 
     @staticmethod
     def python():

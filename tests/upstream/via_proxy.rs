@@ -75,6 +75,14 @@ async fn fails_on(
     tokio::join!(failed, proxy);
 }
 
+/// Accepts one request to the proxy and answers it. Returns the connection, which stays open.
+async fn answer_one(port: &Port, answer: &str) -> Wire {
+    let mut wire = port.accept().await;
+    wire.head().await;
+    wire.send(answer).await;
+    wire
+}
+
 #[tokio::test]
 async fn tls_upstreams_are_reached_by_connect_and_verified_as_ever() {
     for (alpn, version) in [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)] {
@@ -411,13 +419,7 @@ async fn a_refusal_that_repeats_the_credentials_shows_none_of_them() {
         ] {
             let target = https();
             let asked = client.send(&target, get("/"));
-            let proxy = async {
-                let mut wire = port.accept().await;
-                wire.head().await;
-                wire.send(&answer).await;
-                wire
-            };
-            let (failed, _wire) = tokio::join!(asked, proxy);
+            let (failed, _wire) = tokio::join!(asked, answer_one(&port, &answer));
             let error = failed.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ProxyRefused, "{answer}");
             let said = format!("{error:?} {error}").to_ascii_lowercase();
@@ -445,13 +447,7 @@ async fn a_refusal_in_absolute_form_repeats_no_credentials_to_the_app() {
         );
         let target = forwarded();
         let asked = client.send(&target, get("/"));
-        let proxy = async {
-            let mut wire = port.accept().await;
-            wire.head().await;
-            wire.send(&answer).await;
-            wire
-        };
-        let (response, _wire) = tokio::join!(asked, proxy);
+        let (response, _wire) = tokio::join!(asked, answer_one(&port, &answer));
         let response = response.unwrap();
         assert_eq!(response.status(), 403);
         let headers = response.headers();
