@@ -1,9 +1,10 @@
 //! How a command ends.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::config::Diagnostic;
+use crate::config::{Diagnostic, Escaped};
 
 /// `EX_USAGE` of sysexits(3).
 const USAGE: u8 = 64;
@@ -13,6 +14,8 @@ const USAGE: u8 = 64;
 pub(super) struct Exit {
     status: u8,
     diagnostics: Vec<Diagnostic>,
+    /// A line that is no diagnostic: a label and a message.
+    line: Option<(String, String)>,
 }
 
 // === impl Exit ===
@@ -22,20 +25,18 @@ impl Exit {
         Self {
             status: USAGE,
             diagnostics,
+            line: None,
         }
     }
 
     /// One argument is not what it should be.
     pub(super) fn misused(argument: &str, message: String) -> Self {
-        Self::usage(vec![Diagnostic::new(argument, message)])
+        Self::with_line(USAGE, argument, message)
     }
 
     /// A status of its own, and why.
     pub(super) fn with(status: u8, message: String) -> Self {
-        Self {
-            status,
-            diagnostics: vec![Diagnostic::new("error", message)],
-        }
+        Self::with_line(status, "error", message)
     }
 
     /// Another process's status, which has said for itself what is wrong.
@@ -43,15 +44,14 @@ impl Exit {
         Self {
             status,
             diagnostics: Vec::new(),
+            line: None,
         }
     }
 
     /// A signal ended it.
     pub(super) fn signalled(number: u8) -> Self {
-        Self {
-            status: 128 + number,
-            diagnostics: vec![Diagnostic::new("stopped", "a second signal: not drained")],
-        }
+        let message = "a second signal: not drained".to_owned();
+        Self::with_line(128 + number, "stopped", message)
     }
 
     /// A failure at run time.
@@ -59,13 +59,29 @@ impl Exit {
         Self::with(1, message)
     }
 
+    fn with_line(status: u8, label: &str, message: String) -> Self {
+        Self {
+            status,
+            diagnostics: Vec::new(),
+            line: Some((label.to_owned(), message)),
+        }
+    }
+
     pub(super) fn report(&self) -> ExitCode {
-        self.diagnostics.iter().for_each(complain);
+        self.diagnostics.iter().for_each(write_line);
+        if let Some((label, message)) = &self.line {
+            complain(label, message);
+        }
         ExitCode::from(self.status)
     }
 }
 
-/// Writes one line to stderr. Errors are ignored.
-pub(super) fn complain(diagnostic: &Diagnostic) {
-    let _ = writeln!(io::stderr(), "sidentity: {diagnostic}");
+/// Writes one line to stderr, such as `warning: MESSAGE`.
+pub(super) fn complain(label: &str, message: &str) {
+    write_line(&format_args!("{}: {}", Escaped(label), Escaped(message)));
+}
+
+/// Errors are ignored: there is nowhere else to report them.
+fn write_line(line: &impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "sidentity: {line}");
 }

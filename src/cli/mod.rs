@@ -27,6 +27,7 @@ mod runtime;
 mod token;
 mod usage;
 
+pub use load::load_flags;
 pub use options::Options;
 
 /// The end of a command's help: two examples.

@@ -5,6 +5,7 @@ mod signals;
 mod supervisor;
 
 use std::convert::Infallible;
+use std::fmt;
 
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,7 @@ use super::exit::Exit;
 use super::options::Options;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
-use crate::config::{self, Config, Diagnostic, Env, RawConfig};
+use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
 
@@ -181,9 +182,7 @@ impl SignalLoop {
         let config = match loaded {
             Ok(Ok(config)) => config,
             Ok(Err(diagnostics)) => return self.not_reloaded(&diagnostics),
-            Err(error) => {
-                return self.not_reloaded(&[Diagnostic::new("reload", error.to_string())]);
-            }
+            Err(error) => return self.not_reloaded(&[format!("reload: {error}")]),
         };
         if let Some(program) = config
             .credentials
@@ -194,7 +193,7 @@ impl SignalLoop {
                 "the credential file names the executable {program}, which the sandbox does not let start: restart, or set \
                  --sandbox off"
             );
-            return self.not_reloaded(&[Diagnostic::new("--credentials", message)]);
+            return self.not_reloaded(&[denied_by_sandbox(message)]);
         }
         if let Some(file) = config
             .credentials
@@ -205,7 +204,7 @@ impl SignalLoop {
             let message = format!(
                 "the credential file names the file {file}, which the sandbox does not let read: Permission denied"
             );
-            return self.not_reloaded(&[Diagnostic::new("--credentials", message)]);
+            return self.not_reloaded(&[denied_by_sandbox(message)]);
         }
         let rules = config.rules.len();
         warn(&config);
@@ -219,24 +218,32 @@ impl SignalLoop {
                 let routes = self.control.routes().len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
-            Err(error) => self.not_reloaded(&[Diagnostic::new("--upstream-ca", error.to_string())]),
+            Err(error) => self.not_reloaded(&[Diagnostic::new(
+                DiagnosticId::InvalidFile,
+                "--upstream-ca",
+                error.to_string(),
+            )]),
         }
     }
 
-    fn not_reloaded(&self, diagnostics: &[Diagnostic]) {
-        for diagnostic in diagnostics {
-            tracing::error!("{diagnostic}");
+    fn not_reloaded(&self, problems: &[impl fmt::Display]) {
+        for problem in problems {
+            tracing::error!("{problem}");
         }
         tracing::error!(
             "not reloaded, nothing has changed: problems: {}",
-            diagnostics.len()
+            problems.len()
         );
-        let denied = |diagnostic: &Diagnostic| diagnostic.to_string().contains("Permission denied");
-        if self.sandbox.is_on() && diagnostics.iter().any(denied) {
+        let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
+        if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {
             tracing::info!(
                 "the sandbox lets a reload read files only in the directories of those that the start named: restart to \
                  use others, or set --sandbox off"
             );
         }
     }
+}
+
+fn denied_by_sandbox(message: String) -> Diagnostic {
+    Diagnostic::new(DiagnosticId::SandboxDenied, "--credentials", message)
 }

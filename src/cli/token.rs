@@ -10,7 +10,7 @@ use super::load::load;
 use super::options::Options;
 use super::runtime::runtime;
 use crate::app;
-use crate::config::{Config, Diagnostic, Env};
+use crate::config::{Config, Env};
 use crate::destination::Destination;
 use crate::explain::{RequestedUrl, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     )
     .map_err(|error| Exit::misused("URL", error.to_string()))?;
     if let Some(note) = asked.note {
-        complain(&Diagnostic::new("note", note));
+        complain("note", &note);
     }
     let runtime = runtime(1)?;
     let printed = runtime.block_on(print(&config, asked.destination));

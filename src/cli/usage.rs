@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
-use crate::config::Diagnostic;
+use crate::config::{Diagnostic, DiagnosticId};
 
 /// What is wrong with the command line.
 pub(super) fn diagnostic(error: &Error) -> Diagnostic {
@@ -26,43 +26,69 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
     let place = format!("flag {flag}");
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with('-') => Diagnostic::new(
+            DiagnosticId::UnknownFlag,
             format!("unknown flag {flag}"),
             near(ContextKind::SuggestedArg),
         ),
         ErrorKind::UnknownArgument => Diagnostic::new(
+            DiagnosticId::UnexpectedArgument,
             "unexpected argument",
             format!("{argument:?} belongs to no flag"),
         ),
         ErrorKind::InvalidSubcommand => {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             let near = near(ContextKind::SuggestedSubcommand);
-            Diagnostic::new(format!("unknown command {name}"), near)
+            Diagnostic::new(
+                DiagnosticId::UnknownCommand,
+                format!("unknown command {name}"),
+                near,
+            )
         }
         ErrorKind::InvalidValue if !texts(ContextKind::ValidValue).is_empty() => {
             let value = text(ContextKind::InvalidValue).unwrap_or_default();
             let words = texts(ContextKind::ValidValue).join(", ");
             let argument = argument.trim_matches(['<', '>']);
-            Diagnostic::new(argument, format!("{value:?} must be one of {words}"))
+            Diagnostic::new(
+                DiagnosticId::InvalidValue,
+                argument,
+                format!("{value:?} must be one of {words}"),
+            )
         }
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
             let form = argument.strip_prefix(flag).unwrap_or_default().trim();
-            Diagnostic::new(place, format!("needs a value: {flag} {form}"))
+            Diagnostic::new(
+                DiagnosticId::MissingValue,
+                place,
+                format!("needs a value: {flag} {form}"),
+            )
         }
         ErrorKind::ArgumentConflict => match text(ContextKind::PriorArg) {
             Some(other) if other != argument => {
                 let other = other.split([' ', '=', '[']).next().unwrap_or_default();
-                Diagnostic::new(place, format!("cannot be used with {other}: leave one out"))
+                Diagnostic::new(
+                    DiagnosticId::ConflictingOptions,
+                    place,
+                    format!("cannot be used with {other}: leave one out"),
+                )
             }
-            _ => Diagnostic::new(place, "is given twice: keep one"),
+            _ => Diagnostic::new(DiagnosticId::Duplicate, place, "is given twice: keep one"),
         },
-        ErrorKind::InvalidUtf8 => Diagnostic::new("command line", "must be UTF-8 text"),
-        ErrorKind::MissingRequiredArgument => {
-            Diagnostic::new("command line", format!("{argument} is missing"))
+        ErrorKind::InvalidUtf8 => {
+            Diagnostic::new(DiagnosticId::NotUtf8, "command line", "must be UTF-8 text")
         }
+        ErrorKind::MissingRequiredArgument => Diagnostic::new(
+            DiagnosticId::MissingField,
+            "command line",
+            format!("{argument} is missing"),
+        ),
         _ => {
             let rendered = error.render().to_string();
             let line = rendered.lines().next().unwrap_or_default();
-            Diagnostic::new("command line", line.trim_start_matches("error: "))
+            Diagnostic::new(
+                DiagnosticId::InvalidValue,
+                "command line",
+                line.trim_start_matches("error: "),
+            )
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::{Diagnostic, quote, quote_unless_secret, suggestion};
+use super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret, suggestion};
 use super::raw::{Entry, Fields, Spanned};
 use crate::policy::Options;
 
@@ -53,7 +53,7 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
             Some(value) => format!("{value} must be {form}"),
             None => format!("write {form}"),
         };
-        return Err(vec![line.diagnostic(message)]);
+        return Err(vec![line.diagnostic(DiagnosticId::InvalidValue, message)]);
     };
     let place: Arc<str> = format!("{} {}", line.place, printable(first)).into();
     let mut fields = vec![
@@ -76,19 +76,13 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
                 Spanned::new(value, format!("{place}: {name}")),
             ));
         } else if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
-            let what = if known.any(|option| option == name) {
-                format!("write {name}=VALUE")
+            let (id, what) = if known.any(|option| option == name) {
+                (DiagnosticId::MissingValue, format!("write {name}=VALUE"))
             } else {
-                unknown(
-                    name,
-                    &Options::NAMES
-                        .iter()
-                        .chain(syntax.line)
-                        .copied()
-                        .collect::<Vec<_>>(),
-                )
+                let known: Vec<_> = Options::NAMES.iter().chain(syntax.line).copied().collect();
+                (DiagnosticId::UnknownOption, unknown(name, &known))
             };
-            diagnostics.push(Diagnostic::new(&*place, what));
+            diagnostics.push(Diagnostic::new(id, &*place, what));
         } else {
             // A piece of a URL with a password is not shown.
             let shown = quote_unless_secret(&line.value).map(|_| quote(name));
@@ -96,7 +90,11 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
                 Some(part) => format!("{part} follows a comma and must be an option, NAME=VALUE"),
                 None => "what follows a comma must be an option, NAME=VALUE".to_owned(),
             };
-            diagnostics.push(Diagnostic::new(&*place, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::UnknownOption,
+                &*place,
+                message,
+            ));
         }
     }
     if diagnostics.is_empty() {
@@ -157,7 +155,12 @@ impl Fields {
     ) -> Option<Spanned> {
         let field = self.take(name);
         if field.is_none() && !self.broken {
-            diagnostics.push(Diagnostic::new(&*self.place, format!("{name} is missing")));
+            let message = format!("{name} is missing");
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::MissingField,
+                &*self.place,
+                message,
+            ));
         }
         field
     }

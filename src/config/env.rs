@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 
-use super::Diagnostic;
+use super::{Diagnostic, DiagnosticId};
 
 /// The process's environment as a value, so that tests and the resolver need no process.
 #[derive(Clone, Default)]
@@ -30,6 +30,7 @@ impl Env {
                 Some("") => Ok(None),
                 Some(text) => Ok(Some(text)),
                 None => Err(Diagnostic::new(
+                    DiagnosticId::NotUtf8,
                     format!("environment {name}"),
                     "the value must be UTF-8 text",
                 )),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_saphyr::Location;
 
-use super::diagnostic::{Diagnostic, quote, suggestion};
+use super::diagnostic::{Diagnostic, DiagnosticId, quote, suggestion};
 use super::entry::{self, EntrySyntax};
 use super::node::{self, Node, SpannedNode};
 use super::option_spec::Repeat;
@@ -22,14 +22,15 @@ pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConf
     let bytes = match read_limited(name, MAX_MEBIBYTES) {
         Ok(bytes) => bytes,
         Err(message) => {
-            diagnostics.push(path.diagnostic(message));
+            diagnostics.push(path.diagnostic(DiagnosticId::InvalidFile, message));
             return RawConfig::default();
         }
     };
     match String::from_utf8(bytes) {
         Ok(source) => parse(name, &source, diagnostics),
         Err(_) => {
-            diagnostics.push(Diagnostic::new(name, "the file must be UTF-8 text"));
+            let message = "the file must be UTF-8 text";
+            diagnostics.push(Diagnostic::new(DiagnosticId::NotUtf8, name, message));
             RawConfig::default()
         }
     }
@@ -71,6 +72,7 @@ pub(super) fn parse(name: &str, source: &str, diagnostics: &mut Vec<Diagnostic>)
     match node::parse(source) {
         Ok(node) => walk.root(node),
         Err(error) => walk.diagnostics.push(Diagnostic::new(
+            DiagnosticId::InvalidYaml,
             match error.line {
                 0 => name.to_owned(),
                 line => format!("{name}:{line}:{}", error.column),
@@ -115,7 +117,7 @@ impl FileParser<'_> {
             Node::Text(_) | Node::Scalar | Node::List(_) => {
                 let noun = node.value.kind_name();
                 let message = format!("write a mapping, like \"proxy: 3128\", not {noun}");
-                self.diagnostic(node.referenced, "", message);
+                self.diagnostic(DiagnosticId::WrongType, node.referenced, "", message);
             }
         }
     }
@@ -167,14 +169,19 @@ impl FileParser<'_> {
                 Node::Scalar => self.source_of(key.defined).to_owned(),
                 Node::Null | Node::List(_) | Node::Map(_) => {
                     let message = format!("a key must be a text, not {}", key.value.kind_name());
-                    self.diagnostic(at, "", message);
+                    self.diagnostic(DiagnosticId::WrongType, at, "", message);
                     continue;
                 }
             };
             let name = text.replace('_', "-");
             if !seen.insert(name.clone()) {
                 let message = "the key is there twice: keep one";
-                self.diagnostic(at, &format!("{path}{text}"), message);
+                self.diagnostic(
+                    DiagnosticId::Duplicate,
+                    at,
+                    &format!("{path}{text}"),
+                    message,
+                );
                 continue;
             }
             kept.push((Key { text, name, at }, node));
@@ -185,7 +192,8 @@ impl FileParser<'_> {
     fn unknown<'k>(&mut self, key: &Key, path: &str, known: impl Iterator<Item = &'k str>) {
         let near = suggestion(&key.name, known).replace('-', "_");
         let field = format!("{path}{}", key.text);
-        self.diagnostic(key.at, &field, format!("unknown key{near}"));
+        let message = format!("unknown key{near}");
+        self.diagnostic(DiagnosticId::UnknownKey, key.at, &field, message);
     }
 
     fn option(&mut self, field: &str, option: OptionKey, node: SpannedNode) {
@@ -213,7 +221,7 @@ impl FileParser<'_> {
         }
         if let Some(first) = self.raw.value(option) {
             let message = format!("already said at {}: keep one", first.place);
-            self.diagnostic(place, field, message);
+            self.diagnostic(DiagnosticId::Duplicate, place, field, message);
         } else {
             self.raw.add(option, text);
         }
@@ -296,12 +304,12 @@ impl FileParser<'_> {
             Node::Scalar => self.source_of(node.defined).to_owned(),
             Node::Null => {
                 let message = "nothing is written here: write a value, or leave the key out";
-                self.diagnostic(node.referenced, field, message);
+                self.diagnostic(DiagnosticId::MissingValue, node.referenced, field, message);
                 return None;
             }
             Node::List(_) | Node::Map(_) => {
                 let message = format!("write a text, not {}", node.value.kind_name());
-                self.diagnostic(node.referenced, field, message);
+                self.diagnostic(DiagnosticId::WrongType, node.referenced, field, message);
                 return None;
             }
         };
@@ -328,8 +336,14 @@ impl FileParser<'_> {
         format!("{}:{line}:{column}{colon}{field}", self.file).into()
     }
 
-    fn diagnostic(&mut self, at: Location, field: &str, message: impl Into<String>) {
+    fn diagnostic(
+        &mut self,
+        id: DiagnosticId,
+        at: Location,
+        field: &str,
+        message: impl Into<String>,
+    ) {
         let place = self.place(at, field);
-        self.diagnostics.push(Diagnostic::new(&*place, message));
+        self.diagnostics.push(Diagnostic::new(id, &*place, message));
     }
 }

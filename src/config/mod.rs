@@ -34,7 +34,7 @@ mod unknown;
 mod value;
 mod yaml;
 
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostic, DiagnosticId, Escaped};
 pub use env::Env;
 pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};

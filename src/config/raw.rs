@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, DiagnosticId};
 use super::env::Env;
 use super::option_spec::Repeat;
 use super::options::OptionKey;
@@ -69,8 +69,8 @@ impl Spanned {
     }
 
     /// Returns a diagnostic for this text.
-    pub(super) fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::new(&*self.place, message)
+    pub(super) fn diagnostic(&self, id: DiagnosticId, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(id, &*self.place, message)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use http::HeaderValue;
 
 use super::Config;
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, DiagnosticId};
 use super::env::Env;
 use super::option_spec::{Context, DefaultValue, OptionSpec};
 use super::options::OptionKey;
@@ -104,7 +104,7 @@ fn set(
     }
     for text in raw.value(option).into_iter().chain(raw.list(option)) {
         if let Err(message) = (setting.set)(config, &text.value, context) {
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, message));
         }
     }
 }
@@ -170,7 +170,8 @@ fn system_ca_file(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<PathBu
     const VARIABLE: &str = "SSL_CERT_FILE";
     let file = metadata::variable(env, VARIABLE, diagnostics)?;
     if let Err(message) = roots::system(file) {
-        diagnostics.push(Diagnostic::new(format!("environment {VARIABLE}"), message));
+        let place = format!("environment {VARIABLE}");
+        diagnostics.push(Diagnostic::new(DiagnosticId::InvalidFile, place, message));
     }
     Some(file.into())
 }

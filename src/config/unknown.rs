@@ -3,7 +3,7 @@
 //! One that nearly names an option is a problem, as a misspelt variable would have no effect otherwise. Any other may belong to someone
 //! else, such as a variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, DiagnosticId};
 use super::env::Env;
 use super::options::OptionKey;
 use crate::suggestion::nearest;
@@ -32,6 +32,7 @@ pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Diagnostic>> {
             .is_ok_and(|value| is_service_link(&variable, value.unwrap_or("")));
         match nearest_option(&variable).filter(|_| !service_link) {
             Some(near) => diagnostics.push(Diagnostic::new(
+                DiagnosticId::UnknownVariable,
                 format!("environment {variable}"),
                 format!("names no option: did you mean {near}?"),
             )),

@@ -1,9 +1,9 @@
 //! The YAML file: places of errors, and what YAML reads as something else.
 
-use crate::Setup;
+use crate::{Id, Setup};
 
 #[test]
-fn every_problem_of_a_file_names_line_and_column() {
+fn every_error_of_a_file_has_its_line_column_and_field() {
     let setup = Setup::new().file(
         "proxy: {listen: 127.0.0.1:3128, intercept: maybe, lisen: 1}\n\
          prxy: off\n\
@@ -29,36 +29,72 @@ fn every_problem_of_a_file_names_line_and_column() {
          : 2\n",
     );
     let expected = [
-        "c.yaml:1:44: proxy.intercept: \"maybe\" must be true or false",
-        "c.yaml:1:51: proxy.lisen: unknown key: did you mean listen?",
-        "c.yaml:2:1: prxy: unknown key: did you mean proxy?",
-        "c.yaml:4:1: workers: the key is there twice: keep one",
-        "c.yaml:20:11: discover: \"maybe\" must be one of auto, on, off",
-        "c.yaml:21:3: a key must be a text, not a list",
-        "c.yaml:3:10: workers: write a text, not a list",
-        "c.yaml:5:6: admin: nothing is written here: write a value, or leave the key out",
-        "c.yaml:9:5: routes[0].audiense: unknown key: did you mean audience?",
-        "c.yaml:11:5: routes[2].lisen: unknown key: did you mean listen?",
-        "c.yaml:18:52: rules[3].impersonate: impersonate \"me\" is not the e-mail address of a service account, such as \
-         my-account@my-project.iam.gserviceaccount.com; repeat delegate= for several",
-        "c.yaml:15:35: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
-        "c.yaml:16:12: rules[1].host: \"a.example/x\" holds a path, which has a key of its own: write it there",
-        "c.yaml:17:29: rules[2].path: \"y\" must begin with /",
-        "c.yaml:19:5: rules[4]: credential is missing: write access, id, none or deny",
-        "c.yaml:10:5: routes[1]: \"8082\" must be LISTEN=URL[,OPTION…], like 8081=https://storage.googleapis.com",
-        "c.yaml:13:5: routes[3]: listen is missing",
-    ]
-    .map(|line| format!("sidentity: {line}"));
-    let mut found = setup.refused(&["--config", "c.yaml"]);
-    for line in &expected {
-        assert!(found.contains(line), "{line}\nin {found:#?}");
-        found.retain(|other| other != line);
-    }
-    assert!(found.is_empty(), "{found:#?}");
+        (
+            Id::InvalidValue,
+            "c.yaml:1:44: proxy.intercept",
+            "\"maybe\"",
+        ),
+        (Id::UnknownKey, "c.yaml:1:51: proxy.lisen", "listen"),
+        (Id::UnknownKey, "c.yaml:2:1: prxy", "proxy"),
+        (Id::WrongType, "c.yaml:3:10: workers", "a list"),
+        (Id::Duplicate, "c.yaml:4:1: workers", "twice"),
+        (Id::MissingValue, "c.yaml:5:6: admin", ""),
+        (Id::UnknownKey, "c.yaml:9:5: routes[0].audiense", "audience"),
+        (Id::InvalidValue, "c.yaml:10:5: routes[1]", "\"8082\""),
+        (Id::UnknownKey, "c.yaml:11:5: routes[2].lisen", "listen"),
+        (Id::MissingField, "c.yaml:13:5: routes[3]", "listen"),
+        (
+            Id::InvalidValue,
+            "c.yaml:15:35: rules[0].credential",
+            "\"idd\"",
+        ),
+        (
+            Id::InvalidValue,
+            "c.yaml:16:12: rules[1].host",
+            "\"a.example/x\"",
+        ),
+        (Id::InvalidValue, "c.yaml:17:29: rules[2].path", "\"y\""),
+        (
+            Id::InvalidValue,
+            "c.yaml:18:52: rules[3].impersonate",
+            "\"me\"",
+        ),
+        (Id::MissingField, "c.yaml:19:5: rules[4]", "credential"),
+        (Id::InvalidValue, "c.yaml:20:11: discover", "\"maybe\""),
+        (Id::WrongType, "c.yaml:21:3", "a list"),
+    ];
+    setup.expect(&["--config", "c.yaml"], &expected);
 }
 
 #[test]
-fn what_is_no_yaml_says_where() {
+fn an_error_of_a_file_is_one_line_that_says_what_would_be_right() {
+    for (yaml, line) in [
+        ("prxy: off", "1:1: prxy: unknown key: did you mean proxy?"),
+        ("workers: [1]", "1:10: workers: write a text, not a list"),
+        (
+            "workers: 1\nworkers: 2",
+            "2:1: workers: the key is there twice: keep one",
+        ),
+        (
+            "admin:",
+            "1:6: admin: nothing is written here: write a value, or leave the key out",
+        ),
+        (
+            "rules: [{host: a.example}]",
+            "1:9: rules[0]: credential is missing: write access, id, none or deny",
+        ),
+        (
+            "rules: [{host: a.example, credential: idd}]",
+            "1:39: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
+        ),
+    ] {
+        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        assert_eq!(lines, [format!("sidentity: c.yaml:{line}")]);
+    }
+}
+
+#[test]
+fn a_file_that_is_not_yaml_is_an_error_with_its_place() {
     for (yaml, line) in [
         ("proxy: [1\n", "c.yaml:1:8: not YAML: unclosed bracket '['"),
         (
@@ -66,26 +102,33 @@ fn what_is_no_yaml_says_where() {
             "c.yaml:3:1: not YAML: a second document begins here: write one",
         ),
         (
-            "- proxy\n",
-            "c.yaml:1:1: write a mapping, like \"proxy: 3128\", not a list",
-        ),
-        (
             "proxy: &a {listen: *a}\n",
             "c.yaml:1:20: not YAML: an alias stands within what it is an alias of",
         ),
     ] {
         let setup = Setup::new().file(yaml);
+        let (place, message) = line.split_once(": ").unwrap();
+        setup.expect(
+            &["--config", "c.yaml"],
+            &[(Id::InvalidYaml, place, message)],
+        );
         assert_eq!(
             setup.refused(&["--config", "c.yaml"]),
             [format!("sidentity: {line}")]
         );
     }
+    let setup = Setup::new().file("- proxy\n");
+    setup.expect(
+        &["--config", "c.yaml"],
+        &[(Id::WrongType, "c.yaml:1:1", "not a list")],
+    );
     let setup = Setup::new().write("c.yaml", b"proxy: \xff");
-    let line = "sidentity: c.yaml: the file must be UTF-8 text";
-    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+    setup.expect(&["--config", "c.yaml"], &[(Id::NotUtf8, "c.yaml", "UTF-8")]);
     let setup = Setup::new().file(&"#".repeat(1024 * 1024 + 1));
-    let line = "sidentity: flag --config: \"c.yaml\" must be at most 1 MiB";
-    assert_eq!(setup.refused(&["--config", "c.yaml"]), [line]);
+    setup.expect(
+        &["--config", "c.yaml"],
+        &[(Id::InvalidFile, "flag --config", "\"c.yaml\"")],
+    );
 }
 
 #[test]
@@ -138,11 +181,14 @@ fn a_value_that_yaml_reads_as_something_else_is_told_to_be_quoted() {
     ] {
         let setup = Setup::new().file(yaml);
         let begins = value.chars().next().unwrap();
-        let line = format!(
-            "sidentity: c.yaml:{place}: not YAML: {value:?} begins with {begins}, which means something else in YAML: write it \
-             in quotes"
+        let place = format!("c.yaml:{place}");
+        let message = format!(
+            "not YAML: {value:?} begins with {begins}, which means something else in YAML: write it in quotes"
         );
-        assert_eq!(setup.refused(&["--config", "c.yaml"]), [line], "{yaml}");
+        setup.expect(
+            &["--config", "c.yaml"],
+            &[(Id::InvalidYaml, &place, &message)],
+        );
         // As it is told to be written, it is YAML.
         let quoted = yaml.replace(value, &format!("\"{value}\""));
         let checked = Setup::new().file(&quoted).check(&["--config", "c.yaml"]);
@@ -300,10 +346,10 @@ fn every_error_repeats_the_value_that_is_wrong() {
         ("prxy: 1", "prxy"),
     ];
     for (yaml, value) in table {
-        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        let found = Setup::new().file(yaml).diagnostics(&["--config", "c.yaml"]);
         assert!(
-            lines.iter().all(|line| line.contains(value)),
-            "{yaml}: {lines:?}"
+            found.iter().all(|error| error.to_string().contains(value)),
+            "{yaml}: {found:?}"
         );
     }
     let variables = [
@@ -313,8 +359,8 @@ fn every_error_repeats_the_value_that_is_wrong() {
         ("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "com"),
     ];
     for (name, value) in variables {
-        let lines = Setup::new().variable(name, value).refused(&[]);
-        assert!(lines[0].contains(value), "{lines:?}");
+        let found = Setup::new().variable(name, value).diagnostics(&[]);
+        assert!(found[0].message.contains(value), "{found:?}");
     }
     for yaml in [
         "proxy_auth: hunter2",
@@ -328,10 +374,12 @@ fn every_error_repeats_the_value_that_is_wrong() {
         "routes: ['8081=https://x/?key=hunter2']",
         "rules: ['u:hunter2@x']",
     ] {
-        let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);
+        let found = Setup::new().file(yaml).diagnostics(&["--config", "c.yaml"]);
         assert!(
-            lines.iter().all(|line| !line.contains("hunter2")),
-            "{yaml}: {lines:?}"
+            found
+                .iter()
+                .all(|error| !error.to_string().contains("hunter2")),
+            "{yaml}: {found:?}"
         );
     }
 }

@@ -14,7 +14,12 @@ mod warnings;
 use std::path::Path;
 use std::process::Command;
 
+use sidentity::cli::load_flags;
+use sidentity::config::{Diagnostic, DiagnosticId as Id, Env};
 use tempfile::TempDir;
+
+/// The id of a diagnostic, its place, and a part of its message: the quoted value, if it quotes one.
+type Expected<'a> = (Id, &'a str, &'a str);
 
 /// What a run of `sidentity check` came to.
 #[derive(Debug)]
@@ -73,6 +78,39 @@ impl Setup {
 
     fn check(&self, flags: &[&str]) -> Checked {
         self.run(&[&["check"], flags].concat())
+    }
+
+    /// The diagnostics of a check that must fail. `c.yaml` in the flags is the file of this directory.
+    #[track_caller]
+    fn diagnostics(&self, flags: &[&str]) -> Vec<Diagnostic> {
+        let directory = format!("{}/", self.path().display());
+        let flags = flags.iter().map(|flag| match *flag {
+            "c.yaml" => format!("{directory}c.yaml"),
+            flag => flag.to_owned(),
+        });
+        let env = Env::from_iter(self.environment.iter().copied());
+        let mut diagnostics = load_flags(flags, &env).unwrap_err();
+        for diagnostic in &mut diagnostics {
+            diagnostic.place = diagnostic.place.replace(&directory, "");
+            diagnostic.message = diagnostic.message.replace(&directory, "");
+        }
+        diagnostics
+    }
+
+    /// Asserts that a check fails with these diagnostics, in any order, and with no others.
+    #[track_caller]
+    fn expect(&self, flags: &[&str], expected: &[Expected<'_>]) {
+        let mut found = self.diagnostics(flags);
+        for (id, place, part) in expected {
+            let index = found.iter().position(|diagnostic| {
+                diagnostic.id == *id
+                    && diagnostic.place == *place
+                    && diagnostic.message.contains(part)
+            });
+            let index = index.unwrap_or_else(|| panic!("{id} at {place} with {part}: {found:#?}"));
+            found.remove(index);
+        }
+        assert!(found.is_empty(), "{flags:?}: {found:#?}");
     }
 
     /// The lines on stderr of a check that must fail.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use sidentity::config::DiagnosticId;
 use sidentity::error::{ErrorKind, TokenFault};
 
 use super::{OPERATING, expect_generated, read, section};
@@ -49,6 +50,16 @@ fn every_error_has_an_entry_to_which_its_type_points() {
         entry(&mut text, id, fault.title(), &facts, fault.advice());
     }
     expect_generated(ERRORS, "faults", &text);
+}
+
+#[test]
+fn every_kind_of_configuration_error_is_in_the_table() {
+    let mut table = "\n| kind | meaning, and what to do |\n|---|---|\n".to_owned();
+    for id in DiagnosticId::ALL {
+        let advice = id.advice();
+        writeln!(table, "| <a id=\"config-{id}\"></a>`{id}` | {advice} |").unwrap();
+    }
+    expect_generated(ERRORS, "diagnostics", &format!("{table}\n"));
 }
 
 /// The words of a message's fixed text, up to its first gap or 8 of them.

@@ -14,7 +14,7 @@ use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
 use crate::cli::runtime::runtime;
-use crate::config::{self, Config, Diagnostic, Env, OptionKey, RawConfig};
+use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;
 use crate::emulator::{IssuedToken, Issuer, Known, NotIssued, RealTokenServer, Replacement};
@@ -97,7 +97,7 @@ impl RealArgs {
         raw.set_flag(OptionKey::AllowedHost, self.allowed_host.clone());
         let config = config::load(&raw, &env.without_options())?;
         for warning in &config.warnings {
-            complain(&Diagnostic::new("warning", warning));
+            complain("warning", warning);
         }
         Ok(config)
     }
@@ -128,7 +128,11 @@ fn load(args: &Args, env: &Env) -> Result<Config, Vec<Diagnostic>> {
         let text = format!(
             "{listen} is this server itself, and no credential file was found: unset it, or name a file"
         );
-        return Err(vec![Diagnostic::new("GCE_METADATA_HOST", text)]);
+        return Err(vec![Diagnostic::new(
+            DiagnosticId::InvalidValue,
+            "GCE_METADATA_HOST",
+            text,
+        )]);
     }
     Ok(config)
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::super::diagnostic::Diagnostic;
+use super::super::diagnostic::{Diagnostic, DiagnosticId};
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::super::value::listen::is_loopback;
@@ -28,11 +28,16 @@ pub(super) fn check(
     };
     if proxy.is_none() && routes.is_empty() && raw.routes.is_empty() {
         let message = "with the proxy off and no routes there is nothing to do: add a --route";
-        diagnostics.push(Diagnostic::new(place(OptionKey::Proxy), message));
+        diagnostics.push(Diagnostic::new(
+            DiagnosticId::NothingToDo,
+            place(OptionKey::Proxy),
+            message,
+        ));
     }
     if let Some(proxy) = proxy {
         if !everywhere && !is_loopback(&proxy) {
             diagnostics.push(Diagnostic::new(
+                DiagnosticId::ListenerNotLoopback,
                 place(OptionKey::Proxy),
                 format!("{proxy}: {OPEN}"),
             ));
@@ -46,19 +51,31 @@ pub(super) fn check(
                 None => OptionKey::Admin,
             };
             let message = format!("the proxy ({proxy}) and admin ({admin}) need a port each");
-            diagnostics.push(Diagnostic::new(place(name), message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::ListenerConflict,
+                place(name),
+                message,
+            ));
         }
     }
     for (index, (place, route)) in routes.iter().enumerate() {
         let listen = &route.listen;
         if !everywhere && !listen.is_local() {
-            diagnostics.push(Diagnostic::new(place, format!("{}: {OPEN}", route.name)));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::ListenerNotLoopback,
+                place,
+                format!("{}: {OPEN}", route.name),
+            ));
         }
         let own = [(proxy, "the forward proxy"), (admin, "admin")];
         for (taken, whose) in own {
             if taken.is_some_and(|taken| listen.overlaps(&Listen::Tcp(taken))) {
                 let message = format!("{} is where {whose} listens: take another port", route.name);
-                diagnostics.push(Diagnostic::new(place, message));
+                diagnostics.push(Diagnostic::new(
+                    DiagnosticId::ListenerConflict,
+                    place,
+                    message,
+                ));
             }
         }
         let message = routes.iter().take(index).find_map(|(_, before)| {
@@ -86,7 +103,11 @@ pub(super) fn check(
             }
         });
         if let Some(message) = message {
-            diagnostics.push(Diagnostic::new(place, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::ListenerConflict,
+                place,
+                message,
+            ));
         }
     }
 }

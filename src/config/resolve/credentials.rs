@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::super::Config;
-use super::super::diagnostic::Diagnostic;
+use super::super::diagnostic::{Diagnostic, DiagnosticId};
 use super::super::env::Env;
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
@@ -68,7 +68,7 @@ pub(super) fn resolve(
                         true => format!("{error}: write auto, metadata, adc or the path of a file"),
                         false => error.to_string(),
                     };
-                    diagnostics.push(Diagnostic::new(place(raw, found_by), message));
+                    diagnostics.push(Diagnostic::new(DiagnosticId::InvalidCredentialFile, place(raw, found_by), message));
                 }
             }
         }
@@ -82,6 +82,7 @@ pub(super) fn resolve(
             credentials.looked_at.extend(looked_at);
         }
         Found::Nothing { searched } => diagnostics.push(Diagnostic::new(
+ DiagnosticId::NoCredentialFile,
             place(raw, FoundBy::Option),
             format!("no credential file was found: {searched}. Run `gcloud auth application-default login`"),
         )),
@@ -104,7 +105,11 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
             && let Some(why) = base.unobtainable_by_rule(rule, impersonated)
         {
             let message = format!("no such token can be had from {file}: {why}");
-            diagnostics.push(Diagnostic::new(&*rule.name, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::TokenUnobtainable,
+                &*rule.name,
+                message,
+            ));
         }
     }
     let rules = config
@@ -121,7 +126,11 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
                 "account={account} names an account of the metadata server, but tokens come from {file}: write \
                  impersonate={account}"
             );
-            diagnostics.push(Diagnostic::new(name, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::TokenUnobtainable,
+                name,
+                message,
+            ));
         }
     }
 }
@@ -147,7 +156,11 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
             let message = format!(
                 "{signed}: domain-wide delegation exists in the universe {DEFAULT_UNIVERSE} only, and this is {universe}"
             );
-            diagnostics.push(Diagnostic::new(name, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::TokenUnobtainable,
+                name,
+                message,
+            ));
         } else if let Some(file) = unsigned
             && other_account(options).is_none()
             && config.impersonate.is_none()
@@ -162,7 +175,11 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
                     ""
                 }
             );
-            diagnostics.push(Diagnostic::new(name, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::TokenUnobtainable,
+                name,
+                message,
+            ));
         }
     }
 }

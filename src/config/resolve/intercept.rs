@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::Intercept;
-use super::super::diagnostic::{Diagnostic, quote};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote};
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::ca_dir;
@@ -24,10 +24,10 @@ pub(super) fn resolve(
                 "{} has no CA to hold without interception: add --intercept",
                 quote(&text.value)
             );
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::OptionWithoutEffect, message));
         } else if !can_be_made(Path::new(&text.value)) {
             let message = format!("{} must be a directory", quote(&text.value));
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, message));
         } else {
             if !Path::new(&text.value).exists() {
                 warnings.push(format!(

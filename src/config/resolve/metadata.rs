@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::super::MetadataServer;
-use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret};
 use super::super::env::Env;
 use crate::destination::{Host, Origin, Scheme};
 
@@ -40,7 +40,8 @@ pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataSe
                     }
                     None => "must be HOST or HOST:PORT, like 169.254.169.254".to_owned(),
                 };
-                diagnostics.push(Diagnostic::new(format!("environment {name}"), message));
+                let place = format!("environment {name}");
+                diagnostics.push(Diagnostic::new(DiagnosticId::InvalidValue, place, message));
             }
         }
         break;
@@ -59,7 +60,8 @@ pub(super) fn quota_project(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Opt
         Ok(project) if visible => Some(project),
         _ => {
             let message = format!("{} must be a project's id", quote(text));
-            diagnostics.push(Diagnostic::new(format!("environment {NAME}"), message));
+            let place = format!("environment {NAME}");
+            diagnostics.push(Diagnostic::new(DiagnosticId::InvalidValue, place, message));
             None
         }
     }
@@ -74,7 +76,8 @@ pub(super) fn universe(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<A
         Ok(Host::Name(name)) if name.contains('.') => Some(name),
         _ => {
             let message = format!("{} must be a domain, like googleapis.com", quote(text));
-            diagnostics.push(Diagnostic::new(format!("environment {NAME}"), message));
+            let place = format!("environment {NAME}");
+            diagnostics.push(Diagnostic::new(DiagnosticId::InvalidValue, place, message));
             None
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::super::diagnostic::{Diagnostic, quote};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote};
 use super::super::file::{read_limited, read_regular_limited};
 use super::super::raw::Spanned;
 
@@ -21,7 +21,7 @@ pub(super) fn read(
     for file in files {
         match certificates(&file.value) {
             Ok(certificates) => roots.extend(certificates),
-            Err(message) => diagnostics.push(file.diagnostic(message)),
+            Err(message) => diagnostics.push(file.diagnostic(DiagnosticId::InvalidFile, message)),
         }
     }
     roots

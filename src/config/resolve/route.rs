@@ -1,6 +1,6 @@
 //! `--route` and `routes:`.
 
-use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret};
 use super::super::entry;
 use super::super::raw::{Entry, Fields, Spanned};
 use super::super::value::{HTTP_VERSION, listen, word};
@@ -50,7 +50,7 @@ fn route(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Route>
     let mode = mode.and_then(|text| match &at {
         Some((_, Listen::Tcp(_), _)) => {
             let message = format!("{} is for unix sockets: leave it out", quote(&text.value));
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::OptionWithoutEffect, message));
             None
         }
         Some((_, Listen::Unix(_), _)) | None => understood(&text, self::mode, diagnostics),
@@ -93,7 +93,7 @@ fn understood<T>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<T> {
     parse(&text.value)
-        .map_err(|message| diagnostics.push(text.diagnostic(message)))
+        .map_err(|message| diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, message)))
         .ok()
 }
 
@@ -113,7 +113,7 @@ fn listen(
             "listen has a prefix beside {}: keep one",
             quote(&extra.value)
         );
-        diagnostics.push(extra.diagnostic(message));
+        diagnostics.push(extra.diagnostic(DiagnosticId::Duplicate, message));
         return None;
     }
     let colon = match &listen {
@@ -196,7 +196,11 @@ pub(super) fn validate(
                 "a token would travel to {} in plaintext: write https://, or plaintext=allow",
                 route.upstream.origin
             );
-            diagnostics.push(Diagnostic::new(place, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::PlaintextToken,
+                place,
+                message,
+            ));
         }
         let upstream = on_cloud_run(route);
         let decision = decide(&upstream);
@@ -215,7 +219,11 @@ pub(super) fn validate(
                 "no such token can be had from {}: {why}",
                 config.credentials
             );
-            diagnostics.push(Diagnostic::new(place, message));
+            diagnostics.push(Diagnostic::new(
+                DiagnosticId::TokenUnobtainable,
+                place,
+                message,
+            ));
         }
         let silent = route.options.effective_credential().is_none();
         // What becomes of a service's name is known at run time.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::diagnostic::{Diagnostic, quote};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote};
 use super::super::entry;
 use super::super::raw::{Entry, Fields, Spanned};
 use crate::policy::{Options, Pattern, Policy, Rule};
@@ -76,7 +76,11 @@ fn rule(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule> {
     options.credential = options.effective_credential();
     if options.credential.is_none() && !fields.broken && diagnostics.len() == before {
         let message = "credential is missing: write access, id, none or deny";
-        diagnostics.push(Diagnostic::new(&*fields.place, message));
+        diagnostics.push(Diagnostic::new(
+            DiagnosticId::MissingField,
+            &*fields.place,
+            message,
+        ));
     }
     let (pattern, credential) = (pattern?, options.credential?);
     (diagnostics.len() == before).then(|| Rule {
@@ -92,13 +96,17 @@ pub(super) fn options(fields: &Fields, diagnostics: &mut Vec<Diagnostic>) -> Opt
     let before = diagnostics.len();
     for (name, text) in &fields.fields {
         if let Err(message) = options.set(name, &text.value) {
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, message));
         }
     }
     if diagnostics.len() == before
         && let Err(message) = options.validate()
     {
-        diagnostics.push(Diagnostic::new(&*fields.place, message));
+        diagnostics.push(Diagnostic::new(
+            DiagnosticId::ConflictingOptions,
+            &*fields.place,
+            message,
+        ));
     }
     options
 }
@@ -107,7 +115,9 @@ pub(super) fn options(fields: &Fields, diagnostics: &mut Vec<Diagnostic>) -> Opt
 fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pattern> {
     let parse = |text: &Spanned, whole: &str, diagnostics: &mut Vec<Diagnostic>| {
         Pattern::parse(whole)
-            .map_err(|error| diagnostics.push(text.diagnostic(error.to_string())))
+            .map_err(|error| {
+                diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, error.to_string()))
+            })
             .ok()
     };
     if let Some(text) = fields.take("pattern") {
@@ -119,7 +129,7 @@ fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pat
     if let Some(port) = port {
         if port.value.is_empty() || !port.value.bytes().all(|b| b.is_ascii_digit()) {
             let message = format!("{} must be a number from 1 to 65535", quote(&port.value));
-            diagnostics.push(port.diagnostic(message));
+            diagnostics.push(port.diagnostic(DiagnosticId::InvalidValue, message));
             return None;
         }
         whole = format!("{whole}:{}", port.value);
@@ -127,7 +137,7 @@ fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pat
     if let Some(path) = path {
         if !path.value.starts_with('/') {
             let message = format!("{} must begin with /", quote(&path.value));
-            diagnostics.push(path.diagnostic(message));
+            diagnostics.push(path.diagnostic(DiagnosticId::InvalidValue, message));
             return None;
         }
         whole.push_str(&path.value);
@@ -138,7 +148,7 @@ fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pat
             "{} holds a path, which has a key of its own: write it there",
             quote(&host.value)
         );
-        diagnostics.push(host.diagnostic(message));
+        diagnostics.push(host.diagnostic(DiagnosticId::InvalidValue, message));
         return None;
     }
     parse(&host, &whole, diagnostics)

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
-use super::super::diagnostic::{Diagnostic, quote, quote_unless_secret};
+use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret};
 use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::super::{Listen, Route, UpstreamProxy};
@@ -46,7 +46,7 @@ pub(super) fn resolve(
     let url = match parse(&text.value) {
         Ok(url) => url,
         Err(message) => {
-            diagnostics.push(text.diagnostic(message));
+            diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, message));
             return None;
         }
     };
@@ -57,7 +57,10 @@ pub(super) fn resolve(
         metadata,
     };
     if egress.is_metadata(&egress.host, egress.port) {
-        diagnostics.push(text.diagnostic(format!("{egress} is the metadata server, not a proxy")));
+        diagnostics.push(text.diagnostic(
+            DiagnosticId::InvalidValue,
+            format!("{egress} is the metadata server, not a proxy"),
+        ));
     }
     Some(Arc::new(UpstreamProxy {
         egress,
@@ -84,6 +87,7 @@ pub(super) fn check_loop(
         .any(|own| own.port() == egress.port && reaches(&egress.host, own.ip()))
     {
         diagnostics.push(Diagnostic::new(
+            DiagnosticId::ProxyLoop,
             &*proxy.place,
             format!("{egress} is a listener of the sidecar itself: name another proxy, or off"),
         ));
@@ -114,7 +118,7 @@ fn no_proxy(raw: &RawConfig, diagnostics: &mut Vec<Diagnostic>) -> NoProxy {
         for entry in NoProxy::split(&text.value) {
             match NoProxyEntry::parse(entry) {
                 Some(entry) => entries.push(entry),
-                None => diagnostics.push(text.diagnostic(match quote_unless_secret(entry) {
+                None => diagnostics.push(text.diagnostic(DiagnosticId::InvalidValue, match quote_unless_secret(entry) {
                     Some(entry) => format!(
                         "{entry} must be a host, .suffix, address or CIDR block, with an optional :PORT, or *"
                     ),
