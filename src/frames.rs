@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_found_however_the_bytes_are_cut() {
+    fn frames_are_found_across_any_read_boundaries() {
         let mut bytes = b"preface".to_vec();
         for length in 0..12_u8 {
             bytes.extend([0, 0, length, length, 7, 0x80, 0, 0, length + 1]);

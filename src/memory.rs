@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_charged_counts_until_it_is_dropped() {
+    fn a_charge_counts_until_it_is_dropped() {
         let memory = Memory::new(100);
         let first = memory.charge(100);
         assert!(!memory.is_over());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn large_heads_share_an_eighth_and_small_ones_count_nothing() {
+    fn large_heads_share_an_eighth_of_the_budget() {
         let memory = Memory::new(16 * 1024 * 1024);
         let mut first = memory.heads();
         first.set(SMALL_HEAD).unwrap();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_head_always_fits() {
+    fn one_head_is_always_admitted() {
         let memory = Memory::new(1);
         assert!(memory.heads().set(512 * 1024).is_ok());
         assert!(Memory::default().heads().set(33 * 1024 * 1024).is_err());

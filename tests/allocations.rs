@@ -21,7 +21,7 @@ mod support;
 use support::metadata::Metadata;
 
 #[tokio::test]
-async fn a_token_that_is_there_is_sent_without_an_allocation() {
+async fn a_cached_token_is_sent_without_an_allocation() {
     let server = Metadata::start().await;
     let address = server.address();
     let metadata = MetadataServer {

@@ -6,7 +6,7 @@ mod targets;
 use std::path::Path;
 
 #[test]
-fn no_input_that_was_ever_found_breaks_a_promise() {
+fn no_input_in_the_fuzz_corpus_breaks_an_invariant() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     for (name, target) in targets::ALL {
         let mut inputs = 0;

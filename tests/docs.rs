@@ -84,7 +84,7 @@ fn section<'a>(text: &'a str, heading: &str) -> &'a str {
 }
 
 #[test]
-fn every_option_is_in_the_configuration_reference_as_help_has_it() {
+fn the_configuration_reference_lists_every_option_as_in_help() {
     let command = Flags::augment_args(clap::Command::new("sidentity"));
     let mut table =
         "| option | variable | key | default | reload | meaning |\n|---|---|---|---|---|---|\n"
@@ -138,7 +138,7 @@ fn every_option_is_in_the_configuration_reference_as_help_has_it() {
 }
 
 #[test]
-fn every_command_is_in_the_configuration_reference_as_help_has_it() {
+fn the_configuration_reference_lists_every_command_as_in_help() {
     let help = |arguments: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
             .args(arguments)
@@ -160,7 +160,7 @@ fn every_command_is_in_the_configuration_reference_as_help_has_it() {
 }
 
 #[test]
-fn every_option_of_routes_and_rules_is_in_the_configuration_reference() {
+fn the_configuration_reference_lists_every_option_of_routes_and_rules() {
     let text = read(CONFIGURATION);
     let table = section(&text, "## Options of routes and rules");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -172,7 +172,7 @@ fn every_option_of_routes_and_rules_is_in_the_configuration_reference() {
 }
 
 #[test]
-fn the_file_of_the_configuration_reference_is_taken() {
+fn the_file_in_the_configuration_reference_is_valid() {
     let text = read(CONFIGURATION);
     let yaml = text.split("```yaml\n").nth(1).unwrap();
     let yaml = yaml.split("```").next().unwrap();
@@ -191,7 +191,7 @@ fn the_file_of_the_configuration_reference_is_taken() {
 }
 
 #[test]
-fn every_error_is_in_the_operating_guide_with_what_to_do() {
+fn the_operating_guide_lists_every_error_with_advice() {
     let mut table =
         "| `error` | status | gRPC | it means | what to do |\n|---|---|---|---|---|\n".to_owned();
     for kind in ErrorKind::ALL {
@@ -223,7 +223,7 @@ fn every_error_is_in_the_operating_guide_with_what_to_do() {
 }
 
 #[test]
-fn every_metric_and_no_other_is_in_the_operating_guide() {
+fn the_operating_guide_lists_exactly_the_metrics() {
     let metrics = Metrics::new();
     let listener = metrics.listener("proxy");
     let code = Code::from(http::StatusCode::OK);
@@ -291,7 +291,7 @@ fn beginning(message: &str) -> &str {
 }
 
 #[test]
-fn every_line_that_the_log_may_hold_is_in_the_operating_guide() {
+fn the_operating_guide_lists_every_log_line() {
     let text = read(OPERATING);
     let table = section(&text, "## Log lines");
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -362,7 +362,7 @@ fn all_code(folder: &Path) -> String {
 
 /// The last cell of a row of threats names the tests that hold it.
 #[test]
-fn every_test_that_the_security_page_names_exists() {
+fn every_test_named_by_the_security_page_exists() {
     let code = all_code(&path("src")) + &all_code(&path("tests"));
     let page = read("docs/security.md");
     let rows = page.lines().filter(|line| line.starts_with("| "));

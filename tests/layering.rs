@@ -189,7 +189,7 @@ fn src() -> PathBuf {
 }
 
 #[test]
-fn modules_use_only_modules_below_them() {
+fn modules_import_only_modules_below_them() {
     let order = order(&fs::read_to_string(src().join("lib.rs")).unwrap());
     let files = sources(&src());
     assert!(files.len() > 2, "{files:?}");
@@ -218,7 +218,7 @@ fn files_of_different_folders_do_not_import_each_other_in_a_cycle() {
 }
 
 #[test]
-fn every_module_has_its_place_in_the_list() {
+fn every_module_is_in_the_list() {
     let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
     let order = order(&lib);
     let declared = declared(&lib);
@@ -270,7 +270,7 @@ fn a_token_source_is_named_only_below_its_registry() {
 }
 
 #[test]
-fn a_planted_violation_is_found_in_every_spelling() {
+fn an_import_violation_is_found_in_every_spelling() {
     let order = ["cli", "proxy", "token", "error"].map(str::to_owned);
     let found = |file: &str, source: &str| -> Vec<(usize, String)> {
         violations(&order, Path::new(file), source)
@@ -329,7 +329,7 @@ fn a_planted_violation_is_found_in_every_spelling() {
 }
 
 #[test]
-fn a_violation_names_file_line_and_both_modules() {
+fn an_import_violation_names_file_line_and_both_modules() {
     let order = ["proxy", "token"].map(str::to_owned);
     let violations = violations(&order, Path::new("token/slot.rs"), "\nuse crate::proxy;");
     assert_eq!(

@@ -78,8 +78,8 @@ fn panic_in_a_thread(panic: fn()) {
 }
 
 #[test]
-fn a_panic_is_one_line_that_quotes_no_request() {
-    let test = "a_panic_is_one_line_that_quotes_no_request";
+fn a_panic_is_one_log_line_without_request_data() {
+    let test = "a_panic_is_one_log_line_without_request_data";
     let output = process(test, Stdio::piped(), || {
         init(&log(LogFormat::Json, LogLevel::Error));
         panic_in_a_thread(|| panic!("the impossible"));
@@ -104,8 +104,8 @@ fn a_panic_is_one_line_that_quotes_no_request() {
 }
 
 #[test]
-fn a_closed_stderr_stops_nothing() {
-    let test = "a_closed_stderr_stops_nothing";
+fn a_closed_stderr_does_not_stop_the_sidecar() {
+    let test = "a_closed_stderr_does_not_stop_the_sidecar";
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     let output = process(test, writer.into(), || {
@@ -126,8 +126,8 @@ fn a_closed_stderr_stops_nothing() {
 }
 
 #[test]
-fn only_the_first_init_counts() {
-    let output = process("only_the_first_init_counts", Stdio::piped(), || {
+fn only_the_first_init_takes_effect() {
+    let output = process("only_the_first_init_takes_effect", Stdio::piped(), || {
         init(&log(LogFormat::Json, LogLevel::Info));
         init(&log(LogFormat::Text, LogLevel::Error));
         tunnel_without_token(
@@ -141,8 +141,8 @@ fn only_the_first_init_counts() {
 }
 
 #[test]
-fn dependencies_may_warn_and_no_more() {
-    let test = "dependencies_may_warn_and_no_more";
+fn dependencies_log_warnings_only() {
+    let test = "dependencies_log_warnings_only";
     let output = process(test, Stdio::piped(), || {
         init(&log(LogFormat::Json, LogLevel::Trace));
         // This crate is none of the product's own.
@@ -161,8 +161,8 @@ fn dependencies_may_warn_and_no_more() {
 }
 
 #[test]
-fn no_json_line_and_no_metric_shows_a_token() {
-    let test = "no_json_line_and_no_metric_shows_a_token";
+fn no_json_line_and_no_metric_has_a_token() {
+    let test = "no_json_line_and_no_metric_has_a_token";
     let output = process(test, Stdio::piped(), || carry_tokens(LogFormat::Json));
     let Some(output) = output else { return };
     let lines = lines(&output);
@@ -173,8 +173,8 @@ fn no_json_line_and_no_metric_shows_a_token() {
 }
 
 #[test]
-fn no_text_line_and_no_metric_shows_a_token() {
-    let test = "no_text_line_and_no_metric_shows_a_token";
+fn no_text_line_and_no_metric_has_a_token() {
+    let test = "no_text_line_and_no_metric_has_a_token";
     let output = process(test, Stdio::piped(), || carry_tokens(LogFormat::Text));
     let Some(output) = output else { return };
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_is_for_the_one_style_and_the_one_script_of_the_page() {
+    fn the_content_security_policy_allows_only_the_pages_style_and_script() {
         assert_eq!(inside("style"), CSS);
         assert_eq!(inside("script"), JS);
         let policy = PAGE.csp.to_str().unwrap();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_is_small_and_asks_for_nothing_from_elsewhere() {
+    fn the_page_is_small_and_loads_nothing_from_other_hosts() {
         assert!(PAGE.html.len() < 40 * 1024, "{} bytes", PAGE.html.len());
         for address in html().match_indices("://").map(|(at, _)| {
             let before = html().get(..at).unwrap();
@@ -129,7 +129,7 @@ mod tests {
 
     /// Details may come from hostile peers, so they are text and never parsed.
     #[test]
-    fn no_text_becomes_markup() {
+    fn text_is_never_rendered_as_markup() {
         for way in [
             "innerHTML",
             "outerHTML",

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_listeners_and_workers_need_a_restart() {
+    fn changed_listeners_and_workers_need_a_restart() {
         let (config, waiting) = reloaded(
             &[(OptionKey::Route, "8081=https://a.example")],
             &[

@@ -26,7 +26,7 @@ fn gone(id: &str) {
 }
 
 #[tokio::test]
-async fn a_child_leaves_its_output_and_its_status() {
+async fn the_output_and_status_of_a_child_are_returned() {
     let output = output(&mut shell("cat; echo hello; exit 7"), LONGEST).await;
     let output = output.unwrap();
     assert_eq!(output.stdout, b"hello\n");
@@ -34,7 +34,7 @@ async fn a_child_leaves_its_output_and_its_status() {
 }
 
 #[tokio::test]
-async fn a_child_that_is_not_there_cannot_be_started() {
+async fn a_missing_program_cannot_be_started() {
     let failed = output(&mut Command::new("/nonexistent/program"), LONGEST).await;
     assert!(matches!(failed, Err(OutputError::Spawn(_))), "{failed:?}");
 }
@@ -53,7 +53,7 @@ async fn a_child_that_prints_without_end_is_killed() {
 }
 
 #[tokio::test]
-async fn a_child_that_hangs_is_killed_with_those_that_it_has_started() {
+async fn a_child_that_hangs_is_killed_with_its_own_children() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ids");
     let script = format!(
@@ -77,7 +77,7 @@ async fn a_child_that_hangs_is_killed_with_those_that_it_has_started() {
 }
 
 #[tokio::test]
-async fn a_process_left_behind_does_not_hold_up_the_output() {
+async fn a_process_left_behind_does_not_delay_the_output() {
     let output = output(&mut shell("sleep 1000 & echo $!"), LONGEST).await;
     let output = output.unwrap();
     assert!(output.status.success());
@@ -102,7 +102,7 @@ async fn a_child_inherits_no_descriptor() {
 }
 
 #[tokio::test]
-async fn a_status_that_another_waited_for_is_handed_over() {
+async fn the_status_of_a_child_reaped_elsewhere_is_passed_on() {
     let (mut group, _stdout) = Group::spawn(&mut shell("exit 3")).unwrap();
     let (child, status) = loop {
         if let Some(ended) = waitpid(Some(group.leader), WaitOptions::empty()).unwrap() {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn without_options_it_is_an_example_project_on_loopback() {
+    fn the_default_is_an_example_project_on_loopback() {
         let args = parsed(&[]).unwrap();
         assert_eq!(args.listen.to_string(), "127.0.0.1:8980");
         assert_eq!(Identity::from(args), Identity::default());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_names_its_flag_and_what_would_be_right() {
+    fn a_wrong_value_is_reported_with_its_flag_and_the_correct_form() {
         for (flag, value, right) in [
             ("--listen", "localhost", "127.0.0.1:8980"),
             ("--email", "app", "NAME@DOMAIN"),
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greeting_says_what_to_set_even_where_all_interfaces_are_listened_on() {
+    fn the_greeting_names_a_usable_address_when_listening_on_all_interfaces() {
         let text = greeting(&Identity::default(), "0.0.0.0:8980".parse().unwrap());
         assert!(text.contains("\n    export GCE_METADATA_HOST=127.0.0.1:8980\n"));
         let text = greeting(&Identity::default(), "[::]:1".parse().unwrap());

@@ -33,7 +33,7 @@ fn from_file(source: &str) -> Result<Config, Vec<Diagnostic>> {
 }
 
 #[test]
-fn nothing_said_is_every_default_of_the_contract() {
+fn without_options_every_default_applies() {
     let config = resolved(&RawConfig::default()).unwrap();
     let proxy = config.proxy.unwrap();
     assert_eq!(proxy.listen, "127.0.0.1:3128".parse().unwrap());
@@ -63,7 +63,7 @@ fn nothing_said_is_every_default_of_the_contract() {
 
 /// Each option's entry holds together: its default and the words of its value are values, and what it prints is read again.
 #[test]
-fn every_option_takes_its_default_the_words_of_its_value_and_what_it_prints() {
+fn every_option_accepts_its_default_its_words_and_what_it_prints() {
     use option_spec::{Context, DefaultValue, Printed};
     let env = Env::default();
     let context = Context {
@@ -133,7 +133,7 @@ fn on_cloud_run_the_admin_port_is_reachable_from_outside() {
 }
 
 #[test]
-fn the_password_shows_in_no_debug_output_and_no_yaml() {
+fn the_password_is_in_no_debug_output_and_no_yaml() {
     let raw = flags(&[(OptionKey::ProxyAuth, "app:hunter2")]);
     let config = resolved(&raw).unwrap();
     let auth = config.proxy.as_ref().unwrap().auth.as_ref().unwrap();
@@ -162,7 +162,7 @@ fn the_metadata_server_is_found_by_the_variables_of_googles_libraries() {
 }
 
 #[test]
-fn a_unix_socket_takes_its_prefix_after_a_colon() {
+fn the_prefix_of_a_unix_socket_follows_a_colon() {
     let parse = value::listen::parse;
     let unix = |path: &str| Listen::Unix(path.into());
     assert_eq!(
@@ -186,7 +186,7 @@ fn a_unix_socket_takes_its_prefix_after_a_colon() {
 }
 
 #[test]
-fn an_address_may_be_written_in_four_ways() {
+fn an_address_has_four_forms() {
     let parse = |text| value::listen::address(text).map(|address| address.to_string());
     assert_eq!(parse("8081").unwrap(), "127.0.0.1:8081");
     assert_eq!(parse("localhost:0").unwrap(), "127.0.0.1:0");
@@ -236,7 +236,7 @@ fn connect_to_reads_as_curl_does() {
 }
 
 #[test]
-fn a_number_in_a_file_is_the_text_that_stands_there() {
+fn a_number_in_a_file_is_read_as_its_text() {
     let config =
         from_file("rules:\n- {host: a.example, credential: access, quota_project: 007}\n").unwrap();
     assert_eq!(
@@ -248,7 +248,7 @@ fn a_number_in_a_file_is_the_text_that_stands_there() {
 }
 
 #[test]
-fn a_rule_that_an_equal_one_hides_is_a_warning() {
+fn a_rule_after_an_equal_one_is_a_warning() {
     let config = resolved(&flags(&[
         (OptionKey::Rule, "a.example=id"),
         (OptionKey::Rule, "A.example.=none"),
@@ -259,7 +259,7 @@ fn a_rule_that_an_equal_one_hides_is_a_warning() {
 }
 
 #[test]
-fn a_route_without_a_token_is_a_warning_unless_the_user_said_so() {
+fn a_route_without_a_token_is_a_warning_unless_configured_so() {
     let warnings = |route| {
         resolved(&flags(&[(OptionKey::Route, route)]))
             .unwrap()
@@ -278,7 +278,7 @@ fn a_route_without_a_token_is_a_warning_unless_the_user_said_so() {
 }
 
 #[test]
-fn a_token_in_plaintext_is_refused_wherever_below_the_route_it_would_go() {
+fn a_route_that_would_send_a_token_in_plaintext_is_an_error() {
     let refused = |route, rule: Option<&str>| {
         let mut raw = flags(&[(OptionKey::Route, route)]);
         raw.set_flag(OptionKey::Rule, rule.map(str::to_owned));
@@ -304,7 +304,7 @@ fn a_token_in_plaintext_is_refused_wherever_below_the_route_it_would_go() {
 }
 
 #[test]
-fn an_alias_bomb_and_a_deep_file_are_problems() {
+fn an_alias_bomb_or_a_deep_file_is_an_error() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..30 {
         let alias = format!("*a{}, ", n - 1).repeat(9);
@@ -531,7 +531,7 @@ proptest! {
     }
 
     #[test]
-    fn no_line_of_a_route_or_rule_panics(
+    fn no_text_of_a_route_or_rule_makes_the_parser_panic(
         head in "(unix:|\\[::1\\]:|)[0-9a-z/:.*]{0,12}",
         tail in "(https?://|)[a-z0-9.:/@?#\\[\\]-]{0,20}(,[a-z-]{0,12}=?[ -~]{0,8}){0,3}",
     ) {
@@ -550,7 +550,7 @@ proptest! {
     }
 
     #[test]
-    fn no_environment_panics(
+    fn no_environment_makes_the_loader_panic(
         variables in vec(("(SIDENTITY_|GCE_METADATA_|GOOGLE_CLOUD_)[A-Z_]{0,16}", "[ -~é]{0,20}"), 0..6),
     ) {
         let env: Env = variables
@@ -561,7 +561,7 @@ proptest! {
     }
 
     #[test]
-    fn a_problem_is_one_line_whatever_it_quotes(text in "\\PC{0,10}[\u{0}-\u{1f}\u{7f}-\u{9f}]\\PC{0,10}") {
+    fn a_diagnostic_is_always_one_line(text in "\\PC{0,10}[\u{0}-\u{1f}\u{7f}-\u{9f}]\\PC{0,10}") {
         for name in [OptionKey::Route, OptionKey::Rule, OptionKey::Proxy, OptionKey::ConnectTimeout] {
             for diagnostic in resolved(&flags(&[(name, &text)])).unwrap_err() {
                 prop_assert!(!diagnostic.to_string().chars().any(char::is_control));

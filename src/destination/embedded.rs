@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_embeds_an_ipv4_address_is_known() {
+    fn every_form_that_embeds_an_ipv4_address_is_recognised() {
         for address in [
             "169.254.169.254",
             "::ffff:169.254.169.254",
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_only_themselves() {
+    fn an_address_that_embeds_none_equals_only_itself() {
         for address in [
             "10.0.0.1",
             "fd20:ce::254",

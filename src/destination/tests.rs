@@ -7,7 +7,7 @@ fn host(text: &str) -> Host {
 }
 
 #[test]
-fn spellings_of_one_place_are_equal() {
+fn spellings_of_one_origin_are_equal() {
     let plain = Destination::parse("https://storage.googleapis.com/b?x=1").unwrap();
     for spelling in [
         "HTTPS://STORAGE.GoogleApis.com:443/b?x=1",
@@ -20,7 +20,7 @@ fn spellings_of_one_place_are_equal() {
 }
 
 #[test]
-fn every_spelling_of_the_metadata_address_is_that_address() {
+fn every_spelling_of_the_metadata_address_is_recognised() {
     let address = host("169.254.169.254");
     for spelling in [
         "2852039166",
@@ -45,7 +45,7 @@ fn user_info_is_not_the_host() {
 }
 
 #[test]
-fn texts_that_are_no_host_are_refused() {
+fn texts_that_are_not_a_host_are_rejected() {
     for text in [
         "",
         ".",
@@ -102,7 +102,7 @@ fn the_upgrade_to_tls_keeps_an_explicit_port() {
 }
 
 #[test]
-fn loopback_is_recognised_in_every_form() {
+fn every_form_of_loopback_is_recognised() {
     for text in [
         "localhost",
         "LOCALHOST.",
@@ -121,7 +121,7 @@ fn loopback_is_recognised_in_every_form() {
 
 proptest! {
     #[test]
-    fn nothing_panics_and_what_parses_parses_again_to_the_same(text in "\\PC{0,60}") {
+    fn no_text_makes_the_parser_panic_and_display_round_trips(text in "\\PC{0,60}") {
         if let Ok(parsed) = Host::parse(&text) {
             prop_assert_eq!(Host::parse(&parsed.to_string()).unwrap(), parsed);
         }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_and_every_fault_has_advice_of_its_own() {
+    fn every_kind_and_every_fault_has_its_own_advice() {
         let mut seen = HashSet::new();
         for advice in all() {
             assert!(advice.len() > 40, "says little: {advice}");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_of_a_kind_that_is_about_tokens_and_says_more_than_it() {
+    fn a_fault_is_a_token_error_with_its_own_advice() {
         for fault in TokenFault::ALL {
             let problem = Problem::no_token(fault, SourceKind::Metadata, "token: no");
             let is_proxy = fault == TokenFault::ProxyRefused;

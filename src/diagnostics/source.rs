@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_a_file_does_not_speak_of_the_metadata_server() {
+    fn advice_about_a_file_does_not_mention_the_metadata_server() {
         for fault in TokenFault::ALL {
             for source in SourceKind::ALL {
                 let (title, advice) = (fault.title_of(source), fault.advice_of(source));

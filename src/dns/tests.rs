@@ -133,7 +133,7 @@ async fn flooded(resolver: &Resolver, system: &System, count: usize) {
 }
 
 #[tokio::test]
-async fn addresses_keep_their_order_and_get_the_port() {
+async fn addresses_keep_their_order() {
     let system = System::default();
     let found = resolve(&system.resolver(), "a.test", Priority::Normal, PATIENCE).await;
     let expected = ["192.0.2.1:443", "192.0.2.2:443"].map(|text| text.parse().unwrap());
@@ -143,7 +143,7 @@ async fn addresses_keep_their_order_and_get_the_port() {
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_is_an_error_and_a_look_up_that_panics_wedges_nothing() {
+async fn a_name_without_an_address_or_a_panic_of_the_resolver_is_an_error() {
     let resolver = System::default().resolver();
     let error = resolve(&resolver, "none.test", Priority::Normal, PATIENCE).await;
     assert!(matches!(error, Err(Unresolved::Failed(_))), "{error:?}");
@@ -154,7 +154,7 @@ async fn a_name_without_an_address_is_an_error_and_a_look_up_that_panics_wedges_
 }
 
 #[tokio::test]
-async fn a_hundred_callers_of_one_name_share_one_look_up() {
+async fn a_hundred_callers_of_one_name_share_one_lookup() {
     let system = System::default();
     let resolver = system.resolver();
     let mut callers = JoinSet::new();
@@ -172,7 +172,7 @@ async fn a_hundred_callers_of_one_name_share_one_look_up() {
 }
 
 #[tokio::test]
-async fn a_caller_who_comes_back_joins_the_look_up_that_still_hangs() {
+async fn a_caller_that_retries_joins_the_lookup_in_flight() {
     let system = System::default();
     let resolver = system.resolver();
     for _ in 0..3 {
@@ -191,7 +191,7 @@ async fn a_caller_who_comes_back_joins_the_look_up_that_still_hangs() {
 }
 
 #[tokio::test]
-async fn the_failure_of_a_look_up_that_hung_before_a_caller_came_is_not_its_answer() {
+async fn a_lookup_that_hung_before_a_caller_came_does_not_fail_the_caller() {
     let system = System::default();
     let resolver = system.resolver();
     let error = resolve(
@@ -216,7 +216,7 @@ async fn the_failure_of_a_look_up_that_hung_before_a_caller_came_is_not_its_answ
 }
 
 #[tokio::test]
-async fn a_new_host_resolves_while_640_look_ups_hang() {
+async fn a_new_host_resolves_while_640_lookups_hang() {
     let system = System::default();
     let resolver = system.resolver();
     let mut silent = flood(&resolver, 640, Priority::Normal, PATIENCE);
@@ -243,7 +243,7 @@ async fn a_new_host_resolves_while_640_look_ups_hang() {
 }
 
 #[tokio::test]
-async fn half_of_the_permits_are_kept_for_destinations_that_get_a_token() {
+async fn half_of_the_permits_are_reserved_for_destinations_that_get_a_token() {
     for (many, one) in [
         (Priority::Normal, Priority::High),
         (Priority::High, Priority::Normal),
@@ -263,7 +263,7 @@ async fn half_of_the_permits_are_kept_for_destinations_that_get_a_token() {
 }
 
 #[tokio::test]
-async fn a_queued_look_up_is_started_when_a_destination_with_a_token_joins_it_or_asks_for_it() {
+async fn a_queued_lookup_starts_when_a_destination_with_a_token_joins_it() {
     for joins in [true, false] {
         let system = System::default();
         let resolver = system.resolver();
@@ -295,7 +295,7 @@ async fn a_queued_look_up_is_started_when_a_destination_with_a_token_joins_it_or
 }
 
 #[tokio::test]
-async fn callers_who_leave_give_their_permits_and_their_places_in_the_queue_back() {
+async fn callers_that_cancel_release_their_permits_and_queue_entries() {
     let system = System::default();
     let resolver = system.resolver();
     let mut silent = flood(&resolver, 640, Priority::Normal, PATIENCE);
@@ -315,7 +315,7 @@ async fn callers_who_leave_give_their_permits_and_their_places_in_the_queue_back
 }
 
 #[tokio::test]
-async fn the_threads_that_hang_are_bounded_and_the_resolver_recovers_when_they_end() {
+async fn hanging_threads_are_bounded_and_the_resolver_recovers() {
     let system = System::default();
     let resolver = system.resolver();
     // Callers come and go until no permit is returned.
@@ -343,7 +343,7 @@ async fn the_threads_that_hang_are_bounded_and_the_resolver_recovers_when_they_e
 }
 
 #[test]
-fn look_ups_that_end_with_their_runtime_wedge_nothing() {
+fn lookups_that_end_with_their_runtime_block_no_others() {
     let system = System::default();
     let resolver = system.resolver();
     let runtime = || {

@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_service_accounts_are_taken() {
+    fn addresses_of_service_accounts_are_accepted() {
         for text in [
             "app@example-project.iam.gserviceaccount.com",
             "424242-compute@developer.gserviceaccount.com",
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn a_text_that_is_not_an_address_is_rejected() {
         for text in [
             "",
             "app",
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn projects_and_regions_are_slugs() {
+    fn projects_and_regions_are_lower_case_names() {
         assert!("example.com:app-1".parse::<ProjectId>().is_ok());
         assert!("europe-west1".parse::<Region>().is_ok());
         for text in ["", "1st", "App", "a/b", "a b", "a\n"] {

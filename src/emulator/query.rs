@@ -48,13 +48,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_query_can_be_read(query in ".*", name in ".*") {
+        fn no_query_makes_the_parser_panic(query in ".*", name in ".*") {
             let query = Query::new(Some(&query));
             let _ = query.flag(&name);
         }
 
         #[test]
-        fn an_encoded_value_is_read_as_it_was(value in ".*", other in "[a-z=+%]*") {
+        fn an_encoded_value_is_decoded(value in ".*", other in "[a-z=+%]*") {
             let encoded = utf8_percent_encode(&value, NON_ALPHANUMERIC);
             let text = format!("other={other}&audience={encoded}&{other}");
             let query = Query::new(Some(&text));
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_query_nothing_is_set() {
+    fn without_a_query_no_parameter_is_set() {
         assert_eq!(Query::new(None).value("audience"), None);
         assert!(!Query::new(Some("recursive")).flag("recursive"));
         assert!(Query::new(Some("recursive=TRUE")).flag("recursive"));

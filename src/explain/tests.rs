@@ -157,7 +157,7 @@ fn the_json_has_exactly_the_documented_keys() {
 }
 
 #[test]
-fn for_people_the_lines_are_aligned() {
+fn the_text_output_is_aligned() {
     let text = said("https://svc.a.run.app/").to_string();
     assert!(text.starts_with("url          https://svc.a.run.app/\ndestination  https://svc.a.run.app\ncredential   id\naudience     https://svc.a.run.app\nheader       Authorization\nrule         built-in *.run.app\nhow          Call "), "{text}");
     assert!(
@@ -174,7 +174,7 @@ fn for_people_the_lines_are_aligned() {
 }
 
 #[test]
-fn how_to_call_says_the_exact_url_and_flag() {
+fn how_to_call_shows_the_exact_url_and_flag() {
     let how = said("https://svc.a.run.app/x?y=1").how;
     assert!(
         how.contains("Call http://svc.a.run.app/x?y=1 with HTTP_PROXY=http://127.0.0.1:3128"),
@@ -273,7 +273,7 @@ fn a_url_that_a_route_covers_is_explained_as_called_through_it() {
 }
 
 #[test]
-fn a_key_or_signature_in_the_url_means_no_token_and_says_so() {
+fn a_key_or_signature_in_the_url_is_explained_as_no_token() {
     for (query, reason) in [
         ("key=x", "API key"),
         ("X-Goog-Signature=x", "signed"),
@@ -287,7 +287,7 @@ fn a_key_or_signature_in_the_url_means_no_token_and_says_so() {
 }
 
 #[test]
-fn notes_say_what_a_person_should_know() {
+fn notes_explain_special_cases() {
     let run = notes("https://t---svc.a.run.app/");
     for part in [
         "X-Serverless-Authorization",
@@ -338,7 +338,7 @@ fn notes_say_what_a_person_should_know() {
 }
 
 #[test]
-fn look_alikes_are_called_what_they_are() {
+fn lookalike_hosts_are_named_as_such() {
     for (url, domain) in [
         ("https://googleapis.com.evil.test/", "googleapis.com"),
         ("https://evilgoogleapis.com/", "googleapis.com"),
@@ -375,7 +375,7 @@ fn look_alikes_are_called_what_they_are() {
 }
 
 #[test]
-fn cleartext_is_said_where_the_user_allowed_it() {
+fn cleartext_is_mentioned_if_the_user_allowed_it() {
     let said = said("http://dev.test:8080/");
     assert_eq!(said.destination, "http://dev.test:8080");
     assert!(said.how.contains("cleartext"), "{}", said.how);
@@ -384,7 +384,7 @@ fn cleartext_is_said_where_the_user_allowed_it() {
 }
 
 #[test]
-fn what_is_no_url_is_an_error() {
+fn a_text_that_is_not_a_url_is_an_error() {
     for url in [
         "",
         "/path",
@@ -461,7 +461,7 @@ fn named(
 }
 
 #[test]
-fn a_services_name_is_explained_without_asking_where_it_is() {
+fn a_service_name_is_explained_without_resolving_it() {
     let said = named(
         "http://billing/v1?a=b",
         true,
@@ -516,7 +516,7 @@ fn a_services_name_is_explained_without_asking_where_it_is() {
 }
 
 #[test]
-fn a_route_to_a_service_by_its_name_is_explained_whatever_discover_says() {
+fn a_route_to_a_service_name_is_explained_without_discover() {
     for url in ["http://localhost:9000/x", "http://mail/v1/x"] {
         let said = named(url, false, &[], &ServiceLocation::default()).unwrap();
         assert_eq!(
@@ -532,7 +532,7 @@ fn a_route_to_a_service_by_its_name_is_explained_whatever_discover_says() {
 }
 
 #[test]
-fn a_name_that_is_no_services_says_why() {
+fn an_invalid_service_name_is_explained() {
     let notes = |url: &str, discover, rules: &[&str]| {
         let said = named(url, discover, rules, &ServiceLocation::default()).unwrap();
         assert_eq!(said.credential, Credential::None, "{url}");
@@ -587,7 +587,7 @@ fn explained(all: &[(&str, &str)]) -> Explanation {
 }
 
 #[test]
-fn a_chain_of_impersonation_is_named_with_the_roles_that_it_needs() {
+fn an_impersonation_chain_is_explained_with_its_roles() {
     let explanation = explained(&[
         ("credential", "id"),
         ("impersonate", "t@p.example"),
@@ -607,7 +607,7 @@ fn a_chain_of_impersonation_is_named_with_the_roles_that_it_needs() {
 }
 
 #[test]
-fn delegation_is_named_with_its_user_and_what_the_administrator_must_allow() {
+fn delegation_is_explained_with_its_user_and_what_to_authorise() {
     let explanation = explained(&[
         ("credential", "access"),
         ("scope", "s"),
@@ -622,7 +622,7 @@ fn delegation_is_named_with_its_user_and_what_the_administrator_must_allow() {
 }
 
 #[test]
-fn a_signed_jwt_is_explained_as_what_iap_takes() {
+fn a_signed_jwt_is_explained_as_a_credential_for_iap() {
     let explanation = explained(&[("token", "jwt")]);
     assert_eq!(explanation.credential, Credential::Id);
     assert_eq!(explanation.audience.as_deref(), Some("https://x.test/*"));

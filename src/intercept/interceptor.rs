@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_the_ca_is_warned_of_for_five_days_once_a_day() {
+    fn the_expiry_of_the_ca_is_logged_once_a_day_for_five_days() {
         let start = SystemTime::UNIX_EPOCH + 20_000 * DAY;
         let interceptor = Interceptor::new(["run.app".to_owned()], None, start).unwrap();
         let at = |hours: u32| interceptor.expiry_warning(start + hours * Duration::from_secs(3600));

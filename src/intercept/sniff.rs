@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_hello_that_comes_byte_by_byte_is_tls_and_whole() {
+    async fn a_client_hello_sent_byte_by_byte_is_recognised_as_tls() {
         let (mut app, ours) = tokio::io::duplex(1);
         let sniffing = tokio::spawn(sniff(ours, ANYTHING));
         let wrote = tokio::spawn(async move {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_after_two_seconds_or_ten_and_loses_nothing() {
+    async fn a_silent_client_is_treated_as_unknown_after_a_timeout() {
         for (rules, seconds) in [(false, 2), (true, 10)] {
             let (mut app, ours) = tokio::io::duplex(64);
             let started = tokio::time::Instant::now();
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_told_by_its_first_line_or_the_preface() {
+    fn http_is_recognised_by_its_request_line_or_preface() {
         let long = format!("GET /{} ", "a".repeat(LINE));
         for (seen, http) in [
             (&b"GET / HTTP/1.1\r\n"[..], Some(true)),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_comes_byte_by_byte_is_http_and_whole() {
+    async fn a_request_sent_byte_by_byte_is_recognised_as_http() {
         let (mut app, ours) = tokio::io::duplex(1);
         let sniffing = tokio::spawn(sniff(ours, ANYTHING));
         let request = b"GET / HTTP/1.1\r\n";
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_a_hello_is_given_back_too() {
+    async fn the_bytes_of_a_partial_client_hello_are_kept() {
         let (mut app, ours) = tokio::io::duplex(64);
         app.write_all(b"\x16\x03").await.unwrap();
         let (opening, stream) = sniff(ours, ANYTHING).await.unwrap();
@@ -271,13 +271,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_taken_for_tls_that_are_none(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        fn bytes_that_are_not_tls_are_never_recognised_as_tls(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
             let tls = bytes.len() >= 6 && bytes[0] == 22 && bytes[1] == 3 && bytes[5] == 1;
             prop_assert_eq!(judge(&bytes, true) == Some(Opening::Tls), tls);
         }
 
         #[test]
-        fn what_is_decided_stays_so(bytes in "(GET|PRI|[ -~\\r\\n\\x00]{0,4}) [ -~\\r\\n]{0,20}( HTTP/1[.]1\r\n)?", more in any::<u8>()) {
+        fn a_decision_is_final(bytes in "(GET|PRI|[ -~\\r\\n\\x00]{0,4}) [ -~\\r\\n]{0,20}( HTTP/1[.]1\r\n)?", more in any::<u8>()) {
             for http in [false, true] {
                 if let Some(opening) = judge(bytes.as_bytes(), http) {
                     let more = [bytes.as_bytes(), &[more]].concat();

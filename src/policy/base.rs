@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_id_token_for_a_chosen_audience_cannot_be_had() {
+    fn a_users_id_token_has_no_chosen_audience() {
         let url = "https://a.run.app";
         for (audience, obtainable) in [
             ("https://x", false),
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_users_id_token_for_any_other_host_cannot_be_had() {
+    fn a_user_has_no_id_token_for_any_other_host() {
         let rules = [("iap.example", &[("credential", "id")] as &[_])];
         let url = "https://iap.example";
         let derived = key(url, &rules);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impersonated_accounts_id_token_is_as_for_any_account() {
+    fn an_impersonated_account_has_the_same_id_tokens_as_any_account() {
         let options: &[(&str, &str)] = &[("credential", "id"), ("impersonate", "a@p.example")];
         let rules = [("*.run.app", options), ("iap.example", options)];
         for (url, expected) in [
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_judged_by_its_pattern() {
+    fn a_rule_is_checked_by_its_pattern() {
         let judged = |pattern: &str, options: &[(&str, &str)], impersonated: bool| {
             let mut all = Options::default();
             for (name, value) in options {

@@ -101,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_goes_through_the_proxy() {
+    fn hosts_that_are_not_listed_go_through_the_proxy() {
         assert_eq!(bypass("proxy.example", "a.example"), None);
         assert_eq!(bypass("proxy.example", "x.b.example"), Some(Bypass::Listed));
     }
 
     #[test]
-    fn the_metadata_server_is_reached_directly_by_every_name() {
+    fn every_name_of_the_metadata_server_is_reached_directly() {
         for authority in [
             "metadata.google.internal",
             "metadata",

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_one_path_lets_the_origin_get_tokens() {
+    fn a_rule_for_one_path_grants_tokens_to_the_origin() {
         let policy = policy(&[
             ("a.example/v2", Credential::Id),
             ("b.example/v2", Credential::Deny),

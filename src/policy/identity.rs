@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_option_wins_over_the_global_one() {
+    fn an_option_of_a_rule_overrides_the_global_one() {
         let global = Some("g@p.example");
         assert_eq!(principal(&[], None), "the base credential");
         assert_eq!(
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_of_the_metadata_server_is_the_base_of_the_chain() {
+    fn the_metadata_server_account_is_the_base_of_the_chain() {
         let account = [("account", "x@p.example")];
         assert_eq!(principal(&account, None), "the account x@p.example");
         assert_eq!(
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_is_delegated_by_what_the_other_options_name() {
+    fn a_subject_is_delegated_by_the_account_of_the_other_options() {
         assert_eq!(
             principal(
                 &[("subject", "u@d.example"), ("scope", "s")],
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_keeps_its_own_chain_whole_and_takes_the_rest_from_the_rule() {
+    fn a_route_keeps_its_own_chain_and_takes_other_options_from_the_rule() {
         let below = Identity::new(
             &options(&[
                 ("delegate", "a@p.example"),

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_account_is_the_target() {
+    fn the_last_account_of_a_chain_is_the_target() {
         for text in ["t@p.example", "a@p.example,b@p.example,t@p.example"] {
             let chain = Impersonation::parse(text).unwrap();
             assert_eq!(chain.target(), "t@p.example");
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_that_is_none_is_named_with_the_right_form() {
+    fn an_invalid_account_is_an_error_with_the_correct_form() {
         for (text, wrong) in [
             ("", "leaves an account empty"),
             ("a@p.example,", "\"a@p.example,\" leaves an account empty"),

@@ -235,7 +235,7 @@ mod tests {
     use crate::policy::Options;
 
     #[test]
-    fn a_suffix_is_whose_names_are_below_it() {
+    fn a_shared_suffix_is_recognised() {
         for (suffix, expected) in [
             ("com", Some(SharedSuffix::Registry)),
             ("co.uk", Some(SharedSuffix::Registry)),
@@ -260,7 +260,7 @@ mod tests {
 
     /// Each row that gives no token is among those that are looked at.
     #[test]
-    fn every_row_without_a_token_is_looked_at() {
+    fn every_row_without_a_token_is_considered() {
         let rule = Rule {
             pattern: Pattern::parse("*.com").unwrap(),
             options: Options {

@@ -82,7 +82,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_refusal_is_a_complete_response() {
+    fn an_error_is_a_complete_response() {
         let error = Error::new(ErrorKind::TargetTooLong, "too long: \"\r\n");
         let response = String::from_utf8(refusal(&error)).unwrap();
         let (head, body) = response.split_once("\r\n\r\n").unwrap();

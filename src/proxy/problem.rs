@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_detail_makes_a_valid_header(detail in "\\PC*") {
+        fn every_detail_becomes_a_valid_header(detail in "\\PC*") {
             for kind in ErrorKind::ALL {
                 let error = Error::new(kind, detail.clone());
                 let value = proxy_status(&error);

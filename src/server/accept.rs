@@ -322,7 +322,7 @@ mod tests {
 
     /// Without TCP_NODELAY the second of two small writes waits for an acknowledgement: 40 ms for each response.
     #[tokio::test]
-    async fn an_accepted_connection_sends_at_once() {
+    async fn an_accepted_connection_has_nagle_disabled() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let _app = TcpStream::connect(address).await.unwrap();

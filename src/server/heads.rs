@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn http1_counts_nothing_that_is_discarded_at_the_end() {
+    fn http1_does_not_count_discarded_bytes() {
         let (_memory, state, mut meter) = metered(Protocol::Http1);
         drop(state.begin());
         state.truncate();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_counts_blocks_until_they_end_and_trailers_until_nothing_is_under_way() {
+    fn http2_counts_field_blocks_and_trailers_until_they_end() {
         let (_memory, state, mut meter) = metered(Protocol::Http2);
         let part = SMALL_HEAD;
         read(&mut meter, &state, &frame(HEADERS, 0, 1, part));

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_preface_decides_and_is_read_again() {
+    async fn the_preface_selects_the_protocol_and_stays_readable() {
         for (bytes, protocol) in [
             (&b""[..], None),
             (b"G", Some(Protocol::Http1)),

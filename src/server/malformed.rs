@@ -309,7 +309,7 @@ mod tests {
 
     /// An upstream may answer with the same head.
     #[tokio::test]
-    async fn one_that_is_no_refusal_of_hypers_comes_out_late_but_whole() {
+    async fn a_withheld_response_that_hyper_did_not_make_is_sent_whole() {
         let (mut client, server) = tokio::io::duplex(4096);
         let (mut filter, remains) = Filter::new(server);
         filter.write_all(OWN).await.unwrap();
@@ -326,7 +326,7 @@ mod tests {
 
     /// The connection goes on, so the response was not hyper's own.
     #[tokio::test]
-    async fn one_on_a_connection_that_goes_on_is_written_at_once() {
+    async fn a_response_on_a_kept_connection_is_written_at_once() {
         let (mut client, server) = tokio::io::duplex(4096);
         let (mut filter, remains) = Filter::new(server);
         let connection = remains.of(async move {

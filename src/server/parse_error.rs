@@ -124,7 +124,7 @@ mod tests {
     const OWN: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sat, 28 Nov 2026 12:00:00 GMT\r\n\r\n";
 
     #[test]
-    fn only_a_head_that_hyper_made_itself_is_withheld() {
+    fn only_a_response_head_made_by_hyper_is_withheld() {
         assert_eq!(automatic(OWN), Some(431));
         assert_eq!(
             automatic(b"HTTP/1.0 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),

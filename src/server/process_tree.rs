@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_that_a_process_holds_are_found_with_both_addresses() {
+    fn the_sockets_of_a_process_are_found_with_both_addresses() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
              0: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 11 1 0\n\
              1: 0100007F:C350 0100007F:1F90 01 00000000:00000000 00:00000000 00000000     0        0 22 1 0\n\

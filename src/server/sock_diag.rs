@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_answer_is_none() {
+    fn a_truncated_netlink_answer_is_ignored() {
         for length in 0..88 {
             let mut answer = vec![0; length];
             if let Some(kind) = answer.get_mut(4) {

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_told_to_end_and_then_closed() {
+    async fn an_idle_connection_is_closed_gracefully_then_at_once() {
         let (state, mut watchdog) = watched();
         watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
         let first = state.begin();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn http1_may_be_idle_but_not_stop_within_a_head() {
+    async fn an_http1_connection_may_be_idle_between_requests_but_not_within_a_head() {
         let (state, mut watchdog) = watched();
         watchdog.speaks(Protocol::Http1, None);
         drop(state.begin());

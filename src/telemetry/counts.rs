@@ -41,7 +41,7 @@ mod tests {
     use crate::telemetry::{Code, Metrics};
 
     #[test]
-    fn each_listener_has_its_own_counts_whatever_the_credential_was() {
+    fn each_listener_has_its_own_counts() {
         let metrics = Metrics::new();
         let (proxy, route) = (metrics.listener("proxy"), metrics.listener("8081"));
         let code = Code::from(StatusCode::OK);

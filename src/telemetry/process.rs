@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_is_read_from_a_whole_proc() {
+    fn every_process_metric_is_read_from_proc() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 0 0 0 0 0 150 50 0 0 20 0 4 0 99 1 1";
         let status = "Name:\tx\nVmSize:\t    2048 kB\nVmRSS:\t     512 kB\n";
         let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -185,13 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn without_proc_the_start_time_is_still_there() {
+    fn the_start_time_is_reported_without_proc() {
         let expected = vec![("process_start_time_seconds".to_owned(), 1.5)];
         assert_eq!(scrape(&[]), expected);
     }
 
     #[test]
-    fn nonsense_in_proc_is_left_out() {
+    fn malformed_files_in_proc_are_ignored() {
         let metrics = scrape(&[
             ("stat", "7 (x S 1"),
             ("status", "VmSize:\t-\nVmRSS:\t12 MB\n"),

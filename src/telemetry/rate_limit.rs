@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_messages_a_second_are_admitted_and_the_rest_is_counted() {
+    fn ten_messages_a_second_are_admitted_and_the_rest_counted() {
         let (limited, start) = (LineLimit::default(), Instant::now());
         for _ in 0..10 {
             assert_eq!(limited.due_at(start), Some(0));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_messages_is_one_with_a_count() {
+    fn a_flood_of_messages_becomes_one_with_a_count() {
         let (throttle, start) = (LogThrottle::default(), Instant::now());
         assert_eq!(throttle.due_at(start), Some(0));
         assert_eq!(throttle.due_at(start), None);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_keys_is_cut_and_forgotten_after_a_minute() {
+    fn the_number_of_keys_is_bounded_and_they_expire_after_a_minute() {
         let (limiter, start) = (RateLimiter::new(), Instant::now());
         let admitted = |at| {
             (0..10_000)

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_fractions_and_offsets() {
+    fn fractions_and_offsets_are_parsed() {
         assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
         assert_eq!(seconds("2014-10-02T15:01:23Z"), Some(1_412_262_083));
         assert_eq!(seconds("2024-02-29T23:59:59z"), Some(1_709_251_199));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_text_that_is_not_exactly_a_time() {
+    fn a_text_that_is_not_exactly_a_time_is_rejected() {
         for text in [
             "",
             "1412262083",
@@ -153,14 +153,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_humantime_on_every_second(since in 0u64..253_402_300_799, nanos in 0u32..1_000_000_000) {
+        fn every_second_is_parsed_as_humantime_does(since in 0u64..253_402_300_799, nanos in 0u32..1_000_000_000) {
             let time = Duration::new(since, nanos);
             let text = humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + time).to_string();
             prop_assert_eq!(parse(&text), Some(time));
         }
 
         #[test]
-        fn no_text_panics(text in "\\PC{0,40}|[0-9T:.Z+-]{0,40}") {
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,40}|[0-9T:.Z+-]{0,40}") {
             fuzz_rfc3339(text.as_bytes());
         }
     }

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_that_matches_counts() {
+    fn the_first_matching_entry_applies() {
         let entries = [
             entry(
                 ConnectHost::Exact(Host::parse("a.example").unwrap()),

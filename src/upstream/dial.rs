@@ -293,7 +293,7 @@ mod tests {
 
     /// Checks the socket option, because a loopback peer cannot stop acknowledging.
     #[tokio::test]
-    async fn a_peer_that_is_gone_is_noticed_by_the_options_of_its_socket() {
+    async fn socket_options_detect_a_lost_peer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = config::load(&RawConfig::default(), &Env::default()).unwrap();

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_would_resolve_is_refused_by_its_text() {
+    fn a_name_that_the_proxy_would_resolve_is_refused_by_its_text() {
         let refuse = refuse("127.0.0.1:3128");
         let judge = |host: &str, port| refuse.unresolved(&Host::parse(host).unwrap(), port);
         assert_eq!(judge("localhost", 3128), Some(Refusal::Loop));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_on_all_addresses_is_known_by_the_connection_to_it() {
+    fn a_wildcard_listener_is_recognised_by_a_connection_to_it() {
         let refuse = refuse("0.0.0.0:9090");
         let judge = |local: &str, peer: &str| {
             refuse.connection(local.parse().unwrap(), peer.parse().unwrap())

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_alternate_and_the_first_stays_first() {
+    fn address_families_alternate_after_the_first_address() {
         let parse = |texts: &[&str]| -> Vec<SocketAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
@@ -99,7 +99,7 @@ mod tests {
 
     /// An address whose accept queue is full, so that it does not respond.
     #[tokio::test]
-    async fn a_silent_address_is_overtaken_by_the_next() {
+    async fn a_silent_address_is_raced_by_the_next() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let silent = socket.listen(1).unwrap();

@@ -44,7 +44,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn the_age_is_that_of_the_clock_that_ran_further() {
+    fn the_age_is_measured_by_the_faster_clock() {
         let now = IdleSince::now();
         assert!(now.age() < HOUR);
         let frozen = IdleSince {

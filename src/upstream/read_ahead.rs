@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_download_is_read_in_large_pieces_and_leaves_no_memory_behind() {
+    async fn a_download_is_read_in_large_pieces_and_frees_its_buffer() {
         let mut stream = ReadAhead::new(source(1024 * 1024, vec![]));
         let mut read = vec![0; 4096];
         let mut all = Vec::new();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_answers_need_no_memory() {
+    async fn small_responses_need_no_buffer() {
         let mut stream = ReadAhead::new(source(3000, vec![1000, 1000, 1000]));
         let mut read = [0; 4096];
         for _ in 0..3 {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writes_stay_as_they_are() {
+    async fn writes_are_passed_through() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_comes_once_and_in_order(
+        fn every_byte_arrives_once_and_in_order(
             length in 0usize..300_000,
             gives in prop::collection::vec(1usize..100_000, 0..20),
             sizes in prop::collection::vec(1usize..100_000, 1..10),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn http1_gets_one_cookie_field_and_http2_what_was_sent() {
+    fn http1_gets_one_cookie_field_and_http2_the_original_ones() {
         let crumbs = |request: &Request<()>| -> Vec<Vec<u8>> {
             let crumbs = request.headers().get_all(COOKIE).iter();
             crumbs.map(|crumb| crumb.as_bytes().to_vec()).collect()
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn http2_gets_an_authority_and_no_host() {
+    fn http2_gets_an_authority_without_host() {
         for (authority, expected) in [
             ("api.example", "https://api.example/a?b=c"),
             ("[::1]:8443", "https://[::1]:8443/a?b=c"),

@@ -132,7 +132,7 @@ fn a_file_that_is_not_yaml_is_an_error_with_its_place() {
 }
 
 #[test]
-fn the_example_of_the_contract_is_right_also_where_its_directory_is_not_there_yet() {
+fn an_example_whose_ca_directory_does_not_exist_yet_is_valid() {
     let setup = Setup::new().file(
         "proxy: {listen: 127.0.0.1:3128, unmatched: pass, intercept: true, ca_dir: shared/ca}\n\
          admin: {listen: 127.0.0.1:9090}\n",
@@ -146,7 +146,7 @@ fn the_example_of_the_contract_is_right_also_where_its_directory_is_not_there_ye
 }
 
 #[test]
-fn a_value_that_yaml_reads_as_something_else_is_told_to_be_quoted() {
+fn an_unquoted_value_that_yaml_misreads_is_an_error() {
     for (yaml, place, value) in [
         (
             "rules:\n  - host: *.internal.example\n    credential: id\n",
@@ -203,7 +203,7 @@ fn a_value_that_yaml_reads_as_something_else_is_told_to_be_quoted() {
 
 /// Whatever is wrong, its own text is in the line, so that it can be searched for; a password never is.
 #[test]
-fn every_error_repeats_the_value_that_is_wrong() {
+fn every_error_quotes_the_wrong_value_but_no_password() {
     let table: &[(&str, &str)] = &[
         ("proxy: here", "here"),
         ("admin: there", "there"),

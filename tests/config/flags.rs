@@ -359,7 +359,7 @@ fn an_unknown_command_is_one_line() {
 }
 
 #[test]
-fn help_says_how_environment_and_file_name_an_option_and_version_is_the_version() {
+fn help_explains_variables_and_file_keys() {
     let setup = Setup::new();
     let help = setup.run(&["check", "--help"]);
     assert_eq!(help.status, Some(0));

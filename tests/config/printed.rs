@@ -3,7 +3,7 @@
 use crate::Setup;
 
 #[test]
-fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
+fn an_unused_allow_non_loopback_is_printed() {
     for (args, printed) in [
         (&["--allow-non-loopback"][..], "allow_non_loopback: true"),
         (&[], "allow_non_loopback: false"),
@@ -14,7 +14,7 @@ fn what_is_allowed_is_printed_also_where_nothing_needs_it() {
 }
 
 #[test]
-fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
+fn the_reference_file_round_trips() {
     let setup = Setup::new().file(
         "proxy: {listen: 127.0.0.1:3128, unmatched: deny, metadata-access: deny, intercept: on, ca_dir: ., auth: 'app:hunter2'}\n\
          admin: off\n\
@@ -104,7 +104,7 @@ fn the_file_of_the_contract_is_read_and_printed_as_it_is() {
 }
 
 #[test]
-fn check_all_prints_the_options_that_are_off_or_empty_too() {
+fn check_all_prints_options_that_are_off_or_empty() {
     let yaml = Setup::new().accepted(&["--all"]);
     for line in [
         "  ca_dir: null",
@@ -133,7 +133,7 @@ fn check_all_prints_the_options_that_are_off_or_empty_too() {
 }
 
 #[test]
-fn check_prints_what_differs_from_the_defaults_and_with_all_everything() {
+fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
     let setup = Setup::new();
     let none = "# every option has its default: sidentity check --all prints them\n";
     assert_eq!(setup.accepted(&[]), none);
@@ -200,7 +200,7 @@ fn check_prints_what_differs_from_the_defaults_and_with_all_everything() {
 }
 
 #[test]
-fn impersonation_is_read_from_every_source_and_printed_as_it_is() {
+fn impersonation_is_read_from_every_source_and_printed() {
     const CHAIN: &str = "a@p.example,b@p.example,t@p.example";
     let line = format!("impersonate_service_account: {CHAIN:?}");
     let flag = Setup::new().accepted(&["--impersonate-service-account", CHAIN]);
@@ -218,7 +218,7 @@ fn impersonation_is_read_from_every_source_and_printed_as_it_is() {
 }
 
 #[test]
-fn an_identity_of_a_rule_is_printed_as_it_is() {
+fn the_identity_of_a_rule_is_printed() {
     let rule = "iap.example=id,token=jwt,impersonate=t@p.example,delegate=b@p.example,delegate=a@p.example";
     let route =
         "8081=https://www.googleapis.com,scope=s,subject=jane@d.example,account=x@p.example";

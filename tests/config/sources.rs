@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::{Id, Setup};
 
 #[test]
-fn flags_win_over_environment_over_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let setup = Setup::new()
         .file("proxy: 1001\nadmin: 1002\nlog_level: debug\nworkers: 3\n")
         .variable("SIDENTITY_ADMIN", "2002")
@@ -74,7 +74,7 @@ fn lists_add_up_flags_first() {
 }
 
 #[test]
-fn a_variable_that_nearly_names_an_option_is_a_problem() {
+fn a_misspelt_variable_is_an_error() {
     let setup = Setup::new()
         .variable("SIDENTITY_DISCOVER", "maybe")
         .variable("SIDENTITY_LOG_LEVL", "info")
@@ -122,7 +122,7 @@ fn a_variable_that_nearly_names_an_option_is_a_problem() {
 }
 
 #[test]
-fn a_kubernetes_service_called_sidentity_does_not_stop_every_sidecar_of_its_namespace() {
+fn variables_of_a_kubernetes_service_called_sidentity_are_ignored() {
     let setup = Setup::new()
         .variable("SIDENTITY_SERVICE_HOST", "10.0.0.7")
         .variable("SIDENTITY_SERVICE_PORT", "9090")
@@ -137,7 +137,7 @@ fn a_kubernetes_service_called_sidentity_does_not_stop_every_sidecar_of_its_name
 }
 
 #[test]
-fn a_variable_of_somebody_else_is_ignored_with_a_warning() {
+fn an_unknown_variable_is_ignored_with_a_warning() {
     let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .args(["check", "--log-format", "text"])
         .env_clear()
@@ -159,7 +159,7 @@ fn a_variable_of_somebody_else_is_ignored_with_a_warning() {
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_text_is_a_problem() {
+fn a_variable_that_is_not_utf8_is_an_error() {
     use std::os::unix::ffi::OsStrExt;
     let output = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .arg("check")
@@ -175,7 +175,7 @@ fn a_variable_that_is_no_text_is_a_problem() {
 }
 
 #[test]
-fn all_problems_of_flags_environment_and_file_come_at_once() {
+fn errors_of_flags_environment_and_file_are_reported_together() {
     let setup = Setup::new()
         .file("log_level: loud\nunmatched: drop\n")
         .variable("SIDENTITY_WORKERS", "0");
@@ -188,7 +188,7 @@ fn all_problems_of_flags_environment_and_file_come_at_once() {
 }
 
 #[test]
-fn more_roots_are_read_at_once_and_a_bad_file_is_a_problem() {
+fn extra_roots_are_read_at_the_start_and_a_bad_file_is_an_error() {
     let key = rcgen::KeyPair::generate().unwrap();
     let params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
     let good = params.self_signed(&key).unwrap().pem();
@@ -213,7 +213,7 @@ fn more_roots_are_read_at_once_and_a_bad_file_is_a_problem() {
 }
 
 #[test]
-fn what_googles_libraries_read_is_read_checked_and_shown() {
+fn variables_of_googles_libraries_are_read_checked_and_shown() {
     let setup = Setup::new()
         .variable("GCE_METADATA_HOST", "http://localhost:8980")
         .variable("GOOGLE_CLOUD_QUOTA_PROJECT", "my-project")

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::Setup;
 
 #[test]
-fn a_ca_dir_in_a_folder_that_others_can_write_to_is_warned_of() {
+fn a_ca_dir_in_a_directory_that_others_can_write_to_gets_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let top = tempfile::tempdir().unwrap();
     let (open, mine) = (top.path().join("open"), top.path().join("mine"));
@@ -25,7 +25,7 @@ fn a_ca_dir_in_a_folder_that_others_can_write_to_is_warned_of() {
 }
 
 #[test]
-fn an_interception_that_serves_nobody_is_warned_of() {
+fn an_interception_without_effect_gets_a_warning() {
     let setup = Setup::new();
     for (args, warned) in [
         (&["--intercept"][..], "without --ca-dir"),
@@ -49,7 +49,7 @@ fn an_interception_that_serves_nobody_is_warned_of() {
 }
 
 #[test]
-fn a_rule_that_reaches_beyond_one_organisation_is_warned_of() {
+fn a_rule_beyond_one_organisations_domain_gets_a_warning() {
     let beyond = |place: &str, pattern: &str, owner: &str| {
         format!(
             "sidentity: warning: flag --rule {place}: {pattern} reaches beyond one organisation's domain: {owner}"
@@ -122,7 +122,7 @@ fn a_rule_that_reaches_beyond_one_organisation_is_warned_of() {
 }
 
 #[test]
-fn a_wide_rule_that_names_what_the_table_leaves_out_is_warned_of() {
+fn a_wide_rule_that_covers_hosts_without_a_token_gets_a_warning() {
     let warning = |rules: &[&str]| {
         let flags: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", *rule]).collect();
         let checked = Setup::new().check(&flags);
@@ -182,7 +182,7 @@ fn a_wide_rule_that_names_what_the_table_leaves_out_is_warned_of() {
 }
 
 #[test]
-fn a_rule_of_the_file_is_warned_of_with_its_place() {
+fn a_warning_about_a_rule_of_the_file_has_its_place() {
     let setup = Setup::new().file("rules:\n  - host: '*.com'\n    credential: id\n");
     let checked = setup.check(&["--config", "c.yaml"]);
     assert!(

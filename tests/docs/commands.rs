@@ -61,7 +61,7 @@ fn summary(commands: &[(String, String)]) -> String {
 }
 
 #[test]
-fn every_command_has_a_page_as_its_help_says_it() {
+fn every_command_has_a_page_with_its_help() {
     let commands = commands();
     assert!(commands.len() >= 9, "{commands:?}");
     let mut index = "<!-- generated from --help: WRITE_DOCS=1 cargo test --test docs -- --test-threads=1 -->\n\

@@ -26,7 +26,7 @@ fn entry(text: &mut String, id: &str, title: &str, facts: &str, advice: &str) {
 }
 
 #[test]
-fn every_error_has_an_entry_to_which_its_type_points() {
+fn every_error_has_an_entry_at_its_type_url() {
     let mut text = "\n".to_owned();
     let mut ids = BTreeSet::new();
     for kind in ErrorKind::ALL {
@@ -74,7 +74,7 @@ fn slug(line: &str) -> String {
 }
 
 #[test]
-fn every_log_line_with_something_to_do_has_an_entry() {
+fn every_log_line_with_advice_has_an_entry() {
     let guide = read(OPERATING);
     let mut text = "\n".to_owned();
     let mut ids = BTreeSet::new();

@@ -342,7 +342,7 @@ pub(super) fn files(folder: &Path, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_google_name_in_the_documents_is_one_that_google_takes() {
+fn every_google_name_in_the_documents_is_valid() {
     let mut texts = Vec::new();
     files(&path("docs"), &mut texts);
     files(&path("deploy"), &mut texts);
@@ -392,7 +392,7 @@ fn every_google_name_in_the_documents_is_one_that_google_takes() {
 }
 
 #[test]
-fn a_wrong_google_name_is_found_wherever_it_stands() {
+fn an_invalid_google_name_is_found_anywhere() {
     for (text, kind, name) in [
         (
             "gcloud iam service-accounts create shop",

@@ -157,7 +157,7 @@ fn manifests(file: &str, text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_name_in_a_manifest_is_one_that_kubernetes_takes() {
+fn every_kubernetes_name_in_a_manifest_is_valid() {
     let mut texts = Vec::new();
     for folder in ["docs", "deploy"] {
         files(&path(folder), &mut texts);
@@ -184,7 +184,7 @@ fn every_name_in_a_manifest_is_one_that_kubernetes_takes() {
 }
 
 #[test]
-fn a_wrong_kubernetes_name_is_found_wherever_it_stands() {
+fn an_invalid_kubernetes_name_is_found_anywhere() {
     for (yaml, name) in [
         ("metadata: {name: Shop}", "Shop"),
         ("metadata: {name: a, namespace: a.b}", "a.b"),

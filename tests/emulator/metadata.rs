@@ -112,7 +112,7 @@ fn now() -> u64 {
 }
 
 #[tokio::test]
-async fn the_probe_of_every_library_is_answered() {
+async fn every_librarys_probe_is_answered() {
     let emulator = emulator().await;
     for headers in ["", FLAVOR] {
         let reply = emulator.send("GET", "/", headers).await;
@@ -122,7 +122,7 @@ async fn the_probe_of_every_library_is_answered() {
 }
 
 #[tokio::test]
-async fn values_are_texts_of_the_identity() {
+async fn values_are_those_of_the_identity() {
     let emulator = Running::start(Identity {
         email: "app@shop.iam.gserviceaccount.com".parse().unwrap(),
         project_id: "shop".parse().unwrap(),
@@ -168,7 +168,7 @@ async fn an_instance_keeps_its_id_and_shares_it_with_no_other() {
 }
 
 #[tokio::test]
-async fn directories_list_what_they_hold() {
+async fn directories_list_their_entries() {
     let emulator = emulator().await;
     let accounts = format!("{EMAIL}/\ndefault/\n");
     for (path, listing) in [
@@ -213,7 +213,7 @@ async fn a_directory_without_its_slash_is_redirected() {
 }
 
 #[tokio::test]
-async fn a_subtree_comes_as_json_without_tokens() {
+async fn a_subtree_is_json_without_tokens() {
     let emulator = emulator().await;
     let account = json!({"aliases": ["default"], "email": EMAIL, "scopes": [CLOUD_PLATFORM]});
     let reply = emulator.get(&format!("{ACCOUNT}/?recursive=true")).await;
@@ -260,7 +260,7 @@ async fn requests_that_a_page_or_a_proxy_could_have_made_are_forbidden() {
 }
 
 #[tokio::test]
-async fn what_the_real_server_does_not_have_is_not_found() {
+async fn unknown_paths_are_not_found() {
     let emulator = emulator().await;
     for path in [
         "/nowhere",
@@ -297,7 +297,7 @@ async fn only_reading_is_allowed() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_opaque_and_given_again_with_less_time_left() {
+async fn an_access_token_is_opaque_and_reissued_with_less_time_left() {
     let emulator = emulator().await;
     let first = emulator.get(&format!("{ACCOUNT}/token")).await.json();
     let token = first["access_token"].as_str().unwrap();
@@ -338,7 +338,7 @@ async fn other_scopes_get_another_token() {
 }
 
 #[tokio::test]
-async fn a_short_lifetime_is_kept_by_both_kinds_of_token() {
+async fn a_short_lifetime_applies_to_both_kinds_of_token() {
     let emulator = Running::start(Identity {
         lifetime: "90s".parse().unwrap(),
         ..Identity::default()
@@ -354,7 +354,7 @@ async fn a_short_lifetime_is_kept_by_both_kinds_of_token() {
 }
 
 #[tokio::test]
-async fn an_id_token_says_for_whom_by_whom_and_until_when() {
+async fn an_id_token_names_audience_issuer_and_expiry() {
     let emulator = emulator().await;
     let before = now();
     let standard = claims(&emulator.id_token(&format!("audience={AUDIENCE}")).await);
@@ -376,7 +376,7 @@ async fn an_id_token_says_for_whom_by_whom_and_until_when() {
 }
 
 #[tokio::test]
-async fn an_audience_arrives_as_it_was_encoded() {
+async fn an_encoded_audience_is_decoded() {
     let emulator = emulator().await;
     for (query, audience) in [
         (
@@ -393,7 +393,7 @@ async fn an_audience_arrives_as_it_was_encoded() {
 }
 
 #[tokio::test]
-async fn an_id_token_is_given_again_for_its_audience_and_format_only() {
+async fn an_id_token_is_reissued_only_for_its_audience_and_format() {
     let emulator = emulator().await;
     let token = emulator.id_token("audience=a").await;
     assert_eq!(emulator.id_token("audience=a").await, token);
@@ -455,7 +455,7 @@ async fn the_published_keys_verify_an_id_token() {
 }
 
 #[tokio::test]
-async fn the_discovery_document_leads_to_the_keys_by_the_name_that_the_caller_used() {
+async fn the_discovery_document_uses_the_host_of_the_request() {
     let emulator = emulator().await;
     let path = "/.well-known/openid-configuration";
     let document = emulator.send("GET", path, "").await.json();
@@ -475,7 +475,7 @@ async fn the_discovery_document_leads_to_the_keys_by_the_name_that_the_caller_us
 }
 
 #[tokio::test]
-async fn the_verifier_takes_its_own_emulators_tokens_only() {
+async fn the_verifier_accepts_only_tokens_of_its_own_emulator() {
     let (own, other) = (emulator().await, emulator().await);
     let jwt = own
         .id_token(&format!("audience={AUDIENCE}&format=full"))
@@ -513,7 +513,7 @@ async fn one_connection_carries_many_calls() {
 }
 
 #[tokio::test]
-async fn it_ends_when_it_is_told_to_even_with_a_caller_connected() {
+async fn it_stops_even_with_a_caller_connected() {
     let mut emulator = emulator().await;
     let mut idle = TcpStream::connect(emulator.address).await.unwrap();
     emulator.get("/").await;
@@ -524,7 +524,7 @@ async fn it_ends_when_it_is_told_to_even_with_a_caller_connected() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_an_error() {
+async fn an_address_in_use_is_an_error() {
     let emulator = emulator().await;
     let error = Emulator::bind(emulator.address, Identity::default())
         .await

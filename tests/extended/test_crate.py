@@ -19,7 +19,7 @@ def cargo(*args, cwd=ROOT, timeout=600):
     return done.stdout
 
 
-def test_the_crate_has_the_program_and_nothing_of_its_surroundings():
+def test_the_crate_has_only_the_programs_files():
     files = cargo("package", "--list", "--allow-dirty", "--locked").split()
     made = {"Cargo.lock", "Cargo.toml", "Cargo.toml.orig", ".cargo_vcs_info.json"}
     for file in set(files) - made:
@@ -40,7 +40,7 @@ def test_the_packed_crate_is_small_and_compiles(tmp_path):
 
 
 @pytest.mark.timeout(900)
-def test_cargo_install_makes_a_program_that_passes_the_demo(tmp_path):
+def test_cargo_install_builds_a_program_that_passes_the_demo(tmp_path):
     # Unoptimised, because its dependencies are already compiled.
     cargo("install", "--debug", "--path", ".", "--locked", "--quiet", "--root", tmp_path, "--target-dir", ROOT / "target")
     program = tmp_path / "bin" / "sidentity"

@@ -54,7 +54,7 @@ UPLOADS = [(version, True) for version in VERSIONS] + [(version, False) for vers
 @pytest.mark.parametrize(
     "version, told", UPLOADS, ids=[f"{version}-length-{'told' if told else 'untold'}" for version, told in UPLOADS]
 )
-def test_an_upload_arrives_whole(route, version, told, file):
+def test_an_upload_arrives_complete(route, version, told, file):
     source = [str(file)] if told else ["-"]
     with file.open() as stdin:
         seen = json.loads(run("curl", "-sS", version, "-T", *source, f"{route}/put", stdin=stdin))
@@ -64,7 +64,7 @@ def test_an_upload_arrives_whole(route, version, told, file):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("told", ["&length", ""], ids=["length-told", "length-untold"])
-def test_a_download_arrives_whole(route, version, told, tmp_path):
+def test_a_download_arrives_complete(route, version, told, tmp_path):
     out = tmp_path / "out"
     curl(version, "-o", out, f"{route}/down?bytes={MEGABYTES}{told.replace('length', 'length=1')}")
     expected = pattern(64 * 1024) * (MEGABYTES // (64 * 1024))
@@ -72,7 +72,7 @@ def test_a_download_arrives_whole(route, version, told, tmp_path):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_answers_without_a_body_end_at_once(route, version):
+def test_responses_without_a_body_end_at_once(route, version):
     for status in (204, 304, 404):
         assert curl(version, "-o", "/dev/null", "-w", "%{http_code}", f"{route}/status/{status}") == str(status)
     head = curl(version, "-I", f"{route}/head")
@@ -81,7 +81,7 @@ def test_answers_without_a_body_end_at_once(route, version):
 
 # With prior knowledge, curl 7.88 never reuses a connection.
 @pytest.mark.parametrize("version", VERSIONS[:-1])
-def test_a_redirect_leads_back_through_the_route(route, version):
+def test_a_redirect_is_rewritten_to_the_route(route, version):
     seen = json.loads(curl(version, "-L", f"{route}/redirect"))
     assert (seen["path"], seen["query"], seen["audience"]) == ("/landed", "from=redirect", AUDIENCE)
 
@@ -93,7 +93,7 @@ def test_two_calls_share_a_connection(route, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_compressed_answers_are_left_as_they_are(route, version):
+def test_compressed_responses_are_unchanged(route, version):
     assert curl(version, "--compressed", f"{route}/gzip") == "squeezed " * 1000
 
 
@@ -108,7 +108,7 @@ def test_headers_pass_in_their_order_and_both_cookies_come_back(route):
     assert mine == [["x-one", "1"], ["x-two", "a"], ["x-two", "b"]]
 
 
-def test_a_tunnel_is_blind_so_the_service_refuses(proxy, certificates):
+def test_a_call_through_a_blind_tunnel_is_refused_by_the_service(proxy, certificates):
     refused = curl("-x", proxy, "--cacert", certificates.ca, "https://svc.a.run.app/tunnel")
     assert json.loads(refused)["refused"]
 
@@ -120,7 +120,7 @@ def test_a_route_on_a_unix_socket_answers(start, tmp_path):
     assert seen["audience"] == AUDIENCE
 
 
-def test_what_is_denied_is_told_as_a_problem(start):
+def test_a_denied_call_gets_a_problem_document(start):
     with start("--unmatched", "deny") as sidecar:
         answer = curl("-i", "-x", f"http://{sidecar.proxy}", "http://www.example.com/")
     assert answer.startswith("HTTP/1.1 403 ")
@@ -128,7 +128,7 @@ def test_what_is_denied_is_told_as_a_problem(start):
     assert json.loads(answer.split("\n\n", 1)[1])["status"] == 403
 
 
-def test_without_a_metadata_server_the_call_fails_and_says_why(start, upstream):
+def test_without_a_metadata_server_the_call_fails_with_the_reason(start, upstream):
     class Gone:
         address = "127.0.0.1:1"
 

@@ -24,14 +24,14 @@ def promtool(*args):
     return subprocess.run(["promtool", *map(str, args)], capture_output=True, text=True, timeout=PATIENCE)
 
 
-def test_prometheus_takes_the_rules_and_their_tests_pass():
+def test_prometheus_accepts_the_rules_and_their_tests_pass():
     for args in (("check", "rules", "--lint-fatal", RULES), ("test", "rules", TESTS)):
         done = promtool(*args)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("alert", [alert["alert"] for alert in ALERTS])
-def test_the_unit_tests_notice_an_alert_that_never_fires_and_one_that_always_does(alert, tmp_path):
+def test_the_rule_tests_detect_an_alert_that_never_or_always_fires(alert, tmp_path):
     (tmp_path / TESTS.name).write_text(TESTS.read_text())
     for expr in ("vector(0) > 1", "vector(1)"):
         rules = yaml.safe_load(RULES.read_text())
@@ -41,7 +41,7 @@ def test_the_unit_tests_notice_an_alert_that_never_fires_and_one_that_always_doe
         assert promtool("test", "rules", tmp_path / TESTS.name).returncode != 0
 
 
-def test_each_alert_says_how_bad_it_is_and_leads_to_a_passage_that_is_there():
+def test_each_alert_has_a_severity_and_a_valid_runbook_link():
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "operating.md").read_text(), re.M)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for alert in ALERTS:
@@ -56,7 +56,7 @@ def resolved(expr):
     return re.sub(r"\$__rate_interval", "2m", re.sub(r"\$(namespace|job)\b", ".*", expr))
 
 
-def test_the_dashboard_is_one_for_grafana():
+def test_the_dashboard_is_valid_for_grafana():
     read = json.loads(json.dumps(Dashboard.from_json(DASHBOARD), default=lambda part: part.to_json()))
     assert (read["uid"], len(read["panels"])) == ("sidentity", len(DASHBOARD["panels"]))
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
@@ -73,7 +73,7 @@ def test_the_dashboard_is_one_for_grafana():
     assert all(target["datasource"]["uid"] == "${datasource}" for target in TARGETS)
 
 
-def test_prometheus_takes_the_expressions_of_the_dashboard(tmp_path):
+def test_prometheus_accepts_the_expressions_of_the_dashboard(tmp_path):
     rules = [{"record": f"panel:{i}", "expr": resolved(target["expr"])} for i, target in enumerate(TARGETS)]
     file = tmp_path / "panels.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
@@ -126,7 +126,7 @@ EXPRESSIONS = {alert["alert"]: alert["expr"] for alert in ALERTS} | {
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
-def test_every_metric_label_and_value_that_is_asked_for_exists(name, series):
+def test_every_queried_metric_label_and_value_exists(name, series):
     expr = EXPRESSIONS[name]
     asked = list(selectors(expr))
     assert asked
@@ -139,7 +139,7 @@ def test_every_metric_label_and_value_that_is_asked_for_exists(name, series):
         assert set(re.split(r",\s*", labels)) <= known
 
 
-def test_every_metric_of_the_sidecar_is_watched_somewhere(series):
+def test_every_metric_is_used_by_a_dashboard_or_alert(series):
     asked = {metric for expr in EXPRESSIONS.values() for metric, _ in selectors(expr)}
     ours = {name for name in series if name.startswith("sidentity_")}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in ours}

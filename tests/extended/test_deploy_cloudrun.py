@@ -21,13 +21,13 @@ def schemas():
 
 
 @files
-def test_cloud_run_takes_it(path, schemas):
+def test_cloud_run_accepts_the_file(path, schemas):
     (document,) = documents(path)
     assert KINDS[document["kind"]] == document["apiVersion"]
     assert not list(violations(document, schemas[document["kind"]], schemas))
 
 
-def test_a_key_that_cloud_run_does_not_know_is_found(schemas):
+def test_a_key_unknown_to_cloud_run_is_found(schemas):
     (document,) = documents(CLOUD_RUN[-1])
     wrong = copy.deepcopy(document)
     container = pod_spec(wrong)["containers"][0]
@@ -38,7 +38,7 @@ def test_a_key_that_cloud_run_does_not_know_is_found(schemas):
 
 
 @files
-def test_the_sidecar_starts_first_and_its_probes_are_its_own(path):
+def test_the_sidecar_starts_first_with_its_own_probes(path):
     (document,) = documents(path)
     spec = pod_spec(document)
     (sidecar,) = sidecars(spec)
@@ -59,7 +59,7 @@ def test_the_sidecar_starts_first_and_its_probes_are_its_own(path):
 
 
 @files
-def test_the_sidecar_takes_its_arguments(path, tmp_path):
+def test_the_sidecar_accepts_its_arguments(path, tmp_path):
     (document,) = documents(path)
     (sidecar,) = sidecars(pod_spec(document))
     folders = {mount["mountPath"]: tmp_path for mount in sidecar.get("volumeMounts", [])}
@@ -79,7 +79,7 @@ def test_the_sidecar_takes_its_arguments(path, tmp_path):
 ENDPOINT = {"port", "scheme", "path", "params", "proxyUrl", "interval", "timeout", "metricRelabeling"}
 
 
-def test_the_collector_takes_its_configuration_and_scrapes_the_sidecar():
+def test_the_collector_accepts_its_configuration_and_scrapes_the_sidecar():
     (config,) = documents(DEPLOY / "cloudrun" / "monitoring" / "run-monitoring.yaml")
     assert (config["apiVersion"], config["kind"]) == ("monitoring.googleapis.com/v1beta", "RunMonitoring")
     assert set(config) == {"apiVersion", "kind", "metadata", "spec"} and set(config["spec"]) <= {"endpoints", "targetLabels", "limits"}

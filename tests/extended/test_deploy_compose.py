@@ -16,7 +16,7 @@ COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 
 
-def test_the_file_is_one_of_compose():
+def test_compose_accepts_the_file():
     text = (FOLDER / "compose.yaml").read_text()
     read = PyCompose.from_yaml(text)
     read.validate()
@@ -25,7 +25,7 @@ def test_the_file_is_one_of_compose():
         PyCompose.from_yaml(text.replace("depends_on:", "dependson:"))
 
 
-def test_what_it_builds_and_mounts_is_there_and_nothing_is_open_to_the_network():
+def test_compose_builds_and_mounts_exist_and_no_port_is_public():
     for service in SERVICES.values():
         build = service.get("build", {})
         build = {"context": build} if isinstance(build, str) else build

@@ -19,7 +19,7 @@ def blocks(page, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.S | re.M)
 
 
-def test_the_table_of_deploy_has_every_file_there():
+def test_the_table_of_deploy_lists_every_file():
     named = {(DEPLOY / target).resolve() for target in re.findall(r"\]\(([^)\s]+)\)", (DEPLOY / "README.md").read_text())}
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", DEPLOY], cwd=ROOT, capture_output=True, text=True,
@@ -120,7 +120,7 @@ def test_pasting_the_quick_start_sets_what_the_files_need(pasted):
     assert {name: exported.get(name) for name in VALUES} == VALUES
 
 
-def test_pasting_the_quick_start_calls_gcloud_as_it_wants_to_be_called(pasted):
+def test_pasting_the_quick_start_calls_gcloud_with_valid_arguments(pasted):
     _, calls = pasted
     seen = set()
     for program, words, _ in calls:
@@ -166,7 +166,7 @@ def free_port():
         return free.getsockname()[1]
 
 
-def test_pasting_the_block_for_development_of_the_readme_answers():
+def test_pasting_the_readmes_development_block_works():
     (block,) = [block for block in blocks(ROOT / "README.md", "sh") if "billing.py" in block]
     admin = free_port()
     for port in ("8980", "8081", "8090"):
@@ -186,14 +186,14 @@ def test_pasting_the_block_for_development_of_the_readme_answers():
     assert answer["caller"].endswith(".iam.gserviceaccount.com"), done.stdout
 
 
-def test_pasting_the_quick_start_deploys_each_file_as_it_is_tested(pasted):
+def test_pasting_the_quick_start_deploys_the_tested_files(pasted):
     _, calls = pasted
     deployed = [file.read_text() for _, _, file in calls if file.exists()]
     tested = [substituted(path.read_text()) for path in DEPLOY.glob("cloudrun/**/*.yaml") if path.name != "run-monitoring.yaml"]
     assert sorted(deployed) == sorted(tested)
 
 
-def test_pasting_the_block_for_cloud_run_of_the_readme_deploys_an_app_that_may_call_billing(tmp_path):
+def test_pasting_the_readmes_cloud_run_block_deploys_an_authorised_app(tmp_path):
     (block,) = [block for block in blocks(ROOT / "README.md", "sh") if "services replace" in block]
     exported, calls = paste(tmp_path, block)
     assert {name: exported.get(name, VALUES[name]) for name in VALUES} == VALUES
@@ -205,7 +205,7 @@ def test_pasting_the_block_for_cloud_run_of_the_readme_deploys_an_app_that_may_c
     assert deployed == substituted((DEPLOY / "cloudrun" / "service-routes.yaml").read_text())
 
 
-def test_the_readmes_service_is_one_that_cloud_run_takes():
+def test_cloud_run_accepts_the_readmes_service():
     (text,) = blocks(ROOT / "README.md", "yaml")
     document = yaml.safe_load(text)
     schemas = google_schemas("run", "v1")
@@ -233,12 +233,12 @@ MIGRATING = ROOT / "docs" / "migrating.md"
 
 
 @pytest.mark.parametrize("args", list(commands(MIGRATING)), ids=" ".join)
-def test_the_sidecar_takes_the_commands_of_the_migration_note(args):
+def test_the_sidecar_accepts_the_commands_of_the_migration_note(args):
     done = check(args, {})
     assert done.returncode == 0, done.stderr
 
 
-def test_the_sidecar_takes_the_file_of_the_migration_note(tmp_path):
+def test_the_sidecar_accepts_the_file_of_the_migration_note(tmp_path):
     (text,) = blocks(MIGRATING, "yaml")
     file = tmp_path / "sidentity.yaml"
     file.write_text(text)
@@ -258,7 +258,7 @@ def test_every_option_that_the_migration_note_names_exists():
     assert discovered.returncode == 0, discovered.stderr
 
 
-def test_the_module_of_deploy_takes_what_the_example_gives_it():
+def test_the_module_accepts_the_variables_of_the_example():
     (text,) = blocks(DEPLOY / "README.md", "hcl")
     (module,) = [body for block in plain(hcl2.loads(text))["module"] for body in block.values()]
     assert module.pop("source").endswith("//deploy/terraform") and (DEPLOY / "terraform").is_dir()

@@ -24,11 +24,11 @@ workloads = pytest.mark.parametrize("document", WORKLOADS, ids=lambda document: 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document["kind"])
-def test_kubernetes_takes_it(document, version):
+def test_kubernetes_accepts_the_file(document, version):
     kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_a_key_that_kubernetes_does_not_know_is_found():
+def test_a_key_unknown_to_kubernetes_is_found():
     wrong = copy.deepcopy(WORKLOADS[0])
     pod_spec(wrong)["initContainers"][0]["restartpolicy"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -36,7 +36,7 @@ def test_a_key_that_kubernetes_does_not_know_is_found():
 
 
 @workloads
-def test_it_is_a_native_sidecar_without_privileges_and_its_probes_are_its_own(document):
+def test_it_is_an_unprivileged_native_sidecar_with_its_own_probes(document):
     spec = pod_spec(document)
     (sidecar,) = sidecars(spec)
     assert spec["initContainers"] == [sidecar] and sidecar["restartPolicy"] == "Always"
@@ -72,7 +72,7 @@ def arguments(document):
 
 
 @workloads
-def test_the_sidecar_takes_its_arguments(document):
+def test_the_sidecar_accepts_its_arguments(document):
     done = manifests.check(arguments(document), {})
     assert done.returncode == 0, done.stderr
     effective = yaml.safe_load(done.stdout)

@@ -51,7 +51,7 @@ def of(documents, kind, name=None):
     return found
 
 
-def test_kubernetes_takes_everything(layout):
+def test_kubernetes_accepts_every_file(layout):
     for document in layout:
         if document["kind"] in MONITORS:
             continue
@@ -59,7 +59,7 @@ def test_kubernetes_takes_everything(layout):
             kubernetes_validate.validate(document, version, strict=True)
 
 
-def test_the_component_adds_the_sidecar_to_any_deployment_and_leaves_the_rest_of_it(tmp_path):
+def test_the_component_only_adds_the_sidecar_to_a_deployment(tmp_path):
     plain = {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "other"},
         "spec": {
@@ -127,7 +127,7 @@ def arguments(documents, tmp_path):
     return args, env
 
 
-def test_the_sidecar_takes_its_arguments_and_its_file(layout, tmp_path):
+def test_the_sidecar_accepts_its_arguments_and_its_file(layout, tmp_path):
     args, env = arguments(layout, tmp_path)
     done = manifests.check(args, env)
     assert done.returncode == 0 and not done.stderr, done.stderr
@@ -172,7 +172,7 @@ def test_only_prometheus_reaches_the_admin_port(layout):
     assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gmp-system"}}}]
 
 
-def test_callers_of_the_pod_of_its_own_reach_it_and_neither_the_metadata_server_nor_anything_else(standalone):
+def test_callers_of_the_separate_pod_reach_only_the_sidecar(standalone):
     ingress, egress = of(standalone, "NetworkPolicy", "sidentity")["spec"], of(standalone, "NetworkPolicy", "sidentity-client")["spec"]
     client = egress["podSelector"]["matchLabels"]
     (source,) = [peer for rule in ingress["ingress"] for peer in rule["from"] if "podSelector" in peer]
@@ -187,7 +187,7 @@ def test_callers_of_the_pod_of_its_own_reach_it_and_neither_the_metadata_server_
     assert [port["port"] for port in sidentity["ports"]] == [port["port"] for port in service["spec"]["ports"]] == [3128]
 
 
-def test_the_pod_of_its_own_asks_for_the_password_and_reaches_what_a_rule_names_only(standalone, start, tmp_path):
+def test_the_separate_pod_requires_the_password_and_reaches_only_named_hosts(standalone, start, tmp_path):
     args, env = arguments(standalone, tmp_path)
     file = tmp_path / "sidentity.yaml"
     # On a free loopback port, with the name in the upstream's certificate. Everything else is as deployed.

@@ -101,7 +101,7 @@ def prometheus(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
-def test_each_panel_of_the_dashboard_shows_something(prometheus, panel):
+def test_each_panel_of_the_dashboard_has_data(prometheus, panel):
     for target in panel["targets"]:
         expr = resolved(target["expr"])
         samples = prometheus.until(lambda: prometheus.query(expr))
@@ -111,7 +111,7 @@ def test_each_panel_of_the_dashboard_shows_something(prometheus, panel):
             assert value >= 0, f"{expr}: {value}"
 
 
-def test_what_the_dashboard_computes_is_what_happened(prometheus):
+def test_the_dashboard_shows_the_real_numbers(prometheus):
     exprs = {panel["title"]: resolved(panel["targets"][0]["expr"]) for panel in PANELS}
 
     def value(panel):
@@ -127,7 +127,7 @@ def test_what_the_dashboard_computes_is_what_happened(prometheus):
     assert [labels["error"] for labels, _ in errors] == ["dns_error"]
 
 
-def test_each_alert_is_evaluated_and_those_that_are_due_wait_to_fire(prometheus):
+def test_each_alert_is_evaluated_and_due_ones_are_pending(prometheus):
     def rules():
         found = {rule["name"]: rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]}
         return found if all(rule["health"] == "ok" for rule in found.values()) else None
@@ -138,7 +138,7 @@ def test_each_alert_is_evaluated_and_those_that_are_due_wait_to_fire(prometheus)
     assert prometheus.until(lambda: {name for name, rule in rules().items() if rule["state"] != "inactive"} >= due)
 
 
-def test_prometheus_has_nothing_to_say_against_what_it_scrapes(prometheus):
+def test_prometheus_scrapes_without_warnings(prometheus):
     (target,) = prometheus.until(lambda: prometheus.get("targets")["activeTargets"])
     prometheus.until(lambda: prometheus.query("up") == [({"__name__": "up", "instance": target["labels"]["instance"], **TARGET}, 1.0)])
     metadata = prometheus.get("metadata")

@@ -25,24 +25,24 @@ def unit(tmp_path):
     return file
 
 
-def test_systemd_has_nothing_to_say_against_the_unit(unit):
+def test_systemd_accepts_the_unit_without_warnings(unit):
     done = analyze("verify", unit)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_systemd_would_say_what_it_does_not_know(unit):
+def test_systemd_reports_an_unknown_directive(unit):
     unit.write_text(unit.read_text().replace("PrivateTmp=", "PrivateTemp="))
     assert "PrivateTemp" in analyze("verify", unit).stderr
 
 
-def test_little_is_exposed(unit):
+def test_the_unit_has_a_low_exposure_score(unit):
     """The score has a maximum of 10 for an unrestricted service. Network access accounts for the rest."""
     done = analyze("security", "--offline=true", "--threshold=15", unit)
     assert done.returncode == 0, done.stdout
     assert analyze("security", "--offline=true", "--threshold=5", unit).returncode != 0
 
 
-def test_the_file_that_it_reads_is_right():
+def test_the_configuration_of_the_unit_is_valid():
     done = check(["--config", DEPLOY / "systemd" / "sidentity.yaml"], {})
     assert done.returncode == 0, done.stderr
     effective = yaml.safe_load(done.stdout)
@@ -73,7 +73,7 @@ def profile(allowed):
     }
 
 
-def test_it_works_with_the_system_calls_that_the_unit_leaves_it(podman, image, tmp_path):
+def test_it_works_with_the_system_calls_that_the_unit_allows(podman, image, tmp_path):
     """The same filter in a container, and one that is too narrow, which must fail."""
     allowed = set()
     for value in re.findall(r"^SystemCallFilter=(\S+)$", UNIT.read_text(), re.M):

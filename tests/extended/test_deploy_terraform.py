@@ -47,7 +47,7 @@ if TERRAFORM := shutil.which("terraform"):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_variable_is_described_and_used_and_every_reference_leads_somewhere():
+def test_every_variable_is_described_and_used_and_every_reference_exists():
     assert all(body["description"] and body["type"] for body in VARIABLES.values())
     outside = re.sub(r'variable "[^"]+" \{.*?^\}', "", TEXT, flags=re.S | re.M)
     assert set(re.findall(r"\bvar\.(\w+)", outside)) == set(VARIABLES)
@@ -84,7 +84,7 @@ def unknown(block, schema, schemas, place):
                 yield from unknown(part, inner, schemas, f"{place}.{key}")
 
 
-def test_the_services_template_is_the_apis():
+def test_the_service_template_matches_the_api():
     schemas = google_schemas("run", "v2")
     template = {"$ref": "GoogleCloudRunV2RevisionTemplate"}
     assert list(unknown(SERVICE["template"][0], template, schemas, "template")) == []
@@ -94,7 +94,7 @@ def test_the_services_template_is_the_apis():
     ]
 
 
-def test_the_account_gets_what_is_named_and_nothing_else():
+def test_the_account_gets_only_the_named_roles():
     assert SERVICE["template"][0]["service_account"] == "${google_service_account.this.email}"
     iam = {key: body for key, body in RESOURCES.items() if "iam" in key[0]}
     assert set(iam) == {
@@ -112,7 +112,7 @@ def test_the_account_gets_what_is_named_and_nothing_else():
     assert not re.search(r"\ballUsers\b|\ballAuthenticatedUsers\b|invoker_iam_disabled", TEXT)
 
 
-def test_the_sidecar_starts_first_and_takes_its_arguments():
+def test_the_sidecar_starts_first_and_accepts_its_arguments():
     app, sidecar = SERVICE["template"][0]["containers"]
     assert (app["depends_on"], sidecar["name"]) == (["sidentity"], "sidentity")
     assert sidecar["startup_probe"][0]["http_get"] == [{"path": "/startup", "port": 9090}]

@@ -116,7 +116,7 @@ def objects(text):
 
 
 @pytest.mark.parametrize("client", COMMANDS)
-def test_a_private_service_and_an_api_take_the_call_and_others_get_nothing(printed, client):
+def test_a_private_service_and_an_api_accept_the_call_and_others_get_no_token(printed, client):
     private, api, *others = objects(printed(*COMMANDS[client], PRIVATE, API, *OTHERS))
     assert (private["audience"], private["path"]) == ("https://svc.a.run.app", "/private")
     assert private["email"] == Emulator.EMAIL
@@ -127,12 +127,12 @@ def test_a_private_service_and_an_api_take_the_call_and_others_get_nothing(print
 
 @pytest.mark.parametrize("client", ["curl", "wget", "requests", "urllib", "aiohttp", "httpx", "lwp", "node-fetch"])
 @pytest.mark.parametrize("credentials", ["proxy.example:1#rest", "u@proxy.example:a/b?c:%25 d"])
-def test_no_password_makes_another_host_the_clients_proxy(wrapped, env, client, credentials):
+def test_a_password_cannot_change_the_clients_proxy_host(wrapped, env, client, credentials):
     command = wrapped(*COMMANDS[client], API, options=("--proxy-auth", credentials))
     assert objects(run(*command, env=env))[0]["token"].startswith("Bearer ya29.")
 
 
-def test_without_it_the_private_service_refuses(env, upstream):
+def test_without_exec_the_private_service_refuses(env, upstream):
     there = f"svc.a.run.app:443:127.0.0.1:{upstream.port}"
     curl = ["curl", "-sS", "--cacert", env["SSL_CERT_FILE"], "--connect-to", there, PRIVATE]
     assert json.loads(run(*curl, env=env))["refused"]
@@ -155,7 +155,7 @@ print(blob.download_as_text())
 """
 
 
-def test_google_cloud_storage_with_anonymous_credentials_is_somebody(printed):
+def test_google_cloud_storage_with_anonymous_credentials_is_authenticated(printed):
     seen = json.loads(printed(sys.executable, "-c", GOOGLE_CLOUD_STORAGE))
     assert seen["path"] == "/download/storage/v1/b/bucket/o/folder%2Fobject"
     assert seen["host"] == "storage.googleapis.com"
@@ -187,7 +187,7 @@ def test_the_app_sees_the_real_certificate_of_other_hosts(printed, certificates,
     assert seen[0] == ders(certificates.chain.read_text())[0]
 
 
-def test_the_app_sees_one_of_the_local_authority_where_a_token_is_due(printed, certificates):
+def test_the_app_sees_a_local_certificate_for_a_host_with_a_token(printed, certificates):
     seen = ders(printed("curl", "-sS", "-o", "/dev/null", "-w", "%{certs}", PRIVATE))
     assert seen[0] not in ders(certificates.chain.read_text())
 
@@ -209,7 +209,7 @@ class Held:
         self.child.communicate(timeout=30)
 
 
-def test_a_stranger_on_the_machine_is_refused(wrapped, env):
+def test_another_user_of_the_machine_is_refused(wrapped, env):
     script = 'echo "$HTTPS_PROXY"; echo "$JAVA_TOOL_OPTIONS"; read line'
     with Held(wrapped("sh", "-c", script), env) as held:
         proxy = held.line()
@@ -293,7 +293,7 @@ def test_the_command_has_the_terminal_and_gets_its_signals_once(wrapped, env, ke
         assert found == [name] * 2
 
 
-def test_a_shell_stops_the_job_and_goes_on_with_it(wrapped, env):
+def test_a_shell_stops_and_continues_the_job(wrapped, env):
     shell = ["bash", "--noprofile", "--norc", "-i"]
     with Terminal(shell, env | {"PS1": "ready> "}) as terminal:
         command = " ".join(f"'{part}'" for part in wrapped("sh", "-c", "echo be; echo gun; exec cat"))

@@ -26,7 +26,7 @@ print(json.dumps(build("storage", "v1", credentials=AnonymousCredentials()).buck
 """
 
 
-def test_google_api_python_client_with_anonymous_credentials_is_somebody(printed):
+def test_google_api_python_client_with_anonymous_credentials_is_authenticated(printed):
     seen = json.loads(printed(sys.executable, "-c", GOOGLE_API_CLIENT))
     assert (seen["host"], seen["path"]) == ("storage.googleapis.com", "/storage/v1/b")
     assert seen["token"].startswith("Bearer ya29.")
@@ -36,14 +36,14 @@ def test_grpc_js_calls_a_private_service(printed):
     printed(NODE, CLIENTS / "grpc.mjs", "grpc.a.run.app:443", "tls")
 
 
-def test_npms_ws_goes_past_every_proxy_by_itself(printed, upstream):
+def test_npms_ws_ignores_every_proxy_by_itself(printed, upstream):
     before = upstream.counts["/ws"]
     assert printed(NODE, CLIENTS / "websocket.mjs", "alone", "wss://svc.a.run.app/ws") == "looks up svc.a.run.app\n"
     assert upstream.counts["/ws"] == before
 
 
 @pytest.mark.parametrize("node", [NODE, "node"])
-def test_npms_ws_with_https_proxy_agent_is_somebody(printed, node):
+def test_npms_ws_with_https_proxy_agent_is_authenticated(printed, node):
     assert printed(node, CLIENTS / "websocket.mjs", "agent", "wss://svc.a.run.app/ws") == "hello\n"
 
 
@@ -63,7 +63,7 @@ def gcloud(env, tmp_path):
 
 @with_gcloud
 @pytest.mark.parametrize("own_proxy", [False, True])
-def test_gcloud_without_credentials_is_somebody(printed, gcloud, own_proxy):
+def test_gcloud_without_credentials_is_authenticated(printed, gcloud, own_proxy):
     if own_proxy:
         gcloud |= {"CLOUDSDK_PROXY_TYPE": "http", "CLOUDSDK_PROXY_ADDRESS": "127.0.0.1", "CLOUDSDK_PROXY_PORT": "9"}
     seen = json.loads(printed("gcloud", "projects", "describe", "p", "--format=json"))
@@ -78,13 +78,13 @@ def test_gcloud_storage_passes_through(printed, gcloud, upstream):
     assert upstream.counts["/storage/v1/b"] > before
 
 
-def test_grpcs_own_proxy_leads_nobody_past_the_sidecar(printed, env):
+def test_grpcs_own_proxy_setting_does_not_bypass_the_sidecar(printed, env):
     env |= {"grpc_proxy": ELSEWHERE, "no_grpc_proxy": "*"}
     assert printed(sys.executable, "-c", GRPC).startswith(f"hello {Emulator.EMAIL}")
     printed(NODE, CLIENTS / "grpc.mjs", "grpc.a.run.app:443", "tls")
 
 
-def test_npms_own_proxy_leads_nobody_past_the_sidecar(printed, env, upstream):
+def test_npms_own_proxy_setting_does_not_bypass_the_sidecar(printed, env, upstream):
     env |= {"npm_config_https_proxy": ELSEWHERE, "npm_config_proxy": ELSEWHERE, "npm_config_noproxy": "a.run.app"}
     npm = ["npm", "view", "--fetch-retries=0", "--registry", "https://svc.a.run.app/", "--json", "package-of-npm"]
     before = upstream.counts["/package-of-npm"]
@@ -92,7 +92,7 @@ def test_npms_own_proxy_leads_nobody_past_the_sidecar(printed, env, upstream):
     assert upstream.counts["/package-of-npm"] > before
 
 
-def test_pips_own_proxy_leads_nobody_past_the_sidecar(wrapped, env, upstream):
+def test_pips_own_proxy_setting_does_not_bypass_the_sidecar(wrapped, env, upstream):
     import subprocess
 
     env |= {"PIP_PROXY": ELSEWHERE, "PIP_RETRIES": "0"}
@@ -104,7 +104,7 @@ def test_pips_own_proxy_leads_nobody_past_the_sidecar(wrapped, env, upstream):
 
 
 @pytest.mark.parametrize("key", ["http.proxy", f"http.https://{git_upstream.HOST}/.proxy"])
-def test_gits_own_proxy_leads_nobody_past_the_sidecar(printed, env, git_server, tmp_path, key):
+def test_gits_own_proxy_setting_does_not_bypass_the_sidecar(printed, env, git_server, tmp_path, key):
     env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": key, "GIT_CONFIG_VALUE_0": ELSEWHERE}
     out = tmp_path / "clone"
     printed("git", "clone", "-q", f"https://{git_upstream.HOST}/demo.git", out)

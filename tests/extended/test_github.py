@@ -31,7 +31,7 @@ def test_zizmor_finds_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_linters_would_find_an_injection_and_an_action_by_its_tag(tmp_path):
+def test_the_linters_find_an_injection_and_an_unpinned_action(tmp_path):
     text = WORKFLOWS[0].read_text()
     wrong = tmp_path / ".github" / "workflows" / "ci.yml"
     wrong.parent.mkdir(parents=True)
@@ -46,7 +46,7 @@ def test_the_linters_would_find_an_injection_and_an_action_by_its_tag(tmp_path):
     ("ISSUE_TEMPLATE/config.yml", "github-issue-config"), ("dependabot.yml", "dependabot"),
     *((f"workflows/{path.name}", "github-workflows") for path in WORKFLOWS),
 ])
-def test_github_takes_the_file(name, schema):
+def test_github_accepts_the_file(name, schema):
     done = lint("check-jsonschema", "--builtin-schema", f"vendor.{schema}", FOLDER / name)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -102,7 +102,7 @@ def test_a_bug_report_asks_for_the_version_the_configuration_and_the_decision():
         assert any(command in label for label in required), command
 
 
-def test_what_owners_and_updates_name_is_there():
+def test_paths_of_owners_and_updates_exist():
     for line in (FOLDER / "CODEOWNERS").read_text().splitlines():
         if line and not line.startswith(("#", "*")):
             assert (ROOT / line.split()[0].strip("/")).exists(), line

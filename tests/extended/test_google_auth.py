@@ -49,7 +49,7 @@ def test_application_default_credentials_come_from_the_emulator(emulator):
     assert (claims["email"], claims["email_verified"]) == (Emulator.EMAIL, True)
 
 
-def test_they_come_through_the_sidecars_proxy_too(emulator, proxy):
+def test_application_default_credentials_come_through_the_sidecars_proxy(emulator, proxy):
     email = application_default(emulator, HTTP_PROXY=proxy, http_proxy=proxy)[1]
     assert email == Emulator.EMAIL
 
@@ -60,7 +60,7 @@ def test_a_token_for_another_audience_is_refused(emulator):
         verify(emulator, token, "https://other.a.run.app")
 
 
-def test_the_sidecars_token_passes_googles_verification(emulator, route):
+def test_googles_library_verifies_the_sidecars_token(emulator, route):
     seen = requests.get(f"{route}/token").json()
     token = dict(seen["headers"])["authorization"].removeprefix("Bearer ")
     claims = verify(emulator, token, "https://svc.a.run.app")

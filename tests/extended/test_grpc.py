@@ -15,13 +15,13 @@ def channel(sidecar, grpc_upstream):
         yield channel
 
 
-def test_a_call_that_will_be_quiet_begins(quiet_call):
+def test_a_long_silent_call_begins(quiet_call):
     assert quiet_call.is_active()
 
 
 @pytest.mark.late
 @pytest.mark.timeout(300)
-def test_a_call_that_was_quiet_for_130_s_is_not_ended_by_too_many_pings(quiet_call):
+def test_a_call_silent_for_130_s_is_not_ended_by_too_many_pings(quiet_call):
     """A grpcio server with its defaults ends a connection with PINGs more often than every 5 minutes."""
     assert list(quiet_call) == [b"last"]
     assert quiet_call.code() is grpc.StatusCode.OK
@@ -47,7 +47,7 @@ def test_one_request_is_answered_by_a_stream(channel):
     assert list(answers) == [str(n).encode() for n in range(2000)]
 
 
-def test_both_sides_talk_in_turns(channel):
+def test_both_sides_send_in_turn(channel):
     """Each request depends on the previous response, so no message may be held back."""
     turn, said = threading.Semaphore(1), [b"a"]
 
@@ -69,13 +69,13 @@ def test_an_error_of_the_service_keeps_status_and_message(channel):
     assert failed.value.details() == "100 % falsch – ü"
 
 
-def test_a_method_that_is_not_there_is_unimplemented(channel):
+def test_an_unknown_method_is_unimplemented(channel):
     with pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary("/test.Service/Nothing")(b"", timeout=30)
     assert failed.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_deadline_is_told_to_the_service_and_ends_the_call(channel, grpc_upstream):
+def test_a_deadline_reaches_the_service_and_ends_the_call(channel, grpc_upstream):
     with pytest.raises(grpc.RpcError) as failed:
         channel.unary_unary("/test.Service/Wait")(b"deadline", timeout=1)
     assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -108,13 +108,13 @@ def test_many_calls_share_a_channel(channel):
     assert [call.result() for call in calls] == [str(n).encode() for n in range(1000)]
 
 
-def test_the_apps_own_metadata_passes_and_its_authorization_stays(channel):
+def test_the_apps_own_metadata_and_authorization_pass(channel):
     echo = channel.unary_unary("/test.Service/Echo")
     own = (("authorization", "Bearer of-the-user"), ("x-own-bin", b"\x00\x01"))
     assert echo(b"x", timeout=30, metadata=own) == b"x"
 
 
-def test_an_error_of_the_sidecar_is_a_status_too(start):
+def test_an_error_of_the_sidecar_is_a_grpc_status(start):
     with start("--route", "127.0.0.1:0=https://nowhere.a.run.app:1", "--connect-timeout", "2s") as sidecar:
         with grpc.insecure_channel(sidecar.routes[0]) as channel:
             with pytest.raises(grpc.RpcError) as failed:
@@ -131,7 +131,7 @@ def test_a_denied_call_is_permission_denied(start):
     assert failed.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_calls_without_a_token_are_unauthenticated_and_told_as_the_service_tells_them(start):
+def test_calls_without_a_token_are_unauthenticated(start):
     rule = "127.0.0.1:0=https://grpc.a.run.app,credential=none"
     with start("--route", rule) as sidecar, grpc.insecure_channel(sidecar.routes[0]) as channel:
         with pytest.raises(grpc.RpcError) as failed:

@@ -239,7 +239,7 @@ def test_3_2_4_options_of_the_whole_server_is_answered(address):
 
 
 @pytest.mark.parametrize("order", [("Transfer-Encoding: chunked", "Content-Length: 4"), ("Content-Length: 4", "Transfer-Encoding: chunked")])
-def test_6_3_chunks_overrule_a_length_beside_them_and_the_connection_ends(order, address, upstream):
+def test_6_3_chunked_coding_overrides_a_length_and_the_connection_ends(order, address, upstream):
     hidden = upstream.counts["/hidden"]
     with Wire(address) as wire:
         wire.send(request("POST /both HTTP/1.1", *order, body=CHUNKS + HIDDEN))
@@ -249,7 +249,7 @@ def test_6_3_chunks_overrule_a_length_beside_them_and_the_connection_ends(order,
     assert upstream.counts["/hidden"] == hidden
 
 
-def test_6_3_a_body_that_ends_too_early_is_never_whole(address, upstream):
+def test_6_3_a_truncated_body_is_never_complete(address, upstream):
     with Wire(address) as wire:
         wire.send(request("POST /early-end HTTP/1.1", "Content-Length: 10", body=b"hello"))
         wire.socket.shutdown(socket.SHUT_WR)
@@ -259,7 +259,7 @@ def test_6_3_a_body_that_ends_too_early_is_never_whole(address, upstream):
 
 
 @pytest.mark.parametrize("fields, stays", [([], False), (["Connection: keep-alive"], True), (["Connection: close"], False)])
-def test_9_3_an_http_1_0_connection_stays_only_where_it_is_asked_to(fields, stays, address):
+def test_9_3_an_http_1_0_connection_is_kept_only_on_request(fields, stays, address):
     with Wire(address) as wire:
         for _ in range(2 if stays else 1):
             wire.send(request("GET /old HTTP/1.0", *fields))
@@ -277,7 +277,7 @@ def test_6_1_an_http_1_0_client_gets_no_chunks(address):
         assert "transfer-encoding" not in fields
 
 
-def test_9_6_close_is_answered_with_close_and_what_follows_is_not_read(address, upstream):
+def test_9_6_close_is_answered_with_close_and_later_bytes_are_ignored(address, upstream):
     hidden = upstream.counts["/hidden"]
     with Wire(address) as wire:
         wire.send(request("GET /h1 HTTP/1.1", "Connection: close") + HIDDEN)
@@ -295,7 +295,7 @@ def test_9_3_2_pipelined_requests_are_answered_in_their_order(address):
             assert (call["path"], call["length"]) == (f"/pipe/{number}", number)
 
 
-def test_6_3_an_answer_to_head_has_no_body(address):
+def test_6_3_a_response_to_head_has_no_body(address):
     with Wire(address) as wire:
         wire.send(request("HEAD /h1 HTTP/1.1") + request("GET /next HTTP/1.1"))
         assert wire.answer("HEAD")[0] == 200
@@ -303,7 +303,7 @@ def test_6_3_an_answer_to_head_has_no_body(address):
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_6_3_answers_that_have_no_body_leave_the_connection_usable(status, address):
+def test_6_3_responses_without_a_body_leave_the_connection_usable(status, address):
     with Wire(address) as wire:
         wire.send(request(f"GET /status/{status} HTTP/1.1") + request("GET /next HTTP/1.1"))
         answer = wire.answer()
@@ -312,7 +312,7 @@ def test_6_3_answers_that_have_no_body_leave_the_connection_usable(status, addre
         assert json.loads(wire.answer()[3])["path"] == "/next"
 
 
-def test_9110_10_1_1_the_body_is_asked_for_before_it_is_sent(address):
+def test_9110_10_1_1_100_continue_comes_before_the_body(address):
     with Wire(address) as wire:
         wire.send(request("POST /expect HTTP/1.1", "Content-Length: 5", "Expect: 100-continue"))
         line, fields = wire.head()
@@ -323,14 +323,14 @@ def test_9110_10_1_1_the_body_is_asked_for_before_it_is_sent(address):
         assert json.loads(wire.answer()[3])["length"] == 5
 
 
-def test_9110_15_2_an_http_1_0_client_gets_no_interim_answer(address):
+def test_9110_15_2_an_http_1_0_client_gets_no_interim_response(address):
     with Wire(address) as wire:
         wire.send(request("POST /expect HTTP/1.0", "Content-Length: 5", "Expect: 100-continue", body=b"hello"))
         line, _ = wire.head()
         assert line.split()[1] == "200"
 
 
-def test_9110_10_1_1_what_cannot_go_on_is_not_asked_for(address):
+def test_9110_10_1_1_a_refused_request_gets_no_100_continue(address):
     """The final status is sent in place of 100."""
     with Wire(address) as wire:
         wire.send(request("POST / HTTP/1.1", "Host: evil.test", "Content-Length: 5", "Expect: 100-continue"))

@@ -24,7 +24,7 @@ def setting(identifier, value):
     return struct.pack(">HI", identifier, value)
 
 
-def test_3_4_a_preface_that_is_none_is_not_answered_in_http2(address):
+def test_3_4_an_invalid_preface_is_not_answered_in_http2(address):
     with Peer(address, greet=False) as peer:
         peer.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n" + frame(SETTINGS, 0, 0))
         assert peer.goaway() in (None, PROTOCOL_ERROR)
@@ -40,7 +40,7 @@ def test_3_4_a_first_frame_other_than_settings_does_no_harm(address):
             assert dict(peer.decoder.decode(payload))[":status"] == "200"
 
 
-def test_3_4_a_preface_in_single_bytes_is_one(address):
+def test_3_4_a_preface_in_single_bytes_is_accepted(address):
     with Peer(address, greet=False) as peer:
         for byte in PREFACE + frame(SETTINGS, 0, 0):
             peer.send(bytes([byte]))
@@ -280,7 +280,7 @@ def test_6_5_settings_are_acknowledged(address):
         peer.until(lambda kind, flags, *_: kind == SETTINGS and flags & ACK)
 
 
-def test_6_9_2_a_window_is_kept_to_and_may_become_negative(address):
+def test_6_9_2_a_window_is_respected_and_may_become_negative(address):
     with Peer(address, settings=setting(4, 10)) as peer:
         peer.request(path="/down?bytes=50")
         assert len(peer.until(lambda kind, *_: kind == DATA)[3]) == 10
@@ -344,7 +344,7 @@ def test_8_3_1_host_and_authority_that_disagree_are_refused(address, upstream):
     assert upstream.counts["/two-hosts"] == before
 
 
-def test_8_3_1_the_forward_proxy_takes_the_authority_for_the_destination(sidecar, upstream):
+def test_8_3_1_the_forward_proxy_uses_the_authority_as_destination(sidecar, upstream):
     before = upstream.counts["/forward"]
     with Peer(sidecar.proxy) as peer:
         peer.request(path="/forward", authority="svc.a.run.app")
@@ -408,7 +408,7 @@ def test_10_5_rapid_resets_are_stopped(sidecar, address):
             assert time.monotonic() < deadline, f"{left} calls are still in flight"
 
 
-def test_10_5_resets_that_the_server_is_made_to_send_are_stopped(address):
+def test_10_5_provoked_resets_are_stopped(address):
     """CVE-2025-8671, "MadeYouReset": the peer breaks a rule on each stream so that the server resets it."""
     with Peer(address) as peer:
         for number in range(20_000):
@@ -454,7 +454,7 @@ def test_10_5_1_a_header_list_that_is_too_large_is_refused(address):
             assert dict(peer.decoder.decode(payload))[":status"] == "431"
 
 
-def test_10_5_1_a_small_block_that_unpacks_to_much_is_refused(address):
+def test_10_5_1_a_small_block_that_expands_too_much_is_refused(address):
     """One long value in the table, followed by thousands of references to it."""
     with Peer(address) as peer:
         bomb = peer.block(more=[("x-bomb", "v" * 3000)]) + b"\xbe" * 10_000

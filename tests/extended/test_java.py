@@ -25,12 +25,12 @@ def java(classes, route, proxy):
 
 
 @pytest.mark.parametrize("case", ["http1", "http2", "proxy"])
-def test_a_private_service_takes_its_calls(java, case):
+def test_a_private_service_accepts_calls(java, case):
     answers = java(case)
     assert [seen["audience"] for seen in answers] == [AUDIENCE] * 43
     assert [seen["length"] for seen in answers[:3]] == [0, 3_000_000, 3_000_000]
     assert [seen["path"] for seen in answers[3:]] == [f"/java/{n}" for n in range(40)]
 
 
-def test_a_websocket_talks(java):
+def test_a_websocket_passes_messages(java):
     assert java("websocket") == ["from java"]

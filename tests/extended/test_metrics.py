@@ -99,6 +99,6 @@ def test_promtool_finds_nothing_before_and_after_events_of_every_kind(start):
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_promtool_would_find_something():
+def test_promtool_finds_a_planted_problem():
     done = lint(b"# TYPE requests counter\nrequests 1\n")
     assert done.returncode != 0

@@ -50,7 +50,7 @@ def there(models, certificates):
 
 
 @pytest.mark.parametrize("client", CLIENT)
-def test_a_placeholder_and_a_route_are_all_that_the_sdk_needs(models, emulator, certificates, client, tmp_path):
+def test_the_sdk_needs_only_a_placeholder_and_a_route(models, emulator, certificates, client, tmp_path):
     command, upstream, base = CLIENT[client]
     route = f"127.0.0.1:0={upstream}"
     with Sidecar(emulator, "--route", route, *there(models, certificates)) as sidecar:
@@ -60,7 +60,7 @@ def test_a_placeholder_and_a_route_are_all_that_the_sdk_needs(models, emulator, 
 
 
 @pytest.mark.parametrize("client", CLIENT)
-def test_under_exec_the_sdk_calls_google_as_ever_with_a_placeholder(models, emulator, certificates, client, tmp_path):
+def test_under_exec_the_sdk_needs_only_a_placeholder(models, emulator, certificates, client, tmp_path):
     command, upstream, base = CLIENT[client]
     env = {
         "PATH": os.environ["PATH"],
@@ -74,7 +74,7 @@ def test_under_exec_the_sdk_calls_google_as_ever_with_a_placeholder(models, emul
     assert all(call.startswith(upstream.removeprefix("https://")) for call in called), called
 
 
-def test_a_real_key_that_vertex_refuses_is_said_in_the_log(models, emulator, certificates):
+def test_a_real_key_that_vertex_refuses_is_logged(models, emulator, certificates):
     route = f"127.0.0.1:0={CENTRAL}{OPENAPI}"
     with Sidecar(emulator, "--route", route, *there(models, certificates)) as sidecar:
         client = openai.OpenAI(base_url=f"http://{sidecar.routes[0]}", api_key="sk-real", max_retries=0)

@@ -24,7 +24,7 @@ def node(route, proxy):
 
 
 @pytest.mark.parametrize("case", ["http", "http_proxy_agent", "fetch", "undici_proxy", "http2", "trailers"])
-def test_a_private_service_takes_the_call(node, case):
+def test_a_private_service_accepts_the_call(node, case):
     answers = node(case)
     assert answers and all(seen["audience"] == AUDIENCE for seen in answers)
 
@@ -33,13 +33,13 @@ def test_fetch_streams_its_body(node):
     assert [seen["length"] for seen in node("fetch")] == [1_000_000]
 
 
-def test_a_fetch_that_is_aborted_is_seen_by_the_service(node, upstream):
+def test_an_aborted_fetch_is_cancelled_at_the_service(node, upstream):
     node("fetch_cancelled")
     assert upstream.left["/stuck/fetch"].wait(20)
 
 
 @pytest.mark.parametrize("case", ["http_get", "undici_tunnel", "gaxios"])
-def test_http_through_the_proxy_gets_its_token_in_whatever_form_it_comes(node, case):
+def test_http_through_the_proxy_gets_its_token_in_every_form(node, case):
     assert [seen["audience"] for seen in node(case)] == [AUDIENCE]
 
 
@@ -54,5 +54,5 @@ def test_a_websocket_opens_talks_and_closes(node, case):
     node(case)
 
 
-def test_grpc_js_talks_to_a_private_service(sidecar, grpc_upstream):
+def test_grpc_js_calls_a_private_service_by_proxy(sidecar, grpc_upstream):
     run("node", CLIENTS / "grpc.mjs", sidecar.routes[1], cwd=CLIENTS)

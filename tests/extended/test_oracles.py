@@ -221,7 +221,7 @@ def optional(requests):
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("kind", ACCESS)
-def test_access_tokens_are_asked_for_as_googles_libraries_do(endpoints, library, kind):
+def test_access_token_requests_match_googles_libraries(endpoints, library, kind):
     _, theirs = endpoints.library(library, kind, "access")
     token, requests = endpoints.sidentity(kind, API)
     assert token.startswith("ya29.")
@@ -235,7 +235,7 @@ def test_access_tokens_are_asked_for_as_googles_libraries_do(endpoints, library,
     # id.
     [(library, kind) for library in LIBRARIES for kind in ID if (library, kind) != ("node", "authorized-user")],
 )
-def test_id_tokens_are_asked_for_as_googles_libraries_do(endpoints, library, kind):
+def test_id_token_requests_match_googles_libraries(endpoints, library, kind):
     token, theirs = endpoints.library(library, kind, "id", SERVICE)
     their_claims = readable(token)["claims"]
     token, requests = endpoints.sidentity(kind, SERVICE)
@@ -254,7 +254,7 @@ def test_a_key_file_signs_the_same_jwt_as_googles_library(endpoints):
     assert readable(token) == readable(theirs)
 
 
-def test_domain_wide_delegation_is_asked_for_as_googles_library_does(endpoints):
+def test_domain_wide_delegation_requests_match_googles_library(endpoints):
     _, theirs = endpoints.library("python", "service-account", "delegated", "ann@example.com", DRIVE)
     rule = f"www.googleapis.com=access,scope={DRIVE},subject=ann@example.com"
     token, requests = endpoints.sidentity("service-account", "https://www.googleapis.com/drive/v3/files", "--rule", rule)
@@ -263,7 +263,7 @@ def test_domain_wide_delegation_is_asked_for_as_googles_library_does(endpoints):
 
 
 @pytest.mark.parametrize("kind", FEDERATED)
-def test_federation_mints_id_tokens_with_the_federated_token_which_googles_libraries_do_not(endpoints, kind):
+def test_federation_mints_id_tokens_with_the_federated_token(endpoints, kind):
     token, requests = endpoints.sidentity(kind, SERVICE)
     exchange, mint = [request.summary() for request in requests if "googleapis.com" in request.host]
     assert exchange["url"] == "sts.googleapis.com/v1/token"

@@ -173,7 +173,7 @@ def cursed(certificates):
 
 
 @pytest.mark.parametrize(("name", "width", "dark"), LOOKS)
-def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
+def test_the_page_of_a_busy_sidecar_is_complete(browser, busy, name, width, dark):
     browser.open(busy.admin, width, dark)
     browser.until(lambda: Emulator.EMAIL in browser.text("facts"))
     assert browser.text("state") == "Serving, with errors"
@@ -216,14 +216,14 @@ def test_a_busy_sidecar_is_shown_whole(browser, busy, name, width, dark):
     browser.assert_at_peace()
 
 
-def test_nothing_secret_is_in_the_page(browser, busy):
+def test_the_page_has_no_secrets(browser, busy):
     browser.open(busy.admin)
     said = browser.run("return document.documentElement.outerHTML") + call(f"http://{busy.admin}/status").text
     for secret in ("ya29.", "eyJ", "secret-query", "Bearer "):
         assert secret not in said
 
 
-def test_an_idle_sidecar_says_what_to_expect(browser, start):
+def test_the_page_of_an_idle_sidecar_explains_what_to_expect(browser, start):
     with start("--route", "127.0.0.1:0=https://svc.a.run.app") as idle:
         browser.open(idle.admin)
         browser.until(lambda: browser.text("state") == "Serving")
@@ -244,7 +244,7 @@ def test_an_idle_sidecar_says_what_to_expect(browser, start):
         browser.assert_at_peace()
 
 
-def test_hostile_words_stay_words(browser, cursed):
+def test_hostile_text_is_not_rendered_as_markup(browser, cursed):
     browser.open(cursed.admin)
     assert browser.text("state") == "Serving, not ready"
     assert HOSTILE in browser.text("errors")
@@ -256,7 +256,7 @@ def test_hostile_words_stay_words(browser, cursed):
     browser.assert_at_peace()
 
 
-def test_a_url_is_explained_by_keyboard(browser, busy):
+def test_a_url_can_be_explained_by_keyboard(browser, busy):
     browser.open(busy.admin)
     browser.tab_to("url")
     browser.press("canary---svc-1.us-central1.run.app/x", Keys.ENTER)
@@ -271,7 +271,7 @@ def test_a_url_is_explained_by_keyboard(browser, busy):
     assert len(browser.text("explained")) > 10
 
 
-def test_a_picture_is_read_by_keyboard(browser, busy):
+def test_a_chart_can_be_read_by_keyboard(browser, busy):
     browser.open(busy.admin)
     browser.tab_to("requests-plot")
     browser.press(Keys.END)
@@ -283,7 +283,7 @@ def test_a_picture_is_read_by_keyboard(browser, busy):
     browser.until(lambda: browser.text("readout").startswith("14 min ago: 0 requests"))
 
 
-def test_a_page_that_nobody_sees_asks_nothing(browser, busy):
+def test_a_hidden_page_sends_no_requests(browser, busy):
     browser.open(busy.admin)
     asked = "return performance.getEntriesByName(new URL('status', location).href).length"
     before = browser.run(asked)
@@ -303,7 +303,7 @@ def test_a_page_that_nobody_sees_asks_nothing(browser, busy):
     browser.until(lambda: browser.run(asked) > hidden)
 
 
-def test_a_sidecar_that_has_ended_is_told(browser, start):
+def test_the_page_reports_a_sidecar_that_has_ended(browser, start):
     with start() as sidecar:
         browser.open(sidecar.admin)
     browser.until(lambda: browser.text("state") == "No answer")
@@ -311,7 +311,7 @@ def test_a_sidecar_that_has_ended_is_told(browser, start):
     browser.assert_accessible()
 
 
-def test_without_scripts_the_page_says_where_else_to_look(browser, busy):
+def test_without_scripts_the_page_links_to_other_sources(browser, busy):
     browser.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.driver.get(f"http://{busy.admin}/")

@@ -32,7 +32,7 @@ def test_requests_with_http_proxy_calls_a_private_service(http_proxy):
             assert (seen["audience"], seen["length"]) == (AUDIENCE, len('{"number": 0}'))
 
 
-def test_a_host_of_the_apps_own_does_not_change_where_a_call_goes(http_proxy, proxy):
+def test_a_host_header_of_the_app_does_not_change_the_destination(http_proxy, proxy):
     headers = {"Host": "other.example.com"}
     seen = requests.get(f"{SERVICE}/requests", headers=headers).json()
     assert (seen["audience"], seen["host"]) == (AUDIENCE, "svc.a.run.app")
@@ -90,7 +90,7 @@ def test_the_first_event_arrives_before_the_second_is_sent(route, upstream, http
 
 
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
-def test_a_caller_who_leaves_is_seen_by_the_service(route, upstream, http2):
+def test_a_caller_that_disconnects_is_cancelled_at_the_service(route, upstream, http2):
     path = f"/stuck/{http2}"
     with httpx.Client(http1=not http2, http2=http2) as client:
         with pytest.raises(httpx.ReadTimeout):
@@ -129,7 +129,7 @@ def test_aiohttp_streams_an_upload_through_a_route(route):
     assert asyncio.run(call())["sha256"] == hashlib.sha256(pattern(32 * 1024) * 32).hexdigest()
 
 
-def test_websockets_talks_to_a_private_service(route):
+def test_websockets_connects_to_a_private_service(route):
     address = route.replace("http", "ws")
     with websockets.sync.client.connect(f"{address}/ws") as socket:
         for size in (0, 1, 125, 126, 65_535, 65_536, 900_000):

@@ -113,7 +113,7 @@ def quiet_tools(certificates, emulator, tools, tmp_path_factory):
         yield pool.submit(mcp, recipe, "think", {"seconds": 65})
 
 
-def test_mcp_calls_that_will_be_quiet_begin(quiet_tools):
+def test_long_silent_mcp_calls_begin(quiet_tools):
     assert not quiet_tools.cancelled()
 
 
@@ -148,7 +148,7 @@ def go():
 
 
 @pytest.mark.parametrize("name", ["django", "rails"])
-def test_a_web_framework_answers_with_what_the_private_service_says(page, upstream, name):
+def test_a_web_framework_returns_the_private_services_response(page, upstream, name):
     recipe = page(name, upstream.port)
     (answer,) = seen(recipe.run(call(recipe.url("8000") + "/"), edit=in_background))
     assert (answer["path"], answer["email"]) == ("/invoices", Emulator.EMAIL)
@@ -201,7 +201,7 @@ def packages(certificates):
         yield registry
 
 
-def test_pip_npm_and_an_engine_of_containers_take_packages_from_artifact_registry(page, packages, tmp_path):
+def test_pip_npm_and_a_container_engine_use_artifact_registry(page, packages, tmp_path):
     recipe = page("artifact-registry", packages.port)
     site = tmp_path / "site"
     recipe.env |= {
@@ -276,7 +276,7 @@ def test_a_job_of_github_actions_calls_a_private_service_without_a_key(google, t
     assert f"https://{BILLING}" in json.dumps(claims), claims
 
 
-def test_compose_gives_googles_libraries_and_the_sidecar_real_tokens(google, tmp_path):
+def test_compose_provides_real_tokens(google, tmp_path):
     emulator, files, there = google
     recipe = Recipe("compose", tmp_path, emulator, there)
     text = recipe.files["compose.yaml"]

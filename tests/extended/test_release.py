@@ -55,7 +55,7 @@ def test_a_second_build_is_the_same_byte_by_byte(tmp_path):
     assert sums[0] == sums[1] and sums[0].count("\n") == 6
 
 
-def test_the_archive_has_all_that_belongs_to_the_program(dist, tmp_path):
+def test_the_archive_is_complete(dist, tmp_path):
     name = f"sidentity-{VERSION}-{AMD64}"
     with tarfile.open(dist / f"{name}.tar.gz") as tree:
         members = {member.name: member for member in tree.getmembers()}
@@ -95,7 +95,7 @@ def test_binstall_finds_the_archive_by_its_name(dist):
             assert tree.getmember(inside).mode & 0o111
 
 
-def test_the_bill_of_materials_has_what_is_linked_with_the_versions_of_the_lock_file(dist):
+def test_the_bill_of_materials_matches_the_lock_file(dist):
     bill = json.loads((dist / f"sidentity-{VERSION}-{AMD64}.cdx.json").read_text())
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "sidentity")
     locked = {(package["name"], package["version"]): package for package in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
@@ -142,7 +142,7 @@ ls -d /etc/sidentity 2>&1 | grep -c "No such file"
 
 
 @pytest.mark.timeout(300)
-def test_the_debian_package_installs_runs_and_goes_away(dist, tmp_path):
+def test_the_debian_package_installs_runs_and_uninstalls(dist, tmp_path):
     files = tmp_path / "files"
     files.mkdir()
     (files / "sidentity.deb").write_bytes(only(dist, "*.deb").read_bytes())
@@ -160,7 +160,7 @@ def test_the_debian_package_installs_runs_and_goes_away(dist, tmp_path):
     assert parts["purged"].split()[-1] == "1"
 
 
-def test_the_debian_package_says_what_it_is(dist):
+def test_the_debian_package_describes_itself(dist):
     def field(name):
         return subprocess.run(["dpkg-deb", "--field", only(dist, "*.deb"), name], capture_output=True, text=True, check=True).stdout.strip()
 
@@ -194,7 +194,7 @@ def test_the_rpm_has_the_same_files(dist):
     assert done.returncode == 0 and "digests OK" in done.stdout, done.stdout
 
 
-def test_the_image_runs_the_demo_and_is_set_up_like_that_of_the_dockerfile(podman, image, loaded):
+def test_the_image_runs_the_demo_and_matches_the_dockerfile(podman, image, loaded):
     hardened = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
     # Started like a beginner, like an operator, and like Docker, which adds no /tmp.
     for options in ([], hardened, [*hardened, "--read-only-tmpfs=false"]):
@@ -240,7 +240,7 @@ def test_the_layout_names_every_blob_by_its_content(dist):
         assert seen == set(blobs)
 
 
-def test_the_notes_and_the_formula_are_made_of_the_release(dist, tmp_path):
+def test_the_notes_and_the_formula_match_the_release(dist, tmp_path):
     def program(name, *args):
         return subprocess.run([ROOT / "deploy" / "release" / name, *args], capture_output=True, text=True)
 

@@ -37,7 +37,7 @@ def runner(target, binary):
     return [binary] if target == AMD64 else ["qemu-aarch64-static", binary]
 
 
-def test_everything_is_there(full):
+def test_every_artefact_exists(full):
     names = {file.name.replace(VERSION, "V") for file in full.iterdir()}
     assert names == {
         "SHA256SUMS", "sidentity-V-image.tar", "sidentity-V-image-debug.tar", "sidentity_V_amd64.deb", "sidentity_V_arm64.deb",
@@ -64,7 +64,7 @@ def test_the_program_is_static_and_has_no_path_of_the_builder(binaries, target):
 
 
 @TARGETS
-def test_the_program_has_the_list_of_its_crates_as_cargo_auditable_writes_it(full, binaries, target, tmp_path):
+def test_the_program_embeds_its_crates_for_cargo_audit(full, binaries, target, tmp_path):
     objcopy = "objcopy" if target == AMD64 else "aarch64-linux-gnu-objcopy"
     section = tmp_path / "section"
     subprocess.run([objcopy, "--dump-section", f".dep-v0={section}", binaries[target], "/dev/null"], check=True)

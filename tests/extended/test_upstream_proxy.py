@@ -128,7 +128,7 @@ def test_cleartext_is_forwarded_in_absolute_form(start, proxy, plain):
     assert proxy.asked() == [f"GET http://{plain}/a?b=c"]
 
 
-def test_a_blind_tunnel_leads_through_the_proxy(start, proxy, upstream, certificates):
+def test_a_blind_tunnel_goes_through_the_proxy(start, proxy, upstream, certificates):
     with start("--upstream-proxy", proxy.url(), "--intercept=false") as sidecar:
         url = f"https://localhost:{upstream.port}/hello"
         seen = json.loads(curl(sidecar, url, "--cacert", certificates.ca, "-o", "-", "-k"))
@@ -136,7 +136,7 @@ def test_a_blind_tunnel_leads_through_the_proxy(start, proxy, upstream, certific
     assert proxy.asked() == [f"CONNECT localhost:{upstream.port}"]
 
 
-def test_basic_credentials_are_given(start, tmp_path, plain):
+def test_basic_credentials_are_sent(start, tmp_path, plain):
     with Tinyproxy(tmp_path, auth=True) as proxy:
         with start("--upstream-proxy", proxy.url(CREDENTIALS)) as sidecar:
             assert json.loads(curl(sidecar, "http://svc.a.run.app/"))["audience"] == AUDIENCE
@@ -157,7 +157,7 @@ def test_basic_credentials_are_given(start, tmp_path, plain):
         assert not any("wrong" in line or PASSWORD in line for line in sidecar.lines)
 
 
-def test_a_refusal_is_502_with_the_proxys_words(start, tmp_path):
+def test_a_refusal_is_502_with_the_proxys_message(start, tmp_path):
     with Tinyproxy(tmp_path, filtered="127.0.0.1") as proxy, start("--upstream-proxy", proxy.url()) as sidecar:
         answer = curl(sidecar, "http://svc.a.run.app/", "-i")
     assert answer.startswith("HTTP/1.1 502 "), answer
@@ -165,7 +165,7 @@ def test_a_refusal_is_502_with_the_proxys_words(start, tmp_path):
     assert "403 Filtered" in answer, answer
 
 
-def test_what_the_list_names_is_called_directly(start, proxy, plain):
+def test_hosts_on_the_list_are_called_directly(start, proxy, plain):
     options = ("--upstream-proxy", proxy.url(), "--no-upstream-proxy", "*.a.run.app 127.0.0.0/8")
     with start(*options) as sidecar:
         assert json.loads(curl(sidecar, f"http://{plain}/"))["path"] == "/"
@@ -173,7 +173,7 @@ def test_what_the_list_names_is_called_directly(start, proxy, plain):
     assert proxy.asked() == []
 
 
-def test_exec_takes_over_the_callers_https_proxy(emulator, upstream, certificates, tmp_path):
+def test_exec_adopts_the_callers_https_proxy(emulator, upstream, certificates, tmp_path):
     with Tinyproxy(tmp_path, auth=True) as proxy:
         env = {
             "GCE_METADATA_HOST": emulator.address,

@@ -24,7 +24,7 @@ async fn both(setting: &Setting, code: Code, says: &str) {
 }
 
 #[tokio::test]
-async fn without_a_token_the_service_is_unavailable() {
+async fn a_missing_token_is_unavailable() {
     let mut setting = started(&[]).await;
     let refused = Answer::status(403, "Unauthenticated – nobody\n");
     setting.metadata.script(Kind::Identity, [refused]);
@@ -43,14 +43,14 @@ async fn without_a_token_the_service_is_unavailable() {
 }
 
 #[tokio::test]
-async fn what_a_rule_denies_is_denied() {
+async fn a_denied_call_is_permission_denied() {
     let setting = started(&["--rule", &format!("{HOST}=deny")]).await;
     both(&setting, Code::PermissionDenied, "").await;
     assert!(setting.service.heads().is_empty());
 }
 
 #[tokio::test]
-async fn over_the_limit_resources_are_exhausted() {
+async fn a_call_over_the_limit_is_resource_exhausted() {
     let setting = started(&["--max-connections", "3"]).await;
     let client = setting.proxied();
     let mut held = Vec::new();
@@ -69,7 +69,7 @@ async fn over_the_limit_resources_are_exhausted() {
 }
 
 #[tokio::test]
-async fn a_service_that_cannot_be_reached_is_unavailable() {
+async fn an_unreachable_service_is_unavailable() {
     let setting = started(&[]).await;
     let port = {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -90,7 +90,7 @@ async fn a_service_that_cannot_be_reached_is_unavailable() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_too_slow_is_a_deadline_exceeded() {
+async fn a_slow_upstream_is_deadline_exceeded() {
     let setting = started(&["--response-timeout", "500ms"]).await;
     let client = setting.proxied();
     let failed = client.unary("Hold", Request::new(String::new())).await;

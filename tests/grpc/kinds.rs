@@ -47,21 +47,21 @@ async fn all_kinds(client: &Client) {
 }
 
 #[tokio::test]
-async fn all_four_kinds_pass_the_forward_proxy() {
+async fn all_four_kinds_of_call_pass_the_forward_proxy() {
     let setting = started(&[]).await;
     all_kinds(&setting.proxied()).await;
     assert_eq!(setting.service.connections(), 1);
 }
 
 #[tokio::test]
-async fn all_four_kinds_pass_a_route() {
+async fn all_four_kinds_of_call_pass_a_route() {
     let setting = started(&[]).await;
     all_kinds(&setting.routed()).await;
     assert_eq!(setting.service.connections(), 1);
 }
 
 #[tokio::test]
-async fn a_call_arrives_as_grpc_wants_it_with_one_authorization() {
+async fn a_call_arrives_as_valid_grpc_with_one_authorization() {
     let setting = started(&[]).await;
     for client in [setting.proxied(), setting.routed()] {
         let mut request = Request::new("hello".to_owned());
@@ -121,7 +121,7 @@ fn assert_failure(status: &Status) {
 }
 
 #[tokio::test]
-async fn a_failure_with_sixty_kib_of_details_is_the_services_own() {
+async fn a_failure_with_sixty_kib_of_details_is_passed_on() {
     let setting = started(&[]).await;
     for client in [setting.proxied(), setting.routed()] {
         // In the head, where nothing comes before it.
@@ -137,7 +137,7 @@ async fn a_failure_with_sixty_kib_of_details_is_the_services_own() {
 }
 
 #[tokio::test]
-async fn what_the_service_does_not_know_is_unimplemented() {
+async fn an_unknown_method_is_unimplemented() {
     let setting = started(&[]).await;
     let failed = setting
         .proxied()
@@ -147,7 +147,7 @@ async fn what_the_service_does_not_know_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn ten_thousand_messages_each_way_of_a_chat_all_arrive_in_order() {
+async fn ten_thousand_chat_messages_each_way_arrive_in_order() {
     let setting = started(&[]).await;
     let (say, said) = mpsc::channel(64);
     let saying = tokio::spawn(async move {

@@ -27,7 +27,7 @@ async fn a_deadline_that_passes_ends_the_call_upstream() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_is_given_up_upstream_and_counted() {
+async fn a_dropped_call_is_cancelled_upstream_and_counted() {
     let setting = started(&[]).await;
     for client in [setting.proxied(), setting.routed()] {
         let call =
@@ -48,7 +48,7 @@ async fn a_call_that_is_dropped_is_given_up_upstream_and_counted() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_dropped_is_given_up_upstream() {
+async fn a_dropped_stream_is_cancelled_upstream() {
     let setting = started(&[]).await;
     for (client, count) in [(setting.proxied(), 1), (setting.routed(), 2)] {
         let mut watch = soon(client.server_streaming("Watch", "hello"))
@@ -62,7 +62,7 @@ async fn a_stream_that_is_dropped_is_given_up_upstream() {
 }
 
 #[tokio::test]
-async fn a_thousand_calls_of_one_client_are_with_the_service_at_once() {
+async fn a_thousand_concurrent_calls_of_one_client_reach_the_service() {
     let setting = started(&[]).await;
     let client = setting.proxied();
     let mut calls = tokio::task::JoinSet::new();

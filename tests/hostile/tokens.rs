@@ -22,7 +22,7 @@ fn route_to(host: &str) -> String {
 
 /// A reload configures the route, so that its first token is due during the flood.
 #[tokio::test]
-async fn a_configured_route_gets_its_first_token_beside_400_invented_hosts() {
+async fn a_configured_route_gets_its_first_token_despite_400_invented_hosts() {
     let _alone = ALONE.lock().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sidentity.yaml");

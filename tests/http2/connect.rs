@@ -12,7 +12,7 @@ use super::support::upstream::soon;
 use super::{HOST, started};
 
 #[tokio::test]
-async fn extended_connect_is_not_offered_and_costs_its_own_stream_only() {
+async fn extended_connect_is_not_offered_and_fails_only_its_own_stream() {
     let (service, _metadata, sidecar) = started().await;
     let mut app = Raw::open(sidecar.proxy()).await;
     let settings = app.find(SETTINGS).await;

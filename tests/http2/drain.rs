@@ -9,7 +9,7 @@ use super::support::upstream::soon;
 use super::{beside, request};
 
 #[tokio::test]
-async fn a_drain_serves_what_is_open_and_what_still_comes_and_says_goodbye() {
+async fn a_drain_serves_open_and_new_streams_and_sends_goaway() {
     let service = Streams::start().await;
     let flags = ["--drain-timeout", "60s"];
     let (_metadata, mut sidecar) = beside(&service, service.address, &flags).await;

@@ -26,7 +26,7 @@ fn assert_large(headers: &HeaderMap) {
 }
 
 #[tokio::test]
-async fn header_lists_of_240_kib_pass_in_every_place_that_has_one() {
+async fn header_lists_of_240_kib_pass_everywhere() {
     let (service, _metadata, sidecar) = started().await;
     let mut builder = h2::client::Builder::new();
     builder.max_header_list_size(1024 * 1024);
@@ -56,7 +56,7 @@ async fn header_lists_of_240_kib_pass_in_every_place_that_has_one() {
 }
 
 #[tokio::test]
-async fn a_head_beyond_the_limit_costs_its_own_stream_and_no_other() {
+async fn a_head_over_the_limit_fails_only_its_own_stream() {
     let (service, _metadata, sidecar) = started().await;
     let mut builder = h2::client::Builder::new();
     builder.max_header_list_size(1024 * 1024);
@@ -97,7 +97,7 @@ async fn a_head_beyond_the_limit_costs_its_own_stream_and_no_other() {
 }
 
 #[tokio::test]
-async fn trailers_are_announced_and_wanted_as_the_app_said() {
+async fn trailer_and_te_fields_are_passed_on() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let mut sent = request("GET", "/");
@@ -124,7 +124,7 @@ async fn trailers_are_announced_and_wanted_as_the_app_said() {
 }
 
 #[tokio::test]
-async fn a_trailer_in_the_name_of_the_sidecar_is_dropped() {
+async fn a_trailer_in_the_sidecars_name_is_dropped() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (response, _) = open(&app, request("GET", "/"), true).await;
@@ -144,7 +144,7 @@ async fn a_trailer_in_the_name_of_the_sidecar_is_dropped() {
 }
 
 #[tokio::test]
-async fn an_answer_of_ours_to_head_has_no_content() {
+async fn a_response_of_the_sidecar_to_head_has_no_content() {
     let (service, _metadata, sidecar) = started().await;
     let metrics = Request::head(format!("http://{}/metrics", sidecar.admin()));
     for (address, request) in [

@@ -31,7 +31,7 @@ async fn flood(mut stream: Stream, size: usize) -> bool {
 }
 
 #[tokio::test]
-async fn an_upstream_that_sends_interim_responses_without_end_is_502_and_takes_no_memory() {
+async fn endless_interim_responses_are_502_and_take_no_memory() {
     for (path, size) in [("/small", 10), ("/large", 15_000)] {
         let (service, _metadata, sidecar) = started().await;
         let app = app(sidecar.proxy()).await;
@@ -81,7 +81,7 @@ async fn an_upstream_that_sends_interim_responses_without_end_is_502_and_takes_n
 }
 
 #[tokio::test]
-async fn thirty_two_interim_responses_pass_before_the_final_one_and_its_trailers() {
+async fn thirty_two_interim_responses_pass_before_the_final_one() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for (status, count) in [(200, 32), (201, 32), (200, 0), (403, 1)] {
@@ -107,7 +107,7 @@ async fn thirty_two_interim_responses_pass_before_the_final_one_and_its_trailers
 
 /// The flood ends its own call; the connection and what else it carries go on.
 #[tokio::test]
-async fn a_flood_of_interim_responses_harms_no_call_beside_it() {
+async fn a_flood_of_interim_responses_harms_no_other_call() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for (round, size) in [(1, 10), (2, 3000), (3, 15_000)] {
@@ -141,7 +141,7 @@ async fn a_flood_of_interim_responses_harms_no_call_beside_it() {
 }
 
 #[tokio::test]
-async fn thirty_three_interim_responses_are_502_whatever_follows() {
+async fn thirty_three_interim_responses_are_502() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for status in [200, 204, 201, 503] {

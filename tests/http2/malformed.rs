@@ -168,7 +168,7 @@ async fn a_field_list_over_the_limit_is_counted_and_logged() {
 
 /// h2 0.4 ends the connection over these, which RFC 9113 allows for the second alone. Each is counted.
 #[tokio::test]
-async fn what_h2_takes_for_an_error_of_the_connection_is_counted() {
+async fn a_connection_error_found_by_h2_is_counted() {
     let (service, _metadata, sidecar) = started().await;
     tokio::spawn(async move {
         loop {

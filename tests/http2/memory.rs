@@ -66,7 +66,7 @@ async fn drain(body: &mut h2::RecvStream) -> usize {
 }
 
 #[tokio::test]
-async fn two_hundred_megabytes_each_way_to_who_does_not_read_stay_under_64_mib() {
+async fn two_hundred_unread_megabytes_each_way_use_less_than_64_mib() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (down, _) = open(&app, request("GET", "/down"), true).await;

@@ -17,7 +17,7 @@ fn grpc(path: &str) -> Request<()> {
 }
 
 #[tokio::test]
-async fn a_unary_call_that_the_server_refuses_first_succeeds() {
+async fn a_unary_call_that_the_server_first_refuses_succeeds() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (response, mut upload) = open(&app, grpc("/svc/Unary"), false).await;
@@ -43,7 +43,7 @@ async fn a_unary_call_that_the_server_refuses_first_succeeds() {
 }
 
 #[tokio::test]
-async fn an_app_whose_refused_upload_we_cannot_repeat_is_told_to() {
+async fn an_app_whose_refused_upload_cannot_be_resent_gets_refused_stream() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for request in [request("POST", "/big"), grpc("/svc/Big")] {
@@ -83,7 +83,7 @@ async fn an_app_whose_refused_upload_we_cannot_repeat_is_told_to() {
 
 /// The table "Errors" of the gRPC over HTTP/2 specification.
 #[tokio::test]
-async fn a_reset_before_the_head_has_the_grpc_status_of_its_code() {
+async fn a_reset_before_the_head_maps_to_a_grpc_status() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for (reason, status) in [

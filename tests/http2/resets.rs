@@ -15,7 +15,7 @@ use super::support::upstream::soon;
 use super::{HOST, counted, request, started};
 
 #[tokio::test]
-async fn an_app_that_gives_up_before_the_answer_is_heard_upstream_and_counted() {
+async fn an_app_that_cancels_before_the_response_resets_the_upstream_stream() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (_response, mut upload) = open(&app, request("GET", "/"), true).await;
@@ -26,7 +26,7 @@ async fn an_app_that_gives_up_before_the_answer_is_heard_upstream_and_counted() 
 }
 
 #[tokio::test]
-async fn an_app_that_drops_its_connection_is_heard_upstream_and_counted() {
+async fn an_app_that_closes_its_connection_resets_the_upstream_stream() {
     let (service, _metadata, sidecar) = started().await;
     let (connected, connection) =
         h2::client::handshake(TcpStream::connect(sidecar.proxy()).await.unwrap())
@@ -45,7 +45,7 @@ async fn an_app_that_drops_its_connection_is_heard_upstream_and_counted() {
 }
 
 #[tokio::test]
-async fn an_app_that_gives_up_a_download_stops_it_upstream() {
+async fn an_app_that_cancels_a_download_stops_it_upstream() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (response, mut upload) = open(&app, request("GET", "/"), true).await;
@@ -64,7 +64,7 @@ async fn an_app_that_gives_up_a_download_stops_it_upstream() {
 
 /// Whatever reason an app gives: half an upload must never pass for a whole one.
 #[tokio::test]
-async fn an_upload_that_is_given_up_never_looks_whole_upstream() {
+async fn a_cancelled_upload_never_looks_complete_upstream() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let reasons = [
@@ -91,7 +91,7 @@ async fn an_upload_that_is_given_up_never_looks_whole_upstream() {
 
 /// That nobody waits for the answer is known as soon as why, and is a reason too: which of the two goes upstream is chance.
 #[tokio::test]
-async fn the_reason_of_an_app_that_gives_up_an_upload_is_heard_upstream() {
+async fn the_reset_code_of_a_cancelled_upload_reaches_the_upstream() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let mut heard = 0;
@@ -111,7 +111,7 @@ async fn the_reason_of_an_app_that_gives_up_an_upload_is_heard_upstream() {
 
 /// The answer has begun, so that the app waits for nothing but its end.
 #[tokio::test]
-async fn an_upload_given_up_while_the_answer_streams_is_reset_too() {
+async fn an_upload_cancelled_during_the_response_is_reset() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for reason in [Reason::CANCEL, Reason::NO_ERROR] {
@@ -134,7 +134,7 @@ async fn an_upload_given_up_while_the_answer_streams_is_reset_too() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_broken_off_never_looks_whole_to_the_app() {
+async fn a_truncated_response_never_looks_complete_to_the_app() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let reasons = [
@@ -165,7 +165,7 @@ async fn an_answer_that_is_broken_off_never_looks_whole_to_the_app() {
 }
 
 #[tokio::test]
-async fn a_service_that_goes_away_in_the_middle_never_looks_done() {
+async fn a_service_that_disconnects_midway_never_looks_complete() {
     let read = Arc::new(Notify::new());
     let was_read = Arc::clone(&read);
     let service = Hostile::start(move |stream, _| {
@@ -200,7 +200,7 @@ async fn a_service_that_goes_away_in_the_middle_never_looks_done() {
 }
 
 #[tokio::test]
-async fn a_reset_before_the_answer_is_told_as_ours() {
+async fn a_reset_before_the_response_is_an_error_of_the_sidecar() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     let (response, _) = open(&app, request("GET", "/"), true).await;
@@ -216,7 +216,7 @@ async fn a_reset_before_the_answer_is_told_as_ours() {
 }
 
 #[tokio::test]
-async fn an_http1_app_sees_a_broken_answer_as_broken() {
+async fn an_http1_app_sees_a_truncated_response_as_truncated() {
     let (service, _metadata, sidecar) = started().await;
     for reason in [Reason::CANCEL, Reason::NO_ERROR] {
         let mut app = TcpStream::connect(sidecar.proxy()).await.unwrap();
@@ -238,7 +238,7 @@ async fn an_http1_app_sees_a_broken_answer_as_broken() {
 
 /// RFC 9113, 8.1: an answer may be whole before the request is; the app gets all of it, and is told to stop.
 #[tokio::test]
-async fn an_early_answer_is_whole_and_stops_the_upload() {
+async fn an_early_response_is_complete_and_stops_the_upload() {
     let (service, _metadata, sidecar) = started().await;
     let app = app(sidecar.proxy()).await;
     for _ in 0..10 {

@@ -40,7 +40,7 @@ async fn a_thousand_streams_of_one_app_connection_are_open_upstream_at_once() {
 }
 
 #[tokio::test]
-async fn the_limit_answers_for_itself_on_one_connection_too() {
+async fn the_limit_is_reported_on_a_single_connection() {
     let service = Streams::start().await;
     let flags = ["--max-connections", "20"];
     let (_metadata, sidecar) = beside(&service, service.address, &flags).await;
@@ -65,7 +65,7 @@ async fn the_limit_answers_for_itself_on_one_connection_too() {
 
 /// All in one write, so that none of them is looked at before it is given up.
 #[tokio::test]
-async fn a_burst_of_calls_given_up_at_once_does_not_cost_the_connection() {
+async fn a_burst_of_cancelled_calls_keeps_the_connection() {
     let (service, _metadata, sidecar) = started().await;
     let mut burst = Vec::new();
     for number in 0..1000 {
@@ -82,7 +82,7 @@ async fn a_burst_of_calls_given_up_at_once_does_not_cost_the_connection() {
 
 /// What an upstream sends before it hears of a reset is no fault of its, however often that happens.
 #[tokio::test]
-async fn thousands_of_downloads_given_up_do_not_end_the_connection_they_came_on() {
+async fn thousands_of_cancelled_downloads_keep_the_connection() {
     let service = Streams::start().await;
     let path = Path::to(service.address).await;
     let (_metadata, sidecar) = beside(&service, path.address, &[]).await;
@@ -127,7 +127,7 @@ async fn thousands_of_downloads_given_up_do_not_end_the_connection_they_came_on(
 
 /// HTTP/2 Rapid Reset (CVE-2023-44487).
 #[tokio::test]
-async fn thousands_of_calls_given_up_at_once_end_the_connection() {
+async fn thousands_of_calls_cancelled_at_once_end_the_connection() {
     let (service, _metadata, sidecar) = started().await;
     let mut burst = Vec::new();
     for stream in (1..6000).step_by(2) {

@@ -81,7 +81,7 @@ async fn over_http1() -> (Port, Metadata, Sidecar) {
 }
 
 #[tokio::test]
-async fn a_trailer_that_http2_forbids_does_not_leave_the_http1_app_without_an_answer() {
+async fn a_trailer_that_http2_forbids_does_not_block_the_response() {
     let (service, _metadata, sidecar) = started().await;
     for (name, value) in FORBIDDEN {
         let mut app = Wire::open(sidecar.proxy()).await;
@@ -113,7 +113,7 @@ async fn a_body_whose_trailers_are_all_removed_ends_with_its_data() {
 }
 
 #[tokio::test]
-async fn what_connection_names_in_the_head_does_not_pass_as_a_trailer() {
+async fn a_trailer_named_by_connection_is_removed() {
     let (service, _metadata, sidecar) = started().await;
     let mut app = Wire::open(sidecar.proxy()).await;
     app.send(chunked("Connection: x-hop\r\n") + "X-Hop: 1\r\nX-Sum: 1\r\n\r\n")
@@ -126,7 +126,7 @@ async fn what_connection_names_in_the_head_does_not_pass_as_a_trailer() {
 }
 
 #[tokio::test]
-async fn requests_with_forbidden_or_malformed_trailers_give_their_permits_back() {
+async fn requests_with_invalid_trailers_release_their_permits() {
     const LIMIT: usize = 4;
     let service = Streams::start().await;
     let limit = LIMIT.to_string();
@@ -198,7 +198,7 @@ async fn trailers_of_an_http2_app_are_filtered_both_ways() {
 }
 
 #[tokio::test]
-async fn trailers_of_an_http1_upstream_do_not_reset_the_http2_apps_stream() {
+async fn trailers_of_an_http1_upstream_reach_an_http2_app() {
     let (port, _metadata, sidecar) = over_http1().await;
     let app = app(sidecar.proxy()).await;
     for (name, value) in FORBIDDEN {
@@ -221,7 +221,7 @@ async fn trailers_of_an_http1_upstream_do_not_reset_the_http2_apps_stream() {
 }
 
 #[tokio::test]
-async fn announced_trailers_of_an_http2_request_with_a_length_reach_an_http1_upstream() {
+async fn announced_trailers_of_an_http2_request_with_length_reach_http1() {
     let (port, _metadata, sidecar) = over_http1().await;
     let app = app(sidecar.proxy()).await;
     let sent = to(&port, "POST")
@@ -241,7 +241,7 @@ async fn announced_trailers_of_an_http2_request_with_a_length_reach_an_http1_ups
 }
 
 #[tokio::test]
-async fn the_status_of_a_grpc_response_reaches_an_http1_app_that_wants_trailers() {
+async fn a_grpc_status_reaches_an_http1_app_that_accepts_trailers() {
     let (service, _metadata, sidecar) = started().await;
     for (te, expected) in [("TE: trailers\r\n", "grpc-status: 7\r\n"), ("", "")] {
         let mut app = Wire::open(sidecar.proxy()).await;
@@ -263,7 +263,7 @@ async fn the_status_of_a_grpc_response_reaches_an_http1_app_that_wants_trailers(
 }
 
 #[tokio::test]
-async fn cookie_crumbs_reach_an_http1_upstream_as_one_field_and_an_http2_upstream_as_they_are() {
+async fn split_cookies_are_joined_for_http1_and_kept_for_http2() {
     let (port, _metadata, sidecar) = over_http1().await;
     let client = app(sidecar.proxy()).await;
     let crumbs = |request: http::request::Builder| {
@@ -291,7 +291,7 @@ async fn cookie_crumbs_reach_an_http1_upstream_as_one_field_and_an_http2_upstrea
 }
 
 #[tokio::test]
-async fn a_post_that_ends_with_its_headers_has_the_length_0_over_http1() {
+async fn a_post_without_a_body_has_the_length_0_over_http1() {
     let (port, _metadata, sidecar) = over_http1().await;
     let app = app(sidecar.proxy()).await;
     let mut upstream = None;
@@ -316,7 +316,7 @@ async fn a_post_that_ends_with_its_headers_has_the_length_0_over_http1() {
 }
 
 #[tokio::test]
-async fn a_length_of_an_http2_app_is_passed_on_as_one_number_or_refused() {
+async fn an_http2_length_is_forwarded_as_one_number_or_refused() {
     let (port, _metadata, sidecar) = over_http1().await;
     let app_one = app(sidecar.proxy()).await;
     let (service, _metadata_two, sidecar_two) = started().await;
@@ -351,7 +351,7 @@ async fn a_length_of_an_http2_app_is_passed_on_as_one_number_or_refused() {
 
 /// RFC 9113, 8.1.1: such a stream is malformed.
 #[tokio::test]
-async fn an_http2_length_that_data_disagrees_with_resets_the_stream_and_leaves_nothing_in_flight() {
+async fn an_http2_length_that_differs_from_the_data_resets_the_stream() {
     const DATA: u8 = 0;
     for (length, data) in [("2, 2", "ab"), ("2", "a"), ("2", "abc"), ("+2", "ab")] {
         let (port, _metadata, sidecar) = over_http1().await;

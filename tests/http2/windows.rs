@@ -21,7 +21,7 @@ fn greedy() -> h2::client::Builder {
 }
 
 #[tokio::test]
-async fn a_download_has_more_than_a_megabyte_under_way() {
+async fn a_download_has_more_than_a_megabyte_in_flight() {
     let service = Streams::start().await;
     let path = Path::to(service.address).await;
     let (_metadata, sidecar) = beside(&service, path.address, &[]).await;
@@ -43,7 +43,7 @@ async fn a_download_has_more_than_a_megabyte_under_way() {
 
 /// With the windows of RFC 9113, 64 KiB, this would take 512 times 50 ms, and the upload as long.
 #[tokio::test]
-async fn thirty_two_megabytes_each_way_do_not_stall_over_a_way_of_50_ms() {
+async fn thirty_two_megabytes_each_way_do_not_stall_at_50_ms_of_latency() {
     const SIZE: usize = 32 * MIB as usize;
     let service = Streams::with(|builder| {
         builder
@@ -71,7 +71,7 @@ async fn thirty_two_megabytes_each_way_do_not_stall_over_a_way_of_50_ms() {
 }
 
 #[tokio::test]
-async fn an_upload_has_close_to_a_megabyte_under_way() {
+async fn an_upload_has_about_a_megabyte_in_flight() {
     let service = Streams::with(|builder| {
         builder
             .initial_window_size(64 * MIB as u32)
@@ -99,7 +99,7 @@ async fn an_upload_has_close_to_a_megabyte_under_way() {
 }
 
 #[tokio::test]
-async fn ten_uploads_that_nobody_reads_hold_up_no_other() {
+async fn ten_unread_uploads_delay_no_other() {
     let service = Streams::with(|builder| {
         builder.initial_connection_window_size(256 * MIB as u32);
     })
@@ -126,7 +126,7 @@ async fn ten_uploads_that_nobody_reads_hold_up_no_other() {
 }
 
 #[tokio::test]
-async fn twelve_downloads_that_the_app_does_not_read_hold_up_no_other() {
+async fn twelve_unread_downloads_delay_no_other() {
     let service = Streams::start().await;
     let path = Path::to(service.address).await;
     let (_metadata, sidecar) = beside(&service, path.address, &[]).await;

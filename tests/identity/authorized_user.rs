@@ -23,7 +23,7 @@ async fn a_google_api_gets_an_access_token_for_the_refresh_token() {
 }
 
 #[tokio::test]
-async fn a_rotated_refresh_token_is_kept_in_memory_and_the_file_is_not_written() {
+async fn a_rotated_refresh_token_is_kept_in_memory_only() {
     let google = Google::start().await;
     google.rotate_refresh_tokens(true);
     let short = Fault::edit(|json| json["expires_in"] = 10.into());
@@ -53,7 +53,7 @@ async fn a_rotated_refresh_token_is_kept_in_memory_and_the_file_is_not_written()
 }
 
 #[tokio::test]
-async fn scopes_are_asked_for_where_a_rule_names_them() {
+async fn scopes_of_a_rule_are_requested() {
     let google = Google::start().await;
     let scope = "https://www.googleapis.com/auth/cloud-platform";
     let rule = format!("--rule=storage.googleapis.com=access,scope={scope}");
@@ -68,7 +68,7 @@ async fn scopes_are_asked_for_where_a_rule_names_them() {
 }
 
 #[tokio::test]
-async fn cloud_run_gets_an_id_token_whose_audience_is_the_client_of_the_login() {
+async fn cloud_run_gets_an_id_token_for_the_logins_oauth_client() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     let ran = run_with(&google, &file, &["token", RUN_APP]).await;
@@ -90,7 +90,7 @@ async fn cloud_run_gets_an_id_token_whose_audience_is_the_client_of_the_login() 
 }
 
 #[tokio::test]
-async fn a_rule_for_an_id_token_that_cannot_be_had_is_an_error_with_the_remedy() {
+async fn a_rule_for_an_unobtainable_id_token_is_an_error_with_advice() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     for command in ["check", "explain", "token"] {
@@ -117,7 +117,7 @@ async fn a_rule_for_an_id_token_that_cannot_be_had_is_an_error_with_the_remedy()
 
 /// The audience of a login's ID tokens cannot be chosen, so a chosen one would be ignored.
 #[tokio::test]
-async fn an_audience_that_a_login_cannot_have_is_an_error_with_the_remedy() {
+async fn an_audience_that_a_login_cannot_have_is_an_error_with_advice() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     let chosen = "audience=https://chosen.example";
@@ -157,7 +157,7 @@ async fn an_audience_that_a_login_cannot_have_is_an_error_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn the_audience_that_a_login_has_may_be_written() {
+async fn the_audience_that_a_login_has_is_accepted() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     let own = format!("audience={}", file["client_id"].as_str().unwrap());
@@ -182,7 +182,7 @@ async fn the_audience_that_a_login_has_may_be_written() {
 }
 
 #[tokio::test]
-async fn a_workforce_login_has_no_audience_at_all() {
+async fn a_workforce_login_has_no_audience() {
     let google = Google::start().await;
     let file = google.external_account_authorized_user(&Endpoints::default());
     for option in [
@@ -200,7 +200,7 @@ async fn a_workforce_login_has_no_audience_at_all() {
 }
 
 #[tokio::test]
-async fn one_mistake_is_told_in_one_line() {
+async fn one_mistake_is_one_line() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     for options in [
@@ -253,7 +253,7 @@ async fn an_ended_session_is_explained() {
 }
 
 #[tokio::test]
-async fn an_answer_without_an_id_token_is_an_error() {
+async fn a_response_without_an_id_token_is_an_error() {
     let google = Google::start().await;
     let without = Fault::edit(|json| {
         json.as_object_mut().unwrap().remove("id_token");

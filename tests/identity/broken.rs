@@ -33,7 +33,7 @@ fn files(google: &Google) -> [(Value, &'static str); 2] {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_during_the_tls_handshake_is_tried_again() {
+async fn a_connection_that_breaks_during_the_tls_handshake_is_retried() {
     let google = Google::start().await;
     for (file, url) in files(&google) {
         google.break_handshakes(2);
@@ -44,7 +44,7 @@ async fn a_connection_that_breaks_during_the_tls_handshake_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_with_an_untrusted_certificate_is_not_tried_again() {
+async fn a_token_endpoint_with_an_untrusted_certificate_is_not_retried() {
     let google = Google::start().await;
     let mut flags = google.flags_for_all();
     let ca = flags.iter().position(|flag| flag == "--upstream-ca");
@@ -75,7 +75,7 @@ async fn through(proxy: &Proxy, google: &Google, file: &Value) -> Sidecar {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_the_tunnel_to_a_token_endpoint_is_a_502_with_its_status() {
+async fn a_proxy_that_refuses_a_token_endpoint_is_a_502_with_its_status() {
     let google = Google::start().await;
     for (status, attempts) in [(407, 1), (403, 1), (401, 1), (302, 1), (503, 2), (429, 2)] {
         for (file, url) in files(&google) {
@@ -103,7 +103,7 @@ async fn a_proxy_that_refuses_the_tunnel_to_a_token_endpoint_is_a_502_with_its_s
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_overloaded_for_a_moment_is_asked_again() {
+async fn a_briefly_overloaded_proxy_is_retried() {
     let google = Google::start().await;
     let (file, url) = files(&google)[1].clone();
     let proxy = Proxy::to(google.tls_address()).await;

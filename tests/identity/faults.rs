@@ -16,7 +16,7 @@ fn files(google: &Google) -> [(&'static str, Value); 2] {
 }
 
 #[tokio::test]
-async fn what_may_be_better_at_the_next_attempt_is_tried_again() {
+async fn transient_errors_are_retried() {
     let google = Google::start().await;
     for (kind, file) in files(&google) {
         for fault in [
@@ -47,7 +47,7 @@ async fn retry_after_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_in_the_endpoints_words_and_not_tried_again() {
+async fn a_refusal_is_reported_in_the_endpoints_words_and_not_retried() {
     let google = Google::start().await;
     for (kind, file) in files(&google) {
         for (fault, parts) in [
@@ -87,7 +87,7 @@ async fn a_refusal_is_told_in_the_endpoints_words_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_silent_endpoint_is_given_up_after_the_token_timeout() {
+async fn a_silent_endpoint_fails_after_the_token_timeout() {
     let google = Google::start().await;
     google.always(Endpoint::Token, Fault::never());
     for (kind, file) in files(&google) {
@@ -100,7 +100,7 @@ async fn a_silent_endpoint_is_given_up_after_the_token_timeout() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_waited_for() {
+async fn a_slow_response_is_awaited() {
     let google = Google::start().await;
     for (kind, file) in files(&google) {
         google.script(
@@ -114,7 +114,7 @@ async fn a_slow_answer_is_waited_for() {
 
 /// Everything that a key signs here: an assertion for an ID token, one for a user, and a token for the IAM Credentials API.
 #[tokio::test]
-async fn a_clock_that_is_ten_minutes_off_is_hinted_at() {
+async fn a_clock_that_is_ten_minutes_off_gets_a_hint() {
     let google = Google::start().await;
     let target = google.directory().address("target");
     let drive = "https://www.googleapis.com/auth/drive.readonly";
@@ -147,7 +147,7 @@ async fn a_clock_that_is_ten_minutes_off_is_hinted_at() {
 }
 
 #[tokio::test]
-async fn a_self_signed_token_that_an_api_rejects_hints_at_the_clock() {
+async fn a_rejected_self_signed_token_gets_a_hint_about_the_clock() {
     let google = Google::start().await;
     let api = "http://storage.googleapis.com/b";
     let sidecar = sidecar(&google, &service_account(&google), &[]).await;
@@ -161,7 +161,7 @@ async fn a_self_signed_token_that_an_api_rejects_hints_at_the_clock() {
 }
 
 #[tokio::test]
-async fn another_accounts_key_is_refused_with_a_hint() {
+async fn the_key_of_another_account_is_refused_with_a_hint() {
     let (google, other) = (Google::start().await, Google::start().await);
     let mut file = service_account(&google);
     file["private_key"] = service_account(&other)["private_key"].clone();
@@ -175,7 +175,7 @@ async fn another_accounts_key_is_refused_with_a_hint() {
 }
 
 #[tokio::test]
-async fn an_endpoint_with_an_unknown_certificate_gets_no_secret() {
+async fn an_endpoint_with_an_untrusted_certificate_gets_no_secret() {
     let google = Google::start().await;
     for (kind, file) in files(&google) {
         let path = google.file("untrusted.json", &file);

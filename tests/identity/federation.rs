@@ -109,7 +109,7 @@ fn principal(google: &Google) -> String {
 }
 
 #[tokio::test]
-async fn a_subject_token_in_a_file_is_exchanged_and_obtains_the_accounts_access_token() {
+async fn a_subject_token_file_obtains_the_accounts_access_token() {
     let google = Google::start().await;
     let (mut file, subject) = file_sourced(&google);
     file["service_account_impersonation"] = json!({ "token_lifetime_seconds": 1200 });
@@ -179,7 +179,7 @@ async fn without_an_account_the_federated_token_itself_is_sent() {
 }
 
 #[tokio::test]
-async fn without_an_account_an_id_token_is_an_error_that_names_the_remedy() {
+async fn without_an_account_an_id_token_is_an_error_with_advice() {
     let google = Google::start().await;
     let file = without_account(file_sourced(&google).0);
     let sidecar = sidecar(&google, &file, &[]).await;
@@ -191,7 +191,7 @@ async fn without_an_account_an_id_token_is_an_error_that_names_the_remedy() {
 }
 
 #[tokio::test]
-async fn a_subject_token_comes_from_a_url_with_headers_and_a_field_of_json() {
+async fn a_subject_token_comes_from_a_url_with_headers_and_a_json_field() {
     let google = Google::start().await;
     let base = google.base();
     let file = google.external_account(&Endpoints::default(), SubjectSource::Url(&base));
@@ -229,7 +229,7 @@ async fn a_subject_token_file_is_read_at_every_exchange() {
 }
 
 #[tokio::test]
-async fn another_account_is_impersonated_on_top() {
+async fn another_account_is_impersonated_after_federation() {
     let google = Google::start().await;
     let (file, _) = file_sourced(&google);
     let last = google.directory().address("last");
@@ -242,7 +242,7 @@ async fn another_account_is_impersonated_on_top() {
 
 /// The federated principal has the role, and the account need not have one on itself.
 #[tokio::test]
-async fn the_accounts_own_name_as_the_target_is_no_second_impersonation() {
+async fn the_account_of_the_file_is_not_impersonated_twice() {
     let google = Google::start().await;
     let (file, _) = file_sourced(&google);
     let own = google.directory().address("target");
@@ -267,7 +267,7 @@ async fn the_accounts_own_name_as_the_target_is_no_second_impersonation() {
 }
 
 #[tokio::test]
-async fn another_universe_has_endpoints_of_its_own() {
+async fn another_universe_has_its_own_endpoints() {
     let google = Google::start().await;
     let subject = google.text_file("subject", &google.subject());
     let endpoints = Endpoints::Universe(UNIVERSE.to_owned());
@@ -333,7 +333,7 @@ async fn a_subject_token_url_of_this_machine_is_called_without_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_rule_or_route_that_needs_an_id_token_without_an_account_is_a_configuration_error() {
+async fn an_id_token_without_an_account_is_a_configuration_error() {
     let google = Google::start().await;
     let federated = without_account(file_sourced(&google).0);
     let login = google.external_account_authorized_user(&Endpoints::default());
@@ -390,7 +390,7 @@ async fn fetches_are_counted_by_their_source() {
 }
 
 #[tokio::test]
-async fn a_file_that_would_be_read_otherwise_than_meant_is_an_error() {
+async fn an_ambiguous_file_is_an_error() {
     let google = Google::start().await;
     let (mut file, _) = file_sourced(&google);
     file["quota_project_id"] = "example.com:shop".into();

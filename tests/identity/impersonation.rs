@@ -79,7 +79,7 @@ fn detail(response: &Response<Bytes>, status: u16) -> String {
 }
 
 #[tokio::test]
-async fn an_id_token_is_of_the_impersonated_account_and_holds_its_email() {
+async fn an_id_token_has_the_email_of_the_impersonated_account() {
     let setup = Setup::new().await;
     let answer = json(&call_as_target(&setup, SERVICE).await);
     assert_eq!(answer["id_token"]["email"], setup.address("target"));
@@ -99,7 +99,7 @@ async fn an_id_token_is_of_the_impersonated_account_and_holds_its_email() {
 }
 
 #[tokio::test]
-async fn an_access_token_is_asked_for_with_scopes_lifetime_and_delegates_in_order() {
+async fn an_access_token_request_has_scopes_lifetime_and_delegates() {
     let setup = Setup::new().await;
     let (delegate, target) = (setup.address("delegate"), setup.address("target"));
     let rule = format!(
@@ -282,7 +282,7 @@ async fn a_disabled_api_is_named() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_or_limits_is_asked_again() {
+async fn a_server_that_fails_or_limits_is_retried() {
     for fault in [
         Fault::rate_limited(1),
         Fault::api(408, "DEADLINE_EXCEEDED", "late"),
@@ -304,7 +304,7 @@ async fn a_server_that_fails_or_limits_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_limit_longer_than_the_token_timeout_is_told_to_the_app() {
+async fn a_limit_longer_than_the_token_timeout_is_reported_to_the_app() {
     let setup = Setup::new().await;
     setup
         .google
@@ -322,7 +322,7 @@ async fn a_limit_longer_than_the_token_timeout_is_told_to_the_app() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_token_is_refused() {
+async fn a_response_without_a_token_is_rejected() {
     let edited =
         |name: &'static str, value: Value| Fault::edit(move |json| json[name] = value.clone());
     for (url, endpoint, fault) in [
@@ -365,7 +365,7 @@ async fn an_answer_that_is_no_token_is_refused() {
 }
 
 #[tokio::test]
-async fn an_id_token_for_another_audience_is_refused() {
+async fn an_id_token_for_another_audience_is_rejected() {
     let setup = Setup::new().await;
     let other = Setup::new().await;
     let sidecar = other
@@ -386,7 +386,7 @@ async fn an_id_token_for_another_audience_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_holds_a_call_for_the_token_timeout_only() {
+async fn a_silent_server_delays_a_call_by_the_token_timeout_only() {
     let setup = Setup::new().await;
     setup
         .google
@@ -411,7 +411,7 @@ async fn a_server_that_does_not_answer_holds_a_call_for_the_token_timeout_only()
 }
 
 #[tokio::test]
-async fn a_base_token_that_is_not_accepted_is_fetched_anew_once() {
+async fn a_rejected_base_token_is_fetched_again_once() {
     let setup = Setup::new().await;
     let good = account_token(&setup.google);
     setup.metadata.script(
@@ -427,7 +427,7 @@ async fn a_base_token_that_is_not_accepted_is_fetched_anew_once() {
 }
 
 #[tokio::test]
-async fn a_base_token_that_is_never_accepted_is_not_asked_for_again_and_again() {
+async fn a_base_token_that_is_always_rejected_is_not_fetched_repeatedly() {
     let setup = Setup::new().await;
     setup.metadata.script(
         Kind::Access,
@@ -522,7 +522,7 @@ async fn call_with_file(setup: &Setup, file: &Value, args: &[&str], url: &str) -
 }
 
 #[tokio::test]
-async fn every_kind_of_base_impersonates_an_account() {
+async fn every_kind_of_base_credential_impersonates_an_account() {
     for of in [service_account, authorized_user] {
         let setup = Setup::new().await;
         let file = of(&setup.google);

@@ -27,7 +27,7 @@ async fn impersonating(setup: &Setup) -> Sidecar {
 }
 
 #[tokio::test]
-async fn an_impersonated_token_that_ends_soon_is_used_and_replaced_behind_it() {
+async fn an_expiring_impersonated_token_is_used_while_it_is_refreshed() {
     let setup = Setup::new().await;
     let gate = Gate::new();
     let held = Fault::none().behind(&gate);

@@ -125,7 +125,7 @@ impl Server {
 }
 
 #[tokio::test]
-async fn an_access_token_is_real_and_says_how_long_it_is_valid() {
+async fn an_access_token_is_real_and_has_its_lifetime() {
     let setup = Setup::new().await;
     let target = setup.address("target");
     let args = [
@@ -153,7 +153,7 @@ async fn an_access_token_is_real_and_says_how_long_it_is_valid() {
 }
 
 #[tokio::test]
-async fn scopes_are_those_that_the_library_asks_for() {
+async fn scopes_are_those_that_the_library_requests() {
     let setup = Setup::new().await;
     let target = setup.address("target");
     let args = [
@@ -174,7 +174,7 @@ async fn scopes_are_those_that_the_library_asks_for() {
 }
 
 #[tokio::test]
-async fn an_id_token_is_for_the_audience_that_the_library_asks_for() {
+async fn an_id_token_is_for_the_audience_that_the_library_requests() {
     let setup = Setup::new().await;
     let target = setup.address("target");
     let args = [
@@ -246,7 +246,7 @@ async fn account_project_and_universe_are_those_of_the_credential() {
 }
 
 #[tokio::test]
-async fn what_a_page_or_a_proxy_could_forge_is_refused() {
+async fn requests_that_a_page_or_a_proxy_could_forge_are_refused() {
     let setup = Setup::new().await;
     let server = Server::start(&setup, &["--credentials", "auto"]).await;
     let token = format!("{ROOT}/instance/service-accounts/default/token");
@@ -279,7 +279,7 @@ async fn what_a_page_or_a_proxy_could_forge_is_refused() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_source_is_the_servers_with_its_words() {
+async fn an_error_of_the_source_is_passed_on_with_its_message() {
     for (fault, status, words) in [
         (
             Fault::api(403, "PERMISSION_DENIED", "no"),
@@ -326,7 +326,7 @@ async fn an_error_of_the_source_is_the_servers_with_its_words() {
 }
 
 #[tokio::test]
-async fn a_login_that_has_ended_is_no_error_to_try_again() {
+async fn an_ended_login_is_not_a_retryable_error() {
     for (fault, status) in [
         (
             Fault::oauth("invalid_grant", "Token has been expired or revoked."),
@@ -360,7 +360,7 @@ async fn a_login_that_has_ended_is_no_error_to_try_again() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_reached_is_tried_again_later() {
+async fn an_unreachable_endpoint_is_a_retryable_error() {
     let setup = Setup::new().await;
     let login = setup
         .google
@@ -474,7 +474,7 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
 }
 
 #[tokio::test]
-async fn the_emulator_refuses_what_a_proxy_has_passed_on() {
+async fn the_emulator_refuses_requests_forwarded_by_a_proxy() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .args(["metadata-server", "--listen", "127.0.0.1:0"])
         .env_clear()
@@ -495,7 +495,7 @@ async fn the_emulator_refuses_what_a_proxy_has_passed_on() {
 }
 
 #[tokio::test]
-async fn sighup_reads_the_credential_file_again_and_a_bad_one_changes_nothing() {
+async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let setup = Setup::new().await;
     let file = setup
         .google
@@ -530,7 +530,7 @@ async fn sighup_reads_the_credential_file_again_and_a_bad_one_changes_nothing() 
 }
 
 #[tokio::test]
-async fn only_loopback_is_listened_on_unless_allowed() {
+async fn it_listens_on_loopback_only_unless_allowed() {
     let args = [
         "metadata-server",
         "--credentials",
@@ -565,7 +565,7 @@ async fn only_loopback_is_listened_on_unless_allowed() {
 }
 
 #[tokio::test]
-async fn options_of_real_tokens_need_credentials_and_exclude_those_of_the_emulator() {
+async fn options_of_real_tokens_exclude_those_of_the_emulator() {
     for (args, words) in [
         (
             &["--impersonate-service-account", "a@b.c"][..],
@@ -599,7 +599,7 @@ async fn options_of_real_tokens_need_credentials_and_exclude_those_of_the_emulat
 }
 
 #[tokio::test]
-async fn it_does_not_ask_itself_for_tokens() {
+async fn it_does_not_request_tokens_from_itself() {
     let args = [
         "metadata-server",
         "--credentials",
@@ -613,7 +613,7 @@ async fn it_does_not_ask_itself_for_tokens() {
 }
 
 #[tokio::test]
-async fn a_credential_file_is_served_with_its_account_and_what_it_cannot_give_is_said() {
+async fn a_credential_file_is_served_and_its_limits_are_reported() {
     let setup = Setup::new().await;
     let identity =
         format!("{ROOT}/instance/service-accounts/default/identity?audience=https://a.example");

@@ -84,7 +84,7 @@ async fn a_login_that_impersonates_names_its_quota_project() {
 }
 
 #[tokio::test]
-async fn of_nested_files_the_inner_one_pays_for_the_impersonation_and_the_outer_one_for_calls() {
+async fn the_inner_of_nested_files_is_billed_for_impersonation() {
     let nested = |setup: &Setup| {
         let mut source = authorized_user(&setup.google);
         source["quota_project_id"] = "inner".into();

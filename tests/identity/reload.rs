@@ -8,7 +8,7 @@ use super::support::sidecar::Sidecar;
 use serde_json::json;
 
 #[tokio::test]
-async fn sighup_reads_the_file_again_and_a_bad_one_changes_nothing() {
+async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let google = Google::start().await;
     let metadata = Metadata::start().await;
     let mut file = authorized_user(&google);

@@ -312,7 +312,7 @@ async fn many_first_requests_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn an_error_is_shared_and_the_next_request_fails_without_a_fetch() {
+async fn an_error_is_shared_and_cached_for_the_next_request() {
     for case in cases().await {
         case.issuer.refuse();
         let error = case.slot.token().await.unwrap_err();
@@ -329,7 +329,7 @@ async fn an_error_is_shared_and_the_next_request_fails_without_a_fetch() {
 }
 
 #[tokio::test]
-async fn a_token_that_an_upstream_rejected_is_replaced_once() {
+async fn a_rejected_token_is_replaced_once() {
     for case in cases().await {
         let first = case.slot.token().await.unwrap();
         case.slot.replace(&first).await;
@@ -342,7 +342,7 @@ async fn a_token_that_an_upstream_rejected_is_replaced_once() {
 }
 
 #[tokio::test]
-async fn a_stale_access_token_is_used_at_once_and_refreshed_behind_that() {
+async fn a_stale_access_token_is_used_while_it_is_refreshed() {
     for case in cases().await {
         if !case.is_access {
             continue;
@@ -355,7 +355,7 @@ async fn a_stale_access_token_is_used_at_once_and_refreshed_behind_that() {
 }
 
 #[tokio::test]
-async fn nothing_is_fetched_that_no_request_asks_for() {
+async fn an_unused_token_is_not_fetched() {
     for case in cases().await {
         case.issuer.shorten(1);
         tokio::time::sleep(Duration::from_millis(300)).await;

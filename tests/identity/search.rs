@@ -56,7 +56,7 @@ async fn closed() -> String {
 }
 
 #[tokio::test]
-async fn the_variable_comes_before_gclouds_file_and_the_metadata_server() {
+async fn the_variable_takes_precedence_over_gclouds_file_and_metadata_server() {
     let (folder, file) = gcloud(Some(&user()));
     let named = folder.path().join("named.json");
     write(&named, &user());
@@ -79,7 +79,7 @@ async fn the_variable_comes_before_gclouds_file_and_the_metadata_server() {
 }
 
 #[tokio::test]
-async fn gclouds_file_is_not_looked_for_where_a_variable_says_that_there_is_a_metadata_server() {
+async fn gclouds_file_is_ignored_if_a_variable_names_a_metadata_server() {
     let (folder, _) = gcloud(Some(&user()));
     for variable in [
         "K_SERVICE",
@@ -114,7 +114,7 @@ async fn gclouds_file_is_found_below_home() {
 }
 
 #[tokio::test]
-async fn a_path_that_does_not_exist_is_an_error_and_never_a_fall_back() {
+async fn a_missing_file_is_an_error_without_fallback() {
     let (folder, _) = gcloud(Some(&user()));
     let missing = folder.path().join("missing.json");
     let env = [
@@ -138,7 +138,7 @@ async fn a_path_that_does_not_exist_is_an_error_and_never_a_fall_back() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_an_error_of_the_configuration() {
+async fn an_unusable_file_is_a_configuration_error() {
     for content in [
         "",
         "{\"type\": \"authorized_user\"}",
@@ -159,7 +159,7 @@ async fn a_file_that_cannot_be_used_is_an_error_of_the_configuration() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_found_everything_that_was_looked_at_is_listed_within_a_second() {
+async fn a_failed_search_lists_every_searched_place_within_a_second() {
     let (folder, file) = gcloud(None);
     let address = closed().await;
     let env = || {
@@ -192,7 +192,7 @@ async fn where_nothing_is_found_everything_that_was_looked_at_is_listed_within_a
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_does_not_answer_is_waited_for_a_second_only() {
+async fn a_silent_metadata_server_delays_the_search_by_one_second() {
     // Accepts connections, and says nothing.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -219,7 +219,7 @@ async fn a_metadata_server_is_found_by_one_probe() {
 }
 
 #[tokio::test]
-async fn where_a_variable_names_the_metadata_server_it_is_not_probed() {
+async fn a_metadata_server_named_by_a_variable_is_not_probed() {
     let server = Metadata::start().await;
     let address = server.address().to_string();
     let ran = sidentity(["token", URL], [var("GCE_METADATA_HOST", &address)]).await;
@@ -232,7 +232,7 @@ async fn where_a_variable_names_the_metadata_server_it_is_not_probed() {
 }
 
 #[tokio::test]
-async fn an_account_of_the_metadata_server_cannot_be_named_beside_a_credential_file() {
+async fn a_metadata_server_account_beside_a_credential_file_is_an_error() {
     let (folder, file) = gcloud(Some(&user()));
     let rule = "--rule=a.example=access,account=a@p.iam.gserviceaccount.com";
     let ran = check(&[rule], &[("CLOUDSDK_CONFIG", folder.path())]).await;

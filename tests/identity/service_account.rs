@@ -7,7 +7,7 @@ use super::{IAP, RUN_APP, STORAGE, run_with, service_account};
 const EMAIL_SCOPE: &str = "https://www.googleapis.com/auth/userinfo.email";
 
 #[tokio::test]
-async fn a_google_api_gets_a_jwt_that_the_account_signed_and_no_endpoint_is_called() {
+async fn a_google_api_gets_a_self_signed_jwt_without_a_fetch() {
     let google = Google::start().await;
     let file = service_account(&google);
     let ran = run_with(&google, &file, &["token", STORAGE]).await;
@@ -30,7 +30,7 @@ async fn a_google_api_gets_a_jwt_that_the_account_signed_and_no_endpoint_is_call
 }
 
 #[tokio::test]
-async fn cloud_run_gets_an_id_token_that_an_assertion_is_exchanged_for() {
+async fn cloud_run_gets_an_id_token_exchanged_for_an_assertion() {
     let google = Google::start().await;
     let file = service_account(&google);
     let ran = run_with(&google, &file, &["token", RUN_APP]).await;
@@ -66,7 +66,7 @@ async fn cloud_run_gets_an_id_token_that_an_assertion_is_exchanged_for() {
 }
 
 #[tokio::test]
-async fn scopes_about_the_account_get_a_token_of_the_endpoint() {
+async fn scopes_about_the_account_need_a_token_of_the_endpoint() {
     let google = Google::start().await;
     let rule = format!("--rule=iap.example=access,scope=openid,scope={EMAIL_SCOPE}");
     let ran = run_with(&google, &service_account(&google), &["token", &rule, IAP]).await;
@@ -77,7 +77,7 @@ async fn scopes_about_the_account_get_a_token_of_the_endpoint() {
 }
 
 #[tokio::test]
-async fn the_aud_of_an_assertion_is_googles_whatever_the_endpoints_url() {
+async fn the_aud_of_an_assertion_is_always_that_of_google() {
     let google = Google::start().await;
     let file = google
         .service_account(&Endpoints::Base(google.base()))
@@ -133,7 +133,7 @@ async fn in_another_universe_the_iam_credentials_api_issues_id_tokens() {
 }
 
 #[tokio::test]
-async fn the_apis_of_the_files_universe_get_its_token_and_others_do_not() {
+async fn only_apis_of_the_files_universe_get_its_token() {
     let google = Google::start().await;
     let file = google
         .service_account(&Endpoints::Universe(UNIVERSE.to_owned()))

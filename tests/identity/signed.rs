@@ -89,7 +89,7 @@ async fn a_jwt_for_iap_is_signed_by_the_account_of_the_metadata_server_itself() 
 }
 
 #[tokio::test]
-async fn an_account_that_may_not_sign_for_itself_is_told_the_role() {
+async fn an_account_that_may_not_sign_for_itself_gets_the_role_to_grant() {
     let setup = Setup::new().await;
     let main = setup.google.directory().main().to_owned();
     let sidecar = setup
@@ -105,7 +105,7 @@ async fn an_account_that_may_not_sign_for_itself_is_told_the_role() {
 }
 
 #[tokio::test]
-async fn a_signed_answer_that_is_no_such_jwt_is_refused() {
+async fn a_signed_response_that_is_not_the_requested_jwt_is_rejected() {
     let other_claims = |name: &'static str, value: Value| {
         Fault::edit(move |json| {
             let jwt = json["signedJwt"].as_str().unwrap().to_owned();
@@ -182,7 +182,7 @@ async fn the_account_of_the_metadata_server_acts_for_a_user() {
 }
 
 #[tokio::test]
-async fn delegation_that_the_administrator_has_not_allowed_says_what_to_do() {
+async fn unauthorised_delegation_is_reported_with_advice() {
     let setup = Setup::new().await;
     let target = setup.address("target");
     let user = setup.google.directory().user();
@@ -305,7 +305,7 @@ async fn a_key_file_acts_for_a_user() {
 }
 
 #[tokio::test]
-async fn a_key_file_that_the_administrator_has_not_allowed_says_what_to_do() {
+async fn unauthorised_delegation_of_a_key_file_is_reported_with_advice() {
     let setup = Setup::new().await;
     let user = setup.google.directory().user();
     let rule = format!(

@@ -57,7 +57,7 @@ async fn check(google: &Google, file: &Value, args: &[&str], universe: Option<&s
 }
 
 #[tokio::test]
-async fn the_endpoints_of_a_file_are_hosts_of_its_own_universe_or_trusted() {
+async fn the_endpoints_of_a_file_must_be_in_its_universe_or_trusted() {
     let google = Google::start().await;
     for (kind, file, field) in KINDS {
         let own = check(&google, &file(&google, &other()), &[], None).await;
@@ -82,7 +82,7 @@ async fn the_endpoints_of_a_file_are_hosts_of_its_own_universe_or_trusted() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_universe_is_of_that_of_the_environment() {
+async fn a_file_without_a_universe_uses_that_of_the_environment() {
     let google = Google::start().await;
     for (kind, file, _) in KINDS {
         let mut silent = file(&google, &other());
@@ -105,7 +105,7 @@ async fn a_file_without_a_universe_is_of_that_of_the_environment() {
 }
 
 #[tokio::test]
-async fn a_login_is_of_the_universe_googleapis_com_only() {
+async fn a_login_exists_in_the_universe_googleapis_com_only() {
     let google = Google::start().await;
     let file = authorized_user(&google);
     let mut silent = file.clone();
@@ -143,7 +143,7 @@ async fn a_login_is_of_the_universe_googleapis_com_only() {
 
 /// Otherwise a person's token would be sent to the operator of the other universe.
 #[tokio::test]
-async fn a_file_in_a_file_is_of_the_same_universe() {
+async fn a_nested_file_must_be_of_the_same_universe() {
     let google = Google::start().await;
     let ours = Endpoints::default();
     let login = authorized_user(&google);
@@ -178,7 +178,7 @@ async fn the_universe_of_the_file_decides_which_apis_get_its_tokens() {
 }
 
 #[tokio::test]
-async fn tokens_of_another_universe_come_from_its_endpoints_and_go_to_its_apis() {
+async fn tokens_of_another_universe_come_from_its_endpoints() {
     for (kind, file, _) in KINDS {
         let google = Google::start().await;
         let args = ["--unmatched", "deny"];
@@ -221,7 +221,7 @@ async fn id_tokens_of_another_universe_are_issued_by_its_iam_credentials_api() {
 }
 
 #[tokio::test]
-async fn the_remedy_for_a_login_works_in_another_universe() {
+async fn the_advice_for_a_login_works_in_another_universe() {
     let google = Google::start().await;
     let target = google.directory().address("target");
     let file = google.external_account_authorized_user(&other());

@@ -350,7 +350,7 @@ fn planted(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn a_planted_cycle_is_found_in_every_spelling() {
+fn an_import_cycle_is_found_in_every_spelling() {
     for uses in [
         "use crate::proxy::Body;",
         "\nuse crate::{error::Error, proxy::Body as B};",
@@ -386,7 +386,7 @@ fn a_planted_cycle_is_found_in_every_spelling() {
 }
 
 #[test]
-fn what_is_no_cycle_between_folders_is_not_found() {
+fn imports_within_a_folder_are_not_cycles() {
     for files in [
         // In one folder.
         [

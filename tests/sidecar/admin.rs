@@ -13,7 +13,7 @@ use super::{beside, started};
 const ROUTE: [&str; 2] = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
 
 #[tokio::test]
-async fn readiness_waits_for_the_routes_tokens_and_says_what_is_missing() {
+async fn readiness_waits_for_the_tokens_of_routes_and_names_missing_ones() {
     let metadata = Metadata::start().await;
     let gate = Gate::new();
     metadata.script(
@@ -43,7 +43,7 @@ async fn readiness_waits_for_the_routes_tokens_and_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn the_liveness_probe_refreshes_what_is_stale() {
+async fn the_liveness_probe_refreshes_stale_tokens() {
     let metadata = Metadata::start().await;
     metadata.script(
         Kind::Identity,
@@ -59,7 +59,7 @@ async fn the_liveness_probe_refreshes_what_is_stale() {
 }
 
 #[tokio::test]
-async fn the_admin_port_answers_by_its_own_names_only() {
+async fn the_admin_port_accepts_only_its_own_names() {
     let (_metadata, _service, sidecar) = started(&["--allowed-host", "admin.example.com"]).await;
     let admin = sidecar.admin();
     for (path, host, status) in [
@@ -169,7 +169,7 @@ async fn a_page_opened_by_an_ip_address_may_call_its_own_admin_port() {
 }
 
 #[tokio::test]
-async fn what_the_admin_port_refuses_is_counted_and_logged_without_a_flood() {
+async fn refusals_of_the_admin_port_are_counted_and_logged_at_a_limited_rate() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     for _ in 0..20 {
         let request = Request::get("/metrics").header("host", "evil.test");
@@ -203,7 +203,7 @@ async fn what_the_admin_port_refuses_is_counted_and_logged_without_a_flood() {
 }
 
 #[tokio::test]
-async fn explain_says_what_a_call_would_get() {
+async fn the_explain_endpoint_shows_what_a_call_would_get() {
     let (metadata, _service, sidecar) = started(&[]).await;
     let url = "/explain?url=https%3A%2F%2Fcanary---svc-1.us-central1.run.app%2Fx%3Fy";
     let explained = json(&get(sidecar.admin(), url).await);
@@ -226,7 +226,7 @@ async fn explain_says_what_a_call_would_get() {
 }
 
 #[tokio::test]
-async fn every_family_is_counted_by_its_label() {
+async fn every_metric_family_is_counted() {
     let (_metadata, _service, sidecar) =
         started(&["--rule", "denied.example.com=deny", ROUTE[0], ROUTE[1]]).await;
     get(sidecar.address("127.0.0.1:0"), "/").await;
@@ -270,7 +270,7 @@ async fn every_family_is_counted_by_its_label() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_app_has_whole_is_not_cancelled_though_its_http2_stream_ends_later() {
+async fn a_complete_http2_response_is_not_counted_as_cancelled() {
     let upstream = Streams::start().await;
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
@@ -350,7 +350,7 @@ async fn a_job_can_ask_the_sidecar_to_end() {
 }
 
 #[tokio::test]
-async fn nothing_is_ready_without_a_metadata_server_but_everything_listens() {
+async fn without_a_metadata_server_all_ports_listen_but_none_is_ready() {
     let mut metadata = Metadata::start().await;
     metadata.stop().await;
     let sidecar = Sidecar::start(&metadata, &ROUTE).await;

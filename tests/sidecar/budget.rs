@@ -147,7 +147,7 @@ async fn pour(mut upstream: Wire) -> Wire {
 }
 
 #[tokio::test]
-async fn forty_downloads_that_nobody_reads_hold_at_most_350_kib_each() {
+async fn forty_unread_downloads_hold_at_most_350_kib_each() {
     const DOWNLOADS: u64 = 40;
     let (port, _metadata, sidecar, _app) = between(&[]).await;
     let before = sidecar.peak_memory();

@@ -49,7 +49,7 @@ async fn a_google_api_gets_one_access_token_over_tls() {
 }
 
 #[tokio::test]
-async fn the_second_call_asks_nobody() {
+async fn the_second_call_uses_the_cached_token() {
     let (metadata, service, sidecar) = started(&[]).await;
     for _ in 0..2 {
         proxied(sidecar.proxy(), "http://storage.googleapis.com/b", &[]).await;
@@ -61,7 +61,7 @@ async fn the_second_call_asks_nobody() {
 }
 
 #[tokio::test]
-async fn scopes_of_a_rule_are_asked_for_and_kept_apart() {
+async fn scopes_of_a_rule_are_requested_and_cached_separately() {
     let rule = "drive.example.com=access,scope=https://www.googleapis.com/auth/drive,scope=b";
     let (metadata, _service, sidecar) = started(&["--rule", rule]).await;
     proxied(sidecar.proxy(), "http://drive.example.com/", &[]).await;
@@ -127,7 +127,7 @@ async fn two_services_never_get_each_others_tokens() {
 }
 
 #[tokio::test]
-async fn the_apps_own_authorization_stands_beside_ours() {
+async fn the_token_is_added_beside_the_apps_own_authorization() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let own = [("authorization", "Bearer user")];
     proxied(sidecar.proxy(), "http://svc.a.run.app/", &own).await;
@@ -154,7 +154,7 @@ async fn a_google_api_keeps_the_apps_own_authorization_and_gets_no_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_cloud_run_has_emptied_goes_no_further() {
+async fn a_token_that_cloud_run_has_emptied_is_removed() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let dead = "Bearer h.p.SIGNATURE_REMOVED_BY_GOOGLE";
     for name in ["authorization", "x-serverless-authorization"] {
@@ -170,7 +170,7 @@ async fn a_token_that_cloud_run_has_emptied_goes_no_further() {
 }
 
 #[tokio::test]
-async fn a_traffic_tag_is_in_the_host_and_not_in_the_audience() {
+async fn a_traffic_tag_is_not_in_the_audience() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let host = "canary---svc-123.us-central1.run.app";
     proxied(sidecar.proxy(), &format!("http://{host}/"), &[]).await;
@@ -183,7 +183,7 @@ async fn a_traffic_tag_is_in_the_host_and_not_in_the_audience() {
 }
 
 #[tokio::test]
-async fn a_functions_audience_has_its_name_and_no_more() {
+async fn the_audience_of_a_function_ends_with_its_name() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let host = "us-central1-p.cloudfunctions.net";
     proxied(sidecar.proxy(), &format!("http://{host}/fn/sub?x=1"), &[]).await;
@@ -196,7 +196,7 @@ async fn a_functions_audience_has_its_name_and_no_more() {
 }
 
 #[tokio::test]
-async fn iap_gets_its_token_beside_the_apps_and_the_proxys_own_is_gone() {
+async fn iap_gets_its_token_beside_the_apps_own() {
     let audience = "123-x.apps.googleusercontent.com";
     let rule = format!("iap.example.com=id,audience={audience}");
     let (_metadata, service, sidecar) = started(&["--rule", &rule]).await;
@@ -211,7 +211,7 @@ async fn iap_gets_its_token_beside_the_apps_and_the_proxys_own_is_gone() {
 }
 
 #[tokio::test]
-async fn reserved_characters_of_an_audience_arrive_as_they_are() {
+async fn reserved_characters_of_an_audience_are_preserved() {
     let audience = "https://x/?a=b&c=d#e+f%20g";
     let rule = format!("odd.example.com=id,audience={audience}");
     let (metadata, _service, sidecar) = started(&["--rule", &rule]).await;
@@ -222,7 +222,7 @@ async fn reserved_characters_of_an_audience_arrive_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_hundred_cold_calls_cost_one_fetch_and_a_thousand_warm_ones_none() {
+async fn a_hundred_cold_calls_share_one_fetch_and_a_thousand_warm_ones_need_none() {
     let (metadata, service, sidecar) = started(&[]).await;
     let gate = Gate::new();
     metadata.script(Kind::Access, [Answer::access("T1", 3600).behind(&gate)]);
@@ -249,7 +249,7 @@ async fn a_hundred_cold_calls_cost_one_fetch_and_a_thousand_warm_ones_none() {
 }
 
 #[tokio::test]
-async fn a_hundred_cold_calls_share_one_refusal() {
+async fn a_hundred_cold_calls_share_one_error() {
     let (metadata, service, sidecar) = started(&[]).await;
     let gate = Gate::new();
     metadata.script(
@@ -287,7 +287,7 @@ async fn a_dead_metadata_server_goes_unnoticed_while_a_token_is_valid() {
 }
 
 #[tokio::test]
-async fn an_instance_that_was_frozen_sends_no_token_that_expired_meanwhile() {
+async fn an_instance_that_was_frozen_sends_no_expired_token() {
     let (metadata, service, sidecar) = started(&[]).await;
     metadata.script(
         Kind::Access,
@@ -309,7 +309,7 @@ async fn an_instance_that_was_frozen_sends_no_token_that_expired_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_stale_token_is_sent_at_once_while_a_new_one_is_fetched_behind_it() {
+async fn a_stale_token_is_sent_while_a_new_one_is_fetched() {
     let (metadata, service, sidecar) = started(&[]).await;
     let gate = Gate::new();
     metadata.script(
@@ -341,7 +341,7 @@ async fn a_stale_token_is_sent_at_once_while_a_new_one_is_fetched_behind_it() {
 }
 
 #[tokio::test]
-async fn the_quota_project_is_named_where_the_app_names_none() {
+async fn the_quota_project_is_set_unless_the_app_sets_one() {
     let rule = "*.googleapis.com=access,quota-project=billed-here";
     let (_metadata, service, sidecar) = started(&["--rule", rule]).await;
     let url = "http://storage.googleapis.com/";
@@ -356,7 +356,7 @@ async fn the_quota_project_is_named_where_the_app_names_none() {
 }
 
 #[tokio::test]
-async fn a_registry_takes_the_token_as_a_password() {
+async fn a_registry_gets_the_token_as_a_basic_password() {
     let (_metadata, service, sidecar) =
         started(&["--rule", "registry.example.com=access,scheme=basic"]).await;
     proxied(sidecar.proxy(), "http://registry.example.com/v2/", &[]).await;
@@ -365,7 +365,7 @@ async fn a_registry_takes_the_token_as_a_password() {
 }
 
 #[tokio::test]
-async fn another_account_of_the_metadata_server_is_asked_by_name() {
+async fn another_account_of_the_metadata_server_is_requested_by_name() {
     let rule = "*.a.run.app=id,account=robot@p.iam.gserviceaccount.com";
     let (metadata, _service, sidecar) = started(&["--rule", rule]).await;
     proxied(sidecar.proxy(), "http://svc.a.run.app/", &[]).await;
@@ -377,7 +377,7 @@ async fn another_account_of_the_metadata_server_is_asked_by_name() {
 }
 
 #[tokio::test]
-async fn the_universe_says_where_googles_apis_are() {
+async fn the_universe_domain_determines_the_google_apis() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     metadata.script(

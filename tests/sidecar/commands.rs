@@ -92,7 +92,7 @@ pub(super) fn demo_until(is_last: impl Fn(&str) -> bool) -> String {
 }
 
 #[test]
-fn a_demo_that_stays_ends_well_at_sigterm() {
+fn a_running_demo_ends_with_status_0_at_sigterm() {
     // The first of the lines to try.
     demo_until(|line| line.contains("curl -i"));
 }
@@ -126,7 +126,7 @@ fn explain_prints_every_key() {
 }
 
 #[tokio::test]
-async fn token_prints_what_a_call_would_carry() {
+async fn the_token_command_prints_the_token_of_a_call() {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Identity, [Answer::identity(3600)]);
     let address = metadata.address().to_string();
@@ -150,7 +150,7 @@ async fn token_prints_what_a_call_would_carry() {
 }
 
 #[tokio::test]
-async fn health_and_wait_ask_a_running_sidecar() {
+async fn health_and_wait_probe_a_running_sidecar() {
     let (metadata, _service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
     let admin = sidecar.admin().to_string();
@@ -180,7 +180,7 @@ async fn health_and_wait_ask_a_running_sidecar() {
 }
 
 #[test]
-fn a_taken_port_is_told_in_a_line() {
+fn a_port_in_use_is_reported_on_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = sidentity(&["run", "--proxy", &address, "--log-format", "text"], &[]);
@@ -190,7 +190,7 @@ fn a_taken_port_is_told_in_a_line() {
 }
 
 #[test]
-fn help_for_a_command_is_that_commands_help() {
+fn help_with_a_command_prints_the_help_of_that_command() {
     for (args, usage) in [
         (&["help"][..], "Usage: sidentity [COMMAND]"),
         (&["help", "wait"], "Usage: sidentity wait [OPTIONS]"),
@@ -202,7 +202,7 @@ fn help_for_a_command_is_that_commands_help() {
 }
 
 #[test]
-fn unknown_flags_and_commands_are_told_in_a_line() {
+fn unknown_flags_and_commands_are_reported_on_one_line() {
     for args in [
         &["run", "--prxy", "x"][..],
         &["--nonsense"],
@@ -227,7 +227,7 @@ fn unknown_flags_and_commands_are_told_in_a_line() {
 }
 
 #[tokio::test]
-async fn explain_and_token_name_the_account_and_warn_of_the_default_one() {
+async fn explain_and_token_name_the_account_and_warn_about_the_default_one() {
     let metadata = Metadata::start().await;
     let compute = "424242-compute@developer.gserviceaccount.com";
     metadata.script(Kind::Email, [Answer::ok(compute)]);

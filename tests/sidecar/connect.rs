@@ -77,7 +77,7 @@ async fn a_tunnel_to_no_port_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_keeps_a_token_out_is_counted_and_hinted_at_once() {
+async fn a_blind_tunnel_without_a_token_is_counted_and_logged_once() {
     let (_metadata, service, sidecar) = started(&[]).await;
     for _ in 0..3 {
         let (answer, _stream) = connect(sidecar.proxy(), "storage.googleapis.com:443").await;
@@ -95,7 +95,7 @@ async fn a_tunnel_that_keeps_a_token_out_is_counted_and_hinted_at_once() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_cannot_be_dug_is_no_200() {
+async fn a_tunnel_that_cannot_connect_is_not_answered_with_200() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = closed.local_addr().unwrap().to_string();
     drop(closed);
@@ -124,7 +124,7 @@ async fn tunnel(proxy: std::net::SocketAddr, target: &str) -> Wire {
 
 /// What undici, gaxios, `curl -p` and WebSocket clients send for `http://` and `ws://`.
 #[tokio::test]
-async fn http_in_a_tunnel_to_port_80_gets_its_token_and_goes_out_over_tls() {
+async fn http_in_a_tunnel_to_port_80_gets_a_token_and_is_sent_over_tls() {
     for args in [&[][..], &["--intercept"]] {
         let (_metadata, service, sidecar) = started(args).await;
         let mut app = tunnel(sidecar.proxy(), "storage.googleapis.com:80").await;
@@ -167,7 +167,7 @@ async fn http_in_a_tunnel_to_port_80_gets_its_token_and_goes_out_over_tls() {
 }
 
 #[tokio::test]
-async fn http2_in_a_tunnel_to_port_80_gets_its_token_too() {
+async fn http2_in_a_tunnel_to_port_80_gets_a_token() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let (answer, stream) = connect(sidecar.proxy(), "svc.a.run.app:80").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -225,7 +225,7 @@ async fn a_request_in_a_tunnel_to_port_80_must_name_its_host() {
 }
 
 #[tokio::test]
-async fn rules_and_the_metadata_switch_hold_in_a_tunnel_to_port_80() {
+async fn rules_and_metadata_access_apply_in_a_tunnel_to_port_80() {
     let upstream = Honest::start(Manner::default()).await;
     let plain = format!("plain.example.com:80:{}", upstream.address);
     let (metadata, service, sidecar) = started(&[
@@ -272,7 +272,7 @@ async fn rules_and_the_metadata_switch_hold_in_a_tunnel_to_port_80() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_request_passes_a_denied_path_in_a_tunnel_to_port_80() {
+async fn every_spelling_of_a_denied_path_is_denied_in_a_tunnel_to_port_80() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let plain = format!("plain.example.com:80:{}", listener.local_addr().unwrap());
     let rule = "plain.example.com/admin=deny";
@@ -302,7 +302,7 @@ async fn no_spelling_of_a_request_passes_a_denied_path_in_a_tunnel_to_port_80() 
 }
 
 #[tokio::test]
-async fn a_blind_tunnel_to_a_host_with_a_path_that_is_due_a_token_is_counted() {
+async fn a_blind_tunnel_to_a_host_with_a_rule_for_a_path_is_counted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = format!("api.example.com:80:{}", listener.local_addr().unwrap());
     let rule = "api.example.com/v1=access";
@@ -340,7 +340,7 @@ async fn a_websocket_in_a_tunnel_to_port_80_is_upgraded() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_in_a_tunnel_to_port_80_stays_blind() {
+async fn bytes_that_are_not_http_in_a_tunnel_to_port_80_pass_through() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (plain, due) = (

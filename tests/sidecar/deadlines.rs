@@ -216,7 +216,7 @@ async fn connections_without_a_complete_head_are_closed_inside_an_intercepted_tu
 }
 
 #[tokio::test]
-async fn half_of_a_next_head_is_closed_and_an_idle_connection_is_not() {
+async fn a_partial_next_head_closes_the_connection_but_idleness_does_not() {
     let setting = Setting::start(&[]).await;
     let at = setting.route;
     let call = format!("GET / HTTP/1.1\r\nHost: {at}\r\n\r\n");
@@ -237,7 +237,7 @@ async fn half_of_a_next_head_is_closed_and_an_idle_connection_is_not() {
 
 /// The half comes while the request before it is in progress, most often in the same packet.
 #[tokio::test]
-async fn half_of_a_head_behind_a_running_request_is_closed() {
+async fn a_partial_head_behind_a_running_request_closes_the_connection() {
     let setting = Setting::start(&[]).await;
     let at = setting.route;
     let head = format!("HTTP/1.1\r\nHost: {at}\r\n");
@@ -281,7 +281,7 @@ async fn half_of_a_head_behind_a_running_request_is_closed() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_connection_is_told_and_closed_whatever_it_pings() {
+async fn an_idle_http2_connection_is_closed_despite_pings() {
     let setting = Setting::start(&[]).await;
     let mut idle = tokio::task::JoinSet::new();
     for (listener, address) in setting.listeners() {
@@ -327,7 +327,7 @@ async fn an_http2_connection_with_a_stream_in_progress_is_not_idle() {
 }
 
 #[tokio::test]
-async fn an_unread_answer_of_our_own_is_reset_and_other_streams_go_on() {
+async fn an_unread_response_of_the_sidecar_is_reset_and_other_streams_go_on() {
     let setting = Setting::start(&[]).await;
     let silent = Hostile::stalls().await;
     for window in [0, 1] {
@@ -347,7 +347,7 @@ async fn an_unread_answer_of_our_own_is_reset_and_other_streams_go_on() {
 }
 
 #[tokio::test]
-async fn an_unread_answer_of_the_admin_port_is_reset() {
+async fn an_unread_response_of_the_admin_port_is_reset() {
     let setting = Setting::start(&[]).await;
     let authority = setting.admin.to_string();
     for path in ["/", "/metrics", "/status", "/nothing", "/liveness"] {
@@ -361,7 +361,7 @@ async fn an_unread_answer_of_the_admin_port_is_reset() {
 }
 
 #[tokio::test]
-async fn a_client_that_reads_none_of_our_answers_over_http1_is_closed() {
+async fn an_http1_client_that_does_not_read_is_closed() {
     let setting = Setting::start(&[]).await;
     for (address, target) in [
         (setting.admin, "/metrics".to_owned()),
@@ -379,7 +379,7 @@ async fn a_client_that_reads_none_of_our_answers_over_http1_is_closed() {
 
 /// Two permits, and more answers of ours than that for a client that grants no window.
 #[tokio::test]
-async fn an_answer_of_our_own_holds_no_permit() {
+async fn a_response_of_the_sidecar_holds_no_permit() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.answer = PATIENCE;
     })
@@ -396,7 +396,7 @@ async fn an_answer_of_our_own_holds_no_permit() {
 
 /// Unread answers are bounded: those above the bound are reset at once.
 #[tokio::test]
-async fn unread_answers_of_our_own_are_bounded() {
+async fn unread_responses_of_the_sidecar_are_bounded() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.answer = PATIENCE;
     })
@@ -414,7 +414,7 @@ const PASSWORD: (OptionKey, &str) = (OptionKey::ProxyAuth, "user:secret");
 const AUTHORIZED: (&str, &str) = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=");
 
 #[tokio::test]
-async fn callers_without_the_password_take_nothing_from_those_with_it() {
+async fn unauthenticated_callers_take_no_permits_from_authenticated_ones() {
     let setting = Setting::start_with(&[PASSWORD, (OptionKey::MaxConnections, "2")], |limits| {
         (limits.head, limits.answer) = (PATIENCE, PATIENCE);
     })
@@ -444,7 +444,7 @@ async fn callers_without_the_password_take_nothing_from_those_with_it() {
 }
 
 #[tokio::test]
-async fn an_authorised_connection_leaves_the_places_of_strangers() {
+async fn an_authenticated_connection_frees_its_unauthenticated_permit() {
     let setting = Setting::start_with(&[PASSWORD], |limits| limits.strangers = 2).await;
     let at = setting.upstream.address;
     let (name, value) = AUTHORIZED;
@@ -470,7 +470,7 @@ async fn an_authorised_connection_leaves_the_places_of_strangers() {
 }
 
 #[tokio::test]
-async fn silent_connections_take_no_place_under_the_limit() {
+async fn silent_connections_take_no_permit() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
         limits.head = PATIENCE;
     })
@@ -488,7 +488,7 @@ async fn silent_connections_take_no_place_under_the_limit() {
 }
 
 #[tokio::test]
-async fn the_admin_port_has_64_connections_of_8_streams_and_a_prober_gets_in() {
+async fn the_admin_port_serves_probes_at_its_limit_of_64_connections() {
     let setting = Setting::start_with(&[], |limits| {
         (limits.head, limits.answer) = (PATIENCE, PATIENCE);
     })

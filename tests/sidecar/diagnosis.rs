@@ -48,7 +48,7 @@ fn reply(status: u16) -> Response<Bytes> {
 }
 
 #[tokio::test]
-async fn no_service_account() {
+async fn a_missing_service_account_is_diagnosed() {
     let (metadata, _service, sidecar) = started(&[]).await;
     metadata.script(
         Kind::Identity,
@@ -74,7 +74,7 @@ async fn no_service_account() {
 }
 
 #[tokio::test]
-async fn a_wrong_audience() {
+async fn a_wrong_audience_is_diagnosed() {
     let service = Service::answering(|_| reply(401)).await;
     let args = ["--rule", "svc.a.run.app=id,audience=https://typo.test"];
     let (metadata, sidecar) = started_with(&service, &args).await;
@@ -106,7 +106,7 @@ async fn a_wrong_audience() {
 }
 
 #[tokio::test]
-async fn a_missing_role() {
+async fn a_missing_role_is_diagnosed() {
     let service = Service::answering(|_| reply(403)).await;
     let (_metadata, sidecar) = started_with(&service, &[]).await;
     for _ in 0..3 {
@@ -136,7 +136,7 @@ async fn a_missing_role() {
 }
 
 #[tokio::test]
-async fn the_metadata_server_is_down() {
+async fn a_stopped_metadata_server_is_diagnosed() {
     let (mut metadata, _service, sidecar) = started(&["--token-timeout", "1s"]).await;
     metadata.stop().await;
     let answer = proxied(sidecar.proxy(), SERVICE, &[]).await;
@@ -156,7 +156,7 @@ async fn the_metadata_server_is_down() {
 }
 
 #[tokio::test]
-async fn the_upstreams_certificate_is_wrong() {
+async fn a_wrong_upstream_certificate_is_diagnosed() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     let elsewhere = format!("*:443:127.0.0.1:{}", service.address().port());
@@ -182,7 +182,7 @@ async fn the_upstreams_certificate_is_wrong() {
 }
 
 #[tokio::test]
-async fn dns_is_broken() {
+async fn a_dns_failure_is_diagnosed() {
     let metadata = Metadata::start().await;
     let args = ["--connect-to", "*:443:nowhere.invalid:443"];
     let sidecar = Sidecar::start(&metadata, &args).await;
@@ -200,7 +200,7 @@ async fn dns_is_broken() {
 }
 
 #[tokio::test]
-async fn the_app_bypasses_the_token_in_a_tunnel() {
+async fn a_blind_tunnel_without_a_token_is_diagnosed() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let (head, _stream) = connect(sidecar.proxy(), "svc.a.run.app:443").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
@@ -213,7 +213,7 @@ async fn the_app_bypasses_the_token_in_a_tunnel() {
 }
 
 #[tokio::test]
-async fn the_app_bypasses_the_proxy() {
+async fn an_app_that_bypasses_the_proxy_is_diagnosed() {
     let route = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
     let (_metadata, _service, sidecar) = started(&route).await;
     let bypassed = format!(
@@ -246,7 +246,7 @@ async fn the_app_bypasses_the_proxy() {
 }
 
 #[tokio::test]
-async fn the_app_has_bypassed_the_proxy_all_the_time() {
+async fn an_app_that_never_used_the_proxy_is_diagnosed() {
     let (_metadata, _service, mut sidecar) = started(&[]).await;
     sidecar.signal("TERM");
     sidecar.ended().await;

@@ -92,7 +92,7 @@ async fn a_service_is_called_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_name_with_a_region_needs_no_region_of_ours() {
+async fn a_name_with_a_region_does_not_need_the_sidecars_region() {
     let (metadata, service, sidecar) = discovering(&[]).await;
     metadata.script_path(REGION, [Answer::status(404, "none")]);
     metadata.script_path(ZONE, [Answer::status(404, "none")]);
@@ -105,7 +105,7 @@ async fn a_name_with_a_region_needs_no_region_of_ours() {
 }
 
 #[tokio::test]
-async fn a_machine_without_a_region_is_in_that_of_its_zone() {
+async fn a_machine_without_a_region_uses_that_of_its_zone() {
     let (metadata, service, sidecar) = discovering(&[]).await;
     metadata.script_path(REGION, [Answer::status(404, "none")]);
     metadata.script_path(ZONE, [Answer::ok("projects/424242/zones/us-central1-f")]);
@@ -119,7 +119,7 @@ async fn a_machine_without_a_region_is_in_that_of_its_zone() {
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_does_not_answer_is_said_and_asked_again() {
+async fn a_silent_metadata_server_is_reported_and_retried() {
     let (metadata, service, sidecar) = discovering(&["--token-timeout", "500ms"]).await;
     metadata.script_path(NUMBER, [Answer::status(503, "warming up")]);
     let response = proxied(sidecar.proxy(), "http://billing/", &[]).await;
@@ -159,7 +159,7 @@ async fn a_metadata_server_that_does_not_answer_is_said_and_asked_again() {
 }
 
 #[tokio::test]
-async fn many_first_calls_ask_once() {
+async fn many_first_calls_share_one_lookup() {
     let (metadata, service, sidecar) = discovering(&[]).await;
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -174,7 +174,7 @@ async fn many_first_calls_ask_once() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_service_can_have_is_told_so() {
+async fn an_impossible_service_name_is_reported() {
     let (_metadata, service, sidecar) = discovering(&[]).await;
     let long = format!("http://{}/", "a".repeat(57));
     for (url, why) in [
@@ -197,7 +197,7 @@ async fn a_name_that_no_service_can_have_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_tunnel_to_a_name_is_refused_with_what_to_write_instead() {
+async fn a_tunnel_to_a_service_name_is_refused_with_advice() {
     let (_metadata, service, sidecar) = discovering(&["--intercept"]).await;
     let request = "CONNECT billing:443 HTTP/1.1\r\nHost: billing:443\r\nConnection: close\r\n\r\n";
     let answer = raw(sidecar.proxy(), request.as_bytes()).await;
@@ -208,7 +208,7 @@ async fn a_tunnel_to_a_name_is_refused_with_what_to_write_instead() {
 
 /// What Node's `fetch("http://billing/x")` sends to a proxy.
 #[tokio::test]
-async fn http_in_a_tunnel_to_a_name_reaches_the_service() {
+async fn http_in_a_tunnel_to_a_service_name_reaches_the_service() {
     let (_metadata, service, sidecar) = discovering(&["--unmatched", "deny"]).await;
     for (target, host) in [
         ("billing:80", "billing-424242.us-central1.run.app"),
@@ -233,7 +233,7 @@ async fn http_in_a_tunnel_to_a_name_reaches_the_service() {
 }
 
 #[tokio::test]
-async fn rules_hold_for_the_place_that_the_name_stands_for() {
+async fn rules_apply_to_the_resolved_host_of_a_service_name() {
     let args = ["--rule", "billing-424242.us-central1.run.app/admin=deny"];
     let (_metadata, service, sidecar) = discovering(&args).await;
     let denied = proxied(sidecar.proxy(), "http://billing/admin/x", &[]).await;
@@ -248,7 +248,7 @@ async fn rules_hold_for_the_place_that_the_name_stands_for() {
 }
 
 #[tokio::test]
-async fn a_rule_for_the_name_itself_wins() {
+async fn a_rule_for_the_service_name_takes_precedence() {
     let (metadata, service, sidecar) = discovering(&["--rule", "billing=deny"]).await;
     let (status, detail) = problem(&proxied(sidecar.proxy(), "http://billing/", &[]).await);
     assert_eq!(status, 403);
@@ -258,7 +258,7 @@ async fn a_rule_for_the_name_itself_wins() {
 }
 
 #[tokio::test]
-async fn names_are_none_unless_discover_is_on() {
+async fn service_names_are_resolved_only_with_discover() {
     let (metadata, service) = (metadata().await, Service::start().await);
     let sidecar = beside(&metadata, &service, &[]).await;
     let response = proxied(sidecar.proxy(), "http://billing.invalid/", &[]).await;
@@ -310,7 +310,7 @@ async fn a_route_leads_to_a_service_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_route_is_not_ready_before_it_is_known_where_its_service_is() {
+async fn a_route_is_not_ready_before_its_service_is_resolved() {
     let (metadata, service) = (metadata().await, Service::start().await);
     metadata.script_path(REGION, [Answer::status(503, "warming up")]);
     let args = [
@@ -419,7 +419,7 @@ async fn a_redirect_to_the_https_twin_of_a_services_name_stays_with_http() {
 }
 
 #[tokio::test]
-async fn explain_and_the_log_name_the_place() {
+async fn explain_and_the_log_show_the_resolved_host() {
     let (_metadata, _service, sidecar) = discovering(&["--access-log", "all"]).await;
     let explain = |url: &str| {
         let request =
@@ -454,7 +454,7 @@ async fn explain_and_the_log_name_the_place() {
 }
 
 #[tokio::test]
-async fn the_token_command_takes_a_name() {
+async fn the_token_command_accepts_a_service_name() {
     let metadata = metadata().await;
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .args(["token", "--discover", "on", "http://billing.europe-west1/"])

@@ -12,7 +12,7 @@ use super::{started, started_with};
 const URL: &str = "http://storage.googleapis.com/";
 
 #[tokio::test]
-async fn after_sigterm_it_still_serves_until_all_is_quiet() {
+async fn after_sigterm_requests_are_served_until_none_is_left() {
     let (_metadata, service, mut sidecar) = started(&[]).await;
     let admin = sidecar.admin();
     assert_eq!(get(admin, "/readiness").await.status(), 200);
@@ -39,7 +39,7 @@ async fn after_sigterm_it_still_serves_until_all_is_quiet() {
 }
 
 #[tokio::test]
-async fn connections_on_which_nothing_happens_do_not_hold_the_drain() {
+async fn idle_connections_do_not_delay_the_drain() {
     let (_metadata, _service, mut sidecar) = started(&["--drain-timeout", "25s"]).await;
     let mut mute = Wire::open(sidecar.proxy()).await;
     let mut preface = Wire::open(sidecar.proxy()).await;
@@ -63,7 +63,7 @@ async fn connections_on_which_nothing_happens_do_not_hold_the_drain() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_ends_is_cut_off_at_the_drains_end() {
+async fn an_endless_request_is_cut_off_at_the_end_of_the_drain() {
     let service = Service::start().await;
     let (_metadata, mut sidecar) = started_with(&service, &["--drain-timeout", "2s"]).await;
     let proxy = sidecar.proxy();

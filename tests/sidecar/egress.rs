@@ -83,7 +83,7 @@ fn refused(response: &Response<Bytes>, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn every_way_in_leaves_through_the_proxy_with_its_token() {
+async fn every_ingress_leaves_through_the_proxy_with_its_token() {
     let ca_dir = tempfile::tempdir().unwrap();
     let stage = Stage::start(&[
         "--route",
@@ -154,7 +154,7 @@ async fn issuer() -> Service {
 }
 
 #[tokio::test]
-async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is_not() {
+async fn token_endpoints_are_called_through_the_proxy() {
     let service = issuer().await;
     let proxy = Proxy::to(service.address()).await;
     let metadata = metadata().await;
@@ -200,7 +200,7 @@ async fn token_endpoints_are_called_through_the_proxy_and_the_metadata_server_is
 }
 
 #[tokio::test]
-async fn a_blind_tunnel_leads_through_the_proxy_whoever_speaks_first() {
+async fn a_blind_tunnel_uses_the_proxy_whichever_side_speaks_first() {
     let port = Port::open().await;
     let proxy = Proxy::to(port.address()).await;
     let metadata = metadata().await;
@@ -277,7 +277,7 @@ async fn a_token_in_cleartext_is_never_forwarded() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_502_with_the_proxys_words_and_without_a_password() {
+async fn a_refusal_of_the_proxy_is_a_502_without_its_password() {
     let stage = Stage::start(&["--access-log", "all"]).await;
     stage.proxy.refuse(StatusCode::FORBIDDEN);
     let url = "http://storage.googleapis.com/";
@@ -306,7 +306,7 @@ async fn a_refusal_is_502_with_the_proxys_words_and_without_a_password() {
 }
 
 #[tokio::test]
-async fn a_407_of_the_proxy_is_ours_to_explain_and_not_the_apps() {
+async fn a_407_of_the_upstream_proxy_is_a_502_for_the_app() {
     let plain = Honest::start(Manner::default()).await;
     let proxy = Proxy::asking(plain.address, "Basic dXNlcjpzM2NyZXQ=").await;
     let metadata = metadata().await;
@@ -324,7 +324,7 @@ async fn a_407_of_the_proxy_is_ours_to_explain_and_not_the_apps() {
 }
 
 #[tokio::test]
-async fn what_the_list_names_is_called_directly() {
+async fn hosts_on_the_list_are_called_directly() {
     let plain = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(plain.address).await;
     let metadata = metadata().await;
@@ -348,7 +348,7 @@ async fn what_the_list_names_is_called_directly() {
 }
 
 #[tokio::test]
-async fn the_metadata_server_and_own_listeners_are_not_asked_of_the_proxy() {
+async fn the_metadata_server_and_own_listeners_are_refused_without_the_proxy() {
     let stage = Stage::start(&["--metadata-access", "deny"]).await;
     let own = stage.sidecar.admin();
     let (answer, _) = connect(stage.sidecar.proxy(), &own.to_string()).await;
@@ -386,7 +386,7 @@ async fn the_environments_proxies_are_not_used_by_run() {
 }
 
 #[tokio::test]
-async fn start_explain_and_status_say_how_calls_leave() {
+async fn start_explain_and_status_name_the_upstream_proxy() {
     let stage = Stage::start(&["--no-upstream-proxy", "intern.example"]).await;
     let proxy = format!("http://{}", stage.proxy.address);
     let said = |line: &serde_json::Value| {
@@ -423,7 +423,7 @@ async fn start_explain_and_status_say_how_calls_leave() {
 }
 
 #[tokio::test]
-async fn sighup_changes_the_way_out() {
+async fn sighup_changes_the_upstream_proxy() {
     let plain = Honest::start(Manner::default()).await;
     let (one, other) = (
         Proxy::to(plain.address).await,
@@ -468,7 +468,7 @@ async fn sighup_changes_the_way_out() {
 }
 
 #[tokio::test]
-async fn sighup_changes_the_way_to_token_endpoints() {
+async fn sighup_changes_the_proxy_for_token_endpoints() {
     let service = issuer().await;
     let one = Proxy::to(service.address()).await;
     let other = Proxy::to(service.address()).await;
@@ -554,7 +554,7 @@ fn check_shows_the_proxy_without_its_credentials() {
 }
 
 #[test]
-fn a_proxy_that_cannot_be_used_is_an_error_in_one_line() {
+fn an_unusable_proxy_is_an_error_on_one_line() {
     for (proxy, says) in [
         (
             "https://user:s3cret@proxy.example",
@@ -644,7 +644,7 @@ fn one_line<'a>(said: &'a str, words: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn exec_takes_the_callers_https_proxy_and_says_so_without_its_password() {
+async fn exec_adopts_the_callers_https_proxy_and_hides_its_password() {
     let (metadata, service) = world().await;
     let proxy = Proxy::asking(service.address(), "Basic dXNlcjpzM2NyZXQ=").await;
     let url = format!("http://user:s3cret@{}", proxy.address);
@@ -661,7 +661,7 @@ async fn exec_takes_the_callers_https_proxy_and_says_so_without_its_password() {
 }
 
 #[tokio::test]
-async fn in_exec_an_option_wins_over_the_callers_proxy() {
+async fn in_exec_an_option_overrides_the_callers_proxy() {
     let (metadata, service) = world().await;
     let trap = Port::open().await;
     let trapped = ("https_proxy", format!("http://{}", trap.address()));
@@ -683,7 +683,7 @@ async fn in_exec_an_option_wins_over_the_callers_proxy() {
 }
 
 #[tokio::test]
-async fn in_exec_a_proxy_that_cannot_be_used_is_said_and_upstreams_are_called_directly() {
+async fn in_exec_an_unusable_proxy_is_reported_and_not_used() {
     let (metadata, service) = world().await;
     let env = [(
         "HTTPS_PROXY",
@@ -720,7 +720,7 @@ async fn in_exec_a_proxy_that_is_the_sidecar_itself_is_an_error() {
 }
 
 #[tokio::test]
-async fn an_exec_inside_another_leaves_through_it() {
+async fn a_nested_exec_goes_through_the_outer_one() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     command

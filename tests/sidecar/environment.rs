@@ -106,7 +106,7 @@ async fn every_client_with_a_variable_of_its_own_for_certificates_gets_the_bundl
 }
 
 #[tokio::test]
-async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
+async fn no_client_specific_variable_bypasses_the_sidecar() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     for name in [
@@ -241,7 +241,7 @@ async fn no_variable_of_a_single_client_leads_past_the_sidecar() {
 }
 
 #[tokio::test]
-async fn a_replaced_proxy_is_said_in_one_line_without_its_password() {
+async fn a_replaced_proxy_is_reported_on_one_line_without_its_password() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     command
@@ -280,7 +280,7 @@ async fn a_replaced_proxy_is_said_in_one_line_without_its_password() {
 }
 
 #[tokio::test]
-async fn certificates_of_the_callers_variables_are_trusted_by_the_command_and_upstream() {
+async fn certificates_of_the_callers_variables_are_trusted_on_both_sides() {
     let (metadata, service) = world().await;
     let own = certificates(&service.ca());
     let folder = tempfile::tempdir().unwrap();
@@ -363,7 +363,7 @@ async fn a_file_without_usable_certificates_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_command_that_begins_with_no_dash_needs_no_two_of_them() {
+async fn exec_needs_no_double_dash_before_an_ordinary_command() {
     let (metadata, service) = world().await;
     for (arguments, printed) in [
         (&["echo", "-n", "a", "--", "--help"][..], "a -- --help"),
@@ -461,7 +461,7 @@ async fn a_no_proxy_that_names_google_is_a_warning() {
 }
 
 #[tokio::test]
-async fn java_calls_directly_what_the_caller_wants_called_directly() {
+async fn java_honours_the_callers_list_of_direct_hosts() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     command
@@ -499,7 +499,7 @@ async fn java_calls_directly_what_the_caller_wants_called_directly() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_place_of_certificates_does_not_stop_the_start() {
+async fn a_named_pipe_as_a_certificate_file_does_not_block_the_start() {
     let (metadata, service) = world().await;
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
@@ -539,7 +539,7 @@ async fn a_pipe_in_place_of_certificates_does_not_stop_the_start() {
 }
 
 #[tokio::test]
-async fn a_folder_without_names_by_hash_is_not_said_to_hold_no_pem() {
+async fn a_directory_without_hashed_names_is_reported_as_such() {
     let (metadata, service) = world().await;
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(service.ca(), folder.path().join("company.pem")).unwrap();
@@ -555,7 +555,7 @@ async fn a_folder_without_names_by_hash_is_not_said_to_hold_no_pem() {
 }
 
 #[tokio::test]
-async fn an_empty_command_is_said_to_be_empty() {
+async fn an_empty_command_is_reported() {
     let (metadata, service) = world().await;
     for arguments in [&[""][..], &["--", ""], &["", "x"]] {
         let mut command = exec(&metadata, &service);

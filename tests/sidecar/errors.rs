@@ -33,7 +33,7 @@ fn told(response: &Response<Bytes>) -> (u16, String, bool) {
 }
 
 #[tokio::test]
-async fn no_token_no_call() {
+async fn without_a_token_no_call_is_made() {
     let nonsense: [(&str, Kind, Answer, u16); 17] = [
         ("404", Kind::Access, Answer::status(404, "not found"), 502),
         (
@@ -126,7 +126,7 @@ async fn no_token_no_call() {
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_is_gone_is_503_with_a_time_to_come_back() {
+async fn a_stopped_metadata_server_is_503_with_retry_after() {
     let (mut metadata, service, sidecar) = started(&["--token-timeout", "1s"]).await;
     metadata.stop().await;
     let response = proxied(sidecar.proxy(), API, &[]).await;
@@ -136,7 +136,7 @@ async fn a_metadata_server_that_is_gone_is_503_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_comes_back_is_used_without_a_restart() {
+async fn a_restarted_metadata_server_is_used_without_a_restart_of_the_sidecar() {
     let (metadata, service, sidecar) = started(&[]).await;
     metadata.script(
         Kind::Access,
@@ -177,7 +177,7 @@ async fn grpc_callers_get_a_grpc_status() {
 }
 
 #[tokio::test]
-async fn upstreams_that_cannot_be_reached_say_why() {
+async fn an_unreachable_upstream_is_an_error_with_the_reason() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -229,7 +229,7 @@ async fn denied_destinations_are_403() {
 }
 
 #[tokio::test]
-async fn over_the_limit_is_503_at_once() {
+async fn a_request_over_the_limit_is_503_at_once() {
     let (_metadata, _service, sidecar) = started(&["--max-connections", "2"]).await;
     let mut held = Vec::new();
     for _ in 0..2 {
@@ -248,7 +248,7 @@ async fn over_the_limit_is_503_at_once() {
 }
 
 #[tokio::test]
-async fn grpc_web_is_told_by_the_http_status_and_not_in_grpc() {
+async fn grpc_web_callers_get_an_http_status() {
     let (metadata, _service, sidecar) = started(&[]).await;
     metadata.script(
         Kind::Identity,

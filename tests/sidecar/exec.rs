@@ -224,7 +224,7 @@ fn java() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn java_needs_no_password_and_a_stranger_does() {
+async fn java_needs_no_password_but_other_callers_do() {
     let (metadata, service) = world().await;
     let itself = std::env::current_exe().unwrap();
     let call = format!("{} exec::java --exact --nocapture", itself.display());
@@ -262,7 +262,7 @@ async fn java_needs_no_password_and_a_stranger_does() {
 }
 
 #[tokio::test]
-async fn the_environment_names_proxy_and_certificates_to_every_client() {
+async fn the_environment_configures_every_client() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     command
@@ -317,7 +317,7 @@ async fn the_environment_names_proxy_and_certificates_to_every_client() {
 }
 
 #[tokio::test]
-async fn an_app_that_insists_on_https_gets_its_identity() {
+async fn an_app_that_uses_https_gets_its_identity() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     command
@@ -332,7 +332,7 @@ async fn an_app_that_insists_on_https_gets_its_identity() {
 }
 
 #[tokio::test]
-async fn no_password_makes_another_host_the_commands_proxy() {
+async fn a_password_cannot_change_the_host_of_the_proxy_url() {
     let (metadata, service) = world().await;
     for credentials in [
         "proxy.example:1#rest",
@@ -356,7 +356,7 @@ async fn no_password_makes_another_host_the_commands_proxy() {
 }
 
 #[tokio::test]
-async fn the_commands_status_is_ours() {
+async fn exec_ends_with_the_status_of_the_command() {
     let (metadata, service) = world().await;
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain.txt");
@@ -426,7 +426,7 @@ async fn a_command_can_be_stopped_and_continued() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_command_leaves_behind_is_reaped() {
+async fn orphans_of_the_command_are_reaped() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
     let script = "sh -c 'sleep 0.3 >&- & echo $!'; read line";
@@ -442,7 +442,7 @@ async fn what_the_command_leaves_behind_is_reaped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_cannot_use_the_proxy_and_nothing_private_is_on_disk() {
+async fn others_cannot_use_the_proxy_and_no_secret_is_on_disk() {
     let (metadata, service) = world().await;
     // All places that a process may write to by itself.
     let place = tempfile::tempdir().unwrap();
@@ -495,7 +495,7 @@ async fn a_stranger_cannot_use_the_proxy_and_nothing_private_is_on_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_when_the_command_is_ended_or_cannot_be_run() {
+async fn no_files_are_left_when_the_command_ends_or_cannot_start() {
     let (metadata, service) = world().await;
     let place = tempfile::tempdir().unwrap();
     let started = |arguments: &[&str]| {
@@ -521,7 +521,7 @@ async fn nothing_is_left_when_the_command_is_ended_or_cannot_be_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_it_while_it_waits_to_read_its_configuration() {
+async fn a_signal_ends_exec_while_it_reads_its_configuration() {
     let (metadata, service) = world().await;
     let place = tempfile::tempdir().unwrap();
     let pipe = place.path().join("pipe");
@@ -560,7 +560,7 @@ async fn without_interception_the_command_keeps_its_own_certificates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_of_the_users_own_is_asked_for_and_off_asks_nobody() {
+async fn a_chosen_proxy_password_is_required_and_off_requires_none() {
     let (metadata, service) = world().await;
     for (auth, credentials, status) in [
         ("app:s3cret", "app:s3cret@", 407),

@@ -15,7 +15,7 @@ const EXPECT: &str = "Expect: 100-continue\r\nContent-Length: 4\r\n";
 const TOKEN: [&str; 2] = ["--rule", "127.0.0.1=access,plaintext=allow"];
 
 #[tokio::test]
-async fn the_body_is_asked_for_when_the_upstream_asks_for_it() {
+async fn the_app_gets_100_continue_when_the_upstream_sends_it() {
     let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
     let gate = Gate::new();
     metadata.script(Kind::Access, [Answer::access("T1", 3600).behind(&gate)]);
@@ -49,7 +49,7 @@ async fn the_body_is_asked_for_when_the_upstream_asks_for_it() {
 }
 
 #[tokio::test]
-async fn asking_takes_no_longer_than_the_upstream_does() {
+async fn waiting_for_100_continue_adds_no_delay() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let since = Instant::now();
     let mut upstream = None;
@@ -96,7 +96,7 @@ async fn a_body_that_did_not_wait_is_held_until_the_upstream_asks() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_asks_gets_the_body_after_a_while() {
+async fn an_upstream_without_100_continue_gets_the_body_after_a_while() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "POST /", EXPECT)).await;
     let mut upstream = port.accept().await;
@@ -111,7 +111,7 @@ async fn an_upstream_that_never_asks_gets_the_body_after_a_while() {
 }
 
 #[tokio::test]
-async fn http_1_0_knows_nothing_of_it() {
+async fn an_http_1_0_client_gets_no_100_continue() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let asked = request(&port, "POST /", EXPECT).replacen("HTTP/1.1", "HTTP/1.0", 1);
     app.send(asked + "body").await;
@@ -125,7 +125,7 @@ async fn http_1_0_knows_nothing_of_it() {
 }
 
 #[tokio::test]
-async fn over_http2_the_body_goes_at_once() {
+async fn over_http2_the_body_is_sent_at_once() {
     let service = Streams::start().await;
     let metadata = super::Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
@@ -149,7 +149,7 @@ async fn over_http2_the_body_goes_at_once() {
 }
 
 #[tokio::test]
-async fn without_a_token_or_an_upstream_the_body_is_not_asked_for() {
+async fn without_a_token_or_an_upstream_there_is_no_100_continue() {
     let (port, metadata, sidecar, mut app) = between(&TOKEN).await;
     metadata.script(Kind::Access, [Answer::status(503, "not now")]);
     app.send(request(&port, "POST /", EXPECT)).await;
@@ -172,7 +172,7 @@ async fn without_a_token_or_an_upstream_the_body_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn an_answer_in_place_of_the_question_comes_without_the_body() {
+async fn a_final_response_instead_of_100_continue_needs_no_body() {
     for status in ["417", "403", "413", "200", "307"] {
         let (port, _metadata, sidecar, mut app) = between(&[]).await;
         app.send(request(&port, "POST /", EXPECT)).await;
@@ -203,7 +203,7 @@ async fn an_answer_in_place_of_the_question_comes_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_not_asked_for_goes_with_the_new_token_after_a_401() {
+async fn a_body_held_back_is_sent_with_the_new_token_after_a_401() {
     // As large as that, nothing of it could be kept.
     let large = "x".repeat(100_000);
     for body in ["body", &large] {
@@ -236,7 +236,7 @@ async fn a_body_that_was_not_asked_for_goes_with_the_new_token_after_a_401() {
 }
 
 #[tokio::test]
-async fn a_body_that_was_asked_for_before_the_401_is_not_sent_twice() {
+async fn a_body_sent_before_the_401_is_not_sent_twice() {
     let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
     metadata.script(
         Kind::Access,
@@ -258,7 +258,7 @@ async fn a_body_that_was_asked_for_before_the_401_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn an_app_that_leaves_before_it_is_asked_is_not_waited_for() {
+async fn an_app_that_disconnects_before_100_continue_is_not_awaited() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "POST /", EXPECT)).await;
     let mut upstream = port.accept().await;
@@ -268,7 +268,7 @@ async fn an_app_that_leaves_before_it_is_asked_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_slow_upload_is_not_a_late_answer() {
+async fn the_response_timeout_starts_after_a_slow_upload() {
     let (port, _metadata, sidecar, mut app) = between(&["--response-timeout", "1s"]).await;
     for framing in ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"] {
         app.send(request(&port, "POST /", framing)).await;
@@ -292,7 +292,7 @@ async fn a_slow_upload_is_not_a_late_answer() {
 }
 
 #[tokio::test]
-async fn without_a_body_an_answer_is_late_at_once_and_a_slow_answer_is_not() {
+async fn a_late_response_head_is_a_timeout_but_a_slow_body_is_not() {
     let (port, _metadata, _sidecar, mut app) = between(&["--response-timeout", "1s"]).await;
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
@@ -316,7 +316,7 @@ async fn without_a_body_an_answer_is_late_at_once_and_a_slow_answer_is_not() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_says_wait_is_late_too_and_without_end_it_is_an_error() {
+async fn interim_responses_do_not_extend_the_response_timeout() {
     const WAIT: &str = "HTTP/1.1 102 Processing\r\n\r\n";
     let (port, _metadata, sidecar, _) = between(&["--response-timeout", "1s"]).await;
     let proxy = sidecar.proxy();

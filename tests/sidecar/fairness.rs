@@ -12,7 +12,7 @@ const ROUTE: &str = "127.0.0.1:0";
 const API: &str = "http://storage.googleapis.com/";
 
 #[tokio::test]
-async fn a_route_gets_its_first_token_within_3_s_beside_400_invented_hosts() {
+async fn a_route_gets_its_first_token_within_3_s_despite_400_invented_hosts() {
     let args = [
         "--route",
         "127.0.0.1:0=https://europe-west1-p.cloudfunctions.net",
@@ -55,7 +55,7 @@ async fn a_route_gets_its_first_token_within_3_s_beside_400_invented_hosts() {
 }
 
 #[tokio::test]
-async fn invented_hosts_push_no_access_token_out_of_the_cache() {
+async fn invented_hosts_evict_no_access_token() {
     let (metadata, _service, sidecar) = started(&[]).await;
     let proxy = sidecar.proxy();
     assert_eq!(proxied(proxy, API, &[]).await.status(), 200);

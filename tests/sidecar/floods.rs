@@ -50,7 +50,7 @@ async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[tokio::test]
-async fn a_flood_of_the_admin_port_stays_small_and_a_prober_gets_in() {
+async fn a_flood_of_the_admin_port_does_not_block_probes() {
     let metadata = Metadata::start().await;
     let sidecar = Sidecar::start(&metadata, &QUIET).await;
     let authority = sidecar.admin().to_string();
@@ -63,7 +63,7 @@ async fn a_flood_of_the_admin_port_stays_small_and_a_prober_gets_in() {
 }
 
 #[tokio::test]
-async fn a_flood_without_the_password_stays_small_and_an_authorised_caller_is_served() {
+async fn a_flood_without_the_password_does_not_block_authenticated_callers() {
     let metadata = Metadata::start().await;
     let upstream = Hostile::always(HELLO).await;
     let args = [&QUIET[..], &["--proxy-auth", "user:secret"]].concat();
@@ -87,7 +87,7 @@ async fn a_flood_without_the_password_stays_small_and_an_authorised_caller_is_se
 }
 
 #[tokio::test]
-async fn silent_connections_leave_descriptors_to_everyone_else() {
+async fn silent_connections_leave_descriptors_for_others() {
     let metadata = Metadata::start().await;
     let upstream = Hostile::always(HELLO).await;
     let url = format!("http://{}/", upstream.address);
@@ -116,7 +116,7 @@ async fn silent_connections_leave_descriptors_to_everyone_else() {
 
 /// A client with a large pool is no attacker.
 #[tokio::test]
-async fn connections_that_only_wait_make_room_for_new_ones() {
+async fn idle_connections_make_room_for_new_ones() {
     let metadata = Metadata::start().await;
     let upstream = Hostile::always(HELLO).await;
     let route = format!("127.0.0.1:0=http://{}/,credential=none", upstream.address);
@@ -136,7 +136,7 @@ async fn connections_that_only_wait_make_room_for_new_ones() {
 }
 
 #[tokio::test]
-async fn where_every_connection_is_in_use_a_new_one_gets_503() {
+async fn if_every_connection_is_in_use_a_new_one_gets_503() {
     let metadata = Metadata::start().await;
     let upstream = Hostile::stalls().await;
     let route = format!("127.0.0.1:0=http://{}/,credential=none", upstream.address);
@@ -167,7 +167,7 @@ async fn where_every_connection_is_in_use_a_new_one_gets_503() {
 
 /// Programs loop over all descriptors that they could have, or use `select`.
 #[test]
-fn the_soft_limit_of_descriptors_is_raised_but_not_for_the_child_of_exec() {
+fn the_soft_descriptor_limit_is_raised_except_for_the_child_of_exec() {
     let script = "ulimit -S -n 256; exec \"$0\" exec -- sh -c 'ulimit -S -n; ulimit -n; \
                   n=0; while grep -q \"files *256 \" /proc/$PPID/limits && [ $n -lt 1000 ]; do n=$((n + 1)); done; \
                   grep files /proc/$PPID/limits'";

@@ -42,7 +42,7 @@ async fn mirror() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn what_gets_no_token_passes_as_it_is() {
+async fn a_request_without_a_token_passes_unchanged() {
     let mirror = mirror().await;
     let (_metadata, _service, sidecar) = started(&[]).await;
     let request = format!(
@@ -72,7 +72,7 @@ async fn what_gets_no_token_passes_as_it_is() {
 
 /// What urllib3 sends after a redirect, Node's `http.get` with the proxy as host, and every app that sets `Host` itself.
 #[tokio::test]
-async fn a_host_that_differs_from_an_absolute_target_is_replaced_by_the_targets() {
+async fn a_host_header_that_differs_from_the_absolute_target_is_replaced() {
     let mirror = mirror().await;
     let plain = format!("plain.example.com:80:{mirror}");
     let (metadata, service, sidecar) = started(&["--connect-to", &plain]).await;
@@ -249,7 +249,7 @@ async fn the_metadata_server_can_be_called_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn the_metadata_server_can_be_closed_off_by_every_spelling() {
+async fn every_spelling_of_the_metadata_server_can_be_denied() {
     let (metadata, _service, sidecar) = started(&[
         "--metadata-access",
         "deny",
@@ -317,7 +317,7 @@ async fn a_call_to_the_sidecar_itself_is_refused() {
 }
 
 #[tokio::test]
-async fn the_proxy_asks_for_its_credentials() {
+async fn the_proxy_requires_its_credentials() {
     let (metadata, service, sidecar) = started(&["--proxy-auth", "app:s3cret"]).await;
     let url = "http://storage.googleapis.com/";
     for wrong in [
@@ -346,7 +346,7 @@ async fn the_proxy_asks_for_its_credentials() {
 }
 
 #[tokio::test]
-async fn http2_by_prior_knowledge_is_taken_on_the_same_port() {
+async fn http2_with_prior_knowledge_is_accepted_on_the_same_port() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let stream = TokioIo::new(TcpStream::connect(sidecar.proxy()).await.unwrap());
     let (mut sender, connection) =
@@ -373,7 +373,7 @@ async fn http2_by_prior_knowledge_is_taken_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn the_first_http_1_0_client_is_served_too() {
+async fn the_first_http_1_0_client_is_served() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let answer = raw(
         sidecar.proxy(),
@@ -386,7 +386,7 @@ async fn the_first_http_1_0_client_is_served_too() {
 }
 
 #[tokio::test]
-async fn an_origin_form_request_is_told_what_this_port_is() {
+async fn an_origin_form_request_gets_an_error_that_explains_the_port() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let response = super::support::app::get(sidecar.proxy(), "/").await;
     assert_eq!(response.status(), 400);

@@ -79,7 +79,7 @@ fn bodies(seen: &[Seen]) -> Vec<(&str, &[u8])> {
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn request_lines_that_are_none_are_refused() {
+async fn invalid_request_lines_are_refused() {
     let stage = Stage::new().await;
     let mut wrong = Vec::new();
     for (section, what, line) in [
@@ -124,7 +124,7 @@ async fn request_lines_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn header_fields_that_are_none_are_refused() {
+async fn invalid_header_fields_are_refused() {
     let stage = Stage::new().await;
     let mut wrong = Vec::new();
     for (section, what, field) in [
@@ -179,7 +179,7 @@ async fn header_fields_that_are_none_are_refused() {
 }
 
 #[tokio::test]
-async fn lengths_that_can_be_read_two_ways_are_refused() {
+async fn ambiguous_lengths_are_refused() {
     let stage = Stage::new().await;
     let mut wrong = Vec::new();
     for (section, what, fields) in [
@@ -259,7 +259,7 @@ async fn lengths_that_can_be_read_two_ways_are_refused() {
 
 /// `Transfer-Encoding` overrules a length, which goes no further, and the connection ends (6.1, 6.3).
 #[tokio::test]
-async fn chunks_overrule_a_length_beside_them() {
+async fn chunked_coding_overrides_a_content_length() {
     let stage = Stage::new().await;
     for fields in [
         "Transfer-Encoding: chunked\r\nContent-Length: 4",
@@ -282,7 +282,7 @@ async fn chunks_overrule_a_length_beside_them() {
 
 /// RFC 9112, 7.1 and 7.1.1.
 #[tokio::test]
-async fn chunks_that_are_none_end_the_connection_and_hide_nothing() {
+async fn invalid_chunks_end_the_connection() {
     let stage = Stage::new().await;
     let extension = "x".repeat(100_000);
     let long = format!("5;{extension}\r\nhello\r\n0\r\n\r\n");
@@ -374,7 +374,7 @@ async fn trailers_do_not_become_headers() {
 }
 
 #[tokio::test]
-async fn what_is_unusual_and_right_is_served() {
+async fn unusual_but_valid_requests_are_served() {
     let stage = Stage::new().await;
     let rest = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     for (section, what, request, target) in [
@@ -458,7 +458,7 @@ async fn pipelined_calls_are_answered_in_their_order() {
 
 /// RFC 9112, 3.2, 5.1, 5.2 and 6.1.
 #[tokio::test]
-async fn the_forward_proxy_reads_requests_as_strictly() {
+async fn the_forward_proxy_parses_requests_as_strictly() {
     let stage = Stage::new().await;
     for fields in [
         "Host: svc.a.run.app\r\nTransfer-Encoding: gzip, chunked",

@@ -29,7 +29,7 @@ fn lines(head: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn names_keep_their_spelling_and_fields_their_order() {
+async fn field_names_keep_their_case_and_order() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let fields = "X-ReQuest-Id: 1\r\nACCEPT: a\r\nConnection: keep-alive\r\nx-lower: 2\r\nKeep-Alive: timeout=5\r\n\
                   X-Twice: a\r\nX-TWICE: b\r\nProxy-Connection: keep-alive\r\nx-Last: 3\r\nUser-Agent: u/1\r\n";
@@ -96,7 +96,7 @@ async fn two_hundred_fields_and_heads_of_64_kib_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn paths_pass_byte_for_byte() {
+async fn paths_are_forwarded_byte_for_byte() {
     let long = format!("/long?q={}", "%20+a".repeat(32 * 1024 / 5));
     let paths = [
         "/a%2Fb//c;v=1/./d/../e",
@@ -143,7 +143,7 @@ async fn paths_pass_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_route_takes_absolute_form_and_options_of_the_whole_server() {
+async fn a_route_accepts_absolute_form_and_server_wide_options() {
     let (port, _metadata, sidecar, mut app) = routed("").await;
     let here = sidecar.address("127.0.0.1:0");
     app.send(format!(
@@ -182,7 +182,7 @@ async fn a_route_with_a_base_path_answers_options_for_that_path() {
 }
 
 #[tokio::test]
-async fn odd_answers_of_an_upstream_are_a_clear_error_or_pass_as_meant() {
+async fn unusual_upstream_responses_pass_or_are_a_clear_error() {
     let (port, _metadata, sidecar, _) = between(&[]).await;
     let many: String = (0..300).map(|n| format!("X-N{n}: {n}\r\n")).collect();
     for (what, head, status) in [
@@ -281,7 +281,7 @@ async fn odd_answers_of_an_upstream_are_a_clear_error_or_pass_as_meant() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_much_is_refused_and_goes_nowhere() {
+async fn a_head_that_is_too_large_is_refused_and_not_forwarded() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     let many: String = (0..300).map(|n| format!("X-N{n}: {n}\r\n")).collect();
     app.send(request(&port, "GET /", &many)).await;

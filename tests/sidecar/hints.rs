@@ -62,7 +62,7 @@ async fn entry(sidecar: &Sidecar, title: &str, count: u64) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_of_the_apps_own_that_is_refused_is_said_once_with_what_to_do() {
+async fn a_rejected_credential_of_the_app_is_logged_once_with_advice() {
     for (url, header, status, reason) in [
         (API, ("authorization", "Bearer sk-own"), 401, "existing"),
         (API, ("authorization", "Bearer sk-own"), 403, "existing"),
@@ -114,7 +114,7 @@ async fn a_key_of_the_apps_own_that_is_refused_is_said_once_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn each_destination_has_its_own_hint_and_an_answer_that_is_no_refusal_has_none() {
+async fn each_destination_has_its_own_hint() {
     let service = Service::answering(|seen| match &*seen.host {
         "ok.googleapis.com" => reply(200, "yes"),
         "gone.googleapis.com" => reply(404, "no"),
@@ -141,7 +141,7 @@ async fn each_destination_has_its_own_hint_and_an_answer_that_is_no_refusal_has_
 }
 
 #[tokio::test]
-async fn a_redirect_to_googles_sign_in_names_the_rule_to_write() {
+async fn a_redirect_to_googles_sign_in_logs_the_rule_to_add() {
     for location in [
         "https://accounts.google.com/o/oauth2/v2/auth?client_id=1-x",
         "HTTPS://Accounts.Google.com:443/signin",
@@ -175,7 +175,7 @@ async fn a_redirect_to_googles_sign_in_names_the_rule_to_write() {
 }
 
 #[tokio::test]
-async fn an_answer_that_iap_generated_names_the_rule_to_write() {
+async fn a_response_generated_by_iap_logs_the_rule_to_add() {
     for status in [302, 401] {
         let service = Service::answering(move |_| {
             let mut response = reply(
@@ -196,7 +196,7 @@ async fn an_answer_that_iap_generated_names_the_rule_to_write() {
 }
 
 #[tokio::test]
-async fn iap_that_knows_the_audience_is_not_told_to_write_the_rule_again() {
+async fn a_call_with_the_right_iap_audience_gets_no_hint() {
     let service = Service::answering(|seen| {
         let mut response = match &*seen.target {
             "/403" => reply(403, ""),
@@ -265,7 +265,7 @@ fn with_location(status: u16) -> Response<Bytes> {
 }
 
 #[tokio::test]
-async fn a_401_or_403_is_logged_once_a_minute_also_without_an_access_log() {
+async fn a_401_or_403_is_logged_once_a_minute_without_an_access_log() {
     for status in [401, 403] {
         let service = Service::answering(move |_| reply(status, "no")).await;
         let (_metadata, sidecar) = started_with(&service, &["--access-log", "off"]).await;
@@ -429,7 +429,7 @@ async fn the_access_log_of_all_names_the_account_of_the_very_first_call() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_not_to_be_had_holds_no_call_up() {
+async fn an_unknown_account_delays_no_call() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     metadata.script(Kind::Email, [Answer::never()]);
@@ -447,7 +447,7 @@ async fn an_account_that_is_not_to_be_had_holds_no_call_up() {
 }
 
 #[tokio::test]
-async fn the_compute_engine_default_account_is_warned_of_at_the_start_and_on_the_page() {
+async fn the_compute_engine_default_account_gets_a_warning_in_log_and_page() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     metadata.script(Kind::Email, [Answer::ok(COMPUTE)]);
@@ -476,7 +476,7 @@ async fn the_compute_engine_default_account_is_warned_of_at_the_start_and_on_the
 }
 
 #[tokio::test]
-async fn other_accounts_are_named_at_the_start_and_not_warned_of() {
+async fn other_accounts_are_named_at_the_start_without_a_warning() {
     for email in [
         "app@p.iam.gserviceaccount.com",
         "x-compute@developer.gserviceaccount.com",
@@ -499,7 +499,7 @@ async fn other_accounts_are_named_at_the_start_and_not_warned_of() {
 }
 
 #[tokio::test]
-async fn a_rule_that_names_the_compute_engine_default_account_is_warned_of() {
+async fn a_rule_with_the_compute_engine_default_account_gets_a_warning() {
     let rule = format!("x.example.com=id,account={COMPUTE}");
     let (_metadata, _service, sidecar) = started(&["--rule", &rule]).await;
     let line = hint(&sidecar, &[COMPUTE, "least roles"]).await;

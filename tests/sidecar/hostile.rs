@@ -76,7 +76,7 @@ async fn serves(sidecar: &Sidecar) {
 }
 
 #[tokio::test]
-async fn upstreams_that_break_off_or_babble_are_502_and_those_that_stall_504() {
+async fn broken_upstreams_are_502_and_stalled_ones_504() {
     let terminated = (502, "connection_terminated", "14");
     let protocol = (502, "http_protocol_error", "14");
     for (what, upstream, (status, error, grpc)) in [
@@ -146,7 +146,7 @@ async fn thirty_two_interim_responses_end_in_the_final_one() {
 }
 
 #[tokio::test]
-async fn a_body_that_breaks_off_is_broken_for_the_app_too() {
+async fn a_truncated_body_is_truncated_for_the_app() {
     let (port, _metadata, sidecar, _) = between(&[]).await;
     for (what, head, part) in [
         ("a length", "Content-Length: 10\r\n", "part"),
@@ -186,7 +186,7 @@ async fn a_body_that_breaks_off_is_broken_for_the_app_too() {
 
 /// A connection that closes without a byte looks like one that nobody has read from, and such a request is sent again.
 #[tokio::test]
-async fn an_answer_whose_body_fails_at_once_has_its_head() {
+async fn a_response_whose_body_fails_at_once_keeps_its_head() {
     let (port, _metadata, sidecar, _) = between(&[]).await;
     for (what, rest) in [
         ("no chunk", "nonsense\r\n"),
@@ -219,7 +219,7 @@ async fn an_answer_whose_body_fails_at_once_has_its_head() {
 }
 
 #[tokio::test]
-async fn bytes_beyond_the_length_answer_nobody() {
+async fn bytes_beyond_the_length_are_not_used_as_a_response() {
     let upstream = Hostile::says_more_than_it_told().await;
     let metadata = Metadata::start().await;
     let sidecar = Sidecar::start(&metadata, &[]).await;
@@ -251,7 +251,7 @@ async fn presented(leaf: Leaf, trusted: &TestCa) -> (Hostile, Metadata, Sidecar)
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_valid_is_told_and_no_token_leaves() {
+async fn an_invalid_certificate_is_reported_and_no_token_is_sent() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let host = "storage.googleapis.com";
     for (what, leaf) in [
@@ -276,7 +276,7 @@ async fn a_certificate_that_is_not_valid_is_told_and_no_token_leaves() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_without_a_close_notify_is_whole() {
+async fn a_complete_response_needs_no_close_notify() {
     let ca = TestCa::new();
     let (upstream, _metadata, sidecar) = presented(ca.leaf(&["storage.googleapis.com"]), &ca).await;
     for _ in 0..2 {
@@ -298,7 +298,7 @@ async fn a_whole_answer_without_a_close_notify_is_whole() {
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_with_the_connection_is_not_whole_without_a_close_notify() {
+async fn a_response_delimited_by_close_needs_a_close_notify() {
     let ca = TestCa::new();
     let config = ca.leaf(&["storage.googleapis.com"]).serving(&["http/1.1"]);
     let upstream = Hostile::start(move |stream, stage| {
@@ -332,7 +332,7 @@ async fn an_answer_that_ends_with_the_connection_is_not_whole_without_a_close_no
 }
 
 #[tokio::test]
-async fn what_the_upstream_has_not_taken_is_sent_again_and_a_post_never_twice() {
+async fn an_unprocessed_request_is_retried_but_a_post_is_never_sent_twice() {
     for (method, length, status, calls) in [
         ("GET", None, 200, 3),
         ("HEAD", None, 200, 3),
@@ -368,7 +368,7 @@ async fn what_the_upstream_has_not_taken_is_sent_again_and_a_post_never_twice() 
 }
 
 #[tokio::test]
-async fn an_idle_connection_that_was_closed_costs_no_call() {
+async fn an_idle_connection_closed_by_the_upstream_fails_no_call() {
     let upstream = Hostile::closes_idle().await;
     let at = upstream.address;
     let metadata = Metadata::start().await;

@@ -53,7 +53,7 @@ async fn chunks_and_trailers_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn announced_trailers_that_are_forbidden_or_named_by_connection_do_not_pass() {
+async fn forbidden_trailers_are_removed() {
     const NAMES: &str = "X-Serverless-Authorization, X-Goog-Api-Key, Cookie, Upgrade, X-Hop, X-Sum";
     const TRAILERS: &str = "0\r\nX-Serverless-Authorization: Bearer a\r\nX-Goog-Api-Key: b\r\n\
         Cookie: c\r\nUpgrade: d\r\nX-Hop: e\r\nX-Sum: 1\r\n\r\n";
@@ -102,7 +102,7 @@ async fn a_chunked_body_of_any_method_arrives() {
 }
 
 #[tokio::test]
-async fn a_length_that_was_told_is_told_on() {
+async fn a_content_length_is_forwarded() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for (method, body) in [
@@ -143,7 +143,7 @@ async fn a_length_that_was_told_is_told_on() {
 }
 
 #[tokio::test]
-async fn answers_without_a_body_keep_their_fields_and_the_connection() {
+async fn responses_without_a_body_keep_their_fields_and_the_connection() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for (line, answer, length, chunked) in [
@@ -210,7 +210,7 @@ async fn answers_without_a_body_keep_their_fields_and_the_connection() {
 }
 
 #[tokio::test]
-async fn interim_answers_of_the_upstream_break_nothing() {
+async fn interim_responses_of_the_upstream_are_handled() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
@@ -253,7 +253,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_body_has_ended_reaches_the_app_at_once() {
+async fn a_response_before_the_end_of_the_body_reaches_the_app_at_once() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "POST /", "Content-Length: 6\r\n"))
         .await;
@@ -275,7 +275,7 @@ async fn an_answer_before_the_body_has_ended_reaches_the_app_at_once() {
 }
 
 #[tokio::test]
-async fn an_early_refusal_is_heard_however_the_upstream_hangs_up() {
+async fn an_early_refusal_reaches_the_app_however_the_upstream_closes() {
     let (port, _metadata, _sidecar, _) = between(&[]).await;
     for round in 0..20 {
         let mut app = Wire::open(_sidecar.proxy()).await;
@@ -301,7 +301,7 @@ async fn an_early_refusal_is_heard_however_the_upstream_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_app_that_writes_its_whole_upload_first_gets_the_502_and_no_broken_pipe() {
+async fn an_app_that_writes_its_whole_upload_first_gets_the_502() {
     let (port, _metadata, sidecar, _) = between(&[]).await;
     let body = vec![b'x'; 16 << 20];
     let fields = format!("Content-Length: {}\r\n", body.len());
@@ -319,7 +319,7 @@ async fn an_app_that_writes_its_whole_upload_first_gets_the_502_and_no_broken_pi
 }
 
 #[tokio::test]
-async fn an_upstreams_http_1_0_answer_ends_with_its_connection_and_the_apps_goes_on() {
+async fn an_http_1_0_response_does_not_close_the_apps_connection() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /1", "")).await;
     let mut upstream = port.accept().await;
@@ -355,7 +355,7 @@ async fn an_upstreams_http_1_0_answer_ends_with_its_connection_and_the_apps_goes
 }
 
 #[tokio::test]
-async fn an_http_1_0_app_gets_no_chunks_and_its_connection_as_it_asks() {
+async fn an_http_1_0_app_gets_no_chunks() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     let at = port.address();
     app.send(format!("GET http://{at}/ HTTP/1.0\r\n\r\n")).await;
@@ -385,7 +385,7 @@ async fn an_http_1_0_app_gets_no_chunks_and_its_connection_as_it_asks() {
 }
 
 #[tokio::test]
-async fn an_app_that_wants_its_connection_closed_has_that_alone() {
+async fn connection_close_of_the_app_closes_only_its_own_connection() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /", "Connection: close\r\n"))
         .await;
@@ -400,7 +400,7 @@ async fn an_app_that_wants_its_connection_closed_has_that_alone() {
 }
 
 #[tokio::test]
-async fn a_transfer_coding_that_nobody_would_undo_is_refused() {
+async fn an_unsupported_transfer_coding_is_refused() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(
         &port,
@@ -425,7 +425,7 @@ async fn a_transfer_coding_that_nobody_would_undo_is_refused() {
 }
 
 #[tokio::test]
-async fn an_answer_with_both_lengths_goes_by_its_chunks() {
+async fn a_response_with_both_lengths_is_read_by_its_chunks() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for fields in [
@@ -450,7 +450,7 @@ async fn an_answer_with_both_lengths_goes_by_its_chunks() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_no_text_does_not_hide_those_beside_it() {
+async fn an_invalid_name_in_connection_does_not_hide_others() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let fields = "Connection: x-one, \u{e9}, x-two\r\nX-One: 1\r\nX-Two: 2\r\nX-Three: 3\r\n";
     app.send(request(&port, "GET /", fields)).await;

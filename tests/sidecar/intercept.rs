@@ -153,7 +153,7 @@ async fn echo() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn a_token_is_put_into_the_apps_own_tls_over_both_versions() {
+async fn a_token_is_injected_into_intercepted_http1_and_http2() {
     let setup = Setup::new(&[]).await;
     for (alpn, version) in [(H1, Version::HTTP_11), (H2, Version::HTTP_2)] {
         for host in ["storage.googleapis.com", "svc.a.run.app"] {
@@ -189,7 +189,7 @@ async fn a_token_is_put_into_the_apps_own_tls_over_both_versions() {
 }
 
 #[tokio::test]
-async fn the_app_chooses_the_version_by_alpn() {
+async fn the_app_selects_the_http_version_by_alpn() {
     let setup = Setup::new(&[]).await;
     for (offered, chosen) in [
         (&[H2, H1][..], Some(H2)),
@@ -206,7 +206,7 @@ async fn the_app_chooses_the_version_by_alpn() {
 }
 
 #[tokio::test]
-async fn what_gets_no_token_keeps_its_own_certificate() {
+async fn a_host_without_a_token_keeps_its_own_certificate() {
     let setup = Setup::new(&["--rule", "none.example.com=none"]).await;
     let proxy = setup.sidecar.proxy();
     for host in [
@@ -229,7 +229,7 @@ async fn what_gets_no_token_keeps_its_own_certificate() {
 }
 
 #[tokio::test]
-async fn a_request_inside_for_another_authority_is_misdirected_and_gets_no_token() {
+async fn an_intercepted_request_for_another_authority_is_misdirected() {
     let setup = Setup::new(&[]).await;
     let host = "svc.a.run.app";
     for alpn in [H1, H2] {
@@ -299,7 +299,7 @@ async fn a_connection_cannot_be_used_for_a_second_host() {
 }
 
 #[tokio::test]
-async fn cleartext_silence_and_addresses_stay_blind() {
+async fn cleartext_silence_and_addresses_are_not_intercepted() {
     let echo = echo().await;
     let elsewhere = format!("echo.example.com:8000:127.0.0.1:{}", echo.port());
     let by_address = format!("{echo}=id,audience=x");
@@ -350,7 +350,7 @@ async fn cleartext_silence_and_addresses_stay_blind() {
 }
 
 #[tokio::test]
-async fn a_hello_in_pieces_is_opened_all_the_same() {
+async fn a_client_hello_in_pieces_is_intercepted() {
     let setup = Setup::new(&[]).await;
     let (_, stream) = connect(setup.sidecar.proxy(), "svc.a.run.app:443").await;
     // Between the app's TLS and the tunnel stands a wire of one byte.
@@ -368,7 +368,7 @@ async fn a_hello_in_pieces_is_opened_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_upstream_without_a_valid_certificate_is_told_inside() {
+async fn an_invalid_upstream_certificate_is_an_error_inside_the_tunnel() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     let ca_dir = tempfile::tempdir().unwrap();
@@ -396,7 +396,7 @@ async fn an_upstream_without_a_valid_certificate_is_told_inside() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_cannot_be_dialled_is_told_inside() {
+async fn an_unreachable_upstream_is_an_error_inside_the_tunnel() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
@@ -456,7 +456,7 @@ async fn five_hundred_first_connections_share_one_leaf() {
 }
 
 #[tokio::test]
-async fn nothing_private_is_written_and_each_start_has_a_ca_of_its_own() {
+async fn no_private_key_is_written_and_each_start_has_its_own_ca() {
     let setup = Setup::new(&[]).await;
     setup.tls("svc.a.run.app", &[H2]).await;
     let mut names: Vec<String> = Vec::new();
@@ -504,7 +504,7 @@ async fn nothing_private_is_written_and_each_start_has_a_ca_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_app_that_does_not_trust_the_ca_is_told_how_once() {
+async fn an_app_that_does_not_trust_the_ca_is_logged_once() {
     let setup = Setup::new(&[]).await;
     for _ in 0..3 {
         let refused = tls(
@@ -535,7 +535,7 @@ async fn an_app_that_does_not_trust_the_ca_is_told_how_once() {
 }
 
 #[tokio::test]
-async fn an_upgrade_inside_works() {
+async fn an_upgrade_inside_the_tunnel_works() {
     let authority = TestCa::new();
     let honest = Honest::start(Manner {
         tls: Some(
@@ -593,7 +593,7 @@ async fn an_upgrade_inside_works() {
 }
 
 #[tokio::test]
-async fn rules_for_paths_are_followed_inside() {
+async fn rules_for_paths_apply_inside_the_tunnel() {
     let setup = Setup::new(&[
         "--unmatched",
         "deny",
@@ -633,7 +633,7 @@ async fn rules_for_paths_are_followed_inside() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_proxy_are_asked_for_once_a_tunnel() {
+async fn proxy_credentials_are_required_once_per_tunnel() {
     let setup = Setup::new(&["--proxy-auth", "app:s3cret"]).await;
     let (answer, _) = connect(setup.sidecar.proxy(), "svc.a.run.app:443").await;
     assert!(answer.starts_with("HTTP/1.1 407 "), "{answer}");
@@ -661,7 +661,7 @@ async fn credentials_of_the_proxy_are_asked_for_once_a_tunnel() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_does_not_hold_the_drain_and_is_told_of_it() {
+async fn an_idle_connection_does_not_delay_the_drain() {
     let mut setup = Setup::new(&[]).await;
     let stream = TokioIo::new(setup.tls("svc.a.run.app", &[H2]).await);
     let (mut sender, connection) =
@@ -682,7 +682,7 @@ async fn an_idle_connection_does_not_hold_the_drain_and_is_told_of_it() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to_is_told_in_a_line() {
+fn an_unwritable_ca_directory_is_reported_on_one_line() {
     for (folder, status, wanted) in [
         ("/proc", 1, "cannot write /proc/truststore.p12: "),
         ("/proc/none", 1, "cannot write /proc/none: "),
@@ -704,7 +704,7 @@ fn a_directory_that_cannot_be_written_to_is_told_in_a_line() {
 }
 
 #[test]
-fn explain_says_whether_tls_is_opened_and_what_to_set() {
+fn explain_shows_whether_tls_is_intercepted() {
     for (args, url, wanted) in [
         (
             &[][..],
@@ -746,7 +746,7 @@ fn explain_says_whether_tls_is_opened_and_what_to_set() {
 }
 
 #[tokio::test]
-async fn what_alpn_agreed_on_is_spoken_inside_and_nothing_else() {
+async fn only_the_negotiated_alpn_protocol_is_accepted_inside() {
     let setup = Setup::new(&[]).await;
     let http1 = "GET / HTTP/1.1\r\nHost: svc.a.run.app\r\nConnection: close\r\n\r\n";
     let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";

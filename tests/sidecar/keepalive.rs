@@ -12,7 +12,7 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[tokio::test]
-async fn an_idle_connection_outlives_every_apps_pool() {
+async fn an_idle_connection_outlives_the_connection_pools_of_apps() {
     let metadata = Metadata::start().await;
     let env: Env = [("GCE_METADATA_HOST", metadata.address().to_string())]
         .into_iter()

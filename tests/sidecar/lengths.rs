@@ -6,7 +6,7 @@ use super::support::wire::field;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[tokio::test]
-async fn a_length_with_leading_zeros_or_said_twice_is_passed_on_as_one_number() {
+async fn a_repeated_length_is_forwarded_as_one_number() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for fields in [
@@ -31,7 +31,7 @@ async fn a_length_with_leading_zeros_or_said_twice_is_passed_on_as_one_number() 
 }
 
 #[tokio::test]
-async fn a_response_length_said_twice_reaches_the_app_as_one_number() {
+async fn a_repeated_response_length_reaches_the_app_as_one_number() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for (method, fields) in [
@@ -117,7 +117,7 @@ async fn a_post_without_a_body_has_the_length_0() {
 }
 
 #[tokio::test]
-async fn cookie_lines_are_joined_in_their_order() {
+async fn cookie_fields_are_joined_in_order() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let cookies = "Cookie: a=1; b=2\r\nX-Between: 1\r\nCookie: c=3\r\n";
     app.send(request(&port, "GET /", cookies)).await;

@@ -24,7 +24,7 @@ fn requests(sidecar: &Sidecar) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_start_says_what_listens_what_gets_which_token_and_what_looks_wrong() {
+async fn the_start_log_lists_listeners_rules_and_warnings() {
     let args = [
         "--route",
         "127.0.0.1:0=https://svc.a.run.app",
@@ -67,7 +67,7 @@ async fn the_start_says_what_listens_what_gets_which_token_and_what_looks_wrong(
 }
 
 #[tokio::test]
-async fn a_request_belongs_to_the_trace_that_the_app_says() {
+async fn a_request_belongs_to_the_trace_of_the_app() {
     let (_metadata, _service, sidecar) = started(&["--access-log", "all"]).await;
     let url = "http://storage.googleapis.com/";
     proxied(sidecar.proxy(), url, &[]).await;
@@ -114,7 +114,7 @@ async fn the_access_log_has_the_url_that_was_sent() {
 }
 
 #[tokio::test]
-async fn the_access_log_has_all_requests_or_errors_or_none() {
+async fn the_access_log_has_all_requests_only_errors_or_none() {
     for (mode, expected) in [("off", 0), ("errors", 1), ("all", 2)] {
         let route = "127.0.0.1:0/here=https://svc.a.run.app";
         let (_metadata, _service, sidecar) =
@@ -135,7 +135,7 @@ async fn the_access_log_has_all_requests_or_errors_or_none() {
 }
 
 #[tokio::test]
-async fn text_is_plain_aligned_and_quiet_where_no_terminal_reads_it() {
+async fn the_text_log_is_plain_without_a_terminal() {
     let metadata = Metadata::start().await;
     let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .args(["--proxy", "127.0.0.1:0", "--admin", "127.0.0.1:0"])

@@ -25,7 +25,7 @@ async fn eavesdropper() -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
 }
 
 #[tokio::test]
-async fn hosts_that_look_like_googles_are_passed_in_cleartext_without_a_token() {
+async fn lookalikes_of_google_hosts_get_no_token() {
     let (port, mut heard) = eavesdropper().await;
     let everything = format!("::127.0.0.1:{port}");
     let (metadata, _service, sidecar) = started(&["--connect-to", &everything]).await;
@@ -51,7 +51,7 @@ async fn hosts_that_look_like_googles_are_passed_in_cleartext_without_a_token() 
 }
 
 #[tokio::test]
-async fn other_spellings_of_googles_hosts_are_googles() {
+async fn other_spellings_of_google_hosts_are_recognised() {
     let (_metadata, service, sidecar) = started(&[]).await;
     for url in [
         "http://STORAGE.GoogleAPIs.com/",
@@ -72,7 +72,7 @@ async fn other_spellings_of_googles_hosts_are_googles() {
 
 /// It is ignored (RFC 9112, 3.2.2), and no name of the DNS need be one.
 #[tokio::test]
-async fn a_differing_host_of_an_absolute_target_is_ignored_also_where_it_is_unusual() {
+async fn a_host_header_that_differs_from_the_absolute_target_is_ignored() {
     let (_metadata, service, sidecar) = started(&[]).await;
     for (host, status) in [
         ("a!b", 200),
@@ -109,7 +109,7 @@ async fn a_differing_host_of_an_absolute_target_is_ignored_also_where_it_is_unus
 }
 
 #[tokio::test]
-async fn requests_that_can_be_read_two_ways_are_refused() {
+async fn ambiguous_requests_are_refused() {
     let (metadata, service, sidecar) = started(&[]).await;
     for (what, request) in [
         (
@@ -154,7 +154,7 @@ async fn requests_that_can_be_read_two_ways_are_refused() {
 }
 
 #[tokio::test]
-async fn two_lengths_are_not_smuggled_on() {
+async fn two_lengths_are_not_forwarded() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let request = "POST http://storage.googleapis.com/ HTTP/1.1\r\nHost: storage.googleapis.com\r\n\
         Content-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
@@ -167,7 +167,7 @@ async fn two_lengths_are_not_smuggled_on() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_stops_the_token() {
+async fn a_certificate_for_another_name_prevents_sending_the_token() {
     let service = Service::start().await;
     let (_metadata, sidecar) =
         super::started_with(&service, &["--rule", "*.other.test=access"]).await;

@@ -113,7 +113,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_parsed_is_told_why_and_is_counted_and_logged() {
+async fn an_unparsable_request_is_answered_counted_and_logged() {
     let (_metadata, service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
     let mut refused = 0;
@@ -162,7 +162,7 @@ async fn a_request_that_cannot_be_parsed_is_told_why_and_is_counted_and_logged()
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_parsed_is_told_what_is_wrong_with_it() {
+async fn an_unparsable_request_gets_the_reason() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let url = "http://svc.a.run.app/";
     let lengths = [
@@ -195,7 +195,7 @@ async fn a_request_that_cannot_be_parsed_is_told_what_is_wrong_with_it() {
 
 /// `HTTPS_PROXY=https://localhost:3128`, or `https://` in the URL of a route.
 #[tokio::test]
-async fn a_client_that_speaks_tls_to_a_plain_port_is_told_so() {
+async fn a_tls_client_on_a_plain_port_gets_an_explanation() {
     let (_metadata, _service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
     let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
@@ -220,7 +220,7 @@ async fn a_client_that_speaks_tls_to_a_plain_port_is_told_so() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_not_called_ambiguous() {
+async fn bytes_that_are_not_a_request_are_not_called_ambiguous() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     for (request, title) in [
         (
@@ -247,7 +247,7 @@ async fn what_is_no_request_is_not_called_ambiguous() {
 }
 
 #[tokio::test]
-async fn what_came_before_a_malformed_request_on_its_connection_is_answered() {
+async fn requests_before_a_malformed_one_are_answered() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let good = get("http://svc.a.run.app/", "");
     let bad = get("http://svc.a.run.app/?\"", "");
@@ -270,7 +270,7 @@ async fn what_came_before_a_malformed_request_on_its_connection_is_answered() {
 }
 
 #[tokio::test]
-async fn an_upstreams_bare_400_passes_as_it_is() {
+async fn an_upstreams_bare_400_passes_unchanged() {
     let bare = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
     let upstream = Hostile::always(bare).await;
     let metadata = super::support::metadata::Metadata::start().await;
@@ -299,7 +299,7 @@ async fn an_upstreams_bare_400_passes_as_it_is() {
 }
 
 #[tokio::test]
-async fn malformed_requests_without_end_do_not_fill_the_log() {
+async fn endless_malformed_requests_do_not_fill_the_log() {
     let (_metadata, _service, sidecar) = started(&["--log-level", "info"]).await;
     let began = std::time::Instant::now();
     let before = sidecar.log().len();

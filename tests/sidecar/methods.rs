@@ -21,7 +21,7 @@ async fn call(proxy: std::net::SocketAddr, method: &str, target: &str, fields: &
 }
 
 #[tokio::test]
-async fn trace_is_forwarded_without_a_token_and_none_is_fetched_for_it() {
+async fn trace_is_forwarded_without_a_token() {
     let (metadata, service, sidecar) = started(&[]).await;
     let answer = call(
         sidecar.proxy(),
@@ -72,7 +72,7 @@ async fn trace_is_forwarded_without_a_token_and_none_is_fetched_for_it() {
 }
 
 #[tokio::test]
-async fn a_trace_that_may_go_no_further_is_echoed_here_without_its_secrets() {
+async fn a_trace_with_max_forwards_0_is_echoed_without_secrets() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let answer = call(
         sidecar.proxy(),
@@ -101,7 +101,7 @@ async fn a_trace_that_may_go_no_further_is_echoed_here_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn max_forwards_counts_for_options_and_trace_and_for_nothing_else() {
+async fn max_forwards_applies_to_options_and_trace_only() {
     let (_metadata, service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://svc.a.run.app"]).await;
     let url = format!("http://{HOST}/x");
@@ -156,7 +156,7 @@ async fn max_forwards_counts_for_options_and_trace_and_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn options_of_a_host_without_a_path_asks_about_the_server_as_a_whole() {
+async fn options_without_a_path_becomes_asterisk_form() {
     for alpn in [b"http/1.1".as_slice(), b"h2"] {
         let service = Service::speaking(&[alpn], |_| Response::new("hello".into())).await;
         let (_metadata, sidecar) =
@@ -206,7 +206,7 @@ async fn options_of_a_host_without_a_path_asks_about_the_server_as_a_whole() {
 }
 
 #[tokio::test]
-async fn an_upstream_cannot_speak_in_the_name_of_the_sidecar() {
+async fn an_upstream_cannot_set_the_sidecars_proxy_status() {
     let forged = [
         "edge; received-status=502",
         "sidentity; error=dns_error; details=\"a, b\"",

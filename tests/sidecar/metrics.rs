@@ -20,7 +20,7 @@ async fn series(sidecar: &Sidecar) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn hostile_methods_hosts_and_paths_make_no_series() {
+async fn hostile_methods_hosts_and_paths_add_no_metric_series() {
     let service = Service::answering(|seen| {
         let code = seen.target.trim_start_matches('/').parse().unwrap_or(200);
         let mut response = Response::new(Bytes::new());
@@ -80,7 +80,7 @@ async fn hostile_methods_hosts_and_paths_make_no_series() {
 }
 
 #[tokio::test]
-async fn every_family_of_the_contract_is_there_and_no_other() {
+async fn exactly_the_documented_metric_families_exist() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     super::support::app::proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
     sidecar

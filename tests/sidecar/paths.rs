@@ -9,7 +9,7 @@ async fn called(address: std::net::SocketAddr, target: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_denied_path_is_denied_by_every_spelling() {
+async fn every_spelling_of_a_denied_path_is_denied() {
     let (_metadata, service, sidecar) = started(&[
         "--rule",
         "api.example.com/admin=deny",
@@ -44,7 +44,7 @@ async fn a_denied_path_is_denied_by_every_spelling() {
 }
 
 #[tokio::test]
-async fn a_grant_for_some_paths_holds_only_if_no_server_reads_another_one() {
+async fn an_ambiguous_path_gets_no_grant_for_a_path() {
     let (_metadata, service, sidecar) = started(&[
         "--rule",
         "api.example.com/pub=access",
@@ -87,7 +87,7 @@ async fn a_grant_for_some_paths_holds_only_if_no_server_reads_another_one() {
 }
 
 #[tokio::test]
-async fn a_function_gets_no_token_of_another_one() {
+async fn a_function_gets_no_token_for_another_function() {
     let (_metadata, service, sidecar) = started(&[
         "--route",
         "127.0.0.1:0=https://us-central1-p.cloudfunctions.net/fn1",

@@ -39,7 +39,7 @@ fn keys(headers: &HeaderMap) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_placeholder_gives_way_to_the_token_wherever_a_client_puts_its_key() {
+async fn a_placeholder_is_replaced_wherever_a_client_puts_its_key() {
     let (metadata, service, sidecar) = started(&[]).await;
     for header in CARRIERS {
         proxied(sidecar.proxy(), API, &[header]).await;
@@ -65,7 +65,7 @@ async fn a_placeholder_gives_way_to_the_token_wherever_a_client_puts_its_key() {
 }
 
 #[tokio::test]
-async fn several_placeholders_at_once_all_go() {
+async fn several_placeholders_are_all_removed() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let url = format!("{API}?key=sidentity&alt=sse");
     let mut headers = CARRIERS.to_vec();
@@ -78,7 +78,7 @@ async fn several_placeholders_at_once_all_go() {
 }
 
 #[tokio::test]
-async fn an_id_token_takes_the_place_too_by_proxy_and_by_route() {
+async fn an_id_token_replaces_a_placeholder_by_proxy_and_by_route() {
     let route = ["--route", "127.0.0.1:0=https://svc.a.run.app/base"];
     let (_metadata, service, sidecar) = started(&route).await;
     for (name, value) in CARRIERS {
@@ -99,7 +99,7 @@ async fn an_id_token_takes_the_place_too_by_proxy_and_by_route() {
 }
 
 #[tokio::test]
-async fn http2_requests_may_carry_placeholders() {
+async fn http2_requests_may_have_placeholders() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let app = app(sidecar.proxy()).await;
     let request = Request::get(format!("{API}?key=sidentity"))
@@ -116,7 +116,7 @@ async fn http2_requests_may_carry_placeholders() {
 }
 
 #[tokio::test]
-async fn a_placeholder_beside_a_credential_of_the_apps_own_goes_and_that_one_decides() {
+async fn a_placeholder_beside_a_real_credential_is_removed() {
     let (metadata, service, sidecar) = started(&[]).await;
     let both = [("authorization", "Bearer own"), ("x-api-key", "sidentity")];
     proxied(sidecar.proxy(), &format!("{API}?key=sidentity"), &both).await;
@@ -159,7 +159,7 @@ async fn a_placeholder_beside_a_credential_of_the_apps_own_goes_and_that_one_dec
 }
 
 #[tokio::test]
-async fn what_only_resembles_a_placeholder_is_a_credential_of_the_apps_own() {
+async fn a_value_that_resembles_a_placeholder_is_a_real_credential() {
     let (metadata, service, sidecar) = started(&[]).await;
     for value in [
         "Bearer Sidentity",
@@ -187,7 +187,7 @@ async fn what_only_resembles_a_placeholder_is_a_credential_of_the_apps_own() {
 }
 
 #[tokio::test]
-async fn an_empty_key_is_no_placeholder() {
+async fn an_empty_key_is_not_a_placeholder() {
     let (_metadata, service, sidecar) = started(&[]).await;
     let empty = [("x-api-key", ""), ("api-key", ""), ("x-goog-api-key", "")];
     proxied(sidecar.proxy(), &format!("{API}?key=&a=1"), &empty).await;
@@ -198,7 +198,7 @@ async fn an_empty_key_is_no_placeholder() {
 }
 
 #[tokio::test]
-async fn a_destination_that_gets_no_token_gets_the_placeholder_as_it_is() {
+async fn a_destination_without_a_token_gets_the_placeholder() {
     let args = ["--rule", "none.googleapis.com=none"];
     let (metadata, service, sidecar) = started(&args).await;
     let hosts = ["none.googleapis.com", "oauth2.googleapis.com"];
@@ -225,7 +225,7 @@ async fn a_destination_that_gets_no_token_gets_the_placeholder_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_google_api_of_another_universe_gets_the_placeholder_as_it_is() {
+async fn a_google_api_of_another_universe_gets_the_placeholder() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     let gate = Gate::new();
@@ -254,7 +254,7 @@ async fn takes(sidecar: &Sidecar, service: &Service, key: &str) -> bool {
 }
 
 #[tokio::test]
-async fn placeholders_come_from_flags_environment_and_file_and_a_reload_changes_them() {
+async fn placeholders_come_from_every_source_and_a_reload_changes_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sidentity.yaml");
     std::fs::write(&file, "placeholder: [from-file, dummy]\n").unwrap();
@@ -303,7 +303,7 @@ async fn placeholders_come_from_flags_environment_and_file_and_a_reload_changes_
 }
 
 #[tokio::test]
-async fn explanations_speak_of_placeholders() {
+async fn explain_mentions_placeholders() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let notes = async |url: &str| {
         let answer = get(sidecar.admin(), &format!("/explain?url={url}")).await;

@@ -65,7 +65,7 @@ async fn held_up(sidecar: &Sidecar, from: &mut Wire, to: &mut Wire) {
 }
 
 #[tokio::test]
-async fn an_app_that_does_not_read_holds_up_the_upstream() {
+async fn an_app_that_does_not_read_slows_the_upstream() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
@@ -78,7 +78,7 @@ async fn an_app_that_does_not_read_holds_up_the_upstream() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_read_holds_up_the_app() {
+async fn an_upstream_that_does_not_read_slows_the_app() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(
         &port,
@@ -96,7 +96,7 @@ async fn an_upstream_that_does_not_read_holds_up_the_app() {
 }
 
 #[tokio::test]
-async fn a_tunnel_holds_up_whoever_writes_too_fast() {
+async fn a_tunnel_slows_the_faster_writer() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(
         &port,
@@ -135,7 +135,7 @@ async fn cancelled(sidecar: &Sidecar, count: usize) {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_is_counted_and_the_upstream_told_at_once() {
+async fn a_caller_that_disconnects_cancels_the_upstream_request_at_once() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     // While it waits for an answer.
     app.send(request(&port, "GET /", "")).await;
@@ -185,7 +185,7 @@ async fn a_caller_who_leaves_is_counted_and_the_upstream_told_at_once() {
 }
 
 #[tokio::test]
-async fn an_app_whose_body_is_none_is_told_and_counted_so() {
+async fn an_invalid_request_body_is_reported_and_counted() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
     app.send(request(&port, "POST /", "Transfer-Encoding: chunked\r\n"))
         .await;
@@ -207,7 +207,7 @@ async fn an_app_whose_body_is_none_is_told_and_counted_so() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_does_not_take_the_token_with_it() {
+async fn a_caller_that_disconnects_does_not_cancel_the_token_fetch() {
     let args = ["--rule", "127.0.0.1=access,plaintext=allow"];
     let (port, metadata, sidecar, mut app) = between(&args).await;
     let gate = Gate::new();

@@ -144,7 +144,7 @@ async fn a_routes_audience_and_a_rule_change_without_a_restart() {
 }
 
 #[tokio::test]
-async fn tokens_and_counters_outlive_a_reload() {
+async fn tokens_and_counters_survive_a_reload() {
     let stage = Stage::start(&route(", audience: https://one.test")).await;
     let address = stage.sidecar.address(ROUTE);
     get(address, "/").await;
@@ -168,7 +168,7 @@ async fn tokens_and_counters_outlive_a_reload() {
 }
 
 #[tokio::test]
-async fn a_bad_file_changes_nothing_and_every_problem_is_told_with_its_place() {
+async fn an_invalid_file_changes_nothing_and_every_error_has_its_place() {
     let stage = Stage::start(&route(", audience: https://one.test")).await;
     let said = stage
         .reload("routes:\n  - {listen: 99999, upstream: \"https://x.test\"}\nrulez: []\nunmatched: loud\n")
@@ -204,7 +204,7 @@ async fn a_bad_file_changes_nothing_and_every_problem_is_told_with_its_place() {
 }
 
 #[tokio::test]
-async fn listeners_that_changed_wait_for_a_restart_and_are_named() {
+async fn changed_listeners_need_a_restart_and_are_named() {
     let stage = Stage::start(&route(", audience: https://one.test")).await;
     let free = free_port();
     let said = stage
@@ -241,7 +241,7 @@ async fn listeners_that_changed_wait_for_a_restart_and_are_named() {
 }
 
 #[tokio::test]
-async fn a_prefix_on_a_port_that_is_there_needs_no_restart() {
+async fn a_new_prefix_on_an_existing_port_needs_no_restart() {
     let address = free_port();
     let line = |prefix: &str, upstream: &str| {
         format!(
@@ -264,7 +264,7 @@ async fn a_prefix_on_a_port_that_is_there_needs_no_restart() {
 }
 
 #[tokio::test]
-async fn no_request_fails_while_the_file_is_read_again_and_again() {
+async fn no_request_fails_during_repeated_reloads() {
     let yaml = |audience: &str| route(&format!(", audience: {audience}"));
     let stage = Stage::start(&yaml("https://one.test")).await;
     let address = stage.sidecar.address(ROUTE);
@@ -309,7 +309,7 @@ async fn no_request_fails_while_the_file_is_read_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_request_in_flight_goes_on_as_it_began() {
+async fn a_request_in_flight_keeps_its_configuration() {
     let stage = Stage::start(&route(", audience: https://one.test")).await;
     let mut app = TcpStream::connect(stage.sidecar.address(ROUTE))
         .await
@@ -331,7 +331,7 @@ async fn a_request_in_flight_goes_on_as_it_began() {
 }
 
 #[tokio::test]
-async fn the_logs_level_changes_too() {
+async fn a_reload_changes_the_log_level() {
     let stage = Stage::start("access_log: errors\n").await;
     stage.reload("access_log: all\nunmatched: deny\n").await;
     proxied(stage.sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
@@ -355,7 +355,7 @@ async fn without_a_file_sighup_ends_nothing() {
 }
 
 #[tokio::test]
-async fn an_idle_timeout_that_changed_holds_for_http2_apps_open_and_new() {
+async fn a_changed_idle_timeout_applies_to_open_and_new_http2_connections() {
     let stage = Stage::start("idle_timeout: 1h\n").await;
     let block = get_block("svc.a.run.app", "/");
     let mut open = RawHttp2::open(stage.sidecar.proxy(), 65_535).await;
@@ -400,7 +400,7 @@ async fn answered(stage: &Stage, port: &Port) -> Wire {
 }
 
 #[tokio::test]
-async fn a_budget_that_changed_holds_for_the_next_call() {
+async fn a_changed_memory_budget_applies_to_the_next_call() {
     let stage = Stage::start("max_memory: 64Mi\n").await;
     let port = Port::open().await;
     let mut calls = Vec::new();
@@ -420,7 +420,7 @@ async fn a_budget_that_changed_holds_for_the_next_call() {
 }
 
 #[tokio::test]
-async fn a_cap_on_idle_connections_that_changed_holds_for_open_and_new_ones() {
+async fn a_changed_idle_connection_limit_applies_to_open_and_new_ones() {
     let stage = Stage::start("max_idle_connections: 8\n").await;
     let ports = [
         Port::open().await,

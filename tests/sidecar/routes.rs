@@ -28,7 +28,7 @@ async fn called_as(
 }
 
 #[tokio::test]
-async fn routes_share_a_port_by_prefix_the_longest_first() {
+async fn the_longest_matching_prefix_of_a_port_decides() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -75,7 +75,7 @@ async fn routes_share_a_port_by_prefix_the_longest_first() {
 }
 
 #[tokio::test]
-async fn a_path_that_no_route_has_is_404() {
+async fn a_path_without_a_route_is_404() {
     let (_metadata, service, sidecar) =
         started(&["--route", "127.0.0.1:0/api=https://api.a.run.app"]).await;
     let response = get(sidecar.address("127.0.0.1:0/api"), "/other").await;
@@ -180,7 +180,7 @@ async fn a_page_cannot_use_a_route() {
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_a_route_too_and_goes_with_the_sidecar() {
+async fn a_unix_socket_serves_a_route_and_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("route.sock");
     let route = format!("unix:{}=https://svc.a.run.app", path.display());
@@ -231,7 +231,7 @@ async fn a_unix_socket_is_open_to_all_users_unless_a_mode_is_given() {
 
 /// HTTP/2 has no Host, and the second try must know what was called.
 #[tokio::test]
-async fn a_redirect_after_a_401_leads_back_to_what_the_app_called_over_http2() {
+async fn a_redirect_after_a_401_is_rewritten_over_http2() {
     let service = Service::answering(|seen| {
         if seen.header("authorization") == Some("Bearer T1") {
             return reply(401, "who?");
@@ -267,7 +267,7 @@ async fn a_redirect_after_a_401_leads_back_to_what_the_app_called_over_http2() {
 
 /// RFC 9112, 3.2: the Host of a target without an authority is empty. Others write what they connect to.
 #[tokio::test]
-async fn any_host_and_none_is_taken_on_a_unix_socket() {
+async fn a_unix_socket_accepts_any_host_or_none() {
     let service = Service::answering(|_| {
         let mut response = reply(302, "");
         let headers = response.headers_mut();
@@ -326,7 +326,7 @@ async fn any_host_and_none_is_taken_on_a_unix_socket() {
 
 /// The h2 crate rejects it before any code of ours.
 #[tokio::test]
-async fn an_authority_that_is_a_path_on_a_unix_socket_is_logged_with_what_to_set() {
+async fn a_path_as_authority_on_a_unix_socket_is_logged_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("route.sock");
     let route = format!("unix:{}=https://svc.a.run.app", path.display());
@@ -358,7 +358,7 @@ async fn an_authority_that_is_a_path_on_a_unix_socket_is_logged_with_what_to_set
 }
 
 #[tokio::test]
-async fn any_authority_is_taken_on_a_unix_socket() {
+async fn a_unix_socket_accepts_any_authority() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("route.sock");
     let route = format!("unix:{}=https://svc.a.run.app", path.display());
@@ -446,7 +446,7 @@ fn taken_on_ipv6() -> Option<(std::net::TcpListener, u16)> {
 }
 
 #[test]
-fn a_port_that_is_taken_on_ipv6_alone_is_an_error_that_says_so() {
+fn a_port_in_use_on_ipv6_only_is_an_error_that_says_so() {
     let Some((_taken, port)) = taken_on_ipv6() else {
         return;
     };
@@ -463,7 +463,7 @@ fn a_port_that_is_taken_on_ipv6_alone_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_route_on_the_same_port_of_ipv6_stays_a_route_of_its_own() {
+async fn routes_on_the_same_port_of_ipv4_and_ipv6_are_separate() {
     let Some((taken, port)) = taken_on_ipv6() else {
         return;
     };
@@ -498,7 +498,7 @@ async fn options_of_a_route_override_the_table() {
 }
 
 #[tokio::test]
-async fn a_route_to_a_function_takes_the_audience_from_each_path() {
+async fn a_route_to_functions_takes_the_audience_from_each_path() {
     let host = "us-central1-p.cloudfunctions.net";
     let route = format!("127.0.0.1:0=https://{host}");
     let (_metadata, service, sidecar) = started(&["--route", &route]).await;
@@ -517,7 +517,7 @@ async fn a_route_to_a_function_takes_the_audience_from_each_path() {
 }
 
 #[tokio::test]
-async fn a_credential_in_the_query_is_the_only_one_of_the_call() {
+async fn a_call_with_a_credential_in_the_query_gets_no_token() {
     let (metadata, service, sidecar) = started(&[
         "--route",
         "127.0.0.1:0=https://storage.googleapis.com",
@@ -561,7 +561,7 @@ async fn a_credential_in_the_query_is_the_only_one_of_the_call() {
 }
 
 #[tokio::test]
-async fn signed_urls_keys_and_upload_sessions_pass_as_they_are() {
+async fn signed_urls_keys_and_upload_sessions_pass_unchanged() {
     let (metadata, service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://storage.googleapis.com"]).await;
     metadata.arrived(Kind::Access, 1).await;

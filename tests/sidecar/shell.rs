@@ -72,7 +72,7 @@ fn help_of_every_command_ends_with_two_examples() {
 }
 
 #[test]
-fn the_examples_of_the_help_are_taken() {
+fn the_examples_in_the_help_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     for command in ["run", "check", "explain"] {
         let output = sidentity(&[command, "--help"], &[]);
@@ -99,7 +99,7 @@ fn the_examples_of_the_help_are_taken() {
 }
 
 #[test]
-fn options_in_help_stand_in_groups_with_headings() {
+fn options_in_help_are_grouped_under_headings() {
     for command in ["run", "exec", "explain", "token", "check"] {
         let output = sidentity(&[command, "--help"], &[]);
         let help = out(&output);
@@ -139,7 +139,7 @@ fn options_in_help_stand_in_groups_with_headings() {
 }
 
 #[test]
-fn usage_asks_for_no_command_where_none_is_needed() {
+fn the_usage_line_shows_the_command_as_optional() {
     let output = sidentity(&["--help"], &[]);
     let usage = out(&output).lines().find(|line| line.starts_with("Usage:"));
     assert_eq!(usage, Some("Usage: sidentity [COMMAND] [OPTIONS]"));
@@ -147,7 +147,7 @@ fn usage_asks_for_no_command_where_none_is_needed() {
 }
 
 #[test]
-fn a_variable_of_the_quick_start_breaks_no_command() {
+fn variables_of_the_quick_start_break_no_command() {
     let folder = tempfile::tempdir().unwrap();
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -223,7 +223,7 @@ fn a_misspelt_variable_stops_every_command() {
 }
 
 #[test]
-fn a_url_without_a_scheme_is_explained_as_https_and_says_so() {
+fn a_url_without_a_scheme_is_explained_as_https_with_a_note() {
     for (url, destination) in [
         ("example.com", "https://example.com"),
         ("svc.a.run.app/x?y=1", "https://svc.a.run.app"),
@@ -240,7 +240,7 @@ fn a_url_without_a_scheme_is_explained_as_https_and_says_so() {
 }
 
 #[test]
-fn a_route_without_a_scheme_is_explained_as_the_http_that_it_is() {
+fn a_route_url_without_a_scheme_is_explained_as_http() {
     let route = ["--route", "8081/v1=https://svc.a.run.app"];
     for url in ["localhost:8081/v1/x", "127.0.0.1:8081/v1/x"] {
         let said = explained(&[&route[..], &[url]].concat());
@@ -250,7 +250,7 @@ fn a_route_without_a_scheme_is_explained_as_the_http_that_it_is() {
 }
 
 #[test]
-fn a_websocket_url_is_explained_as_the_http_request_that_opens_it() {
+fn a_websocket_url_is_explained_as_its_http_request() {
     for (url, destination, note) in [
         (
             "ws://svc.a.run.app/x",
@@ -281,7 +281,7 @@ fn a_websocket_url_is_explained_as_the_http_request_that_opens_it() {
 }
 
 #[test]
-fn what_cannot_be_a_url_is_told_with_its_value() {
+fn an_invalid_url_is_an_error_that_quotes_it() {
     for url in [
         "ftp://example.com",
         "not a url",
@@ -368,7 +368,7 @@ fn serving_unix(binary: &std::path::Path, socket: &str) -> Command {
 
 /// A user other than root, where there is one to become.
 #[test]
-fn a_unix_socket_that_cannot_be_made_says_why() {
+fn a_unix_socket_that_cannot_be_created_is_an_error_with_the_reason() {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     use std::os::unix::process::CommandExt;
     const NOBODY: u32 = 65_534;
@@ -425,7 +425,7 @@ fn a_unix_socket_that_cannot_be_made_says_why() {
 
 /// Root may connect to every socket, so there this needs a user to become.
 #[test]
-fn a_unix_socket_of_another_user_is_left_alone() {
+fn a_unix_socket_of_another_user_is_not_replaced() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
@@ -455,7 +455,7 @@ fn a_unix_socket_of_another_user_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_start_warns_of_a_rule_that_reaches_too_far() {
+async fn the_start_warns_about_a_rule_that_is_too_wide() {
     let (_metadata, _service, sidecar) = super::started(&["--rule", "*.co.uk=access"]).await;
     let line = sidecar
         .logged(|line| {

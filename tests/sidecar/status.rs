@@ -44,7 +44,7 @@ fn sum(values: &Value) -> u64 {
 }
 
 #[tokio::test]
-async fn a_new_sidecar_says_what_it_is_and_what_it_would_do() {
+async fn the_status_page_of_a_new_sidecar_shows_its_configuration() {
     let rule =
         "iap.example.com=id,audience=1-x.apps.googleusercontent.com,header=proxy-authorization";
     let (_metadata, _service, sidecar) =
@@ -86,7 +86,7 @@ async fn a_new_sidecar_says_what_it_is_and_what_it_would_do() {
 }
 
 #[tokio::test]
-async fn calls_are_counted_timed_and_shown_with_the_way_they_took() {
+async fn calls_are_counted_and_timed_by_listener() {
     let service = Service::answering(|seen| match &*seen.target {
         "/v1/down?key=hidden" => reply(500, "oh"),
         _ => reply(200, "hello"),
@@ -136,7 +136,7 @@ async fn calls_are_counted_timed_and_shown_with_the_way_they_took() {
 }
 
 #[tokio::test]
-async fn a_missing_service_account_is_told_with_what_to_do() {
+async fn a_missing_service_account_is_reported_with_advice() {
     let (metadata, _service, sidecar) = started(&[]).await;
     metadata.script(
         Kind::Identity,
@@ -161,7 +161,7 @@ async fn a_missing_service_account_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_metadata_server_that_is_gone_is_one_card_with_the_calls_that_it_failed() {
+async fn a_stopped_metadata_server_is_one_error_with_a_count() {
     let (mut metadata, _service, sidecar) = started(&[
         "--token-timeout",
         "1s",
@@ -199,7 +199,7 @@ async fn a_metadata_server_that_is_gone_is_one_card_with_the_calls_that_it_faile
 
 /// The page's headline is the error with the most of these.
 #[tokio::test]
-async fn each_error_tells_how_many_calls_of_the_last_15_minutes_it_failed() {
+async fn each_error_counts_the_failed_calls_of_15_minutes() {
     let service = Service::answering(|_| reply(500, "oh")).await;
     let (_metadata, sidecar) = started_with(&service, &["--proxy-auth", "jane:hunter2"]).await;
     let credentials = ("proxy-authorization", "Basic amFuZTpodW50ZXIy");
@@ -281,7 +281,7 @@ async fn each_route_and_listener_has_its_own_errors_and_latency() {
 }
 
 #[tokio::test]
-async fn a_wrong_audience_and_a_missing_role_are_told_apart() {
+async fn a_wrong_audience_and_a_missing_role_are_distinguished() {
     let service = Service::answering(|seen| match &*seen.target {
         "/role" => reply(403, "no"),
         _ => reply(401, "who?"),
@@ -312,7 +312,7 @@ async fn a_wrong_audience_and_a_missing_role_are_told_apart() {
 }
 
 #[tokio::test]
-async fn credentials_of_the_apps_own_that_are_refused_are_no_trouble_of_the_sidecars() {
+async fn rejected_credentials_of_the_app_are_not_errors_of_the_sidecar() {
     let service = Service::answering(|_| reply(401, "who?")).await;
     let (_metadata, sidecar) = started_with(&service, &[]).await;
     let own = ("authorization", "Bearer the-apps-own");
@@ -335,7 +335,7 @@ async fn credentials_of_the_apps_own_that_are_refused_are_no_trouble_of_the_side
 }
 
 #[tokio::test]
-async fn what_looks_wrong_in_the_configuration_stands_there_too() {
+async fn warnings_of_the_configuration_are_listed() {
     let (_metadata, _service, sidecar) =
         started(&["--route", "127.0.0.1:0=https://public.example"]).await;
     let status = json(&get(sidecar.admin(), "/status").await);
@@ -348,7 +348,7 @@ async fn what_looks_wrong_in_the_configuration_stands_there_too() {
 }
 
 #[tokio::test]
-async fn a_wrong_certificate_and_broken_dns_are_told_with_what_to_do() {
+async fn a_wrong_certificate_and_a_dns_failure_are_reported_with_advice() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
@@ -376,7 +376,7 @@ async fn a_wrong_certificate_and_broken_dns_are_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_call_that_bypasses_the_token_in_a_tunnel_is_told_with_what_to_do() {
+async fn a_blind_tunnel_without_a_token_is_reported_with_advice() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let connect = "CONNECT svc.a.run.app:443 HTTP/1.1\r\nHost: svc.a.run.app:443\r\nConnection: close\r\n\r\n";
     let stream = tokio::net::TcpStream::connect(sidecar.proxy())
@@ -400,7 +400,7 @@ async fn a_call_that_bypasses_the_token_in_a_tunnel_is_told_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_in_it() {
+async fn the_status_has_no_secrets() {
     let metadata = Metadata::start().await;
     metadata.script(
         Kind::Access,
@@ -449,7 +449,7 @@ fn names(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn every_key_of_it_is_in_its_documentation() {
+async fn every_key_of_the_status_is_documented() {
     let (_metadata, _service, sidecar) = started(&ROUTE).await;
     proxied(sidecar.proxy(), "http://nowhere.invalid/", &[]).await;
     let status = status_when(&sidecar, |status| {
@@ -471,7 +471,7 @@ async fn every_key_of_it_is_in_its_documentation() {
 }
 
 #[tokio::test]
-async fn a_draining_sidecar_says_so() {
+async fn a_draining_sidecar_reports_it() {
     let (_metadata, service, sidecar) = started(&["--drain-timeout", "60s"]).await;
     let proxy = sidecar.proxy();
     let stuck = tokio::spawn(async move {
@@ -487,7 +487,7 @@ async fn a_draining_sidecar_says_so() {
 }
 
 #[tokio::test]
-async fn it_is_for_reading_and_for_our_own_names() {
+async fn the_status_is_read_only_and_served_under_own_names() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let ask = |method: &'static str, host: &'static str, origin: Option<&'static str>| {
         let mut request = Request::builder()
@@ -513,7 +513,7 @@ async fn it_is_for_reading_and_for_our_own_names() {
 }
 
 #[tokio::test]
-async fn the_page_may_run_and_ask_nothing_but_its_own() {
+async fn the_page_can_load_only_its_own_resources() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let page = get(sidecar.admin(), "/").await;
     let header = |name: &str| page.headers()[name].to_str().unwrap();

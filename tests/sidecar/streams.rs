@@ -14,7 +14,7 @@ use super::support::zeroes::Zeroes;
 const GIGABYTE: u64 = 1 << 30;
 
 #[tokio::test]
-async fn a_gigabyte_down_and_one_up_stay_under_64_mib() {
+async fn a_gigabyte_each_way_uses_less_than_64_mib() {
     let bulk = bulk::start(GIGABYTE).await;
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);

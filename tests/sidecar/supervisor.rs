@@ -37,7 +37,7 @@ impl Supervisor {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_it_is_ready_reloads_and_ends() {
+async fn systemd_is_notified_of_start_reload_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let name = format!("sidentity-test-{}", std::process::id());
@@ -82,7 +82,7 @@ async fn systemd_is_told_when_it_is_ready_reloads_and_ends() {
 }
 
 #[tokio::test]
-async fn systemds_watchdog_gets_its_sign_of_life() {
+async fn the_systemd_watchdog_is_notified() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());
@@ -97,7 +97,7 @@ async fn systemds_watchdog_gets_its_sign_of_life() {
 }
 
 #[tokio::test]
-async fn systemd_hears_of_an_end_that_a_job_asked_for() {
+async fn systemd_is_notified_of_an_end_requested_by_quitquitquit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());
@@ -118,7 +118,7 @@ async fn systemd_hears_of_an_end_that_a_job_asked_for() {
 }
 
 #[tokio::test]
-async fn a_manager_that_is_gone_stops_nothing() {
+async fn a_missing_service_manager_does_not_stop_the_sidecar() {
     let metadata = Metadata::start().await;
     let sidecar =
         Sidecar::start_with(&metadata, &[], &[("NOTIFY_SOCKET", "/nowhere/notify")]).await;
@@ -126,7 +126,7 @@ async fn a_manager_that_is_gone_stops_nothing() {
 }
 
 #[tokio::test]
-async fn an_instance_that_is_moved_serves_on_and_trusts_no_old_connection_after() {
+async fn a_migrated_instance_opens_new_connections() {
     let service = Service::start().await;
     let (_metadata, sidecar) = super::started_with(&service, &[]).await;
     proxied(sidecar.proxy(), URL, &[]).await;
@@ -160,7 +160,7 @@ async fn an_instance_that_is_moved_serves_on_and_trusts_no_old_connection_after(
 }
 
 #[tokio::test]
-async fn the_end_is_not_put_off_by_a_reload() {
+async fn a_reload_does_not_delay_the_end() {
     let (_metadata, _service, mut sidecar) = started(&[]).await;
     sidecar.signal("TERM");
     sidecar

@@ -24,7 +24,7 @@ async fn picky() -> Service {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_replaced_and_the_call_sent_once_more() {
+async fn a_revoked_token_is_replaced_and_the_call_repeated_once() {
     let service = picky().await;
     let (metadata, sidecar) = started_with(&service, &[]).await;
     metadata.script(
@@ -38,7 +38,7 @@ async fn a_revoked_token_is_replaced_and_the_call_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_small_body_is_sent_again_whole() {
+async fn a_small_body_is_resent() {
     let service = picky().await;
     let (metadata, sidecar) = started_with(&service, &[]).await;
     metadata.script(
@@ -55,7 +55,7 @@ async fn a_small_body_is_sent_again_whole() {
 }
 
 #[tokio::test]
-async fn a_body_in_tens_of_thousands_of_chunks_is_sent_again_whole() {
+async fn a_body_in_tens_of_thousands_of_chunks_is_resent() {
     let service = picky().await;
     let (metadata, sidecar) = started_with(&service, &["--upstream-http", "1"]).await;
     metadata.script(
@@ -122,7 +122,7 @@ async fn a_token_that_stays_the_same_is_not_sent_twice() {
 }
 
 #[tokio::test]
-async fn two_rejections_in_a_row_are_the_answer() {
+async fn a_second_rejection_is_passed_to_the_app() {
     let service = Service::answering(|_| reply(401, "never")).await;
     let (metadata, sidecar) = started_with(&service, &[]).await;
     metadata.script(
@@ -134,7 +134,7 @@ async fn two_rejections_in_a_row_are_the_answer() {
 }
 
 #[tokio::test]
-async fn a_rejection_of_the_apps_own_token_is_the_apps() {
+async fn a_rejection_of_the_apps_own_token_is_passed_to_the_app() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let service = Service::answering(move |_| {

@@ -50,7 +50,7 @@ async fn metric(sidecar: &Sidecar, line: &str) {
 }
 
 #[tokio::test]
-async fn a_websocket_passes_a_proxy_with_the_token_on_its_handshake_and_is_counted() {
+async fn a_websocket_through_the_proxy_gets_a_token_and_is_counted() {
     let args = [
         "--rule",
         "127.0.0.1=access,plaintext=allow",
@@ -135,7 +135,7 @@ async fn a_websocket_passes_a_proxy_with_the_token_on_its_handshake_and_is_count
 }
 
 #[tokio::test]
-async fn a_websocket_passes_a_route_over_http_1_1_though_the_upstream_offers_http_2() {
+async fn a_websocket_through_a_route_uses_http_1_1() {
     let port = Port::open().await;
     let folder = tempfile::tempdir().unwrap();
     let acceptor = TlsAcceptor::from(tls(folder.path(), &[b"h2", b"http/1.1"]));
@@ -203,7 +203,7 @@ async fn each_side_may_close_its_half_first() {
 }
 
 #[tokio::test]
-async fn a_service_that_ends_without_a_close_notify_has_ended_its_half_alone() {
+async fn eof_without_close_notify_closes_one_direction_only() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let port = Port::open().await;
     let folder = tempfile::tempdir().unwrap();
@@ -243,7 +243,7 @@ async fn a_service_that_ends_without_a_close_notify_has_ended_its_half_alone() {
 }
 
 #[tokio::test]
-async fn a_refused_upgrade_is_an_answer_like_any_other() {
+async fn a_refused_upgrade_is_an_ordinary_response() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let mut upstream = None;
     for status in [
@@ -282,7 +282,7 @@ async fn without_a_token_there_is_no_handshake() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_takes_the_other_with_it_and_its_bytes_are_logged() {
+async fn a_broken_tunnel_closes_the_other_side_and_logs_its_bytes() {
     let (port, _metadata, sidecar, mut app) = between(&["--access-log", "all"]).await;
     app.send(request(&port, "GET /chat", HANDSHAKE)).await;
     let upstream = port.accept_tcp().await;
@@ -303,7 +303,7 @@ async fn a_connection_that_breaks_takes_the_other_with_it_and_its_bytes_are_logg
 }
 
 #[tokio::test]
-async fn an_open_websocket_holds_the_drain_until_its_time_is_up() {
+async fn an_open_websocket_delays_the_drain_up_to_its_timeout() {
     let (port, _metadata, mut sidecar, mut app) =
         between(&["--drain-timeout", "2s", "--access-log", "all"]).await;
     let (_, mut upstream) = switched(&port, &mut app).await;

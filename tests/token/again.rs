@@ -8,7 +8,7 @@ use super::support::metadata::{Answer, Kind, Metadata};
 use super::{access, access_slot, cache_for, error, get};
 
 #[tokio::test]
-async fn a_server_that_is_starting_is_asked_again() {
+async fn a_server_that_is_starting_is_retried() {
     let (server, slot) = access_slot([
         Answer::status(503, "starting"),
         Answer::status(503, "starting"),
@@ -22,7 +22,7 @@ async fn a_server_that_is_starting_is_asked_again() {
 }
 
 #[tokio::test]
-async fn everything_that_may_pass_is_tried_again() {
+async fn every_transient_error_is_retried() {
     for trouble in [
         Answer::status(408, ""),
         Answer::status(429, ""),
@@ -53,7 +53,7 @@ async fn everything_that_may_pass_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_limited_server_gets_the_time_that_it_asks_for() {
+async fn retry_after_of_a_limited_server_is_obeyed() {
     let (server, slot) = access_slot([
         Answer::status(429, "slow down").header("retry-after", "1"),
         Answer::access("T1", 3600),
@@ -66,7 +66,7 @@ async fn a_limited_server_gets_the_time_that_it_asks_for() {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_for_more_time_than_there_is_fails_the_request_at_once() {
+async fn a_retry_after_beyond_the_deadline_fails_the_request_at_once() {
     let limited = Answer::status(429, "slow down").header("retry-after", "20");
     let (server, slot) = access_slot([limited]).await;
     let start = Instant::now();
@@ -78,7 +78,7 @@ async fn a_server_that_asks_for_more_time_than_there_is_fails_the_request_at_onc
 }
 
 #[tokio::test]
-async fn a_server_that_stays_limited_is_asked_five_times_and_then_left_alone() {
+async fn a_server_that_stays_limited_is_tried_five_times() {
     let (server, slot) = access_slot([Answer::status(429, "Quota exceeded")]).await;
     let failed = error(&slot).await;
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);
@@ -101,7 +101,7 @@ async fn a_server_that_stays_limited_is_asked_five_times_and_then_left_alone() {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_up_700_ms_later_is_waited_for() {
+async fn a_server_that_starts_after_700_ms_is_awaited() {
     let (mut server, slot) = access_slot([Answer::access("T1", 3600)]).await;
     server.stop().await;
     let request = tokio::spawn(async move { get(&slot).await });
@@ -111,7 +111,7 @@ async fn a_server_that_comes_up_700_ms_later_is_waited_for() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_the_error_says_so_and_what_to_do() {
+async fn an_unreachable_server_is_an_error_with_advice() {
     let (mut server, slot) = access_slot([Answer::never()]).await;
     server.stop().await;
     let failed = error(&slot).await;
@@ -127,7 +127,7 @@ async fn where_nobody_listens_the_error_says_so_and_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_is_given_up_and_then_asked_on_a_new_connection() {
+async fn a_silent_server_is_retried_on_a_new_connection() {
     let server = Metadata::start().await;
     server.script(Kind::Access, [Answer::never(), Answer::access("T2", 3600)]);
     let slot = cache_for(&server, Duration::from_millis(300)).slot(&access(&[]));
@@ -140,7 +140,7 @@ async fn a_server_that_never_answers_is_given_up_and_then_asked_on_a_new_connect
 }
 
 #[tokio::test]
-async fn an_attempt_that_the_end_cuts_short_does_not_hide_what_the_server_said_before() {
+async fn an_attempt_cut_short_does_not_hide_the_previous_error() {
     let server = Metadata::start().await;
     let answers = [Answer::status(503, "warming up"), Answer::never()];
     server.script(Kind::Access, answers);
@@ -155,7 +155,7 @@ async fn an_attempt_that_the_end_cuts_short_does_not_hide_what_the_server_said_b
 }
 
 #[tokio::test]
-async fn an_attempt_that_hangs_costs_three_seconds_and_no_more() {
+async fn an_attempt_that_hangs_ends_after_three_seconds() {
     let (server, slot) = access_slot([Answer::never(), Answer::access("T2", 3600)]).await;
     let start = Instant::now();
     assert_eq!(get(&slot).await, "T2");
@@ -165,7 +165,7 @@ async fn an_attempt_that_hangs_costs_three_seconds_and_no_more() {
 }
 
 #[test]
-fn an_answer_that_lay_in_a_frozen_instance_is_not_used_beyond_its_time() {
+fn a_response_received_before_a_freeze_is_not_used_after_expiry() {
     let elsewhere = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -18,7 +18,7 @@ async fn an_id_token_from_the_servers_cache_is_replaced_before_it_expires() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_not_sent_though_no_new_one_can_be_had() {
+async fn an_expired_token_is_not_sent_even_if_no_new_one_is_available() {
     let (_server, slot) = access_slot([Answer::access("T1", 7), Answer::status(400, "no")]).await;
     assert_eq!(get(&slot).await, "T1");
     tokio::time::sleep(Duration::from_millis(2_100)).await;

@@ -9,7 +9,7 @@ use super::support::metadata::{ACCOUNTS, Answer, Kind, Metadata};
 use super::{TIMEOUT, client_for, instance};
 
 #[tokio::test]
-async fn the_universe_is_googles_own_where_the_server_knows_of_none() {
+async fn the_universe_is_googleapis_com_if_the_server_names_none() {
     for (answer, expected) in [
         (Answer::status(404, "not found"), "googleapis.com"),
         (Answer::ok(""), "googleapis.com"),
@@ -30,7 +30,7 @@ async fn the_universe_is_googles_own_where_the_server_knows_of_none() {
 }
 
 #[tokio::test]
-async fn the_configurations_universe_is_not_asked_for() {
+async fn a_configured_universe_is_not_requested() {
     let server = Metadata::start().await;
     let sources = TokenSources::metadata_only(client_for(server.address(), TIMEOUT));
     let instance = Facts::new(sources, Some("s3nsapis.fr".into()));
@@ -39,7 +39,7 @@ async fn the_configurations_universe_is_not_asked_for() {
 }
 
 #[tokio::test]
-async fn a_universe_that_cannot_be_had_now_is_asked_for_again() {
+async fn an_unavailable_universe_is_requested_again() {
     let server = Metadata::start().await;
     server.script(
         Kind::Universe,
@@ -63,7 +63,7 @@ async fn a_universe_that_cannot_be_had_now_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn project_and_accounts_are_asked_for_once() {
+async fn project_and_accounts_are_requested_once() {
     let server = Metadata::start().await;
     let other = format!("{ACCOUNTS}/other@x.example/email");
     server.script_path(&other, [Answer::ok("other@x.example")]);

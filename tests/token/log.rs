@@ -24,7 +24,7 @@ impl io::Write for Lines {
 }
 
 #[tokio::test]
-async fn the_log_names_the_audience_once_a_failure_and_tells_of_recovery_but_of_no_token() {
+async fn the_log_reports_failure_and_recovery_once_without_the_token() {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -6,7 +6,7 @@ use super::support::metadata::{ACCOUNTS, Answer, Kind, Metadata, audience_of, in
 use super::{access, access_slot, cache, get, id};
 
 #[tokio::test]
-async fn an_access_token_is_asked_for_as_google_wants_it_and_sent_as_bearer() {
+async fn an_access_token_is_requested_as_documented_and_sent_as_bearer() {
     let (server, slot) = access_slot([Answer::access("T1", 3600)]).await;
     let token = slot.token().await.unwrap();
     assert_eq!(token.header(AuthScheme::Bearer), "Bearer T1");
@@ -31,7 +31,7 @@ async fn an_access_token_is_asked_for_as_google_wants_it_and_sent_as_bearer() {
 }
 
 #[tokio::test]
-async fn a_second_request_asks_nobody() {
+async fn a_second_request_uses_the_cached_token() {
     let (server, slot) =
         access_slot([Answer::access("T1", 3600), Answer::access("T2", 3600)]).await;
     assert_eq!(get(&slot).await, "T1");
@@ -40,7 +40,7 @@ async fn a_second_request_asks_nobody() {
 }
 
 #[tokio::test]
-async fn scopes_are_asked_for_and_have_a_token_of_their_own() {
+async fn scopes_are_requested_and_have_their_own_token() {
     let server = Metadata::start().await;
     server.script(
         Kind::Access,
@@ -58,7 +58,7 @@ async fn scopes_are_asked_for_and_have_a_token_of_their_own() {
 }
 
 #[tokio::test]
-async fn another_account_is_asked_for_by_its_name() {
+async fn another_account_is_requested_by_its_name() {
     let server = Metadata::start().await;
     let key = TokenKey {
         principal: Principal::Account("other@p.iam.gserviceaccount.com".into()),
@@ -70,7 +70,7 @@ async fn another_account_is_asked_for_by_its_name() {
 }
 
 #[tokio::test]
-async fn an_id_token_is_asked_for_in_full_format_and_trimmed() {
+async fn an_id_token_is_requested_in_full_format_and_trimmed() {
     let audience = "https://svc-abc-uc.a.run.app";
     let server = Metadata::start().await;
     let token = jwt(audience, in_seconds(3600));
@@ -84,7 +84,7 @@ async fn an_id_token_is_asked_for_in_full_format_and_trimmed() {
 }
 
 #[tokio::test]
-async fn an_audience_with_reserved_characters_arrives_as_it_is() {
+async fn an_audience_with_reserved_characters_is_preserved() {
     let server = Metadata::start().await;
     let audience = "https://x/?a=b&c d#é%25";
     get(&cache(&server).slot(&id(audience))).await;

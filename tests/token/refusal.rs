@@ -15,7 +15,7 @@ use super::support::metadata::{Answer, Kind, Metadata, in_seconds, jwt, jwt_of};
 use super::{TIMEOUT, access, access_slot, cache_for, error, get, id_slot};
 
 #[tokio::test]
-async fn a_404_is_told_with_a_hint_and_heals_without_a_restart() {
+async fn a_404_is_reported_with_a_hint_and_recovers_without_a_restart() {
     let page = "<!DOCTYPE html><title>Error 404 (Not Found)!!1</title><p>no such path";
     let (server, slot) = access_slot([
         Answer::status(404, page).header("content-type", "text/html"),
@@ -37,7 +37,7 @@ async fn a_404_is_told_with_a_hint_and_heals_without_a_restart() {
 }
 
 #[tokio::test]
-async fn each_way_to_fail_has_its_own_advice() {
+async fn each_kind_of_failure_has_its_own_advice() {
     let limited = || Answer::status(429, "slow down");
     let failing = || Answer::status(503, "away");
     let cases = [
@@ -71,7 +71,7 @@ async fn each_way_to_fail_has_its_own_advice() {
 }
 
 #[tokio::test]
-async fn what_will_not_pass_is_asked_once() {
+async fn a_permanent_error_is_not_retried() {
     for status in [204, 301, 302, 307, 400, 401, 403, 404, 418] {
         let answer = Answer::status(status, "").header("location", "/elsewhere");
         let (server, slot) = access_slot([answer]).await;
@@ -83,7 +83,7 @@ async fn what_will_not_pass_is_asked_once() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_say_that_it_is_the_metadata_server_is_not_believed() {
+async fn a_server_without_metadata_flavor_is_rejected() {
     for answer in [
         Answer::access("SECRET", 3600).without_flavor(),
         Answer::access("SECRET", 3600)
@@ -99,7 +99,7 @@ async fn whoever_does_not_say_that_it_is_the_metadata_server_is_not_believed() {
 }
 
 #[tokio::test]
-async fn nonsense_is_an_error_is_not_kept_and_is_never_quoted() {
+async fn garbage_is_an_error_that_is_not_cached_or_quoted() {
     let payload = format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(3600));
     let two_parts = jwt_of(&payload).rsplit_once('.').unwrap().0.to_owned();
     let cases: Vec<(bool, String)> = [
@@ -154,7 +154,7 @@ async fn nonsense_is_an_error_is_not_kept_and_is_never_quoted() {
 }
 
 #[tokio::test]
-async fn an_id_token_for_another_audience_is_refused_and_never_quoted() {
+async fn an_id_token_for_another_audience_is_rejected_and_not_quoted() {
     let exp = in_seconds(3600);
     for (claims, words) in [
         (format!(r#"{{"aud":"SECRET","exp":{exp}}}"#), "aud is not"),
@@ -179,7 +179,7 @@ async fn an_id_token_for_another_audience_is_refused_and_never_quoted() {
 }
 
 #[tokio::test]
-async fn an_id_token_that_says_it_is_not_signed_is_refused() {
+async fn an_unsigned_id_token_is_rejected() {
     let good = jwt("https://a.example", in_seconds(3600));
     let (_, rest) = good.split_once('.').unwrap();
     for header in [r#"{"alg":"none"}"#, r#"{"alg":"None"}"#, r#"{"typ":"JWT"}"#] {
@@ -193,7 +193,7 @@ async fn an_id_token_that_says_it_is_not_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn after_nonsense_the_next_good_answer_counts() {
+async fn a_valid_response_after_garbage_is_used() {
     let (_server, slot) = access_slot([Answer::ok("{bad"), Answer::access("T1", 3600)]).await;
     let failed = error(&slot).await;
     tokio::time::sleep(failed.wait().unwrap()).await;
@@ -201,7 +201,7 @@ async fn after_nonsense_the_next_good_answer_counts() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_http_and_answers_without_end_are_refused() {
+async fn bytes_that_are_not_http_and_endless_responses_are_errors() {
     let flavored = "HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\n";
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
     for (answer, words) in [
@@ -229,7 +229,7 @@ async fn bytes_that_are_no_http_and_answers_without_end_are_refused() {
 }
 
 #[tokio::test]
-async fn an_id_token_of_64_kib_is_taken() {
+async fn an_id_token_of_64_kib_is_accepted() {
     let payload = format!(
         r#"{{"aud":"https://a.example","exp":{},"x":"{}"}}"#,
         in_seconds(3600),
@@ -242,7 +242,7 @@ async fn an_id_token_of_64_kib_is_taken() {
 }
 
 #[tokio::test]
-async fn where_the_user_says_that_there_is_no_metadata_server_none_is_asked() {
+async fn with_no_gce_check_no_metadata_server_is_called() {
     let server = Metadata::start().await;
     let client = MetadataClient::new(
         &MetadataServer {

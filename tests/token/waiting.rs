@@ -9,7 +9,7 @@ use super::support::metadata::{Answer, Gate, Kind, Metadata, in_seconds, jwt};
 use super::{access, access_slot, cache, error, get, id};
 
 #[tokio::test]
-async fn a_hundred_first_requests_make_one_question() {
+async fn a_hundred_first_requests_share_one_fetch() {
     let gate = Gate::new();
     let (server, slot) = access_slot([Answer::access("T1", 3600).behind(&gate)]).await;
     let mut requests = JoinSet::new();
@@ -24,7 +24,7 @@ async fn a_hundred_first_requests_make_one_question() {
 }
 
 #[tokio::test]
-async fn a_hundred_first_requests_share_one_refusal() {
+async fn a_hundred_first_requests_share_one_error() {
     let gate = Gate::new();
     let (server, slot) = access_slot([Answer::status(403, "no").behind(&gate)]).await;
     let mut requests = JoinSet::new();
@@ -42,7 +42,7 @@ async fn a_hundred_first_requests_share_one_refusal() {
 }
 
 #[tokio::test]
-async fn a_request_that_goes_away_leaves_its_token_to_the_next() {
+async fn a_cancelled_request_leaves_its_token_to_the_next() {
     let gate = Gate::new();
     let (server, slot) = access_slot([Answer::access("T1", 3600).behind(&gate)]).await;
     let gone = tokio::spawn({
@@ -80,7 +80,7 @@ async fn nothing_more(server: &Metadata, kind: Kind, count: usize) {
 }
 
 #[tokio::test]
-async fn no_more_than_four_questions_are_asked_at_once() {
+async fn at_most_four_fetches_run_at_once() {
     let gate = Gate::new();
     let server = gated(&gate).await;
     let cache = cache(&server);
@@ -97,7 +97,7 @@ async fn no_more_than_four_questions_are_asked_at_once() {
 }
 
 #[tokio::test]
-async fn half_of_the_questions_are_kept_for_routes_and_access_tokens() {
+async fn half_of_the_fetches_are_reserved_for_routes_and_access_tokens() {
     let gate = Gate::new();
     let server = gated(&gate).await;
     let cache = cache(&server);
@@ -125,7 +125,7 @@ async fn half_of_the_questions_are_kept_for_routes_and_access_tokens() {
 }
 
 #[tokio::test]
-async fn the_queue_of_audiences_that_requests_name_has_an_end() {
+async fn the_queue_of_requested_audiences_is_bounded() {
     let gate = Gate::new();
     let server = gated(&gate).await;
     let cache = cache(&server);

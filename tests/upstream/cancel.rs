@@ -94,7 +94,7 @@ async fn a_dropped_response_stops_an_upload_too() {
 }
 
 #[tokio::test]
-async fn dropped_requests_leave_no_place_taken() {
+async fn dropped_requests_release_their_permits() {
     for target in [http(), h2c()] {
         let server = Hostile::stalls().await;
         let honest = Honest::start(Manner::default()).await;
@@ -121,7 +121,7 @@ async fn dropped_requests_leave_no_place_taken() {
 }
 
 #[tokio::test]
-async fn a_dial_outlives_the_request_that_began_it() {
+async fn a_connection_attempt_outlives_its_request() {
     let (server, client) = secure(&["h2"]).await;
     let target = https();
     let mut first = Box::pin(client.upstream.send(&target, get("/")));

@@ -29,7 +29,7 @@ fn connect_to(
 }
 
 #[tokio::test]
-async fn connect_to_changes_where_the_bytes_go_and_nothing_else() {
+async fn connect_to_changes_only_the_address() {
     let server = Honest::start(Manner::default()).await;
     let port = server.address.port();
     let entries = vec![
@@ -63,7 +63,7 @@ async fn connect_to_changes_where_the_bytes_go_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_port_that_nobody_listens_on_is_connection_refused() {
+async fn a_closed_port_is_connection_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -119,7 +119,7 @@ async fn a_name_that_does_not_exist_is_a_dns_error() {
 }
 
 #[tokio::test]
-async fn every_step_of_connecting_has_its_time_out() {
+async fn every_step_of_connecting_has_its_timeout() {
     let server = Hostile::mute().await;
     let hasty = |address| {
         Setting::new(address, None)
@@ -199,7 +199,7 @@ async fn an_own_listener_is_refused_after_name_resolution() {
 
 /// Bound to all addresses, it answers on one that no list of ours names.
 #[tokio::test]
-async fn an_own_listener_is_refused_by_an_address_that_only_the_kernel_knows_as_ours() {
+async fn an_own_listener_is_refused_by_any_address_of_the_machine() {
     let Some(own) = this_machines_address() else {
         return;
     };
@@ -223,7 +223,7 @@ fn this_machines_address() -> Option<std::net::IpAddr> {
 }
 
 #[tokio::test]
-async fn the_metadata_server_is_refused_under_any_name_where_that_is_asked_for() {
+async fn the_metadata_server_is_refused_under_any_name_if_configured() {
     let server = Honest::start(Manner::default()).await;
     let setting = |metadata| {
         Setting::new(server.address, None).with(|setting| {
@@ -256,7 +256,7 @@ async fn the_metadata_server_is_refused_under_any_name_where_that_is_asked_for()
 }
 
 #[tokio::test]
-async fn a_tunnel_is_a_tcp_connection_to_where_connect_to_says() {
+async fn a_tunnel_connects_to_the_address_of_connect_to() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::plain(listener.local_addr().unwrap());
     let origin = Origin::from_authority(Scheme::Https, "tunnel.example:8443").unwrap();

@@ -59,7 +59,7 @@ async fn next_is_fresh(client: &Client, port: &Port, mut old: Wire, case: &str) 
 }
 
 #[tokio::test]
-async fn a_connection_whose_response_ended_before_the_request_carries_no_other() {
+async fn a_connection_with_an_early_response_is_not_reused() {
     for answer in ANSWERS {
         for length in [None, Some("4")] {
             for read_first in [true, false] {
@@ -102,7 +102,7 @@ async fn a_connection_whose_response_ended_before_the_request_carries_no_other()
 
 /// The end of the body waits in the peer's full socket: hyper has it, the wire has not.
 #[tokio::test]
-async fn a_response_before_the_last_written_byte_spoils_the_connection() {
+async fn a_response_before_the_last_byte_was_written_prevents_reuse() {
     let port = Port::open().await;
     let client = Client::plain(port.address());
     let big: &'static str = Box::leak("x".repeat(32 * 1024 * 1024).into_boxed_str());
@@ -122,7 +122,7 @@ async fn a_response_before_the_last_written_byte_spoils_the_connection() {
 
 /// The request as a whole was out before its response ended: an echo, an interim answer first, a plain upload.
 #[tokio::test]
-async fn a_connection_whose_request_ended_first_is_used_again() {
+async fn a_connection_whose_request_ended_first_is_reused() {
     let port = Port::open().await;
     let client = Client::plain(port.address());
     let target = http();
@@ -164,7 +164,7 @@ async fn a_connection_whose_request_ended_first_is_used_again() {
 
 /// A head that is too large is answered before all of it was written.
 #[tokio::test]
-async fn a_get_that_is_answered_within_its_head_spoils_the_connection() {
+async fn a_response_during_the_request_head_prevents_reuse() {
     let port = Port::open().await;
     let client = Setting::new(port.address(), None).client();
     let mut sent = get("/big");

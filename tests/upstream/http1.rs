@@ -28,7 +28,7 @@ async fn a_request_arrives_in_origin_form_with_the_destinations_host() {
 }
 
 #[tokio::test]
-async fn one_request_after_the_other_shares_a_connection() {
+async fn successive_requests_share_a_connection() {
     let (server, client) = secure(&["http/1.1"]).await;
     for _ in 0..20 {
         client.get(&https(), "/").await.unwrap();
@@ -43,7 +43,7 @@ async fn one_request_after_the_other_shares_a_connection() {
 }
 
 #[tokio::test]
-async fn an_upload_gives_its_connection_back() {
+async fn an_upload_returns_its_connection_to_the_pool() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     for _ in 0..5 {
@@ -55,7 +55,7 @@ async fn an_upload_gives_its_connection_back() {
 }
 
 #[tokio::test]
-async fn a_body_read_to_its_announced_length_need_not_be_asked_for_its_end() {
+async fn a_body_read_to_its_length_frees_the_connection() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     for _ in 0..5 {
@@ -71,7 +71,7 @@ async fn a_body_read_to_its_announced_length_need_not_be_asked_for_its_end() {
 }
 
 #[tokio::test]
-async fn the_connection_used_last_is_used_first() {
+async fn the_most_recently_used_connection_is_used_first() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     // Three connections at once, which come back in this order.
@@ -108,7 +108,7 @@ async fn an_idle_connection_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_too_old_is_not_used_even_before_it_is_swept() {
+async fn an_expired_connection_is_not_used_before_it_is_closed() {
     let server = Honest::start(Manner::default()).await;
     let client = Setting::new(server.address, None)
         .with(|setting| setting.config.idle_timeout = Duration::ZERO)
@@ -119,7 +119,7 @@ async fn a_connection_that_is_too_old_is_not_used_even_before_it_is_swept() {
 }
 
 #[tokio::test]
-async fn after_a_freeze_no_idle_connection_is_used() {
+async fn idle_connections_are_not_used_after_a_freeze() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     client.get(&http(), "/").await.unwrap();
@@ -130,7 +130,7 @@ async fn after_a_freeze_no_idle_connection_is_used() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_upstream_closes_is_not_used_again() {
+async fn a_connection_that_the_upstream_closes_is_not_reused() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     for _ in 0..3 {
@@ -148,7 +148,7 @@ async fn a_connection_that_the_upstream_closes_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn the_upstreams_spelling_of_headers_is_kept_both_ways() {
+async fn the_case_of_field_names_is_kept_both_ways() {
     let server = Hostile::always("HTTP/1.1 200 OK\r\nX-CaSe: 1\r\nContent-Length: 0\r\n\r\n").await;
     let proxy = spelling_proxy(Client::plain(server.address)).await;
     let answer = raw(

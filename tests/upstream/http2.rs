@@ -60,7 +60,7 @@ async fn a_request_arrives_with_an_authority_and_without_a_host() {
 }
 
 #[tokio::test]
-async fn three_hundred_requests_at_once_take_three_connections_and_none_waits() {
+async fn three_hundred_concurrent_requests_use_three_connections_without_waiting() {
     let (server, client) = allowing(100).await;
     let mut crowd = crowd(&client, "/hold", 300);
     // All of them are there before the first is answered.
@@ -76,7 +76,7 @@ async fn three_hundred_requests_at_once_take_three_connections_and_none_waits() 
 }
 
 #[tokio::test]
-async fn fifty_first_requests_share_one_dial() {
+async fn fifty_first_requests_share_one_connection() {
     let (server, client) = allowing(100).await;
     let mut crowd = crowd(&client, "/hold", 50);
     server.held(50).await;
@@ -90,7 +90,7 @@ async fn fifty_first_requests_share_one_dial() {
 }
 
 #[tokio::test]
-async fn fifty_first_requests_to_an_http1_upstream_dial_each_their_own() {
+async fn fifty_first_requests_to_an_http1_upstream_use_fifty_connections() {
     let ca = TestCa::new();
     let server = Honest::start(Manner {
         tls: Some(ca.leaf(&[NAME]).serving(&["http/1.1"])),
@@ -128,7 +128,7 @@ async fn an_upstream_that_allows_one_stream_gets_one_at_a_time_on_each_connectio
 }
 
 #[tokio::test]
-async fn our_own_cap_on_streams_holds_where_the_upstream_allows_more() {
+async fn the_own_stream_limit_holds_if_the_upstream_allows_more() {
     let (server, client) = allowing(1000).await;
     let mut crowd = crowd(&client, "/hold", 101);
     server.held(101).await;
@@ -140,7 +140,7 @@ async fn our_own_cap_on_streams_holds_where_the_upstream_allows_more() {
 }
 
 #[tokio::test]
-async fn a_graceful_close_between_requests_is_not_seen() {
+async fn a_graceful_close_between_requests_fails_no_request() {
     let (server, client) = secure(&["h2"]).await;
     for round in 1..=4 {
         client.get(&https(), "/").await.unwrap();
@@ -202,7 +202,7 @@ async fn an_idle_connection_is_closed_in_time() {
 }
 
 #[tokio::test]
-async fn after_a_freeze_no_idle_connection_is_used() {
+async fn idle_connections_are_not_used_after_a_freeze() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
     client.get(&h2c(), "/").await.unwrap();

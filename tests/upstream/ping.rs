@@ -60,7 +60,7 @@ async fn a_connection_without_streams_is_never_pinged() {
 }
 
 #[tokio::test]
-async fn an_upstream_with_too_many_pings_gets_half_as_many_from_then_on() {
+async fn after_too_many_pings_an_upstream_gets_half_as_many() {
     let server = Hostile::counts_pings(true, 1).await;
     let client = Client::plain(server.address);
     for (call, expected) in [330, 660, 1320].into_iter().enumerate() {

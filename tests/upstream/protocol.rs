@@ -29,7 +29,7 @@ async fn closed_or_reset_before_an_answer_is_connection_terminated() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_http_are_a_protocol_error() {
+async fn bytes_that_are_not_http_are_a_protocol_error() {
     for garbage in [
         "SSH-2.0-OpenSSH_9.9\r\n\r\n",
         "HTTP/1.1 abc OK\r\n\r\n",
@@ -52,7 +52,7 @@ async fn bytes_that_are_no_http_are_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn endless_headers_end_in_a_protocol_error() {
+async fn endless_header_fields_are_a_protocol_error() {
     let server = Hostile::endless_headers().await;
     let client = Client::plain(server.address);
     client
@@ -97,7 +97,7 @@ async fn a_body_shorter_than_announced_is_an_error_at_its_end() {
 }
 
 #[tokio::test]
-async fn bytes_beyond_the_announced_body_answer_no_other_request() {
+async fn bytes_beyond_the_body_are_not_used_as_a_response() {
     let server = Hostile::says_more_than_it_told().await;
     let client = Client::plain(server.address);
     for _ in 0..10 {
@@ -107,14 +107,14 @@ async fn bytes_beyond_the_announced_body_answer_no_other_request() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_with_the_connection_is_whole() {
+async fn a_body_delimited_by_close_is_complete() {
     let (_server, client) = answering("HTTP/1.0 200 OK\r\n\r\nhello").await;
     let (_, body) = client.get(&http(), "/").await.unwrap();
     assert_eq!(body, "hello");
 }
 
 #[tokio::test]
-async fn an_http1_answer_to_an_http2_preface_is_a_protocol_error_before_anything_is_sent() {
+async fn an_http1_response_to_an_http2_preface_is_a_protocol_error() {
     let server = Hostile::start(|mut stream, _| async move {
         use tokio::io::AsyncWriteExt;
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
@@ -135,7 +135,7 @@ async fn an_http1_answer_to_an_http2_preface_is_a_protocol_error_before_anything
 }
 
 #[tokio::test]
-async fn frames_that_are_none_are_a_protocol_error() {
+async fn invalid_frames_are_a_protocol_error() {
     let server = Hostile::babbles_after_the_preface().await;
     let client = Client::plain(server.address);
     client
@@ -145,7 +145,7 @@ async fn frames_that_are_none_are_a_protocol_error() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_always_leaves_after_the_preface_is_not_called_for_ever() {
+async fn an_upstream_that_always_closes_after_the_preface_is_given_up() {
     let server = Hostile::leaves_after_the_preface().await;
     let client = Client::plain(server.address);
     client
@@ -156,7 +156,7 @@ async fn an_upstream_that_always_leaves_after_the_preface_is_not_called_for_ever
 }
 
 #[tokio::test]
-async fn a_reset_stream_says_why() {
+async fn a_reset_stream_is_an_error_with_its_code() {
     for (reason, kind) in [
         (h2::Reason::INTERNAL_ERROR, ErrorKind::ConnectionTerminated),
         (h2::Reason::CANCEL, ErrorKind::ConnectionTerminated),
@@ -173,7 +173,7 @@ async fn a_reset_stream_says_why() {
 }
 
 #[tokio::test]
-async fn a_stalling_upstream_waits_for_the_callers_own_deadline() {
+async fn a_stalled_upstream_is_limited_only_by_the_callers_deadline() {
     let server = Hostile::stalls().await;
     let client = Client::plain(server.address);
     let target = http();
@@ -189,7 +189,7 @@ async fn a_stalling_upstream_waits_for_the_callers_own_deadline() {
 }
 
 #[tokio::test]
-async fn answers_without_a_body_are_whole_at_once() {
+async fn responses_without_a_body_are_complete_at_once() {
     use http_body::Body;
     let server = Hostile::always("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n").await;
     let client = Client::plain(server.address);
@@ -207,7 +207,7 @@ async fn answers_without_a_body_are_whole_at_once() {
 }
 
 #[tokio::test]
-async fn a_connection_that_answers_no_ping_is_given_up() {
+async fn a_connection_without_ping_responses_is_closed() {
     let server = Hostile::falls_silent_after_the_preface().await;
     let client = Client::plain(server.address);
     let target = h2c();

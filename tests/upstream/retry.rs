@@ -23,7 +23,7 @@ async fn tries(server: &Hostile, method: Method, body: AnyBody) -> (Result<(), E
 }
 
 #[tokio::test]
-async fn an_idempotent_request_is_sent_again_when_a_reused_connection_was_closed() {
+async fn an_idempotent_request_is_resent_if_its_reused_connection_was_closed() {
     for method in [
         Method::GET,
         Method::HEAD,
@@ -73,14 +73,14 @@ async fn a_put_with_a_body_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_once_an_answer_has_begun() {
+async fn no_request_is_resent_once_a_response_has_begun() {
     let server = Hostile::stutters_on_reuse().await;
     let tried = tries(&server, Method::GET, AnyBody::default()).await;
     assert_eq!(tried, (Err(ErrorKind::ConnectionTerminated), 1));
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_that_failed_on_a_fresh_connection() {
+async fn no_request_that_failed_on_a_fresh_connection_is_resent() {
     let server = Hostile::closes_after_head().await;
     let client = Client::plain(server.address);
     client
@@ -92,7 +92,7 @@ async fn nothing_is_sent_again_that_failed_on_a_fresh_connection() {
 /// The upstream answers one request and closes, and the next one, with a body, is on its way before we notice: of
 /// many such rounds none may fail, because the closed connection takes nothing.
 #[tokio::test]
-async fn a_request_with_a_body_finds_a_fresh_connection_when_the_idle_one_was_closed() {
+async fn a_request_with_a_body_avoids_a_closed_idle_connection() {
     let server = Hostile::closes_idle().await;
     let client = Client::plain(server.address);
     for round in 1..=50 {
@@ -104,7 +104,7 @@ async fn a_request_with_a_body_finds_a_fresh_connection_when_the_idle_one_was_cl
 }
 
 #[tokio::test]
-async fn a_refused_stream_is_sent_again_whatever_the_method() {
+async fn a_refused_stream_is_resent_for_any_method() {
     for method in [Method::GET, Method::POST] {
         let server = Hostile::refuses_streams(2).await;
         let client = Client::plain(server.address);
@@ -133,7 +133,7 @@ async fn a_stream_that_is_always_refused_is_given_up() {
 
 /// Every unary call of gRPC has a body.
 #[tokio::test]
-async fn a_refused_request_is_sent_again_with_its_body_and_trailers() {
+async fn a_refused_request_is_resent_with_its_body_and_trailers() {
     for after_data in [false, true] {
         let server = Hostile::refuses_bodies(2, after_data).await;
         let client = Client::plain(server.address);
@@ -158,7 +158,7 @@ async fn a_refused_request_is_sent_again_with_its_body_and_trailers() {
 }
 
 #[tokio::test]
-async fn a_refused_request_whose_body_had_passed_is_sent_again() {
+async fn a_refused_request_with_a_sent_body_is_resent() {
     for length in [1, 64 * 1024] {
         let server = Hostile::refuses_bodies(2, true).await;
         let client = Client::plain(server.address);
@@ -170,7 +170,7 @@ async fn a_refused_request_whose_body_had_passed_is_sent_again() {
 }
 
 #[tokio::test]
-async fn a_refused_request_with_a_large_body_is_the_callers_to_send_again() {
+async fn a_refused_request_with_a_large_body_is_left_to_the_caller() {
     let server = Hostile::refuses_bodies(1, true).await;
     let client = Client::plain(server.address);
     let body: &'static str = Box::leak("x".repeat(64 * 1024 + 1).into_boxed_str());
@@ -182,7 +182,7 @@ async fn a_refused_request_with_a_large_body_is_the_callers_to_send_again() {
 }
 
 #[tokio::test]
-async fn a_body_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
+async fn a_body_above_a_goaway_is_resent_on_another_connection() {
     let server = Hostile::disowns_the_first_connection().await;
     let client = Client::plain(server.address);
     let sent = request(Method::POST, "/", text("12345"));
@@ -192,7 +192,7 @@ async fn a_body_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
 
 /// A server that closes its connection after so many requests, whatever is in flight.
 #[tokio::test]
-async fn idempotent_requests_on_a_lost_connection_are_sent_once_more() {
+async fn idempotent_requests_on_a_lost_connection_are_resent_once() {
     for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
         let server = Hostile::loses(1, 6, how).await;
         let client = std::sync::Arc::new(Client::plain(server.address));
@@ -223,7 +223,7 @@ async fn idempotent_requests_on_a_lost_connection_are_sent_once_more() {
 
 /// One of two hears an interim response, with the status as it comes first and from the dynamic table, huffman-coded.
 #[tokio::test]
-async fn a_request_that_heard_an_interim_response_is_not_sent_again_when_the_connection_is_lost() {
+async fn a_request_with_an_interim_response_is_not_resent() {
     for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
         for block in [
             &[0x08, 3, b'1', b'0', b'3'][..],
@@ -251,7 +251,7 @@ async fn a_request_that_heard_an_interim_response_is_not_sent_again_when_the_con
 }
 
 #[tokio::test]
-async fn a_request_that_is_lost_twice_is_given_up() {
+async fn a_request_that_is_lost_twice_fails() {
     let server = Hostile::loses(2, 1, Loss::GoAway).await;
     let client = Client::plain(server.address);
     client
@@ -261,7 +261,7 @@ async fn a_request_that_is_lost_twice_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_may_have_been_processed_is_not_sent_again_over_http2() {
+async fn a_possibly_processed_http2_request_is_not_resent() {
     for (method, body) in [
         (Method::POST, AnyBody::default()),
         (Method::PATCH, AnyBody::default()),
@@ -286,7 +286,7 @@ async fn what_may_have_been_processed_is_not_sent_again_over_http2() {
 
 /// A race: with the connection read by another task than the one that opened its streams, some were sent twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_post_that_a_goaway_covers_is_sent_once_however_early_it_comes() {
+async fn a_post_below_a_goaway_is_sent_once() {
     const CALLS: usize = 1800;
     let server = Hostile::loses(usize::MAX, 1, Loss::GoAway).await;
     let address = server.address;
@@ -308,7 +308,7 @@ async fn a_post_that_a_goaway_covers_is_sent_once_however_early_it_comes() {
 }
 
 #[tokio::test]
-async fn a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
+async fn a_request_above_a_goaway_is_resent_on_another_connection() {
     let server = Hostile::disowns_the_first_connection().await;
     let client = Client::plain(server.address);
     let sent = request(Method::POST, "/", AnyBody::default());
@@ -319,7 +319,7 @@ async fn a_request_that_a_goaway_does_not_cover_is_sent_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_stream_reset_for_any_other_reason_is_not_sent_again() {
+async fn a_stream_reset_for_any_other_reason_is_not_resent() {
     let server = Hostile::resets_streams(h2::Reason::INTERNAL_ERROR).await;
     let client = Client::plain(server.address);
     client
@@ -331,7 +331,7 @@ async fn a_stream_reset_for_any_other_reason_is_not_sent_again() {
 /// A server in another thread answers one request on its first connection and closes it, while this thread is frozen.
 /// With the thaw comes a request that may not be sent twice.
 #[tokio::test]
-async fn a_close_during_a_freeze_is_noticed_before_the_next_request() {
+async fn a_close_during_a_freeze_is_detected_before_the_next_request() {
     use std::io::{Read, Write};
     for target in [http(), h2c()] {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

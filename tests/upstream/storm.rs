@@ -77,11 +77,11 @@ async fn storm(alpn: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn callers_that_come_and_go_leave_nothing_behind_over_http1() {
+async fn cancelled_http1_requests_leave_no_connections_or_memory() {
     storm(&["http/1.1"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn callers_that_come_and_go_leave_nothing_behind_over_http2() {
+async fn cancelled_http2_requests_leave_no_streams_or_memory() {
     storm(&["h2"]).await;
 }

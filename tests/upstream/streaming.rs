@@ -11,7 +11,7 @@ const MIB: u64 = 1024 * 1024;
 
 /// What is sent and not yet read lies in windows and buffers, however slow the reader and however long the body.
 #[tokio::test]
-async fn a_large_download_goes_at_the_readers_pace_and_is_never_collected() {
+async fn a_large_download_is_streamed_at_the_readers_pace() {
     for alpn in ["http/1.1", "h2"] {
         let (server, client) = secure(&[alpn]).await;
         let sent = get("/bytes/67108864");
@@ -31,7 +31,7 @@ async fn a_large_download_goes_at_the_readers_pace_and_is_never_collected() {
 }
 
 #[tokio::test]
-async fn the_length_of_a_body_is_known_where_the_upstream_says_it() {
+async fn the_length_of_a_body_is_known_if_declared() {
     for alpn in ["http/1.1", "h2"] {
         let (_server, client) = secure(&[alpn]).await;
         let response = client.send(&https(), get("/bytes/1000")).await.unwrap();
@@ -43,7 +43,7 @@ async fn the_length_of_a_body_is_known_where_the_upstream_says_it() {
 }
 
 #[tokio::test]
-async fn both_ways_at_once_each_frame_as_it_comes() {
+async fn frames_stream_both_ways_at_once() {
     for target in [http(), h2c()] {
         let server = Honest::start(Manner::default()).await;
         let client = Client::plain(server.address);
@@ -64,7 +64,7 @@ async fn both_ways_at_once_each_frame_as_it_comes() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_upload_is_whole_reaches_the_caller() {
+async fn a_response_before_the_end_of_the_upload_reaches_the_caller() {
     for target in [http(), h2c()] {
         let server = Honest::start(Manner::default()).await;
         let client = Client::plain(server.address);
@@ -79,7 +79,7 @@ async fn an_answer_before_the_upload_is_whole_reaches_the_caller() {
 }
 
 #[tokio::test]
-async fn an_upload_that_breaks_off_is_the_callers_fault_and_reaches_no_end() {
+async fn a_truncated_upload_is_the_callers_error_and_stays_incomplete() {
     use sidentity::error::ErrorKind;
     for target in [http(), h2c()] {
         let server = Honest::start(Manner::default()).await;

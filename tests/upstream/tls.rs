@@ -42,7 +42,7 @@ async fn a_certificate_of_an_unknown_authority_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_is_not_trusted_and_says_for_whom_it_is() {
+async fn a_certificate_for_another_name_is_an_error_that_lists_its_names() {
     let ca = TestCa::new();
     let server = presenting(ca.leaf(&["one.test", "two.test"])).await;
     let client = Setting::new(server.address, Some(&ca)).client();
@@ -72,7 +72,7 @@ async fn an_expired_certificate_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn an_address_must_stand_in_the_certificate_as_an_address() {
+async fn an_ip_address_must_be_in_the_certificate_as_an_address() {
     let ca = TestCa::new();
     let server = presenting(ca.leaf(&["127.0.0.1"])).await;
     let client = Setting::new(server.address, Some(&ca)).client();
@@ -97,7 +97,7 @@ async fn an_address_must_stand_in_the_certificate_as_an_address() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_is_a_tls_error() {
+async fn bytes_that_are_not_tls_are_a_tls_error() {
     // An upstream in the clear, one that hangs up, one that resets.
     let plain = Honest::start(Manner::default()).await;
     let slams = Hostile::slams().await;
@@ -129,7 +129,7 @@ async fn the_user_may_choose_the_version_of_http() {
 }
 
 #[tokio::test]
-async fn an_upstream_without_http2_is_an_error_where_the_user_wants_it() {
+async fn an_upstream_without_http2_is_an_error_if_http2_is_required() {
     let wants = target(Scheme::Https, NAME, HttpVersion::Http2);
     let (_server, client) = secure(&["http/1.1"]).await;
     client
@@ -145,7 +145,7 @@ async fn an_upstream_without_http2_is_an_error_where_the_user_wants_it() {
 }
 
 #[tokio::test]
-async fn a_whole_body_is_whole_without_a_close_notify() {
+async fn a_complete_body_needs_no_close_notify() {
     let ca = TestCa::new();
     for answer in [
         "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
@@ -163,7 +163,7 @@ async fn a_whole_body_is_whole_without_a_close_notify() {
 
 /// Anybody on the way could have cut it there.
 #[tokio::test]
-async fn a_body_of_unknown_length_is_not_whole_without_a_close_notify() {
+async fn a_body_of_unknown_length_needs_a_close_notify() {
     use http_body_util::BodyExt;
     let ca = TestCa::new();
     let config = ca.leaf(&[NAME]).serving(&["http/1.1"]);
@@ -175,7 +175,7 @@ async fn a_body_of_unknown_length_is_not_whole_without_a_close_notify() {
 }
 
 #[tokio::test]
-async fn ssl_cert_file_stands_in_for_the_systems_roots() {
+async fn ssl_cert_file_replaces_the_systems_roots() {
     let ca = TestCa::new();
     let server = presenting(ca.leaf(&[NAME])).await;
     let folder = tempfile::tempdir().unwrap();
@@ -188,7 +188,7 @@ async fn ssl_cert_file_stands_in_for_the_systems_roots() {
 }
 
 #[tokio::test]
-async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
+async fn unreadable_roots_are_an_error_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let empty = folder.path().join("empty.pem");
     std::fs::write(&empty, "nothing in here").unwrap();
@@ -222,7 +222,7 @@ async fn roots_that_cannot_be_read_are_an_error_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_session_is_remembered_whatever_version_of_http_it_was_for() {
+async fn a_tls_session_is_resumed_across_http_versions() {
     let (server, client) = secure(&["h2", "http/1.1"]).await;
     let versions = [HttpVersion::Http1, HttpVersion::Auto, HttpVersion::Http2];
     for http in versions {

@@ -16,7 +16,7 @@ fn upgrading(path: &str) -> Request<AnyBody> {
 }
 
 #[tokio::test]
-async fn an_upgrade_goes_over_http1_and_then_bytes_pass_both_ways() {
+async fn an_upgrade_uses_http1_and_passes_bytes_both_ways() {
     let (server, client) = secure(&["h2", "http/1.1"]).await;
     client.get(&https(), "/").await.unwrap();
     let mut response = client.send(&https(), upgrading("/upgrade")).await.unwrap();
@@ -45,7 +45,7 @@ async fn an_upgrade_goes_over_http1_and_then_bytes_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn an_upgrade_that_the_upstream_declines_is_a_request_like_any_other() {
+async fn a_declined_upgrade_is_an_ordinary_response() {
     let (server, client) = secure(&["h2", "http/1.1"]).await;
     for _ in 0..3 {
         let response = client.send(&https(), upgrading("/")).await.unwrap();

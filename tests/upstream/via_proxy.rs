@@ -84,7 +84,7 @@ async fn answer_one(port: &Port, answer: &str) -> Wire {
 }
 
 #[tokio::test]
-async fn tls_upstreams_are_reached_by_connect_and_verified_as_ever() {
+async fn tls_upstreams_are_reached_by_connect_and_verified() {
     for (alpn, version) in [("h2", Version::HTTP_2), ("http/1.1", Version::HTTP_11)] {
         let (server, ca) = tls_upstream(&[alpn]).await;
         let proxy = Proxy::knowing(&[("api.example:443", server.address)]).await;
@@ -118,7 +118,7 @@ async fn tls_upstreams_are_reached_by_connect_and_verified_as_ever() {
 }
 
 #[tokio::test]
-async fn requests_in_cleartext_without_a_token_go_in_absolute_form() {
+async fn cleartext_requests_without_a_token_use_absolute_form() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let client = setting(proxy.address, None).client();
@@ -152,7 +152,7 @@ async fn requests_in_cleartext_without_a_token_go_in_absolute_form() {
 }
 
 #[tokio::test]
-async fn what_has_no_absolute_form_or_must_not_be_read_goes_by_connect() {
+async fn requests_with_a_token_or_without_absolute_form_use_connect() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let client = setting(proxy.address, None).client();
@@ -235,7 +235,7 @@ async fn grpc_and_streams_pass_through_the_tunnel_both_ways() {
 }
 
 #[tokio::test]
-async fn a_blind_tunnel_leads_through_the_proxy() {
+async fn a_blind_tunnel_goes_through_the_proxy() {
     let port = Port::open().await;
     let proxy = Proxy::to(port.address()).await;
     let client = setting(proxy.address, None).client();
@@ -250,7 +250,7 @@ async fn a_blind_tunnel_leads_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn connect_to_changes_the_destination_of_the_connect_as_in_curl() {
+async fn connect_to_changes_the_target_of_connect_as_in_curl() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let client = setting(proxy.address, None)
@@ -271,7 +271,7 @@ async fn connect_to_changes_the_destination_of_the_connect_as_in_curl() {
 }
 
 #[tokio::test]
-async fn what_the_list_names_is_called_directly_and_resolved_here() {
+async fn hosts_on_the_list_are_called_directly_and_resolved_locally() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let port = server.address.port();
@@ -325,7 +325,7 @@ async fn the_metadata_server_is_never_called_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn credentials_go_to_the_proxy_and_no_further() {
+async fn credentials_are_sent_to_the_proxy_only() {
     let (server, ca) = tls_upstream(&["http/1.1"]).await;
     // user:p@ss
     let basic = "Basic dXNlcjpwQHNz";
@@ -350,7 +350,7 @@ async fn credentials_go_to_the_proxy_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_asks_for_credentials_says_so_and_shows_none() {
+async fn a_proxy_that_requires_credentials_is_an_error_without_them() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::asking(server.address, "Basic other").await;
     for (url, says) in [
@@ -395,7 +395,7 @@ const SECRETS: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn a_refusal_that_repeats_the_credentials_shows_none_of_them() {
+async fn a_refusal_that_repeats_the_credentials_is_redacted() {
     let port = Port::open().await;
     let way_out = way_out(&format!("http://scout:s3cret%20pw@{}", port.address()), "");
     let setting = setting(port.address(), None);
@@ -433,7 +433,7 @@ async fn a_refusal_that_repeats_the_credentials_shows_none_of_them() {
 
 /// A refusal of a request in absolute form looks like an answer of the origin.
 #[tokio::test]
-async fn a_refusal_in_absolute_form_repeats_no_credentials_to_the_app() {
+async fn a_refusal_in_absolute_form_is_redacted() {
     let port = Port::open().await;
     let way_out = way_out(&format!("http://scout:s3cret%20pw@{}", port.address()), "");
     let setting = setting(port.address(), None);
@@ -460,7 +460,7 @@ async fn a_refusal_in_absolute_form_repeats_no_credentials_to_the_app() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_the_proxys_status_and_words() {
+async fn a_refusal_has_the_proxys_status_and_message() {
     let port = Port::open().await;
     let client = setting(port.address(), None).client();
     let url = format!("http://{}", port.address());
@@ -527,7 +527,7 @@ async fn tunnel_opened_by(answer: &str) {
 }
 
 #[tokio::test]
-async fn any_success_opens_the_tunnel_whatever_it_says_of_a_body() {
+async fn any_2xx_opens_the_tunnel_even_with_body_fields() {
     for answer in [
         "HTTP/1.0 200 Connection established\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -540,7 +540,7 @@ async fn any_success_opens_the_tunnel_whatever_it_says_of_a_body() {
 }
 
 #[tokio::test]
-async fn bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
+async fn bytes_after_the_proxys_response_belong_to_the_tunnel() {
     let port = Port::open().await;
     let client = setting(port.address(), None).client();
     let origin = Origin::from_authority(Scheme::Https, "db.example:5432").unwrap();
@@ -562,7 +562,7 @@ async fn bytes_behind_the_proxys_answer_belong_to_the_tunnel() {
 }
 
 #[tokio::test]
-async fn an_answer_in_single_bytes_is_read_to_its_end_and_no_further() {
+async fn a_response_sent_byte_by_byte_is_read_to_its_end_only() {
     let port = Port::open().await;
     let client = setting(port.address(), None).client();
     let origin = Origin::from_authority(Scheme::Https, "db.example:5432").unwrap();
@@ -582,7 +582,7 @@ async fn an_answer_in_single_bytes_is_read_to_its_end_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_breaks_http_is_said_to() {
+async fn a_proxy_that_breaks_http_is_an_error() {
     let port = Port::open().await;
     let client = setting(port.address(), None).client();
     for (answer, kind, words) in [
@@ -628,7 +628,7 @@ async fn a_proxy_that_breaks_http_is_said_to() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_answer_is_given_up_in_time() {
+async fn a_silent_proxy_fails_after_the_timeout() {
     let port = Port::open().await;
     let client = setting(port.address(), None)
         .with(|setting| setting.config.connect_timeout = Duration::from_millis(300))
@@ -650,7 +650,7 @@ async fn a_proxy_that_does_not_answer_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_there_is_named_with_the_destination() {
+async fn an_unreachable_proxy_is_an_error_that_names_the_destination() {
     let port = Port::open().await;
     let address = port.address();
     drop(port);
@@ -674,7 +674,7 @@ async fn a_proxy_that_is_not_there_is_named_with_the_destination() {
 }
 
 #[tokio::test]
-async fn own_listeners_and_metadata_addresses_are_refused_without_asking_the_proxy() {
+async fn own_listeners_and_metadata_addresses_are_refused_without_the_proxy() {
     let port = Port::open().await;
     let refuse = DialPolicy {
         own: vec!["127.0.0.1:9090".parse().unwrap()],
@@ -720,7 +720,7 @@ async fn own_listeners_and_metadata_addresses_are_refused_without_asking_the_pro
 }
 
 #[tokio::test]
-async fn a_kept_proxy_connection_that_closed_is_opened_again_for_an_idempotent_request() {
+async fn a_closed_proxy_connection_is_reopened_for_an_idempotent_request() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let client = setting(proxy.address, None).client();
@@ -730,7 +730,7 @@ async fn a_kept_proxy_connection_that_closed_is_opened_again_for_an_idempotent_r
 }
 
 #[tokio::test]
-async fn a_response_of_the_origin_passes_as_it_is() {
+async fn a_response_of_the_origin_passes_unchanged() {
     let hostile = Hostile::always("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
     let proxy = Proxy::to(hostile.address).await;
     let client = setting(proxy.address, None).client();

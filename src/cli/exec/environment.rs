@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_make_no_other_host_of_the_proxys_url() {
+    fn credentials_do_not_change_the_host_of_the_proxy_url() {
         for (credentials, expected) in [
             ("app:s3cret", "app:s3cret"),
             ("proxy.example:1#rest", "proxy.example:1%23rest"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_kept() {
+    fn existing_settings_are_kept() {
         let all = variables(&[("NO_PROXY", "db.internal"), ("JAVA_TOOL_OPTIONS", "-Xmx1g")]);
         for name in ["NO_PROXY", "no_proxy"] {
             assert!(

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_proxies_of_git_dash_c_change() {
+    fn only_proxy_options_of_git_dash_c_are_replaced() {
         let change = |text: &'static str| {
             let env: Env = [(PARAMETERS, text)].into_iter().collect();
             parameters(&env, "http://us", None)
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_and_certificates_are_found_whatever_they_are_for() {
+    fn proxies_and_certificates_are_found_for_any_url() {
         let env: Env = [
             ("GIT_CONFIG_COUNT", "5"),
             ("GIT_CONFIG_KEY_0", "http.proxy"),

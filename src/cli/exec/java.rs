@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_with_a_space_stays_one_option() {
+    fn a_directory_with_a_space_stays_one_option() {
         let plain = "-Dx=/run/ca/truststore.p12".to_owned();
         assert_eq!(quoted(plain.clone()), plain);
         assert_eq!(quoted("-Dx=/a b".to_owned()), "\"-Dx=/a b\"");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_are_added_where_the_callers_would_win() {
+    fn properties_are_added_where_the_callers_take_precedence() {
         let env: Env = [
             ("GRADLE_OPTS", "-Dhttps.proxyHost=a"),
             ("JAVA_TOOL_OPTIONS", "-Xmx1g"),

@@ -275,7 +275,7 @@ mod tests {
     use crate::config::{RawConfig, load};
 
     #[test]
-    fn what_a_person_sees_of_a_proxy_holds_no_credentials() {
+    fn a_displayed_proxy_has_no_credentials() {
         for (value, expected) in [
             (
                 "http://proxy.example:3128",
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_no_proxy() {
+    fn a_value_without_scheme_or_port_is_not_a_proxy() {
         for value in [
             "true",
             "1",

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_users_own_is_left_to_wget() {
+    fn the_users_own_wget_file_is_kept() {
         let (folder, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bundle = Path::new("/run/ca/bundle.pem");
         let home_is = |more: &[(&str, &str)]| -> Env {

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_in_the_root_directory_does_not_open_the_file_system() {
+    fn a_file_in_the_root_directory_does_not_make_all_files_readable() {
         let mut needs = Needs::default();
         needs.read_file(Path::new("/etc/../c.yaml"));
         needs.read_file(Path::new("/c.yaml"));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_configuration_is_read_again_from_both_directories() {
+    fn a_symlinked_configuration_is_reloaded_from_both_directories() {
         let (real, link) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (file, linked) = (real.path().join("c.yaml"), link.path().join("c.yaml"));
         fs::write(&file, "").unwrap();

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_this_user_alone_is_fine() {
+    fn a_directory_of_this_user_alone_gets_no_warning() {
         let top = made(&[("a", 0o755), ("a/ca", 0o755)]);
         for path in ["a", "a/ca", "a/new", "a/new/ca", "a/../a/ca"] {
             assert_eq!(warning(&top.path().join(path)), None, "{path}");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn every_folder_above_counts() {
+    fn every_parent_directory_is_checked() {
         let top = made(&[
             ("open", 0o777),
             ("open/mine", 0o755),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sticky_folder_protects_only_what_is_deeper_and_there() {
+    fn a_sticky_directory_protects_only_existing_subdirectories() {
         let top = made(&[("tmp", 0o1777), ("tmp/mine", 0o755), ("tmp/mine/ca", 0o755)]);
         let tmp = top.path().join("tmp");
         for path in ["", "ca", "mine", "new/deep/ca"] {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_followed() {
+    fn symbolic_links_are_followed() {
         let top = made(&[("open", 0o777), ("mine", 0o755), ("open/ca", 0o755)]);
         let (open, mine) = (top.path().join("open"), top.path().join("mine"));
         symlink(&open, mine.join("away")).unwrap();

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_would_not_take_is_an_error() {
+    fn a_command_line_that_a_shell_rejects_is_an_error() {
         for (line, expected) in [
             ("a 'b", Unsplittable::Quote),
             ("a \"b", Unsplittable::Quote),

@@ -81,7 +81,7 @@ fn aws_keys(file: &Value, variables: &[(&str, &str)]) -> AwsKeySource {
 }
 
 #[test]
-fn a_file_is_read_with_all_its_fields() {
+fn every_field_of_a_file_is_read() {
     let account = read(&file(json!({
         "service_account_impersonation_url": IMPERSONATION,
         "service_account_impersonation": { "token_lifetime_seconds": 2800 },
@@ -104,7 +104,7 @@ fn a_file_is_read_with_all_its_fields() {
 }
 
 #[test]
-fn what_a_file_leaves_out_has_googles_defaults() {
+fn missing_fields_have_googles_defaults() {
     let account = read(&file(
         json!({ "token_url": null, "universe_domain": "s3nsapis.fr" }),
     ));
@@ -122,7 +122,7 @@ fn what_a_file_leaves_out_has_googles_defaults() {
 }
 
 #[test]
-fn a_wrong_field_is_named_with_what_is_expected_and_nothing_of_its_content() {
+fn an_error_names_the_field_and_the_expected_form_but_not_the_content() {
     let source = |source: Value| file(json!({ "credential_source": source }));
     for (file, field, expected) in [
         (
@@ -268,7 +268,7 @@ fn a_wrong_field_is_named_with_what_is_expected_and_nothing_of_its_content() {
 }
 
 #[test]
-fn x509_federation_is_said_not_to_be_supported_yet() {
+fn x509_federation_is_reported_as_unsupported() {
     let file = file(
         json!({ "credential_source": { "certificate": { "use_default_certificate_config": true } } }),
     );
@@ -363,7 +363,7 @@ fn an_executable_is_run_only_if_googles_variable_allows_it() {
 }
 
 #[test]
-fn the_keys_of_aws_come_from_the_first_place_that_has_them() {
+fn the_first_source_of_aws_keys_is_used() {
     let keys = [
         ("AWS_ACCESS_KEY_ID", "AK"),
         ("AWS_SECRET_ACCESS_KEY", "hidden"),
@@ -408,7 +408,7 @@ fn the_keys_of_aws_come_from_the_first_place_that_has_them() {
 }
 
 #[test]
-fn what_aws_cannot_be_asked_is_an_error() {
+fn an_unsupported_aws_configuration_is_an_error() {
     let verification = "regional_cred_verification_url";
     for (changes, variables, field) in [
         (
@@ -497,7 +497,7 @@ fn what_aws_cannot_be_asked_is_an_error() {
 }
 
 #[test]
-fn a_trusted_url_stands_for_that_of_aws() {
+fn a_trusted_url_may_replace_that_of_aws() {
     let base = "http://127.0.0.1:9/";
     let changes = json!({
         "url": format!("{base}keys"),

@@ -112,7 +112,7 @@ fn an_impersonated_file_is_read_with_its_source() {
 }
 
 #[test]
-fn the_universe_is_the_files_else_the_environments() {
+fn the_universe_of_the_file_overrides_that_of_the_environment() {
     let context = ReadContext {
         universe: "s3nsapis.fr",
         ..CONTEXT
@@ -136,7 +136,7 @@ fn the_universe_is_the_files_else_the_environments() {
 }
 
 #[test]
-fn a_wrong_file_names_type_field_and_what_is_expected_and_never_content() {
+fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
     let sa = || service_account();
     let user = || authorized_user();
     for (file, expected) in [
@@ -255,7 +255,7 @@ fn a_wrong_file_names_type_field_and_what_is_expected_and_never_content() {
 }
 
 #[test]
-fn torn_json_is_named_by_its_place() {
+fn truncated_json_is_reported_with_its_position() {
     let whole = service_account().to_string();
     for torn in [
         "",
@@ -272,7 +272,7 @@ fn torn_json_is_named_by_its_place() {
 }
 
 #[test]
-fn a_file_is_read_by_its_path_and_one_that_others_can_read_is_warned_of() {
+fn a_file_that_others_can_read_gets_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key.json");

@@ -59,7 +59,7 @@ fn a_key_is_read_from_pkcs8_and_from_pkcs1() {
 }
 
 #[test]
-fn what_is_no_rsa_key_is_an_error_that_repeats_nothing() {
+fn a_key_that_is_not_rsa_is_an_error_without_its_content() {
     let mut torn = pkcs8();
     torn.truncate(600);
     let ec = rcgen::KeyPair::generate().unwrap().serialize_pem();

@@ -14,7 +14,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn the_variable_comes_first_even_where_there_is_a_metadata_server() {
+fn the_variable_takes_precedence_over_a_metadata_server() {
     let (folder, _) = folder_with_file();
     let environment = Environment {
         variable: Some("/nonexistent/key.json"),
@@ -57,7 +57,7 @@ fn gclouds_file_is_found_by_its_variable_or_in_home() {
 }
 
 #[test]
-fn gclouds_file_is_not_looked_for_where_there_is_a_metadata_server() {
+fn gclouds_file_is_ignored_if_there_is_a_metadata_server() {
     let (folder, path) = folder_with_file();
     let environment = Environment {
         gcloud_folder: Some(text(folder.path())),
@@ -75,7 +75,7 @@ fn gclouds_file_is_not_looked_for_where_there_is_a_metadata_server() {
 }
 
 #[test]
-fn everything_that_was_looked_at_is_listed() {
+fn every_searched_place_is_listed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
     let environment = Environment {

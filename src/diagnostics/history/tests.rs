@@ -27,7 +27,7 @@ fn a_sidecar_without_requests_shows_fifteen_empty_minutes() {
 }
 
 #[test]
-fn requests_stand_in_the_ten_seconds_in_which_they_ended() {
+fn a_request_is_counted_in_the_ten_seconds_in_which_it_ended() {
     let history = History::new();
     answered(&history, 0, 3);
     answered(&history, 9, 1);
@@ -63,7 +63,7 @@ fn after_fifteen_minutes_a_request_is_forgotten() {
 }
 
 #[test]
-fn however_long_it_runs_it_keeps_ninety_periods() {
+fn at_most_ninety_periods_are_kept() {
     let history = History::new();
     for at in 0..2_000 {
         answered(&history, at * 5, 1);
@@ -74,7 +74,7 @@ fn however_long_it_runs_it_keeps_ninety_periods() {
 }
 
 #[test]
-fn each_outcome_is_counted_as_what_it_is() {
+fn each_outcome_is_counted_separately() {
     let history = History::new();
     for (ending, times) in [
         (RequestOutcome::Answered, 5),
@@ -97,7 +97,7 @@ fn each_outcome_is_counted_as_what_it_is() {
 }
 
 #[test]
-fn percentiles_tell_the_slow_from_the_fast() {
+fn percentiles_separate_slow_requests_from_fast_ones() {
     let history = History::new();
     for n in 0..100 {
         let took = if n < 95 { 10 * MS } else { 2_000 * MS };
@@ -124,7 +124,7 @@ fn a_tunnel_counts_and_has_no_latency() {
 }
 
 #[test]
-fn a_clock_that_seems_to_go_back_loses_nothing() {
+fn no_count_is_lost_if_the_clock_goes_back() {
     let history = History::new();
     answered(&history, 100, 1);
     answered(&history, 50, 1);
@@ -133,7 +133,7 @@ fn a_clock_that_seems_to_go_back_loses_nothing() {
 }
 
 #[test]
-fn threads_at_the_border_of_a_period_lose_no_count() {
+fn no_count_is_lost_at_the_end_of_a_period() {
     let history = Arc::new(History::new());
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -154,7 +154,7 @@ fn threads_at_the_border_of_a_period_lose_no_count() {
 
 proptest! {
     #[test]
-    fn a_single_latency_is_read_as_it_was_but_for_a_quarter(micros in 64u64..120_000_000) {
+    fn a_latency_is_reported_to_within_a_quarter(micros in 64u64..120_000_000) {
         let took = Duration::from_micros(micros);
         let mut buckets = [0_u32; BUCKETS];
         buckets[bucket(took)] += 1;

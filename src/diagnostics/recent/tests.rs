@@ -23,7 +23,7 @@ fn id(audience: &str) -> TokenKey {
 }
 
 #[test]
-fn the_same_trouble_again_is_counted_and_comes_to_the_front() {
+fn a_repeated_error_is_counted_and_listed_first() {
     let recent = RecentErrors::default();
     fail(
         &recent,
@@ -50,7 +50,7 @@ fn the_same_trouble_again_is_counted_and_comes_to_the_front() {
 }
 
 #[test]
-fn a_flood_of_different_hosts_leaves_the_last_fifty() {
+fn only_the_last_fifty_errors_are_kept() {
     let recent = RecentErrors::default();
     for n in 0..1_000 {
         let url = format!("https://h{n}.example");
@@ -68,7 +68,7 @@ fn a_flood_of_different_hosts_leaves_the_last_fifty() {
 }
 
 #[test]
-fn hostile_text_is_cut_and_cannot_hide_anything() {
+fn hostile_text_is_truncated_and_escaped() {
     let recent = RecentErrors::default();
     let detail = format!("a\r\nb\u{1b}[2J\u{202e}c<script>{}", "x".repeat(10_000));
     fail(&recent, ErrorKind::BadRequest, "https://a.example", &detail);
@@ -79,7 +79,7 @@ fn hostile_text_is_cut_and_cannot_hide_anything() {
 }
 
 #[test]
-fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
+fn a_missing_token_is_reported_with_its_account_and_advice() {
     let recent = RecentErrors::default();
     recent.not_fetched(
         &id("https://a.example"),
@@ -95,7 +95,7 @@ fn a_token_that_cannot_be_had_says_for_whom_and_what_to_do() {
 }
 
 #[test]
-fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
+fn a_rejection_names_account_audience_header_and_role() {
     let recent = RecentErrors::default();
     let key = id("https://svc.a.run.app");
     let rejection = AuthRejection {
@@ -122,7 +122,7 @@ fn a_rejection_names_account_audience_header_and_the_role_to_grant() {
 }
 
 #[test]
-fn an_upstreams_own_error_is_told_of_with_where_to_look() {
+fn an_upstream_error_is_reported_with_where_to_look() {
     let recent = RecentErrors::default();
     for _ in 0..2 {
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -151,7 +151,7 @@ fn an_upstreams_own_error_is_told_of_with_where_to_look() {
 }
 
 #[test]
-fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
+fn two_functions_of_one_host_that_refuse_calls_are_two_errors() {
     let recent = RecentErrors::default();
     let origin = origin("https://r-p.cloudfunctions.net");
     for function in ["a", "b", "a"] {
@@ -177,7 +177,7 @@ fn two_functions_of_one_host_that_refuse_the_call_are_two_troubles() {
 }
 
 #[test]
-fn a_tunnel_and_an_app_that_trusts_nobody_are_told_of() {
+fn a_blind_tunnel_and_an_untrusted_certificate_are_reported() {
     let recent = RecentErrors::default();
     let origin = origin("https://a.run.app");
     recent.tunnel_without_token(&origin, NoTokenReason::InterceptOff);

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_15_minutes_no_longer_counts() {
+    fn errors_older_than_15_minutes_do_not_count() {
         let at = |minutes: u64| UNIX_EPOCH + Duration::from_secs(minutes * 60);
         let mut window = Window::default();
         for minutes in [100, 100, 101, 110] {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn however_long_it_goes_on_it_keeps_15_minutes() {
+    fn only_the_last_15_minutes_are_kept() {
         let mut window = Window::default();
         for minutes in 0..10_000 {
             window.add(UNIX_EPOCH + Duration::from_secs(minutes * 60));

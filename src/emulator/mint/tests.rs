@@ -35,7 +35,7 @@ fn id() -> Wanted {
 }
 
 #[test]
-fn a_token_is_given_again_until_four_minutes_are_left() {
+fn a_token_is_reissued_until_four_minutes_are_left() {
     let mint = mint();
     for wanted in [Wanted::access(""), id()] {
         let first = mint.issue(&wanted, start()).unwrap();
@@ -48,7 +48,7 @@ fn a_token_is_given_again_until_four_minutes_are_left() {
 }
 
 #[test]
-fn the_time_left_counts_down() {
+fn the_remaining_lifetime_counts_down() {
     let mint = mint();
     let left = |at| mint.issue(&Wanted::access(""), at).unwrap().left(unix(at));
     assert_eq!(left(start()), 3600);
@@ -57,7 +57,7 @@ fn the_time_left_counts_down() {
 }
 
 #[test]
-fn a_lifetime_under_the_margin_gives_a_new_token_every_time() {
+fn a_lifetime_under_the_margin_gives_a_new_token_each_time() {
     let mint = mint_of(Identity {
         lifetime: "30s".parse().unwrap(),
         ..Identity::default()
@@ -69,7 +69,7 @@ fn a_lifetime_under_the_margin_gives_a_new_token_every_time() {
 }
 
 #[test]
-fn scopes_in_another_order_share_a_token_and_other_scopes_do_not() {
+fn scopes_in_another_order_share_a_token() {
     let mint = mint();
     let token = |scopes| mint.issue(&Wanted::access(scopes), start()).unwrap().token;
     assert_eq!(token("a,b"), token("b,a"));
@@ -79,7 +79,7 @@ fn scopes_in_another_order_share_a_token_and_other_scopes_do_not() {
 }
 
 #[test]
-fn audiences_and_formats_have_tokens_of_their_own() {
+fn each_audience_and_format_has_its_own_token() {
     let mint = mint();
     let token = |audience: &str, full| {
         let wanted = Wanted::Id {
@@ -93,7 +93,7 @@ fn audiences_and_formats_have_tokens_of_their_own() {
 }
 
 #[test]
-fn the_verifier_takes_what_the_mint_made_while_it_lasts() {
+fn the_verifier_accepts_a_token_of_the_emulator_until_it_expires() {
     let mint = mint();
     let verifier = mint.signer.verifier();
     let token = mint.issue(&id(), start()).unwrap().token;
@@ -111,7 +111,7 @@ fn the_verifier_takes_what_the_mint_made_while_it_lasts() {
 }
 
 #[test]
-fn the_verifier_refuses_another_audience_key_text_or_issuer() {
+fn the_verifier_rejects_another_audience_key_or_issuer() {
     let mint = mint();
     let verifier = mint.signer.verifier();
     let token = mint.issue(&id(), start()).unwrap().token;
@@ -144,7 +144,7 @@ fn the_verifier_refuses_another_audience_key_text_or_issuer() {
 }
 
 #[test]
-fn access_tokens_are_known_to_their_end_and_no_others_are() {
+fn only_issued_access_tokens_are_valid_and_only_until_they_expire() {
     let mint = mint();
     let verifier = mint.signer.verifier();
     let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
@@ -171,7 +171,7 @@ fn access_tokens_are_known_to_their_end_and_no_others_are() {
 }
 
 #[test]
-fn nothing_secret_is_in_the_debug_text() {
+fn the_debug_output_has_no_secrets() {
     let mint = mint();
     let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
     let text = format!("{mint:?} {:?}", mint.signer.verifier());

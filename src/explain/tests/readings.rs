@@ -32,7 +32,7 @@ fn explained(policy: &Policy, url: &str) -> Explanation {
 }
 
 #[test]
-fn the_credential_is_that_of_the_decision() {
+fn the_credential_shown_is_that_of_the_decision() {
     let denied = policy(&["a.example/admin=deny", "a.example=access"]);
     let granted = policy(&["a.example/pub=access"]);
     for path in [
@@ -65,7 +65,7 @@ fn the_credential_is_that_of_the_decision() {
 }
 
 #[test]
-fn a_function_without_one_first_segment_is_explained_with_its_reading() {
+fn an_ambiguous_function_path_is_explained_with_its_reading() {
     let notes = explained(&policy(&[]), &format!("{FUNCTIONS}/fn1/../fn2"))
         .notes
         .join("\n");
@@ -74,7 +74,7 @@ fn a_function_without_one_first_segment_is_explained_with_its_reading() {
 }
 
 #[test]
-fn the_reading_that_decided_is_named_once() {
+fn the_decisive_reading_is_named_once() {
     let policy = policy(&["a.example.com/admin=deny", "b.example.com/pub=access"]);
     for url in [
         "https://a.example.com/x/..%2fadmin",

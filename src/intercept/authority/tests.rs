@@ -102,7 +102,7 @@ fn key_id<'a>(extensions: &'a [u8], header: &[u8]) -> &'a [u8] {
 }
 
 #[test]
-fn an_app_that_trusts_the_ca_takes_its_leaf_for_exactly_that_host() {
+fn a_leaf_is_valid_for_its_host_only() {
     let authority = authority(&["run.app", "googleapis.com"]);
     let leaf = leaf(&authority, "svc.a.run.app");
     assert!(verified(&authority, &leaf, "svc.a.run.app", now()));
@@ -111,7 +111,7 @@ fn an_app_that_trusts_the_ca_takes_its_leaf_for_exactly_that_host() {
 }
 
 #[test]
-fn name_constraints_keep_the_ca_to_its_domains() {
+fn name_constraints_limit_the_ca_to_its_domains() {
     let authority = authority(&["run.app", "iap.example.com"]);
     for (name, within) in [
         ("svc.a.run.app", true),
@@ -142,7 +142,7 @@ fn an_address_is_outside_of_the_name_constraints() {
 }
 
 #[test]
-fn the_ca_says_all_that_strict_verifiers_ask_for() {
+fn the_ca_satisfies_strict_verifiers() {
     let authority = authority(&["run.app"]);
     let parts = parts(authority.certificate());
     let stamp = |time: SystemTime| OffsetDateTime::from(time);
@@ -167,7 +167,7 @@ fn the_ca_says_all_that_strict_verifiers_ask_for() {
 }
 
 #[test]
-fn a_leaf_names_its_issuer_and_its_host_and_nothing_else() {
+fn a_leaf_names_only_its_issuer_and_its_host() {
     let authority = authority(&["run.app"]);
     let ca = parts(authority.certificate());
     let leaf = parts(&leaf(&authority, "svc.a.run.app"));
@@ -239,7 +239,7 @@ fn no_two_certificates_share_a_serial_or_a_key() {
 }
 
 #[test]
-fn nothing_that_is_no_name_gets_a_leaf() {
+fn only_host_names_get_a_leaf() {
     let authority = authority(&["run.app"]);
     let provider = aws_lc_rs::default_provider();
     assert!(authority.leaf("é.run.app", now(), &provider).is_err());

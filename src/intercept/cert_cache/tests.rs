@@ -25,7 +25,7 @@ fn host(number: usize) -> Arc<str> {
 }
 
 #[test]
-fn a_burst_of_first_connections_makes_one_leaf() {
+fn a_burst_of_first_connections_shares_one_leaf() {
     let (leaves, now) = (leaves(CAPACITY), now());
     let made: Vec<Arc<ServerConfig>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..500)
@@ -40,7 +40,7 @@ fn a_burst_of_first_connections_makes_one_leaf() {
 }
 
 #[test]
-fn a_leaf_is_renewed_by_either_clock_before_it_expires() {
+fn a_leaf_is_renewed_before_it_expires_by_either_clock() {
     let (leaves, start) = (leaves(CAPACITY), now());
     let first = leaves.config(&host(0), start).unwrap();
     let at = |wall: Duration, mono: Duration| Now {
@@ -62,7 +62,7 @@ fn a_leaf_is_renewed_by_either_clock_before_it_expires() {
 }
 
 #[test]
-fn hosts_are_kept_up_to_a_bound() {
+fn the_number_of_cached_hosts_is_bounded() {
     let (leaves, now) = (leaves(4), now());
     for number in 0..64 {
         leaves.config(&host(number), now).unwrap();

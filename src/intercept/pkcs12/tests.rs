@@ -82,7 +82,7 @@ fn open(store: &[u8]) -> Store {
 }
 
 #[test]
-fn every_certificate_is_a_trusted_entry_with_an_alias_of_its_own() {
+fn every_certificate_is_a_trusted_entry_with_its_own_alias() {
     let certificate = |byte| CertificateDer::from(vec![byte; 9]);
     let store = open(&trust_store(&certificate(1), &[certificate(2), certificate(3)]).unwrap());
     let entries: Vec<(&str, &[u8])> = store
@@ -112,7 +112,7 @@ fn the_mac_is_that_of_the_password_changeit() {
 }
 
 #[test]
-fn the_key_is_derived_as_others_derive_it() {
+fn the_key_is_derived_as_by_openssl() {
     // openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt id:3 -kdfopt iter:3 … PKCS12KDF
     let salt: Vec<u8> = (0..16).collect();
     let expected = [

@@ -36,7 +36,7 @@ fn the_ca_is_alone_in_one_file_and_last_in_the_bundle() {
 }
 
 #[test]
-fn what_was_there_is_replaced_as_a_whole() {
+fn existing_files_are_replaced_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
     fs::write(&path, "old").unwrap();
@@ -55,7 +55,7 @@ fn what_was_there_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_made() {
+fn a_missing_directory_is_created() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("not/there");
     write(&path, &certificates(1)[0], &[]).unwrap();
@@ -63,7 +63,7 @@ fn a_folder_that_is_not_there_is_made() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named_with_its_flag() {
+fn a_directory_that_cannot_be_created_is_reported_with_its_flag() {
     let error = write(Path::new("/dev/null/ca"), &certificates(1)[0], &[]).unwrap_err();
     assert_eq!(
         error.to_string(),

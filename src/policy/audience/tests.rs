@@ -72,7 +72,7 @@ fn a_function_is_its_host_and_its_name() {
 }
 
 #[test]
-fn any_other_host_is_itself() {
+fn any_other_host_is_its_own_audience() {
     assert_eq!(
         of("http://api.example.com:8080/x").unwrap(),
         "https://api.example.com"
@@ -86,7 +86,7 @@ fn any_other_host_is_itself() {
 }
 
 #[test]
-fn a_client_id_is_recognised_by_whole_labels() {
+fn a_client_id_is_recognised_by_its_whole_labels() {
     assert!(is_client_id("123-x.apps.googleusercontent.com"));
     assert!(!is_client_id("apps.googleusercontent.com"));
     assert!(!is_client_id("123.evilapps.googleusercontent.com"));

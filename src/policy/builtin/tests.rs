@@ -20,7 +20,7 @@ fn row(url: &str, universe: &str) -> String {
 }
 
 #[test]
-fn the_table_is_the_table() {
+fn the_built_in_table_is_complete() {
     for (url, expected) in [
         ("https://storage.googleapis.com/", "access googleapis.com"),
         ("http://storage.googleapis.com/", "access googleapis.com"),
@@ -116,7 +116,7 @@ fn the_table_is_the_table() {
 }
 
 #[test]
-fn look_alikes_other_ports_addresses_and_user_info_match_no_row() {
+fn lookalikes_other_ports_addresses_and_user_info_match_no_row() {
     for url in [
         "https://evilgoogleapis.com/",
         "https://storage.googleapis.com.evil.test/",
@@ -158,7 +158,7 @@ fn another_universe_has_its_own_apis_and_no_token_for_the_default_one() {
 }
 
 #[test]
-fn a_universe_that_is_no_domain_names_nothing() {
+fn a_universe_that_is_not_a_domain_matches_nothing() {
     for universe in ["", ".", "com", "com.", ".com", "..", ".run.app"] {
         assert_eq!(
             row("https://storage.example.com/", universe),
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn what_needs_no_universe_is_the_same_in_all(
+    fn rows_without_a_universe_are_the_same_in_every_universe(
         host in prop::sample::select(vec![
             "a.run.app", "r-p.cloudfunctions.net", "oauth2.googleapis.com", "www.googleapis.com", "storage.googleapis.com",
             "accounts.google.com", "x.test", "storage.s3nsapis.fr", "oauth2.s3nsapis.fr", "10.0.0.1",

@@ -68,7 +68,7 @@ fn route(rules: &[&str], own: &str, url: &str) -> Decision {
 }
 
 #[test]
-fn a_rule_for_port_443_is_for_what_is_upgraded_to_it() {
+fn a_rule_for_port_443_covers_requests_upgraded_to_tls() {
     let names = |rule: &str, url: &str| decide(&[rule], url).contains("--rule");
     assert!(names("h.test:443=id", "https://h.test/"));
     assert!(names("h.test:443=id", "http://h.test/"));
@@ -80,7 +80,7 @@ fn a_rule_for_port_443_is_for_what_is_upgraded_to_it() {
 }
 
 #[test]
-fn the_built_in_table_decides_where_no_rule_does() {
+fn the_built_in_table_decides_if_no_rule_matches() {
     for (url, expected) in [
         (
             "http://storage.googleapis.com/b",
@@ -122,13 +122,13 @@ fn the_built_in_table_decides_where_no_rule_does() {
 }
 
 #[test]
-fn a_missing_function_name_is_said() {
+fn a_missing_function_name_is_reported() {
     let decision = policy(&[]).decide(&at("https://r-p.cloudfunctions.net/"), UNIVERSE);
     assert!(matches!(decision.grant, CredentialGrant::None(why) if why.contains("first segment")));
 }
 
 #[test]
-fn rules_go_before_the_table_and_the_more_specific_before_the_less() {
+fn rules_precede_the_table_and_specific_rules_precede_general_ones() {
     let rules = [
         "*.example.com=none",
         "api.example.com=id",
@@ -182,7 +182,7 @@ fn rules_go_before_the_table_and_the_more_specific_before_the_less() {
 }
 
 #[test]
-fn the_first_of_two_rules_for_one_pattern_counts() {
+fn the_first_of_two_rules_for_one_pattern_applies() {
     assert_eq!(
         decide(&["a.test=id", "A.test.=access"], "https://a.test/"),
         "id https://a.test by --rule a.test=id"
@@ -190,7 +190,7 @@ fn the_first_of_two_rules_for_one_pattern_counts() {
 }
 
 #[test]
-fn everything_a_rule_says_is_in_the_decision() {
+fn every_option_of_a_rule_is_in_the_decision() {
     let text = "gcr.io=access,scheme=basic,header=authorization,existing=replace,account=a@b.c,quota-project=bill,plaintext=allow";
     let decision = policy(&[text]).decide(&at("https://gcr.io/v2/"), UNIVERSE);
     assert_eq!(decision.header, HeaderMode::Authorization);
@@ -208,7 +208,7 @@ fn everything_a_rule_says_is_in_the_decision() {
 }
 
 #[test]
-fn the_quota_project_is_for_access_tokens_and_the_rules_own_comes_first() {
+fn the_quota_project_of_a_rule_takes_precedence_for_access_tokens() {
     let settings = Settings {
         quota_project: Some(HeaderValue::from_static("default")),
         ..Settings::default()
@@ -240,7 +240,7 @@ fn the_account_default_is_the_same_token_as_no_account() {
 }
 
 #[test]
-fn unmatched_deny_refuses_only_what_nothing_names() {
+fn unmatched_deny_refuses_only_unmatched_destinations() {
     let settings = Settings {
         unmatched_denied: true,
         ..Settings::default()
@@ -326,7 +326,7 @@ fn a_token_never_goes_to_the_metadata_server() {
 }
 
 #[test]
-fn the_metadata_server_can_be_closed_to_the_app() {
+fn the_app_can_be_denied_the_metadata_server() {
     let settings = Settings {
         metadata_denied: true,
         metadata: Some((Host::parse("127.0.0.1").unwrap(), 8980)),
@@ -369,7 +369,7 @@ fn the_metadata_server_can_be_closed_to_the_app() {
 }
 
 #[test]
-fn a_routes_options_override_what_rules_and_table_say() {
+fn options_of_a_route_override_rules_and_table() {
     let run = "https://t---svc.a.run.app/";
     assert_eq!(
         say(&route(&[], "", run)),
@@ -446,7 +446,7 @@ fn an_id_token_is_never_basic_and_has_no_google_api_rules() {
 }
 
 #[test]
-fn what_depends_on_the_path_is_known() {
+fn dependence_on_the_path_is_reported() {
     let origin = |url| at(url).origin;
     let plain = policy(&[]);
     for url in [
@@ -471,7 +471,7 @@ fn what_depends_on_the_path_is_known() {
 }
 
 #[test]
-fn the_universe_is_needed_only_where_nothing_else_decides() {
+fn the_universe_is_needed_only_if_no_other_row_decides() {
     let policy = policy(&["ruled.test=access"]);
     for (url, needed) in [
         ("https://storage.googleapis.com/", true),
@@ -566,7 +566,7 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_depend_on_the_path_is_the_same_for_all(
+    fn a_decision_that_does_not_depend_on_the_path_is_equal_for_all_paths(
         (host, port, path) in any_url(),
         rules in prop::sample::subsequence(RULES.to_vec(), 0..RULES.len()),
         own in prop::sample::select(vec!["", "id", "access", "none", "audience=x"]),
@@ -582,7 +582,7 @@ proptest! {
     }
 
     #[test]
-    fn what_needs_no_universe_gets_the_same_credential_in_all(
+    fn a_host_outside_the_universe_gets_the_same_credential_in_all(
         (host, port, path) in any_url(),
         rules in prop::sample::subsequence(RULES.to_vec(), 0..RULES.len()),
     ) {
@@ -594,7 +594,7 @@ proptest! {
     }
 
     #[test]
-    fn no_input_panics(url in "https?://\\PC{1,40}", universe in "\\PC{0,20}", host in "[a-z.*]{1,12}") {
+    fn no_input_makes_the_policy_panic(url in "https?://\\PC{1,40}", universe in "\\PC{0,20}", host in "[a-z.*]{1,12}") {
         let rules = [format!("{host}=id")];
         let rules: Vec<_> = rules.iter().map(String::as_str).filter(|_| Pattern::parse(&host).is_ok()).collect();
         if let Ok(destination) = Destination::parse(&url) {
@@ -615,7 +615,7 @@ fn whose(decision: &Decision) -> String {
 }
 
 #[test]
-fn the_global_impersonation_is_for_every_token_and_a_rule_names_another() {
+fn a_rule_overrides_the_global_impersonation() {
     let settings = Settings {
         impersonate: Some(Impersonation::parse("a@p.example,t@p.example").unwrap()),
         ..Settings::default()
@@ -646,7 +646,7 @@ fn the_global_impersonation_is_for_every_token_and_a_rule_names_another() {
 }
 
 #[test]
-fn a_signed_jwt_is_for_every_path_of_the_host_unless_an_audience_is_named() {
+fn a_signed_jwt_covers_every_path_unless_an_audience_is_given() {
     let url = "https://iap.example:8443/a/b?c";
     assert_eq!(
         decide(&["iap.example:8443=id,token=jwt"], url),

@@ -73,7 +73,7 @@ const DEAD_AUTH: (&str, &str) = ("authorization", "Bearer h.p.SIGNATURE_REMOVED_
 const LIVE_XSA: (&str, &str) = ("x-serverless-authorization", "Bearer h.p.s");
 
 #[test]
-fn without_an_authorization_of_the_app_the_token_is_the_authorization() {
+fn without_an_app_credential_the_token_is_in_authorization() {
     let iap = [
         ("credential", "id"),
         ("audience", "1-x.apps.googleusercontent.com"),
@@ -101,7 +101,7 @@ fn without_an_authorization_of_the_app_the_token_is_the_authorization() {
 }
 
 #[test]
-fn the_apps_own_authorization_stands_and_the_token_goes_beside_it() {
+fn the_token_is_added_beside_the_apps_own_authorization() {
     let beside = format!("authorization: Bearer user\n{XSA_OURS}");
     assert_eq!(sent_upstream(&decision(RUN, &[]), &[USER]), beside);
     assert_eq!(
@@ -136,7 +136,7 @@ fn the_apps_own_authorization_stands_and_the_token_goes_beside_it() {
 }
 
 #[test]
-fn cloud_run_never_gets_a_serverless_token_that_is_not_ours() {
+fn an_apps_serverless_token_never_reaches_cloud_run() {
     assert_eq!(sent_upstream(&decision(RUN, &[]), &[LIVE_XSA]), XSA_OURS);
     for options in [
         [("credential", "id"), ("header", "authorization")],
@@ -223,7 +223,7 @@ fn the_user_may_choose_the_header() {
 }
 
 #[test]
-fn a_credential_in_the_query_counts_as_the_apps_own() {
+fn a_credential_in_the_query_is_the_apps_own() {
     use Placement::{Inject, Skip};
     use SkipReason::{Existing, SignedUrl};
     let placed = |decision: &Decision, query| {
@@ -272,7 +272,7 @@ fn a_credential_in_the_query_counts_as_the_apps_own() {
 }
 
 #[test]
-fn keys_signatures_and_sessions_stand_in_for_a_token_at_google_apis_only() {
+fn keys_signatures_and_sessions_replace_a_token_at_google_apis_only() {
     use SkipReason::{ApiKey, SignedUrl, UploadSession};
     let api = decision(API, &[]);
     for (query, reason) in [
@@ -329,7 +329,7 @@ fn keys_signatures_and_sessions_stand_in_for_a_token_at_google_apis_only() {
 }
 
 #[test]
-fn no_token_no_place() {
+fn without_a_token_no_header_is_set() {
     for url in [
         "https://example.com/",
         "https://oauth2.googleapis.com/",
@@ -340,7 +340,7 @@ fn no_token_no_place() {
 }
 
 #[test]
-fn only_the_dead_value_of_several_is_removed() {
+fn only_the_redacted_value_of_several_is_removed() {
     let mut all = headers(&[
         USER,
         DEAD_AUTH,
@@ -356,7 +356,7 @@ fn only_the_dead_value_of_several_is_removed() {
 }
 
 #[test]
-fn the_injected_value_does_not_show_in_debug_output() {
+fn the_injected_value_is_not_in_debug_output() {
     let mut all = HeaderMap::new();
     inject(
         &decision(RUN, &[]),
@@ -444,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn dead_values_never_survive_and_never_decide(decision in any_decision(), mut headers in any_headers()) {
+    fn redacted_values_are_removed_and_never_decide(decision in any_decision(), mut headers in any_headers()) {
         let placed = select_header(&decision, &headers, None);
         strip_redacted(&mut headers);
         for name in [AUTHORIZATION, X_SERVERLESS_AUTHORIZATION] {
@@ -454,13 +454,13 @@ proptest! {
     }
 
     #[test]
-    fn no_query_panics(decision in any_decision(), query in "\\PC{0,60}|([a-zA-Z_%&=-]{0,8}){0,6}") {
+    fn no_query_makes_the_parser_panic(decision in any_decision(), query in "\\PC{0,60}|([a-zA-Z_%&=-]{0,8}){0,6}") {
         let _ = select_header(&decision, &HeaderMap::new(), Some(&query));
     }
 }
 
 #[test]
-fn a_signed_jwt_stands_beside_the_apps_authorization_where_iap_reads_it() {
+fn a_signed_jwt_is_sent_beside_the_apps_authorization_for_iap() {
     let iap = decision("https://iap.test/", &[("token", "jwt")]);
     assert_eq!(sent_upstream(&iap, &[]), AUTH_OURS);
     assert_eq!(

@@ -32,7 +32,7 @@ fn not_covered(text: &str, authorities: &[&str]) {
 
 /// What curl and Go agree on.
 #[test]
-fn names_cover_themselves_and_what_is_under_them() {
+fn a_name_covers_itself_and_its_subdomains() {
     for text in [
         "a.example",
         "A.Example",
@@ -81,7 +81,7 @@ fn addresses_and_blocks_cover_addresses_only() {
 
 /// Where they differ, an entry matches if it does in either.
 #[test]
-fn where_curl_and_go_differ_an_entry_matches_as_in_either() {
+fn an_entry_matches_if_it_does_in_curl_or_in_go() {
     // curl and Python; in Go the domain itself does not match.
     covered(".a.example", &["a.example", "x.a.example"]);
     // Go; curl knows no such entry.
@@ -111,7 +111,7 @@ fn where_curl_and_go_differ_an_entry_matches_as_in_either() {
 }
 
 #[test]
-fn an_empty_list_covers_nothing() {
+fn an_empty_list_matches_nothing() {
     for text in ["", " ", ",", " , ,"] {
         assert!(list(text).is_empty(), "{text:?}");
         not_covered(text, &["a.example", "localhost"]);
@@ -119,7 +119,7 @@ fn an_empty_list_covers_nothing() {
 }
 
 #[test]
-fn what_matches_no_host_is_no_entry() {
+fn an_entry_that_can_match_no_host_is_rejected() {
     for text in [
         "http://a.example",
         "a.example/path",
@@ -145,14 +145,14 @@ fn what_matches_no_host_is_no_entry() {
 }
 
 #[test]
-fn a_list_is_shown_as_it_was_written() {
+fn a_list_is_displayed_as_written() {
     let text = "A.example,*.b.example:80,10.0.0.0/8";
     assert_eq!(list(text).to_string(), text.to_ascii_lowercase());
 }
 
 proptest! {
     #[test]
-    fn no_text_breaks_the_parser(text in ".{0,60}") {
+    fn no_list_makes_the_parser_panic(text in ".{0,60}") {
         for entry in NoProxy::split(&text) {
             if let Some(parsed) = NoProxyEntry::parse(entry) {
                 let again = NoProxyEntry::parse(&parsed.text);
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn a_block_covers_what_shares_its_first_bits(network: u32, address: u32, bits in 0u8..=32) {
+    fn a_cidr_block_covers_addresses_with_its_prefix(network: u32, address: u32, bits in 0u8..=32) {
         let (network, address) = (std::net::Ipv4Addr::from(network), std::net::Ipv4Addr::from(address));
         let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
         let same = network.to_bits() & mask == address.to_bits() & mask;

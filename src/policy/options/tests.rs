@@ -16,7 +16,7 @@ fn options(all: &[(&str, &str)]) -> Options {
 }
 
 #[test]
-fn every_option_is_read() {
+fn every_option_is_parsed() {
     let options = options(&[
         ("credential", "access"),
         ("scope", "b"),
@@ -60,7 +60,7 @@ fn every_option_is_read() {
 }
 
 #[test]
-fn a_wrong_word_is_answered_with_the_right_ones() {
+fn a_wrong_word_is_an_error_that_lists_the_valid_ones() {
     assert_eq!(
         set("credential", "token").unwrap_err(),
         "credential \"token\" is none of access, id, none, deny"
@@ -81,7 +81,7 @@ fn a_wrong_word_is_answered_with_the_right_ones() {
 }
 
 #[test]
-fn an_unknown_option_is_answered_with_the_known_ones_and_the_nearest() {
+fn an_unknown_option_is_an_error_with_the_known_ones_and_the_nearest() {
     let error = set("audiance", "x").unwrap_err();
     assert!(error.contains("did you mean audience?"), "{error}");
     assert!(
@@ -103,7 +103,7 @@ fn an_unknown_option_is_answered_with_the_known_ones_and_the_nearest() {
 }
 
 #[test]
-fn values_that_would_break_a_header_or_a_url_are_refused() {
+fn values_that_would_break_a_header_or_url_are_rejected() {
     for audience in ["", "a b", "a\nb", "é", &"x".repeat(2049)] {
         assert!(set("audience", audience).is_err(), "{audience:?}");
     }
@@ -186,7 +186,7 @@ fn an_option_given_twice_is_an_error() {
 }
 
 #[test]
-fn delegates_are_kept_in_their_order() {
+fn delegates_keep_their_order() {
     let options = options(&[
         ("delegate", "b@p.example"),
         ("impersonate", "t@p.example"),
@@ -198,7 +198,7 @@ fn delegates_are_kept_in_their_order() {
 }
 
 #[test]
-fn contradictions_are_found() {
+fn contradicting_options_are_an_error() {
     let why = |all: &[(&str, &str)]| options(all).validate().unwrap_err();
     assert!(
         why(&[("credential", "none"), ("audience", "a")])
@@ -279,7 +279,7 @@ fn an_audience_implies_an_id_token_and_a_scope_an_access_token() {
 
 proptest! {
     #[test]
-    fn nothing_panics_and_what_is_taken_is_harmless(name in prop::sample::select(Options::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
+    fn no_value_makes_the_parser_panic_and_accepted_ones_are_safe(name in prop::sample::select(Options::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
         if let Ok(options) = set(name, &value) {
             prop_assert!(options.audience.iter().chain(&options.scopes).chain(&options.account).all(|text| is_visible(text)));
             let _ = options.validate();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_is_a_reading() {
+    fn each_normalisation_step_is_a_reading() {
         read_as("/admin%2fx", &["/admin%2Fx", "/admin/x"]);
         read_as("/%2Fadmin", &["/%2Fadmin", "//admin", "/admin"]);
         read_as("/admin;x=1/y", &["/admin;x=1/y", "/admin/y"]);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_follow_each_other_in_any_order() {
+    fn normalisation_steps_combine_in_any_order() {
         let Readings::Several(found) = readings("/a/b%2fc/../%2e%2e/x") else {
             panic!("several");
         };
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_all_servers_read_alike_has_one_reading() {
+    fn an_unambiguous_path_has_one_reading() {
         for path in [
             "/",
             "/a/b.c",
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_in_too_many_ways_is_not_enumerated() {
+    fn a_path_with_too_many_readings_is_not_enumerated() {
         let deep = format!("/%{}61", "25".repeat(200));
         let long = format!("/%2f{}", "a".repeat(LONGEST));
         for path in [&deep, &long] {

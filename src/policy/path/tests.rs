@@ -40,7 +40,7 @@ fn a_plain_path_costs_no_allocation() {
 }
 
 #[test]
-fn a_prefix_is_whole_segments() {
+fn a_prefix_matches_whole_segments() {
     assert!(is_below("/v2", "/v2"));
     assert!(is_below("/v2/x", "/v2"));
     assert!(is_below("/v2/", "/v2"));
@@ -50,13 +50,13 @@ fn a_prefix_is_whole_segments() {
 
 proptest! {
     #[test]
-    fn nothing_panics_and_normal_stays_normal(path in "\\PC{0,40}") {
+    fn normalisation_never_panics_and_is_idempotent(path in "\\PC{0,40}") {
         let once = normalize(&path).into_owned();
         prop_assert_eq!(normalize(&once), once.as_str());
     }
 
     #[test]
-    fn dots_slashes_and_escapes_never_get_past_a_prefix(
+    fn dots_slashes_and_escapes_never_bypass_a_prefix(
         noise in prop::collection::vec(prop::sample::select(vec!["/.", "//", "/y/..", "/%2e", "/z/%2E%2e", "/..", "\\."]), 0..5),
         mask in prop::collection::vec(any::<bool>(), 5),
     ) {

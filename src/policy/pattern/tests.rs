@@ -15,7 +15,7 @@ fn why(text: &str) -> String {
 }
 
 #[test]
-fn a_suffix_is_whole_labels_and_not_the_name_itself() {
+fn a_suffix_matches_whole_labels_but_not_the_name_itself() {
     assert!(matches("*.example.com", "https://a.example.com/"));
     assert!(matches("*.example.com", "https://a.b.example.com/"));
     assert!(!matches("*.example.com", "https://example.com/"));
@@ -27,7 +27,7 @@ fn a_suffix_is_whole_labels_and_not_the_name_itself() {
 }
 
 #[test]
-fn no_port_is_any_port_and_a_port_is_that_port() {
+fn a_pattern_without_a_port_matches_any_port() {
     assert!(matches("api.example.com", "http://api.example.com:8080/"));
     assert!(matches("api.example.com:443", "https://api.example.com/"));
     assert!(matches("api.example.com:80", "http://api.example.com/"));
@@ -41,7 +41,7 @@ fn no_port_is_any_port_and_a_port_is_that_port() {
 }
 
 #[test]
-fn a_path_prefix_is_whole_segments_however_it_is_spelled() {
+fn a_path_prefix_matches_whole_segments_in_every_spelling() {
     for url in [
         "/admin",
         "/admin/",
@@ -67,7 +67,7 @@ fn a_path_prefix_is_whole_segments_however_it_is_spelled() {
 }
 
 #[test]
-fn display_gives_the_pattern_back_in_its_normal_form() {
+fn a_pattern_displays_in_its_normal_form() {
     for (text, normal) in [
         ("API.Example.COM.", "api.example.com"),
         ("*.Example.com:8443/v2/", "*.example.com:8443/v2"),
@@ -82,7 +82,7 @@ fn display_gives_the_pattern_back_in_its_normal_form() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_what_would_be_right() {
+fn an_invalid_pattern_is_an_error_with_the_correct_form() {
     assert!(why("*").contains("*.example.com"));
     assert!(why("*.").contains("needs a suffix"));
     assert!(why("*example.com").contains("whole labels"));
@@ -109,7 +109,7 @@ fn what_is_wrong_is_said_with_what_would_be_right() {
 }
 
 #[test]
-fn the_more_specific_pattern_comes_first() {
+fn the_most_specific_pattern_comes_first() {
     let mut patterns: Vec<_> = [
         "*.com",
         "*.b.com:1/x",
@@ -143,7 +143,7 @@ fn the_more_specific_pattern_comes_first() {
 
 proptest! {
     #[test]
-    fn nothing_panics_and_what_parses_parses_again_to_the_same(text in "(\\*\\.)?\\PC{0,20}(:[0-9]{0,6})?(/\\PC{0,20})?") {
+    fn no_text_makes_the_parser_panic_and_display_round_trips(text in "(\\*\\.)?\\PC{0,20}(:[0-9]{0,6})?(/\\PC{0,20})?") {
         if let Ok(parsed) = Pattern::parse(&text) {
             prop_assert_eq!(Pattern::parse(&parsed.to_string()).unwrap(), parsed);
         }

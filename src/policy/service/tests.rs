@@ -21,7 +21,7 @@ fn found(url: &str) -> Option<Result<String, String>> {
 }
 
 #[test]
-fn a_name_is_the_service_of_that_name_here_or_in_its_region() {
+fn a_name_is_a_service_of_this_region_or_of_its_own() {
     for (url, expected) in [
         (
             "http://billing/v1",
@@ -58,7 +58,7 @@ fn a_name_is_the_service_of_that_name_here_or_in_its_region() {
 }
 
 #[test]
-fn what_has_another_meaning_is_no_service() {
+fn names_with_another_meaning_are_not_services() {
     for url in [
         "http://example.com",
         "http://a.b.c",
@@ -84,7 +84,7 @@ fn what_has_another_meaning_is_no_service() {
 }
 
 #[test]
-fn a_name_that_no_service_can_have_says_why() {
+fn an_impossible_service_name_is_an_error_with_the_reason() {
     let long = format!("http://{}", "a".repeat(57));
     for (url, why) in [
         (
@@ -117,7 +117,7 @@ fn a_name_that_no_service_can_have_says_why() {
 }
 
 #[test]
-fn what_is_not_known_yet_is_in_capitals() {
+fn unknown_parts_of_a_service_host_are_in_capitals() {
     let service = ServiceName::parse("billing").unwrap();
     assert_eq!(
         service.at(&ServiceLocation::default()).unwrap().to_string(),
@@ -126,7 +126,7 @@ fn what_is_not_known_yet_is_in_capitals() {
 }
 
 #[test]
-fn a_rule_for_the_name_itself_comes_first() {
+fn a_rule_for_the_service_name_takes_precedence() {
     let rule = |pattern: &str| Rule {
         pattern: Pattern::parse(pattern).unwrap(),
         options: Options {

@@ -89,7 +89,7 @@ const ADMIN: [&str; 24] = [
 ];
 
 #[test]
-fn a_deny_holds_for_every_spelling_that_some_server_takes_for_its_path() {
+fn a_deny_covers_every_spelling_that_a_server_may_map_to_its_path() {
     gets(&["a.example/admin=deny"], "deny", &ADMIN);
     gets(
         &["a.example/admin=deny", "a.example=access"],
@@ -116,7 +116,7 @@ fn a_deny_holds_for_every_spelling_that_some_server_takes_for_its_path() {
 }
 
 #[test]
-fn a_grant_holds_only_if_every_reading_is_below_its_path() {
+fn a_grant_applies_only_if_every_reading_is_below_its_path() {
     let rules = ["a.example/pub=access"];
     gets(
         &rules,
@@ -156,7 +156,7 @@ fn a_grant_holds_only_if_every_reading_is_below_its_path() {
 }
 
 #[test]
-fn the_strictest_of_several_rules_decides() {
+fn the_strictest_rule_decides() {
     let rules = [
         "a.example/a=id,audience=A",
         "a.example/b=id,audience=B",
@@ -183,7 +183,7 @@ fn the_strictest_of_several_rules_decides() {
 }
 
 #[test]
-fn what_no_rule_names_by_some_reading_is_refused_where_unmatched_is() {
+fn a_path_that_some_reading_leaves_unmatched_is_denied_by_unmatched_deny() {
     let settings = Settings {
         unmatched_denied: true,
         ..Settings::default()
@@ -195,7 +195,7 @@ fn what_no_rule_names_by_some_reading_is_refused_where_unmatched_is() {
 }
 
 #[test]
-fn a_function_gets_a_token_only_if_every_reading_has_its_name_first() {
+fn a_function_gets_a_token_only_if_every_reading_starts_with_its_name() {
     let policy = policy(&[]);
     for path in ["/fn1", "/fn1/a%2fb", "/fn1/x;y", "/fn1//x", "/fn1/x/../y"] {
         assert_eq!(
@@ -224,7 +224,7 @@ fn a_function_gets_a_token_only_if_every_reading_has_its_name_first() {
 }
 
 #[test]
-fn oauth_endpoints_get_no_token_by_any_reading() {
+fn oauth_endpoints_get_no_token_in_any_reading() {
     let policy = policy(&[]);
     for path in [
         "/oauth2%2fv1",
@@ -243,7 +243,7 @@ fn oauth_endpoints_get_no_token_by_any_reading() {
 }
 
 #[test]
-fn a_path_with_too_many_readings_gets_nothing_that_depends_on_it() {
+fn a_path_with_too_many_readings_gets_no_token_that_depends_on_it() {
     let path = format!("/pub/%{}2e", "25".repeat(200));
     let url = format!("https://a.example{path}");
     for (rules, expected) in [
@@ -258,7 +258,7 @@ fn a_path_with_too_many_readings_gets_nothing_that_depends_on_it() {
 }
 
 #[test]
-fn an_ambiguous_prefix_forbids_by_every_reading_and_grants_as_it_is_written() {
+fn an_ambiguous_prefix_denies_every_reading_and_grants_its_spelling() {
     gets(
         &["a.example/o/a%2fb=deny"],
         "deny",
@@ -273,7 +273,7 @@ fn an_ambiguous_prefix_forbids_by_every_reading_and_grants_as_it_is_written() {
 }
 
 #[test]
-fn a_route_with_a_path_of_its_own_is_decided_by_the_whole_path() {
+fn a_route_with_its_own_path_is_decided_by_the_whole_path() {
     let policy = policy(&["a.example/base=access", "a.example/admin=deny"]);
     let mut route = Options::default();
     let route_to = |options: &Options, url: &str| {
@@ -396,7 +396,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_server_sees_a_path_that_the_decision_did_not_see(path in nasty_path()) {
+    fn the_path_decided_is_the_path_sent(path in nasty_path()) {
         let Ok(destination) = Destination::parse(&format!("https://a.example{path}")) else {
             return Ok(());
         };
@@ -422,7 +422,7 @@ proptest! {
     }
 
     #[test]
-    fn a_plain_path_is_decided_as_ever(path in "(/[a-z.]{1,8}x){0,4}") {
+    fn a_plain_path_has_the_ordinary_decision(path in "(/[a-z.]{1,8}x){0,4}") {
         let url = format!("https://a.example/pub{path}");
         prop_assert_eq!(decided(&policy(&["a.example/pub=access"]), &url), "access");
     }

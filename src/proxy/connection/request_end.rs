@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_follows_a_request_is_seen_by_the_last_bytes() {
+    fn the_last_bytes_of_a_request_tell_whether_more_follows() {
         for (content, received, follows) in [
             ("", "GET / HTTP/1.1\r\n\r\n", false),
             ("", "GET / HTTP/1.1\n\n", false),

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authority_is_what_the_grammar_says() {
+    fn an_authority_follows_the_grammar() {
         for text in [
             "a",
             "a.example:80",

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_told_apart() {
+    fn pages_of_other_sites_are_recognised() {
         for origin in [
             "https://evil.test",
             "null",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_from_the_host_that_it_calls_only_where_its_whole_origin_is() {
+    fn a_page_is_same_origin_only_if_its_whole_origin_matches() {
         for (host, origin, site, from) in [
             ("10.1.2.3:9090", "http://10.1.2.3:9090", "", true),
             ("10.1.2.3:9090", "http://10.1.2.3:9090", "same-origin", true),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn same_origin_is_said_by_every_value_or_not_at_all() {
+    fn a_request_is_same_origin_only_if_every_value_says_so() {
         for (values, same) in [
             (&["same-origin"][..], true),
             (&["Same-Origin", "same-origin"], true),

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_this_connection_stops_here() {
+    fn hop_by_hop_fields_are_removed() {
         let mut sent = headers(&[
             ("connection", "keep-alive, x-one"),
             ("connection", "X-Two"),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_called_close_stops_where_the_connection_closes() {
+    fn a_field_named_close_is_removed_with_connection_close() {
         for (connection, left) in [("close", 0), ("keep-alive", 1)] {
             let mut sent = headers(&[("connection", connection), ("close", "1")]);
             strip_request(Version::HTTP_11, &mut sent, false);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expectation_is_carried_but_not_from_http_1_0() {
+    fn an_expectation_is_forwarded_except_from_http_1_0() {
         let expecting = headers(&[("expect", "100-continue")]);
         for (version, left) in [
             (Version::HTTP_10, HeaderMap::new()),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_text_hides_no_other() {
+    fn an_invalid_name_in_connection_does_not_hide_others() {
         let mut sent = headers(&[("x-one", "1"), ("x-two", "2"), ("te", "trailers")]);
         let named = HeaderValue::from_bytes(b"X-One, \xff, x-two").unwrap();
         sent.append("connection", named);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_carried() {
+    fn an_upgrade_is_forwarded() {
         let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         assert!(wants_upgrade(&sent));
         strip_request(Version::HTTP_11, &mut sent, true);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_cannot_be_taken_out() {
+    fn connection_cannot_remove_framing_fields() {
         let mut sent = headers(&[
             ("connection", "content-length, host"),
             ("content-length", "3"),
@@ -250,7 +250,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_connection_names_survives(names in prop::collection::vec("x-[a-z]{1,8}", 1..8), split in 0usize..8) {
+        fn every_field_that_connection_names_is_removed(names in prop::collection::vec("x-[a-z]{1,8}", 1..8), split in 0usize..8) {
             let mut sent = HeaderMap::new();
             for name in &names {
                 sent.append(name.parse::<HeaderName>().unwrap(), "1".parse().unwrap());

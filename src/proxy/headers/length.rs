@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn one_number_is_passed_on_as_one_plain_number() {
+    fn a_repeated_length_is_forwarded_as_one_number() {
         for (lines, length) in [
             (&["0"] as &[_], "0"),
             (&["2"], "2"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_number_is_refused() {
+    fn a_length_that_is_not_one_number_is_rejected() {
         for lines in [
             &[""] as &[_],
             &[" "],
@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_passed_on_is_canonical_and_stays_as_it_is(
+        fn a_forwarded_length_is_canonical(
             lines in prop::collection::vec("[0-9,+ ]{0,21}", 1..3),
         ) {
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();

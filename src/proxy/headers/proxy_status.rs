@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_claims_to_be_ours_is_dropped_in_every_spelling() {
+    fn a_proxy_status_member_in_our_name_is_dropped_in_every_spelling() {
         for forged in [
             "sidentity",
             "sidentity; error=dns_error",
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_other_proxies_pass_as_they_are() {
+    fn proxy_status_members_of_other_proxies_are_unchanged() {
         for line in [
             "edge; error=dns_error; details=\"sidentity, sidentity\"",
             "sidentity2;  error=dns_error ,x",
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_without_an_end_hides_nothing_in_the_next_line() {
+    fn an_unterminated_string_does_not_hide_the_next_line() {
         assert_eq!(
             filtered(&["edge; details=\"a", "sidentity; error=x\"", "cdn"]),
             ["cdn"]
@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_that_is_left_has_a_member_of_ours(lines in prop::collection::vec("[ ,;\"\\\\a-z]{0,6}(sidentity)?[ ,;\"\\\\a-z]{0,6}", 0..4)) {
+        fn no_remaining_line_has_a_member_in_our_name(lines in prop::collection::vec("[ ,;\"\\\\a-z]{0,6}(sidentity)?[ ,;\"\\\\a-z]{0,6}", 0..4)) {
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let left = filtered(&lines);
             let joined = left.join(", ");

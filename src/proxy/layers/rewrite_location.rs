@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_at_the_upstream_comes_back_here() {
+    fn a_location_at_the_upstream_is_rewritten_to_the_route() {
         let upstream = "https://a.run.app";
         let at = |location| here(location, "", upstream);
         assert_eq!(
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_and_base_path_change_places() {
+    fn prefix_and_base_path_are_exchanged() {
         let at = |location| here(location, "/billing", "https://a.run.app/v1");
         assert_eq!(
             at("https://a.run.app/v1/x").unwrap(),

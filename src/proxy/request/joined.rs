@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_in_one_byte_pieces_leaves_in_large_ones() {
+    async fn a_body_of_one_byte_chunks_is_joined_into_large_ones() {
         let pieces = lengths((0..20_000).map(|_| data(1))).await;
         assert_eq!(
             pieces,
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_waits_for_long_and_large_pieces_stay() {
+    async fn chunks_are_not_delayed_and_large_ones_are_unchanged() {
         let script = [
             data(3),
             None,

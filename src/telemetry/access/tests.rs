@@ -68,7 +68,7 @@ fn a_request_is_an_http_request_of_cloud_logging() {
 }
 
 #[test]
-fn for_people_a_request_is_one_sentence() {
+fn the_text_format_of_a_request_is_one_sentence() {
     let line = text(|| with_record(ok(), |record| access_log(AccessLog::All, &record)));
     assert_eq!(
         line,
@@ -78,7 +78,7 @@ fn for_people_a_request_is_one_sentence() {
 }
 
 #[test]
-fn an_error_of_our_own_says_which_and_why() {
+fn an_error_of_the_sidecar_is_logged_with_its_kind_and_detail() {
     let line = json(|| {
         with_record(StatusCode::SERVICE_UNAVAILABLE.into(), |record| {
             let detail = "token: the metadata server is \"down\"";
@@ -111,7 +111,7 @@ fn a_cancelled_request_has_no_status_and_is_no_error() {
 }
 
 #[test]
-fn only_our_own_failures_are_errors() {
+fn only_failures_of_the_sidecar_have_severity_error() {
     let severity = |code: u16, kind: Option<ErrorKind>| {
         let line = json(|| {
             with_record(StatusCode::from_u16(code).unwrap().into(), |record| {
@@ -165,7 +165,7 @@ fn the_mode_decides_which_requests_are_logged() {
 }
 
 #[test]
-fn a_request_without_a_destination_or_a_decision_is_logged_too() {
+fn a_request_without_a_destination_is_logged() {
     let line = json(|| {
         let record = AccessRecord {
             method: Some(&Method::from_bytes(b"BREW").unwrap()),
@@ -221,7 +221,7 @@ fn a_tunnel_is_shown_as_its_authority() {
 }
 
 #[test]
-fn neither_query_nor_user_info_is_shown() {
+fn query_and_user_info_are_not_logged() {
     let shown = |url: &str| Redacted(&Destination::parse(url).unwrap()).to_string();
     assert_eq!(
         shown("https://u:p@a.com:8443/x?sig=1"),
@@ -239,7 +239,7 @@ fn neither_query_nor_user_info_is_shown() {
 }
 
 #[test]
-fn a_latency_is_seconds_without_needless_digits() {
+fn a_latency_is_in_seconds_without_trailing_zeros() {
     let latency = |micros| Latency(Duration::from_micros(micros)).to_string();
     assert_eq!(latency(0), "0s");
     assert_eq!(latency(1), "0.000001s");

@@ -33,7 +33,7 @@ fn levels_are_the_severities_of_cloud_logging() {
 }
 
 #[test]
-fn fields_keep_their_type_and_stand_at_the_top() {
+fn fields_keep_their_type_at_the_top_level() {
     let error = std::io::Error::other("broken");
     let line = json(|| {
         tracing::warn!(
@@ -61,7 +61,7 @@ fn fields_keep_their_type_and_stand_at_the_top() {
 }
 
 #[test]
-fn no_field_takes_the_place_of_a_key_with_a_meaning() {
+fn no_field_replaces_a_reserved_key() {
     let line = json(|| tracing::info!(severity = "no", time = 1, "x"));
     let expected = json!({"severity": "INFO", "message": "x", "severity_": "no", "time_": 1});
     assert_eq!(line, expected);
@@ -104,7 +104,7 @@ fn hostile_text_is_escaped() {
 }
 
 #[test]
-fn an_endless_value_is_cut() {
+fn a_long_value_is_truncated() {
     let long = "é".repeat(LONGEST);
     let line = json(|| tracing::info!(value = long, "short"));
     let value = line["value"].as_str().unwrap();
@@ -114,7 +114,7 @@ fn an_endless_value_is_cut() {
 
 proptest! {
     #[test]
-    fn every_text_comes_back_as_it_was(text in any::<String>(), message in any::<String>()) {
+    fn every_text_round_trips(text in any::<String>(), message in any::<String>()) {
         let line = json(|| tracing::info!(text, "{message}"));
         prop_assert_eq!(line, json!({"severity": "INFO", "message": message, "text": text}));
     }

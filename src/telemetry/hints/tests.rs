@@ -126,7 +126,7 @@ fn each_kind_of_rejection_has_its_advice() {
 }
 
 #[test]
-fn it_is_said_once_a_minute_per_answer_and_destination() {
+fn a_hint_is_logged_once_a_minute_per_status_and_destination() {
     let limiter = RateLimiter::new();
     let key = id("https://a.run.app");
     let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
@@ -151,7 +151,7 @@ fn it_is_said_once_a_minute_per_answer_and_destination() {
 }
 
 #[test]
-fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_host() {
+fn a_403_after_a_401_and_that_of_another_function_are_logged() {
     let limiter = RateLimiter::new();
     let lines = lines(LogFormat::Json, LogLevel::Info, false, || {
         for (status, function) in [(401, "a"), (403, "a"), (403, "b"), (403, "a"), (403, "b")] {
@@ -186,7 +186,7 @@ fn a_403_right_after_a_401_is_said_and_so_is_that_of_another_function_on_the_hos
 }
 
 #[test]
-fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
+fn a_blind_tunnel_without_a_token_logs_what_to_set() {
     let line = json(|| {
         tunnel_without_token(
             &RateLimiter::new(),
@@ -207,7 +207,7 @@ fn a_tunnel_that_keeps_a_token_out_says_what_would_let_it_in() {
 }
 
 #[test]
-fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
+fn an_unopened_tunnel_logs_the_reason() {
     for (reason, why) in [
         (NoTokenReason::NotTls, "what is inside is no TLS"),
         (NoTokenReason::NotCovered, "CA is not for that host"),
@@ -223,7 +223,7 @@ fn a_tunnel_that_could_have_been_opened_says_why_it_was_not() {
 }
 
 #[test]
-fn an_app_that_refuses_our_certificate_is_told_what_to_set() {
+fn an_app_that_rejects_the_certificate_gets_a_hint() {
     let said = |folder: Option<&str>| {
         let error = std::io::Error::other("received fatal alert: UnknownCA");
         let line = json(|| {

@@ -99,7 +99,7 @@ fn the_level_decides_what_is_written() {
 }
 
 #[test]
-fn what_is_not_written_is_not_even_put_together() {
+fn disabled_log_lines_are_not_formatted() {
     let seen = std::cell::Cell::new(false);
     let expensive = || {
         seen.set(true);
@@ -114,7 +114,7 @@ fn what_is_not_written_is_not_even_put_together() {
 }
 
 #[test]
-fn lines_of_many_threads_never_mix() {
+fn log_lines_of_many_threads_never_interleave() {
     let writes = Writes::default();
     let log = Log {
         format: LogFormat::Json,
@@ -140,7 +140,7 @@ fn lines_of_many_threads_never_mix() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_is_no_failure() {
+fn a_log_write_error_is_ignored() {
     struct Closed;
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {

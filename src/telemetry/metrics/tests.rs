@@ -148,7 +148,7 @@ fn every_status_has_a_counter_of_its_own() {
 }
 
 #[test]
-fn an_idle_listener_costs_two_lines() {
+fn an_idle_listener_adds_two_lines() {
     let metrics = Metrics::new();
     let before = metrics.render().lines().count();
     let _listeners: Vec<_> = (0..50).map(|n| metrics.listener(&n.to_string())).collect();
@@ -157,7 +157,7 @@ fn an_idle_listener_costs_two_lines() {
 }
 
 #[test]
-fn listeners_beyond_the_bound_share_a_label() {
+fn listeners_over_the_limit_share_a_label() {
     let metrics = Metrics::new();
     for n in 0..2 * MAX_LISTENERS {
         let _open = metrics.listener(&n.to_string());
@@ -175,7 +175,7 @@ fn listeners_beyond_the_bound_share_a_label() {
 }
 
 #[test]
-fn a_listener_that_is_bound_again_counts_on() {
+fn a_rebound_listener_continues_its_counts() {
     let metrics = Metrics::new();
     for _ in 0..2 {
         metrics
@@ -187,7 +187,7 @@ fn a_listener_that_is_bound_again_counts_on() {
 }
 
 #[test]
-fn gauges_fall_when_the_guard_goes() {
+fn a_gauge_falls_when_its_guard_is_dropped() {
     let metrics = Metrics::new();
     let listener = metrics.listener("proxy");
     let (request, connection) = (listener.request_started(), listener.connection_opened());
@@ -230,7 +230,7 @@ fn errors_with_the_same_word_share_a_counter() {
 }
 
 #[test]
-fn every_kind_finds_its_own_counter() {
+fn every_error_kind_has_a_counter() {
     for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
         assert_eq!(kind as usize, index);
     }
@@ -240,7 +240,7 @@ fn every_kind_finds_its_own_counter() {
 }
 
 #[test]
-fn token_metrics_are_there_from_the_start_and_count() {
+fn token_metrics_exist_from_the_start() {
     let metrics = Metrics::new();
     assert_eq!(series(&metrics, "sidentity_token_lookups_total").len(), 8);
     assert_eq!(series(&metrics, "sidentity_token_fetches_total").len(), 6);
@@ -274,7 +274,7 @@ fn token_metrics_are_there_from_the_start_and_count() {
 }
 
 #[test]
-fn durations_tell_a_hit_on_loopback_from_a_stalled_upstream() {
+fn duration_buckets_separate_loopback_from_a_stalled_upstream() {
     let metrics = Metrics::new();
     let listener = metrics.listener("proxy");
     for took in [

@@ -4,7 +4,7 @@ use crate::config::{LogFormat, LogLevel};
 use crate::telemetry::log::tests::{lines, text};
 
 #[test]
-fn a_line_reads_time_level_message_and_pairs() {
+fn a_line_has_time_level_message_and_fields() {
     assert_eq!(
         text(|| tracing::info!(listener = "proxy", n = 1, "it is ready")),
         "INFO  it is ready listener=proxy n=1"
@@ -21,7 +21,7 @@ fn a_value_with_spaces_is_quoted() {
 }
 
 #[test]
-fn the_parts_of_a_request_stand_last_under_short_names() {
+fn the_fields_of_a_request_come_last_under_short_names() {
     let line = text(|| {
         tracing::info!(
             {
@@ -39,7 +39,7 @@ fn the_parts_of_a_request_stand_last_under_short_names() {
 }
 
 #[test]
-fn hostile_text_forges_no_line_and_no_colour() {
+fn hostile_text_cannot_forge_lines_or_colours() {
     let hostile = "x\n12:00:00.000 ERROR forged\x1b[31m\u{9b}31m\u{202e}";
     assert_eq!(
         text(|| tracing::info!(value = hostile, "{hostile}")),
@@ -49,7 +49,7 @@ fn hostile_text_forges_no_line_and_no_colour() {
 }
 
 #[test]
-fn colour_is_for_terminals() {
+fn only_terminals_get_colours() {
     let lines = lines(LogFormat::Text, LogLevel::Info, true, || {
         tracing::warn!(a = 1, "x");
     });
@@ -65,7 +65,7 @@ fn colour_is_for_terminals() {
 
 proptest! {
     #[test]
-    fn whatever_is_logged_stays_one_printable_line(value in any::<String>(), message in any::<String>()) {
+    fn every_log_line_is_one_printable_line(value in any::<String>(), message in any::<String>()) {
         let line = text(|| tracing::info!(value, "{message}"));
         prop_assert!(!line.contains(char::is_control), "{line:?}");
     }

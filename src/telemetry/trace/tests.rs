@@ -43,7 +43,7 @@ fn a_traceparent_gives_trace_span_and_sampling() {
 }
 
 #[test]
-fn a_later_version_may_say_more() {
+fn a_later_traceparent_version_may_have_more_fields() {
     let of = |value: String| of(&TRACEPARENT, &value).is_some();
     assert!(of(format!("cc-{TRACE}-00f067aa0ba902b7-01")));
     assert!(of(format!("cc-{TRACE}-00f067aa0ba902b7-01-what-ever")));
@@ -51,7 +51,7 @@ fn a_later_version_may_say_more() {
 }
 
 #[test]
-fn an_invalid_traceparent_is_none() {
+fn an_invalid_traceparent_is_ignored() {
     for value in [
         String::new(),
         "00".into(),
@@ -105,7 +105,7 @@ fn an_x_cloud_trace_context_gives_its_span_in_hexadecimal() {
 }
 
 #[test]
-fn an_invalid_x_cloud_trace_context_is_none() {
+fn an_invalid_x_cloud_trace_context_is_ignored() {
     for value in [
         String::new(),
         "/1;o=1".into(),
@@ -124,7 +124,7 @@ fn an_invalid_x_cloud_trace_context_is_none() {
 }
 
 #[test]
-fn traceparent_goes_first_unless_it_is_invalid_or_there_are_two() {
+fn a_single_valid_traceparent_takes_precedence() {
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     let cloud = format!("{TRACE}/1;o=0");
     let span = |pairs: &[(&HeaderName, &[u8])]| {
@@ -145,7 +145,7 @@ fn traceparent_goes_first_unless_it_is_invalid_or_there_are_two() {
 
 proptest! {
     #[test]
-    fn no_header_value_makes_it_panic(
+    fn no_header_value_makes_the_parser_panic(
         parent in proptest::collection::vec(any::<u8>(), 0..80),
         cloud in "[0-9a-fA-F]{30,34}(/[0-9]{0,22})?(;o=[0-9]{0,22})?",
     ) {
@@ -161,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(trace in 1_u128.., span in 1_u64.., flags: u8) {
+    fn a_written_traceparent_is_parsed(trace in 1_u128.., span in 1_u64.., flags: u8) {
         let context = TraceContext { trace, span: Some(span), sampled: flags & 1 == 1 };
         let parent = format!("00-{trace:032x}-{span:016x}-{flags:02x}");
         prop_assert_eq!(traceparent(parent.as_bytes()), Some(context));
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn only_valid_traceparents_pass(value in "[0-9a-f-]{50,60}") {
+    fn only_valid_traceparents_are_accepted(value in "[0-9a-f-]{50,60}") {
         let grammar = value.len() == 55
             && value.split('-').map(str::len).eq([2, 32, 16, 2])
             && value.starts_with("00-");

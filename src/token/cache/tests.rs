@@ -92,7 +92,7 @@ async fn a_route_keeps_its_slot_when_its_key_leaves_the_cache() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_number_of_keys_is_bounded_and_the_one_used_last_stays() {
+async fn the_number_of_keys_is_bounded_and_the_most_recently_used_stay() {
     let (cache, _) = cache(4, &hour());
     for n in 0..3000 {
         cache.slot(&id(&format!("https://{n}")));
@@ -106,7 +106,7 @@ async fn the_number_of_keys_is_bounded_and_the_one_used_last_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn audiences_that_requests_name_push_out_no_access_token_and_nothing_that_is_configured() {
+async fn requested_audiences_evict_no_access_token_and_no_configured_token() {
     let source = hour();
     let (cache, _) = cache(super::CAPACITY, &source);
     cache.slot(&access(&[])).token().await.unwrap();
@@ -131,7 +131,7 @@ async fn audiences_that_requests_name_push_out_no_access_token_and_nothing_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_liveness_probe_refreshes_what_is_used_and_what_routes_hold() {
+async fn the_liveness_probe_refreshes_used_and_configured_tokens() {
     let source = hour();
     let (cache, _) = cache(100, &source);
     let route = cache.slot(&id("https://route"));
@@ -155,7 +155,7 @@ async fn the_liveness_probe_refreshes_what_is_used_and_what_routes_hold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_liveness_probe_waits_no_longer_than_it_may() {
+async fn the_liveness_probe_has_a_time_limit() {
     let source = Scripted::new(|_| async {
         sleep(5 * SECOND).await;
         token("T", 3600)
@@ -174,7 +174,7 @@ async fn the_liveness_probe_waits_no_longer_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_metric_tells_which_token_expires_first_and_forgets_those_that_nobody_uses() {
+async fn the_metric_shows_the_earliest_expiry_of_the_tokens_in_use() {
     let source = Scripted::new(|call| async move {
         match call {
             1 => token("T1", 600),

@@ -43,7 +43,7 @@ async fn time_passes_on_both_clocks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_frozen_instance_is_judged_by_the_wall_clock() {
+async fn a_frozen_instance_is_detected_by_the_wall_clock() {
     let start = Now::now();
     let deadline = start.after(3 * MINUTE);
     jump_ahead(2 * MINUTE);
@@ -52,7 +52,7 @@ async fn a_frozen_instance_is_judged_by_the_wall_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wall_clock_that_is_set_back_lengthens_nothing() {
+async fn a_wall_clock_set_back_lengthens_no_time_span() {
     let start = Now::now();
     let deadline = start.after(3 * MINUTE);
     jump_back(60 * MINUTE);
@@ -62,7 +62,7 @@ async fn a_wall_clock_that_is_set_back_lengthens_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_as_long_as_told_finds_it_over_though_the_wall_clock_ticks_late() {
+async fn a_span_is_over_after_its_wait_even_if_the_wall_clock_lags() {
     let tick = Duration::from_millis(4);
     jump_back(tick);
     let deadline = Now::now().after(MINUTE);
@@ -75,7 +75,7 @@ async fn who_waits_as_long_as_told_finds_it_over_though_the_wall_clock_ticks_lat
 }
 
 #[test]
-fn a_span_beyond_all_clocks_ends_at_once() {
+fn a_span_that_overflows_the_clock_ends_at_once() {
     let now = Now::now();
     assert_eq!(now.after(Duration::MAX).left(now), Duration::ZERO);
 }

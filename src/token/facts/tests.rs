@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{email, project_id, project_number, region, universe};
 
 #[test]
-fn a_universe_is_a_host_name_of_two_labels_or_more() {
+fn a_universe_is_a_host_name_of_at_least_two_labels() {
     assert_eq!(
         universe("googleapis.com").as_deref(),
         Some("googleapis.com")
@@ -17,7 +17,7 @@ fn a_universe_is_a_host_name_of_two_labels_or_more() {
 }
 
 #[test]
-fn a_project_id_may_have_a_domain_or_a_universe_in_front() {
+fn a_project_id_may_have_a_domain_prefix() {
     for text in ["p-1", "example.com:p-1", "s3ns:p-1"] {
         assert_eq!(project_id(text).as_deref(), Some(text));
     }
@@ -64,7 +64,7 @@ fn a_project_number_is_digits() {
 
 proptest! {
     #[test]
-    fn what_is_taken_can_be_logged_and_matched(text in "\\PC{0,40}") {
+    fn accepted_facts_are_safe_to_log(text in "\\PC{0,40}") {
         let facts = [
             universe(&text),
             project_id(&text),

@@ -39,7 +39,7 @@ fn an_access_token_of_iam_lives_until_its_expire_time() {
 }
 
 #[test]
-fn a_clock_that_is_behind_gives_no_token_more_than_the_lifetime_asked_for() {
+fn a_slow_clock_extends_no_token_beyond_the_requested_lifetime() {
     assert_eq!(left(&access(&expiring(3600 + 600)).unwrap()), 3600);
     let ahead = access(&expiring(3600 - 600)).unwrap();
     assert!((2998..=3000).contains(&left(&ahead)));
@@ -47,7 +47,7 @@ fn a_clock_that_is_behind_gives_no_token_more_than_the_lifetime_asked_for() {
 }
 
 #[test]
-fn an_answer_of_iam_without_token_or_time_is_refused() {
+fn an_iam_response_without_token_or_expiry_is_rejected() {
     for (body, expected) in [
         ("", Malformed::Json),
         ("[]", Malformed::Json),
@@ -79,7 +79,7 @@ fn an_answer_of_iam_without_token_or_time_is_refused() {
 }
 
 #[test]
-fn an_id_token_of_iam_is_checked_as_any_other() {
+fn an_id_token_of_iam_is_checked_like_any_other() {
     let now = Now::now();
     let exp = now.wall.duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());

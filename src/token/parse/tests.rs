@@ -48,7 +48,7 @@ fn seconds_left(token: &Token) -> u64 {
 }
 
 #[test]
-fn an_access_token_lives_as_long_as_the_answer_says() {
+fn an_access_token_lives_for_its_expires_in() {
     for (expires_in, expected) in [
         ("3600", 3600),
         ("\"3600\"", 3600),
@@ -66,7 +66,7 @@ fn an_access_token_lives_as_long_as_the_answer_says() {
 }
 
 #[test]
-fn an_absurdly_long_life_is_cut_to_twelve_hours() {
+fn a_lifetime_over_twelve_hours_is_cut() {
     for life in ["1e300", "18446744073709551615", "\"99999999999999999999\""] {
         let body = format!(r#"{{"access_token":"T","expires_in":{life}}}"#);
         let left = access(&body).expect(&body).left(Now::now());
@@ -95,7 +95,7 @@ fn an_access_token_counts_from_the_start_of_the_attempt() {
 }
 
 #[test]
-fn an_answer_without_a_usable_access_token_is_an_error() {
+fn a_response_without_a_usable_access_token_is_an_error() {
     for (body, expected) in [
         ("", Malformed::Json),
         ("{bad", Malformed::Json),
@@ -178,7 +178,7 @@ fn an_id_token_is_trimmed_and_lives_until_its_exp() {
 }
 
 #[test]
-fn on_a_machine_whose_clock_is_behind_an_id_token_lives_no_longer_than_it_was_made_for() {
+fn a_slow_clock_extends_no_id_token_beyond_its_lifetime() {
     let (iat, exp) = (in_seconds(7200), in_seconds(7200 + 3600));
     let token = id(jwt(format!(r#"{{"aud":"a","iat":{iat},"exp":{exp}}}"#))).unwrap();
     assert_eq!(seconds_left(&token), 3600);
@@ -188,7 +188,7 @@ fn on_a_machine_whose_clock_is_behind_an_id_token_lives_no_longer_than_it_was_ma
 }
 
 #[test]
-fn an_answer_without_a_usable_id_token_is_an_error() {
+fn a_response_without_a_usable_id_token_is_an_error() {
     let good = format!(r#"{{"aud":"a","exp":{}}}"#, in_seconds(3600));
     let payload = URL_SAFE_NO_PAD.encode(&good);
     assert!(id(format!("eyJhbGciOiJSUzI1NiJ9.{payload}.b")).is_ok());
@@ -279,7 +279,7 @@ fn an_id_token_for_another_audience_is_an_error() {
 }
 
 #[test]
-fn an_audience_is_compared_as_it_was_asked_for_and_not_as_a_url() {
+fn an_audience_is_compared_byte_for_byte() {
     for audience in [
         "123-abc.apps.googleusercontent.com",
         "/projects/1/global/backendServices/2",
@@ -318,7 +318,7 @@ fn an_id_token_without_a_signature_is_an_error() {
 
 proptest! {
     #[test]
-    fn an_id_token_is_taken_only_for_the_audience_that_was_asked_for(
+    fn an_id_token_is_accepted_only_for_the_requested_audience(
         asked in "\\PC{1,20}", others in proptest::collection::vec("\\PC{0,20}", 0..3),
     ) {
         let aud = match others.as_slice() {
@@ -331,7 +331,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_and_no_token_holds_a_byte_that_a_header_may_not(
+    fn no_bytes_make_the_parser_panic_and_every_token_fits_a_header(
         body in proptest::collection::vec(any::<u8>(), 0..512),
     ) {
         for token in [access(&body), id(&body)].into_iter().flatten() {
@@ -340,7 +340,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_stands_in_the_fields_what_comes_out_is_a_token_that_lives(
+    fn every_accepted_access_token_has_a_bounded_lifetime(
         value in "\\PC{0,20}", life in any::<f64>(), kind in "[bB]earer|mac|",
     ) {
         let answer = serde_json::json!({
@@ -360,7 +360,7 @@ proptest! {
     }
 
     #[test]
-    fn no_payload_makes_it_panic(payload in "\\PC{0,40}", exp in any::<f64>(), iat in any::<f64>()) {
+    fn no_payload_makes_the_parser_panic(payload in "\\PC{0,40}", exp in any::<f64>(), iat in any::<f64>()) {
         let _ = id(jwt(&payload));
         let claims = serde_json::json!({"aud": "a", "exp": exp, "iat": iat});
         if let Ok(token) = id(jwt(claims.to_string())) {
@@ -369,7 +369,7 @@ proptest! {
     }
 
     #[test]
-    fn a_jwt_of_three_parts_comes_back_as_it_was(
+    fn a_jwt_of_three_parts_round_trips(
         alg in "[A-Z]{2}[0-9]{3}", signature in "[A-Za-z0-9_-]{1,90}", life in 10_i64..100_000,
     ) {
         let header = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"{alg}"}}"#));
@@ -381,7 +381,7 @@ proptest! {
 }
 
 #[test]
-fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+fn no_response_in_the_fuzz_corpus_breaks_an_invariant() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/token");
     for entry in std::fs::read_dir(corpus).unwrap() {
         fuzz_answers(&std::fs::read(entry.unwrap().path()).unwrap());

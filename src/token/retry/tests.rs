@@ -19,7 +19,7 @@ fn in_seconds(seconds: u64) -> Instant {
 }
 
 #[test]
-fn five_attempts_span_a_server_that_starts_after_700_ms_and_stay_well_within_the_budget() {
+fn five_attempts_outlast_a_server_start_of_700_ms() {
     for _ in 0..1_000 {
         let mut pause = FIRST_PAUSE;
         let mut total = Duration::ZERO;
@@ -33,7 +33,7 @@ fn five_attempts_span_a_server_that_starts_after_700_ms_and_stay_well_within_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_of_any_kind_is_repeated_until_it_succeeds() {
+async fn an_attempt_is_repeated_until_it_succeeds() {
     let calls = Cell::new(0);
     let value = retry(in_seconds(8), || {
         calls.set(calls.get() + 1);
@@ -45,7 +45,7 @@ async fn an_attempt_of_any_kind_is_repeated_until_it_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_error_names_what_was_requested_from_which_endpoint_and_how_often() {
+async fn an_error_names_the_request_the_endpoint_and_the_attempts() {
     let failed = retry::<(), _>(in_seconds(8), || async { Err(busy()) }).await;
     let error = failed.unwrap_err().into_fetch_error(
         "an access token",
@@ -60,7 +60,7 @@ async fn the_error_names_what_was_requested_from_which_endpoint_and_how_often() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_never_ends_is_cancelled_and_the_fetch_ends_in_time() {
+async fn an_attempt_that_hangs_is_cancelled_in_time() {
     let start = Instant::now();
     let failed = retry::<(), _>(in_seconds(8), std::future::pending).await;
     assert_eq!(failed.unwrap_err().error.fault, TokenFault::TimedOut);
@@ -68,7 +68,7 @@ async fn an_attempt_that_never_ends_is_cancelled_and_the_fetch_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_says_not_to_retry_ends_the_fetch_at_once() {
+async fn a_permanent_error_ends_the_fetch_at_once() {
     let calls = Cell::new(0);
     let failed = retry::<(), _>(in_seconds(8), || {
         calls.set(calls.get() + 1);
@@ -86,7 +86,7 @@ fn asked_to_wait(value: &str) -> Option<Duration> {
 }
 
 #[test]
-fn retry_after_is_seconds_or_a_date_and_a_number_too_large_is_a_long_wait() {
+fn retry_after_is_seconds_or_a_date() {
     assert_eq!(asked_to_wait("3"), Some(Duration::from_secs(3)));
     assert_eq!(asked_to_wait(" 0 "), Some(Duration::ZERO));
     let far = asked_to_wait("9999999999999999999999").unwrap();
@@ -104,7 +104,7 @@ fn retry_after_is_seconds_or_a_date_and_a_number_too_large_is_a_long_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_for_more_time_than_there_is_gets_no_second_attempt() {
+async fn a_retry_after_beyond_the_deadline_ends_the_fetch() {
     let calls = Cell::new(0);
     let failed = retry::<(), _>(in_seconds(8), || {
         calls.set(calls.get() + 1);

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_a_file_changes_in_its_method_only() {
+    fn only_the_method_of_a_files_url_is_replaced() {
         let url = "https://iam.eu-west1.rep.example.goog:8443/v1/projects/-/serviceAccounts/t%40p.example";
         let account = Account::of_url(
             &format!("{url}:generateAccessToken"),
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_403_names_the_hop_that_its_permission_is_for() {
+    fn a_403_names_the_hop_that_lacks_the_permission() {
         let chain = account(&["a@p.example", "b@p.example"]);
         let named = |reason| {
             let hops = chain.hops("me", reason);

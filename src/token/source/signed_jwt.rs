@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_claims_are_back_dated_and_valid_for_an_hour_at_most() {
+    fn the_claims_are_backdated_and_valid_for_at_most_an_hour() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert_eq!(
             claims("a@p.example", "https://x/*", now),

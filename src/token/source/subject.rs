@@ -113,7 +113,7 @@ pub fn fuzz_subject_answers(answer: &[u8]) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+    fn no_response_in_the_fuzz_corpus_breaks_an_invariant() {
         let corpus = concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fuzz/corpus/subject_token"

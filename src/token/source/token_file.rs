@@ -136,7 +136,7 @@ async fn a_token_comes_from_the_source_of_its_principal_and_is_cached() {
 }
 
 #[tokio::test]
-async fn another_principal_gets_no_token_of_the_file() {
+async fn another_principal_gets_no_token_from_the_file() {
     let file = file("T1");
     let cache = TokenCache::new(sources(file.path().to_owned()), Arc::new(Metrics::new()));
     let error = cache.slot(&key(Principal::Attached)).token().await;

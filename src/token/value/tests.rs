@@ -28,7 +28,7 @@ fn a_token_is_sent_as_bearer_or_as_the_password_of_oauth2accesstoken() {
 }
 
 #[test]
-fn a_token_shows_in_no_debug_output() {
+fn a_token_is_in_no_debug_output() {
     let token = token("SECRET", HOUR).unwrap();
     let headers = [AuthScheme::Bearer, AuthScheme::Basic].map(|scheme| token.header(scheme));
     let shown = format!("{token:?} {headers:?}");
@@ -40,14 +40,14 @@ fn a_token_shows_in_no_debug_output() {
 }
 
 #[test]
-fn a_token_with_a_line_break_or_a_space_is_none() {
+fn a_token_with_a_line_break_or_a_space_is_rejected() {
     for value in ["", "a b", "a\r\nx: y", "a\n", "\u{e9}", "a\0", "a\t"] {
         assert!(token(value, HOUR).is_none(), "{value:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_done_with_a_token_depends_on_what_it_has_left() {
+async fn the_use_of_a_token_depends_on_its_remaining_lifetime() {
     let now = Now::now();
     let at = |left: u64| {
         let life = Duration::from_millis(left);
@@ -71,7 +71,7 @@ fn tokens_are_compared_by_their_text() {
 
 proptest! {
     #[test]
-    fn any_text_is_a_token_or_none_and_comes_back_as_it_was(value in ".{0,64}") {
+    fn every_valid_token_round_trips(value in ".{0,64}") {
         let visible = !value.is_empty() && value.bytes().all(|b| (0x21..=0x7e).contains(&b));
         match token(&value, HOUR) {
             Some(token) => {

@@ -23,7 +23,7 @@ fn connecting(error: &io::Error, expected: ErrorKind) {
 }
 
 #[test]
-fn every_way_not_to_connect_has_its_kind() {
+fn every_connection_failure_has_its_error_kind() {
     connecting(&Io::ConnectionRefused.into(), ErrorKind::ConnectionRefused);
     connecting(&Io::TimedOut.into(), ErrorKind::ConnectionTimeout);
     connecting(&Io::ConnectionReset.into(), ErrorKind::ConnectionTerminated);
@@ -48,7 +48,7 @@ fn handshake(error: rustls::Error, expected: ErrorKind, text: &str) {
 }
 
 #[test]
-fn a_bad_certificate_is_told_from_a_bad_handshake_and_says_what_is_wrong() {
+fn a_bad_certificate_is_distinguished_from_a_bad_handshake() {
     let invalid = |error: CertificateError, text: &str| {
         handshake(
             rustls::Error::InvalidCertificate(error),

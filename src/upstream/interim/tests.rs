@@ -66,7 +66,7 @@ fn http2(frames: &[Vec<u8>], step: usize) -> Vec<u32> {
 }
 
 #[test]
-fn so_many_pass_and_no_more_over_http1_however_they_are_cut() {
+fn http1_interim_responses_are_limited_across_any_read_boundaries() {
     for step in [1, 2, 3, 7, 4096] {
         for hints in [
             HINTS,
@@ -86,7 +86,7 @@ fn so_many_pass_and_no_more_over_http1_however_they_are_cut() {
 }
 
 #[test]
-fn each_request_of_an_http1_connection_has_its_own_count() {
+fn each_http1_request_has_its_own_count() {
     let mut interim = Interim::http1();
     for _ in 0..10 {
         for round in 0..32 {
@@ -97,7 +97,7 @@ fn each_request_of_an_http1_connection_has_its_own_count() {
 }
 
 #[test]
-fn so_many_pass_and_no_more_over_http2_however_they_are_cut() {
+fn http2_interim_responses_are_limited_across_any_read_boundaries() {
     for step in [1, 2, 9, 10, 11, 4096] {
         for tail in [
             vec![frame(HEADERS, 0x4, 1, FINAL), frame(DATA, 1, 1, b"x")],
@@ -123,7 +123,7 @@ fn so_many_pass_and_no_more_over_http2_however_they_are_cut() {
 }
 
 #[test]
-fn each_stream_has_its_own_count_and_ordinary_responses_none() {
+fn each_stream_has_its_own_count() {
     let mut frames = Vec::new();
     for id in (1..40_000).step_by(2) {
         frames.push(frame(HEADERS, 0x4, id, FINAL));
@@ -144,7 +144,7 @@ fn each_stream_has_its_own_count_and_ordinary_responses_none() {
 }
 
 #[test]
-fn large_ones_are_too_many_before_they_are_33() {
+fn large_interim_responses_are_limited_by_size() {
     let large = |size| {
         let block = [INTERIM, &vec![b'x'; size]].concat();
         let (first, more) = block.split_at(block.len().min(16_000));
@@ -164,7 +164,7 @@ fn large_ones_are_too_many_before_they_are_33() {
 }
 
 #[test]
-fn streams_that_take_turns_cannot_hide_behind_each_other() {
+fn alternating_streams_are_limited_together() {
     let turns: Vec<_> = (0..32)
         .flat_map(|_| {
             (1..6_000)
@@ -177,7 +177,7 @@ fn streams_that_take_turns_cannot_hide_behind_each_other() {
 }
 
 #[test]
-fn a_flood_resets_its_stream_and_no_other_until_there_are_too_many() {
+fn a_flood_resets_its_own_stream_only() {
     for step in [30, 64, 4096] {
         let mut frames = vec![
             frame(HEADERS, 0x4, 1, INTERIM),
@@ -196,7 +196,7 @@ fn a_flood_resets_its_stream_and_no_other_until_there_are_too_many() {
 }
 
 #[test]
-fn what_was_heard_before_the_connection_was_lost_is_told_stream_by_stream() {
+fn interim_responses_before_a_lost_connection_are_reported_per_stream() {
     let mut interim = Interim::http2();
     let frames = [
         frame(HEADERS, 0x4, 1, INTERIM),
@@ -220,7 +220,7 @@ fn what_was_heard_before_the_connection_was_lost_is_told_stream_by_stream() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..512), step in 1usize..64) {
+    fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..512), step in 1usize..64) {
         for mut interim in [Interim::http1(), Interim::http2()] {
             for part in bytes.chunks(step) {
                 let _ = interim.read(false, part);

@@ -12,7 +12,7 @@ fn status(bytes: &str) -> u16 {
 }
 
 #[test]
-fn what_follows_the_head_is_the_tunnels() {
+fn bytes_after_the_head_belong_to_the_tunnel() {
     for size in [1, 2, 3, 7, 1000] {
         let (answer, rest) = read(
             b"HTTP/1.1 200 Connection established\r\n\r\n\x16\x03rest",
@@ -27,7 +27,7 @@ fn what_follows_the_head_is_the_tunnels() {
 }
 
 #[test]
-fn any_2xx_opens_the_tunnel_whatever_the_fields_say_of_a_body() {
+fn any_2xx_opens_the_tunnel_even_with_body_fields() {
     for head in [
         "HTTP/1.0 200 OK\r\n\r\n",
         "HTTP/1.1 200\r\n\r\n",
@@ -52,7 +52,7 @@ fn any_2xx_opens_the_tunnel_whatever_the_fields_say_of_a_body() {
 }
 
 #[test]
-fn what_is_not_http_is_known_by_its_first_bytes() {
+fn a_response_that_is_not_http_is_recognised_by_its_first_bytes() {
     for bytes in [
         "SSH-2.0-x\r\n",
         "\x15\x03\x01\x00\x02\x02",
@@ -74,7 +74,7 @@ fn what_is_not_http_is_known_by_its_first_bytes() {
 }
 
 #[test]
-fn heads_have_bounds() {
+fn the_size_of_a_head_is_bounded() {
     let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(20_000));
     assert_eq!(read(endless.as_bytes(), 1000), Err(Invalid::Large));
     let empty = "\r\n".repeat(20_000);
@@ -86,7 +86,7 @@ fn heads_have_bounds() {
 }
 
 #[test]
-fn only_plain_text_of_known_length_is_read() {
+fn only_a_text_body_of_known_length_is_read() {
     let length = |fields: &str| {
         let head = format!("HTTP/1.1 403 x\r\n{fields}\r\n");
         read(head.as_bytes(), 100).unwrap().unwrap().0.text_length()
@@ -121,7 +121,7 @@ fn proxy(credentials: Option<&str>) -> UpstreamProxy {
 }
 
 #[test]
-fn a_refusal_has_the_proxys_words_and_no_credentials() {
+fn a_refusal_quotes_the_proxy_without_credentials() {
     let said = |credentials, status, words: &str| {
         refusal(&proxy(credentials), status, &[Some(words)], &[])
     };
@@ -143,7 +143,7 @@ fn a_refusal_has_the_proxys_words_and_no_credentials() {
 }
 
 #[test]
-fn a_407_says_what_to_do_about_it() {
+fn a_407_is_an_error_with_advice() {
     let said = |credentials, schemes: &[&str]| {
         let schemes: Vec<String> = schemes.iter().map(|scheme| (*scheme).to_owned()).collect();
         refusal(&proxy(credentials), 407, &[], &schemes)
@@ -163,7 +163,7 @@ fn a_407_says_what_to_do_about_it() {
 }
 
 #[test]
-fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
+fn no_response_in_the_fuzz_corpus_breaks_an_invariant() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/connect");
     for entry in std::fs::read_dir(corpus).unwrap() {
         fuzz_connect_answer(&std::fs::read(entry.unwrap().path()).unwrap());
@@ -172,7 +172,7 @@ fn no_answer_that_the_fuzzer_ever_found_breaks_a_promise() {
 
 proptest! {
     #[test]
-    fn no_bytes_break_the_reader(
+    fn no_bytes_make_the_reader_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
         prefix in prop::bool::ANY,
         size in 0u8..50,

@@ -183,7 +183,7 @@ fn keys(json: &str) -> AwsKeys {
 }
 
 #[test]
-fn instance_metadata_wants_a_session_and_gives_keys_that_sts_knows() {
+fn instance_metadata_requires_a_session_and_issues_keys() {
     let google = google();
     let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "300");
     let path = "/latest/meta-data/iam/security-credentials";
@@ -211,7 +211,7 @@ fn instance_metadata_wants_a_session_and_gives_keys_that_sts_knows() {
 }
 
 #[test]
-fn container_credentials_are_keys_that_sts_knows_with_their_session_only() {
+fn container_credentials_are_valid_only_with_their_session_token() {
     let google = google();
     let authorization = google.aws_container_authorization();
     for path in ["/v2/credentials/0000", "/v1/credentials"] {
@@ -234,7 +234,7 @@ fn container_credentials_are_keys_that_sts_knows_with_their_session_only() {
 }
 
 #[test]
-fn a_pods_token_assumes_the_role_and_no_other() {
+fn a_pods_token_assumes_only_its_role() {
     let google = google();
     let token = google.web_identity_token(SystemTime::now(), 60).unwrap();
     let expired = google.web_identity_token(SystemTime::now(), 0).unwrap();

@@ -23,7 +23,7 @@ const URLS: [&str; 9] = [
 
 proptest! {
     #[test]
-    fn no_request_gets_a_token_by_chance_or_breaks_the_server(
+    fn no_random_request_gets_a_token_or_breaks_the_server(
         url in prop::sample::select(&URLS[..]),
         method in "GET|POST|PUT",
         media in "application/(x-www-form-urlencoded|json)",

@@ -93,7 +93,7 @@ fn refresh(file: &Value, host: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_file_of_each_kind_is_written_for_its_owner_alone() {
+async fn a_file_of_each_kind_is_written_readable_by_its_owner_only() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("credentials");
     let running = start(&folder).await;
@@ -135,7 +135,7 @@ async fn a_file_of_each_kind_is_written_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn the_token_endpoints_answer_on_the_emulators_port_with_and_without_tls() {
+async fn the_token_endpoints_are_on_the_emulators_port_with_and_without_tls() {
     let folder = tempfile::tempdir().unwrap();
     let running = start(folder.path()).await;
     let ca = folder.path().join("ca.pem");
@@ -168,7 +168,7 @@ async fn the_token_endpoints_answer_on_the_emulators_port_with_and_without_tls()
 }
 
 #[tokio::test]
-async fn the_program_prints_the_subject_token_as_an_executable_source_must() {
+async fn the_program_prints_the_subject_token_of_an_executable_source() {
     let folder = tempfile::tempdir().unwrap();
     let _running = start(folder.path()).await;
     let source = json(folder.path(), "external-account-executable.json");
@@ -184,7 +184,7 @@ async fn the_program_prints_the_subject_token_as_an_executable_source_must() {
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_made_is_named() {
+async fn a_directory_that_cannot_be_created_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();

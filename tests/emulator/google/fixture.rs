@@ -71,7 +71,7 @@ fn refresh(google: &Google) -> Request<bytes::Bytes> {
 }
 
 #[tokio::test]
-async fn both_protocols_are_served_under_any_name_and_recorded() {
+async fn http1_and_http2_are_served_under_any_name() {
     let google = Google::start().await;
     for (alpn, version) in [("http/1.1", Version::HTTP_11), ("h2", Version::HTTP_2)] {
         let (status, answered, _) = send(&google, alpn, refresh(&google)).await.unwrap();
@@ -91,7 +91,7 @@ async fn both_protocols_are_served_under_any_name_and_recorded() {
 }
 
 #[tokio::test]
-async fn faults_come_in_their_order_and_end() {
+async fn scripted_faults_come_in_order_and_end() {
     let google = Google::start().await;
     google.script(
         Endpoint::Token,
@@ -123,7 +123,7 @@ async fn faults_come_in_their_order_and_end() {
 }
 
 #[tokio::test]
-async fn a_clock_ahead_of_ours_finds_tokens_expired() {
+async fn a_server_clock_that_is_ahead_finds_tokens_expired() {
     let google = Google::start().await;
     assert!(google.subject() != google.expired_subject());
     let before = google.now();

@@ -22,7 +22,7 @@ fn access(google: &Google, account: &str, token: &str, body: &Value) -> Reply {
 }
 
 #[test]
-fn an_account_impersonates_another_for_as_long_as_it_asks() {
+fn an_impersonated_token_has_the_requested_lifetime() {
     let google = google();
     let body = json!({"scope": [CLOUD_PLATFORM], "lifetime": "600s"});
     let (status, answer) = access(&google, "target", &account_token(&google), &body);
@@ -42,7 +42,7 @@ fn an_account_impersonates_another_for_as_long_as_it_asks() {
 }
 
 #[test]
-fn an_id_token_has_the_email_only_where_it_is_included() {
+fn an_id_token_has_the_email_only_with_include_email() {
     let google = google();
     let token = account_token(&google);
     let url = url(&google, "target", "generateIdToken");
@@ -87,7 +87,7 @@ fn a_signed_jwt_passes_the_token_endpoint_for_delegation() {
 }
 
 #[test]
-fn each_account_of_a_chain_needs_the_role_on_the_next() {
+fn each_account_of_a_chain_needs_a_role_on_the_next() {
     let google = google();
     let token = account_token(&google);
     let delegate = google.directory().address("delegate");
@@ -125,7 +125,7 @@ fn each_account_of_a_chain_needs_the_role_on_the_next() {
 }
 
 #[test]
-fn an_account_mints_no_token_for_itself_without_the_role_on_itself() {
+fn an_account_needs_a_role_on_itself_to_mint_its_own_token() {
     let google = google();
     let body = json!({"scope": [CLOUD_PLATFORM]});
     let (_, answer) = access(&google, "target", &account_token(&google), &body);
@@ -141,7 +141,7 @@ fn an_account_mints_no_token_for_itself_without_the_role_on_itself() {
 }
 
 #[test]
-fn a_wrong_request_is_refused_by_what_is_wrong() {
+fn a_wrong_request_is_refused_with_the_reason() {
     let google = google();
     let token = account_token(&google);
     for (body, words) in [

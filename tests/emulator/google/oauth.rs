@@ -51,7 +51,7 @@ fn refresh(google: &Google, fields: &[(String, String)]) -> Reply {
 }
 
 #[test]
-fn a_signed_assertion_gets_an_access_token_of_the_account() {
+fn a_signed_assertion_obtains_an_access_token_of_the_account() {
     let google = google();
     let (status, answer) = bearer_grant(&google, &assertion(&google, &json!({})));
     assert_eq!((status, &answer["token_type"]), (200, &json!("Bearer")));
@@ -67,7 +67,7 @@ fn a_signed_assertion_gets_an_access_token_of_the_account() {
 }
 
 #[test]
-fn a_target_audience_gets_an_id_token_for_it() {
+fn a_target_audience_obtains_an_id_token() {
     let google = google();
     let changes = json!({"scope": null, "target_audience": "https://shop.example.com"});
     let (status, answer) = bearer_grant(&google, &assertion(&google, &changes));
@@ -78,7 +78,7 @@ fn a_target_audience_gets_an_id_token_for_it() {
 }
 
 #[test]
-fn an_assertion_with_a_wrong_claim_is_refused_with_googles_words() {
+fn an_assertion_with_a_wrong_claim_is_refused_with_googles_message() {
     let google = google();
     let iat = now();
     for (changes, error, words) in [
@@ -165,7 +165,7 @@ fn an_assertion_of_another_key_or_key_id_is_refused() {
 }
 
 #[test]
-fn delegation_acts_as_a_user_for_the_delegated_scopes_only() {
+fn delegation_is_limited_to_the_delegated_scopes() {
     let google = google();
     let drive = "https://www.googleapis.com/auth/drive";
     let changes = json!({"sub": "ann@example.com", "scope": drive});
@@ -246,7 +246,7 @@ fn a_refresh_with_a_wrong_or_unknown_field_is_refused() {
 }
 
 #[test]
-fn only_a_posted_form_is_read() {
+fn only_a_posted_form_is_accepted() {
     let google = google();
     let assertion = assertion(&google, &json!({}));
     let fields = [("grant_type", JWT_BEARER), ("assertion", &*assertion)];

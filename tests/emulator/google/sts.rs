@@ -37,7 +37,7 @@ fn exchange(google: &Google, fields: &[(&str, String)]) -> Reply {
 }
 
 #[test]
-fn a_federated_principal_mints_id_tokens_of_the_account_that_lets_it() {
+fn a_federated_principal_with_the_role_mints_id_tokens() {
     let google = google();
     let (status, answer) = exchange(&google, &fields(&google));
     assert_eq!(status, 200, "{answer}");
@@ -68,7 +68,7 @@ fn a_federated_principal_mints_id_tokens_of_the_account_that_lets_it() {
 }
 
 #[test]
-fn a_wrong_exchange_is_refused_by_what_is_wrong() {
+fn a_wrong_exchange_is_refused_with_the_reason() {
     let google = google();
     let expired = google.subject_token(SystemTime::now(), 0).unwrap();
     let foreign = super::client::google().subject_token(SystemTime::now(), 60);
@@ -146,7 +146,7 @@ fn a_wrong_exchange_is_refused_by_what_is_wrong() {
 }
 
 #[test]
-fn a_workforce_pool_wants_a_project_or_a_client() {
+fn a_workforce_pool_requires_a_project_or_a_client() {
     let google = google();
     let pool = google.directory().workforce_pool();
     let audience = format!("{pool}/providers/saml");

@@ -31,7 +31,7 @@ fn signed_headers(google: &Google) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn keys_in_the_environment_go_before_the_instances() {
+async fn keys_in_the_environment_take_precedence_over_the_instance() {
     let google = Google::start().await;
     let keys = google.aws_environment();
     let env = [
@@ -59,7 +59,7 @@ async fn keys_in_the_environment_go_before_the_instances() {
 }
 
 #[tokio::test]
-async fn an_instance_has_keys_of_its_role_and_a_region_by_imds_version_2() {
+async fn an_instance_provides_keys_and_a_region_by_imdsv2() {
     let google = Google::start().await;
     let sidecar = sidecar_with(&google, &file(&google), &[], &[]).await;
     assert_eq!(called_as(&sidecar).await, account(&google));
@@ -108,7 +108,7 @@ async fn keys_and_region_are_kept_until_the_keys_expire() {
 }
 
 #[tokio::test]
-async fn a_task_of_ecs_or_fargate_has_keys_of_the_container_endpoint() {
+async fn an_ecs_or_fargate_task_uses_the_container_endpoint() {
     let google = Google::start().await;
     let authorization = google.aws_container_authorization();
     let rotated = google.text_file("authorization", &format!("{authorization}\n"));
@@ -150,7 +150,7 @@ async fn the_container_endpoint_may_be_on_loopback() {
 }
 
 #[tokio::test]
-async fn a_pod_of_eks_has_keys_of_its_role_by_web_identity() {
+async fn an_eks_pod_obtains_keys_by_web_identity() {
     let google = Google::start().await;
     let web_identity = google.web_identity_token(google.now(), 3600).unwrap();
     let token = google.text_file("web-identity", &web_identity);
@@ -170,7 +170,7 @@ async fn a_pod_of_eks_has_keys_of_its_role_by_web_identity() {
 }
 
 #[tokio::test]
-async fn an_expired_web_identity_token_is_told_in_the_words_of_aws() {
+async fn an_expired_web_identity_token_is_reported_in_the_words_of_aws() {
     let google = Google::start().await;
     let expired = google.web_identity_token(google.now() - std::time::Duration::from_secs(600), 60);
     let token = google.text_file("web-identity", &expired.unwrap());
@@ -191,7 +191,7 @@ async fn an_expired_web_identity_token_is_told_in_the_words_of_aws() {
 }
 
 #[tokio::test]
-async fn keys_that_have_expired_sign_nothing_and_the_error_names_the_clock() {
+async fn expired_keys_sign_nothing_and_the_error_names_the_clock() {
     let google = Google::start().await;
     let past = |json: &mut Value| json["Expiration"] = "2020-08-11T07:35:49Z".into();
     google.always(Endpoint::AwsContainer, Fault::edit(past));
@@ -210,7 +210,7 @@ async fn keys_that_have_expired_sign_nothing_and_the_error_names_the_clock() {
 }
 
 #[tokio::test]
-async fn keys_that_google_does_not_accept_are_fetched_anew_for_the_next_try() {
+async fn keys_that_google_rejects_are_fetched_again() {
     let google = Google::start().await;
     let rejected = Fault::oauth(
         "invalid_grant",

@@ -45,7 +45,7 @@ async fn gone(id: &str) {
 }
 
 #[tokio::test]
-async fn a_program_prints_the_subject_token_and_knows_what_it_is_for() {
+async fn a_program_prints_the_subject_token_for_its_audience() {
     let google = Google::start().await;
     let seen = google.text_file("seen", "");
     let script = format!(
@@ -73,7 +73,7 @@ async fn a_program_prints_the_subject_token_and_knows_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn no_shell_reads_the_command() {
+async fn the_command_is_not_passed_to_a_shell() {
     let google = Google::start().await;
     let program = google.program(
         "my token",
@@ -89,7 +89,7 @@ async fn no_shell_reads_the_command() {
 }
 
 #[tokio::test]
-async fn an_output_file_spares_the_program_as_long_as_its_token_is_valid() {
+async fn an_output_file_with_a_valid_token_replaces_the_program() {
     let google = Google::start().await;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -121,7 +121,7 @@ async fn an_output_file_spares_the_program_as_long_as_its_token_is_valid() {
 }
 
 #[tokio::test]
-async fn a_program_may_write_its_answer_to_the_output_file_alone() {
+async fn a_program_may_write_only_to_its_output_file() {
     let google = Google::start().await;
     let output = google.text_file("output.json", "");
     let script = format!(
@@ -135,7 +135,7 @@ async fn a_program_may_write_its_answer_to_the_output_file_alone() {
 }
 
 #[tokio::test]
-async fn a_program_that_prints_junk_fails_the_call_and_nothing_of_it_is_told() {
+async fn a_program_that_prints_garbage_fails_the_call_and_is_not_quoted() {
     let google = Google::start().await;
     let detail = error(&google, "echo SECRET").await;
     assert!(detail.contains("not a JSON object"), "{detail}");
@@ -143,7 +143,7 @@ async fn a_program_that_prints_junk_fails_the_call_and_nothing_of_it_is_told() {
 }
 
 #[tokio::test]
-async fn a_program_that_prints_without_end_is_stopped() {
+async fn a_program_with_endless_output_is_stopped() {
     let google = Google::start().await;
     let detail = error(&google, "while :; do echo junk; done").await;
     assert!(detail.contains("longer than 64 KiB"), "{detail}");
@@ -182,7 +182,7 @@ async fn a_program_whose_token_is_expired_fails_the_call() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_fails_the_call() {
+async fn a_missing_program_fails_the_call() {
     let google = Google::start().await;
     let source = SubjectSource::Executable("/nonexistent/token --secret");
     let file = google.external_account(&Endpoints::default(), source);
@@ -196,7 +196,7 @@ async fn a_program_that_is_not_there_fails_the_call() {
 }
 
 #[tokio::test]
-async fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
+async fn a_program_that_hangs_is_killed_with_its_children() {
     let google = Google::start().await;
     let ids = google.text_file("ids", "");
     let script = format!("sleep 1000 & echo $$ $! > {}; wait", ids.display());
@@ -209,7 +209,7 @@ async fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
 }
 
 #[tokio::test]
-async fn a_program_that_runs_does_not_outlive_the_sidecar() {
+async fn a_running_program_does_not_outlive_the_sidecar() {
     let google = Google::start().await;
     let ids = google.text_file("ids", "");
     let folder = ids.parent().unwrap().join("started");

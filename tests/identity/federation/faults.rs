@@ -17,7 +17,7 @@ async fn error(google: &Google, endpoint: Endpoint, fault: Fault) -> String {
 }
 
 #[tokio::test]
-async fn an_expired_subject_token_is_told_with_where_it_comes_from() {
+async fn an_expired_subject_token_is_reported_with_its_source() {
     let google = Google::start().await;
     let path = google.text_file("subject", &google.expired_subject());
     let file = google.external_account(&Endpoints::default(), SubjectSource::File(&path));
@@ -39,7 +39,7 @@ async fn an_expired_subject_token_is_told_with_where_it_comes_from() {
 }
 
 #[tokio::test]
-async fn a_subject_token_file_without_a_token_is_named_with_what_is_wrong() {
+async fn a_subject_token_file_without_a_token_is_reported_with_the_reason() {
     let google = Google::start().await;
     let (file, _) = file_sourced(&google);
     let path = file["credential_source"]["file"]
@@ -70,7 +70,7 @@ async fn a_subject_token_file_without_a_token_is_named_with_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_field_that_is_missing_in_a_subject_token_file_is_named() {
+async fn a_missing_field_in_a_subject_token_file_is_named() {
     let google = Google::start().await;
     let (mut file, _) = file_sourced(&google);
     let path = google.text_file("subject", r#"{"token": "SECRET"}"#);
@@ -113,7 +113,7 @@ async fn a_url_that_fails_is_named_without_its_query() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_endpoint_the_codes_and_what_to_look_at() {
+async fn a_refusal_names_the_endpoint_the_codes_and_what_to_check() {
     let google = Google::start().await;
     for (error, expected) in [
         ("unauthorized_client", "attribute condition"),
@@ -130,7 +130,7 @@ async fn a_refusal_names_the_endpoint_the_codes_and_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_token_fails_the_call() {
+async fn a_response_without_a_token_fails_the_call() {
     let google = Google::start().await;
     for (fault, expected) in [
         (Fault::torn_json(), "not a JSON object"),
@@ -158,7 +158,7 @@ async fn an_answer_that_is_no_token_fails_the_call() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again() {
+async fn transient_errors_are_retried() {
     let google = Google::start().await;
     for fault in [
         Fault::status(500, "oops"),
@@ -182,7 +182,7 @@ async fn what_may_pass_is_tried_again() {
 }
 
 #[tokio::test]
-async fn text_in_expires_in_is_a_number_of_seconds() {
+async fn expires_in_may_be_a_string() {
     let google = Google::start().await;
     google.always(
         Endpoint::StsExchange,
@@ -195,7 +195,7 @@ async fn text_in_expires_in_is_a_number_of_seconds() {
 }
 
 #[tokio::test]
-async fn a_principal_that_may_not_use_the_account_is_told_the_role_and_the_account() {
+async fn a_principal_without_the_role_gets_its_name_and_the_account() {
     let google = Google::start().await;
     let target = google.directory().address("target");
     google.revoke(&target);
@@ -210,7 +210,7 @@ async fn a_principal_that_may_not_use_the_account_is_told_the_role_and_the_accou
 }
 
 #[tokio::test]
-async fn a_federated_token_that_is_not_accepted_is_exchanged_anew() {
+async fn a_rejected_federated_token_is_exchanged_again() {
     let google = Google::start().await;
     let rejected = Fault::api(
         401,
@@ -235,7 +235,7 @@ async fn refused(google: &Google, file: &serde_json::Value, args: &[&str], url: 
 }
 
 #[tokio::test]
-async fn a_federated_principal_that_may_not_impersonate_is_told_its_own_role() {
+async fn a_federated_principal_that_may_not_impersonate_gets_the_role_to_grant() {
     let google = Google::start().await;
     let isolated = google.directory().address("isolated");
     let pool = google.directory().pool();
@@ -269,7 +269,7 @@ async fn a_federated_principal_that_may_not_impersonate_is_told_its_own_role() {
 }
 
 #[tokio::test]
-async fn a_delegate_that_may_not_impersonate_is_told_the_role_of_an_account() {
+async fn a_delegate_that_may_not_impersonate_gets_the_role_to_grant() {
     let google = Google::start().await;
     let file = without_account(file_sourced(&google).0);
     let (target, isolated) = (
@@ -311,7 +311,7 @@ async fn a_delegate_that_may_not_impersonate_is_told_the_role_of_an_account() {
 
 /// The principal of the pool has `roles/iam.workloadIdentityUser` on the account, which does not include `signJwt`.
 #[tokio::test]
-async fn an_account_of_a_federated_principal_signs_for_itself_or_is_told_the_role() {
+async fn the_account_of_a_federated_principal_signs_or_gets_the_role_to_grant() {
     let google = Google::start().await;
     let target = google.directory().address("target");
     let jwt = "--rule=iap.example.com=id,token=jwt";

@@ -44,7 +44,7 @@ async fn a_subject_token_that_kubernetes_rotates_is_read_inside_the_sandbox() {
 }
 
 #[tokio::test]
-async fn a_subject_token_that_appears_after_the_start_is_read_inside_the_sandbox() {
+async fn a_subject_token_created_after_the_start_is_read_inside_the_sandbox() {
     let google = Google::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
@@ -55,7 +55,7 @@ async fn a_subject_token_that_appears_after_the_start_is_read_inside_the_sandbox
 }
 
 #[tokio::test]
-async fn the_sandbox_is_off_where_a_program_has_to_be_started() {
+async fn the_sandbox_is_off_if_a_program_must_be_started() {
     let google = Google::start().await;
     let file = google.external_account(
         &Endpoints::default(),
@@ -71,7 +71,7 @@ async fn the_sandbox_is_off_where_a_program_has_to_be_started() {
 }
 
 #[tokio::test]
-async fn files_that_aws_names_are_read_inside_the_sandbox() {
+async fn files_of_aws_variables_are_read_inside_the_sandbox() {
     let google = Google::start().await;
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");

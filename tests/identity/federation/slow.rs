@@ -142,7 +142,7 @@ async fn an_output_file_that_is_a_named_pipe_is_no_cache() {
 }
 
 #[tokio::test]
-async fn a_slow_source_of_an_impersonated_account_is_named_with_what_it_waited_for() {
+async fn a_slow_source_of_an_impersonated_account_is_named() {
     let google = Google::start().await;
     let endpoints = Endpoints::default();
     let target = google.directory().address("target");
@@ -192,7 +192,7 @@ async fn a_slow_source_of_an_impersonated_account_is_named_with_what_it_waited_f
 }
 
 #[tokio::test]
-async fn a_program_may_take_its_own_time_out_although_the_token_timeout_is_shorter() {
+async fn a_programs_own_timeout_may_exceed_the_token_timeout() {
     let google = Google::start().await;
     let file = executable(&google, &format!("sleep 3; {}", printing(&google)));
     let args = ["--token-timeout", "1s"];

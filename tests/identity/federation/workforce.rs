@@ -42,7 +42,7 @@ async fn a_workforce_pool_is_billed_to_the_user_project() {
 }
 
 #[tokio::test]
-async fn an_oauth_client_authenticates_and_stands_for_the_user_project() {
+async fn an_oauth_client_authenticates_and_replaces_the_user_project() {
     let google = Google::start().await;
     let mut file = workforce_file(&google);
     let login = google.external_account_authorized_user(&Endpoints::default());
@@ -101,7 +101,7 @@ async fn a_rotated_refresh_token_replaces_the_one_of_the_file() {
 }
 
 #[tokio::test]
-async fn a_login_has_no_id_tokens_and_the_error_names_the_remedy() {
+async fn a_login_has_no_id_tokens_and_the_error_has_advice() {
     let google = Google::start().await;
     let file = google.external_account_authorized_user(&Endpoints::default());
     let plain = sidecar(&google, &file, &[]).await;
@@ -134,7 +134,7 @@ async fn an_ended_session_is_explained() {
 }
 
 #[tokio::test]
-async fn an_expired_login_is_told_to_log_in_again() {
+async fn an_expired_login_is_reported_with_advice_to_log_in_again() {
     let google = Google::start().await;
     let mut file = google.external_account_authorized_user(&Endpoints::default());
     file["refresh_token"] = "revoked".into();

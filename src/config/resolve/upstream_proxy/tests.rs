@@ -50,7 +50,7 @@ fn refused(text: &str, says: &str) {
 }
 
 #[test]
-fn other_proxies_are_a_clear_error() {
+fn a_proxy_that_is_not_http_is_an_error() {
     for scheme in ["https", "socks4", "socks5", "SOCKS5H"] {
         let says = format!("{}:// proxies are not supported", scheme.to_lowercase());
         refused(&format!("{scheme}://u:s3cret@p.example:1"), &says);
@@ -82,7 +82,7 @@ fn no_error_shows_a_password() {
 }
 
 #[test]
-fn a_proxy_that_is_a_listener_of_the_sidecar_is_known_by_its_address() {
+fn a_proxy_that_is_a_listener_of_the_sidecar_is_recognised_by_its_address() {
     let reaches =
         |host: &str, bound: &str| reaches(&Host::parse(host).unwrap(), bound.parse().unwrap());
     for (host, bound) in [

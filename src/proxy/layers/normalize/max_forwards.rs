@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn one_decimal_number_or_none() {
+    fn max_forwards_is_one_decimal_number() {
         assert_eq!(of(&[]), Some(None));
         assert_eq!(of(&["0"]), Some(Some(0)));
         assert_eq!(of(&[" 007 "]), Some(Some(7)));

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_was_written_is_told_from_one_that_was_not() {
+    fn an_absent_path_is_distinguished_from_a_slash() {
         for (uri, written) in [
             ("http://host", false),
             ("http://user@host:80", false),

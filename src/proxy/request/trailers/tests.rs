@@ -13,7 +13,7 @@ fn fields(lines: &[(&str, &str)]) -> HeaderMap {
 }
 
 #[test]
-fn trailers_of_grpc_and_of_the_app_pass_in_their_order() {
+fn trailers_keep_their_order() {
     let sent = fields(&[
         ("grpc-status", "0"),
         ("grpc-message", "fine"),
@@ -42,7 +42,7 @@ fn trailers_of_grpc_and_of_the_app_pass_in_their_order() {
 }
 
 #[test]
-fn fields_that_route_or_authenticate_are_no_trailers() {
+fn routing_and_authentication_fields_are_removed_from_trailers() {
     for name in [
         "Forwarded",
         "Via",
@@ -98,7 +98,7 @@ fn fields_that_route_or_authenticate_are_no_trailers() {
 }
 
 #[test]
-fn connection_in_trailers_removes_what_it_names() {
+fn connection_in_trailers_removes_the_fields_it_names() {
     let mut trailers = fields(&[
         ("connection", "x-one, close"),
         ("x-one", "1"),
@@ -111,7 +111,7 @@ fn connection_in_trailers_removes_what_it_names() {
 
 proptest! {
     #[test]
-    fn forbidden_trailers_are_removed_and_all_others_are_kept(
+    fn only_forbidden_trailers_are_removed(
         lines in prop::collection::vec(
             (prop_oneof![
                 prop::sample::select(vec![

@@ -27,7 +27,7 @@ async fn a_hundred_first_requests_share_one_error_and_the_next_ones_fail_at_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_failure_is_final() {
+async fn a_failure_is_followed_by_another_fetch() {
     let rig = rig(Scripted::new(|call| async move {
         match call {
             1..=3 => refused("not yet"),
@@ -153,7 +153,7 @@ async fn a_failed_refresh_leaves_the_token_in_use() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_new_token_the_old_one_is_served_until_shortly_before_its_expiry() {
+async fn if_refreshes_fail_the_token_is_served_until_shortly_before_expiry() {
     let rig = rig(Scripted::new(|call| async move {
         if call == 1 {
             token("T1", 40)

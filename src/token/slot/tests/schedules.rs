@@ -164,7 +164,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn no_expired_token_one_fetch_in_flight_and_few_fetches(
+    fn tokens_are_never_expired_and_fetches_are_bounded(
         scripts in vec(fetch_script(), 1..12),
         steps in vec(step(), 1..80),
     ) {

@@ -64,7 +64,7 @@ fn refused(status: u16, body: &str) -> AttemptError {
 }
 
 #[tokio::test]
-async fn a_form_is_posted_with_its_fields_encoded() {
+async fn a_form_is_posted_url_encoded() {
     let (address, requests) = server(vec![answer("200 OK", "{}")]).await;
     let url = format!("http://{address}/token?a=b");
     let fields = [("grant_type", "urn:x y"), ("z", "é&="), ("last", "END")];
@@ -99,7 +99,7 @@ async fn json_is_posted_with_a_bearer_token() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_refuses_connections_is_unreachable_and_tried_again() {
+async fn an_endpoint_that_refuses_connections_is_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -113,7 +113,7 @@ async fn an_endpoint_that_refuses_connections_is_unreachable_and_tried_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_tried_again_and_one_that_is_too_long_is_not() {
+async fn a_truncated_response_is_retried_and_an_oversized_one_is_not() {
     let torn = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_owned();
     let long = answer("200 OK", &"x".repeat(LONGEST_BODY + 1));
     for (answer, fault, retry) in [
@@ -130,7 +130,7 @@ async fn an_answer_that_breaks_off_is_tried_again_and_one_that_is_too_long_is_no
 }
 
 #[tokio::test]
-async fn a_fetch_is_tried_again_and_names_the_endpoint() {
+async fn a_fetch_is_retried_and_its_error_names_the_endpoint() {
     let busy = answer("503 Service Unavailable", r#"{"error":"internal_failure"}"#);
     let limited = answer("429 Too Many Requests", "");
     let no = answer(
@@ -160,7 +160,7 @@ async fn a_fetch_is_tried_again_and_names_the_endpoint() {
 }
 
 #[test]
-fn the_servers_own_error_is_quoted_and_its_code_kept() {
+fn the_error_of_the_server_is_quoted_with_its_code() {
     for (body, code, said) in [
         (
             json!({"error": "invalid_grant", "error_description": "reauth", "error_subtype": "invalid_rapt"}),
@@ -200,7 +200,7 @@ fn a_redirect_is_an_error() {
 }
 
 #[tokio::test]
-async fn only_https_and_http_are_spoken() {
+async fn only_https_and_http_urls_are_accepted() {
     let request = Request::post("ftp://a.example/")
         .body(Bytes::new())
         .unwrap();

@@ -6,7 +6,7 @@ use crate::policy::TokenKind;
 use crate::token::clock::Now;
 
 #[test]
-fn an_answer_that_lay_in_a_frozen_instance_is_asked_for_again_once_it_is_spent() {
+fn a_token_that_expired_during_a_freeze_is_requested_again() {
     let kind = TokenKind::Access { scopes: [].into() };
     let start = Now::now();
     let read = |life: u64, frozen: u64| {
@@ -24,7 +24,7 @@ fn an_answer_that_lay_in_a_frozen_instance_is_asked_for_again_once_it_is_spent()
 }
 
 #[test]
-fn the_server_at_the_address_that_all_know_is_called_by_its_name() {
+fn the_metadata_server_at_its_well_known_address_has_its_host_name() {
     for (host, port, expected) in [
         ("169.254.169.254", 80, "metadata.google.internal"),
         ("metadata.google.internal", 80, "metadata.google.internal"),

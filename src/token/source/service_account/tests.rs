@@ -56,7 +56,7 @@ async fn signed(source: &ServiceAccountSource, key: &TokenKey) -> (Value, Value,
 }
 
 #[tokio::test]
-async fn an_access_token_for_google_apis_is_a_jwt_of_the_accounts_own() {
+async fn an_access_token_for_google_apis_is_a_self_signed_jwt() {
     let source = source("googleapis.com");
     for (scopes, scope) in [
         (&[] as &[&str], CLOUD_PLATFORM),
@@ -104,7 +104,7 @@ async fn a_jwt_for_iap_has_an_audience_and_no_scope() {
 }
 
 #[test]
-fn scopes_that_are_about_the_account_need_a_token_of_the_endpoint() {
+fn scopes_about_the_account_need_a_token_of_the_endpoint() {
     let google = source("googleapis.com");
     let scopes = |text: &str| text.split(' ').map(Arc::from).collect::<Vec<Arc<str>>>();
     for text in [

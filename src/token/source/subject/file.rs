@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_system_that_hangs_costs_one_thread() {
+    async fn a_hanging_file_system_blocks_one_thread() {
         let path = Path::new("/hangs");
         let (release, hung) = mpsc::channel::<()>();
         let first = read_by(path, move |_| {

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_the_whole_text_or_one_field_of_a_json_object() {
+    fn a_subject_token_is_a_text_or_a_field_of_a_json_object() {
         for (format, content) in [
             (TokenFormat::Text, "T"),
             (TokenFormat::Text, "\u{a0} T\r\n"),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_without_a_token_says_what_is_wrong() {
+    fn content_without_a_token_is_an_error_with_the_reason() {
         let field = || Unreadable::Field("access_token".into());
         for (format, content, expected) in [
             (TokenFormat::Text, &b""[..], Unreadable::Empty),

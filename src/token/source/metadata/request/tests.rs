@@ -43,7 +43,7 @@ fn scopes_are_separated_by_commas_and_encoded() {
 }
 
 #[test]
-fn an_audience_is_encoded_and_the_full_format_asked_for() {
+fn an_id_token_request_encodes_the_audience_and_asks_for_the_full_format() {
     assert_eq!(
         id("https://x/?a=b&c d#é").target,
         format!(
@@ -60,7 +60,7 @@ fn an_account_stays_one_segment_of_the_path() {
 }
 
 #[test]
-fn a_404_asks_for_the_account_and_a_403_for_the_role() {
+fn advice_for_a_404_names_the_account_and_for_a_403_the_role() {
     let attached = access(&[], None).hint(StatusCode::NOT_FOUND).unwrap();
     assert!(attached.contains("is a service account attached?"));
     let named = access(&[], Some("x@y.example"));
@@ -73,7 +73,7 @@ fn a_404_asks_for_the_account_and_a_403_for_the_role() {
 
 proptest! {
     #[test]
-    fn whatever_the_audience_it_is_one_parameter(audience in "\\PC{1,60}") {
+    fn every_audience_is_one_query_parameter(audience in "\\PC{1,60}") {
         let target = id(&audience).target;
         let query = target.split_once('?').unwrap().1;
         let value = query.strip_prefix("audience=").unwrap().strip_suffix("&format=full").unwrap();

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_a_name_and_not_a_path() {
+    fn a_role_with_a_slash_is_rejected() {
         assert!(is_role("app-role_1+x=y,z@w.v"));
         for role in ["", "a/b", "..%2f", "a\nb", "a b", "<html>"] {
             assert!(!is_role(role), "{role}");

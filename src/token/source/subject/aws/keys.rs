@@ -205,7 +205,7 @@ mod tests {
 </AssumeRoleWithWebIdentityResponse>"#;
 
     #[test]
-    fn each_answer_gives_the_keys_and_their_expiry() {
+    fn each_key_response_has_keys_and_expiry() {
         for keys in [
             AwsKeys::from_json(EC2.as_bytes()),
             AwsKeys::from_json(ECS.as_bytes()),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_lacks_a_field_is_refused_by_its_name() {
+    fn json_without_a_required_field_is_an_error_that_names_it() {
         for (from, to, expected) in [
             ("Success", "AccessDenied", BadAnswer::Code),
             (
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn xml_that_lacks_a_field_or_has_it_twice_is_refused() {
+    fn xml_with_a_missing_or_repeated_field_is_an_error() {
         for (from, to, expected) in [
             ("<AccessKeyId>AK</AccessKeyId>", "", BadAnswer::AccessKeyId),
             (
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_aws_is_told_by_code_and_message() {
+    fn an_aws_error_is_reported_with_code_and_message() {
         let answer = b"<?xml version=\"1.0\"?>\n<ErrorResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><Error>\
             <Type>Sender</Type><Code>ExpiredTokenException</Code><Message>Token expired: a &lt; b</Message></Error>\
             <RequestId>x</RequestId></ErrorResponse>";
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn any_bytes_are_read_without_a_panic() {
+    fn no_bytes_make_the_parser_panic() {
         for body in [
             EC2,
             ECS,

@@ -146,7 +146,7 @@ mod tests {
 
     /// Signatures equal those of the `.authz` files of AWS's suite (aws4_testsuite).
     #[test]
-    fn signatures_are_those_of_the_test_suite_of_aws() {
+    fn signatures_match_the_test_suite_of_aws() {
         let keys = keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
         let plain = &[("date", DATE), ("host", "host.foo.com")][..];
         let zoo = &[("date", DATE), ("host", "host.foo.com"), ("zoo", "zoobar")][..];

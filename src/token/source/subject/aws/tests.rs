@@ -74,7 +74,7 @@ fn the_token_is_a_signed_request_as_percent_encoded_json() {
 }
 
 #[test]
-fn a_fips_endpoint_is_signed_for_the_service_of_its_name() {
+fn a_fips_endpoint_is_signed_for_its_service() {
     let url =
         "https://sts-fips.{region}.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15";
     let (_, request) = subject(url, None);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_is_refused() {
+    fn malformed_xml_is_rejected() {
         for document in [
             "",
             "a",

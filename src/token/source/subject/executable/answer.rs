@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_token_says_why() {
+    fn an_answer_without_a_token_is_an_error_with_the_reason() {
         let missing = NoToken::Missing;
         for (answer, expected) in [
             ("", NoToken::Json),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_the_message_of_a_program_is_left_out() {
+    fn a_token_in_the_message_of_a_program_is_removed() {
         let answer = r#"{"version":1,"success":false,"code":"401","message":"cannot use eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln today"}"#;
         let error = Issued::parse(answer.as_bytes(), SystemTime::now()).unwrap_err();
         let text = error.to_string();
