@@ -11,28 +11,29 @@
 //! assert_eq!(assertion.claims["aud"], "https://oauth2.googleapis.com/token");
 //! ```
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod fault;
+mod recorded;
+
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+pub use fault::Fault;
+use fault::Sent;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+#[allow(unused_imports)] // each test binary uses its own part
+pub use recorded::{Jwt, Recorded};
 use serde_json::Value;
 use sidentity::emulator::Identity;
 #[allow(unused_imports)] // each test binary uses its own part
@@ -46,8 +47,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-
-use super::metadata::Gate;
 
 /// Longer than any step takes. A test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,55 +78,6 @@ struct Shared {
 struct Script {
     faults: VecDeque<Fault>,
     always: Option<Fault>,
-}
-
-/// A recorded request.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    /// The endpoint of the host and path. `None` if there is no such endpoint.
-    pub endpoint: Option<Endpoint>,
-    pub method: Method,
-    pub version: Version,
-    pub tls: bool,
-    /// `Host` or `:authority`.
-    pub host: String,
-    pub path: String,
-    pub query: Option<String>,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    /// The number of the connection, from 1.
-    pub connection: usize,
-    /// The status of the emulated endpoint, before a fault changes it.
-    pub status: StatusCode,
-}
-
-/// A JWT whose signature is not checked.
-#[derive(Clone, Debug)]
-pub struct Jwt {
-    pub header: Value,
-    pub claims: Value,
-}
-
-/// A fault of one response.
-#[derive(Clone)]
-pub struct Fault {
-    how: How,
-    headers: Vec<(String, String)>,
-    delay: Duration,
-    gate: Option<Gate>,
-}
-
-#[derive(Clone)]
-enum How {
-    /// The strict response with changes.
-    Edit(Arc<dyn Fn(&mut Value) + Send + Sync>),
-    /// Half of the strict response, with the matching length.
-    TornJson,
-    /// Half of the strict response, with the full length.
-    CutShort,
-    Close,
-    Never,
-    Respond(u16, String),
 }
 
 // === impl Google ===
@@ -413,246 +363,5 @@ impl Deref for Google {
 
     fn deref(&self) -> &Emulated {
         &self.0.emulated
-    }
-}
-
-// === impl Recorded ===
-
-impl Recorded {
-    /// Returns a header's only value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.get_all(name).iter();
-        let value = values.next()?;
-        assert!(values.next().is_none(), "{name} twice: {:?}", self.headers);
-        value.to_str().ok()
-    }
-
-    /// Returns the bearer token.
-    pub fn bearer(&self) -> Option<&str> {
-        self.header("authorization")?.strip_prefix("Bearer ")
-    }
-
-    /// Returns all form fields.
-    pub fn form(&self) -> BTreeMap<String, String> {
-        let body = std::str::from_utf8(&self.body).unwrap();
-        url::form_urlencoded::parse(body.as_bytes())
-            .into_owned()
-            .collect()
-    }
-
-    /// Returns a required form field.
-    pub fn field(&self, name: &str) -> String {
-        let mut form = self.form();
-        let value = form.remove(name);
-        value.unwrap_or_else(|| panic!("no {name} in {form:?}"))
-    }
-
-    /// Returns a form field that is a JWT.
-    pub fn jwt(&self, name: &str) -> Jwt {
-        Jwt::read(&self.field(name))
-    }
-
-    /// Returns the body as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-}
-
-// === impl Jwt ===
-
-impl Jwt {
-    /// Parses the compact form.
-    pub fn read(text: &str) -> Self {
-        let mut parts = text.split('.').map(|part| {
-            let json = URL_SAFE_NO_PAD.decode(part).unwrap();
-            serde_json::from_slice(&json).unwrap_or_default()
-        });
-        Self {
-            header: parts.next().unwrap(),
-            claims: parts.next().unwrap(),
-        }
-    }
-}
-
-// === impl Fault ===
-
-impl Fault {
-    fn new(how: How) -> Self {
-        Self {
-            how,
-            headers: Vec::new(),
-            delay: Duration::ZERO,
-            gate: None,
-        }
-    }
-
-    /// Leaves the strict response unchanged.
-    pub fn none() -> Self {
-        Self::edit(|_| {})
-    }
-
-    /// Changes the strict response: `|json| json["expires_in"] = "3599".into()`.
-    pub fn edit(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
-        Self::new(How::Edit(Arc::new(change)))
-    }
-
-    /// Responds with this status and body.
-    pub fn status(status: u16, body: impl Into<String>) -> Self {
-        Self::new(How::Respond(status, body.into()))
-    }
-
-    /// Responds with an OAuth error with status 400.
-    pub fn oauth(error: &str, description: &str) -> Self {
-        let body = serde_json::json!({"error": error, "error_description": description});
-        Self::status(400, body.to_string()).header("content-type", "application/json")
-    }
-
-    /// Responds that the session of a Workspace user has ended.
-    pub fn invalid_rapt() -> Self {
-        let body = serde_json::json!({
-            "error": "invalid_grant",
-            "error_description": "reauth related error (invalid_rapt)",
-            "error_uri": "https://support.google.com/a/answer/9368756",
-            "error_subtype": "invalid_rapt",
-        });
-        Self::status(400, body.to_string()).header("content-type", "application/json")
-    }
-
-    /// Responds with an error of a Google API.
-    pub fn api(code: u16, status: &str, message: &str) -> Self {
-        let error = serde_json::json!({"code": code, "status": status, "message": message});
-        let body = serde_json::json!({ "error": error });
-        Self::status(code, body.to_string()).header("content-type", "application/json")
-    }
-
-    /// Responds with 429 and `Retry-After`.
-    pub fn rate_limited(seconds: u64) -> Self {
-        Self::api(429, "RESOURCE_EXHAUSTED", "Quota exceeded.")
-            .header("retry-after", &seconds.to_string())
-    }
-
-    /// Responds with a redirect.
-    pub fn redirect(location: &str) -> Self {
-        Self::status(302, "").header("location", location)
-    }
-
-    /// Sends the first half of the strict response, with the matching length.
-    pub fn torn_json() -> Self {
-        Self::new(How::TornJson)
-    }
-
-    /// Sends the first half of the strict response, then closes the connection.
-    pub fn cut_short() -> Self {
-        Self::new(How::CutShort)
-    }
-
-    /// Closes the connection without a byte.
-    pub fn close() -> Self {
-        Self::new(How::Close)
-    }
-
-    /// Never responds.
-    pub fn never() -> Self {
-        Self::new(How::Never)
-    }
-
-    /// Adds a header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Delays the response.
-    #[must_use]
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = delay;
-        self
-    }
-
-    /// Delays the response until the gate is opened.
-    #[must_use]
-    pub fn behind(mut self, gate: &Gate) -> Self {
-        self.gate = Some(gate.clone());
-        self
-    }
-
-    async fn apply(self, strict: Response<Bytes>) -> Result<Response<Sent>, io::Error> {
-        if let Some(gate) = &self.gate {
-            gate.passed().await;
-        }
-        tokio::time::sleep(self.delay).await;
-        let half = |body: &Bytes| body.slice(..body.len() / 2);
-        let mut response = match self.how {
-            How::Edit(change) => strict.map(|body| {
-                let Ok(mut json) = serde_json::from_slice(&body) else {
-                    return Sent::whole(body);
-                };
-                change(&mut json);
-                Sent::whole(json.to_string().into())
-            }),
-            How::TornJson => strict.map(|body| Sent::whole(half(&body))),
-            How::CutShort => strict.map(|body| Sent {
-                first: Some(half(&body)),
-                promised: body.len(),
-            }),
-            How::Close => return Err(io::Error::other("closed as told")),
-            How::Never => std::future::pending().await,
-            How::Respond(status, body) => {
-                let mut response = Response::new(Sent::whole(body.into()));
-                *response.status_mut() = StatusCode::from_u16(status).unwrap();
-                response
-            }
-        };
-        for (name, value) in &self.headers {
-            let name = HeaderName::try_from(name).unwrap();
-            let value = HeaderValue::try_from(value).unwrap();
-            response.headers_mut().insert(name, value);
-        }
-        Ok(response)
-    }
-}
-
-/// A body that may end before its promised length.
-struct Sent {
-    first: Option<Bytes>,
-    promised: usize,
-}
-
-// === impl Sent ===
-
-impl Sent {
-    fn whole(body: Bytes) -> Self {
-        Self {
-            promised: body.len(),
-            first: Some(body).filter(|body| !body.is_empty()),
-        }
-    }
-}
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(match self.first.take() {
-            Some(bytes) => {
-                self.promised -= bytes.len();
-                Some(Ok(Frame::data(bytes)))
-            }
-            None if self.promised == 0 => None,
-            None => Some(Err(io::Error::other("cut short as told"))),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.promised == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.promised as u64)
     }
 }
