@@ -1,0 +1,115 @@
+//! Errors of the token source, as a Google library sees them.
+
+use super::*;
+
+#[tokio::test]
+async fn an_error_of_the_source_is_passed_on_with_its_message() {
+    for (fault, status, words) in [
+        (
+            Fault::api(403, "PERMISSION_DENIED", "no"),
+            403,
+            "roles/iam.serviceAccountTokenCreator",
+        ),
+        (
+            Fault::api(404, "NOT_FOUND", "no"),
+            403,
+            "is there a service account",
+        ),
+        (Fault::rate_limited(20), 429, "Quota exceeded"),
+        (Fault::status(500, "oops"), 503, "oops"),
+        (Fault::close(), 503, "iamcredentials.googleapis.com"),
+        (Fault::torn_json(), 502, "not a JSON object"),
+        (
+            Fault::api(400, "INVALID_ARGUMENT", "bad scope"),
+            400,
+            "bad scope",
+        ),
+    ] {
+        let setup = Setup::new().await;
+        setup.google.always(Endpoint::GenerateAccessToken, fault);
+        let target = setup.address("target");
+        let args = [
+            "--credentials",
+            "auto",
+            "--impersonate-service-account",
+            &target,
+        ];
+        let server = Server::start(&setup, &args).await;
+        let path = format!("{ROOT}/instance/service-accounts/default/token");
+        let response = server.get(&path).await;
+        assert_eq!(response.status(), status, "{}", text(&response));
+        assert!(text(&response).contains(words), "{}", text(&response));
+        // Where another attempt cannot help, nothing invites one.
+        let again = matches!(status, 429 | 503);
+        assert_eq!(
+            response.headers().contains_key("retry-after"),
+            again,
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_ended_login_is_not_a_retryable_error() {
+    for (fault, status) in [
+        (
+            Fault::oauth("invalid_grant", "Token has been expired or revoked."),
+            400,
+        ),
+        (Fault::invalid_rapt(), 400),
+        (Fault::status(401, r#"{"error": "invalid_client"}"#), 400),
+        (Fault::status(500, ""), 503),
+        (Fault::rate_limited(20), 429),
+    ] {
+        let setup = Setup::new().await;
+        let login = setup
+            .google
+            .file("login.json", &authorized_user(&setup.google));
+        setup.google.always(Endpoint::Token, fault);
+        let args = ["--credentials", login.to_str().unwrap()];
+        let server = Server::start_with(&setup, &args, &[]).await;
+        let path = format!("{ROOT}/instance/service-accounts/default/token");
+        // The second answer comes from the error that is kept.
+        for _ in 0..2 {
+            let response = server.get(&path).await;
+            assert_eq!(response.status(), status, "{}", text(&response));
+            let again = matches!(status, 429 | 503);
+            assert_eq!(
+                response.headers().contains_key("retry-after"),
+                again,
+                "{status}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unreachable_endpoint_is_a_retryable_error() {
+    let setup = Setup::new().await;
+    let login = setup
+        .google
+        .file("login.json", &authorized_user(&setup.google));
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    drop(nobody);
+    let to = format!("oauth2.googleapis.com:443:127.0.0.1:{port}");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .args([
+            "metadata-server",
+            "--listen",
+            "127.0.0.1:0",
+            "--connect-to",
+            &to,
+        ])
+        .args(["--credentials", login.to_str().unwrap()])
+        .env_clear()
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let server = Server::greeted(&mut child).await;
+    let path = format!("{ROOT}/instance/service-accounts/default/token");
+    let response = server.get(&path).await;
+    assert_eq!(response.status(), 503, "{}", text(&response));
+    assert!(response.headers().contains_key("retry-after"));
+}

@@ -1,0 +1,86 @@
+//! The options of `metadata-server --credentials`, and what is refused at the start.
+
+use super::*;
+
+#[tokio::test]
+async fn it_listens_on_loopback_only_unless_allowed() {
+    let args = [
+        "metadata-server",
+        "--credentials",
+        "metadata",
+        "--listen",
+        "0.0.0.0:0",
+    ];
+    let ran = sidentity(args, [var("GCE_METADATA_HOST", "127.0.0.1:1")]).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    assert!(ran.err.contains("--allow-non-loopback"), "{ran:?}");
+    let setup = Setup::new().await;
+    let args = [
+        "--credentials",
+        "auto",
+        "--allow-non-loopback",
+        "--listen",
+        "0.0.0.0:0",
+    ];
+    let host = setup.metadata.address().to_string();
+    let child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+        .arg("metadata-server")
+        .args(args)
+        .env_clear()
+        .env("GCE_METADATA_HOST", host)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut child = child.unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let greeting = lines.next_line().await.unwrap().unwrap();
+    assert!(greeting.contains("on 0.0.0.0:"), "{greeting}");
+}
+
+#[tokio::test]
+async fn options_of_real_tokens_exclude_those_of_the_emulator() {
+    for (args, words) in [
+        (
+            &["--impersonate-service-account", "a@b.c"][..],
+            "--credentials",
+        ),
+        (&["--upstream-ca", "x"], "--credentials"),
+        (
+            &["--credentials", "auto", "--email", "a@b.c"],
+            "cannot be used with",
+        ),
+        (
+            &["--credentials", "auto", "--lifetime", "1h"],
+            "cannot be used with",
+        ),
+        (
+            &[
+                "--credentials",
+                "auto",
+                "--impersonate-service-account",
+                "a",
+            ],
+            "A,B,TARGET",
+        ),
+        (&["--credentials", "/nonexistent"], "/nonexistent"),
+    ] {
+        let all = [&["metadata-server", "--listen", "127.0.0.1:0"], args].concat();
+        let ran = sidentity(all, [var("GCE_METADATA_HOST", "127.0.0.1:1")]).await;
+        assert_eq!(ran.status, Some(64), "{ran:?}");
+        assert!(ran.err.contains(words), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn it_does_not_request_tokens_from_itself() {
+    let args = [
+        "metadata-server",
+        "--credentials",
+        "auto",
+        "--listen",
+        "127.0.0.1:8999",
+    ];
+    let ran = sidentity(args, [var("GCE_METADATA_HOST", "localhost:8999")]).await;
+    assert_eq!(ran.status, Some(64), "{ran:?}");
+    assert!(ran.err.contains("is this server itself"), "{ran:?}");
+}
