@@ -1,0 +1,175 @@
+//! Credential files for workloads on AWS.
+
+use super::*;
+
+fn aws(changes: Value) -> Value {
+    let mut source = json!({
+        "environment_id": "aws1",
+        "region_url": "http://169.254.169.254/latest/meta-data/placement/availability-zone",
+        "url": "http://169.254.169.254/latest/meta-data/iam/security-credentials",
+        "imdsv2_session_token_url": "http://169.254.169.254/latest/api/token",
+        "regional_cred_verification_url":
+            "https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15",
+    });
+    for (name, value) in changes.as_object().unwrap() {
+        source[name] = value.clone();
+    }
+    file(json!({ "credential_source": source }))
+}
+
+fn aws_keys(file: &Value, variables: &[(&str, &str)]) -> AwsKeySource {
+    match read_with(file, &[variables, &[REGION]].concat(), &[])
+        .unwrap()
+        .source
+    {
+        SubjectSource::Aws(source) => source.keys,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_first_source_of_aws_keys_is_used() {
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AK"),
+        ("AWS_SECRET_ACCESS_KEY", "hidden"),
+    ];
+    let identity = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
+        ("AWS_ROLE_ARN", "arn"),
+    ];
+    let relative = [(
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "/v2/credentials/x",
+    )];
+    let full = [(
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "http://169.254.170.23/v1/credentials",
+    )];
+    let aws = aws(json!({}));
+    let found = aws_keys(&aws, &[&keys[..], &identity, &relative].concat());
+    assert!(matches!(found, AwsKeySource::Environment(_)), "{found:?}");
+    assert!(!format!("{found:?}").contains("hidden"));
+    let found = aws_keys(&aws, &[&keys[..1], &identity, &relative].concat());
+    assert!(
+        matches!(&found, AwsKeySource::WebIdentity(found) if found.session_name == "sidentity"),
+        "{found:?}"
+    );
+    for (variables, url) in [
+        (
+            [&relative[..], &full].concat(),
+            "http://169.254.170.2/v2/credentials/x",
+        ),
+        (full.to_vec(), "http://169.254.170.23/v1/credentials"),
+    ] {
+        let found = aws_keys(&aws, &variables);
+        let AwsKeySource::Container(container) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(container.url.as_str(), url);
+        assert_eq!(container.token, None);
+    }
+    let found = aws_keys(&aws, &[]);
+    assert!(matches!(found, AwsKeySource::Instance(_)), "{found:?}");
+}
+
+#[test]
+fn an_unsupported_aws_configuration_is_an_error() {
+    let verification = "regional_cred_verification_url";
+    for (changes, variables, field) in [
+        (
+            json!({ "environment_id": "aws2" }),
+            &[REGION][..],
+            "environment_id: aws1",
+        ),
+        (
+            json!({ "environment_id": "azure" }),
+            &[REGION],
+            "environment_id: aws1",
+        ),
+        (
+            json!({ "url": "http://10.0.0.1/x" }),
+            &[REGION],
+            "url: a URL of the AWS metadata service",
+        ),
+        (json!({ "url": null }), &[REGION], "url is missing"),
+        (
+            json!({ "region_url": "http://evil.example/x" }),
+            &[REGION],
+            "region_url",
+        ),
+        (json!({ "region_url": null }), &[], "region_url is missing"),
+        (
+            json!({ "imdsv2_session_token_url": "https://evil.example/x" }),
+            &[REGION],
+            "imdsv2_session_token_url",
+        ),
+        (
+            json!({ verification: null }),
+            &[],
+            "regional_cred_verification_url is missing",
+        ),
+        (
+            json!({ verification: "https://iam.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15" }),
+            &[],
+            verification,
+        ),
+        (
+            json!({ verification: "https://sts.{region}.amazonaws.com?Action=AssumeRole&Version=2011-06-15" }),
+            &[],
+            verification,
+        ),
+        (
+            json!({ verification: "https://sts.{region}.amazonaws.com.evil.example?Action=GetCallerIdentity&Version=2011-06-15" }),
+            &[],
+            verification,
+        ),
+        (
+            json!({ verification: "http://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15" }),
+            &[],
+            verification,
+        ),
+        (
+            json!({}),
+            &[("AWS_REGION", "us-east-2.evil.example/")],
+            "region_url",
+        ),
+        (
+            json!({}),
+            &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://evil.example/")],
+            "url: in AWS_CONTAINER",
+        ),
+        (
+            json!({}),
+            &[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "@evil.example/")],
+            "url: in AWS_CONTAINER",
+        ),
+        (
+            json!({}),
+            &[
+                ("AWS_ACCESS_KEY_ID", "a"),
+                ("AWS_SECRET_ACCESS_KEY", "b\nc"),
+            ],
+            "url: keys of visible ASCII",
+        ),
+    ] {
+        let error = read_with(&aws(changes.clone()), variables, &[]).unwrap_err();
+        assert!(
+            error.contains(&format!("credential_source.{field}")),
+            "{changes}: {error}"
+        );
+        assert!(!error.contains("evil"), "{error}");
+    }
+}
+
+#[test]
+fn a_trusted_url_may_replace_that_of_aws() {
+    let base = "http://127.0.0.1:9/";
+    let changes = json!({
+        "url": format!("{base}keys"),
+        "region_url": format!("{base}zone"),
+        "imdsv2_session_token_url": format!("{base}token"),
+        "regional_cred_verification_url": format!("{base}?Action=GetCallerIdentity&Version=2011-06-15"),
+    });
+    assert!(read_with(&aws(changes.clone()), &[], &[]).is_err());
+    assert!(read_with(&aws(changes), &[], &[base]).is_ok());
+}
