@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -25,6 +25,10 @@ const FLAVOR: (&str, &str) = ("metadata-flavor", "Google");
 
 const ROOT: &str = "/computeMetadata/v1";
 
+const EMAIL: &str = "/computeMetadata/v1/instance/service-accounts/default/email";
+const IDENTITY: &str = "/computeMetadata/v1/instance/service-accounts/default/identity";
+const TOKEN: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
+
 /// A running server; it is killed with the test.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -38,6 +42,24 @@ impl Server {
     async fn start(setup: &Setup, args: &[&str]) -> Self {
         let host = setup.metadata.address().to_string();
         Self::start_with(setup, args, &[("GCE_METADATA_HOST", &host)]).await
+    }
+
+    /// Starts it with the tokens of `target`, which the account of the metadata server impersonates.
+    async fn impersonating(setup: &Setup, target: &str) -> Self {
+        let args = [
+            "--credentials",
+            "auto",
+            "--impersonate-service-account",
+            target,
+        ];
+        Self::start(setup, &args).await
+    }
+
+    /// Starts it with the tokens of a credential file, without a metadata server.
+    async fn of_file(setup: &Setup, file: &Value) -> Self {
+        let path = setup.google.file("credentials.json", file);
+        let args = ["--credentials", path.to_str().unwrap()];
+        Self::start_with(setup, &args, &[]).await
     }
 
     pub(crate) async fn start_with(setup: &Setup, args: &[&str], env: &[(&str, &str)]) -> Self {
@@ -119,7 +141,7 @@ impl Server {
 
     /// An access token, with the seconds that it has left.
     pub(crate) async fn access(&self, query: &str) -> (String, u64) {
-        let path = format!("{ROOT}/instance/service-accounts/default/token{query}");
+        let path = format!("{TOKEN}{query}");
         let response = self.get(&path).await;
         assert_eq!(response.status(), 200, "{}", text(&response));
         let answer = json(&response);
@@ -127,19 +149,20 @@ impl Server {
         let token = answer["access_token"].as_str().unwrap();
         (token.to_owned(), answer["expires_in"].as_u64().unwrap())
     }
+
+    /// The member that its access token is for.
+    async fn member(&self, setup: &Setup) -> String {
+        let (token, _) = self.access("").await;
+        let now = std::time::SystemTime::now();
+        setup.google.verifier().access(&token, now).unwrap().member
+    }
 }
 
 #[tokio::test]
 async fn an_access_token_is_real_and_has_its_lifetime() {
     let setup = Setup::new().await;
     let target = setup.address("target");
-    let args = [
-        "--credentials",
-        "auto",
-        "--impersonate-service-account",
-        &target,
-    ];
-    let server = Server::start(&setup, &args).await;
+    let server = Server::impersonating(&setup, &target).await;
     let (token, left) = server.access("").await;
     assert!((3590..=3600).contains(&left), "{left}");
     let access = setup
@@ -182,17 +205,10 @@ async fn scopes_are_those_that_the_library_requests() {
 async fn an_id_token_is_for_the_audience_that_the_library_requests() {
     let setup = Setup::new().await;
     let target = setup.address("target");
-    let args = [
-        "--credentials",
-        "auto",
-        "--impersonate-service-account",
-        &target,
-    ];
-    let server = Server::start(&setup, &args).await;
-    let identity = format!("{ROOT}/instance/service-accounts/default/identity");
+    let server = Server::impersonating(&setup, &target).await;
     let response = server
         .get(&format!(
-            "{identity}?audience=https%3A%2F%2Fa.example&format=full"
+            "{IDENTITY}?audience=https%3A%2F%2Fa.example&format=full"
         ))
         .await;
     assert_eq!(response.status(), 200, "{}", text(&response));
@@ -206,7 +222,7 @@ async fn an_id_token_is_for_the_audience_that_the_library_requests() {
         ("?audience=a&format=short", "format parameter"),
         ("?audience=a%20b", "visible ASCII"),
     ] {
-        let response = server.get(&format!("{identity}{query}")).await;
+        let response = server.get(&format!("{IDENTITY}{query}")).await;
         assert_eq!(response.status(), 400, "{query}");
         assert!(text(&response).contains(words), "{}", text(&response));
     }
@@ -219,13 +235,7 @@ async fn account_project_and_universe_are_those_of_the_credential() {
         .metadata
         .script(Kind::ProjectId, [Answer::ok("shop-1")]);
     let target = setup.address("target");
-    let args = [
-        "--credentials",
-        "auto",
-        "--impersonate-service-account",
-        &target,
-    ];
-    let server = Server::start(&setup, &args).await;
+    let server = Server::impersonating(&setup, &target).await;
     for (path, expected) in [
         ("/instance/service-accounts/default/email", &*target),
         ("/project/project-id", "shop-1"),
@@ -253,23 +263,14 @@ async fn account_project_and_universe_are_those_of_the_credential() {
 #[tokio::test]
 async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let setup = Setup::new().await;
-    let file = setup
-        .google
-        .file("credentials.json", &authorized_user(&setup.google));
-    let args = ["--credentials", file.to_str().unwrap()];
-    let server = Server::start_with(&setup, &args, &[]).await;
-    let member = async || {
-        let (token, _) = server.access("").await;
-        let now = std::time::SystemTime::now();
-        setup.google.verifier().access(&token, now).unwrap().member
-    };
+    let server = Server::of_file(&setup, &authorized_user(&setup.google)).await;
     let user = format!("user:{}", setup.google.directory().user());
-    assert_eq!(member().await, user);
+    assert_eq!(server.member(&setup).await, user);
     // A bad file.
     setup.google.text_file("credentials.json", "{");
     server.hang_up();
     server.said("is not JSON").await;
-    assert_eq!(member().await, user);
+    assert_eq!(server.member(&setup).await, user);
     // A file of another kind.
     setup
         .google
@@ -279,26 +280,17 @@ async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let main = setup.google.directory().main().to_owned();
     // The account signs it itself.
     assert!(server.access("").await.0.starts_with("eyJ"));
-    let email = server
-        .get(&format!("{ROOT}/instance/service-accounts/default/email"))
-        .await;
+    let email = server.get(EMAIL).await;
     assert_eq!(text(&email), main);
 }
 
 #[tokio::test]
 async fn a_credential_file_is_served_and_its_limits_are_reported() {
     let setup = Setup::new().await;
-    let identity =
-        format!("{ROOT}/instance/service-accounts/default/identity?audience=https://a.example");
-    let key = setup
-        .google
-        .file("key.json", &service_account(&setup.google));
-    let key = key.display().to_string();
-    let server = Server::start_with(&setup, &["--credentials", &key], &[]).await;
+    let identity = format!("{IDENTITY}?audience=https://a.example");
+    let server = Server::of_file(&setup, &service_account(&setup.google)).await;
     let main = setup.google.directory().main().to_owned();
-    let email = server
-        .get(&format!("{ROOT}/instance/service-accounts/default/email"))
-        .await;
+    let email = server.get(EMAIL).await;
     assert_eq!(text(&email), main);
     let project = server.get(&format!("{ROOT}/project/project-id")).await;
     assert_eq!(text(&project), setup.google.directory().project_id());
@@ -306,21 +298,9 @@ async fn a_credential_file_is_served_and_its_limits_are_reported() {
         Jwt::read(text(&server.get(&identity).await)).claims["aud"],
         "https://a.example"
     );
-    let login = setup
-        .google
-        .file("login.json", &authorized_user(&setup.google));
-    let login = login.display().to_string();
-    let server = Server::start_with(&setup, &["--credentials", &login], &[]).await;
-    let (token, _) = server.access("").await;
-    let access = setup
-        .google
-        .verifier()
-        .access(&token, std::time::SystemTime::now())
-        .unwrap();
-    assert_eq!(
-        access.member,
-        format!("user:{}", setup.google.directory().user())
-    );
+    let server = Server::of_file(&setup, &authorized_user(&setup.google)).await;
+    let user = format!("user:{}", setup.google.directory().user());
+    assert_eq!(server.member(&setup).await, user);
     let refused = server.get(&identity).await;
     assert_eq!(refused.status(), 400, "{}", text(&refused));
     assert!(

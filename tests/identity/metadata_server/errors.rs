@@ -28,15 +28,8 @@ async fn an_error_of_the_source_is_passed_on_with_its_message() {
         let setup = Setup::new().await;
         setup.google.always(Endpoint::GenerateAccessToken, fault);
         let target = setup.address("target");
-        let args = [
-            "--credentials",
-            "auto",
-            "--impersonate-service-account",
-            &target,
-        ];
-        let server = Server::start(&setup, &args).await;
-        let path = format!("{ROOT}/instance/service-accounts/default/token");
-        let response = server.get(&path).await;
+        let server = Server::impersonating(&setup, &target).await;
+        let response = server.get(TOKEN).await;
         assert_eq!(response.status(), status, "{}", text(&response));
         assert!(text(&response).contains(words), "{}", text(&response));
         // Where another attempt cannot help, nothing invites one.
@@ -62,16 +55,11 @@ async fn an_ended_login_is_not_a_retryable_error() {
         (Fault::rate_limited(20), 429),
     ] {
         let setup = Setup::new().await;
-        let login = setup
-            .google
-            .file("login.json", &authorized_user(&setup.google));
         setup.google.always(Endpoint::Token, fault);
-        let args = ["--credentials", login.to_str().unwrap()];
-        let server = Server::start_with(&setup, &args, &[]).await;
-        let path = format!("{ROOT}/instance/service-accounts/default/token");
+        let server = Server::of_file(&setup, &authorized_user(&setup.google)).await;
         // The second answer comes from the error that is kept.
         for _ in 0..2 {
-            let response = server.get(&path).await;
+            let response = server.get(TOKEN).await;
             assert_eq!(response.status(), status, "{}", text(&response));
             let again = matches!(status, 429 | 503);
             assert_eq!(
@@ -108,8 +96,7 @@ async fn an_unreachable_endpoint_is_a_retryable_error() {
         .spawn()
         .unwrap();
     let server = Server::greeted(&mut child).await;
-    let path = format!("{ROOT}/instance/service-accounts/default/token");
-    let response = server.get(&path).await;
+    let response = server.get(TOKEN).await;
     assert_eq!(response.status(), 503, "{}", text(&response));
     assert!(response.headers().contains_key("retry-after"));
 }

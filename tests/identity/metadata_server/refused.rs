@@ -6,18 +6,17 @@ use super::*;
 async fn requests_that_a_page_or_a_proxy_could_forge_are_refused() {
     let setup = Setup::new().await;
     let server = Server::start(&setup, &["--credentials", "auto"]).await;
-    let token = format!("{ROOT}/instance/service-accounts/default/token");
     for headers in [
         &[][..],
         &[("metadata-flavor", "google")],
         &[FLAVOR, ("x-forwarded-for", "10.0.0.1")],
     ] {
-        let response = server.get_with(&token, headers).await;
+        let response = server.get_with(TOKEN, headers).await;
         assert_eq!(response.status(), 403, "{headers:?}");
     }
     let post = Request::builder()
         .method(Method::POST)
-        .uri(&token)
+        .uri(TOKEN)
         .header("host", "x")
         .header(FLAVOR.0, FLAVOR.1)
         .body(Bytes::new());
@@ -44,10 +43,9 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
         &["--credentials", "auto", "--allowed-host", "tokens.example"],
     )
     .await;
-    let token = format!("{ROOT}/instance/service-accounts/default/token");
     let port = server.address.port();
     let ask = async |host: &str, headers: &[(&str, &str)]| {
-        let mut request = Request::get(&token).header("host", host);
+        let mut request = Request::get(TOKEN).header("host", host);
         for (name, value) in [&[FLAVOR], headers].concat() {
             request = request.header(name, value);
         }
@@ -128,13 +126,12 @@ async fn the_emulator_refuses_requests_forwarded_by_a_proxy() {
         .spawn()
         .unwrap();
     let server = Server::greeted(&mut child).await;
-    let token = format!("{ROOT}/instance/service-accounts/default/token");
     for headers in [&[][..], &[FLAVOR, ("x-forwarded-for", "10.0.0.1")]] {
         assert_eq!(
-            server.get_with(&token, headers).await.status(),
+            server.get_with(TOKEN, headers).await.status(),
             403,
             "{headers:?}"
         );
     }
-    assert_eq!(server.get(&token).await.status(), 200);
+    assert_eq!(server.get(TOKEN).await.status(), 200);
 }
