@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
-use sidentity::cli::Options as Flags;
+use sidentity::cli::Flags;
 use sidentity::config::{OptionKey, Reload};
 use sidentity::error::{ErrorKind, TokenFault};
 use sidentity::policy::{Credential, Options};

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use super::exit::Exit;
 use super::load::load;
-use super::options::Options;
+use super::options::Flags;
 use crate::config::{self, Env, Yaml};
 
 /// Validate the configuration and print what differs from the defaults as YAML
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    flags: Flags,
     /// Print every option, also those that have their default
     #[arg(long)]
     all: bool,
@@ -19,7 +19,7 @@ pub(super) struct Args {
 
 /// Validates the configuration and prints it as YAML that `--config` takes.
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
-    let config = load(args.options, env)?;
+    let config = load(args.flags, env)?;
     let defaults = config::defaults(env);
     let yaml = if args.all {
         Yaml::all(&config)

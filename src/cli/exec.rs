@@ -27,7 +27,7 @@ use self::child::Child;
 use self::environment::ChildEnv;
 use self::signals::Signals;
 use super::exit::Exit;
-use super::options::Options;
+use super::options::Flags;
 use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
@@ -41,7 +41,7 @@ const PASSWORD: usize = 16;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    flags: Flags,
     /// The command and its arguments; -- before a command that begins with a dash
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -58,10 +58,10 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     let mut defaults = defaults(&folder, format!("sidentity:{}", password()?));
     let egress = egress::Inherited::of(env);
     egress.set_defaults(&mut defaults);
-    let (options, read_env) = (args.options, env.clone());
+    let (flags, read_env) = (args.flags, env.clone());
     let mut config = unless_ended(&mut signals, move || {
         let mut config =
-            config::load_over(&options.into(), &read_env, defaults).map_err(Exit::usage)?;
+            config::load_over(&flags.into(), &read_env, defaults).map_err(Exit::usage)?;
         trust_as_caller(&mut config, &read_env);
         Ok(config)
     })?;

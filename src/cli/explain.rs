@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::exit::Exit;
 use super::load::load;
-use super::options::Options;
+use super::options::Flags;
 use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    flags: Flags,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
-    let config = load(args.options, env)?;
+    let config = load(args.flags, env)?;
     let universe = config
         .universe
         .as_deref()

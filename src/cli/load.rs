@@ -5,13 +5,13 @@ use std::ffi::OsString;
 use clap::{Args, FromArgMatches};
 
 use super::exit::{Exit, complain};
-use super::options::Options;
+use super::options::Flags;
 use super::usage;
 use crate::config::{self, Config, Diagnostic, Env};
 
 /// Loads the configuration of a command with the shared options. Writes its warnings to stderr.
-pub(super) fn load(options: Options, env: &Env) -> Result<Config, Exit> {
-    let config = config::load(&options.into(), env).map_err(Exit::usage)?;
+pub(super) fn load(flags: Flags, env: &Env) -> Result<Config, Exit> {
+    let config = config::load(&flags.into(), env).map_err(Exit::usage)?;
     for warning in &config.warnings {
         complain("warning", warning);
     }
@@ -27,12 +27,12 @@ pub fn load_flags<F: Into<OsString> + Clone>(
     flags: impl IntoIterator<Item = F>,
     env: &Env,
 ) -> Result<Config, Vec<Diagnostic>> {
-    let command = Options::augment_args(clap::Command::new("check").no_binary_name(true));
-    let options = command
+    let command = Flags::augment_args(clap::Command::new("check").no_binary_name(true));
+    let flags = command
         .try_get_matches_from(flags)
-        .and_then(|matches| Options::from_arg_matches(&matches))
+        .and_then(|matches| Flags::from_arg_matches(&matches))
         .map_err(|error| vec![usage::diagnostic(&error)])?;
-    config::load(&options.into(), env)
+    config::load(&flags.into(), env)
 }
 
 /// Checks the names of the environment's variables, for a command that does not load the configuration.

@@ -28,7 +28,7 @@ mod token;
 mod usage;
 
 pub use load::load_flags;
-pub use options::Options;
+pub use options::Flags;
 
 /// The end of a command's help: two examples.
 macro_rules! examples {
@@ -73,7 +73,7 @@ enum Command {
         "run --route 8081=https://billing-424242.us-central1.run.app",
         "run --config sidentity.yaml --log-format json"
     ))]
-    Run(Options),
+    Run(Flags),
     /// Run a command with the sidecar around it: its HTTP and HTTPS calls pass through
     #[command(after_help = with_options!(
         "exec curl https://storage.googleapis.com/storage/v1/b",
@@ -138,7 +138,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Err(error) => return Exit::usage(vec![usage::diagnostic(&error)]).report(),
     };
     let done = match command {
-        Command::Run(options) => run::run(options, env),
+        Command::Run(flags) => run::run(flags, env),
         Command::Exec(args) => exec::run(args, env),
         Command::Explain(args) => explain::run(args, env),
         Command::Token(args) => token::run(args, env),

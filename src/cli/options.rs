@@ -12,11 +12,11 @@ const CONFIG: &str = "config";
 
 /// Flags as written.
 #[derive(Clone, Default)]
-pub struct Options(RawConfig);
+pub struct Flags(RawConfig);
 
-// === impl Options ===
+// === impl Flags ===
 
-impl Args for Options {
+impl Args for Flags {
     fn augment_args(command: Command) -> Command {
         let config = Arg::new(CONFIG)
             .long(CONFIG)
@@ -32,7 +32,7 @@ impl Args for Options {
     }
 }
 
-impl FromArgMatches for Options {
+impl FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut raw = RawConfig::default();
         raw.set_file(matches.get_one(CONFIG).cloned());
@@ -49,16 +49,16 @@ impl FromArgMatches for Options {
     }
 }
 
-impl From<Options> for RawConfig {
-    fn from(options: Options) -> Self {
-        options.0
+impl From<Flags> for RawConfig {
+    fn from(flags: Flags) -> Self {
+        flags.0
     }
 }
 
 /// Shows no value: one is a password.
-impl fmt::Debug for Options {
+impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").finish_non_exhaustive()
+        f.debug_struct("Flags").finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use self::sandbox::Sandbox;
 use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
 use super::exit::Exit;
-use super::options::Options;
+use super::options::Flags;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
@@ -22,8 +22,8 @@ use crate::telemetry;
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once with 128 and its number. SIGHUP reloads the
 /// file.
-pub(super) fn run(options: Options, env: &Env) -> Result<(), Exit> {
-    let flags = RawConfig::from(options);
+pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
+    let flags = RawConfig::from(flags);
     let config = config::load(&flags, env).map_err(Exit::usage)?;
     telemetry::init(&config.log);
     warn(&config);

@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use super::exit::{Exit, complain};
 use super::load::load;
-use super::options::Options;
+use super::options::Flags;
 use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    options: Options,
+    flags: Flags,
     /// The URL as the app would call it
     url: String,
 }
 
 pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
-    let config = load(args.options, env)?;
+    let config = load(args.flags, env)?;
     let asked = RequestedUrl::parse(
         &args.url,
         &app::policy(&config),
