@@ -50,12 +50,12 @@ static STAGE: LazyLock<Stage> = LazyLock::new(Stage::start);
 struct Stage {
     route: SocketAddr,
     runtime: Runtime,
-    answer: &'static Mutex<Answer>,
+    answer: &'static Mutex<ScriptedResponse>,
 }
 
 /// What the upstream answers to everything but a probe.
 #[derive(Clone, Default)]
-struct Answer {
+struct ScriptedResponse {
     bytes: Vec<u8>,
     keep: bool,
 }
@@ -88,7 +88,7 @@ pub fn responses(input: &[u8]) {
     assert_eq!((probed.status, &*probed.body), (200, PROBED));
 }
 
-fn answer(flags: u8, input: &[u8]) -> Answer {
+fn answer(flags: u8, input: &[u8]) -> ScriptedResponse {
     let mut sections = input.splitn(3, |byte| *byte == 0);
     let mut section = || sections.next().unwrap_or_default();
     let (head, body, trailers) = (section(), section(), section());
@@ -112,7 +112,7 @@ fn answer(flags: u8, input: &[u8]) -> Answer {
         lines(trailers, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
     }
-    Answer {
+    ScriptedResponse {
         bytes,
         keep: framing != 0,
     }
@@ -132,7 +132,7 @@ fn lines(text: &[u8], bytes: &mut Vec<u8>) {
 
 impl Stage {
     fn start() -> Self {
-        let answer: &'static Mutex<Answer> = Box::leak(Box::default());
+        let answer: &'static Mutex<ScriptedResponse> = Box::leak(Box::default());
         let upstream = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = upstream.local_addr().expect("bound");
         thread::spawn(move || {
@@ -163,7 +163,7 @@ impl Stage {
 }
 
 /// An upstream's connection.
-fn serve(mut stream: TcpStream, answer: &Mutex<Answer>) {
+fn serve(mut stream: TcpStream, answer: &Mutex<ScriptedResponse>) {
     stream.set_read_timeout(Some(KEPT)).expect("not zero");
     stream.set_nodelay(true).expect("a socket");
     let mut received = Vec::new();
@@ -173,7 +173,7 @@ fn serve(mut stream: TcpStream, answer: &Mutex<Answer>) {
             let probe = find(&received[..end], PROBE.as_bytes()).is_some();
             received.drain(..end + 4);
             let answer = if probe {
-                Answer {
+                ScriptedResponse {
                     bytes: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nprobe".to_vec(),
                     keep: true,
                 }

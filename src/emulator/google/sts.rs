@@ -40,7 +40,7 @@ struct Subject {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Options {
+struct ExchangeOptions {
     #[serde(default, rename = "userProject")]
     user_project: Option<String>,
 }
@@ -81,8 +81,8 @@ pub(super) fn exchange(
         return Err(wrong("audience", audience));
     }
     let is_client = client(google, request)?;
-    let options: Options = match form.field("options") {
-        None => Options::default(),
+    let options: ExchangeOptions = match form.field("options") {
+        None => ExchangeOptions::default(),
         Some(text) => serde_json::from_str(text).map_err(|_| wrong("options", text))?,
     };
     match options.user_project {

@@ -40,7 +40,7 @@ pub(super) enum BadAnswer {
 /// Identity).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct KeysResponse {
     code: Option<String>,
     access_key_id: Option<String>,
     secret_access_key: Option<String>,
@@ -79,7 +79,7 @@ impl AwsKeys {
 
     /// Parses the JSON of the instance metadata service or of the container credentials endpoint.
     pub(super) fn from_json(body: &[u8]) -> Result<Self, BadAnswer> {
-        let answer: Answer = object(body).ok_or(BadAnswer::Json)?;
+        let answer: KeysResponse = object(body).ok_or(BadAnswer::Json)?;
         if answer.code.is_some_and(|code| code != "Success") {
             return Err(BadAnswer::Code);
         }

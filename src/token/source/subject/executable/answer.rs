@@ -45,7 +45,7 @@ pub(super) enum NoToken {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Output {
     version: Option<Number>,
     success: Option<bool>,
     token_type: Option<String>,
@@ -74,7 +74,7 @@ impl Issued {
         if !text.starts_with('{') {
             return Err(NoToken::Json);
         }
-        let answer: Answer = serde_json::from_str(text).map_err(|_| NoToken::Json)?;
+        let answer: Output = serde_json::from_str(text).map_err(|_| NoToken::Json)?;
         let version = answer.version.ok_or(NoToken::Missing("version"))?;
         if version.as_f64() != Some(VERSION) {
             return Err(NoToken::Version(version));
