@@ -6,7 +6,7 @@ use http::header::{HOST, HeaderName, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
 
-use super::answer::Answer;
+use super::response::MetadataResponse;
 use crate::destination::Host;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -30,12 +30,12 @@ impl Callers {
     ///
     /// A page of another site has an `Origin` or `Sec-Fetch-Site` that shows it. With DNS rebinding, it has a foreign
     /// `Host` that resolves to this machine. Names of one label, such as those of Compose, do not exist on the web.
-    pub(super) fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<Answer> {
+    pub(super) fn refusal(&self, uri: &Uri, headers: &HeaderMap) -> Option<MetadataResponse> {
         let why = match self.check(uri, headers) {
             Ok(()) => return None,
             Err(why) => why,
         };
-        Some(Answer::html(StatusCode::FORBIDDEN, &why))
+        Some(MetadataResponse::html(StatusCode::FORBIDDEN, &why))
     }
 
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), String> {

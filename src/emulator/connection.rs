@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::google::{Endpoint, Google, host};
-use super::service::Service;
+use super::service::MetadataService;
 
 /// The first byte of a TLS handshake (RFC 8446, 5.1). No HTTP request begins with it.
 const HANDSHAKE: u8 = 22;
@@ -26,7 +26,7 @@ const BODY: usize = 64 * 1024;
 
 /// The services behind all connections.
 pub(super) struct Services {
-    pub(super) metadata: Service,
+    pub(super) metadata: MetadataService,
     pub(super) google: Arc<Google>,
     pub(super) tls: TlsAcceptor,
 }

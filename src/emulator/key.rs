@@ -20,7 +20,7 @@ const BEFORE_MODULUS: [u8; 9] = [0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01,
 const AFTER_MODULUS: [u8; 5] = [0x02, 0x03, 0x01, 0x00, 0x01];
 
 /// An RSA key pair of 2048 bits.
-pub(super) struct SigningKey {
+pub(super) struct GeneratedKey {
     pair: KeyPair,
     id: String,
     header: String,
@@ -31,9 +31,9 @@ pub(super) struct SigningKey {
 #[error("no key could be made")]
 pub(super) struct NoKey;
 
-// === impl SigningKey ===
+// === impl GeneratedKey ===
 
-impl SigningKey {
+impl GeneratedKey {
     /// Generates a key.
     pub(super) fn generate() -> Result<Self, NoKey> {
         let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|_| NoKey)?;
@@ -115,9 +115,9 @@ impl SigningKey {
     }
 }
 
-impl fmt::Debug for SigningKey {
+impl fmt::Debug for GeneratedKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SigningKey")
+        f.debug_struct("GeneratedKey")
             .field("id", &self.id)
             .finish_non_exhaustive()
     }

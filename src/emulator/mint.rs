@@ -9,9 +9,9 @@ use moka::sync::Cache;
 
 use super::identity::ISSUER;
 use super::identity::Identity;
-use super::signer::{Access, Signer};
+use super::signer::{AccessTokenInfo, TokenSigner};
 use super::tree::SCOPES;
-use super::verifier::Claims;
+use super::verifier::IdTokenClaims;
 
 /// A token with less time left is replaced. The serverless platforms' metadata server uses the same margin.
 const MARGIN: u64 = 240;
@@ -23,14 +23,14 @@ const CAPACITY: u64 = 16 << 20;
 pub(super) struct Mint {
     identity: Identity,
     subject: String,
-    signer: Arc<Signer>,
+    signer: Arc<TokenSigner>,
     /// The key has no account, because there is only one account, under two names.
-    issued: Cache<Wanted, Option<Issued>>,
+    issued: Cache<RequestedToken, Option<MintedToken>>,
 }
 
 /// A requested token. Equal requests share a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Wanted {
+pub(super) enum RequestedToken {
     /// An access token with sorted, unique scopes. An empty list means the account's own scopes.
     Access { scopes: Vec<String> },
     /// An ID token.
@@ -39,7 +39,7 @@ pub(super) enum Wanted {
 
 /// A token and its expiry (seconds since 1970).
 #[derive(Clone)]
-pub(super) struct Issued {
+pub(super) struct MintedToken {
     pub(super) token: Arc<str>,
     pub(super) expiry: u64,
 }
@@ -47,13 +47,13 @@ pub(super) struct Issued {
 // === impl Mint ===
 
 impl Mint {
-    pub(super) fn new(identity: Identity, signer: Arc<Signer>) -> Self {
+    pub(super) fn new(identity: Identity, signer: Arc<TokenSigner>) -> Self {
         Self {
             subject: account_number(identity.email.as_str()),
             identity,
             signer,
             issued: Cache::builder()
-                .weigher(|wanted: &Wanted, issued: &Option<Issued>| {
+                .weigher(|wanted: &RequestedToken, issued: &Option<MintedToken>| {
                     let token = issued.as_ref().map_or(0, |issued| issued.token.len());
                     u32::try_from(wanted.size() + token).unwrap_or(u32::MAX)
                 })
@@ -67,7 +67,7 @@ impl Mint {
     }
 
     /// Returns the requested token, or `None` if the system has no randomness left.
-    pub(super) fn issue(&self, wanted: &Wanted, now: SystemTime) -> Option<Issued> {
+    pub(super) fn issue(&self, wanted: &RequestedToken, now: SystemTime) -> Option<MintedToken> {
         let now = unix(now);
         self.issued
             .entry_by_ref(wanted)
@@ -82,10 +82,10 @@ impl Mint {
             .into_value()
     }
 
-    fn make(&self, wanted: &Wanted, now: u64) -> Option<Issued> {
+    fn make(&self, wanted: &RequestedToken, now: u64) -> Option<MintedToken> {
         let expiry = now + self.identity.lifetime.as_secs();
         let token = match wanted {
-            Wanted::Access { scopes } => self.signer.access_token(&Access {
+            RequestedToken::Access { scopes } => self.signer.access_token(&AccessTokenInfo {
                 member: format!("serviceAccount:{}", self.identity.email),
                 scopes: if scopes.is_empty() {
                     SCOPES.map(str::to_owned).to_vec()
@@ -94,7 +94,7 @@ impl Mint {
                 },
                 expiry,
             })?,
-            Wanted::Id { audience, full } => self.signer.id_token(&Claims {
+            RequestedToken::Id { audience, full } => self.signer.id_token(&IdTokenClaims {
                 aud: audience.clone(),
                 azp: self.subject.clone(),
                 email: full.then(|| self.identity.email.to_string()),
@@ -105,7 +105,7 @@ impl Mint {
                 sub: self.subject.clone(),
             })?,
         };
-        Some(Issued {
+        Some(MintedToken {
             token: token.into(),
             expiry,
         })
@@ -120,9 +120,9 @@ impl fmt::Debug for Mint {
     }
 }
 
-// === impl Wanted ===
+// === impl RequestedToken ===
 
-impl Wanted {
+impl RequestedToken {
     /// Parses scopes in any order, as `a,b` or `a b`.
     pub(super) fn access(scopes: &str) -> Self {
         let mut scopes: Vec<String> = scopes
@@ -143,9 +143,9 @@ impl Wanted {
     }
 }
 
-// === impl Issued ===
+// === impl MintedToken ===
 
-impl Issued {
+impl MintedToken {
     /// Returns the remaining seconds.
     pub(super) fn left(&self, now: u64) -> u64 {
         self.expiry.saturating_sub(now)

@@ -12,7 +12,6 @@
 //! development, only another address of the certificates.
 
 mod accept;
-mod answer;
 mod caller;
 mod connection;
 #[doc(hidden)]
@@ -20,8 +19,9 @@ pub mod google;
 mod identity;
 mod key;
 mod mint;
-mod query;
+mod query_params;
 mod real;
+mod response;
 mod service;
 mod signer;
 #[doc(hidden)]
@@ -40,16 +40,16 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};
 pub use identity::{ISSUER, Identity};
 pub use real::RealTokenServer;
-pub(crate) use real::{IssuedToken, Issuer, Known, NotIssued, Replacement};
-pub(crate) use signer::Access;
+pub(crate) use real::{IssuedToken, Issuer, KnownIdentity, NotIssued, Replacement};
+pub(crate) use signer::AccessTokenInfo;
 pub use verifier::{Refused, Verifier};
 
 use accept::accept;
 use connection::{Services, serve};
 use google::Google;
 use mint::Mint;
-use service::Service;
-use signer::Signer;
+use service::MetadataService;
+use signer::TokenSigner;
 use tls::LocalCa;
 
 /// A bound emulator. Connections queue until [`run`](Self::run).
@@ -80,14 +80,15 @@ impl Emulator {
     pub async fn bind(address: SocketAddr, identity: Identity) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let signer = Arc::new(Signer::new().map_err(io::Error::other)?);
+        let signer = Arc::new(TokenSigner::new().map_err(io::Error::other)?);
         let google = Google::with_signer(&identity, Arc::clone(&signer));
         let ca = Arc::new(LocalCa::new().map_err(io::Error::other)?);
         let tls = ca
             .server_config(&[b"h2", b"http/1.1"])
             .map_err(io::Error::other)?;
         let mint = Mint::new(identity, Arc::clone(&signer));
-        let metadata = Service::new(mint, signer.key(), address).map_err(io::Error::other)?;
+        let metadata =
+            MetadataService::new(mint, signer.key(), address).map_err(io::Error::other)?;
         Ok(Self {
             listener,
             address,

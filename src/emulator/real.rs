@@ -21,17 +21,17 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::accept::accept;
-use super::answer::Answer;
 use super::caller::Callers;
 use super::key::hex;
-use super::query::Query;
+use super::query_params::QueryParams;
+use super::response::MetadataResponse;
 use super::service::{ROOT, find, guard, id_format};
-use super::tree::Node;
+use super::tree::MetadataNode;
 use crate::destination::Host;
 
 /// The known facts about the credential. An unknown fact has no path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownIdentity {
     /// The account's e-mail address.
     pub email: Option<String>,
     /// The project's id.
@@ -82,18 +82,18 @@ pub trait Issuer: Send + Sync + 'static {
 pub struct RealTokenServer<I> {
     listener: TcpListener,
     address: SocketAddr,
-    service: Arc<ArcSwap<Service<I>>>,
+    service: Arc<ArcSwap<RealTokenService<I>>>,
 }
 
 /// Replaces the credential of a running server.
 pub struct Replacement<I> {
     address: SocketAddr,
-    service: Arc<ArcSwap<Service<I>>>,
+    service: Arc<ArcSwap<RealTokenService<I>>>,
 }
 
-struct Service<I> {
+struct RealTokenService<I> {
     issuer: I,
-    tree: Node,
+    tree: MetadataNode,
     callers: Callers,
 }
 
@@ -115,13 +115,13 @@ impl<I: Issuer> RealTokenServer<I> {
     /// The address is in use or cannot be bound, or the system has no randomness.
     pub async fn bind(
         address: SocketAddr,
-        known: &Known,
+        known: &KnownIdentity,
         issuer: I,
         allowed: Vec<Host>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let service = Service::new(address, known, issuer, allowed)?;
+        let service = RealTokenService::new(address, known, issuer, allowed)?;
         Ok(Self {
             address,
             listener,
@@ -160,7 +160,7 @@ impl<I> fmt::Debug for RealTokenServer<I> {
     }
 }
 
-async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<Service<I>>>) {
+async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<RealTokenService<I>>>) {
     let respond = service_fn(move |request| {
         let service = service.load_full();
         async move { Ok::<_, Infallible>(service.respond(&request).await) }
@@ -183,8 +183,8 @@ impl<I: Issuer> Replacement<I> {
     /// # Errors
     ///
     /// Fails if the system has no randomness, which was never observed.
-    pub fn replace(&self, known: &Known, issuer: I, allowed: Vec<Host>) -> io::Result<()> {
-        let service = Service::new(self.address, known, issuer, allowed)?;
+    pub fn replace(&self, known: &KnownIdentity, issuer: I, allowed: Vec<Host>) -> io::Result<()> {
+        let service = RealTokenService::new(self.address, known, issuer, allowed)?;
         self.service.store(Arc::new(service));
         Ok(())
     }
@@ -198,15 +198,20 @@ impl<I> fmt::Debug for Replacement<I> {
     }
 }
 
-// === impl Service ===
+// === impl RealTokenService ===
 
-impl<I: Issuer> Service<I> {
-    fn new(address: SocketAddr, known: &Known, issuer: I, allowed: Vec<Host>) -> io::Result<Self> {
+impl<I: Issuer> RealTokenService<I> {
+    fn new(
+        address: SocketAddr,
+        known: &KnownIdentity,
+        issuer: I,
+        allowed: Vec<Host>,
+    ) -> io::Result<Self> {
         let mut instance = [0; 64];
         aws_lc_rs::rand::fill(&mut instance).map_err(io::Error::other)?;
         Ok(Self {
             issuer,
-            tree: Node::of_credential(known, hex(&instance)),
+            tree: MetadataNode::of_credential(known, hex(&instance)),
             callers: Callers {
                 listen: address.ip(),
                 allowed,
@@ -217,7 +222,7 @@ impl<I: Issuer> Service<I> {
     async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let answer = match *request.method() {
             Method::GET | Method::HEAD => self.answer(request.uri(), request.headers()).await,
-            _ => Answer::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
+            _ => MetadataResponse::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
                 .with(ALLOW, HeaderValue::from_static("GET, HEAD")),
         };
         tracing::debug!(
@@ -229,37 +234,37 @@ impl<I: Issuer> Service<I> {
         answer.into_response()
     }
 
-    async fn answer(&self, uri: &Uri, headers: &HeaderMap) -> Answer {
+    async fn answer(&self, uri: &Uri, headers: &HeaderMap) -> MetadataResponse {
         if let Some(refusal) = self.callers.refusal(uri, headers) {
             return refusal;
         }
         if uri.path() == "/" {
             // Old libraries probe without the header, and look for it only in the response.
-            return Answer::text("computeMetadata/\n");
+            return MetadataResponse::text("computeMetadata/\n");
         }
         if let Some(refusal) = guard(headers) {
             return refusal;
         }
         if !uri.path().starts_with(ROOT) {
-            return Answer::not_found();
+            return MetadataResponse::not_found();
         }
-        let query = Query::new(uri.query());
+        let query = QueryParams::new(uri.query());
         match find(&self.tree, uri) {
-            Ok(Node::AccessToken) => self.access_token(&query).await,
-            Ok(Node::IdToken) => self.id_token(&query).await,
+            Ok(MetadataNode::AccessToken) => self.access_token(&query).await,
+            Ok(MetadataNode::IdToken) => self.id_token(&query).await,
             Ok(node) => node.answer(&query),
             Err(answer) => answer,
         }
     }
 
-    async fn access_token(&self, query: &Query<'_>) -> Answer {
+    async fn access_token(&self, query: &QueryParams<'_>) -> MetadataResponse {
         let scopes = query.value("scopes").unwrap_or_default();
         let scopes = scopes
             .split([',', ' '])
             .filter(|scope| !scope.is_empty())
             .map(str::to_owned);
         match self.issuer.access_token(scopes.collect()).await {
-            Ok(issued) => Answer::json(&json!({
+            Ok(issued) => MetadataResponse::json(&json!({
                 "access_token": issued.token,
                 "expires_in": issued.left,
                 "token_type": "Bearer",
@@ -268,10 +273,10 @@ impl<I: Issuer> Service<I> {
         }
     }
 
-    async fn id_token(&self, query: &Query<'_>) -> Answer {
+    async fn id_token(&self, query: &QueryParams<'_>) -> MetadataResponse {
         let audience = query.value("audience").map(Cow::into_owned);
         let Some(audience) = audience.filter(|audience| !audience.is_empty()) else {
-            return Answer::html(
+            return MetadataResponse::html(
                 StatusCode::BAD_REQUEST,
                 "non-empty audience parameter required",
             );
@@ -281,13 +286,13 @@ impl<I: Issuer> Service<I> {
             return answer;
         }
         match self.issuer.id_token(audience).await {
-            Ok(issued) => Answer::html(StatusCode::OK, &issued.token),
+            Ok(issued) => MetadataResponse::html(StatusCode::OK, &issued.token),
             Err(error) => error.into(),
         }
     }
 }
 
-impl From<NotIssued> for Answer {
+impl From<NotIssued> for MetadataResponse {
     fn from(error: NotIssued) -> Self {
         let answer = Self::html(error.status, &error.text);
         match error.retry_after {

@@ -11,12 +11,12 @@ use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, METADATA_FLAVOR};
 use super::identity::ISSUER;
-use super::key::{NoKey, SigningKey, hex};
-use super::mint::{Mint, Wanted, unix};
-use super::query::Query;
-use super::tree::Node;
+use super::key::{GeneratedKey, NoKey, hex};
+use super::mint::{Mint, RequestedToken, unix};
+use super::query_params::QueryParams;
+use super::response::{METADATA_FLAVOR, MetadataResponse};
+use super::tree::MetadataNode;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -28,22 +28,22 @@ pub(super) const ROOT: &str = "/computeMetadata/v1";
 
 /// The inputs of all responses.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(super) struct MetadataService {
     mint: Mint,
-    tree: Node,
+    tree: MetadataNode,
     address: SocketAddr,
     jwks: Value,
     certificates: Value,
 }
 
-// === impl Service ===
+// === impl MetadataService ===
 
-impl Service {
-    pub(super) fn new(mint: Mint, key: &SigningKey, address: SocketAddr) -> Result<Self, NoKey> {
+impl MetadataService {
+    pub(super) fn new(mint: Mint, key: &GeneratedKey, address: SocketAddr) -> Result<Self, NoKey> {
         let mut instance = [0; 64];
         aws_lc_rs::rand::fill(&mut instance).map_err(|_| NoKey)?;
         Ok(Self {
-            tree: Node::root(mint.identity(), hex(&instance)),
+            tree: MetadataNode::root(mint.identity(), hex(&instance)),
             jwks: key.jwks()?,
             certificates: key.certificates()?,
             mint,
@@ -55,7 +55,7 @@ impl Service {
     pub(super) fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let answer = match *request.method() {
             Method::GET | Method::HEAD => self.find(request.uri(), request.headers()),
-            _ => Answer::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
+            _ => MetadataResponse::html(StatusCode::METHOD_NOT_ALLOWED, "only GET is known here")
                 .with(ALLOW, HeaderValue::from_static("GET, HEAD")),
         };
         tracing::debug!(
@@ -67,27 +67,27 @@ impl Service {
         answer.into_response()
     }
 
-    fn find(&self, uri: &Uri, headers: &HeaderMap) -> Answer {
+    fn find(&self, uri: &Uri, headers: &HeaderMap) -> MetadataResponse {
         match uri.path() {
-            "/oauth2/v3/certs" => Answer::json(&self.jwks),
-            "/oauth2/v1/certs" => Answer::json(&self.certificates),
+            "/oauth2/v3/certs" => MetadataResponse::json(&self.jwks),
+            "/oauth2/v1/certs" => MetadataResponse::json(&self.certificates),
             "/.well-known/openid-configuration" => self.configuration(headers),
             // Old libraries probe without the header, and look for it only in the response.
-            "/" => Answer::text("computeMetadata/\n"),
+            "/" => MetadataResponse::text("computeMetadata/\n"),
             _ => guard(headers).unwrap_or_else(|| self.metadata(uri)),
         }
     }
 
     /// Returns Google's discovery document (OpenID Connect Discovery 1.0, section 3), with the URL of the keys here.
     /// The issuer is the one of the tokens.
-    fn configuration(&self, headers: &HeaderMap) -> Answer {
+    fn configuration(&self, headers: &HeaderMap) -> MetadataResponse {
         let local = self.address.to_string();
         // The caller's name for this server. Behind a container's port it is not known otherwise.
         let authority = headers
             .get(HOST)
             .and_then(|host| host.to_str().ok()?.parse::<Authority>().ok())
             .map_or(local, |authority| authority.to_string());
-        Answer::json(&json!({
+        MetadataResponse::json(&json!({
             "issuer": ISSUER,
             "jwks_uri": format!("http://{authority}/oauth2/v3/certs"),
             "response_types_supported": ["id_token"],
@@ -97,33 +97,33 @@ impl Service {
         }))
     }
 
-    fn metadata(&self, uri: &Uri) -> Answer {
-        let query = Query::new(uri.query());
+    fn metadata(&self, uri: &Uri) -> MetadataResponse {
+        let query = QueryParams::new(uri.query());
         match find(&self.tree, uri) {
-            Ok(Node::AccessToken) => self.access_token(&query),
-            Ok(Node::IdToken) => self.id_token(&query),
+            Ok(MetadataNode::AccessToken) => self.access_token(&query),
+            Ok(MetadataNode::IdToken) => self.id_token(&query),
             Ok(node) => node.answer(&query),
             Err(answer) => answer,
         }
     }
 
-    fn access_token(&self, query: &Query<'_>) -> Answer {
+    fn access_token(&self, query: &QueryParams<'_>) -> MetadataResponse {
         let now = SystemTime::now();
         let scopes = query.value("scopes").unwrap_or_default();
-        match self.mint.issue(&Wanted::access(&scopes), now) {
-            Some(issued) => Answer::json(&json!({
+        match self.mint.issue(&RequestedToken::access(&scopes), now) {
+            Some(issued) => MetadataResponse::json(&json!({
                 "access_token": &*issued.token,
                 "expires_in": issued.left(unix(now)),
                 "token_type": "Bearer",
             })),
-            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
+            None => MetadataResponse::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
         }
     }
 
-    fn id_token(&self, query: &Query<'_>) -> Answer {
+    fn id_token(&self, query: &QueryParams<'_>) -> MetadataResponse {
         let audience = query.value("audience").unwrap_or_default().into_owned();
         if audience.is_empty() {
-            return Answer::html(
+            return MetadataResponse::html(
                 StatusCode::BAD_REQUEST,
                 "non-empty audience parameter required",
             );
@@ -135,23 +135,28 @@ impl Service {
         // `licenses` describes a machine's image. Without a machine it adds nothing.
         match self
             .mint
-            .issue(&Wanted::Id { audience, full }, SystemTime::now())
+            .issue(&RequestedToken::Id { audience, full }, SystemTime::now())
         {
-            Some(issued) => Answer::html(StatusCode::OK, &issued.token),
-            None => Answer::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
+            Some(issued) => MetadataResponse::html(StatusCode::OK, &issued.token),
+            None => MetadataResponse::html(StatusCode::INTERNAL_SERVER_ERROR, NO_TOKEN),
         }
     }
 }
 
 /// Returns the node of a metadata path, or the error response.
-pub(super) fn find<'a>(tree: &'a Node, uri: &Uri) -> Result<&'a Node, Answer> {
+pub(super) fn find<'a>(
+    tree: &'a MetadataNode,
+    uri: &Uri,
+) -> Result<&'a MetadataNode, MetadataResponse> {
     let path = uri.path();
     match path {
-        "/computeMetadata" => return Err(Answer::redirect(uri)),
-        "/computeMetadata/" => return Err(Answer::text("v1/\n")),
+        "/computeMetadata" => return Err(MetadataResponse::redirect(uri)),
+        "/computeMetadata/" => return Err(MetadataResponse::text("v1/\n")),
         _ => {}
     }
-    let below = path.strip_prefix(ROOT).ok_or_else(Answer::not_found)?;
+    let below = path
+        .strip_prefix(ROOT)
+        .ok_or_else(MetadataResponse::not_found)?;
     let (below, slash) = match below.strip_suffix('/') {
         Some(below) => (below, true),
         None => (below, false),
@@ -161,21 +166,21 @@ pub(super) fn find<'a>(tree: &'a Node, uri: &Uri) -> Result<&'a Node, Answer> {
     });
     // "/computeMetadata/v1x" is not below the root.
     let found = found.filter(|_| below.is_empty() || below.starts_with('/'));
-    let node = found.ok_or_else(Answer::not_found)?;
-    let is_directory = matches!(node, Node::Directory(_));
+    let node = found.ok_or_else(MetadataResponse::not_found)?;
+    let is_directory = matches!(node, MetadataNode::Directory(_));
     match (is_directory, slash) {
-        (true, false) => Err(Answer::redirect(uri)),
-        (false, true) => Err(Answer::not_found()),
+        (true, false) => Err(MetadataResponse::redirect(uri)),
+        (false, true) => Err(MetadataResponse::not_found()),
         _ => Ok(node),
     }
 }
 
 /// Returns whether the full format of an ID token is requested.
-pub(super) fn id_format(query: &Query<'_>) -> Result<bool, Answer> {
+pub(super) fn id_format(query: &QueryParams<'_>) -> Result<bool, MetadataResponse> {
     match query.value("format").as_deref() {
         None | Some("standard") => Ok(false),
         Some("full") => Ok(true),
-        Some(_) => Err(Answer::html(
+        Some(_) => Err(MetadataResponse::html(
             StatusCode::BAD_REQUEST,
             "format parameter must be standard or full",
         )),
@@ -183,7 +188,7 @@ pub(super) fn id_format(query: &Query<'_>) -> Result<bool, Answer> {
 }
 
 /// Returns the refusal of a request that may be forged: a page cannot set this header, and a proxy adds the other one.
-pub(super) fn guard(headers: &HeaderMap) -> Option<Answer> {
+pub(super) fn guard(headers: &HeaderMap) -> Option<MetadataResponse> {
     let why = if headers.contains_key(X_FORWARDED_FOR) {
         "Request contains the X-Forwarded-For header, which is not allowed"
     } else if headers
@@ -194,5 +199,5 @@ pub(super) fn guard(headers: &HeaderMap) -> Option<Answer> {
     } else {
         return None;
     };
-    Some(Answer::html(StatusCode::FORBIDDEN, why))
+    Some(MetadataResponse::html(StatusCode::FORBIDDEN, why))
 }

@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::Answer;
 use super::identity::Identity;
-use super::query::Query;
-use super::real::Known;
+use super::query_params::QueryParams;
+use super::real::KnownIdentity;
+use super::response::MetadataResponse;
 
 /// The scopes of an account on Cloud Run.
 pub(super) const SCOPES: [&str; 1] = ["https://www.googleapis.com/auth/cloud-platform"];
 
 /// A directory or a value.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(super) enum MetadataNode {
     Directory(Vec<(String, Self)>),
     Text(String),
     Number(u64),
@@ -22,9 +22,9 @@ pub(super) enum Node {
     IdToken,
 }
 
-// === impl Node ===
+// === impl MetadataNode ===
 
-impl Node {
+impl MetadataNode {
     /// Returns the root, as on Cloud Run: an instance there has no name, host name, attributes or network.
     pub(super) fn root(identity: &Identity, instance_id: String) -> Self {
         let Identity {
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Returns the root for a real credential. An unknown fact has no path.
-    pub(super) fn of_credential(known: &Known, instance_id: String) -> Self {
+    pub(super) fn of_credential(known: &KnownIdentity, instance_id: String) -> Self {
         let text = |name: &str, text: String| Some((name.to_owned(), Self::Text(text)));
         let below = |name: &str, children: Vec<Option<(String, Self)>>| {
             let children = children.into_iter().flatten().collect();
@@ -127,13 +127,13 @@ impl Node {
     }
 
     /// Returns the response for a directory or a value. Tokens are handled elsewhere.
-    pub(super) fn answer(&self, query: &Query<'_>) -> Answer {
+    pub(super) fn answer(&self, query: &QueryParams<'_>) -> MetadataResponse {
         let recursive = query.flag("recursive") && matches!(self, Self::Directory(_));
         let as_json = recursive || query.value("alt").is_some_and(|alt| alt == "json");
         match (as_json, self.json(), self.text()) {
-            (true, Some(json), _) => Answer::json(&json),
-            (_, _, Some(text)) => Answer::text(&text),
-            _ => Answer::not_found(),
+            (true, Some(json), _) => MetadataResponse::json(&json),
+            (_, _, Some(text)) => MetadataResponse::text(&text),
+            _ => MetadataResponse::not_found(),
         }
     }
 
@@ -183,8 +183,8 @@ impl Node {
     }
 }
 
-fn directory<const N: usize>(children: [(&str, Node); N]) -> Node {
-    Node::Directory(children.map(|(name, node)| (name.to_owned(), node)).into())
+fn directory<const N: usize>(children: [(&str, MetadataNode); N]) -> MetadataNode {
+    MetadataNode::Directory(children.map(|(name, node)| (name.to_owned(), node)).into())
 }
 
 /// Converts a name: `project-id` becomes `projectId`, an account's address stays.

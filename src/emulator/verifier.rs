@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::ISSUER;
 use super::mint::unix;
-use super::signer::{self, Access};
+use super::signer::{self, AccessTokenInfo};
 
 /// Verifies tokens like a service that is called with them. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +25,7 @@ struct Keys {
 
 /// The claims of an ID token (OpenID Connect Core 1.0, section 2). Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub struct IdTokenClaims {
     /// The audience.
     pub aud: String,
     /// The account's number.
@@ -80,7 +80,12 @@ impl Verifier {
     ///
     /// # Errors
     /// Fails with the first reason that applies, in the order of [`Refused`].
-    pub fn verify(&self, jwt: &str, audience: &str, now: SystemTime) -> Result<Claims, Refused> {
+    pub fn verify(
+        &self,
+        jwt: &str,
+        audience: &str,
+        now: SystemTime,
+    ) -> Result<IdTokenClaims, Refused> {
         let (message, signature) = jwt.rsplit_once('.').ok_or(Refused::Malformed)?;
         let (_, payload) = message.split_once('.').ok_or(Refused::Malformed)?;
         let payload = decoded(payload)?;
@@ -89,7 +94,8 @@ impl Verifier {
         UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.0.id_tokens)
             .verify(message.as_bytes(), &signature)
             .map_err(|_| Refused::Signature)?;
-        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refused::Malformed)?;
+        let claims: IdTokenClaims =
+            serde_json::from_slice(&payload).map_err(|_| Refused::Malformed)?;
         if claims.iss != ISSUER {
             Err(Refused::Issuer)
         } else if claims.aud != audience {
@@ -107,7 +113,7 @@ impl Verifier {
     }
 
     /// Returns what an access token of this emulator proves. Returns `None` if it is foreign or expired.
-    pub fn access(&self, token: &str, now: SystemTime) -> Option<Access> {
+    pub fn access(&self, token: &str, now: SystemTime) -> Option<AccessTokenInfo> {
         signer::open(&self.0.access_tokens, token).filter(|access| unix(now) < access.expiry)
     }
 }

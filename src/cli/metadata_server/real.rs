@@ -17,7 +17,9 @@ use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::Host;
-use crate::emulator::{IssuedToken, Issuer, Known, NotIssued, RealTokenServer, Replacement};
+use crate::emulator::{
+    IssuedToken, Issuer, KnownIdentity, NotIssued, RealTokenServer, Replacement,
+};
 use crate::error::{Error, TokenFault};
 use crate::policy::{Options, Principal, TokenKey, TokenKind};
 use crate::proxy::CredentialProvider;
@@ -140,7 +142,7 @@ fn load(args: &Args, env: &Env) -> Result<Config, Vec<Diagnostic>> {
 /// What is served, and the name of the credential for a person.
 struct Served {
     tokens: Tokens,
-    known: Known,
+    known: KnownIdentity,
     allowed: Vec<Host>,
     greeting: String,
 }
@@ -231,7 +233,7 @@ async fn reload(
 }
 
 /// Describes the principal of the tokens.
-fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
+fn greeting(config: &Config, principal: &Principal, known: &KnownIdentity) -> String {
     let account = known.email.as_deref().unwrap_or("the login");
     let project = known.project_id.as_ref();
     let project = project.map_or_else(String::new, |id| format!(", project {id}"));
@@ -245,7 +247,11 @@ fn greeting(config: &Config, principal: &Principal, known: &Known) -> String {
 }
 
 /// Returns the facts of the credential. A fact that takes too long counts as unknown.
-async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Duration) -> Known {
+async fn known(
+    provider: &CredentialProvider,
+    principal: &Principal,
+    timeout: Duration,
+) -> KnownIdentity {
     let facts = provider.instance();
     let text = |ask: Result<Arc<str>, Error>| ask.ok().map(|text| text.to_string());
     let all = async {
@@ -256,7 +262,7 @@ async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Du
             facts.region(),
             facts.universe(),
         );
-        Known {
+        KnownIdentity {
             email: text(email),
             project_id: text(id),
             project_number: text(number),
@@ -264,9 +270,9 @@ async fn known(provider: &CredentialProvider, principal: &Principal, timeout: Du
             universe: text(universe).unwrap_or_else(|| provider.universe().to_string()),
         }
     };
-    let unknown = Known {
+    let unknown = KnownIdentity {
         universe: provider.universe().to_string(),
-        ..Known::default()
+        ..KnownIdentity::default()
     };
     tokio::time::timeout(timeout, all).await.unwrap_or(unknown)
 }

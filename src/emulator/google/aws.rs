@@ -10,10 +10,10 @@ use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::error_response::{ErrorResponse, escaped, response, success};
 use super::form::Form;
 use super::jwt::Jwt;
 use super::oauth::HOUR;
-use super::refusal::{Refusal, escaped, response, success};
 use super::users::random;
 use super::{Endpoint, Google};
 
@@ -46,7 +46,7 @@ pub struct AwsKeys {
 }
 
 /// All keys, and the secrets of the metadata endpoints.
-pub(super) struct Aws {
+pub(super) struct AwsEmulator {
     pub(super) environment: AwsKeys,
     instance: AwsKeys,
     pub(super) container: AwsKeys,
@@ -62,10 +62,10 @@ struct WebIdentity {
     exp: u64,
 }
 
-// === impl Aws ===
+// === impl AwsEmulator ===
 
-impl Aws {
-    pub(super) fn new() -> Result<Self, Refusal> {
+impl AwsEmulator {
+    pub(super) fn new() -> Result<Self, ErrorResponse> {
         let role = |name: &str| {
             AwsKeys::new(
                 "ASIA",
@@ -112,7 +112,7 @@ impl fmt::Debug for AwsKeys {
 // === impl AwsKeys ===
 
 impl AwsKeys {
-    fn new(prefix: &str, session: Option<String>, arn: String) -> Result<Self, Refusal> {
+    fn new(prefix: &str, session: Option<String>, arn: String) -> Result<Self, ErrorResponse> {
         let random_id = random()?.to_ascii_uppercase();
         Ok(Self {
             id: format!("{prefix}{}", random_id.get(..16).unwrap_or_default()),
@@ -129,7 +129,7 @@ pub(super) fn call(
     endpoint: Endpoint,
     request: &Request<Bytes>,
     now: u64,
-) -> Result<Response<Bytes>, Refusal> {
+) -> Result<Response<Bytes>, ErrorResponse> {
     let aws = google.aws();
     match endpoint {
         Endpoint::AwsSession => session(aws, request),
@@ -139,26 +139,36 @@ pub(super) fn call(
     }
 }
 
-fn session(aws: &Aws, request: &Request<Bytes>) -> Result<Response<Bytes>, Refusal> {
+fn session(aws: &AwsEmulator, request: &Request<Bytes>) -> Result<Response<Bytes>, ErrorResponse> {
     if request.method() != Method::PUT {
-        return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "PUT"));
+        return Err(ErrorResponse::text(StatusCode::METHOD_NOT_ALLOWED, "PUT"));
     }
     let seconds = header(request, TTL).and_then(|text| text.parse::<u32>().ok());
     if !seconds.is_some_and(|seconds| (1..=21_600).contains(&seconds)) {
-        return Err(Refusal::text(StatusCode::BAD_REQUEST, TTL));
+        return Err(ErrorResponse::text(StatusCode::BAD_REQUEST, TTL));
     }
     if request.headers().contains_key("x-forwarded-for") {
-        return Err(Refusal::text(StatusCode::FORBIDDEN, "X-Forwarded-For"));
+        return Err(ErrorResponse::text(
+            StatusCode::FORBIDDEN,
+            "X-Forwarded-For",
+        ));
     }
     Ok(text(&aws.session))
 }
 
-fn metadata(aws: &Aws, request: &Request<Bytes>, now: u64) -> Result<Response<Bytes>, Refusal> {
+fn metadata(
+    aws: &AwsEmulator,
+    request: &Request<Bytes>,
+    now: u64,
+) -> Result<Response<Bytes>, ErrorResponse> {
     if request.method() != Method::GET {
-        return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "GET"));
+        return Err(ErrorResponse::text(StatusCode::METHOD_NOT_ALLOWED, "GET"));
     }
     if header(request, SESSION) != Some(&aws.session) {
-        return Err(Refusal::text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+        return Err(ErrorResponse::text(
+            StatusCode::UNAUTHORIZED,
+            "Unauthorized",
+        ));
     }
     let path = request.uri().path().strip_prefix("/latest/meta-data/");
     match path.unwrap_or_default() {
@@ -177,20 +187,24 @@ fn metadata(aws: &Aws, request: &Request<Bytes>, now: u64) -> Result<Response<By
                 "Expiration": time(now + HOUR),
             })))
         }
-        _ => Err(Refusal::text(StatusCode::NOT_FOUND, "Not Found")),
+        _ => Err(ErrorResponse::text(StatusCode::NOT_FOUND, "Not Found")),
     }
 }
 
-fn container(aws: &Aws, request: &Request<Bytes>, now: u64) -> Result<Response<Bytes>, Refusal> {
+fn container(
+    aws: &AwsEmulator,
+    request: &Request<Bytes>,
+    now: u64,
+) -> Result<Response<Bytes>, ErrorResponse> {
     if request.method() != Method::GET {
-        return Err(Refusal::text(StatusCode::METHOD_NOT_ALLOWED, "GET"));
+        return Err(ErrorResponse::text(StatusCode::METHOD_NOT_ALLOWED, "GET"));
     }
     let authorization = header(request, AUTHORIZATION.as_str());
     // Requests of Pod Identity always have this header. Requests to the relative URI of ECS have none.
     let is_pod = request.uri().path() == "/v1/credentials";
     let is_right = authorization.map_or(!is_pod, |value| value == aws.container_authorization);
     if !is_right {
-        return Err(Refusal::text(StatusCode::FORBIDDEN, "Forbidden"));
+        return Err(ErrorResponse::text(StatusCode::FORBIDDEN, "Forbidden"));
     }
     let keys = &aws.container;
     Ok(success(&json!({
@@ -207,7 +221,7 @@ fn assume_role(
     google: &Google,
     request: &Request<Bytes>,
     now: u64,
-) -> Result<Response<Bytes>, Refusal> {
+) -> Result<Response<Bytes>, ErrorResponse> {
     let fields = [
         "Action",
         "Version",
@@ -216,7 +230,7 @@ fn assume_role(
         "WebIdentityToken",
         "DurationSeconds",
     ];
-    let invalid = |code: &str, why: &str| Refusal::aws(StatusCode::BAD_REQUEST, code, why);
+    let invalid = |code: &str, why: &str| ErrorResponse::aws(StatusCode::BAD_REQUEST, code, why);
     let form = match request.uri().query() {
         Some(query) if request.method() == Method::GET => {
             Form::parse(query, &fields).map_err(|why| invalid("ValidationError", &why))?
@@ -233,7 +247,11 @@ fn assume_role(
     }
     if field("RoleArn")? != format!("arn:aws:iam::{ACCOUNT}:role/{ROLE}") {
         let why = "Not authorized to perform sts:AssumeRoleWithWebIdentity";
-        return Err(Refusal::aws(StatusCode::FORBIDDEN, "AccessDenied", why));
+        return Err(ErrorResponse::aws(
+            StatusCode::FORBIDDEN,
+            "AccessDenied",
+            why,
+        ));
     }
     let name = field("RoleSessionName")?;
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte);

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::directory::GCLOUD_CLIENT;
+use super::error_response::ErrorResponse;
 use super::jwt::Jwt;
 use super::oauth::check_times;
-use super::refusal::Refusal;
 use super::{CLOUD_PLATFORM, Google, host, unix};
-use crate::emulator::Access;
+use crate::emulator::AccessTokenInfo;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,11 +32,11 @@ struct SelfSigned {
 
 impl Google {
     /// Returns what the bearer token of a request proves. The emulator issued it, or an account signed it.
-    pub fn access(&self, request: &Request<Bytes>, now: SystemTime) -> Option<Access> {
+    pub fn access(&self, request: &Request<Bytes>, now: SystemTime) -> Option<AccessTokenInfo> {
         self.bearer(request, unix(now))
     }
 
-    pub(super) fn bearer(&self, request: &Request<Bytes>, now: u64) -> Option<Access> {
+    pub(super) fn bearer(&self, request: &Request<Bytes>, now: u64) -> Option<AccessTokenInfo> {
         let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
         let token = value.strip_prefix("Bearer ")?;
         let access = self
@@ -46,7 +46,7 @@ impl Google {
         (now < access.expiry).then_some(access)
     }
 
-    fn self_signed(&self, token: &str, host: &str, now: u64) -> Option<Access> {
+    fn self_signed(&self, token: &str, host: &str, now: u64) -> Option<AccessTokenInfo> {
         let jwt = Jwt::parse(token).ok()?;
         let claims: SelfSigned = jwt.claims().ok()?;
         // Google finds the key only by its id.
@@ -64,7 +64,7 @@ impl Google {
             }
             _ => return None,
         };
-        is_valid.then_some(Access {
+        is_valid.then_some(AccessTokenInfo {
             member: format!("serviceAccount:{}", claims.iss),
             scopes,
             expiry: claims.exp,
@@ -89,7 +89,7 @@ impl Google {
 
     /// Answers as a service that is called with an access token, or with an ID token for `https://HOST`. Cloud Run and
     /// Cloud Functions also accept ID tokens of gcloud's login.
-    pub(super) fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Value, Refusal> {
+    pub(super) fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Value, ErrorResponse> {
         let host = host(request);
         if let Some(access) = self.bearer(request, now) {
             return Ok(json!({
@@ -114,6 +114,6 @@ impl Google {
         token
             .and_then(verify)
             .map(|claims| json!({"host": host, "id_token": claims}))
-            .ok_or_else(Refusal::unauthenticated)
+            .ok_or_else(ErrorResponse::unauthenticated)
     }
 }

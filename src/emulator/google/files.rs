@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::key::NoKey;
-use super::refusal::insert;
+use super::error_response::insert;
 use super::{AwsKeys, Google};
 
 /// The hosts of the URLs in a file.

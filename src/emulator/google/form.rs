@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Request};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
-use super::refusal::Refusal;
+use super::error_response::ErrorResponse;
 
 /// The fields of a form (`application/x-www-form-urlencoded`).
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
     /// Parses the body of a POST request. Each of these fields may occur once.
-    pub(super) fn read(request: &Request<Bytes>, fields: &[&str]) -> Result<Self, Refusal> {
-        let invalid = |why: String| Refusal::oauth("invalid_request", why);
+    pub(super) fn read(request: &Request<Bytes>, fields: &[&str]) -> Result<Self, ErrorResponse> {
+        let invalid = |why: String| ErrorResponse::oauth("invalid_request", why);
         if request.method() != Method::POST {
             return Err(invalid(format!("{} is not POST", request.method())));
         }
@@ -59,11 +59,11 @@ impl Form {
     }
 
     /// Returns the value of a required field that is not empty.
-    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
+    pub(super) fn required(&self, name: &str) -> Result<&str, ErrorResponse> {
         self.field(name)
             .filter(|value| !value.is_empty())
             .ok_or_else(|| {
-                Refusal::oauth(
+                ErrorResponse::oauth(
                     "invalid_request",
                     format!("Missing required parameter: {name}"),
                 )
@@ -72,15 +72,15 @@ impl Form {
 }
 
 /// Parses the JSON body of a POST request.
-pub(super) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, Refusal> {
+pub(super) fn json<T: DeserializeOwned>(request: &Request<Bytes>) -> Result<T, ErrorResponse> {
     let media = media_type(request.headers());
     if media != "application/json" {
-        return Err(Refusal::invalid_argument(format!(
+        return Err(ErrorResponse::invalid_argument(format!(
             "the content type is {media:?}"
         )));
     }
     serde_json::from_slice(request.body()).map_err(|error| {
-        Refusal::invalid_argument(format!("Invalid JSON payload received. {error}"))
+        ErrorResponse::invalid_argument(format!("Invalid JSON payload received. {error}"))
     })
 }
 

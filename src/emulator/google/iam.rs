@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::directory::Permission;
+use super::error_response::ErrorResponse;
 use super::form;
 use super::oauth::HOUR;
-use super::refusal::Refusal;
 use super::{CLOUD_PLATFORM, Endpoint, Google, IAM_SCOPE};
 
 const ACCOUNTS: &str = "projects/-/serviceAccounts/";
@@ -52,16 +52,16 @@ pub(super) fn call(
     endpoint: Endpoint,
     request: &Request<Bytes>,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     if request.method() != Method::POST || request.uri().query().is_some() {
-        return Err(Refusal::not_found());
+        return Err(ErrorResponse::not_found());
     }
     let path = request.uri().path();
     let account = path
         .strip_prefix("/v1/")
         .and_then(|path| path.strip_prefix(ACCOUNTS)?.rsplit_once(':'))
         .and_then(|(account, _)| percent_decode_str(account).decode_utf8().ok())
-        .ok_or_else(Refusal::not_found)?;
+        .ok_or_else(ErrorResponse::not_found)?;
     match endpoint {
         Endpoint::GenerateAccessToken => access_token(google, request, &account, now),
         Endpoint::GenerateIdToken => id_token(google, request, &account, now),
@@ -74,7 +74,7 @@ fn access_token(
     request: &Request<Bytes>,
     account: &str,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     let permission = Permission::GetAccessToken;
     let caller = authenticate(google, request, now)?;
     let body: AccessTokenRequest = form::json(request)?;
@@ -87,7 +87,7 @@ fn access_token(
     )?;
     if body.scope.is_empty() || body.scope.iter().any(|scope| scope.contains(' ')) {
         let why = "Scope required, one in each element.";
-        return Err(Refusal::invalid_argument(why));
+        return Err(ErrorResponse::invalid_argument(why));
     }
     let seconds = match &body.lifetime {
         None => HOUR,
@@ -96,7 +96,7 @@ fn access_token(
             .and_then(|seconds| seconds.parse().ok())
             .filter(|seconds| (1..=HOUR).contains(seconds))
             .ok_or_else(|| {
-                Refusal::invalid_argument(format!(
+                ErrorResponse::invalid_argument(format!(
                     "The lifetime {text:?} is not between 1s and 3600s."
                 ))
             })?,
@@ -116,7 +116,7 @@ fn id_token(
     request: &Request<Bytes>,
     account: &str,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     let permission = Permission::GetOpenIdToken;
     let caller = authenticate(google, request, now)?;
     let body: IdTokenRequest = form::json(request)?;
@@ -128,7 +128,7 @@ fn id_token(
         permission,
     )?;
     if body.audience.is_empty() {
-        return Err(Refusal::invalid_argument("Audience required."));
+        return Err(ErrorResponse::invalid_argument("Audience required."));
     }
     let mut claims = google.id_claims(account, &body.audience, body.include_email, now);
     if body.use_email_azp {
@@ -142,7 +142,7 @@ fn sign_jwt(
     request: &Request<Bytes>,
     account: &str,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     let permission = Permission::SignJwt;
     let caller = authenticate(google, request, now)?;
     let body: SignJwtRequest = form::json(request)?;
@@ -154,31 +154,35 @@ fn sign_jwt(
         permission,
     )?;
     let claims: Map<String, Value> = serde_json::from_str(&body.payload)
-        .map_err(|_| Refusal::invalid_argument("The payload is not a JSON object."))?;
+        .map_err(|_| ErrorResponse::invalid_argument("The payload is not a JSON object."))?;
     let expiry = claims.get("exp").and_then(Value::as_u64);
     if expiry.is_some_and(|expiry| expiry <= now || expiry > now + 12 * HOUR) {
         let why = "The exp claim must be in the future, and within 12 hours.";
-        return Err(Refusal::invalid_argument(why));
+        return Err(ErrorResponse::invalid_argument(why));
     }
     let key = google.system_key();
     Ok(json!({
         "keyId": key.id(),
-        "signedJwt": key.sign(&claims).ok_or_else(Refusal::internal)?,
+        "signedJwt": key.sign(&claims).ok_or_else(ErrorResponse::internal)?,
     }))
 }
 
 /// Returns the member that calls.
-fn authenticate(google: &Google, request: &Request<Bytes>, now: u64) -> Result<String, Refusal> {
+fn authenticate(
+    google: &Google,
+    request: &Request<Bytes>,
+    now: u64,
+) -> Result<String, ErrorResponse> {
     let access = google
         .bearer(request, now)
-        .ok_or_else(Refusal::unauthenticated)?;
+        .ok_or_else(ErrorResponse::unauthenticated)?;
     let has_scope = [CLOUD_PLATFORM, IAM_SCOPE]
         .iter()
         .any(|wanted| access.scopes.iter().any(|scope| scope == wanted));
     if has_scope {
         Ok(access.member)
     } else {
-        Err(Refusal::scopes("iamcredentials.googleapis.com"))
+        Err(ErrorResponse::scopes("iamcredentials.googleapis.com"))
     }
 }
 
@@ -189,7 +193,7 @@ fn authorize(
     delegates: Option<&[String]>,
     target: &str,
     permission: Permission,
-) -> Result<(), Refusal> {
+) -> Result<(), ErrorResponse> {
     let directory = google.directory();
     let mut member = caller.to_owned();
     for delegate in delegates.unwrap_or_default() {
@@ -197,16 +201,20 @@ fn authorize(
             .strip_prefix(ACCOUNTS)
             .filter(|account| account.contains('@'))
             .ok_or_else(|| {
-                Refusal::invalid_argument(format!("Invalid delegate {delegate:?}: {ACCOUNTS}EMAIL"))
+                ErrorResponse::invalid_argument(format!(
+                    "Invalid delegate {delegate:?}: {ACCOUNTS}EMAIL"
+                ))
             })?;
         if !directory.permits(&member, account, Permission::ImplicitDelegation) {
-            return Err(Refusal::permission(Permission::ImplicitDelegation.name()));
+            return Err(ErrorResponse::permission(
+                Permission::ImplicitDelegation.name(),
+            ));
         }
         member = format!("serviceAccount:{account}");
     }
     if directory.permits(&member, target, permission) {
         Ok(())
     } else {
-        Err(Refusal::permission(permission.name()))
+        Err(ErrorResponse::permission(permission.name()))
     }
 }

@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 #[derive(Debug)]
 pub(super) struct Jwt<'a> {
     message: &'a str,
-    pub(super) header: Header,
+    pub(super) header: JwtHeader,
     payload: Vec<u8>,
     signature: Vec<u8>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Header {
+pub(super) struct JwtHeader {
     pub(super) alg: String,
     #[serde(default)]
     pub(super) typ: Option<String>,
@@ -34,7 +34,7 @@ impl<'a> Jwt<'a> {
         let (message, signature) = text.rsplit_once('.').ok_or_else(malformed)?;
         let (header, payload) = message.split_once('.').ok_or_else(malformed)?;
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed());
-        let header: Header = serde_json::from_slice(&decode(header)?)
+        let header: JwtHeader = serde_json::from_slice(&decode(header)?)
             .map_err(|error| format!("its header is wrong: {error}"))?;
         if header.alg != "RS256" {
             return Err(format!("its algorithm is {:?}, not RS256", header.alg));

@@ -24,12 +24,12 @@ mod aws;
 mod bearer;
 mod directory;
 mod endpoint;
+mod error_response;
 mod files;
 mod form;
 mod iam;
 mod jwt;
 mod oauth;
-mod refusal;
 mod sigv4;
 mod sts;
 mod subject;
@@ -50,14 +50,14 @@ pub use files::{Endpoints, SubjectSource};
 
 use super::identity::ISSUER;
 use super::identity::Identity;
-use super::key::SigningKey;
+use super::key::GeneratedKey;
 use super::mint::{account_number, unix};
-use super::signer::{Access, Signer};
-use super::verifier::{Claims, Verifier};
-use aws::Aws;
+use super::signer::{AccessTokenInfo, TokenSigner};
+use super::verifier::{IdTokenClaims, Verifier};
+use aws::AwsEmulator;
 use directory::GCLOUD_CLIENT;
+use error_response::{ErrorResponse, success};
 use oauth::HOUR;
-use refusal::{Refusal, success};
 use users::{User, Users};
 
 use crate::lock::lock;
@@ -67,14 +67,14 @@ const IAM_SCOPE: &str = "https://www.googleapis.com/auth/iam";
 
 /// The emulated endpoints, with their accounts, users and keys.
 pub struct Google {
-    signer: Arc<Signer>,
+    signer: Arc<TokenSigner>,
     /// The key in the main account's key file.
-    account_key: SigningKey,
+    account_key: GeneratedKey,
     /// Google's own key for every account, with which `signJwt` signs.
-    system_key: SigningKey,
+    system_key: GeneratedKey,
     /// The key of the external identity providers.
-    idp_key: SigningKey,
-    aws: Aws,
+    idp_key: GeneratedKey,
+    aws: AwsEmulator,
     request_token: String,
     /// The lifetime of tokens in seconds.
     lifetime: u64,
@@ -96,12 +96,15 @@ impl Google {
     ///
     /// Fails if the system has no randomness.
     pub fn new(identity: &Identity) -> Result<Self, NoKeys> {
-        Self::with_signer(identity, Arc::new(Signer::new().map_err(|_| NoKeys)?))
+        Self::with_signer(identity, Arc::new(TokenSigner::new().map_err(|_| NoKeys)?))
     }
 
     /// Like [`new`](Self::new), with the keys that sign tokens.
-    pub(super) fn with_signer(identity: &Identity, signer: Arc<Signer>) -> Result<Self, NoKeys> {
-        let new_key = || SigningKey::generate().map_err(|_| NoKeys);
+    pub(super) fn with_signer(
+        identity: &Identity,
+        signer: Arc<TokenSigner>,
+    ) -> Result<Self, NoKeys> {
+        let new_key = || GeneratedKey::generate().map_err(|_| NoKeys);
         let directory = Directory::new(identity);
         let user_scopes = [
             "openid",
@@ -119,11 +122,11 @@ impl Google {
             account_key: new_key()?,
             system_key: new_key()?,
             idp_key: new_key()?,
-            aws: Aws::new().map_err(|_: Refusal| NoKeys)?,
+            aws: AwsEmulator::new().map_err(|_: ErrorResponse| NoKeys)?,
             request_token: users::random().map_err(|_| NoKeys)?,
             lifetime: identity.lifetime.as_secs().min(HOUR),
             directory: Mutex::new(directory),
-            users: Mutex::new(users.map_err(|_: Refusal| NoKeys)?),
+            users: Mutex::new(users.map_err(|_: ErrorResponse| NoKeys)?),
         })
     }
 
@@ -132,7 +135,7 @@ impl Google {
     pub fn respond(&self, request: &Request<Bytes>, now: SystemTime) -> Response<Bytes> {
         match Endpoint::of(host(request), request.uri().path()) {
             Some(endpoint) => self.respond_as(endpoint, request, now),
-            None => Refusal::not_found().into_response(),
+            None => ErrorResponse::not_found().into_response(),
         }
     }
 
@@ -158,12 +161,12 @@ impl Google {
             | Endpoint::AwsMetadata
             | Endpoint::AwsSession => {
                 let answer = aws::call(self, endpoint, request, now);
-                return answer.unwrap_or_else(Refusal::into_response);
+                return answer.unwrap_or_else(ErrorResponse::into_response);
             }
         };
         match json {
             Ok(json) => success(&json),
-            Err(refusal) => refusal.into_response(),
+            Err(error) => error.into_response(),
         }
     }
 
@@ -204,15 +207,15 @@ impl Google {
         member: &str,
         scopes: Vec<String>,
         expiry: u64,
-    ) -> Result<String, Refusal> {
-        let access = Access {
+    ) -> Result<String, ErrorResponse> {
+        let access = AccessTokenInfo {
             member: member.to_owned(),
             scopes,
             expiry,
         };
         self.signer
             .access_token(&access)
-            .ok_or_else(Refusal::internal)
+            .ok_or_else(ErrorResponse::internal)
     }
 
     fn id_token(
@@ -221,21 +224,21 @@ impl Google {
         audience: &str,
         email: bool,
         now: u64,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, ErrorResponse> {
         self.sign_id_token(&self.id_claims(account, audience, email, now))
     }
 
-    fn user_id_token(&self, email: &str, client: &str, now: u64) -> Result<String, Refusal> {
-        let claims = Claims {
+    fn user_id_token(&self, email: &str, client: &str, now: u64) -> Result<String, ErrorResponse> {
+        let claims = IdTokenClaims {
             azp: client.to_owned(),
             ..self.id_claims(email, client, true, now)
         };
         self.sign_id_token(&claims)
     }
 
-    fn id_claims(&self, email: &str, audience: &str, with_email: bool, now: u64) -> Claims {
+    fn id_claims(&self, email: &str, audience: &str, with_email: bool, now: u64) -> IdTokenClaims {
         let number = account_number(email);
-        Claims {
+        IdTokenClaims {
             aud: audience.to_owned(),
             azp: number.clone(),
             email: with_email.then(|| email.to_owned()),
@@ -247,8 +250,10 @@ impl Google {
         }
     }
 
-    fn sign_id_token(&self, claims: &Claims) -> Result<String, Refusal> {
-        self.signer.id_token(claims).ok_or_else(Refusal::internal)
+    fn sign_id_token(&self, claims: &IdTokenClaims) -> Result<String, ErrorResponse> {
+        self.signer
+            .id_token(claims)
+            .ok_or_else(ErrorResponse::internal)
     }
 
     /// Returns the lifetime of a token and the lifetime in its response, in seconds. The real endpoints subtract a
@@ -257,11 +262,11 @@ impl Google {
         (self.lifetime, self.lifetime.saturating_sub(1).max(1))
     }
 
-    const fn system_key(&self) -> &SigningKey {
+    const fn system_key(&self) -> &GeneratedKey {
         &self.system_key
     }
 
-    const fn aws(&self) -> &Aws {
+    const fn aws(&self) -> &AwsEmulator {
         &self.aws
     }
 

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::Google;
 use super::directory::{DELEGATED_SCOPES, DOMAIN};
+use super::error_response::{ErrorResponse, insert};
 use super::form::Form;
 use super::jwt::Jwt;
-use super::refusal::{Refusal, insert};
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -37,7 +37,11 @@ struct Assertion {
     exp: u64,
 }
 
-pub(super) fn token(google: &Google, request: &Request<Bytes>, now: u64) -> Result<Value, Refusal> {
+pub(super) fn token(
+    google: &Google,
+    request: &Request<Bytes>,
+    now: u64,
+) -> Result<Value, ErrorResponse> {
     let fields = [
         "grant_type",
         "assertion",
@@ -56,23 +60,27 @@ pub(super) fn token(google: &Google, request: &Request<Bytes>, now: u64) -> Resu
             let fields: Vec<&str> = fields.into_iter().filter(|f| *f != "assertion").collect();
             refresh(google, &Form::read(request, &fields)?, now)
         }
-        other => Err(Refusal::oauth(
+        other => Err(ErrorResponse::oauth(
             "unsupported_grant_type",
             format!("Invalid grant_type: {other}"),
         )),
     }
 }
 
-fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refusal> {
-    let invalid = |why: String| Refusal::oauth("invalid_grant", format!("Invalid JWT: {why}"));
+fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, ErrorResponse> {
+    let invalid =
+        |why: String| ErrorResponse::oauth("invalid_grant", format!("Invalid JWT: {why}"));
     let jwt = Jwt::parse(assertion).map_err(invalid)?;
     let claims: Assertion = jwt.claims().map_err(invalid)?;
     if !google.directory().has_account(&claims.iss) {
         let why = "Invalid grant: account not found";
-        return Err(Refusal::oauth("invalid_grant", why));
+        return Err(ErrorResponse::oauth("invalid_grant", why));
     }
     if !google.is_signed_by(&jwt, &claims.iss) {
-        return Err(Refusal::oauth("invalid_grant", "Invalid JWT Signature."));
+        return Err(ErrorResponse::oauth(
+            "invalid_grant",
+            "Invalid JWT Signature.",
+        ));
     }
     if claims.aud != AUDIENCE {
         return Err(invalid(format!(
@@ -99,7 +107,7 @@ fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refus
         (None, Some(audience)) if !audience.is_empty() && claims.sub.is_none() => Ok(json!({
             "id_token": google.id_token(&claims.iss, audience, true, now)?,
         })),
-        _ => Err(Refusal::oauth(
+        _ => Err(ErrorResponse::oauth(
             "invalid_scope",
             "Invalid OAuth scope or ID token audience provided.",
         )),
@@ -107,7 +115,7 @@ fn jwt_bearer(google: &Google, assertion: &str, now: u64) -> Result<Value, Refus
 }
 
 /// Returns the user that an account acts as by domain-wide delegation.
-fn delegated(user: &str, scopes: &[String]) -> Result<String, Refusal> {
+fn delegated(user: &str, scopes: &[String]) -> Result<String, ErrorResponse> {
     let of_domain = user
         .rsplit_once('@')
         .is_some_and(|(_, domain)| domain == DOMAIN);
@@ -117,7 +125,7 @@ fn delegated(user: &str, scopes: &[String]) -> Result<String, Refusal> {
     if of_domain && allowed {
         return Ok(format!("user:{user}"));
     }
-    Err(Refusal::oauth_with(
+    Err(ErrorResponse::oauth_with(
         StatusCode::UNAUTHORIZED,
         "unauthorized_client",
         "Client is unauthorized to retrieve access tokens using this method, or client not authorized for any of the scopes \
@@ -137,13 +145,14 @@ pub(super) fn check_times(iat: u64, exp: u64, now: u64) -> Result<(), &'static s
     )
 }
 
-fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, Refusal> {
+fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, ErrorResponse> {
     let client_id = form.required("client_id")?;
     let secret = form.required("client_secret")?;
     let refresh_token = form.required("refresh_token")?;
     let mut users = google.users();
     let user = &mut users.user;
-    let invalid_client = |why| Refusal::oauth_with(StatusCode::UNAUTHORIZED, "invalid_client", why);
+    let invalid_client =
+        |why| ErrorResponse::oauth_with(StatusCode::UNAUTHORIZED, "invalid_client", why);
     if user.client_id != client_id {
         return Err(invalid_client("The OAuth client was not found."));
     }
@@ -152,7 +161,7 @@ fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, Refusal> {
     }
     if user.refresh_token != refresh_token {
         let why = "Token has been expired or revoked.";
-        return Err(Refusal::oauth("invalid_grant", why));
+        return Err(ErrorResponse::oauth("invalid_grant", why));
     }
     let scopes = match form.field("scope") {
         None => user.scopes.clone(),
@@ -160,7 +169,7 @@ fn refresh(google: &Google, form: &Form, now: u64) -> Result<Value, Refusal> {
     };
     if scopes.is_empty() || scopes.iter().any(|scope| !user.scopes.contains(scope)) {
         let why = "Some requested scopes were invalid.";
-        return Err(Refusal::oauth("invalid_scope", why));
+        return Err(ErrorResponse::oauth("invalid_scope", why));
     }
     let member = format!("user:{}", user.email);
     let (lifetime, expires_in) = google.lifetime();

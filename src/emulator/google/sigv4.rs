@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::super::key::hex;
-use super::aws::Aws;
+use super::aws::AwsEmulator;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const QUERY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
@@ -24,12 +24,12 @@ const AGE: u64 = 900;
 struct Signed {
     url: String,
     method: String,
-    headers: Vec<Header>,
+    headers: Vec<SignedHeader>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct SignedHeader {
     key: String,
     value: String,
 }
@@ -44,7 +44,12 @@ struct Authorization<'a> {
 }
 
 /// Returns the ARN of the caller.
-pub(super) fn verify(token: &str, audience: &str, aws: &Aws, now: u64) -> Result<String, String> {
+pub(super) fn verify(
+    token: &str,
+    audience: &str,
+    aws: &AwsEmulator,
+    now: u64,
+) -> Result<String, String> {
     let json = percent_decode_str(token)
         .decode_utf8()
         .map_err(|_| "the subject token is not percent-encoded UTF-8".to_owned())?;

@@ -8,10 +8,10 @@ use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::error_response::{ErrorResponse, insert};
 use super::form::Form;
 use super::jwt::Jwt;
 use super::oauth::SKEW;
-use super::refusal::{Refusal, insert};
 use super::{Google, sigv4};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -29,7 +29,7 @@ pub(super) const SAML: &str = "PHNhbWwycDpSZXNwb25zZT5lbXVsYXRvcjwvc2FtbDJwOlJlc
 
 /// The claims of an OIDC subject token.
 #[derive(Deserialize)]
-struct Subject {
+struct OidcClaims {
     iss: String,
     aud: String,
     sub: String,
@@ -49,7 +49,7 @@ pub(super) fn exchange(
     google: &Google,
     request: &Request<Bytes>,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     let form = Form::read(
         request,
         &[
@@ -62,7 +62,7 @@ pub(super) fn exchange(
             "options",
         ],
     )?;
-    let invalid = |why: String| Refusal::oauth("invalid_request", why);
+    let invalid = |why: String| ErrorResponse::oauth("invalid_request", why);
     let wrong = |name: &str, value: &str| invalid(format!("Invalid value for \"{name}\": {value}"));
     let grant_type = form.required("grant_type")?;
     if grant_type != EXCHANGE {
@@ -105,7 +105,7 @@ pub(super) fn exchange(
     let token = form.required("subject_token")?;
     let subject = match (form.required("subject_token_type")?, provider) {
         (AWS4, "aws") => sigv4::verify(token, audience, google.aws(), now)
-            .map_err(|why| Refusal::oauth("invalid_grant", why))?,
+            .map_err(|why| ErrorResponse::oauth("invalid_grant", why))?,
         (JWT | ID_TOKEN, "oidc") => oidc(google, token, audience, now)?,
         (SAML2, "saml") if token == SAML => "saml-user".to_owned(),
         (SAML2, "saml") => return Err(wrong("subject_token", "not a SAML assertion")),
@@ -125,11 +125,11 @@ pub(super) fn exchange(
 }
 
 /// Returns the subject of an OIDC token.
-fn oidc(google: &Google, token: &str, audience: &str, now: u64) -> Result<String, Refusal> {
-    let invalid = |why: String| Refusal::oauth("invalid_grant", why);
+fn oidc(google: &Google, token: &str, audience: &str, now: u64) -> Result<String, ErrorResponse> {
+    let invalid = |why: String| ErrorResponse::oauth("invalid_grant", why);
     let jwt = Jwt::parse(token)
         .map_err(|why| invalid(format!("The given credential is not a JWT: {why}")))?;
-    let claims: Subject = jwt.claims().map_err(invalid)?;
+    let claims: OidcClaims = jwt.claims().map_err(invalid)?;
     if claims.iss != IDP {
         return Err(invalid(format!(
             "The issuer in ID Token {} does not match the expected ones.",
@@ -156,7 +156,7 @@ fn oidc(google: &Google, token: &str, audience: &str, now: u64) -> Result<String
 }
 
 /// Returns whether the request authenticates the OAuth client of the workforce user (RFC 6749, 2.3.1).
-fn client(google: &Google, request: &Request<Bytes>) -> Result<bool, Refusal> {
+fn client(google: &Google, request: &Request<Bytes>) -> Result<bool, ErrorResponse> {
     let Some(value) = request.headers().get(AUTHORIZATION) else {
         return Ok(false);
     };
@@ -166,7 +166,7 @@ fn client(google: &Google, request: &Request<Bytes>) -> Result<bool, Refusal> {
     if value.as_bytes() == expected.as_bytes() {
         return Ok(true);
     }
-    Err(Refusal::oauth_with(
+    Err(ErrorResponse::oauth_with(
         StatusCode::UNAUTHORIZED,
         "invalid_client",
         "The OAuth client was not found.",
@@ -177,18 +177,18 @@ pub(super) fn refresh(
     google: &Google,
     request: &Request<Bytes>,
     now: u64,
-) -> Result<Value, Refusal> {
+) -> Result<Value, ErrorResponse> {
     let form = Form::read(request, &["grant_type", "refresh_token", "scope"])?;
     let grant_type = form.required("grant_type")?;
     if grant_type != "refresh_token" {
-        return Err(Refusal::oauth(
+        return Err(ErrorResponse::oauth(
             "unsupported_grant_type",
             format!("Invalid grant_type: {grant_type}"),
         ));
     }
     let refresh_token = form.required("refresh_token")?;
     if !client(google, request)? {
-        return Err(Refusal::oauth_with(
+        return Err(ErrorResponse::oauth_with(
             StatusCode::UNAUTHORIZED,
             "invalid_client",
             "Client authentication is required.",
@@ -205,7 +205,7 @@ pub(super) fn refresh(
     let user = &mut users.workforce;
     if user.refresh_token != refresh_token {
         let why = "Token has been expired or revoked.";
-        return Err(Refusal::oauth("invalid_grant", why));
+        return Err(ErrorResponse::oauth("invalid_grant", why));
     }
     let scopes = match form.field("scope") {
         None => user.scopes.clone(),

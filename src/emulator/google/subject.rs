@@ -5,27 +5,31 @@ use http::header::AUTHORIZATION;
 use http::{Method, Request};
 use serde_json::{Value, json};
 
-use super::super::query::Query;
+use super::super::query_params::QueryParams;
 use super::Google;
 use super::aws::CLUSTER;
+use super::error_response::ErrorResponse;
 use super::oauth::HOUR;
-use super::refusal::Refusal;
 use super::sts::IDP;
 
 /// Answers like GitHub's endpoint for ID tokens of jobs.
-pub(super) fn call(google: &Google, request: &Request<Bytes>, now: u64) -> Result<Value, Refusal> {
+pub(super) fn call(
+    google: &Google,
+    request: &Request<Bytes>,
+    now: u64,
+) -> Result<Value, ErrorResponse> {
     let expected = format!("Bearer {}", google.request_token);
     let authorization = request.headers().get(AUTHORIZATION);
     if request.method() != Method::GET {
-        return Err(Refusal::not_found());
+        return Err(ErrorResponse::not_found());
     }
     if authorization.is_none_or(|value| value.as_bytes() != expected.as_bytes()) {
-        return Err(Refusal::unauthenticated());
+        return Err(ErrorResponse::unauthenticated());
     }
-    let query = Query::new(request.uri().query());
+    let query = QueryParams::new(request.uri().query());
     let audience = query.value("audience").unwrap_or_default();
     if audience.is_empty() {
-        return Err(Refusal::invalid_argument("audience required"));
+        return Err(ErrorResponse::invalid_argument("audience required"));
     }
     let token = google.oidc(IDP, &audience, "repo:example/shop", now, HOUR)?;
     Ok(json!({"value": token, "count": token.len()}))
@@ -55,7 +59,7 @@ impl Google {
         subject: &str,
         now: u64,
         seconds: u64,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, ErrorResponse> {
         let claims = json!({
             "iss": issuer,
             "aud": audience,
@@ -63,6 +67,8 @@ impl Google {
             "iat": now,
             "exp": now + seconds,
         });
-        self.idp_key.sign(&claims).ok_or_else(Refusal::internal)
+        self.idp_key
+            .sign(&claims)
+            .ok_or_else(ErrorResponse::internal)
     }
 }

@@ -1,7 +1,7 @@
 //! The users whose refresh tokens are in credential files.
 
 use super::super::key::hex;
-use super::refusal::Refusal;
+use super::error_response::ErrorResponse;
 
 /// The user of `authorized_user`, and the workforce user of `external_account_authorized_user`.
 #[derive(Clone)]
@@ -25,7 +25,11 @@ pub(super) struct User {
 // === impl User ===
 
 impl User {
-    pub(super) fn new(email: &str, client_id: &str, scopes: &[&str]) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        email: &str,
+        client_id: &str,
+        scopes: &[&str],
+    ) -> Result<Self, ErrorResponse> {
         Ok(Self {
             email: email.to_owned(),
             client_id: client_id.to_owned(),
@@ -37,7 +41,7 @@ impl User {
     }
 
     /// Replaces the refresh token if it rotates, and returns the new one.
-    pub(super) fn rotate(&mut self) -> Result<Option<String>, Refusal> {
+    pub(super) fn rotate(&mut self) -> Result<Option<String>, ErrorResponse> {
         if !self.rotates {
             return Ok(None);
         }
@@ -47,8 +51,8 @@ impl User {
 }
 
 /// Returns 128 random bits in hexadecimal.
-pub(super) fn random() -> Result<String, Refusal> {
+pub(super) fn random() -> Result<String, ErrorResponse> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::internal())?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| ErrorResponse::internal())?;
     Ok(hex(&bytes))
 }

@@ -24,11 +24,11 @@ fn mint() -> Mint {
 }
 
 fn mint_of(identity: Identity) -> Mint {
-    Mint::new(identity, Arc::new(Signer::new().unwrap()))
+    Mint::new(identity, Arc::new(TokenSigner::new().unwrap()))
 }
 
-fn id() -> Wanted {
-    Wanted::Id {
+fn id() -> RequestedToken {
+    RequestedToken::Id {
         audience: AUDIENCE.to_owned(),
         full: true,
     }
@@ -37,7 +37,7 @@ fn id() -> Wanted {
 #[test]
 fn a_token_is_reissued_until_four_minutes_are_left() {
     let mint = mint();
-    for wanted in [Wanted::access(""), id()] {
+    for wanted in [RequestedToken::access(""), id()] {
         let first = mint.issue(&wanted, start()).unwrap();
         let last = mint.issue(&wanted, after(3360)).unwrap();
         let next = mint.issue(&wanted, after(3361)).unwrap();
@@ -50,7 +50,11 @@ fn a_token_is_reissued_until_four_minutes_are_left() {
 #[test]
 fn the_remaining_lifetime_counts_down() {
     let mint = mint();
-    let left = |at| mint.issue(&Wanted::access(""), at).unwrap().left(unix(at));
+    let left = |at| {
+        mint.issue(&RequestedToken::access(""), at)
+            .unwrap()
+            .left(unix(at))
+    };
     assert_eq!(left(start()), 3600);
     assert_eq!(left(after(1)), 3599);
     assert_eq!(left(after(3360)), 240);
@@ -62,8 +66,8 @@ fn a_lifetime_under_the_margin_gives_a_new_token_each_time() {
         lifetime: "30s".parse().unwrap(),
         ..Identity::default()
     });
-    let first = mint.issue(&Wanted::access(""), start()).unwrap();
-    let second = mint.issue(&Wanted::access(""), start()).unwrap();
+    let first = mint.issue(&RequestedToken::access(""), start()).unwrap();
+    let second = mint.issue(&RequestedToken::access(""), start()).unwrap();
     assert_eq!(first.left(unix(start())), 30);
     assert_ne!(first.token, second.token);
 }
@@ -71,7 +75,11 @@ fn a_lifetime_under_the_margin_gives_a_new_token_each_time() {
 #[test]
 fn scopes_in_another_order_share_a_token() {
     let mint = mint();
-    let token = |scopes| mint.issue(&Wanted::access(scopes), start()).unwrap().token;
+    let token = |scopes| {
+        mint.issue(&RequestedToken::access(scopes), start())
+            .unwrap()
+            .token
+    };
     assert_eq!(token("a,b"), token("b,a"));
     assert_eq!(token("a,b"), token("b a,b"));
     assert_ne!(token("a,b"), token("a"));
@@ -82,7 +90,7 @@ fn scopes_in_another_order_share_a_token() {
 fn each_audience_and_format_has_its_own_token() {
     let mint = mint();
     let token = |audience: &str, full| {
-        let wanted = Wanted::Id {
+        let wanted = RequestedToken::Id {
             audience: audience.to_owned(),
             full,
         };
@@ -147,7 +155,10 @@ fn the_verifier_rejects_another_audience_key_or_issuer() {
 fn only_issued_access_tokens_are_valid_and_only_until_they_expire() {
     let mint = mint();
     let verifier = mint.signer.verifier();
-    let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
+    let token = mint
+        .issue(&RequestedToken::access(""), start())
+        .unwrap()
+        .token;
     assert!(token.starts_with(PREFIX));
     assert!(verifier.knows_access_token(&token, after(3599)));
     assert!(!verifier.knows_access_token(&token, after(3600)));
@@ -173,7 +184,10 @@ fn only_issued_access_tokens_are_valid_and_only_until_they_expire() {
 #[test]
 fn the_debug_output_has_no_secrets() {
     let mint = mint();
-    let token = mint.issue(&Wanted::access(""), start()).unwrap().token;
+    let token = mint
+        .issue(&RequestedToken::access(""), start())
+        .unwrap()
+        .token;
     let text = format!("{mint:?} {:?}", mint.signer.verifier());
     assert!(!text.contains(&*token));
     assert!(!text.contains("seal") && !text.contains("pair"), "{text}");

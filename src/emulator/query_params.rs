@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// The parameters of a query, decoded like a form (`+` is a space).
-pub(super) struct Query<'a>(Option<&'a str>);
+pub(super) struct QueryParams<'a>(Option<&'a str>);
 
-// === impl Query ===
+// === impl QueryParams ===
 
-impl<'a> Query<'a> {
+impl<'a> QueryParams<'a> {
     pub(super) const fn new(query: Option<&'a str>) -> Self {
         Self(query)
     }
@@ -49,7 +49,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_query_makes_the_parser_panic(query in ".*", name in ".*") {
-            let query = Query::new(Some(&query));
+            let query = QueryParams::new(Some(&query));
             let _ = query.flag(&name);
         }
 
@@ -57,15 +57,15 @@ mod tests {
         fn an_encoded_value_is_decoded(value in ".*", other in "[a-z=+%]*") {
             let encoded = utf8_percent_encode(&value, NON_ALPHANUMERIC);
             let text = format!("other={other}&audience={encoded}&{other}");
-            let query = Query::new(Some(&text));
+            let query = QueryParams::new(Some(&text));
             prop_assert_eq!(query.value("audience").unwrap(), value);
         }
     }
 
     #[test]
     fn without_a_query_no_parameter_is_set() {
-        assert_eq!(Query::new(None).value("audience"), None);
-        assert!(!Query::new(Some("recursive")).flag("recursive"));
-        assert!(Query::new(Some("recursive=TRUE")).flag("recursive"));
+        assert_eq!(QueryParams::new(None).value("audience"), None);
+        assert!(!QueryParams::new(Some("recursive")).flag("recursive"));
+        assert!(QueryParams::new(Some("recursive=TRUE")).flag("recursive"));
     }
 }

@@ -9,15 +9,15 @@ const JSON: &str = "application/json; charset=UTF-8";
 
 /// A response other than 200.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ErrorResponse {
     status: StatusCode,
     content_type: &'static str,
     body: String,
 }
 
-// === impl Refusal ===
+// === impl ErrorResponse ===
 
-impl Refusal {
+impl ErrorResponse {
     /// Returns an OAuth error (RFC 6749, 5.2) with status 400.
     pub(super) fn oauth(error: &str, description: impl AsRef<str>) -> Self {
         Self::oauth_with(StatusCode::BAD_REQUEST, error, description)

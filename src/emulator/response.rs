@@ -13,16 +13,16 @@ const TEXT: &str = "application/text";
 const HTML: &str = "text/html";
 
 /// A response without the headers that all responses have.
-pub(super) struct Answer {
+pub(super) struct MetadataResponse {
     pub(super) status: StatusCode,
     content_type: &'static str,
     body: String,
     extra: Option<(HeaderName, HeaderValue)>,
 }
 
-// === impl Answer ===
+// === impl MetadataResponse ===
 
-impl Answer {
+impl MetadataResponse {
     /// Returns a listing or a value.
     pub(super) fn text(text: &str) -> Self {
         Self {
