@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Outcome, Priority};
+use super::{LookupResult, Priority};
 
 /// The number of look-ups of one priority that hold a permit at a time.
 pub(super) const PERMITS: usize = 32;
@@ -31,7 +31,7 @@ pub(super) enum Phase {
         since: Instant,
         permit_until: Instant,
     },
-    Done(Outcome),
+    Done(LookupResult),
 }
 
 /// A look-up to run in a thread.
@@ -156,7 +156,7 @@ impl Lookups {
     }
 
     /// Publishes the outcome of a look-up and removes it.
-    pub(super) fn finish(&mut self, name: &str, id: u64, outcome: Outcome) {
+    pub(super) fn finish(&mut self, name: &str, id: u64, outcome: LookupResult) {
         if self.names.get(name).is_none_or(|lookup| lookup.id != id) {
             return;
         }

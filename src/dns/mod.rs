@@ -55,21 +55,21 @@ pub enum Unresolved {
     Aborted,
 }
 
-type Outcome = Result<Arc<[SocketAddr]>, Unresolved>;
+type LookupResult = Result<Arc<[SocketAddr]>, Unresolved>;
 
 /// Asks the system's resolver for every connection, without a cache: the system may have one. Clones share their
 /// limits.
 #[derive(Clone)]
-pub struct Resolver(Arc<Shared>);
+pub struct Resolver(Arc<ResolverInner>);
 
-struct Shared {
+struct ResolverInner {
     ask: Box<Ask>,
     lookups: Mutex<Lookups>,
 }
 
 /// One caller of a look-up. It leaves the look-up when it is dropped.
-struct Caller<'a> {
-    shared: &'a Arc<Shared>,
+struct LookupWaiter<'a> {
+    shared: &'a Arc<ResolverInner>,
     name: Arc<str>,
     id: u64,
     phase: watch::Receiver<Phase>,
@@ -77,9 +77,9 @@ struct Caller<'a> {
 
 /// A look-up for a thread. It reports its outcome when it is dropped, even if it did not run.
 struct Job {
-    shared: Arc<Shared>,
+    shared: Arc<ResolverInner>,
     started: Started,
-    outcome: Option<Outcome>,
+    outcome: Option<LookupResult>,
 }
 
 // === impl Resolver ===
@@ -97,7 +97,7 @@ impl Resolver {
     }
 
     fn with(ask: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(ResolverInner {
             ask: Box::new(ask),
             lookups: Mutex::default(),
         }))
@@ -163,12 +163,12 @@ impl fmt::Debug for Resolver {
     }
 }
 
-// === impl Shared ===
+// === impl ResolverInner ===
 
-impl Shared {
-    fn join(self: &Arc<Self>, name: &Arc<str>, priority: Priority) -> Caller<'_> {
+impl ResolverInner {
+    fn join(self: &Arc<Self>, name: &Arc<str>, priority: Priority) -> LookupWaiter<'_> {
         let (id, phase) = self.update(|lookups| lookups.join(name, priority));
-        Caller {
+        LookupWaiter {
             shared: self,
             name: Arc::clone(name),
             id,
@@ -201,10 +201,10 @@ impl Shared {
     }
 }
 
-// === impl Caller ===
+// === impl LookupWaiter ===
 
-impl Caller<'_> {
-    async fn outcome(&mut self) -> Outcome {
+impl LookupWaiter<'_> {
+    async fn outcome(&mut self) -> LookupResult {
         loop {
             let phase = self.phase.borrow_and_update().clone();
             let changed = match phase {
@@ -225,7 +225,7 @@ impl Caller<'_> {
     }
 }
 
-impl Drop for Caller<'_> {
+impl Drop for LookupWaiter<'_> {
     fn drop(&mut self) {
         self.shared
             .update(|lookups| lookups.leave(&self.name, self.id));
