@@ -91,7 +91,7 @@ pub struct Config {
     /// The universe domain of the credential file, else `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.
     pub universe: Option<Arc<str>>,
     /// Everything about connections to upstreams.
-    pub upstream: Upstream,
+    pub upstream: UpstreamConfig,
     /// `--response-timeout`: from the sent request to the response's head; `None` for `off`.
     pub response_timeout: Option<Duration>,
     /// `--token-timeout`: one fetch, and one request's wait for it.
@@ -149,7 +149,7 @@ pub struct Route {
     pub service: Option<ServiceName>,
     /// What the user said of the credential.
     pub options: Options,
-    /// `http=`: else [`Upstream::http`].
+    /// `http=`: else [`UpstreamConfig::http`].
     pub http: Option<HttpVersion>,
     /// `mode=`: the permissions of its unix socket.
     pub mode: Option<u32>,
@@ -211,7 +211,7 @@ pub struct MetadataServer {
 
 /// Everything about connections to upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// `--connect-to`, flags first; the first that matches counts.
     pub connect_to: Vec<ConnectTo>,
     /// `--upstream-ca`: PEM files with more trust roots.

@@ -11,7 +11,7 @@ use super::fact::Fact;
 use super::fetch_error::FetchError;
 use super::priority::FetchPriority;
 use super::value::Token;
-use crate::config::{Config, Upstream};
+use crate::config::{Config, UpstreamConfig};
 use crate::credentials::{Base, CredentialFile};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
@@ -253,7 +253,7 @@ fn of_file(
     config: &Config,
     metrics: &Arc<Metrics>,
 ) -> Result<Arc<dyn TokenSource>, BadRoots> {
-    let client = |upstream: &Upstream| {
+    let client = |upstream: &UpstreamConfig| {
         EndpointClient::new(open, upstream, config.token_timeout, Arc::clone(metrics))
     };
     let remote = client(&config.upstream)?;
@@ -265,7 +265,7 @@ fn of_file(
             let local = match config.upstream.proxy {
                 None => remote.clone(),
                 // No proxy reaches the addresses of this machine.
-                Some(_) => client(&Upstream {
+                Some(_) => client(&UpstreamConfig {
                     proxy: None,
                     ..config.upstream.clone()
                 })?,

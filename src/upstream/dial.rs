@@ -56,7 +56,7 @@ pub(super) struct Dialled {
 
 impl Dialer {
     pub(super) fn new(
-        config: &config::Upstream,
+        config: &config::UpstreamConfig,
         refuse: DialPolicy,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BadRoots> {

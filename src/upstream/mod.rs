@@ -71,7 +71,7 @@ impl<B: RequestBody> Upstream<B> {
     ///
     /// A file of trust roots that the user named cannot be used.
     pub fn new(
-        config: &config::Upstream,
+        config: &config::UpstreamConfig,
         refuse: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
@@ -85,7 +85,7 @@ impl<B: RequestBody> Upstream<B> {
     ///
     /// As [`Upstream::new`].
     pub fn with_limits(
-        config: &config::Upstream,
+        config: &config::UpstreamConfig,
         refuse: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,

@@ -49,7 +49,7 @@ pub(super) struct Tls {
 // === impl Tls ===
 
 impl Tls {
-    pub(super) fn new(config: &config::Upstream) -> Result<Self, BadRoots> {
+    pub(super) fn new(config: &config::UpstreamConfig) -> Result<Self, BadRoots> {
         let roots = Arc::new(roots(config)?);
         let provider = Arc::new(aws_lc_rs::default_provider());
         let base = ClientConfig::builder_with_provider(provider)
@@ -108,7 +108,7 @@ fn server_name(host: &Host) -> Option<ServerName<'static>> {
     }
 }
 
-fn roots(config: &config::Upstream) -> Result<RootCertStore, BadRoots> {
+fn roots(config: &config::UpstreamConfig) -> Result<RootCertStore, BadRoots> {
     let mut roots = RootCertStore::empty();
     match &config.system_ca_file {
         Some(file) => {

@@ -27,7 +27,7 @@ pub struct Client {
 
 /// What a test changes of the settings.
 pub struct Setting {
-    pub config: config::Upstream,
+    pub config: config::UpstreamConfig,
     pub refuse: DialPolicy,
     pub limits: Limits,
 }
@@ -36,7 +36,7 @@ impl Setting {
     /// Names lead to `server`, and `ca` is trusted.
     pub fn new(server: SocketAddr, ca: Option<&TestCa>) -> Self {
         Self {
-            config: config::Upstream {
+            config: config::UpstreamConfig {
                 connect_to: vec![ConnectTo {
                     host: ConnectHost::Suffix(".example".into()),
                     port: None,

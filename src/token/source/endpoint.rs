@@ -68,11 +68,11 @@ impl EndpointClient {
     /// Fails if the user's file of trust roots cannot be used.
     pub(super) fn new(
         open: OpenTransport,
-        upstream: &config::Upstream,
+        upstream: &config::UpstreamConfig,
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Result<Self, BadRoots> {
-        let config = config::Upstream {
+        let config = config::UpstreamConfig {
             http: HttpVersion::Auto,
             connect_timeout: upstream.connect_timeout.min(CONNECT),
             ..upstream.clone()

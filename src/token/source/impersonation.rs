@@ -16,7 +16,7 @@ use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
 use super::quota_project::QuotaProjects;
 use super::transport::OpenTransport;
 use super::{Fetching, TokenSource};
-use crate::config::Upstream;
+use crate::config::UpstreamConfig;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::error::{Error, SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind, project_of};
@@ -40,7 +40,7 @@ pub(super) struct ImpersonationSource(pub(super) Arc<Impersonator>);
 pub(super) struct Impersonator {
     context: SourceContext,
     open: OpenTransport,
-    upstream: Upstream,
+    upstream: UpstreamConfig,
     timeout: Duration,
     /// The time that the base credential takes beyond that.
     base_time: Duration,
@@ -105,7 +105,7 @@ impl Impersonator {
     pub(super) fn new(
         context: SourceContext,
         open: OpenTransport,
-        upstream: Upstream,
+        upstream: UpstreamConfig,
         timeout: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {

@@ -26,11 +26,11 @@ pub(super) trait Transport: Send + Sync {
 
 /// Opens a transport with its own connections, within a memory budget.
 pub(super) type OpenTransport =
-    fn(&config::Upstream, Arc<Metrics>, Memory) -> Result<Arc<dyn Transport>, BadRoots>;
+    fn(&config::UpstreamConfig, Arc<Metrics>, Memory) -> Result<Arc<dyn Transport>, BadRoots>;
 
 /// Opens a transport whose bodies have the type `B`.
 pub(super) fn open<B: RequestBody + From<Bytes>>(
-    config: &config::Upstream,
+    config: &config::UpstreamConfig,
     metrics: Arc<Metrics>,
     memory: Memory,
 ) -> Result<Arc<dyn Transport>, BadRoots> {

@@ -92,7 +92,7 @@ impl<B: RequestBody> Pools<B> {
     pub(super) fn new(
         dialer: Dialer,
         limits: Limits,
-        config: &config::Upstream,
+        config: &config::UpstreamConfig,
         memory: Memory,
     ) -> Arc<Self> {
         Arc::new(Self {
