@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use sidentity::destination::Destination;
 use sidentity::policy::{
-    Credential, Options, Pattern, Placement, Policy, Rule, Settings, inject, select_header,
+    Credential, Pattern, Placement, Policy, Rule, RuleOptions, Settings, inject, select_header,
     strip_redacted,
 };
 
@@ -17,10 +17,10 @@ const UNIVERSE: &str = "googleapis.com";
 fn rule(pattern: &str) -> Rule {
     Rule {
         pattern: Pattern::parse(pattern).unwrap(),
-        options: Options {
+        options: RuleOptions {
             credential: Some(Credential::Id),
             audience: Some("https://audience.test".to_owned()),
-            ..Options::default()
+            ..RuleOptions::default()
         },
         name: format!("--rule {pattern}=id").into(),
     }

@@ -20,7 +20,7 @@ use clap::Args;
 use sidentity::cli::Flags;
 use sidentity::config::{OptionKey, Reload};
 use sidentity::error::{ErrorKind, TokenFault};
-use sidentity::policy::{Credential, Options};
+use sidentity::policy::{Credential, RuleOptions};
 use sidentity::telemetry::{Code, Metrics};
 
 #[path = "docs/commands.rs"]
@@ -167,7 +167,10 @@ fn the_configuration_reference_lists_every_option_of_routes_and_rules() {
     let found: BTreeSet<&str> = rows
         .map(|row| row.split(['=', '`']).next().unwrap())
         .collect();
-    let known: BTreeSet<&str> = Options::NAMES.into_iter().chain(["http", "mode"]).collect();
+    let known: BTreeSet<&str> = RuleOptions::NAMES
+        .into_iter()
+        .chain(["http", "mode"])
+        .collect();
     assert_eq!(found, known);
 }
 

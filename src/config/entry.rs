@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret, suggestion};
-use super::raw::{Entry, Fields, Spanned};
-use crate::policy::Options;
+use super::raw::{RawEntry, RawFields, Spanned};
+use crate::policy::RuleOptions;
 
 /// What an entry looks like, in a flag and in a file.
 pub(super) struct EntrySyntax {
     /// A line's field before the `=`, and the one after it.
     ends: (&'static str, &'static str),
-    /// A line's options beside [`Options::NAMES`].
+    /// A line's options beside [`RuleOptions::NAMES`].
     line: &'static [&'static str],
-    /// A mapping's fields beside [`Options::NAMES`].
+    /// A mapping's fields beside [`RuleOptions::NAMES`].
     mapping: &'static [&'static str],
     /// What would be right for a line.
     form: &'static str,
@@ -33,14 +33,14 @@ pub(super) const RULE: EntrySyntax = EntrySyntax {
 };
 
 /// The entry's fields; a line is taken apart at its commas, so no value in one can hold a comma.
-pub(super) fn fields(entry: &Entry, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>> {
+pub(super) fn fields(entry: &RawEntry, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnostic>> {
     match entry {
-        Entry::Fields(fields) => Ok(fields.clone()),
-        Entry::Line(line) => split(line, syntax),
+        RawEntry::Fields(fields) => Ok(fields.clone()),
+        RawEntry::Line(line) => split(line, syntax),
     }
 }
 
-fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>> {
+fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnostic>> {
     let mut parts = line.value.split(',');
     let head = parts.next().and_then(|head| head.split_once('='));
     // A URL in the first place may hold a password, and the first place is shown.
@@ -69,7 +69,7 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
     let mut diagnostics = Vec::new();
     for part in parts {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let mut known = Options::NAMES.iter().chain(syntax.line).copied();
+        let mut known = RuleOptions::NAMES.iter().chain(syntax.line).copied();
         if known.clone().any(|option| option == name) && part.contains('=') {
             fields.push((
                 name.to_owned(),
@@ -79,7 +79,7 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
             let (id, what) = if known.any(|option| option == name) {
                 (DiagnosticId::MissingValue, format!("write {name}=VALUE"))
             } else {
-                let known: Vec<_> = Options::NAMES.iter().chain(syntax.line).copied().collect();
+                let known: Vec<_> = RuleOptions::NAMES.iter().chain(syntax.line).copied().collect();
                 (DiagnosticId::UnknownOption, unknown(name, &known))
             };
             diagnostics.push(Diagnostic::new(id, &*place, what));
@@ -98,7 +98,7 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<Fields, Vec<Diagnostic>
         }
     }
     if diagnostics.is_empty() {
-        Ok(Fields {
+        Ok(RawFields {
             place,
             fields,
             broken: false,
@@ -134,13 +134,13 @@ fn printable(text: &str) -> String {
 impl EntrySyntax {
     /// A mapping's fields.
     pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
-        self.mapping.iter().copied().chain(Options::NAMES)
+        self.mapping.iter().copied().chain(RuleOptions::NAMES)
     }
 }
 
-// === impl Fields ===
+// === impl RawFields ===
 
-impl Fields {
+impl RawFields {
     /// Takes the field out.
     pub(super) fn take(&mut self, name: &str) -> Option<Spanned> {
         let index = self.fields.iter().position(|(field, _)| field == name)?;

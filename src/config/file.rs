@@ -11,7 +11,7 @@ use super::entry::{self, EntrySyntax};
 use super::node::{self, Node, SpannedNode};
 use super::option_spec::Repeat;
 use super::options::OptionKey;
-use super::raw::{Entry, Fields, RawConfig, Spanned};
+use super::raw::{RawConfig, RawEntry, RawFields, Spanned};
 
 /// Maximum size of the file in MiB. A configuration of a thousand routes has a tenth of it.
 const MAX_MEBIBYTES: u64 = 1;
@@ -232,9 +232,9 @@ impl FileParser<'_> {
         for (field, item) in items {
             let entry = if let Node::Map(pairs) = item.value {
                 let place = self.place(item.referenced, &field);
-                Some(Entry::Fields(self.fields(place, &field, syntax, pairs)))
+                Some(RawEntry::Fields(self.fields(place, &field, syntax, pairs)))
             } else {
-                self.text(&field, item).map(Entry::Line)
+                self.text(&field, item).map(RawEntry::Line)
             };
             match option {
                 OptionKey::Route => self.raw.routes.extend(entry),
@@ -249,7 +249,7 @@ impl FileParser<'_> {
         path: &str,
         syntax: &EntrySyntax,
         pairs: Vec<Pair>,
-    ) -> Fields {
+    ) -> RawFields {
         let path = format!("{path}.");
         let mut fields = Vec::new();
         let before = self.diagnostics.len();
@@ -277,7 +277,7 @@ impl FileParser<'_> {
                 self.unknown(&key, &path, syntax.known());
             }
         }
-        Fields {
+        RawFields {
             place,
             fields,
             broken: self.diagnostics.len() > before,

@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::credentials::Credentials;
 use crate::destination::{Destination, Host};
-use crate::policy::{EgressProxy, Impersonation, Options, Rule, ServiceName};
+use crate::policy::{EgressProxy, Impersonation, Rule, RuleOptions, ServiceName};
 
 mod diagnostic;
 mod entry;
@@ -39,7 +39,7 @@ pub use env::Env;
 pub use load::{defaults, load, load_over};
 pub use option_spec::{Heading, OptionSpec, Reload, Repeat};
 pub use options::OptionKey;
-pub use raw::{Entry, Fields, RawConfig, Spanned};
+pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
 pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
 pub use resolve::upstream_proxy::check as check_upstream_proxy;
 pub use unknown::unknown_variables;
@@ -148,7 +148,7 @@ pub struct Route {
     /// `run://SERVICE`: where the upstream is, the metadata server says; until then its origin is that of the name.
     pub service: Option<ServiceName>,
     /// What the user said of the credential.
-    pub options: Options,
+    pub options: RuleOptions,
     /// `http=`: else [`UpstreamConfig::http`].
     pub http: Option<HttpVersion>,
     /// `mode=`: the permissions of its unix socket.

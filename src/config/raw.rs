@@ -22,16 +22,16 @@ pub struct Spanned {
 
 /// A route or a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum RawEntry {
     /// As in a flag: `LISTEN=URL,OPTION…`, `PATTERN=CREDENTIAL,OPTION…`.
     Line(Spanned),
     /// As in a file: a mapping.
-    Fields(Fields),
+    Fields(RawFields),
 }
 
 /// A mapping's fields in their order, under the names that flags use.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fields {
+pub struct RawFields {
     /// Where it begins.
     pub place: Arc<str>,
     /// Names and values; a list is its name several times.
@@ -52,9 +52,9 @@ pub struct RawConfig {
     /// Where the CA is written without `--ca-dir`.
     pub private_folder: Option<PathBuf>,
     /// `--route`.
-    pub routes: Vec<Entry>,
+    pub routes: Vec<RawEntry>,
     /// `--rule`.
-    pub rules: Vec<Entry>,
+    pub rules: Vec<RawEntry>,
 }
 
 // === impl Spanned ===
@@ -205,8 +205,8 @@ impl RawConfig {
 
     pub(super) fn add(&mut self, name: OptionKey, text: Spanned) {
         match name {
-            OptionKey::Route => self.routes.push(Entry::Line(text)),
-            OptionKey::Rule => self.rules.push(Entry::Line(text)),
+            OptionKey::Route => self.routes.push(RawEntry::Line(text)),
+            OptionKey::Rule => self.rules.push(RawEntry::Line(text)),
             _ if name.spec().repeat == Repeat::List => {
                 self.lists.entry(name).or_default().push(text)
             }

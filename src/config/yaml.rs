@@ -6,7 +6,7 @@ use super::option_spec::{FileKey, Printed};
 use super::options::OptionKey;
 use super::value::{HTTP_VERSION, named};
 use super::{Config, Route};
-use crate::policy::{Options, Policy, Principal, Rule, Settings};
+use crate::policy::{Policy, Principal, Rule, RuleOptions, Settings};
 
 /// Displays a [`Config`] as YAML that `--config` reads. Comments stand for the passwords of `--proxy-auth` and
 /// `--upstream-proxy`, and for values that only the environment can set.
@@ -131,7 +131,7 @@ fn rule(f: &mut String, rule: &Rule) -> fmt::Result {
     options(f, &rule.options)
 }
 
-fn options(f: &mut String, options: &Options) -> fmt::Result {
+fn options(f: &mut String, options: &RuleOptions) -> fmt::Result {
     if let Some(credential) = options.credential {
         field(f, 2, "credential", credential)?;
     }

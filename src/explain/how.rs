@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Case, named};
 use crate::destination::{Destination, Origin, Scheme};
-use crate::policy::{Credential, EgressProxy, Options, ServiceName, is_below};
+use crate::policy::{Credential, EgressProxy, RuleOptions, ServiceName, is_below};
 
 /// The addresses at which calls enter the sidecar.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ pub(crate) struct RouteEntry {
     /// The service that the upstream is, if it is given by name.
     pub(crate) service: Option<ServiceName>,
     /// The user's options for the credential.
-    pub(crate) options: Options,
+    pub(crate) options: RuleOptions,
 }
 
 // === impl EntryPoints ===

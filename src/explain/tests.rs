@@ -1,15 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Options, Pattern, Rule, ServiceName, Settings};
+use crate::policy::{Pattern, Rule, RuleOptions, ServiceName, Settings};
 
 mod identity;
 mod notes;
 mod readings;
 mod service_names;
 
-fn options(all: &[(&str, &str)]) -> Options {
-    let mut options = Options::default();
+fn options(all: &[(&str, &str)]) -> RuleOptions {
+    let mut options = RuleOptions::default();
     for (name, value) in all {
         options.set(name, value).unwrap();
     }

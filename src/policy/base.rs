@@ -103,7 +103,7 @@ impl BaseCredential {
 mod tests {
     use super::*;
     use crate::destination::Destination;
-    use crate::policy::{CredentialGrant, Options, Pattern, Policy, Settings};
+    use crate::policy::{CredentialGrant, Pattern, Policy, RuleOptions, Settings};
 
     const CLIENT: &str = "1.apps.googleusercontent.com";
 
@@ -115,7 +115,7 @@ mod tests {
 
     fn key(url: &str, rules: &[(&str, &[(&str, &str)])]) -> TokenKey {
         let rule = |(pattern, options): &(&str, &[(&str, &str)])| {
-            let mut all = Options::default();
+            let mut all = RuleOptions::default();
             for (name, value) in *options {
                 all.set(name, value).unwrap();
             }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn a_rule_is_checked_by_its_pattern() {
         let judged = |pattern: &str, options: &[(&str, &str)], impersonated: bool| {
-            let mut all = Options::default();
+            let mut all = RuleOptions::default();
             for (name, value) in options {
                 all.set(name, value).unwrap();
             }

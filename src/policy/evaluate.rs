@@ -16,7 +16,7 @@ use super::pattern::Pattern;
 use super::placeholder::Placeholders;
 use super::principal::Principal;
 use super::resolved_options::ResolvedOptions;
-use super::rule::{Options, Rule};
+use super::rule::{Rule, RuleOptions};
 use super::strictest::PathView;
 use crate::destination::{Destination, Host, Origin, Scheme, equivalents};
 
@@ -89,7 +89,7 @@ impl Policy {
         rules.sort_by_key(|rule| rule.pattern.specificity());
         Self {
             rules,
-            defaults: ResolvedOptions::new(&Options::default(), settings.impersonate.as_ref()),
+            defaults: ResolvedOptions::new(&RuleOptions::default(), settings.impersonate.as_ref()),
             settings,
             texts: Texts::new(),
         }
@@ -150,7 +150,7 @@ impl Policy {
     pub fn decide_route(
         &self,
         route_name: &str,
-        options: &Options,
+        options: &RuleOptions,
         destination: &Destination,
         universe: &str,
     ) -> Decision {

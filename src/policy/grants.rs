@@ -78,16 +78,16 @@ impl CompiledRule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Options, Pattern, Rule, Settings};
+    use crate::policy::{Pattern, Rule, RuleOptions, Settings};
 
     fn policy(rules: &[(&str, Credential)]) -> Policy {
         let rules = rules
             .iter()
             .map(|(pattern, credential)| Rule {
                 pattern: Pattern::parse(pattern).unwrap(),
-                options: Options {
+                options: RuleOptions {
                     credential: Some(*credential),
-                    ..Options::default()
+                    ..RuleOptions::default()
                 },
                 name: "rule".into(),
             })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::impersonation::Impersonation;
 use super::principal::{Delegated, Impersonated, Principal};
-use super::rule::Options;
+use super::rule::RuleOptions;
 
 /// The options that name an identity, and the principal that they resolve to.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Identity {
 // === impl Identity ===
 
 impl Identity {
-    pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
+    pub(super) fn new(options: &RuleOptions, global: Option<&Impersonation>) -> Self {
         Self {
             account: options.account.as_deref().map(Arc::from),
             chain: options.impersonation(),
@@ -76,8 +76,8 @@ impl Identity {
 mod tests {
     use super::*;
 
-    fn options(all: &[(&str, &str)]) -> Options {
-        let mut options = Options::default();
+    fn options(all: &[(&str, &str)]) -> RuleOptions {
+        let mut options = RuleOptions::default();
         for (name, value) in all {
             options.set(name, value).unwrap();
         }

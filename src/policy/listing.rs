@@ -131,9 +131,9 @@ impl PolicyEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Options, Pattern, Rule, Settings};
+    use crate::policy::{Pattern, Rule, RuleOptions, Settings};
 
-    fn rule(pattern: &str, options: Options) -> Rule {
+    fn rule(pattern: &str, options: RuleOptions) -> Rule {
         Rule {
             pattern: Pattern::parse(pattern).unwrap(),
             options,
@@ -143,16 +143,16 @@ mod tests {
 
     #[test]
     fn rules_come_before_the_table_in_the_order_of_evaluation() {
-        let id = Options {
+        let id = RuleOptions {
             credential: Some(Credential::Id),
             audience: Some("client".to_owned()),
             header: Some(HeaderMode::ProxyAuthorization),
             account: Some("a@p.iam.gserviceaccount.com".to_owned()),
-            ..Options::default()
+            ..RuleOptions::default()
         };
-        let deny = Options {
+        let deny = RuleOptions {
             credential: Some(Credential::Deny),
-            ..Options::default()
+            ..RuleOptions::default()
         };
         let rules = vec![rule("*.example", deny), rule("iap.example/v1", id)];
         let listing = Policy::new(rules, Settings::default()).listing("googleapis.com");

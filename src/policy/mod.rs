@@ -49,6 +49,6 @@ pub use pattern::{InvalidPattern, Pattern};
 pub(crate) use placeholder::Placeholders;
 pub(crate) use principal::Delegated;
 pub use principal::Principal;
-pub use rule::{AuthScheme, Options, Rule};
+pub use rule::{AuthScheme, Rule, RuleOptions};
 pub(crate) use rule::{Existing, HeaderMode};
 pub(crate) use service::{InvalidService, ServiceLocation, ServiceName, is_region};

@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::decision::Credential;
 use super::impersonation::Impersonation;
-use super::rule::{AuthScheme, Existing, HeaderMode, Options};
+use super::rule::{AuthScheme, Existing, HeaderMode, RuleOptions};
 use crate::suggestion::nearest;
 
 /// The error of a text that is not a valid value of its option. It names the valid values.
@@ -18,9 +18,9 @@ pub struct InvalidValue(String);
 /// The longest audience. It is a URL or a client id, and must fit in a request line to the metadata server.
 const MAX_AUDIENCE: usize = 2048;
 
-// === impl Options ===
+// === impl RuleOptions ===
 
-impl Options {
+impl RuleOptions {
     /// Every option that [`Self::set`] knows.
     pub const NAMES: [&str; 13] = [
         "credential",
@@ -302,13 +302,13 @@ fn is_visible(value: &str) -> bool {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = nearest(name, Options::NAMES, |known| known.len() / 3 + 1)
+    let nearest = nearest(name, RuleOptions::NAMES, |known| known.len() / 3 + 1)
         .map(|known| format!("did you mean {known}? "))
         .unwrap_or_default();
     format!(
         "unknown option {}; {nearest}known are {}",
         quoted(name),
-        Options::NAMES.join(", ")
+        RuleOptions::NAMES.join(", ")
     )
 }
 

@@ -232,7 +232,7 @@ impl builtin::NoToken<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Options;
+    use crate::policy::RuleOptions;
 
     #[test]
     fn a_shared_suffix_is_recognised() {
@@ -263,9 +263,9 @@ mod tests {
     fn every_row_without_a_token_is_considered() {
         let rule = Rule {
             pattern: Pattern::parse("*.com").unwrap(),
-            options: Options {
+            options: RuleOptions {
                 credential: Some(Credential::Access),
-                ..Options::default()
+                ..RuleOptions::default()
             },
             name: "wide".into(),
         };

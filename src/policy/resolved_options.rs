@@ -8,9 +8,9 @@ use super::decision::Credential;
 use super::identity::Identity;
 use super::impersonation::Impersonation;
 use super::principal::Principal;
-use super::rule::{AuthScheme, Existing, HeaderMode, Options};
+use super::rule::{AuthScheme, Existing, HeaderMode, RuleOptions};
 
-/// [`Options`] with shared texts. The scopes are sorted and without duplicates.
+/// [`RuleOptions`] with shared texts. The scopes are sorted and without duplicates.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResolvedOptions {
     pub(super) credential: Option<Credential>,
@@ -62,7 +62,7 @@ impl ResolvedOptions {
     }
 
     /// Resolves `options` under `--impersonate-service-account`.
-    pub(super) fn new(options: &Options, global: Option<&Impersonation>) -> Self {
+    pub(super) fn new(options: &RuleOptions, global: Option<&Impersonation>) -> Self {
         let mut scopes: Vec<Arc<str>> = options
             .scopes
             .iter()

@@ -12,14 +12,14 @@ pub struct Rule {
     /// The destinations that the rule matches.
     pub pattern: Pattern,
     /// The options. `credential` is always set.
-    pub options: Options,
+    pub options: RuleOptions,
     /// The rule as the user wrote it, for `explain` and messages.
     pub name: Arc<str>,
 }
 
 /// The options of a route or a rule. The built-in table supplies those that are not set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct RuleOptions {
     /// `credential=`.
     pub credential: Option<Credential>,
     /// `audience=`.

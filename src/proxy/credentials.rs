@@ -10,8 +10,8 @@ use crate::destination::{Destination, Host, Origin};
 use crate::error::{Error, ErrorKind};
 use crate::explain::account_warning;
 use crate::policy::{
-    Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, InvalidService, Options, Policy,
-    Principal, ServiceName, TokenKey, TokenKind,
+    Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, InvalidService, Policy, Principal,
+    RuleOptions, ServiceName, TokenKey, TokenKind,
 };
 use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
@@ -257,7 +257,7 @@ impl CredentialProvider {
     pub async fn resolve_route_surely(
         &self,
         name: &str,
-        options: &Options,
+        options: &RuleOptions,
         destination: &Destination,
     ) -> Result<Resolved, Error> {
         let universe = self.universe_for(destination).await?;

@@ -21,7 +21,7 @@ use sidentity::config::{self, Diagnostic, Env, Log, LogFormat, OptionKey, RawCon
 use sidentity::credentials::{CredentialFile, ReadContext};
 use sidentity::destination::{Destination, Host, Scheme};
 use sidentity::policy::{
-    Credential, CredentialGrant, Decision, Options, Pattern, Placement, Policy, Rule, Settings,
+    Credential, CredentialGrant, Decision, Pattern, Placement, Policy, Rule, RuleOptions, Settings,
     inject, select_header, strip_redacted,
 };
 use sidentity::proxy::{normalize_length, strip_request, strip_response, strip_trailers};
@@ -180,7 +180,7 @@ pub fn policy(input: &[u8]) {
 
 fn rule(line: &str) -> Option<Rule> {
     let (pattern, credential) = line.rsplit_once('=')?;
-    let mut options = Options::default();
+    let mut options = RuleOptions::default();
     options.set("credential", credential).ok()?;
     options.validate().ok()?;
     Some(Rule {
@@ -380,7 +380,7 @@ fn went(came: &HeaderMap, gone: &HeaderMap, dead: &[HeaderName], ours: &[HeaderN
 /// `NAME=VALUE` lines. What is refused is told on one line.
 pub fn options(input: &[u8]) {
     let Some(text) = text(input) else { return };
-    let mut options = Options::default();
+    let mut options = RuleOptions::default();
     for line in text.lines() {
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         if let Err(message) = options.set(name, value) {

@@ -21,7 +21,7 @@ use crate::emulator::{
     IssuedToken, Issuer, KnownIdentity, NotIssued, RealTokenServer, Replacement,
 };
 use crate::error::{Error, TokenFault};
-use crate::policy::{Options, Principal, TokenKey, TokenKind};
+use crate::policy::{Principal, RuleOptions, TokenKey, TokenKind};
 use crate::proxy::CredentialProvider;
 use crate::telemetry;
 use crate::token::Now;
@@ -309,7 +309,7 @@ impl Tokens {
 
 impl Issuer for Tokens {
     async fn access_token(&self, scopes: Vec<String>) -> Result<IssuedToken, NotIssued> {
-        let mut options = Options::default();
+        let mut options = RuleOptions::default();
         for scope in &scopes {
             options.set("scope", scope).map_err(bad_request)?;
         }
@@ -321,7 +321,7 @@ impl Issuer for Tokens {
     }
 
     async fn id_token(&self, audience: String) -> Result<IssuedToken, NotIssued> {
-        let mut options = Options::default();
+        let mut options = RuleOptions::default();
         options.set("audience", &audience).map_err(bad_request)?;
         let audience = audience.into();
         self.issue(TokenKind::Id { audience }).await

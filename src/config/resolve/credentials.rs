@@ -14,7 +14,7 @@ use crate::credentials::{
     TrustedUrl, search,
 };
 use crate::explain::account_warning;
-use crate::policy::{DEFAULT_UNIVERSE, Options};
+use crate::policy::{DEFAULT_UNIVERSE, RuleOptions};
 
 /// What says that there is a metadata server, so that it is not probed.
 const PLATFORM: [&str; 4] = [
@@ -185,7 +185,7 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 /// The account of the metadata server that a route or rule names, where it is not the attached one.
-fn other_account(options: &Options) -> Option<&str> {
+fn other_account(options: &RuleOptions) -> Option<&str> {
     options.account.as_deref().filter(|name| *name != "default")
 }
 

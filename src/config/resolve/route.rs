@@ -2,7 +2,7 @@
 
 use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret};
 use super::super::entry;
-use super::super::raw::{Entry, Fields, Spanned};
+use super::super::raw::{RawEntry, RawFields, Spanned};
 use super::super::value::{HTTP_VERSION, listen, word};
 use super::super::{Config, Listen, Route};
 use super::rule;
@@ -16,7 +16,7 @@ const UNIVERSE: &str = "googleapis.com";
 
 /// All of them, each with its place.
 pub(super) fn resolve(
-    entries: &[Entry],
+    entries: &[RawEntry],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<(String, Route)> {
     let mut routes = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn resolve(
     routes
 }
 
-fn route(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Route> {
+fn route(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Route> {
     let before = diagnostics.len();
     let prefix = fields.take("prefix");
     let at = fields.require("listen", diagnostics);

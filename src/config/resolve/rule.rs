@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use super::super::diagnostic::{Diagnostic, DiagnosticId, quote};
 use super::super::entry;
-use super::super::raw::{Entry, Fields, Spanned};
-use crate::policy::{Options, Pattern, Policy, Rule};
+use super::super::raw::{RawEntry, RawFields, Spanned};
+use crate::policy::{Pattern, Policy, Rule, RuleOptions};
 
 /// All of them; one that another hides, and one that reaches further than it should, is a warning.
 pub(super) fn resolve(
-    entries: &[Entry],
+    entries: &[RawEntry],
     universe: &str,
     warnings: &mut Vec<String>,
     diagnostics: &mut Vec<Diagnostic>,
@@ -69,7 +69,7 @@ fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) ->
     ))
 }
 
-fn rule(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule> {
+fn rule(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule> {
     let before = diagnostics.len();
     let pattern = pattern(&mut fields, diagnostics);
     let mut options = options(&fields, diagnostics);
@@ -91,8 +91,8 @@ fn rule(mut fields: Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule> {
 }
 
 /// What is left of the fields, as options.
-pub(super) fn options(fields: &Fields, diagnostics: &mut Vec<Diagnostic>) -> Options {
-    let mut options = Options::default();
+pub(super) fn options(fields: &RawFields, diagnostics: &mut Vec<Diagnostic>) -> RuleOptions {
+    let mut options = RuleOptions::default();
     let before = diagnostics.len();
     for (name, text) in &fields.fields {
         if let Err(message) = options.set(name, &text.value) {
@@ -112,7 +112,7 @@ pub(super) fn options(fields: &Fields, diagnostics: &mut Vec<Diagnostic>) -> Opt
 }
 
 /// A line's pattern, or a mapping's `host`, `port` and `path`.
-fn pattern(fields: &mut Fields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pattern> {
+fn pattern(fields: &mut RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pattern> {
     let parse = |text: &Spanned, whole: &str, diagnostics: &mut Vec<Diagnostic>| {
         Pattern::parse(whole)
             .map_err(|error| {

@@ -110,8 +110,8 @@ fn shared() -> impl Strategy<Value = Vec<(String, String)>> {
         )
 }
 
-fn entry(fields: Vec<(String, String)>) -> Entry {
-    Entry::Fields(Fields {
+fn entry(fields: Vec<(String, String)>) -> RawEntry {
+    RawEntry::Fields(RawFields {
         place: "here".into(),
         fields: fields
             .into_iter()

@@ -16,8 +16,8 @@ fn at(url: &str) -> Destination {
     Destination::parse(url).unwrap()
 }
 
-fn options(text: &str) -> Options {
-    let mut options = Options::default();
+fn options(text: &str) -> RuleOptions {
+    let mut options = RuleOptions::default();
     for option in text.split(',').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or(("credential", option));
         options.set(name, value).unwrap();
@@ -279,7 +279,7 @@ fn unmatched_deny_refuses_only_unmatched_destinations() {
     }
     let routed = policy.decide_route(
         "8081",
-        &Options::default(),
+        &RuleOptions::default(),
         &at("https://example.com/"),
         UNIVERSE,
     );

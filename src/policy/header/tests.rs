@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::destination::Destination;
-use crate::policy::{Options, Pattern, Policy, Rule, Settings};
+use crate::policy::{Pattern, Policy, Rule, RuleOptions, Settings};
 
 const TOKEN: &str = "Bearer ours";
 
@@ -11,7 +11,7 @@ fn decision(url: &str, options: &[(&str, &str)]) -> Decision {
     let destination = Destination::parse(url).unwrap();
     let mut rules = Vec::new();
     if !options.is_empty() {
-        let mut all = Options::default();
+        let mut all = RuleOptions::default();
         for (name, value) in options {
             all.set(name, value).unwrap();
         }

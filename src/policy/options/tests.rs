@@ -2,13 +2,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn set(name: &str, value: &str) -> Result<Options, String> {
-    let mut options = Options::default();
+fn set(name: &str, value: &str) -> Result<RuleOptions, String> {
+    let mut options = RuleOptions::default();
     options.set(name, value).map(|()| options)
 }
 
-fn options(all: &[(&str, &str)]) -> Options {
-    let mut options = Options::default();
+fn options(all: &[(&str, &str)]) -> RuleOptions {
+    let mut options = RuleOptions::default();
     for (name, value) in all {
         options.set(name, value).unwrap();
     }
@@ -30,7 +30,7 @@ fn every_option_is_parsed() {
     ]);
     assert_eq!(
         options,
-        Options {
+        RuleOptions {
             credential: Some(Credential::Access),
             audience: None,
             scopes: vec!["b".into(), "a".into()],
@@ -53,7 +53,7 @@ fn every_option_is_parsed() {
             .as_deref(),
         Some("https://x/?a=b&c")
     );
-    for name in Options::NAMES {
+    for name in RuleOptions::NAMES {
         let error = set(name, "\u{7f} ,").unwrap_err();
         assert!(error.starts_with(name), "{error}");
     }
@@ -279,7 +279,7 @@ fn an_audience_implies_an_id_token_and_a_scope_an_access_token() {
 
 proptest! {
     #[test]
-    fn no_value_makes_the_parser_panic_and_accepted_ones_are_safe(name in prop::sample::select(Options::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
+    fn no_value_makes_the_parser_panic_and_accepted_ones_are_safe(name in prop::sample::select(RuleOptions::NAMES.to_vec()), value in "\\PC{0,40}|[ -~\\n]{0,40}") {
         if let Ok(options) = set(name, &value) {
             prop_assert!(options.audience.iter().chain(&options.scopes).chain(&options.account).all(|text| is_visible(text)));
             let _ = options.validate();

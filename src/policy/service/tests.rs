@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Credential, Options, Pattern, Rule, Settings};
+use crate::policy::{Credential, Pattern, Rule, RuleOptions, Settings};
 
 fn home() -> ServiceLocation {
     ServiceLocation {
@@ -129,9 +129,9 @@ fn unknown_parts_of_a_service_host_are_in_capitals() {
 fn a_rule_for_the_service_name_takes_precedence() {
     let rule = |pattern: &str| Rule {
         pattern: Pattern::parse(pattern).unwrap(),
-        options: Options {
+        options: RuleOptions {
             credential: Some(Credential::None),
-            ..Options::default()
+            ..RuleOptions::default()
         },
         name: pattern.into(),
     };

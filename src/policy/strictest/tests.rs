@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::{Options, Pattern, Rule, Settings, TokenKey, TokenKind};
+use crate::policy::{Pattern, Rule, RuleOptions, Settings, TokenKey, TokenKind};
 
 const UNIVERSE: &str = "googleapis.com";
 const FUNCTIONS: &str = "https://us-p.cloudfunctions.net";
@@ -14,7 +14,7 @@ fn policy_with(rules: &[&str], settings: Settings) -> Policy {
         .iter()
         .map(|text| {
             let (pattern, rest) = text.split_once('=').unwrap();
-            let mut options = Options::default();
+            let mut options = RuleOptions::default();
             for option in rest.split(',') {
                 let (name, value) = option.split_once('=').unwrap_or(("credential", option));
                 options.set(name, value).unwrap();
@@ -275,8 +275,8 @@ fn an_ambiguous_prefix_denies_every_reading_and_grants_its_spelling() {
 #[test]
 fn a_route_with_its_own_path_is_decided_by_the_whole_path() {
     let policy = policy(&["a.example/base=access", "a.example/admin=deny"]);
-    let mut route = Options::default();
-    let route_to = |options: &Options, url: &str| {
+    let mut route = RuleOptions::default();
+    let route_to = |options: &RuleOptions, url: &str| {
         let destination = Destination::parse(url).unwrap();
         said(&policy.decide_route("8081", options, &destination, UNIVERSE))
     };

@@ -110,7 +110,7 @@ proptest! {
         if let Ok(destination) = Destination::parse(&url) {
             let policy = policy(&rules);
             let _ = policy.decide(&destination, &universe);
-            let _ = policy.decide_route("r", &Options::default(), &destination, &universe);
+            let _ = policy.decide_route("r", &RuleOptions::default(), &destination, &universe);
             let _ = (policy.needs_universe(&destination), policy.depends_on_path(&destination.origin, &universe));
         }
     }
