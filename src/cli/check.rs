@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use super::exit::Exit;
+use super::flags::Flags;
 use super::load::load;
-use super::options::Flags;
 use crate::config::{self, Env, Yaml};
 
 /// Validate the configuration and print what differs from the defaults as YAML
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct CheckArgs {
     #[command(flatten)]
     flags: Flags,
     /// Print every option, also those that have their default
@@ -18,7 +18,7 @@ pub(super) struct Args {
 }
 
 /// Validates the configuration and prints it as YAML that `--config` takes.
-pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: CheckArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
     let defaults = config::defaults(env);
     let yaml = if args.all {

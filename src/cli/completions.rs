@@ -10,7 +10,7 @@ use super::exit::Exit;
 
 /// Print a script that completes commands, options and values in a shell
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell that reads the script
     #[arg(value_enum, value_name = "SHELL")]
     shell: Shell,
@@ -28,7 +28,7 @@ enum Shell {
 /// # Errors
 ///
 /// Stdout cannot be written, for another reason than a reader that has gone.
-pub(super) fn run(args: &Args, command: Command) -> Result<(), Exit> {
+pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> {
     let shell = match args.shell {
         Shell::Bash => Generator::Bash,
         Shell::Zsh => Generator::Zsh,

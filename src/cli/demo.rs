@@ -38,14 +38,14 @@ const SUBJECT_LIFETIME: u64 = 24 * 60 * 60;
 
 /// Show on loopback what the sidecar does: a refused call, the same call answered, both kinds of token
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct DemoArgs {
     /// Exit after that instead of staying for calls of your own
     #[arg(long)]
     once: bool,
 }
 
 /// Fails if a step has an unexpected result, so that the demo can be used as a check.
-pub(super) fn run(args: &Args) -> Result<(), Exit> {
+pub(super) fn run(args: &DemoArgs) -> Result<(), Exit> {
     runtime(1)?.block_on(async {
         let stop = CancellationToken::new();
         let shown = show(args.once, stop.clone()).await;

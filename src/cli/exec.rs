@@ -27,7 +27,7 @@ use self::child::Child;
 use self::environment::ChildEnv;
 use self::signals::Signals;
 use super::exit::Exit;
-use super::options::Flags;
+use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
@@ -39,7 +39,7 @@ const PASSWORD: usize = 16;
 
 /// Start the sidecar on free loopback ports and run CMD so that its HTTP and HTTPS calls pass through
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExecArgs {
     #[command(flatten)]
     flags: Flags,
     /// The command and its arguments; -- before a command that begins with a dash
@@ -49,14 +49,14 @@ pub(super) struct Args {
 
 /// Runs CMD and returns its status: 128 plus the signal's number if a signal ended it, 127 if the command does not exist, 126 if
 /// it cannot be executed.
-pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
     // Before anything is created that a signal would leave behind.
     let mut signals = Signals::new()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
         .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
     let mut defaults = defaults(&folder, format!("sidentity:{}", password()?));
-    let egress = egress::Inherited::of(env);
+    let egress = egress::InheritedProxy::of(env);
     egress.set_defaults(&mut defaults);
     let (flags, read_env) = (args.flags, env.clone());
     let mut config = unless_ended(&mut signals, move || {
@@ -67,7 +67,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
     })?;
     telemetry::init(&config.log);
     let descriptors = raise_descriptor_limit();
-    let proxies = proxies::Inherited::of(env);
+    let proxies = proxies::ProxyVariables::of(env);
     let notice = proxies.notice(&egress, &config);
     config.warnings.extend(notice);
     config.warnings.extend(direct::notice(env));
@@ -96,7 +96,7 @@ pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
 /// Runs the sidecar until the child ends. No other process knows its ports.
 async fn around(
     config: Config,
-    (child_env, proxies): (ChildEnv, proxies::Inherited),
+    (child_env, proxies): (ChildEnv, proxies::ProxyVariables),
     command: &[OsString],
     env: &Env,
     mut signals: Signals,
@@ -157,7 +157,7 @@ fn ended_by(signal: Signal) -> Exit {
 
 /// Makes the command and the upstream client trust the caller's certificates.
 fn trust_as_caller(config: &mut Config, env: &Env) {
-    let inherited = certificates::Inherited::of(env);
+    let inherited = certificates::InheritedCertificates::of(env);
     config.warnings.extend(inherited.warnings);
     if let Some(intercept) = &mut config.intercept {
         config.warnings.extend(

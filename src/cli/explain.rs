@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::Exit;
+use super::flags::Flags;
 use super::load::load;
-use super::options::Flags;
 use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExplainArgs {
     #[command(flatten)]
     flags: Flags,
     /// One JSON object
@@ -31,7 +31,7 @@ pub(super) struct Args {
     url: String,
 }
 
-pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
     let universe = config
         .universe

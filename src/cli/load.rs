@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, FromArgMatches};
 
 use super::exit::{Exit, complain};
-use super::options::Flags;
+use super::flags::Flags;
 use super::usage;
 use crate::config::{self, Config, Diagnostic, Env};
 

@@ -21,7 +21,7 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 /// that of the real ones. The token endpoints of OAuth 2, STS and IAM Credentials are on the same port, with and without TLS.
 /// They check every request as Google does; --write-credentials writes credential files for them.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct MetadataServerArgs {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]
     listen: SocketAddr,
@@ -49,14 +49,14 @@ pub(super) struct Args {
 }
 
 /// Serves until SIGINT or SIGTERM, and prints how to use it. The status is 1 if it cannot listen.
-pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     if args.real.is_real() {
         return real::run(&args, env);
     }
     runtime(1)?.block_on(serve(args)).map_err(Exit::failed)
 }
 
-async fn serve(args: Args) -> Result<(), String> {
+async fn serve(args: MetadataServerArgs) -> Result<(), String> {
     let listen = args.listen;
     let folder = args.write_credentials.clone();
     let identity = Identity::from(args);
@@ -142,8 +142,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 // === impl Identity ===
 
-impl From<Args> for Identity {
-    fn from(args: Args) -> Self {
+impl From<MetadataServerArgs> for Identity {
+    fn from(args: MetadataServerArgs) -> Self {
         Self {
             email: args
                 .email
@@ -165,10 +165,10 @@ mod tests {
     #[derive(clap::Parser)]
     struct Command {
         #[command(flatten)]
-        args: Args,
+        args: MetadataServerArgs,
     }
 
-    fn parsed(arguments: &[&str]) -> Result<Args, String> {
+    fn parsed(arguments: &[&str]) -> Result<MetadataServerArgs, String> {
         Command::try_parse_from([&["metadata-server"], arguments].concat())
             .map(|command| command.args)
             .map_err(|error| error.to_string())

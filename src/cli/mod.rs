@@ -6,8 +6,15 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use self::check::CheckArgs;
+use self::completions::CompletionsArgs;
+use self::demo::DemoArgs;
+use self::exec::ExecArgs;
 use self::exit::Exit;
+use self::explain::ExplainArgs;
 use self::load::check_names;
+use self::metadata_server::MetadataServerArgs;
+use self::token::TokenArgs;
 use crate::children;
 use crate::config::Env;
 
@@ -17,18 +24,18 @@ mod demo;
 mod exec;
 mod exit;
 mod explain;
+mod flags;
 mod health;
 mod interruption;
 mod load;
 mod metadata_server;
-mod options;
 mod run;
 mod runtime;
 mod token;
 mod usage;
 
+pub use flags::Flags;
 pub use load::load_flags;
-pub use options::Flags;
 
 /// The end of a command's help: two examples.
 macro_rules! examples {
@@ -79,25 +86,25 @@ enum Command {
         "exec curl https://storage.googleapis.com/storage/v1/b",
         "exec --rule '*.internal.example=id' python app.py"
     ))]
-    Exec(exec::Args),
+    Exec(ExecArgs),
     /// Say which credential a call to URL gets, and how it must be made; no token is fetched
     #[command(after_help = with_options!(
         "explain https://billing-424242.us-central1.run.app/",
         "explain --json --rule iap.example.com=access iap.example.com"
     ))]
-    Explain(explain::Args),
+    Explain(ExplainArgs),
     /// Print the token that a call to URL would carry
     #[command(after_help = with_options!(
         "token https://billing-424242.us-central1.run.app/",
         "token --rule iap.example.com=id https://iap.example.com/"
     ))]
-    Token(token::Args),
+    Token(TokenArgs),
     /// Validate the configuration and print what differs from the defaults as YAML
     #[command(after_help = with_options!(
         "check --config sidentity.yaml",
         "check --all --rule '*.internal.example=id'"
     ))]
-    Check(check::Args),
+    Check(CheckArgs),
     /// Probe a running sidecar; the status is 0 or 1
     #[command(after_help = examples!("health", "health --ready --admin 127.0.0.1:9091"))]
     Health(health::Health),
@@ -109,16 +116,16 @@ enum Command {
         "metadata-server",
         "metadata-server --listen 127.0.0.1:0 --project-id example-project --lifetime 5m"
     ))]
-    MetadataServer(metadata_server::Args),
+    MetadataServer(MetadataServerArgs),
     /// Show on loopback what the sidecar does
     #[command(after_help = examples!("demo", "demo --once"))]
-    Demo(demo::Args),
+    Demo(DemoArgs),
     /// Print a script that completes commands, options and values in a shell
     #[command(after_help = examples!(
         "completions bash > ~/.local/share/bash-completion/completions/sidentity",
         "completions zsh > ~/.zfunc/_sidentity"
     ))]
-    Completions(completions::Args),
+    Completions(CompletionsArgs),
 }
 
 /// Returns the description of the command line, for man pages and documents.

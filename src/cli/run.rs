@@ -13,7 +13,7 @@ use self::sandbox::Sandbox;
 use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
 use super::exit::Exit;
-use super::options::Flags;
+use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};

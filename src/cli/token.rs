@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::exit::{Exit, complain};
+use super::flags::Flags;
 use super::load::load;
-use super::options::Flags;
 use super::runtime::runtime;
 use crate::app;
 use crate::config::{Config, Env};
@@ -21,14 +21,14 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct TokenArgs {
     #[command(flatten)]
     flags: Flags,
     /// The URL as the app would call it
     url: String,
 }
 
-pub(super) fn run(args: Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
     let asked = RequestedUrl::parse(
         &args.url,

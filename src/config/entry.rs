@@ -79,7 +79,11 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnost
             let (id, what) = if known.any(|option| option == name) {
                 (DiagnosticId::MissingValue, format!("write {name}=VALUE"))
             } else {
-                let known: Vec<_> = RuleOptions::NAMES.iter().chain(syntax.line).copied().collect();
+                let known: Vec<_> = RuleOptions::NAMES
+                    .iter()
+                    .chain(syntax.line)
+                    .copied()
+                    .collect();
                 (DiagnosticId::UnknownOption, unknown(name, &known))
             };
             diagnostics.push(Diagnostic::new(id, &*place, what));

@@ -71,7 +71,7 @@ const SYSTEM_FOLDER: &str = "SSL_CERT_DIR";
 
 /// The certificates that the caller's variables name.
 #[derive(Debug, Default)]
-pub(super) struct Inherited {
+pub(super) struct InheritedCertificates {
     /// The valid certificates, without duplicates.
     pub(super) certificates: Vec<CertificateDer<'static>>,
     /// Files that cannot be read or contain no certificate, each with its variable.
@@ -98,9 +98,9 @@ fn is_npms(name: &str) -> bool {
     name != NPM && NPM_SPELLINGS.contains(&&*key)
 }
 
-// === impl Inherited ===
+// === impl InheritedCertificates ===
 
-impl Inherited {
+impl InheritedCertificates {
     /// Reads the files.
     pub(super) fn of(env: &Env) -> Self {
         let mut found = Self::default();

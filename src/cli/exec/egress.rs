@@ -9,7 +9,7 @@ const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 
 /// The upstream proxy of the caller's environment.
 #[derive(Debug, Default)]
-pub(super) struct Inherited {
+pub(super) struct InheritedProxy {
     variable: Option<&'static str>,
     /// The proxy's URL, or why it cannot be used.
     proxy: Option<Result<String, String>>,
@@ -18,9 +18,9 @@ pub(super) struct Inherited {
     left_out: Vec<String>,
 }
 
-// === impl Inherited ===
+// === impl InheritedProxy ===
 
-impl Inherited {
+impl InheritedProxy {
     pub(super) fn of(env: &Env) -> Self {
         let Some(variable) = VARIABLES.into_iter().find(|name| env.is_set(name)) else {
             return Self::default();
@@ -101,9 +101,9 @@ mod tests {
     fn inherited(
         env: &[(&'static str, &'static str)],
         flags: &[(OptionKey, &str)],
-    ) -> (Inherited, Option<String>) {
+    ) -> (InheritedProxy, Option<String>) {
         let env: Env = env.iter().copied().collect();
-        let inherited = Inherited::of(&env);
+        let inherited = InheritedProxy::of(&env);
         let mut defaults = RawConfig::default();
         inherited.set_defaults(&mut defaults);
         let mut raw = RawConfig::default();

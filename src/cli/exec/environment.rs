@@ -62,7 +62,7 @@ impl ChildEnv {
         &self,
         proxy: SocketAddr,
         java: SocketAddr,
-        inherited: proxies::Inherited,
+        inherited: proxies::ProxyVariables,
         env: &Env,
     ) -> Changes {
         let mut changes = Changes {
@@ -146,7 +146,7 @@ mod tests {
         };
         let env: Env = env.iter().copied().collect();
         let (proxy, java) = (([127, 0, 0, 1], 4000), ([127, 0, 0, 1], 4001));
-        let inherited = proxies::Inherited::of(&env);
+        let inherited = proxies::ProxyVariables::of(&env);
         child_env
             .changes(proxy.into(), java.into(), inherited, &env)
             .set
@@ -193,7 +193,7 @@ mod tests {
                 wgetrc: None,
             };
             let address = ([127, 0, 0, 1], 4000).into();
-            let inherited = proxies::Inherited::default();
+            let inherited = proxies::ProxyVariables::default();
             let env = Env::default();
             let all = child_env.changes(address, address, inherited, &env).set;
             for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {

@@ -7,7 +7,7 @@ const ENTRIES: usize = 1000;
 
 /// An entry that names a proxy or a file of certificates.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct GitEntry {
     pub(super) kind: Kind,
     /// The variable that holds its value.
     pub(super) variable: String,
@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 /// The entries of `GIT_CONFIG_COUNT`.
-pub(super) fn entries(env: &Env) -> Vec<Entry> {
+pub(super) fn entries(env: &Env) -> Vec<GitEntry> {
     let count = match env.text("GIT_CONFIG_COUNT") {
         Ok(Some(count)) => count.trim().parse().unwrap_or(0),
         _ => 0,
@@ -31,7 +31,7 @@ pub(super) fn entries(env: &Env) -> Vec<Entry> {
     (0..count.min(ENTRIES))
         .filter_map(|index| {
             let key = env.text(&format!("GIT_CONFIG_KEY_{index}")).ok()??;
-            Some(Entry {
+            Some(GitEntry {
                 kind: kind(key)?,
                 variable: format!("GIT_CONFIG_VALUE_{index}"),
             })

@@ -69,7 +69,7 @@ enum Fate {
 
 /// The caller's variables that would lead the command to another proxy.
 #[derive(Debug, Default)]
-pub(super) struct Inherited {
+pub(super) struct ProxyVariables {
     /// These are to name our proxy.
     pub(super) pointed: Vec<String>,
     /// These the command does not get.
@@ -78,9 +78,9 @@ pub(super) struct Inherited {
     replaced: Vec<(String, Option<String>)>,
 }
 
-// === impl Inherited ===
+// === impl ProxyVariables ===
 
-impl Inherited {
+impl ProxyVariables {
     pub(super) fn of(env: &Env) -> Self {
         let mut found = Self::default();
         for name in env.names("").filter(|name| is_name(name)) {
@@ -117,7 +117,11 @@ impl Inherited {
     }
 
     /// One line that says what has become of the caller's proxies.
-    pub(super) fn notice(&self, egress: &egress::Inherited, config: &Config) -> Option<String> {
+    pub(super) fn notice(
+        &self,
+        egress: &egress::InheritedProxy,
+        config: &Config,
+    ) -> Option<String> {
         let upstream = config.upstream.proxy.as_deref();
         let mut groups: Vec<(Option<&str>, Vec<&str>)> = Vec::new();
         for (name, origin) in &self.replaced {
@@ -345,9 +349,9 @@ mod tests {
         ]
         .into_iter()
         .collect();
-        let found = Inherited::of(&env);
+        let found = ProxyVariables::of(&env);
         let config = load(&RawConfig::default(), &env).unwrap();
-        let none = egress::Inherited::default();
+        let none = egress::InheritedProxy::default();
         let notice = found.notice(&none, &config).unwrap();
         assert!(
             notice.contains(
@@ -358,6 +362,6 @@ mod tests {
         assert_eq!(found.pointed, ["HTTPS_PROXY", "http_proxy"]);
         let removed = ["ALL_PROXY", "cloudsdk_proxy_password", "npm_config_noproxy"];
         assert_eq!(found.removed, removed);
-        assert_eq!(Inherited::default().notice(&none, &config), None);
+        assert_eq!(ProxyVariables::default().notice(&none, &config), None);
     }
 }

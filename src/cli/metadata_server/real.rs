@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Args, cannot_listen, reachable};
+use super::{MetadataServerArgs, cannot_listen, reachable};
 use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
@@ -106,7 +106,7 @@ impl RealArgs {
 }
 
 /// Serves until SIGINT or SIGTERM, and prints how to use it.
-pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
+pub(super) fn run(args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     let listen = args.listen;
     if !args.real.allow_non_loopback && !listen.ip().is_loopback() {
         return Err(Exit::misused(
@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args, env: &Env) -> Result<(), Exit> {
 }
 
 /// The configuration, with a credential other than this server itself.
-fn load(args: &Args, env: &Env) -> Result<Config, Vec<Diagnostic>> {
+fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     let listen = args.listen;
     let config = args.real.config(env)?;
     if asks_itself(&config, listen) {
@@ -164,7 +164,7 @@ impl Served {
     }
 }
 
-async fn serve(config: Config, args: &Args, env: &Env) -> Result<(), Exit> {
+async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     let listen = args.listen;
     let interrupted = interruption()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
@@ -199,7 +199,7 @@ async fn serve(config: Config, args: &Args, env: &Env) -> Result<(), Exit> {
 async fn reload(
     mut hangup: Signal,
     replacement: &Replacement<Tokens>,
-    args: &Args,
+    args: &MetadataServerArgs,
     env: &Env,
 ) -> Infallible {
     loop {
