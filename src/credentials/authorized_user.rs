@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::EndpointUrl;
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields};
+use super::fields::{ExpectedValue, FieldError, Fields};
 use crate::policy::DEFAULT_UNIVERSE;
 
 /// A user's login.
@@ -38,7 +38,7 @@ impl AuthorizedUser {
         const UNIVERSE: &str = "universe_domain";
         if fields.universe(context)? != DEFAULT_UNIVERSE {
             let expected =
-                Expected::Other("googleapis.com, the only universe of user credentials,");
+                ExpectedValue::Other("googleapis.com, the only universe of user credentials,");
             return Err(fields.wrong(UNIVERSE, expected));
         }
         let token_url = fields.endpoint("token_uri", DEFAULT_UNIVERSE, context)?;
@@ -49,7 +49,7 @@ impl AuthorizedUser {
             token_url: match token_url {
                 Some(url) => url,
                 None => EndpointUrl::of_google("oauth2", DEFAULT_UNIVERSE, "/token")
-                    .ok_or_else(|| fields.missing("token_uri", Expected::Url))?,
+                    .ok_or_else(|| fields.missing("token_uri", ExpectedValue::Url))?,
             },
             email: match fields.optional_text("account")? {
                 Some(_) => Some(fields.email("account")?.into()),

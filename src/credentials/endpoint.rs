@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::fields::Expected;
+use super::fields::ExpectedValue;
 use crate::destination::{Destination, Scheme};
 
 /// A URL that may receive secrets: `https` below the universe's domain, or trusted by `--trust-credential-url`.
@@ -22,13 +22,13 @@ impl EndpointUrl {
         text: &str,
         universe: &str,
         trusted: &[TrustedUrl],
-    ) -> Result<Self, Expected> {
-        let url = plain(text).ok_or(Expected::Url)?;
+    ) -> Result<Self, ExpectedValue> {
+        let url = plain(text).ok_or(ExpectedValue::Url)?;
         let is_google = url.origin.scheme == Scheme::Https && url.origin.host.is_under(universe);
         if is_google || trusted.iter().any(|prefix| prefix.covers(&url)) {
             Ok(Self(url))
         } else {
-            Err(Expected::UrlUnder(universe.to_owned()))
+            Err(ExpectedValue::UrlUnder(universe.to_owned()))
         }
     }
 
@@ -109,7 +109,7 @@ fn plain(text: &str) -> Option<Destination> {
 mod tests {
     use super::*;
 
-    fn parsed(url: &str, universe: &str, trusted: &[&str]) -> Result<String, Expected> {
+    fn parsed(url: &str, universe: &str, trusted: &[&str]) -> Result<String, ExpectedValue> {
         let trusted: Vec<_> = trusted
             .iter()
             .map(|prefix| TrustedUrl::parse(prefix).unwrap())
@@ -139,7 +139,7 @@ mod tests {
             "https://127.0.0.1/token",
             "http://oauth2.googleapis.com/token",
         ] {
-            let expected = Expected::UrlUnder("googleapis.com".to_owned());
+            let expected = ExpectedValue::UrlUnder("googleapis.com".to_owned());
             assert_eq!(parsed(url, "googleapis.com", &[]), Err(expected), "{url}");
         }
         for url in [
@@ -156,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(
                 parsed(url, "googleapis.com", &[]),
-                Err(Expected::Url),
+                Err(ExpectedValue::Url),
                 "{url}"
             );
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::EndpointUrl;
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields};
+use super::fields::{ExpectedValue, FieldError, Fields};
 use super::impersonated::target;
 
 mod aws;
@@ -18,7 +18,7 @@ mod url;
 pub use aws::{
     AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken,
 };
-pub use subject::{ExecutableSource, FileSource, SubjectSource, TokenFormat, UrlSource};
+pub use subject::{CredentialSource, ExecutableSource, FileSource, TokenFormat, UrlSource};
 pub use url::SourceUrl;
 
 /// The range of `token_lifetime_seconds`, as in Google's libraries.
@@ -33,7 +33,7 @@ pub struct ExternalAccount {
     /// `subject_token_type`.
     pub subject_token_type: Arc<str>,
     /// `credential_source`.
-    pub source: SubjectSource,
+    pub source: CredentialSource,
     /// `token_url`: the endpoint that exchanges tokens.
     pub token_url: EndpointUrl,
     /// `client_id` and `client_secret`.
@@ -76,7 +76,7 @@ impl ExternalAccount {
         const USER_PROJECT: &str = "workforce_pool_user_project";
         const TOKEN_TYPE: &str = "subject_token_type";
         const TOKEN_URL: &str = "token_url";
-        const VISIBLE: Expected = Expected::Other("a text of visible ASCII characters");
+        const VISIBLE: ExpectedValue = ExpectedValue::Other("a text of visible ASCII characters");
         let universe = fields.universe(context)?;
         let visible = |name: &str| {
             let text = fields.visible_text(name)?;
@@ -86,22 +86,22 @@ impl ExternalAccount {
         if !is_audience(audience) {
             let expected =
                 "a provider, //iam.googleapis.com/…/providers/NAME, or identitynamespace:…,";
-            return Err(fields.wrong(AUDIENCE, Expected::Other(expected)));
+            return Err(fields.wrong(AUDIENCE, ExpectedValue::Other(expected)));
         }
         let subject_token_type = visible(TOKEN_TYPE)?;
         if !subject_token_type.starts_with("urn:") || subject_token_type.len() > 256 {
             let expected = "a type such as urn:ietf:params:oauth:token-type:jwt";
-            return Err(fields.wrong(TOKEN_TYPE, Expected::Other(expected)));
+            return Err(fields.wrong(TOKEN_TYPE, ExpectedValue::Other(expected)));
         }
         let token_url = match fields.endpoint(TOKEN_URL, &universe, context)? {
             Some(url) => url,
             None => EndpointUrl::of_google("sts", &universe, "/v1/token")
-                .ok_or_else(|| fields.missing(TOKEN_URL, Expected::Url))?,
+                .ok_or_else(|| fields.missing(TOKEN_URL, ExpectedValue::Url))?,
         };
         let user_project = fields.project(USER_PROJECT)?.map(Arc::from);
         if user_project.is_some() && !is_workforce(audience) {
             let expected = "no project, because the audience is not that of a workforce pool,";
-            return Err(fields.wrong(USER_PROJECT, Expected::Other(expected)));
+            return Err(fields.wrong(USER_PROJECT, ExpectedValue::Other(expected)));
         }
         let impersonation = AccountImpersonation::read(fields, &universe, context)?;
         let known = subject::Known {
@@ -110,7 +110,7 @@ impl ExternalAccount {
             account: impersonation.as_ref().map(|to| &*to.account),
         };
         Ok(Self {
-            source: SubjectSource::read(fields, &known, context)?,
+            source: CredentialSource::read(fields, &known, context)?,
             audience: audience.into(),
             subject_token_type: subject_token_type.into(),
             token_url,
@@ -153,7 +153,7 @@ impl AccountImpersonation {
         };
         let account = target(&url).ok_or_else(|| {
             let expected = "a URL that ends with /serviceAccounts/EMAIL:generateAccessToken";
-            fields.wrong(URL, Expected::Other(expected))
+            fields.wrong(URL, ExpectedValue::Other(expected))
         })?;
         let lifetime = if fields.has(OPTIONS) {
             let prefix = fields.prefix_of(OPTIONS);
@@ -181,7 +181,7 @@ impl OAuthClient {
                 id: id.into(),
                 secret: secret.unwrap_or_default().into(),
             })),
-            (None, Some(_)) => Err(fields.missing(ID, Expected::Text)),
+            (None, Some(_)) => Err(fields.missing(ID, ExpectedValue::Text)),
             (None, None) => Ok(None),
         }
     }

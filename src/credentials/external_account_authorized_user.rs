@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields};
+use super::fields::{ExpectedValue, FieldError, Fields};
 use super::{EndpointUrl, OAuthClient};
 
 /// A user's login of a workforce pool.
@@ -36,7 +36,7 @@ impl ExternalAccountAuthorizedUser {
             refresh_token: fields.text("refresh_token")?.into(),
             token_url: fields
                 .endpoint(URL, &universe, context)?
-                .ok_or_else(|| fields.missing(URL, Expected::Url))?,
+                .ok_or_else(|| fields.missing(URL, ExpectedValue::Url))?,
             client: OAuthClient {
                 id: fields.text("client_id")?.into(),
                 secret: fields.text("client_secret")?.into(),

@@ -22,12 +22,12 @@ pub(super) struct Fields<'a> {
 pub(super) struct FieldError {
     pub(super) field: String,
     pub(super) missing: bool,
-    pub(super) expected: Expected,
+    pub(super) expected: ExpectedValue,
 }
 
 /// The expected value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(super) enum ExpectedValue {
     /// A description of the expected value.
     Other(&'static str),
     Domain,
@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
     /// Returns a required text that is not empty.
     pub(super) fn text(self, name: &str) -> Result<&'a str, FieldError> {
         self.optional_text(name)?
-            .ok_or_else(|| self.missing(name, Expected::Text))
+            .ok_or_else(|| self.missing(name, ExpectedValue::Text))
     }
 
     /// Returns an optional text. `None` if it is missing, `null` or empty.
@@ -60,7 +60,7 @@ impl<'a> Fields<'a> {
         match self.object.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(&**text).filter(|text| !text.is_empty())),
-            Some(_) => Err(self.wrong(name, Expected::Text)),
+            Some(_) => Err(self.wrong(name, ExpectedValue::Text)),
         }
     }
 
@@ -69,7 +69,7 @@ impl<'a> Fields<'a> {
         let text = self.text(name)?;
         is_email(text)
             .then_some(text)
-            .ok_or_else(|| self.wrong(name, Expected::Email))
+            .ok_or_else(|| self.wrong(name, ExpectedValue::Email))
     }
 
     /// Returns a text of visible ASCII, because it is sent in a header.
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         if visible {
             Ok(text)
         } else {
-            Err(self.wrong(name, Expected::Other("visible ASCII characters")))
+            Err(self.wrong(name, ExpectedValue::Other("visible ASCII characters")))
         }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Fields<'a> {
         };
         match text.is_none_or(is_project) {
             true => Ok(text),
-            false => Err(self.wrong(name, Expected::Other("the id of a project"))),
+            false => Err(self.wrong(name, ExpectedValue::Other("the id of a project"))),
         }
     }
 
@@ -105,12 +105,12 @@ impl<'a> Fields<'a> {
         let list = match self.object.get(name) {
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::Array(list)) => list,
-            Some(_) => return Err(self.wrong(name, Expected::Texts)),
+            Some(_) => return Err(self.wrong(name, ExpectedValue::Texts)),
         };
         list.iter()
             .map(|item| match item {
                 Value::String(text) if !text.is_empty() => Ok(text.clone()),
-                _ => Err(self.wrong(name, Expected::Texts)),
+                _ => Err(self.wrong(name, ExpectedValue::Texts)),
             })
             .collect()
     }
@@ -118,9 +118,9 @@ impl<'a> Fields<'a> {
     /// Returns a required object.
     pub(super) fn object(self, name: &str) -> Result<&'a Map<String, Value>, FieldError> {
         match self.object.get(name) {
-            None | Some(Value::Null) => Err(self.missing(name, Expected::Object)),
+            None | Some(Value::Null) => Err(self.missing(name, ExpectedValue::Object)),
             Some(Value::Object(object)) => Ok(object),
-            Some(_) => Err(self.wrong(name, Expected::Object)),
+            Some(_) => Err(self.wrong(name, ExpectedValue::Object)),
         }
     }
 
@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
                 Some(number) => Ok(Some(number)),
-                None => Err(self.wrong(name, Expected::Number(range))),
+                None => Err(self.wrong(name, ExpectedValue::Number(range))),
             },
         }
     }
@@ -172,19 +172,19 @@ impl<'a> Fields<'a> {
             // A single label would be a whole top-level domain.
             Some(text) => match Host::parse(text) {
                 Ok(Host::Name(name)) if name.contains('.') => Ok(name.to_string()),
-                _ => Err(self.wrong(NAME, Expected::Domain)),
+                _ => Err(self.wrong(NAME, ExpectedValue::Domain)),
             },
         }
     }
 
-    pub(super) fn missing(self, name: &str, expected: Expected) -> FieldError {
+    pub(super) fn missing(self, name: &str, expected: ExpectedValue) -> FieldError {
         FieldError {
             missing: true,
             ..self.wrong(name, expected)
         }
     }
 
-    pub(super) fn wrong(self, name: &str, expected: Expected) -> FieldError {
+    pub(super) fn wrong(self, name: &str, expected: ExpectedValue) -> FieldError {
         FieldError {
             field: format!("{}{name}", self.prefix),
             missing: false,
@@ -210,9 +210,9 @@ impl fmt::Display for FieldError {
     }
 }
 
-// === impl Expected ===
+// === impl ExpectedValue ===
 
-impl fmt::Display for Expected {
+impl fmt::Display for ExpectedValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Other(what) => write!(f, "{what} is expected"),

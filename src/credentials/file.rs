@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields};
+use super::fields::{ExpectedValue, FieldError, Fields};
 use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
     ServiceAccount,
@@ -237,7 +237,7 @@ pub(super) fn nested(
     name: &str,
     context: &ReadContext<'_>,
 ) -> Result<CredentialFile, FieldError> {
-    const TYPES: Expected = Expected::Other(
+    const TYPES: ExpectedValue = ExpectedValue::Other(
         "one of service_account, authorized_user, external_account, external_account_authorized_user",
     );
     let prefix = format!("{name}.");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields, is_email};
+use super::fields::{ExpectedValue, FieldError, Fields, is_email};
 use super::file;
 use super::{CredentialFile, EndpointUrl};
 
@@ -40,7 +40,7 @@ impl ImpersonatedServiceAccount {
             let prefix = fields.prefix_of(SOURCE);
             let nested = Fields::new(fields.object(SOURCE)?, &prefix);
             let expected = "no account, because the federated principal has to impersonate that of the outer URL itself,";
-            return Err(nested.wrong(URL, Expected::Other(expected)));
+            return Err(nested.wrong(URL, ExpectedValue::Other(expected)));
         }
         let universe = match fields.has("universe_domain") {
             true => fields.universe(context)?,
@@ -49,14 +49,14 @@ impl ImpersonatedServiceAccount {
         // The source's token would be sent to another universe, whose endpoints are another operator's.
         if universe != source.universe() {
             let expected = "the same universe as that of source_credentials (its universe_domain, by default googleapis.com)";
-            return Err(fields.wrong("universe_domain", Expected::Other(expected)));
+            return Err(fields.wrong("universe_domain", ExpectedValue::Other(expected)));
         }
         let url = fields
             .endpoint(URL, &universe, context)?
-            .ok_or_else(|| fields.missing(URL, Expected::Url))?;
+            .ok_or_else(|| fields.missing(URL, ExpectedValue::Url))?;
         let target = target(&url).ok_or_else(|| {
             let expected = "a URL that ends with /serviceAccounts/EMAIL:generateAccessToken";
-            fields.wrong(URL, Expected::Other(expected))
+            fields.wrong(URL, ExpectedValue::Other(expected))
         })?;
         let delegates = fields
             .texts(DELEGATES)?
@@ -65,7 +65,7 @@ impl ImpersonatedServiceAccount {
             .map(|text| text.rsplit('/').next().unwrap_or(text).to_owned())
             .collect::<Vec<_>>();
         if !delegates.iter().all(|delegate| is_email(delegate)) {
-            let expected = Expected::Other("a list of e-mail addresses of service accounts");
+            let expected = ExpectedValue::Other("a list of e-mail addresses of service accounts");
             return Err(fields.wrong(DELEGATES, expected));
         }
         Ok(Self {

@@ -33,8 +33,8 @@ pub use context::ReadContext;
 pub use endpoint::{EndpointUrl, TrustedUrl};
 pub use external_account::{
     AccountImpersonation, AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity,
-    ContainerToken, ExecutableSource, ExternalAccount, FileSource, OAuthClient, SourceUrl,
-    SubjectSource, TokenFormat, UrlSource,
+    ContainerToken, CredentialSource, ExecutableSource, ExternalAccount, FileSource, OAuthClient,
+    SourceUrl, TokenFormat, UrlSource,
 };
 pub use external_account_authorized_user::ExternalAccountAuthorizedUser;
 pub use file::{CredentialError, CredentialFile};
@@ -135,18 +135,18 @@ impl Credentials {
 
     /// The file that the credential file names for the subject token, or for the keys that sign it.
     pub fn token_file(&self) -> Option<&Path> {
-        self.subject_source().and_then(SubjectSource::file)
+        self.subject_source().and_then(CredentialSource::file)
     }
 
     /// Returns the program that prints the subject tokens of the credential file.
     pub fn program(&self) -> Option<&str> {
         match self.subject_source()? {
-            SubjectSource::Executable(executable) => Some(executable.program()),
+            CredentialSource::Executable(executable) => Some(executable.program()),
             _ => None,
         }
     }
 
-    fn subject_source(&self) -> Option<&SubjectSource> {
+    fn subject_source(&self) -> Option<&CredentialSource> {
         let mut file = &self.file()?.file;
         while let CredentialFile::Impersonated(impersonated) = file {
             file = &impersonated.source;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::context::ReadContext;
-use super::fields::{Expected, FieldError, Fields};
+use super::fields::{ExpectedValue, FieldError, Fields};
 use super::{EndpointUrl, SigningKey};
 
 /// The key of a service account.
@@ -33,9 +33,9 @@ impl ServiceAccount {
         let universe = fields.universe(context)?;
         let pem = fields
             .optional_text(KEY)?
-            .ok_or_else(|| fields.missing(KEY, Expected::Key(super::InvalidKey::NotPem)))?;
-        let key =
-            SigningKey::from_pem(pem).map_err(|error| fields.wrong(KEY, Expected::Key(error)))?;
+            .ok_or_else(|| fields.missing(KEY, ExpectedValue::Key(super::InvalidKey::NotPem)))?;
+        let key = SigningKey::from_pem(pem)
+            .map_err(|error| fields.wrong(KEY, ExpectedValue::Key(error)))?;
         let token_url = fields.endpoint("token_uri", &universe, context)?;
         Ok(Self {
             email: fields.email("client_email")?.into(),
@@ -44,7 +44,7 @@ impl ServiceAccount {
             token_url: match token_url {
                 Some(url) => url,
                 None => EndpointUrl::of_google("oauth2", &universe, "/token")
-                    .ok_or_else(|| fields.missing("token_uri", Expected::Url))?,
+                    .ok_or_else(|| fields.missing("token_uri", ExpectedValue::Url))?,
             },
             project: fields.project("project_id")?.map(Arc::from),
             quota_project: fields.project("quota_project_id")?.map(Arc::from),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::subject::url;
-use super::url::{Rule, SourceUrl};
+use super::url::{SourceUrl, UrlRule};
 use crate::credentials::ReadContext;
-use crate::credentials::fields::{Expected, FieldError, Fields};
+use crate::credentials::fields::{ExpectedValue, FieldError, Fields};
 use crate::destination::{Destination, Scheme};
 
 /// The domains of AWS partitions.
@@ -98,14 +98,14 @@ impl AwsSource {
         const VERIFICATION: &str = "regional_cred_verification_url";
         const REGION: &str = "region_url";
         if fields.text(ID)? != "aws1" {
-            return Err(fields.wrong(ID, Expected::Other("aws1, the only version,")));
+            return Err(fields.wrong(ID, ExpectedValue::Other("aws1, the only version,")));
         }
         let verification_url = fields.text(VERIFICATION)?;
         if !is_caller_identity(verification_url, context) {
             let expected = "the URL https://sts.{region}.amazonaws.com?Action=GetCallerIdentity&Version=2011-06-15";
-            return Err(fields.wrong(VERIFICATION, Expected::Other(expected)));
+            return Err(fields.wrong(VERIFICATION, ExpectedValue::Other(expected)));
         }
-        let region_url = url(fields, REGION, Rule::AwsInstance, context)?;
+        let region_url = url(fields, REGION, UrlRule::AwsInstance, context)?;
         let variable = context.variable;
         let region = variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION"));
         let is_region = |region: &String| {
@@ -115,11 +115,11 @@ impl AwsSource {
         };
         if !region.as_ref().is_none_or(is_region) {
             let expected = "a region such as us-east-2 in the environment variable AWS_REGION or AWS_DEFAULT_REGION";
-            return Err(fields.wrong(REGION, Expected::Other(expected)));
+            return Err(fields.wrong(REGION, ExpectedValue::Other(expected)));
         }
         if region.is_none() && region_url.is_none() {
             let expected = "a URL, or the region in the environment variable AWS_REGION,";
-            return Err(fields.missing(REGION, Expected::Other(expected)));
+            return Err(fields.missing(REGION, ExpectedValue::Other(expected)));
         }
         Ok(Self {
             verification_url: verification_url.into(),
@@ -127,7 +127,7 @@ impl AwsSource {
             session_token_url: url(
                 fields,
                 "imdsv2_session_token_url",
-                Rule::AwsInstance,
+                UrlRule::AwsInstance,
                 context,
             )?,
             region,
@@ -179,7 +179,7 @@ impl AwsKeySource {
             if !keys.are_visible() {
                 let expected = "keys of visible ASCII characters in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
                                 AWS_SESSION_TOKEN";
-                return Err(fields.wrong(URL, Expected::Other(expected)));
+                return Err(fields.wrong(URL, ExpectedValue::Other(expected)));
             }
             return Ok(Self::Environment(keys));
         }
@@ -198,9 +198,9 @@ impl AwsKeySource {
             return Ok(Self::Container(container));
         }
         let expected = "a URL of the AWS metadata service, or the credentials that AWS puts into the environment,";
-        url(fields, URL, Rule::AwsInstance, context)?
+        url(fields, URL, UrlRule::AwsInstance, context)?
             .map(Self::Instance)
-            .ok_or_else(|| fields.missing(URL, Expected::Other(expected)))
+            .ok_or_else(|| fields.missing(URL, ExpectedValue::Other(expected)))
     }
 
     /// Returns the file that is read for the keys.
@@ -228,10 +228,10 @@ impl AwsContainer {
         else {
             return Ok(None);
         };
-        let url = SourceUrl::parse(&text, Rule::AwsContainer, context.trusted).map_err(|_| {
+        let url = SourceUrl::parse(&text, UrlRule::AwsContainer, context.trusted).map_err(|_| {
             let expected = "in AWS_CONTAINER_CREDENTIALS_RELATIVE_URI a path, or in AWS_CONTAINER_CREDENTIALS_FULL_URI a URL \
                             with https or with http on loopback, 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]";
-            fields.wrong("url", Expected::Other(expected))
+            fields.wrong("url", ExpectedValue::Other(expected))
         })?;
         let file = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
         let text = variable("AWS_CONTAINER_AUTHORIZATION_TOKEN");

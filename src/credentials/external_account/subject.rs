@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::aws::AwsSource;
 use super::command_line;
-use super::url::{Rule, SourceUrl};
+use super::url::{SourceUrl, UrlRule};
 use crate::credentials::ReadContext;
-use crate::credentials::fields::{Expected, FieldError, Fields};
+use crate::credentials::fields::{ExpectedValue, FieldError, Fields};
 
 /// The range of `timeout_millis` of an executable.
 const TIMEOUT: std::ops::RangeInclusive<u64> = 5_000..=120_000;
@@ -21,7 +21,7 @@ const ALLOW: &str = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES";
 
 /// The source of the subject token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SubjectSource {
+pub enum CredentialSource {
     /// A signed request of AWS.
     Aws(AwsSource),
     /// A program.
@@ -84,9 +84,9 @@ pub(super) struct Known<'a> {
     pub(super) account: Option<&'a str>,
 }
 
-// === impl SubjectSource ===
+// === impl CredentialSource ===
 
-impl SubjectSource {
+impl CredentialSource {
     /// Reads the `credential_source` of these fields.
     pub(super) fn read(
         fields: Fields<'_>,
@@ -113,11 +113,11 @@ impl SubjectSource {
         ];
         if !source.has("environment_id") && OF_AWS.iter().any(|name| source.has(name)) {
             let expected = "aws1, because there are other fields of AWS,";
-            return Err(source.missing("environment_id", Expected::Other(expected)));
+            return Err(source.missing("environment_id", ExpectedValue::Other(expected)));
         }
         let Some(kind) = kind.filter(|_| is_clear) else {
             let expected = "exactly one of file, url, executable and environment_id (AWS)";
-            return Err(fields.wrong(NAME, Expected::Other(expected)));
+            return Err(fields.wrong(NAME, ExpectedValue::Other(expected)));
         };
         match *kind {
             "environment_id" => AwsSource::read(source, context).map(Self::Aws),
@@ -131,8 +131,8 @@ impl SubjectSource {
                 format: TokenFormat::read(source)?,
             })),
             _ => Ok(Self::Url(UrlSource {
-                url: url(source, kind, Rule::SubjectToken, context)?
-                    .ok_or_else(|| source.missing(kind, Expected::Url))?,
+                url: url(source, kind, UrlRule::SubjectToken, context)?
+                    .ok_or_else(|| source.missing(kind, ExpectedValue::Url))?,
                 headers: headers(source)?,
                 format: TokenFormat::read(source)?,
             })),
@@ -154,7 +154,7 @@ impl SubjectSource {
 pub(super) fn url(
     fields: Fields<'_>,
     name: &str,
-    rule: Rule,
+    rule: UrlRule,
     context: &ReadContext<'_>,
 ) -> Result<Option<SourceUrl>, FieldError> {
     let Some(text) = fields.optional_text(name)? else {
@@ -162,7 +162,7 @@ pub(super) fn url(
     };
     SourceUrl::parse(text, rule, context.trusted)
         .map(Some)
-        .map_err(|expected| fields.wrong(name, Expected::Other(expected)))
+        .map_err(|expected| fields.wrong(name, ExpectedValue::Other(expected)))
 }
 
 fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
@@ -176,7 +176,7 @@ fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
         let value = value.as_str().map(HeaderValue::try_from);
         let (Some(name), Some(Ok(mut value))) = (name.ok().filter(is_of_message), value) else {
             let expected = "an object of header names and their texts, without Host and headers that frame the message";
-            return Err(fields.wrong(NAME, Expected::Other(expected)));
+            return Err(fields.wrong(NAME, ExpectedValue::Other(expected)));
         };
         value.set_sensitive(true);
         headers.append(name, value);
@@ -218,7 +218,7 @@ impl TokenFormat {
             Some("json") => Ok(Self::Json {
                 field: format.text("subject_token_field_name")?.into(),
             }),
-            Some(_) => Err(format.wrong(TYPE, Expected::Other("text or json"))),
+            Some(_) => Err(format.wrong(TYPE, ExpectedValue::Other("text or json"))),
         }
     }
 }
@@ -248,16 +248,16 @@ impl ExecutableSource {
         let line = fields.text(COMMAND)?;
         let command = command_line::split(line).map_err(|_| {
             let expected = "a command line whose quotation marks are closed";
-            fields.wrong(COMMAND, Expected::Other(expected))
+            fields.wrong(COMMAND, ExpectedValue::Other(expected))
         })?;
         let is_program = command.first().is_some_and(|program| !program.is_empty());
         if !is_program {
             let expected = "a command line that begins with a program";
-            return Err(fields.wrong(COMMAND, Expected::Other(expected)));
+            return Err(fields.wrong(COMMAND, ExpectedValue::Other(expected)));
         }
         if (context.variable)(ALLOW).as_deref() != Some("1") {
             let expected = "the environment variable GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1, which allows to run it,";
-            return Err(fields.wrong(COMMAND, Expected::Other(expected)));
+            return Err(fields.wrong(COMMAND, ExpectedValue::Other(expected)));
         }
         let timeout = fields.number("timeout_millis", TIMEOUT)?;
         let output_file = fields.optional_text("output_file")?;

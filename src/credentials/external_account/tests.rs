@@ -77,7 +77,7 @@ fn every_field_of_a_file_is_read() {
     assert_eq!(to.lifetime, Duration::from_secs(2800));
     assert_eq!(account.quota_project.as_deref(), Some("quota"));
     assert!(!format!("{account:?}").contains("hidden"));
-    let SubjectSource::File(source) = account.source else {
+    let CredentialSource::File(source) = account.source else {
         panic!("{:?}", account.source);
     };
     assert_eq!(source.path.to_str(), Some("/var/run/token"));
@@ -307,7 +307,7 @@ fn an_executable_is_run_only_if_googles_variable_allows_it() {
         .unwrap()
         .source
     {
-        SubjectSource::Executable(source) => source,
+        CredentialSource::Executable(source) => source,
         other => panic!("{other:?}"),
     };
     let plain = source(json!({}));

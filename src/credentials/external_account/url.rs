@@ -28,7 +28,7 @@ pub struct SourceUrl {
 
 /// The rules for URLs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub(super) enum UrlRule {
     /// The endpoint of ECS, EKS Pod Identity or a program on loopback, as AWS SDKs accept it.
     AwsContainer,
     /// The instance metadata service of EC2.
@@ -47,7 +47,7 @@ impl SourceUrl {
     /// Fails with the expected value.
     pub(super) fn parse(
         text: &str,
-        rule: Rule,
+        rule: UrlRule,
         trusted: &[TrustedUrl],
     ) -> Result<Self, &'static str> {
         let destination = Destination::parse(text).map_err(|_| "a URL")?;
@@ -82,9 +82,9 @@ impl fmt::Display for SourceUrl {
     }
 }
 
-// === impl Rule ===
+// === impl UrlRule ===
 
-impl Rule {
+impl UrlRule {
     fn accepts(self, destination: &Destination) -> bool {
         let origin = &destination.origin;
         let is_one_of =
@@ -136,7 +136,7 @@ fn is_local(host: &Host) -> bool {
 mod tests {
     use super::*;
 
-    fn accepted(rule: Rule, url: &str) -> bool {
+    fn accepted(rule: UrlRule, url: &str) -> bool {
         SourceUrl::parse(url, rule, &[]).is_ok()
     }
 
@@ -150,7 +150,7 @@ mod tests {
             "http://169.254.169.254/metadata/identity/oauth2/token?resource=x",
             "http://[fe80::1]/",
         ] {
-            assert!(accepted(Rule::SubjectToken, url), "{url}");
+            assert!(accepted(UrlRule::SubjectToken, url), "{url}");
         }
         for url in [
             "http://token.actions.example/",
@@ -165,7 +165,7 @@ mod tests {
             "/token",
             "",
         ] {
-            assert!(!accepted(Rule::SubjectToken, url), "{url}");
+            assert!(!accepted(UrlRule::SubjectToken, url), "{url}");
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
             "http://169.254.169.254/latest/api/token",
             "http://[fd00:ec2::254]/latest/api/token",
         ] {
-            assert!(accepted(Rule::AwsInstance, url), "{url}");
+            assert!(accepted(UrlRule::AwsInstance, url), "{url}");
         }
         for url in [
             "https://169.254.169.254/",
@@ -187,7 +187,7 @@ mod tests {
             "http://169.254.169.254@evil.example/",
             "https://evil.example/",
         ] {
-            assert!(!accepted(Rule::AwsInstance, url), "{url}");
+            assert!(!accepted(UrlRule::AwsInstance, url), "{url}");
         }
         for url in [
             "http://169.254.170.2/v2/credentials/x",
@@ -197,14 +197,14 @@ mod tests {
             "http://localhost:1338/x",
             "https://credentials.example/",
         ] {
-            assert!(accepted(Rule::AwsContainer, url), "{url}");
+            assert!(accepted(UrlRule::AwsContainer, url), "{url}");
         }
         for url in [
             "http://169.254.169.254/",
             "http://10.0.0.1/",
             "http://credentials.example/",
         ] {
-            assert!(!accepted(Rule::AwsContainer, url), "{url}");
+            assert!(!accepted(UrlRule::AwsContainer, url), "{url}");
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
     fn a_trusted_url_needs_no_rule_and_a_message_shows_no_query() {
         let url = "http://imds.test:1338/latest/api/token?secret=x";
         let trusted = TrustedUrl::parse("http://imds.test:1338/latest").unwrap();
-        let parsed = SourceUrl::parse(url, Rule::AwsInstance, &[trusted]).unwrap();
+        let parsed = SourceUrl::parse(url, UrlRule::AwsInstance, &[trusted]).unwrap();
         assert_eq!(parsed.as_str(), url);
         assert_eq!(parsed.to_string(), "http://imds.test:1338/latest/api/token");
         assert!(!parsed.is_local());

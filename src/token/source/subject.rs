@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::endpoint::EndpointClient;
-use crate::credentials::SubjectSource;
+use crate::credentials::CredentialSource;
 use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 
@@ -25,7 +25,7 @@ use budget::Budget;
 /// Gets the subject tokens of one credential file.
 #[derive(Debug)]
 pub(super) struct SubjectTokens {
-    source: SubjectSource,
+    source: CredentialSource,
     /// The audience of the exchange.
     audience: Box<str>,
     client: EndpointClient,
@@ -39,7 +39,7 @@ pub(super) struct SubjectTokens {
 impl SubjectTokens {
     /// Creates the source. `local` sends requests to this machine and its link.
     pub(super) fn new(
-        source: SubjectSource,
+        source: CredentialSource,
         audience: &str,
         client: EndpointClient,
         local: EndpointClient,
@@ -66,13 +66,13 @@ impl SubjectTokens {
             end,
         };
         match &self.source {
-            SubjectSource::Aws(source) => {
+            CredentialSource::Aws(source) => {
                 let mut aws = self.aws.lock().await;
                 aws.token(source, &self.audience, budget).await
             }
-            SubjectSource::Executable(source) => executable::token(source).await,
-            SubjectSource::File(source) => file::token(source).await,
-            SubjectSource::Url(source) => url::token(source, budget).await,
+            CredentialSource::Executable(source) => executable::token(source).await,
+            CredentialSource::File(source) => file::token(source).await,
+            CredentialSource::Url(source) => url::token(source, budget).await,
         }
     }
 
@@ -84,7 +84,7 @@ impl SubjectTokens {
     /// Returns the time that a token needs in addition to requests to endpoints.
     pub(super) fn own_time(&self) -> Duration {
         match &self.source {
-            SubjectSource::Executable(source) => source.timeout,
+            CredentialSource::Executable(source) => source.timeout,
             _ => Duration::ZERO,
         }
     }
@@ -93,10 +93,10 @@ impl SubjectTokens {
 impl fmt::Display for SubjectTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
-            SubjectSource::Aws(_) => f.write_str("AWS"),
-            SubjectSource::Executable(source) => f.write_str(&executable::named(source)),
-            SubjectSource::File(source) => f.write_str(&file::named(source)),
-            SubjectSource::Url(source) => write!(f, "{}", source.url),
+            CredentialSource::Aws(_) => f.write_str("AWS"),
+            CredentialSource::Executable(source) => f.write_str(&executable::named(source)),
+            CredentialSource::File(source) => f.write_str(&file::named(source)),
+            CredentialSource::Url(source) => write!(f, "{}", source.url),
         }
     }
 }

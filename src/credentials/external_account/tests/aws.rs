@@ -22,7 +22,7 @@ fn aws_keys(file: &Value, variables: &[(&str, &str)]) -> AwsKeySource {
         .unwrap()
         .source
     {
-        SubjectSource::Aws(source) => source.keys,
+        CredentialSource::Aws(source) => source.keys,
         other => panic!("{other:?}"),
     }
 }
