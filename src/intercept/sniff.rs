@@ -46,7 +46,7 @@ pub(crate) enum Opening {
 
 /// The facts about a tunnel before its first byte.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Expected {
+pub(crate) struct SniffOptions {
     /// Whether cleartext HTTP is detected. Otherwise it counts as [`Opening::Other`].
     pub http: bool,
     /// Whether requests inside may get a token or be denied.
@@ -60,7 +60,7 @@ pub(crate) struct Expected {
 /// Fails with the error of the stream.
 pub(crate) async fn sniff<S>(
     mut stream: S,
-    expected: Expected,
+    expected: SniffOptions,
 ) -> io::Result<(Opening, PrefixedIo<S>)>
 where
     S: AsyncRead + Unpin,
@@ -160,7 +160,7 @@ mod tests {
 
     const HELLO: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03rest";
 
-    const ANYTHING: Expected = Expected {
+    const ANYTHING: SniffOptions = SniffOptions {
         http: true,
         rules: false,
     };
@@ -192,7 +192,7 @@ mod tests {
         for (rules, seconds) in [(false, 2), (true, 10)] {
             let (mut app, ours) = tokio::io::duplex(64);
             let started = tokio::time::Instant::now();
-            let expected = Expected { http: true, rules };
+            let expected = SniffOptions { http: true, rules };
             let (opening, stream) = sniff(ours, expected).await.unwrap();
             let waited = started.elapsed().as_secs();
             assert_eq!((opening, waited), (Opening::Silence, seconds));

@@ -17,7 +17,7 @@ use tower::layer::layer_fn;
 use crate::destination::{Origin, Scheme};
 use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
-use crate::intercept::{Expected, Opening, sniff};
+use crate::intercept::{Opening, SniffOptions, sniff};
 use crate::policy::{CredentialGrant, SkipReason};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
@@ -148,7 +148,7 @@ impl Shared {
         mut decided: Decided,
         interception: Result<Interception, NoTokenReason>,
     ) -> Response<Body> {
-        let expected = Expected {
+        let expected = SniffOptions {
             http: decided.destination.origin.scheme == Scheme::Http,
             rules: self.may_grant(&decided) || self.denies_some(&decided.destination.origin),
         };
