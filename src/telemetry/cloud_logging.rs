@@ -21,7 +21,7 @@ pub(super) fn line(
     now: SystemTime,
     project: Option<&str>,
 ) -> String {
-    let mut fields = Fields {
+    let mut fields = JsonMembers {
         line: String::with_capacity(512),
         request: String::new(),
         project,
@@ -37,7 +37,7 @@ pub(super) fn line(
     if let Some(target) = target {
         fields.member("target", format_args!("{target}"));
     }
-    let Fields {
+    let JsonMembers {
         mut line, request, ..
     } = fields;
     if let Some(members) = request.strip_prefix(',') {
@@ -57,13 +57,13 @@ fn severity(level: &Level) -> &'static str {
 }
 
 /// The members so far, each after a comma.
-struct Fields<'a> {
+struct JsonMembers<'a> {
     line: String,
     request: String,
     project: Option<&'a str>,
 }
 
-impl Fields<'_> {
+impl JsonMembers<'_> {
     /// Writes the key and says where its value goes.
     fn key(&mut self, name: &str) -> &mut String {
         let (line, name) = match name.strip_prefix(HTTP_REQUEST) {
@@ -98,7 +98,7 @@ impl Fields<'_> {
     }
 }
 
-impl Visit for Fields<'_> {
+impl Visit for JsonMembers<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no word for the others.
         if value.is_finite() {

@@ -19,7 +19,7 @@ const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Creden
 #[derive(Debug)]
 pub struct ListenerMetrics {
     name: Arc<str>,
-    counters: Arc<Counters>,
+    counters: Arc<ListenerCounters>,
     recent: Arc<RecentErrors>,
     refusals: LogThrottle,
 }
@@ -28,7 +28,7 @@ pub struct ListenerMetrics {
 ///
 /// A series exists from its first use: otherwise fifty routes would print thousands of zeros at every scrape.
 #[derive(Debug)]
-pub(super) struct Counters {
+pub(super) struct ListenerCounters {
     requests: IntCounterVec,
     durations: HistogramVec,
     finished: [Finished; CREDENTIALS.len()],
@@ -50,16 +50,20 @@ struct Finished {
     cancelled: OnceLock<IntCounter>,
     other: OnceLock<IntCounter>,
     /// By the status's first digit: most listeners see two or three classes, and a class costs 1.6 KB.
-    classes: [OnceLock<Class>; 5],
+    classes: [OnceLock<StatusClass>; 5],
 }
 
 /// By the status's last two digits.
-type Class = Box<[OnceLock<IntCounter>; 100]>;
+type StatusClass = Box<[OnceLock<IntCounter>; 100]>;
 
 // === impl ListenerMetrics ===
 
 impl ListenerMetrics {
-    pub(super) fn new(name: &str, counters: Arc<Counters>, recent: Arc<RecentErrors>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        counters: Arc<ListenerCounters>,
+        recent: Arc<RecentErrors>,
+    ) -> Self {
         Self {
             name: name.into(),
             counters,
@@ -124,9 +128,9 @@ impl ListenerMetrics {
     }
 }
 
-// === impl Counters ===
+// === impl ListenerCounters ===
 
-impl Counters {
+impl ListenerCounters {
     pub(super) fn new(
         requests: &IntCounterVec,
         durations: &HistogramVec,

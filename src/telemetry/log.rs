@@ -18,7 +18,7 @@ use crate::lock::lock;
 /// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
 /// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
 pub struct Logger {
-    settings: ArcSwap<Settings>,
+    settings: ArcSwap<LogSettings>,
     colour: bool,
     project: OnceLock<String>,
     out: Mutex<Box<dyn Write + Send>>,
@@ -26,7 +26,7 @@ pub struct Logger {
 
 /// The settings that a reload may change.
 #[derive(Debug)]
-struct Settings {
+struct LogSettings {
     format: LogFormat,
     own: LevelFilter,
 }
@@ -47,7 +47,7 @@ pub fn adjust(log: &Log) {
     let found = dispatcher::get_default(|dispatch| {
         let logger = dispatch.downcast_ref::<Logger>();
         logger.is_some_and(|logger| {
-            logger.settings.store(Arc::new(Settings::of(log)));
+            logger.settings.store(Arc::new(LogSettings::of(log)));
             true
         })
     });
@@ -72,7 +72,7 @@ impl Logger {
     /// Writes each line to `out` with one call; `colour` is for the text format only.
     pub fn new(log: &Log, colour: bool, out: impl Write + Send + 'static) -> Self {
         Self {
-            settings: ArcSwap::from_pointee(Settings::of(log)),
+            settings: ArcSwap::from_pointee(LogSettings::of(log)),
             colour,
             project: OnceLock::new(),
             out: Mutex::new(Box::new(out)),
@@ -80,9 +80,9 @@ impl Logger {
     }
 }
 
-// === impl Settings ===
+// === impl LogSettings ===
 
-impl Settings {
+impl LogSettings {
     fn of(log: &Log) -> Self {
         Self {
             format: log.format,

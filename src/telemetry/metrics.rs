@@ -14,8 +14,8 @@ use prometheus::{
 
 use super::counts::Counts;
 use super::labels::{Connect, Fetch, Lookup};
-use super::listener::{Counters, GaugeGuard, ListenerMetrics};
-use super::process::Process;
+use super::listener::{GaugeGuard, ListenerCounters, ListenerMetrics};
+use super::process::ProcessCollector;
 use super::rate_limit::LineLimit;
 use crate::diagnostics::{History, RecentErrors};
 use crate::error::{ErrorKind, SourceKind};
@@ -44,7 +44,7 @@ const TOKENS: [Credential; 2] = [Credential::Access, Credential::Id];
 pub struct Metrics {
     registry: Registry,
     malformed: LineLimit,
-    listeners: Mutex<BTreeMap<Box<str>, Arc<Counters>>>,
+    listeners: Mutex<BTreeMap<Box<str>, Arc<ListenerCounters>>>,
     requests: IntCounterVec,
     durations: HistogramVec,
     in_flight: IntGaugeVec,
@@ -163,7 +163,7 @@ impl Metrics {
                 option_env!("SIDENTITY_REVISION").unwrap_or("unknown"),
             ])
             .set(1);
-        registered(&registry, Process::this());
+        registered(&registry, ProcessCollector::this());
         let tokens = TOKENS.map(Credential::as_str);
         init_fetches(&fetches, SourceKind::Metadata);
         Self {
@@ -199,7 +199,7 @@ impl Metrics {
         let named = listeners.contains_key(name) || listeners.len() < MAX_LISTENERS;
         let name = if named { name } else { REST };
         let counters = listeners.entry(name.into()).or_insert_with(|| {
-            Arc::new(Counters::new(
+            Arc::new(ListenerCounters::new(
                 &self.requests,
                 &self.durations,
                 self.in_flight.with_label_values(&[name]),

@@ -29,7 +29,7 @@ const VIRTUAL: (&str, &str) = ("process_virtual_memory_bytes", "Virtual memory."
 
 /// Reads one process's directory of /proc.
 #[derive(Clone, Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessCollector {
     directory: PathBuf,
     /// As seen by us. The start in /proc has the precision of `btime`, whole seconds that move when the clock is set;
     /// and all counters began at zero here.
@@ -37,9 +37,9 @@ pub(super) struct Process {
     descriptions: Vec<Desc>,
 }
 
-// === impl Process ===
+// === impl ProcessCollector ===
 
-impl Process {
+impl ProcessCollector {
     /// This process; it counts as started now.
     pub(super) fn this() -> prometheus::Result<Self> {
         Self::at("/proc/self".into(), SystemTime::now())
@@ -91,7 +91,7 @@ impl Process {
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descriptions.iter().collect()
     }
@@ -146,7 +146,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let started = UNIX_EPOCH + std::time::Duration::from_millis(1_500);
-        let process = Process::at(directory.path().into(), started).unwrap();
+        let process = ProcessCollector::at(directory.path().into(), started).unwrap();
         let value = |family: &MetricFamily| {
             let metric = &family.get_metric()[0];
             metric.get_gauge().get_value() + metric.get_counter().get_value()

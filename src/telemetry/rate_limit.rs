@@ -85,10 +85,10 @@ impl LogThrottle {
 
 /// Admits ten messages a second, and counts the suppressed ones.
 #[derive(Debug, Default)]
-pub struct LineLimit(Mutex<Window>);
+pub struct LineLimit(Mutex<LineWindow>);
 
 #[derive(Debug, Default)]
-struct Window {
+struct LineWindow {
     began: Option<Instant>,
     admitted: u64,
     suppressed: u64,

@@ -26,7 +26,7 @@ pub(super) fn line(
     };
     let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, millis) = (since_epoch.as_secs() % 86_400, since_epoch.subsec_millis());
-    let mut fields = Fields {
+    let mut fields = TextFields {
         line: String::with_capacity(256),
         request: String::new(),
         message: String::new(),
@@ -59,7 +59,7 @@ fn colour_of(level: &Level) -> &'static str {
 }
 
 /// The pairs so far, each after a space; sizes and the like come last, behind what went wrong and what to do.
-struct Fields {
+struct TextFields {
     line: String,
     request: String,
     message: String,
@@ -67,7 +67,7 @@ struct Fields {
     plain: &'static str,
 }
 
-impl Fields {
+impl TextFields {
     fn pair(&mut self, full: &str, value: fmt::Arguments<'_>) {
         let Self {
             line,
@@ -100,7 +100,7 @@ impl Fields {
     }
 }
 
-impl Visit for Fields {
+impl Visit for TextFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.record(field, format_args!("{value}"));
     }
@@ -110,7 +110,7 @@ impl Visit for Fields {
     }
 }
 
-impl Fields {
+impl TextFields {
     fn record(&mut self, field: &Field, value: fmt::Arguments<'_>) {
         if field.name() == "message" {
             let _ = Printable::bare(&mut self.message).write_fmt(value);
