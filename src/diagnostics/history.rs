@@ -43,20 +43,20 @@ pub struct History {
     start: Instant,
     /// The current period, counted from the start.
     current: AtomicU64,
-    totals: Totals,
+    totals: RunningTotals,
     past: Mutex<Past>,
 }
 
 /// Counts since the start, modulo 2^32. A period is the difference of two of these.
 #[derive(Debug)]
-struct Totals {
+struct RunningTotals {
     endings: [AtomicU32; RequestOutcome::ALL.len()],
     latencies: [AtomicU32; BUCKETS],
 }
 
-/// [`Totals`] at one time, or the difference between two times.
+/// [`RunningTotals`] at one time, or the difference between two times.
 #[derive(Clone, Debug)]
-struct Counts {
+struct PeriodCounts {
     endings: [u32; RequestOutcome::ALL.len()],
     latencies: [u32; BUCKETS],
 }
@@ -64,9 +64,9 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Past {
     /// The totals when the last period was closed.
-    closed: Counts,
+    closed: PeriodCounts,
     /// The periods in which something ended, oldest first.
-    periods: VecDeque<(u64, Counts)>,
+    periods: VecDeque<(u64, PeriodCounts)>,
 }
 
 /// The numbers of the charts, oldest period first. The last period is not over.
@@ -141,7 +141,7 @@ impl History {
         Self {
             start,
             current: AtomicU64::new(0),
-            totals: Totals {
+            totals: RunningTotals {
                 endings: [const { AtomicU32::new(0) }; _],
                 latencies: [const { AtomicU32::new(0) }; BUCKETS],
             },
@@ -168,8 +168,8 @@ impl History {
     fn series_at(&self, now: Instant) -> Series {
         let last = self.period(now);
         let first = (last + 1).saturating_sub(PERIODS as u64);
-        let mut periods = vec![Counts::default(); PERIODS];
-        let mut all = Counts::default();
+        let mut periods = vec![PeriodCounts::default(); PERIODS];
+        let mut all = PeriodCounts::default();
         let past = lock(&self.past);
         let open = (
             self.current.load(Ordering::Relaxed),
@@ -220,7 +220,7 @@ impl Default for History {
 // === impl Past ===
 
 impl Past {
-    fn close(&mut self, period: u64, totals: Counts) {
+    fn close(&mut self, period: u64, totals: PeriodCounts) {
         // Another thread has closed a later period, which includes these counts.
         if self.periods.back().is_some_and(|(last, _)| *last >= period) {
             return;
@@ -239,21 +239,21 @@ impl Past {
     }
 }
 
-// === impl Totals ===
+// === impl RunningTotals ===
 
-impl Totals {
-    fn read(&self) -> Counts {
+impl RunningTotals {
+    fn read(&self) -> PeriodCounts {
         let load = |count: &AtomicU32| count.load(Ordering::Relaxed);
-        Counts {
+        PeriodCounts {
             endings: self.endings.each_ref().map(load),
             latencies: self.latencies.each_ref().map(load),
         }
     }
 }
 
-// === impl Counts ===
+// === impl PeriodCounts ===
 
-impl Counts {
+impl PeriodCounts {
     fn of(&self, ending: RequestOutcome) -> u32 {
         self.endings.get(ending as usize).copied().unwrap_or(0)
     }
@@ -294,7 +294,7 @@ impl Counts {
     }
 }
 
-impl Default for Counts {
+impl Default for PeriodCounts {
     fn default() -> Self {
         Self {
             endings: [0; _],
@@ -306,15 +306,15 @@ impl Default for Counts {
 // === impl Series ===
 
 impl Series {
-    fn of(periods: &[Counts], all: &Counts) -> Self {
+    fn of(periods: &[PeriodCounts], all: &PeriodCounts) -> Self {
         let counts = |ending| periods.iter().map(|period| period.of(ending)).collect();
         let quantiles = |q| {
-            let of = |period: &Counts| quantile(&period.latencies, q);
+            let of = |period: &PeriodCounts| quantile(&period.latencies, q);
             periods.iter().map(of).collect()
         };
         Self {
             period_seconds: PERIOD.as_secs(),
-            requests: periods.iter().map(Counts::requests).collect(),
+            requests: periods.iter().map(PeriodCounts::requests).collect(),
             failed: counts(RequestOutcome::Failed),
             rejected: counts(RequestOutcome::Rejected),
             upstream_errors: counts(RequestOutcome::UpstreamError),

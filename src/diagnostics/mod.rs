@@ -15,7 +15,7 @@ pub(crate) use hidden::is_hidden;
 pub(crate) use history::latency::Latencies;
 pub use history::latency::LatencyCounts;
 pub use history::{History, RequestOutcome, Series, Summary};
-pub use recent::{RecentError, RecentErrors, Subject, Window};
+pub use recent::{ErrorSubject, RecentError, RecentErrors, Window};
 pub use rejection::AuthRejection;
 pub use tunnel::NoTokenReason;
 pub(crate) use unauthenticated::ADVICE as OWN_CREDENTIAL_ADVICE;

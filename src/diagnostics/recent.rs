@@ -48,7 +48,7 @@ pub struct RecentError {
     pub status: Option<u16>,
     /// The destination or token; `None` if the request had no unambiguous destination.
     #[serde(serialize_with = "as_text")]
-    pub about: Option<Subject>,
+    pub about: Option<ErrorSubject>,
     /// The listener that received the request.
     #[serde(serialize_with = "name")]
     pub listener: Option<Arc<str>>,
@@ -73,7 +73,7 @@ pub struct RecentError {
 
 /// What an error is about.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Subject {
+pub enum ErrorSubject {
     /// Calls to a destination.
     Destination(Origin),
     /// Calls to a destination that rejects this token: functions of one host have tokens of their own.
@@ -95,9 +95,9 @@ impl RecentErrors {
     /// Remembers that the sidecar answered a request with an error of its own. `origin` is its destination, if that is known.
     pub fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
         let row = problem.kind().row();
-        let server = problem.fault().and_then(Subject::server);
+        let server = problem.fault().and_then(ErrorSubject::server);
         let listener = Some(listener.clone()).filter(|_| server.is_none());
-        let about = server.or_else(|| origin.cloned().map(Subject::Destination));
+        let about = server.or_else(|| origin.cloned().map(ErrorSubject::Destination));
         let error = RecentError {
             error: Some(row.proxy_status),
             status: Some(row.status.as_u16()),
@@ -113,14 +113,14 @@ impl RecentErrors {
 
     /// Remembers that a fetch returned no token. Perhaps no request waited for it.
     pub fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
-        let server = problem.fault().and_then(Subject::server);
-        let about = server.unwrap_or_else(|| Subject::Token(key.clone()));
+        let server = problem.fault().and_then(ErrorSubject::server);
+        let about = server.unwrap_or_else(|| ErrorSubject::Token(key.clone()));
         self.add(RecentError::of(problem, Some(about)));
     }
 
     /// Remembers that an upstream answered 5xx.
     pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
-        let about = Some(Subject::Destination(origin.clone()));
+        let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError {
             status: Some(status.as_u16()),
             listener: Some(listener.clone()),
@@ -162,7 +162,7 @@ impl RecentErrors {
             rejection.header,
             rejection.account.unwrap_or(unnamed)
         );
-        let about = Some(Subject::Refused(
+        let about = Some(ErrorSubject::Refused(
             rejection.origin.clone(),
             rejection.key.clone(),
         ));
@@ -181,7 +181,7 @@ impl RecentErrors {
     /// Remembers that an upstream rejected a credential of the app, which was kept.
     pub fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
         let status = rejection.status.as_u16();
-        let about = Some(Subject::Destination(rejection.origin.clone()));
+        let about = Some(ErrorSubject::Destination(rejection.origin.clone()));
         let error = RecentError {
             status: Some(status),
             ..RecentError::new(
@@ -196,7 +196,7 @@ impl RecentErrors {
 
     /// Remembers a blind tunnel to a destination that gets a token.
     pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
-        let about = Some(Subject::Destination(origin.clone()));
+        let about = Some(ErrorSubject::Destination(origin.clone()));
         let detail = format!(
             "the CONNECT tunnel carries no token, since {}",
             reason.why()
@@ -212,7 +212,7 @@ impl RecentErrors {
 
     /// Remembers that the TLS handshake with an app failed.
     pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
-        let about = Some(Subject::Destination(origin.clone()));
+        let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError::new(
             "The app does not trust this sidecar's CA",
             about,
@@ -256,7 +256,7 @@ const UNTRUSTED: &str = "Let the app trust the CA that --ca-dir writes, anew at 
 impl RecentError {
     fn new(
         title: &'static str,
-        about: Option<Subject>,
+        about: Option<ErrorSubject>,
         detail: &str,
         advice: Cow<'static, str>,
     ) -> Self {
@@ -277,7 +277,7 @@ impl RecentError {
         }
     }
 
-    fn of(problem: &Problem, about: Option<Subject>) -> Self {
+    fn of(problem: &Problem, about: Option<ErrorSubject>) -> Self {
         let (title, advice) = (problem.title(), problem.advice());
         Self::new(title, about, problem.detail(), advice.into())
     }
@@ -294,8 +294,8 @@ impl RecentError {
     fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {
             (
-                Some(Subject::TokenSource { source, answers }),
-                Some(Subject::TokenSource {
+                Some(ErrorSubject::TokenSource { source, answers }),
+                Some(ErrorSubject::TokenSource {
                     source: other_source,
                     answers: other_answers,
                 }),
@@ -332,9 +332,9 @@ impl RecentError {
     }
 }
 
-// === impl Subject ===
+// === impl ErrorSubject ===
 
-impl Subject {
+impl ErrorSubject {
     /// Returns the source, if the fault is that of the source and not of one token.
     const fn server((fault, source): (TokenFault, SourceKind)) -> Option<Self> {
         let answers = match fault {
@@ -400,13 +400,15 @@ fn shown(text: &str) -> String {
     shown
 }
 
-fn as_text<S: Serializer>(about: &Option<Subject>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: Serializer>(about: &Option<ErrorSubject>, serializer: S) -> Result<S::Ok, S::Error> {
     match about {
-        Some(Subject::Destination(origin) | Subject::Refused(origin, _)) => {
+        Some(ErrorSubject::Destination(origin) | ErrorSubject::Refused(origin, _)) => {
             serializer.collect_str(origin)
         }
-        Some(Subject::TokenSource { source, .. }) => serializer.serialize_str(source.server()),
-        Some(Subject::Token(key)) => serializer.serialize_str(&shown(&Purpose(key).to_string())),
+        Some(ErrorSubject::TokenSource { source, .. }) => serializer.serialize_str(source.server()),
+        Some(ErrorSubject::Token(key)) => {
+            serializer.serialize_str(&shown(&Purpose(key).to_string()))
+        }
         None => serializer.serialize_none(),
     }
 }

@@ -59,7 +59,7 @@ fn only_the_last_fifty_errors_are_kept() {
     let errors = recent.errors();
     assert_eq!(errors.len(), KEPT);
     let about = |n: usize| {
-        Some(Subject::Destination(origin(&format!(
+        Some(ErrorSubject::Destination(origin(&format!(
             "https://h{n}.example"
         ))))
     };
