@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::audience::{HostKind, audience};
-use super::builtin::{self, Row};
+use super::builtin::{self, BuiltinRule};
 use super::decision::{Credential, CredentialGrant, Decision, TokenKey, TokenKind};
 use super::evaluate::Policy;
 use super::resolved_options::ResolvedOptions;
@@ -70,16 +70,18 @@ impl Policy {
         }
         let (credential, name) = match builtin::find(input.destination, input.path, input.universe)?
         {
-            Row::NoToken(row) => {
+            BuiltinRule::NoToken(row) => {
                 let name = format!("built-in {row}").into();
                 return Some(self.none(&name, &row.why.into()));
             }
-            Row::GoogleApi(domain) if domain == builtin::DEFAULT_UNIVERSE => {
+            BuiltinRule::GoogleApi(domain) if domain == builtin::DEFAULT_UNIVERSE => {
                 (Credential::Access, Arc::clone(&texts.google_apis))
             }
-            Row::GoogleApi(domain) => (Credential::Access, format!("built-in *.{domain}").into()),
-            Row::CloudRun => (Credential::Id, Arc::clone(&texts.cloud_run)),
-            Row::Functions => (Credential::Id, Arc::clone(&texts.functions)),
+            BuiltinRule::GoogleApi(domain) => {
+                (Credential::Access, format!("built-in *.{domain}").into())
+            }
+            BuiltinRule::CloudRun => (Credential::Id, Arc::clone(&texts.cloud_run)),
+            BuiltinRule::Functions => (Credential::Id, Arc::clone(&texts.functions)),
         };
         Some(self.build_as(credential, options, name, input))
     }

@@ -16,9 +16,9 @@ pub(crate) const FUNCTIONS: &str = "cloudfunctions.net";
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Row<'a> {
+pub(super) enum BuiltinRule<'a> {
     /// A Google host that must get no token.
-    NoToken(NoToken<'a>),
+    NoToken(ExcludedHost<'a>),
     /// `*.UNIVERSE`: an access token.
     GoogleApi(Cow<'a, str>),
     /// `*.run.app`: an ID token for the service.
@@ -29,7 +29,7 @@ pub(super) enum Row<'a> {
 
 /// A host that gets no token, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NoToken<'a> {
+pub(super) struct ExcludedHost<'a> {
     pub(super) host: &'static str,
     pub(super) domain: Cow<'a, str>,
     pub(super) why: &'static str,
@@ -44,7 +44,7 @@ const CLIENT_CERTIFICATE: &str =
     "mTLS hosts need a client certificate, which the sidecar does not have";
 
 /// The host of Google's login pages.
-const ACCOUNTS: NoToken<'static> = NoToken {
+const ACCOUNTS: ExcludedHost<'static> = ExcludedHost {
     host: "accounts",
     domain: Cow::Borrowed("google.com"),
     why: OAUTH,
@@ -66,7 +66,7 @@ pub(super) fn find<'a>(
     destination: &Destination,
     path: PathView<'_>,
     universe: &'a str,
-) -> Option<Row<'a>> {
+) -> Option<BuiltinRule<'a>> {
     if let Some(row) = fixed(destination, path) {
         return Some(row);
     }
@@ -77,36 +77,36 @@ pub(super) fn find<'a>(
     {
         return Some(row);
     }
-    is_under(name, &domain).then_some(Row::GoogleApi(domain))
+    is_under(name, &domain).then_some(BuiltinRule::GoogleApi(domain))
 }
 
 /// Returns the row that matches `destination` in every universe.
 ///
 /// These rows come before that of the universe, so that a wrong universe domain cannot change the credential of Cloud Run
 /// services.
-pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<Row<'static>> {
+pub(super) fn fixed(destination: &Destination, path: PathView<'_>) -> Option<BuiltinRule<'static>> {
     let name = eligible(destination)?;
     if name == "accounts.google.com" {
-        return Some(Row::NoToken(ACCOUNTS));
+        return Some(BuiltinRule::NoToken(ACCOUNTS));
     }
     if is_under(name, RUN_APP) {
-        return Some(Row::CloudRun);
+        return Some(BuiltinRule::CloudRun);
     }
     if is_under(name, FUNCTIONS) {
-        return Some(Row::Functions);
+        return Some(BuiltinRule::Functions);
     }
     no_token(name, Cow::Borrowed(DEFAULT_UNIVERSE), path)
 }
 
 /// Returns every row of a host without a token.
-pub(super) fn left_out(universe: &str) -> impl Iterator<Item = NoToken<'_>> {
+pub(super) fn left_out(universe: &str) -> impl Iterator<Item = ExcludedHost<'_>> {
     let rows = NO_TOKEN
         .into_iter()
         .chain([("*.mtls", CLIENT_CERTIFICATE), ("www", OAUTH)]);
     let domain = domain(universe);
     rows.filter_map(move |(host, why)| {
         let domain = domain.clone()?;
-        Some(NoToken { host, domain, why })
+        Some(ExcludedHost { host, domain, why })
     })
     .chain([ACCOUNTS])
 }
@@ -170,7 +170,7 @@ fn domain(universe: &str) -> Option<Cow<'_, str>> {
     })
 }
 
-fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<Row<'a>> {
+fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<BuiltinRule<'a>> {
     let below = name.strip_suffix(&*domain)?.strip_suffix('.')?;
     let (first, rest) = below.split_once('.').unwrap_or((below, ""));
     // "sts.us-central1.rep" is a regional endpoint of the same service. "maps.storage" is a bucket named "maps".
@@ -186,10 +186,10 @@ fn no_token<'a>(name: &str, domain: Cow<'a, str>, view: PathView<'_>) -> Option<
         let mtls = below.ends_with(".mtls") || below.ends_with(".mtls.sandbox");
         mtls.then_some(("*.mtls", CLIENT_CERTIFICATE))
     };
-    row.map(|(host, why)| Row::NoToken(NoToken { host, domain, why }))
+    row.map(|(host, why)| BuiltinRule::NoToken(ExcludedHost { host, domain, why }))
 }
 
-impl fmt::Display for NoToken<'_> {
+impl fmt::Display for ExcludedHost<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = if self.host == "www" { "/oauth2/*" } else { "" };
         write!(f, "{}.{}{path}", self.host, self.domain)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use http::uri::PathAndQuery;
 
-use super::builtin::{self, Row};
+use super::builtin::{self, BuiltinRule};
 use super::decision::Credential;
 use super::evaluate::{CompiledRule, Policy};
 use super::strictest::PathView;
@@ -36,8 +36,10 @@ impl Policy {
             userinfo: false,
         };
         match builtin::find(&destination, PathView::written("/"), universe) {
-            Some(Row::GoogleApi(_) | Row::CloudRun | Row::Functions) => true,
-            Some(Row::NoToken(_)) | None => false,
+            Some(BuiltinRule::GoogleApi(_) | BuiltinRule::CloudRun | BuiltinRule::Functions) => {
+                true
+            }
+            Some(BuiltinRule::NoToken(_)) | None => false,
         }
     }
 

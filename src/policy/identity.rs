@@ -9,7 +9,7 @@ use super::rule::RuleOptions;
 
 /// The options that name an identity, and the principal that they resolve to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct IdentityOptions {
     account: Option<Arc<str>>,
     chain: Option<Impersonation>,
     subject: Option<Arc<str>>,
@@ -19,9 +19,9 @@ pub(super) struct Identity {
     principal: Principal,
 }
 
-// === impl Identity ===
+// === impl IdentityOptions ===
 
-impl Identity {
+impl IdentityOptions {
     pub(super) fn new(options: &RuleOptions, global: Option<&Impersonation>) -> Self {
         Self {
             account: options.account.as_deref().map(Arc::from),
@@ -86,7 +86,7 @@ mod tests {
 
     fn principal(all: &[(&str, &str)], global: Option<&str>) -> String {
         let global = global.map(|text| Impersonation::parse(text).unwrap());
-        let identity = Identity::new(&options(all), global.as_ref());
+        let identity = IdentityOptions::new(&options(all), global.as_ref());
         identity.principal().to_string()
     }
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_route_keeps_its_own_chain_and_takes_other_options_from_the_rule() {
-        let below = Identity::new(
+        let below = IdentityOptions::new(
             &options(&[
                 ("delegate", "a@p.example"),
                 ("impersonate", "t@p.example"),
@@ -142,12 +142,12 @@ mod tests {
             ]),
             None,
         );
-        let own = Identity::new(&options(&[("impersonate", "r@p.example")]), None);
+        let own = IdentityOptions::new(&options(&[("impersonate", "r@p.example")]), None);
         assert_eq!(
             own.over(&below).principal().to_string(),
             "r@p.example, impersonated by the account x@p.example"
         );
-        let defaults = Identity::default();
+        let defaults = IdentityOptions::default();
         assert_eq!(
             defaults.over(&below).principal().to_string(),
             "t@p.example, impersonated by the account x@p.example through a@p.example"

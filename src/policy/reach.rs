@@ -188,9 +188,9 @@ impl Policy {
     }
 }
 
-// === impl NoToken ===
+// === impl ExcludedHost ===
 
-impl builtin::NoToken<'_> {
+impl builtin::ExcludedHost<'_> {
     /// Returns a URL that matches this row, and the pattern if the pattern matches the host.
     fn destination(&self, pattern: &Pattern) -> Option<Destination> {
         let named = pattern.paths().and_then(|paths| paths.first());

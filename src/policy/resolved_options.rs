@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::decision::Credential;
-use super::identity::Identity;
+use super::identity::IdentityOptions;
 use super::impersonation::Impersonation;
 use super::principal::Principal;
 use super::rule::{AuthScheme, Existing, HeaderMode, RuleOptions};
@@ -18,7 +18,7 @@ pub(super) struct ResolvedOptions {
     pub(super) scopes: Arc<[Arc<str>]>,
     pub(super) header: Option<HeaderMode>,
     pub(super) existing: Option<Existing>,
-    identity: Identity,
+    identity: IdentityOptions,
     pub(super) jwt: bool,
     pub(super) quota_project: Option<HeaderValue>,
     pub(super) scheme: Option<AuthScheme>,
@@ -76,7 +76,7 @@ impl ResolvedOptions {
             scopes: scopes.into(),
             header: options.header,
             existing: options.existing,
-            identity: Identity::new(options, global),
+            identity: IdentityOptions::new(options, global),
             jwt: options.jwt,
             quota_project: options.quota_project.clone(),
             scheme: options.scheme,

@@ -12,10 +12,10 @@ fn row(url: &str, universe: &str) -> String {
         universe,
     ) {
         None => "-".to_owned(),
-        Some(Row::NoToken(row)) => format!("none {row}"),
-        Some(Row::GoogleApi(domain)) => format!("access {domain}"),
-        Some(Row::CloudRun) => "run".to_owned(),
-        Some(Row::Functions) => "function".to_owned(),
+        Some(BuiltinRule::NoToken(row)) => format!("none {row}"),
+        Some(BuiltinRule::GoogleApi(domain)) => format!("access {domain}"),
+        Some(BuiltinRule::CloudRun) => "run".to_owned(),
+        Some(BuiltinRule::Functions) => "function".to_owned(),
     }
 }
 
