@@ -18,20 +18,21 @@ pub use fault::TokenFault;
 pub use problem::Problem;
 pub use source::SourceKind;
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
+/// Any error.
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The error of a request. The kind decides the response; the detail is a message.
 ///
 /// A detail never holds a token, nor a header that the app sent.
-pub struct Error(Box<Inner>);
+pub struct Error(Box<ErrorInner>);
 
-struct Inner {
+struct ErrorInner {
     problem: Problem,
     retry_after: Option<Duration>,
     grpc_status: Option<u8>,
     refused: bool,
     transient: bool,
-    source: Option<Source>,
+    source: Option<BoxError>,
 }
 
 /// The kind of an error, which decides the response.
@@ -106,7 +107,7 @@ pub enum Side {
 
 /// A row of the table: what the kind decides about the response.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct ErrorRow {
     /// The HTTP status of the answer.
     pub status: StatusCode,
     /// The `error` parameter of `Proxy-Status`, and the label of `sidentity_proxy_errors_total`.
@@ -154,7 +155,7 @@ impl ErrorKind {
     /// Returns the row of this kind.
     ///
     /// `Proxy-Status` types are those of RFC 9209, 2.3; gRPC codes follow the mapping of HTTP to gRPC statuses.
-    pub const fn row(self) -> Row {
+    pub const fn row(self) -> ErrorRow {
         let (status, proxy_status, grpc, title) = match self {
             Self::BadRequest => (
                 StatusCode::BAD_REQUEST,
@@ -319,7 +320,7 @@ impl ErrorKind {
                 "The upstream cannot be reached",
             ),
         };
-        Row {
+        ErrorRow {
             status,
             proxy_status,
             grpc,
@@ -373,7 +374,7 @@ impl Error {
     }
 
     fn of(problem: Problem) -> Self {
-        Self(Box::new(Inner {
+        Self(Box::new(ErrorInner {
             problem,
             retry_after: None,
             grpc_status: None,
@@ -385,7 +386,7 @@ impl Error {
 
     /// Sets the cause, for the log.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
@@ -407,7 +408,7 @@ impl Error {
     /// Marks a request that the upstream did not process, so that the app may send it again. `reason` is what the app's
     /// HTTP/2 stream is reset with.
     #[must_use]
-    pub fn refused(mut self, reason: impl Into<Source>) -> Self {
+    pub fn refused(mut self, reason: impl Into<BoxError>) -> Self {
         self.0.refused = true;
         self.caused_by(reason)
     }

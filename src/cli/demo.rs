@@ -27,6 +27,7 @@ use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::destination::{Destination, Host};
 use crate::emulator::google::{Endpoints, SubjectSource};
 use crate::emulator::{Emulator, Identity};
+use crate::error::BoxError;
 
 /// The Google API that the demo's service emulates.
 const API: &str = "storage.googleapis.com";
@@ -54,9 +55,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Exit> {
     })
 }
 
-type DemoError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn show(once: bool, stop: CancellationToken) -> Result<(), DemoError> {
+async fn show(once: bool, stop: CancellationToken) -> Result<(), BoxError> {
     let emulator = Emulator::bind(LOOPBACK, Identity::default()).await?;
     let metadata = emulator.local_addr();
     let service = PrivateService::bind(emulator.verifier()).await?;
@@ -154,7 +153,7 @@ struct Federation {
 // === impl Federation ===
 
 impl Federation {
-    fn new(emulator: &Emulator) -> Result<Self, DemoError> {
+    fn new(emulator: &Emulator) -> Result<Self, BoxError> {
         // An image of one file has no /tmp, but container engines add /dev/shm.
         let folder = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/dev/shm"))?;
         let google = emulator.google();
@@ -183,7 +182,7 @@ fn configuration(
     metadata: SocketAddr,
     service: &PrivateService,
     federation: Option<&Federation>,
-) -> Result<Config, DemoError> {
+) -> Result<Config, BoxError> {
     let mut raw = RawConfig::default();
     if let Some(federation) = federation {
         let file = federation.file().display().to_string();
@@ -244,7 +243,7 @@ fn show_call(
     url: &str,
     answer: &DemoResponse,
     expected: u16,
-) -> Result<(), DemoError> {
+) -> Result<(), BoxError> {
     say(&format!("   {method} {url}"))?;
     say(&format!("   → {} {}\n", answer.status, answer.text.trim()))?;
     if answer.status.as_u16() == expected {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::exit::Exit;
 use super::runtime::runtime;
 use crate::config::{ADMIN_PORT, Env, OptionKey};
+use crate::error::BoxError;
 
 /// The default admin address.
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
@@ -120,10 +121,7 @@ async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {
     }
 }
 
-async fn ask(
-    admin: SocketAddr,
-    path: &str,
-) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+async fn ask(admin: SocketAddr, path: &str) -> Result<(StatusCode, String), BoxError> {
     let stream = TcpStream::connect(admin).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

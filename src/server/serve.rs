@@ -1,6 +1,5 @@
 //! Serves one connection of any listener, from its first to its last byte.
 
-use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use super::parse_error::{Received, refused_http2};
 use super::rejected::{Watched, WatchedIo};
 use super::streams::StreamExecutor;
 use super::watchdog::{DeadlineAction, Watchdog};
+use crate::error::{BoxError, Error};
 use crate::proxy::ConnectionState;
 
 /// The maximum number of HTTP/2 frames for streams that were reset, in the life of a connection. After an early
@@ -39,13 +39,13 @@ pub(crate) trait HttpService:
     Service<
         Request<Incoming>,
         Response = Response<Self::Body>,
-        Error: Into<Box<dyn Error + Send + Sync>>,
+        Error: Into<BoxError>,
         Future: Send + 'static,
     > + Send
     + 'static
 {
     /// The type of response bodies.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 }
 
 impl<S, B> HttpService for S
@@ -53,11 +53,11 @@ where
     S: Service<
             Request<Incoming>,
             Response = Response<B>,
-            Error: Into<Box<dyn Error + Send + Sync>>,
+            Error: Into<BoxError>,
             Future: Send + 'static,
         > + Send
         + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Body = B;
 }
@@ -93,7 +93,7 @@ pub(super) async fn serve<S, F>(
     protocol: Option<Protocol>,
     service: F,
     mut guard: Guard,
-    malformed: impl Fn(Version, &crate::error::Error),
+    malformed: impl Fn(Version, &Error),
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output: HttpService>,
@@ -288,7 +288,7 @@ impl<C: HttpConnection, I> HttpConnection for Filtered<C, I> {
     }
 }
 
-impl<C: HttpConnection, F: Fn(crate::error::Error)> HttpConnection for Watched<C, F> {
+impl<C: HttpConnection, F: Fn(Error)> HttpConnection for Watched<C, F> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.connection().graceful_shutdown();
     }

@@ -11,10 +11,8 @@ use tokio::sync::oneshot;
 use super::receive_state::Sending;
 use super::resend::{Copying, Payload, SentBody};
 use super::unsent::Unsent;
-use crate::error::cause;
+use crate::error::{BoxError, cause};
 use crate::memory::Memory;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The error of a request's body. It is found among the sources of hyper's error.
 #[derive(Debug, thiserror::Error)]

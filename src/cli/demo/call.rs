@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::DemoError;
+use crate::error::BoxError;
 
 /// A response.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) async fn get(
     address: SocketAddr,
     target: &str,
     host: &str,
-) -> Result<DemoResponse, DemoError> {
+) -> Result<DemoResponse, BoxError> {
     exchange(TcpStream::connect(address).await?, target, host).await
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn exchange<S>(
     stream: S,
     target: &str,
     host: &str,
-) -> Result<DemoResponse, DemoError>
+) -> Result<DemoResponse, BoxError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

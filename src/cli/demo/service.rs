@@ -19,8 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::call::{DemoResponse, exchange};
-use super::{API, DemoError, LOOPBACK};
+use super::{API, LOOPBACK};
 use crate::emulator::Verifier;
+use crate::error::BoxError;
 
 /// A private Cloud Run service.
 pub(super) const SERVICE: &str = "billing-424242.us-central1.run.app";
@@ -37,7 +38,7 @@ pub(super) struct PrivateService {
 }
 
 impl PrivateService {
-    pub(super) async fn bind(verifier: Verifier) -> Result<Self, DemoError> {
+    pub(super) async fn bind(verifier: Verifier) -> Result<Self, BoxError> {
         let listener = TcpListener::bind(LOOPBACK).await?;
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -141,7 +142,7 @@ impl PrivateService {
     /// Calls the service without a token.
     pub(super) fn caller(
         &self,
-    ) -> Result<impl Future<Output = Result<DemoResponse, DemoError>> + use<>, DemoError> {
+    ) -> Result<impl Future<Output = Result<DemoResponse, BoxError>> + use<>, BoxError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

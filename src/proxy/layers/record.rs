@@ -13,10 +13,9 @@ use pin_project_lite::pin_project;
 use tower::Layer;
 use tower::layer::layer_fn;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::proxy::request::Inbound;
 use crate::proxy::request::body::Body;
-use crate::proxy::request::counted::BoxError;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::Outcome;
 

@@ -10,9 +10,10 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::counted::{BoxError, CountedBody};
+use super::counted::CountedBody;
 use super::record::RequestRecord;
 use super::trailers::FilteredTrailers;
+use crate::error::BoxError;
 use crate::proxy::headers::hop_by_hop::Named;
 use crate::upstream::{self, BufferedBody, SentRequest};
 

@@ -14,10 +14,8 @@ use tokio::sync::oneshot;
 
 use super::record::RequestRecord;
 use super::trailers::FilteredTrailers;
+use crate::error::BoxError;
 use crate::proxy::headers::hop_by_hop::Named;
-
-/// The error of a body.
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An app's request body. Its bytes are added to the request's record.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use crate::destination::{Host, Origin, Scheme};
 use crate::dns::{Priority, Resolver, Unresolved};
+use crate::error::BoxError;
 
 const CONNECT: Duration = Duration::from_secs(1);
 const LONGEST_BODY: usize = 64 * 1024;
@@ -52,7 +53,7 @@ pub(super) enum TransportError {
     #[error("no connection within {} s", .0.as_secs_f32())]
     ConnectTimeout(Duration),
     #[error("the connection broke: {0}")]
-    Torn(Box<dyn std::error::Error + Send + Sync>),
+    Torn(BoxError),
     #[error("the answer is no HTTP")]
     NoHttp,
     #[error("the answer is longer than {} KiB", LONGEST_BODY / 1024)]
