@@ -22,7 +22,7 @@ use crate::policy::{self, Placeholders, Policy, Settings};
 use crate::proxy::{
     CredentialProvider, Interception, OpenedTunnel, OpenedTunnelSender, RequestBody, SharedState,
 };
-use crate::server::{Limits, Listener, ListenerError, ProcessTree, Server, Serving};
+use crate::server::{Listener, ListenerError, ProcessTree, Server, ServerLimits, Serving};
 use crate::telemetry::Metrics;
 use crate::token::{Facts, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
@@ -86,7 +86,7 @@ impl App {
     /// # Errors
     ///
     /// As [`build`](Self::build).
-    pub async fn build_with(config: Config, limits: Limits) -> Result<Self, StartError> {
+    pub async fn build_with(config: Config, limits: ServerLimits) -> Result<Self, StartError> {
         Self::assemble(config, None, limits).await
     }
 
@@ -96,14 +96,14 @@ impl App {
     ///
     /// As [`build`](Self::build).
     pub async fn build_for(config: Config, tree: Option<ProcessTree>) -> Result<Self, StartError> {
-        let limits = Limits::of(&config);
+        let limits = ServerLimits::of(&config);
         Self::assemble(config, tree, limits).await
     }
 
     async fn assemble(
         config: Config,
         tree: Option<ProcessTree>,
-        limits: Limits,
+        limits: ServerLimits,
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (bound, sockets) = bind(&config, tree).await?;

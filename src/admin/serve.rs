@@ -27,7 +27,7 @@ use crate::proxy::{
     Connection, CredentialProvider, InProgress, Ingress, TooManyAnswers, is_cross_site,
     is_from_host, is_ours, leave_head, next_of,
 };
-use crate::server::{Application, Class, ConnectionAddrs};
+use crate::server::{Application, ConnectionAddrs, ConnectionClass};
 use crate::telemetry::{LogThrottle, Metrics, TEXT_FORMAT};
 
 const PATHS: &str =
@@ -108,8 +108,8 @@ impl AdminPort {
 impl Application for AdminPort {
     type Service = AdminService;
 
-    fn class(&self) -> Class {
-        Class::Admin
+    fn class(&self) -> ConnectionClass {
+        ConnectionClass::Admin
     }
 
     async fn service(&self, connection: Connection, _: Option<ConnectionAddrs>) -> AdminService {

@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use super::app::AppConnections;
 use super::connection_service::{ConnectionAddrs, Serving};
 use super::evictable::{EvictableSet, Eviction};
-use super::io::Protocol;
-use super::limits::{HttpLimits, Limits};
+use super::io::ClientProtocol;
+use super::limits::{HttpLimits, ServerLimits};
 use super::listener::{Listener, Socket};
 use super::room::Room;
-use super::serve::{Guard, HttpService, serve};
+use super::serve::{ConnectionLimits, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::proxy::{Connection, ConnectionState, Connections, InFlight, OpenedTunnel};
@@ -42,11 +42,14 @@ pub(crate) trait Application: Clone + Send + Sync + 'static {
     type Service: HttpService;
 
     /// Returns the class of a connection that is accepted now.
-    fn class(&self) -> Class;
+    fn class(&self) -> ConnectionClass;
 
-    /// Looks up the process of a connection of [`Class::Unidentified`]. Returns its application and class.
-    fn identified(self, _: ConnectionAddrs) -> impl Future<Output = (Self, Class)> + Send {
-        std::future::ready((self, Class::Stranger))
+    /// Looks up the process of a connection of [`ConnectionClass::Unidentified`]. Returns its application and class.
+    fn identified(
+        self,
+        _: ConnectionAddrs,
+    ) -> impl Future<Output = (Self, ConnectionClass)> + Send {
+        std::future::ready((self, ConnectionClass::Stranger))
     }
 
     /// Serves one connection.
@@ -62,7 +65,7 @@ pub(crate) trait Application: Clone + Send + Sync + 'static {
 
 /// The classes of connections. Each class has its own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum ConnectionClass {
     /// A connection to the admin port.
     Admin,
     /// A connection of an app, until its first request.
@@ -77,7 +80,7 @@ pub(crate) enum Class {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: Arc<ServerLimits>,
     pub(super) connections: Arc<Connections>,
     admin_connections: Arc<Connections>,
     pub(super) waiting: Arc<EvictableSet>,
@@ -101,7 +104,7 @@ enum Accepted {
 
 impl Server {
     /// Creates the server of the process. Its connections count against `memory`.
-    pub(crate) fn new(in_flight: Arc<InFlight>, limits: Limits, memory: Memory) -> Self {
+    pub(crate) fn new(in_flight: Arc<InFlight>, limits: ServerLimits, memory: Memory) -> Self {
         let answers = usize::try_from(limits.admin_streams).unwrap_or(usize::MAX);
         // Twice the limit, because responses on evicted connections end a moment later.
         let answers = limits
@@ -153,12 +156,19 @@ impl Server {
                     return;
                 };
                 let application = AppConnections::new(&server, serving.clone()).inside(ingress);
-                let room = server.make_room(Class::App, 0).await;
+                let room = server.make_room(ConnectionClass::App, 0).await;
                 let protocol = match &stream {
-                    Either::Left(tls) => Protocol::agreed(tls.get_ref().1.alpn_protocol()),
+                    Either::Left(tls) => ClientProtocol::agreed(tls.get_ref().1.alpn_protocol()),
                     Either::Right(_) => None,
                 };
-                server.spawn(stream, protocol, None, &application, Class::App, room);
+                server.spawn(
+                    stream,
+                    protocol,
+                    None,
+                    &application,
+                    ConnectionClass::App,
+                    room,
+                );
             }
         });
     }
@@ -181,7 +191,7 @@ impl Server {
                 Ok(accepted) => {
                     let room = self.make_room(class, accepted.descriptor()).await;
                     match accepted {
-                        Accepted::Tcp(stream, addrs) if class == Class::Unidentified => {
+                        Accepted::Tcp(stream, addrs) if class == ConnectionClass::Unidentified => {
                             self.identify(stream, addrs, &application).await;
                         }
                         Accepted::Tcp(stream, addrs) => {
@@ -220,7 +230,7 @@ impl Server {
             let (application, class) = application.identified(addrs).await;
             drop(permit);
             let room = match class {
-                Class::App => server.make_room(class, 0).await,
+                ConnectionClass::App => server.make_room(class, 0).await,
                 // Does not wait for room, because the number of waiting tasks would be unbounded.
                 _ if !server.is_full(class) || server.evict(class) == Eviction::Closed => {
                     Room::Free
@@ -234,24 +244,24 @@ impl Server {
     fn spawn<S, A>(
         &self,
         stream: S,
-        protocol: Option<Protocol>,
+        protocol: Option<ClientProtocol>,
         addrs: Option<ConnectionAddrs>,
         application: &A,
-        class: Class,
+        class: ConnectionClass,
         room: Room,
     ) where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
         A: Application,
     {
         let (connections, evictable, http) = match class {
-            Class::Admin => (
+            ConnectionClass::Admin => (
                 &self.admin_connections,
                 &self.admin,
                 HttpLimits::admin(&self.limits),
             ),
-            Class::App | Class::Stranger | Class::Unidentified => (
+            ConnectionClass::App | ConnectionClass::Stranger | ConnectionClass::Unidentified => (
                 &self.connections,
-                if class == Class::App {
+                if class == ConnectionClass::App {
                     &self.waiting
                 } else {
                     &self.strangers
@@ -263,10 +273,10 @@ impl Server {
         if room == Room::None {
             state.refuse();
         }
-        let guard = Guard {
+        let limits = ConnectionLimits {
             entry: evictable.take(&state),
-            served: (class != Class::Admin).then(|| self.served.clone()),
-            limits: self.limits.clone(),
+            served: (class != ConnectionClass::Admin).then(|| self.served.clone()),
+            server: self.limits.clone(),
             http,
             closing: self.closing.clone(),
             state: state.clone(),
@@ -278,7 +288,7 @@ impl Server {
         let application = application.clone();
         self.tasks.spawn(async move {
             let service = application.service(connection, addrs);
-            serve(stream, protocol, service, guard, |protocol, error| {
+            serve(stream, protocol, service, limits, |protocol, error| {
                 application.malformed(addrs, protocol, error);
             })
             .await;

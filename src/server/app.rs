@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Version;
 
-use super::accept::{Application, Class, Server};
+use super::accept::{Application, ConnectionClass, Server};
 use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
 use crate::error::{Error, ErrorKind};
 use crate::proxy::{Connection, InFlight, Ingress};
@@ -47,24 +47,31 @@ impl AppConnections {
 impl Application for AppConnections {
     type Service = ConnectionService;
 
-    fn class(&self) -> Class {
+    fn class(&self) -> ConnectionClass {
         let listener = self.serving.load();
         if listener.ingresses.process_tree().is_some() {
-            Class::Unidentified
+            ConnectionClass::Unidentified
         } else if listener.ingresses.asks_for_proof() {
-            Class::Stranger
+            ConnectionClass::Stranger
         } else {
-            Class::App
+            ConnectionClass::App
         }
     }
 
-    async fn identified(self, ConnectionAddrs { peer, local }: ConnectionAddrs) -> (Self, Class) {
+    async fn identified(
+        self,
+        ConnectionAddrs { peer, local }: ConnectionAddrs,
+    ) -> (Self, ConnectionClass) {
         let tree = self.serving.load().ingresses.process_tree().cloned();
         let is_own = match tree {
             Some(tree) => tree.holds(peer, local).await,
             None => false,
         };
-        let class = if is_own { Class::App } else { Class::Stranger };
+        let class = if is_own {
+            ConnectionClass::App
+        } else {
+            ConnectionClass::Stranger
+        };
         (Self { is_own, ..self }, class)
     }
 

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use super::io::Protocol;
+use super::io::ClientProtocol;
 use crate::frames::{CONTINUATION, END_HEADERS, FrameHead, FrameReader, HEADERS};
 use crate::memory::{Heads, HeadsFull, READ, SMALL_HEAD};
 use crate::proxy::ConnectionState;
@@ -55,10 +55,10 @@ impl HeadMeter {
     }
 
     /// Sets the protocol before the first byte is read.
-    pub(super) fn speaks(&mut self, protocol: Protocol, preface: usize) {
+    pub(super) fn speaks(&mut self, protocol: ClientProtocol, preface: usize) {
         self.reading = match protocol {
-            Protocol::Http1 => Reading::Http1(0),
-            Protocol::Http2 => Reading::Http2(Frames::after(preface)),
+            ClientProtocol::Http1 => Reading::Http1(0),
+            ClientProtocol::Http2 => Reading::Http2(Frames::after(preface)),
         };
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     const MANY: usize = 100_000;
 
-    fn metered(protocol: Protocol) -> (Memory, std::sync::Arc<ConnectionState>, HeadMeter) {
+    fn metered(protocol: ClientProtocol) -> (Memory, std::sync::Arc<ConnectionState>, HeadMeter) {
         let memory = Memory::new(256 * 1024 * 1024);
         let state = ConnectionState::new(Connections::new(1, memory.clone()));
         let mut meter = HeadMeter::new(&state);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn http1_counts_heads_and_no_bodies() {
-        let (_memory, state, mut meter) = metered(Protocol::Http1);
+        let (_memory, state, mut meter) = metered(ClientProtocol::Http1);
         for _ in 0..MANY / 1000 {
             read(&mut meter, &state, &[b'a'; 1000]);
             let request = state.begin();
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn http1_does_not_count_discarded_bytes() {
-        let (_memory, state, mut meter) = metered(Protocol::Http1);
+        let (_memory, state, mut meter) = metered(ClientProtocol::Http1);
         drop(state.begin());
         state.truncate();
         read(&mut meter, &state, &[b'a'; MANY]);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn http2_counts_field_blocks_and_trailers_until_they_end() {
-        let (_memory, state, mut meter) = metered(Protocol::Http2);
+        let (_memory, state, mut meter) = metered(ClientProtocol::Http2);
         let part = SMALL_HEAD;
         read(&mut meter, &state, &frame(HEADERS, 0, 1, part));
         assert_eq!(meter.heads.bytes(), 0);

@@ -13,7 +13,7 @@ use crate::proxy::ConnectionState;
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum ClientProtocol {
     /// HTTP/1.0 and HTTP/1.1.
     Http1,
     /// HTTP/2.
@@ -31,9 +31,9 @@ pub(super) struct ClientIo<S> {
     unread: (u8, u8),
 }
 
-// === impl Protocol ===
+// === impl ClientProtocol ===
 
-impl Protocol {
+impl ClientProtocol {
     /// Returns the protocol that TLS negotiated by ALPN (RFC 7301), if any.
     pub(super) fn agreed(alpn: Option<&[u8]>) -> Option<Self> {
         match alpn? {
@@ -68,12 +68,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
     }
 
     /// Sets the protocol.
-    pub(super) fn speaks(&mut self, protocol: Protocol) {
+    pub(super) fn speaks(&mut self, protocol: ClientProtocol) {
         self.heads.speaks(protocol, PREFACE.len());
     }
 
     /// Reads until the protocol is known. Returns `None` if the client closes the connection before.
-    pub(super) async fn protocol(&mut self) -> io::Result<Option<Protocol>> {
+    pub(super) async fn protocol(&mut self) -> io::Result<Option<ClientProtocol>> {
         let mut length = 0;
         while let Some(free) = self.seen.get_mut(length..)
             && !free.is_empty()
@@ -91,8 +91,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientIo<S> {
         self.unread = (0, u8::try_from(length).unwrap_or(u8::MAX));
         Ok(match length {
             0 => None,
-            _ if self.seen == *PREFACE => Some(Protocol::Http2),
-            _ => Some(Protocol::Http1),
+            _ if self.seen == *PREFACE => Some(ClientProtocol::Http2),
+            _ => Some(ClientProtocol::Http1),
         })
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     use crate::memory::Memory;
     use crate::proxy::Connections;
 
-    async fn spoken(bytes: &[u8]) -> (Option<Protocol>, Vec<u8>) {
+    async fn spoken(bytes: &[u8]) -> (Option<ClientProtocol>, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(64);
         let state = ConnectionState::new(Connections::new(1, Memory::default()));
         let mut io = ClientIo::new(server, state);
@@ -195,16 +195,19 @@ mod tests {
     async fn the_preface_selects_the_protocol_and_stays_readable() {
         for (bytes, protocol) in [
             (&b""[..], None),
-            (b"G", Some(Protocol::Http1)),
-            (b"PRI * HTTP/2.0\r\n", Some(Protocol::Http1)),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Protocol::Http2)),
+            (b"G", Some(ClientProtocol::Http1)),
+            (b"PRI * HTTP/2.0\r\n", Some(ClientProtocol::Http1)),
+            (
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                Some(ClientProtocol::Http2),
+            ),
             (
                 b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nmore",
-                Some(Protocol::Http2),
+                Some(ClientProtocol::Http2),
             ),
             (
                 b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n",
-                Some(Protocol::Http1),
+                Some(ClientProtocol::Http1),
             ),
         ] {
             assert_eq!(spoken(bytes).await, (protocol, bytes.to_vec()));

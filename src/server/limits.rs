@@ -13,7 +13,7 @@ const KEPT_DESCRIPTORS: usize = 64;
 
 /// Limits and deadlines of every listener.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// `--max-connections`.
     pub connections: usize,
     /// Connections that have not authenticated, if the proxy has a password.
@@ -60,9 +60,9 @@ pub(super) struct HttpLimits {
 #[derive(Clone, Debug)]
 pub struct IdleTimeout(Arc<AtomicU64>);
 
-// === impl Limits ===
+// === impl ServerLimits ===
 
-impl Limits {
+impl ServerLimits {
     /// Returns the configured limits, reduced to the descriptors of this process.
     pub fn of(config: &Config) -> Self {
         let limit = getrlimit(Resource::Nofile).current;
@@ -130,7 +130,7 @@ impl HttpLimits {
     }
 
     /// Returns the limits for the admin port, which accepts no bodies.
-    pub(super) fn admin(limits: &Limits) -> Self {
+    pub(super) fn admin(limits: &ServerLimits) -> Self {
         Self {
             streams: limits.admin_streams,
             resets: 20,

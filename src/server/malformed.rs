@@ -31,7 +31,7 @@ const LINGER: usize = 1024 * 1024;
 /// The number of bytes that are discarded at a time.
 const SINK: usize = 16 * 1024;
 
-/// The values of [`Shared::state`]: nothing is withheld, a response is withheld, or it is released.
+/// The values of [`SharedRemains::state`]: nothing is withheld, a response is withheld, or it is released.
 const PASSING: u8 = 0;
 const WITHHOLDING: u8 = 1;
 const RELEASED: u8 = 2;
@@ -42,15 +42,15 @@ pub(super) struct Filter<S> {
     /// `None` only after the end of its use.
     stream: Option<S>,
     withheld: Vec<u8>,
-    shared: Arc<Shared<S>>,
+    shared: Arc<SharedRemains<S>>,
 }
 
 /// What remains of a connection when hyper has finished with it.
 #[derive(Debug)]
-pub(super) struct Remains<S>(Arc<Shared<S>>);
+pub(super) struct Remains<S>(Arc<SharedRemains<S>>);
 
 #[derive(Debug)]
-struct Shared<S> {
+struct SharedRemains<S> {
     state: AtomicU8,
     remains: Mutex<Option<(S, Vec<u8>)>>,
 }
@@ -62,7 +62,7 @@ pin_project! {
     pub(super) struct Filtered<C, S> {
         #[pin]
         connection: C,
-        shared: Arc<Shared<S>>,
+        shared: Arc<SharedRemains<S>>,
     }
 }
 
@@ -70,7 +70,7 @@ pin_project! {
 
 impl<S> Filter<S> {
     pub(super) fn new(stream: S) -> (Self, Remains<S>) {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedRemains {
             state: AtomicU8::new(PASSING),
             remains: Mutex::new(None),
         });
@@ -188,9 +188,9 @@ impl<S> Drop for Filter<S> {
     }
 }
 
-// === impl Shared ===
+// === impl SharedRemains ===
 
-impl<S> Shared<S> {
+impl<S> SharedRemains<S> {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(S, Vec<u8>)>> {
         lock(&self.remains)
     }

@@ -24,10 +24,10 @@ mod sock_diag;
 mod streams;
 mod watchdog;
 
-pub(crate) use accept::{Application, Class, Server};
+pub(crate) use accept::{Application, ConnectionClass, Server};
 pub(crate) use connection_service::{ConnectionAddrs, Ingresses, ListenerState, Serving};
 pub(crate) use descriptors::{DescriptorLimit, raise_descriptor_limit};
 pub(crate) use limits::IdleTimeout;
-pub use limits::Limits;
+pub use limits::ServerLimits;
 pub(crate) use listener::{Listener, ListenerError};
 pub(crate) use process_tree::ProcessTree;

@@ -24,12 +24,12 @@ const TIME_WAIT: &str = "06";
 /// The descendants of this process.
 #[derive(Clone, Debug)]
 pub struct ProcessTree {
-    queries: mpsc::Sender<Query>,
+    queries: mpsc::Sender<SocketQuery>,
 }
 
 /// Asks whether a descendant holds the socket at the other end of a connection.
 #[derive(Debug)]
-struct Query {
+struct SocketQuery {
     addrs: Addrs,
     result: oneshot::Sender<bool>,
 }
@@ -39,7 +39,7 @@ type Addrs = (SocketAddr, SocketAddr);
 
 /// Answers queries until all senders are dropped. All waiting queries share one scan of /proc: the cost must not grow with
 /// the connections that a process outside the tree opens.
-fn serve(ancestor: u32, received: &mpsc::Receiver<Query>) {
+fn serve(ancestor: u32, received: &mpsc::Receiver<SocketQuery>) {
     while let Ok(first) = received.recv() {
         let mut queries = vec![first];
         queries.extend(received.try_iter());
@@ -211,7 +211,7 @@ impl ProcessTree {
     pub(super) async fn holds(&self, peer: SocketAddr, local: SocketAddr) -> bool {
         let (result, received) = oneshot::channel();
         let addrs = (peer, local);
-        let sent = self.queries.send(Query { addrs, result });
+        let sent = self.queries.send(SocketQuery { addrs, result });
         sent.is_ok() && received.await.unwrap_or(false)
     }
 }

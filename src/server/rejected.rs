@@ -34,12 +34,12 @@ pub(super) struct WatchedIo<S> {
     highest: u32,
     /// Whether the header block of `highest` is incomplete.
     opening: bool,
-    streams: Arc<Streams>,
+    streams: Arc<StreamCounts>,
 }
 
 /// The counts of a connection's streams.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(super) struct StreamCounts {
     connection: Arc<ConnectionState>,
     opened: AtomicUsize,
     /// Whether a frame was written that may be a rejection.
@@ -71,7 +71,7 @@ pin_project! {
     pub(super) struct Watched<C, F> {
         #[pin]
         connection: C,
-        streams: Arc<Streams>,
+        streams: Arc<StreamCounts>,
         malformed: F,
     }
 }
@@ -79,8 +79,8 @@ pin_project! {
 // === impl WatchedIo ===
 
 impl<S> WatchedIo<S> {
-    pub(super) fn new(stream: S, connection: Arc<ConnectionState>) -> (Self, Arc<Streams>) {
-        let streams = Arc::new(Streams {
+    pub(super) fn new(stream: S, connection: Arc<ConnectionState>) -> (Self, Arc<StreamCounts>) {
+        let streams = Arc::new(StreamCounts {
             connection,
             opened: AtomicUsize::new(0),
             suspicious: AtomicBool::new(false),
@@ -215,9 +215,9 @@ impl Rejection {
     }
 }
 
-// === impl Streams ===
+// === impl StreamCounts ===
 
-impl Streams {
+impl StreamCounts {
     fn lock(&self) -> std::sync::MutexGuard<'_, Suspects> {
         lock(&self.suspects)
     }

@@ -1,6 +1,6 @@
 //! Makes room for a new connection, by closing another one if necessary.
 
-use super::accept::{Class, GRACE, Server};
+use super::accept::{ConnectionClass, GRACE, Server};
 use super::evictable::Eviction;
 
 /// The descriptors that the process needs beside those of connections: listeners, the runtime, pipes.
@@ -18,10 +18,10 @@ pub(super) enum Room {
 
 impl Server {
     /// Closes a connection that is not admitted yet, or an idle one, if there is no room for another connection.
-    pub(super) async fn make_room(&self, class: Class, descriptor: usize) -> Room {
+    pub(super) async fn make_room(&self, class: ConnectionClass, descriptor: usize) -> Room {
         // The number alone is not enough: lower numbers become free again while higher ones stay in use.
-        let scarce =
-            class != Class::Admin && (descriptor >= self.limits.descriptors || self.is_crowded());
+        let scarce = class != ConnectionClass::Admin
+            && (descriptor >= self.limits.descriptors || self.is_crowded());
         while scarce || self.is_full(class) {
             match self.evict(class) {
                 // Returns at once: in a flood, each yield delays the connections behind this one. The grace of `EvictableSet`
@@ -45,23 +45,25 @@ impl Server {
         open >= most - OWN_DESCRIPTORS.min(most / 2)
     }
 
-    pub(super) fn is_full(&self, class: Class) -> bool {
+    pub(super) fn is_full(&self, class: ConnectionClass) -> bool {
         match class {
-            Class::Admin => self.admin.len() >= self.limits.admin_connections,
-            Class::Stranger => self.strangers.len() >= self.limits.strangers,
-            Class::Unidentified => false,
-            Class::App => {
+            ConnectionClass::Admin => self.admin.len() >= self.limits.admin_connections,
+            ConnectionClass::Stranger => self.strangers.len() >= self.limits.strangers,
+            ConnectionClass::Unidentified => false,
+            ConnectionClass::App => {
                 let open = self.connections.admitted() + self.waiting.len();
                 open >= self.limits.connections.saturating_add(GRACE)
             }
         }
     }
 
-    pub(super) fn evict(&self, class: Class) -> Eviction {
+    pub(super) fn evict(&self, class: ConnectionClass) -> Eviction {
         let (first, second) = match class {
-            Class::Admin => return self.admin.evict(),
-            Class::App => (&self.waiting, &self.strangers),
-            Class::Stranger | Class::Unidentified => (&self.strangers, &self.waiting),
+            ConnectionClass::Admin => return self.admin.evict(),
+            ConnectionClass::App => (&self.waiting, &self.strangers),
+            ConnectionClass::Stranger | ConnectionClass::Unidentified => {
+                (&self.strangers, &self.waiting)
+            }
         };
         match first.evict() {
             Eviction::Empty => second.evict(),

@@ -16,8 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use super::evictable::{EvictableEntry, EvictableSet};
-use super::io::{ClientIo, Protocol};
-use super::limits::{HttpLimits, IdleTimeout, Limits};
+use super::io::{ClientIo, ClientProtocol};
+use super::limits::{HttpLimits, IdleTimeout, ServerLimits};
 use super::malformed::{Filter, Filtered};
 use super::parse_error::{Received, refused_http2};
 use super::rejected::{Watched, WatchedIo};
@@ -64,9 +64,9 @@ where
 
 /// Holds a connection to its limits.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct ConnectionLimits {
     pub(super) state: Arc<ConnectionState>,
-    pub(super) limits: Arc<Limits>,
+    pub(super) server: Arc<ServerLimits>,
     pub(super) http: HttpLimits,
     pub(super) entry: EvictableEntry,
     /// The set that the connection joins with its first admitted request.
@@ -90,31 +90,31 @@ trait HttpConnection: Future<Output = hyper::Result<()>> {
 /// could not be parsed.
 pub(super) async fn serve<S, F>(
     stream: S,
-    protocol: Option<Protocol>,
+    protocol: Option<ClientProtocol>,
     service: F,
-    mut guard: Guard,
+    mut limits: ConnectionLimits,
     malformed: impl Fn(Version, &Error),
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     F: Future<Output: HttpService>,
 {
-    let mut watchdog = Watchdog::new(guard.state.clone(), &guard.limits);
-    let Ended::Done(service) = guard.wait(&mut watchdog, pin!(service)).await else {
+    let mut watchdog = Watchdog::new(limits.state.clone(), &limits.server);
+    let Ended::Done(service) = limits.wait(&mut watchdog, pin!(service)).await else {
         return;
     };
-    let mut io = ClientIo::new(stream, guard.state.clone());
+    let mut io = ClientIo::new(stream, limits.state.clone());
     let protocol = match protocol {
         Some(protocol) => protocol,
-        None => match guard.wait(&mut watchdog, pin!(io.protocol())).await {
+        None => match limits.wait(&mut watchdog, pin!(io.protocol())).await {
             Ended::Done(Ok(Some(protocol))) => protocol,
             Ended::Done(Ok(None) | Err(_)) | Ended::Deadline(_) => return,
         },
     };
     io.speaks(protocol);
-    let http = &guard.http;
+    let http = &limits.http;
     match protocol {
-        Protocol::Http1 => {
-            let state = guard.state.clone();
+        ClientProtocol::Http1 => {
+            let state = limits.state.clone();
             let many = http.headers * FIELD;
             let (filter, remains) = Filter::new(io);
             let io = TokioIo::new(filter);
@@ -122,12 +122,12 @@ pub(super) async fn serve<S, F>(
             let connection = http1_builder(http).serve_connection(io, service);
             let connection = remains.of(connection.with_upgrades());
             // A separate statement, because `remains` is complete only after the connection is dropped.
-            let ended = guard.drive(&mut watchdog, pin!(connection)).await;
+            let ended = limits.drive(&mut watchdog, pin!(connection)).await;
             state.end();
             let failed = match ended {
-                Ok(()) if guard.state.is_truncated() => {
+                Ok(()) if limits.state.is_truncated() => {
                     // Ends early if another connection needs the place or the server closes.
-                    guard.wait(&mut watchdog, pin!(remains.linger())).await;
+                    limits.wait(&mut watchdog, pin!(remains.linger())).await;
                     return;
                 }
                 Ok(()) => None,
@@ -145,13 +145,13 @@ pub(super) async fn serve<S, F>(
                 .end(refused.as_ref(), !state.is_write_blocked())
                 .await;
         }
-        Protocol::Http2 => {
-            let (io, streams) = WatchedIo::new(io, guard.state.clone());
+        ClientProtocol::Http2 => {
+            let (io, streams) = WatchedIo::new(io, limits.state.clone());
             let io = TokioIo::new(io);
-            watchdog.speaks(protocol, Some(guard.limits.idle.clone()));
-            let connection = http2_builder(http, &guard.limits).serve_connection(io, service);
+            watchdog.speaks(protocol, Some(limits.server.idle.clone()));
+            let connection = http2_builder(http, &limits.server).serve_connection(io, service);
             let connection = streams.of(connection, |error| malformed(Version::HTTP_2, &error));
-            let ended = guard.drive(&mut watchdog, pin!(connection)).await;
+            let ended = limits.drive(&mut watchdog, pin!(connection)).await;
             if let Err(Some(error)) = ended
                 && let Some(error) = refused_http2(&error)
             {
@@ -175,7 +175,7 @@ fn http1_builder(http: &HttpLimits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExecutor> {
+fn http2_builder(http: &HttpLimits, limits: &ServerLimits) -> http2::Builder<StreamExecutor> {
     let mut builder = http2::Builder::new(StreamExecutor {
         answer: limits.answer,
     });
@@ -190,9 +190,9 @@ fn http2_builder(http: &HttpLimits, limits: &Limits) -> http2::Builder<StreamExe
     builder
 }
 
-// === impl Guard ===
+// === impl ConnectionLimits ===
 
-impl Guard {
+impl ConnectionLimits {
     /// Returns `Err(None)` if the connection must be closed at once.
     async fn drive<C: HttpConnection>(
         &mut self,

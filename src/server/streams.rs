@@ -17,7 +17,7 @@ pub(super) struct StreamExecutor {
 }
 
 /// The future is boxed, because a task with a large future is copied as a whole when it is spawned and when it ends.
-struct Stream<F> {
+struct StreamTask<F> {
     future: Pin<Box<F>>,
     answer: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -29,7 +29,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        tokio::spawn(Stream {
+        tokio::spawn(StreamTask {
             future: Box::pin(future),
             answer: self.answer,
             deadline: None,
@@ -37,7 +37,7 @@ where
     }
 }
 
-impl<F: Future> Future for Stream<F> {
+impl<F: Future> Future for StreamTask<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

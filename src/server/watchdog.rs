@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::io::Protocol;
-use super::limits::{IdleTimeout, Limits};
+use super::io::ClientProtocol;
+use super::limits::{IdleTimeout, ServerLimits};
 use crate::proxy::ConnectionState;
 
 /// How long an idle connection may stay open after graceful shutdown began.
@@ -51,7 +51,7 @@ pub(super) struct Watchdog {
 // === impl Watchdog ===
 
 impl Watchdog {
-    pub(super) fn new(state: Arc<ConnectionState>, limits: &Limits) -> Self {
+    pub(super) fn new(state: Arc<ConnectionState>, limits: &ServerLimits) -> Self {
         Self {
             state,
             head: limits.head,
@@ -67,9 +67,9 @@ impl Watchdog {
     }
 
     /// Sets the protocol and its idle timeout.
-    pub(super) fn speaks(&mut self, protocol: Protocol, idle: Option<IdleTimeout>) {
+    pub(super) fn speaks(&mut self, protocol: ClientProtocol, idle: Option<IdleTimeout>) {
         self.idle = idle;
-        self.limits_later_heads = protocol == Protocol::Http1;
+        self.limits_later_heads = protocol == ClientProtocol::Http1;
     }
 
     /// Records that graceful shutdown began.
@@ -189,7 +189,7 @@ mod tests {
         raw.set_flag(OptionKey::Proxy, ["127.0.0.1:0".to_owned()]);
         let config = config::load(&raw, &Env::default()).unwrap();
         let state = ConnectionState::new(Connections::new(1, Memory::default()));
-        let watchdog = Watchdog::new(state.clone(), &Limits::of(&config));
+        let watchdog = Watchdog::new(state.clone(), &ServerLimits::of(&config));
         (state, watchdog)
     }
 
@@ -202,7 +202,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_without_a_head_is_closed() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         state.received(b"GET");
         assert_eq!(verdict(&mut watchdog).await, (DeadlineAction::Close, HEAD));
     }
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_closed_gracefully_then_at_once() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(Protocol::Http2, Some(IdleTimeout::new(IDLE)));
+        watchdog.speaks(ClientProtocol::Http2, Some(IdleTimeout::new(IDLE)));
         let first = state.begin();
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "a request is in progress: {soon:?}");
@@ -231,7 +231,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_http1_connection_may_be_idle_between_requests_but_not_within_a_head() {
         let (state, mut watchdog) = watched();
-        watchdog.speaks(Protocol::Http1, None);
+        watchdog.speaks(ClientProtocol::Http1, None);
         drop(state.begin());
         let soon = tokio::time::timeout(10 * IDLE, verdict(&mut watchdog)).await;
         assert!(soon.is_err(), "{soon:?}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sidentity::app::App;
 use sidentity::config::{self, Env, OptionKey, RawConfig};
-use sidentity::server::Limits;
+use sidentity::server::ServerLimits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -43,7 +43,7 @@ impl Setting {
         Self::start_with(flags, |_| {}).await
     }
 
-    async fn start_with(flags: &[(OptionKey, &str)], change: impl Fn(&mut Limits)) -> Self {
+    async fn start_with(flags: &[(OptionKey, &str)], change: impl Fn(&mut ServerLimits)) -> Self {
         let metadata = Metadata::start().await;
         let upstream = Hostile::always(HELLO).await;
         let env: Env = [("GCE_METADATA_HOST", metadata.address().to_string())]
@@ -62,7 +62,7 @@ impl Setting {
             raw.set_flag(*name, [(*value).to_owned()]);
         }
         let config = config::load(&raw, &env).unwrap();
-        let mut limits = Limits::of(&config);
+        let mut limits = ServerLimits::of(&config);
         (limits.head, limits.answer) = (HEAD, ANSWER);
         limits.idle.set(IDLE);
         change(&mut limits);
