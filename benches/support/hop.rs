@@ -70,7 +70,7 @@ pub enum Received {
     /// A body over a connection of the bare pool. The connection returns to the pool at the end.
     Bare(Incoming, Option<(Arc<Bare>, http1::SendRequest<Sent>)>),
     /// A body of the sidecar's pool.
-    Ours(upstream::Body),
+    Ours(upstream::UpstreamBody),
 }
 
 /// Forwards until the process ends.

@@ -16,7 +16,7 @@ use crate::credentials::{Base, CredentialFile};
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind};
 use crate::telemetry::Metrics;
-use crate::upstream::{BadRoots, RequestBody};
+use crate::upstream::{BadRoots, SendableBody};
 
 mod answer;
 mod authorized_user;
@@ -121,7 +121,7 @@ impl TokenSources {
     /// # Errors
     ///
     /// Fails if the user's file of trust roots cannot be used.
-    pub fn of_config<B: RequestBody + From<Bytes>>(
+    pub fn of_config<B: SendableBody + From<Bytes>>(
         config: &Config,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, BadRoots> {

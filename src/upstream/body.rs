@@ -18,7 +18,7 @@ use super::unsent::Unsent;
 ///
 /// At its end, it returns an HTTP/1.1 connection to the pool. If it is dropped before, it closes that connection or resets the
 /// HTTP/2 stream.
-pub struct Body {
+pub struct UpstreamBody {
     incoming: Incoming,
     guard: Option<ConnectionGuard>,
     unsent: Option<Unsent>,
@@ -28,11 +28,11 @@ pub struct Body {
 /// HTTP/2: the stream was reset with NO_ERROR before its end. hyper reports that as the end.
 #[derive(Debug, thiserror::Error)]
 #[error("the upstream reset the stream before the end of its answer")]
-struct Truncated;
+struct TruncatedResponse;
 
-// === impl Body ===
+// === impl UpstreamBody ===
 
-impl Body {
+impl UpstreamBody {
     pub(super) fn new(response: Response<Incoming>, guard: ConnectionGuard) -> Response<Self> {
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let http2 = response.version() == Version::HTTP_2;
@@ -74,7 +74,7 @@ impl Body {
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for UpstreamBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -90,7 +90,7 @@ impl http_body::Body for Body {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) if self.http2 && !self.incoming.is_end_stream() => {
                 self.guard = None;
-                let error = io::Error::new(io::ErrorKind::ConnectionReset, Truncated);
+                let error = io::Error::new(io::ErrorKind::ConnectionReset, TruncatedResponse);
                 Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
@@ -121,8 +121,8 @@ impl http_body::Body for Body {
     }
 }
 
-impl fmt::Debug for Body {
+impl fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").finish_non_exhaustive()
+        f.debug_struct("UpstreamBody").finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::receive_state::Sending;
+use super::receive_state::SendGuard;
 use super::resend::{Copying, Payload, SentBody};
 use super::unsent::Unsent;
 use crate::error::{BoxError, cause};
@@ -20,12 +20,12 @@ use crate::memory::Memory;
 pub(super) struct Broken(#[source] BoxError);
 
 /// A type that can be sent as a request's body. Its `Default` is the empty body.
-pub trait RequestBody:
+pub trait SendableBody:
     Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + Unpin + 'static
 {
 }
 
-impl<B> RequestBody for B where
+impl<B> SendableBody for B where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Default + Send + Unpin + 'static
 {
 }
@@ -39,18 +39,18 @@ pub(super) type CancelHandle = oneshot::Sender<Infallible>;
 /// and resets an HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct CancellableBody<B> {
-    body: Source<B>,
+    body: BodySource<B>,
     cancel: Option<oneshot::Receiver<Infallible>>,
     /// `None` for an empty body.
     tracked: Option<(Unsent, Memory)>,
     /// HTTP/1.1: dropped with the body.
-    sending: Option<Sending>,
+    sending: Option<SendGuard>,
     /// A copy, in case the request must be sent again.
     copying: Option<Box<Copying<B>>>,
 }
 
 #[derive(Debug)]
-enum Source<B> {
+enum BodySource<B> {
     Here(Payload<B>),
     /// It arrives if the upstream asks for it.
     Held(oneshot::Receiver<B>, SizeHint),
@@ -82,7 +82,7 @@ impl Broken {
 
 // === impl CancellableBody ===
 
-impl<B: RequestBody> CancellableBody<B> {
+impl<B: SendableBody> CancellableBody<B> {
     /// Wraps a body. An empty body needs no handle.
     pub(super) fn new(body: Payload<B>, memory: &Memory) -> (Self, Option<CancelHandle>) {
         let (held, cancel, tracked) = if body.is_end_stream() {
@@ -92,7 +92,7 @@ impl<B: RequestBody> CancellableBody<B> {
             let tracked = (Unsent::default(), memory.clone());
             (Some(held), Some(cancel), Some(tracked))
         };
-        let body = Source::Here(body);
+        let body = BodySource::Here(body);
         let body = Self {
             body,
             cancel,
@@ -118,13 +118,13 @@ impl<B: RequestBody> CancellableBody<B> {
     }
 
     /// Drops `sending` with this body.
-    pub(super) fn mark_end(&mut self, sending: Sending) {
+    pub(super) fn mark_end(&mut self, sending: SendGuard) {
         self.sending = Some(sending);
     }
 
     /// Takes the body out, unless it is empty. It is sent when it comes back by the channel.
     pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
-        let Source::Here(Payload::First(body)) = &mut self.body else {
+        let BodySource::Here(Payload::First(body)) = &mut self.body else {
             return None;
         };
         if body.is_end_stream() {
@@ -133,16 +133,16 @@ impl<B: RequestBody> CancellableBody<B> {
         let (sender, coming) = oneshot::channel();
         let length = body.size_hint();
         let body = std::mem::take(body);
-        self.body = Source::Held(coming, length);
+        self.body = BodySource::Held(coming, length);
         Some((body, sender))
     }
 
     /// Returns the body, unless it is held elsewhere.
     pub(super) fn into_inner(mut self) -> Option<Payload<B>> {
-        match std::mem::replace(&mut self.body, Source::Unwanted) {
-            Source::Here(body) => Some(body),
-            Source::Held(mut coming, _) => coming.try_recv().ok().map(Payload::First),
-            Source::Unwanted => None,
+        match std::mem::replace(&mut self.body, BodySource::Unwanted) {
+            BodySource::Here(body) => Some(body),
+            BodySource::Held(mut coming, _) => coming.try_recv().ok().map(Payload::First),
+            BodySource::Unwanted => None,
         }
     }
 }
@@ -151,14 +151,14 @@ impl<B> Drop for CancellableBody<B> {
     fn drop(&mut self) {
         // A body that is not here is not copied.
         if let Some(copying) = self.copying.take()
-            && let Source::Here(rest) = std::mem::replace(&mut self.body, Source::Unwanted)
+            && let BodySource::Here(rest) = std::mem::replace(&mut self.body, BodySource::Unwanted)
         {
             copying.finish(rest);
         }
     }
 }
 
-impl<B: RequestBody> Body for CancellableBody<B> {
+impl<B: SendableBody> Body for CancellableBody<B> {
     type Data = Bytes;
     type Error = Broken;
 
@@ -177,7 +177,7 @@ impl<B: RequestBody> Body for CancellableBody<B> {
         }
         loop {
             match &mut this.body {
-                Source::Here(body) => {
+                BodySource::Here(body) => {
                     let frame = ready!(body.poll_frame(cx));
                     if let Some(copying) = &mut this.copying
                         && !copying.take(frame.as_ref(), body.is_end_stream())
@@ -192,28 +192,28 @@ impl<B: RequestBody> Body for CancellableBody<B> {
                         (Err(error), _) => Err(Broken::new(error.into())),
                     }));
                 }
-                Source::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
-                    Ok(body) => this.body = Source::Here(Payload::First(body)),
-                    Err(_) => this.body = Source::Unwanted,
+                BodySource::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
+                    Ok(body) => this.body = BodySource::Here(Payload::First(body)),
+                    Err(_) => this.body = BodySource::Unwanted,
                 },
                 // An error would abort the response. The handle ends this body with it.
-                Source::Unwanted => return Poll::Pending,
+                BodySource::Unwanted => return Poll::Pending,
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Source::Here(body) => body.is_end_stream(),
-            Source::Held(..) | Source::Unwanted => false,
+            BodySource::Here(body) => body.is_end_stream(),
+            BodySource::Held(..) | BodySource::Unwanted => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Source::Here(body) => body.size_hint(),
-            Source::Held(_, length) => *length,
-            Source::Unwanted => SizeHint::default(),
+            BodySource::Here(body) => body.size_hint(),
+            BodySource::Held(_, length) => *length,
+            BodySource::Unwanted => SizeHint::default(),
         }
     }
 }

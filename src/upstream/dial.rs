@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::connect_to::{self, redirect};
 use super::dial_policy::{DialPolicy, Refusal};
 use super::eyeballs;
-use super::failure::{Endpoint, Failure};
-use super::io::Stream;
+use super::failure::{Failure, UpstreamPeer};
+use super::io::UpstreamStream;
 use super::target::Target;
 use super::tls::{AlpnOffer, BadRoots, Tls, chose_http2};
 use super::via_proxy;
@@ -47,9 +47,9 @@ pub(super) struct Dialer {
 /// An open connection before its first request.
 #[derive(Debug)]
 pub(super) struct Dialled {
-    pub(super) stream: Stream,
+    pub(super) stream: UpstreamStream,
     pub(super) http2: bool,
-    pub(super) endpoint: Endpoint,
+    pub(super) peer: UpstreamPeer,
 }
 
 // === impl Dialer ===
@@ -95,17 +95,17 @@ impl Dialer {
         priority: Priority,
     ) -> Result<Dialled, Failure> {
         let (origin, offer) = (&target.origin, target.offer());
-        let (stream, endpoint) = match self.proxy(origin) {
+        let (stream, peer) = match self.proxy(origin) {
             Some(proxy) if target.forward => self.to_proxy(proxy, origin).await?,
             _ => self.tcp(origin, priority).await?,
         };
         let dialled = match origin.scheme {
             Scheme::Http => Dialled {
-                stream: Stream::Plain(stream),
+                stream: UpstreamStream::Plain(stream),
                 http2: offer == AlpnOffer::Http2,
-                endpoint,
+                peer,
             },
-            Scheme::Https => self.secure(stream, endpoint, offer).await?,
+            Scheme::Https => self.secure(stream, peer, offer).await?,
         };
         give_up_unacknowledged(&dialled);
         Ok(dialled)
@@ -116,20 +116,20 @@ impl Dialer {
         &self,
         origin: &Origin,
         priority: Priority,
-    ) -> Result<(TcpStream, Endpoint), Failure> {
+    ) -> Result<(TcpStream, UpstreamPeer), Failure> {
         let Some(proxy) = self.proxy(origin) else {
             let (host, port) = redirect(&self.connect_to, origin);
-            let endpoint = Endpoint {
+            let peer = UpstreamPeer {
                 origin: origin.clone(),
                 proxy: None,
                 address: None,
             };
-            return self.connect(endpoint, &host, port, priority).await;
+            return self.connect(peer, &host, port, priority).await;
         };
-        let (mut stream, endpoint) = self.to_proxy(proxy, origin).await?;
+        let (mut stream, peer) = self.to_proxy(proxy, origin).await?;
         let (host, port) = redirect(&self.connect_to, origin);
-        via_proxy::open_tunnel(&mut stream, &endpoint, proxy, &host, port, self.timeout).await?;
-        Ok((stream, endpoint))
+        via_proxy::open_tunnel(&mut stream, &peer, proxy, &host, port, self.timeout).await?;
+        Ok((stream, peer))
     }
 
     /// Connects to the proxy. The proxy resolves the destination's name, so the dial policy is checked by the name.
@@ -137,52 +137,52 @@ impl Dialer {
         &self,
         proxy: &Arc<UpstreamProxy>,
         origin: &Origin,
-    ) -> Result<(TcpStream, Endpoint), Failure> {
-        let endpoint = Endpoint {
+    ) -> Result<(TcpStream, UpstreamPeer), Failure> {
+        let peer = UpstreamPeer {
             origin: origin.clone(),
             proxy: Some(Arc::clone(proxy)),
             address: None,
         };
         let (host, port) = redirect(&self.connect_to, origin);
         if let Some(refusal) = self.refuse.unresolved(&host, port) {
-            return Err(refused(&endpoint, refusal));
+            return Err(refused(&peer, refusal));
         }
         let egress = &proxy.egress;
         // All calls depend on this name.
-        self.connect(endpoint, &egress.host, egress.port, Priority::High)
+        self.connect(peer, &egress.host, egress.port, Priority::High)
             .await
     }
 
     /// Connects to a host.
     async fn connect(
         &self,
-        mut endpoint: Endpoint,
+        mut peer: UpstreamPeer,
         host: &Host,
         port: u16,
         priority: Priority,
-    ) -> Result<(TcpStream, Endpoint), Failure> {
+    ) -> Result<(TcpStream, UpstreamPeer), Failure> {
         let addresses = self
             .resolver
             .resolve(host, port, priority, self.timeout)
             .await
-            .map_err(|error| unresolved(&endpoint, host, &error))?;
-        endpoint.address = addresses.first().copied();
+            .map_err(|error| unresolved(&peer, host, &error))?;
+        peer.address = addresses.first().copied();
         for address in &addresses {
             if let Some(refusal) = self.refuse.address(*address) {
-                endpoint.address = Some(*address);
-                return Err(refused(&endpoint, refusal));
+                peer.address = Some(*address);
+                return Err(refused(&peer, refusal));
             }
         }
         let (stream, address) = timeout(self.timeout, eyeballs::connect(addresses))
             .await
-            .map_err(|_| Failure::timed_out(&endpoint, "TCP connection", self.timeout))?
+            .map_err(|_| Failure::timed_out(&peer, "TCP connection", self.timeout))?
             .map_err(|(address, error)| {
-                endpoint.address = address;
-                Failure::connect(&endpoint, &error)
+                peer.address = address;
+                Failure::connect(&peer, &error)
             })?;
-        endpoint.address = Some(address);
-        self.prepare(&stream, &endpoint)?;
-        Ok((stream, endpoint))
+        peer.address = Some(address);
+        self.prepare(&stream, &peer)?;
+        Ok((stream, peer))
     }
 
     /// Gives a queued look-up of the origin's name [`Priority::High`].
@@ -196,39 +196,39 @@ impl Dialer {
     async fn secure(
         &self,
         stream: TcpStream,
-        endpoint: Endpoint,
+        peer: UpstreamPeer,
         offer: AlpnOffer,
     ) -> Result<Dialled, Failure> {
-        let handshake = self.tls.connect(offer, &endpoint.origin.host, stream);
+        let handshake = self.tls.connect(offer, &peer.origin.host, stream);
         let stream = timeout(self.timeout, handshake)
             .await
-            .map_err(|_| Failure::timed_out(&endpoint, "TLS handshake", self.timeout))?
-            .map_err(|error| Failure::tls(&endpoint, &error))?;
+            .map_err(|_| Failure::timed_out(&peer, "TLS handshake", self.timeout))?
+            .map_err(|error| Failure::tls(&peer, &error))?;
         let http2 = chose_http2(&stream);
         if offer == AlpnOffer::Http2 && !http2 {
             return Err(Failure::new(
                 ErrorKind::TlsProtocol,
-                format!("{endpoint}: the upstream does not speak HTTP/2"),
+                format!("{peer}: the upstream does not speak HTTP/2"),
             ));
         }
         Ok(Dialled {
-            stream: Stream::Tls(Box::new(stream)),
+            stream: UpstreamStream::Tls(Box::new(stream)),
             http2,
-            endpoint,
+            peer,
         })
     }
 
-    fn prepare(&self, stream: &TcpStream, endpoint: &Endpoint) -> Result<(), Failure> {
-        let broken = |error: io::Error| Failure::connect(endpoint, &error);
+    fn prepare(&self, stream: &TcpStream, peer: &UpstreamPeer) -> Result<(), Failure> {
+        let broken = |error: io::Error| Failure::connect(peer, &error);
         let local = stream.local_addr().map_err(broken)?;
-        let peer = stream.peer_addr().map_err(broken)?;
-        if let Some(refusal) = self.refuse.connection(local, peer) {
-            return Err(refused(endpoint, refusal));
+        let remote = stream.peer_addr().map_err(broken)?;
+        if let Some(refusal) = self.refuse.connection(local, remote) {
+            return Err(refused(peer, refusal));
         }
         // If nothing listens on the port, and the kernel chose the same port for this socket, it connects to itself.
-        if local == peer {
+        if local == remote {
             return Err(Failure::connect(
-                endpoint,
+                peer,
                 &io::ErrorKind::ConnectionRefused.into(),
             ));
         }
@@ -260,13 +260,13 @@ impl Dialer {
     }
 }
 
-fn unresolved(endpoint: &Endpoint, host: &Host, error: &Unresolved) -> Failure {
+fn unresolved(peer: &UpstreamPeer, host: &Host, error: &Unresolved) -> Failure {
     let kind = match error {
         Unresolved::TimedOut(_) | Unresolved::Crowded(_) => ErrorKind::DnsTimeout,
         Unresolved::Failed(_) => ErrorKind::DnsFailed,
         Unresolved::Aborted => ErrorKind::Internal,
     };
-    Failure::new(kind, format!("{endpoint}: {host}: {error}"))
+    Failure::new(kind, format!("{peer}: {host}: {error}"))
 }
 
 /// Sets `TCP_USER_TIMEOUT`, if the kernel supports it. Without it, TCP's retransmissions end after 15 minutes.
@@ -280,8 +280,8 @@ fn give_up_unacknowledged(dialled: &Dialled) {
     let _ = SockRef::from(dialled.stream.tcp()).set_tcp_user_timeout(Some(within));
 }
 
-fn refused(endpoint: &Endpoint, refusal: Refusal) -> Failure {
-    Failure::new(refusal.kind(), format!("{endpoint}: {}", refusal.text()))
+fn refused(peer: &UpstreamPeer, refusal: Refusal) -> Failure {
+    Failure::new(refusal.kind(), format!("{peer}: {}", refusal.text()))
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode};
 use hyper::ext::on_informational;
 use tokio::sync::{Notify, oneshot};
 
-use super::cancellable_body::{CancellableBody, RequestBody};
+use super::cancellable_body::{CancellableBody, SendableBody};
 
 /// The longest wait for a 100. Old servers never send one, and a client should not wait indefinitely.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) struct Expectation<B> {
 
 // === impl Expectation ===
 
-impl<B: RequestBody> Expectation<B> {
+impl<B: SendableBody> Expectation<B> {
     /// Takes the body out of a request with `Expect: 100-continue`.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Option<Self> {
         if !expects(request.headers()) {

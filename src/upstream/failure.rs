@@ -53,7 +53,7 @@ pub(super) struct Failure {
 
 /// The peer of a connection: the destination, the upstream proxy, and the address of the socket.
 #[derive(Clone, Debug)]
-pub(super) struct Endpoint {
+pub(super) struct UpstreamPeer {
     pub(super) origin: Origin,
     /// The upstream proxy.
     pub(super) proxy: Option<Arc<UpstreamProxy>>,
@@ -103,7 +103,7 @@ impl Failure {
     }
 
     /// The TCP connection failed.
-    pub(super) fn connect(endpoint: &Endpoint, error: &io::Error) -> Self {
+    pub(super) fn connect(peer: &UpstreamPeer, error: &io::Error) -> Self {
         use io::ErrorKind as Io;
         let kind = match error.kind() {
             Io::ConnectionRefused => ErrorKind::ConnectionRefused,
@@ -113,87 +113,87 @@ impl Failure {
             // EHOSTUNREACH, ENETUNREACH, ENETDOWN, EADDRNOTAVAIL, EINVAL, EACCES: the address cannot be reached.
             _ => ErrorKind::Unroutable,
         };
-        Self::new(kind, format!("{endpoint}: {error}"))
+        Self::new(kind, format!("{peer}: {error}"))
     }
 
     /// The TLS handshake failed.
-    pub(super) fn tls(endpoint: &Endpoint, error: &io::Error) -> Self {
+    pub(super) fn tls(peer: &UpstreamPeer, error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(error) => Self::of_tls(endpoint, error),
+            Some(error) => Self::of_tls(peer, error),
             None => Self::new(
                 ErrorKind::TlsProtocol,
-                format!("{endpoint}: the connection broke during the TLS handshake ({error})"),
+                format!("{peer}: the connection broke during the TLS handshake ({error})"),
             )
             .transient(),
         }
     }
 
     /// A step timed out. `what` names it.
-    pub(super) fn timed_out(endpoint: &Endpoint, what: &str, after: Duration) -> Self {
+    pub(super) fn timed_out(peer: &UpstreamPeer, what: &str, after: Duration) -> Self {
         Self::new(
             ErrorKind::ConnectionTimeout,
-            format!("{endpoint}: no {what} within {after:?}"),
+            format!("{peer}: no {what} within {after:?}"),
         )
     }
 
     /// An established connection, or a request on it, failed.
-    pub(super) fn exchange(endpoint: &Endpoint, error: &hyper::Error) -> Self {
+    pub(super) fn exchange(peer: &UpstreamPeer, error: &hyper::Error) -> Self {
         if error.is_parse() {
             return Self::new(
                 ErrorKind::HttpProtocol,
-                format!("{endpoint}: the answer is no valid HTTP ({error})"),
+                format!("{peer}: the answer is no valid HTTP ({error})"),
             );
         }
         match cause(error) {
-            Cause::Request => Self::request(endpoint),
+            Cause::Request => Self::request(peer),
             // Our own reset: hyper resets a stream whose request it cannot finish.
             Cause::Http2(error)
                 if error.is_reset() && !error.is_remote() && !error.is_library() =>
             {
-                Self::request(endpoint)
+                Self::request(peer)
             }
             Cause::Http2(error) if error.get_io().is_some_and(interim::is_flood) => {
-                Self::flood(endpoint)
+                Self::flood(peer)
             }
-            Cause::Http2(error) => Self::of_http2(endpoint, error),
-            Cause::Tls(error) => Self::of_tls(endpoint, error),
-            Cause::Io(error) if interim::is_flood(error) => Self::flood(endpoint),
+            Cause::Http2(error) => Self::of_http2(peer, error),
+            Cause::Tls(error) => Self::of_tls(peer, error),
+            Cause::Io(error) if interim::is_flood(error) => Self::flood(peer),
             Cause::Io(error) => Self::new(
                 ErrorKind::ConnectionTerminated,
                 format!(
-                    "{endpoint}: the connection broke before the response ({})",
+                    "{peer}: the connection broke before the response ({})",
                     error.kind()
                 ),
             ),
             Cause::None if error.is_timeout() => Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{endpoint}: the upstream no longer answers HTTP/2 PINGs"),
+                format!("{peer}: the upstream no longer answers HTTP/2 PINGs"),
             ),
             Cause::None => Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{endpoint}: the connection was closed before the response"),
+                format!("{peer}: the connection was closed before the response"),
             ),
         }
     }
 
-    pub(super) fn flood(endpoint: &Endpoint) -> Self {
+    pub(super) fn flood(peer: &UpstreamPeer) -> Self {
         Self::new(
             ErrorKind::HttpProtocol,
             format!(
-                "{endpoint}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
+                "{peer}: the upstream sent more than {} interim responses (1xx) to one request, or too large ones",
                 interim::MOST
             ),
         )
     }
 
-    fn request(endpoint: &Endpoint) -> Self {
+    fn request(peer: &UpstreamPeer) -> Self {
         Self::new(
             ErrorKind::BadRequest,
-            format!("{endpoint}: the request's body ended before it was whole"),
+            format!("{peer}: the request's body ended before it was whole"),
         )
     }
 
-    fn of_tls(endpoint: &Endpoint, error: &rustls::Error) -> Self {
+    fn of_tls(peer: &UpstreamPeer, error: &rustls::Error) -> Self {
         let (kind, text) = match error {
             rustls::Error::InvalidCertificate(error) => {
                 (ErrorKind::CertificateInvalid, certificate(error))
@@ -204,15 +204,15 @@ impl Failure {
             ),
             error => (ErrorKind::TlsProtocol, format!("TLS: {error}")),
         };
-        Self::new(kind, format!("{endpoint}: {text}"))
+        Self::new(kind, format!("{peer}: {text}"))
     }
 
-    fn of_http2(endpoint: &Endpoint, error: &h2::Error) -> Self {
+    fn of_http2(peer: &UpstreamPeer, error: &h2::Error) -> Self {
         let reason = error.reason();
         if interim::is_lost(error) {
             return Self::new(
                 ErrorKind::ConnectionTerminated,
-                format!("{endpoint}: the connection broke after an interim response (1xx)"),
+                format!("{peer}: the connection broke after an interim response (1xx)"),
             );
         }
         let (kind, text) = match reason {
@@ -245,7 +245,7 @@ impl Failure {
         let code = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
         Self {
             reset: reason.filter(|_| by_peer),
-            ..Self::new(kind, format!("{endpoint}: {text}{code}"))
+            ..Self::new(kind, format!("{peer}: {text}{code}"))
         }
     }
 }
@@ -267,9 +267,9 @@ impl From<Failure> for Error {
     }
 }
 
-// === impl Endpoint ===
+// === impl UpstreamPeer ===
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for UpstreamPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.origin.fmt(f)?;
         if let Some(proxy) = &self.proxy {

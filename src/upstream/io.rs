@@ -21,32 +21,32 @@ const TLS_READ: usize = 2 * READ;
 
 /// The bytes to and from an upstream.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) enum UpstreamStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<ReadAhead<TcpStream>>>),
 }
 
 /// The permit and the gauge of an open connection.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenConnection {
     _permit: OwnedSemaphorePermit,
     _gauge: GaugeGuard,
 }
 
-/// A [`Stream`] that holds its permit while the socket is open, upgrades included.
+/// A [`UpstreamStream`] that holds its permit while the socket is open, upgrades included.
 #[derive(Debug)]
 pub(super) struct Io {
-    stream: Stream,
+    stream: UpstreamStream,
     received: ReceiveState,
     interim: Option<Interim>,
     /// Bytes to read before those of the socket.
     inserted: Bytes,
-    _open: Open,
+    _open: OpenConnection,
 }
 
-// === impl Stream ===
+// === impl UpstreamStream ===
 
-impl Stream {
+impl UpstreamStream {
     /// Returns the TCP socket.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
@@ -56,9 +56,9 @@ impl Stream {
     }
 }
 
-// === impl Open ===
+// === impl OpenConnection ===
 
-impl Open {
+impl OpenConnection {
     pub(super) fn new(permit: OwnedSemaphorePermit, metrics: &Metrics) -> Self {
         Self {
             _permit: permit,
@@ -70,7 +70,7 @@ impl Open {
 // === impl Io ===
 
 impl Io {
-    pub(super) fn new(stream: Stream, open: Open) -> Self {
+    pub(super) fn new(stream: UpstreamStream, open: OpenConnection) -> Self {
         Self {
             stream,
             received: ReceiveState::default(),
@@ -131,9 +131,11 @@ impl Io {
             return Poll::Ready(Ok(()));
         }
         match &mut self.stream {
-            Stream::Plain(stream) if buf.remaining() >= READ => read_limited(stream, cx, buf),
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
+            UpstreamStream::Plain(stream) if buf.remaining() >= READ => {
+                read_limited(stream, cx, buf)
+            }
+            UpstreamStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            UpstreamStream::Tls(stream) => read_records(Pin::new(stream), cx, buf),
         }
     }
 }
@@ -214,15 +216,15 @@ impl AsyncWrite for Io {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            UpstreamStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            UpstreamStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         })?;
         self.received.flushed();
         Poll::Ready(Ok(()))
@@ -230,8 +232,8 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            UpstreamStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            UpstreamStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -242,15 +244,15 @@ impl AsyncWrite for Io {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            UpstreamStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            UpstreamStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
+            UpstreamStream::Plain(stream) => stream.is_write_vectored(),
+            UpstreamStream::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }
@@ -275,8 +277,8 @@ mod tests {
             .unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let open = Open::new(place, &Metrics::new());
-        let mut io = Io::new(Stream::Plain(stream), open);
+        let open = OpenConnection::new(place, &Metrics::new());
+        let mut io = Io::new(UpstreamStream::Plain(stream), open);
         assert!(io.is_write_vectored());
         let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];
         let written = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &slices)).await;

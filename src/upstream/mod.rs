@@ -2,7 +2,7 @@
 //!
 //! [`Upstream`] is its interface. The pool of a request's [`Target`] finds or opens a connection ([`pool`]). Opening covers
 //! `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides what may be sent twice.
-//! The response's [`Body`] returns the connection.
+//! The response's [`UpstreamBody`] returns the connection.
 //!
 //! The timeouts here are those of connecting. The caller limits the time of a response, by dropping the future.
 
@@ -33,10 +33,10 @@ use std::sync::Arc;
 use http::{Request, Response};
 use tokio::net::TcpStream;
 
-pub use self::body::Body;
-pub(crate) use self::cancellable_body::RequestBody;
+pub use self::body::UpstreamBody;
+pub(crate) use self::cancellable_body::SendableBody;
 pub use self::dial_policy::DialPolicy;
-pub use self::pool::Limits;
+pub use self::pool::PoolLimits;
 pub(crate) use self::resend::{BufferedBody, SentRequest};
 pub use self::target::Target;
 pub(crate) use self::tls::BadRoots;
@@ -53,7 +53,7 @@ use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
 /// A response, and the copy of its request, if the caller asked for it or a retry might have needed it.
-pub type Answered<B> = (Response<Body>, Option<Box<SentRequest<B>>>);
+pub type Answered<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
 
 /// Sends requests to upstreams over pooled connections. Clones share the pool.
 ///
@@ -64,7 +64,7 @@ pub struct Upstream<B> {
 
 // === impl Upstream ===
 
-impl<B: RequestBody> Upstream<B> {
+impl<B: SendableBody> Upstream<B> {
     /// Loads the trust roots; nothing is dialled yet.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl<B: RequestBody> Upstream<B> {
         metrics: Arc<Metrics>,
         memory: Memory,
     ) -> Result<Self, BadRoots> {
-        Self::with_limits(config, refuse, metrics, memory, Limits::default())
+        Self::with_limits(config, refuse, metrics, memory, PoolLimits::default())
     }
 
     /// The same, with other limits.
@@ -89,7 +89,7 @@ impl<B: RequestBody> Upstream<B> {
         refuse: DialPolicy,
         metrics: Arc<Metrics>,
         memory: Memory,
-        limits: Limits,
+        limits: PoolLimits,
     ) -> Result<Self, BadRoots> {
         let dialer = Dialer::new(config, refuse, metrics)?;
         Ok(Self {
@@ -111,7 +111,7 @@ impl<B: RequestBody> Upstream<B> {
         &self,
         target: &Target,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, Error>> + Send + use<B> {
         self.send_with(target, Priority::Normal, request)
     }
 
@@ -125,7 +125,7 @@ impl<B: RequestBody> Upstream<B> {
         target: &Target,
         priority: Priority,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Body>, Error>> + Send + use<B> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody>, Error>> + Send + use<B> {
         let sent = self.send_copied(target, priority, false, request);
         async move { Ok(sent.await?.0) }
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The state of the socket since the last request began.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReceiveState(Arc<Flags>);
+pub(super) struct ReceiveState(Arc<ReceiveFlags>);
 
 #[derive(Debug, Default)]
-struct Flags {
+struct ReceiveFlags {
     /// Whether bytes have arrived.
     anything: AtomicBool,
     /// HTTP/1.1: whether hyper has taken the whole request.
@@ -25,14 +25,14 @@ struct Flags {
 
 /// A request that is being sent. Its drop marks the end, because hyper drops a body once it has taken all of it.
 #[derive(Debug)]
-pub(super) struct Sending(ReceiveState);
+pub(super) struct SendGuard(ReceiveState);
 
 // === impl ReceiveState ===
 
 // Relaxed: hyper's task writes these before it sends a response, or the end of one, through a channel.
 impl ReceiveState {
     pub(super) fn mark(&self) {
-        let Flags {
+        let ReceiveFlags {
             anything,
             sent,
             early,
@@ -50,8 +50,8 @@ impl ReceiveState {
     }
 
     /// Records the begin of a request.
-    pub(super) fn begin(&self) -> Sending {
-        let Flags {
+    pub(super) fn begin(&self) -> SendGuard {
+        let ReceiveFlags {
             anything,
             taken,
             sent,
@@ -61,7 +61,7 @@ impl ReceiveState {
         for flag in [anything, taken, sent, early] {
             flag.store(false, Ordering::Relaxed);
         }
-        Sending(self.clone())
+        SendGuard(self.clone())
     }
 
     /// HTTP/2: returns whether a stream may have received only interim responses.
@@ -99,9 +99,9 @@ impl ReceiveState {
     }
 }
 
-// === impl Sending ===
+// === impl SendGuard ===
 
-impl Drop for Sending {
+impl Drop for SendGuard {
     fn drop(&mut self) {
         self.0.0.taken.store(true, Ordering::Relaxed);
     }

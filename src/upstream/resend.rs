@@ -12,7 +12,7 @@ use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::cancellable_body::{CancellableBody, RequestBody};
+use super::cancellable_body::{CancellableBody, SendableBody};
 use crate::chunks::Chunks;
 
 /// The maximum number of copied bytes.
@@ -63,13 +63,13 @@ pub(super) struct Copying<B> {
 
 // === impl Payload ===
 
-impl<B: RequestBody> Default for Payload<B> {
+impl<B: SendableBody> Default for Payload<B> {
     fn default() -> Self {
         Self::First(B::default())
     }
 }
 
-impl<B: RequestBody> Payload<B> {
+impl<B: SendableBody> Payload<B> {
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -97,7 +97,7 @@ impl<B: RequestBody> Payload<B> {
 
 // === impl SentRequest ===
 
-impl<B: RequestBody> SentRequest<B> {
+impl<B: SendableBody> SentRequest<B> {
     /// Copies a request that is about to be sent, and its body as it is sent.
     pub(super) fn of(request: &mut Request<CancellableBody<B>>) -> Self {
         let mut head = Request::new(());
@@ -141,7 +141,7 @@ impl<B: RequestBody> SentRequest<B> {
 
 // === impl BufferedBody ===
 
-impl<B: RequestBody> BufferedBody<B> {
+impl<B: SendableBody> BufferedBody<B> {
     fn unsent(body: B) -> Self {
         Self {
             chunks: Chunks::default(),
@@ -152,7 +152,7 @@ impl<B: RequestBody> BufferedBody<B> {
     }
 }
 
-impl<B: RequestBody> Body for BufferedBody<B> {
+impl<B: SendableBody> Body for BufferedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use tokio_util::either::Either;
 
 use super::Answered;
-use super::body::Body;
-use super::cancellable_body::{CancellableBody, RequestBody};
+use super::body::UpstreamBody;
+use super::cancellable_body::{CancellableBody, SendableBody};
 use super::expect::Expectation;
-use super::failure::{Endpoint, Failure, is_broken, is_closed, is_malformed, is_unprocessed};
+use super::failure::{Failure, UpstreamPeer, is_broken, is_closed, is_malformed, is_unprocessed};
 use super::pool::{ConnectionGuard, Lease, LeasedConnection, Pool, Pools, h1, h2};
 use super::resend::{Payload, SentBody, SentRequest};
 use super::target::Target;
@@ -49,14 +49,14 @@ struct Again<B> {
 
 // === impl Failed ===
 
-impl<B: RequestBody> Failed<B> {
+impl<B: SendableBody> Failed<B> {
     fn new(
-        endpoint: &Endpoint,
+        peer: &UpstreamPeer,
         error: TrySendError<Request<CancellableBody<B>>>,
         kept: Option<B>,
         spare: Option<Again<B>>,
     ) -> Self {
-        let mut failure = Failure::exchange(endpoint, error.error());
+        let mut failure = Failure::exchange(peer, error.error());
         let unprocessed = is_unprocessed(error.error());
         let again = untaken(error, kept).or(spare);
         failure.refused = unprocessed && again.is_none();
@@ -77,7 +77,7 @@ impl<B> Again<B> {
 }
 
 /// Sends a request on a pooled connection, or a new one. With `keep`, it also returns a copy of the request.
-pub(super) fn send<B: RequestBody>(
+pub(super) fn send<B: SendableBody>(
     pools: Arc<Pools<B>>,
     target: Target,
     priority: Priority,
@@ -114,7 +114,7 @@ pub(super) fn send<B: RequestBody>(
 
 /// Sends a request over a connection. hyper owns the request when this returns, so that the returned future stays
 /// small.
-fn exchange<B: RequestBody>(
+fn exchange<B: SendableBody>(
     pool: &Pool<B>,
     lease: Lease<B>,
     keep: bool,
@@ -145,8 +145,8 @@ fn exchange<B: RequestBody>(
 }
 
 /// Sends over HTTP/1.1. `again` permits a retry if the connection closes before any part of a response.
-fn over_http1<B: RequestBody>(
-    connection: Arc<h1::Connection<B>>,
+fn over_http1<B: SendableBody>(
+    connection: Arc<h1::Http1Connection<B>>,
     again: bool,
     mut guard: ConnectionGuard,
     mut sent: Option<Box<SentRequest<B>>>,
@@ -169,21 +169,21 @@ fn over_http1<B: RequestBody>(
                         sent.body = SentBody::Unsent(body);
                     }
                 }
-                Ok((Body::new(response, guard), sent))
+                Ok((UpstreamBody::new(response, guard), sent))
             }
             Err(error) => {
                 let silent = is_closed(error.error()) && !connection.received.anything();
                 let again = sent
                     .filter(|_| again && silent)
                     .map(|sent| Again::new(sent.with(Payload::default()), true));
-                Err(Failed::new(&connection.endpoint, error, kept, again))
+                Err(Failed::new(&connection.peer, error, kept, again))
             }
         }
     }
 }
 
-fn over_http2<B: RequestBody>(
-    connection: Arc<h2::Connection<B>>,
+fn over_http2<B: SendableBody>(
+    connection: Arc<h2::Http2Connection<B>>,
     guard: ConnectionGuard,
     sent: Box<SentRequest<B>>,
     request: Request<CancellableBody<B>>,
@@ -192,7 +192,7 @@ fn over_http2<B: RequestBody>(
     let response = connection.send(request);
     async move {
         match response.await {
-            Ok(response) => Ok((Body::new(response, guard), Some(sent))),
+            Ok(response) => Ok((UpstreamBody::new(response, guard), Some(sent))),
             Err(error) => {
                 // Before the guard is dropped, because a waiting request must not get a stream of a connection that is
                 // going away.
@@ -201,9 +201,9 @@ fn over_http2<B: RequestBody>(
                 // Boxed, because few requests fail.
                 let again = Box::pin(after(*sent, error.error(), idempotent && unheard)).await;
                 let flooded = is_malformed(error.error()) && connection.received.is_flooded();
-                let mut failed = Failed::new(&connection.endpoint, error, None, again);
+                let mut failed = Failed::new(&connection.peer, error, None, again);
                 if flooded {
-                    failed.failure = Failure::flood(&connection.endpoint);
+                    failed.failure = Failure::flood(&connection.peer);
                 }
                 Err(failed)
             }
@@ -212,7 +212,7 @@ fn over_http2<B: RequestBody>(
 }
 
 /// Returns a request over HTTP/2 that may be sent again after this error.
-async fn after<B: RequestBody>(
+async fn after<B: SendableBody>(
     sent: SentRequest<B>,
     error: &hyper::Error,
     idempotent: bool,
@@ -243,7 +243,7 @@ async fn after<B: RequestBody>(
 }
 
 /// Returns a request that hyper returned without sending any part. Its body may be in `kept`.
-fn untaken<B: RequestBody>(
+fn untaken<B: SendableBody>(
     mut error: TrySendError<Request<CancellableBody<B>>>,
     kept: Option<B>,
 ) -> Option<Again<B>> {
@@ -254,7 +254,7 @@ fn untaken<B: RequestBody>(
 
 /// Declares a body of unknown length, which hyper would drop with some methods, and an empty body if the method expects
 /// one (RFC 9110, 8.6). Without it, some servers answer 411.
-fn frame<B: RequestBody>(request: &mut Request<CancellableBody<B>>) {
+fn frame<B: SendableBody>(request: &mut Request<CancellableBody<B>>) {
     let body = request.body();
     if body.is_end_stream() {
         if matches!(

@@ -17,8 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::connect_response::{ConnectResponse, ConnectResponseReader};
-use self::secrets::Secrets;
-use super::failure::{Endpoint, Failure};
+use self::secrets::ProxySecrets;
+use super::failure::{Failure, UpstreamPeer};
 use super::target::Address;
 use crate::config::UpstreamProxy;
 use crate::destination::Host;
@@ -40,7 +40,7 @@ const SCHEMES: usize = 5;
 /// Requests a tunnel to `host:port`. On success, the next byte of `stream` is the tunnel's first.
 pub(super) async fn open_tunnel(
     stream: &mut TcpStream,
-    endpoint: &Endpoint,
+    peer: &UpstreamPeer,
     proxy: &UpstreamProxy,
     host: &Host,
     port: u16,
@@ -62,19 +62,19 @@ pub(super) async fn open_tunnel(
         Failure::new(
             ErrorKind::ConnectionTerminated,
             format!(
-                "{endpoint}: the connection broke before the answer to CONNECT {authority} ({error})"
+                "{peer}: the connection broke before the answer to CONNECT {authority} ({error})"
             ),
         )
     };
     let what = format!("answer to CONNECT {authority}");
     let answer = timeout(within, asked)
         .await
-        .map_err(|_| Failure::timed_out(endpoint, &what, within))?
+        .map_err(|_| Failure::timed_out(peer, &what, within))?
         .map_err(broken)?
         .map_err(|wrong| {
             Failure::new(
                 ErrorKind::HttpProtocol,
-                format!("{endpoint}: the proxy's answer to CONNECT {authority} {wrong}"),
+                format!("{peer}: the proxy's answer to CONNECT {authority} {wrong}"),
             )
             .before_tls()
         })?;
@@ -88,7 +88,7 @@ pub(super) async fn open_tunnel(
     let for_what = format_args!("for CONNECT {authority}");
     let refused = Failure::new(
         ErrorKind::ProxyRefused,
-        format!("{endpoint}: {said} {for_what}"),
+        format!("{peer}: {said} {for_what}"),
     );
     Err(match answer.status {
         408 | 429 | 500..=599 => refused.transient(),
@@ -101,19 +101,20 @@ pub(super) async fn open_tunnel(
 pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<(), Failure> {
     match &address.proxy {
         Some(proxy) if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            let endpoint = Endpoint {
+            let peer = UpstreamPeer {
                 origin: address.origin.clone(),
                 proxy: Some(Arc::clone(proxy)),
                 address: None,
             };
             let schemes = schemes(response.headers());
             let said = refusal(proxy, response.status().as_u16(), &[], &schemes);
-            let detail = format!("{endpoint}: {said}");
+            let detail = format!("{peer}: {said}");
             Err(Failure::new(ErrorKind::ProxyRefused, detail))
         }
         Some(proxy) if proxy.authorization.is_some() => {
             let is_error = !response.status().is_success();
-            Secrets::of(proxy.authorization.as_ref()).remove_from(response.headers_mut(), is_error);
+            ProxySecrets::of(proxy.authorization.as_ref())
+                .remove_from(response.headers_mut(), is_error);
             Ok(())
         }
         _ => Ok(()),
@@ -164,7 +165,7 @@ fn refusal(
     schemes: &[String],
 ) -> String {
     let mut said = format!("the proxy answered {status}");
-    let secrets = Secrets::of(proxy.authorization.as_ref());
+    let secrets = ProxySecrets::of(proxy.authorization.as_ref());
     for words in words.iter().flatten().filter(|words| !words.is_empty()) {
         let shown: String = words
             .chars()

@@ -12,7 +12,7 @@ use sidentity::destination::{Destination, Host, Origin, Scheme};
 use sidentity::error::{Error, ErrorKind};
 use sidentity::memory::Memory;
 use sidentity::telemetry::Metrics;
-use sidentity::upstream::{Body, DialPolicy, Limits, Target, Upstream};
+use sidentity::upstream::{DialPolicy, PoolLimits, Target, Upstream, UpstreamBody};
 
 use crate::support::tls::TestCa;
 use crate::support::upstream::{AnyBody, Honest, Manner, soon};
@@ -29,7 +29,7 @@ pub struct Client {
 pub struct Setting {
     pub config: config::UpstreamConfig,
     pub refuse: DialPolicy,
-    pub limits: Limits,
+    pub limits: PoolLimits,
 }
 
 impl Setting {
@@ -53,7 +53,7 @@ impl Setting {
                 max_idle: 1024,
             },
             refuse: DialPolicy::default(),
-            limits: Limits::default(),
+            limits: PoolLimits::default(),
         }
     }
 
@@ -88,7 +88,7 @@ impl Client {
         &self,
         target: &Target,
         request: Request<AnyBody>,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<UpstreamBody>, Error> {
         soon(self.upstream.send(target, request)).await
     }
 
@@ -203,7 +203,7 @@ pub fn get(path: &str) -> Request<AnyBody> {
     request(Method::GET, path, AnyBody::default())
 }
 
-pub async fn whole(response: Response<Body>) -> Bytes {
+pub async fn whole(response: Response<UpstreamBody>) -> Bytes {
     soon(response.into_body().collect())
         .await
         .unwrap()

@@ -6,14 +6,14 @@ use std::time::Duration;
 use sidentity::config::HttpVersion;
 use sidentity::destination::Scheme;
 use sidentity::error::ErrorKind;
-use sidentity::upstream::{Limits, Target};
+use sidentity::upstream::{PoolLimits, Target};
 use tokio::task::JoinSet;
 
 use crate::client::{Client, Setting, get, h2c, http, target, whole};
 use crate::support::upstream::{Honest, Manner};
 
 /// The targets of six requests, and the limit that serves one of them at a time.
-type Case = (Vec<Target>, fn(&mut Limits));
+type Case = (Vec<Target>, fn(&mut PoolLimits));
 
 #[tokio::test]
 async fn requests_over_the_limit_of_a_target_wait_for_a_connection() {
@@ -56,7 +56,7 @@ async fn idle_connections_are_closed_over_the_limit_of_all_targets() {
 }
 
 /// A request that waits for longer than the connect timeout fails, and the next one succeeds.
-async fn waits_too_long(limit: fn(&mut Limits), waits: Target, detail: &str) {
+async fn waits_too_long(limit: fn(&mut PoolLimits), waits: Target, detail: &str) {
     let server = Honest::start(Manner::default()).await;
     let client = Setting::new(server.address, None)
         .with(|setting| {

@@ -23,7 +23,7 @@ pub enum Body {
     /// Streamed from the upstream.
     Upstream {
         /// The content.
-        body: FilteredTrailers<upstream::Body>,
+        body: FilteredTrailers<upstream::UpstreamBody>,
         /// The copy of the request, if [`Outbound::keep`](super::Outbound::keep) asked for it.
         sent: Option<Box<SentRequest<RequestBody>>>,
     },
@@ -127,7 +127,7 @@ impl Body {
 
     /// The body of an upstream's response, with the copy of the request.
     pub(crate) fn upstream(
-        body: upstream::Body,
+        body: upstream::UpstreamBody,
         sent: Option<Box<SentRequest<RequestBody>>>,
     ) -> Self {
         Self::Upstream {

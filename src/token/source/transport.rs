@@ -14,10 +14,11 @@ use crate::dns::Priority;
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
-use crate::upstream::{BadRoots, Body, DialPolicy, RequestBody, Target, Upstream};
+use crate::upstream::{BadRoots, DialPolicy, SendableBody, Target, Upstream, UpstreamBody};
 
 /// The response to a request, as soon as its head has arrived.
-pub(super) type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, Error>> + Send>>;
+pub(super) type Sending =
+    Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, Error>> + Send>>;
 
 /// Sends one request.
 pub(super) trait Transport: Send + Sync {
@@ -29,7 +30,7 @@ pub(super) type OpenTransport =
     fn(&config::UpstreamConfig, Arc<Metrics>, Memory) -> Result<Arc<dyn Transport>, BadRoots>;
 
 /// Opens a transport whose bodies have the type `B`.
-pub(super) fn open<B: RequestBody + From<Bytes>>(
+pub(super) fn open<B: SendableBody + From<Bytes>>(
     config: &config::UpstreamConfig,
     metrics: Arc<Metrics>,
     memory: Memory,
@@ -38,7 +39,7 @@ pub(super) fn open<B: RequestBody + From<Bytes>>(
     Ok(Arc::new(upstream))
 }
 
-impl<B: RequestBody + From<Bytes>> Transport for Upstream<B> {
+impl<B: SendableBody + From<Bytes>> Transport for Upstream<B> {
     fn send(&self, target: &Target, request: Request<Bytes>) -> Sending {
         Box::pin(self.send_with(target, Priority::High, request.map(B::from)))
     }

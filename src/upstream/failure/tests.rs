@@ -6,8 +6,8 @@ use rustls::{AlertDescription, PeerIncompatible};
 use super::*;
 use crate::destination::Scheme;
 
-fn place() -> Endpoint {
-    Endpoint {
+fn place() -> UpstreamPeer {
+    UpstreamPeer {
         proxy: None,
         origin: Origin::from_authority(Scheme::Https, "api.example").unwrap(),
         address: Some("192.0.2.7:443".parse().unwrap()),
@@ -18,8 +18,8 @@ fn place() -> Endpoint {
 fn connecting(error: &io::Error, expected: ErrorKind) {
     let failure = Failure::connect(&place(), error);
     assert_eq!(failure.kind, expected, "{error:?}");
-    let endpoint = "https://api.example at 192.0.2.7:443: ";
-    assert!(failure.detail.starts_with(endpoint), "{}", failure.detail);
+    let peer = "https://api.example at 192.0.2.7:443: ";
+    assert!(failure.detail.starts_with(peer), "{}", failure.detail);
 }
 
 #[test]

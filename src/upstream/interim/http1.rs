@@ -5,12 +5,12 @@ use super::MOST;
 /// Parses status lines until that of the final response.
 #[derive(Debug)]
 pub(in crate::upstream) struct Http1 {
-    state: State,
+    state: ScanState,
     count: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ScanState {
     /// Before a status line. Empty lines may precede it (RFC 9112, 2.2).
     Before,
     /// In a status line, after this number of bytes.
@@ -29,7 +29,7 @@ impl Http1 {
     /// The state at the start of a request.
     pub(super) const fn new() -> Self {
         Self {
-            state: State::Before,
+            state: ScanState::Before,
             count: 0,
         }
     }
@@ -38,29 +38,29 @@ impl Http1 {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<()> {
         for byte in bytes {
             self.state = match (self.state, byte) {
-                (State::Final, _) => return Some(()),
-                (State::Before, b'\r' | b'\n') => State::Before,
-                (State::Before, _) => State::Line(1),
+                (ScanState::Final, _) => return Some(()),
+                (ScanState::Before, b'\r' | b'\n') => ScanState::Before,
+                (ScanState::Before, _) => ScanState::Line(1),
                 // `HTTP/1.1 1`. hyper checks the rest.
-                (State::Line(9), b'1') => State::Line(10),
-                (State::Line(9), _) => State::Final,
-                (State::Line(10), b'0') => State::Switching,
-                (State::Line(10), _) => self.interim()?,
-                (State::Line(at), _) => State::Line(at + 1),
+                (ScanState::Line(9), b'1') => ScanState::Line(10),
+                (ScanState::Line(9), _) => ScanState::Final,
+                (ScanState::Line(10), b'0') => ScanState::Switching,
+                (ScanState::Line(10), _) => self.interim()?,
+                (ScanState::Line(at), _) => ScanState::Line(at + 1),
                 // 101 is final: the connection switches to another protocol.
-                (State::Switching, b'1') => State::Final,
-                (State::Switching, _) => self.interim()?,
-                (State::Head { empty: true }, b'\n') => State::Before,
-                (State::Head { .. }, b'\n') => State::Head { empty: true },
+                (ScanState::Switching, b'1') => ScanState::Final,
+                (ScanState::Switching, _) => self.interim()?,
+                (ScanState::Head { empty: true }, b'\n') => ScanState::Before,
+                (ScanState::Head { .. }, b'\n') => ScanState::Head { empty: true },
                 (head, b'\r') => head,
-                (State::Head { .. }, _) => State::Head { empty: false },
+                (ScanState::Head { .. }, _) => ScanState::Head { empty: false },
             };
         }
         Some(())
     }
 
-    fn interim(&mut self) -> Option<State> {
+    fn interim(&mut self) -> Option<ScanState> {
         self.count += 1;
-        (self.count <= MOST).then_some(State::Head { empty: false })
+        (self.count <= MOST).then_some(ScanState::Head { empty: false })
     }
 }

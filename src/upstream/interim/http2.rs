@@ -33,7 +33,7 @@ pub(super) const LOST: u32 = 0x7369_6401;
 pub(in crate::upstream) struct Http2 {
     frames: FrameReader,
     /// Streams with responses that may be interim, in the order of their first.
-    streams: Vec<Stream>,
+    streams: Vec<InterimStream>,
     /// Their bytes together.
     bytes: u32,
     /// The highest stream that is no longer tracked.
@@ -43,7 +43,7 @@ pub(in crate::upstream) struct Http2 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stream {
+struct InterimStream {
     id: u32,
     /// Responses, each but the last surely an interim one.
     count: u32,
@@ -166,7 +166,7 @@ impl Http2 {
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
             self.forgotten = self.forgotten.max(oldest.id);
         }
-        self.streams.push(Stream {
+        self.streams.push(InterimStream {
             id,
             count: 1,
             bytes: 0,

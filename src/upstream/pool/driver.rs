@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 
 use super::ping::Complaints;
 use crate::lock::lock;
-use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
+use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
 use crate::upstream::failure::is_too_many_pings;
 use crate::upstream::io::Io;
 
@@ -50,7 +50,7 @@ struct Wakeup {
 
 /// Drives a connection until both of its futures have ended. `allowed` receives the number of streams that the upstream
 /// permits.
-pub(super) async fn drive<B: RequestBody>(
+pub(super) async fn drive<B: SendableBody>(
     wire: Option<Wire>,
     requests: Connection<TokioIo<Io>, CancellableBody<B>, Tasks>,
     allowed: Arc<AtomicUsize>,

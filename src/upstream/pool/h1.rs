@@ -17,8 +17,8 @@ use super::lease::{GuardParts, Release};
 use super::target::Pool;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
-use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
-use crate::upstream::failure::{Endpoint, Failure};
+use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
+use crate::upstream::failure::{Failure, UpstreamPeer};
 use crate::upstream::idle_since::IdleSince;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
@@ -31,24 +31,24 @@ const MAX_HEADERS: usize = 256;
 const MAX_BUFFER: usize = 512 * 1024;
 
 /// An open connection.
-pub(in crate::upstream) struct Connection<B> {
+pub(in crate::upstream) struct Http1Connection<B> {
     sender: Mutex<SendRequest<CancellableBody<B>>>,
     pool: Weak<Pool<B>>,
     /// What has passed the socket since the last request began.
     pub(in crate::upstream) received: ReceiveState,
-    pub(in crate::upstream) endpoint: Endpoint,
+    pub(in crate::upstream) peer: UpstreamPeer,
     charge: Charge,
 }
 
 /// Idle connections, the most recently used on top: it is the most likely to be open, and those below expire.
-pub(super) struct Idle<B>(Vec<(Arc<Connection<B>>, IdleSince)>);
+pub(super) struct Idle<B>(Vec<(Arc<Http1Connection<B>>, IdleSince)>);
 
-// === impl Connection ===
+// === impl Http1Connection ===
 
-impl<B: RequestBody> Connection<B> {
+impl<B: SendableBody> Http1Connection<B> {
     pub(super) async fn open(
         io: Io,
-        endpoint: Endpoint,
+        peer: UpstreamPeer,
         pool: Weak<Pool<B>>,
         memory: &Memory,
     ) -> Result<Arc<Self>, Failure> {
@@ -60,7 +60,7 @@ impl<B: RequestBody> Connection<B> {
             .max_buf_size(MAX_BUFFER)
             .handshake(TokioIo::new(io.limiting(Interim::http1())))
             .await
-            .map_err(|error| Failure::exchange(&endpoint, &error))?;
+            .map_err(|error| Failure::exchange(&peer, &error))?;
         tokio::spawn(async move {
             // The error also reaches the request that waits for a response; an idle connection has none.
             let _ = connection.with_upgrades().await;
@@ -69,7 +69,7 @@ impl<B: RequestBody> Connection<B> {
             sender: Mutex::new(sender),
             pool,
             received,
-            endpoint,
+            peer,
             charge,
         }))
     }
@@ -101,7 +101,7 @@ impl<B: RequestBody> Connection<B> {
     }
 }
 
-impl<B: RequestBody> Release for Connection<B> {
+impl<B: SendableBody> Release for Http1Connection<B> {
     fn ended(self: Arc<Self>, rest: GuardParts, complete: bool) {
         // Otherwise the drop of the sender closes the connection.
         let Some(pool) = self.pool.upgrade().filter(|_| complete) else {
@@ -131,20 +131,20 @@ impl<B: RequestBody> Release for Connection<B> {
 
 // === impl Idle ===
 
-impl<B: RequestBody> Idle<B> {
+impl<B: SendableBody> Idle<B> {
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Keeps a connection, unless `most` are kept already.
-    pub(super) fn push(&mut self, connection: Arc<Connection<B>>, most: usize) {
+    pub(super) fn push(&mut self, connection: Arc<Http1Connection<B>>, most: usize) {
         if self.0.len() < most {
             self.0.push((connection, IdleSince::now()));
         }
     }
 
     /// Returns the most recently used one that is open and idle for less than `most`, and whether it needs a check.
-    pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Connection<B>>, bool)> {
+    pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Http1Connection<B>>, bool)> {
         while let Some((connection, since)) = self.0.pop() {
             let age = since.age();
             if age >= most {

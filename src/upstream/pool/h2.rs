@@ -21,8 +21,8 @@ use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
 use super::target::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
-use crate::upstream::cancellable_body::{CancellableBody, RequestBody};
-use crate::upstream::failure::{Endpoint, Failure, is_broken, is_going_away};
+use crate::upstream::cancellable_body::{CancellableBody, SendableBody};
+use crate::upstream::failure::{Failure, UpstreamPeer, is_broken, is_going_away};
 use crate::upstream::idle_since::IdleSince;
 use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
@@ -47,7 +47,7 @@ const SEND_BUFFER: usize = 512 * 1024;
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// An open connection.
-pub(in crate::upstream) struct Connection<B> {
+pub(in crate::upstream) struct Http2Connection<B> {
     sender: SendRequest<CancellableBody<B>>,
     /// The streams that the upstream allows, as last heard.
     allowed: Arc<AtomicUsize>,
@@ -55,28 +55,28 @@ pub(in crate::upstream) struct Connection<B> {
     leaving: AtomicBool,
     pings: Arc<Pings>,
     pool: Weak<Pool<B>>,
-    pub(in crate::upstream) endpoint: Endpoint,
+    pub(in crate::upstream) peer: UpstreamPeer,
     pub(in crate::upstream) received: ReceiveState,
     charge: Charge,
 }
 
 /// The open connections of a target, and how many streams each carries.
-pub(super) struct Streams<B>(Vec<Carrier<B>>);
+pub(super) struct Http2Connections<B>(Vec<Carrier<B>>);
 
 struct Carrier<B> {
-    connection: Arc<Connection<B>>,
+    connection: Arc<Http2Connection<B>>,
     in_flight: usize,
     idle: IdleSince,
 }
 
-// === impl Connection ===
+// === impl Http2Connection ===
 
-impl<B: RequestBody> Connection<B> {
+impl<B: SendableBody> Http2Connection<B> {
     /// Exchanges prefaces: nothing is sent to a peer before its SETTINGS say that it speaks HTTP/2, and how many
     /// streams it allows.
     pub(super) async fn open(
         io: Io,
-        endpoint: Endpoint,
+        peer: UpstreamPeer,
         pool: Weak<Pool<B>>,
         within: Duration,
         memory: &Memory,
@@ -122,12 +122,12 @@ impl<B: RequestBody> Connection<B> {
             Ok(open.await?.then_some((sender, connection, wire)))
         };
         let (sender, connection, wire) = match timeout(within, handshake).await {
-            Err(_) => return Err(Failure::timed_out(&endpoint, "HTTP/2 preface", within)),
-            Ok(Err(error)) => return Err(Failure::exchange(&endpoint, &error)),
+            Err(_) => return Err(Failure::timed_out(&peer, "HTTP/2 preface", within)),
+            Ok(Err(error)) => return Err(Failure::exchange(&peer, &error)),
             Ok(Ok(None)) => {
                 return Err(Failure::new(
                     ErrorKind::ConnectionTerminated,
-                    format!("{endpoint}: the connection was closed during the HTTP/2 handshake"),
+                    format!("{peer}: the connection was closed during the HTTP/2 handshake"),
                 ));
             }
             Ok(Ok(Some(opened))) => opened,
@@ -140,7 +140,7 @@ impl<B: RequestBody> Connection<B> {
             leaving: AtomicBool::new(false),
             pings,
             pool,
-            endpoint,
+            peer,
             received,
             charge,
         }))
@@ -176,7 +176,7 @@ impl<B: RequestBody> Connection<B> {
     }
 }
 
-impl<B: RequestBody> Release for Connection<B> {
+impl<B: SendableBody> Release for Http2Connection<B> {
     fn ended(self: Arc<Self>, _rest: GuardParts, _complete: bool) {
         if let Some(pool) = self.pool.upgrade() {
             pool.release(&self);
@@ -188,15 +188,15 @@ impl<B: RequestBody> Release for Connection<B> {
     }
 }
 
-// === impl Streams ===
+// === impl Http2Connections ===
 
-impl<B: RequestBody> Streams<B> {
+impl<B: SendableBody> Http2Connections<B> {
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
 
     /// Takes a connection in, with so many of its streams in use.
-    pub(super) fn add(&mut self, connection: Arc<Connection<B>>, in_flight: usize) {
+    pub(super) fn add(&mut self, connection: Arc<Http2Connection<B>>, in_flight: usize) {
         self.0.push(Carrier {
             connection,
             in_flight,
@@ -218,7 +218,7 @@ impl<B: RequestBody> Streams<B> {
     }
 
     /// A stream has ended; true if its connection is idle now.
-    pub(super) fn release(&mut self, connection: &Arc<Connection<B>>) -> bool {
+    pub(super) fn release(&mut self, connection: &Arc<Http2Connection<B>>) -> bool {
         let carrier = self
             .0
             .iter_mut()

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Pools;
-use crate::upstream::cancellable_body::RequestBody;
+use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::idle_since::IdleSince;
 
 /// Over the limit, this part of it is closed too, because finding the oldest visits every target.
@@ -42,7 +42,7 @@ impl IdleCount {
 
 // === impl Pools ===
 
-impl<B: RequestBody> Pools<B> {
+impl<B: SendableBody> Pools<B> {
     /// Closes the least recently used idle connections over `--max-idle-connections`.
     pub(super) fn trim_idle(&self) {
         if self.idle.is_over() {

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{h1, h2};
 use crate::memory::Memory;
-use crate::upstream::cancellable_body::{CancelHandle, RequestBody};
+use crate::upstream::cancellable_body::{CancelHandle, SendableBody};
 
 /// A connection for one request, and the guard that returns it.
 pub(in crate::upstream) struct Lease<B> {
@@ -19,11 +19,11 @@ pub(in crate::upstream) struct Lease<B> {
 /// The connection of a lease.
 pub(in crate::upstream) enum LeasedConnection<B> {
     Http1 {
-        connection: Arc<h1::Connection<B>>,
+        connection: Arc<h1::Http1Connection<B>>,
         /// It has carried a request before. The upstream may have closed it since.
         reused: bool,
     },
-    Http2(Arc<h2::Connection<B>>),
+    Http2(Arc<h2::Http2Connection<B>>),
 }
 
 /// Reserves a connection or a stream for a request and its response. A drop before [`ConnectionGuard::complete`] closes the
@@ -54,9 +54,9 @@ pub(super) trait Release: Send + Sync {
 
 // === impl Lease ===
 
-impl<B: RequestBody> Lease<B> {
+impl<B: SendableBody> Lease<B> {
     pub(super) fn http1(
-        connection: Arc<h1::Connection<B>>,
+        connection: Arc<h1::Http1Connection<B>>,
         permit: OwnedSemaphorePermit,
         reused: bool,
         needs_check: bool,
@@ -78,8 +78,8 @@ impl<B: RequestBody> Lease<B> {
         }
     }
 
-    /// The stream is counted already: see [`h2::Streams`].
-    pub(super) fn http2(connection: Arc<h2::Connection<B>>, needs_check: bool) -> Self {
+    /// The stream is counted already: see [`h2::Http2Connections`].
+    pub(super) fn http2(connection: Arc<h2::Http2Connection<B>>, needs_check: bool) -> Self {
         Self {
             way: LeasedConnection::Http2(Arc::clone(&connection)),
             guard: ConnectionGuard {

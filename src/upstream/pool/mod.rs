@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use self::idle::IdleCount;
 pub(super) use self::lease::{ConnectionGuard, Lease, LeasedConnection};
 pub(super) use self::target::Pool;
-use super::cancellable_body::RequestBody;
+use super::cancellable_body::SendableBody;
 use super::dial::Dialer;
 use super::failure::Failure;
 use super::target::{Address, Target};
@@ -42,7 +42,7 @@ const TARGETS: usize = 256;
 
 /// The limits of connections and streams.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct PoolLimits {
     /// All open connections. At the limit, requests wait.
     pub connections: usize,
     /// HTTP/1.1 connections in use to one target. At the limit, requests wait.
@@ -57,7 +57,7 @@ pub struct Limits {
 /// The pools of all targets.
 pub(super) struct Pools<B> {
     pub(super) dialer: Dialer,
-    limits: Limits,
+    limits: PoolLimits,
     idle_timeout: Duration,
     /// The count of idle connections of all targets and both protocols.
     idle: Arc<IdleCount>,
@@ -73,9 +73,9 @@ pub(super) struct Pools<B> {
 /// Counts a waiting request until it is dropped.
 struct WaiterGuard<'a>(&'a AtomicUsize);
 
-// === impl Limits ===
+// === impl PoolLimits ===
 
-impl Default for Limits {
+impl Default for PoolLimits {
     fn default() -> Self {
         Self {
             connections: 4096,
@@ -88,10 +88,10 @@ impl Default for Limits {
 
 // === impl Pools ===
 
-impl<B: RequestBody> Pools<B> {
+impl<B: SendableBody> Pools<B> {
     pub(super) fn new(
         dialer: Dialer,
-        limits: Limits,
+        limits: PoolLimits,
         config: &config::UpstreamConfig,
         memory: Memory,
     ) -> Arc<Self> {
@@ -203,7 +203,7 @@ impl<B: RequestBody> Pools<B> {
 }
 
 /// Drops unused pools. With `all`, also those of upstreams that complained of PINGs.
-fn forget_vacant<B: RequestBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>, all: bool) {
+fn forget_vacant<B: SendableBody>(targets: &mut HashMap<Target, Arc<Pool<B>>>, all: bool) {
     targets.retain(|_, pool| {
         Arc::strong_count(pool) > 1 || !pool.is_vacant() || (pool.complaints.any() && !all)
     });

@@ -4,24 +4,27 @@ use std::sync::Arc;
 
 use super::target::Pool;
 use super::{Pools, h1, h2};
-use crate::upstream::cancellable_body::RequestBody;
+use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::dial::Dialled;
 use crate::upstream::failure::Failure;
-use crate::upstream::io::{Io, Open};
+use crate::upstream::io::{Io, OpenConnection};
 
 /// A new connection of the protocol that ALPN selected.
-pub(super) enum Opened<B> {
-    Http1(Arc<h1::Connection<B>>),
-    Http2(Arc<h2::Connection<B>>),
+pub(super) enum PooledConnection<B> {
+    Http1(Arc<h1::Http1Connection<B>>),
+    Http2(Arc<h2::Http2Connection<B>>),
 }
 
 // === impl Pool ===
 
-impl<B: RequestBody> Pool<B> {
+impl<B: SendableBody> Pool<B> {
     /// Opens a connection within the global limit.
-    pub(super) async fn open(self: &Arc<Self>, pools: &Pools<B>) -> Result<Opened<B>, Failure> {
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        pools: &Pools<B>,
+    ) -> Result<PooledConnection<B>, Failure> {
         let permit = pools.permit().await?;
-        let open = Open::new(permit, &pools.dialer.metrics);
+        let open = OpenConnection::new(permit, &pools.dialer.metrics);
         let opened = self.establish(pools, open).await;
         pools.dialer.count(&opened);
         pools.relieve();
@@ -31,12 +34,12 @@ impl<B: RequestBody> Pool<B> {
     async fn establish(
         self: &Arc<Self>,
         pools: &Pools<B>,
-        open: Open,
-    ) -> Result<Opened<B>, Failure> {
+        open: OpenConnection,
+    ) -> Result<PooledConnection<B>, Failure> {
         let Dialled {
             stream,
             http2,
-            endpoint,
+            peer,
         } = pools.dialer.dial(&self.target, self.priority()).await?;
         let io = Io::new(stream, open);
         let pool = Arc::downgrade(self);
@@ -44,11 +47,11 @@ impl<B: RequestBody> Pool<B> {
         Ok(if http2 {
             let within = pools.dialer.timeout;
             let complaints = self.complaints.clone();
-            Opened::Http2(
-                h2::Connection::open(io, endpoint, pool, within, memory, complaints).await?,
+            PooledConnection::Http2(
+                h2::Http2Connection::open(io, peer, pool, within, memory, complaints).await?,
             )
         } else {
-            Opened::Http1(h1::Connection::open(io, endpoint, pool, memory).await?)
+            PooledConnection::Http1(h1::Http1Connection::open(io, peer, pool, memory).await?)
         })
     }
 }

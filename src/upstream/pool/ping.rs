@@ -48,7 +48,7 @@ pub(super) struct Pings {
 
 /// A request that waits for its response's head.
 #[derive(Debug)]
-pub(super) struct Waiting(Arc<Pings>);
+pub(super) struct AwaitingHead(Arc<Pings>);
 
 /// The timer that hyper gets.
 #[derive(Clone, Debug)]
@@ -105,11 +105,11 @@ impl Pings {
     }
 
     /// Records that a request waits for its response head.
-    pub(super) fn wait(self: &Arc<Self>) -> Waiting {
+    pub(super) fn wait(self: &Arc<Self>) -> AwaitingHead {
         if self.waiting.fetch_add(1, Ordering::Relaxed) == 0 {
             self.since.store(self.now(), Ordering::Relaxed);
         }
-        Waiting(Arc::clone(self))
+        AwaitingHead(Arc::clone(self))
     }
 
     fn now(&self) -> u64 {
@@ -137,16 +137,16 @@ impl Pings {
     }
 }
 
-// === impl Waiting ===
+// === impl AwaitingHead ===
 
-impl Waiting {
+impl AwaitingHead {
     /// Records that the response head was received.
     pub(super) fn answered(self) {
         self.0.answered.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Waiting {
+impl Drop for AwaitingHead {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }

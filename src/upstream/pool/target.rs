@@ -12,15 +12,15 @@ use tokio::time::timeout;
 
 use super::idle::IdleCount;
 use super::lease::Lease;
-use super::open::Opened;
+use super::open::PooledConnection;
 use super::ping::Complaints;
 use super::wait_queue::WaitResult;
-use super::{Limits, Pools, h1, h2};
+use super::{PoolLimits, Pools, h1, h2};
 use crate::dns::Priority;
 use crate::error::ErrorKind;
 use crate::lock::lock;
 use crate::memory::Memory;
-use crate::upstream::cancellable_body::RequestBody;
+use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::failure::Failure;
 use crate::upstream::idle_since::IdleSince;
 use crate::upstream::target::{Address, Target};
@@ -34,7 +34,7 @@ use crate::upstream::tls::AlpnOffer;
 pub(in crate::upstream) struct Pool<B> {
     pub(super) target: Target,
     pub(in crate::upstream) address: Address,
-    pub(super) limits: Limits,
+    pub(super) limits: PoolLimits,
     pub(super) idle_timeout: Duration,
     idle_count: Arc<IdleCount>,
     pub(in crate::upstream) memory: Memory,
@@ -47,35 +47,35 @@ pub(in crate::upstream) struct Pool<B> {
     pub(super) pools: Weak<Pools<B>>,
     /// A request had [`Priority::High`]: all dials have it from then on.
     high_priority: AtomicBool,
-    state: Mutex<State<B>>,
+    state: Mutex<PoolState<B>>,
 }
 
-pub(super) struct State<B> {
+pub(super) struct PoolState<B> {
     /// Idle connections of both protocols, as counted in [`IdleCount`].
     pub(super) counted: usize,
     /// `None` until ALPN has decided for the first time.
-    pub(super) protocol: Option<Protocol>,
+    pub(super) protocol: Option<UpstreamProtocol>,
     pub(super) idle: h1::Idle<B>,
-    pub(super) streams: h2::Streams<B>,
+    pub(super) streams: h2::Http2Connections<B>,
     pub(super) dialing: bool,
     pub(super) waiting: VecDeque<oneshot::Sender<WaitResult<B>>>,
 }
 
 /// The locked state. Its drop updates the count of idle connections.
-pub(super) struct StateGuard<'a, B: RequestBody> {
-    state: MutexGuard<'a, State<B>>,
+pub(super) struct StateGuard<'a, B: SendableBody> {
+    state: MutexGuard<'a, PoolState<B>>,
     count: &'a IdleCount,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub(super) enum UpstreamProtocol {
     Http1,
     Http2,
 }
 
 // === impl Pool ===
 
-impl<B: RequestBody> Pool<B> {
+impl<B: SendableBody> Pool<B> {
     pub(super) fn new(target: Target, address: Address, pools: &Arc<Pools<B>>) -> Self {
         Self {
             address,
@@ -88,15 +88,15 @@ impl<B: RequestBody> Pool<B> {
             complaints: Complaints::default(),
             pools: Arc::downgrade(pools),
             high_priority: AtomicBool::new(false),
-            state: Mutex::new(State {
+            state: Mutex::new(PoolState {
                 protocol: match target.offer() {
                     AlpnOffer::Both => None,
-                    AlpnOffer::Http1 => Some(Protocol::Http1),
-                    AlpnOffer::Http2 => Some(Protocol::Http2),
+                    AlpnOffer::Http1 => Some(UpstreamProtocol::Http1),
+                    AlpnOffer::Http2 => Some(UpstreamProtocol::Http2),
                 },
                 counted: 0,
                 idle: h1::Idle::new(),
-                streams: h2::Streams::new(),
+                streams: h2::Http2Connections::new(),
                 dialing: false,
                 waiting: VecDeque::new(),
             }),
@@ -139,14 +139,14 @@ impl<B: RequestBody> Pool<B> {
     fn at_once(&self) -> Option<Lease<B>> {
         let mut state = self.state();
         match state.protocol? {
-            Protocol::Http1 => {
+            UpstreamProtocol::Http1 => {
                 let permit = Arc::clone(&self.in_use).try_acquire_owned().ok()?;
                 let (connection, needs_check) = state.idle.pop(self.idle_timeout)?;
                 Some(Lease::http1(connection, permit, true, needs_check))
             }
             // First come, first served.
-            Protocol::Http2 if !state.waiting.is_empty() => None,
-            Protocol::Http2 => state.streams.take(self.limits.streams, self.idle_timeout),
+            UpstreamProtocol::Http2 if !state.waiting.is_empty() => None,
+            UpstreamProtocol::Http2 => state.streams.take(self.limits.streams, self.idle_timeout),
         }
     }
 
@@ -187,13 +187,13 @@ impl<B: RequestBody> Pool<B> {
             return Ok(Lease::http1(connection, permit, true, needs_check));
         }
         Ok(match self.open(pools).await? {
-            Opened::Http1(connection) => {
-                self.state().protocol = Some(Protocol::Http1);
+            PooledConnection::Http1(connection) => {
+                self.state().protocol = Some(UpstreamProtocol::Http1);
                 Lease::http1(connection, permit, false, false)
             }
-            Opened::Http2(connection) => {
+            PooledConnection::Http2(connection) => {
                 let mut state = self.state();
-                state.protocol = Some(Protocol::Http2);
+                state.protocol = Some(UpstreamProtocol::Http2);
                 state.streams.add(Arc::clone(&connection), 1);
                 Lease::http2(connection, false)
             }
@@ -222,7 +222,7 @@ impl<B: RequestBody> Pool<B> {
     }
 
     /// Takes back an HTTP/1.1 connection.
-    pub(super) fn give_back(&self, connection: Arc<h1::Connection<B>>) {
+    pub(super) fn give_back(&self, connection: Arc<h1::Http1Connection<B>>) {
         let Some(pools) = self.pools.upgrade() else {
             return;
         };
@@ -236,7 +236,7 @@ impl<B: RequestBody> Pool<B> {
     }
 
     /// Takes back an HTTP/2 stream.
-    pub(super) fn release(self: &Arc<Self>, connection: &Arc<h2::Connection<B>>) {
+    pub(super) fn release(self: &Arc<Self>, connection: &Arc<h2::Http2Connection<B>>) {
         let mut state = self.state();
         let idle = state.streams.release(connection);
         let waiting = !state.waiting.is_empty();
@@ -289,9 +289,9 @@ impl<B: RequestBody> Pool<B> {
     }
 }
 
-// === impl State ===
+// === impl PoolState ===
 
-impl<B: RequestBody> State<B> {
+impl<B: SendableBody> PoolState<B> {
     fn idle_len(&self) -> usize {
         self.idle.len() + self.streams.idle().count()
     }
@@ -299,21 +299,21 @@ impl<B: RequestBody> State<B> {
 
 // === impl StateGuard ===
 
-impl<B: RequestBody> Deref for StateGuard<'_, B> {
-    type Target = State<B>;
+impl<B: SendableBody> Deref for StateGuard<'_, B> {
+    type Target = PoolState<B>;
 
-    fn deref(&self) -> &State<B> {
+    fn deref(&self) -> &PoolState<B> {
         &self.state
     }
 }
 
-impl<B: RequestBody> DerefMut for StateGuard<'_, B> {
-    fn deref_mut(&mut self) -> &mut State<B> {
+impl<B: SendableBody> DerefMut for StateGuard<'_, B> {
+    fn deref_mut(&mut self) -> &mut PoolState<B> {
         &mut self.state
     }
 }
 
-impl<B: RequestBody> Drop for StateGuard<'_, B> {
+impl<B: SendableBody> Drop for StateGuard<'_, B> {
     fn drop(&mut self) {
         let now = self.state.idle_len();
         if now != self.state.counted {

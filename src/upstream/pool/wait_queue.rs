@@ -6,10 +6,10 @@ use tokio::sync::oneshot;
 
 use super::Pools;
 use super::lease::Lease;
-use super::open::Opened;
-use super::target::{Pool, Protocol, State};
+use super::open::PooledConnection;
+use super::target::{Pool, PoolState, UpstreamProtocol};
 use crate::error::ErrorKind;
-use crate::upstream::cancellable_body::RequestBody;
+use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::failure::Failure;
 
 /// The result of a request for a stream.
@@ -31,11 +31,11 @@ pub(super) enum WaitResult<B> {
 }
 
 /// The dial for all waiting requests. If it is dropped early, by a panic or the end of the runtime, they fail.
-struct Dialing<B: RequestBody>(Option<Arc<Pool<B>>>);
+struct Dialing<B: SendableBody>(Option<Arc<Pool<B>>>);
 
 // === impl Pool ===
 
-impl<B: RequestBody> Pool<B> {
+impl<B: SendableBody> Pool<B> {
     /// Returns a stream in the order of requests, or a connection if the protocol is HTTP/1.1.
     pub(super) async fn find(self: &Arc<Self>, pools: &Arc<Pools<B>>) -> Result<Lease<B>, Failure> {
         loop {
@@ -60,7 +60,7 @@ impl<B: RequestBody> Pool<B> {
     /// Takes a free stream, or joins the queue.
     fn queue(&self) -> Checkout<B> {
         let mut state = self.state();
-        if state.protocol == Some(Protocol::Http1) {
+        if state.protocol == Some(UpstreamProtocol::Http1) {
             return Checkout::Alone;
         }
         // Requests are served in order.
@@ -94,15 +94,15 @@ impl<B: RequestBody> Pool<B> {
     }
 
     /// Adds a dialled connection to the pool.
-    fn dialled(self: &Arc<Self>, opened: Result<Opened<B>, Failure>) {
+    fn dialled(self: &Arc<Self>, opened: Result<PooledConnection<B>, Failure>) {
         let mut state = self.state();
         match opened {
-            Ok(Opened::Http1(connection)) => {
-                state.protocol = Some(Protocol::Http1);
+            Ok(PooledConnection::Http1(connection)) => {
+                state.protocol = Some(UpstreamProtocol::Http1);
                 state.idle.push(connection, self.limits.idle);
             }
-            Ok(Opened::Http2(connection)) => {
-                state.protocol = Some(Protocol::Http2);
+            Ok(PooledConnection::Http2(connection)) => {
+                state.protocol = Some(UpstreamProtocol::Http2);
                 // The first waiting request gets a stream even if the connection has closed. Otherwise a peer that
                 // closes at once would be dialled without end.
                 let waiting = state.next_waiting();
@@ -127,7 +127,7 @@ impl<B: RequestBody> Pool<B> {
         let mut served = Vec::new();
         let mut state = self.state();
         state.dialing &= !dialled;
-        if state.protocol == Some(Protocol::Http1) {
+        if state.protocol == Some(UpstreamProtocol::Http1) {
             for waiting in state.waiting.drain(..) {
                 let _ = waiting.send(WaitResult::Alone);
             }
@@ -152,9 +152,9 @@ impl<B: RequestBody> Pool<B> {
     }
 }
 
-// === impl State ===
+// === impl PoolState ===
 
-impl<B> State<B> {
+impl<B> PoolState<B> {
     /// Removes and returns the first request that still waits.
     fn next_waiting(&mut self) -> Option<oneshot::Sender<WaitResult<B>>> {
         while let Some(waiting) = self.waiting.pop_front() {
@@ -168,13 +168,13 @@ impl<B> State<B> {
 
 // === impl Dialing ===
 
-impl<B: RequestBody> Dialing<B> {
+impl<B: SendableBody> Dialing<B> {
     fn ended(mut self) {
         self.0 = None;
     }
 }
 
-impl<B: RequestBody> Drop for Dialing<B> {
+impl<B: SendableBody> Drop for Dialing<B> {
     fn drop(&mut self) {
         if let Some(pool) = &self.0 {
             let mut state = pool.state();

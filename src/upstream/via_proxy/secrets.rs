@@ -17,16 +17,16 @@ const KEPT: [HeaderName; 5] = [
 
 /// The texts that must not appear in messages or headers, in lower case.
 #[derive(Default)]
-pub(super) struct Secrets {
+pub(super) struct ProxySecrets {
     /// The password, and the credentials as they were sent.
     hidden: Vec<String>,
     /// The user, which may be any word.
     user: Vec<String>,
 }
 
-// === impl Secrets ===
+// === impl ProxySecrets ===
 
-impl Secrets {
+impl ProxySecrets {
     /// Returns the secrets of a `Proxy-Authorization`.
     pub(super) fn of(authorization: Option<&HeaderValue>) -> Self {
         let encoded = authorization
