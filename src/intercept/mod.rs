@@ -21,5 +21,5 @@ mod trust_files;
 pub(crate) use authority::NoAuthority;
 pub(crate) use interceptor::Interceptor;
 pub(crate) use prefixed_io::PrefixedIo;
-pub(crate) use sniff::{Opening, SniffOptions, sniff};
+pub(crate) use sniff::{SniffOptions, TunnelProtocol, sniff};
 pub(crate) use trust_files::NotWritten;

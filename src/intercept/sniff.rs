@@ -31,9 +31,9 @@ const LINE: usize = 16 * 1024;
 /// 9.1).
 const METHOD: usize = 1024;
 
-/// The detected beginning of a tunnel.
+/// The protocol of the first bytes in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
+pub(crate) enum TunnelProtocol {
     /// The request line of HTTP/1.x (RFC 9112, 3), or the preface of HTTP/2.
     Http,
     /// Another protocol.
@@ -44,10 +44,10 @@ pub(crate) enum Opening {
     Tls,
 }
 
-/// The facts about a tunnel before its first byte.
+/// How the first bytes of a tunnel are judged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SniffOptions {
-    /// Whether cleartext HTTP is detected. Otherwise it counts as [`Opening::Other`].
+    /// Whether cleartext HTTP is detected. Otherwise it counts as [`TunnelProtocol::Other`].
     pub http: bool,
     /// Whether requests inside may get a token or be denied.
     pub rules: bool,
@@ -60,43 +60,49 @@ pub(crate) struct SniffOptions {
 /// Fails with the error of the stream.
 pub(crate) async fn sniff<S>(
     mut stream: S,
-    expected: SniffOptions,
-) -> io::Result<(Opening, PrefixedIo<S>)>
+    options: SniffOptions,
+) -> io::Result<(TunnelProtocol, PrefixedIo<S>)>
 where
     S: AsyncRead + Unpin,
 {
-    let silence = if expected.rules {
+    let silence = if options.rules {
         SILENCE_WITH_RULES
     } else {
         SILENCE
     };
     let mut seen = BytesMut::with_capacity(ROOM);
-    let opening = loop {
+    let protocol = loop {
         // A short read is not conclusive: TLS may arrive byte by byte.
-        if let Some(opening) = judge(&seen, expected.http) {
-            break opening;
+        if let Some(protocol) = judge(&seen, options.http) {
+            break protocol;
         }
         let patience = if seen.is_empty() { silence } else { HESITATION };
         match timeout(patience, stream.read_buf(&mut seen)).await {
-            Ok(Ok(0)) | Err(_) if seen.is_empty() => break Opening::Silence,
-            Ok(Ok(0)) | Err(_) => break Opening::Other,
+            Ok(Ok(0)) | Err(_) if seen.is_empty() => break TunnelProtocol::Silence,
+            Ok(Ok(0)) | Err(_) => break TunnelProtocol::Other,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
         }
     };
-    Ok((opening, PrefixedIo::new(seen.freeze(), stream)))
+    Ok((protocol, PrefixedIo::new(seen.freeze(), stream)))
 }
 
 /// Returns what these bytes begin, or `None` if they are not conclusive.
-fn judge(seen: &[u8], http: bool) -> Option<Opening> {
+fn judge(seen: &[u8], http: bool) -> Option<TunnelProtocol> {
     match is_tls(seen) {
-        Some(true) => return Some(Opening::Tls),
+        Some(true) => return Some(TunnelProtocol::Tls),
         None => return None,
         Some(false) => {}
     }
     match http {
-        false => Some(Opening::Other),
-        true => is_http(seen).map(|is| if is { Opening::Http } else { Opening::Other }),
+        false => Some(TunnelProtocol::Other),
+        true => is_http(seen).map(|is| {
+            if is {
+                TunnelProtocol::Http
+            } else {
+                TunnelProtocol::Other
+            }
+        }),
     }
 }
 
@@ -181,8 +187,8 @@ mod tests {
                 app.write_all(&[*byte]).await.unwrap();
             }
         });
-        let (opening, stream) = sniffing.await.unwrap().unwrap();
-        assert_eq!(opening, Opening::Tls);
+        let (protocol, stream) = sniffing.await.unwrap().unwrap();
+        assert_eq!(protocol, TunnelProtocol::Tls);
         assert_eq!(again(stream).await, HELLO);
         wrote.await.unwrap();
     }
@@ -192,10 +198,10 @@ mod tests {
         for (rules, seconds) in [(false, 2), (true, 10)] {
             let (mut app, ours) = tokio::io::duplex(64);
             let started = tokio::time::Instant::now();
-            let expected = SniffOptions { http: true, rules };
-            let (opening, stream) = sniff(ours, expected).await.unwrap();
+            let options = SniffOptions { http: true, rules };
+            let (protocol, stream) = sniff(ours, options).await.unwrap();
             let waited = started.elapsed().as_secs();
-            assert_eq!((opening, waited), (Opening::Silence, seconds));
+            assert_eq!((protocol, waited), (TunnelProtocol::Silence, seconds));
             app.write_all(HELLO).await.unwrap();
             drop(app);
             assert_eq!(again(stream).await, HELLO);
@@ -235,9 +241,15 @@ mod tests {
         ] {
             let shown = String::from_utf8_lossy(seen);
             assert_eq!(is_http(seen), http, "{shown:?}");
-            let opening = http.map(|http| if http { Opening::Http } else { Opening::Other });
-            assert_eq!(judge(seen, true), opening, "{shown:?}");
-            let elsewhere = (!seen.is_empty()).then_some(Opening::Other);
+            let protocol = http.map(|http| {
+                if http {
+                    TunnelProtocol::Http
+                } else {
+                    TunnelProtocol::Other
+                }
+            });
+            assert_eq!(judge(seen, true), protocol, "{shown:?}");
+            let elsewhere = (!seen.is_empty()).then_some(TunnelProtocol::Other);
             assert_eq!(judge(seen, false), elsewhere, "{shown:?}");
         }
     }
@@ -253,8 +265,8 @@ mod tests {
                 app.write_all(&[*byte]).await.unwrap();
             }
         });
-        let (opening, stream) = sniffing.await.unwrap().unwrap();
-        assert_eq!(opening, Opening::Http);
+        let (protocol, stream) = sniffing.await.unwrap().unwrap();
+        assert_eq!(protocol, TunnelProtocol::Http);
         assert_eq!(again(stream).await, request);
         wrote.await.unwrap();
     }
@@ -263,8 +275,8 @@ mod tests {
     async fn the_bytes_of_a_partial_client_hello_are_kept() {
         let (mut app, ours) = tokio::io::duplex(64);
         app.write_all(b"\x16\x03").await.unwrap();
-        let (opening, stream) = sniff(ours, ANYTHING).await.unwrap();
-        assert_eq!(opening, Opening::Other);
+        let (protocol, stream) = sniff(ours, ANYTHING).await.unwrap();
+        assert_eq!(protocol, TunnelProtocol::Other);
         drop(app);
         assert_eq!(again(stream).await, b"\x16\x03");
     }
@@ -273,15 +285,15 @@ mod tests {
         #[test]
         fn bytes_that_are_not_tls_are_never_recognised_as_tls(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
             let tls = bytes.len() >= 6 && bytes[0] == 22 && bytes[1] == 3 && bytes[5] == 1;
-            prop_assert_eq!(judge(&bytes, true) == Some(Opening::Tls), tls);
+            prop_assert_eq!(judge(&bytes, true) == Some(TunnelProtocol::Tls), tls);
         }
 
         #[test]
         fn a_decision_is_final(bytes in "(GET|PRI|[ -~\\r\\n\\x00]{0,4}) [ -~\\r\\n]{0,20}( HTTP/1[.]1\r\n)?", more in any::<u8>()) {
             for http in [false, true] {
-                if let Some(opening) = judge(bytes.as_bytes(), http) {
+                if let Some(protocol) = judge(bytes.as_bytes(), http) {
                     let more = [bytes.as_bytes(), &[more]].concat();
-                    prop_assert_eq!(judge(&more, http), Some(opening));
+                    prop_assert_eq!(judge(&more, http), Some(protocol));
                 }
             }
         }

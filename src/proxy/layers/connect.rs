@@ -17,7 +17,7 @@ use tower::layer::layer_fn;
 use crate::destination::{Origin, Scheme};
 use crate::diagnostics::NoTokenReason;
 use crate::error::{Error, ErrorKind};
-use crate::intercept::{Opening, SniffOptions, sniff};
+use crate::intercept::{SniffOptions, TunnelProtocol, sniff};
 use crate::policy::{CredentialGrant, SkipReason};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
@@ -148,7 +148,7 @@ impl Shared {
         mut decided: Decided,
         interception: Result<Interception, NoTokenReason>,
     ) -> Response<Body> {
-        let expected = SniffOptions {
+        let options = SniffOptions {
             http: decided.destination.origin.scheme == Scheme::Http,
             rules: self.may_grant(&decided) || self.denies_some(&decided.destination.origin),
         };
@@ -157,28 +157,30 @@ impl Shared {
         tunnels.track(async move {
             let Ok(app) = app.await else { return };
             let origin = decided.destination.origin.clone();
-            let (opening, app) = match sniff(TokioIo::new(app), expected).await {
+            let (protocol, app) = match sniff(TokioIo::new(app), options).await {
                 Ok(sniffed) => sniffed,
                 Err(error) => {
                     tracing::debug!(%origin, %error, "a tunnel ended before its first byte");
                     return;
                 }
             };
-            let reason = match (opening, interception) {
-                (Opening::Http, _) => {
+            let reason = match (protocol, interception) {
+                (TunnelProtocol::Http, _) => {
                     let record = decided.record;
                     return self.opened.send(record, origin, Either::Right(app)).await;
                 }
-                (Opening::Tls, Ok(interception)) => {
+                (TunnelProtocol::Tls, Ok(interception)) => {
                     let (record, origin) = (decided.record, over_tls(&origin));
                     return interception.open(record, origin, app, &self.hints).await;
                 }
-                (Opening::Tls, Err(reason)) => reason,
-                (Opening::Silence, _) => NoTokenReason::NothingSent,
-                (Opening::Other, _) if expected.http => NoTokenReason::NotHttp,
-                (Opening::Other, _) => NoTokenReason::NotTls,
+                (TunnelProtocol::Tls, Err(reason)) => reason,
+                (TunnelProtocol::Silence, _) => NoTokenReason::NothingSent,
+                (TunnelProtocol::Other, _) if options.http => NoTokenReason::NotHttp,
+                (TunnelProtocol::Other, _) => NoTokenReason::NotTls,
             };
-            let upstream = if expected.http && opening != Opening::Tls && self.denies_some(&origin)
+            let upstream = if options.http
+                && protocol != TunnelProtocol::Tls
+                && self.denies_some(&origin)
             {
                 // A lenient server may parse other bytes as a request for such a path.
                 let why =
