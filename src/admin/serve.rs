@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::explain::{EntryPoints, explain};
 use crate::policy::Principal;
 use crate::proxy::{
-    Connection, CredentialProvider, InProgress, Ingress, TooManyAnswers, is_cross_site,
+    ClientConnection, CredentialProvider, InProgress, Ingress, TooManyAnswers, is_cross_site,
     is_from_host, is_ours, leave_head, next_of,
 };
 use crate::server::{Application, ConnectionAddrs, ConnectionClass};
@@ -66,7 +66,7 @@ pub struct AdminPort {
 #[derive(Debug)]
 pub struct AdminService {
     port: AdminPort,
-    connection: Connection,
+    connection: ClientConnection,
 }
 
 /// An answer's text, and the request that it ends.
@@ -112,7 +112,11 @@ impl Application for AdminPort {
         ConnectionClass::Admin
     }
 
-    async fn service(&self, connection: Connection, _: Option<ConnectionAddrs>) -> AdminService {
+    async fn service(
+        &self,
+        connection: ClientConnection,
+        _: Option<ConnectionAddrs>,
+    ) -> AdminService {
         AdminService {
             port: self.clone(),
             connection,

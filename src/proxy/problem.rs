@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 
 use super::headers::proxy_status::PROXY_STATUS;
-use super::request::body::{Body, leave_head};
+use super::request::body::{ResponseBody, leave_head};
 use crate::error::{Error, ErrorKind, Problem};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -19,9 +19,11 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Returns the response for an error, as `application/problem+json`.
-pub(super) fn problem(error: &Error) -> Response<Body> {
+pub(super) fn problem(error: &Error) -> Response<ResponseBody> {
     let row = error.kind().row();
-    let mut response = Response::new(Body::Text(Bytes::from(problem_json(error.problem()))));
+    let mut response = Response::new(ResponseBody::Text(Bytes::from(problem_json(
+        error.problem(),
+    ))));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
     headers.insert(
@@ -53,8 +55,8 @@ pub(super) fn problem(error: &Error) -> Response<Body> {
 
 /// Returns the response for an error, as trailers-only gRPC: the status is in the head, and there is no body (gRPC over
 /// HTTP/2, "Responses").
-pub(super) fn grpc(error: &Error) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+pub(super) fn grpc(error: &Error) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(
@@ -71,9 +73,9 @@ pub(super) fn grpc(error: &Error) -> Response<Body> {
 }
 
 /// Returns the response without content, as the answer to HEAD.
-pub(super) fn head_only(response: Response<Body>) -> Response<Body> {
+pub(super) fn head_only(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut head, mut body) = response.into_parts();
-    if let Body::Text(text) = &mut body {
+    if let ResponseBody::Text(text) = &mut body {
         leave_head(&mut head.headers, text);
     }
     Response::from_parts(head, body)
@@ -118,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    async fn text(response: Response<Body>) -> String {
+    async fn text(response: Response<ResponseBody>) -> String {
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()
     }

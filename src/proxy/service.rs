@@ -10,15 +10,15 @@ use hyper::service::Service;
 use pin_project_lite::pin_project;
 use tower::Layer;
 
-use super::request::body::Body;
+use super::request::body::ResponseBody;
 use crate::error::Error;
 
 /// The result of every layer.
-pub(super) type Outcome = Result<Response<Body>, Error>;
+pub(super) type LayerResult = Result<Response<ResponseBody>, Error>;
 
 /// A service of the stack: takes `R`, returns a response or an [`Error`].
 pub(crate) trait ProxyService<R>:
-    Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
+    Service<R, Response = Response<ResponseBody>, Error = Error, Future: Send + 'static>
     + Clone
     + Send
     + Sync
@@ -27,7 +27,7 @@ pub(crate) trait ProxyService<R>:
 }
 
 impl<R, S> ProxyService<R> for S where
-    S: Service<R, Response = Response<Body>, Error = Error, Future: Send + 'static>
+    S: Service<R, Response = Response<ResponseBody>, Error = Error, Future: Send + 'static>
         + Clone
         + Send
         + Sync
@@ -52,7 +52,7 @@ pin_project! {
         /// The next layer's future.
         Inner { #[pin] future: F },
         /// A future that awaits something before it calls the next layer, or that does not call it.
-        Boxed { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
+        Boxed { future: Pin<Box<dyn Future<Output = LayerResult> + Send>> },
         /// The layer rejected the request.
         Rejected { error: Option<Error> },
     }
@@ -75,7 +75,7 @@ impl<F> MaybeBoxed<F> {
         Self::Inner { future }
     }
 
-    pub(super) fn boxed(future: impl Future<Output = Outcome> + Send + 'static) -> Self {
+    pub(super) fn boxed(future: impl Future<Output = LayerResult> + Send + 'static) -> Self {
         Self::Boxed {
             future: Box::pin(future),
         }
@@ -88,11 +88,11 @@ impl<F> MaybeBoxed<F> {
 
 impl<F> Future for MaybeBoxed<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         match self.project() {
             Projected::Inner { future } => future.poll(cx),
             Projected::Boxed { future } => future.as_mut().poll(cx),

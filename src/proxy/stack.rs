@@ -9,11 +9,11 @@ use super::layers::authorize::Authorize;
 use super::layers::connect::{self, Connect};
 use super::layers::decide::Decide;
 use super::layers::forward::Forward;
-use super::layers::guard::Guard;
 use super::layers::hop_by_hop::HopByHop;
 use super::layers::limit::{Limit, Permits};
 use super::layers::normalize::Normalize;
 use super::layers::record::Record;
+use super::layers::reject_cross_site::RejectCrossSite;
 use super::layers::rescue::Rescue;
 use super::layers::resolve_service::ResolveService;
 use super::layers::response_timeout::ResponseTimeout;
@@ -72,7 +72,8 @@ impl SharedState {
     }
 }
 
-type FromDecided = Connect<Guard<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>;
+type FromDecided =
+    Connect<RejectCrossSite<Authorize<RetryUnauthorized<Upgrade<RewriteLocation<Forward>>>>>>;
 type FromAddressed = ResolveService<HopByHop<Decide<FromDecided>>>;
 
 /// The whole stack, from an [`Inbound`](super::Inbound) request to a recorded response.
@@ -121,7 +122,7 @@ pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
         .layer(Decide::layer(provider.clone()))
         .layer(takes::<Decided>())
         // Rules apply to tunnels too; the layers inside need a request that can be read.
-        .layer(Connect::layer(connect::Shared {
+        .layer(Connect::layer(connect::TunnelOpener {
             upstream: upstream.clone(),
             tunnels: tunnels.clone(),
             provider: provider.clone(),
@@ -131,7 +132,7 @@ pub(crate) fn stack(config: &Config, deps: StackDeps) -> Stack {
             opened,
         }))
         // No token is fetched for a page of another site.
-        .layer(Guard::layer(allowed_hosts))
+        .layer(RejectCrossSite::layer(allowed_hosts))
         // The token, in one header. A request that needs one and gets none fails here.
         .layer(Authorize::layer(provider.clone(), metrics.clone()))
         .layer(takes::<Authorized>())

@@ -23,7 +23,7 @@ const BUFFER: usize = 16 * 1024;
 pub(crate) struct Tunnels(TaskTracker);
 
 /// The app's end of a tunnel. Counts bytes as they pass.
-struct App<'a, S> {
+struct ClientStream<'a, S> {
     stream: S,
     record: &'a RequestRecord,
 }
@@ -63,7 +63,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut app = App {
+    let mut app = ClientStream {
         stream: IgnoreCloseNotify(app),
         record,
     };
@@ -71,9 +71,9 @@ where
     let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
 }
 
-// === impl App ===
+// === impl ClientStream ===
 
-impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -87,7 +87,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for App<'_, S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for App<'_, S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -24,7 +24,7 @@ use super::room::Room;
 use super::serve::{ConnectionLimits, HttpService, serve};
 use crate::error::Error;
 use crate::memory::Memory;
-use crate::proxy::{Connection, ConnectionState, Connections, InFlight, OpenedTunnel};
+use crate::proxy::{ClientConnection, ConnectionState, Connections, InFlight, OpenedTunnel};
 use crate::telemetry::LogThrottle;
 
 /// The number of connections over the limit that still get a response.
@@ -55,7 +55,7 @@ pub(crate) trait Application: Clone + Send + Sync + 'static {
     /// Serves one connection.
     fn service(
         &self,
-        connection: Connection,
+        connection: ClientConnection,
         addrs: Option<ConnectionAddrs>,
     ) -> impl Future<Output = Self::Service> + Send;
 
@@ -281,7 +281,7 @@ impl Server {
             closing: self.closing.clone(),
             state: state.clone(),
         };
-        let connection = Connection {
+        let connection = ClientConnection {
             local: addrs.map(|addrs| addrs.local),
             state,
         };

@@ -7,7 +7,7 @@ use http::Version;
 use super::accept::{Application, ConnectionClass, Server};
 use super::connection_service::{ConnectionAddrs, ConnectionService, Serving};
 use crate::error::{Error, ErrorKind};
-use crate::proxy::{Connection, InFlight, Ingress};
+use crate::proxy::{ClientConnection, InFlight, Ingress};
 
 /// The h2 crate rejects an `:authority` that is empty, a path or percent-encoded before our code sees the request.
 const AUTHORITY: &str = ". Over a unix socket, gRPC clients send the socket's path or nothing as :authority: set the channel \
@@ -77,7 +77,7 @@ impl Application for AppConnections {
 
     async fn service(
         &self,
-        connection: Connection,
+        connection: ClientConnection,
         _: Option<ConnectionAddrs>,
     ) -> ConnectionService {
         let listener = self.serving.load_full();

@@ -16,7 +16,7 @@ use super::process_tree::ProcessTree;
 use crate::config::AccessLog;
 use crate::error::Error;
 use crate::proxy::{
-    Connection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
+    ClientConnection, InFlight, Inbound, Ingress, Recorded, RequestBody, RequestRecord, Stack,
 };
 use crate::telemetry::GaugeGuard;
 
@@ -58,7 +58,7 @@ pub(super) struct ConnectionService {
     pub(super) serving: Serving,
     /// The ingress of all requests, if the connection decides it.
     pub(super) fixed: Option<Arc<Ingress>>,
-    pub(super) connection: Connection,
+    pub(super) connection: ClientConnection,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) _counted: GaugeGuard,
 }

@@ -15,7 +15,7 @@ use crate::policy::{
     Decision, Placeholders, Placement, Principal, SkipReason, inject, select_header,
 };
 use crate::proxy::credentials::CredentialProvider;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Authorized, Decided, Injected, Outbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::telemetry::Metrics;
@@ -56,7 +56,7 @@ impl<S> Authorize<S> {
 }
 
 impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 

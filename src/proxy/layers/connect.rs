@@ -21,7 +21,7 @@ use crate::intercept::{SniffOptions, TunnelProtocol, sniff};
 use crate::policy::{CredentialGrant, SkipReason};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::request::Decided;
-use crate::proxy::request::body::{Body, RequestBody};
+use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::proxy::tunnel::intercept::{Interception, OpenedTunnelSender};
 use crate::proxy::tunnel::{Tunnels, join};
@@ -32,12 +32,12 @@ use crate::upstream::Upstream;
 #[derive(Clone, Debug)]
 pub(crate) struct Connect<S> {
     inner: S,
-    shared: Shared,
+    opener: TunnelOpener,
 }
 
-/// What the layer needs.
+/// Opens a tunnel: to the upstream, or to the server for the requests inside.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct TunnelOpener {
     pub(crate) upstream: Upstream<RequestBody>,
     pub(crate) tunnels: Tunnels,
     pub(crate) provider: Arc<CredentialProvider>,
@@ -50,16 +50,16 @@ pub(crate) struct Shared {
 // === impl Connect ===
 
 impl<S> Connect<S> {
-    pub(crate) fn layer(shared: Shared) -> impl Layer<S, Service = Self> + Clone {
+    pub(crate) fn layer(opener: TunnelOpener) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             inner,
-            shared: shared.clone(),
+            opener: opener.clone(),
         })
     }
 }
 
 impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 
@@ -71,24 +71,24 @@ impl<S: ProxyService<Decided>> Service<Decided> for Connect<S> {
         if decided.slot.is_some() {
             decided.record.set_unauthenticated();
         }
-        let shared = self.shared.clone();
+        let opener = self.opener.clone();
         let origin = &decided.destination.origin;
-        let interception = shared.interception(&over_tls(origin));
+        let interception = opener.interception(&over_tls(origin));
         if origin.scheme == Scheme::Http {
-            if let Some(reason) = shared.denies_all(&decided) {
+            if let Some(reason) = opener.denies_all(&decided) {
                 return MaybeBoxed::rejected(Error::new(ErrorKind::Denied, reason));
             }
         } else if let Err(reason) = interception {
-            return MaybeBoxed::boxed(shared.tunnel(decided, reason));
+            return MaybeBoxed::boxed(opener.tunnel(decided, reason));
         }
-        let response = shared.open(decided, interception);
+        let response = opener.open(decided, interception);
         MaybeBoxed::boxed(async move { Ok(response) })
     }
 }
 
-// === impl Shared ===
+// === impl TunnelOpener ===
 
-impl Shared {
+impl TunnelOpener {
     /// Returns what terminates the TLS of a tunnel to this origin, or the reason why it stays blind.
     fn interception(&self, origin: &Origin) -> Result<Interception, NoTokenReason> {
         let interception = self
@@ -133,12 +133,12 @@ impl Shared {
         self,
         mut decided: Decided,
         reason: NoTokenReason,
-    ) -> Result<Response<Body>, Error> {
+    ) -> Result<Response<ResponseBody>, Error> {
         let upstream = self.connect(&decided, reason).await?;
         let app = hyper::upgrade::on(&mut decided.request);
         self.tunnels
             .spawn(decided.record, app, async move { Some(upstream) });
-        Ok(Response::new(Body::empty()))
+        Ok(Response::new(ResponseBody::empty()))
     }
 
     /// Answers 200, and then decides by the app's first bytes. An upstream of requests inside is dialled by the first of them,
@@ -147,7 +147,7 @@ impl Shared {
         self,
         mut decided: Decided,
         interception: Result<Interception, NoTokenReason>,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let options = SniffOptions {
             http: decided.destination.origin.scheme == Scheme::Http,
             rules: self.may_grant(&decided) || self.denies_some(&decided.destination.origin),
@@ -198,7 +198,7 @@ impl Shared {
                 }
             }
         });
-        Response::new(Body::empty())
+        Response::new(ResponseBody::empty())
     }
 
     /// Connects a blind tunnel to the upstream.

@@ -12,7 +12,7 @@ use crate::destination::Scheme;
 use crate::error::{Error, ErrorKind};
 use crate::policy::CredentialGrant;
 use crate::proxy::credentials::{CredentialProvider, Resolved};
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Decided, Stripped};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
@@ -24,7 +24,7 @@ pub(crate) struct Decide<S> {
 }
 
 /// A request that waits for its decision. If it is dropped before, its destination is recorded.
-struct Waiting(Option<Stripped>);
+struct UndecidedRequest(Option<Stripped>);
 
 // === impl Decide ===
 
@@ -40,7 +40,7 @@ impl<S> Decide<S> {
 }
 
 impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 
@@ -54,7 +54,7 @@ impl<S: ProxyService<Decided>> Service<Stripped> for Decide<S> {
         }
         let this = self.clone();
         MaybeBoxed::boxed(async move {
-            let mut waiting = Waiting(Some(stripped));
+            let mut waiting = UndecidedRequest(Some(stripped));
             this.provider.learn_universe().await;
             match waiting.0.take() {
                 Some(stripped) => this.resolve(stripped).await,
@@ -111,9 +111,9 @@ impl<S: ProxyService<Decided>> Decide<S> {
     }
 }
 
-// === impl Waiting ===
+// === impl UndecidedRequest ===
 
-impl Drop for Waiting {
+impl Drop for UndecidedRequest {
     fn drop(&mut self) {
         if let Some(stripped) = &self.0 {
             stripped.record.set_undecided(&stripped.destination);

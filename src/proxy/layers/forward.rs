@@ -12,8 +12,8 @@ use crate::destination::Scheme;
 use crate::error::Error;
 use crate::policy::{CredentialGrant, Decision};
 use crate::proxy::request::Outbound;
-use crate::proxy::request::body::{Body, RequestBody};
-use crate::proxy::service::Outcome;
+use crate::proxy::request::body::{RequestBody, ResponseBody};
+use crate::proxy::service::LayerResult;
 use crate::upstream::{Answered, Target, Upstream};
 
 /// The innermost service of the stack.
@@ -40,7 +40,7 @@ impl Forward {
 }
 
 impl Service<Outbound> for Forward {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = ForwardFuture;
 
@@ -70,11 +70,11 @@ fn is_without_token(decision: Option<&Decision>) -> bool {
 }
 
 impl Future for ForwardFuture {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let (response, sent) = ready!(self.sent.as_mut().poll(cx))?;
         let sent = sent.filter(|_| self.keep);
-        Poll::Ready(Ok(response.map(|body| Body::upstream(body, sent))))
+        Poll::Ready(Ok(response.map(|body| ResponseBody::upstream(body, sent))))
     }
 }

@@ -19,9 +19,9 @@ use crate::proxy::headers::hop_by_hop::{
 };
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::headers::proxy_status;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Located, Stripped};
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::service::{LayerResult, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl<S> HopByHop<S> {
 }
 
 impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = HopByHopFuture<S::Future>;
 
@@ -81,11 +81,11 @@ impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
 
 impl<F> Future for HopByHopFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         // Each hop has its own version (RFC 9110, 2.5). hyper would answer in the upstream's.

@@ -18,7 +18,7 @@ use self::authenticate::authenticate;
 use crate::error::{Error, ErrorKind};
 use crate::memory::Memory;
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::{Body, RequestBody};
+use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::upstream::Upstream;
 
@@ -86,7 +86,7 @@ impl<S> Limit<S> {
 }
 
 impl<S: ProxyService<Inbound>> Service<Inbound> for Limit<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 

@@ -27,8 +27,8 @@ use crate::proxy::headers::authority::{is_authority, sole_host};
 use crate::proxy::headers::browser::is_ours;
 use crate::proxy::headers::length::normalize_length;
 use crate::proxy::ingress::{IngressKind, RouteIngress};
-use crate::proxy::request::body::{Body, RequestBody};
-use crate::proxy::request::{Addressed, Connection, Inbound};
+use crate::proxy::request::body::{RequestBody, ResponseBody};
+use crate::proxy::request::{Addressed, ClientConnection, Inbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
@@ -50,7 +50,7 @@ impl<S> Normalize<S> {
 }
 
 impl<S: ProxyService<Addressed>> Service<Inbound> for Normalize<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 
@@ -98,7 +98,7 @@ impl<S> Normalize<S> {
         &self,
         route: &RouteIngress,
         request: &Request<RequestBody>,
-        connection: &Connection,
+        connection: &ClientConnection,
     ) -> Result<Destination, Error> {
         // Web pages cannot reach a unix socket, and clients send various hosts for one: none, or its path.
         let authority = match connection.local {

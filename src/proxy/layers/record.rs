@@ -15,9 +15,9 @@ use tower::layer::layer_fn;
 
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::service::Outcome;
+use crate::proxy::service::LayerResult;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pin_project! {
 /// The body of an answer. Its bytes and its end are added to the request's record.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    body: Body,
+    body: ResponseBody,
     record: Arc<RequestRecord>,
     failed: Option<BoxError>,
 }
@@ -57,7 +57,7 @@ impl<S> Record<S> {
 
 impl<S> Service<Inbound> for Record<S>
 where
-    S: Service<Inbound, Response = Response<Body>, Error = Error>,
+    S: Service<Inbound, Response = Response<ResponseBody>, Error = Error>,
 {
     type Response = Response<Recorded>;
     type Error = Error;
@@ -73,7 +73,7 @@ where
 
 impl<F> Future for RecordFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
     type Output = Result<Response<Recorded>, Error>;
 

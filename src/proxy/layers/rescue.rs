@@ -18,9 +18,9 @@ use crate::error::Error;
 use crate::proxy::headers::grpc::is_grpc;
 use crate::proxy::problem::{grpc, head_only, problem};
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::service::{LayerResult, ProxyService};
 use crate::telemetry::Metrics;
 
 /// See the module.
@@ -58,7 +58,7 @@ impl<S> Rescue<S> {
 }
 
 impl<S: ProxyService<Inbound>> Service<Inbound> for Rescue<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = RescueFuture<S::Future>;
 
@@ -74,11 +74,11 @@ impl<S: ProxyService<Inbound>> Service<Inbound> for Rescue<S> {
 
 impl<F> Future for RescueFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let this = self.project();
         Poll::Ready(match ready!(this.inner.poll(cx)) {
             Ok(response) => Ok(response),
@@ -92,7 +92,7 @@ where
 }
 
 /// Returns the response for an error. Returns an error to reset the stream or, over HTTP/1, to close the connection.
-fn rescue(record: &RequestRecord, is_grpc: bool, error: Error) -> Outcome {
+fn rescue(record: &RequestRecord, is_grpc: bool, error: Error) -> LayerResult {
     if error.is_refused() && record.is_http2() {
         // hyper resets the stream with REFUSED_STREAM, and the app may send the request again.
         record.set_failed(&error, Some(error.kind().row().status));

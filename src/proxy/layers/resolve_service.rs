@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::policy::{InvalidService, ServiceName};
 use crate::proxy::credentials::CredentialProvider;
 use crate::proxy::ingress::IngressKind;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Addressed, Located};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
@@ -50,7 +50,7 @@ impl<S> ResolveService<S> {
 }
 
 impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 

@@ -14,8 +14,8 @@ use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Inbound;
-use crate::proxy::request::body::Body;
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::request::body::ResponseBody;
+use crate::proxy::service::{LayerResult, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl<S> ResponseTimeout<S> {
 }
 
 impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = ResponseTimeoutFuture<S::Future>;
 
@@ -70,11 +70,11 @@ impl<S: ProxyService<Inbound>> Service<Inbound> for ResponseTimeout<S> {
 
 impl<F> Future for ResponseTimeoutFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let this = self.project();
         if let Poll::Ready(outcome) = this.inner.poll(cx) {
             return Poll::Ready(outcome);

@@ -21,10 +21,10 @@ use crate::dns::Priority;
 use crate::error::Error;
 use crate::policy::{CredentialName, Principal, inject};
 use crate::proxy::headers::iap::is_of_iap;
-use crate::proxy::request::body::{Body, RequestBody};
+use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::request::{Authorized, Injected, Outbound};
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::service::{LayerResult, ProxyService};
 use crate::telemetry::{Metrics, RateLimiter, auth_rejected_of};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
@@ -33,11 +33,11 @@ use crate::upstream::SentRequest;
 #[derive(Clone, Debug)]
 pub(crate) struct RetryUnauthorized<S> {
     // One reference: each request holds it, for its retry.
-    shared: Arc<Shared<S>>,
+    shared: Arc<RetryDeps<S>>,
 }
 
 #[derive(Debug)]
-struct Shared<S> {
+struct RetryDeps<S> {
     inner: S,
     metrics: Arc<Metrics>,
     instance: Facts,
@@ -58,14 +58,14 @@ pin_project! {
             unauthenticated: Option<Unauthenticated>,
         },
         /// The first response was a 401 or 403: fetches another token and sends the request again, if it can.
-        Second { future: Pin<Box<dyn Future<Output = Outcome> + Send>> },
+        Second { future: Pin<Box<dyn Future<Output = LayerResult> + Send>> },
     }
 }
 
 /// What is needed to send a request again, besides its copy.
 #[allow(missing_debug_implementations)]
 pub(crate) struct Retry<S> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<RetryDeps<S>>,
     injected: Injected,
     record: Arc<RequestRecord>,
     destination: Destination,
@@ -86,7 +86,7 @@ impl<S> RetryUnauthorized<S> {
         hints: Arc<RateLimiter>,
     ) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(RetryDeps {
                 inner,
                 metrics: metrics.clone(),
                 instance: instance.clone(),
@@ -98,7 +98,7 @@ impl<S> RetryUnauthorized<S> {
 }
 
 impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = RetryUnauthorizedFuture<S, S::Future>;
 
@@ -129,11 +129,11 @@ impl<S: ProxyService<Outbound>> Service<Authorized> for RetryUnauthorized<S> {
 impl<S, F> Future for RetryUnauthorizedFuture<S, F>
 where
     S: ProxyService<Outbound>,
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         loop {
             match self.as_mut().project() {
                 Projected::First {
@@ -170,7 +170,7 @@ where
 // === impl Retry ===
 
 impl<S> Retry<S> {
-    fn new(shared: Arc<Shared<S>>, injected: Injected, outbound: &Outbound) -> Self {
+    fn new(shared: Arc<RetryDeps<S>>, injected: Injected, outbound: &Outbound) -> Self {
         let has_host = outbound.request.headers().contains_key(header::HOST);
         Self {
             shared,
@@ -188,9 +188,9 @@ impl<S> Retry<S> {
 impl<S: ProxyService<Outbound>> Retry<S> {
     async fn after(
         mut self: Box<Self>,
-        rejection: Response<Body>,
+        rejection: Response<ResponseBody>,
         sent: Option<Box<SentRequest<RequestBody>>>,
-    ) -> Outcome {
+    ) -> LayerResult {
         self.report(&rejection);
         if rejection.status() != StatusCode::UNAUTHORIZED {
             return Ok(rejection);
@@ -236,7 +236,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
     }
 
     /// Counts a rejection, and logs once a minute what to do about it. A redirect to Google's sign-in page is a rejection too.
-    fn report(&self, response: &Response<Body>) {
+    fn report(&self, response: &Response<ResponseBody>) {
         let status = response.status();
         let iap = is_of_iap(response);
         if is_rejection(status) {

@@ -18,9 +18,9 @@ use tower::layer::layer_fn;
 use crate::destination::{Destination, Origin, Scheme};
 use crate::error::Error;
 use crate::proxy::request::Outbound;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::service::{LayerResult, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl<S> RewriteLocation<S> {
 }
 
 impl<S: ProxyService<Outbound>> Service<Outbound> for RewriteLocation<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = RewriteLocationFuture<S::Future>;
 
@@ -90,11 +90,11 @@ impl<S: ProxyService<Outbound>> Service<Outbound> for RewriteLocation<S> {
 
 impl<F> Future for RewriteLocationFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if let Some(called) = this.called

@@ -16,9 +16,9 @@ use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::request::Outbound;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
-use crate::proxy::service::{Outcome, ProxyService};
+use crate::proxy::service::{LayerResult, ProxyService};
 use crate::proxy::tunnel::Tunnels;
 
 /// See the module.
@@ -51,7 +51,7 @@ impl<S> Upgrade<S> {
 }
 
 impl<S: ProxyService<Outbound>> Service<Outbound> for Upgrade<S> {
-    type Response = Response<Body>;
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = UpgradeFuture<S::Future>;
 
@@ -70,11 +70,11 @@ impl<S: ProxyService<Outbound>> Service<Outbound> for Upgrade<S> {
 
 impl<F> Future for UpgradeFuture<F>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = LayerResult>,
 {
-    type Output = Outcome;
+    type Output = LayerResult;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LayerResult> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -90,7 +90,7 @@ where
                 app,
                 async move { upstream.await.ok().map(TokioIo::new) },
             );
-            *response.body_mut() = Body::empty();
+            *response.body_mut() = ResponseBody::empty();
         }
         Poll::Ready(Ok(response))
     }

@@ -19,7 +19,7 @@ use crate::upstream::{self, BufferedBody, SentRequest};
 
 /// The body of a response.
 #[derive(Debug)]
-pub enum Body {
+pub enum ResponseBody {
     /// Streamed from the upstream.
     Upstream {
         /// The content.
@@ -117,9 +117,9 @@ impl From<Bytes> for RequestBody {
     }
 }
 
-// === impl Body ===
+// === impl ResponseBody ===
 
-impl Body {
+impl ResponseBody {
     /// A body without content.
     pub fn empty() -> Self {
         Self::Text(Bytes::new())
@@ -171,7 +171,7 @@ pub(crate) fn next_of(text: &mut Bytes) -> Option<Bytes> {
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 

@@ -29,7 +29,7 @@ pub struct CountedBody {
 /// HTTP/2: the app reset the stream without an error before its end, which hyper reports as the end of the body.
 #[derive(Debug, thiserror::Error)]
 #[error("the app reset the stream before the end of its request")]
-struct Truncated;
+struct TruncatedRequest;
 
 // === impl CountedBody ===
 
@@ -70,7 +70,7 @@ impl CountedBody {
             None if self.record.is_http2() && !self.is_end_stream() => {
                 self.record.transfer().abandon();
                 self.sending = None;
-                return Poll::Ready(Some(Err(Truncated.into())));
+                return Poll::Ready(Some(Err(TruncatedRequest.into())));
             }
             Some(Err(_)) | None => {}
         }

@@ -25,7 +25,7 @@ use crate::token::{Slot, Token};
 
 /// The connection of an app that a request came on.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ClientConnection {
     /// The address that the app connected to; `None` for a unix socket.
     pub local: Option<SocketAddr>,
     /// Its state, for limits and deadlines.
@@ -40,7 +40,7 @@ pub(crate) struct Inbound {
     /// For metrics and logs.
     pub record: Arc<RequestRecord>,
     /// The connection that it came on.
-    pub connection: Connection,
+    pub connection: ClientConnection,
 }
 
 /// A request whose destination is unambiguous. From here on the URI and `Host` of `request` do not say where it goes.

@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use crate::error::{Error, ErrorKind};
 use crate::proxy::headers::proxy_status::PROXY_STATUS;
-use crate::proxy::request::body::{Body, RequestBody};
+use crate::proxy::request::body::{RequestBody, ResponseBody};
 
 /// The methods that are forwarded.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE, CONNECT";
@@ -34,7 +34,7 @@ const SENSITIVE: [&str; 9] = [
 /// The field is not one decimal number, or a TRACE request has content.
 pub(crate) fn count_down(
     request: &mut Request<RequestBody>,
-) -> Result<Option<Response<Body>>, Error> {
+) -> Result<Option<Response<ResponseBody>>, Error> {
     let trace = match *request.method() {
         Method::TRACE => true,
         Method::OPTIONS => false,
@@ -105,8 +105,8 @@ fn is_sensitive(name: &HeaderName) -> bool {
     SENSITIVE.iter().any(|part| name.as_str().contains(part))
 }
 
-fn answer(media_type: &'static str, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::Text(Bytes::from(text)));
+fn answer(media_type: &'static str, text: String) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Text(Bytes::from(text)));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(

@@ -1,5 +1,5 @@
-//! Layer 10, **Guard**: rejects requests of web pages from other sites on routes, and removes headers that must not reach
-//! the upstream.
+//! Layer 10, **RejectCrossSite**: rejects requests of web pages from other sites on routes, and removes headers that must
+//! not reach the upstream.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::error::{Error, ErrorKind};
 use crate::policy::strip_redacted;
 use crate::proxy::headers::browser::{is_cross_site, is_from_host, is_same_origin};
 use crate::proxy::request::Decided;
-use crate::proxy::request::body::Body;
+use crate::proxy::request::body::ResponseBody;
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(crate) struct Guard<S> {
+pub(crate) struct RejectCrossSite<S> {
     inner: S,
     allowed_hosts: Arc<[Host]>,
 }
 
-// === impl Guard ===
+// === impl RejectCrossSite ===
 
-impl<S> Guard<S> {
+impl<S> RejectCrossSite<S> {
     pub(crate) fn layer(allowed_hosts: Arc<[Host]>) -> impl Layer<S, Service = Self> + Clone {
         layer_fn(move |inner| Self {
             inner,
@@ -35,8 +35,8 @@ impl<S> Guard<S> {
     }
 }
 
-impl<S: ProxyService<Decided>> Service<Decided> for Guard<S> {
-    type Response = Response<Body>;
+impl<S: ProxyService<Decided>> Service<Decided> for RejectCrossSite<S> {
+    type Response = Response<ResponseBody>;
     type Error = Error;
     type Future = MaybeBoxed<S::Future>;
 
