@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use tokio::time::timeout;
 
 use super::clock::Now;
-use super::slot::{FetchWaiter, Shared, Slot, SlotStatus};
+use super::slot::{FetchWaiter, Slot, SlotRegistry, SlotStatus};
 use super::source::TokenSources;
 use crate::policy::{TokenKey, TokenKind};
 use crate::telemetry::Metrics;
@@ -18,17 +18,17 @@ const CAPACITY: usize = 1_024;
 
 /// The tokens of the process. Clones share one cache.
 #[derive(Clone, Debug)]
-pub struct TokenCache(Arc<Inner>);
+pub struct TokenCache(Arc<CacheInner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct CacheInner {
     /// Keys that requests name.
     slots: Cache<TokenKey, Arc<Slot>>,
     /// Keys that routes and the configuration name. Keys of requests must not evict them.
     configured: Cache<TokenKey, Arc<Slot>>,
     /// Access tokens. Their scopes and accounts come only from the configuration.
     access: Cache<TokenKey, Arc<Slot>>,
-    shared: Arc<Shared>,
+    shared: Arc<SlotRegistry>,
 }
 
 /// The fetches in flight after a refresh.
@@ -51,8 +51,8 @@ impl TokenCache {
                 .eviction_policy(EvictionPolicy::lru())
                 .build()
         };
-        let shared = Arc::new(Shared::new(sources, metrics, 2 * CAPACITY));
-        let inner = Arc::new(Inner {
+        let shared = Arc::new(SlotRegistry::new(sources, metrics, 2 * CAPACITY));
+        let inner = Arc::new(CacheInner {
             slots: part(),
             configured: part(),
             access: part(),
@@ -63,7 +63,7 @@ impl TokenCache {
     }
 
     /// Returns the cache that a source refers to, unless it was dropped.
-    pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+    pub(super) fn upgrade(inner: &Weak<CacheInner>) -> Option<Self> {
         inner.upgrade().map(Self)
     }
 
@@ -73,7 +73,7 @@ impl TokenCache {
             TokenKind::Access { .. } => &self.0.access,
             TokenKind::Id { .. } | TokenKind::Jwt { .. } => &self.0.slots,
         };
-        part.get_with_by_ref(key, || Shared::slot(&self.0.shared, key))
+        part.get_with_by_ref(key, || SlotRegistry::slot(&self.0.shared, key))
     }
 
     /// Returns the slot of a key that a route or the configuration names. Keys that requests name neither evict it nor delay
@@ -85,7 +85,7 @@ impl TokenCache {
         let slot = self
             .0
             .configured
-            .get_with_by_ref(key, || Shared::slot(&self.0.shared, key));
+            .get_with_by_ref(key, || SlotRegistry::slot(&self.0.shared, key));
         slot.raise_priority();
         slot
     }

@@ -16,10 +16,10 @@ use crate::policy::{DEFAULT_UNIVERSE, Principal, ServiceLocation, is_region};
 /// Facts about the project and the accounts. Each is requested when it is first needed, from the first source that knows
 /// it, and cached from then on. After a failure, the same backoff as for tokens applies: 1, 2, 4 … 30 seconds.
 #[derive(Clone, Debug)]
-pub struct Facts(Arc<Inner>);
+pub struct Facts(Arc<FactsInner>);
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct FactsInner {
     sources: TokenSources,
     universe: CachedFact,
     project_id: CachedFact,
@@ -41,7 +41,7 @@ struct CachedFact {
 impl Facts {
     /// Creates the facts of these sources. If the configuration names the universe, no source is asked for it.
     pub fn new(sources: TokenSources, universe: Option<Arc<str>>) -> Self {
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(FactsInner {
             sources,
             universe: universe.map(CachedFact::known).unwrap_or_default(),
             project_id: CachedFact::default(),
@@ -54,7 +54,7 @@ impl Facts {
     }
 
     /// Returns the facts that a source refers to, unless they were dropped.
-    pub(super) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+    pub(super) fn upgrade(inner: &Weak<FactsInner>) -> Option<Self> {
         inner.upgrade().map(Self)
     }
 

@@ -65,13 +65,13 @@ pub(super) enum Malformed {
 /// because the instance may have been suspended since the server sent the response.
 pub(super) fn access_token(body: &[u8], start: Now, now: Now) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
-    struct Response {
+    struct AccessTokenResponse {
         access_token: Option<String>,
         expires_in: Option<Value>,
         token_type: Option<String>,
     }
 
-    let answer: Response = object(body).ok_or(Malformed::Json)?;
+    let answer: AccessTokenResponse = object(body).ok_or(Malformed::Json)?;
     if !answer
         .token_type
         .is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"))
@@ -99,12 +99,12 @@ pub(super) fn iam_access_token(
 ) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Response {
+    struct IamAccessTokenResponse {
         access_token: Option<String>,
         expire_time: Option<String>,
     }
 
-    let answer: Response = object(body).ok_or(Malformed::Json)?;
+    let answer: IamAccessTokenResponse = object(body).ok_or(Malformed::Json)?;
     let value = answer
         .access_token
         .filter(|value| !value.is_empty())
@@ -130,11 +130,11 @@ pub(super) fn iam_id_token(
     now: Now,
 ) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
-    struct Response {
+    struct IamIdTokenResponse {
         token: Option<String>,
     }
 
-    let answer: Response = object(body).ok_or(Malformed::NoJson)?;
+    let answer: IamIdTokenResponse = object(body).ok_or(Malformed::NoJson)?;
     let jwt = answer.token.ok_or(Malformed::NoJson)?;
     id_token(jwt.as_bytes(), audience, start, now)
 }
@@ -143,11 +143,11 @@ pub(super) fn iam_id_token(
 pub(super) fn signed_jwt(body: &[u8]) -> Result<String, Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Response {
+    struct SignedJwtResponse {
         signed_jwt: Option<String>,
     }
 
-    let answer: Response = object(body).ok_or(Malformed::NoJson)?;
+    let answer: SignedJwtResponse = object(body).ok_or(Malformed::NoJson)?;
     let jwt = answer.signed_jwt.ok_or(Malformed::NoJson)?;
     let parts = jwt.split('.').filter(|part| is_base64url(part)).count();
     (parts == 3 && jwt.split('.').count() == 3)
@@ -166,11 +166,11 @@ pub(super) fn id_token(
     now: Now,
 ) -> Result<Token, Malformed> {
     #[derive(Deserialize)]
-    struct Header {
+    struct AlgHeader {
         alg: String,
     }
     #[derive(Deserialize)]
-    struct Claims {
+    struct CheckedClaims {
         aud: Option<Value>,
         exp: Number,
         iat: Option<Number>,
@@ -194,14 +194,14 @@ pub(super) fn id_token(
     }
     let header = BASE64URL.decode(header).map_err(|_| Malformed::NotJwt)?;
     let payload = BASE64URL.decode(payload).map_err(|_| Malformed::NotJwt)?;
-    let header: Header = object(&header).ok_or(Malformed::Header)?;
+    let header: AlgHeader = object(&header).ok_or(Malformed::Header)?;
     if header.alg.trim().is_empty() {
         return Err(Malformed::Header);
     }
     if header.alg.trim().eq_ignore_ascii_case("none") {
         return Err(Malformed::Unsigned);
     }
-    let claims: Claims = object(&payload).ok_or(Malformed::Exp)?;
+    let claims: CheckedClaims = object(&payload).ok_or(Malformed::Exp)?;
     let exp = instant(&claims.exp).ok_or(Malformed::Exp)?;
     match claims.aud {
         None => return Err(Malformed::NoAudience),
@@ -241,11 +241,11 @@ pub(super) fn id_token_in(
 /// Returns the refresh token that replaces the one that was sent (RFC 6749, 6), if the response has one.
 pub(super) fn refresh_token(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Response {
+    struct RefreshTokenResponse {
         refresh_token: Option<String>,
     }
 
-    let answer: Response = object(body)?;
+    let answer: RefreshTokenResponse = object(body)?;
     answer.refresh_token.filter(|token| !token.is_empty())
 }
 

@@ -21,8 +21,8 @@ mod status;
 
 use in_flight::FetchPlan;
 pub(super) use in_flight::FetchWaiter;
-pub(super) use shared::Shared;
-use state::{FetchResult, State};
+pub(super) use shared::SlotRegistry;
+use state::{FetchResult, FetchState};
 pub use status::{SlotState, SlotStatus};
 
 /// The largest number of fetches that one request waits for. A second fetch is needed if the first was suspended with the
@@ -35,7 +35,7 @@ const MAX_WAITS: u32 = 3;
 #[derive(Debug)]
 pub struct Slot {
     key: TokenKey,
-    shared: Arc<Shared>,
+    shared: Arc<SlotRegistry>,
     current: ArcSwapOption<Token>,
     /// The current token was returned at least once.
     used: AtomicBool,
@@ -43,7 +43,7 @@ pub struct Slot {
     kept: AtomicBool,
     priority: FetchPriority,
     /// Never held across an await or while a task is spawned.
-    state: Mutex<State>,
+    state: Mutex<FetchState>,
 }
 
 /// What a request without a fresh token does next.
@@ -66,7 +66,7 @@ enum Renewal {
 // === impl Slot ===
 
 impl Slot {
-    pub(super) fn new(key: TokenKey, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(key: TokenKey, shared: Arc<SlotRegistry>) -> Self {
         let priority = match key.credential() {
             // Requests cannot add access token keys; only the configuration can.
             Credential::Access => FetchPriority::high(),
@@ -285,7 +285,7 @@ impl Slot {
         })
     }
 
-    fn plan_fetch(&self, state: &mut State, now: Now) -> Option<FetchPlan> {
+    fn plan_fetch(&self, state: &mut FetchState, now: Now) -> Option<FetchPlan> {
         let usable = self.usable(now).is_some();
         state.plan_fetch(now, usable, self.shared.sources.limit(&self.key))
     }
@@ -350,7 +350,7 @@ impl Slot {
             .token_lookup(self.key.credential(), lookup);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FetchState> {
         lock(&self.state)
     }
 }

@@ -12,7 +12,7 @@ use crate::token::source::TokenSources;
 
 /// The state that all slots share.
 #[derive(Debug)]
-pub(in crate::token) struct Shared {
+pub(in crate::token) struct SlotRegistry {
     pub(in crate::token) sources: TokenSources,
     pub(super) metrics: Arc<Metrics>,
     /// Every slot that the cache or a route holds. Two slots of one key would fetch twice.
@@ -20,9 +20,9 @@ pub(in crate::token) struct Shared {
     sweep_at: usize,
 }
 
-// === impl Shared ===
+// === impl SlotRegistry ===
 
-impl Shared {
+impl SlotRegistry {
     /// `sweep_at`: the number of registered slots from which those that were dropped are removed.
     pub(in crate::token) fn new(
         sources: TokenSources,

@@ -21,8 +21,9 @@ const SHORT: Duration = Duration::from_secs(60);
 /// The shortest time between two fetches that an upstream's 401 causes.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
+/// See the module.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct FetchState {
     last_id: u64,
     in_flight: Option<InFlightFetch>,
     backoff: Backoff,
@@ -42,9 +43,9 @@ pub(super) enum FetchResult {
     Failed(FetchError),
 }
 
-// === impl State ===
+// === impl FetchState ===
 
-impl State {
+impl FetchState {
     /// Returns how to wait for a fetch: the one in flight, or a new one if it may begin.
     ///
     /// `usable`: the current token may be sent. A fetch that runs for longer than `limit` was suspended with the instance; a

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::state::State;
+use super::state::FetchState;
 use crate::error::{SourceKind, TokenFault};
 use crate::policy::TokenKey;
 use crate::token::clock::Now;
@@ -54,7 +54,7 @@ pub enum SlotState {
 // === impl SlotStatus ===
 
 impl SlotStatus {
-    pub(super) fn new(key: &TokenKey, token: Option<&Token>, state: &State, now: Now) -> Self {
+    pub(super) fn new(key: &TokenKey, token: Option<&Token>, state: &FetchState, now: Now) -> Self {
         let backoff = state.backoff();
         Self {
             key: key.clone(),

@@ -3,32 +3,32 @@
 use std::sync::{Arc, OnceLock, Weak};
 
 use crate::policy::{Principal, TokenKey, TokenKind};
-use crate::token::cache::{self, TokenCache};
-use crate::token::facts::{self, Facts};
+use crate::token::cache::{CacheInner, TokenCache};
+use crate::token::facts::{Facts, FactsInner};
 use crate::token::fetch_error::FetchError;
 use crate::token::slot::Slot;
 
 /// The cache and the facts of the process. Both hold the sources, so these references are weak. Clones share one
 /// context.
 #[derive(Clone, Debug, Default)]
-pub(in crate::token) struct SourceContext(Arc<Inner>);
+pub(in crate::token) struct SourceContext(Arc<ContextRefs>);
 
 #[derive(Debug, Default)]
-struct Inner {
-    cache: OnceLock<Weak<cache::Inner>>,
-    facts: OnceLock<Weak<facts::Inner>>,
+struct ContextRefs {
+    cache: OnceLock<Weak<CacheInner>>,
+    facts: OnceLock<Weak<FactsInner>>,
 }
 
 // === impl SourceContext ===
 
 impl SourceContext {
     /// Sets the cache. Later calls have no effect.
-    pub(in crate::token) fn set_cache(&self, cache: &Arc<cache::Inner>) {
+    pub(in crate::token) fn set_cache(&self, cache: &Arc<CacheInner>) {
         let _ = self.0.cache.set(Arc::downgrade(cache));
     }
 
     /// Sets the facts. Later calls have no effect.
-    pub(in crate::token) fn set_facts(&self, facts: &Arc<facts::Inner>) {
+    pub(in crate::token) fn set_facts(&self, facts: &Arc<FactsInner>) {
         let _ = self.0.facts.set(Arc::downgrade(facts));
     }
 

@@ -130,7 +130,7 @@ impl DelegationSource {
             accept(parse::access_token(&answer, start, now), start, now)
         };
         client
-            .fetch_within(time, &what, &Endpoint, priority, attempt, |error| {
+            .fetch_within(time, &what, &TokenEndpoint, priority, attempt, |error| {
                 hint(error, email, subject)
             })
             .await
@@ -176,9 +176,9 @@ impl TokenSource for DelegationSource {
 }
 
 /// Names the token endpoint in a message.
-struct Endpoint;
+struct TokenEndpoint;
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("oauth2.googleapis.com")
     }

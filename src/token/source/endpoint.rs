@@ -39,16 +39,16 @@ const USER_AGENT: HeaderValue =
 
 /// Sends requests to endpoints. Clones share connections and limits.
 #[derive(Clone)]
-pub(super) struct EndpointClient(Arc<Inner>);
+pub(super) struct EndpointClient(Arc<ClientInner>);
 
-struct Inner {
+struct ClientInner {
     transport: Arc<dyn Transport>,
     limits: FetchLimits,
 }
 
 /// The secrets in a request.
 #[derive(Default)]
-struct Secrets(Vec<String>);
+struct RequestSecrets(Vec<String>);
 
 /// The form fields that contain secrets (RFC 6749, RFC 7523 and RFC 8693).
 const SECRET_FIELDS: [&str; 4] = [
@@ -77,7 +77,7 @@ impl EndpointClient {
             connect_timeout: upstream.connect_timeout.min(CONNECT),
             ..upstream.clone()
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(ClientInner {
             transport: open(&config, metrics, Memory::new(MEMORY))?,
             limits: FetchLimits::new(timeout),
         })))
@@ -169,7 +169,7 @@ impl EndpointClient {
         headers: HeaderMap,
         fields: &[(&str, &str)],
     ) -> Result<Bytes, AttemptError> {
-        let secrets = Secrets::of(&headers, fields);
+        let secrets = RequestSecrets::of(&headers, fields);
         let form = form(fields);
         self.post(
             url,
@@ -188,7 +188,7 @@ impl EndpointClient {
         headers: HeaderMap,
         body: &Value,
     ) -> Result<Bytes, AttemptError> {
-        let secrets = Secrets::of(&headers, &[]);
+        let secrets = RequestSecrets::of(&headers, &[]);
         self.post(url, headers, "application/json", body.to_string(), &secrets)
             .await
     }
@@ -199,7 +199,7 @@ impl EndpointClient {
         headers: HeaderMap,
         content_type: &'static str,
         body: String,
-        secrets: &Secrets,
+        secrets: &RequestSecrets,
     ) -> Result<Bytes, AttemptError> {
         let mut request = Request::post(url.to_string())
             .body(Bytes::from(body))
@@ -218,9 +218,9 @@ impl fmt::Debug for EndpointClient {
     }
 }
 
-// === impl Secrets ===
+// === impl RequestSecrets ===
 
-impl Secrets {
+impl RequestSecrets {
     fn of(headers: &HeaderMap, fields: &[(&str, &str)]) -> Self {
         let fields = fields
             .iter()
@@ -255,11 +255,11 @@ impl Secrets {
 
 /// Returns the body of a response of status 200. Any other response is an error with the server's own text.
 pub(super) fn success(answer: Response<Bytes>) -> Result<Bytes, AttemptError> {
-    read(answer, &Secrets::default())
+    read(answer, &RequestSecrets::default())
 }
 
 /// Like [`success`]. Removes the secrets of the request from the error's text, because an endpoint may repeat them.
-fn read(answer: Response<Bytes>, secrets: &Secrets) -> Result<Bytes, AttemptError> {
+fn read(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, AttemptError> {
     let (head, body) = answer.into_parts();
     if head.status == StatusCode::OK {
         return Ok(body);
@@ -284,7 +284,7 @@ pub(super) fn bearer(token: &str) -> Option<HeaderMap> {
 }
 
 /// Parses an error of OAuth (RFC 6749, 5.2) or of a Google API. Returns its code and its text.
-fn explanation(body: &[u8], secrets: &Secrets) -> (Option<Box<str>>, Option<String>) {
+fn explanation(body: &[u8], secrets: &RequestSecrets) -> (Option<Box<str>>, Option<String>) {
     let quoted = |text: &str| {
         let words = words(secrets.removed_from(text).as_bytes())?;
         Some(format!("{words:?}"))

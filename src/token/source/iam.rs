@@ -37,7 +37,7 @@ const NAME_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A service account at the API, and the delegates before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct TargetAccount {
     /// The URL of the account, up to the colon before the method.
     url: Arc<str>,
     email: Arc<str>,
@@ -48,7 +48,7 @@ pub(super) struct Account {
 
 /// The caller, and its token.
 #[derive(Clone, Copy)]
-pub(super) struct Caller<'a> {
+pub(super) struct IamCaller<'a> {
     pub(super) token: &'a Token,
     /// The principal of the token.
     pub(super) principal: &'a Principal,
@@ -56,30 +56,30 @@ pub(super) struct Caller<'a> {
     pub(super) holder: Option<&'a str>,
     pub(super) facts: &'a Facts,
     /// The role that the caller needs on the first account of the chain.
-    pub(super) role: Role,
+    pub(super) role: RequiredRole,
     /// The project that pays for the call, if the caller's credential file names one.
     pub(super) quota_project: Option<&'a HeaderValue>,
 }
 
 /// The roles that let a caller use an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum RequiredRole {
     TokenCreator,
     WorkloadIdentityUser,
 }
 
 /// A call: its method, its result, and its deadline.
 struct Call<'a> {
-    account: &'a Account,
+    account: &'a TargetAccount,
     method: &'static str,
     what: String,
     body: Value,
     end: Instant,
 }
 
-// === impl Account ===
+// === impl TargetAccount ===
 
-impl Account {
+impl TargetAccount {
     /// Returns the account of a file's URL. Only the method after the last colon changes.
     pub(super) fn of_url(
         url: &str,
@@ -164,7 +164,7 @@ impl Account {
 }
 
 /// Names the endpoint in a message.
-impl fmt::Display for Account {
+impl fmt::Display for TargetAccount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rest = self
             .url
@@ -174,9 +174,9 @@ impl fmt::Display for Account {
     }
 }
 
-// === impl Caller ===
+// === impl IamCaller ===
 
-impl Caller<'_> {
+impl IamCaller<'_> {
     /// Returns the name of the caller for a message: the e-mail address, if it is known.
     fn name(&self) -> String {
         match self.facts.email_if_known(self.principal) {
@@ -201,9 +201,9 @@ impl Caller<'_> {
     }
 }
 
-// === impl Role ===
+// === impl RequiredRole ===
 
-impl Role {
+impl RequiredRole {
     const fn as_str(self) -> &'static str {
         match self {
             Self::TokenCreator => "roles/iam.serviceAccountTokenCreator",
@@ -215,8 +215,8 @@ impl Role {
 /// Requests a token of the account: `generateAccessToken`, or `generateIdToken` with the account's e-mail address.
 pub(super) async fn token(
     client: &EndpointClient,
-    account: &Account,
-    caller: Caller<'_>,
+    account: &TargetAccount,
+    caller: IamCaller<'_>,
     kind: &TokenKind,
     priority: &FetchPriority,
     end: Instant,
@@ -260,8 +260,8 @@ pub(super) async fn token(
 /// Requests a signature of claims by the account: `signJwt`. `what` names the result in a message.
 pub(super) async fn sign_jwt(
     client: &EndpointClient,
-    account: &Account,
-    caller: Caller<'_>,
+    account: &TargetAccount,
+    caller: IamCaller<'_>,
     claims: &Value,
     what: &str,
     priority: &FetchPriority,
@@ -287,7 +287,7 @@ impl Call<'_> {
     async fn send<T>(
         &self,
         client: &EndpointClient,
-        caller: Caller<'_>,
+        caller: IamCaller<'_>,
         priority: &FetchPriority,
         read: impl Fn(&Bytes, Now) -> Result<T, AttemptError> + Sync,
     ) -> Result<T, FetchError> {
@@ -324,7 +324,7 @@ impl Call<'_> {
     }
 
     /// Returns advice for a response of the API.
-    fn hint(&self, error: &AttemptError, caller: Caller<'_>) -> Option<String> {
+    fn hint(&self, error: &AttemptError, caller: IamCaller<'_>) -> Option<String> {
         let account = &self.account.email;
         match error.status?.as_u16() {
             _ if error.reason.contains("SERVICE_DISABLED") || error.reason.contains("has not been used") => Some(
@@ -344,7 +344,7 @@ impl Call<'_> {
                 let hops = self.account.hops(&name, &error.reason);
                 // A federated principal's role permits neither signatures nor delegation.
                 let role = match caller.role {
-                    Role::WorkloadIdentityUser if self.method == "signJwt" => Role::TokenCreator,
+                    RequiredRole::WorkloadIdentityUser if self.method == "signJwt" => RequiredRole::TokenCreator,
                     role => role,
                 };
                 Some(format!("grant {}", grants(&hops, role, self.account.ends())))
@@ -356,17 +356,21 @@ impl Call<'_> {
 }
 
 /// Lists the roles that let each account use the next one.
-fn grants(hops: &[(&str, &str)], first_role: Role, (first, target): (&str, &str)) -> String {
+fn grants(
+    hops: &[(&str, &str)],
+    first_role: RequiredRole,
+    (first, target): (&str, &str),
+) -> String {
     let grant = |(caller, account): &(&str, &str)| {
         let role = match *account == first {
             true => first_role,
-            false => Role::TokenCreator,
+            false => RequiredRole::TokenCreator,
         };
         let grant = format!("{} on {account} to {caller}", role.as_str());
         match role {
-            Role::WorkloadIdentityUser if first != target => format!(
+            RequiredRole::WorkloadIdentityUser if first != target => format!(
                 "{grant} (with delegates {} too)",
-                Role::TokenCreator.as_str()
+                RequiredRole::TokenCreator.as_str()
             ),
             _ => grant,
         }
@@ -387,9 +391,9 @@ fn named(error: AttemptError) -> AttemptError {
 mod tests {
     use super::*;
 
-    fn account(delegates: &[&str]) -> Account {
+    fn account(delegates: &[&str]) -> TargetAccount {
         let delegates = delegates.iter().map(|email| Arc::from(*email)).collect();
-        Account::of_universe("example.goog", "t@p.example", &delegates)
+        TargetAccount::of_universe("example.goog", "t@p.example", &delegates)
     }
 
     #[test]
@@ -407,7 +411,7 @@ mod tests {
     #[test]
     fn only_the_method_of_a_files_url_is_replaced() {
         let url = "https://iam.eu-west1.rep.example.goog:8443/v1/projects/-/serviceAccounts/t%40p.example";
-        let account = Account::of_url(
+        let account = TargetAccount::of_url(
             &format!("{url}:generateAccessToken"),
             "t@p.example",
             [].into(),
@@ -421,7 +425,7 @@ mod tests {
         let chain = account(&["a@p.example", "b@p.example"]);
         let named = |reason| {
             let hops = chain.hops("me", reason);
-            grants(&hops, Role::TokenCreator, chain.ends())
+            grants(&hops, RequiredRole::TokenCreator, chain.ends())
                 .replace("roles/iam.serviceAccountTokenCreator", "role")
         };
         let target = "role on t@p.example to b@p.example";
@@ -454,7 +458,7 @@ mod tests {
         let chain = account(&["a@p.example"]);
         let hops = chain.hops("principal://x", "forbidden");
         assert_eq!(
-            grants(&hops, Role::WorkloadIdentityUser, chain.ends()),
+            grants(&hops, RequiredRole::WorkloadIdentityUser, chain.ends()),
             "roles/iam.workloadIdentityUser on a@p.example to principal://x (with delegates \
              roles/iam.serviceAccountTokenCreator too), and \
              roles/iam.serviceAccountTokenCreator on t@p.example to a@p.example"

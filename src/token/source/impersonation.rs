@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
-use super::iam::{self, Account, CLOUD_PLATFORM, Caller, Role};
+use super::iam::{self, CLOUD_PLATFORM, IamCaller, RequiredRole, TargetAccount};
 use super::quota_project::QuotaProjects;
 use super::transport::OpenTransport;
 use super::{Fetching, TokenSource};
@@ -62,12 +62,12 @@ pub(super) struct Impersonator {
 /// The account of an `impersonated_service_account` file. The file's source credential authorises its calls.
 #[derive(Clone, Debug)]
 pub(super) struct FileTarget {
-    pub(super) account: Account,
+    pub(super) account: TargetAccount,
     /// The scopes of access tokens for rules without scopes.
     pub(super) scopes: Arc<[Arc<str>]>,
     pub(super) universe: Arc<str>,
     /// The role that the source credential needs.
-    pub(super) role: Role,
+    pub(super) role: RequiredRole,
 }
 
 /// The source credential of a file: the source of a base credential for [`Principal::Source`].
@@ -76,12 +76,12 @@ pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
 
 /// An account, and the principal whose token authorises calls for it.
 #[derive(Debug)]
-pub(super) struct Signer {
-    pub(super) account: Account,
+pub(super) struct AuthorizedAccount {
+    pub(super) account: TargetAccount,
     /// The universe of the account.
     pub(super) universe: Arc<str>,
     base: Principal,
-    role: Role,
+    role: RequiredRole,
 }
 
 /// The authorisation to call for an account.
@@ -90,7 +90,7 @@ pub(super) struct Authorisation {
     /// The name of the base if it has no e-mail address.
     holder: Option<Arc<str>>,
     base: Principal,
-    role: Role,
+    role: RequiredRole,
     quota_project: Option<HeaderValue>,
     slot: Arc<Slot>,
     token: Arc<Token>,
@@ -196,18 +196,18 @@ impl Impersonator {
         &self,
         principal: &Principal,
         end: Instant,
-    ) -> Result<Signer, FetchError> {
+    ) -> Result<AuthorizedAccount, FetchError> {
         let found = timeout_at(end + HEARD, self.find_signer(principal)).await;
         found.unwrap_or_else(|_| {
             Err(self.late(&format!("{principal}: its universe or its e-mail address")))
         })
     }
 
-    async fn find_signer(&self, principal: &Principal) -> Result<Signer, FetchError> {
+    async fn find_signer(&self, principal: &Principal) -> Result<AuthorizedAccount, FetchError> {
         if let Some(file) = &self.file
             && (*principal == Principal::Attached || file.is_for(principal))
         {
-            return Ok(Signer {
+            return Ok(AuthorizedAccount {
                 account: file.account.clone(),
                 universe: Arc::clone(&file.universe),
                 base: Principal::Source,
@@ -243,13 +243,13 @@ impl Impersonator {
             }
         };
         let of_federated = self.is_federated && *base == Principal::Attached;
-        Ok(Signer {
-            account: Account::of_universe(&universe, &email, delegates),
+        Ok(AuthorizedAccount {
+            account: TargetAccount::of_universe(&universe, &email, delegates),
             universe,
             base: base.clone(),
             role: match of_federated {
-                true => Role::WorkloadIdentityUser,
-                false => Role::TokenCreator,
+                true => RequiredRole::WorkloadIdentityUser,
+                false => RequiredRole::TokenCreator,
             },
         })
     }
@@ -260,15 +260,17 @@ impl Impersonator {
         &self,
         principal: &Principal,
         end: Instant,
-    ) -> Result<Signer, FetchError> {
+    ) -> Result<AuthorizedAccount, FetchError> {
         let signer = self.signer(principal, end).await?;
         Ok(match signer.role {
-            Role::WorkloadIdentityUser if signer.base == Principal::Source => Signer {
-                account: signer.account.without_delegates(),
-                base: Principal::Attached,
-                role: Role::TokenCreator,
-                ..signer
-            },
+            RequiredRole::WorkloadIdentityUser if signer.base == Principal::Source => {
+                AuthorizedAccount {
+                    account: signer.account.without_delegates(),
+                    base: Principal::Attached,
+                    role: RequiredRole::TokenCreator,
+                    ..signer
+                }
+            }
             _ => signer,
         })
     }
@@ -276,7 +278,7 @@ impl Impersonator {
     /// Returns the authorisation to call for the account: the base's token.
     pub(super) async fn authorise(
         &self,
-        signer: &Signer,
+        signer: &AuthorizedAccount,
         end: Instant,
     ) -> Result<Authorisation, FetchError> {
         let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
@@ -367,8 +369,8 @@ impl fmt::Debug for Impersonator {
 // === impl Authorisation ===
 
 impl Authorisation {
-    pub(super) fn caller(&self) -> Caller<'_> {
-        Caller {
+    pub(super) fn caller(&self) -> IamCaller<'_> {
+        IamCaller {
             token: &self.token,
             principal: &self.base,
             holder: self.holder.as_deref(),
@@ -459,12 +461,17 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
         scopes.dedup();
         let url = file.url.to_string();
         Self {
-            account: Account::of_url(&url, &file.target, shared(&file.delegates), iam::LIFETIME),
+            account: TargetAccount::of_url(
+                &url,
+                &file.target,
+                shared(&file.delegates),
+                iam::LIFETIME,
+            ),
             scopes: shared(&scopes),
             universe: Arc::clone(&file.universe),
             role: match file.source.is_federated() {
-                true => Role::WorkloadIdentityUser,
-                false => Role::TokenCreator,
+                true => RequiredRole::WorkloadIdentityUser,
+                false => RequiredRole::TokenCreator,
             },
         }
     }
@@ -478,10 +485,10 @@ impl FileTarget {
                 let to = file.impersonation.as_ref()?;
                 let url = to.url.to_string();
                 Some(Self {
-                    account: Account::of_url(&url, &to.account, [].into(), to.lifetime),
+                    account: TargetAccount::of_url(&url, &to.account, [].into(), to.lifetime),
                     scopes: [].into(),
                     universe: Arc::clone(&file.universe),
-                    role: Role::WorkloadIdentityUser,
+                    role: RequiredRole::WorkloadIdentityUser,
                 })
             }
             CredentialFile::Impersonated(file) => Some(file.into()),

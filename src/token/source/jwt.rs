@@ -11,14 +11,14 @@ pub(super) use crate::credentials::SigningKey;
 /// Returns `None` if the claims are not JSON, or if the random number generator fails.
 pub(super) fn sign(key: &SigningKey, kid: Option<&str>, claims: &impl Serialize) -> Option<String> {
     #[derive(Serialize)]
-    struct Header<'a> {
+    struct JwsHeader<'a> {
         alg: &'a str,
         typ: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         kid: Option<&'a str>,
     }
 
-    let header = Header {
+    let header = JwsHeader {
         alg: "RS256",
         typ: "JWT",
         kid,

@@ -28,17 +28,17 @@ mod request;
 mod transport;
 
 use request::MetadataRequest;
-use transport::{Peer, Response, TransportError};
+use transport::{BufferedResponse, Peer, TransportError};
 
 /// The time limit of the probe for a metadata server.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client of the metadata server. Clones share its limits.
 #[derive(Clone, Debug)]
-pub struct MetadataClient(Arc<Inner>);
+pub struct MetadataClient(Arc<MetadataInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct MetadataInner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
@@ -49,7 +49,7 @@ struct Inner {
 }
 
 /// Returns the body of a successful response.
-fn body(answer: Response) -> Result<bytes::Bytes, AttemptError> {
+fn body(answer: BufferedResponse) -> Result<bytes::Bytes, AttemptError> {
     let status = answer.head.status;
     if status == StatusCode::OK {
         check_flavor(&answer.head)?;
@@ -125,7 +125,7 @@ impl MetadataClient {
         timeout: Duration,
         searched: Option<Arc<str>>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(MetadataInner {
             peer: Peer::new(&server.host, server.port),
             disabled: server.disabled,
             limits: FetchLimits::new(timeout),
@@ -173,7 +173,7 @@ impl MetadataClient {
         priority: &FetchPriority,
         read: impl Fn(&[u8], Now) -> Result<T, AttemptError> + Sync,
     ) -> Result<T, FetchError> {
-        let Inner {
+        let MetadataInner {
             peer,
             disabled,
             limits,
@@ -204,7 +204,7 @@ impl MetadataClient {
 
     /// Ensures that a metadata server answers, unless one has answered before.
     async fn probe(&self, priority: &FetchPriority) -> Result<(), FetchError> {
-        let Inner {
+        let MetadataInner {
             peer,
             limits,
             searched,

@@ -46,7 +46,7 @@ pub(super) struct ServiceAccountSource {
 
 /// The claims of a JWT that the account signs. Absent claims are omitted.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Claims<'a> {
+pub(super) struct JwtClaims<'a> {
     pub(super) iss: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sub: Option<&'a str>,
@@ -62,7 +62,7 @@ pub(super) struct Claims<'a> {
 
 /// The result of an exchange.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+enum ExchangedToken<'a> {
     /// An ID token for this audience.
     Audience(&'a str),
     /// An access token of these scopes.
@@ -87,30 +87,30 @@ impl ServiceAccountSource {
         match &key.kind {
             TokenKind::Access { scopes } if self.is_self_signed(scopes) => {
                 let scope = joined(scopes);
-                self.self_signed(Claims {
+                self.self_signed(JwtClaims {
                     sub: Some(email),
                     scope: Some(&scope),
-                    ..Claims::default()
+                    ..JwtClaims::default()
                 })
             }
             TokenKind::Access { scopes } => {
                 let scope = joined(scopes);
                 let read = |body: &[u8], start, now| parse::access_token(body, start, now);
-                self.exchanged(key, Wanted::Scope(&scope), priority, read)
+                self.exchanged(key, ExchangedToken::Scope(&scope), priority, read)
                     .await
             }
             TokenKind::Id { audience } if *self.file.universe == *DEFAULT_UNIVERSE => {
                 let read = |body: &[u8], start, now| {
                     parse::id_token_in("id_token", body, audience, start, now)
                 };
-                self.exchanged(key, Wanted::Audience(audience), priority, read)
+                self.exchanged(key, ExchangedToken::Audience(audience), priority, read)
                     .await
             }
             TokenKind::Id { audience } => self.by_iam(key, audience, priority).await,
-            TokenKind::Jwt { audience } => self.self_signed(Claims {
+            TokenKind::Jwt { audience } => self.self_signed(JwtClaims {
                 sub: Some(email),
                 aud: Some(audience),
-                ..Claims::default()
+                ..JwtClaims::default()
             }),
         }
     }
@@ -125,7 +125,7 @@ impl ServiceAccountSource {
     }
 
     /// Returns a self-signed JWT as the token.
-    fn self_signed(&self, claims: Claims<'_>) -> Result<Token, FetchError> {
+    fn self_signed(&self, claims: JwtClaims<'_>) -> Result<Token, FetchError> {
         let now = Now::now();
         let jwt = self.sign(claims)?;
         Token::new(&jwt, now.after(LIFETIME - BACK_DATED), now).ok_or_else(|| self.unsigned())
@@ -135,30 +135,30 @@ impl ServiceAccountSource {
     async fn exchanged(
         &self,
         key: &TokenKey,
-        wanted: Wanted<'_>,
+        wanted: ExchangedToken<'_>,
         priority: &FetchPriority,
         read: impl Fn(&[u8], Now, Now) -> Result<Token, parse::Malformed>,
     ) -> Result<Token, FetchError> {
         let what = self.what(key);
         let url = &self.file.token_url;
         let wanted = match wanted {
-            Wanted::Audience(audience) => Claims {
+            ExchangedToken::Audience(audience) => JwtClaims {
                 target_audience: Some(audience),
-                ..Claims::default()
+                ..JwtClaims::default()
             },
-            Wanted::Scope(scope) => Claims {
+            ExchangedToken::Scope(scope) => JwtClaims {
                 scope: Some(scope),
-                ..Claims::default()
+                ..JwtClaims::default()
             },
-            Wanted::Subject(subject, scope) => Claims {
+            ExchangedToken::Subject(subject, scope) => JwtClaims {
                 sub: Some(subject),
                 scope: Some(scope),
-                ..Claims::default()
+                ..JwtClaims::default()
             },
         };
         let attempt = || async {
             let start = Now::now();
-            let assertion = self.sign(Claims {
+            let assertion = self.sign(JwtClaims {
                 aud: Some(ASSERTION_AUDIENCE),
                 ..wanted
             });
@@ -198,8 +198,13 @@ impl ServiceAccountSource {
         delegation::check_universe(&self.file.universe, subject)?;
         let scope = joined(scopes);
         let read = |body: &[u8], start, now| parse::access_token(body, start, now);
-        self.exchanged(key, Wanted::Subject(subject, &scope), priority, read)
-            .await
+        self.exchanged(
+            key,
+            ExchangedToken::Subject(subject, &scope),
+            priority,
+            read,
+        )
+        .await
     }
 
     /// Fetches an ID token from the IAM Credentials API, because other universes have no token endpoint.
@@ -216,10 +221,10 @@ impl ServiceAccountSource {
         let url = url.ok_or_else(|| self.unsigned())?;
         let attempt = || async {
             let start = Now::now();
-            let bearer = self.sign(Claims {
+            let bearer = self.sign(JwtClaims {
                 sub: Some(email),
                 scope: Some(IAM),
-                ..Claims::default()
+                ..JwtClaims::default()
             });
             let headers = bearer.ok().as_deref().and_then(endpoint::bearer);
             let body = json!({"audience": audience, "includeEmail": true, "useEmailAzp": true});
@@ -236,10 +241,10 @@ impl ServiceAccountSource {
             .await
     }
 
-    fn sign(&self, claims: Claims<'_>) -> Result<String, FetchError> {
+    fn sign(&self, claims: JwtClaims<'_>) -> Result<String, FetchError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let iat = now.unwrap_or_default().saturating_sub(BACK_DATED).as_secs();
-        let claims = Claims {
+        let claims = JwtClaims {
             iss: &self.file.email,
             iat,
             exp: iat + LIFETIME.as_secs(),

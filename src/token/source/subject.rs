@@ -19,7 +19,7 @@ mod file;
 mod format;
 mod url;
 
-use aws::Aws;
+use aws::AwsCache;
 use budget::Budget;
 
 /// Gets the subject tokens of one credential file.
@@ -31,7 +31,7 @@ pub(super) struct SubjectTokens {
     client: EndpointClient,
     /// The client that uses no proxy.
     local: EndpointClient,
-    aws: Mutex<Aws>,
+    aws: Mutex<AwsCache>,
 }
 
 // === impl SubjectTokens ===

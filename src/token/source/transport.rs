@@ -17,12 +17,12 @@ use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, DialPolicy, SendableBody, Target, Upstream, UpstreamBody};
 
 /// The response to a request, as soon as its head has arrived.
-pub(super) type Sending =
+pub(super) type ResponseFuture =
     Pin<Box<dyn Future<Output = Result<Response<UpstreamBody>, Error>> + Send>>;
 
 /// Sends one request.
 pub(super) trait Transport: Send + Sync {
-    fn send(&self, target: &Target, request: Request<Bytes>) -> Sending;
+    fn send(&self, target: &Target, request: Request<Bytes>) -> ResponseFuture;
 }
 
 /// Opens a transport with its own connections, within a memory budget.
@@ -40,7 +40,7 @@ pub(super) fn open<B: SendableBody + From<Bytes>>(
 }
 
 impl<B: SendableBody + From<Bytes>> Transport for Upstream<B> {
-    fn send(&self, target: &Target, request: Request<Bytes>) -> Sending {
+    fn send(&self, target: &Target, request: Request<Bytes>) -> ResponseFuture {
         Box::pin(self.send_with(target, Priority::High, request.map(B::from)))
     }
 }

@@ -38,7 +38,7 @@ pub(super) struct Peer {
 
 /// The response of the server.
 #[derive(Debug)]
-pub(super) struct Response {
+pub(super) struct BufferedResponse {
     pub(super) head: response::Parts,
     pub(super) body: Bytes,
 }
@@ -82,7 +82,7 @@ impl Peer {
     }
 
     /// Sends `GET target` and reads the whole response. The caller sets the timeout.
-    pub(super) async fn ask(&self, target: &str) -> Result<Response, TransportError> {
+    pub(super) async fn ask(&self, target: &str) -> Result<BufferedResponse, TransportError> {
         let stream = self.connect().await?;
         let request = Request::get(target)
             .header(header::HOST, &self.authority)
@@ -101,7 +101,7 @@ impl Peer {
             let (head, body) = sender.send_request(request).await?.into_parts();
             let body = Limited::new(body, LONGEST_BODY).collect().await;
             match body {
-                Ok(body) => Ok(Response {
+                Ok(body) => Ok(BufferedResponse {
                     head,
                     body: body.to_bytes(),
                 }),

@@ -16,7 +16,7 @@ mod sigv4;
 mod web_identity;
 mod xml;
 
-use keys::AwsKeys;
+use keys::AwsCredentials;
 #[cfg(any(fuzzing, test))]
 pub(super) use keys::fuzz_aws_answers;
 use sigv4::{Scope, Unsigned};
@@ -26,14 +26,14 @@ const RENEWED: Duration = Duration::from_secs(5 * 60);
 
 /// The cached keys and the region.
 #[derive(Debug, Default)]
-pub(super) struct Aws {
-    keys: Option<AwsKeys>,
+pub(super) struct AwsCache {
+    keys: Option<AwsCredentials>,
     region: Option<String>,
 }
 
-// === impl Aws ===
+// === impl AwsCache ===
 
-impl Aws {
+impl AwsCache {
     /// Signs a new request, with the cached keys or with new ones.
     pub(super) async fn token(
         &mut self,
@@ -70,15 +70,16 @@ impl Aws {
         source: &AwsSource,
         region: &str,
         budget: &Budget<'_>,
-    ) -> Result<AwsKeys, FetchError> {
+    ) -> Result<AwsCredentials, FetchError> {
         let horizon = SystemTime::now() + RENEWED;
-        let is_good = |keys: &&AwsKeys| keys.expires.is_some_and(|expires| expires > horizon);
+        let is_good =
+            |keys: &&AwsCredentials| keys.expires.is_some_and(|expires| expires > horizon);
         if let Some(keys) = self.keys.as_ref().filter(is_good) {
             return Ok(keys.clone());
         }
         let keys = match &source.keys {
             AwsKeySource::Container(container) => container::keys(container, budget).await?,
-            AwsKeySource::Environment(keys) => AwsKeys {
+            AwsKeySource::Environment(keys) => AwsCredentials {
                 access_key_id: keys.access_key_id.to_string(),
                 secret_access_key: keys.secret_access_key.to_string(),
                 session_token: keys.session_token.as_deref().map(str::to_owned),
@@ -104,7 +105,7 @@ fn signed(
     source: &AwsSource,
     audience: &str,
     region: &str,
-    keys: &AwsKeys,
+    keys: &AwsCredentials,
     now: SystemTime,
 ) -> Option<String> {
     let url = source.verification_url.replace("{region}", region);

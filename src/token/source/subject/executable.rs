@@ -11,11 +11,11 @@ use crate::children::{self, Output};
 use crate::credentials::ExecutableSource;
 use crate::token::fetch_error::FetchError;
 
-mod answer;
+mod response;
 
 #[cfg(any(fuzzing, test))]
-pub(super) use answer::fuzz_executable_answer;
-use answer::{Issued, NoToken};
+pub(super) use response::fuzz_executable_answer;
+use response::{InvalidResponse, SubjectToken};
 
 /// The maximum length of the output in bytes.
 const LONGEST: usize = 64 * 1024;
@@ -37,20 +37,22 @@ pub(super) fn named(source: &ExecutableSource) -> String {
 }
 
 /// Returns the token of the output file. The token is used only if the file has its expiry. Otherwise the program runs.
-async fn cached(source: &ExecutableSource) -> Option<Issued> {
+async fn cached(source: &ExecutableSource) -> Option<SubjectToken> {
     let issued = file_token(source).await?.ok()?;
     issued.expires.is_some().then_some(issued)
 }
 
-async fn file_token(source: &ExecutableSource) -> Option<Result<Issued, String>> {
+async fn file_token(source: &ExecutableSource) -> Option<Result<SubjectToken, String>> {
     let path = source.output_file.as_ref()?;
     Some(match file::read(path).await {
-        Ok(content) => Issued::parse(&content, SystemTime::now()).map_err(|why| why.to_string()),
+        Ok(content) => {
+            SubjectToken::parse(&content, SystemTime::now()).map_err(|why| why.to_string())
+        }
         Err(why) => Err(format!("the output_file {}: {why}", path.display())),
     })
 }
 
-async fn run(source: &ExecutableSource) -> Result<Issued, String> {
+async fn run(source: &ExecutableSource) -> Result<SubjectToken, String> {
     let mut command = Command::new(source.program());
     command.args(source.arguments());
     for (name, value) in &source.environment {
@@ -66,10 +68,10 @@ async fn run(source: &ExecutableSource) -> Result<Issued, String> {
             format!("it was killed, because it had not ended within {seconds} s (timeout_millis)")
         })?;
     let Output { status, stdout } = output.map_err(|failed| failed.to_string())?;
-    let answer = Issued::parse(&stdout, SystemTime::now());
+    let answer = SubjectToken::parse(&stdout, SystemTime::now());
     if !status.success() {
         return Err(match answer {
-            Err(why @ NoToken::Unsuccessful { .. }) => format!("{}; {why}", ended(status)),
+            Err(why @ InvalidResponse::Unsuccessful { .. }) => format!("{}; {why}", ended(status)),
             _ => format!(
                 "{}; its standard error is that of the sidecar",
                 ended(status)

@@ -5,7 +5,7 @@ use http::{HeaderValue, Request, header};
 
 use super::super::budget::{Budget, no_token};
 use super::super::file;
-use super::keys::AwsKeys;
+use super::keys::AwsCredentials;
 use crate::credentials::{AwsContainer, ContainerToken};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
@@ -14,7 +14,7 @@ use crate::token::source::endpoint::success;
 pub(super) async fn keys(
     container: &AwsContainer,
     budget: &Budget<'_>,
-) -> Result<AwsKeys, FetchError> {
+) -> Result<AwsCredentials, FetchError> {
     let authorization = authorization(container).await?;
     let url = &container.url;
     let attempt = || async {
@@ -26,7 +26,7 @@ pub(super) async fn keys(
             .body(Bytes::new())
             .map_err(|error| AttemptError::malformed(error.to_string()))?;
         let body = success(budget.client(url).send(request).await?)?;
-        AwsKeys::from_json(&body).map_err(|error| AttemptError::malformed(error.to_string()))
+        AwsCredentials::from_json(&body).map_err(|error| AttemptError::malformed(error.to_string()))
     };
     budget.fetch("the AWS credentials", url, attempt, "").await
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 
 use super::super::budget::Budget;
-use super::keys::AwsKeys;
+use super::keys::AwsCredentials;
 use crate::credentials::{AwsSource, SourceUrl};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
@@ -20,7 +20,7 @@ const HOP_LIMIT: &str = "does the instance's metadata hop limit let a container 
      (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2)";
 
 /// Sends requests to the service.
-struct Service<'a> {
+struct InstanceMetadataClient<'a> {
     budget: &'a Budget<'a>,
     token: Option<String>,
 }
@@ -33,7 +33,7 @@ pub(super) async fn region(source: &AwsSource, budget: &Budget<'_>) -> Result<St
             &"the region is not known: set AWS_REGION",
         ));
     };
-    let service = Service::new(source, budget).await?;
+    let service = InstanceMetadataClient::new(source, budget).await?;
     service
         .get("the AWS region", url, "", |zone| {
             region_of(&zone).ok_or("the answer is not an availability zone")
@@ -46,8 +46,8 @@ pub(super) async fn keys(
     source: &AwsSource,
     url: &SourceUrl,
     budget: &Budget<'_>,
-) -> Result<AwsKeys, FetchError> {
-    let service = Service::new(source, budget).await?;
+) -> Result<AwsCredentials, FetchError> {
+    let service = InstanceMetadataClient::new(source, budget).await?;
     let role = service
         .get("the AWS role", url, "", |role| {
             is_role(&role)
@@ -57,16 +57,16 @@ pub(super) async fn keys(
         .await?;
     service
         .get("the AWS credentials", url, &role, |body| {
-            AwsKeys::from_json(body.as_bytes())
+            AwsCredentials::from_json(body.as_bytes())
         })
         .await
 }
 
-// === impl Service ===
+// === impl InstanceMetadataClient ===
 
-impl<'a> Service<'a> {
+impl<'a> InstanceMetadataClient<'a> {
     async fn new(source: &AwsSource, budget: &'a Budget<'a>) -> Result<Self, FetchError> {
-        let mut service = Service {
+        let mut service = InstanceMetadataClient {
             budget,
             token: None,
         };

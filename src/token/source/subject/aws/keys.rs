@@ -10,7 +10,7 @@ use super::xml;
 
 /// AWS security credentials.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct AwsKeys {
+pub(super) struct AwsCredentials {
     pub(super) access_key_id: String,
     pub(super) secret_access_key: String,
     pub(super) session_token: Option<String>,
@@ -48,9 +48,9 @@ struct KeysResponse {
     expiration: Option<String>,
 }
 
-// === impl AwsKeys ===
+// === impl AwsCredentials ===
 
-impl AwsKeys {
+impl AwsCredentials {
     /// Creates keys, and validates the values that become headers of a signed request.
     pub(super) fn new(
         access_key_id: Option<String>,
@@ -122,9 +122,9 @@ impl AwsKeys {
     }
 }
 
-impl fmt::Debug for AwsKeys {
+impl fmt::Debug for AwsCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AwsKeys")
+        f.debug_struct("AwsCredentials")
             .field("expires", &self.expires)
             .finish_non_exhaustive()
     }
@@ -160,7 +160,10 @@ fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 /// error.
 #[cfg(any(fuzzing, test))]
 pub(in crate::token::source::subject) fn fuzz_aws_answers(body: &[u8]) {
-    for keys in [AwsKeys::from_json(body), AwsKeys::from_sts(body)] {
+    for keys in [
+        AwsCredentials::from_json(body),
+        AwsCredentials::from_sts(body),
+    ] {
         match keys {
             Ok(keys) => {
                 for text in [&keys.access_key_id, &keys.secret_access_key]
@@ -207,9 +210,9 @@ mod tests {
     #[test]
     fn each_key_response_has_keys_and_expiry() {
         for keys in [
-            AwsKeys::from_json(EC2.as_bytes()),
-            AwsKeys::from_json(ECS.as_bytes()),
-            AwsKeys::from_sts(STS.as_bytes()),
+            AwsCredentials::from_json(EC2.as_bytes()),
+            AwsCredentials::from_json(ECS.as_bytes()),
+            AwsCredentials::from_sts(STS.as_bytes()),
         ] {
             let keys = keys.unwrap();
             assert_eq!(keys.access_key_id, "AK");
@@ -249,13 +252,13 @@ mod tests {
         ] {
             let answer = EC2.replace(from, to);
             assert_eq!(
-                AwsKeys::from_json(answer.as_bytes()),
+                AwsCredentials::from_json(answer.as_bytes()),
                 Err(expected),
                 "{answer}"
             );
         }
         assert_eq!(
-            AwsKeys::from_json(&EC2.as_bytes()[..40]),
+            AwsCredentials::from_json(&EC2.as_bytes()[..40]),
             Err(BadAnswer::Json)
         );
     }
@@ -285,14 +288,14 @@ mod tests {
         ] {
             let answer = STS.replace(from, to);
             assert_eq!(
-                AwsKeys::from_sts(answer.as_bytes()),
+                AwsCredentials::from_sts(answer.as_bytes()),
                 Err(expected),
                 "{answer}"
             );
         }
         for length in 0..STS.len() {
             assert!(
-                AwsKeys::from_sts(&STS.as_bytes()[..length]).is_err(),
+                AwsCredentials::from_sts(&STS.as_bytes()[..length]).is_err(),
                 "{length}"
             );
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use aws_lc_rs::{digest, hmac};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use super::keys::AwsKeys;
+use super::keys::AwsCredentials;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
@@ -39,7 +39,11 @@ pub(super) struct Scope<'a> {
 }
 
 /// Returns the value of `Authorization`.
-pub(super) fn authorization(request: &Unsigned<'_>, scope: &Scope<'_>, keys: &AwsKeys) -> String {
+pub(super) fn authorization(
+    request: &Unsigned<'_>,
+    scope: &Scope<'_>,
+    keys: &AwsCredentials,
+) -> String {
     let Scope {
         region,
         service,
@@ -135,8 +139,8 @@ mod tests {
 
     const DATE: &str = "Mon, 09 Sep 2011 23:36:00 GMT";
 
-    fn keys(id: &str, secret: &str) -> AwsKeys {
-        AwsKeys {
+    fn keys(id: &str, secret: &str) -> AwsCredentials {
+        AwsCredentials {
             access_key_id: id.into(),
             secret_access_key: secret.into(),
             session_token: None,

@@ -23,7 +23,7 @@ fn source(url: &str) -> AwsSource {
 }
 
 fn subject(url: &str, token: Option<&str>) -> (String, Value) {
-    let keys = AwsKeys {
+    let keys = AwsCredentials {
         access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
         secret_access_key: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
         session_token: token.map(str::to_owned),

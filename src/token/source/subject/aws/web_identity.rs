@@ -6,7 +6,7 @@ use http::{Request, StatusCode, header};
 
 use super::super::budget::{Budget, no_token};
 use super::super::{file, format};
-use super::keys::{self, AwsKeys};
+use super::keys::{self, AwsCredentials};
 use super::sigv4::encode;
 use crate::credentials::{AwsWebIdentity, TokenFormat};
 use crate::token::fetch_error::FetchError;
@@ -17,7 +17,7 @@ pub(super) async fn keys(
     identity: &AwsWebIdentity,
     region: &str,
     budget: &Budget<'_>,
-) -> Result<AwsKeys, FetchError> {
+) -> Result<AwsCredentials, FetchError> {
     let form = form(identity).await?;
     let url = format!("https://sts.{region}.{}/", domain(region));
     let attempt = || async {
@@ -32,7 +32,7 @@ pub(super) async fn keys(
             let said = said.map(|said| format!("{said:?}"));
             return Err(AttemptError::answered(head.status, &head.headers, said));
         }
-        AwsKeys::from_sts(&body).map_err(|error| AttemptError::malformed(error.to_string()))
+        AwsCredentials::from_sts(&body).map_err(|error| AttemptError::malformed(error.to_string()))
     };
     let what = format!("the AWS credentials of the role {}", identity.role);
     budget.fetch(&what, &url, attempt, "").await

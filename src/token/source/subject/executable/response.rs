@@ -18,14 +18,14 @@ const SAML: &str = "urn:ietf:params:oauth:token-type:saml2";
 
 /// A subject token, and its expiry if the executable reports it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Issued {
+pub(super) struct SubjectToken {
     pub(super) token: String,
     pub(super) expires: Option<SystemTime>,
 }
 
 /// The reason that an output has no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoToken {
+pub(super) enum InvalidResponse {
     #[error("its answer is not a JSON object of the expected form")]
     Json,
     #[error("its answer has no \"{0}\"")]
@@ -45,7 +45,7 @@ pub(super) enum NoToken {
 }
 
 #[derive(Deserialize)]
-struct Output {
+struct ExecutableResponse {
     version: Option<Number>,
     success: Option<bool>,
     token_type: Option<String>,
@@ -64,55 +64,63 @@ enum Text {
     Number(Number),
 }
 
-// === impl Issued ===
+// === impl SubjectToken ===
 
-impl Issued {
+impl SubjectToken {
     /// Parses an output at the time `now`.
-    pub(super) fn parse(answer: &[u8], now: SystemTime) -> Result<Self, NoToken> {
-        let text = str::from_utf8(answer).map_err(|_| NoToken::Json)?;
+    pub(super) fn parse(answer: &[u8], now: SystemTime) -> Result<Self, InvalidResponse> {
+        let text = str::from_utf8(answer).map_err(|_| InvalidResponse::Json)?;
         let text = text.trim_ascii();
         if !text.starts_with('{') {
-            return Err(NoToken::Json);
+            return Err(InvalidResponse::Json);
         }
-        let answer: Output = serde_json::from_str(text).map_err(|_| NoToken::Json)?;
-        let version = answer.version.ok_or(NoToken::Missing("version"))?;
+        let answer: ExecutableResponse =
+            serde_json::from_str(text).map_err(|_| InvalidResponse::Json)?;
+        let version = answer.version.ok_or(InvalidResponse::Missing("version"))?;
         if version.as_f64() != Some(VERSION) {
-            return Err(NoToken::Version(version));
+            return Err(InvalidResponse::Version(version));
         }
-        if !answer.success.ok_or(NoToken::Missing("success"))? {
-            return Err(NoToken::Unsuccessful {
-                code: answer.code.ok_or(NoToken::Missing("code"))?.shortened(),
+        if !answer.success.ok_or(InvalidResponse::Missing("success"))? {
+            return Err(InvalidResponse::Unsuccessful {
+                code: answer
+                    .code
+                    .ok_or(InvalidResponse::Missing("code"))?
+                    .shortened(),
                 message: answer
                     .message
-                    .ok_or(NoToken::Missing("message"))?
+                    .ok_or(InvalidResponse::Missing("message"))?
                     .shortened(),
             });
         }
         let expires = match answer.expiration_time {
-            Some(number) => Some(time(&number).ok_or(NoToken::ExpirationTime)?),
+            Some(number) => Some(time(&number).ok_or(InvalidResponse::ExpirationTime)?),
             None => None,
         };
         if expires.is_some_and(|expires| expires <= now) {
-            return Err(NoToken::Expired);
+            return Err(InvalidResponse::Expired);
         }
-        let kind = answer.token_type.ok_or(NoToken::Missing("token_type"))?;
+        let kind = answer
+            .token_type
+            .ok_or(InvalidResponse::Missing("token_type"))?;
         let token = match &*kind {
-            JWT | ID_TOKEN => answer.id_token.ok_or(NoToken::Missing("id_token"))?,
+            JWT | ID_TOKEN => answer
+                .id_token
+                .ok_or(InvalidResponse::Missing("id_token"))?,
             SAML => answer
                 .saml_response
-                .ok_or(NoToken::Missing("saml_response"))?,
-            _ => return Err(NoToken::TokenType(shortened(&kind))),
+                .ok_or(InvalidResponse::Missing("saml_response"))?,
+            _ => return Err(InvalidResponse::TokenType(shortened(&kind))),
         };
         if token.is_empty() || token.chars().any(char::is_control) {
-            return Err(NoToken::Token);
+            return Err(InvalidResponse::Token);
         }
         Ok(Self { token, expires })
     }
 }
 
-impl std::fmt::Debug for Issued {
+impl std::fmt::Debug for SubjectToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued")
+        f.debug_struct("SubjectToken")
             .field("expires", &self.expires)
             .finish_non_exhaustive()
     }
@@ -146,7 +154,7 @@ fn time(seconds: &Number) -> Option<SystemTime> {
 #[cfg(any(fuzzing, test))]
 pub(in crate::token::source::subject) fn fuzz_executable_answer(answer: &[u8]) {
     let now = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    match Issued::parse(answer, now) {
+    match SubjectToken::parse(answer, now) {
         Ok(issued) => {
             assert!(!issued.token.is_empty());
             assert!(issued.expires.is_none_or(|expires| expires > now));
@@ -165,8 +173,8 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_000)
     }
 
-    fn parse(answer: &str) -> Result<Issued, NoToken> {
-        Issued::parse(answer.as_bytes(), now())
+    fn parse(answer: &str) -> Result<SubjectToken, InvalidResponse> {
+        SubjectToken::parse(answer.as_bytes(), now())
     }
 
     #[test]
@@ -192,20 +200,20 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_token_is_an_error_with_the_reason() {
-        let missing = NoToken::Missing;
+        let missing = InvalidResponse::Missing;
         for (answer, expected) in [
-            ("", NoToken::Json),
-            ("junk", NoToken::Json),
-            ("[1]", NoToken::Json),
-            (r#"{"version":"1"}"#, NoToken::Json),
+            ("", InvalidResponse::Json),
+            ("junk", InvalidResponse::Json),
+            ("[1]", InvalidResponse::Json),
+            (r#"{"version":"1"}"#, InvalidResponse::Json),
             (r#"{"success":true}"#, missing("version")),
             (
                 r#"{"version":2,"success":true}"#,
-                NoToken::Version(2.into()),
+                InvalidResponse::Version(2.into()),
             ),
             (
                 r#"{"version":0,"success":true}"#,
-                NoToken::Version(0.into()),
+                InvalidResponse::Version(0.into()),
             ),
             (r#"{"version":1}"#, missing("success")),
             (
@@ -218,7 +226,7 @@ mod tests {
             ),
             (
                 r#"{"version":1,"success":false,"code":401,"message":"Caller not authorized.\n"}"#,
-                NoToken::Unsuccessful {
+                InvalidResponse::Unsuccessful {
                     code: "401".into(),
                     message: "Caller not authorized.\n".into(),
                 },
@@ -229,7 +237,7 @@ mod tests {
             ),
             (
                 r#"{"version":1,"success":true,"token_type":"x","id_token":"T"}"#,
-                NoToken::TokenType("x".into()),
+                InvalidResponse::TokenType("x".into()),
             ),
             (
                 r#"{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:jwt"}"#,
@@ -241,19 +249,19 @@ mod tests {
             ),
             (
                 r#"{"version":1,"success":true,"token_type":"urn:ietf:params:oauth:token-type:jwt","id_token":""}"#,
-                NoToken::Token,
+                InvalidResponse::Token,
             ),
             (
                 r#"{"version":1,"success":true,"expiration_time":1000,"id_token":"T"}"#,
-                NoToken::Expired,
+                InvalidResponse::Expired,
             ),
             (
                 r#"{"version":1,"success":true,"expiration_time":-1,"id_token":"T"}"#,
-                NoToken::ExpirationTime,
+                InvalidResponse::ExpirationTime,
             ),
             (
                 r#"{"version":1,"success":true,"expiration_time":"1","id_token":"T"}"#,
-                NoToken::Json,
+                InvalidResponse::Json,
             ),
         ] {
             assert_eq!(parse(answer), Err(expected.clone()), "{answer}");
@@ -264,7 +272,7 @@ mod tests {
     #[test]
     fn a_token_in_the_message_of_a_program_is_removed() {
         let answer = r#"{"version":1,"success":false,"code":"401","message":"cannot use eyJhbGciOiJSUzI1NiJ9.eyJh.c2ln today"}"#;
-        let error = Issued::parse(answer.as_bytes(), SystemTime::now()).unwrap_err();
+        let error = SubjectToken::parse(answer.as_bytes(), SystemTime::now()).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("cannot use […] today"), "{text}");
     }
