@@ -33,9 +33,9 @@ class Process:
         if port:
             self.listens(port)
 
-    def listens(self, port, patience=20):
+    def listens(self, port, timeout=20):
         """Waits for the first connection. Returns the seconds since the start."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -44,10 +44,10 @@ class Process:
                 if self.child.poll() is not None or time.monotonic() > deadline:
                     raise Failed(f"{self.name} does not listen on {port}: {self.last_words()}") from None
 
-    def answers(self, port, path, host, patience=20):
+    def answers(self, port, path, host, timeout=20):
         """Waits for the first 200. Returns the seconds since the start."""
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         answer = b""
         while True:
             try:

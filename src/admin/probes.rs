@@ -8,7 +8,7 @@ use super::serve::Admin;
 use crate::proxy::locate_routes;
 
 /// How long a probe may take so that refreshes can end while there is CPU; probes time out after 1 s by default.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A probe's answer: the status decides, the text is for people.
 pub(super) type ProbeResponse = (StatusCode, String);
@@ -27,9 +27,9 @@ pub(super) fn startup(admin: &Admin) -> ProbeResponse {
 
 /// Always 200: a metadata server that is down is no reason to restart the instance.
 pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
-    let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);
+    let refresh = admin.provider.tokens().refresh_stale().done(PROBE_TIMEOUT);
     // Requests only unknown facts. A failure does not fail the probe.
-    let learn = tokio::time::timeout(PATIENCE, admin.provider.learn());
+    let learn = tokio::time::timeout(PROBE_TIMEOUT, admin.provider.learn());
     let _ = tokio::join!(refresh, learn);
     admin.probed();
     (StatusCode::OK, "alive\n".into())
@@ -44,8 +44,8 @@ pub(super) async fn readiness(admin: &Admin) -> ProbeResponse {
     if !reasons.is_empty() {
         // Waits for the fetch that `missing` has started.
         let locate = locate_routes(&admin.provider, &admin.routes);
-        let locate = tokio::time::timeout(PATIENCE, locate);
-        let refresh = admin.provider.tokens().refresh_stale().done(PATIENCE);
+        let locate = tokio::time::timeout(PROBE_TIMEOUT, locate);
+        let refresh = admin.provider.tokens().refresh_stale().done(PROBE_TIMEOUT);
         let _ = tokio::join!(refresh, locate);
         reasons = missing(admin);
     }

@@ -17,7 +17,7 @@ use crate::policy;
 type Account = (Arc<str>, Option<Arc<str>>);
 
 /// How long the metadata server may take: on a machine without one, the explanation is not held up by more.
-const PATIENCE: Duration = Duration::from_millis(500);
+const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ fn account(config: &Config) -> Result<Option<Account>, Exit> {
         let instance = provider.instance();
         let email = instance.email(&policy::Principal::Attached);
         let both = async { tokio::join!(email, instance.project_id()) };
-        let (email, project) = tokio::time::timeout(PATIENCE, both).await.ok()?;
+        let (email, project) = tokio::time::timeout(IDENTITY_TIMEOUT, both).await.ok()?;
         Some((email.ok()?, project.ok()))
     };
     Ok(runtime(1)?.block_on(asked))

@@ -17,7 +17,7 @@ use crate::policy::{CredentialGrant, Placement, Principal, select_header};
 use crate::proxy::CredentialProvider;
 
 /// How long the account's name may take.
-const PATIENCE: Duration = Duration::from_millis(500);
+const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Print the token that a call to URL would carry
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,7 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
     };
     let instance = provider.instance();
     let asked = async { tokio::join!(instance.email(base), instance.project_id()) };
-    let Ok((Ok(email), project)) = tokio::time::timeout(PATIENCE, asked).await else {
+    let Ok((Ok(email), project)) = tokio::time::timeout(IDENTITY_TIMEOUT, asked).await else {
         if principal.via().is_some() {
             say(format!(
                 "the token is the one of {principal}; the base credential is {credential}"

@@ -14,7 +14,7 @@ use super::lookups::{HUNG, LONG, PERMITS};
 use super::{Priority, Resolver, Unresolved};
 use crate::destination::Host;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The system's resolver of the tests. Names that begin with `silent` block until `answer` is called.
 #[derive(Clone, Default)]
@@ -81,7 +81,7 @@ impl System {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(PATIENCE, wait).await.expect("look-ups that hang");
+        timeout(TIMEOUT, wait).await.expect("look-ups that hang");
     }
 }
 
@@ -129,27 +129,27 @@ async fn flooded(resolver: &Resolver, system: &System, count: usize) {
             tokio::task::yield_now().await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("callers");
+    timeout(TIMEOUT, wait).await.expect("callers");
 }
 
 #[tokio::test]
 async fn addresses_keep_their_order() {
     let system = System::default();
-    let found = resolve(&system.resolver(), "a.test", Priority::Normal, PATIENCE).await;
+    let found = resolve(&system.resolver(), "a.test", Priority::Normal, TIMEOUT).await;
     let expected = ["192.0.2.1:443", "192.0.2.2:443"].map(|text| text.parse().unwrap());
     assert_eq!(found.unwrap(), expected);
-    let literal = resolve(&system.resolver(), "[::1]", Priority::Normal, PATIENCE).await;
+    let literal = resolve(&system.resolver(), "[::1]", Priority::Normal, TIMEOUT).await;
     assert_eq!(literal.unwrap(), ["[::1]:443".parse().unwrap()]);
 }
 
 #[tokio::test]
 async fn a_name_without_an_address_or_a_panic_of_the_resolver_is_an_error() {
     let resolver = System::default().resolver();
-    let error = resolve(&resolver, "none.test", Priority::Normal, PATIENCE).await;
+    let error = resolve(&resolver, "none.test", Priority::Normal, TIMEOUT).await;
     assert!(matches!(error, Err(Unresolved::Failed(_))), "{error:?}");
-    let error = resolve(&resolver, "panics.test", Priority::Normal, PATIENCE).await;
+    let error = resolve(&resolver, "panics.test", Priority::Normal, TIMEOUT).await;
     assert!(matches!(error, Err(Unresolved::Aborted)), "{error:?}");
-    let found = resolve(&resolver, "a.test", Priority::Normal, PATIENCE).await;
+    let found = resolve(&resolver, "a.test", Priority::Normal, TIMEOUT).await;
     assert!(found.is_ok());
 }
 
@@ -160,9 +160,9 @@ async fn a_hundred_callers_of_one_name_share_one_lookup() {
     let mut callers = JoinSet::new();
     for _ in 0..100 {
         let resolver = resolver.clone();
-        callers.spawn(async move {
-            resolve(&resolver, "silent.test", Priority::Normal, PATIENCE).await
-        });
+        callers.spawn(
+            async move { resolve(&resolver, "silent.test", Priority::Normal, TIMEOUT).await },
+        );
     }
     system.hang(1).await;
     system.answer();
@@ -181,7 +181,7 @@ async fn a_caller_that_retries_joins_the_lookup_in_flight() {
         assert!(matches!(error, Err(Unresolved::TimedOut(_))), "{error:?}");
     }
     assert_eq!(system.times("silent.test"), 1);
-    let again = resolve(&resolver, "silent.test", Priority::Normal, PATIENCE);
+    let again = resolve(&resolver, "silent.test", Priority::Normal, TIMEOUT);
     let answer = async {
         tokio::task::yield_now().await;
         system.answer();
@@ -205,7 +205,7 @@ async fn a_lookup_that_hung_before_a_caller_came_does_not_fail_the_caller() {
         &resolver,
         "silent-and-fails.test",
         Priority::Normal,
-        PATIENCE,
+        TIMEOUT,
     );
     let answer = async {
         tokio::task::yield_now().await;
@@ -219,20 +219,20 @@ async fn a_lookup_that_hung_before_a_caller_came_does_not_fail_the_caller() {
 async fn a_new_host_resolves_while_640_lookups_hang() {
     let system = System::default();
     let resolver = system.resolver();
-    let mut silent = flood(&resolver, 640, Priority::Normal, PATIENCE);
+    let mut silent = flood(&resolver, 640, Priority::Normal, TIMEOUT);
     flooded(&resolver, &system, 640).await;
     for n in 0..3 {
         let start = Instant::now();
         let name = format!("new-{n}.test");
-        let found = resolve(&resolver, &name, Priority::Normal, PATIENCE).await;
+        let found = resolve(&resolver, &name, Priority::Normal, TIMEOUT).await;
         assert!(found.is_ok(), "{name}: {found:?}");
-        assert!(start.elapsed() < PATIENCE, "{:?}", start.elapsed());
+        assert!(start.elapsed() < TIMEOUT, "{:?}", start.elapsed());
     }
     while let Some(ended) = silent.join_next().await {
         assert!(ended.unwrap().is_err());
     }
     let start = Instant::now();
-    let found = resolve(&resolver, "after.test", Priority::Normal, PATIENCE).await;
+    let found = resolve(&resolver, "after.test", Priority::Normal, TIMEOUT).await;
     assert!(found.is_ok());
     assert!(start.elapsed() < LONG, "{:?}", start.elapsed());
     assert!(
@@ -250,14 +250,10 @@ async fn half_of_the_permits_are_reserved_for_destinations_that_get_a_token() {
     ] {
         let system = System::default();
         let resolver = system.resolver();
-        let _silent = flood(&resolver, 200, many, PATIENCE);
+        let _silent = flood(&resolver, 200, many, TIMEOUT);
         flooded(&resolver, &system, 200).await;
         let start = Instant::now();
-        assert!(
-            resolve(&resolver, "token.test", one, PATIENCE)
-                .await
-                .is_ok()
-        );
+        assert!(resolve(&resolver, "token.test", one, TIMEOUT).await.is_ok());
         assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
     }
 }
@@ -268,12 +264,12 @@ async fn a_queued_lookup_starts_when_a_destination_with_a_token_joins_it() {
         let system = System::default();
         let resolver = system.resolver();
         // The newest starts first, so a look-up that was queued before the flood starts last.
-        let mut callers = flood(&resolver, PERMITS, Priority::Normal, PATIENCE);
+        let mut callers = flood(&resolver, PERMITS, Priority::Normal, TIMEOUT);
         flooded(&resolver, &system, PERMITS).await;
         let first = {
             let resolver = resolver.clone();
             tokio::spawn(async move {
-                resolve(&resolver, "token.test", Priority::Normal, PATIENCE).await
+                resolve(&resolver, "token.test", Priority::Normal, TIMEOUT).await
             })
         };
         while resolver.0.lock().len() == PERMITS {
@@ -282,7 +278,7 @@ async fn a_queued_lookup_starts_when_a_destination_with_a_token_joins_it() {
         assert_eq!(system.times("token.test"), 0);
         let start = Instant::now();
         if joins {
-            let found = resolve(&resolver, "token.test", Priority::High, PATIENCE).await;
+            let found = resolve(&resolver, "token.test", Priority::High, TIMEOUT).await;
             assert!(found.is_ok());
         } else {
             resolver.promote(&Host::parse("token.test").unwrap());
@@ -298,7 +294,7 @@ async fn a_queued_lookup_starts_when_a_destination_with_a_token_joins_it() {
 async fn callers_that_cancel_release_their_permits_and_queue_entries() {
     let system = System::default();
     let resolver = system.resolver();
-    let mut silent = flood(&resolver, 640, Priority::Normal, PATIENCE);
+    let mut silent = flood(&resolver, 640, Priority::Normal, TIMEOUT);
     flooded(&resolver, &system, 640).await;
     silent.shutdown().await;
     // Some were started by callers that have left.
@@ -308,7 +304,7 @@ async fn callers_that_cancel_release_their_permits_and_queue_entries() {
         "{known} names, and only what hangs should be known"
     );
     let start = Instant::now();
-    let found = resolve(&resolver, "new.test", Priority::Normal, PATIENCE).await;
+    let found = resolve(&resolver, "new.test", Priority::Normal, TIMEOUT).await;
     assert!(found.is_ok());
     assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
     assert!(system.hanging().1 <= 2 * PERMITS, "{:?}", system.hanging());
@@ -322,7 +318,7 @@ async fn hanging_threads_are_bounded_and_the_resolver_recovers() {
     for n in 0..PERMITS + HUNG + 8 {
         let name = format!("silent-{n}.test");
         let host = Host::parse(&name).unwrap();
-        let caller = resolver.resolve(&host, 443, Priority::Normal, PATIENCE);
+        let caller = resolver.resolve(&host, 443, Priority::Normal, TIMEOUT);
         let mut caller = pin!(caller);
         let polled = poll_fn(|cx| Poll::Ready(caller.as_mut().poll(cx))).await;
         assert!(polled.is_pending());
@@ -332,9 +328,9 @@ async fn hanging_threads_are_bounded_and_the_resolver_recovers() {
     let short = Duration::from_millis(50);
     let error = resolve(&resolver, "new.test", Priority::Normal, short).await;
     assert!(matches!(error, Err(Unresolved::Crowded(_))), "{error:?}");
-    let found = resolve(&resolver, "token.test", Priority::High, PATIENCE).await;
+    let found = resolve(&resolver, "token.test", Priority::High, TIMEOUT).await;
     assert!(found.is_ok());
-    let later = resolve(&resolver, "new.test", Priority::Normal, PATIENCE);
+    let later = resolve(&resolver, "new.test", Priority::Normal, TIMEOUT);
     let answer = async {
         tokio::task::yield_now().await;
         system.answer();
@@ -355,13 +351,13 @@ fn lookups_that_end_with_their_runtime_block_no_others() {
     };
     let first = runtime();
     first.block_on(async {
-        let _silent = flood(&resolver, 100, Priority::Normal, PATIENCE);
+        let _silent = flood(&resolver, 100, Priority::Normal, TIMEOUT);
         system.hang(1).await;
     });
     first.shutdown_background();
     system.answer();
     runtime().block_on(async {
-        let found = resolve(&resolver, "new.test", Priority::Normal, PATIENCE).await;
+        let found = resolve(&resolver, "new.test", Priority::Normal, TIMEOUT).await;
         assert!(found.is_ok());
     });
 }

@@ -18,7 +18,7 @@ use crate::lock::lock;
 use crate::token::Now;
 
 /// The time limit of a handshake with an app.
-const PATIENCE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -41,7 +41,7 @@ pub(crate) enum InterceptError {
     #[error("{0}")]
     Handshake(#[from] std::io::Error),
     /// The app did not continue it in time.
-    #[error("not done within {PATIENCE:?}")]
+    #[error("not done within {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
     /// There is no certificate for this host.
     #[error(transparent)]
@@ -138,7 +138,7 @@ impl Interceptor {
         let name: &Arc<str> = name;
         let config = self.leaves.config(name, Now::now())?;
         let accept = TlsAcceptor::from(config).accept(stream);
-        match tokio::time::timeout(PATIENCE, accept).await {
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
             Ok(accepted) => Ok(accepted?),
             Err(_) => Err(InterceptError::Timeout),
         }

@@ -76,8 +76,8 @@ where
         if let Some(protocol) = judge(&seen, options.http) {
             break protocol;
         }
-        let patience = if seen.is_empty() { silence } else { HESITATION };
-        match timeout(patience, stream.read_buf(&mut seen)).await {
+        let limit = if seen.is_empty() { silence } else { HESITATION };
+        match timeout(limit, stream.read_buf(&mut seen)).await {
             Ok(Ok(0)) | Err(_) if seen.is_empty() => break TunnelProtocol::Silence,
             Ok(Ok(0)) | Err(_) => break TunnelProtocol::Other,
             Ok(Ok(_)) => {}

@@ -17,7 +17,7 @@ use crate::telemetry;
 use crate::token::{Facts, Slot, TokenCache};
 
 /// How long a request waits for the universe domain, once, if its host could belong to an unknown universe.
-const UNIVERSE_PATIENCE: Duration = Duration::from_secs(2);
+const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Resolves a destination to a decision and the slot of its token.
 #[derive(Debug)]
@@ -306,7 +306,7 @@ impl CredentialProvider {
             tokio::spawn(async move { instance.universe().await });
             return;
         }
-        let asked = tokio::time::timeout(UNIVERSE_PATIENCE, self.instance.universe()).await;
+        let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, self.instance.universe()).await;
         if !matches!(asked, Ok(Ok(_))) {
             self.given_up.store(true, Ordering::Relaxed);
         }

@@ -22,7 +22,7 @@ use crate::lock::lock;
 use crate::proxy::refusal;
 
 /// The time that a client has to read the last response and to finish its upload.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The number of bytes that are read after a refusal. Closing with unread bytes would reset the connection and lose the
 /// refusal.
@@ -265,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         };
         if !answer.is_empty() {
             // A client that has closed or does not read misses the refusal.
-            let _ = timeout(PATIENCE, say(stream, &answer)).await;
+            let _ = timeout(LINGER_TIMEOUT, say(stream, &answer)).await;
         }
     }
 
@@ -275,7 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Remains<S> {
         if let Some((mut stream, withheld)) = remains
             && withheld.is_empty()
         {
-            let _ = timeout(PATIENCE, discard(&mut stream, usize::MAX)).await;
+            let _ = timeout(LINGER_TIMEOUT, discard(&mut stream, usize::MAX)).await;
         }
     }
 }

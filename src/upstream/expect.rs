@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use super::cancellable_body::{CancellableBody, SendableBody};
 
 /// The longest wait for a 100. Old servers never send one, and a client should not wait indefinitely.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request's body that is held back.
 pub(super) struct Expectation<B> {
@@ -51,7 +51,7 @@ impl<B: SendableBody> Expectation<B> {
             biased;
             response = &mut response => return (response, Some(self.body)),
             () = self.asked.notified() => {}
-            () = tokio::time::sleep(PATIENCE) => {}
+            () = tokio::time::sleep(CONTINUE_TIMEOUT) => {}
         }
         // If the receiver is gone, the response is an error.
         let _ = self.way.send(self.body);

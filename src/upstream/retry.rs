@@ -30,7 +30,7 @@ use crate::error::Error;
 const TRIES: usize = 3;
 
 /// The time that hyper has to drop the body of a reset stream.
-const PATIENCE: Duration = Duration::from_secs(1);
+const COPY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A failed attempt.
 struct Failed<B> {
@@ -225,7 +225,7 @@ async fn after<B: SendableBody>(
             SentBody::Empty => Payload::default(),
             // hyper drops the body as soon as it learns of the reset.
             SentBody::Copied(copy) => {
-                Payload::Again(Box::new(timeout(PATIENCE, copy).await.ok()?.ok()?))
+                Payload::Again(Box::new(timeout(COPY_TIMEOUT, copy).await.ok()?.ok()?))
             }
             SentBody::Unavailable | SentBody::Unsent(_) => return None,
         };

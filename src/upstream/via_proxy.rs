@@ -28,7 +28,7 @@ use crate::error::ErrorKind;
 const LOOK: usize = 2048;
 
 /// The time to read a refusal's text. The refusal does not wait longer.
-const TEXT_PATIENCE: Duration = Duration::from_millis(500);
+const TEXT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The maximum number of bytes of a refusal's text, and of characters in the message.
 const TEXT_BYTES: usize = 1024;
@@ -151,7 +151,7 @@ async fn read_text(stream: &mut TcpStream, answer: &ConnectResponse) -> Option<S
     let length = answer.text_length()?.min(TEXT_BYTES);
     let mut text = vec![0; length];
     let read = stream.read_exact(&mut text);
-    matches!(timeout(TEXT_PATIENCE, read).await, Ok(Ok(_))).then_some(())?;
+    matches!(timeout(TEXT_TIMEOUT, read).await, Ok(Ok(_))).then_some(())?;
     let text = String::from_utf8_lossy(&text);
     let text = text.lines().next()?.trim();
     (!text.is_empty()).then(|| text.to_owned())

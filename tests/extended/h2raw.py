@@ -16,7 +16,7 @@ PRIORITISED = 0x20
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, SETTINGS_TIMEOUT, STREAM_CLOSED = range(6)
 FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, ENHANCE_YOUR_CALM = range(6, 12)
 
-PATIENCE = 10
+TIMEOUT = 10
 
 
 def frame(kind, flags, stream, payload=b""):
@@ -31,7 +31,7 @@ class Peer(Connection):
     """One end of a connection. With `greet`, it has exchanged prefaces."""
 
     def __init__(self, address, greet=True, settings=b""):
-        super().__init__(address, PATIENCE)
+        super().__init__(address, TIMEOUT)
         self.authority = address
         self.encoder = hpack.Encoder()
         self.decoder = hpack.Decoder()

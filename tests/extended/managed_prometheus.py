@@ -7,7 +7,7 @@ import time
 import requests
 
 from recipes import free_port
-from stage import PATIENCE
+from stage import TIMEOUT
 from tls_server import Handler, TlsServer
 
 
@@ -36,7 +36,7 @@ class ManagedPrometheus(TlsServer):
                 else:
                     url = f"http://127.0.0.1:{managed.own}{self.path.removeprefix(managed.PATH)}"
                     kind = {"content-type": self.headers.get("content-type", "")}
-                    answer = requests.request(self.command, url, data=body, headers=kind, timeout=PATIENCE)
+                    answer = requests.request(self.command, url, data=body, headers=kind, timeout=TIMEOUT)
                     status, text = answer.status_code, answer.content
                 self.send_response(status)
                 self.send_header("content-type", "application/json")
@@ -50,7 +50,7 @@ class ManagedPrometheus(TlsServer):
 
     def __enter__(self):
         super().__enter__()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while '"value"' not in self.asked():
             assert time.monotonic() < deadline, "Prometheus has not seen itself"
             time.sleep(0.2)
@@ -58,11 +58,11 @@ class ManagedPrometheus(TlsServer):
 
     def asked(self):
         try:
-            return requests.get(f"http://127.0.0.1:{self.own}/api/v1/query?query=up", timeout=PATIENCE).text
+            return requests.get(f"http://127.0.0.1:{self.own}/api/v1/query?query=up", timeout=TIMEOUT).text
         except requests.ConnectionError:
             return ""
 
     def __exit__(self, *exception):
         super().__exit__(*exception)
         self.child.terminate()
-        self.child.wait(PATIENCE)
+        self.child.wait(TIMEOUT)

@@ -7,7 +7,7 @@ import subprocess
 
 import yaml
 
-from stage import BINARY, PATIENCE, ROOT
+from stage import BINARY, TIMEOUT, ROOT
 
 DEPLOY = ROOT / "deploy"
 CLOUD_RUN = sorted(DEPLOY.glob("cloudrun/*.yaml")) + [DEPLOY / "cloudrun" / "monitoring" / "service.yaml"]
@@ -78,7 +78,7 @@ def check(args, env, folders=None):
         args = [arg.replace(f"={place}", f"={folder}") for arg in args]
     args = [arg for arg in args if arg != "run"]
     return subprocess.run(
-        [BINARY, "check", "--all", *args], capture_output=True, text=True, timeout=PATIENCE, env=env, stdin=subprocess.DEVNULL
+        [BINARY, "check", "--all", *args], capture_output=True, text=True, timeout=TIMEOUT, env=env, stdin=subprocess.DEVNULL
     )
 
 

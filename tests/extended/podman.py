@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from stage import BINARY, PATIENCE, ROOT, WORK
+from stage import BINARY, TIMEOUT, ROOT, WORK
 
 DEPLOY = ROOT / "deploy"
 NONROOT = "65532:65532"
@@ -94,7 +94,7 @@ class Container:
         assert pid, f"{self.name} does not run:\n{self.log()}"
         done = subprocess.run(
             ["nsenter", "--target", str(pid), "--net", *map(str, command)],
-            capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL,
         )
         if check:
             assert done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}\n{self.name}:\n{self.log()}"
@@ -109,7 +109,7 @@ class Container:
 
     def wait(self):
         """Returns the exit status."""
-        return int(self.podman("wait", self.name, timeout=PATIENCE))
+        return int(self.podman("wait", self.name, timeout=TIMEOUT))
 
     def until(self, seen, period=0.1, tries=300):
         """Polls until `seen` returns a true value, like a probe."""

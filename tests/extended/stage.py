@@ -11,7 +11,7 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target" / "debug" / "sidentity"
 WORK = ROOT / "target" / "extended"
-PATIENCE = 30
+TIMEOUT = 30
 
 
 class Process:
@@ -44,7 +44,7 @@ class Process:
             return next(filter(None, map(wanted, self.lines)), None) or self._ended
 
         with self._news:
-            result = self._news.wait_for(found, PATIENCE)
+            result = self._news.wait_for(found, TIMEOUT)
         assert result and result is not True, f"that line did not come: {self.lines}"
         return result
 
@@ -59,7 +59,7 @@ class Process:
     def __exit__(self, *_):
         self.child.send_signal(signal.SIGTERM)
         try:
-            self.child.wait(PATIENCE)
+            self.child.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.child.kill()
             raise
@@ -116,6 +116,6 @@ class Sidecar(Process):
 
         with requests.Session() as session:
             session.trust_env = False
-            text = session.get(f"http://{self.admin}/metrics", timeout=PATIENCE).text
+            text = session.get(f"http://{self.admin}/metrics", timeout=TIMEOUT).text
         pattern = re.compile(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", re.M)
         return sum(float(value) for value in pattern.findall(text))

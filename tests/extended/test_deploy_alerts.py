@@ -10,7 +10,7 @@ import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from manifests import DEPLOY
-from stage import PATIENCE, ROOT
+from stage import TIMEOUT, ROOT
 
 RULES = DEPLOY / "prometheus" / "alerts.yaml"
 TESTS = DEPLOY / "prometheus" / "alerts_test.yaml"
@@ -21,7 +21,7 @@ TARGETS = [target for panel in PANELS for target in panel["targets"]]
 
 
 def promtool(*args):
-    return subprocess.run(["promtool", *map(str, args)], capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(["promtool", *map(str, args)], capture_output=True, text=True, timeout=TIMEOUT)
 
 
 def test_prometheus_accepts_the_rules_and_their_tests_pass():
@@ -108,10 +108,10 @@ def series(start):
     """Returns the series of a sidecar after calls, one of them with an error."""
     with start("--route", "127.0.0.1:0=https://svc.a.run.app") as sidecar, requests.Session() as session:
         session.trust_env = False
-        assert session.get(f"http://{sidecar.routes[0]}/", timeout=PATIENCE).status_code == 200
+        assert session.get(f"http://{sidecar.routes[0]}/", timeout=TIMEOUT).status_code == 200
         proxies = {"http": f"http://{sidecar.proxy}"}
-        assert session.get("http://nowhere.invalid/", proxies=proxies, timeout=PATIENCE).status_code == 502
-        text = session.get(f"http://{sidecar.admin}/metrics", timeout=PATIENCE).text
+        assert session.get("http://nowhere.invalid/", proxies=proxies, timeout=TIMEOUT).status_code == 502
+        text = session.get(f"http://{sidecar.admin}/metrics", timeout=TIMEOUT).text
     found = {}
     for line in text.splitlines():
         if not line.startswith("#"):

@@ -8,7 +8,7 @@ import yaml
 
 import manifests
 from manifests import CLOUD_RUN, DEPLOY, documents, google_schemas, pod_spec, sidecars, start_order, violations
-from stage import PATIENCE
+from stage import TIMEOUT
 
 KINDS = {"Service": "serving.knative.dev/v1", "Job": "run.googleapis.com/v1", "WorkerPool": "run.googleapis.com/v1"}
 
@@ -99,5 +99,5 @@ def test_the_collector_gets_metrics_by_the_address_that_it_calls(start):
     for more in (args, []):
         with start(*more) as started, requests.Session() as session:
             session.trust_env = False
-            answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=PATIENCE)
+            answer = session.get(f"http://{started.admin}/metrics", headers={"Host": "0.0.0.0:9090"}, timeout=TIMEOUT)
             assert answer.status_code == 200

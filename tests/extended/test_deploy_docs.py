@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from manifests import DEPLOY, VALUES, check, documents, google_schemas, pod_spec, sidecars, start_order, substituted, violations
-from stage import BINARY, PATIENCE, ROOT
+from stage import BINARY, TIMEOUT, ROOT
 from test_deploy_terraform import VARIABLES, plain
 
 
@@ -88,7 +88,7 @@ def paste(folder, script):
         "PATH": f"{programs}:/usr/bin:/bin", "HOME": str(folder), "RECORD": str(record), "FAKE_BILLING_URL": VALUES["BILLING_URL"]
     }
     script += "\nenv -0 > exported\n"
-    done = subprocess.run(["bash", "-eu", "-c", script], cwd=here, env=env, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(["bash", "-eu", "-c", script], cwd=here, env=env, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout + done.stderr
     exported = dict(entry.split("=", 1) for entry in (here / "exported").read_text().split("\0") if entry)
     calls = []
@@ -179,7 +179,7 @@ def test_pasting_the_readmes_development_block_works():
     }
     script = f"trap 'kill $(jobs -p)' EXIT\n{block}"
     done = subprocess.run(
-        ["bash", "-eu", "-c", script], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=PATIENCE
+        ["bash", "-eu", "-c", script], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=TIMEOUT
     )
     assert done.returncode == 0, done.stdout
     answer = yaml.safe_load(done.stdout.splitlines()[-1])
@@ -271,7 +271,7 @@ def test_the_module_accepts_the_variables_of_the_example():
 def test_the_values_of_deploy_are_those_that_the_files_need(tmp_path):
     (block,) = [block for block in blocks(DEPLOY / "README.md", "sh") if "envsubst" in block]
     (tmp_path / "deploy").symlink_to(DEPLOY)
-    done = subprocess.run(["bash", "-eu", "-c", block], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, timeout=PATIENCE)
+    done = subprocess.run(["bash", "-eu", "-c", block], cwd=tmp_path, env={"PATH": os.environ["PATH"]}, timeout=TIMEOUT)
     assert done.returncode == 0
     made = list(yaml.safe_load_all((tmp_path / "deployment.yaml").read_text()))
     assert made == documents(DEPLOY / "gke" / "deployment.yaml")

@@ -10,7 +10,7 @@ import yaml
 
 import manifests
 from manifests import DEPLOY, documents, pod_spec, sidecars
-from stage import PATIENCE
+from stage import TIMEOUT
 
 # The first release with native sidecars without a feature gate, and the newest release of the schemas.
 VERSIONS = ["1.29", kubernetes_validate.latest_version()]
@@ -89,7 +89,7 @@ def test_the_kubelet_and_prometheus_call_it_by_the_pods_address(start):
     with start(*args) as sidecar, requests.Session() as session:
         session.trust_env = False
         for path in ("startup", "readiness", "liveness", "metrics"):
-            answer = session.get(f"http://{sidecar.admin}/{path}", headers={"Host": f"{POD_IP}:9090"}, timeout=PATIENCE)
+            answer = session.get(f"http://{sidecar.admin}/{path}", headers={"Host": f"{POD_IP}:9090"}, timeout=TIMEOUT)
             assert answer.status_code == 200, path
 
 

@@ -10,7 +10,7 @@ import yaml
 
 import manifests
 from manifests import DEPLOY, pod_spec, sidecars
-from stage import PATIENCE
+from stage import TIMEOUT
 
 FOLDER = DEPLOY / "kubernetes"
 # The first release with native sidecars without a feature gate, and the newest release of the schemas.
@@ -25,7 +25,7 @@ POD_IP = "10.4.0.7"
 
 
 def rendered(folder):
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return list(yaml.safe_load_all(done.stdout))
 
@@ -201,7 +201,7 @@ def test_the_separate_pod_requires_the_password_and_reaches_only_named_hosts(sta
         def status(url, user="caller:secret@"):
             with requests.Session() as session:
                 session.trust_env = False
-                return session.get(url, proxies={"http": f"http://{user}{sidecar.proxy}"}, timeout=PATIENCE).status_code
+                return session.get(url, proxies={"http": f"http://{user}{sidecar.proxy}"}, timeout=TIMEOUT).status_code
 
         assert status("http://svc.a.run.app/") == 200
         assert status("http://svc.a.run.app/", user="") == 407

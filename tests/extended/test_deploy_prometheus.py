@@ -11,7 +11,7 @@ import time
 import pytest
 import requests
 
-from stage import PATIENCE
+from stage import TIMEOUT
 from test_deploy_alerts import ALERTS, PANELS, RULES, resolved
 
 # Labels that a scraper adds. The dashboard and the alerts group by them.
@@ -50,7 +50,7 @@ class Prometheus:
         threading.Thread(target=lambda: self.said.extend(self.child.stderr), daemon=True).start()
 
     def get(self, path, **params):
-        answer = self.session.get(f"http://{self.address}/api/v1/{path}", params=params, timeout=PATIENCE).json()
+        answer = self.session.get(f"http://{self.address}/api/v1/{path}", params=params, timeout=TIMEOUT).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -60,7 +60,7 @@ class Prometheus:
         return [(labels, value) for labels, value in found if math.isfinite(value)]
 
     def until(self, wanted):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not (found := wanted()):
             assert time.monotonic() < deadline, self.said[-5:]
             time.sleep(0.2)
@@ -71,7 +71,7 @@ class Prometheus:
 
     def __exit__(self, *_):
         self.child.terminate()
-        self.child.wait(PATIENCE)
+        self.child.wait(TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +89,15 @@ def prometheus(start, tmp_path_factory):
                     # Each service that was not called before needs its own token.
                     new = f"svc-{n}.a.run.app/"
                     for url in (new, "svc.a.run.app/status/403", "storage.googleapis.com/status/503", "nowhere.invalid/"):
-                        session.get(f"http://{url}", proxies=proxies, timeout=PATIENCE)
+                        session.get(f"http://{url}", proxies=proxies, timeout=TIMEOUT)
                     own = {"Authorization": "Bearer the-apps-own"}
-                    session.get("http://storage.googleapis.com/", proxies=proxies, headers=own, timeout=PATIENCE)
+                    session.get("http://storage.googleapis.com/", proxies=proxies, headers=own, timeout=TIMEOUT)
 
         app = threading.Thread(target=live)
         app.start()
         yield prometheus
         over.set()
-        app.join(PATIENCE)
+        app.join(TIMEOUT)
 
 
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])

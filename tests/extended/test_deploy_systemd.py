@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from manifests import DEPLOY, check
-from stage import BINARY, PATIENCE
+from stage import BINARY, TIMEOUT
 
 UNIT = DEPLOY / "systemd" / "sidentity.service"
 
 
 def analyze(*args):
-    return subprocess.run(["systemd-analyze", *map(str, args)], capture_output=True, text=True, timeout=PATIENCE)
+    return subprocess.run(["systemd-analyze", *map(str, args)], capture_output=True, text=True, timeout=TIMEOUT)
 
 
 @pytest.fixture

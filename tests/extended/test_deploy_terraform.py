@@ -11,7 +11,7 @@ import subprocess
 import hcl2
 
 from manifests import DEPLOY, check, google_schemas
-from stage import PATIENCE
+from stage import TIMEOUT
 
 MODULE = DEPLOY / "terraform"
 TEXT = "\n".join(path.read_text() for path in sorted(MODULE.glob("*.tf")))
@@ -42,7 +42,7 @@ if TERRAFORM := shutil.which("terraform"):
     def test_terraform_has_nothing_to_format(tmp_path):
         done = subprocess.run(
             [TERRAFORM, f"-chdir={MODULE}", "fmt", "-check", "-diff"],
-            capture_output=True, text=True, timeout=PATIENCE, env={"HOME": str(tmp_path), "CHECKPOINT_DISABLE": "1"},
+            capture_output=True, text=True, timeout=TIMEOUT, env={"HOME": str(tmp_path), "CHECKPOINT_DISABLE": "1"},
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -18,7 +18,7 @@ import pytest
 
 import git_upstream
 from conftest import run
-from stage import BINARY, PATIENCE, WORK, Emulator
+from stage import BINARY, TIMEOUT, WORK, Emulator
 
 CLIENTS = WORK / "clients"
 PRIVATE = "https://svc.a.run.app/private"
@@ -240,7 +240,7 @@ class Terminal:
 
     def wait_for(self, pattern):
         """Waits for the next match on the screen after the previous one."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not (found := re.compile(pattern).search(self.screen, self.seen)):
             assert select.select([self.master], [], [], max(0, end - time.monotonic()))[0], self.screen
             self.screen += os.read(self.master, 4096).decode()

@@ -11,14 +11,14 @@ import pytest
 
 from wire import Connection
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 class Wire(Connection):
     """An HTTP/1.1 client that reads bytes as they arrive."""
 
     def __init__(self, address):
-        super().__init__(address, PATIENCE)
+        super().__init__(address, TIMEOUT)
         self.file = self.socket.makefile("rb")
 
     def __exit__(self, *_):

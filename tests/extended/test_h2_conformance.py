@@ -403,7 +403,7 @@ def test_10_5_rapid_resets_are_stopped(sidecar, address):
             assert kind == PING or int.from_bytes(payload[4:8], "big") == ENHANCE_YOUR_CALM
         except Closed:
             pass
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while (left := sidecar.metric("sidentity_requests_in_flight")) > 0:
             assert time.monotonic() < deadline, f"{left} calls are still in flight"
 

@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 
-from stage import PATIENCE
+from stage import TIMEOUT
 
 
 def metrics(sidecar):
@@ -90,7 +90,7 @@ def test_promtool_finds_nothing_before_and_after_events_of_every_kind(start):
         assert fetch("http://denied.test/", proxy) == 403
         assert fetch("http://nowhere.invalid/", proxy) == 502
         # A request is recorded shortly after its response.
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while missing := [sample for sample in HAPPENED if not samples(exposition := metrics(sidecar)).get(sample)]:
             assert time.monotonic() < deadline, missing
             time.sleep(0.05)

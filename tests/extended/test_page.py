@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from stage import PATIENCE, WORK, Emulator, Sidecar
+from stage import TIMEOUT, WORK, Emulator, Sidecar
 
 PICTURES = WORK / "page"
 AXE = WORK / "clients" / "node_modules" / "axe-core" / "axe.min.js"
@@ -36,7 +36,7 @@ class Browser:
             options.add_argument(argument)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-        self.driver.set_script_timeout(PATIENCE)
+        self.driver.set_script_timeout(TIMEOUT)
 
     def open(self, address, width=1280, dark=False):
         """Opens the page of this admin port, and waits for its data."""
@@ -52,7 +52,7 @@ class Browser:
         return self
 
     def until(self, wanted):
-        return WebDriverWait(self.driver, PATIENCE, poll_frequency=0.1).until(lambda _: wanted())
+        return WebDriverWait(self.driver, TIMEOUT, poll_frequency=0.1).until(lambda _: wanted())
 
     def find(self, id):
         return self.driver.find_element(By.ID, id)
@@ -122,7 +122,7 @@ def browser(chromium):
 def call(url, proxy=None):
     with requests.Session() as session:
         session.trust_env = False
-        return session.get(url, proxies={"http": f"http://{proxy}"} if proxy else None, timeout=PATIENCE)
+        return session.get(url, proxies={"http": f"http://{proxy}"} if proxy else None, timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_the_page_of_an_idle_sidecar_explains_what_to_expect(browser, start):
         quiet = browser.text("quiet")
         assert quiet.startswith("No request has come in so far: if the app has made calls, they went past the sidecar."), quiet
         # The page, the log and /status use the same text.
-        assert quiet.lower() == requests.get(f"http://{idle.admin}/status", timeout=PATIENCE).json()["unused"].lower() + "."
+        assert quiet.lower() == requests.get(f"http://{idle.admin}/status", timeout=TIMEOUT).json()["unused"].lower() + "."
         assert browser.text("verdict") == "No request has come in so far."
         assert f"HTTP_PROXY=http://{idle.proxy}" in quiet and f"http://{idle.routes[0]}" in quiet
         assert "None since the start" in browser.text("no-errors")

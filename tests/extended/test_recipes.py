@@ -21,7 +21,7 @@ from models import Models
 from podman import Podman
 from recipes import FOLDER, Recipe, call, in_background
 from registry import Registry
-from stage import PATIENCE, WORK, Emulator, Process
+from stage import TIMEOUT, WORK, Emulator, Process
 from upstream import GrpcUpstream
 
 BILLING = "billing-424242.us-central1.run.app"
@@ -295,7 +295,7 @@ def test_compose_provides_real_tokens(google, tmp_path):
         host = services["app"]["environment"]["GCE_METADATA_HOST"]
         account = f"http://{host}/computeMetadata/v1/instance/service-accounts/default"
         flavor = {"Metadata-Flavor": "Google"}
-        assert requests.get(f"{account}/email", headers=flavor, timeout=PATIENCE).text.startswith("target@")
+        assert requests.get(f"{account}/email", headers=flavor, timeout=TIMEOUT).text.startswith("target@")
         recipe.env["GCE_METADATA_HOST"] = services["sidentity"]["environment"]["GCE_METADATA_HOST"]
         started = f"sidentity {' '.join(services['sidentity']['command'])} &\nsidentity wait\n"
         url = services["app"]["environment"]["BILLING_URL"]

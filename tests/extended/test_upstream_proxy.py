@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from conftest import AUDIENCE, run
-from stage import BINARY, PATIENCE
+from stage import BINARY, TIMEOUT
 
 # tinyproxy accepts only letters and digits.
 USER, PASSWORD = "user", "s3cret"
@@ -41,7 +41,7 @@ class Tinyproxy:
         self._wait()
 
     def _wait(self):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port)).close()
@@ -65,7 +65,7 @@ class Tinyproxy:
 
     def __exit__(self, *_):
         self.child.terminate()
-        self.child.wait(PATIENCE)
+        self.child.wait(TIMEOUT)
 
 
 class Plain(http.server.BaseHTTPRequestHandler):

@@ -6,9 +6,9 @@ import socket
 class Connection:
     """`with` closes it."""
 
-    def __init__(self, address, patience):
+    def __init__(self, address, timeout):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), patience)
+        self.socket = socket.create_connection((host, int(port)), timeout)
 
     def __enter__(self):
         return self

@@ -15,7 +15,7 @@ use sidentity::config::{self, Env, OptionKey, RawConfig};
 use tokio::runtime::Runtime;
 
 /// The sidecar must have ended an exchange by then.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long the upstream keeps a connection on which no further request arrives.
 const KEPT: Duration = Duration::from_millis(30);
@@ -194,7 +194,7 @@ fn serve(mut stream: TcpStream, answer: &Mutex<ScriptedResponse>) {
 /// A call of the app, on a connection of its own.
 fn call(route: SocketAddr, method: &str, path: &str) -> Received {
     let mut stream = TcpStream::connect(route).expect("it listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("not zero");
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: localhost\r\nte: trailers\r\nconnection: te, close\r\n\r\n"
     );
@@ -233,7 +233,7 @@ async fn call_http2(route: SocketAddr, method: &str) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, exchange)
+    tokio::time::timeout(TIMEOUT, exchange)
         .await
         .expect("the exchange ends");
 }

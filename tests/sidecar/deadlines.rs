@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_millis(800);
 const IDLE: Duration = Duration::from_millis(1500);
 
 /// Longer than any of them, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One that is not yet over.
 const EARLY: Duration = Duration::from_millis(600);
@@ -104,7 +104,7 @@ async fn drip(mut stream: TcpStream, bytes: &'static [u8]) -> Duration {
     tokio::select! {
         () = writes => {}
         _ = closed => {}
-        () = tokio::time::sleep(PATIENCE) => panic!("it was not closed"),
+        () = tokio::time::sleep(TIMEOUT) => panic!("it was not closed"),
     }
     began.elapsed()
 }
@@ -133,7 +133,7 @@ async fn connections_without_a_complete_head_are_closed_on_every_listener() {
             late.spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 stream.write_all(&bytes).await.unwrap();
-                let took = closed_within(&mut stream, PATIENCE).await;
+                let took = closed_within(&mut stream, TIMEOUT).await;
                 assert!(took > EARLY, "{listener}, {what}: after {took:?}");
             });
         }
@@ -171,7 +171,7 @@ async fn connections_without_a_complete_head_are_closed_on_a_unix_socket() {
         late.spawn(async move {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             stream.write_all(&bytes).await.unwrap();
-            let took = closed_within(&mut stream, PATIENCE).await;
+            let took = closed_within(&mut stream, TIMEOUT).await;
             assert!(took > EARLY, "{what}: after {took:?}");
         });
     }
@@ -205,7 +205,7 @@ async fn connections_without_a_complete_head_are_closed_inside_an_intercepted_tu
                 let mut stream = tls(proxy, target, &ca, &alpn).await.unwrap();
                 stream.write_all(&bytes).await.unwrap();
                 stream.flush().await.unwrap();
-                let took = closed_within(&mut stream, PATIENCE).await;
+                let took = closed_within(&mut stream, TIMEOUT).await;
                 assert!(took > EARLY, "{what}, {alpn:?}: after {took:?}");
             });
         }
@@ -268,7 +268,7 @@ async fn a_partial_head_behind_a_running_request_closes_the_connection() {
                         assert!(idle.is_err(), "{what}: closed");
                         return;
                     }
-                    let rest = tokio::time::timeout(PATIENCE, app.rest()).await;
+                    let rest = tokio::time::timeout(TIMEOUT, app.rest()).await;
                     assert_eq!(rest.unwrap_or_else(|_| panic!("{what}: open")), "");
                     assert!(began.elapsed() > EARLY, "{what}: {:?}", began.elapsed());
                 });
@@ -290,14 +290,14 @@ async fn an_idle_http2_connection_is_closed_despite_pings() {
                 let mut app = RawHttp2::open(address, 65_535).await;
                 let path = if listener == "proxy" { "/none" } else { "/" };
                 app.request(&get_block(&address.to_string(), path)).await;
-                app.frame_within(HEADERS, PATIENCE).await.unwrap();
+                app.frame_within(HEADERS, TIMEOUT).await.unwrap();
                 let began = Instant::now();
                 let goaway = loop {
                     if !flood.is_empty() {
                         app.send(&flood).await;
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                    let seen = app.next_within(PATIENCE).await.expect("a GOAWAY first");
+                    let seen = app.next_within(TIMEOUT).await.expect("a GOAWAY first");
                     if seen.kind == GOAWAY {
                         break seen;
                     }
@@ -305,7 +305,7 @@ async fn an_idle_http2_connection_is_closed_despite_pings() {
                 let took = began.elapsed();
                 assert!(took > IDLE / 2, "{listener}: after {took:?}");
                 assert_eq!(goaway.payload[4..8], [0; 4], "{listener}: no error");
-                closed_within(&mut app.stream, PATIENCE).await;
+                closed_within(&mut app.stream, TIMEOUT).await;
             });
         }
     }
@@ -322,7 +322,7 @@ async fn an_http2_connection_with_a_stream_in_progress_is_not_idle() {
     let url = silent.address.to_string();
     app.request(&get_block(&url, "/")).await;
     silent.heard(1).await;
-    let goaway = tokio::time::timeout(3 * IDLE, app.frame_within(GOAWAY, PATIENCE)).await;
+    let goaway = tokio::time::timeout(3 * IDLE, app.frame_within(GOAWAY, TIMEOUT)).await;
     assert!(goaway.is_err(), "{goaway:?}");
 }
 
@@ -337,10 +337,10 @@ async fn an_unread_response_of_the_sidecar_is_reset_and_other_streams_go_on() {
             .await;
         let own = app.request(&get_block("127.0.0.1:1", "/")).await;
         let began = Instant::now();
-        let reset = app.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+        let reset = app.frame_within(RST_STREAM, TIMEOUT).await.unwrap();
         assert_eq!(reset.stream, own, "window {window}");
         assert!(began.elapsed() > ANSWER / 2, "{:?}", began.elapsed());
-        let more = app.frame_within(RST_STREAM, PATIENCE);
+        let more = app.frame_within(RST_STREAM, TIMEOUT);
         let more = tokio::time::timeout(2 * ANSWER, more).await;
         assert!(more.is_err(), "{carried}: {more:?}");
     }
@@ -354,7 +354,7 @@ async fn an_unread_response_of_the_admin_port_is_reset() {
         for window in [0, 1] {
             let mut app = RawHttp2::open(setting.admin, window).await;
             let stream = app.request(&get_block(&authority, path)).await;
-            let reset = app.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+            let reset = app.frame_within(RST_STREAM, TIMEOUT).await.unwrap();
             assert_eq!(reset.stream, stream, "{path} {window}");
         }
     }
@@ -371,7 +371,7 @@ async fn an_http1_client_that_does_not_read_is_closed() {
         let call = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n");
         let calls = call.repeat(100);
         let flood = async { while stream.write_all(calls.as_bytes()).await.is_ok() {} };
-        tokio::time::timeout(PATIENCE, flood)
+        tokio::time::timeout(TIMEOUT, flood)
             .await
             .expect("it was not closed");
     }
@@ -381,14 +381,14 @@ async fn an_http1_client_that_does_not_read_is_closed() {
 #[tokio::test]
 async fn a_response_of_the_sidecar_holds_no_permit() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
-        limits.answer = PATIENCE;
+        limits.answer = TIMEOUT;
     })
     .await;
     let mut flood = RawHttp2::open(setting.proxy, 0).await;
     let refused = get_block("127.0.0.1:1", "/");
     for _ in 0..2 {
         flood.request(&refused).await;
-        flood.frame_within(HEADERS, PATIENCE).await.unwrap();
+        flood.frame_within(HEADERS, TIMEOUT).await.unwrap();
     }
     let url = format!("http://{}/", setting.upstream.address);
     assert_eq!(proxied(setting.proxy, &url, &[]).await.status(), 200);
@@ -398,7 +398,7 @@ async fn a_response_of_the_sidecar_holds_no_permit() {
 #[tokio::test]
 async fn unread_responses_of_the_sidecar_are_bounded() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
-        limits.answer = PATIENCE;
+        limits.answer = TIMEOUT;
     })
     .await;
     let mut flood = RawHttp2::open(setting.proxy, 0).await;
@@ -406,7 +406,7 @@ async fn unread_responses_of_the_sidecar_are_bounded() {
     for _ in 0..3 {
         flood.request(&refused).await;
     }
-    let reset = flood.frame_within(RST_STREAM, PATIENCE).await.unwrap();
+    let reset = flood.frame_within(RST_STREAM, TIMEOUT).await.unwrap();
     assert_eq!(reset.payload, 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
 }
 
@@ -416,7 +416,7 @@ const AUTHORIZED: (&str, &str) = ("proxy-authorization", "Basic dXNlcjpzZWNyZXQ=
 #[tokio::test]
 async fn unauthenticated_callers_take_no_permits_from_authenticated_ones() {
     let setting = Setting::start_with(&[PASSWORD, (OptionKey::MaxConnections, "2")], |limits| {
-        (limits.head, limits.answer) = (PATIENCE, PATIENCE);
+        (limits.head, limits.answer) = (TIMEOUT, TIMEOUT);
     })
     .await;
     let url = format!("http://{}/", setting.upstream.address);
@@ -427,7 +427,7 @@ async fn unauthenticated_callers_take_no_permits_from_authenticated_ones() {
         for _ in 0..60 {
             flood.request(&refused).await;
         }
-        flood.frame_within(HEADERS, PATIENCE).await.unwrap();
+        flood.frame_within(HEADERS, TIMEOUT).await.unwrap();
         floods.push(flood);
     }
     let mut silent = Vec::new();
@@ -462,7 +462,7 @@ async fn an_authenticated_connection_frees_its_unauthenticated_permit() {
         TcpStream::connect(setting.proxy).await.unwrap(),
     ];
     // The oldest of three strangers makes room.
-    assert!(closed_within(&mut first, PATIENCE).await < HEAD);
+    assert!(closed_within(&mut first, TIMEOUT).await < HEAD);
     for app in &mut kept {
         app.send(&call).await;
         assert_eq!(app.message().await.1, "hello");
@@ -472,7 +472,7 @@ async fn an_authenticated_connection_frees_its_unauthenticated_permit() {
 #[tokio::test]
 async fn silent_connections_take_no_permit() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
-        limits.head = PATIENCE;
+        limits.head = TIMEOUT;
     })
     .await;
     let mut silent = Vec::new();
@@ -490,7 +490,7 @@ async fn silent_connections_take_no_permit() {
 #[tokio::test]
 async fn the_admin_port_serves_probes_at_its_limit_of_64_connections() {
     let setting = Setting::start_with(&[], |limits| {
-        (limits.head, limits.answer) = (PATIENCE, PATIENCE);
+        (limits.head, limits.answer) = (TIMEOUT, TIMEOUT);
     })
     .await;
     let mut flood = Vec::new();
@@ -509,9 +509,9 @@ async fn the_admin_port_serves_probes_at_its_limit_of_64_connections() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
     // The oldest ones have made room.
-    closed_within(&mut flood[0].stream, PATIENCE).await;
+    closed_within(&mut flood[0].stream, TIMEOUT).await;
     let app = flood.last_mut().unwrap();
-    let allowed = app.frame_within(SETTINGS, PATIENCE).await.unwrap().payload;
+    let allowed = app.frame_within(SETTINGS, TIMEOUT).await.unwrap().payload;
     let streams = allowed.chunks(6).find(|setting| setting[..2] == [0, 3]);
     assert_eq!(streams.unwrap()[2..], 8_u32.to_be_bytes());
 }

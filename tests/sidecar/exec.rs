@@ -26,7 +26,7 @@ pub(super) const CHILD: &str = "SIDECAR_TEST_CHILD";
 const JAVA: &str = "SIDECAR_TEST_JAVA";
 
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All that a child may find its way by (`*_PROXY` and the lists apart).
 const CERTIFICATES: [&str; 11] = [
@@ -85,7 +85,7 @@ impl Drop for Running {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "{what}");
+        assert!(started.elapsed() < TIMEOUT, "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -359,9 +359,9 @@ async fn a_changed_idle_timeout_applies_to_open_and_new_http2_connections() {
     let stage = Stage::start("idle_timeout: 1h\n").await;
     let block = get_block("svc.a.run.app", "/");
     let mut open = RawHttp2::open(stage.sidecar.proxy(), 65_535).await;
-    let patience = std::time::Duration::from_secs(15);
+    let timeout = std::time::Duration::from_secs(15);
     open.request(&block).await;
-    open.frame_within(HEADERS, patience).await.unwrap();
+    open.frame_within(HEADERS, timeout).await.unwrap();
     let said = stage.reload("idle_timeout: 500ms\n").await;
     assert!(
         !said.iter().any(|line| message(line).contains("restart")),
@@ -370,8 +370,8 @@ async fn a_changed_idle_timeout_applies_to_open_and_new_http2_connections() {
     let mut new = RawHttp2::open(stage.sidecar.proxy(), 65_535).await;
     for app in [&mut new, &mut open] {
         app.request(&block).await;
-        app.frame_within(HEADERS, patience).await.unwrap();
-        app.frame_within(GOAWAY, patience).await.unwrap();
+        app.frame_within(HEADERS, timeout).await.unwrap();
+        app.frame_within(GOAWAY, timeout).await.unwrap();
     }
 }
 

@@ -55,10 +55,10 @@ class Measure:
         descriptors = sum(1 for _ in (process / "fd").iterdir())
         return Sample(time.monotonic(), resident, descriptors, *gauges)
 
-    async def quiet(self, patience):
+    async def quiet(self, timeout):
         """Returns a sample without requests and connections, or the last one before the deadline."""
-        async with asyncio.timeout(patience + 5):
-            until = time.monotonic() + patience
+        async with asyncio.timeout(timeout + 5):
+            until = time.monotonic() + timeout
             while True:
                 sample = await self.sample()
                 if sample.requests == sample.callers == sample.upstreams == 0 or time.monotonic() > until:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = pathlib.Path(__file__).resolve().parent
-PATIENCE = 20
+TIMEOUT = 20
 
 CONFIGURATION = """\
 routes:
@@ -66,7 +66,7 @@ class Stage:
             self.binary, "metadata-server", "--listen", f"127.0.0.1:{self.metadata_port}", "--lifetime", "120s",
             stdout=asyncio.subprocess.PIPE, env={},
         )
-        await asyncio.wait_for(self.metadata.stdout.readline(), PATIENCE)
+        await asyncio.wait_for(self.metadata.stdout.readline(), TIMEOUT)
 
     async def stop_metadata(self):
         self.metadata.kill()
@@ -104,7 +104,7 @@ class Stage:
             # hypercorn writes a traceback for every connection that a restart aborts.
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )
-        assert await asyncio.wait_for(self.upstream.stdout.readline(), PATIENCE), "the upstreams do not listen"
+        assert await asyncio.wait_for(self.upstream.stdout.readline(), TIMEOUT), "the upstreams do not listen"
 
     async def stop_upstream(self, kill):
         self.upstream.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
@@ -166,7 +166,7 @@ class Stage:
                         return found
                     await self.news.wait()
 
-        return await asyncio.wait_for(search(), PATIENCE)
+        return await asyncio.wait_for(search(), TIMEOUT)
 
     async def reload(self):
         self.generation += 1
@@ -178,7 +178,7 @@ class Stage:
             async with self.news:
                 await self.news.wait_for(lambda: self.reloads >= wanted)
 
-        await asyncio.wait_for(said(), PATIENCE)
+        await asyncio.wait_for(said(), TIMEOUT)
 
     def panics(self):
         return [entry for entry in self.lines if "panicked" in entry.get("message", "")]
@@ -186,7 +186,7 @@ class Stage:
     async def end(self):
         """Sends SIGTERM and returns the exit status."""
         self.sidecar.send_signal(signal.SIGTERM)
-        status = await asyncio.wait_for(self.sidecar.wait(), PATIENCE)
+        status = await asyncio.wait_for(self.sidecar.wait(), TIMEOUT)
         await self.reader
         return status
 

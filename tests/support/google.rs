@@ -49,7 +49,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// Longer than any step takes. A test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The other universe whose endpoints are emulated.
 pub const UNIVERSE: &str = "example-universe.test";
@@ -289,7 +289,7 @@ impl Google {
     pub async fn arrived(&self, endpoint: Endpoint, count: usize) {
         let mut arrivals = self.0.arrivals.subscribe();
         let enough = arrivals.wait_for(|_| self.count(endpoint) >= count);
-        let waited = tokio::time::timeout(PATIENCE, enough).await.is_ok();
+        let waited = tokio::time::timeout(TIMEOUT, enough).await.is_ok();
         let all = self.called();
         assert!(waited, "{count} requests to {endpoint:?} wanted: {all:?}");
     }

@@ -15,7 +15,7 @@ use super::app::{get, text};
 use super::metadata::Metadata;
 
 /// Longer than any step takes. A test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running sidecar. It is killed when the test ends.
 pub struct Sidecar {
@@ -104,14 +104,14 @@ impl Sidecar {
                 });
             }
         };
-        tokio::time::timeout(PATIENCE, found)
+        tokio::time::timeout(TIMEOUT, found)
             .await
             .unwrap_or_else(|_| panic!("that line was not logged: {:#?}", self.log()))
     }
 
     /// Waits until the metrics contain this line. A request is recorded shortly after its response.
     pub async fn counted(&self, line: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let metrics = get(self.admin(), "/metrics").await;
             let metrics = text(&metrics);
@@ -165,7 +165,7 @@ impl Sidecar {
 
     /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
-        tokio::time::timeout(PATIENCE, self.child.wait())
+        tokio::time::timeout(TIMEOUT, self.child.wait())
             .await
             .expect("the sidecar did not end")
             .unwrap()

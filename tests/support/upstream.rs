@@ -32,7 +32,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type AnyBody = BoxBody<Bytes, BoxError>;
 
 /// Longer than any step takes. A test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A recorded request.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ async fn reach<T: std::fmt::Debug>(
     reached: impl FnMut(&T) -> bool,
 ) {
     let mut count = count.subscribe();
-    let late = tokio::time::timeout(PATIENCE, count.wait_for(reached))
+    let late = tokio::time::timeout(TIMEOUT, count.wait_for(reached))
         .await
         .is_err();
     assert!(!late, "{what}: {:?} to the end", count.borrow());
@@ -177,7 +177,7 @@ async fn reach<T: std::fmt::Debug>(
 
 /// Fails the test if the future takes too long.
 pub async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
+    tokio::time::timeout(TIMEOUT, future)
         .await
         .expect("this takes too long")
 }

@@ -1,6 +1,6 @@
 // The page requests /status while it is visible, and shows it. All values become text nodes, never markup.
 
-const EVERY = 2000, PATIENCE = 8000;
+const EVERY = 2000, TIMEOUT = 8000;
 const byId = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;
@@ -389,7 +389,7 @@ function show(status) {
 async function look() {
   clearTimeout(timer);
   try {
-    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch("status", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     show(await answer.json());
     lost = null;
@@ -438,7 +438,7 @@ byId("explain").addEventListener("submit", async (event) => {
   event.preventDefault();
   const url = byId("url").value.trim(), place = byId("explained");
   try {
-    const answer = await fetch(`explain?url=${encodeURIComponent(url)}`, { signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(`explain?url=${encodeURIComponent(url)}`, { signal: AbortSignal.timeout(TIMEOUT) });
     if (!answer.ok) throw new Error((await answer.text()).trim());
     place.replaceChildren(explanation(await answer.json()));
   } catch (error) {

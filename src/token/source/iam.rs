@@ -33,7 +33,7 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 /// The project whose quota a call uses.
 const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 /// The time that a message waits for the name of the caller.
-const NAME_PATIENCE: Duration = Duration::from_millis(500);
+const NAME_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A service account at the API, and the delegates before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,7 +196,7 @@ impl IamCaller<'_> {
     /// Learns the e-mail address of the caller for a message, if it is available soon.
     async fn learn_name(&self) {
         if self.facts.email_if_known(self.principal).is_none() {
-            let _ = timeout(NAME_PATIENCE, self.facts.email(self.principal)).await;
+            let _ = timeout(NAME_TIMEOUT, self.facts.email(self.principal)).await;
         }
     }
 }

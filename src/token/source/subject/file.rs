@@ -21,7 +21,7 @@ use crate::token::fetch_error::FetchError;
 /// The maximum length of a file in bytes.
 pub(super) const LONGEST: u64 = 64 * 1024;
 /// The time to read a file. A network file system may not respond.
-const PATIENCE: Duration = Duration::from_secs(3);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The files that are being read, one reader each: a file system that hangs costs one thread, however often it is tried.
 static READERS: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
@@ -35,7 +35,7 @@ pub(super) enum Unread {
     NotRegular,
     #[error("it is longer than {} KiB", LONGEST / 1024)]
     TooLong,
-    #[error("it cannot be read within {} s", PATIENCE.as_secs())]
+    #[error("it cannot be read within {} s", READ_TIMEOUT.as_secs())]
     Slow,
 }
 
@@ -75,7 +75,7 @@ async fn read_by(
         })?;
         done.await.map_err(io::Error::other)?
     };
-    timeout(PATIENCE, reading)
+    timeout(READ_TIMEOUT, reading)
         .await
         .unwrap_or(Err(Unread::Slow))
 }
