@@ -231,7 +231,7 @@ impl RecentErrors {
         let mut errors = self.lock();
         let known = errors.iter().position(|known| known.is_same(&error));
         let error = match known.and_then(|index| errors.remove(index)) {
-            Some(known) => error.again(known),
+            Some(known) => error.merged_with(known),
             None => error,
         };
         errors.truncate(KEPT - 1);
@@ -314,7 +314,7 @@ impl RecentError {
     }
 
     /// Merges an earlier occurrence into this one.
-    fn again(self, known: Self) -> Self {
+    fn merged_with(self, known: Self) -> Self {
         let mut recent = known.recent;
         if self.calls > 0 {
             recent.add(self.last);

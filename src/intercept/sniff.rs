@@ -73,7 +73,7 @@ where
     let mut seen = BytesMut::with_capacity(ROOM);
     let protocol = loop {
         // A short read is not conclusive: TLS may arrive byte by byte.
-        if let Some(protocol) = judge(&seen, options.http) {
+        if let Some(protocol) = detect(&seen, options.http) {
             break protocol;
         }
         let limit = if seen.is_empty() { silence } else { HESITATION };
@@ -88,7 +88,7 @@ where
 }
 
 /// Returns what these bytes begin, or `None` if they are not conclusive.
-fn judge(seen: &[u8], http: bool) -> Option<TunnelProtocol> {
+fn detect(seen: &[u8], http: bool) -> Option<TunnelProtocol> {
     match is_tls(seen) {
         Some(true) => return Some(TunnelProtocol::Tls),
         None => return None,
@@ -171,7 +171,7 @@ mod tests {
         rules: false,
     };
 
-    async fn again(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
+    async fn read_all(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).await.unwrap();
         all
@@ -189,7 +189,7 @@ mod tests {
         });
         let (protocol, stream) = sniffing.await.unwrap().unwrap();
         assert_eq!(protocol, TunnelProtocol::Tls);
-        assert_eq!(again(stream).await, HELLO);
+        assert_eq!(read_all(stream).await, HELLO);
         wrote.await.unwrap();
     }
 
@@ -204,7 +204,7 @@ mod tests {
             assert_eq!((protocol, waited), (TunnelProtocol::Silence, seconds));
             app.write_all(HELLO).await.unwrap();
             drop(app);
-            assert_eq!(again(stream).await, HELLO);
+            assert_eq!(read_all(stream).await, HELLO);
         }
     }
 
@@ -248,9 +248,9 @@ mod tests {
                     TunnelProtocol::Other
                 }
             });
-            assert_eq!(judge(seen, true), protocol, "{shown:?}");
+            assert_eq!(detect(seen, true), protocol, "{shown:?}");
             let elsewhere = (!seen.is_empty()).then_some(TunnelProtocol::Other);
-            assert_eq!(judge(seen, false), elsewhere, "{shown:?}");
+            assert_eq!(detect(seen, false), elsewhere, "{shown:?}");
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         });
         let (protocol, stream) = sniffing.await.unwrap().unwrap();
         assert_eq!(protocol, TunnelProtocol::Http);
-        assert_eq!(again(stream).await, request);
+        assert_eq!(read_all(stream).await, request);
         wrote.await.unwrap();
     }
 
@@ -278,22 +278,22 @@ mod tests {
         let (protocol, stream) = sniff(ours, ANYTHING).await.unwrap();
         assert_eq!(protocol, TunnelProtocol::Other);
         drop(app);
-        assert_eq!(again(stream).await, b"\x16\x03");
+        assert_eq!(read_all(stream).await, b"\x16\x03");
     }
 
     proptest! {
         #[test]
         fn bytes_that_are_not_tls_are_never_recognised_as_tls(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
             let tls = bytes.len() >= 6 && bytes[0] == 22 && bytes[1] == 3 && bytes[5] == 1;
-            prop_assert_eq!(judge(&bytes, true) == Some(TunnelProtocol::Tls), tls);
+            prop_assert_eq!(detect(&bytes, true) == Some(TunnelProtocol::Tls), tls);
         }
 
         #[test]
         fn a_decision_is_final(bytes in "(GET|PRI|[ -~\\r\\n\\x00]{0,4}) [ -~\\r\\n]{0,20}( HTTP/1[.]1\r\n)?", more in any::<u8>()) {
             for http in [false, true] {
-                if let Some(protocol) = judge(bytes.as_bytes(), http) {
+                if let Some(protocol) = detect(bytes.as_bytes(), http) {
                     let more = [bytes.as_bytes(), &[more]].concat();
-                    prop_assert_eq!(judge(&more, http), Some(protocol));
+                    prop_assert_eq!(detect(&more, http), Some(protocol));
                 }
             }
         }

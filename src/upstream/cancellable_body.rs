@@ -124,7 +124,7 @@ impl<B: SendableBody> CancellableBody<B> {
 
     /// Takes the body out, unless it is empty. It is sent when it comes back by the channel.
     pub(super) fn hold(&mut self) -> Option<(B, oneshot::Sender<B>)> {
-        let BodySource::Here(Payload::First(body)) = &mut self.body else {
+        let BodySource::Here(Payload::Original(body)) = &mut self.body else {
             return None;
         };
         if body.is_end_stream() {
@@ -141,7 +141,7 @@ impl<B: SendableBody> CancellableBody<B> {
     pub(super) fn into_inner(mut self) -> Option<Payload<B>> {
         match std::mem::replace(&mut self.body, BodySource::Unwanted) {
             BodySource::Here(body) => Some(body),
-            BodySource::Held(mut coming, _) => coming.try_recv().ok().map(Payload::First),
+            BodySource::Held(mut coming, _) => coming.try_recv().ok().map(Payload::Original),
             BodySource::Unwanted => None,
         }
     }
@@ -193,7 +193,7 @@ impl<B: SendableBody> Body for CancellableBody<B> {
                     }));
                 }
                 BodySource::Held(coming, _) => match ready!(Pin::new(coming).poll(cx)) {
-                    Ok(body) => this.body = BodySource::Here(Payload::First(body)),
+                    Ok(body) => this.body = BodySource::Here(Payload::Original(body)),
                     Err(_) => this.body = BodySource::Unwanted,
                 },
                 // An error would abort the response. The handle ends this body with it.

@@ -20,7 +20,7 @@ const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Expectation<B> {
     body: B,
     /// The channel to the request.
-    way: oneshot::Sender<B>,
+    sender: oneshot::Sender<B>,
     asked: Arc<Notify>,
 }
 
@@ -32,7 +32,7 @@ impl<B: SendableBody> Expectation<B> {
         if !expects(request.headers()) {
             return None;
         }
-        let (body, way) = request.body_mut().hold()?;
+        let (body, sender) = request.body_mut().hold()?;
         let asked = Arc::new(Notify::new());
         let heard = Arc::clone(&asked);
         on_informational(request, move |response| {
@@ -40,7 +40,11 @@ impl<B: SendableBody> Expectation<B> {
                 heard.notify_one();
             }
         });
-        Some(Self { body, way, asked })
+        Some(Self {
+            body,
+            sender,
+            asked,
+        })
     }
 
     /// Waits for the response. Sends the body when the upstream asks for it, or after the time limit. Returns the body if the
@@ -54,7 +58,7 @@ impl<B: SendableBody> Expectation<B> {
             () = tokio::time::sleep(CONTINUE_TIMEOUT) => {}
         }
         // If the receiver is gone, the response is an error.
-        let _ = self.way.send(self.body);
+        let _ = self.sender.send(self.body);
         (response.await, None)
     }
 }

@@ -276,8 +276,8 @@ mod tests {
             .await
             .unwrap();
         let (mut far, _) = listener.accept().await.unwrap();
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let open = OpenConnection::new(place, &Metrics::new());
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let open = OpenConnection::new(permit, &Metrics::new());
         let mut io = Io::new(UpstreamStream::Plain(stream), open);
         assert!(io.is_write_vectored());
         let slices = [IoSlice::new(b"head "), IoSlice::new(b"body")];

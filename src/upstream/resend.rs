@@ -21,8 +21,8 @@ const COPIED: usize = 64 * 1024;
 /// A body to send: the caller's, or the copy from an earlier attempt.
 #[derive(Debug)]
 pub(super) enum Payload<B> {
-    First(B),
-    Again(Box<BufferedBody<B>>),
+    Original(B),
+    Copied(Box<BufferedBody<B>>),
 }
 
 /// The copy of a request that was sent.
@@ -58,14 +58,14 @@ pub struct BufferedBody<B> {
 pub(super) struct Copying<B> {
     passed: BufferedBody<B>,
     ended: bool,
-    way: oneshot::Sender<BufferedBody<B>>,
+    sender: oneshot::Sender<BufferedBody<B>>,
 }
 
 // === impl Payload ===
 
 impl<B: SendableBody> Default for Payload<B> {
     fn default() -> Self {
-        Self::First(B::default())
+        Self::Original(B::default())
     }
 }
 
@@ -75,22 +75,22 @@ impl<B: SendableBody> Payload<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self {
-            Self::First(body) => Pin::new(body).poll_frame(cx),
-            Self::Again(passed) => Pin::new(&mut **passed).poll_frame(cx),
+            Self::Original(body) => Pin::new(body).poll_frame(cx),
+            Self::Copied(passed) => Pin::new(&mut **passed).poll_frame(cx),
         }
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::First(body) => body.is_end_stream(),
-            Self::Again(passed) => passed.is_end_stream(),
+            Self::Original(body) => body.is_end_stream(),
+            Self::Copied(passed) => passed.is_end_stream(),
         }
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match self {
-            Self::First(body) => body.size_hint(),
-            Self::Again(passed) => passed.size_hint(),
+            Self::Original(body) => body.size_hint(),
+            Self::Copied(passed) => passed.size_hint(),
         }
     }
 }
@@ -113,7 +113,7 @@ impl<B: SendableBody> SentRequest<B> {
     }
 
     /// Returns the request, if its body is empty, was not begun, or was copied completely.
-    pub fn again(self) -> Option<Request<Option<BufferedBody<B>>>> {
+    pub fn into_request(self) -> Option<Request<Option<BufferedBody<B>>>> {
         let body = match self.body {
             SentBody::Empty => None,
             SentBody::Unavailable => return None,
@@ -193,7 +193,7 @@ impl<B> Copying<B> {
         if size.lower() > COPIED as u64 {
             return None;
         }
-        let (way, copy) = oneshot::channel();
+        let (sender, copy) = oneshot::channel();
         let passed = BufferedBody {
             chunks: Chunks::default(),
             trailers: None,
@@ -203,7 +203,7 @@ impl<B> Copying<B> {
         let copying = Self {
             passed,
             ended: false,
-            way,
+            sender,
         };
         Some((Box::new(copying), copy))
     }
@@ -224,7 +224,7 @@ impl<B> Copying<B> {
             }
         }
         self.ended |= end;
-        passed.chunks.length() <= COPIED && !self.way.is_closed()
+        passed.chunks.length() <= COPIED && !self.sender.is_closed()
     }
 
     /// Completes the copy when hyper drops the body. `rest` was not sent.
@@ -232,14 +232,14 @@ impl<B> Copying<B> {
         let mut passed = self.passed;
         match rest {
             _ if self.ended => {}
-            Payload::First(body) => passed.rest = Some(body),
-            Payload::Again(left) => {
+            Payload::Original(body) => passed.rest = Some(body),
+            Payload::Copied(left) => {
                 passed.chunks.append(left.chunks);
                 passed.trailers = left.trailers;
                 passed.rest = left.rest;
             }
         }
         // If the receiver is gone, the copy is not needed.
-        let _ = self.way.send(passed);
+        let _ = self.sender.send(passed);
     }
 }

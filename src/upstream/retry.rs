@@ -36,10 +36,11 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(1);
 struct Failed<B> {
     failure: Failure,
     /// The request, if it may be sent again.
-    again: Option<Again<B>>,
+    retry: Option<RetryRequest<B>>,
 }
 
-struct Again<B> {
+/// A request that may be sent again.
+struct RetryRequest<B> {
     request: Request<Payload<B>>,
     /// Whether the connection had carried no other request.
     fresh: bool,
@@ -54,19 +55,19 @@ impl<B: SendableBody> Failed<B> {
         peer: &UpstreamPeer,
         error: TrySendError<Request<CancellableBody<B>>>,
         kept: Option<B>,
-        spare: Option<Again<B>>,
+        spare: Option<RetryRequest<B>>,
     ) -> Self {
         let mut failure = Failure::exchange(peer, error.error());
         let unprocessed = is_unprocessed(error.error());
-        let again = untaken(error, kept).or(spare);
-        failure.refused = unprocessed && again.is_none();
-        Self { failure, again }
+        let retry = retry_unsent(error, kept).or(spare);
+        failure.refused = unprocessed && retry.is_none();
+        Self { failure, retry }
     }
 }
 
-// === impl Again ===
+// === impl RetryRequest ===
 
-impl<B> Again<B> {
+impl<B> RetryRequest<B> {
     const fn new(request: Request<Payload<B>>, fresh: bool) -> Self {
         Self {
             request,
@@ -84,7 +85,7 @@ pub(super) fn send<B: SendableBody>(
     keep: bool,
     request: Request<B>,
 ) -> impl Future<Output = Result<Answered<B>, Error>> {
-    let mut request = request.map(Payload::First);
+    let mut request = request.map(Payload::Original);
     async move {
         let pool = pools.pool(&target)?;
         pool.raise(priority, &pools);
@@ -100,11 +101,11 @@ pub(super) fn send<B: SendableBody>(
                     return Ok(answered);
                 }
                 Err(Failed {
-                    again: Some(again), ..
-                }) if left > 0 && !(lost && again.lost) => {
-                    request = again.request;
-                    fresh = again.fresh || left == 1;
-                    lost |= again.lost;
+                    retry: Some(retry), ..
+                }) if left > 0 && !(lost && retry.lost) => {
+                    request = retry.request;
+                    fresh = retry.fresh || left == 1;
+                    lost |= retry.lost;
                 }
                 Err(Failed { failure, .. }) => return Err(failure.into()),
             }
@@ -120,7 +121,11 @@ fn exchange<B: SendableBody>(
     keep: bool,
     request: Request<Payload<B>>,
 ) -> impl Future<Output = Result<Answered<B>, Failed<B>>> + use<B> {
-    let Lease { way, mut guard, .. } = lease;
+    let Lease {
+        connection,
+        mut guard,
+        ..
+    } = lease;
     let mut cancel = None;
     let mut request = request.map(|body| {
         let (body, held) = CancellableBody::new(body, &pool.memory);
@@ -128,13 +133,13 @@ fn exchange<B: SendableBody>(
         body
     });
     guard.watch(cancel);
-    match way {
+    match connection {
         LeasedConnection::Http1 { connection, reused } => {
             let idempotent = is_idempotent(request.method());
-            let again = reused && idempotent && request.body().is_end_stream();
-            let sent = (keep || again).then(|| Box::new(SentRequest::of(&mut request)));
+            let retry = reused && idempotent && request.body().is_end_stream();
+            let sent = (keep || retry).then(|| Box::new(SentRequest::of(&mut request)));
             pool.address.http1(&mut request);
-            Either::Left(over_http1(connection, again, guard, sent, request))
+            Either::Left(over_http1(connection, retry, guard, sent, request))
         }
         LeasedConnection::Http2(connection) => {
             let sent = Box::new(SentRequest::of(&mut request));
@@ -144,10 +149,10 @@ fn exchange<B: SendableBody>(
     }
 }
 
-/// Sends over HTTP/1.1. `again` permits a retry if the connection closes before any part of a response.
+/// Sends over HTTP/1.1. `retry` permits a retry if the connection closes before any part of a response.
 fn over_http1<B: SendableBody>(
     connection: Arc<h1::Http1Connection<B>>,
-    again: bool,
+    retry: bool,
     mut guard: ConnectionGuard,
     mut sent: Option<Box<SentRequest<B>>>,
     mut request: Request<CancellableBody<B>>,
@@ -173,10 +178,10 @@ fn over_http1<B: SendableBody>(
             }
             Err(error) => {
                 let silent = is_closed(error.error()) && !connection.received.anything();
-                let again = sent
-                    .filter(|_| again && silent)
-                    .map(|sent| Again::new(sent.with(Payload::default()), true));
-                Err(Failed::new(&connection.peer, error, kept, again))
+                let retry = sent
+                    .filter(|_| retry && silent)
+                    .map(|sent| RetryRequest::new(sent.with(Payload::default()), true));
+                Err(Failed::new(&connection.peer, error, kept, retry))
             }
         }
     }
@@ -199,9 +204,10 @@ fn over_http2<B: SendableBody>(
                 connection.failed(error.error());
                 let unheard = !connection.received.interim();
                 // Boxed, because few requests fail.
-                let again = Box::pin(after(*sent, error.error(), idempotent && unheard)).await;
+                let retry =
+                    Box::pin(retry_http2(*sent, error.error(), idempotent && unheard)).await;
                 let flooded = is_malformed(error.error()) && connection.received.is_flooded();
-                let mut failed = Failed::new(&connection.peer, error, None, again);
+                let mut failed = Failed::new(&connection.peer, error, None, retry);
                 if flooded {
                     failed.failure = Failure::flood(&connection.peer);
                 }
@@ -212,11 +218,11 @@ fn over_http2<B: SendableBody>(
 }
 
 /// Returns a request over HTTP/2 that may be sent again after this error.
-async fn after<B: SendableBody>(
+async fn retry_http2<B: SendableBody>(
     sent: SentRequest<B>,
     error: &hyper::Error,
     idempotent: bool,
-) -> Option<Again<B>> {
+) -> Option<RetryRequest<B>> {
     let unprocessed = is_unprocessed(error);
     let lost = !unprocessed && idempotent && is_broken(error);
     let request = if unprocessed {
@@ -225,7 +231,7 @@ async fn after<B: SendableBody>(
             SentBody::Empty => Payload::default(),
             // hyper drops the body as soon as it learns of the reset.
             SentBody::Copied(copy) => {
-                Payload::Again(Box::new(timeout(COPY_TIMEOUT, copy).await.ok()?.ok()?))
+                Payload::Copied(Box::new(timeout(COPY_TIMEOUT, copy).await.ok()?.ok()?))
             }
             SentBody::Unavailable | SentBody::Unsent(_) => return None,
         };
@@ -235,7 +241,7 @@ async fn after<B: SendableBody>(
     } else {
         return None;
     };
-    Some(Again {
+    Some(RetryRequest {
         request,
         fresh: false,
         lost,
@@ -243,13 +249,13 @@ async fn after<B: SendableBody>(
 }
 
 /// Returns a request that hyper returned without sending any part. Its body may be in `kept`.
-fn untaken<B: SendableBody>(
+fn retry_unsent<B: SendableBody>(
     mut error: TrySendError<Request<CancellableBody<B>>>,
     kept: Option<B>,
-) -> Option<Again<B>> {
+) -> Option<RetryRequest<B>> {
     let (head, body) = error.take_message()?.into_parts();
-    let body = kept.map(Payload::First).or_else(|| body.into_inner())?;
-    Some(Again::new(Request::from_parts(head, body), false))
+    let body = kept.map(Payload::Original).or_else(|| body.into_inner())?;
+    Some(RetryRequest::new(Request::from_parts(head, body), false))
 }
 
 /// Declares a body of unknown length, which hyper would drop with some methods, and an empty body if the method expects

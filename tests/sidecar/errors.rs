@@ -233,7 +233,7 @@ async fn a_request_over_the_limit_is_503_at_once() {
     let (_metadata, _service, sidecar) = started(&["--max-connections", "2"]).await;
     let mut held = Vec::new();
     for _ in 0..2 {
-        held.push(super::support::app::Kept::open(sidecar.proxy(), API).await);
+        held.push(super::support::app::HeldConnection::open(sidecar.proxy(), API).await);
     }
     let response = proxied(sidecar.proxy(), API, &[]).await;
     assert_eq!(

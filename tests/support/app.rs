@@ -64,11 +64,11 @@ pub fn json(response: &Response<Bytes>) -> Value {
 }
 
 /// A connection that stays open after one call.
-pub struct Kept {
+pub struct HeldConnection {
     _sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
 }
 
-impl Kept {
+impl HeldConnection {
     /// Opens a connection with one call through a forward proxy.
     pub async fn open(proxy: SocketAddr, url: &str) -> Self {
         let stream = TokioIo::new(TcpStream::connect(proxy).await.unwrap());

@@ -140,14 +140,14 @@ fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>>
 }
 
 /// What is served, and the name of the credential for a person.
-struct Served {
+struct ServedCredential {
     tokens: Tokens,
     known: KnownIdentity,
     allowed: Vec<Host>,
     greeting: String,
 }
 
-impl Served {
+impl ServedCredential {
     async fn of(config: Config) -> Result<Self, String> {
         let provider = app::provider(&config, Arc::default()).map_err(|error| error.to_string())?;
         let principal = provider.policy().default_principal().clone();
@@ -170,12 +170,12 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let hangup = signal(SignalKind::hangup())
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
-    let Served {
+    let ServedCredential {
         tokens,
         known,
         allowed,
         greeting,
-    } = Served::of(config).await.map_err(Exit::failed)?;
+    } = ServedCredential::of(config).await.map_err(Exit::failed)?;
     let server = RealTokenServer::bind(listen, &known, tokens, allowed)
         .await
         .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
@@ -207,14 +207,14 @@ async fn reload(
             std::future::pending::<()>().await;
         }
         let served = match load(args, env) {
-            Ok(config) => Served::of(config).await,
+            Ok(config) => ServedCredential::of(config).await,
             Err(problems) => {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Err(problems.join("; "))
             }
         };
         let replaced = served.and_then(|served| {
-            let Served {
+            let ServedCredential {
                 tokens,
                 known,
                 allowed,

@@ -195,7 +195,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
         if rejection.status() != StatusCode::UNAUTHORIZED {
             return Ok(rejection);
         }
-        let Some(request) = sent.and_then(|sent| sent.again()) else {
+        let Some(request) = sent.and_then(|sent| sent.into_request()) else {
             // This request cannot be sent again, but the next one needs the new token.
             self.injected.slot.renew(&self.injected.token);
             return Ok(rejection);

@@ -26,12 +26,12 @@ const MANY: u8 = 16;
 pub(crate) struct Joined<B: Body> {
     body: B,
     /// Allocated for the first small piece. Boxed because the body is moved often.
-    held: Option<Box<Held<B::Error>>>,
+    held: Option<Box<HeldFrames<B::Error>>>,
 }
 
 /// Data that was read and not returned yet.
 #[derive(Debug)]
-struct Held<E> {
+struct HeldFrames<E> {
     /// The first small piece.
     first: Bytes,
     /// All held pieces, if there are several.
@@ -44,9 +44,9 @@ struct Held<E> {
     next: Option<Result<Frame<Bytes>, E>>,
 }
 
-// === impl Held ===
+// === impl HeldFrames ===
 
-impl<E> Held<E> {
+impl<E> HeldFrames<E> {
     fn length(&self) -> usize {
         self.first.len().max(self.joined.len())
     }
@@ -98,7 +98,7 @@ impl<E> Held<E> {
     }
 }
 
-impl<E> Default for Held<E> {
+impl<E> Default for HeldFrames<E> {
     fn default() -> Self {
         Self {
             first: Bytes::new(),
@@ -153,7 +153,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Joined<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        let nothing = |held: &Held<B::Error>| held.length() == 0 && held.next.is_none();
+        let nothing = |held: &HeldFrames<B::Error>| held.length() == 0 && held.next.is_none();
         self.held.as_deref().is_none_or(nothing) && self.body.is_end_stream()
     }
 

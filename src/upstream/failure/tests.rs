@@ -6,7 +6,7 @@ use rustls::{AlertDescription, PeerIncompatible};
 use super::*;
 use crate::destination::Scheme;
 
-fn place() -> UpstreamPeer {
+fn peer() -> UpstreamPeer {
     UpstreamPeer {
         proxy: None,
         origin: Origin::from_authority(Scheme::Https, "api.example").unwrap(),
@@ -16,7 +16,7 @@ fn place() -> UpstreamPeer {
 
 #[track_caller]
 fn connecting(error: &io::Error, expected: ErrorKind) {
-    let failure = Failure::connect(&place(), error);
+    let failure = Failure::connect(&peer(), error);
     assert_eq!(failure.kind, expected, "{error:?}");
     let peer = "https://api.example at 192.0.2.7:443: ";
     assert!(failure.detail.starts_with(peer), "{}", failure.detail);
@@ -42,7 +42,7 @@ fn every_connection_failure_has_its_error_kind() {
 
 #[track_caller]
 fn handshake(error: rustls::Error, expected: ErrorKind, text: &str) {
-    let failure = Failure::tls(&place(), &io::Error::new(Io::InvalidData, error));
+    let failure = Failure::tls(&peer(), &io::Error::new(Io::InvalidData, error));
     assert_eq!(failure.kind, expected, "{}", failure.detail);
     assert!(failure.detail.contains(text), "{}", failure.detail);
 }
@@ -102,7 +102,7 @@ fn a_bad_certificate_is_distinguished_from_a_bad_handshake() {
     ] {
         handshake(error, ErrorKind::TlsProtocol, "TLS: ");
     }
-    let broken = Failure::tls(&place(), &Io::UnexpectedEof.into());
+    let broken = Failure::tls(&peer(), &Io::UnexpectedEof.into());
     assert_eq!(broken.kind, ErrorKind::TlsProtocol);
     assert!(Error::from(broken).is_transient());
 }

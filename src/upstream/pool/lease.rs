@@ -10,7 +10,7 @@ use crate::upstream::cancellable_body::{CancelHandle, SendableBody};
 
 /// A connection for one request, and the guard that returns it.
 pub(in crate::upstream) struct Lease<B> {
-    pub(in crate::upstream) way: LeasedConnection<B>,
+    pub(in crate::upstream) connection: LeasedConnection<B>,
     pub(in crate::upstream) guard: ConnectionGuard,
     /// It was idle. A close by the upstream may not have been read yet.
     pub(super) needs_check: bool,
@@ -62,7 +62,7 @@ impl<B: SendableBody> Lease<B> {
         needs_check: bool,
     ) -> Self {
         Self {
-            way: LeasedConnection::Http1 {
+            connection: LeasedConnection::Http1 {
                 connection: Arc::clone(&connection),
                 reused,
             },
@@ -81,7 +81,7 @@ impl<B: SendableBody> Lease<B> {
     /// The stream is counted already: see [`h2::Http2Connections`].
     pub(super) fn http2(connection: Arc<h2::Http2Connection<B>>, needs_check: bool) -> Self {
         Self {
-            way: LeasedConnection::Http2(Arc::clone(&connection)),
+            connection: LeasedConnection::Http2(Arc::clone(&connection)),
             guard: ConnectionGuard {
                 connection: Some(connection),
                 rest: GuardParts::default(),
@@ -93,7 +93,7 @@ impl<B: SendableBody> Lease<B> {
 
     /// Returns whether no close by the upstream has been read.
     pub(super) fn is_open(&self) -> bool {
-        match &self.way {
+        match &self.connection {
             LeasedConnection::Http1 { connection, .. } => connection.is_ready(),
             LeasedConnection::Http2(connection) => connection.is_open(),
         }

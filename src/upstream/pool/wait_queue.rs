@@ -39,16 +39,16 @@ impl<B: SendableBody> Pool<B> {
     /// Returns a stream in the order of requests, or a connection if the protocol is HTTP/1.1.
     pub(super) async fn find(self: &Arc<Self>, pools: &Arc<Pools<B>>) -> Result<Lease<B>, Failure> {
         loop {
-            let turn = match self.queue() {
+            let receiver = match self.queue() {
                 Checkout::Alone => return self.checkout_alone(pools, false).await,
                 Checkout::Ready(lease) => return Ok(lease),
-                Checkout::Waiting(turn) => turn,
-                Checkout::First(turn) => {
+                Checkout::Waiting(receiver) => receiver,
+                Checkout::First(receiver) => {
                     self.dial(pools);
-                    turn
+                    receiver
                 }
             };
-            match turn.await {
+            match receiver.await {
                 Ok(WaitResult::Stream(lease)) => return Ok(lease),
                 Ok(WaitResult::Alone) => {}
                 Ok(WaitResult::Failed(failure)) => return Err(failure),
@@ -69,13 +69,13 @@ impl<B: SendableBody> Pool<B> {
         {
             return Checkout::Ready(lease);
         }
-        let (served, turn) = oneshot::channel();
-        state.waiting.push_back(served);
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.push_back(sender);
         if state.dialing {
-            return Checkout::Waiting(turn);
+            return Checkout::Waiting(receiver);
         }
         state.dialing = true;
-        Checkout::First(turn)
+        Checkout::First(receiver)
     }
 
     /// Dials for all waiting requests, in a task that does not depend on any of them.

@@ -24,11 +24,11 @@ const RESERVED: [&str; 16] = [
 
 #[derive(Debug, Default)]
 pub(super) struct Exposition {
-    pub(super) families: HashMap<String, Family>,
+    pub(super) families: HashMap<String, MetricFamily>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Family {
+pub(super) struct MetricFamily {
     kind: String,
     samples: Vec<Sample>,
 }
@@ -43,7 +43,7 @@ struct Sample {
 impl Exposition {
     pub(super) fn parse(text: &str) -> Self {
         assert!(text.ends_with('\n'), "the last line has no end");
-        let mut families: HashMap<String, Family> = HashMap::new();
+        let mut families: HashMap<String, MetricFamily> = HashMap::new();
         let mut current = String::new();
         let mut helped = String::new();
         for line in text.lines() {
@@ -56,9 +56,9 @@ impl Exposition {
                 assert_eq!(helped, name, "HELP goes before TYPE");
                 assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-                let family = Family {
+                let family = MetricFamily {
                     kind: kind.to_owned(),
-                    ..Family::default()
+                    ..MetricFamily::default()
                 };
                 assert!(families.insert(name.to_owned(), family).is_none(), "{line}");
                 name.clone_into(&mut current);
@@ -76,7 +76,7 @@ impl Exposition {
     }
 }
 
-impl Family {
+impl MetricFamily {
     fn expect_name(&self, family: &str, sample: &str) {
         let suffix = sample.strip_prefix(family).expect(sample);
         match self.kind.as_str() {

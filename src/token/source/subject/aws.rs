@@ -110,8 +110,8 @@ fn signed(
 ) -> Option<String> {
     let url = source.verification_url.replace("{region}", region);
     let rest = url.strip_prefix("https://")?;
-    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+    let (before_query, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (host, path) = before_query.split_at(before_query.find('/').unwrap_or(before_query.len()));
     let label = host.split('.').next()?;
     let time = sigv4::timestamp(now);
     let mut headers = vec![("host", host), ("x-amz-date", &time)];

@@ -63,13 +63,13 @@ async fn read_by(
 ) -> Result<Vec<u8>, Unread> {
     let path = path.to_owned();
     let reading = async move {
-        let turn = reader(&path).acquire_owned().await;
-        let turn = turn.map_err(io::Error::other)?;
+        let permit = reader(&path).acquire_owned().await;
+        let permit = permit.map_err(io::Error::other)?;
         let (sender, done) = oneshot::channel();
         let thread = thread::Builder::new().name("token-file".to_owned());
         thread.spawn(move || {
             let result = read(&path);
-            drop(turn);
+            drop(permit);
             // Nobody may wait any more.
             let _ = sender.send(result);
         })?;
