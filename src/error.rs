@@ -11,12 +11,12 @@ use http::StatusCode;
 mod cause;
 mod fault;
 mod problem;
-mod source;
+mod source_kind;
 
 pub(crate) use cause::cause;
 pub use fault::TokenFault;
 pub use problem::Problem;
-pub use source::SourceKind;
+pub use source_kind::SourceKind;
 
 /// Any error.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -2,12 +2,12 @@
 //! the last 15 minutes. Log, status page and operating guide use the same text.
 
 mod advice;
+mod error_page;
 mod hidden;
 mod history;
-mod page;
 mod recent;
 mod rejection;
-mod source;
+mod source_advice;
 mod tunnel;
 mod unauthenticated;
 

@@ -20,7 +20,7 @@ mod identity;
 mod key;
 mod mint;
 mod query_params;
-mod real;
+mod real_token_server;
 mod response;
 mod service;
 mod signer;
@@ -39,8 +39,8 @@ use tokio_rustls::TlsAcceptor;
 
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};
 pub use identity::{ISSUER, Identity};
-pub use real::RealTokenServer;
-pub(crate) use real::{IssuedToken, Issuer, KnownIdentity, NotIssued, Replacement};
+pub use real_token_server::RealTokenServer;
+pub(crate) use real_token_server::{IssuedToken, Issuer, KnownIdentity, NotIssued, Replacement};
 pub(crate) use signer::AccessTokenInfo;
 pub use verifier::{Refused, Verifier};
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::identity::Identity;
 use super::query_params::QueryParams;
-use super::real::KnownIdentity;
+use super::real_token_server::KnownIdentity;
 use super::response::MetadataResponse;
 
 /// The scopes of an account on Cloud Run.

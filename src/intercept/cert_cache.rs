@@ -13,7 +13,7 @@ use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::ProducesTickets;
 use rustls::sign::SingleCertAndKey;
 
-use super::authority::{Authority, LEAF_LIFE, NoAuthority};
+use super::ca::{CertificateAuthority, LEAF_LIFE, NoAuthority};
 use crate::token::{Deadline, Now};
 
 /// The number of cached hosts. Names come from the app, so the cache is bounded.
@@ -24,7 +24,7 @@ const RENEWED: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// The leaf certificates of the process.
 pub(super) struct CertCache {
-    authority: Authority,
+    authority: CertificateAuthority,
     provider: Arc<CryptoProvider>,
     /// Shared by all hosts: sessions outlive the renewal of a certificate.
     ticketer: Arc<dyn ProducesTickets>,
@@ -40,11 +40,11 @@ struct Leaf {
 // === impl CertCache ===
 
 impl CertCache {
-    pub(super) fn new(authority: Authority) -> Result<Self, NoAuthority> {
+    pub(super) fn new(authority: CertificateAuthority) -> Result<Self, NoAuthority> {
         Self::with_capacity(CAPACITY, authority)
     }
 
-    fn with_capacity(capacity: u64, authority: Authority) -> Result<Self, NoAuthority> {
+    fn with_capacity(capacity: u64, authority: CertificateAuthority) -> Result<Self, NoAuthority> {
         Ok(Self {
             authority,
             provider: Arc::new(aws_lc_rs::default_provider()),
@@ -56,7 +56,7 @@ impl CertCache {
         })
     }
 
-    pub(super) fn authority(&self) -> &Authority {
+    pub(super) fn authority(&self) -> &CertificateAuthority {
         &self.authority
     }
 

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::authority::{Authority, NoAuthority};
+use super::ca::{CertificateAuthority, NoAuthority};
 use super::cert_cache::CertCache;
 use super::roots;
 use super::trust_files::{self, NotWritten};
@@ -61,7 +61,7 @@ impl Interceptor {
         ca_dir: Option<PathBuf>,
         now: SystemTime,
     ) -> Result<Self, NoAuthority> {
-        let authority = Authority::new(domains, now)?;
+        let authority = CertificateAuthority::new(domains, now)?;
         let warn_at = Mutex::new(authority.until() - WARNED_BEFORE);
         Ok(Self {
             leaves: CertCache::new(authority)?,

@@ -9,7 +9,7 @@
 //! - `interceptor` and `prefixed_io`: terminate the TLS of a tunnel.
 //! - `trust_files`, `roots` and `pkcs12`: the files for the app.
 
-mod authority;
+mod ca;
 mod cert_cache;
 mod interceptor;
 mod pkcs12;
@@ -18,7 +18,7 @@ mod roots;
 mod sniff;
 mod trust_files;
 
-pub(crate) use authority::NoAuthority;
+pub(crate) use ca::NoAuthority;
 pub(crate) use interceptor::Interceptor;
 pub(crate) use prefixed_io::PrefixedIo;
 pub(crate) use sniff::{SniffOptions, TunnelProtocol, sniff};

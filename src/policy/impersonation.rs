@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::options::{is_account_email, quoted};
+use super::rule_options::{is_account_email, quoted};
 
 /// A chain of accounts from the base credential to the target. Each impersonates the next.
 ///

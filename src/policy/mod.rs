@@ -18,7 +18,6 @@ mod identity;
 mod impersonation;
 mod listing;
 mod no_proxy;
-mod options;
 mod path;
 mod pattern;
 mod placeholder;
@@ -26,6 +25,7 @@ mod principal;
 mod reach;
 mod resolved_options;
 mod rule;
+mod rule_options;
 mod service;
 mod strictest;
 

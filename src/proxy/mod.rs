@@ -32,9 +32,9 @@ pub(crate) use connection::{
     ConnectionState, Connections, InProgress, TooManyAnswers, polled_own_answer,
 };
 pub(crate) use credentials::{CredentialProvider, RouteDecision};
-pub(crate) use headers::authority::{host_text, is_authority};
 pub(crate) use headers::browser::{is_cross_site, is_from_host, is_ours};
 pub use headers::hop_by_hop::{strip_request, strip_response};
+pub(crate) use headers::host::{host_text, is_authority};
 pub use headers::length::normalize_length;
 pub(crate) use in_flight::InFlight;
 pub(crate) use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};

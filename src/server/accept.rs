@@ -14,7 +14,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::app::AppConnections;
+use super::app_connections::AppConnections;
 use super::connection_service::{ConnectionAddrs, Serving};
 use super::evictable::{EvictableSet, Eviction};
 use super::io::ClientProtocol;

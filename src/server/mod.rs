@@ -5,7 +5,7 @@
 //! requests.
 
 mod accept;
-mod app;
+mod app_connections;
 mod connection_service;
 mod descriptors;
 mod evictable;

@@ -9,7 +9,7 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn leaves(capacity: u64) -> CertCache {
-    let authority = Authority::new(["run.app".to_owned()], SystemTime::now()).unwrap();
+    let authority = CertificateAuthority::new(["run.app".to_owned()], SystemTime::now()).unwrap();
     CertCache::with_capacity(capacity, authority).unwrap()
 }
 

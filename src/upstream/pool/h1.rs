@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::IDLE_CHECK_AFTER;
 use super::lease::{GuardParts, Release};
-use super::target::Pool;
+use super::target_pool::Pool;
 use crate::lock::lock;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, SendableBody};

@@ -18,7 +18,7 @@ use super::IDLE_CHECK_AFTER;
 use super::driver::{Tasks, drive};
 use super::lease::{GuardParts, Lease, Release};
 use super::ping::{Complaints, PONG, PingTimer, Pings, SILENT};
-use super::target::Pool;
+use super::target_pool::Pool;
 use crate::error::ErrorKind;
 use crate::memory::{Charge, Memory, UPSTREAM_CONNECTION};
 use crate::upstream::cancellable_body::{CancellableBody, SendableBody};

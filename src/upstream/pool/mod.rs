@@ -7,7 +7,7 @@ mod idle;
 mod lease;
 mod open;
 mod ping;
-mod target;
+mod target_pool;
 mod wait_queue;
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 
 use self::idle::IdleCount;
 pub(super) use self::lease::{ConnectionGuard, Lease, LeasedConnection};
-pub(super) use self::target::Pool;
+pub(super) use self::target_pool::Pool;
 use super::cancellable_body::SendableBody;
 use super::dial::Dialer;
 use super::failure::Failure;

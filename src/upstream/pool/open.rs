@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::target::Pool;
+use super::target_pool::Pool;
 use super::{Pools, h1, h2};
 use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::dial::Dialled;

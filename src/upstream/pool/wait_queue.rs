@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Pools;
 use super::lease::Lease;
 use super::open::PooledConnection;
-use super::target::{Pool, PoolState, UpstreamProtocol};
+use super::target_pool::{Pool, PoolState, UpstreamProtocol};
 use crate::error::ErrorKind;
 use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::failure::Failure;

@@ -5,8 +5,8 @@ use http::{HeaderMap, Method, Request, Version, header};
 use super::bad;
 use crate::destination::{Origin, Scheme};
 use crate::error::Error;
-use crate::proxy::headers::authority::host_text;
 use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
+use crate::proxy::headers::host::host_text;
 use crate::proxy::request::body::RequestBody;
 
 /// Returns the authority that the target or `Host` names. Fails if they differ. `scheme` is that of the connection.

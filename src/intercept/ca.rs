@@ -24,7 +24,7 @@ pub(super) const LEAF_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 const BACK_DATED: Duration = Duration::from_secs(60 * 60);
 
 /// A CA that lives as long as the process.
-pub(super) struct Authority {
+pub(super) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     /// Without wildcards, because a name constraint covers a domain and its subdomains.
@@ -37,9 +37,9 @@ pub(super) struct Authority {
 #[error("cannot make a certificate for --intercept: {0}")]
 pub struct NoAuthority(pub(super) String);
 
-// === impl Authority ===
+// === impl CertificateAuthority ===
 
-impl Authority {
+impl CertificateAuthority {
     /// Creates a CA for these domains and their subdomains.
     pub(super) fn new(
         names: impl IntoIterator<Item = String>,
@@ -127,9 +127,9 @@ impl Authority {
 }
 
 /// Omits the key.
-impl fmt::Debug for Authority {
+impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authority")
+        f.debug_struct("CertificateAuthority")
             .field("names", &self.names)
             .field("until", &self.until)
             .finish_non_exhaustive()

@@ -16,11 +16,11 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
-fn authority(names: &[&str]) -> Authority {
-    Authority::new(names.iter().map(ToString::to_string), now()).unwrap()
+fn authority(names: &[&str]) -> CertificateAuthority {
+    CertificateAuthority::new(names.iter().map(ToString::to_string), now()).unwrap()
 }
 
-fn leaf(authority: &Authority, name: &str) -> CertificateDer<'static> {
+fn leaf(authority: &CertificateAuthority, name: &str) -> CertificateDer<'static> {
     let provider = aws_lc_rs::default_provider();
     let certified = authority.leaf(name, now(), &provider).unwrap();
     assert_eq!(certified.cert.len(), 1, "the CA itself is the app's");
@@ -28,7 +28,12 @@ fn leaf(authority: &Authority, name: &str) -> CertificateDer<'static> {
 }
 
 /// Verifies a leaf like an app that trusts the CA.
-fn verified(authority: &Authority, leaf: &CertificateDer<'_>, name: &str, at: SystemTime) -> bool {
+fn verified(
+    authority: &CertificateAuthority,
+    leaf: &CertificateDer<'_>,
+    name: &str,
+    at: SystemTime,
+) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone()).unwrap();
     let verifier = WebPkiServerVerifier::builder_with_provider(
