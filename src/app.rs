@@ -15,6 +15,7 @@ use self::sockets::{bind, tcp};
 use crate::admin::{Admin, AdminPort};
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
+use crate::diagnostics::startup::{self, BoundListeners};
 use crate::explain;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
 use crate::memory::Memory;
@@ -33,7 +34,6 @@ mod reload;
 mod sockets;
 
 pub use control::Control;
-pub use generation::RouteSummary;
 
 /// A drain ends when nothing has been in flight for this long.
 const QUIET_FOR: Duration = Duration::from_secs(1);
@@ -181,6 +181,15 @@ impl App {
         self.control.bound().admin
     }
 
+    /// Returns the addresses for the log, except those of routes.
+    pub(crate) fn listeners(&self) -> BoundListeners {
+        BoundListeners {
+            proxy: self.proxy_address(),
+            admin: self.admin_address(),
+            intercepts: self.control.intercepts(),
+        }
+    }
+
     /// Serves until `shutdown` completes or a client of the admin port requests the end. Then it drains: it serves until nothing
     /// has been in flight for a second, or until the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
@@ -311,9 +320,7 @@ async fn interceptor(
     // The CA is limited to its domains, which include the universe domain and cannot be extended later.
     let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.instance().universe()).await;
     if !matches!(asked, Ok(Ok(_))) {
-        tracing::warn!(
-            "the universe domain is not known yet: of Google APIs, --intercept opens TLS to googleapis.com alone"
-        );
+        startup::log_unknown_universe();
     }
     let domains = provider.policy().granted_domains(&provider.universe());
     let interceptor = Interceptor::new(domains, intercept.ca_dir.clone(), SystemTime::now())?;
@@ -322,10 +329,7 @@ async fn interceptor(
         &intercept.also_trusted,
     )?;
     if let Some(folder) = interceptor.ca_dir().map(Path::display) {
-        tracing::info!(
-            "TLS of CONNECT is opened where a token is due: the app must trust {folder}/bundle.pem (SSL_CERT_FILE), \
-             {folder}/ca.pem (NODE_EXTRA_CA_CERTS) or {folder}/truststore.p12 (Java)"
-        );
+        startup::log_trust_files(folder);
     }
     Ok(Some(interceptor))
 }

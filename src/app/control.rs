@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::generation::{Generation, Process, RouteSummary};
+use super::generation::{Generation, Process};
 use super::sockets::BoundAddrs;
 use super::{policy, provider, reload};
 use crate::admin::{Admin, Lifecycle};
 use crate::config::Config;
 use crate::destination::Host;
-use crate::error::SourceKind;
+use crate::diagnostics::startup::ConfigSummary;
 use crate::lock::lock;
 use crate::proxy::{CredentialProvider, InFlight, Ingress, locate_routes};
 use crate::server::{IdleTimeout, Serving};
@@ -110,27 +110,6 @@ impl Control {
         let _runs_in_background = generation.provider.tokens().refresh_stale();
     }
 
-    /// Where the identity comes from, in sentences: the credential with its chain, and the rules that ask for another identity.
-    pub fn identities(&self) -> (SourceKind, Vec<String>) {
-        let generation = self.generation();
-        let policy = generation.provider.policy();
-        let name = policy.credential_name();
-        let identity = name.identity(policy.default_principal(), None);
-        let found_by = match generation.asked.credentials.file() {
-            Some(file) => format!(", named by {}", file.found_by),
-            None => String::new(),
-        };
-        let first = format!("tokens come from {identity}{found_by}");
-        let holder = name.holder_or_default();
-        let others = policy.other_identities().map(|(rule, principal)| {
-            format!(
-                "tokens of {rule} are those of {}",
-                principal.name_of(holder)
-            )
-        });
-        (name.source, [first].into_iter().chain(others).collect())
-    }
-
     /// Completes when the drain begins.
     pub async fn drain_begun(&self) {
         self.0.process.lifecycle.drain_begun().await;
@@ -141,21 +120,9 @@ impl Control {
         self.0.process.lifecycle.is_draining()
     }
 
-    /// Returns a summary of each route, for the log.
-    pub fn routes(&self) -> Vec<RouteSummary> {
-        self.generation().summaries()
-    }
-
-    /// Returns the credentials of calls through the forward proxy, for the log. `None` without a forward proxy.
-    pub fn proxy_summary(&self) -> Option<String> {
-        self.generation().proxy_summary()
-    }
-
-    /// Returns the upstream proxy, if there is one, for the log.
-    pub fn egress(&self) -> Option<String> {
-        let generation = self.generation();
-        let proxy = generation.asked.upstream.proxy.as_ref()?;
-        Some(proxy.egress.summary())
+    /// Returns the summary of the configuration for the log.
+    pub(crate) fn summary(&self) -> ConfigSummary {
+        self.generation().summary()
     }
 
     /// Returns whether `--intercept` is on.

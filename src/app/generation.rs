@@ -1,5 +1,6 @@
 //! The parts that belong to one configuration, and those that belong to the process.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::sockets::BoundAddrs;
 use crate::admin::{Admin, Lifecycle};
 use crate::config::{Access, Config, Listen, Route};
 use crate::destination::Host;
-use crate::policy::{CredentialGrant, Decision, PolicyEntry, Principal, TokenKind};
+use crate::diagnostics::startup::{self, ConfigSummary, RouteSummary};
 use crate::proxy::{
     CredentialProvider, ForwardProxy, InFlight, Ingress, IngressKind, Interception,
     OpenedTunnelSender, RequestBody, RouteDecision, RouteIngress, SharedState, StackDeps, stack,
@@ -16,9 +17,6 @@ use crate::proxy::{
 use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
 use crate::upstream::{BadRoots, DialPolicy, Upstream};
-
-/// The largest number of rules that the log names at start.
-const RULES: usize = 10;
 
 /// The parts of the process that a reload keeps.
 #[derive(Debug)]
@@ -43,19 +41,6 @@ pub(super) struct Generation {
     /// The state of each listener: the forward proxy, then routes.
     pub(super) served: Vec<ListenerState>,
     pub(super) admin: Admin,
-}
-
-/// A summary of a route for the log.
-#[derive(Debug)]
-pub struct RouteSummary {
-    /// The configured name.
-    pub name: Arc<str>,
-    /// The address that an app calls.
-    pub address: String,
-    /// The upstream's URL.
-    pub upstream: String,
-    /// The credential of its calls.
-    pub gets: String,
 }
 
 // === impl Process ===
@@ -133,8 +118,7 @@ impl Generation {
         }
     }
 
-    /// Returns a summary of each route, for the log.
-    pub(super) fn summaries(&self) -> Vec<RouteSummary> {
+    fn route_summaries(&self) -> Vec<RouteSummary> {
         let holder = self.provider.policy().credential_name().holder_or_default();
         let summary = |ingress: &Arc<Ingress>| {
             let route = ingress.route()?;
@@ -146,31 +130,31 @@ impl Generation {
                 },
                 upstream: route.route.upstream_url(),
                 gets: match route.resolve(&self.provider) {
-                    None if route.route.service.is_some() => {
-                        "once the metadata server has said where that is".to_owned()
-                    }
-                    None => "by the path of each call".to_owned(),
-                    Some(resolved) => gets(&resolved.decision, holder),
+                    None => startup::gets_later(route.route.service.is_some()).to_owned(),
+                    Some(resolved) => startup::gets(&resolved.decision, holder),
                 },
             })
         };
         self.routes.iter().filter_map(summary).collect()
     }
 
-    /// Returns the credentials of calls through the forward proxy, for the log.
-    pub(super) fn proxy_summary(&self) -> Option<String> {
-        self.asked.proxy.as_ref()?;
-        let listing = self.provider.policy().listing(&self.provider.universe());
-        let (table, rules): (Vec<_>, Vec<_>) = listing.iter().partition(|line| line.built_in);
-        let more = match rules.len().saturating_sub(RULES) {
-            0 => None,
-            more => Some(format!("{more} more rules")),
-        };
-        let words = |line: &&PolicyEntry| format!("{} {}", line.pattern, line.credential.as_str());
-        let rules = rules.iter().take(RULES).map(words).chain(more);
-        // Omits the metadata server and loopback, which get no token.
-        let table = table.iter().skip(1).map(words);
-        Some(rules.chain(table).collect::<Vec<_>>().join(", "))
+    /// Returns the summary of the configuration for the log.
+    pub(super) fn summary(&self) -> ConfigSummary {
+        let policy = self.provider.policy();
+        let file = self.asked.credentials.file();
+        let found_by = file.map(|file| &file.found_by as &dyn Display);
+        let proxy = self.asked.upstream.proxy.as_ref();
+        ConfigSummary {
+            source: policy.credential_name().source,
+            identities: startup::identities(policy, found_by),
+            proxy: self
+                .asked
+                .proxy
+                .as_ref()
+                .map(|_| startup::proxy_calls(policy, &self.provider.universe())),
+            egress: proxy.map(|proxy| proxy.egress.summary()),
+            routes: self.route_summaries(),
+        }
     }
 }
 
@@ -220,29 +204,5 @@ fn metadata_address(config: &Config) -> Option<SocketAddr> {
     match config.metadata.host {
         Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),
         Host::Name(_) => None,
-    }
-}
-
-/// What calls get, for people.
-fn gets(decision: &Decision, holder: &str) -> String {
-    match &decision.grant {
-        CredentialGrant::Token(key) => {
-            let rule = &decision.rule;
-            let whose = match &key.principal {
-                Principal::Attached => String::new(),
-                other => format!(" of {}", other.name_of(holder)),
-            };
-            match &key.kind {
-                TokenKind::Access { .. } => format!("an access token{whose} ({rule})"),
-                TokenKind::Id { audience } => {
-                    format!("an ID token for {audience}{whose} ({rule})")
-                }
-                TokenKind::Jwt { audience } => {
-                    format!("a signed JWT for {audience}{whose} ({rule})")
-                }
-            }
-        }
-        CredentialGrant::None(why) => format!("no token: {why}"),
-        CredentialGrant::Deny(why) => format!("refused: {why}"),
     }
 }

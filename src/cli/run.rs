@@ -42,9 +42,10 @@ pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
 async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) -> Result<(), Exit> {
     let (shutdown, control) = (ShutdownSignals::new()?, ControlSignals::new()?);
     let app = App::build(config).await?;
-    announce(&app);
+    let (listeners, summary) = (app.listeners(), app.control().summary());
+    listeners.log(&summary);
     let signal_loop = SignalLoop {
-        status: status(&app),
+        status: listeners.status(summary.routes.len()),
         supervisor: Supervisor::of(env),
         control: app.control(),
         env: env.clone(),
@@ -60,72 +61,11 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
     }
 }
 
-/// Logs the addresses of all listeners.
-fn announce(app: &App) {
-    if let Some(address) = app.proxy_address() {
-        tracing::info!(listener = "proxy", %address, "forward proxy: HTTP_PROXY=http://{address}");
-    }
-    let control = app.control();
-    announce_credential(&control);
-    announce_routes(&control);
-    if control.proxy_summary().is_some() && !control.intercepts() {
-        tracing::info!(
-            "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
-             over TLS) or a route, or set --intercept"
-        );
-    }
-    if let Some(address) = app.admin_address() {
-        tracing::info!(listener = "admin", %address, "admin: http://{address}/");
-    }
-}
-
-/// Logs where the identity comes from, as far as the configuration says it. The metadata server's account is logged once it
-/// is known.
-fn announce_credential(control: &Control) {
-    let (source, identities) = control.identities();
-    for identity in identities {
-        tracing::info!(source = source.as_str(), "{identity}");
-    }
-}
-
-/// Logs which calls get which token.
-fn announce_routes(control: &Control) {
-    if let Some(get) = control.proxy_summary() {
-        tracing::info!("calls through the forward proxy get: {get}");
-    }
-    if let Some(egress) = control.egress() {
-        tracing::info!("upstreams are reached through the proxy {egress}");
-    }
-    for route in control.routes() {
-        tracing::info!(
-            listener = &*route.name,
-            address = route.address,
-            "route {} to {}: {}",
-            route.address,
-            route.upstream,
-            route.gets
-        );
-    }
-}
-
 /// Logs settings that are allowed and look wrong.
 fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-}
-
-/// Returns one line for the service manager.
-fn status(app: &App) -> String {
-    let listens = [
-        app.proxy_address()
-            .map(|address| format!("proxy {address}")),
-        app.admin_address()
-            .map(|address| format!("admin {address}")),
-    ];
-    let routes = app.control().routes().len();
-    let listens: Vec<String> = listens.into_iter().flatten().collect();
-    format!("serving: {}; routes: {routes}", listens.join(", "))
 }
 
 /// Carries out what signals ask for while the sidecar serves.
@@ -213,9 +153,9 @@ impl SignalLoop {
                 for what in waiting {
                     tracing::warn!("needs a restart: {what}");
                 }
-                announce_credential(&self.control);
-                announce_routes(&self.control);
-                let routes = self.control.routes().len();
+                let summary = self.control.summary();
+                summary.log();
+                let routes = summary.routes.len();
                 tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
             }
             Err(error) => self.not_reloaded(&[Diagnostic::new(

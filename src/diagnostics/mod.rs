@@ -8,6 +8,7 @@ mod history;
 mod recent;
 mod rejection;
 mod source_advice;
+pub(crate) mod startup;
 mod tunnel;
 mod unauthenticated;
 
