@@ -1,8 +1,10 @@
 use http::{StatusCode, header};
 
+use super::error::SHOWN;
 use super::*;
 use crate::destination::Destination;
-use crate::policy::Principal;
+use crate::error::{SourceKind, TokenFault};
+use crate::policy::{Principal, TokenKind};
 
 fn origin(url: &str) -> Origin {
     Destination::parse(url).unwrap().origin
