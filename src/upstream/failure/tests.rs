@@ -5,6 +5,8 @@ use rustls::{AlertDescription, PeerIncompatible};
 
 use super::*;
 use crate::destination::Scheme;
+use rustls::CertificateError;
+use rustls::pki_types::UnixTime;
 
 fn peer() -> UpstreamPeer {
     UpstreamPeer {
