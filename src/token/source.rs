@@ -32,6 +32,7 @@ mod limits;
 mod login;
 mod message;
 pub(super) mod metadata;
+mod nested;
 mod quota_project;
 #[cfg(test)]
 pub(super) mod scripted;
@@ -47,8 +48,9 @@ use delegation::DelegationSource;
 use endpoint::EndpointClient;
 use external_account::ExternalAccountSource;
 use external_account_authorized_user::WorkforceUserSource;
-use impersonation::{FileTarget, ImpersonationSource, Impersonator, NestedSource};
+use impersonation::{FileTarget, ImpersonationSource, Impersonator};
 pub use metadata::MetadataClient;
+use nested::NestedSource;
 use service_account::ServiceAccountSource;
 use signed_jwt::SignedJwtSource;
 #[cfg(any(fuzzing, test))]

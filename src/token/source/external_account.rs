@@ -1,6 +1,6 @@
 //! Workload and workforce identity federation: exchanges a subject token at the Security Token Service (RFC 8693).
 //!
-//! If the file names a service account, this source serves as the [source](super::impersonation::NestedSource) whose
+//! If the file names a service account, this source serves as the [source](super::nested::NestedSource) whose
 //! federated token gets the account's tokens, including ID tokens. An access token of the account itself would need a
 //! role on the account itself; `roles/iam.workloadIdentityUser` would not be enough.
 

@@ -3,7 +3,8 @@
 //!
 //! Source: <https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts>.
 
-use std::fmt;
+mod target_account;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+pub(super) use self::target_account::TargetAccount;
 use super::answer::accept;
 use super::endpoint::{EndpointClient, bearer};
 use super::message::{printable, token as token_clause};
@@ -34,17 +36,6 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(3_600);
 const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 /// The time that a message waits for the name of the caller.
 const NAME_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// A service account at the API, and the delegates before it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TargetAccount {
-    /// The URL of the account, up to the colon before the method.
-    url: Arc<str>,
-    email: Arc<str>,
-    /// The delegates of the account. The first one is next to the caller.
-    delegates: Arc<[Arc<str>]>,
-    lifetime: Duration,
-}
 
 /// The caller, and its token.
 #[derive(Clone, Copy)]
@@ -75,103 +66,6 @@ struct Call<'a> {
     what: String,
     body: Value,
     end: Instant,
-}
-
-// === impl TargetAccount ===
-
-impl TargetAccount {
-    /// Returns the account of a file's URL. Only the method after the last colon changes.
-    pub(super) fn of_url(
-        url: &str,
-        email: &str,
-        delegates: Arc<[Arc<str>]>,
-        lifetime: Duration,
-    ) -> Self {
-        Self {
-            url: url
-                .rsplit_once(':')
-                .map_or(url, |(account, _)| account)
-                .into(),
-            email: email.into(),
-            delegates,
-            lifetime,
-        }
-    }
-
-    /// Returns an account of the universe.
-    pub(super) fn of_universe(universe: &str, email: &str, delegates: &Arc<[Arc<str>]>) -> Self {
-        Self {
-            url: format!("https://iamcredentials.{universe}/v1/projects/-/serviceAccounts/{email}")
-                .into(),
-            email: email.into(),
-            delegates: Arc::clone(delegates),
-            lifetime: LIFETIME,
-        }
-    }
-
-    /// Returns the same account without delegates.
-    #[must_use]
-    pub(super) fn without_delegates(self) -> Self {
-        Self {
-            delegates: [].into(),
-            ..self
-        }
-    }
-
-    pub(super) fn email(&self) -> &str {
-        &self.email
-    }
-
-    /// Returns every account after the caller. The last one is this account.
-    fn chain(&self) -> impl Iterator<Item = &str> {
-        self.delegates
-            .iter()
-            .chain([&self.email])
-            .map(|email| &**email)
-    }
-
-    /// Returns the first account of the chain, and the target.
-    fn ends(&self) -> (&str, &str) {
-        (self.delegates.first().unwrap_or(&self.email), &self.email)
-    }
-
-    /// Returns the pairs of caller and account in which a role may be missing, according to the text of a 403.
-    /// Delegates need `implicitDelegation` on the next account. The last one needs the method's permission on the
-    /// target.
-    fn hops<'a>(&'a self, caller: &'a str, reason: &str) -> Vec<(&'a str, &'a str)> {
-        const OF_METHODS: [&str; 3] = ["getAccessToken", "getOpenIdToken", "signJwt"];
-        let callers = [caller].into_iter().chain(self.chain());
-        let mut hops: Vec<(&str, &str)> = callers.zip(self.chain()).collect();
-        if reason.contains("implicitDelegation") && hops.len() > 1 {
-            hops.pop();
-        } else if OF_METHODS
-            .iter()
-            .any(|permission| reason.contains(permission))
-        {
-            hops.drain(..hops.len().saturating_sub(1));
-        }
-        let named = |hop: &&(&str, &str)| reason.contains(&format!("serviceAccounts/{}", hop.1));
-        match hops.iter().find(named) {
-            Some(hop) => vec![*hop],
-            None => hops,
-        }
-    }
-
-    fn delegates(&self) -> Vec<String> {
-        let name = |email: &Arc<str>| format!("projects/-/serviceAccounts/{email}");
-        self.delegates.iter().map(name).collect()
-    }
-}
-
-/// Names the endpoint in a message.
-impl fmt::Display for TargetAccount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rest = self
-            .url
-            .split_once("://")
-            .map_or(&*self.url, |(_, rest)| rest);
-        f.write_str(rest.split('/').next().unwrap_or(rest))
-    }
 }
 
 // === impl IamCaller ===
@@ -388,80 +282,4 @@ fn named(error: AttemptError) -> AttemptError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn account(delegates: &[&str]) -> TargetAccount {
-        let delegates = delegates.iter().map(|email| Arc::from(*email)).collect();
-        TargetAccount::of_universe("example.goog", "t@p.example", &delegates)
-    }
-
-    #[test]
-    fn the_account_is_a_part_of_the_url_of_its_universe() {
-        let account = account(&["a@p.example"]);
-        let url = "https://iamcredentials.example.goog/v1/projects/-/serviceAccounts/t@p.example";
-        assert_eq!(&*account.url, url);
-        assert_eq!(account.to_string(), "iamcredentials.example.goog");
-        assert_eq!(
-            account.delegates(),
-            ["projects/-/serviceAccounts/a@p.example"]
-        );
-    }
-
-    #[test]
-    fn only_the_method_of_a_files_url_is_replaced() {
-        let url = "https://iam.eu-west1.rep.example.goog:8443/v1/projects/-/serviceAccounts/t%40p.example";
-        let account = TargetAccount::of_url(
-            &format!("{url}:generateAccessToken"),
-            "t@p.example",
-            [].into(),
-            LIFETIME,
-        );
-        assert_eq!(&*account.url, url);
-    }
-
-    #[test]
-    fn a_403_names_the_hop_that_lacks_the_permission() {
-        let chain = account(&["a@p.example", "b@p.example"]);
-        let named = |reason| {
-            let hops = chain.hops("me", reason);
-            grants(&hops, RequiredRole::TokenCreator, chain.ends())
-                .replace("roles/iam.serviceAccountTokenCreator", "role")
-        };
-        let target = "role on t@p.example to b@p.example";
-        let delegates = "role on a@p.example to me, and role on b@p.example to a@p.example";
-        assert_eq!(
-            named("Permission 'iam.serviceAccounts.getAccessToken' denied"),
-            target
-        );
-        assert_eq!(
-            named("Permission 'iam.serviceAccounts.getOpenIdToken' denied"),
-            target
-        );
-        assert_eq!(
-            named("Permission 'iam.serviceAccounts.signJwt' denied"),
-            target
-        );
-        assert_eq!(
-            named("Permission 'iam.serviceAccounts.implicitDelegation' denied"),
-            delegates
-        );
-        assert_eq!(
-            named("implicitDelegation denied on resource projects/-/serviceAccounts/b@p.example"),
-            "role on b@p.example to a@p.example"
-        );
-        assert_eq!(named("forbidden"), format!("{delegates}, and {target}"));
-    }
-
-    #[test]
-    fn a_federated_caller_needs_its_own_role_on_the_first_account_only() {
-        let chain = account(&["a@p.example"]);
-        let hops = chain.hops("principal://x", "forbidden");
-        assert_eq!(
-            grants(&hops, RequiredRole::WorkloadIdentityUser, chain.ends()),
-            "roles/iam.workloadIdentityUser on a@p.example to principal://x (with delegates \
-             roles/iam.serviceAccountTokenCreator too), and \
-             roles/iam.serviceAccountTokenCreator on t@p.example to a@p.example"
-        );
-    }
-}
+mod tests;

@@ -3,21 +3,26 @@
 //! The identity's own token comes from its slot. It is cached, fetched once for all callers, and refreshed like any
 //! other token.
 
+mod authorisation;
+mod file_target;
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
+use self::authorisation::Authorisation;
+pub(super) use self::file_target::FileTarget;
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
-use super::iam::{self, CLOUD_PLATFORM, IamCaller, RequiredRole, TargetAccount};
+use super::iam::{self, CLOUD_PLATFORM, RequiredRole, TargetAccount};
 use super::quota_project::QuotaProjects;
 use super::transport::OpenTransport;
 use super::{Fetching, TokenSource};
 use crate::config::UpstreamConfig;
-use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
+use crate::credentials::CredentialFile;
 use crate::error::{Error, SourceKind, TokenFault};
 use crate::policy::{Principal, TokenKey, TokenKind, project_of};
 use crate::telemetry::Metrics;
@@ -25,7 +30,6 @@ use crate::token::fact::Fact;
 use crate::token::facts::Facts;
 use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
-use crate::token::slot::Slot;
 use crate::token::value::Token;
 
 /// How much longer than a fetch may take its base's result is waited for: the base fails at the same time, and its error says
@@ -59,21 +63,6 @@ pub(super) struct Impersonator {
     client: OnceLock<EndpointClient>,
 }
 
-/// The account of an `impersonated_service_account` file. The file's source credential authorises its calls.
-#[derive(Clone, Debug)]
-pub(super) struct FileTarget {
-    pub(super) account: TargetAccount,
-    /// The scopes of access tokens for rules without scopes.
-    pub(super) scopes: Arc<[Arc<str>]>,
-    pub(super) universe: Arc<str>,
-    /// The role that the source credential needs.
-    pub(super) role: RequiredRole,
-}
-
-/// The source credential of a file: the source of a base credential for [`Principal::Source`].
-#[derive(Debug)]
-pub(super) struct NestedSource(pub(super) Arc<dyn TokenSource>);
-
 /// An account, and the principal whose token authorises calls for it.
 #[derive(Debug)]
 pub(super) struct AuthorizedAccount {
@@ -82,20 +71,6 @@ pub(super) struct AuthorizedAccount {
     pub(super) universe: Arc<str>,
     base: Principal,
     role: RequiredRole,
-}
-
-/// The authorisation to call for an account.
-pub(super) struct Authorisation {
-    facts: Facts,
-    /// The name of the base if it has no e-mail address.
-    holder: Option<Arc<str>>,
-    base: Principal,
-    role: RequiredRole,
-    quota_project: Option<HeaderValue>,
-    slot: Arc<Slot>,
-    token: Arc<Token>,
-    end: Instant,
-    renewed: bool,
 }
 
 // === impl Impersonator ===
@@ -366,35 +341,6 @@ impl fmt::Debug for Impersonator {
     }
 }
 
-// === impl Authorisation ===
-
-impl Authorisation {
-    pub(super) fn caller(&self) -> IamCaller<'_> {
-        IamCaller {
-            token: &self.token,
-            principal: &self.base,
-            holder: self.holder.as_deref(),
-            facts: &self.facts,
-            role: self.role,
-            quota_project: self.quota_project.as_ref(),
-        }
-    }
-
-    /// Fetches another token, once, if the API refused this one. Returns whether there is another one.
-    pub(super) async fn renew(&mut self, error: &FetchError) -> bool {
-        if self.renewed || error.status != Some(StatusCode::UNAUTHORIZED) {
-            return false;
-        }
-        self.renewed = true;
-        let replaced = timeout_at(self.end, self.slot.replace(&self.token)).await;
-        let Ok(Some(token)) = replaced else {
-            return false;
-        };
-        self.token = token;
-        true
-    }
-}
-
 // === impl ImpersonationSource ===
 
 impl TokenSource for ImpersonationSource {
@@ -433,99 +379,5 @@ impl TokenSource for ImpersonationSource {
             Fact::ProjectNumber | Fact::Region => None,
         };
         Box::pin(std::future::ready(Ok(known)))
-    }
-}
-
-// === impl FileTarget ===
-
-impl FileTarget {
-    /// Whether a principal is the file's account, impersonated by name: the source credential authorises that too, because the
-    /// account need not have a role on itself.
-    fn is_for(&self, principal: &Principal) -> bool {
-        match principal {
-            Principal::Impersonated(impersonated) => {
-                impersonated.base == Principal::Attached
-                    && impersonated.chain.delegates().is_empty()
-                    && impersonated.chain.target() == self.account.email()
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<&ImpersonatedServiceAccount> for FileTarget {
-    fn from(file: &ImpersonatedServiceAccount) -> Self {
-        let shared = |texts: &[String]| texts.iter().map(|text| Arc::from(&**text)).collect();
-        let mut scopes = file.scopes.clone();
-        scopes.sort_unstable();
-        scopes.dedup();
-        let url = file.url.to_string();
-        Self {
-            account: TargetAccount::of_url(
-                &url,
-                &file.target,
-                shared(&file.delegates),
-                iam::LIFETIME,
-            ),
-            scopes: shared(&scopes),
-            universe: Arc::clone(&file.universe),
-            role: match file.source.is_federated() {
-                true => RequiredRole::WorkloadIdentityUser,
-                false => RequiredRole::TokenCreator,
-            },
-        }
-    }
-}
-
-impl FileTarget {
-    /// Returns the account of a credential file that names one in addition to the caller.
-    pub(super) fn of(file: &CredentialFile) -> Option<Self> {
-        match file {
-            CredentialFile::ExternalAccount(file) => {
-                let to = file.impersonation.as_ref()?;
-                let url = to.url.to_string();
-                Some(Self {
-                    account: TargetAccount::of_url(&url, &to.account, [].into(), to.lifetime),
-                    scopes: [].into(),
-                    universe: Arc::clone(&file.universe),
-                    role: RequiredRole::WorkloadIdentityUser,
-                })
-            }
-            CredentialFile::Impersonated(file) => Some(file.into()),
-            CredentialFile::AuthorizedUser(_)
-            | CredentialFile::ExternalAccountAuthorizedUser(_)
-            | CredentialFile::ServiceAccount(_) => None,
-        }
-    }
-}
-
-// === impl NestedSource ===
-
-impl TokenSource for NestedSource {
-    fn describe(&self) -> &str {
-        self.0.describe()
-    }
-
-    fn kind(&self) -> SourceKind {
-        self.0.kind()
-    }
-
-    fn serves(&self, principal: &Principal) -> bool {
-        *principal == Principal::Source
-    }
-
-    fn fetch<'a>(&'a self, key: &'a TokenKey, priority: &'a FetchPriority) -> Fetching<'a, Token> {
-        self.0.fetch(key, priority)
-    }
-
-    fn time_limit(&self) -> Duration {
-        self.0.time_limit()
-    }
-
-    fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
-        self.0.fact(match fact {
-            Fact::Email(_) => Fact::Email(&Principal::Attached),
-            fact => fact,
-        })
     }
 }
