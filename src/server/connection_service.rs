@@ -99,7 +99,7 @@ impl Ingresses {
     }
 
     /// Returns the ingress whose metrics count the listener's connections.
-    pub(crate) fn listener(&self) -> &Arc<Ingress> {
+    pub(crate) fn main_ingress(&self) -> &Arc<Ingress> {
         match self {
             Self::Forward(ingress)
             | Self::ByProcess {
@@ -128,7 +128,7 @@ impl Ingresses {
 
     /// Returns whether a caller must authenticate.
     pub(super) fn asks_for_proof(&self) -> bool {
-        self.listener().asks_for_proof()
+        self.main_ingress().asks_for_proof()
     }
 
     fn find(&self, path: &str) -> &Arc<Ingress> {
@@ -154,7 +154,7 @@ impl Ingresses {
 impl ListenerState {
     /// Counts and logs a request that could not be parsed, on a connection that may have an ingress of its own.
     pub(super) fn malformed(&self, fixed: Option<&Arc<Ingress>>, protocol: Version, error: &Error) {
-        let ingress = fixed.unwrap_or_else(|| self.ingresses.listener());
+        let ingress = fixed.unwrap_or_else(|| self.ingresses.main_ingress());
         self.stack
             .malformed(ingress, self.access_log, protocol, error);
     }

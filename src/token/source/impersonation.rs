@@ -34,7 +34,7 @@ use crate::token::value::Token;
 
 /// How much longer than a fetch may take its base's result is waited for: the base fails at the same time, and its error says
 /// which endpoint is slow.
-const HEARD: Duration = Duration::from_millis(500);
+const BASE_GRACE: Duration = Duration::from_millis(500);
 
 /// Issues the tokens of impersonated accounts.
 #[derive(Clone, Debug)]
@@ -172,7 +172,7 @@ impl Impersonator {
         principal: &Principal,
         end: Instant,
     ) -> Result<AuthorizedAccount, FetchError> {
-        let found = timeout_at(end + HEARD, self.find_signer(principal)).await;
+        let found = timeout_at(end + BASE_GRACE, self.find_signer(principal)).await;
         found.unwrap_or_else(|_| {
             Err(self.late(&format!("{principal}: its universe or its e-mail address")))
         })
@@ -258,7 +258,7 @@ impl Impersonator {
     ) -> Result<Authorisation, FetchError> {
         let slot = self.context.access_token(&signer.base, CLOUD_PLATFORM)?;
         let email = signer.account.email();
-        let fetched = timeout_at(end + HEARD, slot.token_for_source()).await;
+        let fetched = timeout_at(end + BASE_GRACE, slot.token_for_source()).await;
         let is_late = Instant::now() >= end;
         let Some(token) = fetched.ok().filter(|token| token.is_err() || !is_late) else {
             let base = self.name(&signer.base);
