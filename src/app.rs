@@ -45,6 +45,27 @@ const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A sidecar whose listeners are bound. [`run`](Self::run) serves them.
+///
+/// # Examples
+///
+/// ```
+/// use sidentity::app::App;
+/// use sidentity::config::{self, Env, OptionKey, RawConfig};
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut flags = RawConfig::default();
+/// flags.set_flag(OptionKey::Proxy, ["127.0.0.1:0".to_owned()]);
+/// flags.set_flag(OptionKey::Admin, ["off".to_owned()]);
+/// let config = config::load(&flags, &Env::default()).expect("it is valid");
+/// let app = App::build(config).await?;
+/// let proxy = app.proxy_address().expect("port 0 takes a free port");
+/// assert_ne!(proxy.port(), 0);
+/// // Serves until the future completes, then drains.
+/// app.run(async {}).await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct App {
     control: Control,

@@ -129,11 +129,31 @@ enum Command {
 }
 
 /// Returns the description of the command line, for man pages and documents.
+///
+/// # Examples
+///
+/// ```
+/// let command = sidentity::cli::command();
+/// assert!(command.get_subcommands().any(|command| command.get_name() == "exec"));
+/// ```
 pub fn command() -> clap::Command {
     CommandLine::command()
 }
 
 /// Runs the command that the arguments name; the first argument is the program's own name.
+///
+/// Returns 64 if the command line or the configuration is wrong, 1 for other failures, and for `exec` the status of its
+/// command.
+///
+/// # Examples
+///
+/// ```
+/// use std::process::ExitCode;
+/// use sidentity::{cli, config::Env};
+///
+/// let args = ["sidentity", "--version"].map(Into::into);
+/// assert_eq!(cli::main(args, &Env::default()), ExitCode::SUCCESS);
+/// ```
 pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     let command = match CommandLine::try_parse_from(with_command(args)) {
         Ok(line) => line.command,

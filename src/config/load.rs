@@ -10,7 +10,23 @@ use super::{Config, file, resolve};
 ///
 /// # Errors
 ///
-/// Every problem at once.
+/// Every problem at once, each with its place.
+///
+/// # Examples
+///
+/// ```
+/// use sidentity::config::{self, Env, OptionKey, RawConfig};
+///
+/// let mut flags = RawConfig::default();
+/// flags.set_flag(OptionKey::Route, ["8081=https://billing.example.com,credential=id".to_owned()]);
+/// let config = config::load(&flags, &Env::default()).expect("it is valid");
+/// assert_eq!(config.routes.len(), 1);
+///
+/// flags.set_flag(OptionKey::Workers, ["0".to_owned()]);
+/// let problems = config::load(&flags, &Env::default()).expect_err("0 workers serve nothing");
+/// assert_eq!(problems.len(), 1);
+/// assert_eq!(problems[0].place, "flag --workers");
+/// ```
 pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     load_over(flags, env, RawConfig::default())
 }

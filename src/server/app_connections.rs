@@ -81,7 +81,11 @@ impl Application for AppConnections {
         _: Option<ConnectionAddrs>,
     ) -> ConnectionService {
         let listener = self.serving.load_full();
-        let counted = listener.ingresses.main_ingress().metrics.connection_opened();
+        let counted = listener
+            .ingresses
+            .main_ingress()
+            .metrics
+            .connection_opened();
         let fixed = match &self.tunnel {
             Some(ingress) => Some(ingress.clone()),
             None => listener.ingresses.fixed(self.is_own),
