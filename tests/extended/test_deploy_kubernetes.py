@@ -1,5 +1,6 @@
 """deploy/kubernetes: rendered by kustomize, and checked with the schemas of the API and by the sidecar."""
 
+import ipaddress
 import re
 import subprocess
 
@@ -178,13 +179,73 @@ def test_callers_of_the_separate_pod_reach_only_the_sidecar(standalone):
     (source,) = [peer for rule in ingress["ingress"] for peer in rule["from"] if "podSelector" in peer]
     assert source["podSelector"]["matchLabels"] == client
     assert egress["policyTypes"] == ["Egress"]
-    dns, sidentity = egress["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    _, sidentity = egress["egress"]
     service = of(standalone, "Service")
     (target,) = sidentity["to"]
     assert target["podSelector"]["matchLabels"] == service["spec"]["selector"]
     assert target["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": service["metadata"]["namespace"]}
     assert [port["port"] for port in sidentity["ports"]] == [port["port"] for port in service["spec"]["ports"]] == [3128]
+
+
+KUBE_DNS = ({"kubernetes.io/metadata.name": "kube-system"}, {"k8s-app": "kube-dns"})
+NODE_LOCAL_DNS, METADATA, METADATA_OF_GKE = "169.254.20.10", "169.254.169.254", "169.254.169.252"
+RESOLVERS = [KUBE_DNS, NODE_LOCAL_DNS, METADATA]
+
+
+def permits(policy, target, protocol, port):
+    """Returns whether a policy permits egress to an address, or to pods by the labels of their namespace and their own."""
+
+    def matches(peer):
+        if isinstance(target, tuple):
+            return (peer.get("namespaceSelector", {}).get("matchLabels"), peer.get("podSelector", {}).get("matchLabels")) == target
+        block = peer.get("ipBlock")
+        inside = [ipaddress.ip_network(net) for net in [block["cidr"], *block.get("except", [])]] if block else []
+        return [ipaddress.ip_address(target) in net for net in inside] == [True] + [False] * (len(inside) - 1)
+
+    return any(
+        any(map(matches, rule["to"])) and {"protocol": protocol, "port": port} in rule["ports"] for rule in policy["spec"]["egress"]
+    )
+
+
+@pytest.mark.parametrize("name", ["sidentity-egress", "sidentity-client"])
+def test_pods_under_an_egress_policy_resolve_names(standalone, name):
+    policy = of(standalone, "NetworkPolicy", name)
+    for resolver in RESOLVERS:
+        assert permits(policy, resolver, "UDP", 53) and permits(policy, resolver, "TCP", 53), resolver
+
+
+def test_only_sidentity_reaches_the_metadata_server(standalone):
+    sidentity, client = (of(standalone, "NetworkPolicy", name) for name in ("sidentity-egress", "sidentity-client"))
+    for address, port in ((METADATA, 80), (METADATA_OF_GKE, 988)):
+        assert permits(sidentity, address, "TCP", port) and not permits(client, address, "TCP", port)
+    for address in (METADATA, METADATA_OF_GKE, "8.8.8.8", "199.36.153.8", "10.0.0.1", "2001:4860:4860::8888"):
+        for port in (80, 443, 988, 3128):
+            assert not permits(client, address, "TCP", port), (address, port)
+
+
+def test_sidentity_reaches_upstreams_over_tls_only(standalone):
+    policy = of(standalone, "NetworkPolicy", "sidentity-egress")
+    labels = of(standalone, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items() and policy["spec"]["policyTypes"] == ["Egress"]
+    # Google's public and private addresses, and a host of the network.
+    for address in ("142.250.0.1", "199.36.153.8", "10.0.0.1", "2001:4860:4860::8888"):
+        assert permits(policy, address, "TCP", 443) and not permits(policy, address, "TCP", 80), address
+    assert not permits(policy, METADATA, "TCP", 443) and not permits(policy, METADATA, "UDP", 443)
+
+
+def test_the_sidecar_works_where_the_namespace_denies_egress(tmp_path):
+    for name in ("example", "sidecar", "network-policy", "monitoring-google", "egress-policy"):
+        (tmp_path / name).symlink_to(FOLDER / name)
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["../example"], "components": ["../egress-policy"]}))
+    documents = rendered(overlay)
+    policy = of(documents, "NetworkPolicy", "sidentity-egress")
+    for version in VERSIONS:
+        kubernetes_validate.validate(policy, version, strict=True)
+    labels = of(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert permits(policy, METADATA, "TCP", 80) and all(permits(policy, resolver, "UDP", 53) for resolver in RESOLVERS)
 
 
 def test_the_separate_pod_requires_the_password_and_reaches_only_named_hosts(standalone, start, tmp_path):
