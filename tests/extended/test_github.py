@@ -73,6 +73,7 @@ def test_every_job_has_the_permissions_that_it_names_and_no_others(path):
                 "collect": {"id-token", "attestations"}, "image": {"packages", "id-token", "attestations"},
                 "github": {"contents"}, "crates-io": {"id-token"},
             },
+            "scorecard.yml": {"scorecard": {"security-events", "id-token"}},
             "site.yml": {"site": {"contents"}},
         }  # fmt: skip
         assert writes == publishes.get(path.name, {}).get(name, set()), name
@@ -87,8 +88,7 @@ def test_ci_runs_every_step_of_the_script_and_no_other():
 
 def test_the_image_of_the_builds_is_that_of_the_dockerfile():
     (image,) = re.findall(r"^ARG RUST_IMAGE=(\S+)$", (ROOT / "deploy" / "Dockerfile").read_text(), re.M)
-    for path in WORKFLOWS:
-        assert set(re.findall(r"docker\.io/library/rust\S+", path.read_text())) == {image}
+    assert set(re.findall(r"docker\.io/library/rust\S+", "".join(path.read_text() for path in WORKFLOWS))) == {image}
     # The promised minimum version is at most the version that builds.
     lowest = re.search(r'^rust-version = "([\d.]+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
     built = re.search(r"rust:([\d.]+)-", image)[1]
@@ -106,12 +106,74 @@ def test_paths_of_owners_and_updates_exist():
     for line in (FOLDER / "CODEOWNERS").read_text().splitlines():
         if line and not line.startswith(("#", "*")):
             assert (ROOT / line.split()[0].strip("/")).exists(), line
-    files = {
-        "cargo": "Cargo.toml", "docker": "Dockerfile", "docker-compose": "compose.yaml", "pip": "requirements.txt",
-        "github-actions": ".github/workflows/ci.yml",
-    }
+    for ecosystem, folder in updated():
+        assert (ROOT / folder.strip("/")).is_dir(), (ecosystem, folder)
+
+
+def updated():
+    """Returns the ecosystems and folders that Dependabot updates."""
     updates = yaml.safe_load((FOLDER / "dependabot.yml").read_text())["updates"]
-    assert {update["package-ecosystem"] for update in updates} == set(files)
-    for update in updates:
-        for folder in update.get("directories") or [update["directory"]]:
-            assert (ROOT / folder.strip("/") / files[update["package-ecosystem"]]).exists(), folder
+    return {(u["package-ecosystem"], folder) for u in updates for folder in u.get("directories") or [u["directory"]]}
+
+
+# The lists of dependencies that Dependabot reads, by the names of their files, and the ecosystem.
+LISTS = {
+    r"Cargo\.toml": "cargo",
+    r"(.*[_-])?requirements.*\.(txt|in)|pyproject\.toml|setup\.(py|cfg)|Pipfile": "pip",
+    r"package\.json": "npm",
+    r"go\.mod": "gomod",
+    r"pom\.xml": "maven",
+    r"(build|settings)\.gradle(\.kts)?": "gradle",
+    r".*\.(cs|fs|vb)proj|packages\.config|Directory\.Packages\.props": "nuget",
+    r"Gemfile|.*\.gemspec": "bundler",
+    r"composer\.json": "composer",
+    r"mix\.exs": "mix",
+    r"pubspec\.yaml": "pub",
+    r"Chart\.yaml": "helm",
+    r"\.gitmodules": "gitsubmodule",
+    r"\.pre-commit-config\.yaml": "pre-commit",
+    r"devcontainer\.json": "devcontainers",
+    r"rust-toolchain(\.toml)?": "rust-toolchain",
+    r"(Dockerfile|Containerfile)(\.(?!dockerignore).+)?": "docker",
+    r"(docker-)?compose(\..+)?\.ya?ml": "docker-compose",
+}
+
+
+def required(files):
+    """Returns the ecosystems and folders that these files need, by their names and content."""
+    for file in files:
+        name, folder = file.name, f"/{file.parent.relative_to(ROOT)}".removesuffix("/.") or "/"
+        for pattern, ecosystem in LISTS.items():
+            if re.fullmatch(pattern, name):
+                yield ecosystem, folder
+        if file.suffix == ".tf" and "required_providers" in file.read_text():
+            yield "terraform", folder
+        if file.suffix in (".yml", ".yaml") and re.search(r"^\s*(- )?uses: [\w-]+/", file.read_text(), re.M):
+            yield "github-actions", "/"
+        # A Kubernetes manifest with an image of others at a fixed version.
+        if file.suffix in (".yml", ".yaml") and re.search(r"^apiVersion: ", file.read_text(), re.M):
+            if re.search(r"^\s*(- )?image: (?!\S*(/sidentity|example-project))[\w.-]+/\S+", file.read_text(), re.M):
+                yield "docker", folder
+
+
+def listed_files():
+    done = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in filter(None, done.stdout.split("\0")) if (ROOT / name).is_file()]
+
+
+def test_updates_cover_every_list_of_dependencies_and_no_other():
+    needed = set(required(listed_files()))
+    assert needed == updated(), f"missing: {needed - updated()}, superfluous: {updated() - needed}"
+
+
+def test_a_new_list_of_dependencies_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_github.ROOT", tmp_path)
+    files = {
+        "clients/go.mod": "gomod", "clients/pom.xml": "maven", "clients/App.csproj": "nuget", "clients/Gemfile": "bundler",
+        "docs/recipes/dev-requirements.txt": "pip", "deploy/Dockerfile.debug": "docker", "package.json": "npm",
+    }
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = set(required([tmp_path / name for name in files]))
+    assert found == {(ecosystem, f"/{name.rpartition('/')[0]}") for name, ecosystem in files.items()}
