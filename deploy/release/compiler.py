@@ -1,21 +1,19 @@
 """The binary of a target, without paths of the machine that builds it and with the list of its crates (`cargo auditable`)."""
 
 import os
-import platform
-import shutil
 from pathlib import Path
 
 import tools
-from project import ROOT, Failed, run
+from project import ROOT, run
+
+HERE = Path(__file__).resolve().parent
 
 
 def build(project, target):
-    version = run("rustc", "--version").split()[1]
-    if version != project.rust:
-        raise Failed(f"rustc is {version}, but the release is built with {project.rust}: rustup toolchain install {project.rust}")
     flags = [f"--remap-path-prefix={path}={name}" for path, name in prefixes(project, target)]
     if "linux" in target:
-        # Static, so that neither the image nor any distribution needs the C library of the builder.
+        # Static, so that neither the image nor any distribution needs the C library of the builder. The result is
+        # position-independent, so that the kernel loads it at a random address.
         flags += ["-C", "target-feature=+crt-static"]
     env = os.environ | {
         "AWS_LC_SYS_NO_JITTER_ENTROPY": "1",
@@ -25,10 +23,9 @@ def build(project, target):
         "SIDENTITY_REVISION": project.revision,
         "SOURCE_DATE_EPOCH": str(project.epoch),
     }
-    # The path of the auditing wrapper must not reach the flags, so cargo finds it by its name.
-    env["PATH"] = f"{tools.cargo_tool('cargo-auditable').parent}:{env['PATH']}"
-    if target.startswith("aarch64") and "linux" in target and platform.machine() != "aarch64":
-        env["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER"] = "aarch64-linux-gnu-gcc"
+    # The paths of the auditing wrapper and of the linker must not reach the flags, so cargo finds them by their names.
+    env["PATH"] = f"{tools.cargo_tool('cargo-auditable').parent}:{HERE / 'linker'}:{env['PATH']}"
+    env["CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER"] = "aarch64-static-pie-gcc"
     run("cargo", "auditable", "build", "--release", "--locked", "--bin", "sidentity", "--target", target, env=env)
     folder = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
     return folder / target / "release" / "sidentity"
@@ -43,10 +40,5 @@ def prefixes(project, target):
 
 def runner(target, binary):
     """The command that runs a binary of this target here."""
-    machine = target.partition("-")[0].replace("arm64", "aarch64")
-    if machine == platform.machine().replace("arm64", "aarch64"):
-        return [binary]
-    emulator = shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
-    if not emulator:
-        raise Failed(f"{binary} does not run here: install qemu-user-static")
-    return [emulator, binary]
+    machine = target.partition("-")[0]
+    return [binary] if machine == tools.this_machine() else [tools.emulator(machine), binary]

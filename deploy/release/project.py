@@ -22,11 +22,15 @@ def run(*command, **options):
     return done.stdout.strip()
 
 
+def rust_version():
+    """The version that compiles the release, which is that of the image."""
+    return re.search(r"/rust:([0-9.]+)-", (ROOT / "deploy" / "Dockerfile").read_text())[1]
+
+
 class Project:
     def __init__(self):
         self.revision = run("git", "rev-parse", "HEAD")
         self.epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or run("git", "log", "-1", "--format=%ct"))
-        self.rust = re.search(r"/rust:([0-9.]+)-", (ROOT / "deploy" / "Dockerfile").read_text())[1]
         self.version = self.own(self.metadata("x86_64-unknown-linux-gnu"))["version"]
 
     @functools.cache

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,6 +21,15 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 def architecture(target):
     """The name that Debian and OCI have for the processor of a target."""
     return ARCHITECTURES[target.partition("-")[0]]
+
+
+def this_machine():
+    return platform.machine().replace("arm64", "aarch64")
+
+
+def emulator(machine):
+    """The program that runs programs for another processor; `None` if it is missing."""
+    return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
 
 
 def cargo_tool(name):
@@ -59,16 +70,26 @@ def busybox(target):
 
 def debian_package(name, arch):
     """A package of this Debian release, whose checksum is in busybox.sha256; of another processor too."""
-    pins = dict(reversed(line.split()) for line in (HERE / "busybox.sha256").read_text().splitlines())
-    (file,) = [file for file in pins if file.startswith(f"{name}_") and file.endswith(f"_{arch}.deb")]
-    path = TOOLS / "debian" / file
+    path, checksum = pinned(name, arch)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        download(f"{name}={file.split('_')[1].replace('%3a', ':')}", arch, path.parent)
-    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != pins[file]:
+        download(f"{name}={path.name.split('_')[1].replace('%3a', ':')}", arch, path.parent)
+    if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
         path.unlink(missing_ok=True)
-        raise Failed(f"{file} is not the package that busybox.sha256 names: put the new name and checksum there")
+        raise Failed(f"{path.name} is not the package that busybox.sha256 names: put the new name and checksum there")
     return path
+
+
+def pinned(name, arch):
+    """Where a package of busybox.sha256 is kept, and its checksum."""
+    pins = dict(reversed(line.split()) for line in (HERE / "busybox.sha256").read_text().splitlines())
+    (file,) = [file for file in pins if file.startswith(f"{name}_") and file.endswith(f"_{arch}.deb")]
+    return TOOLS / "debian" / file, pins[file]
+
+
+def has_busybox(target):
+    """Whether BusyBox for a target is here already."""
+    return pinned("busybox-static", architecture(target))[0].exists()
 
 
 def download(package, arch, folder):

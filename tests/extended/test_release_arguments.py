@@ -1,0 +1,80 @@
+"""deploy/release/build refuses wrong arguments and names missing tools, before it builds anything."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from release import AMD64, ARM64, BUILD
+
+
+def refused(*args, env=None):
+    """Returns the message of a refused build."""
+    done = subprocess.run([BUILD, *args], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1 and not done.stdout, done.stdout
+    assert done.stderr.startswith("deploy/release/build: ") and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--target", "riscv64gc-unknown-linux-gnu"], "'riscv64gc-unknown-linux-gnu' is not a target of the release: choose one of"),
+    (["--target", AMD64, "--target", AMD64], f"'{AMD64}' is named twice"),
+    (["--target", AMD64, "--binary", f"{ARM64}={BUILD}"], "exclude each other"),
+    (["--target", "aarch64-apple-darwin"], "cannot be built on Linux: run deploy/release/build on macOS"),
+    (["--binary", f"wasm32-wasi={BUILD}"], "'wasm32-wasi' is not a target"),
+    (["--binary", f"{AMD64}={BUILD.parent}/copyright"], "is not executable: name a program for"),
+    (["--target", AMD64, "--out", f"{BUILD}"], "is not a directory"),
+    (["--target", AMD64, "--out", f"{BUILD.parent}"], "has files that are not from a release"),
+])
+def test_a_wrong_argument_is_named_with_what_to_do(args, message):
+    assert message in refused(*args)
+
+
+def test_a_binary_that_does_not_exist_is_an_error_of_usage():
+    done = subprocess.run([BUILD, "--binary", f"{AMD64}=/nowhere"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "is not TARGET=PATH with a file at PATH" in done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Returns the environment of a machine that has only Python and these programs."""
+
+    def having(*programs):
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "python3").symlink_to(os.path.realpath(sys.executable))
+        for name in programs:
+            (folder / name).symlink_to(shutil.which(name))
+        return {"PATH": str(folder), "HOME": str(tmp_path)}
+
+    return having
+
+
+def test_all_missing_tools_are_named_at_once(machine, tmp_path):
+    out = tmp_path / "dist"
+    message = refused("--out", out, env=machine())
+    assert "tools are missing, so nothing was built:" in message
+    for tool, remedy in {
+        "git": "apt-get install git", "cargo": "install it from https://rustup.rs", "cc": "apt-get install gcc",
+        "dpkg-deb": "apt-get install dpkg", "aarch64-linux-gnu-gcc": "apt-get install gcc-aarch64-linux-gnu",
+        f"Rust's standard library for {ARM64}": f"rustup target add {ARM64}",
+    }.items():
+        assert f"    {tool}: {remedy}" in message, message
+    assert not out.exists()
+
+
+def test_another_compiler_than_that_of_the_image_is_named(machine, tmp_path):
+    env = machine("git", "cc", "dpkg-deb", "apt-get")
+    for name in ("cargo", "rustc"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho rustc 1.0.0\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    message = refused("--target", AMD64, "--out", tmp_path / "dist", env=env)
+    assert "(here is rustc 1.0.0): rustup toolchain install" in message, message
+
+
+def test_a_packaged_binary_needs_no_compiler(machine, tmp_path):
+    message = refused("--binary", f"{ARM64}={BUILD}", "--out", tmp_path / "dist", env=machine("git"))
+    assert "an emulator of aarch64: apt-get install qemu-user-static" in message
+    assert "    cc:" not in message and "standard library" not in message, message
