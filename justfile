@@ -56,7 +56,7 @@ demo:
 bench:
     cargo bench
 
-# Build the sidecar with a profile of its own work: target/pgo/sidentity (five minutes; needs LLVM's tools)
+# Build the sidecar with profile-guided optimisation: target/pgo/sidentity (five minutes; needs LLVM's tools)
 pgo:
     benches/pgo
 

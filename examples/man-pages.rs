@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes all pages into a directory, which is created where it does not exist.
+/// Writes all pages into a directory, which is created if it does not exist.
 pub(crate) fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut command = sidentity::cli::command();
@@ -104,7 +104,7 @@ fn lines(text: &str) -> String {
     lines.join("\n").trim_end().to_owned()
 }
 
-/// Text as groff prints it: a dash that can be copied, and no request at the beginning of a line.
+/// Escapes a line for groff: a dash that can be copied, and no request at the beginning.
 fn escape(text: &str) -> String {
     let text = text
         .replace('\\', "\\e")

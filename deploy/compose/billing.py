@@ -1,7 +1,7 @@
-"""Stands for a private Cloud Run service: 401 without an ID token for $AUDIENCE, else who called.
+"""Imitates a private Cloud Run service: answers 401 without an ID token for $AUDIENCE, otherwise the caller's account.
 
-It reads the token and leaves its signature alone: that is checked by Cloud Run, before a request comes to a service. The keys
-are at http://127.0.0.1:8980/oauth2/v3/certs for a service that checks it itself.
+It does not verify the token's signature, because Cloud Run does so before a request reaches a service. A service that
+verifies it itself finds the keys at http://127.0.0.1:8980/oauth2/v3/certs.
 """
 
 import base64

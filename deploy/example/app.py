@@ -1,8 +1,7 @@
-"""An app that knows nothing of sidentity: it answers with what $BILLING_URL answers.
+"""An app without code for sidentity: it returns the response of $BILLING_URL.
 
-Without arguments it serves on $PORT; with `once` it calls, prints and ends, as a job does; with `poll` it goes on, as a worker
-does. Where a proxy is, and which
-certificates to trust, it has from the environment, as Python's library reads it.
+Without arguments it serves on $PORT. With `once` it makes one call, prints the response and exits, as a job does. With
+`poll` it repeats the call, as a worker does. Python's library reads proxy and certificates from the environment.
 """
 
 import http.server

@@ -4,6 +4,6 @@ output "uri" {
 }
 
 output "service_account" {
-  description = "The account's email, for bindings on buckets, topics and whatever else the app uses."
+  description = "The account's email, for bindings on buckets, topics and other resources of the app."
   value       = google_service_account.this.email
 }

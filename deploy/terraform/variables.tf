@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "The service's name, and its account's."
+  description = "The name of the service and of its account."
   type        = string
 
   validation {
@@ -41,7 +41,7 @@ variable "app_env" {
 }
 
 variable "app_limits" {
-  description = "What the app may use."
+  description = "The app's limits of CPU and memory."
   type        = map(string)
   default = {
     cpu    = "1"
@@ -62,7 +62,7 @@ variable "sidentity_args" {
 }
 
 variable "calls" {
-  description = "The Cloud Run services that this one may call; region and project are its own where they are not said."
+  description = "The Cloud Run services that this one may call. Region and project default to those of this service."
   type = map(object({
     service  = string
     location = optional(string)
@@ -72,7 +72,7 @@ variable "calls" {
 }
 
 variable "roles" {
-  description = "Roles on the project, for Google APIs, such as roles/storage.objectViewer. Narrower ones, on a bucket, are better."
+  description = "Roles on the project, for Google APIs, such as roles/storage.objectViewer. Prefer narrower ones, such as on a bucket."
   type        = set(string)
   default     = []
 
@@ -83,13 +83,13 @@ variable "roles" {
 }
 
 variable "invokers" {
-  description = "Who may call this service, such as serviceAccount:web-frontend@example-project.iam.gserviceaccount.com. Nobody, if empty."
+  description = "The members that may call this service, such as serviceAccount:web-frontend@example-project.iam.gserviceaccount.com. If empty, no member may call it."
   type        = set(string)
   default     = []
 }
 
 variable "ingress" {
-  description = "From where it can be reached; see the provider's documentation."
+  description = "The networks that can reach the service; see the provider's documentation."
   type        = string
   default     = "INGRESS_TRAFFIC_ALL"
 }
