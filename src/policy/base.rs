@@ -41,7 +41,7 @@ pub enum BaseCredential {
 impl BaseCredential {
     /// Sets the audience of a person's ID token for Cloud Run and functions, unless the user has `chosen` one. Returns whether
     /// the token is a person's.
-    pub(super) fn adjust(&self, key: &mut TokenKey, host: &Host, chosen: bool) -> bool {
+    pub(crate) fn adjust(&self, key: &mut TokenKey, host: &Host, chosen: bool) -> bool {
         let Self::User { client_id } = self else {
             return false;
         };

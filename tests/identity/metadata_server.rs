@@ -309,3 +309,32 @@ async fn a_credential_file_is_served_and_its_limits_are_reported() {
         text(&refused)
     );
 }
+
+/// `gcloud auth application-default login`, and Google's library in the app asks for the ID token of a service.
+#[tokio::test]
+async fn a_login_is_served_as_id_tokens_for_cloud_run_and_functions_only() {
+    let setup = Setup::new().await;
+    let login = authorized_user(&setup.google);
+    let server = Server::of_file(&setup, &login).await;
+    for service in [
+        "https://private-424242.us-central1.run.app",
+        "https://us-central1-example-project.cloudfunctions.net/hello",
+    ] {
+        let response = server.get(&format!("{IDENTITY}?audience={service}")).await;
+        assert_eq!(response.status(), 200, "{service}: {}", text(&response));
+        let claims = Jwt::read(text(&response)).claims;
+        assert_eq!(claims["aud"], login["client_id"], "{service}");
+    }
+    for other in [
+        "https://iap.example",
+        "http://private-424242.us-central1.run.app",
+        "https://private-424242.us-central1.run.app:8443",
+        "https://run.app.evil.example",
+        "424242-x.apps.googleusercontent.com",
+    ] {
+        let response = server.get(&format!("{IDENTITY}?audience={other}")).await;
+        assert_eq!(response.status(), 400, "{other}: {}", text(&response));
+        let why = text(&response);
+        assert!(why.contains("--impersonate-service-account"), "{why}");
+    }
+}

@@ -16,7 +16,7 @@ use crate::cli::interruption::interruption;
 use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
-use crate::destination::Host;
+use crate::destination::{Destination, Host, Scheme};
 use crate::emulator::{
     IssuedToken, Issuer, KnownIdentity, NotIssued, RealTokenServer, Replacement,
 };
@@ -292,11 +292,14 @@ fn asks_itself(config: &Config, listen: SocketAddr) -> bool {
 // === impl Tokens ===
 
 impl Tokens {
-    async fn issue(&self, kind: TokenKind) -> Result<IssuedToken, NotIssued> {
-        let key = TokenKey {
+    fn key(&self, kind: TokenKind) -> TokenKey {
+        TokenKey {
             kind,
             principal: self.principal.clone(),
-        };
+        }
+    }
+
+    async fn issue(&self, key: TokenKey) -> Result<IssuedToken, NotIssued> {
         match self.provider.tokens().slot(&key).token().await {
             Ok(token) => Ok(IssuedToken {
                 token: token.reveal().to_owned(),
@@ -317,14 +320,23 @@ impl Issuer for Tokens {
         scopes.sort_unstable();
         scopes.dedup();
         let scopes = scopes.into();
-        self.issue(TokenKind::Access { scopes }).await
+        self.issue(self.key(TokenKind::Access { scopes })).await
     }
 
     async fn id_token(&self, audience: String) -> Result<IssuedToken, NotIssued> {
         let mut options = RuleOptions::default();
         options.set("audience", &audience).map_err(bad_request)?;
+        // Here the audience names the service. A login has one ID token for Cloud Run and functions.
+        let service = Destination::parse(&audience).ok().filter(|service| {
+            service.origin.scheme == Scheme::Https && service.origin.is_default_port()
+        });
         let audience = audience.into();
-        self.issue(TokenKind::Id { audience }).await
+        let mut key = self.key(TokenKind::Id { audience });
+        if let Some(service) = service {
+            let base = self.provider.policy().base();
+            base.adjust(&mut key, &service.origin.host, false);
+        }
+        self.issue(key).await
     }
 }
 
