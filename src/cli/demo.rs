@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
@@ -18,14 +19,14 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use self::call::{DemoResponse, get};
-use self::service::{PrivateService, SERVICE};
+use self::service::{GUARDED, PrivateService, SERVICE, TokenIssuers};
 use super::exit::Exit;
 use super::interruption::interruption;
 use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
 use crate::destination::{Destination, Host};
-use crate::emulator::google::{Endpoints, SubjectSource};
+use crate::emulator::google::{Endpoints, Google, Role, SubjectSource};
 use crate::emulator::{Emulator, Identity};
 use crate::error::BoxError;
 
@@ -58,12 +59,28 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Exit> {
 async fn show(once: bool, stop: CancellationToken) -> Result<(), BoxError> {
     let emulator = Emulator::bind(LOOPBACK, Identity::default()).await?;
     let metadata = emulator.local_addr();
-    let service = PrivateService::bind(emulator.verifier()).await?;
+    let google = emulator.google();
+    let service = PrivateService::bind(TokenIssuers {
+        verifier: emulator.verifier(),
+        google: Arc::clone(&google),
+    })
+    .await?;
     let upstream = service.address();
     let without_sidecar = service.caller()?;
-    let app = App::build(configuration(metadata, &service, None)?).await?;
-    let federation = Federation::new(&emulator)?;
-    let federated = App::build(configuration(metadata, &service, Some(&federation))?).await?;
+    let endpoints = TokenEndpoints {
+        address: metadata,
+        ca: emulator.ca().certificate().clone(),
+    };
+    let app = App::build(configuration(&endpoints, &service, None)?).await?;
+    let federation = Federation::new(&google)?;
+    let federated = App::build(configuration(&endpoints, &service, Some(&federation))?).await?;
+    // An account needs a role on itself to sign by the API.
+    let account = google.directory().main().to_owned();
+    google.grant(
+        &format!("serviceAccount:{account}"),
+        &account,
+        Role::TokenCreator,
+    );
     let federated_route = *federated
         .route_addresses()
         .first()
@@ -83,7 +100,8 @@ sidentity demo: everything on loopback, nothing leaves this machine.
   metadata server   http://{metadata}    an emulator: it signs the tokens
   private service   https://{SERVICE}    wants an ID token for itself
   Google API        https://{API}    wants an access token
-                    (both are one server on {upstream})
+  behind IAP        https://{GUARDED}    wants a JWT that an account signed
+                    (all three are one server on {upstream})
   sidecar           http://{proxy}    forward proxy
                     http://{route}    route to the private service
                     http://{admin}    status page, probes and metrics
@@ -120,6 +138,12 @@ sidentity demo: everything on loopback, nothing leaves this machine.
     let answer = get(federated_route, "/", &federated_route.to_string()).await?;
     show_call("GET", &format!("http://{federated_route}/"), &answer, 200)?;
 
+    say(
+        "6. A service behind Identity-Aware Proxy, with a rule for it (token=jwt): the account signs a JWT for its URL.",
+    )?;
+    let url = format!("http://{GUARDED}/today");
+    show_call("GET", &url, &get(proxy, &url, GUARDED).await?, 200)?;
+
     if once {
         return Ok(());
     }
@@ -143,30 +167,29 @@ In a browser, http://{admin}/ is the status page.
     Ok(())
 }
 
-/// A credential file, and the token endpoints that it names.
+/// The emulator's address, and the CA of its token endpoints.
+struct TokenEndpoints {
+    address: SocketAddr,
+    ca: CertificateDer<'static>,
+}
+
+/// A credential file and its subject token.
 struct Federation {
     folder: TempDir,
-    endpoints: SocketAddr,
-    ca: CertificateDer<'static>,
 }
 
 // === impl Federation ===
 
 impl Federation {
-    fn new(emulator: &Emulator) -> Result<Self, BoxError> {
+    fn new(google: &Google) -> Result<Self, BoxError> {
         // An image of one file has no /tmp, but container engines add /dev/shm.
         let folder = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/dev/shm"))?;
-        let google = emulator.google();
         let subject = folder.path().join("subject-token");
         let token = google.subject_token(SystemTime::now(), SUBJECT_LIFETIME);
         fs::write(&subject, token.ok_or("no subject token can be made")?)?;
         let source = SubjectSource::File(&subject);
         let content = google.external_account(&Endpoints::default(), source);
-        let this = Self {
-            folder,
-            endpoints: emulator.local_addr(),
-            ca: emulator.ca().certificate().clone(),
-        };
+        let this = Self { folder };
         fs::write(this.file(), content.to_string())?;
         fs::set_permissions(this.file(), Permissions::from_mode(0o600))?;
         Ok(this)
@@ -179,7 +202,7 @@ impl Federation {
 
 /// Returns the configuration of a user, with the addresses of upstreams and token endpoints replaced.
 fn configuration(
-    metadata: SocketAddr,
+    endpoints: &TokenEndpoints,
     service: &PrivateService,
     federation: Option<&Federation>,
 ) -> Result<Config, BoxError> {
@@ -188,6 +211,8 @@ fn configuration(
         let file = federation.file().display().to_string();
         raw.set_flag(OptionKey::Credentials, [file]);
     }
+    let guarded = format!("{GUARDED}=id,token=jwt");
+    raw.set_flag(OptionKey::Rule, [guarded]);
     let mut config = config::load(&raw, &Env::default())
         .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())?;
     config.proxy = config.proxy.map(|proxy| config::Proxy {
@@ -209,20 +234,15 @@ fn configuration(
         mode: None,
     }];
     config.metadata = config::MetadataServer {
-        host: Host::from(metadata.ip()),
-        port: metadata.port(),
+        host: Host::from(endpoints.address.ip()),
+        port: endpoints.address.port(),
         disabled: false,
     };
-    config.upstream.extra_roots = vec![service.authority()];
-    if let Some(federation) = federation {
-        config.upstream.extra_roots.push(federation.ca.clone());
-        for host in ["sts.googleapis.com", "iamcredentials.googleapis.com"] {
-            let host = config::ConnectHost::Exact(Host::parse(host)?);
-            config
-                .upstream
-                .connect_to
-                .push(connect_to(host, federation.endpoints));
-        }
+    config.upstream.extra_roots = vec![service.authority(), endpoints.ca.clone()];
+    for host in ["sts.googleapis.com", "iamcredentials.googleapis.com"] {
+        let host = config::ConnectHost::Exact(Host::parse(host)?);
+        let connect_to = connect_to(host, endpoints.address);
+        config.upstream.connect_to.push(connect_to);
     }
     let any = connect_to(config::ConnectHost::Any, service.address());
     config.upstream.connect_to.push(any);

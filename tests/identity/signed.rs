@@ -52,7 +52,8 @@ async fn a_jwt_for_iap_is_signed_by_the_impersonated_account() {
     let (delegate, target) = (setup.address("delegate"), setup.address("target"));
     let rule = format!("iap.example.com=id,token=jwt,delegate={delegate},impersonate={target}");
     let sidecar = setup.sidecar(&["--rule", &rule]).await;
-    proxied(sidecar.proxy(), IAP, &[("authorization", "Bearer app")]).await;
+    let response = proxied(sidecar.proxy(), IAP, &[("authorization", "Bearer app")]).await;
+    assert_eq!(json(&response)["iap"]["email"], target);
     let sent = &setup.google.requests(Endpoint::Api)[0];
     assert_eq!(sent.header("authorization"), Some("Bearer app"));
     let token = sent.header("proxy-authorization").unwrap();
@@ -76,13 +77,14 @@ async fn a_jwt_for_iap_is_signed_by_the_impersonated_account() {
 async fn a_jwt_for_iap_is_signed_by_the_account_of_the_metadata_server_itself() {
     let setup = Setup::new().await;
     let main = grant_to_itself(&setup);
-    let rule = "iap.example.com=id,token=jwt,audience=https://iap.example.com/app";
+    let rule = "iap.example.com=id,token=jwt,audience=https://iap.example.com/page";
     let sidecar = setup.sidecar(&["--rule", rule]).await;
-    proxied(sidecar.proxy(), IAP, &[]).await;
+    let response = proxied(sidecar.proxy(), IAP, &[]).await;
+    assert_eq!(json(&response)["iap"]["email"], main);
     let sent = &setup.google.requests(Endpoint::Api)[0];
     let claims = Jwt::read(sent.bearer().unwrap()).claims;
     assert_eq!(claims["sub"], main);
-    assert_eq!(claims["aud"], "https://iap.example.com/app");
+    assert_eq!(claims["aud"], "https://iap.example.com/page");
     sidecar
         .counted("sidentity_token_lookups_total{credential=\"id\",outcome=\"wait\"} 1")
         .await;
@@ -268,7 +270,8 @@ async fn a_key_file_signs_the_jwt_for_iap_itself() {
             &["--rule", "iap.example.com=id,token=jwt"],
         )
         .await;
-    proxied(sidecar.proxy(), IAP, &[]).await;
+    let response = proxied(sidecar.proxy(), IAP, &[]).await;
+    assert_eq!(response.status(), 200, "{}", text(&response));
     let sent = &setup.google.requests(Endpoint::Api)[0];
     let jwt = Jwt::read(sent.bearer().unwrap());
     assert_times(&jwt.claims);

@@ -58,6 +58,8 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
         "an access token of",
         // By workload identity federation, with a credential file.
         "an ID token of target@example-project.iam.gserviceaccount.com",
+        // Behind Identity-Aware Proxy.
+        "a JWT that emulator@example-project.iam.gserviceaccount.com signed for this URL",
     ] {
         assert!(text.contains(wanted), "{wanted} in {text}");
     }

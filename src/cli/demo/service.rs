@@ -21,24 +21,35 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::call::{DemoResponse, exchange};
 use super::{API, LOOPBACK};
 use crate::emulator::Verifier;
+use crate::emulator::google::Google;
 use crate::error::BoxError;
 
 /// A private Cloud Run service.
 pub(super) const SERVICE: &str = "billing-424242.us-central1.run.app";
 
+/// A service behind Identity-Aware Proxy.
+pub(super) const GUARDED: &str = "reports.example.com";
+
 const SERVERLESS: HeaderName = HeaderName::from_static("x-serverless-authorization");
 
-/// Bound, with a certificate for both names.
+/// Bound, with a certificate for all names.
 pub(super) struct PrivateService {
     listener: TcpListener,
     address: SocketAddr,
     authority: CertificateDer<'static>,
     tls: Arc<ServerConfig>,
-    verifier: Verifier,
+    issuers: TokenIssuers,
+}
+
+/// Those whose tokens are accepted.
+#[derive(Clone)]
+pub(super) struct TokenIssuers {
+    pub(super) verifier: Verifier,
+    pub(super) google: Arc<Google>,
 }
 
 impl PrivateService {
-    pub(super) async fn bind(verifier: Verifier) -> Result<Self, BoxError> {
+    pub(super) async fn bind(issuers: TokenIssuers) -> Result<Self, BoxError> {
         let listener = TcpListener::bind(LOOPBACK).await?;
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -46,8 +57,8 @@ impl PrivateService {
         let authority_certificate = authority.self_signed(&authority_key)?;
         let issuer = Issuer::new(authority, authority_key);
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([SERVICE.to_owned(), API.to_owned()])?
-            .signed_by(&key, &issuer)?;
+        let names = [SERVICE, API, GUARDED].map(str::to_owned);
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -62,7 +73,7 @@ impl PrivateService {
             listener,
             authority: authority_certificate.der().clone(),
             tls: Arc::new(tls),
-            verifier,
+            issuers,
         })
     }
 
@@ -78,13 +89,13 @@ impl PrivateService {
     pub(super) async fn serve(self) {
         let acceptor = TlsAcceptor::from(self.tls);
         while let Ok((stream, _)) = self.listener.accept().await {
-            let (acceptor, verifier) = (acceptor.clone(), self.verifier.clone());
+            let (acceptor, issuers) = (acceptor.clone(), self.issuers.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };
                 let service = service_fn(|request: Request<Incoming>| {
-                    let response = answer(&request, &verifier);
+                    let response = answer(&request, &issuers);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 // An error means that the client has disconnected.
@@ -96,8 +107,8 @@ impl PrivateService {
     }
 }
 
-/// Checks the token, as Cloud Run and Google APIs do.
-fn answer(request: &Request<Incoming>, verifier: &Verifier) -> Response<Full<Bytes>> {
+/// Checks the token, as Cloud Run, Google APIs and Identity-Aware Proxy do.
+fn answer(request: &Request<Incoming>, issuers: &TokenIssuers) -> Response<Full<Bytes>> {
     let host = request
         .uri()
         .authority()
@@ -107,11 +118,20 @@ fn answer(request: &Request<Incoming>, verifier: &Verifier) -> Response<Full<Byt
     let now = SystemTime::now();
     let verdict = match bearer(request.headers()) {
         None => Err("no token: this service is private".to_owned()),
-        Some(token) if host == API => match verifier.knows_access_token(token, now) {
+        Some(token) if host == GUARDED => issuers
+            .google
+            .verify_iap(
+                token,
+                &format!("https://{host}{}", request.uri().path()),
+                now,
+            )
+            .map(|email| format!("a JWT that {email} signed for this URL")),
+        Some(token) if host == API => match issuers.verifier.knows_access_token(token, now) {
             true => Ok("an access token of this project's service account".to_owned()),
             false => Err("not a valid access token".to_owned()),
         },
-        Some(token) => verifier
+        Some(token) => issuers
+            .verifier
             .verify(token, &format!("https://{SERVICE}"), now)
             .map(|claims| {
                 let email = claims.email.unwrap_or(claims.sub);

@@ -12,7 +12,7 @@ use super::directory::GCLOUD_CLIENT;
 use super::error_response::ErrorResponse;
 use super::jwt::Jwt;
 use super::oauth::check_times;
-use super::{CLOUD_PLATFORM, Google, host, unix};
+use super::{CLOUD_PLATFORM, Google, host, iap, unix};
 use crate::emulator::AccessTokenInfo;
 
 #[derive(Deserialize)]
@@ -56,10 +56,7 @@ impl Google {
             && check_times(claims.iat, claims.exp, now).is_ok();
         let scopes = match (claims.scope, claims.aud) {
             (Some(scope), None) => scope.split_whitespace().map(str::to_owned).collect(),
-            // The second form is for a service behind Identity-Aware Proxy.
-            (None, Some(aud))
-                if [format!("https://{host}/"), format!("https://{host}/*")].contains(&aud) =>
-            {
+            (None, Some(aud)) if is_google_api(host) && aud == format!("https://{host}/") => {
                 vec![CLOUD_PLATFORM.to_owned()]
             }
             _ => return None,
@@ -88,7 +85,8 @@ impl Google {
     }
 
     /// Answers as a service that is called with an access token, or with an ID token for `https://HOST`. Cloud Run and
-    /// Cloud Functions also accept ID tokens of gcloud's login.
+    /// Cloud Functions also accept ID tokens of gcloud's login. A host that is not a Google API also answers as a service
+    /// behind Identity-Aware Proxy.
     pub(super) fn api(&self, request: &Request<Bytes>, now: u64) -> Result<Value, ErrorResponse> {
         let host = host(request);
         if let Some(access) = self.bearer(request, now) {
@@ -97,11 +95,18 @@ impl Google {
             }));
         }
         let headers = request.headers();
+        let time = UNIX_EPOCH + Duration::from_secs(now);
+        let jwt = iap::token(headers).filter(|_| !is_google_api(host));
+        if let Some(jwt) = jwt {
+            let url = format!("https://{host}{}", request.uri().path());
+            let email = self.verify_iap(jwt, &url, time);
+            let email = email.map_err(|why| ErrorResponse::iap(&why))?;
+            return Ok(json!({"host": host, "iap": {"email": email}}));
+        }
         let token = headers
             .get("x-serverless-authorization")
             .or_else(|| headers.get(AUTHORIZATION))
             .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let time = UNIX_EPOCH + Duration::from_secs(now);
         let takes_gcloud = host.ends_with(".run.app") || host.ends_with(".cloudfunctions.net");
         let audiences = [
             Some(format!("https://{host}")),
@@ -116,4 +121,9 @@ impl Google {
             .map(|claims| json!({"host": host, "id_token": claims}))
             .ok_or_else(ErrorResponse::unauthenticated)
     }
+}
+
+/// Returns whether a host is a Google API of the default universe. IAP guards none of them.
+fn is_google_api(host: &str) -> bool {
+    host.ends_with(".googleapis.com")
 }

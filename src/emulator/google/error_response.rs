@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json; charset=UTF-8";
@@ -12,8 +12,13 @@ const JSON: &str = "application/json; charset=UTF-8";
 pub(super) struct ErrorResponse {
     status: StatusCode,
     content_type: &'static str,
+    /// Whether the response is marked as one of Identity-Aware Proxy.
+    iap: bool,
     body: String,
 }
+
+/// Marks a response of Identity-Aware Proxy.
+const IAP_GENERATED: HeaderName = HeaderName::from_static("x-goog-iap-generated-response");
 
 // === impl ErrorResponse ===
 
@@ -90,11 +95,20 @@ impl ErrorResponse {
         )
     }
 
+    /// Returns 401 of Identity-Aware Proxy.
+    pub(super) fn iap(why: &str) -> Self {
+        Self {
+            iap: true,
+            ..Self::text(StatusCode::UNAUTHORIZED, why)
+        }
+    }
+
     /// Returns text, like the AWS metadata endpoints.
     pub(super) fn text(status: StatusCode, text: &str) -> Self {
         Self {
             status,
             content_type: "text/plain",
+            iap: false,
             body: text.to_owned(),
         }
     }
@@ -104,6 +118,7 @@ impl ErrorResponse {
         Self {
             status,
             content_type: "text/xml",
+            iap: false,
             body: format!(
                 "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
                  <Code>{code}</Code><Message>{}</Message></Error><RequestId>emulator</RequestId></ErrorResponse>",
@@ -134,12 +149,18 @@ impl ErrorResponse {
         Self {
             status,
             content_type: JSON,
+            iap: false,
             body: body.to_string(),
         }
     }
 
     pub(super) fn into_response(self) -> Response<Bytes> {
-        response(self.status, self.content_type, self.body)
+        let mut response = response(self.status, self.content_type, self.body);
+        if self.iap {
+            let value = HeaderValue::from_static("true");
+            response.headers_mut().insert(IAP_GENERATED, value);
+        }
+        response
     }
 }
 

@@ -28,6 +28,7 @@ mod error_response;
 mod files;
 mod form;
 mod iam;
+mod iap;
 mod jwt;
 mod oauth;
 mod sigv4;

@@ -6,5 +6,6 @@ mod client;
 mod command;
 mod fixture;
 mod iam;
+mod iap;
 mod oauth;
 mod sts;
