@@ -181,8 +181,11 @@ fn roles(principal: &Principal, policy: &Policy) -> Vec<String> {
         Principal::Attached | Principal::Account(_) | Principal::Source => Vec::new(),
         Principal::Impersonated(impersonated) => {
             let chain = &impersonated.chain;
-            let accounts = chain.delegates().iter().map(|account| &**account);
             let holder = policy.credential_name().holder_or_default();
+            let own = impersonated.base.account().unwrap_or(holder);
+            let accounts = chain.delegates().iter().map(|account| &**account);
+            // The base's own account needs no role on itself.
+            let accounts = accounts.skip_while(|account| *account == own);
             let mut caller = impersonated.base.name_of(holder);
             let mut role = match policy.base() {
                 BaseCredential::Federated => "roles/iam.workloadIdentityUser",

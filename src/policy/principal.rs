@@ -81,7 +81,12 @@ impl Principal {
             )),
             Self::Impersonated(impersonated) => {
                 let Impersonated { base, chain } = &**impersonated;
-                let through = match chain.delegates() {
+                let own = base.account().unwrap_or(holder);
+                let delegates = chain.delegates().iter().map(|account| &**account);
+                // The base's own account is left out of the calls.
+                let delegates: Vec<&str> =
+                    delegates.skip_while(|account| *account == own).collect();
+                let through = match &*delegates {
                     [] => String::new(),
                     delegates => format!(" through {}", delegates.join(", then ")),
                 };

@@ -11,7 +11,7 @@ use crate::support::app::{json, proxied, text};
 use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role};
 use crate::support::metadata::{Answer, Gate, Kind, Metadata};
 use crate::support::sidecar::Sidecar;
-use crate::{authorized_user, service_account};
+use crate::{STORAGE, authorized_user, service_account};
 
 mod errors;
 mod files;
@@ -258,4 +258,49 @@ async fn the_chain_is_named_by_explain_status_and_log() {
         .await;
     let named = format!("impersonated by {main} through {delegate}");
     assert!(line["message"].as_str().unwrap().contains(&named), "{line}");
+}
+
+/// As gcloud takes it: the account that calls is repeated before the accounts that it impersonates.
+#[tokio::test]
+async fn a_chain_that_begins_with_the_callers_own_account_needs_no_role_on_itself() {
+    let setup = Setup::new().await;
+    let main = setup.google.directory().main().to_owned();
+    let (delegate, target) = (setup.address("delegate"), setup.address("target"));
+    let key = service_account(&setup.google);
+    let file = setup
+        .google
+        .impersonated(&Endpoints::default(), &key, &[&main, &delegate]);
+    let global = format!("--impersonate-service-account={main},{delegate},{target}");
+    let rule = format!(
+        "--rule=storage.googleapis.com=access,delegate={main},delegate={main},delegate={delegate},impersonate={target}"
+    );
+    let at_metadata = [
+        setup.sidecar(&[&global]).await,
+        setup.sidecar(&[&rule]).await,
+    ];
+    let of_files = [
+        setup.sidecar_of(&key, &[&global]).await,
+        setup.sidecar_of(&file, &[]).await,
+    ];
+    for sidecar in at_metadata.iter().chain(&of_files) {
+        let response = proxied(sidecar.proxy(), API, &[]).await;
+        assert_eq!(response.status(), 200, "{}", text(&response));
+    }
+    let asked = setup.google.requests(Endpoint::GenerateAccessToken);
+    assert_eq!(asked.len(), 4);
+    for asked in asked {
+        assert_eq!(asked.json()["delegates"], setup.delegates(&["delegate"]));
+    }
+    let explain = ["explain", "--json", &global, STORAGE];
+    let ran = crate::run_with(&setup.google, &key, &explain).await;
+    for part in [
+        format!("{main} needs roles/iam.serviceAccountTokenCreator on {delegate}"),
+        format!("impersonated by {main} through {delegate}"),
+    ] {
+        assert!(ran.out.contains(&part), "{part}: {ran:?}");
+    }
+    assert!(
+        !ran.out.contains(&format!("TokenCreator on {main}")),
+        "{ran:?}"
+    );
 }

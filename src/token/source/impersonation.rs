@@ -203,23 +203,24 @@ impl Impersonator {
         let (email, delegates, base, universe) = match principal {
             Principal::Impersonated(impersonated) => {
                 let chain = &impersonated.chain;
-                (
-                    chain.target().into(),
-                    chain.shared_delegates(),
-                    &impersonated.base,
-                    facts.universe().await.map_err(known)?,
-                )
+                let base = &impersonated.base;
+                let (delegates, universe) = tokio::join!(
+                    foreign_delegates(&facts, base, chain.shared_delegates()),
+                    facts.universe(),
+                );
+                let universe = universe.map_err(known)?;
+                (chain.target().into(), delegates, base, universe)
             }
             own => {
                 // At once, so that both end in time.
                 let asked = tokio::try_join!(facts.email(own), facts.universe());
                 let (email, universe) = asked.map_err(known)?;
-                (email, &none, own, universe)
+                (email, none, own, universe)
             }
         };
         let of_federated = self.is_federated && *base == Principal::Attached;
         Ok(AuthorizedAccount {
-            account: TargetAccount::of_universe(&universe, &email, delegates),
+            account: TargetAccount::of_universe(&universe, &email, &delegates),
             universe,
             base: base.clone(),
             role: match of_federated {
@@ -333,6 +334,32 @@ impl Impersonator {
             }
         }
     }
+}
+
+/// Returns the delegates without the base's own account at their head: it has a token, and needs no role on itself.
+async fn foreign_delegates(
+    facts: &Facts,
+    base: &Principal,
+    delegates: &Arc<[Arc<str>]>,
+) -> Arc<[Arc<str>]> {
+    if delegates.is_empty() {
+        return Arc::clone(delegates);
+    }
+    let own = match base.account() {
+        Some(account) => Some(Arc::from(account)),
+        // A person and a federated principal have no account.
+        None => facts.email(base).await.ok(),
+    };
+    without_own(delegates, own.as_ref()).cloned().collect()
+}
+
+/// Returns the delegates after those at the head that are the caller itself.
+pub(super) fn without_own<'a, T: PartialEq>(
+    delegates: &'a [T],
+    own: Option<&'a T>,
+) -> impl Iterator<Item = &'a T> {
+    let is_own = move |delegate: &&T| own == Some(*delegate);
+    delegates.iter().skip_while(is_own)
 }
 
 impl fmt::Debug for Impersonator {

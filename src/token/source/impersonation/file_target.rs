@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::without_own;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::policy::Principal;
 use crate::token::source::iam::{self, RequiredRole, TargetAccount};
@@ -41,13 +42,11 @@ impl From<&ImpersonatedServiceAccount> for FileTarget {
         scopes.sort_unstable();
         scopes.dedup();
         let url = file.url.to_string();
+        let own = file.source.account().map(str::to_owned);
+        let delegates = without_own(&file.delegates, own.as_ref());
+        let delegates = delegates.map(|email| Arc::from(&**email)).collect();
         Self {
-            account: TargetAccount::of_url(
-                &url,
-                &file.target,
-                shared(&file.delegates),
-                iam::LIFETIME,
-            ),
+            account: TargetAccount::of_url(&url, &file.target, delegates, iam::LIFETIME),
             scopes: shared(&scopes),
             universe: Arc::clone(&file.universe),
             role: match file.source.is_federated() {
