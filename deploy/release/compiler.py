@@ -10,14 +10,10 @@ HERE = Path(__file__).resolve().parent
 
 
 def build(project, target):
-    flags = [f"--remap-path-prefix={path}={name}" for path, name in prefixes(project, target)]
-    if "linux" in target:
-        # Static, so that neither the image nor any distribution needs the C library of the builder. The result is
-        # position-independent, so that the kernel loads it at a random address.
-        flags += ["-C", "target-feature=+crt-static"]
+    remapped = [f"--remap-path-prefix={path}={name}" for path, name in prefixes(project, target)]
     env = os.environ | {
         "AWS_LC_SYS_NO_JITTER_ENTROPY": "1",
-        "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),
+        "CARGO_ENCODED_RUSTFLAGS": run(ROOT / "deploy" / "rustflags", target, *remapped),
         "CARGO_INCREMENTAL": "0",
         "CFLAGS": " ".join(f"-ffile-prefix-map={path}={name}" for path, name in prefixes(project, target)),
         "SIDENTITY_REVISION": project.revision,
