@@ -56,15 +56,15 @@ demo:
 bench:
     cargo bench
 
-# Build the sidecar with profile-guided optimisation: target/pgo/sidentity (five minutes; needs LLVM's tools)
+# Renew the profile that the shipped binary is compiled with (a quarter of an hour; needs LLVM's tools)
 pgo:
     benches/pgo
 
-# Compare with nginx, HAProxy, Envoy and mitmproxy (15 minutes on a quiet machine; writes docs/performance.md)
+# Compare with nginx, HAProxy, Envoy and mitmproxy (half an hour on a quiet machine; writes docs/performance.md)
 peers *ARGS:
     benches/peers/run {{ARGS}}
 
-# Count the instructions of a request, against benches/instructions.json (needs valgrind)
+# Instructions of a request and size of the shipped binary, against benches/instructions.json (needs valgrind)
 instructions *ARGS:
     benches/instructions {{ARGS}}
 

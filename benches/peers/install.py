@@ -11,6 +11,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "peers"
 VENV = WORK / "venv"
+# This machine's target, as rustc names it.
+HOST = subprocess.run(["rustc", "--print", "host-tuple"], capture_output=True, text=True, check=True).stdout.strip()
 # /usr/sbin is not in the PATH of every user.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
@@ -37,15 +39,19 @@ def packages():
 
 
 def build():
-    """Builds the release binary of the sidecar, and the Rust programs of this measurement."""
-    cargo = ["cargo", "build", "--release", "--locked"]
-    subprocess.run(cargo, cwd=ROOT, check=True)
-    return bench("peers")
+    """Builds everything that the tables compare: the Rust programs of this measurement, the plain release binary and the
+    shipped one. Returns the path of the programs."""
+    tool = bench("peers")
+    # After the bench: cargo also builds the binary for a bench, to the same path but with features of dev-dependencies.
+    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "sidentity"], cwd=ROOT, check=True)
+    build_shipped()
+    return tool
 
 
-def bench(name):
-    """Builds a bench and returns its path."""
-    command = ["cargo", "bench", "--locked", "--no-run", "--bench", name, "--message-format", "json"]
+def bench(name, optimized=True):
+    """Builds a bench and returns its path. Unoptimized, it shares its dependencies with `cargo test`."""
+    command = ["bench", "--no-run"] if optimized else ["build"]
+    command = ["cargo", *command, "--locked", "--bench", name, "--message-format", "json"]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     for line in built.stdout.splitlines():
         message = json.loads(line)
@@ -54,13 +60,28 @@ def bench(name):
     raise SystemExit(f"cargo built no bench {name}")
 
 
-def sidentity():
+def build_shipped(*flags, profile=True, folder=ROOT / "target"):
+    """Builds the binary with the flags of deploy/rustflags, as the image and the releases have it, and returns its path."""
+    home = os.environ.get("CARGO_HOME") or Path.home() / ".cargo"
+    # The lengths of paths are a part of the size.
+    names = [f"--remap-path-prefix={home}=/cargo", f"--remap-path-prefix={ROOT}=/sidentity"]
+    options = [] if profile else ["--no-profile"]
+    command = [ROOT / "deploy" / "rustflags", *options, HOST, *names, *flags]
+    encoded = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    cargo = ["cargo", "build", "--release", "--locked", "--bin", "sidentity", "--target", HOST, "--target-dir", folder]
+    environment = {"CARGO_ENCODED_RUSTFLAGS": encoded, "CARGO_INCREMENTAL": "0"}
+    subprocess.run(cargo, cwd=ROOT, check=True, env=os.environ | environment)
+    return folder / HOST / "release" / "sidentity"
+
+
+def shipped():
+    """Returns the path of the shipped binary."""
+    return ROOT / "target" / HOST / "release" / "sidentity"
+
+
+def plain():
+    """Returns the path of the binary that `cargo build --release` builds."""
     return ROOT / "target" / "release" / "sidentity"
-
-
-def profiled():
-    """Returns the binary that benches/pgo built with a profile, if it exists."""
-    return ROOT / "target" / "pgo" / "sidentity"
 
 
 def find(name):
@@ -89,15 +110,15 @@ def versions():
         "envoy": ["--version"],
         "mitmdump": ["--version"],
     }
-    found = {"sidentity": _version([sidentity(), "--version"])}
+    found = {"sidentity": version([shipped(), "--version"])}
     for name, arguments in asked.items():
         program = find(name)
-        found[name] = _version([program, *arguments]) if program else f"not to be had: {missing[name]}"
-    found["rustc"] = _version(["rustc", "--version"])
+        found[name] = version([program, *arguments]) if program else f"not to be had: {missing[name]}"
+    found["rustc"] = version(["rustc", "--version"])
     return found
 
 
-def _version(command):
+def version(command):
     told = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     match = re.search(r"\d+\.\d+\.\d+", told.stdout + told.stderr)
     return match.group() if match else "unknown"

@@ -89,13 +89,13 @@ class Sidentity(Proxy):
         return {"GCE_METADATA_HOST": f"127.0.0.1:{self.stage.metadata}", "PATH": install.PATH} | self.settings
 
 
-class Profiled(Sidentity):
-    """The binary that benches/pgo builds."""
+class Plain(Sidentity):
+    """The binary that `cargo build --release` builds: dynamic, and without a profile."""
 
-    name = "sidentity, PGO"
+    name = "sidentity, plain release"
 
     def binary(self):
-        return install.profiled()
+        return install.plain()
 
 
 class Routes(Sidentity):
@@ -244,4 +244,4 @@ class Mitmproxy(Proxy):
         ]
 
 
-PEERS = [Sidentity, OurPool, Hop, Nginx, Haproxy, Envoy]
+PEERS = [Sidentity, Plain, OurPool, Hop, Nginx, Haproxy, Envoy]

@@ -132,5 +132,17 @@ def held(found):
     )
 
 
+def kept(found):
+    names = {
+        "pair": "a busy pair: an app's connection and one to the upstream, which waits for its response",
+        "idle h1": "an idle HTTP/1.1 connection to an upstream",
+        "idle h2": "an idle HTTP/2 connection to an upstream",
+        "unread": "a download that the app does not read",
+    }
+    text = ["### Connections", "", "| | KiB resident for each |", "|---|---:|"]
+    text += [f"| {name} | {found[key]:.0f} |" for key, name in names.items()]
+    return "\n".join([*text, ""])
+
+
 def _middle(values):
     return sorted(values)[len(values) // 2]

@@ -3,10 +3,11 @@
 import json
 import subprocess
 
+import callgrind
 import install
 import proxies
 from processes import Failed
-from proxies import Hop, Intercepting, Mitmproxy, Profiled, Routes, Sidentity
+from proxies import Hop, Intercepting, Mitmproxy, Plain, Routes, Sidentity
 from rows import GET, GRPC, Figures, per_request
 
 FUNCTIONS = 1000
@@ -55,13 +56,30 @@ def many(stage, rounds, seconds, say):
     return figures
 
 
+def workers(stage, rounds, seconds, say):
+    """Compares one worker with two. The second shares its core with the load and the upstream."""
+    loads, started = {}, []
+    for count, word in ((1, "one worker"), (2, "two workers")):
+        proxy = Sidentity(stage, workers=count)
+        process = proxy.start()
+        started.append(proxy)
+        loads[f"GET, {word}"] = (process, ["--target", f"127.0.0.1:{proxy.h1}", *GET, "--connections", 64])
+        loads[f"gRPC, {word}"] = (process, ["--target", f"127.0.0.1:{proxy.h2}", *GRPC])
+        channel = ["--grpc", "--path", "/token/bench.Echo/Call", "--connections", 1, "--streams", 10]
+        loads[f"gRPC channel, {word}"] = (process, ["--target", f"127.0.0.1:{proxy.h2}", *channel])
+    figures = _interleaved(stage, loads, rounds, seconds, say, "workers")
+    for proxy in started:
+        proxy.stop()
+    return figures
+
+
 def intercepted(stage, rounds, seconds, say):
     """Compares intercepted TLS in CONNECT with the sidecar's cleartext path and with mitmproxy."""
     plain = Sidentity(stage)
     plain.start()
     loads = {
-        "sidentity, plain, h1": (plain.process, ["--target", f"127.0.0.1:{plain.h1}", *GET, "--connections", 64]),
-        "sidentity, plain, gRPC": (plain.process, ["--target", f"127.0.0.1:{plain.h2}", *GRPC]),
+        "sidentity, not intercepted, h1": (plain.process, ["--target", f"127.0.0.1:{plain.h1}", *GET, "--connections", 64]),
+        "sidentity, not intercepted, gRPC": (plain.process, ["--target", f"127.0.0.1:{plain.h2}", *GRPC]),
     }
     started = [plain]
     for kind, word in ((1, "h1"), (2, "gRPC")):
@@ -128,9 +146,19 @@ def connections(stage, count=1000):
 
 
 def size():
-    """Returns the size of the release binary in MB, and of the binary that benches/pgo builds."""
-    binaries = {Sidentity: install.sidentity(), Profiled: install.profiled()}
-    return {peer.name: path.stat().st_size / 1e6 for peer, path in binaries.items() if peer in proxies.PEERS}
+    """Returns the size in MB of the shipped binary and of the plain release."""
+    binaries = {Sidentity: install.shipped(), Plain: install.plain()}
+    return {peer.name: path.stat().st_size / 1e6 for peer, path in binaries.items()}
+
+
+def counts(tool):
+    """Returns the instructions of a GET in the shipped binary and the plain release, and the allocations of the latter."""
+    request = {"get": callgrind.GET}
+    binaries = {Sidentity: install.shipped(), Plain: install.plain()}
+    executed = {
+        peer.name: min(callgrind.windows(tool, path, request, callgrind.instructions)["get"]) for peer, path in binaries.items()
+    }
+    return executed, min(callgrind.windows(tool, install.plain(), request, callgrind.allocations)["get"])
 
 
 def token_hit(say):

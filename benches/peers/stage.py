@@ -14,9 +14,11 @@ SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
 class Stage:
     """The environment is started once. Measured proxies are started in addition."""
 
-    def __init__(self, tool, delay=0, name="run", sidentity=None):
+    def __init__(self, tool, delay=0, name="run", sidentity=None, stop=True):
         self.tool, self.delay = tool, delay
-        self.sidentity = sidentity or install.sidentity()
+        self.sidentity = sidentity or install.shipped()
+        # Whether the end of this stage also ends all other processes.
+        self.stop = stop
         self.folder = install.WORK / name
         self.ca = self.folder / "ca.pem"
         self.h1, self.h2, self.metadata = free_ports(3)
@@ -44,7 +46,8 @@ class Stage:
         return self
 
     def __exit__(self, *_):
-        stop_all()
+        if self.stop:
+            stop_all()
 
     def load(self, process, arguments, seconds, warm_up=0.5):
         """Runs one round, and returns its cost for the process and its results."""

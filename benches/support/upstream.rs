@@ -1,11 +1,14 @@
 //! The upstream: it returns and accepts bytes, serves a gRPC method, and can delay its responses.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -27,6 +30,11 @@ const MESSAGE: usize = 1024;
 const MESSAGE_HEAD: [u8; 5] = [0, 0, 0, 4, 0];
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// A body of equal bytes, in frames of up to 1 MiB.
+struct Repeated {
+    left: usize,
+}
 
 /// Serves until the process ends.
 ///
@@ -111,9 +119,7 @@ fn status(status: StatusCode) -> Response<Body> {
 }
 
 fn bytes(length: usize) -> Response<Body> {
-    static ALL: [u8; 1 << 20] = [b'x'; 1 << 20];
-    let body = Bytes::from_static(ALL.get(..length).unwrap_or(&ALL));
-    Response::new(Full::new(body).boxed_unsync())
+    Response::new(Repeated { left: length }.boxed_unsync())
 }
 
 fn message() -> Response<Body> {
@@ -126,4 +132,32 @@ fn message() -> Response<Body> {
     let grpc = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(header::CONTENT_TYPE, grpc);
     response
+}
+
+// === impl Repeated ===
+
+impl http_body::Body for Repeated {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        static ALL: [u8; 1 << 20] = [b'x'; 1 << 20];
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let frame = Bytes::from_static(ALL.get(..self.left).unwrap_or(&ALL));
+        self.left -= frame.len();
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
 }

@@ -45,7 +45,7 @@ pub struct Args {
     #[arg(long)]
     ca: Option<PathBuf>,
     #[command(flatten)]
-    plan: plan::Args,
+    plan: plan::RequestArgs,
     /// Before counting begins
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,

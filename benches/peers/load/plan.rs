@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 /// Requests are the same for all callers, but for the place.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct RequestArgs {
     #[arg(long, default_value = "/bytes/1024")]
     path: String,
     /// `Host`; without it, the address that is called
@@ -47,7 +47,7 @@ pub(super) struct Call {
 /// The number of functions at one host.
 const AT_ONE_HOST: usize = 20;
 
-impl Args {
+impl RequestArgs {
     /// Connections begin at different positions, so that they do not call in lockstep.
     pub(super) fn plan(&self, number: usize, target: SocketAddr) -> Plan {
         let authority = self.authority.clone().unwrap_or_else(|| target.to_string());
