@@ -10,21 +10,29 @@ from stage import Stage
 PAIRS, IDLE, UNREAD = 1000, 500, 50
 # Milliseconds, longer than the measurement: no request ends.
 NEVER = 600_000
+FUNCTIONS_OF_A_HOST = 20
 # More than all buffers on the way hold.
 DOWNLOAD = 64 << 20
 
 
-class Many(Sidentity):
-    """A route and an upstream of its own for each connection. No route has a token, which would count as memory of the
-    connection."""
+class Direct(Sidentity):
+    """One route without a token, which would count as memory of the connection."""
 
-    def __init__(self, stage, http, count):
+    def __init__(self, stage):
         super().__init__(stage)
-        self.ports = free_ports(count)
-        self.extra = ["--connect-to", f"*::127.0.0.1:{stage.h2}"]
-        for number, port in enumerate(self.ports):
-            url = f"https://host{number}-424242.us-central1.run.app"
-            self.extra += ["--route", f"{port}={url},http={http},credential=none"]
+        (self.port,) = free_ports(1)
+        self.extra = ["--route", f"{self.port}=https://memory-424242.us-central1.run.app,http=1,credential=none"]
+        self.extra += ["--connect-to", f"memory-424242.us-central1.run.app::127.0.0.1:{stage.h2}"]
+
+
+class Hosts(Sidentity):
+    """A forward proxy to many hosts, all with one token."""
+
+    def __init__(self, stage, http):
+        super().__init__(stage)
+        (self.proxy,) = free_ports(1)
+        self.proxy_at = f"127.0.0.1:{self.proxy}"
+        self.extra = ["--rule", "*.cloudfunctions.net=access", "--upstream-http", http, "--connect-to", f"*::127.0.0.1:{stage.h2}"]
 
 
 def measure(stage, tool, say):
@@ -41,10 +49,10 @@ def measure(stage, tool, say):
 
 def pairs(stage):
     """Returns the memory of a connection of the app and one to the upstream that waits for a response."""
-    proxy = Many(stage, 1, 1)
+    proxy = Direct(stage)
     process = proxy.start()
-    before = process.memory()
-    load = stage.hold(["--target", f"127.0.0.1:{proxy.ports[0]}", "--path", "/bytes/1024", "--connections", PAIRS])
+    before = settled(process, lambda memory: True)
+    load = stage.hold(["--target", f"127.0.0.1:{proxy.port}", "--path", "/bytes/1024", "--connections", PAIRS])
     after = settled(process, lambda memory: memory["descriptors"] >= before["descriptors"] + 2 * PAIRS)
     load.stdin.close()
     load.wait()
@@ -53,31 +61,31 @@ def pairs(stage):
 
 
 def idle(stage, http):
-    """Returns the memory of an idle connection to an upstream after the app has closed its own."""
-    proxy = Many(stage, http, IDLE)
+    """Returns the memory of an idle connection to an upstream. One connection of the app calls one host after another."""
+    proxy = Hosts(stage, http)
     process = proxy.start()
-    before = process.memory()
-    targets = [part for port in proxy.ports for part in ("--target", f"127.0.0.1:{port}")]
-    load = stage.hold([*targets, "--path", "/bytes/1024", "--connections", IDLE])
+    process.listens(proxy.proxy)
+    before = settled(process, lambda memory: True)
+    calls = ["--absolute", "--functions", IDLE * FUNCTIONS_OF_A_HOST, "--path", "/bytes/0"]
+    load = stage.hold(["--target", f"127.0.0.1:{proxy.proxy}", *calls], warm_up=8)
     load.stdin.close()
     load.wait()
-    # Each has a descriptor, and those of the app have none any more.
-    after = settled(process, lambda memory: memory["descriptors"] <= before["descriptors"] + IDLE)
+    after = settled(process, lambda memory: memory["descriptors"] >= before["descriptors"] + IDLE)
     proxy.stop()
     return growth(before, after, IDLE)
 
 
 def unread(stage):
     """Returns the memory of a download whose response the app does not read."""
-    proxy = Many(stage, 1, 1)
+    proxy = Direct(stage)
     process = proxy.start()
-    before = process.memory()
+    before = settled(process, lambda memory: True)
     apps = []
     for _ in range(UNREAD):
         app = socket.socket()
         # Set before the connection is opened: it limits the window that the sidecar may fill.
         app.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        app.connect(("127.0.0.1", proxy.ports[0]))
+        app.connect(("127.0.0.1", proxy.port))
         app.sendall(f"GET /bytes/{DOWNLOAD} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         apps.append(app)
     after = settled(process, lambda memory: memory["descriptors"] >= before["descriptors"] + 2 * UNREAD)
@@ -92,12 +100,12 @@ def growth(before, after, count):
 
 
 def settled(process, reached, timeout=30):
-    """Polls until the state is reached and the memory no longer changes, and returns the memory."""
+    """Polls until the state is reached and nothing changes any more, and returns the memory."""
     deadline = time.monotonic() + timeout
     last = None
     while time.monotonic() < deadline:
         memory = process.memory()
-        if last and reached(memory) and memory["rss"] == last["rss"]:
+        if reached(memory) and last == memory:
             return memory
         last = memory
         time.sleep(0.5)

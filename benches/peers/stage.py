@@ -63,9 +63,9 @@ class Stage:
             raise Failed(f"{result['errors']} errors in {result['requests']} requests, the first: {result['error']}")
         return result
 
-    def hold(self, arguments):
+    def hold(self, arguments, warm_up=2):
         """Runs a load that keeps its connections until it is stopped."""
-        command = [self.tool, "load", "--seconds", 1, "--warm-up", 2, "--hold", *arguments]
+        command = [self.tool, "load", "--seconds", 1, "--warm-up", warm_up, "--hold", *arguments]
         load = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
