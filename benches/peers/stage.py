@@ -14,9 +14,11 @@ SIZES = [0, 1024, 4096, 16384, 65536, 262144, 1 << 20]
 class Stage:
     """The environment is started once. Measured proxies are started in addition."""
 
-    def __init__(self, tool, delay=0, name="run", sidentity=None, stop=True):
+    def __init__(self, tool, delay=0, name="run", sidentity=None, stop=True, nginx=True):
         self.tool, self.delay = tool, delay
         self.sidentity = sidentity or install.shipped()
+        # Whether nginx, if there is one, serves HTTP/1.1 as the upstream.
+        self.nginx = nginx and not delay and install.find("nginx")
         # Whether the end of this stage also ends all other processes.
         self.stop = stop
         self.folder = install.WORK / name
@@ -31,14 +33,14 @@ class Stage:
             (files / str(size)).write_bytes(b"x" * size)
         subprocess.run([self.tool, "certificates", self.folder], check=True)
         delayed = [self.tool, "upstream", "--certificates", self.folder, "--delay", self.delay]
-        if self.delay or not install.find("nginx"):
+        if not self.nginx:
             Process("upstream h1", [*delayed, "--port", self.h1], self.folder, port=self.h1)
         else:
             text = (HERE / "nginx-upstream.conf").read_text()
             text = text.replace("@FOLDER@", str(self.folder)).replace("@PORT@", str(self.h1))
             configuration = self.folder / "nginx-upstream.conf"
             configuration.write_text(text)
-            command = [install.find("nginx"), "-c", configuration, "-e", "stderr"]
+            command = [self.nginx, "-c", configuration, "-e", "stderr"]
             Process("upstream h1", command, self.folder, port=self.h1)
         Process("upstream h2", [*delayed, "--port", self.h2], self.folder, port=self.h2)
         emulator = [self.sidentity, "metadata-server", "--listen", f"127.0.0.1:{self.metadata}"]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -66,7 +66,10 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .title_case_headers(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -107,7 +110,7 @@ async fn answer(request: Request<Incoming>) -> Response<Body> {
         };
     }
     match path.rsplit('/').next().map(str::parse) {
-        Some(Ok(length)) => bytes(length),
+        Some(Ok(length)) => bytes(request.version(), length),
         _ => status(StatusCode::NOT_FOUND),
     }
 }
@@ -118,8 +121,23 @@ fn status(status: StatusCode) -> Response<Body> {
     response
 }
 
-fn bytes(length: usize) -> Response<Body> {
-    Response::new(Repeated { left: length }.boxed_unsync())
+/// Returns this number of bytes, with the head that nginx sends for a file.
+fn bytes(version: Version, length: usize) -> Response<Body> {
+    let mut response = Response::new(Repeated { left: length }.boxed_unsync());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::SERVER, "nginx/1.22.1"),
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::LAST_MODIFIED, "Thu, 26 Nov 2026 12:00:00 GMT"),
+        (header::ETAG, "\"6926d7c0-400\""),
+        (header::ACCEPT_RANGES, "bytes"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if version == Version::HTTP_11 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
+    response
 }
 
 fn message() -> Response<Body> {
