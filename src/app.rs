@@ -111,7 +111,8 @@ impl App {
         Self::assemble(config, None, limits).await
     }
 
-    /// As [`build`](Self::build). If the proxy requires credentials, a second port accepts the processes of `tree` without.
+    /// As [`build`](Self::build). If the proxy requires credentials, a second port accepts the processes of `tree`
+    /// without them.
     ///
     /// # Errors
     ///
@@ -260,7 +261,7 @@ impl App {
         } else {
             tracing::warn!(
                 in_flight = in_flight.count(),
-                "the drain's time is up: what is in flight is cut off"
+                "the drain timed out: requests in flight are cut off"
             );
         }
     }

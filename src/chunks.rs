@@ -1,4 +1,4 @@
-//! A buffered body that may be sent again.
+//! A buffered body that may be resent.
 
 use std::collections::VecDeque;
 

@@ -217,7 +217,7 @@ impl Explanation {
     /// Names the account of the metadata server, if the token belongs to it or is obtained by it.
     pub(crate) fn name_account(&mut self, email: &str, project: Option<&str>) {
         let what = match self.through_metadata_account {
-            Some(Through::Itself) => "the token is the one of",
+            Some(Through::Itself) => "the token belongs to",
             Some(Through::Chain) => "the base credential is",
             None => return,
         };

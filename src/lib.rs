@@ -2,20 +2,19 @@
 //!
 //! # The life of a request
 //!
-//! 1. [`server`] accepts a connection on a listener and knows how the request came in: a reverse route, the forward
-//!    proxy, or `CONNECT`. From that, and never from a `Host` header alone, it takes the [`destination`].
-//! 2. [`proxy`] is the request's path, a stack of small tower layers, from the
-//!    record of the request to the pool.
+//! 1. [`server`] accepts a connection on a listener and determines how the request came in: a reverse route, the
+//! forward proxy, or `CONNECT`. This determines the [`destination`]; a `Host` header alone never does.
+//! 2. [`proxy`] is the request's path, a stack of small tower layers, from the record of the request to the pool.
 //! 3. [`policy`] decides, from the destination alone, which credential the call gets: an access token, an ID token for
-//!    one audience, none, or a refusal.
-//! 4. [`token`] holds one slot a token: the current value, its expiry on two clocks, at most one fetch under way.
-//! 5. [`upstream`] dials, verifies TLS, keeps connections, and sends.
+//! one audience, none, or a refusal.
+//! 4. [`token`] has one slot per token: the current value, its expiry on two clocks, at most one fetch under way.
+//! 5. [`upstream`] dials, verifies TLS, pools connections, and sends.
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
 //! `frames`, `children`, `chunks`, `lock`,
 //! `suggestion`.
-//! `tests/layering.rs` holds it, and that files of different folders do not import each other in a cycle.
+//! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
 #[doc(hidden)]
 pub mod admin;

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks a mutex, also if a thread panicked while it held the lock: what it guards must be consistent after each statement.
+/// Locks a mutex, also if a thread panicked while it held the lock. The guarded value must therefore be consistent
+/// after each statement.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,10 @@
-//! "Did you mean": the name that a misspelt one was most likely meant to be.
+//! Suggestions for a misspelt name: the most similar known name.
 
-/// A longer text names nothing: the distance takes quadratic time, and input may be hostile.
+/// Longer texts get no suggestion: the distance takes quadratic time, and input may be hostile.
 const MAX_LEN: usize = 64;
 
-/// Returns the candidate with the smallest Damerau-Levenshtein distance from `text`, if that is at most `max_edits` of the
-/// candidate.
+/// Returns the candidate with the smallest Damerau-Levenshtein distance from `text`, if it is at most the candidate's
+/// `max_edits`.
 pub(crate) fn nearest<T: AsRef<str> + Ord>(
     text: &str,
     candidates: impl IntoIterator<Item = T>,

@@ -1,4 +1,4 @@
-//! `sidentity check`: is the configuration right, and what does it come to?
+//! `sidentity check`: validates the configuration and prints its effective values.
 
 use std::io::{self, Write};
 
@@ -12,12 +12,12 @@ use crate::config::{self, Env, Yaml};
 pub(super) struct CheckArgs {
     #[command(flatten)]
     flags: Flags,
-    /// Print every option, also those that have their default
+    /// Print every option, also those with their default value
     #[arg(long)]
     all: bool,
 }
 
-/// Validates the configuration and prints it as YAML that `--config` takes.
+/// Validates the configuration and prints it as YAML that `--config` accepts.
 pub(super) fn run(args: CheckArgs, env: &Env) -> Result<(), Exit> {
     let config = load(args.flags, env)?;
     let defaults = config::defaults(env);
@@ -28,7 +28,7 @@ pub(super) fn run(args: CheckArgs, env: &Env) -> Result<(), Exit> {
     };
     let mut out = io::stdout().lock();
     match write!(out, "{yaml}").and_then(|()| out.flush()) {
-        // `check | head` has read all that it wants.
+        // A reader such as `head` may close the pipe early.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Exit::failed(format!(
             "cannot write the configuration: {error}"
         ))),

@@ -1,4 +1,4 @@
-//! `sidentity completions SHELL`: a script with which a shell completes commands, options and values.
+//! `sidentity completions SHELL`: a script by which a shell completes commands, options and values.
 
 use std::io::{self, Write};
 
@@ -27,7 +27,7 @@ enum Shell {
 ///
 /// # Errors
 ///
-/// Stdout cannot be written, for another reason than a reader that has gone.
+/// Stdout cannot be written, for another reason than a closed pipe.
 pub(super) fn run(args: &CompletionsArgs, command: Command) -> Result<(), Exit> {
     let shell = match args.shell {
         Shell::Bash => Generator::Bash,
@@ -68,7 +68,7 @@ fn with_value(arg: Arg, shell: Generator) -> Arg {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
     let words = forms.iter().copied().filter(is_word);
-    // clap keeps static texts only, and the process ends after one script.
+    // clap accepts static texts only. The leak is small, and the process ends after one script.
     let words: Vec<&'static str> = words.map(|word| &*word.to_owned().leak()).collect();
     let hint = match forms.last() {
         Some(&"FILE") => ValueHint::FilePath,
@@ -77,7 +77,7 @@ fn with_value(arg: Arg, shell: Generator) -> Arg {
         Some(&"CMD") => ValueHint::CommandWithArguments,
         _ => ValueHint::Unknown,
     };
-    // Where no word matches, bash completes files. The other shells complete one or the other.
+    // If no word matches, bash completes files. The other shells complete either words or files.
     let offers_words = hint != ValueHint::FilePath || shell == Generator::Bash;
     if offers_words && !words.is_empty() {
         arg.value_parser(PossibleValuesParser::new(words))

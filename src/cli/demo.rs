@@ -35,13 +35,13 @@ const API: &str = "storage.googleapis.com";
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// How long the subject token of the demo is valid, in seconds.
+/// The lifetime of the demo's subject token, in seconds.
 const SUBJECT_LIFETIME: u64 = 24 * 60 * 60;
 
 /// Show on loopback what the sidecar does: a refused call, the same call answered, both kinds of token
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// Exit after that instead of staying for calls of your own
+    /// Exit after these steps instead of serving further calls
     #[arg(long)]
     once: bool,
 }
@@ -182,7 +182,7 @@ struct Federation {
 
 impl Federation {
     fn new(google: &Google) -> Result<Self, BoxError> {
-        // An image of one file has no /tmp, but container engines add /dev/shm.
+        // An image of one file has no /tmp, but container engines provide /dev/shm.
         let folder = tempfile::tempdir().or_else(|_| tempfile::tempdir_in("/dev/shm"))?;
         let subject = folder.path().join("subject-token");
         let token = google.subject_token(SystemTime::now(), SUBJECT_LIFETIME);

@@ -42,7 +42,7 @@ const PASSWORD: usize = 16;
 pub(super) struct ExecArgs {
     #[command(flatten)]
     flags: Flags,
-    /// The command and its arguments; -- before a command that begins with a dash
+    /// The command and its arguments; write -- before a command that begins with a dash
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
@@ -50,11 +50,11 @@ pub(super) struct ExecArgs {
 /// Runs CMD and returns its status: 128 plus the signal's number if a signal ended it, 127 if the command does not exist, 126 if
 /// it cannot be executed.
 pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
-    // Before anything is created that a signal would leave behind.
+    // Signals are caught before any file is created that a signal would leave behind.
     let mut signals = Signals::new()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let folder = private_folder(env)
-        .map_err(|error| Exit::failed(format!("cannot make a folder for the CA: {error}")))?;
+        .map_err(|error| Exit::failed(format!("cannot create a directory for the CA: {error}")))?;
     let mut defaults = defaults(&folder, format!("sidentity:{}", password()?));
     let egress = egress::InheritedProxy::of(env);
     egress.set_defaults(&mut defaults);
@@ -76,7 +76,7 @@ pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
     }
     let mut child_env = ChildEnv::of(&config);
     child_env.wgetrc = wgetrc::write(&folder, child_env.bundle().as_deref(), env)
-        .map_err(|error| Exit::failed(format!("cannot write what wget reads: {error}")))?;
+        .map_err(|error| Exit::failed(format!("cannot write the configuration file of wget: {error}")))?;
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(around(
         config,
@@ -93,7 +93,7 @@ pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
     }
 }
 
-/// Runs the sidecar until the child ends. No other process knows its ports.
+/// Runs the sidecar until the child ends. Only the child gets its ports and password.
 async fn around(
     config: Config,
     (child_env, proxies): (ChildEnv, proxies::ProxyVariables),
@@ -104,7 +104,7 @@ async fn around(
 ) -> Result<u8, Exit> {
     let app = tokio::select! {
         app = App::build_for(config, ProcessTree::descendants()) => app?,
-        // Replaces the default action, so that temporary files are removed.
+        // Replaces the signal's default action, so that temporary files are removed.
         Some(signal) = signals.ending() => return Err(ended_by(signal)),
     };
     let proxy = app
@@ -191,7 +191,7 @@ fn defaults(folder: &TempDir, credentials: String) -> RawConfig {
     defaults
 }
 
-/// A directory that only this user can enter. It is removed at the end.
+/// Creates a directory that only this user can enter. It is removed at the end.
 fn private_folder(env: &Env) -> io::Result<TempDir> {
     let runtime = env
         .text("XDG_RUNTIME_DIR")
@@ -210,6 +210,6 @@ fn private_folder(env: &Env) -> io::Result<TempDir> {
 fn password() -> Result<String, Exit> {
     let mut bytes = [0; PASSWORD];
     aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Exit::failed("the system gives no random bytes".to_owned()))?;
+        .map_err(|_| Exit::failed("the system provides no random bytes".to_owned()))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

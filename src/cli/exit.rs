@@ -1,4 +1,4 @@
-//! How a command ends.
+//! The exit status of a command, and its message.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ const USAGE: u8 = 64;
 pub(super) struct Exit {
     status: u8,
     diagnostics: Vec<Diagnostic>,
-    /// A line that is no diagnostic: a label and a message.
+    /// A line that is not a diagnostic: a label and a message.
     line: Option<(String, String)>,
 }
 
@@ -29,17 +29,17 @@ impl Exit {
         }
     }
 
-    /// One argument is not what it should be.
+    /// Reports a wrong argument.
     pub(super) fn misused(argument: &str, message: String) -> Self {
         Self::with_line(USAGE, argument, message)
     }
 
-    /// A status of its own, and why.
+    /// Ends with this status and message.
     pub(super) fn with(status: u8, message: String) -> Self {
         Self::with_line(status, "error", message)
     }
 
-    /// Another process's status, which has said for itself what is wrong.
+    /// Ends with the status of another process, which has reported its error itself.
     pub(super) const fn silent(status: u8) -> Self {
         Self {
             status,
@@ -48,13 +48,13 @@ impl Exit {
         }
     }
 
-    /// A signal ended it.
+    /// Ends because of a signal.
     pub(super) fn signalled(number: u8) -> Self {
-        let message = "a second signal: not drained".to_owned();
+        let message = "a second signal ended the drain".to_owned();
         Self::with_line(128 + number, "stopped", message)
     }
 
-    /// A failure at run time.
+    /// Reports a failure at run time.
     pub(super) fn failed(message: String) -> Self {
         Self::with(1, message)
     }
@@ -81,7 +81,7 @@ pub(super) fn complain(label: &str, message: &str) {
     write_line(&format_args!("{}: {}", Escaped(label), Escaped(message)));
 }
 
-/// Errors are ignored: there is nowhere else to report them.
+/// Writes a line to stderr. Ignores errors, because there is no other place to report them.
 fn write_line(line: &impl fmt::Display) {
     let _ = writeln!(io::stderr(), "sidentity: {line}");
 }

@@ -1,4 +1,4 @@
-//! `sidentity explain URL`: what would this call get, and how must it be made?
+//! `sidentity explain URL`: which credential a call to the URL gets, and how the app must make it.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::policy;
 /// An account, and its project if it is known.
 type Account = (Arc<str>, Option<Arc<str>>);
 
-/// How long the metadata server may take: on a machine without one, the explanation is not held up by more.
+/// The longest wait for the metadata server. A machine without one must not delay the explanation.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Say which credential a call to URL gets, by which rule, and how it must be called; no token is fetched
@@ -41,7 +41,7 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
         &args.url,
         &app::policy(&config),
         universe,
-        // Of these the metadata server is not asked.
+        // The project and region are not requested from the metadata server.
         &policy::ServiceLocation::default(),
         &app::entry_points(&config),
     )
@@ -60,7 +60,7 @@ pub(super) fn run(args: ExplainArgs, env: &Env) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
-/// The account in use and its project, where a metadata server tells them at once.
+/// Returns the account in use and its project, if a metadata server responds in time.
 fn account(config: &Config) -> Result<Option<Account>, Exit> {
     if config.metadata.disabled {
         return Ok(None);

@@ -1,6 +1,6 @@
-//! The options that `run`, `exec`, `explain`, `token` and `check` share, made of the table in the configuration.
+//! The options that `run`, `exec`, `explain`, `token` and `check` share, generated from the table in the configuration.
 //!
-//! clap only collects texts here. The configuration parses them, because they come from environment and file too.
+//! clap only collects texts here. The configuration parses them, as it parses those of environment and file.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::config::{OptionKey, RawConfig, Repeat};
 
 const CONFIG: &str = "config";
 
-/// Flags as written.
+/// The flags as written.
 #[derive(Clone, Default)]
 pub struct Flags(RawConfig);
 
@@ -55,7 +55,7 @@ impl From<Flags> for RawConfig {
     }
 }
 
-/// Shows no value: one is a password.
+/// Shows no value, because one is a password.
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Flags").finish_non_exhaustive()

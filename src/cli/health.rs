@@ -26,16 +26,16 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two probes.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// No probe, and no status, says more than this.
+/// The maximum size of a probe's response, in bytes.
 const ANSWER: usize = 1024 * 1024;
 
 /// Probe a running sidecar; the status is 0 or 1
 #[derive(Debug, clap::Args)]
 pub(super) struct Health {
-    /// Ask whether the routes' tokens are there, not just whether it runs
+    /// Probe /readiness (every route has its token) in place of /liveness
     #[arg(long)]
     ready: bool,
-    /// The sidecar's admin address [default: SIDENTITY_ADMIN, as the sidecar's own, or 127.0.0.1:9090]
+    /// The sidecar's admin address [default: SIDENTITY_ADMIN, or 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
 }
@@ -46,7 +46,7 @@ pub(super) struct Wait {
     /// The longest wait
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     max: Duration,
-    /// The sidecar's admin address [default: SIDENTITY_ADMIN, as the sidecar's own, or 127.0.0.1:9090]
+    /// The sidecar's admin address [default: SIDENTITY_ADMIN, or 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     admin: Option<SocketAddr>,
 }
@@ -61,14 +61,14 @@ pub(super) fn health(args: &Health, env: &Env) -> Result<(), Exit> {
     runtime(1)?.block_on(async {
         probe(admin, path).await.map_err(Exit::failed)?;
         if let Some(identity) = identity(admin).await {
-            // The status says it all; whoever reads the text is a person.
+            // The status has the result. The text is for people, so an error is ignored.
             let _ = writeln!(io::stdout(), "tokens come from {identity}");
         }
         Ok(())
     })
 }
 
-/// Where the identity of the sidecar comes from.
+/// Returns the source of the sidecar's identity, from `/status`.
 async fn identity(admin: SocketAddr) -> Option<String> {
     let asked = tokio::time::timeout(TIMEOUT, ask(admin, "/status")).await;
     let (_, text) = asked.ok()?.ok()?;
@@ -96,7 +96,7 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
     })
 }
 
-/// Returns the admin address of the flag, else of the sidecar's variable.
+/// Returns the admin address of the flag, otherwise of the sidecar's variable.
 fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
     let variable = OptionKey::Admin.variable();
     let said = env.text(&variable);

@@ -16,7 +16,7 @@ pub(super) fn interruption() -> io::Result<impl Future<Output = ()> + Send + 'st
             tokio::select! {
                 _ = interrupt.recv() => return,
                 _ = terminate.recv() => return,
-                // As the first process of a container it inherits orphans too.
+                // The first process of a container also inherits orphans.
                 _ = child.recv() => children::reap(),
             }
         }

@@ -16,13 +16,13 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 
 /// Emulate the metadata server, for development and CI; with --credentials, serve real tokens.
 ///
-/// Its tokens have the form of the real ones, and no Google service takes them. A service under development can verify the
-/// ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
-/// that of the real ones. The token endpoints of OAuth 2, STS and IAM Credentials are on the same port, with and without TLS.
-/// They check every request as Google does; --write-credentials writes credential files for them.
+/// Its tokens have the form of the real ones, but no Google service accepts them. A service under development can
+/// verify the ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
+/// that of the real ones. The token endpoints of OAuth 2, STS and IAM Credentials are on the same port, with and
+/// without TLS. They check every request as Google does; --write-credentials writes credential files for them.
 #[derive(Debug, clap::Args)]
 pub(super) struct MetadataServerArgs {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]
     listen: SocketAddr,
     /// The service account [default: emulator@PROJECT.iam.gserviceaccount.com]
@@ -37,7 +37,7 @@ pub(super) struct MetadataServerArgs {
     /// The region
     #[arg(long, value_name = "REGION", default_value = "us-central1")]
     region: Region,
-    /// How long tokens are valid, 1s to 12h; one with less than 4m left is made anew
+    /// Lifetime of tokens, 1s to 12h; a token with less than 4m left is replaced
     #[arg(long, value_name = "TIME", default_value = "1h")]
     lifetime: Lifetime,
     /// Write a credential file of each kind, and a CA certificate, into this directory; keys are made at start, and no

@@ -1,4 +1,4 @@
-//! The commands, one file each: arguments in, exit status out.
+//! The commands, one file each: they parse arguments and return an exit status.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -44,13 +44,13 @@ macro_rules! examples {
     };
 }
 
-/// The same for a command that takes the shared options.
+/// The same for a command that has the shared options.
 macro_rules! with_options {
     ($first:literal, $second:literal) => {
         concat!(
             "Every option is also an environment variable, SIDENTITY_ and its name in capitals (SIDENTITY_LOG_FORMAT;\n\
              values of a repeatable one are separated by white space), and a key of the --config file (log_format).\n\
-             Flags win over the environment, the environment over the file. Repeatable options add up.\n\n",
+             Flags take precedence over the environment, the environment over the file. Repeatable options are combined.\n\n",
             examples!($first, $second)
         )
     };
@@ -87,7 +87,7 @@ enum Command {
         "exec --rule '*.internal.example=id' python app.py"
     ))]
     Exec(ExecArgs),
-    /// Say which credential a call to URL gets, and how it must be made; no token is fetched
+    /// Show which credential a call to URL gets, and how to make the call; fetches no token
     #[command(after_help = with_options!(
         "explain https://billing-424242.us-central1.run.app/",
         "explain --json --rule iap.example.com=access iap.example.com"
@@ -158,7 +158,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     let command = match CommandLine::try_parse_from(with_command(args)) {
         Ok(line) => line.command,
         Err(error) if is_wanted(error.kind()) => {
-            // Nobody is left to tell when stdout is closed.
+            // If stdout is closed, there is no other place for the text.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
@@ -178,7 +178,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
         Command::Demo(args) => check_names(env).and_then(|()| demo::run(&args)),
         Command::Completions(args) => completions::run(&args, CommandLine::command()),
     };
-    // A program that was to give a subject token does not outlive its result.
+    // A program that prints a subject token must not outlive the command.
     children::kill_all();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -186,7 +186,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: &Env) -> ExitCode {
     }
 }
 
-/// Bare `sidentity`, and flags without a command, mean `run`; `help COMMAND` is `COMMAND --help`.
+/// Makes `run` the default command, and `help COMMAND` the same as `COMMAND --help`.
 fn with_command(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|first| first == "help") {

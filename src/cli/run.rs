@@ -1,4 +1,4 @@
-//! `sidentity run`: the sidecar, until it is told to stop.
+//! `sidentity run`: serves until a signal ends the process.
 
 mod sandbox;
 mod signals;
@@ -28,13 +28,13 @@ pub(super) fn run(flags: Flags, env: &Env) -> Result<(), Exit> {
     telemetry::init(&config.log);
     warn(&config);
     let file = flags.file_path(env);
-    // Before the first thread starts.
+    // The sandbox must start before the first thread.
     let sandbox = Sandbox::enter(&config, file.as_deref());
     sandbox.announce();
     raise_descriptor_limit();
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(serve(config, flags, env, sandbox));
-    // A second signal or the drain's end has cancelled all that still runs.
+    // A second signal or the end of the drain has cancelled the remaining tasks.
     runtime.shutdown_background();
     ended
 }
@@ -61,14 +61,14 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
     }
 }
 
-/// Logs settings that are allowed and look wrong.
+/// Logs settings that are valid but look wrong.
 fn warn(config: &Config) {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
 }
 
-/// Carries out what signals ask for while the sidecar serves.
+/// Handles signals while the sidecar serves.
 struct SignalLoop {
     control: Control,
     supervisor: Supervisor,
@@ -114,10 +114,10 @@ impl SignalLoop {
         }
     }
 
-    /// Reads the file, and those that it names, again. Flags and environment stay.
+    /// Reads the file, and the files that it names, again. Flags and environment stay.
     async fn reload(&self) {
         let (flags, env) = (self.flags.clone(), self.env.clone());
-        // A file may be slow to read.
+        // Reading a file may block.
         let loaded = tokio::task::spawn_blocking(move || config::load(&flags, &env)).await;
         let config = match loaded {
             Ok(Ok(config)) => config,
@@ -130,7 +130,7 @@ impl SignalLoop {
             .filter(|_| self.sandbox.is_on())
         {
             let message = format!(
-                "the credential file names the executable {program}, which the sandbox does not let start: restart, or set \
+                "the credential file names the executable {program}, which the sandbox does not permit to run: restart, or set \
                  --sandbox off"
             );
             return self.not_reloaded(&[denied_by_sandbox(message)]);
@@ -142,7 +142,7 @@ impl SignalLoop {
         {
             let file = file.display();
             let message = format!(
-                "the credential file names the file {file}, which the sandbox does not let read: Permission denied"
+                "the credential file names the file {file}, which the sandbox does not permit to read: Permission denied"
             );
             return self.not_reloaded(&[denied_by_sandbox(message)]);
         }
@@ -156,7 +156,7 @@ impl SignalLoop {
                 let summary = self.control.summary();
                 summary.log();
                 let routes = summary.routes.len();
-                tracing::info!("reloaded: {routes} routes and {rules} rules are in force");
+                tracing::info!("reloaded: {routes} routes and {rules} rules are active");
             }
             Err(error) => self.not_reloaded(&[Diagnostic::new(
                 DiagnosticId::InvalidFile,
@@ -177,8 +177,7 @@ impl SignalLoop {
         let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
         if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {
             tracing::info!(
-                "the sandbox lets a reload read files only in the directories of those that the start named: restart to \
-                 use others, or set --sandbox off"
+                "the sandbox permits a reload to read files only in directories that the configuration named at the start: restart to use others, or set --sandbox off"
             );
         }
     }

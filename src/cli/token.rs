@@ -1,4 +1,4 @@
-//! `sidentity token URL`: the token itself, for scripts.
+//! `sidentity token URL`: prints the token, for scripts.
 
 use std::io::Write;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::explain::{RequestedUrl, account_warning};
 use crate::policy::{CredentialGrant, Placement, Principal, select_header};
 use crate::proxy::CredentialProvider;
 
-/// How long the account's name may take.
+/// The longest wait for the account's name.
 const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Print the token that a call to URL would carry
@@ -41,7 +41,7 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
     }
     let runtime = runtime(1)?;
     let printed = runtime.block_on(print(&config, asked.destination));
-    // A resolver or file system that hangs does not hold up the command.
+    // A resolver or file system that hangs must not delay the exit.
     runtime.shutdown_background();
     printed
 }
@@ -92,18 +92,18 @@ async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot write: {error}")))
 }
 
-/// Says on stderr whose token it is, where that is known at once.
+/// Writes the token's account to stderr, if it is known in time.
 async fn name_account(provider: &CredentialProvider, principal: &Principal) {
     let credential = provider.policy().credential_name();
     let say = |text: String| {
-        // A script reads the token alone.
+        // Stdout has only the token, for scripts.
         let _ = writeln!(std::io::stderr(), "{text}");
     };
     if credential.is_file() {
         return say(match principal.via() {
             None => format!("the token comes from {credential}"),
             Some(_) => format!(
-                "the token is the one of {}; the base credential is {credential}",
+                "the token belongs to {}; the base credential is {credential}",
                 principal.name_of(credential.holder_or_default())
             ),
         });
@@ -117,16 +117,16 @@ async fn name_account(provider: &CredentialProvider, principal: &Principal) {
     let Ok((Ok(email), project)) = tokio::time::timeout(IDENTITY_TIMEOUT, asked).await else {
         if principal.via().is_some() {
             say(format!(
-                "the token is the one of {principal}; the base credential is {credential}"
+                "the token belongs to {principal}; the base credential is {credential}"
             ));
         }
         return;
     };
     let project = project.map_or_else(|_| String::new(), |id| format!(" of the project {id}"));
     say(match principal.via() {
-        None => format!("the token is the one of {email} from {credential}{project}"),
+        None => format!("the token belongs to {email} from {credential}{project}"),
         Some(_) => format!(
-            "the token is the one of {}; the base credential is {email} from {credential}{project}",
+            "the token belongs to {}; the base credential is {email} from {credential}{project}",
             principal.name_of(&email)
         ),
     });

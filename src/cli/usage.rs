@@ -1,10 +1,10 @@
-//! clap's errors as one line each, in the words of the configuration's problems.
+//! Converts clap's errors to diagnostics, one line each.
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use crate::config::{Diagnostic, DiagnosticId};
 
-/// What is wrong with the command line.
+/// Returns the diagnostic of an error of the command line.
 pub(super) fn diagnostic(error: &Error) -> Diagnostic {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -20,7 +20,7 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
             .map(|name| format!("did you mean {name}?"))
             .unwrap_or_else(|| "see --help".to_owned())
     };
-    // "--proxy <ADDR|off>": the flag alone is the place.
+    // clap gives "--proxy <ADDR|off>"; the place is only the flag.
     let argument = text(ContextKind::InvalidArg).unwrap_or_default();
     let flag = argument.split([' ', '=', '[']).next().unwrap_or_default();
     let place = format!("flag {flag}");
@@ -33,7 +33,7 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
         ErrorKind::UnknownArgument => Diagnostic::new(
             DiagnosticId::UnexpectedArgument,
             "unexpected argument",
-            format!("{argument:?} belongs to no flag"),
+            format!("{argument:?} follows no flag: remove it, or put it after its flag"),
         ),
         ErrorKind::InvalidSubcommand => {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();

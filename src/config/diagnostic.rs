@@ -1,4 +1,4 @@
-//! Errors of a configuration: the place, the wrong value, and the correction.
+//! Errors of a configuration: the location, the wrong value, and the correction.
 
 use std::fmt::{self, Write};
 
@@ -11,7 +11,7 @@ pub struct Diagnostic {
     pub id: DiagnosticId,
     /// `flag --proxy`, `environment SIDENTITY_PROXY`, or `FILE:LINE:COLUMN: field`.
     pub place: String,
-    /// The wrong value and the correction. It never has a password or a URL with user-info.
+    /// The wrong value and the correction. It never contains a password or a URL with user-info.
     pub message: String,
 }
 
@@ -20,7 +20,7 @@ pub struct Diagnostic {
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
-/// Makes [`DiagnosticId`] of a name and an advice for each kind of error.
+/// Makes [`DiagnosticId`] from a name and an advice for each kind of error.
 macro_rules! diagnostic_ids {
     ($($id:ident: $name:literal, $advice:literal;)+) => {
         /// The kind of a [`Diagnostic`]. It does not change if the message is reworded.
@@ -83,7 +83,7 @@ diagnostic_ids! {
     OptionWithoutEffect: "option-without-effect",
         "The option has no effect here: remove it, or add the option that it belongs to.";
     PlaintextToken: "plaintext-token",
-        "A token would travel unencrypted: write https://, or allow it with plaintext=allow.";
+        "A token would be sent unencrypted: write https://, or allow it with plaintext=allow.";
     ProxyLoop: "proxy-loop",
         "The upstream proxy is a listener of the sidecar itself: name another proxy.";
     SandboxDenied: "sandbox-denied",
@@ -91,7 +91,7 @@ diagnostic_ids! {
     TokenUnobtainable: "token-unobtainable",
         "The credential cannot issue the token that a rule or route asks for: change the rule, or use impersonation.";
     UnexpectedArgument: "unexpected-argument",
-        "An argument belongs to no flag: remove it, or put it after its flag.";
+        "An argument is unexpected: remove it, or put it after its flag.";
     UnknownCommand: "unknown-command",
         "There is no command of this name: see --help.";
     UnknownFlag: "unknown-flag",

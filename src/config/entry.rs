@@ -1,4 +1,5 @@
-//! Routes and rules before they are understood: a flag's line becomes the same fields as a file's mapping.
+//! Routes and rules before they are resolved: the line of a flag is converted to the same fields as the mapping of a
+//! file.
 
 use std::sync::Arc;
 
@@ -6,15 +7,15 @@ use super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_secret, su
 use super::raw::{RawEntry, RawFields, Spanned};
 use crate::policy::RuleOptions;
 
-/// What an entry looks like, in a flag and in a file.
+/// The syntax of an entry, in a flag and in a file.
 pub(super) struct EntrySyntax {
-    /// A line's field before the `=`, and the one after it.
+    /// The names of the fields before and after the `=` of a line.
     ends: (&'static str, &'static str),
-    /// A line's options beside [`RuleOptions::NAMES`].
+    /// The options of a line, in addition to [`RuleOptions::NAMES`].
     line: &'static [&'static str],
-    /// A mapping's fields beside [`RuleOptions::NAMES`].
+    /// The fields of a mapping, in addition to [`RuleOptions::NAMES`].
     mapping: &'static [&'static str],
-    /// What would be right for a line.
+    /// The accepted form of a line, for messages.
     form: &'static str,
 }
 
@@ -32,7 +33,7 @@ pub(super) const RULE: EntrySyntax = EntrySyntax {
     form: "PATTERN=CREDENTIAL[,OPTION…], like *.internal.example=id",
 };
 
-/// The entry's fields; a line is taken apart at its commas, so no value in one can hold a comma.
+/// Returns the fields of an entry. A line is split at its commas, so a value in a line cannot contain a comma.
 pub(super) fn fields(entry: &RawEntry, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnostic>> {
     match entry {
         RawEntry::Fields(fields) => Ok(fields.clone()),
@@ -43,7 +44,8 @@ pub(super) fn fields(entry: &RawEntry, syntax: &EntrySyntax) -> Result<RawFields
 fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnostic>> {
     let mut parts = line.value.split(',');
     let head = parts.next().and_then(|head| head.split_once('='));
-    // A URL in the first place may hold a password, and the first place is shown.
+    // The text before the first `=` is part of the displayed place. A URL there may contain a password, so it is an
+    // error.
     let head = head.filter(|(first, second)| {
         !first.is_empty() && !second.is_empty() && !first.contains("://")
     });
@@ -88,11 +90,11 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnost
             };
             diagnostics.push(Diagnostic::new(id, &*place, what));
         } else {
-            // A piece of a URL with a password is not shown.
+            // A piece of a URL with a password must not be shown.
             let shown = quote_unless_secret(&line.value).map(|_| quote(name));
             let message = match shown {
-                Some(part) => format!("{part} follows a comma and must be an option, NAME=VALUE"),
-                None => "what follows a comma must be an option, NAME=VALUE".to_owned(),
+                Some(part) => format!("{part} must be an option after the comma, NAME=VALUE"),
+                None => "the text after a comma must be an option, NAME=VALUE".to_owned(),
             };
             diagnostics.push(Diagnostic::new(
                 DiagnosticId::UnknownOption,
@@ -112,23 +114,23 @@ fn split(line: &Spanned, syntax: &EntrySyntax) -> Result<RawFields, Vec<Diagnost
     }
 }
 
-/// A query may hold a key.
+/// Removes the query, which may contain a key.
 pub(super) fn without_query(url: &str) -> &str {
     url.split('?').next().unwrap_or(url)
 }
 
-/// What was probably meant, or else all there is.
+/// Suggests the most similar name, or lists all known names.
 fn unknown(name: &str, known: &[&str]) -> String {
     let near = suggestion(name, known.iter().copied());
     let rest = if near.is_empty() {
-        format!(": known are {}", known.join(", "))
+        format!(": use one of {}", known.join(", "))
     } else {
         near
     };
     format!("unknown option {}{rest}", quote(name))
 }
 
-/// A line's own name in its place: short, for a place is no page.
+/// Shortens a line's name, so that its place stays short.
 fn printable(text: &str) -> String {
     text.chars().take(80).collect()
 }
@@ -136,7 +138,7 @@ fn printable(text: &str) -> String {
 // === impl EntrySyntax ===
 
 impl EntrySyntax {
-    /// A mapping's fields.
+    /// Returns the names of a mapping's fields.
     pub(super) fn known(&self) -> impl Iterator<Item = &'static str> + Clone {
         self.mapping.iter().copied().chain(RuleOptions::NAMES)
     }
@@ -145,13 +147,13 @@ impl EntrySyntax {
 // === impl RawFields ===
 
 impl RawFields {
-    /// Takes the field out.
+    /// Removes and returns the field.
     pub(super) fn take(&mut self, name: &str) -> Option<Spanned> {
         let index = self.fields.iter().position(|(field, _)| field == name)?;
         Some(self.fields.remove(index).1)
     }
 
-    /// Takes a field out that must be there.
+    /// Removes and returns a field that is required.
     pub(super) fn require(
         &mut self,
         name: &str,

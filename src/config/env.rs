@@ -6,19 +6,19 @@ use std::fmt;
 
 use super::{Diagnostic, DiagnosticId};
 
-/// The process's environment as a value, so that tests and the resolver need no process.
+/// The environment of the process as a value, so that tests and the resolver do not depend on the process.
 #[derive(Clone, Default)]
 pub struct Env(BTreeMap<OsString, OsString>);
 
 // === impl Env ===
 
 impl Env {
-    /// Takes what the process was started with.
+    /// Reads the environment of the process.
     pub fn from_process() -> Self {
         Self(std::env::vars_os().collect())
     }
 
-    /// The variable's text; `None` where it is not set or empty.
+    /// Returns the variable's text, or `None` if it is not set or empty.
     ///
     /// # Errors
     ///
@@ -38,14 +38,14 @@ impl Env {
         }
     }
 
-    /// It is set, and not empty.
+    /// Returns whether the variable is set and not empty.
     pub fn is_set(&self, name: &str) -> bool {
         self.0
             .get(std::ffi::OsStr::new(name))
             .is_some_and(|value| !value.is_empty())
     }
 
-    /// What Cloud Run sets, and nothing else.
+    /// Returns only the variables that Cloud Run sets.
     pub(super) fn of_platform(&self) -> Self {
         let is_platform = |name: &OsString| {
             let name = name.to_string_lossy();
@@ -59,7 +59,7 @@ impl Env {
         )
     }
 
-    /// This environment without the sidecar's own options: what they say is for another command.
+    /// Returns this environment without the sidecar's own options, for a command that must ignore them.
     pub(crate) fn without_options(&self) -> Self {
         let kept = self
             .0
@@ -69,7 +69,7 @@ impl Env {
             .collect()
     }
 
-    /// The names of all variables that begin with `prefix`, in order.
+    /// Returns the names of all variables that begin with `prefix`, in order.
     pub fn names<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = String> + 'a {
         self.0
             .keys()
@@ -90,7 +90,7 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Env {
     }
 }
 
-/// Names only: values hold passwords.
+/// Shows only names, because values contain passwords.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -13,7 +13,7 @@ use super::option_spec::Repeat;
 use super::options::OptionKey;
 use super::raw::{RawConfig, RawEntry, RawFields, Spanned};
 
-/// Maximum size of the file in MiB. A configuration of a thousand routes has a tenth of it.
+/// Maximum size of the file in MiB. A configuration of a thousand routes has a tenth of this size.
 const MAX_MEBIBYTES: u64 = 1;
 
 /// Reads the file that `path` names.
@@ -53,7 +53,8 @@ pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String
     Ok(bytes)
 }
 
-/// As [`read_limited`], for regular files only: opening a pipe may block for ever, and reading consumes its content.
+/// As [`read_limited`], for regular files only: opening a named pipe may block forever, and reading it consumes its
+/// content.
 pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     match std::fs::metadata(name) {
         Ok(about) if !about.is_file() => Err(format!("{} is not a regular file", quote(name))),
@@ -85,14 +86,14 @@ pub(super) fn parse(name: &str, source: &str, diagnostics: &mut Vec<Diagnostic>)
 
 type Pair = (SpannedNode, SpannedNode);
 
-/// A key as it is written, and in the spelling of flags.
+/// A key as written, and in the spelling of flags.
 struct Key {
     text: String,
     name: String,
     at: Location,
 }
 
-/// The keys of the options that the mapping `group` holds.
+/// Returns the keys of the options that are in the mapping `group`.
 fn keys_inside(group: &str) -> impl Iterator<Item = &'static str> {
     let inside = OptionKey::ALL
         .iter()
@@ -144,7 +145,7 @@ impl FileParser<'_> {
         }
     }
 
-    /// A mapping that holds several options.
+    /// Parses a mapping that contains several options.
     fn group(&mut self, name: &str, node: SpannedNode) {
         let Node::Map(pairs) = node.value else {
             return;
@@ -175,7 +176,7 @@ impl FileParser<'_> {
             };
             let name = text.replace('_', "-");
             if !seen.insert(name.clone()) {
-                let message = "the key is there twice: keep one";
+                let message = "the key is given twice: keep one";
                 self.diagnostic(
                     DiagnosticId::Duplicate,
                     at,
@@ -220,7 +221,7 @@ impl FileParser<'_> {
             text.value = "off".to_owned();
         }
         if let Some(first) = self.raw.value(option) {
-            let message = format!("already said at {}: keep one", first.place);
+            let message = format!("already given at {}: keep one", first.place);
             self.diagnostic(DiagnosticId::Duplicate, place, field, message);
         } else {
             self.raw.add(option, text);
@@ -287,7 +288,7 @@ impl FileParser<'_> {
     /// Returns the items of a list, or the one item in place of a list, each with the path of its field.
     fn items(&self, field: &str, node: SpannedNode) -> Vec<(String, SpannedNode)> {
         match node.value {
-            // A list whose items are all commented out.
+            // The value is null if all items of a list are commented out.
             Node::Null => Vec::new(),
             Node::List(items) => items
                 .into_iter()
@@ -303,7 +304,7 @@ impl FileParser<'_> {
             Node::Text(text) => text,
             Node::Scalar => self.source_of(node.defined).to_owned(),
             Node::Null => {
-                let message = "nothing is written here: write a value, or leave the key out";
+                let message = "the value is missing: write one, or remove the key";
                 self.diagnostic(DiagnosticId::MissingValue, node.referenced, field, message);
                 return None;
             }

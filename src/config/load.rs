@@ -10,7 +10,7 @@ use super::{Config, file, resolve};
 ///
 /// # Errors
 ///
-/// Every problem at once, each with its place.
+/// Returns every problem, each with its location.
 ///
 /// # Examples
 ///
@@ -59,7 +59,7 @@ pub fn load_over(
     }
 }
 
-/// Returns the configuration without any option. `env` tells the platform: Cloud Run has defaults of its own.
+/// Returns the configuration without any option. `env` identifies the platform: Cloud Run has its own defaults.
 pub fn defaults(env: &Env) -> Config {
     resolve::resolve(&RawConfig::default(), &env.of_platform(), &mut Vec::new())
 }

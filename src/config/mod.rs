@@ -1,12 +1,12 @@
 //! The configuration: as written (flags, environment, file), and as resolved.
 //!
-//! [`Config`] is immutable and complete: every default applied, every text parsed. Whatever is wrong is reported all at
-//! once, each problem with its place.
+//! [`Config`] is immutable and complete: every default is applied, every text is parsed. All problems are reported at
+//! once, each with its location.
 //!
-//! - `options`: the table of options; `option_spec`: what an entry says, and the macros of the table.
-//! - `raw`: the options as texts with their places; `env` and `file` read them, `cli` gives those of flags.
-//! - `load`, `value` and `resolve`: from texts to meanings.
-//! - `yaml`: the way back, for `sidentity check`.
+//! - `options`: the table of options; `option_spec`: the fields of an entry, and the macros of the table.
+//! - `raw`: the options as texts with their locations; `env` and `file` read them, `cli` provides those of flags.
+//! - `load`, `value` and `resolve`: convert texts to values.
+//! - `yaml`: converts values to texts, for `sidentity check`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,31 +45,31 @@ pub use resolve::upstream_proxy::check as check_upstream_proxy;
 pub use unknown::unknown_variables;
 pub use yaml::Yaml;
 
-/// Where the admin port is, unless it is said.
+/// The default port of the admin listener.
 pub const ADMIN_PORT: u16 = 9090;
 
-/// Everything that a running sidecar needs to know.
+/// The complete configuration of a sidecar.
 ///
-/// [`Default`] is the start of resolution, without the options' defaults: [`defaults`] has those.
+/// [`Default`] has no defaults of options and is only the start of resolution: [`defaults`] has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The forward proxy; `None` for `--proxy off`.
     pub proxy: Option<Proxy>,
-    /// `--intercept`; `None` where every `CONNECT` is a blind tunnel.
+    /// `--intercept`; `None` if every `CONNECT` is a blind tunnel.
     pub intercept: Option<Intercept>,
     /// The reverse routes, as the user ordered them.
     pub routes: Vec<Route>,
     /// The user's rules, flags first.
     pub rules: Vec<Rule>,
-    /// `--unmatched`: what destinations get through the forward proxy that no rule names.
+    /// `--unmatched`: the treatment of destinations that no rule matches, through the forward proxy.
     pub unmatched: Access,
-    /// `--discover`: the forward proxy takes the names of Cloud Run services.
+    /// `--discover`: the forward proxy resolves the names of Cloud Run services.
     pub discover: bool,
     /// `--metadata-access`: calls to the metadata server through the forward proxy.
     pub metadata_access: Access,
-    /// Where probes, metrics and the status page listen; `None` for `--admin off`.
+    /// The address of probes, metrics and the status page; `None` for `--admin off`.
     pub admin: Option<SocketAddr>,
-    /// The admin port listens on ::1 too, where the machine has it.
+    /// The admin port also listens on ::1, if the machine has it.
     pub admin_on_ipv6: bool,
     /// `--quitquitquit`.
     pub quitquitquit: bool,
@@ -77,24 +77,25 @@ pub struct Config {
     pub allow_non_loopback: bool,
     /// Names under which a page may call a route or the admin port, lower case.
     pub allowed_hosts: Vec<Host>,
-    /// `--placeholder`, flags first: what counts as no credential of the app's own, beside `sidentity`.
+    /// `--placeholder`, flags first: values that do not count as the app's own credential, in addition to `sidentity`.
     pub placeholders: Vec<String>,
-    /// Where tokens come from.
+    /// The source of tokens.
     pub credentials: Credentials,
-    /// The metadata server, whether tokens come from it or not.
+    /// The metadata server, also if tokens come from another source.
     pub metadata: MetadataServer,
     /// `--impersonate-service-account`: for every token, unless its route or rule names another chain.
     pub impersonate: Option<Impersonation>,
-    /// `GOOGLE_CLOUD_QUOTA_PROJECT`, else that of the credential file: for access tokens where no route or rule says
-    /// another.
+    /// `GOOGLE_CLOUD_QUOTA_PROJECT`, otherwise that of the credential file: for access tokens of routes and rules
+    /// without one.
     pub quota_project: Option<HeaderValue>,
-    /// The universe domain of the credential file, else `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; else the metadata server is asked.
+    /// The universe domain of the credential file, otherwise `GOOGLE_CLOUD_UNIVERSE_DOMAIN`; if `None`, that of the
+    /// metadata server.
     pub universe: Option<Arc<str>>,
-    /// Everything about connections to upstreams.
+    /// The settings of connections to upstreams.
     pub upstream: UpstreamConfig,
     /// `--response-timeout`: from the sent request to the response's head; `None` for `off`.
     pub response_timeout: Option<Duration>,
-    /// `--token-timeout`: one fetch, and one request's wait for it.
+    /// `--token-timeout`: the limit of one fetch, and of a request's wait for it.
     pub token_timeout: Duration,
     /// `--drain-timeout`.
     pub drain_timeout: Duration,
@@ -104,63 +105,63 @@ pub struct Config {
     pub max_memory: usize,
     /// `--workers`, at least 1.
     pub workers: usize,
-    /// `--sandbox`: `run` restricts its own access to files, where the kernel can do that.
+    /// `--sandbox`: `run` restricts its own access to files, if the kernel supports it.
     pub sandbox: bool,
     /// `--log-format`, `--log-level`, `--access-log`.
     pub log: Log,
-    /// Things that are allowed and look wrong, for the start-up log.
+    /// Settings that are valid but look wrong, for the start-up log.
     pub warnings: Vec<String>,
 }
 
 /// The forward proxy's listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxy {
-    /// Where it listens.
+    /// The address.
     pub listen: SocketAddr,
-    /// It listens on ::1 too, where the machine has it.
+    /// It also listens on ::1, if the machine has it.
     pub on_ipv6: bool,
-    /// The only value of `Proxy-Authorization` that is let in, where credentials are asked for; marked sensitive.
+    /// The only accepted value of `Proxy-Authorization`, if credentials are required; marked sensitive.
     pub auth: Option<HeaderValue>,
 }
 
-/// What is opened of `CONNECT`: the TLS to destinations that get a token.
+/// Interception of the TLS of `CONNECT` to destinations that get a token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intercept {
-    /// `--ca-dir`: where an app finds the certificates to trust.
+    /// `--ca-dir`: the directory of the certificates that an app must trust.
     pub ca_dir: Option<PathBuf>,
-    /// What the app trusts beside the system's roots and the CA.
+    /// Certificates in the bundle, in addition to the system's roots and the CA.
     pub also_trusted: Vec<CertificateDer<'static>>,
 }
 
 /// A reverse route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// `LISTEN` as written: the metric's label and the rule's name in `explain`.
+    /// `LISTEN` as written: the label of metrics and the rule's name in `explain`.
     pub name: Arc<str>,
-    /// Where it listens; several routes may share one.
+    /// The address; several routes may share one.
     pub listen: Listen,
-    /// It listens on ::1 too, where the machine has it.
+    /// It also listens on ::1, if the machine has it.
     pub on_ipv6: bool,
-    /// The path prefix under which this route answers, without a trailing slash; empty for all paths.
+    /// The path prefix that this route serves, without a trailing slash; empty for all paths.
     pub prefix: String,
     /// The upstream with its own base path; `https` unless it gets no token or the user allowed plaintext.
     pub upstream: Destination,
-    /// `run://SERVICE`: where the upstream is, the metadata server says; until then its origin is that of the name.
+    /// `run://SERVICE`: the metadata server determines the upstream; before that the origin has the service's name.
     pub service: Option<ServiceName>,
-    /// What the user said of the credential.
+    /// The user's options for the credential.
     pub options: RuleOptions,
-    /// `http=`: else [`UpstreamConfig::http`].
+    /// `http=`; if `None`, [`UpstreamConfig::http`] applies.
     pub http: Option<HttpVersion>,
     /// `mode=`: the permissions of its unix socket.
     pub mode: Option<u32>,
 }
 
 impl Route {
-    /// The permissions of a unix socket without `mode=`. Whoever may connect needs write permission (unix(7)), and other
-    /// containers run as other users: the directory decides who gets that far.
+    /// The permissions of a unix socket without `mode=`. A client needs write permission to connect (unix(7)), and
+    /// other containers run as other users. The directory controls access.
     pub const MODE: u32 = 0o666;
 
-    /// The name of its socket: its own, without the prefix.
+    /// Returns the name of the socket: the route's name without the prefix.
     pub fn socket_name(&self) -> &str {
         let name = self.name.strip_suffix(self.prefix.as_str());
         name.unwrap_or(&self.name).trim_end_matches(':')
@@ -179,17 +180,17 @@ pub enum Listen {
 /// `pass` or `deny`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Carried.
+    /// Forwarded.
     #[default]
     Pass,
     /// Refused with 403.
     Deny,
 }
 
-/// `--upstream-http`: which HTTP is spoken with an upstream.
+/// `--upstream-http`: the HTTP version used with an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HttpVersion {
-    /// Whatever ALPN gives; HTTP/1.1 in cleartext.
+    /// The version that ALPN selects; HTTP/1.1 in cleartext.
     #[default]
     Auto,
     /// HTTP/1.1 only.
@@ -203,28 +204,28 @@ pub enum HttpVersion {
 pub struct MetadataServer {
     /// Host and port to connect to.
     pub host: Host,
-    /// Its port, 80 unless `GCE_METADATA_HOST` says another.
+    /// The port, 80 unless `GCE_METADATA_HOST` has one.
     pub port: u16,
-    /// `NO_GCE_CHECK`: there is none, do not ask.
+    /// `NO_GCE_CHECK`: the metadata server must not be called.
     pub disabled: bool,
 }
 
-/// Everything about connections to upstreams.
+/// The settings of connections to upstreams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamConfig {
-    /// `--connect-to`, flags first; the first that matches counts.
+    /// `--connect-to`, flags first; the first match applies.
     pub connect_to: Vec<ConnectTo>,
     /// `--upstream-ca`: PEM files with more trust roots.
     pub ca_files: Vec<PathBuf>,
-    /// What these files hold.
+    /// The certificates of these files.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// `SSL_CERT_FILE`: in place of the system's roots.
     pub system_ca_file: Option<PathBuf>,
     /// `--upstream-http`.
     pub http: HttpVersion,
-    /// `--upstream-proxy`; `None` where upstreams are reached directly.
+    /// `--upstream-proxy`; `None` if upstreams are called directly.
     pub proxy: Option<Arc<UpstreamProxy>>,
-    /// `--connect-timeout`: for each of DNS, TCP, the proxy's answer, TLS and the HTTP/2 preface.
+    /// `--connect-timeout`: the limit for each of DNS, TCP, the proxy's response, TLS and the HTTP/2 preface.
     pub connect_timeout: Duration,
     /// `--idle-timeout` of pooled connections.
     pub idle_timeout: Duration,
@@ -232,45 +233,45 @@ pub struct UpstreamConfig {
     pub max_idle: usize,
 }
 
-/// `--upstream-proxy` and `--no-upstream-proxy`: the sidecar's own way out.
+/// `--upstream-proxy` and `--no-upstream-proxy`: the proxy for the sidecar's own calls.
 #[derive(Clone, Debug, Eq)]
 pub struct UpstreamProxy {
-    /// Where it is, and what is reached without it.
+    /// The proxy's address, and the hosts that are called without it.
     pub egress: EgressProxy,
     /// `Proxy-Authorization` for it; marked sensitive.
     pub authorization: Option<HeaderValue>,
-    /// Where it was written, as in [`Diagnostic::place`].
+    /// The location in the configuration, as in [`Diagnostic::place`].
     pub place: Arc<str>,
 }
 
-/// `HOST:PORT:HOST2:PORT2`: connect there instead; `Host`, SNI and token stay.
+/// `HOST:PORT:HOST2:PORT2`: replaces the address of the connection; `Host`, SNI and token stay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectTo {
-    /// Whom it is for.
+    /// The host that it applies to.
     pub host: ConnectHost,
-    /// The port it is for; `None` for any.
+    /// The port that it applies to; `None` for any.
     pub port: Option<u16>,
-    /// Where to connect; `None` keeps the host.
+    /// The host to connect to; `None` keeps it.
     pub to_host: Option<Host>,
-    /// Where to connect; `None` keeps the port.
+    /// The port to connect to; `None` keeps it.
     pub to_port: Option<u16>,
 }
 
 /// The host part of [`ConnectTo`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectHost {
-    /// `*`, or nothing as in curl.
+    /// Any host: `*`, or an empty text as in curl.
     Any,
-    /// Exactly this one.
+    /// One host.
     Exact(Host),
-    /// `*.suffix`, kept as `.suffix`: whole labels.
+    /// `*.suffix`, stored as `.suffix`: matches whole labels.
     Suffix(String),
 }
 
-/// How and what is logged.
+/// The settings of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// `auto` is resolved: JSON when stderr is no terminal.
+    /// `auto` is resolved: JSON if stderr is not a terminal.
     pub format: LogFormat,
     /// The least severe level that is written.
     pub level: LogLevel,
@@ -281,10 +282,10 @@ pub struct Log {
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One object a line, as Cloud Logging reads it.
+    /// One object per line, as Cloud Logging reads it.
     #[default]
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
@@ -293,12 +294,12 @@ pub enum LogFormat {
 pub enum LogLevel {
     /// Failures.
     Error,
-    /// And what may become one.
+    /// Also conditions that may cause a failure.
     Warn,
-    /// And what an operator wants to know of a healthy run.
+    /// Also events of normal operation that an operator needs.
     #[default]
     Info,
-    /// And how decisions came about.
+    /// Also the reasons of decisions.
     Debug,
     /// Everything.
     Trace,
@@ -307,18 +308,18 @@ pub enum LogLevel {
 /// `--access-log`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccessLog {
-    /// None.
+    /// No requests.
     Off,
-    /// Those that ended with 4xx, 5xx, or an error of our own.
+    /// Requests that ended with 4xx, 5xx, or an error of the sidecar.
     #[default]
     Errors,
-    /// Every one.
+    /// Every request.
     All,
 }
 
 // === impl UpstreamProxy ===
 
-/// Wherever it was written: a line more in the file is no reason to close connections.
+/// Ignores the location: a new line in the file must not close connections.
 impl PartialEq for UpstreamProxy {
     fn eq(&self, other: &Self) -> bool {
         self.egress == other.egress && self.authorization == other.authorization
@@ -328,7 +329,7 @@ impl PartialEq for UpstreamProxy {
 // === impl Route ===
 
 impl Route {
-    /// The upstream as a user writes it.
+    /// Returns the upstream as a user writes it.
     pub fn upstream_url(&self) -> String {
         match &self.service {
             Some(service) => format!("run://{service}{}", self.upstream.target),

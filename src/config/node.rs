@@ -1,4 +1,4 @@
-//! YAML as a small tree, every node with its place, so that all problems of a file are found and not only the first.
+//! YAML as a small tree. Every node has its location, so that all problems of a file are reported, not only the first.
 
 mod unquoted;
 
@@ -17,18 +17,18 @@ pub(super) enum Node {
     Null,
     /// A text.
     Text(String),
-    /// A plain `true`, `false` or number: its text is what stands in the source.
+    /// A plain `true`, `false` or number. Its text is that of the source.
     Scalar,
     /// `[…]`
     List(Vec<SpannedNode>),
-    /// `{…}`, doubles included.
+    /// `{…}`, with duplicate keys.
     Map(Vec<(SpannedNode, SpannedNode)>),
 }
 
-/// A node and where the file has it.
+/// A node and its location in the file.
 pub(super) type SpannedNode = serde_saphyr::Spanned<Node>;
 
-/// Where a text stops being YAML: line and column (0 where unknown), and why.
+/// The location of a syntax error, line and column (0 if unknown), and its reason.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) line: u64,
@@ -36,7 +36,7 @@ pub(super) struct SyntaxError {
     pub(super) message: String,
 }
 
-/// A configuration is three levels deep; the rest of the depth is for better messages.
+/// The maximum depth. A configuration has three levels; deeper files get better messages.
 const MAX_DEPTH: usize = 16;
 
 /// Reads one document. Depth, anchors and aliases are bounded.
@@ -66,7 +66,7 @@ pub(super) fn parse(source: &str) -> Result<SpannedNode, SyntaxError> {
                 "a second document begins here: write one".to_owned()
             }
             serde_saphyr::Error::RecursiveReferencesRequireWeakTypes { .. } => {
-                "an alias stands within what it is an alias of".to_owned()
+                "an alias is inside its own anchor".to_owned()
             }
             error => {
                 if let Some(found) = unquoted::find(source, line) {
@@ -90,7 +90,7 @@ pub(super) fn parse(source: &str) -> Result<SpannedNode, SyntaxError> {
 // === impl Node ===
 
 impl Node {
-    /// What it is, for a person.
+    /// Names the kind of the node, for messages.
     pub(super) const fn kind_name(&self) -> &'static str {
         match self {
             Self::Null => "nothing",

@@ -1,4 +1,4 @@
-//! What the table of options says of each option.
+//! The entry of an option in the table.
 
 use std::fmt::Display;
 
@@ -11,14 +11,14 @@ use super::env::Env;
 pub struct OptionSpec {
     /// The flag without its dashes. The variable and the key of the file follow from it.
     pub name: &'static str,
-    /// The forms of the value, separated by `|`. The text is parsed: words in lower case are values, `off` may be among them,
-    /// and `BOOL` makes a switch, whose value may be left out.
+    /// The forms of the value, separated by `|`. The text is parsed: words in lower case are values, `off` may be one
+    /// of them, and `BOOL` makes a switch, whose value is optional.
     pub value: &'static str,
     /// The group of `--help`.
     pub heading: Heading,
     /// How often the option may be given.
     pub repeat: Repeat,
-    /// Where the file has it.
+    /// The location of the option in the file.
     pub(super) key: FileKey,
     /// What the option does, for `--help`.
     pub help: &'static str,
@@ -49,14 +49,14 @@ pub enum Heading {
     Logging,
 }
 
-/// How often an option may be given.
+/// How many times an option may be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// Once in each of flags, environment and file; the first of these wins.
     Once,
     /// Any number of times. All values count, those of flags first.
     List,
-    /// As a list. An item of the file may be a mapping.
+    /// As a list, but an item of the file may be a mapping.
     Entries,
 }
 
@@ -65,13 +65,13 @@ pub enum Repeat {
 pub enum Reload {
     /// It takes effect at once.
     Live,
-    /// It takes effect after a restart. The function puts the old value back and returns whether it differed.
+    /// It takes effect after a restart. The function restores the old value and returns whether it differed.
     Restart(fn(new: &mut Config, old: &Config) -> bool),
     /// It belongs to a listener or the CA: `app::reload` decides.
     Listener,
 }
 
-/// Where the file has an option.
+/// The location of an option in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FileKey {
     /// At the top only.
@@ -89,24 +89,24 @@ pub(super) enum DefaultValue {
     Nothing,
     /// The value that this text has.
     Text(&'static str),
-    /// A value that depends on the machine: its description, and what sets it.
+    /// A value that depends on the machine: its description, and the function that sets it.
     Computed(&'static str, fn(&mut Config, &Context<'_>)),
 }
 
-/// The way of an option into the configuration and back.
+/// The conversion of an option's text to a value of the configuration, and back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
-    /// Parses one text and sets the value, or adds it to a list. The error says what would be right.
+    /// Parses one text and sets the value, or adds it to a list. The error shows the accepted form.
     pub(super) set: fn(&mut Config, &str, &Context<'_>) -> Result<(), String>,
     /// The value for `check`.
     pub(super) print: fn(&Config) -> Printed,
 }
 
-/// What the meaning of a text may depend on.
+/// Values that the meaning of a text may depend on.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
     pub(super) env: &'a Env,
-    /// What `--proxy-auth random` means.
+    /// The meaning of `--proxy-auth random`.
     pub(super) random_auth: Option<&'a str>,
 }
 
@@ -117,7 +117,7 @@ pub(super) enum Printed {
     Noted(String, &'static str),
     List(Vec<String>),
     Null,
-    /// The comment that stands for a secret.
+    /// A comment in place of a secret.
     Secret(&'static str),
     Routes,
     Rules,
@@ -150,7 +150,7 @@ macro_rules! list {
     };
 }
 
-/// An option whose text `resolve` reads, because its meaning depends on other options.
+/// An option whose text `resolve` parses, because its meaning depends on other options.
 macro_rules! resolved_with_others {
     ($print:expr) => {
         Setting {
@@ -171,7 +171,7 @@ macro_rules! restart {
     };
 }
 
-/// Makes [`OptionKey`](super::OptionKey) and its table of an entry for each option.
+/// Makes [`OptionKey`](super::OptionKey) and its table from an entry for each option.
 macro_rules! options {
     ($($key:ident { name: $name:literal, $($fields:tt)* })+) => {
         /// An option that a flag, a variable or a key of the file may set. `--config` is not one, because a file cannot
@@ -212,7 +212,7 @@ impl OptionSpec {
             Repeat::Once => "",
             Repeat::List | Repeat::Entries => "; repeatable",
         };
-        // That a switch is off goes without saying.
+        // A switch that is off needs no description of its default.
         let default = match self.default_text() {
             Some(default) if default != "false" => format!(" [default: {default}]"),
             _ => String::new(),
@@ -233,27 +233,27 @@ impl OptionSpec {
         }
     }
 
-    /// Whether the value is true or false, and true if it is left out.
+    /// Returns whether the value is true or false, and true if it is omitted.
     pub fn is_switch(&self) -> bool {
         self.value == "BOOL"
     }
 
-    /// Whether `off` is a value.
+    /// Returns whether `off` is a value.
     pub(super) fn takes_off(&self) -> bool {
         self.value.split('|').any(|form| form == "off")
     }
 
-    /// Whether the file may have `null`, as `check --all` prints it.
+    /// Returns whether the file may have `null`, as `check --all` prints it.
     pub(super) fn takes_null(&self) -> bool {
         matches!(self.default, DefaultValue::Nothing) && self.repeat == Repeat::Once
     }
 
-    /// Whether the option stands under `key` of the mapping `group`.
+    /// Returns whether the option is `key` of the mapping `group`.
     pub(super) fn is_inside(&self, group: &str, key: &str) -> bool {
         self.inside() == Some((group, key))
     }
 
-    /// The mapping and its key, if the option may stand in one.
+    /// Returns the mapping and its key, if the option may be in one.
     pub(super) const fn inside(&self) -> Option<(&'static str, &'static str)> {
         match self.key {
             FileKey::Top => None,
@@ -265,7 +265,7 @@ impl OptionSpec {
 // === impl Heading ===
 
 impl Heading {
-    /// The heading.
+    /// Returns the text of the heading.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Listeners => "Listeners",
@@ -282,12 +282,12 @@ impl Heading {
 // === impl Printed ===
 
 impl Printed {
-    /// `off` for no value.
+    /// Prints `off` if there is no value.
     pub(super) fn or_off(value: Option<impl Display>) -> Self {
         Self::Value(value.map_or_else(|| "off".to_owned(), |value| value.to_string()))
     }
 
-    /// `null` for no value.
+    /// Prints `null` if there is no value.
     pub(super) fn or_null(value: Option<impl Display>) -> Self {
         value.map_or(Self::Null, |value| Self::Value(value.to_string()))
     }

@@ -1,11 +1,11 @@
 //! The table of options.
 //!
-//! A new option is one entry here, a field of [`Config`](super::Config), and the code that reads the field. Flags, environment
-//! variables, keys of the file, `--help`, completions, man pages, `check`, the table in docs/configuration.md and the
-//! behaviour at a reload follow from the entry.
+//! A new option is one entry here, a field of [`Config`](super::Config), and the code that reads the field. The entry
+//! defines flag, environment variable, key of the file, `--help`, completions, man pages, `check`, the row in
+//! docs/configuration.md and the behaviour at a reload.
 //!
-//! The order matters: values are set in it, so `ProxyAuth` follows `Proxy`, and options of one mapping of the file are adjacent,
-//! because `check` prints them in this order.
+//! The order matters. Values are set in this order, so `ProxyAuth` follows `Proxy`. `check` prints in this order, so
+//! options of one mapping of the file are adjacent.
 
 use super::option_spec::{
     DefaultValue::{Computed, Nothing, Text},
@@ -42,7 +42,7 @@ options! {
     }
     Unmatched {
         name: "unmatched", value: "pass|deny", heading: RoutesAndRules, repeat: Once, key: Inside("proxy", "unmatched"),
-        help: "What the proxy does with destinations that no rule names",
+        help: "What the proxy does with destinations that no rule matches",
         default: Text("pass"), elsewhere: "", reload: Live,
         setting: field!(unmatched, |text| word(text, ACCESS), |value| named(value, ACCESS)),
     }
@@ -55,7 +55,7 @@ options! {
     }
     Intercept {
         name: "intercept", value: "BOOL", heading: TlsInterception, repeat: Once, key: Inside("proxy", "intercept"),
-        help: "Open TLS of CONNECT to destinations that get a token, with a CA made at start",
+        help: "Terminate TLS of CONNECT to destinations that get a token, with a CA generated at start",
         default: Text("false"), elsewhere: "in exec true", reload: Listener,
         setting: field!(
             intercept,
@@ -65,7 +65,7 @@ options! {
     }
     CaDir {
         name: "ca-dir", value: "DIR", heading: TlsInterception, repeat: Once, key: Inside("proxy", "ca-dir"),
-        help: "Where ca.pem (that CA), bundle.pem (system roots and it) and truststore.p12 (both for Java) are written",
+        help: "Directory for ca.pem (the CA), bundle.pem (system roots and the CA) and truststore.p12 (the bundle for Java)",
         default: Nothing, elsewhere: "", reload: Listener,
         setting: resolved_with_others!(|config| {
             let folder = config.intercept.as_ref().and_then(|intercept| intercept.ca_dir.as_ref());
@@ -74,7 +74,7 @@ options! {
     }
     ProxyAuth {
         name: "proxy-auth", value: "random|USER:PASSWORD|off", heading: Listeners, repeat: Once, key: Inside("proxy", "auth"),
-        help: "Credentials that the proxy requires; random is for exec, which gives them to its command",
+        help: "Credentials that the proxy requires; random is for exec, which passes them to its command",
         default: Text("off"), elsewhere: "in exec random", reload: Live,
         setting: Setting {
             set: |config, text, context| {
@@ -85,7 +85,7 @@ options! {
                 Ok(())
             },
             print: |config| match config.proxy.as_ref().and_then(|proxy| proxy.auth.as_ref()) {
-                Some(_) => Printed::Secret("it is set, and a secret: not shown"),
+                Some(_) => Printed::Secret("it is set; not shown, because it is a secret"),
                 None => Printed::Value("off".to_owned()),
             },
         },
@@ -118,13 +118,13 @@ options! {
     AllowNonLoopback {
         name: "allow-non-loopback", value: "BOOL", heading: Listeners, repeat: Once,
         key: AlsoInside("proxy", "allow-non-loopback"),
-        help: "Let the proxy and routes listen where others can reach them",
+        help: "Permit addresses of the proxy and of routes that other machines can reach",
         default: Text("false"), elsewhere: "", reload: Live,
         setting: field!(allow_non_loopback, switch, bool::to_string),
     }
     Discover {
         name: "discover", value: "auto|on|off", heading: RoutesAndRules, repeat: Once, key: Top,
-        help: "Take `http://SERVICE/` and `http://SERVICE.REGION/` for Cloud Run services",
+        help: "Resolve `http://SERVICE/` and `http://SERVICE.REGION/` to Cloud Run services",
         default: Text("auto"), elsewhere: "on where K_SERVICE is set", reload: Live,
         setting: Setting {
             set: |config, text, context| {
@@ -136,7 +136,7 @@ options! {
     }
     AllowedHost {
         name: "allowed-host", value: "NAME", heading: Listeners, repeat: List, key: Top,
-        help: "Name under which a page may call a route or the admin port, beside loopback",
+        help: "Host name by which a page may call a route or the admin port, in addition to loopback",
         default: Nothing, elsewhere: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {
@@ -177,7 +177,7 @@ options! {
     }
     Placeholder {
         name: "placeholder", value: "VALUE", heading: Tokens, repeat: List, key: Top,
-        help: "Value that counts as no credential of the app's own where a token is due, beside `sidentity`",
+        help: "Value that is replaced by the token if the destination gets one, in addition to `sidentity`",
         default: Nothing, elsewhere: "", reload: Live,
         setting: list!(placeholders, value::placeholder, String::clone),
     }
@@ -202,30 +202,30 @@ options! {
     }
     UpstreamCa {
         name: "upstream-ca", value: "FILE", heading: Upstreams, repeat: List, key: Top,
-        help: "PEM file with more trust roots",
+        help: "PEM file with additional trust roots",
         default: Nothing, elsewhere: "", reload: Live,
         setting: list!(upstream.ca_files, |text: &str| Ok::<_, String>(text.into()), |file| file.display().to_string()),
     }
     UpstreamHttp {
         name: "upstream-http", value: "auto|1|2", heading: Upstreams, repeat: Once, key: Top,
-        help: "HTTP version spoken with upstreams",
+        help: "HTTP version for upstreams",
         default: Text("auto"), elsewhere: "", reload: Live,
         setting: field!(upstream.http, |text| word(text, HTTP_VERSION), |value| named(value, HTTP_VERSION)),
     }
     UpstreamProxy {
         name: "upstream-proxy", value: "http://[USER:PASSWORD@]HOST:PORT|off", heading: Upstreams, repeat: Once, key: Top,
-        help: "HTTP proxy through which upstreams are reached",
+        help: "HTTP proxy for calls to upstreams",
         default: Text("off"), elsewhere: "in exec HTTPS_PROXY", reload: Live,
         setting: resolved_with_others!(|config| match &config.upstream.proxy {
             Some(proxy) if proxy.authorization.is_some() => {
-                Printed::Noted(proxy.egress.to_string(), "its credentials are set, and a secret: not shown")
+                Printed::Noted(proxy.egress.to_string(), "its credentials are set; not shown, because they are a secret")
             }
             proxy => Printed::or_off(proxy.as_ref().map(|proxy| &proxy.egress)),
         }),
     }
     NoUpstreamProxy {
         name: "no-upstream-proxy", value: "LIST", heading: Upstreams, repeat: List, key: Top,
-        help: "Hosts that are reached without that proxy, as in NO_PROXY",
+        help: "Hosts that are called without that proxy, as in NO_PROXY",
         default: Nothing, elsewhere: "in exec NO_PROXY", reload: Live,
         setting: resolved_with_others!(|config| {
             let proxy = config.upstream.proxy.iter();
@@ -235,13 +235,13 @@ options! {
     }
     ConnectTimeout {
         name: "connect-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
-        help: "Time limit for each of DNS, TCP, the proxy's answer and TLS",
+        help: "Time limit for each of DNS, TCP, the proxy's response and TLS",
         default: Text("5s"), elsewhere: "", reload: Live,
         setting: field!(upstream.connect_timeout, duration::positive, duration::printed),
     }
     ResponseTimeout {
         name: "response-timeout", value: "TIME|off", heading: Upstreams, repeat: Once, key: Top,
-        help: "Time limit until a response begins",
+        help: "Time limit until the response begins",
         default: Text("off"), elsewhere: "", reload: Live,
         setting: Setting {
             set: |config, text, _| {
@@ -259,7 +259,7 @@ options! {
     }
     IdleTimeout {
         name: "idle-timeout", value: "TIME", heading: Upstreams, repeat: Once, key: Top,
-        help: "How long an idle connection to an upstream, or an app's idle HTTP/2 one, is kept",
+        help: "How long an idle connection to an upstream, or an idle HTTP/2 connection of an app, is kept",
         default: Text("90s"), elsewhere: "", reload: Live,
         setting: field!(upstream.idle_timeout, duration::any, duration::printed),
     }
@@ -271,33 +271,33 @@ options! {
     }
     MaxConnections {
         name: "max-connections", value: "N", heading: Limits, repeat: Once, key: Top,
-        help: "Connections at once; over it, 503",
+        help: "Maximum of concurrent connections, and of requests; above it, 503",
         default: Text("8192"), elsewhere: "", reload: restart!(max_connections),
         setting: field!(max_connections, |text| value::number(text, 1_000_000), usize::to_string),
     }
     MaxIdleConnections {
         name: "max-idle-connections", value: "N", heading: Limits, repeat: Once, key: Top,
-        help: "Idle connections to all upstreams together; over it, the least recently used is closed",
+        help: "Maximum of idle connections to all upstreams together; above it, the least recently used is closed",
         default: Text("1024"), elsewhere: "", reload: Live,
         setting: field!(upstream.max_idle, |text| value::number(text, 1_000_000), usize::to_string),
     }
     MaxMemory {
         name: "max-memory", value: "SIZE", heading: Limits, repeat: Once, key: Top,
-        help: "Budget for large heads, unread bodies and connections; over it, idle connections close, then 503",
+        help: "Budget for large heads, unread bodies and connections; above it, idle connections are closed, then 503",
         default: Computed("half of the cgroup's limit, else 256Mi", |config, _| config.max_memory = size::default()),
         elsewhere: "", reload: Live,
         setting: field!(max_memory, size::parse, size::printed),
     }
     Workers {
         name: "workers", value: "N", heading: Limits, repeat: Once, key: Top,
-        help: "Threads",
+        help: "Number of worker threads",
         default: Computed("the cores that the cgroup allows", |config, _| config.workers = value::cores()),
         elsewhere: "", reload: restart!(workers),
         setting: field!(workers, |text| value::number(text, 1_024), usize::to_string),
     }
     Sandbox {
         name: "sandbox", value: "auto|off", heading: Limits, repeat: Once, key: Top,
-        help: "Restrict the sidecar's own access to files with Landlock, where the kernel has it; in run only",
+        help: "Restrict the sidecar's own access to files with Landlock, if the kernel has it; in run only",
         default: Text("auto"), elsewhere: "", reload: restart!(sandbox),
         setting: field!(sandbox, |text| word(text, SANDBOX), |value| named(value, SANDBOX)),
     }
@@ -324,12 +324,12 @@ options! {
 // === impl OptionKey ===
 
 impl OptionKey {
-    /// The flag, without its dashes.
+    /// Returns the flag without its dashes.
     pub const fn as_str(self) -> &'static str {
         self.spec().name
     }
 
-    /// The environment variable: `SIDENTITY_` and the name in capitals.
+    /// Returns the environment variable: `SIDENTITY_` and the name in capitals.
     pub fn variable(self) -> String {
         format!(
             "SIDENTITY_{}",

@@ -1,4 +1,4 @@
-//! The configuration as written: unparsed texts, each with its place.
+//! The configuration as written: unparsed texts with their locations.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,12 +11,12 @@ use super::option_spec::Repeat;
 use super::options::OptionKey;
 use super::unknown::unknown_variables;
 
-/// A text and the place where it was written.
+/// A text and its location.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spanned {
     /// As written.
     pub value: String,
-    /// As in [`Diagnostic::place`].
+    /// The location, as in [`Diagnostic::place`].
     pub place: Arc<str>,
 }
 
@@ -29,12 +29,12 @@ pub enum RawEntry {
     Fields(RawFields),
 }
 
-/// A mapping's fields in their order, under the names that flags use.
+/// The fields of a mapping in their order, with the names that flags use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFields {
-    /// Where it begins.
+    /// The location of the mapping.
     pub place: Arc<str>,
-    /// Names and values; a list is its name several times.
+    /// Names and values. A list is repeated fields of one name.
     pub fields: Vec<(String, Spanned)>,
     /// A field was invalid and is not in the list. It was reported, so a missing field is not reported again.
     pub broken: bool,
@@ -49,7 +49,7 @@ pub struct RawConfig {
     lists: BTreeMap<OptionKey, Vec<Spanned>>,
     /// The credentials that `--proxy-auth random` stands for. Only `exec` sets them, because it can pass them to the app.
     pub random_auth: Option<String>,
-    /// Where the CA is written without `--ca-dir`.
+    /// The directory of the CA without `--ca-dir`.
     pub private_folder: Option<PathBuf>,
     /// `--route`.
     pub routes: Vec<RawEntry>,
@@ -60,7 +60,7 @@ pub struct RawConfig {
 // === impl Spanned ===
 
 impl Spanned {
-    /// Returns a text at a place.
+    /// Creates a text with its location.
     pub fn new(value: impl Into<String>, place: impl Into<Arc<str>>) -> Self {
         Self {
             value: value.into(),
@@ -68,20 +68,20 @@ impl Spanned {
         }
     }
 
-    /// Returns a diagnostic for this text.
+    /// Returns a diagnostic for the location of this text.
     pub(super) fn diagnostic(&self, id: DiagnosticId, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(id, &*self.place, message)
     }
 }
 
-/// Shows only the place: the text may be a password.
+/// Shows only the location, because the text may be a password.
 impl fmt::Debug for Spanned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Spanned").field(&self.place).finish()
     }
 }
 
-/// Shows the places of texts, and no text: one may be a password.
+/// Shows only the locations of texts, because one may be a password.
 impl fmt::Debug for RawConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RawConfig")
@@ -97,12 +97,12 @@ impl fmt::Debug for RawConfig {
 // === impl RawConfig ===
 
 impl RawConfig {
-    /// `--config`, from the command line.
+    /// Sets `--config`, from the command line.
     pub fn set_file(&mut self, path: Option<String>) {
         self.file = path.map(|path| Spanned::new(path, "flag --config"));
     }
 
-    /// The configuration file that [`load`](super::load) reads with these flags.
+    /// Returns the path of the configuration file that [`load`](super::load) reads with these flags.
     pub fn file_path(&self, env: &Env) -> Option<PathBuf> {
         let named = match &self.file {
             Some(file) => Some(file.value.as_str()),
@@ -111,7 +111,7 @@ impl RawConfig {
         named.map(PathBuf::from)
     }
 
-    /// Adds the texts of a flag: none, one or several.
+    /// Adds the texts of a flag.
     pub fn set_flag(&mut self, name: OptionKey, texts: impl IntoIterator<Item = String>) {
         let place: Arc<str> = format!("flag --{}", name.as_str()).into();
         for text in texts {
@@ -119,7 +119,7 @@ impl RawConfig {
         }
     }
 
-    /// Adds texts that another variable than the option's own has for it.
+    /// Adds texts for an option from another variable than its own.
     pub fn set_variable(
         &mut self,
         name: OptionKey,
@@ -166,7 +166,7 @@ impl RawConfig {
         raw
     }
 
-    /// Merges this with a source of lower precedence: its values count only where this has none, and lists are joined.
+    /// Merges this with a source of lower precedence. Its values apply only if this has none; lists are joined.
     pub(super) fn over(mut self, lower: Self) -> Self {
         self.file = self.file.or(lower.file);
         self.random_auth = self.random_auth.or(lower.random_auth);
@@ -182,8 +182,8 @@ impl RawConfig {
         self
     }
 
-    /// As [`over`](Self::over). A list of hosts to reach without a proxy belongs to that proxy: it counts only with it, and
-    /// where no other list is given.
+    /// As [`over`](Self::over). A list of hosts to call without a proxy belongs to that proxy: it applies only with it,
+    /// and only if no other list is given.
     pub(super) fn over_defaults(self, mut lower: Self) -> Self {
         if self.values.contains_key(&OptionKey::UpstreamProxy)
             || self.lists.contains_key(&OptionKey::NoUpstreamProxy)

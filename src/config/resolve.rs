@@ -23,7 +23,7 @@ mod route;
 mod rule;
 pub(super) mod upstream_proxy;
 
-/// Resolves the whole configuration. The result counts only if `diagnostics` stays empty.
+/// Resolves the whole configuration. The result is valid only if `diagnostics` stays empty.
 pub(super) fn resolve(raw: &RawConfig, env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Config {
     let mut config = Config::default();
     let context = Context {
@@ -98,7 +98,7 @@ fn set(
     } = option.spec();
     match default {
         DefaultValue::Nothing => {}
-        // A test holds that every default is a value.
+        // A test checks that every default is a valid value.
         DefaultValue::Text(text) => (setting.set)(config, text, context).unwrap_or_default(),
         DefaultValue::Computed(_, set) => set(config, context),
     }

@@ -9,7 +9,7 @@ use super::*;
 mod properties;
 mod values;
 
-/// The configuration of these flags; the environment is empty.
+/// Resolves these flags with an empty environment.
 fn resolved(raw: &RawConfig) -> Result<Config, Vec<Diagnostic>> {
     load(raw, &Env::default())
 }
@@ -22,7 +22,7 @@ fn flags(flags: &[(OptionKey, &str)]) -> RawConfig {
     raw
 }
 
-/// The configuration of a file, without its warnings, which name places.
+/// Resolves a file. Omits its warnings, which contain locations.
 fn from_file(source: &str) -> Result<Config, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     let raw = file::parse("c.yaml", source, &mut diagnostics);
@@ -64,7 +64,7 @@ fn without_options_every_default_applies() {
     assert!(config.warnings.is_empty());
 }
 
-/// Each option's entry holds together: its default and the words of its value are values, and what it prints is read again.
+/// Checks each option's entry: its default and its words are valid values, and the printed value is accepted as input.
 #[test]
 fn every_option_accepts_its_default_its_words_and_what_it_prints() {
     use option_spec::{Context, DefaultValue, Printed};
@@ -171,7 +171,7 @@ fn a_rule_after_an_equal_one_is_a_warning() {
         (OptionKey::Rule, "A.example.=none"),
     ]))
     .unwrap();
-    let expected = "flag --rule A.example.: never matches, for flag --rule a.example names a.example before it";
+    let expected = "flag --rule A.example.: never matches, because flag --rule a.example has a.example before it";
     assert_eq!(config.warnings, [expected]);
 }
 
@@ -187,7 +187,7 @@ fn a_route_without_a_token_is_a_warning_unless_configured_so() {
     for fine in [
         "8081=https://a.example,credential=none",
         "8081=https://x.run.app",
-        // The path of each call says which function it is for.
+        // The function depends on the path of each call.
         "8081=https://r-p.cloudfunctions.net",
     ] {
         assert!(warnings(fine).is_empty(), "{fine}");

@@ -1,7 +1,8 @@
 //! `SIDENTITY_…` variables that name no option.
 //!
-//! One that nearly names an option is a problem, as a misspelt variable would have no effect otherwise. Any other may belong to someone
-//! else, such as a variable of a build or of a Kubernetes Service called `sidentity`: these are ignored, with one warning.
+//! A variable that nearly names an option is an error, because a misspelt variable would have no effect. Any other
+//! variable may belong to another program, such as one of a build or of a Kubernetes Service called `sidentity`. These
+//! are ignored, with one warning.
 
 use super::diagnostic::{Diagnostic, DiagnosticId};
 use super::env::Env;
@@ -59,7 +60,7 @@ fn is_service_link(variable: &str, value: &str) -> bool {
         || (variable.ends_with("_PORT") && value.contains("://"))
 }
 
-/// The option's variable that this one was most likely meant to be: at most two edits away.
+/// Returns the option's variable that is at most two edits away.
 fn nearest_option(variable: &str) -> Option<String> {
     const MOST_EDITS: usize = 2;
     let options = OptionKey::ALL.iter().map(|option| option.variable());
@@ -67,7 +68,7 @@ fn nearest_option(variable: &str) -> Option<String> {
     nearest(variable, known, |_| MOST_EDITS)
 }
 
-/// What to say of variables that name no option and are ignored.
+/// Returns the warning about variables that name no option and are ignored.
 fn ignored_variables(variables: &[String]) -> Option<String> {
     const SHOWN: usize = 8;
     let shown: Vec<String> = variables

@@ -1,4 +1,4 @@
-//! The values of options, each on its own: how a text is parsed, and how a value is printed.
+//! The values of options: how each text is parsed, and how each value is printed.
 
 pub(super) mod auth;
 pub(super) mod connect_to;
@@ -33,7 +33,7 @@ pub(super) const HTTP_VERSION: Words<HttpVersion> = &[
     ("2", HttpVersion::Http2),
 ];
 
-/// Beside `auto`.
+/// The formats in addition to `auto`.
 pub(super) const LOG_FORMAT: Words<LogFormat> =
     &[("json", LogFormat::Json), ("text", LogFormat::Text)];
 
@@ -72,7 +72,7 @@ pub(super) fn or_off<T>(
     }
 }
 
-/// Parses true or false, in every spelling that YAML and shells have.
+/// Parses true or false, in the spellings of YAML and shells.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match &*text.to_ascii_lowercase() {
         "true" | "on" | "yes" | "1" => Ok(true),
@@ -81,7 +81,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Parses a switch, or `auto`, which is none.
+/// Parses a switch, or `auto`, which is `None`.
 pub(super) fn discover(text: &str) -> Result<Option<bool>, String> {
     match text {
         "auto" => Ok(None),
@@ -91,7 +91,8 @@ pub(super) fn discover(text: &str) -> Result<Option<bool>, String> {
     }
 }
 
-/// Parses a format. `auto` is text if stderr is a terminal: log collectors need each line as one object.
+/// Parses a format. `auto` is text if stderr is a terminal, otherwise JSON, because log collectors need one object per
+/// line.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "auto" if std::io::stderr().is_terminal() => Ok(LogFormat::Text),
@@ -128,18 +129,19 @@ pub(super) fn credentials_mode(text: &str) -> Result<Mode, String> {
     Mode::parse(text).ok_or_else(|| "write auto, metadata, adc or the path of a file".to_owned())
 }
 
-/// Parses a URL of `--trust-credential-url`. The error does not repeat it: it may hold a password.
+/// Parses a URL of `--trust-credential-url`. The error does not repeat it, because it may contain a password.
 pub(super) fn trusted_url(text: &str) -> Result<TrustedUrl, String> {
     TrustedUrl::parse(text).map_err(str::to_owned)
 }
 
-/// Returns the number of CPUs. The standard library asks the cgroup, so a container with one CPU of a large machine has one.
+/// Returns the number of CPUs. The standard library reads the cgroup, so a container with one CPU of a large machine
+/// has one.
 pub(super) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-/// Returns the default of `--admin`. On Cloud Run, probes and scrapers come from outside the container, and nobody else can
-/// reach the port.
+/// Returns the default of `--admin`. On Cloud Run, probes and scrapers call from outside the container, and no other
+/// client can reach the port.
 pub(super) fn default_admin(env: &Env) -> SocketAddr {
     let variables = ["K_SERVICE", "CLOUD_RUN_JOB", "CLOUD_RUN_WORKER_POOL"];
     let cloud_run = variables.iter().any(|variable| env.is_set(variable));

@@ -1,4 +1,4 @@
-//! The effective configuration, as a file that `--config` takes again.
+//! The effective configuration, as a file that `--config` accepts.
 
 use std::fmt::{self, Write};
 
@@ -13,7 +13,7 @@ use crate::policy::{Policy, Principal, Rule, RuleOptions, Settings};
 #[derive(Debug)]
 pub struct Yaml<'a> {
     config: &'a Config,
-    /// Options with the same value as here are left out.
+    /// Options with the same value as here are omitted.
     defaults: Option<&'a Config>,
 }
 
@@ -120,7 +120,7 @@ fn route(f: &mut String, route: &Route) -> fmt::Result {
         field(f, 2, "http", named(&http, HTTP_VERSION))?;
     }
     if let Some(mode) = route.mode {
-        // In quotes, for a number with a leading zero is another one to some readers of YAML.
+        // Quoted, because some readers of YAML take a number with a leading zero for an octal one.
         writeln!(f, "    mode: \"{mode:04o}\"")?;
     }
     options(f, &route.options)
@@ -243,7 +243,7 @@ impl Items {
         Ok(())
     }
 
-    /// A line in the mapping that is open.
+    /// Adds a line to the open mapping.
     fn add_line(&mut self, line: &str) {
         let indent = if self.group.is_some() { "  " } else { "" };
         self.add(format!("{indent}{line}\n"));
@@ -275,7 +275,7 @@ impl Items {
     }
 }
 
-/// An empty list is written out, so that every option is there.
+/// Writes an empty list, so that every option is present.
 fn list_head(key: &str, items: usize) -> String {
     match items {
         0 => format!("{key}: []\n"),
@@ -288,10 +288,10 @@ fn field(f: &mut String, depth: usize, key: &str, value: impl fmt::Display) -> f
     writeln!(f, "{:indent$}{key}: {}", "", Scalar(&value.to_string()))
 }
 
-/// A text as a YAML scalar: plain if every reader takes it for this text, else in double quotes.
+/// A text as a YAML scalar: plain if every reader reads it as this text, otherwise in double quotes.
 ///
-/// serde-saphyr's serializer is not used: it cannot write a comment in the place of a key whose value is a secret, and it
-/// quotes by other rules, such as `off` and numbers.
+/// serde-saphyr's serializer is not used: it cannot write a comment in place of a secret value, and it quotes by other
+/// rules, such as `off` and numbers.
 struct Scalar<'a>(&'a str);
 
 // === impl Scalar ===
@@ -312,7 +312,7 @@ impl Scalar<'_> {
     }
 }
 
-/// A text that readers of YAML may take for a number in another form than decimal digits: `1e310`, `0x1f`.
+/// Returns whether readers of YAML may read the text as a number in another form than decimal digits: `1e310`, `0x1f`.
 fn is_number(text: &str) -> bool {
     let radix = text.starts_with("0x") || text.starts_with("0o") || text.starts_with("0b");
     radix || text.parse::<f64>().is_ok()

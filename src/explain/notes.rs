@@ -72,7 +72,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints
             None => {
                 let host = &case.destination.origin.host;
                 if let Some(why) = policy.base().unobtainable(key, host) {
-                    notes.push(format!("no such token can be had: {why}"));
+                    notes.push(format!("this token cannot be obtained: {why}"));
                 }
                 token(&mut notes, case, policy, key);
             }
@@ -164,8 +164,8 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
     if let Some(account) = key.principal.account() {
         let holder = policy.credential_name().holder_or_default();
         notes.push(match key.principal.via_of(holder) {
-            None => format!("the token is the one of {account}"),
-            Some(via) => format!("the token is the one of {account}, {via}"),
+            None => format!("the token belongs to {account}"),
+            Some(via) => format!("the token belongs to {account}, {via}"),
         });
         notes.extend(account_warning(account));
         notes.extend(roles(&key.principal, policy));

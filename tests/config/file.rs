@@ -73,11 +73,11 @@ fn an_error_of_a_file_is_one_line_that_says_what_would_be_right() {
         ("workers: [1]", "1:10: workers: write a text, not a list"),
         (
             "workers: 1\nworkers: 2",
-            "2:1: workers: the key is there twice: keep one",
+            "2:1: workers: the key is given twice: keep one",
         ),
         (
             "admin:",
-            "1:6: admin: nothing is written here: write a value, or leave the key out",
+            "1:6: admin: the value is missing: write one, or remove the key",
         ),
         (
             "rules: [{host: a.example}]",
@@ -103,7 +103,7 @@ fn a_file_that_is_not_yaml_is_an_error_with_its_place() {
         ),
         (
             "proxy: &a {listen: *a}\n",
-            "c.yaml:1:20: not YAML: an alias stands within what it is an alias of",
+            "c.yaml:1:20: not YAML: an alias is inside its own anchor",
         ),
     ] {
         let setup = Setup::new().file(yaml);
@@ -141,7 +141,7 @@ fn an_example_whose_ca_directory_does_not_exist_yet_is_valid() {
     assert_eq!(checked.status, Some(0), "{checked:?}");
     assert_eq!(
         checked.stderr,
-        "sidentity: warning: --ca-dir \"shared/ca\" is not there and is made at the start: does the app see the same?\n"
+        "sidentity: warning: --ca-dir \"shared/ca\" does not exist and is created at the start: check that the app has the same directory at this path\n"
     );
 }
 
@@ -183,7 +183,7 @@ fn an_unquoted_value_that_yaml_misreads_is_an_error() {
         let begins = value.chars().next().unwrap();
         let place = format!("c.yaml:{place}");
         let message = format!(
-            "not YAML: {value:?} begins with {begins}, which means something else in YAML: write it in quotes"
+            "not YAML: {value:?} begins with {begins}, which has another meaning in YAML: write it in quotes"
         );
         setup.expect(
             &["--config", "c.yaml"],

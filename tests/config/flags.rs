@@ -261,7 +261,7 @@ fn a_wrong_flag_is_reported_with_its_kind_and_place() {
 
 #[test]
 fn an_error_is_one_line_that_says_what_would_be_right() {
-    let open = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or say \
+    let open = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or set \
                 --allow-non-loopback";
     let table: &[(&[&str], &str)] = &[
         (
@@ -278,7 +278,7 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["stray"],
-            "unexpected argument: \"stray\" belongs to no flag",
+            "unexpected argument: \"stray\" follows no flag: remove it, or put it after its flag",
         ),
         (
             &["--intercept=maybe"],
@@ -286,7 +286,7 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--ca-dir", "."],
-            "flag --ca-dir: \".\" has no CA to hold without interception: add --intercept",
+            "flag --ca-dir: \".\" has no effect without interception: add --intercept",
         ),
         (
             &["--route", "8081=https://x.run.app,audiense=y"],
@@ -302,11 +302,11 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--proxy", "9090"],
-            "flag --proxy: the proxy (127.0.0.1:9090) and admin (127.0.0.1:9090) need a port each",
+            "flag --proxy: the proxy (127.0.0.1:9090) and admin (127.0.0.1:9090) need different ports",
         ),
         (
             &["--proxy", "off"],
-            "flag --proxy: with the proxy off and no routes there is nothing to do: add a --route",
+            "flag --proxy: the proxy is off and there are no routes: add a --route",
         ),
         (
             &["--route", "8081"],
@@ -323,7 +323,7 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
                 "--route",
                 "localhost:1/a/=https://y.run.app",
             ],
-            "flag --route localhost:1/a/: localhost:1/a/ is a route already: take another port or prefix",
+            "flag --route localhost:1/a/: localhost:1/a/ is already a route: use another port or prefix",
         ),
         (
             &["--upstream-ca", "/dev/zero"],
@@ -331,7 +331,7 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081=http://storage.googleapis.com"],
-            "flag --route 8081: a token would travel to http://storage.googleapis.com in plaintext: write https://, or plaintext=allow",
+            "flag --route 8081: a token would be sent to http://storage.googleapis.com in plaintext: write https://, or plaintext=allow",
         ),
         (
             &["--connect-timeout", "soon"],

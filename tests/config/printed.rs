@@ -48,7 +48,7 @@ fn the_reference_file_round_trips() {
          \x20 metadata_access: deny\n\
          \x20 intercept: true\n\
          \x20 ca_dir: \".\"\n\
-         \x20 # auth: it is set, and a secret: not shown\n\
+         \x20 # auth: it is set; not shown, because it is a secret\n\
          admin:\n\
          \x20 listen: off\n\
          \x20 quitquitquit: false\n\
@@ -99,7 +99,7 @@ fn the_reference_file_round_trips() {
     let again = printed.accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(
         again,
-        yaml.replace("# auth: it is set, and a secret: not shown", "auth: off")
+        yaml.replace("# auth: it is set; not shown, because it is a secret", "auth: off")
     );
 }
 

@@ -203,8 +203,8 @@ fn extra_roots_are_read_at_the_start_and_a_bad_file_is_an_error() {
     assert!(yaml.contains("upstream_ca:\n  - good.pem\n  - good.pem\n"));
     for (name, part) in [
         ("absent.pem", "No such file or directory"),
-        ("empty.pem", "holds no certificate"),
-        ("broken.pem", "holds no usable certificate"),
+        ("empty.pem", "contains no certificate"),
+        ("broken.pem", "contains no usable certificate"),
     ] {
         let file = setup.path().join(name);
         let flags = ["--upstream-ca", file.to_str().unwrap()];

@@ -37,7 +37,7 @@ fn an_interception_without_effect_gets_a_warning() {
                 "--route",
                 "8081=https://x.run.app",
             ],
-            "--intercept does nothing",
+            "--intercept has no effect",
         ),
         (&["--intercept", "--ca-dir", "."], ""),
     ] {
@@ -131,11 +131,11 @@ fn a_wide_rule_that_covers_hosts_without_a_token_gets_a_warning() {
     };
     assert_eq!(
         warning(&["*.googleapis.com=access,existing=replace"]),
-        "sidentity: warning: flag --rule *.googleapis.com: it gives a token to hosts that get none without it, and replaces \
+        "sidentity: warning: flag --rule *.googleapis.com: it gives a token to hosts that get none by default, and replaces \
          the app's own credential there: oauth2.googleapis.com, sts.googleapis.com, securetoken.googleapis.com, \
          identitytoolkit.googleapis.com, fonts.googleapis.com, ajax.googleapis.com, maps.googleapis.com, \
-         *.mtls.googleapis.com, www.googleapis.com/oauth2; name the hosts that are meant, or add --rule \
-         oauth2.googleapis.com=none and the like\n"
+         *.mtls.googleapis.com, www.googleapis.com/oauth2; name the intended hosts, or add --rule \
+         oauth2.googleapis.com=none and similar rules\n"
     );
     let said = warning(&["*.googleapis.com=id"]);
     assert!(

@@ -371,7 +371,7 @@ async fn an_id_token_without_an_account_is_a_configuration_error() {
         ];
         let ran = sidentity(explain, NO_ENV).await;
         assert_eq!(ran.status, Some(0), "{ran:?}");
-        assert!(ran.out.contains("no such token can be had"), "{ran:?}");
+        assert!(ran.out.contains("this token cannot be obtained"), "{ran:?}");
     }
 }
 

@@ -223,7 +223,7 @@ async fn another_universe_has_no_delegation() {
     let response = proxied(sidecar.proxy(), &format!("http://{host}/"), &[]).await;
     assert_eq!(response.status(), 502, "{}", text(&response));
     let detail = json(&response)["detail"].as_str().unwrap().to_owned();
-    let expected = "exists in the universe googleapis.com only";
+    let expected = "exists only in the universe googleapis.com";
     assert!(detail.contains(expected), "{detail}");
     assert_eq!(setup.google.count(Endpoint::SignJwt), 0);
     // Where the universe is known before the start, it is an error of the configuration.

@@ -240,7 +240,7 @@ async fn explain_and_token_name_the_account_and_warn_about_the_default_one() {
     let token = sidentity_meanwhile(&["token", url], &env).await;
     assert_eq!(audience_of(out(&token)), "https://svc.a.run.app");
     for said in [out(&explained), err(&token)] {
-        let named = format!("the token is the one of {compute} from the metadata server");
+        let named = format!("the token belongs to {compute} from the metadata server");
         assert!(said.contains(&named), "{said}");
         assert!(
             said.contains("Compute Engine default service account"),

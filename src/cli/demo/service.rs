@@ -32,7 +32,7 @@ pub(super) const GUARDED: &str = "reports.example.com";
 
 const SERVERLESS: HeaderName = HeaderName::from_static("x-serverless-authorization");
 
-/// Bound, with a certificate for all names.
+/// The service: its listener, and a certificate for all names.
 pub(super) struct PrivateService {
     listener: TcpListener,
     address: SocketAddr,

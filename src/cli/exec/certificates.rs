@@ -8,13 +8,14 @@ use rustls::pki_types::CertificateDer;
 use super::git;
 use crate::config::{self, Env};
 
-/// Variables that name a file of certificates. Their clients read no other variable that is set here, or prefer their own.
+/// Variables that name a file of certificates. Their clients read none of the other variables set here, or prefer their
+/// own.
 const FILES: [&str; 17] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "CURL_CA_BUNDLE",
-    // In addition to the built-in roots of Node and Deno.
+    // Deno adds these to its built-in roots.
     "DENO_CERT",
     "GIT_SSL_CAINFO",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
@@ -30,7 +31,8 @@ const FILES: [&str; 17] = [
     "YARN_HTTPS_CA_FILE_PATH",
 ];
 
-/// The same; without them their clients read `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or npm's.
+/// Further variables of this kind. They are set only if the caller has set them, because without them their clients
+/// read `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or npm's variable.
 const OPTIONAL: [&str; 12] = [
     "BUNDLE_SSL_CA_CERT",
     "COMPOSER_CAFILE",
@@ -46,7 +48,8 @@ const OPTIONAL: [&str; 12] = [
     "YARN_CA_FILE_PATH",
 ];
 
-/// Variables that name directories. Their clients read more than the bundle there.
+/// Variables that name directories. They are removed, because their clients read certificates there in addition to the
+/// bundle.
 const FOLDERS: [&str; 5] = [
     "COMPOSER_CAPATH",
     "GIT_SSL_CAPATH",
@@ -55,7 +58,7 @@ const FOLDERS: [&str; 5] = [
     SYSTEM_FOLDER,
 ];
 
-/// npm's, which takes any spelling.
+/// npm's variable. npm accepts any spelling of it.
 const NPM: &str = "NPM_CONFIG_CAFILE";
 const NPM_SPELLINGS: [&str; 4] = [
     "npm_config_ca",
@@ -64,9 +67,9 @@ const NPM_SPELLINGS: [&str; 4] = [
     "pnpm_config_cafile",
 ];
 
-/// The system's roots are those in it, see the configuration.
+/// The file of the system's roots. The configuration reads it.
 const SYSTEM: &str = "SSL_CERT_FILE";
-/// Directories, separated by colons.
+/// The directories of the system's roots, separated by colons.
 const SYSTEM_FOLDER: &str = "SSL_CERT_DIR";
 
 /// The certificates that the caller's variables name.
@@ -78,7 +81,7 @@ pub(super) struct InheritedCertificates {
     pub(super) warnings: Vec<String>,
 }
 
-/// The variables that will name the bundle.
+/// Returns the names of the variables that will name the bundle.
 pub(super) fn variables(env: &Env) -> Vec<String> {
     let inherited = OPTIONAL.into_iter().filter(|name| env.is_set(name));
     let fixed = [SYSTEM].into_iter().chain(FILES).chain(inherited);
@@ -88,7 +91,7 @@ pub(super) fn variables(env: &Env) -> Vec<String> {
     fixed.map(str::to_owned).chain(git).collect()
 }
 
-/// Other spellings of a variable that is to name the bundle.
+/// Returns other spellings of these variables. They are removed.
 pub(super) fn removed(env: &Env) -> Vec<String> {
     env.names("").filter(|name| is_npms(name)).collect()
 }
@@ -101,7 +104,7 @@ fn is_npms(name: &str) -> bool {
 // === impl InheritedCertificates ===
 
 impl InheritedCertificates {
-    /// Reads the files.
+    /// Reads the files that the variables name.
     pub(super) fn of(env: &Env) -> Self {
         let mut found = Self::default();
         let named = FILES.into_iter().chain(OPTIONAL).chain(FOLDERS);
@@ -127,7 +130,7 @@ impl InheritedCertificates {
             return;
         }
         if name == SYSTEM_FOLDER {
-            // A missing file is common.
+            // A missing file is common, so it gets no warning.
             for folder in value.split(':') {
                 self.take(config::certificates(folder).unwrap_or_default());
             }
@@ -158,7 +161,7 @@ impl InheritedCertificates {
     }
 }
 
-/// `CONDA_SSL_VERIFY` may be one.
+/// Returns whether the value is a switch, as `CONDA_SSL_VERIFY` may be.
 fn is_switch(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     matches!(

@@ -26,7 +26,7 @@ pub(super) struct Child {
 impl Child {
     /// Starts the child with the same terminal, standard streams and process group.
     pub(super) fn spawn(command: &mut Command) -> Result<Self, Exit> {
-        // Before the child starts, so that its end is not missed.
+        // Registered before the child starts, so that its end is not missed.
         let changed = signal(SignalKind::child())
             .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
         adopt();
@@ -55,7 +55,7 @@ impl Child {
             tokio::select! {
                 _ = self.changed.recv() => {}
                 Some(signal) = signals.next() => {
-                    // The child may have ended just now. Only its status matters then.
+                    // The child may have ended since. In that case only its status matters.
                     let _ = kill_process(self.pid, signal);
                 }
             }
@@ -83,7 +83,7 @@ impl Child {
 
 /// Makes this process the parent of orphans: they are reaped, and stay in the process tree.
 fn adopt() {
-    // If this fails, orphans go to the first process as usual.
+    // If this fails, orphans become children of the first process, as usual.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_child_subreaper(Some(getpid()));
 }

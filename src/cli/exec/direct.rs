@@ -10,7 +10,7 @@ const OURS: &str = "localhost,127.0.0.1,::1,metadata.google.internal,metadata,16
 /// Domains of Google whose calls get a token.
 const GOOGLE: [&str; 3] = ["googleapis.com", "run.app", "cloudfunctions.net"];
 
-/// Returns the value of `NO_PROXY`: the caller's hosts as written, then ours.
+/// Returns the value of `NO_PROXY`: the caller's hosts as written, then [`OURS`].
 pub(super) fn list(env: &Env) -> String {
     match callers(env) {
         hosts if hosts.is_empty() => OURS.to_owned(),
@@ -132,7 +132,7 @@ fn network_patterns(network: &str, bits: &str) -> Vec<String> {
     };
     let octets = bits.div_ceil(8);
     if octets == 0 {
-        // A network of addresses, not of names.
+        // Here the entry is a block of addresses, not a name.
         return (0..10).map(|digit| format!("{digit}*")).collect();
     }
     let free = 32 - octets * 8;

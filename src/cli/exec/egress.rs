@@ -4,14 +4,14 @@ use super::direct;
 use crate::config::{Config, Env, OptionKey, RawConfig, UpstreamProxy, check_upstream_proxy};
 use crate::policy::{NoProxy, NoProxyEntry};
 
-/// In the order of precedence, as in Go.
+/// The variables that name the caller's proxy, in the order of precedence, as in Go.
 const VARIABLES: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 
 /// The upstream proxy of the caller's environment.
 #[derive(Debug, Default)]
 pub(super) struct InheritedProxy {
     variable: Option<&'static str>,
-    /// The proxy's URL, or why it cannot be used.
+    /// The proxy's URL, or the reason that it cannot be used.
     proxy: Option<Result<String, String>>,
     no_proxy: Vec<String>,
     /// Entries of `NO_PROXY` that match no host.
@@ -44,7 +44,7 @@ impl InheritedProxy {
         }
     }
 
-    /// Sets it as the default of the options.
+    /// Sets the caller's proxy as the default of the options.
     pub(super) fn set_defaults(&self, defaults: &mut RawConfig) {
         if let (Some(variable), Some(Ok(proxy))) = (self.variable, &self.proxy) {
             defaults.set_variable(OptionKey::UpstreamProxy, variable, [proxy.clone()]);
@@ -80,7 +80,7 @@ impl InheritedProxy {
         Some(text)
     }
 
-    /// Returns why the caller's proxy is not used, if it cannot be.
+    /// Returns the reason that the caller's proxy is not used, if it cannot be used.
     pub(super) fn unusable(&self) -> Option<String> {
         let (variable, proxy) = (self.variable?, self.proxy.as_ref()?);
         let why = proxy.as_ref().err()?;
@@ -88,7 +88,7 @@ impl InheritedProxy {
     }
 }
 
-/// Returns whether the proxy is the one that this variable names.
+/// Returns whether this variable names the proxy.
 pub(super) fn is_of(proxy: &UpstreamProxy, variable: &str) -> bool {
     proxy.place.strip_prefix("environment ") == Some(variable)
 }

@@ -1,4 +1,4 @@
-//! What an app must find in its environment so that its calls pass through the sidecar.
+//! The environment variables of the command, by which its calls pass through the sidecar.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,27 +10,27 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{certificates, direct, git, java, proxies};
 use crate::config::{Config, Env};
 
-/// Switches of clients that read the other variables only with them.
+/// Variables that enable the proxy variables in clients that otherwise ignore them.
 const SWITCHES: [&str; 2] = ["NODE_USE_ENV_PROXY", "PERL_LWP_ENV_PROXY"];
 
 const BUNDLE: &str = "bundle.pem";
 const TRUST_STORE: &str = "truststore.p12";
 
-/// What of the configuration goes into the environment.
+/// The parts of the configuration that the environment contains.
 pub(super) struct ChildEnv {
     ca_dir: Option<PathBuf>,
-    /// `USER:PASSWORD`, as the proxy asks for.
+    /// `USER:PASSWORD`, as the proxy requires it.
     credentials: Option<String>,
-    /// Where wget finds the certificates.
+    /// The file that names the certificates for wget.
     pub(super) wgetrc: Option<PathBuf>,
 }
 
-/// How the command's environment differs from ours.
+/// The differences between the command's environment and that of this process.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Names and values.
+    /// Names and values of variables to set.
     pub(super) set: Vec<(String, String)>,
-    /// Names that the command must not have.
+    /// Names of variables to remove.
     pub(super) removed: Vec<String>,
 }
 
@@ -52,12 +52,13 @@ impl ChildEnv {
         }
     }
 
-    /// All certificates that the child is to trust.
+    /// Returns the bundle of all certificates that the child must trust.
     pub(super) fn bundle(&self) -> Option<PathBuf> {
         self.file(BUNDLE)
     }
 
-    /// What is there already is kept where it is a list. `java` is where Java finds the proxy.
+    /// Returns the changes to the environment. Lists keep the caller's entries. `java` is the address of the proxy for
+    /// Java.
     pub(super) fn changes(
         &self,
         proxy: SocketAddr,
@@ -73,10 +74,10 @@ impl ChildEnv {
             Some(credentials) => format!("http://{}@{proxy}", userinfo(credentials)),
             None => format!("http://{proxy}"),
         };
-        for name in proxies::STANDARD.into_iter().chain(proxies::POINTED) {
+        for name in proxies::STANDARD.into_iter().chain(proxies::REQUIRED) {
             changes.set(name, &url);
         }
-        for name in &inherited.pointed {
+        for name in &inherited.overridden {
             changes.set(name, &url);
         }
         let direct = direct::list(env);
@@ -119,8 +120,8 @@ impl Changes {
     }
 }
 
-/// `USER:PASSWORD` as it stands in a URL: only unreserved characters are as they were (RFC 3986, 2.3), for a `#`, `/` or `@`
-/// would make another host of what follows. Clients decode it (RFC 3986, 3.2.1).
+/// Percent-encodes `USER:PASSWORD` for a URL. Only unreserved characters stay (RFC 3986, 2.3): a `#`, `/` or `@` would
+/// change the URL's host. Clients decode it (RFC 3986, 3.2.1).
 fn userinfo(credentials: &str) -> String {
     const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'-')

@@ -1,28 +1,29 @@
-//! Git's configuration in the environment, which wins over the variables of its HTTP library (git-config(1)).
+//! Git's configuration in the environment. It takes precedence over the variables of Git's HTTP library
+//! (git-config(1)).
 
 use crate::config::Env;
 
-/// More entries than anybody has; the rest stays as it is.
+/// The number of entries that are read. Further entries are not changed.
 const ENTRIES: usize = 1000;
 
 /// An entry that names a proxy or a file of certificates.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct GitEntry {
     pub(super) kind: Kind,
-    /// The variable that holds its value.
+    /// The variable that has the entry's value.
     pub(super) variable: String,
 }
 
-/// What an entry names.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// `http.sslCAInfo`, also of a URL.
+    /// `http.sslCAInfo`, with or without a URL.
     Certificates,
-    /// `http.proxy`, also of a URL or a remote.
+    /// `http.proxy`, with or without a URL, or the proxy of a remote.
     Proxy,
 }
 
-/// The entries of `GIT_CONFIG_COUNT`.
+/// Returns the entries that `GIT_CONFIG_COUNT` counts.
 pub(super) fn entries(env: &Env) -> Vec<GitEntry> {
     let count = match env.text("GIT_CONFIG_COUNT") {
         Ok(Some(count)) => count.trim().parse().unwrap_or(0),
@@ -39,7 +40,7 @@ pub(super) fn entries(env: &Env) -> Vec<GitEntry> {
         .collect()
 }
 
-/// Section and name in any case; a URL may stand between them.
+/// Returns the kind of a key. Section and name are case-insensitive, and a URL or remote may be between them.
 fn kind(key: &str) -> Option<Kind> {
     let key = key.to_ascii_lowercase();
     let (section, name) = (key.split('.').next()?, key.rsplit('.').next()?);
@@ -50,11 +51,11 @@ fn kind(key: &str) -> Option<Kind> {
     }
 }
 
-/// The variable of `git -c`.
+/// The variable by which `git -c` passes settings to child processes.
 pub(super) const PARAMETERS: &str = "GIT_CONFIG_PARAMETERS";
 
-/// `GIT_CONFIG_PARAMETERS` with our proxy, and our bundle if there is one, in place of the caller's; all else is the same
-/// byte for byte. None where it names neither, or where git refuses it.
+/// Returns `GIT_CONFIG_PARAMETERS` with our proxy, and our bundle if there is one, in place of the caller's. All other
+/// bytes stay. Returns `None` if it names neither, or if git refuses it.
 pub(super) fn parameters(env: &Env, proxy: &str, bundle: Option<&str>) -> Option<String> {
     let text = env.text(PARAMETERS).ok()??;
     let mut changed = String::with_capacity(text.len());
@@ -82,12 +83,12 @@ pub(super) fn parameters(env: &Env, proxy: &str, bundle: Option<&str>) -> Option
     Some(changed)
 }
 
-/// The proxies of `GIT_CONFIG_PARAMETERS`.
+/// Returns the proxies that `GIT_CONFIG_PARAMETERS` names.
 pub(super) fn parameter_proxies(env: &Env) -> Vec<String> {
     values(env, Kind::Proxy)
 }
 
-/// The files of certificates of `GIT_CONFIG_PARAMETERS`.
+/// Returns the files of certificates that `GIT_CONFIG_PARAMETERS` names.
 pub(super) fn parameter_certificates(env: &Env) -> Vec<String> {
     values(env, Kind::Certificates)
 }
@@ -105,10 +106,10 @@ fn values(env: &Env, kind: Kind) -> Vec<String> {
 /// One setting of `git -c`.
 #[derive(Debug, Default)]
 struct Parameter {
-    /// Where it is in the variable, in bytes.
+    /// The position of the setting in the variable, in bytes.
     start: usize,
     end: usize,
-    /// `'KEY=VALUE'` of git before 2.31, not `'KEY'='VALUE'`.
+    /// Whether the form is `'KEY=VALUE'` of git before 2.31, not `'KEY'='VALUE'`.
     is_old: bool,
     key: String,
     value: String,
@@ -120,7 +121,7 @@ impl Parameter {
     }
 }
 
-/// All settings, as git reads them (`git_config_from_parameters`). None where it refuses them.
+/// Parses all settings as git does (`git_config_from_parameters`). Returns `None` if git refuses them.
 fn parsed(text: &str) -> Option<Vec<Parameter>> {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
     let mut found = Vec::new();
@@ -154,7 +155,7 @@ fn parsed(text: &str) -> Option<Vec<Parameter>> {
     Some(found)
 }
 
-/// A text in single quotes, and what follows it. Outside of the quotes only `\'` and `\!` may stand.
+/// Splits off a text in single quotes. Outside of the quotes only `\'` and `\!` are allowed.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut rest = text.strip_prefix('\'')?;
@@ -172,7 +173,7 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// As git quotes it.
+/// Quotes a text as git does.
 fn quoted(text: &str) -> String {
     let text = text.replace('\'', "'\\''").replace('!', "'\\!'");
     format!("'{text}'")
@@ -213,7 +214,7 @@ mod tests {
             "",
             "'user.name=http.proxy=x'",
             "'user.name'='it'\\''s http.proxy=a'",
-            // Git refuses these.
+            // Git refuses these settings.
             "http.proxy=a",
             "'http.proxy=a",
             "'http.proxy'=a",

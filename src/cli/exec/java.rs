@@ -1,4 +1,4 @@
-//! What Java reads: system properties, in `JAVA_TOOL_OPTIONS` and variables that win over it.
+//! Settings of Java: system properties, in `JAVA_TOOL_OPTIONS` and in variables that take precedence over it.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,10 +12,10 @@ const DIRECT: &str = "localhost|127.*|[::1]|metadata.google.internal|metadata|16
 /// The property of hosts to call directly.
 const NON_PROXY_HOSTS: &str = "-Dhttp.nonProxyHosts=";
 
-/// Variables that every Java reads, not one program alone.
+/// Variables that every Java program reads.
 const COMMON: [&str; 3] = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
 
-/// Properties of a caller that would win over ours.
+/// Properties of a caller that would take precedence over ours.
 const PROPERTIES: [&str; 4] = [
     NON_PROXY_HOSTS,
     "-Dhttp.proxyHost=",
@@ -23,7 +23,7 @@ const PROPERTIES: [&str; 4] = [
     "-Djavax.net.ssl.trustStore=",
 ];
 
-/// Our properties, as one text. `direct` are the caller's hosts to call directly.
+/// Returns our properties as one text. `direct` are the caller's hosts to call directly.
 fn options(proxy: SocketAddr, trust_store: Option<&Path>, direct: &[String]) -> String {
     let mut options = Vec::new();
     for scheme in ["http", "https"] {
@@ -42,8 +42,9 @@ fn options(proxy: SocketAddr, trust_store: Option<&Path>, direct: &[String]) -> 
     options.join(" ")
 }
 
-/// Variables with our properties after the caller's: the last of equal ones counts. `MAVEN_OPTS` and the like stand on
-/// the command line, which wins over `JAVA_TOOL_OPTIONS`.
+/// Returns the variables with our properties after the caller's, because the last of equal properties counts. The
+/// options of `MAVEN_OPTS` and similar variables are on the command line, which takes precedence over
+/// `JAVA_TOOL_OPTIONS`.
 pub(super) fn variables(
     proxy: SocketAddr,
     trust_store: Option<&Path>,
@@ -70,7 +71,7 @@ pub(super) fn variables(
         .collect()
 }
 
-/// Adds the hosts of the variable's last property, which is the one that counts.
+/// Adds the hosts of the variable's last property, because only the last one counts.
 fn add_direct(hosts: &mut Vec<String>, name: &str, env: &Env) {
     let text = env.text(name).ok().flatten().unwrap_or_default();
     let words = words(text);
@@ -86,7 +87,7 @@ fn add_direct(hosts: &mut Vec<String>, name: &str, env: &Env) {
     }
 }
 
-/// A variable's options, which Java splits at white space outside of quotes. There is no escape.
+/// Splits a variable's options as Java does: at white space outside of quotes. There is no escape.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -104,7 +105,8 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Variables whose trust store is replaced: its format is Java's own, so its certificates cannot be taken over.
+/// Returns the variables whose trust store is replaced. The format is Java's own, so its certificates cannot be added
+/// to ours.
 pub(super) fn replaced_trust_stores(env: &Env) -> impl Iterator<Item = String> + '_ {
     env.names("").filter(|name| {
         is_options(name)
@@ -123,12 +125,12 @@ fn is_options(name: &str) -> bool {
         .any(|suffix| name.ends_with(suffix))
 }
 
-/// An option of `JAVA_TOOL_OPTIONS`, which Java splits at white space outside of quotes.
+/// Quotes an option for `JAVA_TOOL_OPTIONS`, which Java splits at white space outside of quotes.
 fn quoted(option: String) -> String {
     if !option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
         return option;
     }
-    // There is no escape: a text with both quotes is put together of parts.
+    // There is no escape, so a text with both kinds of quotes consists of several quoted parts.
     let parts = option.split('"').map(|part| format!("\"{part}\""));
     parts.collect::<Vec<_>>().join("'\"'")
 }

@@ -1,10 +1,12 @@
-//! The proxies that the caller's environment names: none of them may lead the command past the sidecar.
+//! The proxies that the caller's environment names. Each is replaced or removed, so that the command does not bypass
+//! the sidecar.
 
 use super::{egress, git};
 use crate::config::{Config, Env, UpstreamProxy};
 
-/// Variables that clients prefer to `HTTPS_PROXY`, which they read without these. In lower case; npm takes any case.
-/// `ALL_PROXY` and those of SOCKS and WebSocket are for protocols that HTTP clients tunnel by `HTTPS_PROXY` too.
+/// Variables that clients prefer to `HTTPS_PROXY`. Without them the clients read `HTTPS_PROXY`. The names are in lower
+/// case, because npm accepts any case. `ALL_PROXY` and the variables of SOCKS and WebSocket are removed too: HTTP
+/// clients tunnel these protocols through `HTTPS_PROXY`.
 const REMOVED: [&str; 32] = [
     "all_proxy",
     "cargo_http_proxy",
@@ -21,7 +23,7 @@ const REMOVED: [&str; 32] = [
     "grpc_address_http_proxy",
     "grpc_address_http_proxy_enabled_addresses",
     "grpc_proxy",
-    // grpc-java, before the properties that it reads too.
+    // grpc-java prefers this variable to the properties.
     "grpc_proxy_exp",
     "hex_http_proxy",
     "hex_https_proxy",
@@ -41,40 +43,40 @@ const REMOVED: [&str; 32] = [
     "yarn_proxy",
 ];
 
-/// Variables whose clients go past every proxy without them.
-pub(super) const POINTED: [&str; 4] = [
+/// Variables of clients that use no proxy without them.
+pub(super) const REQUIRED: [&str; 4] = [
     "GLOBAL_AGENT_HTTPS_PROXY",
     "GLOBAL_AGENT_HTTP_PROXY",
     "YARN_HTTPS_PROXY",
     "YARN_HTTP_PROXY",
 ];
 
-/// What everybody reads.
+/// The variables that most clients read.
 pub(super) const STANDARD: [&str; 4] = ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"];
 
 /// The lists of hosts to call directly.
 pub(super) const DIRECT: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
-/// The same for single clients, which have their own.
+/// The list of a client that does not read [`DIRECT`].
 pub(super) const OWN_DIRECT: &str = "GLOBAL_AGENT_NO_PROXY";
 
-/// What becomes of a variable that the caller has set.
+/// What happens to a variable that the caller has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// It names our proxy.
-    Pointed,
-    /// The command does not get it.
-    Removed,
+enum Action {
+    /// It gets our proxy's URL.
+    Replace,
+    /// It is removed.
+    Remove,
 }
 
 /// The caller's variables that would lead the command to another proxy.
 #[derive(Debug, Default)]
 pub(super) struct ProxyVariables {
-    /// These are to name our proxy.
-    pub(super) pointed: Vec<String>,
-    /// These the command does not get.
+    /// Variables that get our proxy's URL.
+    pub(super) overridden: Vec<String>,
+    /// Variables that the command does not get.
     pub(super) removed: Vec<String>,
-    /// What was replaced, for people: names, each with its proxy where that is certain to hold no credentials.
+    /// The replaced proxies, for the notice: names, each with its proxy if that certainly contains no credentials.
     replaced: Vec<(String, Option<String>)>,
 }
 
@@ -86,18 +88,18 @@ impl ProxyVariables {
         for name in env.names("").filter(|name| is_name(name)) {
             let value = match env.text(&name) {
                 Ok(value) => value.unwrap_or_default(),
-                // Not UTF-8, so no URL, but a client may take it for one.
+                // A value that is not UTF-8 is not a URL, but a client may still use it.
                 Err(_) => "?",
             };
-            let Some(fate) = fate(&name, value) else {
+            let Some(action) = action(&name, value) else {
                 continue;
             };
             if names_a_proxy(&name, value) {
                 found.replaced.push((name.clone(), origin(value)));
             }
-            match fate {
-                Fate::Pointed => found.pointed.push(name),
-                Fate::Removed => found.removed.push(name),
+            match action {
+                Action::Replace => found.overridden.push(name),
+                Action::Remove => found.removed.push(name),
             }
         }
         for entry in git::entries(env) {
@@ -105,7 +107,7 @@ impl ProxyVariables {
                 let value = env.text(&entry.variable).ok().flatten().unwrap_or_default();
                 let origin = origin(value);
                 found.replaced.push((entry.variable.clone(), origin));
-                found.pointed.push(entry.variable);
+                found.overridden.push(entry.variable);
             }
         }
         for value in git::parameter_proxies(env) {
@@ -116,7 +118,7 @@ impl ProxyVariables {
         found
     }
 
-    /// One line that says what has become of the caller's proxies.
+    /// Returns one line about the caller's proxies and what replaced them.
     pub(super) fn notice(
         &self,
         egress: &egress::InheritedProxy,
@@ -168,7 +170,7 @@ impl ProxyVariables {
     }
 }
 
-/// The variable names the proxy that the sidecar uses.
+/// Returns whether the variable names the proxy that the sidecar uses.
 fn is_in_use(name: &str, origin: Option<&str>, proxy: &UpstreamProxy) -> bool {
     let url = proxy.egress.to_string();
     egress::is_of(proxy, name)
@@ -178,27 +180,28 @@ fn is_in_use(name: &str, origin: Option<&str>, proxy: &UpstreamProxy) -> bool {
         })
 }
 
-/// None for what does not lead past the sidecar.
-fn fate(name: &str, value: &str) -> Option<Fate> {
+/// Returns the action for a variable, or `None` if it does not make a client bypass the sidecar.
+fn action(name: &str, value: &str) -> Option<Action> {
     let key = name.to_ascii_lowercase().replace('-', "_");
     let known = |names: &[&str]| names.contains(&name);
     if REMOVED.contains(&&*key) {
-        return Some(Fate::Removed);
+        return Some(Action::Remove);
     }
-    if known(&STANDARD) || known(&POINTED) {
-        return Some(Fate::Pointed);
+    if known(&STANDARD) || known(&REQUIRED) {
+        return Some(Action::Replace);
     }
     if known(&DIRECT) || name == OWN_DIRECT || key.starts_with("sidentity_") {
         return None;
     }
-    // Python and Perl take any spelling.
+    // Python and Perl accept any spelling.
     if matches!(&*key, "http_proxy" | "https_proxy" | "no_proxy") {
-        return Some(Fate::Removed);
+        return Some(Action::Remove);
     }
-    (is_of_one_client(&key) && is_proxy(value)).then_some(Fate::Pointed)
+    (is_of_one_client(&key) && is_proxy(value)).then_some(Action::Replace)
 }
 
-/// `PROXY` and names that end with it, but not lists of hosts to call directly and proxies of other protocols.
+/// Returns whether the name is `PROXY` or ends with it, except lists of hosts to call directly and proxies of other
+/// protocols.
 fn is_of_one_client(key: &str) -> bool {
     let mut words = key.rsplit('_');
     words.next() == Some("proxy")
@@ -206,7 +209,7 @@ fn is_of_one_client(key: &str) -> bool {
         && !matches!(words.next(), Some("ftp" | "rsync"))
 }
 
-/// A list, a user or a number alone says nothing to a person.
+/// Returns whether the variable is worth reporting: not a list of hosts, a user or a number.
 fn names_a_proxy(name: &str, value: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let ends = |suffix| name.ends_with(suffix);
@@ -219,13 +222,13 @@ fn names_a_proxy(name: &str, value: &str) -> bool {
                 && !ends("no_grpc_proxy"))
 }
 
-/// Nothing that would disturb a line.
+/// Returns whether the name is printable on one line.
 fn is_name(name: &str) -> bool {
     name.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-/// A URL of a proxy, or `HOST:PORT`; not a switch.
+/// Returns whether the value is a proxy's URL or `HOST:PORT`, and not a switch.
 fn is_proxy(value: &str) -> bool {
     let value = value.trim();
     match value.split_once("://") {
@@ -240,14 +243,14 @@ fn is_proxy(value: &str) -> bool {
     }
 }
 
-/// `SCHEME://HOST:PORT` of a proxy's URL. None where it is not certain which part of it is a password.
+/// Returns `SCHEME://HOST:PORT` of a proxy's URL, or `None` if it is not certain which part is a password.
 fn origin(value: &str) -> Option<String> {
     let (scheme, rest) = match value.trim().split_once("://") {
         Some((scheme, rest)) => (Some(scheme), rest),
         None => (None, value.trim()),
     };
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
-    // A password may hold any of these characters, although it should not.
+    // A password may contain any of these characters, although it should encode them.
     if rest
         .get(authority.len()..)
         .is_none_or(|after| after.contains('@'))
@@ -303,7 +306,7 @@ mod tests {
                 "http://proxy.example:1/?token=secret",
                 Some("http://proxy.example:1"),
             ),
-            // What follows the last @ may be a part of the path, or what precedes it a password.
+            // The text after the last @ may be a part of the path, or the text before it a part of the password.
             ("http://u:p/ss@proxy.example:1", None),
             ("http://u:p#ss@proxy.example:1", None),
             ("http://u:p@ss/word@proxy.example:1", None),
@@ -359,7 +362,7 @@ mod tests {
             ),
             "{notice}"
         );
-        assert_eq!(found.pointed, ["HTTPS_PROXY", "http_proxy"]);
+        assert_eq!(found.overridden, ["HTTPS_PROXY", "http_proxy"]);
         let removed = ["ALL_PROXY", "cloudsdk_proxy_password", "npm_config_noproxy"];
         assert_eq!(found.removed, removed);
         assert_eq!(ProxyVariables::default().notice(&none, &config), None);

@@ -1,4 +1,4 @@
-//! Signals that are meant for the child.
+//! Signals that are forwarded to the child.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use signal_hook::iterator::exfiltrator::origin::WithOrigin;
 use signal_hook::low_level::siginfo::Cause;
 use tokio::sync::mpsc;
 
-/// All that can be passed on. Not among them: what nobody can catch; what says that this very process did something
-/// wrong; and what the terminal says to one that reads or writes from the background.
+/// All signals that are forwarded. Excluded are signals that cannot be caught, signals that report a fault of this
+/// process, and the signals of a terminal to a background process (SIGTTIN, SIGTTOU).
 const FORWARDED: &[Signal] = &[
     Signal::ALARM,
     Signal::CONT,
@@ -31,21 +31,21 @@ const FORWARDED: &[Signal] = &[
     Signal::WINCH,
 ];
 
-/// They come in the order in which they were sent.
+/// The received signals, in their order.
 pub(super) struct Signals {
     incoming: mpsc::UnboundedReceiver<Incoming>,
 }
 
 struct Incoming {
     signal: Signal,
-    /// The child has it too, if there is one: the terminal speaks to a whole group of processes.
+    /// The terminal sent the signal to the whole process group, so the child has it too.
     is_of_terminal: bool,
 }
 
 // === impl Signals ===
 
 impl Signals {
-    /// From now on they end this process no more.
+    /// Catches the signals. From now on they do not end this process.
     pub(super) fn new() -> io::Result<Self> {
         let numbers = FORWARDED.iter().map(|signal| signal.as_raw());
         let mut caught = SignalsInfo::<WithOrigin>::new(numbers)?;
@@ -69,18 +69,18 @@ impl Signals {
         Ok(Self { incoming })
     }
 
-    /// The next one that the child has not got already.
+    /// Returns the next signal that the child has not received.
     pub(super) async fn next(&mut self) -> Option<Signal> {
         loop {
             let incoming = self.incoming.recv().await?;
-            // Most tools take a second SIGINT for impatience.
+            // Most programs exit immediately at a second SIGINT, so it must not be sent twice.
             if !incoming.is_of_terminal {
                 return Some(incoming.signal);
             }
         }
     }
 
-    /// The next one that ends a process, while there is no child.
+    /// Returns the next signal, before there is a child.
     pub(super) async fn ending(&mut self) -> Option<Signal> {
         const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
         loop {
@@ -92,7 +92,7 @@ impl Signals {
     }
 }
 
-/// Whether a shell waits for our group, and has lent it the terminal.
+/// Returns whether this process group is in the foreground of the terminal, so that a shell waits for it.
 pub(super) fn in_foreground() -> bool {
     File::open("/dev/tty")
         .and_then(|terminal| Ok(tcgetpgrp(terminal)?))

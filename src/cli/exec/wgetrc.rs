@@ -1,4 +1,5 @@
-//! wget, which reads no variable for certificates where it is built on GnuTLS, but a file that a variable names.
+//! The configuration file of wget. A wget that is built with GnuTLS reads no variable for certificates, but reads the
+//! file that `WGETRC` names.
 
 use std::fs;
 use std::io;
@@ -8,7 +9,8 @@ use tempfile::TempDir;
 
 use crate::config::Env;
 
-/// Writes that file, unless the user has one: wget reads only one, and theirs may say what the command needs.
+/// Writes the file, unless the user has one: wget reads only one file, and the user's may have settings that the
+/// command needs.
 pub(super) fn write(
     folder: &TempDir,
     bundle: Option<&Path>,

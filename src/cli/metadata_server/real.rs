@@ -26,7 +26,7 @@ use crate::proxy::CredentialProvider;
 use crate::telemetry;
 use crate::token::Now;
 
-/// The source of the tokens, and how its endpoints are reached.
+/// The options of the credential and its endpoints.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Real tokens")]
 pub(in crate::cli) struct RealArgs {
@@ -44,26 +44,26 @@ pub(in crate::cli) struct RealArgs {
     /// With --credentials: accept this token, STS or IAM endpoint in the credential file; repeatable
     #[arg(long, value_name = "URL-PREFIX", requires = "credentials")]
     trust_credential_url: Vec<String>,
-    /// With --credentials: let others than this machine's programs connect, who get the same tokens
+    /// With --credentials: permit connections from other machines, which get the same tokens
     #[arg(long, requires = "credentials")]
     allow_non_loopback: bool,
-    /// With --credentials: a name with dots under which programs call it, beside metadata.google.internal; repeatable
+    /// With --credentials: accept this name with dots in Host, as metadata.google.internal is; repeatable
     #[arg(long, value_name = "NAME", requires = "credentials")]
     allowed_host: Vec<String>,
-    /// With --credentials: connect elsewhere, as with curl; repeatable
+    /// With --credentials: connect to another address, as with curl; repeatable
     #[arg(long, value_name = "HOST:PORT:HOST2:PORT2", requires = "credentials")]
     connect_to: Vec<String>,
-    /// With --credentials: PEM file with more trust roots; repeatable
+    /// With --credentials: PEM file with additional trust roots; repeatable
     #[arg(long, value_name = "FILE", requires = "credentials")]
     upstream_ca: Vec<String>,
-    /// With --credentials: HTTP proxy through which token endpoints are reached
+    /// With --credentials: HTTP proxy for calls to token endpoints
     #[arg(
         long,
         value_name = "http://[USER:PASS@]HOST:PORT",
         requires = "credentials"
     )]
     upstream_proxy: Option<String>,
-    /// With --credentials: hosts that are reached without that proxy, as in NO_PROXY; repeatable
+    /// With --credentials: hosts that are called without that proxy, as in NO_PROXY; repeatable
     #[arg(long, value_name = "LIST", requires = "credentials")]
     no_upstream_proxy: Vec<String>,
 }
@@ -112,7 +112,7 @@ pub(super) fn run(args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
         return Err(Exit::misused(
             "--listen",
             format!(
-                "{listen}: anyone who can reach it would get this credential's tokens: listen on 127.0.0.1, or say \
+                "{listen}: anyone who can reach it would get this credential's tokens: listen on 127.0.0.1, or set \
                  --allow-non-loopback"
             ),
         ));
@@ -139,7 +139,7 @@ fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>>
     Ok(config)
 }
 
-/// What is served, and the name of the credential for a person.
+/// The served tokens, and the credential's name for people.
 struct ServedCredential {
     tokens: Tokens,
     known: KnownIdentity,
@@ -195,7 +195,7 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
     }
 }
 
-/// Reads the credential again at each SIGHUP. A bad one changes nothing.
+/// Reads the credential again at each SIGHUP. An invalid one changes nothing.
 async fn reload(
     mut hangup: Signal,
     replacement: &Replacement<Tokens>,
@@ -246,7 +246,7 @@ fn greeting(config: &Config, principal: &Principal, known: &KnownIdentity) -> St
     )
 }
 
-/// Returns the facts of the credential. A fact that takes too long counts as unknown.
+/// Returns the facts of the credential. A fact that is not known in time is omitted.
 async fn known(
     provider: &CredentialProvider,
     principal: &Principal,
@@ -348,7 +348,7 @@ fn bad_request(text: String) -> NotIssued {
     }
 }
 
-/// Another attempt may succeed without a change.
+/// Returns whether a retry may succeed without a change.
 fn is_temporary(status: StatusCode) -> bool {
     matches!(
         status,

@@ -57,7 +57,7 @@ pub(super) enum Sandbox {
     Unavailable(String),
 }
 
-/// The directories that a configuration needs beside those of the system.
+/// The directories that a configuration needs, in addition to those of the system.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
     read: Vec<PathBuf>,
@@ -74,7 +74,7 @@ impl Sandbox {
         if !config.sandbox {
             return Self::Off;
         }
-        // The restriction would apply to the program too.
+        // Landlock would restrict the program too.
         if let Some(program) = config.credentials.program() {
             let reason = format!(
                 "the credential file names the executable {program}, which has to be started"
@@ -119,7 +119,7 @@ impl Sandbox {
         matches!(self, Self::On { .. })
     }
 
-    /// Whether a file can be read, though it may not exist yet.
+    /// Returns whether a file can be read. The file need not exist yet.
     pub(super) fn lets_read(&self, file: &Path) -> bool {
         let Self::On { readable, .. } = self else {
             return true;
@@ -195,7 +195,7 @@ impl Needs {
         needs
     }
 
-    /// What may be read, of the paths that exist: there are no rules for others.
+    /// Returns the readable paths that exist, because a rule needs an existing path.
     fn readable(&self) -> Vec<PathBuf> {
         let system = SYSTEM.iter().map(Path::new);
         let own = self.read.iter().chain(&self.write).map(PathBuf::as_path);

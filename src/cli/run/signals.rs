@@ -23,7 +23,7 @@ pub(super) struct ControlSignals {
     proceed: Signal,
 }
 
-/// What a signal of [`ControlSignals`] asks for.
+/// The action that a signal of [`ControlSignals`] requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalAction {
     /// Read the configuration again.

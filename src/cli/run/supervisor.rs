@@ -33,7 +33,7 @@ impl Supervisor {
                 None => SocketAddr::from_pathname(name),
             };
             address
-                .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is no socket: {name:?}"))
+                .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is not a socket: {name:?}"))
                 .ok()
         });
         let watch = watchdog_timeout(env).filter(|_| address.is_some());
@@ -82,7 +82,7 @@ impl Supervisor {
         let Some(address) = &self.address else { return };
         let sent = send(address, message.as_bytes());
         if let Err(error) = sent {
-            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
+            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be notified");
         }
     }
 }
@@ -97,7 +97,7 @@ fn watchdog_timeout(env: &Env) -> Option<Duration> {
     Some(Duration::from_micros(micros))
 }
 
-/// A manager that does not read must not hold up the app's calls.
+/// Sends without waiting, so that a manager that does not read cannot delay the app's calls.
 fn send(address: &SocketAddr, message: &[u8]) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! Values that a user means as text and that YAML reads as something else: `*.internal.example` is an alias there.
+//! Values that a user means as text but that have another meaning in YAML: `*.internal.example` is an alias.
 
 use super::super::diagnostic::quote;
 
@@ -12,7 +12,7 @@ pub(super) struct Unquoted {
 /// Indicators that no plain scalar may begin with and that make a syntax error (YAML 1.2.2, 5.3).
 const INDICATORS: [char; 3] = ['%', '@', '`'];
 
-/// Looks in the line of a syntax error, from 1, for a value that begins with an indicator.
+/// Searches the line of a syntax error (counted from 1) for a value that begins with an indicator.
 pub(super) fn find(source: &str, line: u64) -> Option<Unquoted> {
     let is_anchor = |name: &str| source.contains(&format!("&{name}"));
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
@@ -43,7 +43,8 @@ pub(super) fn find(source: &str, line: u64) -> Option<Unquoted> {
     None
 }
 
-/// A value that begins here is no text to YAML: an indicator, an alias of nothing, or an IPv6 address in brackets with its port.
+/// Returns whether YAML misreads a value that begins here: an indicator, an alias without an anchor, or an IPv6 address
+/// in brackets with its port.
 fn is_misread(rest: &str, is_anchor: impl Fn(&str) -> bool) -> bool {
     if let Some(name) = rest.strip_prefix('*') {
         let name = name.split([' ', ',', ']', '}']).next().unwrap_or(name);
@@ -56,7 +57,7 @@ fn is_misread(rest: &str, is_anchor: impl Fn(&str) -> bool) -> bool {
     address || rest.starts_with(INDICATORS)
 }
 
-/// The value up to where it ends: in a list or mapping on one line at a comma or bracket, and everywhere at a comment.
+/// Returns the value. It ends at a comment, and in a list or mapping on one line also at a comma or bracket.
 fn value(rest: &str, in_flow: bool) -> &str {
     let after_address = rest.find("]:").map_or(0, |bracket| bracket + 1);
     let end = rest
@@ -73,10 +74,10 @@ fn value(rest: &str, in_flow: bool) -> &str {
 // === impl Unquoted ===
 
 impl Unquoted {
-    /// The value is left out where it may be a password.
+    /// Returns the message. It omits a value that may be a password.
     pub(super) fn message(&self) -> String {
         let begins = self.value.chars().next().unwrap_or('*');
-        // `@` begins the one, and stands within the other.
+        // A value that begins with `@` may also contain another one.
         let rest = self.value.strip_prefix(begins).unwrap_or_default();
         let shown = if rest.contains('@') || (begins == '@' && rest.contains(':')) {
             "a value".to_owned()
@@ -84,7 +85,7 @@ impl Unquoted {
             quote(&self.value)
         };
         format!(
-            "{shown} begins with {begins}, which means something else in YAML: write it in quotes"
+            "{shown} begins with {begins}, which has another meaning in YAML: write it in quotes"
         )
     }
 }

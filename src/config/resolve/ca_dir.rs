@@ -1,4 +1,4 @@
-//! Who else could change what `--ca-dir` holds: whoever can put another CA there is trusted by the app.
+//! Checks whether another user can replace the CA in `--ca-dir`.
 
 use std::collections::VecDeque;
 use std::env::temp_dir;
@@ -11,25 +11,27 @@ use rustix::process::geteuid;
 
 use super::super::diagnostic::quote;
 
-/// As many symbolic links as Linux follows in one path.
+/// The maximum number of symbolic links in a path, as in Linux.
 const MOST_LINKS: usize = 40;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// A folder that the path passes through.
+/// A directory that the path passes through.
 struct Passed {
     folder: PathBuf,
-    /// The owner of the entry by which the path goes on; none where there is no such entry yet.
+    /// The owner of the path's next entry; `None` if the entry does not exist.
     next_owner: Option<u32>,
-    /// It is what the path names.
+    /// The directory is the whole path.
     is_whole: bool,
 }
 
-/// What to say of the first folder, from the innermost, in which another user could replace the CA or a folder above it.
+/// Returns a warning about the innermost directory in which another user could replace the CA or a directory of its
+/// path.
 ///
-/// Folders are passed as the kernel does it, symbolic links included. Root is trusted. In a sticky folder only the owner of
-/// an entry can replace it, so an entry of this user or root is safe there; but not the CA's folder itself, whose name another
-/// user can take whenever it is not there. In the system's temporary folder it is one that `mktemp -d` made.
+/// Directories are resolved as the kernel does it, with symbolic links. Root is trusted. In a sticky directory only the
+/// owner of an entry can replace it, so an entry of this user or of root is safe there. The CA's own directory is an
+/// exception: another user can create it whenever it does not exist. In the system's temporary directory it is one that
+/// `mktemp -d` created.
 pub(super) fn warning(ca_dir: &Path) -> Option<String> {
     let passed = walk(ca_dir);
     let own = geteuid().as_raw();
@@ -51,15 +53,14 @@ pub(super) fn warning(ca_dir: &Path) -> Option<String> {
             return None;
         };
         Some(format!(
-            "--ca-dir {}: {who} can write to {} (mode {mode:04o}, owner {owner}) and so replace the CA that apps trust; choose \
-             a folder that, with all above it, only this user and root can write to",
+            "--ca-dir {}: {who} can write to {} (mode {mode:04o}, owner {owner}) and so replace the CA that apps trust; choose a directory to which, as to all above it, only this user and root can write",
             quote(&ca_dir.to_string_lossy()),
             quote(&folder.to_string_lossy()),
         ))
     })
 }
 
-/// The folders that are there, from the outermost.
+/// Returns the existing directories of the path, from the outermost.
 fn walk(path: &Path) -> Vec<Passed> {
     let mut passed = Vec::new();
     let mut folder = PathBuf::from("/");
@@ -106,7 +107,7 @@ fn walk(path: &Path) -> Vec<Passed> {
     passed
 }
 
-/// What follows the root, `..` included.
+/// Returns the names that follow the root, with `..`.
 fn names(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter_map(|component| match component {

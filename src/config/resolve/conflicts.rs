@@ -1,4 +1,4 @@
-//! Listeners that get in each other's way, or stand where anyone reaches them.
+//! Conflicts of listeners, and listeners that other machines can reach.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::super::raw::RawConfig;
 use super::super::value::listen::is_loopback;
 use super::super::{Listen, Route};
 
-const OPEN: &str = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or say \
+const OPEN: &str = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or set \
                     --allow-non-loopback";
 
 /// Compares every listener with those before it: admin, proxy, routes.
@@ -27,7 +27,7 @@ pub(super) fn check(
         )
     };
     if proxy.is_none() && routes.is_empty() && raw.routes.is_empty() {
-        let message = "with the proxy off and no routes there is nothing to do: add a --route";
+        let message = "the proxy is off and there are no routes: add a --route";
         diagnostics.push(Diagnostic::new(
             DiagnosticId::NothingToDo,
             place(OptionKey::Proxy),
@@ -45,12 +45,12 @@ pub(super) fn check(
         if let Some(admin) = admin
             && Listen::Tcp(proxy).overlaps(&Listen::Tcp(admin))
         {
-            // The one that the user wrote is the one to change.
+            // The message names the address that the user wrote, because the other is a default.
             let name = match raw.value(OptionKey::Proxy) {
                 Some(_) => OptionKey::Proxy,
                 None => OptionKey::Admin,
             };
-            let message = format!("the proxy ({proxy}) and admin ({admin}) need a port each");
+            let message = format!("the proxy ({proxy}) and admin ({admin}) need different ports");
             diagnostics.push(Diagnostic::new(
                 DiagnosticId::ListenerConflict,
                 place(name),
@@ -70,7 +70,7 @@ pub(super) fn check(
         let own = [(proxy, "the forward proxy"), (admin, "admin")];
         for (taken, whose) in own {
             if taken.is_some_and(|taken| listen.overlaps(&Listen::Tcp(taken))) {
-                let message = format!("{} is where {whose} listens: take another port", route.name);
+                let message = format!("{} is the address of {whose}: use another port", route.name);
                 diagnostics.push(Diagnostic::new(
                     DiagnosticId::ListenerConflict,
                     place,
@@ -83,14 +83,14 @@ pub(super) fn check(
                 let name = &route.name;
                 if before.prefix == route.prefix {
                     Some(format!(
-                        "{name} is a route already: take another port or prefix"
+                        "{name} is already a route: use another port or prefix"
                     ))
                 } else if let (Some(one), Some(other)) = (before.mode, route.mode)
                     && one != other
                 {
                     let before = &before.name;
                     Some(format!(
-                        "{before} and {name} share a socket, and so its mode"
+                        "{before} and {name} share a socket: give both the same mode"
                     ))
                 } else {
                     None
@@ -99,7 +99,7 @@ pub(super) fn check(
                 before
                     .listen
                     .overlaps(listen)
-                    .then(|| format!("{} and {} need a port each", before.name, route.name))
+                    .then(|| format!("{} and {} need different ports", before.name, route.name))
             }
         });
         if let Some(message) = message {

@@ -16,7 +16,7 @@ use crate::credentials::{
 use crate::explain::account_warning;
 use crate::policy::{DEFAULT_UNIVERSE, RuleOptions};
 
-/// What says that there is a metadata server, so that it is not probed.
+/// Variables that show that there is a metadata server, so that it is not probed.
 const PLATFORM: [&str; 4] = [
     "K_SERVICE",
     "CLOUD_RUN_JOB",
@@ -24,7 +24,7 @@ const PLATFORM: [&str; 4] = [
     "GCE_METADATA_HOST",
 ];
 
-/// Finds the credential file and reads it. `universe` is that of a file that names none.
+/// Finds the credential file and reads it. `universe` is the universe of a file without one.
 pub(super) fn resolve(
     raw: &RawConfig,
     env: &Env,
@@ -90,7 +90,7 @@ pub(super) fn resolve(
     credentials
 }
 
-/// Rules and routes ask for what the credential file can give.
+/// Checks that the credential can provide the tokens that rules and routes ask for.
 pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     check_signed(config, diagnostics);
     let Some(file) = config.credentials.file() else {
@@ -100,11 +100,11 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     for rule in &config.rules {
         let options = &rule.options;
         let impersonated = config.impersonate.is_some() || options.impersonation().is_some();
-        // An account of the metadata server is a problem of its own, below.
+        // An account of the metadata server is reported below.
         if other_account(options).is_none()
             && let Some(why) = base.unobtainable_by_rule(rule, impersonated)
         {
-            let message = format!("no such token can be had from {file}: {why}");
+            let message = format!("this token cannot be obtained from {file}: {why}");
             diagnostics.push(Diagnostic::new(
                 DiagnosticId::TokenUnobtainable,
                 &*rule.name,
@@ -135,7 +135,8 @@ pub(super) fn check(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// What a rule or route has an account sign: there must be one, and delegation is of one universe only.
+/// Checks rules and routes for which an account signs: the credential must have an account, and delegation is limited
+/// to one universe.
 fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     let file = config.credentials.file();
     let universe = file.map(|loaded| loaded.file.universe());
@@ -154,7 +155,7 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         };
         if options.subject.is_some() && universe != DEFAULT_UNIVERSE {
             let message = format!(
-                "{signed}: domain-wide delegation exists in the universe {DEFAULT_UNIVERSE} only, and this is {universe}"
+                "{signed}: domain-wide delegation exists only in the universe {DEFAULT_UNIVERSE}, but the credential is of {universe}"
             );
             diagnostics.push(Diagnostic::new(
                 DiagnosticId::TokenUnobtainable,
@@ -167,10 +168,10 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
             && options.impersonate.is_none()
         {
             let message = format!(
-                "{signed} is signed by a service account, and {file} is none: add impersonate=ACCOUNT, or \
+                "{signed} must be signed by a service account, but {file} is not one: add impersonate=ACCOUNT, or \
                  --impersonate-service-account{}",
                 if options.jwt {
-                    " (IAP takes no token of a person)"
+                    " (IAP accepts no token of a person)"
                 } else {
                     ""
                 }
@@ -184,17 +185,17 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// The account of the metadata server that a route or rule names, where it is not the attached one.
+/// Returns the account of the metadata server that a route or rule names, unless it is the attached one.
 fn other_account(options: &RuleOptions) -> Option<&str> {
     options.account.as_deref().filter(|name| *name != "default")
 }
 
-/// A variable says that there is a metadata server.
+/// Returns whether a variable shows that there is a metadata server.
 fn has_metadata_server(env: &Env) -> bool {
     PLATFORM.iter().any(|name| env.is_set(name))
 }
 
-/// Things about a credential that are allowed and look wrong.
+/// Returns warnings about a credential that is valid but looks wrong.
 fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
     let mut warnings = Vec::new();
     let is_key = match &loaded.file {
@@ -212,7 +213,7 @@ fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
     if let CredentialFile::AuthorizedUser(user) = &loaded.file {
         if user.quota_project.is_none() && !env.is_set("GOOGLE_CLOUD_QUOTA_PROJECT") {
             warnings.push(format!(
-                "{loaded} has no quota project, and many Google APIs answer 403 then: run `gcloud auth application-default \
+                "{loaded} has no quota project, without which many Google APIs answer 403: run `gcloud auth application-default \
                  set-quota-project PROJECT`, or set GOOGLE_CLOUD_QUOTA_PROJECT"
             ));
         }
@@ -226,7 +227,8 @@ fn warnings(loaded: &LoadedFile, env: &Env) -> Vec<String> {
     warnings
 }
 
-/// `--credentials metdata`: the text is no path, and such a file does not exist.
+/// Returns whether the text is probably a misspelt word (`--credentials metdata`): it is not a path, and the file does
+/// not exist.
 fn is_misspelt(path: &Path, found_by: FoundBy) -> bool {
     found_by == FoundBy::Option
         && !path.exists()
@@ -234,7 +236,7 @@ fn is_misspelt(path: &Path, found_by: FoundBy) -> bool {
         && path.extension().is_none()
 }
 
-/// Where the file was named.
+/// Returns the location where the file was named.
 fn place(raw: &RawConfig, found_by: FoundBy) -> String {
     match found_by {
         FoundBy::Option => match raw.value(OptionKey::Credentials) {

@@ -8,8 +8,8 @@ use super::super::options::OptionKey;
 use super::super::raw::RawConfig;
 use super::ca_dir;
 
-/// A directory that is not there is made at the start, and warned of: it may be another than the one that the app's
-/// container sees.
+/// A directory that does not exist is created at the start, with a warning: the app's container may have another
+/// directory at this path.
 pub(super) fn resolve(
     raw: &RawConfig,
     opens: bool,
@@ -21,7 +21,7 @@ pub(super) fn resolve(
     if let Some(text) = folder {
         if !opens {
             let message = format!(
-                "{} has no CA to hold without interception: add --intercept",
+                "{} has no effect without interception: add --intercept",
                 quote(&text.value)
             );
             diagnostics.push(text.diagnostic(DiagnosticId::OptionWithoutEffect, message));
@@ -31,7 +31,7 @@ pub(super) fn resolve(
         } else {
             if !Path::new(&text.value).exists() {
                 warnings.push(format!(
-                    "--ca-dir {} is not there and is made at the start: does the app see the same?",
+                    "--ca-dir {} does not exist and is created at the start: check that the app has the same directory at this path",
                     quote(&text.value)
                 ));
             }
@@ -43,11 +43,11 @@ pub(super) fn resolve(
     }
     if !proxy {
         warnings.push(
-            "--intercept does nothing: CONNECT comes through the proxy, which is off".to_owned(),
+            "--intercept has no effect, because the proxy is off: remove it, or set --proxy".to_owned(),
         );
     } else if folder.is_none() && raw.private_folder.is_none() {
         warnings.push(
-            "--intercept without --ca-dir: no app can trust a CA that is not written anywhere"
+            "--intercept without --ca-dir: no app can trust the CA, because it is not written to a file"
                 .to_owned(),
         );
     }
@@ -59,12 +59,12 @@ pub(super) fn resolve(
     })
 }
 
-/// It is a directory, or what is there of its path is one.
+/// Returns whether the path is a directory, or can be created.
 fn can_be_made(folder: &Path) -> bool {
     let there = folder.ancestors().find(|above| above.exists());
     match there {
         Some(above) => above.is_dir(),
-        // Relative, so in the working directory; but nothing is no name.
+        // The path is relative, so it is in the working directory. An empty path is not a name.
         None => !folder.as_os_str().is_empty(),
     }
 }

@@ -1,4 +1,4 @@
-//! What Google's own libraries read from the environment, and mean the same here.
+//! Variables that Google's libraries also read, with the same meaning.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::super::diagnostic::{Diagnostic, DiagnosticId, quote, quote_unless_sec
 use super::super::env::Env;
 use crate::destination::{Host, Origin, Scheme};
 
-/// A variable's text; one that is no text is a problem.
+/// Returns the variable's text. Reports a value that is not UTF-8.
 pub(super) fn variable<'a>(
     env: &'a Env,
     name: &str,
@@ -21,7 +21,7 @@ pub(super) fn variable<'a>(
     })
 }
 
-/// `GCE_METADATA_HOST`, else `GCE_METADATA_ROOT`, else `GCE_METADATA_IP`, else the link-local address.
+/// `GCE_METADATA_HOST`, otherwise `GCE_METADATA_ROOT`, otherwise `GCE_METADATA_IP`, otherwise the link-local address.
 pub(super) fn server(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> MetadataServer {
     let names = ["GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"];
     let mut server = MetadataServer::default();
@@ -85,7 +85,7 @@ pub(super) fn universe(env: &Env, diagnostics: &mut Vec<Diagnostic>) -> Option<A
 
 // === impl MetadataServer ===
 
-/// The link-local address that every metadata server has.
+/// The link-local address of every metadata server.
 impl Default for MetadataServer {
     fn default() -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! `--upstream-ca`, and certificates that are to be trusted beside it.
+//! `--upstream-ca`, and further certificates to trust.
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::super::diagnostic::{Diagnostic, DiagnosticId, quote};
 use super::super::file::{read_limited, read_regular_limited};
 use super::super::raw::Spanned;
 
-/// In MiB; a system's whole bundle is a quarter of one.
+/// The maximum size of a file in MiB. The bundle of a system has a quarter of 1 MiB.
 const MAX_MEBIBYTES: u64 = 16;
 
-/// Every certificate of every file.
+/// Returns the certificates of all files.
 pub(super) fn read(
     files: &[Spanned],
     diagnostics: &mut Vec<Diagnostic>,
@@ -27,25 +27,25 @@ pub(super) fn read(
     roots
 }
 
-/// `SSL_CERT_FILE` as every other program takes it: what of it cannot be used is left out, but something must be there.
+/// Checks `SSL_CERT_FILE`. As in other programs, unusable certificates are ignored, but one must be usable.
 pub(super) fn system(file: &str) -> Result<(), String> {
     let pem = read_regular_limited(file, MAX_MEBIBYTES)?;
     let any = CertificateDer::pem_slice_iter(&pem).any(|certificate| certificate.is_ok());
     any.then_some(())
-        .ok_or_else(|| format!("{} holds no certificate: it must be PEM", quote(file)))
+        .ok_or_else(|| format!("{} contains no certificate: it must be PEM", quote(file)))
 }
 
-/// The usable certificates of a file, or of the files in a folder that OpenSSL reads.
+/// Returns the usable certificates of a file, or of the files in a directory that OpenSSL reads.
 ///
 /// # Errors
 ///
-/// It cannot be read, or holds none.
+/// The file cannot be read, or has no usable certificate.
 pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = if Path::new(path).is_dir() {
         let files = hashed(path)?;
         if files.is_empty() {
             return Err(format!(
-                "{} holds no file that is named by the hash of its certificate, and clients read no other. Run openssl rehash \
+                "{} contains no file that is named by the hash of its certificate, and clients read only such files. Run openssl rehash \
                  on it",
                 quote(path)
             ));
@@ -60,29 +60,29 @@ pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     };
     some(found).ok_or_else(|| {
         format!(
-            "{} holds no usable certificate: it must be PEM",
+            "{} contains no usable certificate: it must be PEM",
             quote(path)
         )
     })
 }
 
-/// The same of PEM itself.
+/// As [`usable`], for the PEM text itself.
 ///
 /// # Errors
 ///
-/// There is none.
+/// The text has no usable certificate.
 pub fn usable_text(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    // npm takes it with escaped line breaks too.
+    // npm also accepts escaped line breaks.
     let pem = pem.replace("\\n", "\n");
     some(usable_in(pem.as_bytes()))
-        .ok_or_else(|| "the value holds no usable certificate".to_owned())
+        .ok_or_else(|| "the value contains no usable certificate".to_owned())
 }
 
 fn some(found: Vec<CertificateDer<'static>>) -> Option<Vec<CertificateDer<'static>>> {
     (!found.is_empty()).then_some(found)
 }
 
-/// What is no certificate is left out, since one such block makes OpenSSL refuse a whole file.
+/// Ignores blocks that are not certificates, because one such block makes OpenSSL refuse the whole file.
 fn usable_in(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     let mut store = rustls::RootCertStore::empty();
     CertificateDer::pem_slice_iter(pem)
@@ -91,7 +91,7 @@ fn usable_in(pem: &[u8]) -> Vec<CertificateDer<'static>> {
         .collect()
 }
 
-/// A folder's files with the name of a hash, as c_rehash(1) gives them.
+/// Returns the files of a directory whose names are hashes, as c_rehash(1) makes them.
 fn hashed(folder: &str) -> Result<Vec<String>, String> {
     let entries = std::fs::read_dir(folder)
         .map_err(|error| format!("cannot read {}: {error}", quote(folder)))?;
@@ -119,14 +119,14 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{name} is broken PEM: {error}"))?;
     if certificates.is_empty() {
-        return Err(format!("{name} holds no certificate: it must be PEM"));
+        return Err(format!("{name} contains no certificate: it must be PEM"));
     }
-    // PEM around nonsense is found now rather than at the first handshake.
+    // Reports invalid certificates now, not at the first handshake.
     let mut store = rustls::RootCertStore::empty();
     for certificate in &certificates {
         store
             .add(certificate.clone())
-            .map_err(|error| format!("{name} holds no usable certificate: {error}"))?;
+            .map_err(|error| format!("{name} contains no usable certificate: {error}"))?;
     }
     Ok(certificates)
 }

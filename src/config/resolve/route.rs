@@ -11,10 +11,10 @@ use crate::policy::{
     CredentialGrant, Policy, Rule, ServiceLocation, ServiceName, Settings, TokenKind,
 };
 
-/// Another universe is known only at run time, and has no rows of its own.
+/// The universe for the check of routes. Another universe is known only at run time, and has no rows of its own.
 const UNIVERSE: &str = "googleapis.com";
 
-/// All of them, each with its place.
+/// Resolves all routes, each with its location.
 pub(super) fn resolve(
     entries: &[RawEntry],
     diagnostics: &mut Vec<Diagnostic>,
@@ -49,7 +49,7 @@ fn route(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rou
     let options = rule::options(&fields, diagnostics);
     let mode = mode.and_then(|text| match &at {
         Some((_, Listen::Tcp(_), _)) => {
-            let message = format!("{} is for unix sockets: leave it out", quote(&text.value));
+            let message = format!("{} is for unix sockets only: remove it", quote(&text.value));
             diagnostics.push(text.diagnostic(DiagnosticId::OptionWithoutEffect, message));
             None
         }
@@ -69,7 +69,7 @@ fn route(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rou
     })
 }
 
-/// Permissions as chmod(1) takes them: three octal digits, with or without a leading zero.
+/// Parses permissions as chmod(1) does: three octal digits, with or without a leading zero.
 fn mode(text: &str) -> Result<u32, String> {
     let digits = match text.len() {
         4 => text.strip_prefix('0'),
@@ -97,7 +97,7 @@ fn understood<T>(
         .ok()
 }
 
-/// Where it listens, under which prefix, and both as a flag would write them.
+/// Parses the address and the prefix. Also returns both in the syntax of a flag.
 fn listen(
     text: &Spanned,
     prefix: Option<&Spanned>,
@@ -110,7 +110,7 @@ fn listen(
     let prefix = understood(extra, listen::prefix, diagnostics)?;
     if !own.is_empty() {
         let message = format!(
-            "listen has a prefix beside {}: keep one",
+            "listen and {} both give a prefix: keep one",
             quote(&extra.value)
         );
         diagnostics.push(extra.diagnostic(DiagnosticId::Duplicate, message));
@@ -123,17 +123,18 @@ fn listen(
     Some((format!("{}{colon}{prefix}", text.value), listen, prefix))
 }
 
-/// An absolute URL, or a service's name. No message shows a URL's user or query: passwords and keys are written there.
+/// Parses an absolute URL, or the name of a service. No message repeats a URL's user or query, which may contain
+/// passwords and keys.
 fn upstream(url: &str) -> Result<(Destination, Option<ServiceName>), String> {
     let Some(shown) = quote_unless_secret(entry::without_query(url)) else {
         return Err(
-            "the URL must not hold a user (@): tokens come from the metadata server".to_owned(),
+            "the URL must not contain a user (@): tokens come from the metadata server".to_owned(),
         );
     };
     if url.contains('?') {
-        Err(format!("{shown} must not be followed by a query (?)"))
+        Err(format!("{shown} must not have a query (?)"))
     } else if url.contains('#') {
-        Err(format!("{shown} must not hold a fragment (#)"))
+        Err(format!("{shown} must not have a fragment (#)"))
     } else if let Some(rest) = url.strip_prefix("run://") {
         service(rest)
     } else {
@@ -146,7 +147,7 @@ fn upstream(url: &str) -> Result<(Destination, Option<ServiceName>), String> {
     }
 }
 
-/// `SERVICE[.REGION][/PATH]`.
+/// Parses `SERVICE[.REGION][/PATH]`.
 fn service(text: &str) -> Result<(Destination, Option<ServiceName>), String> {
     let (name, path) = match text.find('/') {
         Some(slash) => text.split_at(slash),
@@ -193,7 +194,7 @@ pub(super) fn validate(
                 });
         if cleartext {
             let message = format!(
-                "a token would travel to {} in plaintext: write https://, or plaintext=allow",
+                "a token would be sent to {} in plaintext: write https://, or plaintext=allow",
                 route.upstream.origin
             );
             diagnostics.push(Diagnostic::new(
@@ -205,18 +206,18 @@ pub(super) fn validate(
         let upstream = on_cloud_run(route);
         let decision = decide(&upstream);
         let unobtainable = match &decision.grant {
-            // Credentials are judged as a whole where the account has to sign.
+            // Routes for which an account signs are checked with the credential.
             CredentialGrant::Token(key) if !matches!(key.kind, TokenKind::Jwt { .. }) => {
                 base.unobtainable(key, &upstream.origin.host)
             }
             _ => None,
         };
-        // A rule that decides is a problem of its own.
+        // If a rule decides, the rule is reported.
         if let Some(why) = unobtainable
             && !config.rules.iter().any(|rule| rule.name == decision.rule)
         {
             let message = format!(
-                "no such token can be had from {}: {why}",
+                "this token cannot be obtained from {}: {why}",
                 config.credentials
             );
             diagnostics.push(Diagnostic::new(
@@ -226,7 +227,7 @@ pub(super) fn validate(
             ));
         }
         let silent = route.options.effective_credential().is_none();
-        // What becomes of a service's name is known at run time.
+        // The URL of a service's name is known only at run time.
         if silent
             && route.service.is_none()
             && !policy.depends_on_path(&route.upstream.origin, UNIVERSE)
@@ -243,7 +244,7 @@ pub(super) fn validate(
     }
 }
 
-/// The upstream as far as it is known now: a service's name leads to Cloud Run.
+/// Returns the upstream as far as it is known: a service's name is on Cloud Run.
 fn on_cloud_run(route: &Route) -> Destination {
     let mut upstream = route.upstream.clone();
     let service = route.service.as_ref();
@@ -253,7 +254,8 @@ fn on_cloud_run(route: &Route) -> Destination {
     upstream
 }
 
-/// Places below the upstream that rules may tell apart: its own path, one below it, and one below each rule's path.
+/// Returns paths below the upstream that rules may distinguish: its own path, one below it, and one below each rule's
+/// path.
 fn places<'a>(upstream: &'a Destination, rules: &'a [Rule]) -> impl Iterator<Item = Destination> {
     let base = upstream.path().trim_end_matches('/');
     let of_rules = rules.iter().filter_map(move |rule| {

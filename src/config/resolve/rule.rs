@@ -7,7 +7,7 @@ use super::super::entry;
 use super::super::raw::{RawEntry, RawFields, Spanned};
 use crate::policy::{Pattern, Policy, Rule, RuleOptions};
 
-/// All of them; one that another hides, and one that reaches further than it should, is a warning.
+/// Resolves all rules. Warns of a rule that an earlier one shadows, and of one that reaches too far.
 pub(super) fn resolve(
     entries: &[RawEntry],
     universe: &str,
@@ -30,7 +30,7 @@ pub(super) fn resolve(
         };
         if let Some(first) = places.get(&rule.pattern.to_string()) {
             warnings.push(format!(
-                "{place}: never matches, for {first} names {} before it",
+                "{place}: never matches, because {first} has {} before it",
                 rule.pattern
             ));
         } else {
@@ -52,7 +52,7 @@ pub(super) fn resolve(
     rules
 }
 
-/// What to say of a wide rule that names hosts such as `oauth2.googleapis.com`.
+/// Returns a warning about a wide rule that matches hosts such as `oauth2.googleapis.com`.
 fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) -> Option<String> {
     let hosts = Policy::given_beyond_the_table(rule, rules, universe);
     let first = hosts.first()?;
@@ -62,10 +62,10 @@ fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) ->
         ""
     };
     Some(format!(
-        "{place}: it gives a token to hosts that get none without it{replaces}: {}; name the hosts that are meant, or add \
+        "{place}: it gives a token to hosts that get none by default{replaces}: {}; name the intended hosts, or add \
          --rule {first}=none{}",
         hosts.join(", "),
-        if hosts.len() > 1 { " and the like" } else { "" }
+        if hosts.len() > 1 { " and similar rules" } else { "" }
     ))
 }
 
@@ -90,7 +90,7 @@ fn rule(mut fields: RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Rule
     })
 }
 
-/// What is left of the fields, as options.
+/// Parses the remaining fields as options.
 pub(super) fn options(fields: &RawFields, diagnostics: &mut Vec<Diagnostic>) -> RuleOptions {
     let mut options = RuleOptions::default();
     let before = diagnostics.len();
@@ -111,7 +111,7 @@ pub(super) fn options(fields: &RawFields, diagnostics: &mut Vec<Diagnostic>) -> 
     options
 }
 
-/// A line's pattern, or a mapping's `host`, `port` and `path`.
+/// Parses a line's pattern, or a mapping's `host`, `port` and `path`.
 fn pattern(fields: &mut RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<Pattern> {
     let parse = |text: &Spanned, whole: &str, diagnostics: &mut Vec<Diagnostic>| {
         Pattern::parse(whole)
@@ -142,10 +142,10 @@ fn pattern(fields: &mut RawFields, diagnostics: &mut Vec<Diagnostic>) -> Option<
         }
         whole.push_str(&path.value);
     }
-    // A path within the host would take the port for a part of itself.
+    // If `host` contained a path, the port would become a part of the path.
     if whole != host.value && host.value.contains('/') {
         let message = format!(
-            "{} holds a path, which has a key of its own: write it there",
+            "{} contains a path: write it under the key path",
             quote(&host.value)
         );
         diagnostics.push(host.diagnostic(DiagnosticId::InvalidValue, message));

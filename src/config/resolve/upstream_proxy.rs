@@ -17,23 +17,23 @@ use crate::policy::{EgressProxy, NoProxy, NoProxyEntry};
 
 const FORM: &str = "http://[USER:PASSWORD@]HOST:PORT";
 
-/// A proxy as its URL names it.
+/// The parts of a proxy's URL.
 struct Url {
     host: Host,
     port: u16,
     authorization: Option<HeaderValue>,
 }
 
-/// Whether `text` could be `--upstream-proxy`.
+/// Checks whether `text` is a valid `--upstream-proxy`.
 ///
 /// # Errors
 ///
-/// What would be right, without a part of the text that may be a password.
+/// Returns the accepted form, without a part of the text that may be a password.
 pub fn check(text: &str) -> Result<(), String> {
     parse(text).map(drop)
 }
 
-/// Reads both options. `metadata` is never reached through the proxy.
+/// Resolves both options. The metadata server is never called through the proxy.
 pub(super) fn resolve(
     raw: &RawConfig,
     metadata: (Host, u16),
@@ -69,7 +69,7 @@ pub(super) fn resolve(
     }))
 }
 
-/// A proxy on one of the sidecar's own listeners would lead every call back here.
+/// Checks that the proxy is not one of the sidecar's own listeners, because every call would come back.
 pub(super) fn check_loop(
     proxy: &UpstreamProxy,
     listeners: &[Option<SocketAddr>],
@@ -94,13 +94,13 @@ pub(super) fn check_loop(
     }
 }
 
-/// Whether `host` leads to a listener on `bound`, as far as the texts tell.
+/// Returns whether `host` is the address of a listener on `bound`, as far as the texts show.
 fn reaches(host: &Host, bound: IpAddr) -> bool {
     let bound = bound.to_canonical();
     let local = |ip: IpAddr| ip.is_loopback() || ip.is_unspecified();
     let meets = |ip: IpAddr| {
         ip == bound || local(ip) && local(bound) && ip.is_ipv4() == bound.is_ipv4()
-        // A wildcard listener of one family may take the other too.
+        // A wildcard listener of one address family may also accept the other.
         || bound.is_unspecified() && local(ip)
     };
     match host {
@@ -130,7 +130,7 @@ fn no_proxy(raw: &RawConfig, diagnostics: &mut Vec<Diagnostic>) -> NoProxy {
     entries.into_iter().collect()
 }
 
-/// No message shows the text where it may hold a password.
+/// Parses the URL. No message repeats a text that may contain a password.
 fn parse(text: &str) -> Result<Url, String> {
     let wrong = || match quote_unless_secret(text) {
         Some(text) => format!("{text} must be {FORM}, or off"),
@@ -172,11 +172,11 @@ fn authorization(userinfo: &str) -> Result<Option<HeaderValue>, String> {
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let (user, password) = (decoded(user)?, decoded(password)?);
     if user.contains(&b':') {
-        return Err("the proxy's user name must not hold a colon".to_owned());
+        return Err("the proxy's user name must not contain a colon".to_owned());
     }
     let credentials = [&*user, b":", &*password].concat();
     if credentials.iter().any(u8::is_ascii_control) {
-        return Err("the proxy's credentials must not hold control characters".to_owned());
+        return Err("the proxy's credentials must not contain control characters".to_owned());
     }
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(credentials)))
         .map_err(|_| format!("write {FORM}"))?;

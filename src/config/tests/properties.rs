@@ -1,4 +1,4 @@
-//! Properties of every configuration: what is printed is read again, and no text panics.
+//! Properties of every configuration: the printed form is accepted as input, and no text causes a panic.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn time() -> impl Strategy<Value = String> {
         .prop_map(|nanos| humantime::format_duration(Duration::from_nanos(nanos)).to_string())
 }
 
-/// Valid texts for the options that are there once.
+/// Valid texts for the options that may be given once.
 fn single() -> impl Strategy<Value = Vec<(OptionKey, String)>> {
     let word = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
     let address = || {
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn what_check_prints_loads_to_the_same_configuration(raw in any_raw()) {
         let Ok(mut config) = resolved(&raw) else {
-            // Two unix sockets of the same name, once in a blue moon.
+            // Two unix sockets may have the same name, which is rare.
             return Err(TestCaseError::reject("contradiction"));
         };
         config.warnings.clear();

@@ -4,14 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-/// Returns `USER:PASSWORD` as the value of `Proxy-Authorization` that is accepted (RFC 7617). `random` is the meaning of
-/// that word, where it has one.
+/// Returns the accepted value of `Proxy-Authorization` for `USER:PASSWORD` (RFC 7617). `random` is the meaning of that
+/// word, if it has one.
 ///
-/// No message shows the text: it is a password, or a part of one.
+/// No message repeats the text, because it is a password, or a part of one.
 pub(in crate::config) fn expected(text: &str, random: Option<&str>) -> Result<HeaderValue, String> {
     let text = match text {
         "random" => random.ok_or(
-            "random is for exec, which hands the password to its command; here nobody would know it: write USER:PASSWORD",
+            "random is for exec, which passes the password to its command: write USER:PASSWORD",
         )?,
         text => text,
     };

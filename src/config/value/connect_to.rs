@@ -1,4 +1,4 @@
-//! `--connect-to`, as curl's.
+//! `--connect-to`, with the syntax of curl.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::super::diagnostic::quote;
 use super::super::{ConnectHost, ConnectTo};
 use crate::destination::Host;
 
-/// `HOST:PORT:HOST2:PORT2`; any part may be empty, IPv6 stands in brackets.
+/// Parses `HOST:PORT:HOST2:PORT2`. Any part may be empty; IPv6 addresses are in brackets.
 pub(in crate::config) fn parse(text: &str) -> Result<ConnectTo, String> {
     split(text).ok_or_else(|| {
         format!(
@@ -34,7 +34,7 @@ fn split(text: &str) -> Option<ConnectTo> {
     })
 }
 
-/// The text up to the next colon outside brackets, and what follows that colon.
+/// Returns the text up to the next colon outside brackets, and the text after it.
 fn part(text: &str) -> Option<(&str, Option<&str>)> {
     let start = match text.starts_with('[') {
         true => text.find(']')?,
@@ -61,7 +61,7 @@ fn connect_host(text: &str) -> Option<ConnectHost> {
     }
 }
 
-/// The inner `None` is an empty part: any port, or the same.
+/// Parses a port. The inner `None` is an empty part: any port, or the same port.
 fn port(text: &str) -> Option<Option<u16>> {
     if text.is_empty() {
         return Some(None);

@@ -7,7 +7,7 @@ use super::super::diagnostic::quote;
 /// The longest duration. Adding it to the current time cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Parses `5s`, `1m30s`, `500ms`; `0s` too.
+/// Parses `5s`, `1m30s`, `500ms` and `0s`.
 pub(in crate::config) fn any(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {

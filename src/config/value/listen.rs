@@ -1,4 +1,4 @@
-//! Where something listens.
+//! The addresses of listeners.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,15 +7,16 @@ use http::uri::PathAndQuery;
 use super::super::Listen;
 use super::super::diagnostic::quote;
 
-/// The end of a socket's name, and the beginning of a prefix.
+/// The end of a socket's path, and the beginning of a prefix.
 const SOCK: &str = ".sock/";
 
-/// `PORT` alone: on 127.0.0.1 and, where the machine has it, on ::1, for `localhost` may be either.
+/// Returns whether the text is a `PORT` only. It means 127.0.0.1 and, if the machine has it, ::1, because `localhost`
+/// may be either.
 pub(in crate::config) fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An address, and whether it is a port alone.
+/// Parses an address. Also returns whether the text is a port only.
 pub(in crate::config) fn address_or_port(text: &str) -> Result<(SocketAddr, bool), String> {
     Ok((address(text)?, is_port(text)))
 }
@@ -28,7 +29,7 @@ pub(in crate::config) fn printed(address: SocketAddr, is_port_alone: bool) -> St
     }
 }
 
-/// `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`; port 0 takes a free one.
+/// Parses `PORT` (on 127.0.0.1), `ADDR:PORT`, `[IPV6]:PORT` or `localhost:PORT`. Port 0 takes a free port.
 pub(in crate::config) fn address(text: &str) -> Result<SocketAddr, String> {
     let port = |port: &str| port.parse::<u16>().ok().filter(|_| is_port(port));
     if let Some(port) = port(text) {
@@ -45,9 +46,9 @@ pub(in crate::config) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// A route's `LISTEN`: an address or `unix:PATH`, and a prefix: `8081/v1`, `unix:/run/x.sock:/v1`.
+/// Parses a route's `LISTEN`: an address or `unix:PATH`, and a prefix: `8081/v1`, `unix:/run/x.sock:/v1`.
 ///
-/// A socket's path holds slashes itself, so there the prefix follows a colon, or the name's `.sock`.
+/// The path of a socket contains slashes itself, so the prefix follows a colon, or the end `.sock` of the path.
 pub(in crate::config) fn parse(text: &str) -> Result<(Listen, String), String> {
     if let Some(rest) = text.strip_prefix("unix:") {
         let end = rest
@@ -70,7 +71,7 @@ pub(in crate::config) fn parse(text: &str) -> Result<(Listen, String), String> {
     Ok((Listen::Tcp(listen), self::prefix(prefix)?))
 }
 
-/// A path prefix without its trailing slash; `/` is all paths.
+/// Parses a path prefix and removes its trailing slash. `/` means all paths.
 pub(in crate::config) fn prefix(text: &str) -> Result<String, String> {
     let trimmed = text.strip_suffix('/').unwrap_or(text);
     let whole = trimmed.is_empty()
@@ -102,7 +103,7 @@ fn unix(path: &str) -> Result<Listen, String> {
 // === impl Listen ===
 
 impl Listen {
-    /// Reached from this machine alone: loopback, or a unix socket.
+    /// Returns whether only this machine can reach it: loopback, or a unix socket.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => is_loopback(address),
@@ -110,7 +111,7 @@ impl Listen {
         }
     }
 
-    /// Both cannot be open at once as two listeners.
+    /// Returns whether two listeners cannot be open on both at the same time.
     pub(in crate::config) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
@@ -129,7 +130,8 @@ pub(in crate::config) fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Every address is taken: `0.0.0.0` those of its family, `[::]` of both (its default on Linux).
+/// Returns whether a wildcard address includes `address`: `0.0.0.0` includes IPv4, `[::]` both families (the default on
+/// Linux).
 fn takes(wildcard: IpAddr, address: IpAddr) -> bool {
     wildcard.is_unspecified() && (wildcard.is_ipv6() || address.is_ipv4())
 }

@@ -1,4 +1,4 @@
-//! Sizes of memory, and the limit that the kernel sets to ours.
+//! Sizes of memory, and the kernel's limit for this process.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 
 use super::super::diagnostic::quote;
 
-/// Without a limit from the kernel.
+/// The default without a limit of the kernel.
 const DEFAULT: usize = 256 << 20;
 
-/// Less leaves no room for a single connection and its buffers.
+/// The minimum. A smaller budget has no room for one connection and its buffers.
 const LEAST: usize = 1 << 20;
 
-/// A limit from here on is none: version 1 writes the largest multiple of a page for it.
+/// A limit of this size or more counts as no limit: version 1 writes the largest multiple of a page.
 const UNLIMITED: u64 = 1 << 60;
 
 /// Suffixes in lower case without the optional `B`: as in Kubernetes, `K` is 1000 and `Ki` is 1024.
@@ -60,7 +60,8 @@ fn bytes(text: &str) -> Option<usize> {
     usize::try_from(bytes).ok()
 }
 
-/// Half of the cgroup's limit, else 256 MiB. Read once: after the start the sandbox may hide both files.
+/// Returns half of the cgroup's limit, otherwise 256 MiB. It is read once, because the sandbox may later deny access to
+/// the files.
 pub(in crate::config) fn default() -> usize {
     static HALF: OnceLock<usize> = OnceLock::new();
     *HALF.get_or_init(|| {
@@ -71,7 +72,7 @@ pub(in crate::config) fn default() -> usize {
     })
 }
 
-/// The lowest limit of the process's cgroup and those above it, in either version. `groups` is /proc/self/cgroup.
+/// Returns the lowest limit of the process's cgroup and its parents, in either version. `groups` is /proc/self/cgroup.
 fn limit(groups: &str, root: &Path) -> Option<u64> {
     groups
         .lines()
@@ -85,7 +86,7 @@ fn limit(groups: &str, root: &Path) -> Option<u64> {
                 }
                 _ => return None,
             };
-            // A container that has no namespace of cgroups sees the host's path, and its own group at the root.
+            // A container without a cgroup namespace sees the host's path, but its own group at the root.
             let own = root.join(path.trim_start_matches('/'));
             own.ancestors()
                 .take_while(|group| group.starts_with(&root))

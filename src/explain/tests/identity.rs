@@ -28,7 +28,7 @@ fn an_impersonation_chain_is_explained_with_its_roles() {
         ("delegate", "a@p.example"),
     ]);
     for note in [
-        "the token is the one of t@p.example, impersonated by the base credential through a@p.example",
+        "the token belongs to t@p.example, impersonated by the base credential through a@p.example",
         "the base credential needs roles/iam.serviceAccountTokenCreator on a@p.example",
         "a@p.example needs roles/iam.serviceAccountTokenCreator on t@p.example",
     ] {
@@ -48,7 +48,7 @@ fn delegation_is_explained_with_its_user_and_what_to_authorise() {
         ("subject", "jane@d.example"),
     ]);
     assert!(explanation.notes.iter().any(|note| note
-        == "the token is the one of jane@d.example, on whose behalf the base credential acts"));
+        == "the token belongs to jane@d.example, on whose behalf the base credential acts"));
     assert!(
         explanation.to_string().contains("domain-wide delegation"),
         "{explanation}"

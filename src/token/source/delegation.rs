@@ -61,7 +61,7 @@ pub(super) fn check_universe(universe: &str, subject: &str) -> Result<(), FetchE
     Err(FetchError::new(
         TokenFault::Refused,
         &format!(
-            "an access token of {subject}: domain-wide delegation (subject=) exists in the universe {DEFAULT_UNIVERSE} only, \
+            "an access token of {subject}: domain-wide delegation (subject=) exists only in the universe {DEFAULT_UNIVERSE}, \
              and this is {universe}"
         ),
     ))

@@ -31,7 +31,7 @@ fn check_shows_the_proxy_without_its_credentials() {
         for line in [
             "upstream_proxy: http://proxy.example:3128\n",
             "no_upstream_proxy:\n  - a.example\n  - 10.0.0.0/8\n",
-            "# upstream_proxy: its credentials are set, and a secret: not shown\n",
+            "# upstream_proxy: its credentials are set; not shown, because they are a secret\n",
         ] {
             assert!(out.contains(line), "{line} in {out}");
         }
