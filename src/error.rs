@@ -1,7 +1,7 @@
-//! What can go wrong with a request, and what the caller is told.
+//! The errors of a request, and the responses for them.
 //!
-//! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC 9209,
-//! 2.3) and its gRPC status; `proxy/problem.rs` makes the responses. `diagnostics/advice.rs` says what to do about each.
+//! One exhaustive table, [`ErrorKind::row`], maps each kind to its HTTP status, its `Proxy-Status` error type (RFC
+//! 9209, 2.3) and its gRPC status. `proxy/problem.rs` makes the responses; `diagnostics/advice.rs` has the advice.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The error of a request. The kind decides the response; the detail is a message.
 ///
-/// A detail never holds a token, nor a header that the app sent.
+/// A detail never contains a token, or a header that the app sent.
 pub struct Error(Box<ErrorInner>);
 
 struct ErrorInner {
@@ -75,27 +75,27 @@ impl Error {
         self
     }
 
-    /// Marks a request that the upstream did not process, so that the app may send it again. `reason` is what the app's
-    /// HTTP/2 stream is reset with.
+    /// Marks a request that the upstream did not process, so that the app may resend it. `reason` is the error of the
+    /// app's HTTP/2 stream.
     #[must_use]
     pub fn refused(mut self, reason: impl Into<BoxError>) -> Self {
         self.0.refused = true;
         self.caused_by(reason)
     }
 
-    /// Whether the upstream processed nothing of the request.
+    /// Returns whether the upstream processed nothing of the request.
     pub fn is_refused(&self) -> bool {
         self.0.refused
     }
 
-    /// Marks an error that another attempt may not meet, though errors of its kind usually recur.
+    /// Marks an error that a retry may resolve, although errors of its kind usually recur.
     #[must_use]
     pub fn transient(mut self) -> Self {
         self.0.transient = true;
         self
     }
 
-    /// Whether another attempt may succeed, though errors of this kind usually recur.
+    /// Returns whether a retry may succeed, although errors of this kind usually recur.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }
@@ -110,7 +110,7 @@ impl Error {
         self.0.problem.kind()
     }
 
-    /// Returns what response, log and status page show.
+    /// Returns the part that response, log and status page show.
     pub fn problem(&self) -> &Problem {
         &self.0.problem
     }
@@ -120,7 +120,7 @@ impl Error {
         self.0.problem.detail()
     }
 
-    /// Returns when to retry, if that is known.
+    /// Returns the time to wait before a retry, if it is known.
     pub fn wait(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -1,4 +1,4 @@
-//! Explains for a user what a call to a URL gets: `sidentity explain`, and the form of the status page.
+//! Explains which credential a call to a URL gets, for `sidentity explain` and the form of the status page.
 
 mod account;
 mod how;

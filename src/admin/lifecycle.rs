@@ -22,12 +22,12 @@ pub struct Lifecycle {
     probes: AtomicU32,
 }
 
-/// A moment; by default, this one.
+/// A time; by default, the current one.
 #[derive(Clone, Copy, Debug)]
 struct Began(SystemTime);
 
 impl Lifecycle {
-    /// All listeners accept.
+    /// Enters the serving state: all listeners accept.
     pub fn serving(&self) {
         let _ = self.served.set(SystemTime::now());
         self.state.store(SERVING, Ordering::Release);
@@ -45,22 +45,22 @@ impl Lifecycle {
         self.drain.cancelled().await;
     }
 
-    /// Whether the listeners accept; still so while draining.
+    /// Returns whether the listeners accept. They also do so while draining.
     pub fn is_listening(&self) -> bool {
         self.state.load(Ordering::Acquire) != STARTING
     }
 
-    /// Whether new work should go elsewhere.
+    /// Returns whether new work should go elsewhere.
     pub fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) == DRAINING
     }
 
-    /// When the process began.
+    /// Returns the time at which the process began.
     pub fn began(&self) -> SystemTime {
         self.began.0
     }
 
-    /// Returns the name of the state, and since when it holds.
+    /// Returns the name of the state, and the time at which it began.
     pub fn state(&self) -> (&'static str, SystemTime) {
         let (word, since) = match self.state.load(Ordering::Acquire) {
             STARTING => ("starting", None),
@@ -75,7 +75,7 @@ impl Lifecycle {
         self.probes.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
-    /// `POST /quitquitquit`.
+    /// Requests the end of the process (`POST /quitquitquit`).
     pub fn quit(&self) {
         self.quit.cancel();
     }

@@ -1,4 +1,4 @@
-//! The admin port: probes, metrics, and explanations, for probers, scrapers and operators. Nothing secret is on it.
+//! The admin port: probes, metrics, and explanations, for probers, scrapers and operators. It contains no secrets.
 
 mod host;
 mod lifecycle;

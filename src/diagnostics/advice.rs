@@ -8,22 +8,22 @@ impl TokenFault {
     /// What happened, in a few words.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Aborted => "The token's fetch was cut short",
-            Self::Disabled => "NO_GCE_CHECK forbids asking for a token",
+            Self::Aborted => "The token fetch was interrupted",
+            Self::Disabled => "NO_GCE_CHECK disables the metadata server",
             Self::Failing => "The metadata server fails",
             Self::Forbidden => "This workload may not use the account",
             Self::WrongServer => "No metadata server at its address",
             Self::Limited => "The metadata server limits this instance",
-            Self::Malformed => "The metadata server's answer is no token",
+            Self::Malformed => "The metadata server's response is not a token",
             Self::NoAccount => "No such service account here",
             Self::NothingFound => "No credentials were found",
             Self::NotImpersonated => "The service account cannot be impersonated",
             Self::NoSubjectToken => "The subject token cannot be obtained",
-            Self::ProxyRefused => "The upstream proxy refuses the way to the token endpoint",
-            Self::Refused => "The metadata server refuses the question",
+            Self::ProxyRefused => "The upstream proxy refuses calls to the token endpoint",
+            Self::Refused => "The metadata server rejects the request",
             Self::TimedOut => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
-            Self::Unsupported => "This credential issues no such token",
+            Self::Unsupported => "This credential cannot issue the token",
         }
     }
 

@@ -69,9 +69,9 @@ impl RecentErrors {
             status: Some(status.as_u16()),
             listener: Some(listener.clone()),
             ..RecentError::new(
-                "The upstream answered with an error of its own",
+                "The upstream answered with an error",
                 about,
-                &format!("answered {status}, and that is what the app got"),
+                &format!("answered {status}, which was passed to the app"),
                 FAILED_ITSELF.into(),
             )
         };
@@ -88,13 +88,13 @@ impl RecentErrors {
         let status = rejection.status.as_u16();
         let title = match status {
             403 => "The upstream forbids the call to this account",
-            300..400 => "The upstream asks for a sign-in",
-            _ => "The upstream does not take our token",
+            300..400 => "The upstream requires a sign-in",
+            _ => "The upstream rejects the token",
         };
         let for_whom = shown(&Purpose(rejection.key).to_string());
         let unnamed = match credential.is_file() {
             true => &credential.text,
-            false => "an account whose name is not known",
+            false => "an account with an unknown name",
         };
         let via = rejection
             .key
@@ -129,7 +129,7 @@ impl RecentErrors {
         let error = RecentError {
             status: Some(status),
             ..RecentError::new(
-                "The upstream does not take the app's own credential",
+                "The upstream rejects the app's own credential",
                 about,
                 &format!("answered {status} to {}", rejection.what()),
                 sentence(unauthenticated::ADVICE).into(),
@@ -142,11 +142,11 @@ impl RecentErrors {
     pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let detail = format!(
-            "the CONNECT tunnel carries no token, since {}",
+            "the CONNECT tunnel carries no token, because {}",
             reason.why()
         );
         let error = RecentError::new(
-            "A call went out without its token",
+            "A call was sent without its token",
             about,
             &detail,
             sentence(&reason.advice(origin)).into(),

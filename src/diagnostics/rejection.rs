@@ -67,8 +67,8 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
                 format!("grant roles/iap.httpsResourceAccessor on the IAP resource to {account}")
             }
             false => format!(
-                "a signed JWT (token=jwt) is for IAP alone, and its audience must be the URL of the IAP resource, like \
-                 https://{}/*; else compare this machine's clock",
+                "a signed JWT (token=jwt) is for IAP only, and its audience must be the URL of the IAP resource, like \
+                 https://{}/*; otherwise check this machine's clock",
                 rejection.origin.host
             ),
         };
@@ -79,7 +79,7 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
                 "Identity-Aware Proxy answered: grant roles/iap.httpsResourceAccessor on the IAP resource to {account}"
             ),
             false => format!(
-                "that is how Identity-Aware Proxy answers to a token that is not for it. If IAP guards this host, write --rule \
+                "Identity-Aware Proxy answers like this to a token for another audience. If IAP protects this host, write --rule \
                  '{}=id,audience=CLIENT_ID.apps.googleusercontent.com' (on a route: credential=id,audience=…) with an OAuth \
                  client id that the IAP resource admits for programmatic access",
                 rejection.origin.host
@@ -94,24 +94,20 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
                 .to_owned(),
         },
         TokenKind::Id { .. } | TokenKind::Jwt { .. } if !forbidden => {
-            "the audience must be the service's own URL or one of its custom audiences (option audience=); where IAP stands \
-             before it, IAP's OAuth client id; else compare this machine's clock"
+            "the audience must be the service's own URL or one of its custom audiences (option audience=); if IAP protects it, IAP's OAuth client id; otherwise check this machine's clock"
                 .to_owned()
         }
         TokenKind::Id { .. } if host.ends_with(".cloudfunctions.net") => format!(
-            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}; or its \
-             ingress settings do not admit calls from this network"
+            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}. Or its ingress settings do not permit calls from this network"
         ),
         TokenKind::Id { .. } | TokenKind::Jwt { .. } => format!(
-            "grant roles/run.invoker on the service to {account}; or its ingress settings do not admit calls from this \
-             network"
+            "grant roles/run.invoker on the service to {account}. Or its ingress settings do not permit calls from this network"
         ),
         TokenKind::Access { .. } if forbidden => format!(
-            "the answer's body names the permission that {account} lacks: grant a role that has it; or the API is off, the \
-             scopes are too narrow, or a service perimeter forbids the call"
+            "the body of the response names the permission that {account} lacks: grant a role that has it. Or the API is disabled, the scopes are too narrow, or a service perimeter forbids the call"
         ),
         TokenKind::Access { .. } => "access tokens are for Google APIs (Cloud Run, functions and IAP take credential=id); else \
-                                     compare this machine's clock and see whether the account is disabled"
+                                     compare this machine's clock and whether the account is disabled"
             .to_owned(),
     }
 }

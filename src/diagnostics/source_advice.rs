@@ -14,18 +14,18 @@ impl TokenFault {
             (Self::Failing, SourceKind::Impersonation) => "The IAM Credentials API fails",
             (Self::Failing, SourceKind::Sts) => "The Security Token Service fails",
             (Self::Failing, _) => "The token endpoint fails",
-            (Self::Forbidden, _) => "This identity may not be issued the token",
-            (Self::WrongServer, _) => "Something else answers for the token endpoint",
+            (Self::Forbidden, _) => "This identity may not get the token",
+            (Self::WrongServer, _) => "Another server answers in place of the token endpoint",
             (Self::Limited, SourceKind::Impersonation) => {
                 "The IAM Credentials API limits this identity"
             }
             (Self::Limited, SourceKind::Sts) => "The Security Token Service limits this identity",
             (Self::Limited, _) => "The token endpoint limits this identity",
             (Self::Malformed, SourceKind::Impersonation) => {
-                "The IAM Credentials API's answer is no token"
+                "The IAM Credentials API's response is not a token"
             }
-            (Self::Malformed, SourceKind::Sts) => "The Security Token Service's answer is no token",
-            (Self::Malformed, _) => "The token endpoint's answer is no token",
+            (Self::Malformed, SourceKind::Sts) => "The Security Token Service's response is not a token",
+            (Self::Malformed, _) => "The token endpoint's response is not a token",
             (Self::NoAccount, _) => "No such service account",
             (Self::Refused, SourceKind::Impersonation) => {
                 "The IAM Credentials API refuses the request"

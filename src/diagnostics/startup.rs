@@ -85,8 +85,7 @@ impl BoundListeners {
         summary.log();
         if summary.proxy.is_some() && !self.intercepts {
             tracing::info!(
-                "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (it goes out \
-                 over TLS) or a route, or set --intercept"
+                "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (the sidecar adds TLS) or a route, or set --intercept"
             );
         }
         if let Some(address) = self.admin {
@@ -165,23 +164,23 @@ pub(crate) fn gets(decision: &Decision, holder: &str) -> String {
 /// What calls of a route get if its decision is not known yet. `is_service`: its upstream is the name of a service.
 pub(crate) const fn gets_later(is_service: bool) -> &'static str {
     if is_service {
-        "once the metadata server has said where that is"
+        "a token that depends on the URL from the metadata server"
     } else {
-        "by the path of each call"
+        "a token that depends on the path of each call"
     }
 }
 
 /// Logs that `--intercept` covers only part of the Google APIs.
 pub(crate) fn log_unknown_universe() {
     tracing::warn!(
-        "the universe domain is not known yet: of Google APIs, --intercept opens TLS to googleapis.com alone"
+        "the universe domain is not known yet: --intercept terminates TLS of Google APIs only for googleapis.com"
     );
 }
 
 /// Logs which files make an app trust the CA of `--intercept`.
 pub(crate) fn log_trust_files(folder: impl Display) {
     tracing::info!(
-        "TLS of CONNECT is opened where a token is due: the app must trust {folder}/bundle.pem (SSL_CERT_FILE), \
+        "TLS of CONNECT is terminated for destinations that get a token: the app must trust {folder}/bundle.pem (SSL_CERT_FILE), \
          {folder}/ca.pem (NODE_EXTRA_CA_CERTS) or {folder}/truststore.p12 (Java)"
     );
 }

@@ -23,13 +23,13 @@ impl NoTokenReason {
     /// Returns why no token can be injected.
     pub(crate) fn why(self) -> &'static str {
         match self {
-            Self::InterceptOff => "nothing can be put into the app's own TLS",
+            Self::InterceptOff => "the sidecar cannot add a token inside the app's TLS",
             Self::NotCovered => {
-                "this sidecar's CA is not for that host (domains learned after the start count from the next one on)"
+                "this sidecar's CA does not cover that host (domains that are added after the start need a restart)"
             }
-            Self::NotHttp => "what is inside is neither HTTP nor TLS",
-            Self::NotTls => "what is inside is no TLS",
-            Self::NothingSent => "the app sent nothing in it at first",
+            Self::NotHttp => "its content is neither HTTP nor TLS",
+            Self::NotTls => "its content is not TLS",
+            Self::NothingSent => "the app sent no byte in time",
         }
     }
 
@@ -44,7 +44,7 @@ impl NoTokenReason {
             Self::NotTls => ", give it a --route, or speak TLS inside",
         };
         format!(
-            "call http://{} through the proxy (it goes out over TLS){route}",
+            "call http://{} through the proxy (the sidecar adds TLS){route}",
             origin.host
         )
     }

@@ -1,13 +1,13 @@
-//! Why there is no token.
+//! The reasons for a missing token.
 
 use super::{Error, ErrorKind, Problem, SourceKind};
 
-/// Why a fetch returned no token. Each fault has advice of its own.
+/// The reason that a fetch returned no token. Each fault has its own advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenFault {
     /// The fetch ended before it had a result.
     Aborted,
-    /// `NO_GCE_CHECK`: the metadata server is not asked.
+    /// `NO_GCE_CHECK`: the metadata server is not called.
     Disabled,
     /// The metadata server failed: 5xx.
     Failing,
@@ -15,7 +15,7 @@ pub enum TokenFault {
     Forbidden,
     /// The server that answers is not a metadata server.
     WrongServer,
-    /// The metadata server limits us: 429.
+    /// The metadata server limits this instance: 429.
     Limited,
     /// The answer is not a usable token.
     Malformed,
@@ -23,7 +23,7 @@ pub enum TokenFault {
     NoAccount,
     /// There is no credential file, and no metadata server answers.
     NothingFound,
-    /// The IAM Credentials API does not let the caller use the account, or does not know it: 403 or 404.
+    /// The IAM Credentials API does not permit the caller to use the account, or does not know the account: 403 or 404.
     NotImpersonated,
     /// The subject token of the credential file cannot be obtained: from its file, program, URL or AWS keys.
     NoSubjectToken,
@@ -35,7 +35,7 @@ pub enum TokenFault {
     TimedOut,
     /// No connection can be made.
     Unreachable,
-    /// The credential issues no such token.
+    /// The credential cannot issue the token.
     Unsupported,
 }
 
@@ -88,25 +88,25 @@ impl TokenFault {
 // === impl Error ===
 
 impl Error {
-    /// The metadata server issued no token.
+    /// Creates the error of a metadata server that issued no token.
     pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
         Self::of(Problem::no_token(fault, SourceKind::Metadata, detail))
     }
 
-    /// Another kind of source issued no token.
+    /// Sets another kind of source, which issued no token.
     #[must_use]
     pub fn of_source(mut self, source: SourceKind) -> Self {
         self.0.problem.set_source(source);
         self
     }
 
-    /// The kind of source that issued no token. It counts if there is a [`fault`](Self::fault).
+    /// Returns the kind of source that issued no token. It has a meaning only if there is a [`fault`](Self::fault).
     pub fn token_source(&self) -> SourceKind {
         let fault = self.problem().fault();
         fault.map_or(SourceKind::Metadata, |(_, source)| source)
     }
 
-    /// Why there is no token, if that is the error and the cause is known.
+    /// Returns the reason that there is no token, if that is the error and the cause is known.
     pub fn fault(&self) -> Option<TokenFault> {
         self.problem().fault().map(|(fault, _)| fault)
     }

@@ -5,7 +5,7 @@ use http::StatusCode;
 /// The kind of an error, which decides the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ErrorKind {
-    /// The caller's request cannot be carried: its framing or its target is ambiguous.
+    /// The request cannot be forwarded: its framing or its target is ambiguous.
     BadRequest,
     /// A page of another site called a route.
     CrossSite,
@@ -13,7 +13,7 @@ pub enum ErrorKind {
     CertificateInvalid,
     /// The upstream refused the connection.
     ConnectionRefused,
-    /// The upstream closed before the response was whole.
+    /// The upstream closed the connection before the response was complete.
     ConnectionTerminated,
     /// No connection within the time-out.
     ConnectionTimeout,
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Internal,
     /// Too many connections or requests.
     LimitReached,
-    /// The destination is one of our own listeners.
+    /// The destination is one of the sidecar's own listeners.
     LoopDetected,
     /// The request is not valid HTTP.
     Malformed,
@@ -41,7 +41,7 @@ pub enum ErrorKind {
     NoRoute,
     /// The forward proxy was called with a path, as if it were a server.
     NotAbsolute,
-    /// The forward proxy asks for credentials.
+    /// The forward proxy requires credentials.
     ProxyAuthRequired,
     /// `--upstream-proxy` refused the call.
     ProxyRefused,
@@ -55,7 +55,7 @@ pub enum ErrorKind {
     TlsToPlaintext,
     /// The token source answered with an error, or with something other than a token.
     TokenRefused,
-    /// The token source is down, slow, or limits us.
+    /// The token source is down, slow, or limits this instance.
     TokenUnavailable,
     /// No route to the upstream's address.
     Unroutable,
@@ -72,7 +72,7 @@ pub enum Side {
     Upstream,
 }
 
-/// A row of the table: what the kind decides about the response.
+/// A row of the table: the properties of the response.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorRow {
     /// The HTTP status of the answer.
@@ -152,13 +152,13 @@ impl ErrorKind {
                 StatusCode::GATEWAY_TIMEOUT,
                 "connection_timeout",
                 14,
-                "The upstream did not accept in time",
+                "The upstream did not accept the connection in time",
             ),
             Self::CrossSite => (
                 StatusCode::FORBIDDEN,
                 "http_request_denied",
                 7,
-                "Another site's page may not call here",
+                "A page of another site may not call this port",
             ),
             Self::Denied => (
                 StatusCode::FORBIDDEN,
@@ -188,7 +188,7 @@ impl ErrorKind {
                 StatusCode::BAD_GATEWAY,
                 "http_protocol_error",
                 14,
-                "The upstream broke HTTP",
+                "The upstream's response is not valid HTTP",
             ),
             Self::Internal => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -236,7 +236,7 @@ impl ErrorKind {
                 StatusCode::PROXY_AUTHENTICATION_REQUIRED,
                 "http_request_denied",
                 16,
-                "The proxy asks for credentials",
+                "The proxy requires credentials",
             ),
             Self::ProxyRefused => (
                 StatusCode::BAD_GATEWAY,
@@ -260,7 +260,7 @@ impl ErrorKind {
                 StatusCode::BAD_GATEWAY,
                 "tls_protocol_error",
                 14,
-                "No TLS with the upstream",
+                "TLS with the upstream failed",
             ),
             Self::TlsToPlaintext => (
                 StatusCode::BAD_REQUEST,
@@ -278,7 +278,7 @@ impl ErrorKind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "proxy_internal_error",
                 14,
-                "No token can be had now",
+                "No token is available now",
             ),
             Self::Unroutable => (
                 StatusCode::BAD_GATEWAY,
@@ -326,7 +326,7 @@ impl ErrorKind {
         }
     }
 
-    /// Whether no token was obtained. Such details begin with `token:`.
+    /// Returns whether no token was obtained. Such details begin with `token:`.
     pub const fn is_token(self) -> bool {
         matches!(self, Self::TokenRefused | Self::TokenUnavailable)
     }

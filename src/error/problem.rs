@@ -2,8 +2,8 @@
 
 use super::{ErrorKind, SourceKind, TokenFault};
 
-/// The kind, fault and detail of an error. Response, access log and status page are made from it; `diagnostics` has its title
-/// and advice.
+/// The kind, fault and detail of an error. Response, access log and status page are made from it; `diagnostics` has its
+/// title and advice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     kind: ErrorKind,
@@ -14,7 +14,7 @@ pub struct Problem {
 // === impl Problem ===
 
 impl Problem {
-    /// An error of this kind. The detail says what happened and, if it is known, what to do.
+    /// Creates an error of this kind. The detail says what happened and, if it is known, what to do.
     pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
@@ -23,7 +23,7 @@ impl Problem {
         }
     }
 
-    /// A source of this kind issued no token.
+    /// Creates the error of a source of this kind that issued no token.
     pub fn no_token(fault: TokenFault, source: SourceKind, detail: impl Into<String>) -> Self {
         Self {
             fault: Some((fault, source)),
@@ -31,17 +31,17 @@ impl Problem {
         }
     }
 
-    /// The kind, which decides the response.
+    /// Returns the kind, which decides the response.
     pub const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Why there is no token and which kind of source issued none, if that is the error.
+    /// Returns the reason that there is no token, and the kind of source that issued none, if that is the error.
     pub const fn fault(&self) -> Option<(TokenFault, SourceKind)> {
         self.fault
     }
 
-    /// What happened.
+    /// Returns the detail: what happened.
     pub fn detail(&self) -> &str {
         &self.detail
     }

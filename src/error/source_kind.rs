@@ -1,6 +1,6 @@
 //! The kinds of token source.
 
-/// What issues tokens: the label `source` of `sidentity_token_fetches_total`.
+/// The kind of a token source: the label `source` of `sidentity_token_fetches_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SourceKind {
     /// The metadata server.
@@ -27,7 +27,7 @@ impl SourceKind {
         Self::Sts,
     ];
 
-    /// The label's value.
+    /// Returns the value of the label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Metadata => "metadata",
@@ -38,7 +38,7 @@ impl SourceKind {
         }
     }
 
-    /// The server in a message.
+    /// Returns the name of the server in messages.
     pub const fn server(self) -> &'static str {
         match self {
             Self::Metadata => "metadata server",

@@ -95,9 +95,9 @@ impl EntryPoints {
 
 pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
     match case.credential() {
-        Credential::Deny => return "Not through the sidecar: it answers 403.".to_owned(),
+        Credential::Deny => return "The sidecar refuses this call with 403.".to_owned(),
         Credential::None => {
-            return "As the app does it now: the sidecar passes it on, and adds nothing to it."
+            return "No change is needed: the sidecar forwards the call and adds no token."
                 .to_owned();
         }
         Credential::Access | Credential::Id => {}
@@ -118,7 +118,7 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
             "Call {} with HTTP_PROXY=http://{proxy}{}. {} Or add a route: ",
             in_http(asked),
             if case.in_cleartext() {
-                ": it goes out in cleartext, as plaintext=allow says"
+                ": the sidecar sends it in cleartext (plaintext=allow)"
             } else {
                 ": the sidecar sends it over TLS"
             },
@@ -140,13 +140,11 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
 /// Explains what an app needs that calls only `https://` URLs.
 fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> String {
     if asked.origin.host.name().is_none() {
-        return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put: no certificate is for an \
-                address."
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, because the CA has no certificates for addresses."
             .to_owned();
     }
     if !entry_points.intercept {
-        return "An https:// URL through HTTPS_PROXY is a blind tunnel, into which nothing can be put without --intercept and \
-                --ca-dir DIR; sidentity exec -- CMD sets both, and all that CMD must know."
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, unless --intercept and --ca-dir DIR are set; sidentity exec -- CMD sets both, and the variables of CMD."
             .to_owned();
     }
     let trusted = match entry_points
@@ -160,12 +158,12 @@ fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> S
         ),
         None => "trusts this sidecar's CA, which --ca-dir DIR writes".to_owned(),
     };
-    format!("An https:// URL gets it with HTTPS_PROXY=http://{proxy}, from an app that {trusted}.")
+    format!("An https:// URL gets the token with HTTPS_PROXY=http://{proxy}, if the app {trusted}.")
 }
 
 fn through_route(case: &Case<'_>, route: &RouteEntry) -> String {
     let over = if case.in_cleartext() {
-        "in cleartext, as plaintext=allow says"
+        "in cleartext (plaintext=allow)"
     } else {
         "over TLS"
     };

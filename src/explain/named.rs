@@ -1,4 +1,4 @@
-//! Explains service names: what a name stands for, and why a host that looks like a service name is not one.
+//! Explains service names: the URL of a name, and the reason that a host that looks like a service name is not one.
 
 use super::Case;
 use super::how::{EntryPoints, in_http, with_query};
@@ -19,8 +19,7 @@ pub(super) fn how(case: &Case<'_>, asked: &Destination, entry_points: &EntryPoin
     );
     match &entry_points.proxy {
         Some(proxy) => format!(
-            "Call {} with HTTP_PROXY=http://{proxy}: the sidecar sends it over TLS to {}. Write http://, for no \
-             certificate is for {host}: https:// and every other CONNECT to it is refused. Or add a route: {route}.",
+            "Call {} with HTTP_PROXY=http://{proxy}: the sidecar sends it over TLS to {}. Write http://: no certificate can be issued for {host}, so https:// and every other CONNECT to it is refused. Or add a route: {route}.",
             in_http(asked),
             case.sent_to(),
         ),
@@ -33,9 +32,9 @@ pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     if case.named.is_some() {
         let host = case.destination.origin.host.to_string();
         notes.push(if host.contains("PROJECTNUMBER") || host.contains("REGION") {
-            "a service's name: PROJECTNUMBER and REGION are what the metadata server says when it is first called".to_owned()
+            "a service name: PROJECTNUMBER and REGION come from the metadata server at the first call".to_owned()
         } else {
-            "a service's name: project number and region come from the metadata server".to_owned()
+            "a service name: project number and region come from the metadata server".to_owned()
         });
         return;
     }
@@ -51,12 +50,12 @@ pub(super) fn notes(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     };
     if policy.settings.discover && policy.has_rule_for(&case.destination) {
         notes.push(format!(
-            "no service's name (--discover), for your rule names {} itself; without it: {origin}",
+            "not a service name (--discover), because your rule matches {} itself; without the rule: {origin}",
             case.destination.origin.host
         ));
     } else if !policy.settings.discover && !policy.is_metadata(&case.destination.origin) {
         notes.push(format!(
-            "with --discover on it is the name of a Cloud Run service: {origin}"
+            "with --discover on, it is the name of a Cloud Run service: {origin}"
         ));
     }
 }
@@ -71,7 +70,7 @@ fn other_port(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     usual.origin.port = Scheme::Http.default_port();
     if let Some(Ok(service)) = policy.service(&usual) {
         notes.push(format!(
-            "no service's name (--discover) with port {}: write http://{service}/",
+            "not a service name (--discover) with port {}: write http://{service}/",
             origin.port
         ));
     }

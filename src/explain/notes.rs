@@ -23,7 +23,7 @@ const BY_RULE_ONLY: [(&str, &str); 6] = [
 ];
 
 const IN_PROXY_AUTHORIZATION: &str =
-    "if the app sends an Authorization, it stays, and the token goes into Proxy-Authorization";
+    "if the app sends an Authorization, it is kept, and the token goes into Proxy-Authorization";
 
 /// The role that impersonates an account.
 const TOKEN_CREATOR: &str = "roles/iam.serviceAccountTokenCreator";
@@ -64,7 +64,7 @@ pub(super) fn notes(case: &Case<'_>, policy: &Policy, entry_points: &EntryPoints
                 notes.push(format!("no token for this URL: {}", reason.why()));
                 if reason == SkipReason::ApiKey {
                     notes.push(format!(
-                        "with key={word} in its place a token is added: {word} is a placeholder",
+                        "with key={word} instead, a token is added: {word} is a placeholder",
                         word = Placeholders::WORD
                     ));
                 }
@@ -106,9 +106,9 @@ fn egress(case: &Case<'_>, proxy: &EgressProxy) -> Option<String> {
         return None;
     }
     Some(match proxy.bypass(&case.sent_to()) {
-        None => format!("the call leaves through the upstream proxy {proxy}"),
+        None => format!("the call uses the upstream proxy {proxy}"),
         Some(bypass) => format!(
-            "the call does not go through the upstream proxy {proxy}: {}",
+            "the call does not use the upstream proxy {proxy}: {}",
             bypass.why()
         ),
     })
@@ -218,21 +218,20 @@ fn placeholder(case: &Case<'_>) -> String {
             .to_owned();
     }
     format!(
-        "if the app insists on a key, give it the placeholder {word} (or one of --placeholder): it counts as no credential, and \
-         the token takes its place"
+        "if the app requires a key, give it the placeholder {word} (or a value of --placeholder): the token replaces it"
     )
 }
 
 fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
     match (decision.header, decision.existing, &key.kind) {
         (HeaderMode::XServerlessAuthorization | HeaderMode::ProxyAuthorization, ..) => {
-            "an Authorization that the app sends stays as it is, beside the token"
+            "an Authorization that the app sends is kept beside the token"
         }
         (_, Existing::Replace, _) => {
             "an Authorization that the app sends is replaced (existing=replace)"
         }
         (HeaderMode::Authorization, ..) | (_, _, TokenKind::Access { .. }) => {
-            "if the app sends an Authorization, it stands and no token is added (existing=replace changes that)"
+            "if the app sends an Authorization, it is kept and no token is added (existing=replace changes that)"
         }
         (HeaderMode::Auto, _, TokenKind::Jwt { .. }) => IN_PROXY_AUTHORIZATION,
         (HeaderMode::Auto, _, TokenKind::Id { audience })
@@ -241,7 +240,7 @@ fn existing(decision: &Decision, key: &TokenKey) -> &'static str {
             IN_PROXY_AUTHORIZATION
         }
         (HeaderMode::Auto, _, TokenKind::Id { .. }) => {
-            "if the app sends an Authorization, it stays, and the token goes into X-Serverless-Authorization"
+            "if the app sends an Authorization, it is kept, and the token goes into X-Serverless-Authorization"
         }
     }
 }
@@ -260,18 +259,18 @@ fn unnamed(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
     }
     let host = &origin.host;
     let Some(name) = host.name() else {
-        notes.push("an address is named by a rule of yours only".to_owned());
+        notes.push("only your own rules match an address".to_owned());
         return;
     };
     let known = [case.universe, DEFAULT_UNIVERSE, RUN_APP, FUNCTIONS];
     if let Some(domain) = known.into_iter().find(|domain| is_under(name, domain)) {
         if domain == DEFAULT_UNIVERSE && !is_google_api(host, case.universe) {
             notes.push(format!(
-                "the universe is {}, and no token of it goes to another",
+                "the universe is {}, and its tokens are not sent to another universe",
                 case.universe
             ));
         } else if case.destination.userinfo {
-            notes.push("a URL with user-info is named by a rule of yours only".to_owned());
+            notes.push("only your own rules match a URL with user-info".to_owned());
         } else {
             notes.push(format!(
                 "the built-in *.{domain} is for port 443 (80 before the upgrade), not for {}",
@@ -285,7 +284,7 @@ fn unnamed(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy) {
         .find(|domain| !domain.is_empty() && name.contains(domain))
     {
         notes.push(format!(
-            "{name} only looks like a host under {domain}: it is none"
+            "{name} only looks like a host under {domain}, but is not one"
         ));
         return;
     }

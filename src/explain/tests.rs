@@ -185,7 +185,7 @@ fn how_to_call_shows_the_exact_url_and_flag() {
     );
     assert!(
         how.contains(
-            "blind tunnel, into which nothing can be put without --intercept and --ca-dir DIR;"
+            "blind tunnel without a token, unless --intercept and --ca-dir DIR are set;"
         ),
         "{how}"
     );

@@ -9,11 +9,10 @@ use super::rule::Rule;
 use crate::destination::Host;
 
 /// The limits of a person's ID tokens, with advice.
-pub(crate) const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and \
-     functions accept it, everything else (such as IAP) does not: impersonate a service account \
+pub(crate) const USER_ID_TOKENS: &str = "the audience of a person's ID tokens is the OAuth client of the login and cannot be chosen; Cloud Run and functions accept it, other services (such as IAP) do not: impersonate a service account \
      (--impersonate-service-account, or impersonate= on the route or rule)";
 
-/// Why a person's ID token has not the audience that a rule or route chooses, and what to do.
+/// The error for an audience that a rule or route chooses for a person's ID token, with advice.
 const CHOSEN_AUDIENCE: &str = "the audience of a login's ID tokens is the OAuth client of the login (gcloud's client id) and cannot be chosen: \
      drop audience=, or impersonate a service account (--impersonate-service-account, or impersonate= on the route or rule)";
 
@@ -76,8 +75,8 @@ impl BaseCredential {
         }
     }
 
-    /// As [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens are those of another account. A JWT is
-    /// signed, not issued, and is judged elsewhere.
+    /// As [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to another account. A JWT is
+    /// signed, not issued, and is checked elsewhere.
     pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
         let options = &rule.options;
         let is_id = options.effective_credential() == Some(Credential::Id) && !options.jwt;

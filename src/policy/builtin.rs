@@ -35,11 +35,11 @@ pub(super) struct ExcludedHost<'a> {
     pub(super) why: &'static str,
 }
 
-const OAUTH: &str = "it is OAuth plumbing: clients authenticate in the request itself";
+const OAUTH: &str = "it is an OAuth endpoint: clients authenticate in the request itself";
 const END_USERS: &str =
-    "it is an API for end users; a service account's token would raise their rights";
+    "it is an API for end users; a service account's token would raise their permissions";
 const ASSETS: &str = "it serves public files";
-const API_KEYS: &str = "it takes API keys";
+const API_KEYS: &str = "it requires API keys";
 const CLIENT_CERTIFICATE: &str =
     "mTLS hosts need a client certificate, which the sidecar does not have";
 

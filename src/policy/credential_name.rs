@@ -1,4 +1,4 @@
-//! What the base credential is called in messages.
+//! The name of the base credential in messages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::principal::{BASE_CREDENTIAL, Principal};
 use crate::error::SourceKind;
 
-/// Names the base credential for people.
+/// The name of the base credential for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialName {
-    /// What issues its tokens.
+    /// The kind of source that issues its tokens.
     pub source: SourceKind,
     /// `the metadata server`, or the file with its kind, account, chain and project.
     pub text: Arc<str>,
@@ -27,17 +27,17 @@ pub(crate) fn project_of(email: &str) -> Option<&str> {
 // === impl CredentialName ===
 
 impl CredentialName {
-    /// Whether it is a credential file.
+    /// Returns whether it is a credential file.
     pub fn is_file(&self) -> bool {
         self.source != SourceKind::Metadata
     }
 
-    /// What its holder is called in a chain of impersonation.
+    /// Returns the name of its holder in a chain of impersonation.
     pub fn holder_or_default(&self) -> &str {
         self.holder.as_deref().unwrap_or(BASE_CREDENTIAL)
     }
 
-    /// The same with the account that the metadata server has named since.
+    /// Returns the same name with the account that the metadata server has named since.
     #[must_use]
     pub fn held_by(&self, account: Option<Arc<str>>) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl CredentialName {
         }
     }
 
-    /// Names the credential, and whose tokens a principal gets by it: kind, file, account, chain and project.
+    /// Names the credential and the holder of a principal's tokens: kind, file, account, chain and project.
     pub fn identity(&self, principal: &Principal, project: Option<&str>) -> String {
         let mut text = self.text.to_string();
         if !self.is_file() {

@@ -52,7 +52,7 @@ pub enum TokenKind {
     },
 }
 
-/// The token that a decision grants, or the reason why it grants none.
+/// The token that a decision grants, or the reason for none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialGrant {
     /// A token. The request is not sent upstream without it.
@@ -90,7 +90,7 @@ pub struct Decision {
     pub notes: Vec<Arc<str>>,
 }
 
-/// Why a request is sent without the token of its destination. The label of `sidentity_skipped_total`.
+/// The reason that a request is sent without the token of its destination. The label of `sidentity_skipped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SkipReason {
     /// The app sent its own credential, in `Authorization` or in the query.
@@ -133,7 +133,7 @@ impl TokenKey {
         }
     }
 
-    /// The audience of an ID token or a signed JWT.
+    /// Returns the audience of an ID token or a signed JWT.
     pub fn audience(&self) -> Option<&str> {
         match &self.kind {
             TokenKind::Access { .. } => None,
@@ -196,14 +196,14 @@ impl SkipReason {
     /// Returns the reason for messages.
     pub const fn why(self) -> &'static str {
         match self {
-            Self::Existing => "the app sent a credential of its own, which stands",
-            Self::ApiKey => "it carries an API key, which stands in for one",
-            Self::SignedUrl => "it is signed, which stands in for one",
+            Self::Existing => "the app sent its own credential, which is kept",
+            Self::ApiKey => "it carries an API key in place of a token",
+            Self::SignedUrl => "it is signed, and needs no token",
             Self::UploadSession => {
-                "it is the session of a resumable upload, which stands in for one"
+                "it is the session of a resumable upload, and needs no token"
             }
-            Self::Trace => "the answer to TRACE would show it to the app",
-            Self::Tunnel => "nothing can be put into a blind tunnel",
+            Self::Trace => "the response to TRACE would show the token to the app",
+            Self::Tunnel => "no token can be added inside a blind tunnel",
         }
     }
 

@@ -31,14 +31,14 @@ pub struct Policy {
     pub(super) texts: Texts,
 }
 
-/// The settings that decide beside the rules.
+/// The settings that decide in addition to the rules.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `--unmatched deny`.
     pub unmatched_denied: bool,
     /// `--metadata-access deny`.
     pub metadata_denied: bool,
-    /// The configured metadata server, beside the well-known spellings.
+    /// The configured metadata server, in addition to the well-known spellings.
     pub metadata: Option<(Host, u16)>,
     /// `x-goog-user-project` of access tokens, unless a rule or route names another.
     pub quota_project: Option<HeaderValue>,
@@ -95,14 +95,14 @@ impl Policy {
         }
     }
 
-    /// The rules whose tokens are of another identity than those that no rule names, and that identity.
+    /// Returns the rules whose tokens belong to another identity than the default principal, with that identity.
     pub fn other_identities(&self) -> impl Iterator<Item = (&str, &Principal)> {
         let rules = self.rules.iter();
         let rules = rules.map(|rule| (&*rule.name, rule.options.principal()));
         rules.filter(|(_, principal)| *principal != self.defaults.principal())
     }
 
-    /// What the base credential is called.
+    /// Returns the name of the base credential.
     pub fn credential_name(&self) -> &CredentialName {
         &self.settings.credential_name
     }
@@ -137,7 +137,7 @@ impl Policy {
             Some(decision) => decision,
             None if self.settings.unmatched_denied => self.refused(
                 UNMATCHED_DENY,
-                "no rule names it, and --unmatched deny forbids what no rule names",
+                "no rule matches it, and --unmatched deny forbids unmatched destinations",
             ),
             None => self.none(&self.texts.no_rule, &self.texts.unmatched),
         }

@@ -44,7 +44,7 @@ impl Impersonation {
         let mut accounts: Vec<&str> = text.split(',').map(str::trim).collect();
         if let Some(wrong) = accounts.iter().find(|account| !is_account_email(account)) {
             return Err(match *wrong {
-                "" => format!("{} leaves an account empty: {FORM}", quoted(text)),
+                "" => format!("{} has an empty account: {FORM}", quoted(text)),
                 wrong => format!(
                     "{} is not the e-mail address of a service account: {FORM}",
                     quoted(wrong)

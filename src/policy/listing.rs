@@ -33,7 +33,7 @@ pub struct PolicyEntry {
 }
 
 const PLUMBING: &str =
-    "OAuth plumbing, public files, API-key services and mTLS hosts under that domain get none";
+    "OAuth endpoints, public files, API-key services and mTLS hosts under that domain get none";
 const UNTAGGED: &str = "without a traffic tag";
 const BY_RULE: &str = "a token only by a rule";
 const DENIED: &str = "--unmatched deny: 403";

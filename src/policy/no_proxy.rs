@@ -1,14 +1,14 @@
-//! `--no-upstream-proxy`: the destinations that are reached without the proxy, as in `NO_PROXY`.
+//! `--no-upstream-proxy`: the destinations that are called without the proxy, as in `NO_PROXY`.
 //!
 //! `NO_PROXY` has no standard. An entry matches here if it matches in curl or in Go's `httpproxy`:
 //!
 //! | entry | curl | Go | here |
 //! |---|---|---|---|
-//! | `a.example` | it and names under it | the same | the same |
-//! | `.a.example` | it and names under it | names under it | it and names under it |
-//! | `*.a.example` | nothing | names under it | names under it |
-//! | `*` | everything, if it is alone | everything | everything |
-//! | an address, a CIDR block | that | that | that |
+//! | `a.example` | the name and its subdomains | the same | the same |
+//! | `.a.example` | the name and its subdomains | the subdomains | the name and its subdomains |
+//! | `*.a.example` | nothing | the subdomains | the subdomains |
+//! | `*` | every host, if it is alone | every host | every host |
+//! | an address, a CIDR block | the address, the block | the same | the same |
 //! | `…:PORT` | nothing | only on that port | only on that port |
 
 use std::fmt;

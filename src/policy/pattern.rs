@@ -221,7 +221,7 @@ fn parse_port(text: &str) -> Result<u16, Cow<'static, str>> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u16>() {
         Ok(port) if digits && port > 0 => Ok(port),
-        _ => Err("the port is a number from 1 to 65535; leave it out for any port".into()),
+        _ => Err("the port must be a number from 1 to 65535; omit it for any port".into()),
     }
 }
 

@@ -61,7 +61,7 @@ impl RuleOptions {
                 Ok(())
             }
             "plaintext" => Err(format!(
-                "plaintext {} is not allow, its only value; leave the option out otherwise",
+                "plaintext {} must be allow; otherwise remove the option",
                 quoted(value)
             )),
             "impersonate" => {
@@ -78,15 +78,15 @@ impl RuleOptions {
                 Ok(())
             }
             "token" => Err(format!(
-                "token {} is not jwt, its only value; leave the option out for an ID token of Google's",
+                "token {} must be jwt; remove the option for an ID token of Google",
                 quoted(value)
             )),
             _ => Err(unknown(name)),
         }
     }
 
-    /// Returns the credential that these options name: `credential=`, else `id` where there is an `audience=` or `token=jwt`,
-    /// `access` where there is a `scope=`.
+    /// Returns the credential that these options name: `credential=`, otherwise `id` if there is an `audience=` or
+    /// `token=jwt`, or `access` if there is a `scope=`.
     pub fn effective_credential(&self) -> Option<Credential> {
         let id = self.audience.is_some() || self.jwt;
         self.credential
@@ -112,18 +112,18 @@ impl RuleOptions {
         let scope = self.scopes.first().map(|scope| quoted(scope));
         if let (Some(audience), Some(scope)) = (&audience, &scope) {
             return Err(format!(
-                "audience {audience} is for ID tokens and scope {scope} for access tokens; leave one of them out"
+                "audience {audience} is for ID tokens and scope {scope} for access tokens; remove one of them"
             ));
         }
         match (self.effective_credential(), audience, scope) {
             (Some(credential @ (Credential::None | Credential::Deny)), Some(audience), _) => {
                 Err(format!(
-                    "credential={credential} takes no audience {audience}; write credential=id or leave it out"
+                    "credential={credential} takes no audience {audience}; write credential=id, or remove the audience"
                 ))
             }
             (Some(credential @ (Credential::None | Credential::Deny)), _, Some(scope)) => {
                 Err(format!(
-                    "credential={credential} takes no scope {scope}; write credential=access or leave it out"
+                    "credential={credential} takes no scope {scope}; write credential=access, or remove the scope"
                 ))
             }
             (Some(Credential::Access), Some(audience), _) => Err(format!(
@@ -145,7 +145,7 @@ impl RuleOptions {
         let credential = self.effective_credential();
         if let (Some(delegate), None) = (self.delegates.first(), &self.impersonate) {
             return Err(format!(
-                "delegate {} has no impersonate=TARGET beside it; name the target, or write the chain as \
+                "delegate {} needs impersonate=TARGET; name the target, or write the chain as \
                  --impersonate-service-account A,B,TARGET",
                 quoted(delegate)
             ));
@@ -159,14 +159,14 @@ impl RuleOptions {
             let jwt = self.jwt.then_some(("token", "jwt"));
             if let Some((name, value)) = subject.or(target).or(jwt) {
                 return Err(format!(
-                    "credential={credential} takes no {name} {}; write credential=access or id, or leave it out",
+                    "credential={credential} takes no {name} {}; write credential=access or id, or remove it",
                     quoted(value)
                 ));
             }
         }
         if self.jwt && credential != Some(Credential::Id) {
             return Err(
-                "token=jwt is for IAP and a form of ID token; write credential=id, or leave it out"
+                "token=jwt is a form of ID token, for IAP; write credential=id, or remove it"
                     .to_owned(),
             );
         }
@@ -209,14 +209,14 @@ fn audience(value: &str) -> Result<String, String> {
     }
     if value.len() > MAX_AUDIENCE {
         return Err(format!(
-            "audience {}… is {} characters long, {MAX_AUDIENCE} are allowed",
+            "audience {}… is {} characters long; the maximum is {MAX_AUDIENCE}",
             quoted(value),
             value.len()
         ));
     }
     if !is_visible(value) {
         return Err(format!(
-            "audience {} holds more than visible ASCII characters",
+            "audience {} must consist of visible ASCII characters",
             quoted(value)
         ));
     }
@@ -283,7 +283,7 @@ pub(super) fn is_account_email(value: &str) -> bool {
         })
 }
 
-/// At least two labels.
+/// Returns whether the text has at least two labels.
 fn is_domain(domain: &str) -> bool {
     let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let is_label = |label: &str| !label.is_empty() && label.bytes().all(is_harmless);
@@ -306,7 +306,7 @@ fn unknown(name: &str) -> String {
         .map(|known| format!("did you mean {known}? "))
         .unwrap_or_default();
     format!(
-        "unknown option {}; {nearest}known are {}",
+        "unknown option {}; {nearest}use one of {}",
         quoted(name),
         RuleOptions::NAMES.join(", ")
     )
@@ -332,7 +332,7 @@ macro_rules! words {
                     .find(|word| word.as_str() == text)
                     .ok_or_else(|| {
                         let words = [$(Self::$variant.as_str()),+].join(", ");
-                        InvalidValue(format!("{} {} is none of {words}", $option, quoted(text)))
+                        InvalidValue(format!("{} {} must be one of {words}", $option, quoted(text)))
                     })
             }
         }

@@ -60,7 +60,7 @@ impl ServiceName {
         let (name, region) = match short.split_once('.') {
             Some((name, region)) if is_region(region) => (name, Some(region)),
             Some(_) => {
-                return Err(invalid("after the dot must be a region, like europe-west1"));
+                return Err(invalid("the text after the dot must be a region, like europe-west1"));
             }
             None => (short, None),
         };
@@ -197,7 +197,7 @@ fn why_not(name: &str) -> Option<&'static str> {
         || !name.bytes().all(harmless)
     {
         return Some(
-            "it has lower-case letters, digits and hyphens, first a letter, last no hyphen",
+            "it must have lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen",
         );
     }
     (name.len() > LABEL).then_some("a label of DNS has at most 63 characters")

@@ -11,7 +11,7 @@ use crate::destination::Destination;
 const AMBIGUOUS: &str = "ambiguous path";
 const SEVERAL_TOKENS: &str = "servers read this path in different ways (escapes, `;`, `\\`, `//` or dot segments), and the readings get \
      different tokens; write the path without them";
-const TOO_MANY: &str = "servers read this path in too many ways to tell whom a token would be for; write it with fewer escapes, `;`, \
+const TOO_MANY: &str = "servers read this path in too many ways to determine the audience of a token; write it with fewer escapes, `;`, \
      `\\`, `//` and dot segments";
 
 /// The path of a destination as one server reads it.
@@ -99,7 +99,7 @@ impl Policy {
             let reading: String = reading.chars().take(80).collect();
             let note = format!("some servers read this path as {reading:?}");
             let note = format!("{note}, and the strictest reading decides");
-            // In one of them only, because `explain` shows both.
+            // The note is in one place only, because `explain` shows both.
             if let CredentialGrant::Deny(why) = &mut strictest.grant {
                 *why = format!("{why}: {note}").into();
             } else {

@@ -85,7 +85,7 @@ fn an_error_of_a_file_is_one_line_that_says_what_would_be_right() {
         ),
         (
             "rules: [{host: a.example, credential: idd}]",
-            "1:39: rules[0].credential: credential \"idd\" is none of access, id, none, deny",
+            "1:39: rules[0].credential: credential \"idd\" must be one of access, id, none, deny",
         ),
     ] {
         let lines = Setup::new().file(yaml).refused(&["--config", "c.yaml"]);

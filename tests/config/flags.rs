@@ -314,7 +314,7 @@ fn an_error_is_one_line_that_says_what_would_be_right() {
         ),
         (
             &["--route", "8081=https://x.run.app,delegate=a@b.c"],
-            "flag --route 8081: delegate \"a@b.c\" has no impersonate=TARGET beside it; name the target, or write the chain as --impersonate-service-account A,B,TARGET",
+            "flag --route 8081: delegate \"a@b.c\" needs impersonate=TARGET; name the target, or write the chain as --impersonate-service-account A,B,TARGET",
         ),
         (
             &[

@@ -144,7 +144,7 @@ fn a_wide_rule_that_covers_hosts_without_a_token_gets_a_warning() {
     );
     let said = warning(&["*.google.com=access"]);
     assert!(
-        said.contains("get none without it: accounts.google.com;"),
+        said.contains("get none by default: accounts.google.com;"),
         "{said}"
     );
     let said = warning(&["*.com=access"]);

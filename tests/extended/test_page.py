@@ -191,7 +191,7 @@ def test_the_page_of_a_busy_sidecar_is_complete(browser, busy, name, width, dark
         "What to do: Grant roles/run.invoker",
         "The destination is denied",
         "The upstream's certificate is not valid",
-        "The upstream answered with an error of its own",
+        "The upstream answered with an error",
         "2 calls",
         "--upstream-ca",
     ):

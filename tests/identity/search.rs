@@ -109,7 +109,7 @@ async fn gclouds_file_is_found_below_home() {
     let ran = check(&[], &[("HOME", home.path())]).await;
     let found = format!("the authorized_user file {:?}", folder.join(FILE));
     assert_eq!(comes_from(&ran), Some(&*found));
-    let quota = "has no quota project, and many Google APIs answer 403 then";
+    let quota = "has no quota project, without which many Google APIs answer 403";
     assert!(ran.err.contains(quota), "{ran:?}");
 }
 

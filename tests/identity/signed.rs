@@ -253,7 +253,7 @@ async fn a_login_signs_nothing_unless_it_impersonates_an_account() {
         };
         let ran = check(&rule).await;
         assert_eq!(ran.status, Some(64), "{ran:?}");
-        let expected = format!("{what} is signed by a service account");
+        let expected = format!("{what} must be signed by a service account");
         assert!(ran.err.contains(&expected), "{ran:?}");
         assert!(ran.err.contains("add impersonate=ACCOUNT"), "{ran:?}");
         let ran = check(&format!("{rule},impersonate={target}")).await;

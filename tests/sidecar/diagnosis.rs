@@ -86,7 +86,7 @@ async fn a_wrong_audience_is_diagnosed() {
         "https://typo.test",
         "audience must be the service's own URL",
     ];
-    page_says(&sidecar, "The upstream does not take our token", &words).await;
+    page_says(&sidecar, "The upstream rejects the token", &words).await;
     log_says(
         &sidecar,
         "WARNING",
@@ -205,7 +205,7 @@ async fn a_blind_tunnel_without_a_token_is_diagnosed() {
     let (head, _stream) = connect(sidecar.proxy(), "svc.a.run.app:443").await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     let words = ["http://svc.a.run.app through the proxy", "--intercept"];
-    page_says(&sidecar, "A call went out without its token", &words).await;
+    page_says(&sidecar, "A call was sent without its token", &words).await;
     log_says(&sidecar, "WARNING", &words).await;
     sidecar
         .counted(r#"sidentity_skipped_total{reason="tunnel"} 1"#)

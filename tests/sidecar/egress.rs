@@ -406,12 +406,12 @@ async fn start_explain_and_status_name_the_upstream_proxy() {
     for (url, note) in [
         (
             "https://storage.googleapis.com/",
-            format!("the call leaves through the upstream proxy {proxy}"),
+            format!("the call uses the upstream proxy {proxy}"),
         ),
         (
             "https://a.intern.example/",
             format!(
-                "the call does not go through the upstream proxy {proxy}: --no-upstream-proxy names it"
+                "the call does not use the upstream proxy {proxy}: --no-upstream-proxy names it"
             ),
         ),
     ] {

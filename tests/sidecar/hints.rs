@@ -12,7 +12,7 @@ use super::{Metadata, beside, started, started_with};
 
 const API: &str = "http://storage.googleapis.com/b";
 const SERVICE: &str = "http://svc.a.run.app/";
-const OWN: &str = "The upstream does not take the app's own credential";
+const OWN: &str = "The upstream rejects the app's own credential";
 const COMPUTE: &str = "424242-compute@developer.gserviceaccount.com";
 
 fn message(line: &Value) -> &str {
@@ -166,7 +166,7 @@ async fn a_redirect_to_googles_sign_in_logs_the_rule_to_add() {
         assert_eq!(line["status"], 302);
         assert_eq!(line["audience"], "https://svc.a.run.app");
         assert_eq!(line["destination"], "https://svc.a.run.app");
-        let entry = entry(&sidecar, "The upstream asks for a sign-in", 2).await;
+        let entry = entry(&sidecar, "The upstream requires a sign-in", 2).await;
         assert!(entry["advice"].to_string().contains(rule), "{entry}");
         assert_eq!(hints(&sidecar, &words).len(), 1);
         let counted = r#"sidentity_upstream_auth_rejected_total{code="401"} 0"#;

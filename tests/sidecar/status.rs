@@ -124,7 +124,7 @@ async fn calls_are_counted_and_timed_by_listener() {
         assert!((3_500..=3_600).contains(&token["left_seconds"].as_u64().unwrap()));
         assert!(token["fetched"].is_string() && token["expires"].is_string());
     }
-    let down = error_titled(&sidecar, "The upstream answered with an error of its own").await;
+    let down = error_titled(&sidecar, "The upstream answered with an error").await;
     assert_eq!(
         (&down["status"], &down["about"]),
         (&500.into(), &"https://svc.a.run.app".into())
@@ -218,9 +218,9 @@ async fn each_error_counts_the_failed_calls_of_15_minutes() {
         let found = errors.iter().find(|error| error["title"] == title);
         found.unwrap()["recent_calls"].as_u64().unwrap()
     };
-    assert_eq!(calls("The upstream answered with an error of its own"), 3);
+    assert_eq!(calls("The upstream answered with an error"), 3);
     assert_eq!(calls("The upstream's name does not resolve"), 1);
-    assert_eq!(calls("The proxy asks for credentials"), 0);
+    assert_eq!(calls("The proxy requires credentials"), 0);
     assert_eq!(status["history"]["total"]["errors"], 4);
 }
 
@@ -297,7 +297,7 @@ async fn a_wrong_audience_and_a_missing_role_are_distinguished() {
         "{advice}"
     );
     proxied(sidecar.proxy(), SERVICE, &[]).await;
-    let error = error_titled(&sidecar, "The upstream does not take our token").await;
+    let error = error_titled(&sidecar, "The upstream rejects the token").await;
     let advice = error["advice"].as_str().unwrap();
     assert!(
         advice.contains("audience must be the service's own URL"),
@@ -330,7 +330,7 @@ async fn rejected_credentials_of_the_app_are_not_errors_of_the_sidecar() {
     let titles: Vec<_> = errors.iter().map(|error| &error["title"]).collect();
     assert_eq!(
         titles,
-        ["The upstream does not take the app's own credential"]
+        ["The upstream rejects the app's own credential"]
     );
 }
 
@@ -386,7 +386,7 @@ async fn a_blind_tunnel_without_a_token_is_reported_with_advice() {
     tokio::io::AsyncWriteExt::write_all(&mut writer, connect.as_bytes())
         .await
         .unwrap();
-    let error = error_titled(&sidecar, "A call went out without its token").await;
+    let error = error_titled(&sidecar, "A call was sent without its token").await;
     assert_eq!(error["about"], "https://svc.a.run.app");
     assert_eq!(
         (&error["calls"], &error["recent_calls"]),
@@ -416,8 +416,8 @@ async fn the_status_has_no_secrets() {
     proxied(sidecar.proxy(), url, &[credentials]).await;
     proxied(sidecar.proxy(), url, &[]).await;
     get(sidecar.address("127.0.0.1:0/billing"), "/billing/x?hidden").await;
-    error_titled(&sidecar, "The proxy asks for credentials").await;
-    error_titled(&sidecar, "The upstream does not take our token").await;
+    error_titled(&sidecar, "The proxy requires credentials").await;
+    error_titled(&sidecar, "The upstream rejects the token").await;
     let status = get(sidecar.admin(), "/status").await;
     let status = text(&status);
     for secret in [

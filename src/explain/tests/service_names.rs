@@ -71,7 +71,7 @@ fn a_service_name_is_explained_without_resolving_it() {
     );
     let notes = said.notes.concat();
     assert!(
-        notes.contains("what the metadata server says when it is first called"),
+        notes.contains("come from the metadata server at the first call"),
         "{notes}"
     );
 
@@ -89,7 +89,7 @@ fn a_service_name_is_explained_without_resolving_it() {
     );
     assert!(
         said.how
-            .contains("Write http://, for no certificate is for billing.europe-west1")
+            .contains("Write http://: no certificate can be issued for billing.europe-west1")
     );
 }
 
@@ -118,11 +118,11 @@ fn an_invalid_service_name_is_explained() {
     };
     assert!(
         notes("http://billing/", false, &[]).contains(
-            "with --discover on it is the name of a Cloud Run service: https://billing-PROJECTNUMBER.REGION.run.app"
+            "with --discover on, it is the name of a Cloud Run service: https://billing-PROJECTNUMBER.REGION.run.app"
         )
     );
     assert!(
-        notes("http://billing/", true, &["billing"]).contains("your rule names billing itself")
+        notes("http://billing/", true, &["billing"]).contains("your rule matches billing itself")
     );
     assert!(
         notes("http://billing:8080/", true, &[]).contains("with port 8080: write http://billing/")

@@ -166,7 +166,7 @@ fn a_universe_that_is_not_a_domain_matches_nothing() {
             "{universe:?}"
         );
     }
-    // Nor does one that is customers' ground.
+    // A universe that is a domain of customers matches nothing either.
     assert_eq!(row("https://svc.a.run.app/", "run.app"), "run");
     assert_eq!(row("https://svc.a.run.app/", "a.run.app"), "run");
 }

@@ -42,7 +42,7 @@ fn policy(rules: &[&str]) -> Policy {
     )
 }
 
-/// The decision in a few words: `id https://… by RULE`.
+/// Returns the decision as text: `id https://… by RULE`.
 fn say(decision: &Decision) -> String {
     let grant = match &decision.grant {
         CredentialGrant::Token(TokenKey {
@@ -333,7 +333,7 @@ fn the_universe_is_needed_only_if_no_other_row_decides() {
     }
 }
 
-/// Whose token it is.
+/// Returns the holder of the token.
 fn whose(decision: &Decision) -> String {
     match &decision.grant {
         CredentialGrant::Token(key) => key.principal.to_string(),
@@ -383,7 +383,7 @@ fn a_signed_jwt_covers_every_path_unless_an_audience_is_given() {
         decide(&["iap.example:8443=id,token=jwt,audience=https://x/y"], url),
         "jwt https://x/y by --rule iap.example:8443=id,token=jwt,audience=https://x/y"
     );
-    // Not the function's path, and not the service without its tag.
+    // The audience has neither the function's path nor the traffic tag.
     assert_eq!(
         say(&route(&[], "token=jwt", "https://t---s.a.run.app/f")),
         "jwt https://t---s.a.run.app/* by route 8081"

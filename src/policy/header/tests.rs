@@ -6,7 +6,7 @@ use crate::policy::{Pattern, Policy, Rule, RuleOptions, Settings};
 
 const TOKEN: &str = "Bearer ours";
 
-/// What the built-in table says of `url`, or with options, a rule for it.
+/// Returns the decision of the built-in table for `url`, or of a rule with these options.
 fn decision(url: &str, options: &[(&str, &str)]) -> Decision {
     let destination = Destination::parse(url).unwrap();
     let mut rules = Vec::new();
@@ -35,7 +35,7 @@ fn headers(all: &[(&str, &str)]) -> HeaderMap {
         .collect()
 }
 
-/// What arrives upstream, as `name: value` lines; or why nothing was put in.
+/// Returns the headers that arrive upstream as `name: value` lines, or the reason that no token was injected.
 fn sent_upstream(decision: &Decision, app: &[(&str, &str)]) -> String {
     let mut headers = headers(app);
     strip_redacted(&mut headers);
@@ -168,7 +168,7 @@ fn an_apps_serverless_token_never_reaches_cloud_run() {
         sent_upstream(&iap, &[USER, LIVE_XSA]),
         "authorization: Bearer user\nproxy-authorization: Bearer ours"
     );
-    // An access token is for the service's own code, and takes nothing from an ID token of the app's.
+    // An access token is for the service's own code, and does not conflict with an ID token of the app.
     let access = decision(RUN, &[("credential", "access")]);
     assert_eq!(
         sent_upstream(&access, &[LIVE_XSA]),

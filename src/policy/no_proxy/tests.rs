@@ -30,7 +30,7 @@ fn not_covered(text: &str, authorities: &[&str]) {
     }
 }
 
-/// What curl and Go agree on.
+/// Entries that curl and Go interpret alike.
 #[test]
 fn a_name_covers_itself_and_its_subdomains() {
     for text in [
@@ -79,23 +79,23 @@ fn addresses_and_blocks_cover_addresses_only() {
     covered("198.51.100.7/32", &["198.51.100.7"]);
 }
 
-/// Where they differ, an entry matches if it does in either.
+/// If they differ, an entry matches if it does in either.
 #[test]
 fn an_entry_matches_if_it_does_in_curl_or_in_go() {
-    // curl and Python; in Go the domain itself does not match.
+    // This entry matches so in curl and Python; in Go the domain itself does not match.
     covered(".a.example", &["a.example", "x.a.example"]);
-    // Go; curl knows no such entry.
+    // This entry matches so in Go; curl does not support it.
     covered("*.a.example", &["x.a.example", "y.x.a.example"]);
     not_covered("*.a.example", &["a.example", "xa.example"]);
-    // Go, in any place of a list; curl, if it is the whole list.
+    // In Go this entry may have any position; in curl it must be the whole list.
     covered("*", &["a.example", "192.0.2.1", "[::1]"]);
     covered("x.example,*", &["a.example"]);
-    // curl splits at white space too.
+    // curl also splits at white space.
     covered(
         "x.example a.example\tb.example",
         &["a.example", "b.example"],
     );
-    // Go; curl takes no port.
+    // This entry matches so in Go; curl accepts no port.
     covered("a.example:8443", &["a.example:8443", "x.a.example:8443"]);
     not_covered("a.example:8443", &["a.example", "a.example:844"]);
     covered(

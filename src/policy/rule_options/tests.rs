@@ -63,19 +63,19 @@ fn every_option_is_parsed() {
 fn a_wrong_word_is_an_error_that_lists_the_valid_ones() {
     assert_eq!(
         set("credential", "token").unwrap_err(),
-        "credential \"token\" is none of access, id, none, deny"
+        "credential \"token\" must be one of access, id, none, deny"
     );
     assert_eq!(
         set("header", "Authorization").unwrap_err(),
-        "header \"Authorization\" is none of auto, authorization, x-serverless-authorization, proxy-authorization"
+        "header \"Authorization\" must be one of auto, authorization, x-serverless-authorization, proxy-authorization"
     );
     assert_eq!(
         set("existing", "drop").unwrap_err(),
-        "existing \"drop\" is none of keep, replace"
+        "existing \"drop\" must be one of keep, replace"
     );
     assert_eq!(
         set("scheme", "").unwrap_err(),
-        "scheme \"\" is none of bearer, basic"
+        "scheme \"\" must be one of bearer, basic"
     );
     assert!(set("plaintext", "deny").unwrap_err().contains("allow"));
 }
@@ -85,7 +85,7 @@ fn an_unknown_option_is_an_error_with_the_known_ones_and_the_nearest() {
     let error = set("audiance", "x").unwrap_err();
     assert!(error.contains("did you mean audience?"), "{error}");
     assert!(
-        error.contains("known are credential, audience, scope"),
+        error.contains("use one of credential, audience, scope"),
         "{error}"
     );
     assert!(
@@ -168,7 +168,7 @@ fn values_that_would_break_a_header_or_url_are_rejected() {
         assert!(
             set("token", token)
                 .unwrap_err()
-                .contains("is not jwt, its only value")
+                .contains("must be jwt")
         );
     }
     assert!(set("account", "1234-compute@developer.gserviceaccount.com").is_ok());
@@ -211,8 +211,8 @@ fn contradicting_options_are_an_error() {
     assert!(why(&[("credential", "id"), ("scope", "a")]).contains("no scope"));
     assert!(why(&[("credential", "id"), ("scheme", "basic")]).contains("bearer"));
     assert!(why(&[("audience", "a"), ("scheme", "basic")]).contains("bearer"));
-    assert!(why(&[("audience", "a"), ("scope", "a")]).contains("leave one"));
-    assert!(why(&[("delegate", "a@b.c")]).contains("has no impersonate=TARGET"));
+    assert!(why(&[("audience", "a"), ("scope", "a")]).contains("remove one"));
+    assert!(why(&[("delegate", "a@b.c")]).contains("needs impersonate=TARGET"));
     assert!(
         why(&[("credential", "none"), ("impersonate", "a@b.c")])
             .contains("credential=none takes no impersonate \"a@b.c\"")

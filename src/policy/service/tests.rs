@@ -92,7 +92,7 @@ fn an_impossible_service_name_is_an_error_with_the_reason() {
             "lower-case letters, digits and hyphens",
         ),
         ("http://9lives", "first a letter"),
-        ("http://billing-", "last no hyphen"),
+        ("http://billing-", "not end with a hyphen"),
         (
             "http://metadata.europe-west1",
             "that is the metadata server",
@@ -163,7 +163,7 @@ fn a_rule_for_the_service_name_takes_precedence() {
 }
 
 proptest! {
-    /// Whatever an app calls: a service is under run.app, in one label of the name and the number.
+    /// A service is always a host under run.app, with the name and the number in one label.
     #[test]
     fn a_service_is_always_a_host_under_run_app(text in "[a-zA-Z0-9._-]{1,80}") {
         let Ok(destination) = Destination::parse(&format!("http://{text}/")) else { return Ok(()) };

@@ -45,7 +45,7 @@ fn said(decision: &Decision) -> String {
     }
 }
 
-/// What the call gets.
+/// Returns the decision of a call as text.
 #[track_caller]
 fn decided(policy: &Policy, url: &str) -> String {
     said(&policy.decide(&Destination::parse(url).unwrap(), UNIVERSE))
@@ -174,7 +174,7 @@ fn the_strictest_rule_decides() {
         "deny",
         &["/a/../e", "/e/../a", "/e/../d", "/d/..%2fe"],
     );
-    // Another rule, the same token.
+    // This is another rule with the same token.
     gets(&rules, "id A", &["/a/../c", "/a/%2e%2e/c/x"]);
     // A more specific rule shadows the other one in every reading.
     let inner = ["a.example/admin=deny", "a.example/admin/pub=access"];
@@ -283,12 +283,12 @@ fn a_route_with_its_own_path_is_decided_by_the_whole_path() {
     let climbed = "https://a.example/base/../admin";
     assert_eq!(route_to(&route, "https://a.example/base/x"), "access");
     assert_eq!(route_to(&route, climbed), "deny");
-    // The route's own credential is for whatever is called through it.
+    // The route's own credential applies to every path.
     route.set("credential", "access").unwrap();
     assert_eq!(route_to(&route, climbed), "access");
 }
 
-// === Other people's ways to read a path, independent of those in `path` ===
+// === Interpretations of a path by other servers, independent of those in `path` ===
 
 fn decoded(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
@@ -325,7 +325,7 @@ type Read = fn(&str) -> String;
 
 fn servers() -> Vec<(&'static str, Read)> {
     vec![
-        // No server looks for a handler without decoding what need not be encoded (RFC 3986, 6.2.2.2).
+        // Every server decodes the characters that need no encoding (RFC 3986, 6.2.2.2).
         ("literal", |path| {
             path.replace("%61", "a").replace("%75", "u")
         }),

@@ -16,7 +16,7 @@ pub(crate) fn host_text<B>(request: &Request<B>) -> Result<Option<&str>, Error> 
         Some(host) => host
             .to_str()
             .map(Some)
-            .map_err(|_| bad("the Host header is no host")),
+            .map_err(|_| bad("the Host header is not a valid host")),
         None if request.version() == Version::HTTP_11 => Err(bad("no Host header (RFC 9112, 3.2)")),
         None => Ok(None),
     }

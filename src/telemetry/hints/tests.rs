@@ -64,7 +64,7 @@ fn a_403_of_cloud_run_names_the_role_and_the_account() {
         json!({
             "severity": "WARNING",
             "message": "https://billing.run.app answered 403 to an ID token: grant roles/run.invoker on the service to \
-                        a@p.iam.gserviceaccount.com; or its ingress settings do not admit calls from this network",
+                        a@p.iam.gserviceaccount.com. Or its ingress settings do not permit calls from this network",
             "destination": "https://billing.run.app",
             "status": 403,
             "header": "authorization",
@@ -209,8 +209,8 @@ fn a_blind_tunnel_without_a_token_logs_what_to_set() {
 #[test]
 fn an_unopened_tunnel_logs_the_reason() {
     for (reason, why) in [
-        (NoTokenReason::NotTls, "what is inside is no TLS"),
-        (NoTokenReason::NotCovered, "CA is not for that host"),
+        (NoTokenReason::NotTls, "its content is not TLS"),
+        (NoTokenReason::NotCovered, "CA does not cover that host"),
     ] {
         let line = json(|| tunnel_without_token(&RateLimiter::new(), &origin("a.run.app"), reason));
         let message = line["message"].as_str().unwrap();

@@ -100,12 +100,12 @@ fn explain_shows_whether_tls_is_intercepted() {
         (
             &[][..],
             "https://svc.a.run.app/",
-            "blind tunnel, into which nothing can be put without --intercept and --ca-dir DIR; sidentity exec -- CMD sets both",
+            "blind tunnel without a token, unless --intercept and --ca-dir DIR are set; sidentity exec -- CMD sets both",
         ),
         (
             &["--intercept"],
             "https://svc.a.run.app/",
-            "with HTTPS_PROXY=http://127.0.0.1:3128, from an app that trusts this sidecar's CA, which --ca-dir DIR writes.",
+            "with HTTPS_PROXY=http://127.0.0.1:3128, if the app trusts this sidecar's CA, which --ca-dir DIR writes.",
         ),
         (
             &["--intercept", "--ca-dir", "/"],
@@ -115,12 +115,12 @@ fn explain_shows_whether_tls_is_intercepted() {
         (
             &["--intercept", "--rule", "192.0.2.1=id,audience=x"],
             "https://192.0.2.1/",
-            "nothing can be put: no certificate is for an address.",
+            "blind tunnel without a token, because the CA has no certificates for addresses.",
         ),
         (
             &["--intercept"],
             "https://www.example.com/",
-            "As the app does it now",
+            "No change is needed",
         ),
     ] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidentity"))
