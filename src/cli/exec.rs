@@ -75,8 +75,12 @@ pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
         tracing::warn!("{warning}");
     }
     let mut child_env = ChildEnv::of(&config);
-    child_env.wgetrc = wgetrc::write(&folder, child_env.bundle().as_deref(), env)
-        .map_err(|error| Exit::failed(format!("cannot write the configuration file of wget: {error}")))?;
+    child_env.wgetrc =
+        wgetrc::write(&folder, child_env.bundle().as_deref(), env).map_err(|error| {
+            Exit::failed(format!(
+                "cannot write the configuration file of wget: {error}"
+            ))
+        })?;
     let runtime = runtime(config.workers)?;
     let ended = runtime.block_on(around(
         config,

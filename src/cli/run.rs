@@ -106,7 +106,8 @@ impl SignalLoop {
                         self.supervisor.ready(&self.status);
                     }
                     SignalAction::Resumed => {
-                        tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens are fetched again");
+                        tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens are \
+                                        fetched again");
                         self.control.resumed();
                     }
                 },
@@ -142,7 +143,8 @@ impl SignalLoop {
         {
             let file = file.display();
             let message = format!(
-                "the credential file names the file {file}, which the sandbox does not permit to read: Permission denied"
+                "the credential file names the file {file}, which the sandbox does not permit to read: Permission \
+                 denied"
             );
             return self.not_reloaded(&[denied_by_sandbox(message)]);
         }
@@ -177,7 +179,8 @@ impl SignalLoop {
         let denied = |problem: &dyn fmt::Display| problem.to_string().contains("Permission denied");
         if self.sandbox.is_on() && problems.iter().any(|problem| denied(problem)) {
             tracing::info!(
-                "the sandbox permits a reload to read files only in directories that the configuration named at the start: restart to use others, or set --sandbox off"
+                "the sandbox permits a reload to read files only in directories that the configuration named at the \
+                 start: restart to use others, or set --sandbox off"
             );
         }
     }

@@ -103,7 +103,8 @@ diagnostic_ids! {
     UnknownVariable: "unknown-variable",
         "A variable nearly names an option: correct its spelling, or unset it.";
     WrongType: "wrong-type",
-        "The configuration file has a list or mapping where a text must be, or the reverse: write what the message asks for.";
+        "The configuration file has a list or mapping where a text must be, or the reverse: write what the message \
+         asks for.";
 }
 
 // === impl Diagnostic ===

@@ -65,7 +65,8 @@ options! {
     }
     CaDir {
         name: "ca-dir", value: "DIR", heading: TlsInterception, repeat: Once, key: Inside("proxy", "ca-dir"),
-        help: "Directory for ca.pem (the CA), bundle.pem (system roots and the CA) and truststore.p12 (the bundle for Java)",
+        help: "Directory for ca.pem (the CA), bundle.pem (system roots and the CA) and truststore.p12 (the bundle \
+               for Java)",
         default: Nothing, elsewhere: "", reload: Listener,
         setting: resolved_with_others!(|config| {
             let folder = config.intercept.as_ref().and_then(|intercept| intercept.ca_dir.as_ref());
@@ -218,7 +219,8 @@ options! {
         default: Text("off"), elsewhere: "in exec HTTPS_PROXY", reload: Live,
         setting: resolved_with_others!(|config| match &config.upstream.proxy {
             Some(proxy) if proxy.authorization.is_some() => {
-                Printed::Noted(proxy.egress.to_string(), "its credentials are set; not shown, because they are a secret")
+                Printed::Noted(proxy.egress.to_string(), "its credentials are set; not shown, because they are a \
+                                                          secret")
             }
             proxy => Printed::or_off(proxy.as_ref().map(|proxy| &proxy.egress)),
         }),

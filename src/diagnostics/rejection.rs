@@ -94,17 +94,21 @@ fn advice(rejection: &AuthRejection<'_>, source: SourceKind) -> String {
                 .to_owned(),
         },
         TokenKind::Id { .. } | TokenKind::Jwt { .. } if !forbidden => {
-            "the audience must be the service's own URL or one of its custom audiences (option audience=); if IAP protects it, IAP's OAuth client id; otherwise check this machine's clock"
+            "the audience must be the service's own URL or one of its custom audiences (option audience=); if IAP \
+             protects it, IAP's OAuth client id; otherwise check this machine's clock"
                 .to_owned()
         }
         TokenKind::Id { .. } if host.ends_with(".cloudfunctions.net") => format!(
-            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}. Or its ingress settings do not permit calls from this network"
+            "grant roles/run.invoker (first generation: roles/cloudfunctions.invoker) on the function to {account}. \
+             Or its ingress settings do not permit calls from this network"
         ),
         TokenKind::Id { .. } | TokenKind::Jwt { .. } => format!(
-            "grant roles/run.invoker on the service to {account}. Or its ingress settings do not permit calls from this network"
+            "grant roles/run.invoker on the service to {account}. Or its ingress settings do not permit calls from \
+             this network"
         ),
         TokenKind::Access { .. } if forbidden => format!(
-            "the body of the response names the permission that {account} lacks: grant a role that has it. Or the API is disabled, the scopes are too narrow, or a service perimeter forbids the call"
+            "the body of the response names the permission that {account} lacks: grant a role that has it. Or the \
+             API is disabled, the scopes are too narrow, or a service perimeter forbids the call"
         ),
         TokenKind::Access { .. } => "access tokens are for Google APIs (Cloud Run, functions and IAP take credential=id); else \
                                      compare this machine's clock and whether the account is disabled"

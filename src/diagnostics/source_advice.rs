@@ -24,7 +24,9 @@ impl TokenFault {
             (Self::Malformed, SourceKind::Impersonation) => {
                 "The IAM Credentials API's response is not a token"
             }
-            (Self::Malformed, SourceKind::Sts) => "The Security Token Service's response is not a token",
+            (Self::Malformed, SourceKind::Sts) => {
+                "The Security Token Service's response is not a token"
+            }
             (Self::Malformed, _) => "The token endpoint's response is not a token",
             (Self::NoAccount, _) => "No such service account",
             (Self::Refused, SourceKind::Impersonation) => {
@@ -82,7 +84,8 @@ impl TokenFault {
                  token that appears expired is refused."
             }
             (Self::NoAccount, _) => {
-                "Check that the service account in the detail exists, is spelled correctly, and belongs to that project."
+                "Check that the service account in the detail exists, is spelled correctly, and belongs to that \
+                 project."
             }
             (Self::Refused, SourceKind::AuthorizedUser) => {
                 "Log in again: `gcloud auth application-default login`. The detail has the endpoint's text."

@@ -85,7 +85,8 @@ impl BoundListeners {
         summary.log();
         if summary.proxy.is_some() && !self.intercepts {
             tracing::info!(
-                "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// (the sidecar adds TLS) or a route, or set --intercept"
+                "CONNECT is a blind tunnel, so https:// through HTTPS_PROXY gets no token: let the app call http:// \
+                 (the sidecar adds TLS) or a route, or set --intercept"
             );
         }
         if let Some(address) = self.admin {

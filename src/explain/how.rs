@@ -140,11 +140,13 @@ pub(super) fn how(case: &Case<'_>, entry_points: &EntryPoints) -> String {
 /// Explains what an app needs that calls only `https://` URLs.
 fn over_https(entry_points: &EntryPoints, proxy: &str, asked: &Destination) -> String {
     if asked.origin.host.name().is_none() {
-        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, because the CA has no certificates for addresses."
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, because the CA has no \
+                certificates for addresses."
             .to_owned();
     }
     if !entry_points.intercept {
-        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, unless --intercept and --ca-dir DIR are set; sidentity exec -- CMD sets both, and the variables of CMD."
+        return "An https:// URL through HTTPS_PROXY is a blind tunnel without a token, unless --intercept and \
+                --ca-dir DIR are set; sidentity exec -- CMD sets both, and the variables of CMD."
             .to_owned();
     }
     let trusted = match entry_points

@@ -184,9 +184,7 @@ fn how_to_call_shows_the_exact_url_and_flag() {
         "{how}"
     );
     assert!(
-        how.contains(
-            "blind tunnel without a token, unless --intercept and --ca-dir DIR are set;"
-        ),
+        how.contains("blind tunnel without a token, unless --intercept and --ca-dir DIR are set;"),
         "{how}"
     );
     assert!(

@@ -51,7 +51,8 @@ impl Policy {
             Some((Some(Credential::Access | Credential::Id), name)) => {
                 let mut decision = self.none(&texts.metadata, &texts.metadata_gets_none);
                 decision.notes.push(
-                    format!("`{name}` asks for a token, but the metadata server never gets one").into(),
+                    format!("`{name}` asks for a token, but the metadata server never gets one")
+                        .into(),
                 );
                 decision
             }
@@ -191,7 +192,8 @@ impl Texts {
             metadata: "built-in metadata server".into(),
             metadata_gets_none: "a token never goes to the metadata server".into(),
             loopback: "built-in loopback".into(),
-            loopback_gets_none: "it is this machine; only a rule that names it gives it a token".into(),
+            loopback_gets_none: "it is this machine; only a rule that names it gives it a token"
+                .into(),
             no_rule: NO_RULE.into(),
             unmatched: "no rule matches it".into(),
             none_by_rule: "the rule says so".into(),

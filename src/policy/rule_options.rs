@@ -240,7 +240,8 @@ fn account(value: &str) -> Result<String, String> {
         Ok(value.to_owned())
     } else {
         Err(format!(
-            "account {} is neither `default` nor an e-mail address such as my-account@my-project.iam.gserviceaccount.com",
+            "account {} is neither `default` nor an e-mail address such as \
+             my-account@my-project.iam.gserviceaccount.com",
             quoted(value)
         ))
     }

@@ -60,7 +60,9 @@ impl ServiceName {
         let (name, region) = match short.split_once('.') {
             Some((name, region)) if is_region(region) => (name, Some(region)),
             Some(_) => {
-                return Err(invalid("the text after the dot must be a region, like europe-west1"));
+                return Err(invalid(
+                    "the text after the dot must be a region, like europe-west1",
+                ));
             }
             None => (short, None),
         };

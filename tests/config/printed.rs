@@ -99,7 +99,10 @@ fn the_reference_file_round_trips() {
     let again = printed.accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(
         again,
-        yaml.replace("# auth: it is set; not shown, because it is a secret", "auth: off")
+        yaml.replace(
+            "# auth: it is set; not shown, because it is a secret",
+            "auth: off"
+        )
     );
 }
 

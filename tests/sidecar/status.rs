@@ -328,10 +328,7 @@ async fn rejected_credentials_of_the_app_are_not_errors_of_the_sidecar() {
     // It is said what was kept, and what would send a token instead.
     let errors = status["errors"].as_array().unwrap();
     let titles: Vec<_> = errors.iter().map(|error| &error["title"]).collect();
-    assert_eq!(
-        titles,
-        ["The upstream rejects the app's own credential"]
-    );
+    assert_eq!(titles, ["The upstream rejects the app's own credential"]);
 }
 
 #[tokio::test]

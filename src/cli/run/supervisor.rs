@@ -33,7 +33,9 @@ impl Supervisor {
                 None => SocketAddr::from_pathname(name),
             };
             address
-                .inspect_err(|error| tracing::warn!(%error, "NOTIFY_SOCKET is not a socket: {name:?}"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "NOTIFY_SOCKET is not a socket: {name:?}"),
+                )
                 .ok()
         });
         let watch = watchdog_timeout(env).filter(|_| address.is_some());

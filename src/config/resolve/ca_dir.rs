@@ -53,7 +53,8 @@ pub(super) fn warning(ca_dir: &Path) -> Option<String> {
             return None;
         };
         Some(format!(
-            "--ca-dir {}: {who} can write to {} (mode {mode:04o}, owner {owner}) and so replace the CA that apps trust; choose a directory to which, as to all above it, only this user and root can write",
+            "--ca-dir {}: {who} can write to {} (mode {mode:04o}, owner {owner}) and so replace the CA that apps \
+             trust; choose a directory to which, as to all above it, only this user and root can write",
             quote(&ca_dir.to_string_lossy()),
             quote(&folder.to_string_lossy()),
         ))

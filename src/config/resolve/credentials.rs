@@ -155,7 +155,8 @@ fn check_signed(config: &Config, diagnostics: &mut Vec<Diagnostic>) {
         };
         if options.subject.is_some() && universe != DEFAULT_UNIVERSE {
             let message = format!(
-                "{signed}: domain-wide delegation exists only in the universe {DEFAULT_UNIVERSE}, but the credential is of {universe}"
+                "{signed}: domain-wide delegation exists only in the universe {DEFAULT_UNIVERSE}, but the credential \
+                 is of {universe}"
             );
             diagnostics.push(Diagnostic::new(
                 DiagnosticId::TokenUnobtainable,

@@ -31,7 +31,8 @@ pub(super) fn resolve(
         } else {
             if !Path::new(&text.value).exists() {
                 warnings.push(format!(
-                    "--ca-dir {} does not exist and is created at the start: check that the app has the same directory at this path",
+                    "--ca-dir {} does not exist and is created at the start: check that the app has the same \
+                     directory at this path",
                     quote(&text.value)
                 ));
             }
@@ -43,7 +44,8 @@ pub(super) fn resolve(
     }
     if !proxy {
         warnings.push(
-            "--intercept has no effect, because the proxy is off: remove it, or set --proxy".to_owned(),
+            "--intercept has no effect, because the proxy is off: remove it, or set --proxy"
+                .to_owned(),
         );
     } else if folder.is_none() && raw.private_folder.is_none() {
         warnings.push(

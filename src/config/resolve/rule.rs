@@ -65,7 +65,11 @@ fn beyond_the_table(place: &str, rule: &Rule, rules: &[Rule], universe: &str) ->
         "{place}: it gives a token to hosts that get none by default{replaces}: {}; name the intended hosts, or add \
          --rule {first}=none{}",
         hosts.join(", "),
-        if hosts.len() > 1 { " and similar rules" } else { "" }
+        if hosts.len() > 1 {
+            " and similar rules"
+        } else {
+            ""
+        }
     ))
 }
 

@@ -165,11 +165,7 @@ fn values_that_would_break_a_header_or_url_are_rejected() {
     }
     assert!(set("subject", "o'neil+x@example.com").is_ok());
     for token in ["", "JWT", "id", "access"] {
-        assert!(
-            set("token", token)
-                .unwrap_err()
-                .contains("must be jwt")
-        );
+        assert!(set("token", token).unwrap_err().contains("must be jwt"));
     }
     assert!(set("account", "1234-compute@developer.gserviceaccount.com").is_ok());
     for project in ["", "a b", "a\nb", "é"] {

@@ -80,7 +80,8 @@ pub(super) fn access_only(key: &TokenKey) -> FetchError {
 pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<String> {
     match error.code.as_deref()? {
         "unauthorized_client" | "access_denied" => Some(format!(
-            "in the admin console of the user's domain, under domain-wide delegation, allow these scopes to the client id of {email}"
+            "in the admin console of the user's domain, under domain-wide delegation, allow these scopes to the \
+             client id of {email}"
         )),
         "invalid_grant" => Some(format!(
             "is {subject} a user of the domain, and is this machine's clock right?"
