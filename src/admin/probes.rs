@@ -13,7 +13,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// A probe's answer: the status decides, the text is for people.
 pub(super) type ProbeResponse = (StatusCode, String);
 
-/// 200 once the listeners accept.
+/// Answers `/startup`: 200 once the listeners accept.
 pub(super) fn startup(admin: &Admin) -> ProbeResponse {
     if admin.lifecycle.is_listening() {
         (StatusCode::OK, "started\n".into())
@@ -35,7 +35,7 @@ pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
     (StatusCode::OK, "alive\n".into())
 }
 
-/// 200 while every route's token is there; else 503 and the reasons.
+/// Answers `/readiness`: 200 while every route has its token, otherwise 503 and the reasons.
 pub(super) async fn readiness(admin: &Admin) -> ProbeResponse {
     if admin.lifecycle.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());

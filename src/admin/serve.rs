@@ -256,8 +256,8 @@ impl Admin {
         })
     }
 
-    /// `Host` is one of ours, or an address, which no page can make resolve to this one (DNS rebinding): scrapers call by
-    /// that of a pod or a machine. HTTP/1.0 probers may leave it out.
+    /// Returns whether `Host` is a known name, or an address. A page cannot use an address for DNS rebinding, and scrapers
+    /// call by the address of a pod or a machine. HTTP/1.0 probers may omit `Host`.
     fn is_known(&self, host: Option<&str>, local: Option<SocketAddr>) -> bool {
         let (Some(host), Some(local)) = (host, local) else {
             return true;

@@ -246,12 +246,12 @@ fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Listener
             notes.push("asks for credentials");
         }
         if config.intercept.is_some() {
-            notes.push("opens TLS of CONNECT where a token is due");
+            notes.push("terminates TLS of CONNECT to destinations that get a token");
         } else {
             notes.push("CONNECT is a blind tunnel without tokens");
         }
         if config.unmatched == Access::Deny {
-            notes.push("refuses what no rule names");
+            notes.push("refuses destinations that no rule matches");
         }
         if config.metadata_access == Access::Deny {
             notes.push("refuses calls to the metadata server");
@@ -279,7 +279,7 @@ fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Listener
     proxy.into_iter().chain(routes).chain(admin).collect()
 }
 
-/// A socket's counts: those of its routes, and of the calls that no route took.
+/// Returns the counts of a socket: those of its routes, and of the calls that no route served.
 fn of_routes(routes: &[Route], listen: &Listen, counts: &BTreeMap<String, Counts>) -> Totals {
     let sharing = routes.iter().filter(|route| route.listen == *listen);
     let names: BTreeSet<&str> = sharing

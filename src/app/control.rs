@@ -177,7 +177,7 @@ impl Control {
         });
         strange
             .map(|domain| {
-                format!("--intercept: TLS of CONNECT to {domain}, which the CA is not for")
+                format!("--intercept: TLS of CONNECT to {domain}, which the CA does not cover")
             })
             .collect()
     }

@@ -102,7 +102,7 @@ fn routes(old: &[Route], new: &[Route], waiting: &mut Vec<String>) -> Vec<Route>
     }
     for route in old.iter().filter(|route| !on(new, route)) {
         waiting.push(format!(
-            "route {} to {}: its listener was removed, and serves until then",
+            "route {} to {}: its listener was removed, but serves until the restart",
             route.name,
             route.upstream_url()
         ));
@@ -170,7 +170,7 @@ mod tests {
                 "--proxy off, which was 127.0.0.1:3128",
                 "--admin 127.0.0.1:9999, which was 127.0.0.1:9090",
                 "route 8082 to https://a.example/: a new listener",
-                "route 8081 to https://a.example/: its listener was removed, and serves until then",
+                "route 8081 to https://a.example/: its listener was removed, but serves until the restart",
                 "--intercept and --ca-dir",
                 "--token-timeout",
                 "--max-connections",

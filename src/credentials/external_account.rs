@@ -132,7 +132,7 @@ fn is_workforce(audience: &str) -> bool {
         .is_some_and(|(host, rest)| !host.contains('/') && rest.starts_with("workforcePools/"))
 }
 
-/// Whether an audience is that of a provider, or of a cluster of a fleet.
+/// Returns whether an audience is that of a provider, or of a cluster of a fleet.
 fn is_audience(audience: &str) -> bool {
     audience.len() <= 1024
         && (audience.starts_with("//iam.") || audience.starts_with("identitynamespace:"))

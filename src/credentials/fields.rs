@@ -83,7 +83,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A project's id or number. Those of older projects begin with a domain, those of other universes with a prefix.
+    /// Returns a project's id or number. Ids of older projects begin with a domain, those of other universes with a
+    /// prefix.
     pub(super) fn project(self, name: &str) -> Result<Option<&'a str>, FieldError> {
         let text = self.optional_text(name)?;
         let is_project = |text: &str| {

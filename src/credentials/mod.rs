@@ -133,7 +133,7 @@ impl Credentials {
         own.into_iter().chain(looked_at).chain(self.token_file())
     }
 
-    /// The file that the credential file names for the subject token, or for the keys that sign it.
+    /// Returns the file that the credential file names for the subject token, or for the keys that sign it.
     pub fn token_file(&self) -> Option<&Path> {
         self.subject_source().and_then(CredentialSource::file)
     }

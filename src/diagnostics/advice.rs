@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, Problem, TokenFault};
 // === impl TokenFault ===
 
 impl TokenFault {
-    /// What happened, in a few words.
+    /// Returns a title: what happened, in a few words.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Aborted => "The token fetch was interrupted",
@@ -27,7 +27,7 @@ impl TokenFault {
         }
     }
 
-    /// What to do about it.
+    /// Returns the advice: what to do about it.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::Aborted => {
@@ -100,7 +100,7 @@ impl TokenFault {
 // === impl ErrorKind ===
 
 impl ErrorKind {
-    /// What to do about a request that failed this way.
+    /// Returns the advice: what to do about a request that failed this way.
     pub const fn advice(self) -> &'static str {
         match self {
             Self::BadRequest => {
@@ -218,7 +218,7 @@ impl ErrorKind {
 // === impl Problem ===
 
 impl Problem {
-    /// What happened, in a few words.
+    /// Returns the title: what happened, in a few words.
     pub const fn title(&self) -> &'static str {
         match self.fault() {
             Some((fault, source)) => fault.title_of(source),
@@ -226,7 +226,7 @@ impl Problem {
         }
     }
 
-    /// What to do about it.
+    /// Returns the advice: what to do about it.
     pub const fn advice(&self) -> &'static str {
         match self.fault() {
             Some((fault, source)) => fault.advice_of(source),

@@ -112,7 +112,7 @@ pub struct Summary {
 // === impl RequestOutcome ===
 
 impl RequestOutcome {
-    /// Whether the request failed.
+    /// Returns whether the request failed.
     pub(crate) const fn is_error(self) -> bool {
         match self {
             Self::Answered | Self::Cancelled => false,

@@ -83,7 +83,7 @@ impl RecentErrors {
         self.rejected_of(rejection, &CredentialName::default());
     }
 
-    /// The same for a token that this base credential was issued, or that it had issued to an account.
+    /// As [`rejected`](Self::rejected), for a token of this base credential or of an account that it impersonates.
     pub fn rejected_of(&self, rejection: &AuthRejection<'_>, credential: &CredentialName) {
         let status = rejection.status.as_u16();
         let title = match status {

@@ -5,7 +5,7 @@ use crate::error::{SourceKind, TokenFault};
 // === impl TokenFault ===
 
 impl TokenFault {
-    /// What happened at this kind of source, in a few words.
+    /// Returns the title of the fault at this kind of source: what happened, in a few words.
     pub const fn title_of(self, source: SourceKind) -> &'static str {
         if let SourceKind::Metadata = source {
             return self.title();
@@ -57,7 +57,7 @@ impl TokenFault {
         }
     }
 
-    /// What to do about it at this kind of source.
+    /// Returns the advice for the fault at this kind of source.
     pub const fn advice_of(self, source: SourceKind) -> &'static str {
         if let SourceKind::Metadata = source {
             return self.advice();

@@ -162,7 +162,8 @@ pub(crate) fn gets(decision: &Decision, holder: &str) -> String {
     }
 }
 
-/// What calls of a route get if its decision is not known yet. `is_service`: its upstream is the name of a service.
+/// Returns what calls of a route get if its decision is not known yet. `is_service`: its upstream is the name of a
+/// service.
 pub(crate) const fn gets_later(is_service: bool) -> &'static str {
     if is_service {
         "a token that depends on the URL from the metadata server"

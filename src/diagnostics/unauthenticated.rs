@@ -25,7 +25,7 @@ pub(crate) const ADVICE: &str = "to send a token instead, let the app send no cr
 // === impl UnauthenticatedRejection ===
 
 impl UnauthenticatedRejection<'_> {
-    /// Whether the app sent a credential, which was kept.
+    /// Returns whether the app sent a credential, which was kept.
     pub const fn is_own(&self) -> bool {
         matches!(
             self.skipped,

@@ -43,9 +43,7 @@ pub enum Unresolved {
     #[error("the resolver did not answer in {0:?}")]
     TimedOut(Duration),
     /// Other look-ups held all permits until the time limit.
-    #[error(
-        "other look-ups, which the resolver does not answer, left no room for this one in {0:?}"
-    )]
+    #[error("other look-ups, which the resolver does not answer, held all permits for {0:?}")]
     Crowded(Duration),
     /// The resolver answered with an error, or with no address.
     #[error("{0}")]

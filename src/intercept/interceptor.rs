@@ -109,7 +109,7 @@ impl Interceptor {
             Err(_) => "has expired, so apps refuse its certificates".to_owned(),
         };
         Some(format!(
-            "the CA of --intercept {state}: restart the sidecar, then the apps that trust it, for each start makes a new one"
+            "the CA of --intercept {state}: restart the sidecar, then the apps that trust it, because each start generates a new CA"
         ))
     }
 

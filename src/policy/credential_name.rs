@@ -17,7 +17,7 @@ pub struct CredentialName {
     pub holder: Option<Arc<str>>,
 }
 
-/// The project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
+/// Returns the project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
 pub(crate) fn project_of(email: &str) -> Option<&str> {
     let (_, domain) = email.split_once('@')?;
     let (project, rest) = domain.split_once('.')?;

@@ -141,7 +141,7 @@ impl TokenKey {
         }
     }
 
-    /// [`Credential::Access`] or [`Credential::Id`].
+    /// Returns [`Credential::Access`] or [`Credential::Id`].
     pub const fn credential(&self) -> Credential {
         match self.kind {
             TokenKind::Access { .. } => Credential::Access,

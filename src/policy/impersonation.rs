@@ -25,7 +25,7 @@ pub struct Impersonation {
 // === impl Impersonation ===
 
 impl Impersonation {
-    /// A chain from checked e-mail addresses.
+    /// Creates a chain from validated e-mail addresses.
     pub(super) fn new<'a>(delegates: impl IntoIterator<Item = &'a str>, target: &str) -> Self {
         Self {
             delegates: delegates.into_iter().map(Arc::from).collect(),

@@ -216,7 +216,7 @@ impl builtin::ExcludedHost<'_> {
         })
     }
 
-    /// As a rule would name it.
+    /// Returns the pattern of a rule for it.
     fn pattern(&self) -> String {
         self.to_string().trim_end_matches("/*").to_owned()
     }

@@ -63,7 +63,7 @@ pub struct ConnectionState {
 // === impl ConnectionState ===
 
 impl ConnectionState {
-    /// The state of a connection that was accepted now.
+    /// Creates the state of a connection that was accepted now.
     pub fn new(connections: Arc<Connections>) -> Arc<Self> {
         Arc::new(Self {
             _charge: connections.memory.charge(CLIENT_CONNECTION),
@@ -87,7 +87,7 @@ impl ConnectionState {
         })
     }
 
-    /// A complete head was received.
+    /// Records that a complete head was received.
     pub fn begin(self: &Arc<Self>) -> InProgress {
         self.heads.fetch_add(1, Ordering::Relaxed);
         self.reading.store(false, Ordering::Relaxed);
@@ -96,17 +96,17 @@ impl ConnectionState {
         InProgress::new(self.clone())
     }
 
-    /// The memory budget.
+    /// Returns the memory budget.
     pub fn memory(&self) -> &Memory {
         &self.connections.memory
     }
 
-    /// Notes that the connection's buffer has held a large head.
+    /// Records that the connection's buffer has held a large head.
     pub fn keeps_large_head(&self) {
         self.large_head.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is idle, and others need the memory of its large head.
+    /// Returns whether it is idle, and others need the memory of its large head.
     pub fn is_hoarding(&self) -> bool {
         self.large_head.load(Ordering::Relaxed)
             && self.is_idle()
@@ -143,57 +143,57 @@ impl ConnectionState {
             .compare_exchange(NEW, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether it counts under the limit.
+    /// Returns whether it counts under the limit.
     pub fn is_admitted(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == ADMITTED
     }
 
-    /// Whether it was refused.
+    /// Returns whether it was refused.
     pub fn is_refused(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == REFUSED
     }
 
-    /// When it was accepted.
+    /// Returns the time at which it was accepted.
     pub fn opened(&self) -> Instant {
         self.opened
     }
 
-    /// Whether a complete head was received.
+    /// Returns whether a complete head was received.
     pub fn has_head(&self) -> bool {
         self.heads() > 0
     }
 
-    /// The number of complete heads received.
+    /// Returns the number of complete heads received.
     pub fn heads(&self) -> usize {
         self.heads.load(Ordering::Relaxed)
     }
 
-    /// Whether no request or answer is in progress.
+    /// Returns whether no request or answer is in progress.
     pub fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a request is in progress whose answer is not the proxy's own.
+    /// Returns whether a request is in progress whose answer is not the proxy's own.
     pub fn is_busy(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > self.answers.load(Ordering::Relaxed)
     }
 
-    /// When it became idle, if it is.
+    /// Returns the time at which it became idle, if it is.
     pub fn idle_since(&self) -> Instant {
         self.opened + Duration::from_millis(self.ended.load(Ordering::Relaxed))
     }
 
-    /// Whether a part of a head may have been received, if no request is in progress.
+    /// Returns whether a part of a head may have been received, if no request is in progress.
     pub fn is_reading_head(&self) -> bool {
         self.reading.load(Ordering::Relaxed)
     }
 
-    /// Whether the client does not read an own answer, and nothing else is in progress.
+    /// Returns whether the client does not read an own answer, and nothing else is in progress.
     pub fn is_unread(&self) -> bool {
         self.blocked.load(Ordering::Relaxed) && self.own.load(Ordering::Relaxed) && !self.is_busy()
     }
 
-    /// Notes bytes from the client.
+    /// Records bytes from the client.
     pub fn received(&self, bytes: &[u8]) {
         let tail = End::shift(self.tail.load(Ordering::Relaxed), bytes);
         self.tail.store(tail, Ordering::Relaxed);
@@ -202,12 +202,12 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that the client does not read.
+    /// Records that the client does not read.
     pub fn write_blocked(&self) {
         self.blocked.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that everything was written.
+    /// Records that all bytes were written.
     pub fn flushed(&self) {
         if self.blocked.load(Ordering::Relaxed) || self.own.load(Ordering::Relaxed) {
             self.blocked.store(false, Ordering::Relaxed);
@@ -215,12 +215,12 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that the rest of a request's body will not be read.
+    /// Records that the rest of a request's body will not be read.
     pub fn truncate(&self) {
         self.truncated.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client may still be sending a body that will not be read.
+    /// Returns whether the client may still be sending a body that will not be read.
     pub fn is_truncated(&self) -> bool {
         self.truncated.load(Ordering::Relaxed)
     }
@@ -230,12 +230,12 @@ impl ConnectionState {
         self.over.store(true, Ordering::Relaxed);
     }
 
-    /// See [`ConnectionState::end`].
+    /// Returns whether [`ConnectionState::end`] was called.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
-    /// Whether written bytes are still unsent.
+    /// Returns whether written bytes are still unsent.
     pub fn is_write_blocked(&self) -> bool {
         self.blocked.load(Ordering::Relaxed)
     }
@@ -246,7 +246,7 @@ impl ConnectionState {
         self.evicted.notify_one();
     }
 
-    /// Whether [`ConnectionState::evict`] was called.
+    /// Returns whether [`ConnectionState::evict`] was called.
     pub fn is_evicted(&self) -> bool {
         self.evicting.load(Ordering::Relaxed)
     }

@@ -47,7 +47,7 @@ pub struct RouteDecision(OnceLock<Resolved>);
 // === impl RouteDecision ===
 
 impl RouteDecision {
-    /// The cached decision.
+    /// Returns the cached decision.
     pub(super) fn get(&self) -> Option<&Resolved> {
         self.0.get()
     }
@@ -79,17 +79,17 @@ impl CredentialProvider {
         }
     }
 
-    /// The rules and the built-in table.
+    /// Returns the rules and the built-in table.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The cache of all token slots.
+    /// Returns the cache of all token slots.
     pub fn tokens(&self) -> &TokenCache {
         &self.tokens
     }
 
-    /// Project, region, universe and account.
+    /// Returns project, region, universe and account.
     pub fn instance(&self) -> &Facts {
         &self.instance
     }
@@ -113,12 +113,12 @@ impl CredentialProvider {
         let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
         let project = match self.instance.project_id().await {
             Ok(project) => project,
-            // Not every file says it.
+            // Some credential files do not name the account.
             Err(_) if self.policy.credential_name().is_file() => return Ok(()),
             Err(error) => return Err(error),
         };
         telemetry::set_project(&project);
-        // The start has named a credential file already.
+        // The start has already logged a credential file.
         let Some(email) = email.filter(|_| !self.policy.credential_name().is_file()) else {
             return Ok(());
         };
@@ -289,7 +289,7 @@ impl CredentialProvider {
         }
     }
 
-    /// Whether the decision must wait for the universe: it is unknown, and this host could belong to it.
+    /// Returns whether the decision must wait for the universe: it is unknown, and this host could belong to it.
     ///
     /// Hosts under the default universe do not wait here: the authorize layer sends no token to them before the universe is
     /// confirmed.
@@ -313,7 +313,7 @@ impl CredentialProvider {
     }
 }
 
-/// Whether the audience comes from the configuration. An audience derived from the destination contains its host.
+/// Returns whether the audience comes from the configuration. An audience derived from the destination contains its host.
 fn is_given(key: &TokenKey, destination: &Destination) -> bool {
     match (&key.kind, &destination.origin.host) {
         (TokenKind::Id { audience }, Host::Name(name)) => !audience.contains(&**name),

@@ -27,7 +27,7 @@ impl InFlight {
         }
     }
 
-    /// The number of requests in flight, including open tunnels.
+    /// Returns the number of requests in flight, including open tunnels.
     pub fn count(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }

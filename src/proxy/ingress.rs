@@ -57,12 +57,12 @@ pub struct ForwardProxy {
 // === impl Ingress ===
 
 impl Ingress {
-    /// The service that a route leads to, if the route names only the service.
+    /// Returns the service that a route leads to, if the route names only the service.
     pub fn service(&self) -> Option<&ServiceName> {
         self.route()?.route.service.as_ref()
     }
 
-    /// Whether a caller must authenticate (`--proxy-auth`).
+    /// Returns whether a caller must authenticate (`--proxy-auth`).
     pub fn asks_for_proof(&self) -> bool {
         match &self.kind {
             IngressKind::Forward(forward) => forward.auth.is_some(),
@@ -84,7 +84,7 @@ impl Ingress {
         }
     }
 
-    /// Whether a call that was rejected for this reason is logged. Calls without the password and calls over the limit are
+    /// Returns whether a call that was rejected for this reason is logged. Calls without the password and calls over the limit are
     /// rate-limited to one line every few seconds.
     pub(super) fn logs_refusal(&self, access_log: AccessLog, kind: ErrorKind) -> bool {
         let is_flood = matches!(kind, ErrorKind::ProxyAuthRequired | ErrorKind::LimitReached);
@@ -104,7 +104,7 @@ impl Ingress {
         true
     }
 
-    /// The route, if this is one.
+    /// Returns the route, if this is one.
     pub fn route(&self) -> Option<&RouteIngress> {
         match &self.kind {
             IngressKind::Route(route) => Some(route),
@@ -116,7 +116,7 @@ impl Ingress {
 // === impl IngressKind ===
 
 impl IngressKind {
-    /// The configured name of a route; empty for the other kinds.
+    /// Returns the configured name of a route; empty for the other kinds.
     pub fn route_name(&self) -> Arc<str> {
         match self {
             Self::Route(route) => route.route.name.clone(),

@@ -81,7 +81,7 @@ pub(super) fn head_only(response: Response<ResponseBody>) -> Response<ResponseBo
     Response::from_parts(head, body)
 }
 
-/// The content of [`problem`].
+/// Returns the content of [`problem`].
 pub(super) fn problem_json(problem: &Problem) -> String {
     let row = problem.kind().row();
     let body = json!({
@@ -93,8 +93,8 @@ pub(super) fn problem_json(problem: &Problem) -> String {
     format!("{body}\n")
 }
 
-/// The value of `Proxy-Status` for an error. `details` is an sf-string (RFC 8941, 3.3.3): printable ASCII with `"` and `\`
-/// escaped.
+/// Returns the value of `Proxy-Status` for an error. `details` is an sf-string (RFC 8941, 3.3.3): printable ASCII with
+/// `"` and `\` escaped.
 pub(super) fn proxy_status(error: &Error) -> HeaderValue {
     let mut value = format!(
         "sidentity; error={}; details=\"",

@@ -212,7 +212,7 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         return Ok(());
     };
     if !metadata.file_type().is_socket() {
-        return Err(io::Error::other("a file that is no socket is there"));
+        return Err(io::Error::other("another file exists at this path"));
     }
     match UnixStream::connect(path).await {
         Ok(_) => Err(io::ErrorKind::AddrInUse.into()),

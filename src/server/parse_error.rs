@@ -48,7 +48,7 @@ pub(super) fn classify(
     if let Some(full) = cause(error, is_full) {
         let detail = match full.get_ref() {
             Some(full) => full.to_string(),
-            None => "large heads hold too much memory".to_owned(),
+            None => "large heads use too much memory".to_owned(),
         };
         return Some(Error::new(ErrorKind::LimitReached, detail));
     }
@@ -56,7 +56,7 @@ pub(super) fn classify(
     if received.tls {
         return Some(Error::new(
             ErrorKind::TlsToPlaintext,
-            "the client speaks TLS to this port, which takes plain HTTP: write http:// in the URL of the proxy (HTTPS_PROXY too) \
+            "the client speaks TLS to this port, which speaks plain HTTP: write http:// in the URL of the proxy (HTTPS_PROXY too) \
              or the route",
         ));
     }
@@ -96,7 +96,7 @@ pub(super) fn refused_http2(error: &(dyn StdError + 'static)) -> Option<Error> {
     })?;
     if http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
         // h2 does not report which one.
-        let detail = "the app's HTTP/2 connection was closed: it reset too many streams before they were looked at, or sent too many \
+        let detail = "the app's HTTP/2 connection was closed: it reset too many streams before they were processed, or sent too many \
                       frames with little or nothing in them (ENHANCE_YOUR_CALM)";
         return Some(Error::new(ErrorKind::LimitReached, detail));
     }

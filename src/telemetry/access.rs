@@ -14,19 +14,19 @@ use crate::destination::Destination;
 use crate::error::{ErrorKind, Problem, Side};
 use crate::policy::{Credential, TokenKey};
 
-/// What the access log shows of a request.
+/// The facts of a request for the access log.
 pub struct AccessRecord<'a> {
     /// The method; `None` if the request could not be parsed.
     pub method: Option<&'a Method>,
     /// The destination; `None` if the request had no unambiguous one.
     pub destination: Option<&'a Destination>,
-    /// How it ended.
+    /// The result of the request.
     pub code: Code,
     /// The bytes of the request's body that were received.
     pub request_bytes: u64,
     /// The bytes of the response's body that were sent.
     pub response_bytes: u64,
-    /// From the request's head to the end of the response.
+    /// The time from the request's head to the end of the response.
     pub latency: Duration,
     /// The HTTP version of the app's connection.
     pub protocol: Version,
@@ -42,7 +42,7 @@ pub struct AccessRecord<'a> {
     pub token: Option<Carried<'a>>,
     /// The error, if the sidecar answered itself.
     pub problem: Option<&'a Problem>,
-    /// The trace it belongs to.
+    /// The trace of the request.
     pub trace: Option<TraceContext>,
 }
 
@@ -57,11 +57,11 @@ pub struct Carried<'a> {
     pub header: &'a HeaderName,
 }
 
-/// A destination as it may be shown: without user-info and query, which hold passwords, keys and signatures.
+/// A destination as it may be shown: without user-info and query, which may contain passwords, keys and signatures.
 #[derive(Clone, Copy)]
 pub struct Redacted<'a>(pub &'a Destination);
 
-/// The level must be a constant of the place in the code, so there is one place for each.
+/// Logs an event. The level must be a constant at its place in the code, so there is one place for each level.
 macro_rules! write_event {
     ($level:expr, $record:ident) => {{
         let record: &AccessRecord<'_> = $record;
@@ -97,10 +97,10 @@ macro_rules! write_event {
     }};
 }
 
-/// Logs a request that ended, if this mode asks for it.
+/// Logs a request that ended, if this mode includes it.
 ///
-/// [`AccessLog::Errors`] takes 4xx, 5xx and errors of our own. It leaves out cancelled requests: an app that gives up its
-/// calls would write the log.
+/// [`AccessLog::Errors`] includes 4xx, 5xx and errors of the sidecar. It excludes cancelled requests, because otherwise
+/// an app that cancels calls could fill the log.
 pub fn access_log(mode: AccessLog, record: &AccessRecord<'_>) {
     match mode {
         AccessLog::Off => return,
@@ -122,12 +122,13 @@ impl AccessRecord<'_> {
         self.problem.is_none() && (well || self.code == Code::CANCELLED)
     }
 
-    /// ERROR: our fault, or that of a token source. WARNING: the upstream's. INFO: the client's.
+    /// Returns the severity. ERROR: a fault of the sidecar or of a token source. WARNING: of the upstream. INFO: of the
+    /// client.
     fn level(&self) -> Level {
         match (self.problem.map(Problem::kind), self.code.status()) {
-            // A caller that went away needs no answer any more.
+            // The caller cancelled the request and expects no answer.
             (_, None) if self.code == Code::CANCELLED => Level::INFO,
-            // The challenge that a client waits for before it sends its credentials.
+            // This is the challenge that a client waits for before it sends its credentials.
             (Some(ErrorKind::ProxyAuthRequired), _) => Level::INFO,
             (Some(kind), _) if kind.side() == Side::Internal => Level::ERROR,
             (Some(_), _) | (None, None | Some(500..)) => Level::WARN,
@@ -135,7 +136,7 @@ impl AccessRecord<'_> {
         }
     }
 
-    /// A tunnel has no URL but an authority.
+    /// Returns the URL, or for a tunnel its authority.
     fn url(&self) -> Option<impl fmt::Display + fmt::Debug> {
         self.destination.map(|destination| {
             if self.method == Some(&Method::CONNECT) {
@@ -190,7 +191,7 @@ struct Latency(Duration);
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whole microseconds, so that no digit is one of the float's own.
+        // Whole microseconds, because a float would add digits.
         let micros = self.0.as_micros();
         let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
         let fraction = format!("{micros:06}");

@@ -1,4 +1,4 @@
-//! One JSON object a line, with the keys that Cloud Logging lifts into its log entry.
+//! The JSON format: one object per line, with the keys that Cloud Logging reads into its log entry.
 
 use std::fmt::{self, Write};
 use std::time::SystemTime;
@@ -8,13 +8,13 @@ use tracing::{Event, Level};
 
 use super::escape::Printable;
 
-/// Fields that begin so become members of `httpRequest`.
+/// Fields with this prefix become members of `httpRequest`.
 pub(super) const HTTP_REQUEST: &str = "httpRequest.";
 
-/// The field that holds a trace's id; the line holds its resource name where the project is known.
+/// The field of a trace's id. The line has its resource name if the project is known.
 pub(super) const TRACE: &str = "logging.googleapis.com/trace";
 
-/// The event as a line, with its newline.
+/// Formats the event as a line, with its newline.
 pub(super) fn line(
     event: &Event<'_>,
     target: Option<&str>,
@@ -26,7 +26,7 @@ pub(super) fn line(
         request: String::new(),
         project,
     };
-    // Writing to a String fails only where a value was cut.
+    // Writing to a String fails only if a value was cut.
     let _ = write!(
         fields.line,
         r#"{{"severity":"{}","time":"{}""#,
@@ -56,7 +56,7 @@ fn severity(level: &Level) -> &'static str {
     }
 }
 
-/// The members so far, each after a comma.
+/// The members of an object, each after a comma.
 struct JsonMembers<'a> {
     line: String,
     request: String,
@@ -64,7 +64,7 @@ struct JsonMembers<'a> {
 }
 
 impl JsonMembers<'_> {
-    /// Writes the key and says where its value goes.
+    /// Writes the key, and returns the text to which its value is added.
     fn key(&mut self, name: &str) -> &mut String {
         let (line, name) = match name.strip_prefix(HTTP_REQUEST) {
             Some(name) => (&mut self.request, name),
@@ -72,7 +72,7 @@ impl JsonMembers<'_> {
         };
         line.push_str(",\"");
         let _ = Printable::quoted(line).write_str(name);
-        // These are taken: a second one of the same name would hide the first.
+        // These names are reserved: a second member of the same name would hide the first.
         if matches!(name, "severity" | "time" | "timestamp" | "httpRequest") {
             line.push('_');
         }
@@ -100,7 +100,7 @@ impl JsonMembers<'_> {
 
 impl Visit for JsonMembers<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for the others.
+        // JSON has no form for other numbers.
         if value.is_finite() {
             self.literal(field.name(), value);
         } else {

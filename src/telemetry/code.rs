@@ -4,10 +4,10 @@ use std::fmt;
 
 use http::StatusCode;
 
-/// The answer to a request: `sidentity_requests_total{code}`.
+/// The result of a request: `sidentity_requests_total{code}`.
 ///
-/// The status itself where it is one (100 to 599), so that an operator finds the same number here as in every other
-/// log; the set is closed whatever an upstream answers.
+/// It is the status itself from 100 to 599, so that the number is the same as in every other log. The set is closed for
+/// any response of an upstream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(u16);
 
@@ -19,7 +19,7 @@ impl Code {
     /// Not a status of HTTP.
     pub const OTHER: Self = Self(1);
 
-    /// The status, where there is one.
+    /// Returns the status, if there is one.
     pub fn status(self) -> Option<u16> {
         (self.0 >= 100).then_some(self.0)
     }

@@ -7,7 +7,7 @@ use crate::diagnostics::LatencyCounts;
 pub struct Counts {
     /// Requests that have ended since the start.
     pub requests: u64,
-    /// Requests under way.
+    /// Requests in flight.
     pub in_flight: u64,
     /// Open connections.
     pub connections: u64,

@@ -1,15 +1,15 @@
-//! Hostile text in a log line.
+//! Escapes hostile text in a log line.
 
 use std::fmt::{self, Write};
 
 use crate::diagnostics::is_hidden;
 
-/// A value that is longer, in bytes, is cut: a line must fit where it is collected, whatever the app sends.
+/// The maximum length of a value in bytes. Longer values are cut, because log collectors limit the size of a line.
 pub(super) const LONGEST: usize = 8 * 1024;
 
-/// Appends text so that none of it ends the line or the string it stands in, nor speaks to a terminal.
+/// Appends text, escaped so that it cannot end the line or its string, or send control sequences to a terminal.
 ///
-/// Escapes are those of JSON (RFC 8259, 7), in both formats.
+/// The escapes are those of JSON (RFC 8259, 7), in both formats.
 pub(super) struct Printable<'a> {
     line: &'a mut String,
     quoted: bool,
@@ -20,7 +20,7 @@ pub(super) struct Printable<'a> {
 // === impl Printable ===
 
 impl<'a> Printable<'a> {
-    /// The text stands in double quotes.
+    /// Appends text inside double quotes.
     pub(super) fn quoted(line: &'a mut String) -> Self {
         Self {
             line,
@@ -30,7 +30,7 @@ impl<'a> Printable<'a> {
         }
     }
 
-    /// The text stands for itself.
+    /// Appends text without quotes.
     pub(super) fn bare(line: &'a mut String) -> Self {
         Self {
             quoted: false,
@@ -40,7 +40,7 @@ impl<'a> Printable<'a> {
 }
 
 impl Write for Printable<'_> {
-    /// Fails once the text is cut, so that whoever writes it stops.
+    /// Fails once the text is cut, so that the writer stops.
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
             if self.cut {

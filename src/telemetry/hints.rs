@@ -10,8 +10,8 @@ use crate::destination::Origin;
 use crate::diagnostics::{AuthRejection, NoTokenReason};
 use crate::policy::{CredentialName, TokenKind};
 
-/// Logs the rejection and what to do about it, at most once a minute for the same answer to the same token from the same
-/// destination: a 403 that follows a 401 is another fault, and so is another function's on the same host.
+/// Logs the rejection and advice, at most once a minute for each status, token and destination. A 403 after a 401 is
+/// another fault, and so is a 403 of another function on the same host.
 pub fn auth_rejected(
     limiter: &RateLimiter,
     rejection: &AuthRejection<'_>,
@@ -64,7 +64,7 @@ pub fn auth_rejected_of(
     );
 }
 
-/// Logs, at most once a minute per host, that a tunnel to a destination that is due a token carries none.
+/// Logs, at most once a minute per host, that a tunnel to a destination that gets a token carries none.
 pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, reason: NoTokenReason) {
     if !limiter.is_due(&format!("tunnel {}", origin.host)) {
         return;
@@ -91,14 +91,14 @@ pub fn interception_failed(
         tracing::warn!(
             destination = %origin,
             error = %error,
-            "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
+            "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
         );
         return;
     };
     tracing::warn!(
         destination = %origin,
         error = %error,
-        "no TLS with the app in the place of {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
+        "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
          SSL_CERT_FILE={folder}/bundle.pem (also REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH), \
          NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \
          -Djavax.net.ssl.trustStorePassword=changeit",

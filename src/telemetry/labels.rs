@@ -10,7 +10,7 @@ macro_rules! labels {
             /// Every value, in declaration order.
             pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
 
-            /// The label's value.
+            /// Returns the label's value.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $label,)+ }
             }
@@ -19,11 +19,11 @@ macro_rules! labels {
 }
 
 labels! {
-    /// How a token was looked up: `sidentity_token_lookups_total{outcome}`.
+    /// The outcome of a token look-up: `sidentity_token_lookups_total{outcome}`.
     Lookup {
-        /// Fresh, from the slot.
+        /// A fresh token from the slot.
         Hit = "hit",
-        /// From the slot, while a refresh starts behind it.
+        /// A token from the slot, while a refresh runs in the background.
         Stale = "stale",
         /// The request waited for a fetch.
         Wait = "wait",
@@ -33,7 +33,7 @@ labels! {
 }
 
 labels! {
-    /// What a fetch gave: `sidentity_token_fetches_total{outcome}`.
+    /// The outcome of a fetch: `sidentity_token_fetches_total{outcome}`.
     Fetch {
         /// A new token.
         Ok = "ok",
@@ -45,7 +45,7 @@ labels! {
 }
 
 labels! {
-    /// How dialling an upstream ended: `sidentity_upstream_connects_total{outcome}`.
+    /// The outcome of dialling an upstream: `sidentity_upstream_connects_total{outcome}`.
     Connect {
         /// A connection.
         Ok = "ok",
@@ -53,11 +53,11 @@ labels! {
         Dns = "dns",
         /// The connection was refused.
         Refused = "refused",
-        /// Not in time.
+        /// The attempt timed out.
         Timeout = "timeout",
         /// The TLS or HTTP/2 handshake failed.
         Tls = "tls",
-        /// Anything else.
+        /// Another error.
         Error = "error",
     }
 }

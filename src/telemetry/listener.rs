@@ -1,4 +1,4 @@
-//! What one listener counts.
+//! The metrics of one listener.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use super::rate_limit::LogThrottle;
 use crate::diagnostics::{History, Latencies, RecentErrors, RequestOutcome};
 use crate::policy::Credential;
 
-/// Credentials that label a request: a refused one counts as `none`.
+/// The credentials that label a request. A refused request counts as `none`.
 const CREDENTIALS: [Credential; 3] = [Credential::Access, Credential::Id, Credential::None];
 
 /// The metrics of one listener.
@@ -24,9 +24,9 @@ pub struct ListenerMetrics {
     refusals: LogThrottle,
 }
 
-/// The counters of one listener's name, which it keeps over reloads. Metrics and status page read them.
+/// The counters of a listener's name. They are kept over reloads. Metrics and status page read them.
 ///
-/// A series exists from its first use: otherwise fifty routes would print thousands of zeros at every scrape.
+/// A series exists from its first use. Otherwise fifty routes would print thousands of zeros at every scrape.
 #[derive(Debug)]
 pub(super) struct ListenerCounters {
     requests: IntCounterVec,
@@ -49,11 +49,11 @@ struct Finished {
     duration: OnceLock<Histogram>,
     cancelled: OnceLock<IntCounter>,
     other: OnceLock<IntCounter>,
-    /// By the status's first digit: most listeners see two or three classes, and a class costs 1.6 KB.
+    /// Indexed by the first digit of the status. Most listeners see two or three classes, and a class takes 1.6 KB.
     classes: [OnceLock<StatusClass>; 5],
 }
 
-/// By the status's last two digits.
+/// Indexed by the last two digits of the status.
 type StatusClass = Box<[OnceLock<IntCounter>; 100]>;
 
 // === impl ListenerMetrics ===
@@ -103,7 +103,7 @@ impl ListenerMetrics {
         &self.refusals
     }
 
-    /// Counts and times a request that ended; a refused one counts as `none`.
+    /// Counts and times a request that ended. A refused request counts as `none`.
     pub fn request_finished(&self, credential: Credential, code: Code, took: Duration) {
         let counters = &*self.counters;
         let [access, id, none] = &counters.finished;
@@ -150,7 +150,7 @@ impl ListenerCounters {
         }
     }
 
-    /// Returns the counts as of now.
+    /// Returns the current counts.
     pub(super) fn read(&self) -> Counts {
         let durations = self.finished.iter().filter_map(|f| f.duration.get());
         // These gauges count objects, so they are never negative.
@@ -168,7 +168,7 @@ impl ListenerCounters {
 // === impl Finished ===
 
 impl Finished {
-    /// There is one for every code.
+    /// Returns the slot of a code. Every code has one.
     fn slot(&self, code: Code) -> Option<&OnceLock<IntCounter>> {
         let Some(status) = code.status().map(usize::from) else {
             return Some(if code == Code::CANCELLED {

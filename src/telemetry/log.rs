@@ -15,8 +15,8 @@ use super::{cloud_logging, panics, text};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::lock::lock;
 
-/// Writes this crate's events from the configured level up, and those of dependencies from warning up, whatever is
-/// configured: below that, HTTP and TLS libraries print header values, and among them are tokens.
+/// Writes this crate's events from the configured level up. Events of dependencies are written from warning up,
+/// whatever is configured, because HTTP and TLS libraries log header values, and these include tokens.
 pub struct Logger {
     settings: ArcSwap<LogSettings>,
     colour: bool,
@@ -31,10 +31,10 @@ struct LogSettings {
     own: LevelFilter,
 }
 
-/// Sends the process's events, and its panics, to stderr. Only the first call counts.
+/// Sends the events and panics of the process to stderr. Only the first call has an effect.
 pub fn init(log: &Log) {
     let stderr = io::stderr();
-    // The convention of no-color.org; a matter of the terminal, so it is no option of ours.
+    // This is the convention of no-color.org for terminals, so there is no option for it.
     let colour =
         stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     if tracing::subscriber::set_global_default(Logger::new(log, colour, stderr)).is_ok() {
@@ -57,7 +57,7 @@ pub fn adjust(log: &Log) {
     }
 }
 
-/// Sets the project id, which is part of a trace's resource name. Only the first call counts.
+/// Sets the project id, which is part of a trace's resource name. Only the first call has an effect.
 pub fn set_project(id: &str) {
     dispatcher::get_default(|dispatch| {
         if let Some(logger) = dispatch.downcast_ref::<Logger>() {
@@ -69,7 +69,7 @@ pub fn set_project(id: &str) {
 // === impl Logger ===
 
 impl Logger {
-    /// Writes each line to `out` with one call; `colour` is for the text format only.
+    /// Creates a logger that writes each line to `out` with one call. `colour` is for the text format only.
     pub fn new(log: &Log, colour: bool, out: impl Write + Send + 'static) -> Self {
         Self {
             settings: ArcSwap::from_pointee(LogSettings::of(log)),
@@ -98,7 +98,7 @@ impl LogSettings {
 }
 
 impl Subscriber for Logger {
-    /// Only [`adjust`] changes whether a call site is enabled, so the result is cached.
+    /// Returns a result that may be cached, because only [`adjust`] changes whether a call site is enabled.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if self.enabled(metadata) {
             Interest::always()
@@ -124,7 +124,7 @@ impl Subscriber for Logger {
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
         let target = (!is_own(metadata)).then(|| metadata.target());
-        // A clock before 1970 cannot be written.
+        // A clock before 1970 cannot be formatted.
         let now = SystemTime::now().max(UNIX_EPOCH);
         let line = match self.settings.load().format {
             LogFormat::Json => {
@@ -138,7 +138,7 @@ impl Subscriber for Logger {
         let _ = out.write_all(line.as_bytes());
     }
 
-    // There are no spans: none is ever enabled.
+    // There are no spans, so none is ever enabled.
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -161,7 +161,7 @@ impl fmt::Debug for Logger {
     }
 }
 
-/// An event of this crate, by its module.
+/// Returns whether the event is of this crate, by its module.
 fn is_own(metadata: &Metadata<'_>) -> bool {
     let krate = env!("CARGO_CRATE_NAME");
     let own = |module: &str| {

@@ -39,7 +39,7 @@ const REST: &str = "other";
 /// The credentials that are tokens.
 const TOKENS: [Credential; 2] = [Credential::Access, Credential::Id];
 
-/// All metrics of the process; clone the `Arc` around it.
+/// All metrics of the process, shared in an `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -71,19 +71,19 @@ impl Metrics {
         let requests = counters(
             &registry,
             "sidentity_requests_total",
-            "Requests, by the answer's status.",
+            "Requests, by the status of the response.",
             &["listener", "credential", "code"],
         );
         let durations = histograms(
             &registry,
             "sidentity_request_duration_seconds",
-            "From the request's head to the end of the answer.",
+            "Duration of a request, from its head to the end of the response.",
             &["listener", "credential"],
         );
         let in_flight = gauges(
             &registry,
             "sidentity_requests_in_flight",
-            "Requests begun and not ended.",
+            "Requests in flight.",
             &["listener"],
         );
         let connections = gauges(
@@ -107,19 +107,19 @@ impl Metrics {
         let lookups = counters(
             &registry,
             "sidentity_token_lookups_total",
-            "How requests came by their token.",
+            "Token look-ups, by outcome.",
             &["credential", "outcome"],
         );
         let fetches = counters(
             &registry,
             "sidentity_token_fetches_total",
-            "Tokens asked of what issues them.",
+            "Fetches of tokens from their sources.",
             &["credential", "source", "outcome"],
         );
         let fetch_durations = histograms(
             &registry,
             "sidentity_token_fetch_duration_seconds",
-            "How long a fetch took, retries included.",
+            "Duration of a fetch, retries included.",
             &["credential"],
         );
         let expiries = registered(
@@ -127,7 +127,7 @@ impl Metrics {
             GaugeVec::new(
                 Opts::new(
                     "sidentity_token_expiry_timestamp_seconds",
-                    "When the first of the cached tokens expires; 0 where there is none.",
+                    "Expiry of the cached token that expires first; 0 if there is none.",
                 ),
                 &["credential"],
             ),
@@ -148,7 +148,7 @@ impl Metrics {
         let auth_rejected = counters(
             &registry,
             "sidentity_upstream_auth_rejected_total",
-            "Answers 401 and 403 to requests that carried a token of ours.",
+            "Responses 401 and 403 to requests that carried an injected token.",
             &["code"],
         );
         let build_info = gauges(
@@ -191,7 +191,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics of a listener: `proxy`, or the route's name from the configuration.
+    /// Returns the metrics of a listener: `proxy`, or the route's name from the configuration.
     ///
     /// Series live as long as the process, and reloads bring new names: after the 256th, listeners share a label.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
@@ -215,7 +215,7 @@ impl Metrics {
         bump(&self.proxy_errors, kind as usize);
     }
 
-    /// Whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed ones.
+    /// Returns whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed ones.
     pub fn logs_malformed(&self) -> bool {
         let due = self.malformed.due();
         if let Some(suppressed @ 1..) = due {
@@ -227,19 +227,19 @@ impl Metrics {
         due.is_some()
     }
 
-    /// Counts a request that went without the token its destination is due.
+    /// Counts a request that was sent without the token of its destination.
     pub fn skipped(&self, reason: SkipReason) {
         bump(&self.skipped, reason as usize);
     }
 
-    /// Counts how a request came by its token.
+    /// Counts the look-up of a token.
     pub fn token_lookup(&self, credential: Credential, outcome: Lookup) {
         if let Some(counters) = token_index(credential).and_then(|i| self.lookups.get(i)) {
             bump(counters, outcome as usize);
         }
     }
 
-    /// Makes the counters of fetches from a source, so that an alert sees the first failure as an increase.
+    /// Creates the counters of fetches from a source, so that an alert sees the first failure as an increase.
     pub fn expect_fetches(&self, source: SourceKind) {
         init_fetches(&self.fetches, source);
     }
@@ -267,7 +267,7 @@ impl Metrics {
         }
     }
 
-    /// Sets when the first cached token of this kind expires.
+    /// Sets the expiry of the cached token of this kind that expires first.
     pub fn set_token_expiry(&self, credential: Credential, earliest: Option<SystemTime>) {
         if let Some(gauge) = token_index(credential).and_then(|i| self.expiries.get(i)) {
             let since_epoch = earliest.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -313,10 +313,10 @@ impl Metrics {
         &self.recent
     }
 
-    /// All metrics in the Prometheus text format, [`TEXT_FORMAT`].
+    /// Returns all metrics in the Prometheus text format, [`TEXT_FORMAT`].
     pub fn render(&self) -> String {
         let mut text = String::new();
-        // Writing to memory cannot fail, and a name or label that could not be encoded was refused at start.
+        // Writing to memory cannot fail. A name or label that cannot be encoded would have been refused at start.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text);
         text
     }
@@ -364,7 +364,7 @@ fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> H
     registered(registry, HistogramVec::new(opts, labels))
 }
 
-/// Names and labels are constants of this file: that they are valid and unique is what `cargo test` sees.
+/// Registers a metric. Names and labels are constants of this file; `cargo test` checks that they are valid and unique.
 #[allow(clippy::expect_used)]
 fn registered<C: Collector + Clone + 'static>(
     registry: &Registry,

@@ -1,6 +1,6 @@
-//! What operators see: metric families with closed labels, and logs in the shape that Cloud Logging reads.
+//! Metric families with closed labels, and logs in the format that Cloud Logging reads.
 //!
-//! Counting is lock-free on handles that are resolved once. There is no span: a request costs at most one log line,
+//! Counting is lock-free on handles that are resolved once. There are no spans: a request costs at most one log line,
 //! written when it ends, and an event below the level costs one comparison. No value of a token, no query and no
 //! user-info of a URL reaches a line or a label from here.
 

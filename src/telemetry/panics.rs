@@ -1,4 +1,4 @@
-//! A panic is one line of the log.
+//! Logs each panic as one line.
 
 use std::panic::{self, PanicHookInfo};
 

@@ -1,7 +1,7 @@
-//! The `process_*` metrics, read from /proc when somebody scrapes.
+//! The `process_*` metrics, read from /proc at each scrape.
 //!
-//! Not every place has all of /proc (gVisor leaves parts out, other systems have none): what cannot be read is missing
-//! from the answer, and nothing else changes.
+//! Not every system has all of /proc (gVisor omits parts, other systems have none). A value that cannot be read is
+//! missing from the response; all others are not affected.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,10 @@ const CPU: (&str, &str) = (
     "process_cpu_seconds_total",
     "User and system CPU time spent.",
 );
-const MAX_FDS: (&str, &str) = ("process_max_fds", "Most file descriptors that may be open.");
+const MAX_FDS: (&str, &str) = (
+    "process_max_fds",
+    "Maximum number of open file descriptors.",
+);
 const OPEN_FDS: (&str, &str) = ("process_open_fds", "Open file descriptors.");
 const RESIDENT: (&str, &str) = ("process_resident_memory_bytes", "Resident memory.");
 const START: (&str, &str) = (
@@ -27,12 +30,12 @@ const START: (&str, &str) = (
 );
 const VIRTUAL: (&str, &str) = ("process_virtual_memory_bytes", "Virtual memory.");
 
-/// Reads one process's directory of /proc.
+/// Reads the directory of one process in /proc.
 #[derive(Clone, Debug)]
 pub(super) struct ProcessCollector {
     directory: PathBuf,
-    /// As seen by us. The start in /proc has the precision of `btime`, whole seconds that move when the clock is set;
-    /// and all counters began at zero here.
+    /// The start according to this process. The start in /proc has the precision of `btime`, whole seconds that change
+    /// when the clock is set. All counters began at zero at this time.
     started: SystemTime,
     descriptions: Vec<Desc>,
 }
@@ -40,7 +43,7 @@ pub(super) struct ProcessCollector {
 // === impl ProcessCollector ===
 
 impl ProcessCollector {
-    /// This process; it counts as started now.
+    /// Creates the collector of this process, which counts as started now.
     pub(super) fn this() -> prometheus::Result<Self> {
         Self::at("/proc/self".into(), SystemTime::now())
     }
@@ -66,7 +69,8 @@ impl ProcessCollector {
         fs::read_to_string(self.directory.join(file)).ok()
     }
 
-    /// `utime` and `stime`, the 14th and 15th field; the 2nd is a name in parentheses that may hold anything.
+    /// Returns the sum of `utime` and `stime`, the 14th and 15th field. The 2nd is a name in parentheses that may
+    /// contain any character.
     fn cpu_seconds(&self) -> Option<f64> {
         let stat = self.read("stat")?;
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
@@ -76,12 +80,12 @@ impl ProcessCollector {
     }
 
     fn open_fds(&self) -> Option<f64> {
-        // One of them is the directory that is being read.
+        // One of the entries is the directory that is being read.
         let entries = fs::read_dir(self.directory.join("fd")).ok()?.count();
         Some(entries.saturating_sub(1) as f64)
     }
 
-    /// The soft limit; none where it is `unlimited`.
+    /// Returns the soft limit, or `None` if it is `unlimited`.
     fn max_fds(&self) -> Option<f64> {
         let limits = self.read("limits")?;
         let line = limits
@@ -114,7 +118,7 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// A line such as `VmRSS:     1234 kB` (proc_pid_status(5)).
+/// Parses a line such as `VmRSS:     1234 kB` (proc_pid_status(5)).
 fn bytes(status: &str, name: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -137,7 +141,7 @@ fn counter((name, help): (&str, &str), value: f64) -> Option<Vec<MetricFamily>> 
 mod tests {
     use super::*;
 
-    /// The metrics of a /proc with these files.
+    /// Returns the metrics of a /proc with these files.
     fn scrape(files: &[(&str, &str)]) -> Vec<(String, f64)> {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {

@@ -1,4 +1,4 @@
-//! One line for people: `12:34:56.789 INFO  message key=value`, the time in UTC.
+//! The text format, for people: `12:34:56.789 INFO  message key=value`, with the time in UTC.
 
 use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::diagnostics::is_hidden;
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
 
-/// The event as a line, with its newline.
+/// Formats the event as a line, with its newline.
 pub(super) fn line(
     event: &Event<'_>,
     target: Option<&str>,
@@ -58,7 +58,7 @@ fn colour_of(level: &Level) -> &'static str {
     }
 }
 
-/// The pairs so far, each after a space; sizes and the like come last, behind what went wrong and what to do.
+/// The pairs, each after a space. Sizes and similar fields come last, after error and advice.
 struct TextFields {
     line: String,
     request: String,
@@ -77,7 +77,7 @@ impl TextFields {
             ..
         } = self;
         let (line, name) = match full.strip_prefix(HTTP_REQUEST) {
-            // The message says these already.
+            // The message already has these values.
             Some("requestMethod" | "requestUrl" | "status" | "latency") => return,
             Some(name) => (request, name),
             None => (

@@ -1,4 +1,4 @@
-//! The trace that a request belongs to, so that its log line shows up beside the app's own.
+//! The trace of a request, so that its log line appears beside those of the app.
 
 use std::fmt;
 
@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_CLOUD_TRACE_CONTEXT: HeaderName = HeaderName::from_static("x-cloud-trace-context");
 
-/// A trace, the caller's span in it, and whether it is recorded. Only read and logged: the headers travel on unchanged.
+/// A trace, the caller's span in it, and whether it is recorded. It is only logged: the headers are forwarded
+/// unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     trace: u128,
@@ -18,30 +19,30 @@ pub struct TraceContext {
 // === impl TraceContext ===
 
 impl TraceContext {
-    /// From `traceparent` (W3C Trace Context, 3.2), else from `X-Cloud-Trace-Context`; an invalid header counts as none.
+    /// Parses `traceparent` (W3C Trace Context, 3.2), otherwise `X-Cloud-Trace-Context`. An invalid header is ignored.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         only(headers, &TRACEPARENT)
             .and_then(traceparent)
             .or_else(|| only(headers, &X_CLOUD_TRACE_CONTEXT).and_then(x_cloud_trace_context))
     }
 
-    /// The trace's id, 32 lower case hexadecimal digits.
+    /// Returns the trace's id, 32 lower-case hexadecimal digits.
     pub fn trace_id(&self) -> impl fmt::Display + fmt::Debug + use<> {
         Hex(self.trace, 32)
     }
 
-    /// The caller's span, 16 lower case hexadecimal digits; `X-Cloud-Trace-Context` may come without.
+    /// Returns the caller's span, 16 lower-case hexadecimal digits. `X-Cloud-Trace-Context` may have none.
     pub fn span_id(&self) -> Option<impl fmt::Display + fmt::Debug + use<>> {
         self.span.map(|span| Hex(u128::from(span), 16))
     }
 
-    /// The caller records this trace.
+    /// Returns whether the caller records this trace.
     pub const fn sampled(&self) -> bool {
         self.sampled
     }
 }
 
-/// A number and how many digits it has.
+/// A number, and its number of digits.
 #[derive(Debug)]
 struct Hex(u128, usize);
 
@@ -51,7 +52,7 @@ impl fmt::Display for Hex {
     }
 }
 
-/// Of two, none can be told to be the right one.
+/// Returns the only value of a header. Of several values, none is known to be the right one.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).into_iter();
     let value = values.next()?;
@@ -61,7 +62,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
         .then(|| HeaderValue::as_bytes(value))
 }
 
-/// `VERSION-TRACE-PARENT-FLAGS`. A later version may append to that after another hyphen (3.2.4).
+/// Parses `VERSION-TRACE-PARENT-FLAGS`. A later version may append fields after another hyphen (3.2.4).
 fn traceparent(value: &[u8]) -> Option<TraceContext> {
     let mut parts = value.splitn(5, |byte| *byte == b'-');
     let version = lower_hex(parts.next()?, 2)?;
@@ -80,7 +81,7 @@ fn traceparent(value: &[u8]) -> Option<TraceContext> {
     })
 }
 
-/// `TRACE[/SPAN][;o=OPTIONS]`: the trace in hexadecimal, the span in decimal.
+/// Parses `TRACE[/SPAN][;o=OPTIONS]`: the trace in hexadecimal, the span in decimal.
 fn x_cloud_trace_context(value: &[u8]) -> Option<TraceContext> {
     let value = str::from_utf8(value).ok()?;
     let (ids, options) = match value.split_once(';') {
@@ -112,7 +113,7 @@ fn decimal(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Exactly so many digits.
+/// Parses exactly `count` digits.
 fn lower_hex(digits: &[u8], count: usize) -> Option<u128> {
     if digits.len() != count {
         return None;

@@ -70,7 +70,7 @@ async fn a_tunnel_to_no_port_is_refused() {
         let (answer, _app) = connect(sidecar.proxy(), target).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{target}: {answer}");
         assert!(
-            answer.contains("CONNECT takes HOST:PORT, like storage.googleapis.com:443"),
+            answer.contains("CONNECT accepts HOST:PORT only, such as storage.googleapis.com:443"),
             "{target}: {answer}"
         );
     }

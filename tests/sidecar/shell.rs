@@ -406,7 +406,7 @@ fn a_unix_socket_that_cannot_be_created_is_an_error_with_the_reason() {
             at("file/x.sock"),
             format!("{:?} is not a directory", at("file")),
         ),
-        (at("file"), "a file that is no socket is there".to_owned()),
+        (at("file"), "another file exists at this path".to_owned()),
     ] {
         let mut command = serving_unix(&binary, &path);
         if root {

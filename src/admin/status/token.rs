@@ -31,7 +31,7 @@ pub(super) struct TokenRow {
     retry_in_seconds: Option<u64>,
 }
 
-/// What a token is for.
+/// Returns what the token is for: its audience or scopes.
 pub(super) fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
     match &key.kind {
         TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),

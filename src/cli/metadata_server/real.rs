@@ -122,7 +122,7 @@ pub(super) fn run(args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
     runtime(1)?.block_on(serve(config, args, env))
 }
 
-/// The configuration, with a credential other than this server itself.
+/// Loads the configuration, with a credential other than this server itself.
 fn load(args: &MetadataServerArgs, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     let listen = args.listen;
     let config = args.real.config(env)?;

@@ -184,7 +184,7 @@ fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
     Ok(headers)
 }
 
-/// Whether a header may come from a file. Those of the connection and of the body are this client's own.
+/// Returns whether a header may come from a file. Those of the connection and of the body are this client's own.
 fn is_of_message(name: &HeaderName) -> bool {
     const OWN: [&str; 11] = [
         "connection",

@@ -64,7 +64,7 @@ impl Default for LatencyCounts {
     }
 }
 
-/// The bucket of a latency.
+/// Returns the bucket of a latency.
 pub(super) fn bucket(took: Duration) -> usize {
     let longest = (1 << (HIGHEST + 1)) - 1;
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -96,7 +96,7 @@ pub(super) fn quantile<C: Copy + Into<u64>>(buckets: &[C; BUCKETS], part: f64) -
     None
 }
 
-/// The lower bound of a bucket, in seconds.
+/// Returns the lower bound of a bucket, in seconds.
 fn edge(index: usize) -> f64 {
     let parts = 1 << PARTS;
     let doubling = (index / parts) as i32 + LOWEST as i32;

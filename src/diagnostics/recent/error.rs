@@ -105,7 +105,7 @@ impl RecentError {
         self
     }
 
-    /// Whether both are the same error; details may differ, for example in an address. A failing source is one error for all
+    /// Returns whether both are the same error; details may differ, for example in an address. A failing source is one error for all
     /// calls and tokens, and one that does not answer is one error whether it refuses, drops or delays.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.about, &other.about) {

@@ -32,7 +32,7 @@ impl Window {
     }
 }
 
-/// If the clock is set back, no entry expires.
+/// Returns whether a minute is in the window. If the clock is set back, no entry expires.
 fn is_within(counted: u64, now: u64) -> bool {
     now.saturating_sub(counted) < MINUTES
 }

@@ -28,7 +28,8 @@ pub(super) struct Counter {
 // === impl Connections ===
 
 impl Connections {
-    /// At most `limit` connections, and as many unread answers of our own. They count against `memory`.
+    /// Creates the counters of at most `limit` connections, and as many unread answers of our own. They count against
+    /// `memory`.
     pub fn new(limit: usize, memory: Memory) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -39,7 +40,7 @@ impl Connections {
         })
     }
 
-    /// The number of connections that count under the limit.
+    /// Returns the number of connections that count under the limit.
     pub fn admitted(&self) -> usize {
         self.admitted.load(Ordering::Relaxed)
     }
@@ -55,7 +56,7 @@ impl Counter {
         }
     }
 
-    /// Counts one more. Returns false if the limit is reached.
+    /// Adds one to the count. Returns false if the limit is reached.
     pub(super) fn take(&self) -> bool {
         let fits = self.count.fetch_add(1, Ordering::Relaxed) < self.limit;
         if !fits {
@@ -64,7 +65,7 @@ impl Counter {
         fits
     }
 
-    /// Counts one less.
+    /// Subtracts one from the count.
     pub(super) fn give_back(&self) {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }

@@ -37,7 +37,7 @@ pub struct TooManyAnswers;
 // === impl InProgress ===
 
 impl InProgress {
-    /// A request whose head was received on this connection.
+    /// Creates a request whose head was received on this connection.
     pub(super) fn new(state: Arc<ConnectionState>) -> Self {
         Self {
             state,
@@ -46,12 +46,12 @@ impl InProgress {
         }
     }
 
-    /// The connection of the request.
+    /// Returns the connection of the request.
     pub fn connection(&self) -> &ConnectionState {
         &self.state
     }
 
-    /// Notes content of the request's body.
+    /// Records content of the request's body.
     pub fn content(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.state
@@ -60,12 +60,12 @@ impl InProgress {
         }
     }
 
-    /// Notes that the whole request was received.
+    /// Records that the whole request was received.
     pub fn is_whole(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
     }
 
-    /// Counts a field list of so many bytes until the request ends.
+    /// Counts a field list of this number of bytes until the request ends.
     pub fn count_head(&mut self, bytes: usize) {
         if bytes > SMALL_HEAD {
             let mut heads = self.state.memory().heads();
@@ -73,7 +73,7 @@ impl InProgress {
         }
     }
 
-    /// Why its field list must be refused, if it must.
+    /// Returns the reason that its field list must be refused, if any.
     pub fn head_refused(&self) -> Option<HeadsFull> {
         self.head.as_ref()?.as_ref().err().copied()
     }

@@ -24,7 +24,7 @@ impl End {
         }
     }
 
-    /// The last four bytes after these ones.
+    /// Returns the last four bytes after these are appended.
     pub(super) fn shift(tail: u32, bytes: &[u8]) -> u32 {
         match bytes.last_chunk() {
             Some(last) => u32::from_be_bytes(*last),
@@ -48,7 +48,7 @@ impl End {
         }
     }
 
-    /// Whether the request ends with these last bytes of a connection: an empty line, or its content.
+    /// Returns whether the request ends with these last bytes of a connection: an empty line, or its content.
     pub(super) fn is_at(self, tail: u32) -> bool {
         let empty_line = tail & 0x00ff_ffff == 0x000a_0d0a || tail & 0xffff == 0x0a0a;
         let mask = match self.length {

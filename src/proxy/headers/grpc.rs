@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-/// Whether the content type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web is another protocol, which uses the
+/// Returns whether the content type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web is another protocol, which uses the
 /// HTTP status.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";

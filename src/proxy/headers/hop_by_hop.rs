@@ -98,7 +98,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
     *headers = kept;
 }
 
-/// Whether the body has no transfer coding but chunked. Another one would stay on it without being named.
+/// Returns whether the body has no transfer coding but chunked. Another one would stay on it without being named.
 pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
     headers
         .get_all(header::TRANSFER_ENCODING)
@@ -111,7 +111,8 @@ pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
         })
 }
 
-/// `Connection` must not remove the fields that frame or address the message (RFC 9110, 7.6.1).
+/// Returns whether `Connection` may remove the field. It must not remove fields that frame or address the message (RFC
+/// 9110, 7.6.1).
 fn may_be_named(name: &HeaderName) -> bool {
     ![
         header::TE,

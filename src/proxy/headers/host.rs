@@ -36,7 +36,7 @@ fn bad(detail: &str) -> Error {
     Error::new(ErrorKind::BadRequest, detail)
 }
 
-/// Whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered name may hold
+/// Returns whether `text` is `uri-host [":" port]` with a host (RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3). A registered name may hold
 /// more than a name of the DNS.
 pub(crate) fn is_authority(text: &str) -> bool {
     let (is_host, rest) = match text.strip_prefix('[') {
@@ -65,7 +65,7 @@ fn is_ip_literal(address: &str) -> bool {
     })
 }
 
-/// The grammar allows an empty name, which names no host.
+/// Returns whether this is a registered name. The grammar also allows an empty name, which names no host.
 fn is_registered_name(name: &str) -> bool {
     let mut parts = name.split('%');
     let is_plain = |part: &str| part.bytes().all(is_name_byte);
@@ -78,7 +78,7 @@ fn is_registered_name(name: &str) -> bool {
         })
 }
 
-/// Unreserved characters and sub-delims (RFC 3986, 2.2 and 2.3).
+/// Returns whether the byte is an unreserved character or a sub-delim (RFC 3986, 2.2 and 2.3).
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }

@@ -10,7 +10,7 @@ const IAP_GENERATED: HeaderName = HeaderName::from_static("x-goog-iap-generated-
 /// The host of the sign-in page to which Identity-Aware Proxy redirects.
 const SIGN_IN: &str = "accounts.google.com";
 
-/// Whether Identity-Aware Proxy generated the response, or it redirects to Google's sign-in page.
+/// Returns whether Identity-Aware Proxy generated the response, or it redirects to Google's sign-in page.
 pub(crate) fn is_of_iap<B>(response: &Response<B>) -> bool {
     let headers = response.headers();
     let marked = headers
@@ -25,7 +25,7 @@ pub(crate) fn is_of_iap<B>(response: &Response<B>) -> bool {
     marked || (response.status().is_redirection() && leads_to_sign_in())
 }
 
-/// Whether `https://HOST…` or `//HOST…` is at the host of Google's sign-in page.
+/// Returns whether `https://HOST…` or `//HOST…` is at the host of Google's sign-in page.
 fn is_sign_in(location: &str) -> bool {
     let absolute = match location.strip_prefix("//") {
         Some(rest) => Cow::Owned(format!("https://{rest}")),

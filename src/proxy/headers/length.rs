@@ -38,7 +38,7 @@ pub fn normalize_length(headers: &mut HeaderMap) -> Result<(), InvalidLength> {
     Ok(())
 }
 
-/// Whether the value is normalized already. Its number of digits shows that it is below 2^64.
+/// Returns whether the value is normalized already. Its number of digits shows that it is below 2^64.
 fn is_plain(value: &[u8]) -> bool {
     match value {
         [b'0'] => true,
@@ -47,7 +47,7 @@ fn is_plain(value: &[u8]) -> bool {
     }
 }
 
-/// 1*DIGIT. `u64` alone would accept a sign too.
+/// Parses 1*DIGIT. `u64` alone would also accept a sign.
 fn parse(digits: &[u8]) -> Result<u64, InvalidLength> {
     if !digits.iter().all(u8::is_ascii_digit) {
         return Err(InvalidLength);

@@ -62,7 +62,7 @@ fn members(line: &[u8]) -> Option<Vec<&[u8]>> {
     (!quoted).then_some(members)
 }
 
-/// Whether the member's name, a token or a string, is ours, in any case and with any escapes.
+/// Returns whether the member's name, a token or a string, is ours, in any case and with any escapes.
 fn is_own(member: &[u8]) -> bool {
     let name: Vec<u8> = match member.strip_prefix(b"\"") {
         Some(string) => {

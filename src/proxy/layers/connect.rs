@@ -115,7 +115,7 @@ impl TunnelOpener {
         (!varies).then_some(reason)
     }
 
-    /// Whether a token may be granted for requests inside.
+    /// Returns whether a token may be granted for requests inside.
     fn may_grant(&self, decided: &Decided) -> bool {
         let policy = self.provider.policy();
         let destination = &decided.destination;
@@ -123,7 +123,7 @@ impl TunnelOpener {
             || policy.service(destination).is_some()
     }
 
-    /// Whether a rule denies a path of this origin.
+    /// Returns whether a rule denies a path of this origin.
     fn denies_some(&self, origin: &Origin) -> bool {
         self.provider.policy().may_deny(origin)
     }
@@ -178,23 +178,21 @@ impl TunnelOpener {
                 (TunnelProtocol::Other, _) if options.http => NoTokenReason::NotHttp,
                 (TunnelProtocol::Other, _) => NoTokenReason::NotTls,
             };
-            let upstream = if options.http
-                && protocol != TunnelProtocol::Tls
-                && self.denies_some(&origin)
-            {
-                // A lenient server may parse other bytes as a request for such a path.
-                let why =
-                    "a rule denies a path of this host, and what is inside the tunnel is not HTTP";
-                Err(Error::new(ErrorKind::Denied, why))
-            } else {
-                self.connect(&decided, reason).await
-            };
+            let upstream =
+                if options.http && protocol != TunnelProtocol::Tls && self.denies_some(&origin) {
+                    // A lenient server may parse other bytes as a request for such a path.
+                    let why =
+                        "a rule denies a path of this host, and the tunnel's content is not HTTP";
+                    Err(Error::new(ErrorKind::Denied, why))
+                } else {
+                    self.connect(&decided, reason).await
+                };
             match upstream {
                 Ok(upstream) => join(&decided.record, app, upstream).await,
                 Err(error) => {
                     decided.record.set_interrupted(&error);
                     self.metrics.proxy_error(error.kind());
-                    tracing::debug!(%origin, error = ?error, "a tunnel ends where it began");
+                    tracing::debug!(%origin, error = ?error, "a tunnel could not be opened");
                 }
             }
         });
@@ -216,7 +214,7 @@ impl TunnelOpener {
     }
 }
 
-/// The same host and port, with the scheme `https`.
+/// Returns the origin of the same host and port, with the scheme `https`.
 fn over_tls(origin: &Origin) -> Origin {
     Origin {
         scheme: Scheme::Https,

@@ -33,7 +33,7 @@ pub(crate) struct ForwardFuture {
 // === impl Forward ===
 
 impl Forward {
-    /// `http`: the HTTP version for requests that come in by no route.
+    /// Creates the service. `http` is the HTTP version for requests that do not come in by a route.
     pub(crate) const fn new(upstream: Upstream<RequestBody>, http: HttpVersion) -> Self {
         Self { upstream, http }
     }
@@ -64,7 +64,7 @@ impl Service<Outbound> for Forward {
     }
 }
 
-/// Whether the decision is that the destination gets no token.
+/// Returns whether the decision is that the destination gets no token.
 fn is_without_token(decision: Option<&Decision>) -> bool {
     decision.is_some_and(|decision| !matches!(decision.grant, CredentialGrant::Token(_)))
 }

@@ -95,7 +95,7 @@ where
             if !is_chunked_at_most(response.headers()) {
                 return Poll::Ready(Err(Error::new(
                     ErrorKind::HttpProtocol,
-                    "the upstream answers in a transfer coding that was not asked for",
+                    "the response has a transfer coding that was not requested",
                 )));
             }
             let named = strip_response(response.headers_mut());

@@ -111,7 +111,9 @@ impl<S> Normalize<S> {
             }
         };
         if request.method() == Method::CONNECT {
-            return Err(bad("a route takes no CONNECT: use the forward proxy"));
+            return Err(bad(
+                "a route does not accept CONNECT: use the forward proxy",
+            ));
         }
         if let (Some(local), Some(authority)) = (connection.local, &authority)
             && !is_ours(&authority.host, &local.ip().into(), &self.allowed_hosts)
@@ -119,7 +121,7 @@ impl<S> Normalize<S> {
             return Err(Error::new(
                 ErrorKind::Misdirected,
                 format!(
-                    "this route does not answer for {:?}: call it by localhost, or allow the name with --allowed-host",
+                    "this route does not serve the host {:?}: call it by localhost, or allow the name with --allowed-host",
                     authority.host.to_string()
                 ),
             ));
@@ -177,7 +179,7 @@ fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination
     if request.uri().authority().is_none() {
         return Err(Error::new(
             ErrorKind::NotAbsolute,
-            "this is a forward proxy, it takes absolute URLs: set HTTP_PROXY to this address, or add a --route",
+            "this is a forward proxy, which accepts absolute URLs only: set HTTP_PROXY to this address, or add a --route",
         ));
     }
     if request.version() < Version::HTTP_2 {
@@ -220,7 +222,7 @@ fn tunnel_target(uri: &Uri) -> Result<Origin, Error> {
     let port = uri.authority().and_then(|authority| authority.port());
     if uri.scheme().is_some() || port.is_none() {
         return Err(bad(format!(
-            "CONNECT takes HOST:PORT, like {}:{}",
+            "CONNECT accepts HOST:PORT only, such as {}:{}",
             origin.host, origin.port
         )));
     }
@@ -238,12 +240,12 @@ fn tunnel_destination(
     request: &Request<RequestBody>,
 ) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
-        return Err(bad("no tunnel inside of a tunnel"));
+        return Err(bad("CONNECT inside a tunnel is not supported"));
     }
     match sole_authority(origin.scheme, request)? {
         Some(named) if named != *origin => Err(Error::new(
             ErrorKind::Misdirected,
-            format!("this tunnel is to {origin}, and the request inside for {named}"),
+            format!("this tunnel is to {origin}, but the request inside is for {named}"),
         )),
         Some(_) | None => {
             let uri = request.uri();

@@ -115,7 +115,7 @@ impl http_body::Body for Recorded {
             Some(Err(_)) => {
                 self.record.set_interrupted(&Error::new(
                     ErrorKind::ConnectionTerminated,
-                    "the upstream broke off its answer",
+                    "the upstream closed the connection during its response",
                 ));
                 // The app received the error: it has not cancelled.
                 self.record.transfer().complete();

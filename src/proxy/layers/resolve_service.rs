@@ -36,7 +36,7 @@ impl<S> ResolveService<S> {
         })
     }
 
-    /// The service that the forward proxy's URL or the route names.
+    /// Returns the service that the forward proxy's URL or the route names.
     fn service(&self, addressed: &Addressed) -> Option<Result<ServiceName, InvalidService>> {
         match &addressed.record.ingress().kind {
             IngressKind::Route(route) => route.route.service.clone().map(Ok),
@@ -68,7 +68,7 @@ impl<S: ProxyService<Located>> Service<Addressed> for ResolveService<S> {
             return rejected(
                 &addressed,
                 bad(format!(
-                    "{service} is a service's name, for which there is no certificate: write http://{service}/, and the \
+                    "{service} is a service name, for which there is no certificate: write http://{service}/, and the \
                      call goes out over TLS"
                 )),
             );

@@ -167,7 +167,7 @@ fn relocated(
     HeaderValue::from_str(&here).ok()
 }
 
-/// What follows `base`, by whole segments.
+/// Returns the text after `base`, by whole segments.
 fn under<'a>(path: &'a str, base: &str) -> Option<&'a str> {
     let rest = path.strip_prefix(base)?;
     (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)

@@ -81,7 +81,7 @@ where
             let Some((app, record)) = this.app.take() else {
                 return Poll::Ready(Err(Error::new(
                     ErrorKind::HttpProtocol,
-                    "the upstream switched protocols unasked",
+                    "the upstream switched protocols without a request to do so",
                 )));
             };
             let upstream = hyper::upgrade::on(&mut response);

@@ -48,7 +48,7 @@ pub enum RequestBody {
 // === impl RequestBody ===
 
 impl RequestBody {
-    /// An app's body. An empty one holds nothing.
+    /// Returns an app's body. An empty one holds no state.
     pub fn incoming(body: Incoming, record: &Arc<RequestRecord>) -> Self {
         if http_body::Body::is_end_stream(&body) {
             record.request_complete();
@@ -58,7 +58,7 @@ impl RequestBody {
         }
     }
 
-    /// Also removes these trailers.
+    /// Also removes these trailers from the body.
     pub(crate) fn remove_trailers(&mut self, named: Named) {
         if let Self::Streamed(body) = self {
             body.remove_trailers(named);
@@ -120,12 +120,12 @@ impl From<Bytes> for RequestBody {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    /// A body without content.
+    /// Returns a body without content.
     pub fn empty() -> Self {
         Self::Text(Bytes::new())
     }
 
-    /// The body of an upstream's response, with the copy of the request.
+    /// Returns the body of an upstream's response, with the copy of the request.
     pub(crate) fn upstream(
         body: upstream::UpstreamBody,
         sent: Option<Box<SentRequest<RequestBody>>>,

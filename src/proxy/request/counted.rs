@@ -106,7 +106,7 @@ impl Drop for CountedBody {
     }
 }
 
-/// Whether the app sent invalid bytes. Any other error means that it went away.
+/// Returns whether the app sent invalid bytes. Any other error means that it went away.
 fn is_malformed(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     cause.is_some_and(|cause: &io::Error| {

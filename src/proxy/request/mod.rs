@@ -151,7 +151,8 @@ pub(crate) struct Outbound {
 // === impl Decided ===
 
 impl Decided {
-    /// The priority of the DNS lookup. Lookups of arbitrary names must not delay routes and hosts that get a token.
+    /// Returns the priority of the DNS look-up. Look-ups of arbitrary names must not delay routes and hosts that get a
+    /// token.
     pub(super) fn dns_priority(&self) -> Priority {
         let is_granted = matches!(self.decision.grant, CredentialGrant::Token(_));
         if is_granted || self.record.ingress().route().is_some() {
@@ -180,7 +181,7 @@ impl Decided {
 // === impl Authorized ===
 
 impl Authorized {
-    /// A request that carries no token of ours.
+    /// Creates a request that carries no token of ours.
     pub(super) const fn without_token(outbound: Outbound) -> Self {
         Self {
             outbound,

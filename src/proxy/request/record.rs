@@ -119,37 +119,37 @@ impl RequestRecord {
         })
     }
 
-    /// When the head was read.
+    /// Returns the time at which the head was read.
     pub(crate) const fn started(&self) -> Instant {
         self.started
     }
 
-    /// How the request came in.
+    /// Returns how the request came in.
     pub fn ingress(&self) -> &Arc<Ingress> {
         &self.ingress
     }
 
-    /// The trace of the request.
+    /// Returns the trace of the request.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         self.trace
     }
 
-    /// Whether the app speaks HTTP/2.
+    /// Returns whether the app speaks HTTP/2.
     pub(crate) fn is_http2(&self) -> bool {
         self.version == Version::HTTP_2
     }
 
-    /// Whether it is a HEAD request, whose answer has no content.
+    /// Returns whether it is a HEAD request, whose answer has no content.
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
 
-    /// Whether there is an access log.
+    /// Returns whether there is an access log.
     pub(crate) fn has_access_log(&self) -> bool {
         self.access_log != AccessLog::Off
     }
 
-    /// Whether the access log names the token's account, audience or scopes, and header.
+    /// Returns whether the access log names the token's account, audience or scopes, and header.
     pub(crate) fn is_logged_in_full(&self) -> bool {
         self.access_log == AccessLog::All
     }
@@ -171,12 +171,12 @@ impl RequestRecord {
         });
     }
 
-    /// The destination, once it is recorded.
+    /// Returns the destination, once it is recorded.
     pub(crate) fn destination(&self) -> Option<&Destination> {
         self.routing.get().map(|routing| &routing.destination)
     }
 
-    /// The decision, once it is recorded.
+    /// Returns the decision, once it is recorded.
     pub(crate) fn decision(&self) -> Option<&Decision> {
         self.routing.get()?.decision.as_deref()
     }
@@ -217,7 +217,7 @@ impl RequestRecord {
         let _ = self.interruption.set(error.problem().clone());
     }
 
-    /// The bytes of both bodies.
+    /// Returns the bytes of both bodies.
     pub(crate) const fn transfer(&self) -> &Transfer {
         &self.transfer
     }
@@ -228,22 +228,22 @@ impl RequestRecord {
         self.transfer.received(bytes.len() as u64);
     }
 
-    /// The request was read to its end.
+    /// Records that the request was read to its end.
     pub(crate) fn request_complete(&self) {
         self.progress.is_whole();
     }
 
-    /// The rest of the request's body will not be read.
+    /// Records that the rest of the request's body will not be read.
     pub(crate) fn request_truncated(&self) {
         self.progress.connection().truncate();
     }
 
-    /// Why the field list must be refused, if it must.
+    /// Returns the reason that the field list must be refused, if any.
     pub(crate) fn head_refused(&self) -> Option<HeadsFull> {
         self.progress.head_refused()
     }
 
-    /// Whether the connection is over the limit of connections. It is closed after this request.
+    /// Returns whether the connection is over the limit of connections. It is closed after this request.
     pub(crate) fn is_connection_refused(&self) -> bool {
         self.progress.connection().is_refused()
     }

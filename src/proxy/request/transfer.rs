@@ -42,7 +42,7 @@ impl Transfer {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether the app received the whole answer.
+    /// Returns whether the app received the whole answer.
     pub(super) fn is_delivered(&self) -> bool {
         self.complete.load(Ordering::Relaxed) && !self.abandoned.load(Ordering::Relaxed)
     }

@@ -82,7 +82,7 @@ impl IamCaller<'_> {
         }
     }
 
-    /// Whether the token is a JWT of a key file. Google's own access tokens are no JWTs.
+    /// Returns whether the token is a JWT of a key file. Google's own access tokens are no JWTs.
     fn is_self_signed(&self) -> bool {
         self.token.reveal().starts_with("eyJ")
     }

@@ -20,7 +20,7 @@ pub(crate) fn authenticate(kind: &IngressKind, headers: &HeaderMap) -> Result<()
     }
     Err(Error::new(
         ErrorKind::ProxyAuthRequired,
-        "this proxy asks for credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
+        "this proxy requires credentials (--proxy-auth): write http://USER:PASSWORD@HOST:PORT in HTTP_PROXY",
     ))
 }
 

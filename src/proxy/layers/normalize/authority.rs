@@ -16,7 +16,7 @@ pub(super) fn sole_authority(
 ) -> Result<Option<Origin>, Error> {
     match authorities(scheme, request)? {
         (Some(target), Some(host)) if target != host => Err(bad(format!(
-            "the request is for {target} and its Host header for {host}"
+            "the request is for {target}, but its Host header is for {host}"
         ))),
         (target, host) => Ok(target.or(host)),
     }
@@ -74,11 +74,11 @@ pub(super) fn target_authority(
 pub(super) fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
     let (method, uri) = (request.method(), request.uri());
     if uri.path() == "*" && method != Method::OPTIONS {
-        return Err(bad("the target * is for OPTIONS alone (RFC 9112, 3.2.4)"));
+        return Err(bad("the target * is for OPTIONS only (RFC 9112, 3.2.4)"));
     }
     if uri.scheme().is_none() && uri.authority().is_some() && method != Method::CONNECT {
         return Err(bad(
-            "a target of host and port is for CONNECT alone (RFC 9112, 3.2.3)",
+            "a target of host and port is for CONNECT only (RFC 9112, 3.2.3)",
         ));
     }
     Ok(())
@@ -89,10 +89,14 @@ pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
     if headers.contains_key(header::TRANSFER_ENCODING)
         && headers.contains_key(header::CONTENT_LENGTH)
     {
-        return Err(bad("both Transfer-Encoding and Content-Length"));
+        return Err(bad(
+            "the request has both Transfer-Encoding and Content-Length",
+        ));
     }
     if !is_chunked_at_most(headers) {
-        return Err(bad("a Transfer-Encoding other than chunked"));
+        return Err(bad(
+            "the request has a Transfer-Encoding other than chunked",
+        ));
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(super) fn replace_server_wide_target(request: &mut Request<RequestBody>) {
     }
 }
 
-/// Whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that `/` is not in
+/// Returns whether an absolute URI was written with a path. [`Uri::path`] returns `/` for an absent path too, but that `/` is not in
 /// the buffer that the parts of a parsed URI share.
 fn has_written_path(uri: &Uri) -> bool {
     uri.authority().is_some_and(|authority| {
