@@ -61,7 +61,7 @@ where
         .serve_connection(TokioIo::new(stream), respond)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a client broke off");
+        tracing::debug!(%error, "a client closed its connection early");
     }
 }
 

@@ -171,7 +171,7 @@ async fn serve<I: Issuer>(stream: TcpStream, service: Arc<ArcSwap<RealTokenServi
         .serve_connection(TokioIo::new(stream), respond)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a client broke off");
+        tracing::debug!(%error, "a client closed its connection early");
     }
 }
 

@@ -51,8 +51,8 @@ impl UpstreamBody {
         })
     }
 
-    /// Returns the next piece only if little of the previous ones is still held, for a reader that drops each piece once it is
-    /// written. A reader that keeps them would wait forever.
+    /// Returns the next piece only if little of the previous ones is still in use. This is for a reader that drops each
+    /// piece once it is written; a reader that keeps them would wait forever.
     #[must_use]
     pub fn paced(mut self) -> Self {
         self.unsent = Some(Unsent::default());

@@ -52,9 +52,9 @@ pub(super) struct CancellableBody<B> {
 #[derive(Debug)]
 enum BodySource<B> {
     Here(Payload<B>),
-    /// It arrives if the upstream asks for it.
+    /// The body is sent once the upstream asks for it.
     Held(oneshot::Receiver<B>, SizeHint),
-    /// The upstream responded without asking for it.
+    /// The upstream responded without asking for the body.
     Unwanted,
 }
 
@@ -70,7 +70,7 @@ impl Broken {
         Self(GivenUp(h2::Reason::CANCEL.into()).into())
     }
 
-    /// Passes on the code with which the app reset its stream. Any other end is a cancellation.
+    /// Keeps the code with which the app reset its stream. Any other end is a cancellation.
     fn new(error: BoxError) -> Self {
         let reset = |cause: &h2::Error| cause.is_reset() && cause.is_remote();
         if cause(&*error, reset).is_some() {
@@ -103,7 +103,7 @@ impl<B: SendableBody> CancellableBody<B> {
         (body, held)
     }
 
-    /// Copies the body as it passes, unless it is too large for that.
+    /// Copies the body as it is sent, unless it is too large.
     pub(super) fn copy(&mut self) -> SentBody<B> {
         if self.is_end_stream() {
             return SentBody::Empty;

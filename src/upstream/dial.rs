@@ -22,7 +22,7 @@ use crate::dns::{Priority, Resolver, Unresolved};
 use crate::error::ErrorKind;
 use crate::telemetry::{Connect, Metrics};
 
-/// A silent peer is probed after this long, and again every [`PROBES`].
+/// The time after which a silent peer is probed. It is probed again every [`PROBES`].
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const PROBES: Duration = Duration::from_secs(10);
 

@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 /// The metadata server on IPv6-only machines.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
-/// The addresses that are refused, by whatever name they were found.
+/// The addresses that are refused, independent of the name that resolved to them.
 ///
 /// It is checked after name resolution, so that no spelling and no DNS response can circumvent it.
 #[derive(Clone, Debug, Default)]
@@ -109,9 +109,7 @@ impl Refusal {
     pub(super) const fn text(self) -> &'static str {
         match self {
             Self::Loop => "this is a listener of the sidecar itself",
-            Self::Metadata => {
-                "this is the metadata server, which --metadata-access deny keeps out of reach"
-            }
+            Self::Metadata => "this is the metadata server, which --metadata-access deny forbids",
         }
     }
 }

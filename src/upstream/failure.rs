@@ -29,18 +29,18 @@ pub(super) use self::signal::{
 const EMFILE: i32 = 24;
 const ENFILE: i32 = 23;
 
-/// A failure that several requests may share.
+/// A failure. Several requests may share it.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) detail: String,
-    /// HTTP/2: the code that the upstream reset the stream with.
+    /// HTTP/2: the error code of the upstream's reset of the stream.
     reset: Option<h2::Reason>,
     /// The upstream has not processed the request, but it cannot be sent again.
     pub(super) refused: bool,
     /// The connection failed before TLS.
     pub(super) before_tls: bool,
-    /// It may succeed if it is tried again, whatever its kind says.
+    /// A retry may succeed, although its kind is not retried.
     transient: bool,
 }
 
@@ -86,7 +86,7 @@ impl Failure {
         }
     }
 
-    /// The same, where another attempt may succeed.
+    /// Marks a failure that a retry may resolve.
     #[must_use]
     pub(super) fn transient(self) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Failure {
         }
     }
 
-    /// The TCP connection failed.
+    /// Returns the failure of a TCP connection.
     pub(super) fn connect(peer: &UpstreamPeer, error: &io::Error) -> Self {
         use io::ErrorKind as Io;
         let kind = match error.kind() {
@@ -109,7 +109,7 @@ impl Failure {
         Self::new(kind, format!("{peer}: {error}"))
     }
 
-    /// The TLS handshake failed.
+    /// Returns the failure of a TLS handshake.
     pub(super) fn tls(peer: &UpstreamPeer, error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             Some(error) => Self::of_tls(peer, error),
@@ -121,7 +121,7 @@ impl Failure {
         }
     }
 
-    /// A step timed out. `what` names it.
+    /// Returns the failure of a step that timed out. `what` names the step.
     pub(super) fn timed_out(peer: &UpstreamPeer, what: &str, after: Duration) -> Self {
         Self::new(
             ErrorKind::ConnectionTimeout,
@@ -129,17 +129,17 @@ impl Failure {
         )
     }
 
-    /// An established connection, or a request on it, failed.
+    /// Returns the failure of an established connection, or of a request on it.
     pub(super) fn exchange(peer: &UpstreamPeer, error: &hyper::Error) -> Self {
         if error.is_parse() {
             return Self::new(
                 ErrorKind::HttpProtocol,
-                format!("{peer}: the answer is no valid HTTP ({error})"),
+                format!("{peer}: the response is not valid HTTP ({error})"),
             );
         }
         match cause(error) {
             Cause::Request => Self::request(peer),
-            // Our own reset: hyper resets a stream whose request it cannot finish.
+            // hyper itself resets a stream whose request it cannot finish.
             Cause::Http2(error)
                 if error.is_reset() && !error.is_remote() && !error.is_library() =>
             {
@@ -182,7 +182,7 @@ impl Failure {
     fn request(peer: &UpstreamPeer) -> Self {
         Self::new(
             ErrorKind::BadRequest,
-            format!("{peer}: the request's body ended before it was whole"),
+            format!("{peer}: the request's body ended before it was complete"),
         )
     }
 
@@ -211,15 +211,15 @@ impl Failure {
         let (kind, text) = match reason {
             _ if error.is_library() => (
                 ErrorKind::HttpProtocol,
-                "the upstream's bytes are no valid HTTP/2",
+                "the upstream's bytes are not valid HTTP/2",
             ),
             Some(h2::Reason::HTTP_1_1_REQUIRED) => (
                 ErrorKind::HttpProtocol,
-                "the upstream wants HTTP/1.1 for this",
+                "the upstream requires HTTP/1.1 for this request",
             ),
             Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::COMPRESSION_ERROR) => (
                 ErrorKind::HttpProtocol,
-                "the upstream found the request to be no valid HTTP/2",
+                "the upstream rejected the request as invalid HTTP/2",
             ),
             _ if error.is_go_away() => (
                 ErrorKind::ConnectionTerminated,
@@ -253,7 +253,7 @@ impl From<Failure> for Error {
             error = error.transient();
         }
         if failure.refused {
-            // The reason that hyper resets the app's own stream with.
+            // The reason with which hyper resets the app's own stream.
             error = error.refused(h2::Error::from(h2::Reason::REFUSED_STREAM));
         }
         error
@@ -280,7 +280,7 @@ pub(super) fn of_body(error: hyper::Error) -> io::Error {
     use io::ErrorKind as Io;
     let kind = match cause(&error) {
         _ if error.is_timeout() => Io::TimedOut,
-        // Its code is nobody's.
+        // The code was set here, so it is not passed on.
         Cause::Http2(error) if interim::is_lost(error) => {
             return Io::ConnectionAborted.into();
         }
@@ -307,7 +307,7 @@ fn cause(error: &hyper::Error) -> Cause<'_> {
             return Cause::Tls(error);
         }
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            // `source` of an I/O error skips what it wraps.
+            // `source` of an I/O error skips the wrapped error.
             return match error.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(tls) => Cause::Tls(tls),
                 None => Cause::Io(error),

@@ -39,7 +39,7 @@ struct TooMany;
 // === impl TooMany ===
 
 impl TooMany {
-    /// Its kind differs from those of sockets and TLS, because h2 may keep only the kind.
+    /// Returns the error. Its kind differs from those of sockets and TLS, because h2 may keep only the kind.
     fn error() -> io::Error {
         io::Error::new(io::ErrorKind::QuotaExceeded, Self)
     }

@@ -1,10 +1,10 @@
 //! The HTTP client: opens, verifies and pools connections to upstreams, and sends requests.
 //!
 //! [`Upstream`] is its interface. The pool of a request's [`Target`] finds or opens a connection ([`pool`]). Opening covers
-//! `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides what may be sent twice.
-//! The response's [`UpstreamBody`] returns the connection.
+//! `--connect-to`, name resolution, the dial policy, happy eyeballs and TLS ([`dial`]). [`retry`] decides which
+//! requests may be sent twice. The response's [`UpstreamBody`] returns the connection.
 //!
-//! The timeouts here are those of connecting. The caller limits the time of a response, by dropping the future.
+//! The timeouts here are those of connecting. The caller limits the time of a response by dropping the future.
 
 mod body;
 mod cancellable_body;
@@ -52,7 +52,7 @@ use crate::error::Error;
 use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
-/// A response, and the copy of its request, if the caller asked for it or a retry might have needed it.
+/// A response, and the copy of its request if the caller asked for it or a retry might have needed it.
 pub type Answered<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
 
 /// Sends requests to upstreams over pooled connections. Clones share the pool.
@@ -65,7 +65,7 @@ pub struct Upstream<B> {
 // === impl Upstream ===
 
 impl<B: SendableBody> Upstream<B> {
-    /// Loads the trust roots; nothing is dialled yet.
+    /// Loads the trust roots. Nothing is dialled yet.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl<B: SendableBody> Upstream<B> {
         Self::with_limits(config, refuse, metrics, memory, PoolLimits::default())
     }
 
-    /// The same, with other limits.
+    /// As [`Upstream::new`], with other limits.
     ///
     /// # Errors
     ///
@@ -100,13 +100,13 @@ impl<B: SendableBody> Upstream<B> {
     /// Sends a request and waits for the response's head. Dropping the future, or the response's body, cancels the
     /// request upstream.
     ///
-    /// Of the request's URI path and query count, whatever its form; authority, `Host` and version are set here. Its
-    /// headers must be free of hop-by-hop ones, save `Connection: upgrade` and `Upgrade`: such a request goes over
-    /// HTTP/1.1, and on a response 101 the connection can be had by [`hyper::upgrade::on`].
+    /// Only path and query of the request's URI are used; authority, `Host` and version are set here. The headers must
+    /// not be hop-by-hop, except `Connection: upgrade` and `Upgrade`. Such a request is sent over HTTP/1.1, and after a
+    /// response 101 [`hyper::upgrade::on`] returns the connection.
     ///
     /// # Errors
     ///
-    /// No connection could be had, or it ended without a response. The detail names the origin and the address.
+    /// No connection could be opened, or it ended without a response. The detail names the origin and the address.
     pub fn send(
         &self,
         target: &Target,
@@ -115,7 +115,7 @@ impl<B: SendableBody> Upstream<B> {
         self.send_with(target, Priority::Normal, request)
     }
 
-    /// The same, with a priority for the look-up of the target's name.
+    /// As [`Upstream::send`], with a priority for the look-up of the target's name.
     ///
     /// # Errors
     ///
@@ -130,12 +130,12 @@ impl<B: SendableBody> Upstream<B> {
         async move { Ok(sent.await?.0) }
     }
 
-    /// The same. If `keep` is set, a copy of the request comes with the response, to send it again.
+    /// As [`Upstream::send_with`]. If `keep` is set, the response comes with a copy of the request, for a retry.
     ///
     /// # Errors
     ///
     /// As [`Upstream::send`].
-    // That it is `Send` is said here, because a caller whose bodies fail with a boxed error could not prove it.
+    // The bound `Send` is explicit, because a caller whose bodies fail with a boxed error could not prove it.
     pub fn send_copied(
         &self,
         target: &Target,
@@ -155,11 +155,12 @@ impl<B: SendableBody> Upstream<B> {
         retry::send(Arc::clone(&self.pools), target, priority, keep, request)
     }
 
-    /// Opens a TCP connection for a tunnel. `--connect-to`, `--upstream-proxy` and the refusals apply; it is not pooled.
+    /// Opens a TCP connection for a tunnel, which is not pooled. `--connect-to`, `--upstream-proxy` and the refusals
+    /// apply.
     ///
     /// # Errors
     ///
-    /// As far as [`Upstream::send`] gets with TCP.
+    /// The TCP errors of [`Upstream::send`].
     pub async fn tunnel(&self, origin: &Origin, priority: Priority) -> Result<TcpStream, Error> {
         let dialer = &self.pools.dialer;
         let dialled = dialer.tcp(origin, priority).await;
@@ -168,7 +169,7 @@ impl<B: SendableBody> Upstream<B> {
         Ok(stream)
     }
 
-    /// Closes every idle connection: after a freeze nobody knows which of them are still open at the other end.
+    /// Closes every idle connection. After the process was frozen, it is not known which of them the peer has closed.
     pub fn close_idle(&self) {
         self.pools.close_idle();
     }

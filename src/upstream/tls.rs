@@ -86,7 +86,7 @@ impl Tls {
         let name = server_name(host).ok_or_else(|| {
             std::io::Error::new(
                 std::io::ErrorKind::InvalidInput,
-                rustls::Error::General("no certificate can be for such a name".to_owned()),
+                rustls::Error::General("no certificate can exist for such a name".to_owned()),
             )
         })?;
         TlsConnector::from(Arc::clone(config))
@@ -119,7 +119,7 @@ fn roots(config: &config::UpstreamConfig) -> Result<RootCertStore, BadRoots> {
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .map_err(|error| bad(&error))?;
             if roots.add_parsable_certificates(found).0 == 0 {
-                return Err(bad(&"no certificate in it"));
+                return Err(bad(&"it contains no certificate"));
             }
         }
         // Unreadable certificates of the system's store are skipped, as in other TLS clients.

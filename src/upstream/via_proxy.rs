@@ -181,14 +181,14 @@ fn refusal(
     if matches!(status, 401 | 407) {
         said.push_str(match proxy.authorization {
             Some(_) => ": it does not accept the credentials of --upstream-proxy",
-            None => ": it asks for credentials (--upstream-proxy http://USER:PASSWORD@HOST:PORT)",
+            None => ": it requires credentials (--upstream-proxy http://USER:PASSWORD@HOST:PORT)",
         });
         let known = |scheme: &&String| !secrets.are_in(scheme);
         let schemes: Vec<&str> = schemes.iter().filter(known).map(|s| &**s).collect();
         if !schemes.is_empty() && !schemes.contains(&"basic") {
             let schemes = schemes.join(", ");
             said.push_str(&format!(
-                "; it takes {schemes}, and only basic is supported"
+                "; it accepts {schemes}, but only basic is supported"
             ));
         }
     }

@@ -44,7 +44,7 @@ async fn bytes_that_are_not_http_are_a_protocol_error() {
                 &http(),
                 get("/"),
                 ErrorKind::HttpProtocol,
-                &["no valid HTTP"],
+                &["not valid HTTP"],
             )
             .await;
         client.connections(0).await;

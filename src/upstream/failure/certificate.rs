@@ -12,20 +12,20 @@ const NAMES: usize = 5;
 /// 9999-12-31T23:59:59Z, the latest time that X.509 and RFC 3339 can represent.
 const END_OF_DATES: u64 = 253_402_300_799;
 
-/// Says why a certificate was refused.
+/// Returns the reason that a certificate was refused.
 pub(super) fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired => "its certificate has expired".to_owned(),
         CertificateError::ExpiredContext { time, not_after } => format!(
-            "its certificate expired at {} (the clock here says {})",
+            "its certificate expired at {} (this machine's clock says {})",
             date(*not_after),
             date(*time)
         ),
         CertificateError::NotValidYet => {
-            "its certificate is not valid yet (or the clock here is wrong)".to_owned()
+            "its certificate is not valid yet (or this machine's clock is wrong)".to_owned()
         }
         CertificateError::NotValidYetContext { time, not_before } => format!(
-            "its certificate is not valid before {} (the clock here says {})",
+            "its certificate is not valid before {} (this machine's clock says {})",
             date(*not_before),
             date(*time)
         ),

@@ -65,7 +65,7 @@ fn a_bad_certificate_is_distinguished_from_a_bad_handshake() {
             time: at(190),
             not_after: at(100),
         },
-        "expired at 1970-01-01T00:01:40Z (the clock here says 1970-01-01T00:03:10Z)",
+        "expired at 1970-01-01T00:01:40Z (this machine's clock says 1970-01-01T00:03:10Z)",
     );
     invalid(CertificateError::NotValidYet, "not valid yet");
     invalid(
@@ -73,7 +73,7 @@ fn a_bad_certificate_is_distinguished_from_a_bad_handshake() {
             time: at(100),
             not_before: at(u64::MAX),
         },
-        "not valid before 9999-12-31T23:59:59Z (the clock here says 1970-01-01T00:01:40Z)",
+        "not valid before 9999-12-31T23:59:59Z (this machine's clock says 1970-01-01T00:01:40Z)",
     );
     invalid(CertificateError::UnknownIssuer, "--upstream-ca");
     invalid(CertificateError::Revoked, "revoked");

@@ -26,7 +26,7 @@ enum ScanState {
 // === impl Http1 ===
 
 impl Http1 {
-    /// The state at the start of a request.
+    /// Returns the state at the start of a request.
     pub(super) const fn new() -> Self {
         Self {
             state: ScanState::Before,

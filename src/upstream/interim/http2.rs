@@ -45,11 +45,11 @@ pub(in crate::upstream) struct Http2 {
 #[derive(Clone, Copy, Debug)]
 struct InterimStream {
     id: u32,
-    /// Responses, each but the last surely an interim one.
+    /// The number of responses. All except the last one are certainly interim.
     count: u32,
-    /// Bytes of those before the last.
+    /// The bytes of the responses before the last one.
     bytes: u32,
-    /// Bytes of the last.
+    /// The bytes of the last one.
     last: u32,
 }
 

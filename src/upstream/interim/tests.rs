@@ -31,7 +31,7 @@ fn http1(bytes: &str, step: usize) -> io::Result<()> {
     })
 }
 
-/// The bytes that h2 reads.
+/// Returns the bytes that h2 reads.
 fn through(interim: &mut Interim, bytes: &[u8], step: usize) -> io::Result<Vec<u8>> {
     let mut read = Vec::new();
     for part in bytes.chunks(step) {
@@ -45,7 +45,7 @@ fn through(interim: &mut Interim, bytes: &[u8], step: usize) -> io::Result<Vec<u
     Ok(read)
 }
 
-/// The streams that h2 resets.
+/// Returns the streams that h2 resets.
 fn http2(frames: &[Vec<u8>], step: usize) -> Vec<u32> {
     let bytes = frames.concat();
     let read = through(&mut Interim::http2(), &bytes, step).unwrap();
@@ -78,7 +78,7 @@ fn http1_interim_responses_are_limited_across_any_read_boundaries() {
             let error = http1(&(hints.repeat(33) + OK), step).unwrap_err();
             assert!(is_flood(&error), "{hints}");
         }
-        // What follows a final response is a body, or another protocol.
+        // The bytes after a final response are a body, or another protocol.
         assert!(http1(&(OK.to_owned() + &HINTS.repeat(99)), step).is_ok());
         let switched = "HTTP/1.1 101 Switching\r\n\r\n".to_owned();
         assert!(http1(&(switched + &HINTS.repeat(99)), step).is_ok());
@@ -114,7 +114,7 @@ fn http2_interim_responses_are_limited_across_any_read_boundaries() {
                 frames
             };
             assert_eq!(http2(&hints(32), step), NONE);
-            // The head of the one before which it is reset must not have been read in part.
+            // The head of the frame before the reset must not have been read in part.
             if step > 100 {
                 assert_eq!(http2(&hints(33), step), [1]);
             }
@@ -129,7 +129,7 @@ fn each_stream_has_its_own_count() {
         frames.push(frame(HEADERS, 0x4, id, FINAL));
         frames.push(frame(DATA, 0, id, b"data"));
         frames.push(frame(HEADERS, 0x5, id, INTERIM));
-        // An unusual status whose stream the app gives up.
+        // The status is unusual, and the app cancels its stream.
         frames.push(frame(HEADERS, 0x4, id, INTERIM));
     }
     assert_eq!(http2(&frames, 16 * 1024), NONE);
@@ -159,7 +159,7 @@ fn large_interim_responses_are_limited_by_size() {
     assert_eq!(http2(&flood(1_000, 32), 4096), NONE);
     assert_eq!(http2(&flood(8_000, 11), 4096), [1]);
     assert_eq!(http2(&flood(200_000, 2), 4096), [1]);
-    // One that is large may be the final one.
+    // A large response may be the final one.
     assert_eq!(http2(&flood(200_000, 1), 4096), NONE);
 }
 

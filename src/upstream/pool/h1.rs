@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections: each carries one request at a time. Idle ones are kept in a stack.
+//! HTTP/1.1 connections. Each carries one request at a time. Idle ones are kept in a stack.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, Weak};
@@ -24,23 +24,23 @@ use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::receive_state::ReceiveState;
 
-/// Fields in a response's head. hyper's own limit, 100, is less than some upstreams send.
+/// The maximum number of fields in a response's head. hyper's own limit, 100, is too small for some upstreams.
 const MAX_HEADERS: usize = 256;
 
-/// Bytes of a response's head, and of what is read or written ahead.
+/// The maximum number of bytes of a response's head, and of the bytes that are read or written ahead.
 const MAX_BUFFER: usize = 512 * 1024;
 
 /// An open connection.
 pub(in crate::upstream) struct Http1Connection<B> {
     sender: Mutex<SendRequest<CancellableBody<B>>>,
     pool: Weak<Pool<B>>,
-    /// What has passed the socket since the last request began.
+    /// The traffic on the socket since the last request began.
     pub(in crate::upstream) received: ReceiveState,
     pub(in crate::upstream) peer: UpstreamPeer,
     charge: Charge,
 }
 
-/// Idle connections, the most recently used on top: it is the most likely to be open, and those below expire.
+/// Idle connections, the most recently used on top, because it is the most likely to be open. Those below expire.
 pub(super) struct Idle<B>(Vec<(Arc<Http1Connection<B>>, IdleSince)>);
 
 // === impl Http1Connection ===
@@ -74,8 +74,8 @@ impl<B: SendableBody> Http1Connection<B> {
         }))
     }
 
-    /// Sends a request. It comes back if hyper has taken nothing of it. The future does not hold the request, which would
-    /// make it large.
+    /// Sends a request. Returns it if hyper has not taken any part of it. The future does not hold the request, which
+    /// would make it large.
     pub(in crate::upstream) fn send(
         &self,
         mut request: Request<CancellableBody<B>>,
@@ -136,19 +136,20 @@ impl<B: SendableBody> Idle<B> {
         Self(Vec::new())
     }
 
-    /// Keeps a connection, unless `most` are kept already.
+    /// Keeps a connection, unless `most` are already kept.
     pub(super) fn push(&mut self, connection: Arc<Http1Connection<B>>, most: usize) {
         if self.0.len() < most {
             self.0.push((connection, IdleSince::now()));
         }
     }
 
-    /// Returns the most recently used one that is open and idle for less than `most`, and whether it needs a check.
+    /// Returns the most recently used connection that is open and idle for less than `most`, and whether it needs a
+    /// check.
     pub(super) fn pop(&mut self, most: Duration) -> Option<(Arc<Http1Connection<B>>, bool)> {
         while let Some((connection, since)) = self.0.pop() {
             let age = since.age();
             if age >= most {
-                // All below are idle for longer.
+                // All connections below are idle for longer.
                 self.0.clear();
             } else if connection.is_ready() {
                 return Some((connection, age >= IDLE_CHECK_AFTER));
@@ -157,18 +158,18 @@ impl<B: SendableBody> Idle<B> {
         None
     }
 
-    /// Closes those that are too old.
+    /// Closes connections that are too old.
     pub(super) fn expire(&mut self, age: Duration) {
         self.0
             .retain(|(connection, since)| since.age() < age && !connection.is_closed());
     }
 
-    /// Closes those that became idle at this moment or before.
+    /// Closes connections that became idle at this time or before.
     pub(super) fn close_until(&mut self, time: &IdleSince) {
         self.0.retain(|(_, since)| !since.is_until(time));
     }
 
-    /// When each became idle.
+    /// Returns the time at which each became idle.
     pub(super) fn times(&self) -> impl Iterator<Item = IdleSince> {
         self.0.iter().map(|(_, since)| *since)
     }

@@ -1,4 +1,4 @@
-//! HTTP/2: a connection carries many requests, as many as the upstream allows; the next is opened when they are full.
+//! HTTP/2 connections. Each carries as many requests as the upstream permits; if all are full, another one is opened.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -28,30 +28,30 @@ use crate::upstream::interim::Interim;
 use crate::upstream::io::Io;
 use crate::upstream::receive_state::ReceiveState;
 
-/// Bytes that may be under way to us on one stream, and on all of a connection: over 50 ms, 40 MiB a second each; and 16
-/// downloads whose app does not read hold up none of the others.
+/// The receive windows of a stream and of a connection, in bytes. At a round-trip time of 50 ms they permit 40 MiB per
+/// second on each stream. 16 downloads that an app does not read cannot block the other streams.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
 
-/// Streams that are remembered for a second after we have reset them: what the upstream sends on them meanwhile is no
-/// fault of its.
+/// The number of streams that are remembered for a second after they were reset here. Frames that the upstream sends on
+/// them in this time are not its fault.
 const REMEMBERED: usize = 4096;
 
-/// Frames on streams that are no longer remembered, in a connection's life.
+/// The maximum number of frames on streams that are no longer remembered, in a connection's life.
 const LATE_FRAMES: usize = 64 * 1024;
 
-/// Bytes of a request's body that wait for the upstream's window.
+/// The bytes of a request's body that may wait for the upstream's window.
 const SEND_BUFFER: usize = 512 * 1024;
 
-/// hyper's own limit, 16 KiB, is less than big cookies and gRPC's error details take.
+/// hyper's own limit, 16 KiB, is too small for large cookies and gRPC's error details.
 const MAX_HEADER_LIST: u32 = 256 * 1024;
 
 /// An open connection.
 pub(in crate::upstream) struct Http2Connection<B> {
     sender: SendRequest<CancellableBody<B>>,
-    /// The streams that the upstream allows, as last heard.
+    /// The number of streams that the upstream permits, as last received.
     allowed: Arc<AtomicUsize>,
-    /// A GOAWAY was heard.
+    /// Whether a GOAWAY was received.
     leaving: AtomicBool,
     pings: Arc<Pings>,
     pool: Weak<Pool<B>>,
@@ -60,7 +60,7 @@ pub(in crate::upstream) struct Http2Connection<B> {
     charge: Charge,
 }
 
-/// The open connections of a target, and how many streams each carries.
+/// The open connections of a target, and the number of streams on each.
 pub(super) struct Http2Connections<B>(Vec<Carrier<B>>);
 
 struct Carrier<B> {
@@ -72,8 +72,8 @@ struct Carrier<B> {
 // === impl Http2Connection ===
 
 impl<B: SendableBody> Http2Connection<B> {
-    /// Exchanges prefaces: nothing is sent to a peer before its SETTINGS say that it speaks HTTP/2, and how many
-    /// streams it allows.
+    /// Exchanges prefaces. No request is sent to a peer before its SETTINGS show that it speaks HTTP/2 and how many
+    /// streams it permits.
     pub(super) async fn open(
         io: Io,
         peer: UpstreamPeer,
@@ -98,7 +98,7 @@ impl<B: SendableBody> Http2Connection<B> {
                 .keep_alive_interval(SILENT)
                 .keep_alive_timeout(PONG)
                 .keep_alive_while_idle(false)
-                // None before the upstream has said how many; so this tells that it has.
+                // Zero until the upstream's SETTINGS arrive, which shows that they have arrived.
                 .initial_max_send_streams(0)
                 .handshake(TokioIo::new(io.limiting(Interim::http2())))
                 .await?;
@@ -146,7 +146,7 @@ impl<B: SendableBody> Http2Connection<B> {
         }))
     }
 
-    /// Sends a request, which comes back where no byte of it was taken.
+    /// Sends a request. Returns it if no byte of it was sent.
     pub(in crate::upstream) fn send(
         &self,
         request: Request<CancellableBody<B>>,
@@ -163,14 +163,15 @@ impl<B: SendableBody> Http2Connection<B> {
         }
     }
 
-    /// A request over it failed: where the upstream is going away, or the connection broke, the next takes another one.
+    /// Handles the failure of a request. If the upstream is going away or the connection broke, no further request uses
+    /// the connection.
     pub(in crate::upstream) fn failed(&self, error: &hyper::Error) {
         if is_going_away(error) || is_broken(error) {
             self.leaving.store(true, Ordering::Relaxed);
         }
     }
 
-    /// It takes requests, as far as is known.
+    /// Returns whether it accepts requests, as far as is known.
     pub(super) fn is_open(&self) -> bool {
         !self.sender.is_closed() && !self.leaving.load(Ordering::Relaxed)
     }
@@ -195,7 +196,7 @@ impl<B: SendableBody> Http2Connections<B> {
         Self(Vec::new())
     }
 
-    /// Takes a connection in, with so many of its streams in use.
+    /// Adds a connection with this number of streams in use.
     pub(super) fn add(&mut self, connection: Arc<Http2Connection<B>>, in_flight: usize) {
         self.0.push(Carrier {
             connection,
@@ -204,8 +205,8 @@ impl<B: SendableBody> Http2Connections<B> {
         });
     }
 
-    /// A stream on the first connection that has one free, with `most` at most on each: so the last ones fall idle
-    /// when there is less to do. The lease gives it back by [`Streams::release`].
+    /// Takes a stream on the first connection that has a free one, with at most `most` streams on each. So the last
+    /// connections become idle when there are fewer requests. The lease returns the stream by [`Streams::release`].
     pub(super) fn take(&mut self, most: usize, age: Duration) -> Option<Lease<B>> {
         self.expire(age);
         let carrier = self.0.iter_mut().find(|carrier| {
@@ -217,7 +218,7 @@ impl<B: SendableBody> Http2Connections<B> {
         Some(Lease::http2(Arc::clone(&carrier.connection), needs_check))
     }
 
-    /// A stream has ended; true if its connection is idle now.
+    /// Releases a stream that has ended. Returns whether its connection is now idle.
     pub(super) fn release(&mut self, connection: &Arc<Http2Connection<B>>) -> bool {
         let carrier = self
             .0
@@ -234,7 +235,7 @@ impl<B: SendableBody> Http2Connections<B> {
         idle
     }
 
-    /// Lets go of those that are closed, or idle for too long.
+    /// Drops connections that are closed, or idle for too long.
     pub(super) fn expire(&mut self, age: Duration) {
         self.0.retain(|carrier| {
             let expired = carrier.in_flight == 0 && carrier.idle.age() >= age;
@@ -242,18 +243,18 @@ impl<B: SendableBody> Http2Connections<B> {
         });
     }
 
-    /// Closes those without a stream.
+    /// Closes connections without a stream.
     pub(super) fn close_idle(&mut self) {
         self.0.retain(|carrier| carrier.in_flight > 0);
     }
 
-    /// Closes those without a stream since this moment or before.
+    /// Closes connections that have had no stream since this time or before.
     pub(super) fn close_until(&mut self, time: &IdleSince) {
         self.0
             .retain(|carrier| carrier.in_flight > 0 || !carrier.idle.is_until(time));
     }
 
-    /// When each of those without a stream became idle.
+    /// Returns the time at which each connection without a stream became idle.
     pub(super) fn idle(&self) -> impl Iterator<Item = IdleSince> {
         self.0
             .iter()

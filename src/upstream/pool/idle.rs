@@ -6,7 +6,7 @@ use super::Pools;
 use crate::upstream::cancellable_body::SendableBody;
 use crate::upstream::idle_since::IdleSince;
 
-/// Over the limit, this part of it is closed too, because finding the oldest visits every target.
+/// The additional part that is closed over the limit, because finding the oldest connections visits every target.
 const SPARE: usize = 16;
 
 /// Counts the idle connections of all targets.
@@ -54,7 +54,7 @@ impl<B: SendableBody> Pools<B> {
         }
     }
 
-    /// Over `--max-memory`, closes the least recently used half of the idle connections.
+    /// Closes the least recently used half of the idle connections, over `--max-memory`.
     pub(super) fn relieve(&self) {
         if self.memory.is_over() {
             self.close_oldest(|idle| idle.div_ceil(2));

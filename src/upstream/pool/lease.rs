@@ -12,7 +12,7 @@ use crate::upstream::cancellable_body::{CancelHandle, SendableBody};
 pub(in crate::upstream) struct Lease<B> {
     pub(in crate::upstream) connection: LeasedConnection<B>,
     pub(in crate::upstream) guard: ConnectionGuard,
-    /// It was idle. A close by the upstream may not have been read yet.
+    /// The connection was idle. A close by the upstream may not have been read yet.
     pub(super) needs_check: bool,
 }
 
@@ -20,7 +20,7 @@ pub(in crate::upstream) struct Lease<B> {
 pub(in crate::upstream) enum LeasedConnection<B> {
     Http1 {
         connection: Arc<h1::Http1Connection<B>>,
-        /// It has carried a request before. The upstream may have closed it since.
+        /// The connection has carried a request before. The upstream may have closed it since.
         reused: bool,
     },
     Http2(Arc<h2::Http2Connection<B>>),
@@ -44,7 +44,7 @@ pub(super) struct GuardParts {
     cancel: Option<CancelHandle>,
 }
 
-/// A connection that a [`ConnectionGuard`] releases, whatever the type of the request's body.
+/// A connection that a [`ConnectionGuard`] releases, independent of the type of the request's body.
 pub(super) trait Release: Send + Sync {
     /// Called at the end of the request. `complete`: its response was read to the end.
     fn ended(self: Arc<Self>, rest: GuardParts, complete: bool);
@@ -78,7 +78,7 @@ impl<B: SendableBody> Lease<B> {
         }
     }
 
-    /// The stream is counted already: see [`h2::Http2Connections`].
+    /// Creates a lease of a stream that is already counted: see [`h2::Http2Connections`].
     pub(super) fn http2(connection: Arc<h2::Http2Connection<B>>, needs_check: bool) -> Self {
         Self {
             connection: LeasedConnection::Http2(Arc::clone(&connection)),
@@ -103,12 +103,12 @@ impl<B: SendableBody> Lease<B> {
 // === impl ConnectionGuard ===
 
 impl ConnectionGuard {
-    /// The request's body is cancelled with this guard.
+    /// Cancels the request's body when this guard is dropped.
     pub(in crate::upstream) fn watch(&mut self, cancel: Option<CancelHandle>) {
         self.rest.cancel = cancel;
     }
 
-    /// HTTP/1.1: the request's body will not be sent, so the connection cannot be reused.
+    /// Marks a connection of HTTP/1.1 that cannot be reused, because the request's body will not be sent.
     pub(in crate::upstream) fn spoil(&mut self) {
         self.spoilt = true;
     }

@@ -118,7 +118,10 @@ impl<B: SendableBody> Pools<B> {
         let address = Address::new(&target.origin, proxy.cloned()).ok_or_else(|| {
             Failure::new(
                 ErrorKind::BadRequest,
-                format!("{}: this cannot be written in a request", target.origin),
+                format!(
+                    "{}: this host cannot be written in a request",
+                    target.origin
+                ),
             )
         })?;
         if targets.len() >= TARGETS {

@@ -54,7 +54,7 @@ pub(super) struct AwaitingHead(Arc<Pings>);
 #[derive(Clone, Debug)]
 pub(super) struct PingTimer(pub(super) Arc<Pings>);
 
-/// A wait of hyper's.
+/// A sleep of hyper's timer.
 #[derive(Debug)]
 struct PingSleep {
     pings: Arc<Pings>,
@@ -64,9 +64,9 @@ struct PingSleep {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// A PING may be due when the time is up.
+    /// A PING may be due when the sleep ends.
     Silence,
-    /// As before, and no request waited when it was looked at.
+    /// As before, and no request was waiting at the last check.
     Request,
     /// The PING was sent.
     Pong,
@@ -182,7 +182,7 @@ impl Timer for PingTimer {
             return;
         };
         let deadline: time::Instant = deadline.into();
-        // The next look at the silence is never further away than that.
+        // The next check of the silence is at most this far away.
         sleep.waits_for = if deadline > time::Instant::now() + SILENT {
             self.0.sent();
             Event::Pong

@@ -29,8 +29,8 @@ use crate::upstream::tls::AlpnOffer;
 /// The connections of one target, and the requests that wait for one.
 ///
 /// HTTP/1.1: a request that finds no idle connection dials its own. HTTP/2, and before ALPN has decided: one dial at a
-/// time, in a task of its own, and requests without a free stream wait for it. Requests wait only while a dial is under
-/// way, and each dial serves at least one of them.
+/// time runs in its own task, and requests without a free stream wait for it. Requests wait only during a dial, and
+/// each dial serves at least one of them.
 pub(in crate::upstream) struct Pool<B> {
     pub(super) target: Target,
     pub(in crate::upstream) address: Address,
@@ -42,7 +42,7 @@ pub(in crate::upstream) struct Pool<B> {
     pub(super) wait_timeout: Duration,
     /// HTTP/1.1: permits of connections in use.
     in_use: Arc<Semaphore>,
-    /// HTTP/2: how often the upstream complained of too many PINGs.
+    /// HTTP/2: the number of times that the upstream complained of too many PINGs.
     pub(super) complaints: Complaints,
     pub(super) pools: Weak<Pools<B>>,
     /// A request had [`Priority::High`]: all dials have it from then on.
@@ -144,7 +144,7 @@ impl<B: SendableBody> Pool<B> {
                 let (connection, needs_check) = state.idle.pop(self.idle_timeout)?;
                 Some(Lease::http1(connection, permit, true, needs_check))
             }
-            // First come, first served.
+            // Requests are served in order.
             UpstreamProtocol::Http2 if !state.waiting.is_empty() => None,
             UpstreamProtocol::Http2 => state.streams.take(self.limits.streams, self.idle_timeout),
         }
@@ -165,7 +165,7 @@ impl<B: SendableBody> Pool<B> {
                 None => self.find(pools).await?,
             };
             if lease.needs_check {
-                // An instance without CPU has not read a close that arrived long ago: let the connection's task run.
+                // An instance without CPU may not have read an earlier close yet: lets the connection's task run.
                 yield_now().await;
                 if !lease.is_open() {
                     continue;

@@ -153,12 +153,13 @@ impl fmt::Display for Invalid {
                 HEAD_BYTES / 1024
             ),
             Self::NotHttp => f.write_str("is not HTTP/1.1: is this an HTTP proxy?"),
-            Self::Switched => f.write_str("switches protocols, which was not asked for"),
+            Self::Switched => f.write_str("switches protocols without a request to do so"),
         }
     }
 }
 
-/// The final head of `bytes`, read in pieces of `size`, and what follows it. `None` where it is not whole.
+/// Returns the final head of `bytes`, read in pieces of `size`, and the bytes after it. `None` if the head is
+/// incomplete.
 #[cfg(any(fuzzing, test))]
 pub(super) fn read_in_pieces(
     bytes: &[u8],

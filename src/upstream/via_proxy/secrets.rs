@@ -52,8 +52,8 @@ impl ProxySecrets {
             || self.user.iter().any(|user| has_word(&text, user))
     }
 
-    /// Removes the headers of a response that may be the proxy's own and hold one of them as a whole word. The user may be a word
-    /// of the origin's, so it counts in an error only.
+    /// Removes the headers of a response that may be the proxy's own and contain one of them as a whole word. The user
+    /// may be a word of the origin's, so it counts in an error only.
     pub(super) fn remove_from(&self, headers: &mut HeaderMap, is_error: bool) {
         let is_secret = |value: &HeaderValue| {
             let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
@@ -71,8 +71,8 @@ impl ProxySecrets {
     }
 }
 
-/// A text as it is, percent-encoded, as a form encodes it, and in both alphabets of base64. Padding is left out, so that both
-/// are found with it and without.
+/// Returns a text as it is, percent-encoded, form-encoded, and in both alphabets of base64. Padding is omitted, so that
+/// both match with and without it.
 fn forms(secret: &[u8]) -> Vec<String> {
     if secret.is_empty() {
         return Vec::new();

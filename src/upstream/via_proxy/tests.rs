@@ -148,7 +148,7 @@ fn a_407_is_an_error_with_advice() {
         let schemes: Vec<String> = schemes.iter().map(|scheme| (*scheme).to_owned()).collect();
         refusal(&proxy(credentials), 407, &[], &schemes)
     };
-    assert!(said(None, &["basic"]).contains("it asks for credentials"));
+    assert!(said(None, &["basic"]).contains("it requires credentials"));
     assert!(said(Some("u:p"), &["basic"]).contains("does not accept the credentials"));
     let wrong = refusal(&proxy(Some("u:p")), 401, &[Some("Unauthorized")], &[]);
     assert!(
@@ -157,7 +157,7 @@ fn a_407_is_an_error_with_advice() {
     );
     let said = said(Some("u:p"), &["negotiate", "ntlm"]);
     assert!(
-        said.ends_with("it takes negotiate, ntlm, and only basic is supported"),
+        said.ends_with("it accepts negotiate, ntlm, but only basic is supported"),
         "{said}"
     );
 }
