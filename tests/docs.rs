@@ -1,7 +1,7 @@
-//! The documents say what the code does: what can be generated from it is compared with it, what cannot is searched for names
-//! that are missing or gone. `WRITE_DOCS=1 cargo test --test docs` writes the generated parts anew.
+//! The documents match the code. Generated parts are compared with the code; other parts are searched for names that
+//! are missing or obsolete. `WRITE_DOCS=1 cargo test --test docs` writes the generated parts.
 
-// What fails here fails the test, with the place and the value.
+// A failed assertion must name the place and the value.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -45,7 +45,7 @@ fn read(name: &str) -> String {
     fs::read_to_string(path(name)).unwrap()
 }
 
-/// The part of the document between its marks is this.
+/// Asserts that the part of the document between its marks is `expected`.
 fn expect_generated(document: &str, part: &str, expected: &str) {
     let text = read(document);
     let (begin, end) = (format!("<!-- generated: {part} -->\n"), "<!-- end -->\n");
@@ -67,17 +67,17 @@ fn expect_generated(document: &str, part: &str, expected: &str) {
     );
 }
 
-/// As it may stand in a cell of a table.
+/// Escapes a text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// What stands in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// The lines under this heading.
+/// Returns the lines under this heading.
 fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let (_, rest) = text.split_once(&format!("\n{heading}\n")).expect(heading);
     rest.split("\n## ").next().unwrap()
@@ -151,7 +151,7 @@ fn the_configuration_reference_lists_every_command_as_in_help() {
     let commands = all.split_once("Commands:\n").unwrap().1;
     let commands = commands.split("\n\n").next().unwrap();
     let mut text = format!("```\n{commands}\n```\n");
-    // The others take the options above.
+    // The other commands have the options above.
     for command in ["health", "wait", "metadata-server", "demo", "completions"] {
         let help = help(&[command, "--help"]);
         write!(text, "\n```\n{}\n```\n", help.trim_end()).unwrap();
@@ -242,7 +242,7 @@ fn the_operating_guide_lists_exactly_the_metrics() {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
     let found: BTreeSet<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
     assert_eq!(found, families);
-    // Nor is one named elsewhere that is not there.
+    // Other parts of the document must not name a metric that does not exist.
     for name in quoted(&text) {
         if let Some((_, label)) = name.strip_suffix('}').and_then(|name| name.split_once('{')) {
             assert!(exposition.contains(label), "{name}: no such label");
@@ -259,7 +259,7 @@ fn the_operating_guide_lists_exactly_the_metrics() {
             );
         }
     }
-    // The values of closed labels that an operator meets.
+    // Operators see the values of closed labels.
     let known = quoted(table);
     for label in ["outcome=\"", "reason=\""] {
         for rest in exposition.split(label).skip(1) {
@@ -269,7 +269,7 @@ fn the_operating_guide_lists_exactly_the_metrics() {
     }
 }
 
-/// Every source file of the sidecar proper, with the lines of a literal joined.
+/// Collects every source file of the sidecar, with the lines of a string literal joined.
 fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -288,7 +288,7 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// The fixed text of a message up to its first gap.
+/// Returns the fixed text of a message up to its first placeholder.
 fn beginning(message: &str) -> &str {
     message.split(['{', '…']).next().unwrap().trim_end()
 }
@@ -311,7 +311,7 @@ fn the_operating_guide_lists_every_log_line() {
                     .find(");\n")
                     .or_else(|| call.find(")\n"))
                     .unwrap_or(call.len())];
-                // Names of fields are literals too, and so are some values.
+                // Names of fields are also literals, and so are some values.
                 let mut parts = call.split('"');
                 let mut before = parts.next().unwrap();
                 let message = loop {
@@ -337,7 +337,7 @@ fn the_operating_guide_lists_every_log_line() {
         missing.is_empty(),
         "not in {OPERATING}: {missing:#?}; gone: {gone:#?}"
     );
-    // What begins with a value cannot be found so.
+    // A line that begins with a value cannot be searched.
     for line in gone {
         assert!(
             files.iter().any(|(_, source)| source.contains(line)),
@@ -346,7 +346,7 @@ fn the_operating_guide_lists_every_log_line() {
     }
 }
 
-/// The text of every Rust and Python file below a folder.
+/// Returns the text of every Rust and Python file below a folder.
 fn all_code(folder: &Path) -> String {
     let mut code = String::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -363,7 +363,7 @@ fn all_code(folder: &Path) -> String {
     code
 }
 
-/// The last cell of a row of threats names the tests that hold it.
+/// The last cell of a threat's row has the names of its tests.
 #[test]
 fn every_test_named_by_the_security_page_exists() {
     let code = all_code(&path("src")) + &all_code(&path("tests"));

@@ -1,5 +1,5 @@
-//! Modules depend on each other in one direction, that of the list in `src/lib.rs`, and files of different folders do not import
-//! each other in a cycle.
+//! Modules depend on each other in one direction, that of the list in `src/lib.rs`. Files of different folders do not
+//! import each other in a cycle.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,14 +17,14 @@ mod cycles;
 /// The sentence of `src/lib.rs` that the list follows.
 const LIST_FOLLOWS: &str = "A module uses only modules that stand below it in this list:";
 
-/// A path that leads to another module.
+/// A path to another module.
 #[derive(Debug, PartialEq, Eq)]
 struct Use {
     line: usize,
     module: String,
 }
 
-/// A use that leads upwards.
+/// A use of a module further up.
 #[derive(Debug, PartialEq, Eq)]
 struct Violation {
     file: PathBuf,
@@ -49,7 +49,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The modules from top to bottom, as the crate's documentation lists them.
+/// Returns the modules from top to bottom, as the crate's documentation lists them.
 fn order(lib: &str) -> Vec<String> {
     let docs: String = lib
         .lines()
@@ -65,7 +65,7 @@ fn order(lib: &str) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The modules that `src/lib.rs` declares.
+/// Returns the modules that `src/lib.rs` declares.
 fn declared(lib: &str) -> Vec<&str> {
     lib.lines()
         .filter_map(|line| {
@@ -76,7 +76,7 @@ fn declared(lib: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The module path of a file below `src`: `proxy/stack.rs` is `[proxy, stack]`, `proxy/mod.rs` is `[proxy]`.
+/// Returns the module path of a file below `src`: `proxy/stack.rs` is `[proxy, stack]`, `proxy/mod.rs` is `[proxy]`.
 fn module(file: &Path) -> Vec<String> {
     let mut path: Vec<String> = file
         .with_extension("")
@@ -89,7 +89,7 @@ fn module(file: &Path) -> Vec<String> {
     path
 }
 
-/// Every path from the crate's root in a file, whether it is written `crate::x`, `crate::{x, y}` or `super::super::x`.
+/// Returns every path from the crate's root in a file, in the forms `crate::x`, `crate::{x, y}` and `super::super::x`.
 fn uses(source: &str, depth: usize) -> Vec<Use> {
     let code = without_comments(source);
     let root = "crate::";
@@ -111,7 +111,7 @@ fn uses(source: &str, depth: usize) -> Vec<Use> {
     found
 }
 
-/// The name that a path goes on with, or all names at the top of its braces.
+/// Returns the next segment of a path, or all names at the top level of its braces.
 fn first_segments(rest: &str, line: usize) -> Vec<Use> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let Some(group) = rest.strip_prefix('{') else {
@@ -137,12 +137,12 @@ fn first_segments(rest: &str, line: usize) -> Vec<Use> {
     found
 }
 
-/// A link in a comment depends on nothing. Lines keep their numbers.
+/// Removes comments, because a link in a comment is not a dependency. Lines keep their numbers.
 fn without_comments(source: &str) -> String {
     source
         .lines()
         .map(|line| match line.find("//") {
-            // Not the `//` of a URL.
+            // The `//` of a URL does not begin a comment.
             Some(at) if !line[..at].ends_with(':') => &line[..at],
             _ => line,
         })
@@ -150,12 +150,12 @@ fn without_comments(source: &str) -> String {
         .join("\n")
 }
 
-/// The uses in one file that lead upwards.
+/// Returns the uses of modules further up in one file.
 fn violations(order: &[String], file: &Path, source: &str) -> Vec<Violation> {
     let module = module(file);
     let rank = |module: &str| order.iter().position(|name| name == module);
     let Some(own) = rank(&module[0]) else {
-        // `lib.rs` and `main.rs` stand outside.
+        // `lib.rs` and `main.rs` are not in the list.
         return Vec::new();
     };
     uses(source, module.len())
@@ -300,7 +300,7 @@ fn an_import_violation_is_found_in_every_spelling() {
             "let url = \"http://x\"; crate::proxy::f(url)",
             proxy(1),
         ),
-        // Downwards, inside, outside, and in comments.
+        // These are no violations: uses of lower modules, of the same module, outside the crate, and in comments.
         (
             "proxy/mod.rs",
             "use crate::token::Slot; use crate::error;",

@@ -1,4 +1,4 @@
-//! docs/commands: a page for each command, made from its `--help`.
+//! docs/commands: a page for each command, generated from its `--help`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands and what they do, in the order of `--help`.
+/// Returns the commands and their descriptions, in the order of `--help`.
 fn commands() -> Vec<(String, String)> {
     let all = help(&["--help"]);
     let (_, list) = all.split_once("Commands:\n").unwrap();
@@ -30,7 +30,7 @@ fn commands() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The page of a command. The paragraph before `Usage:` says what it does.
+/// Returns the page of a command. The paragraph before `Usage:` is its description.
 fn page(name: &str) -> String {
     let help = help(&[name, "--help"]);
     let (about, usage) = help.split_once("Usage: ").unwrap();
@@ -43,7 +43,7 @@ fn page(name: &str) -> String {
     )
 }
 
-/// The summary of the site with a line for each command.
+/// Returns the summary of the site, with a line for each command.
 fn summary(commands: &[(String, String)]) -> String {
     let found = fs::read_to_string(path("docs/SUMMARY.md")).unwrap();
     let mut summary = String::new();

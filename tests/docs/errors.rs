@@ -10,7 +10,7 @@ use super::{OPERATING, expect_generated, read, section};
 
 const ERRORS: &str = "docs/errors.md";
 
-/// The part of an entry's URL that names it.
+/// Returns the anchor of an entry's URL.
 fn id(page: &'static str) -> &'static str {
     let (file, id) = page.split_once('#').unwrap();
     assert!(file.ends_with(&format!("/blob/main/{ERRORS}")), "{page}");
@@ -62,7 +62,7 @@ fn every_kind_of_configuration_error_is_in_the_table() {
     expect_generated(ERRORS, "diagnostics", &format!("{table}\n"));
 }
 
-/// The words of a message's fixed text, up to its first gap or 8 of them.
+/// Returns the words of a message's fixed text, up to its first placeholder and at most 8.
 fn slug(line: &str) -> String {
     let words: Vec<String> = line
         .split(|c: char| !c.is_ascii_alphanumeric())

@@ -1,4 +1,4 @@
-//! Every name of a Google Cloud resource in the documents and in deploy/ is one that Google takes.
+//! Every name of a Google Cloud resource in the documents and in deploy/ is valid.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::path;
 
-/// What a name is of.
+/// The kind of resource that a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     /// <https://cloud.google.com/iam/docs/service-accounts-create>: 6 to 30 lower-case letters, digits and hyphens.
     Account,
     /// <https://cloud.google.com/storage/docs/buckets#naming>: 3 to 63 lower-case letters, digits, `-`, `_` and `.`.
     Bucket,
-    /// <https://cloud.google.com/resource-manager/docs/creating-managing-projects>: as an account's.
+    /// <https://cloud.google.com/resource-manager/docs/creating-managing-projects>: the same rule as for accounts.
     Project,
     /// A region of Google Cloud.
     Region,
@@ -73,7 +73,8 @@ const REGIONS: [&str; 43] = [
     "us-west4",
 ];
 
-/// Those that the documents name; a new one is looked up in <https://cloud.google.com/iam/docs/roles-permissions> and added.
+/// The roles in the documents. Before a role is added here, it must be looked up in
+/// <https://cloud.google.com/iam/docs/roles-permissions>.
 const ROLES: [&str; 18] = [
     "roles/aiplatform.user",
     "roles/artifactregistry.reader",
@@ -118,7 +119,7 @@ impl Kind {
                     && name.ends_with(|c: char| c.is_ascii_alphanumeric())
                     && !name.starts_with("goog")
             }
-            // Pools of identities are in no region.
+            // Identity pools have the region `global`.
             Self::Region => name == "global" || REGIONS.contains(&name),
             Self::Repository => label(1, 63),
             Self::Role => ROLES.contains(&name),
@@ -135,7 +136,7 @@ impl Kind {
 
 type Names = BTreeSet<(Kind, String)>;
 
-/// Something that the reader replaces: `PROJECT`, `$PROJECT`, `${var.name}`, `SERVICE-NUMBER`.
+/// Returns whether the reader must replace the name: `PROJECT`, `$PROJECT`, `${var.name}`, `SERVICE-NUMBER`.
 fn is_placeholder(name: &str) -> bool {
     name.is_empty()
         || name.contains(['$', '{', '}', '…', '<', '*'])
@@ -148,14 +149,14 @@ fn add(names: &mut Names, kind: Kind, name: &str) {
     }
 }
 
-/// The words of a text: at white space, and where Markdown, YAML, HCL and shells end a value.
+/// Splits a text into words: at white space, and where Markdown, YAML, HCL and shells end a value.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c.is_whitespace() || "\"'`()[],;|<>".contains(c))
         .map(|word| word.trim_end_matches(['.', ':']))
         .filter(|word| !word.is_empty())
 }
 
-/// All names in a text.
+/// Returns all names in a text.
 fn names_in(text: &str) -> Names {
     let mut names = Names::new();
     for word in words(text) {
@@ -225,7 +226,7 @@ fn names_in(text: &str) -> Names {
     names
 }
 
-/// `us-central1`, whether there is one or not.
+/// Returns whether the word has the form of `us-central1`. The region need not exist.
 fn is_like_a_region(word: &str) -> bool {
     let Some((area, rest)) = word.split_once('-') else {
         return false;
@@ -241,7 +242,7 @@ fn is_like_a_region(word: &str) -> bool {
         && direction.bytes().all(|b| b.is_ascii_lowercase())
 }
 
-/// The resources that `gcloud` commands name, also in comments and over several lines.
+/// Collects the resources that `gcloud` commands name, also in comments and over several lines.
 fn commands(text: &str, names: &mut Names) {
     let joined = text.replace("\\\n#", " ").replace("\\\n", " ");
     for line in joined.lines() {
@@ -283,7 +284,7 @@ fn commands(text: &str, names: &mut Names) {
                 _ => continue,
             };
             let name = plain.last().unwrap();
-            // `replace FILE`, and an account by its address.
+            // `replace` takes a file, and some commands take an account by its address.
             let is_other = name.ends_with(".yaml") || name.contains('@');
             let is_verb = plain.len() < 3 && plain[0] != "secrets" && plain[1] != "deploy";
             if !is_other && !is_verb {
@@ -293,7 +294,7 @@ fn commands(text: &str, names: &mut Names) {
     }
 }
 
-/// The values of keys in YAML, HCL and shells that name a resource.
+/// Collects the values of keys in YAML, HCL and shells that name a resource.
 fn values(text: &str, names: &mut Names) {
     let mut knative = false;
     let mut in_metadata = false;
@@ -320,7 +321,7 @@ fn values(text: &str, names: &mut Names) {
             "name" if knative && in_metadata && line.starts_with("  name:") => Kind::Service,
             _ => continue,
         };
-        // An expression of Terraform, and prose.
+        // Expressions of Terraform and prose are not names.
         let is_name = value
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -371,7 +372,7 @@ fn every_google_name_in_the_documents_is_valid() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The search finds what is there.
+    // The search must find known names.
     for (kind, name) in [
         (Kind::Account, "shop-runner"),
         (Kind::Project, "example-project"),

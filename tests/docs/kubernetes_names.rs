@@ -1,4 +1,4 @@
-//! Every name in a manifest of Kubernetes, in deploy/ and in the documents, is one that Kubernetes takes.
+//! Every name in a Kubernetes manifest, in deploy/ and in the documents, is valid.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::google_names::files;
 use super::path;
 
-/// RFC 1123's label: at most 63 lower-case letters, digits and hyphens.
+/// Returns whether it is a label of RFC 1123: at most 63 lower-case letters, digits and hyphens.
 fn is_label(name: &str) -> bool {
     (1..=63).contains(&name.len())
         && !name.starts_with('-')
@@ -21,7 +21,8 @@ fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// RFC 6335's name of a service, in lower case: at most 15 characters, at least one letter, no two hyphens in a row.
+/// Returns whether it is a service name of RFC 6335 in lower case: at most 15 characters, at least one letter, no two
+/// hyphens in a row.
 fn is_port_name(name: &str) -> bool {
     is_label(name)
         && name.len() <= 15
@@ -29,7 +30,7 @@ fn is_port_name(name: &str) -> bool {
         && !name.contains("--")
 }
 
-/// The value of a label: empty, or at most 63 letters, digits, `-`, `_` and `.`.
+/// Returns whether it is the value of a label: empty, or at most 63 letters, digits, `-`, `_` and `.`.
 fn is_label_value(value: &str) -> bool {
     value.len() <= 63
         && value
@@ -39,7 +40,7 @@ fn is_label_value(value: &str) -> bool {
         && !value.ends_with(['-', '_', '.'])
 }
 
-/// The key of a label or annotation: as a value, with an optional subdomain before a slash.
+/// Returns whether it is the key of a label or annotation: a label value, with an optional subdomain before a slash.
 fn is_label_key(key: &str) -> bool {
     let (prefix, name) = key.rsplit_once('/').unwrap_or(("kubernetes.io", key));
     is_subdomain(prefix) && !name.is_empty() && is_label_value(name)
@@ -53,7 +54,7 @@ fn is_variable(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// Collects the names that Kubernetes does not take, each with the key that holds it.
+/// Collects the invalid names, each with its key.
 fn check(value: &Value, wrong: &mut Vec<String>) {
     let mut expect = |what: &str, name: &str, is_right: fn(&str) -> bool| {
         if !is_right(name) {
@@ -111,7 +112,7 @@ fn check(value: &Value, wrong: &mut Vec<String>) {
         ("serviceAccountName", is_subdomain as fn(&str) -> bool),
         ("secretName", is_subdomain),
     ] {
-        // Cloud Run has a Google account there, and an address is none of Kubernetes.
+        // Cloud Run has a Google account in this field, whose address is not a Kubernetes name.
         text(object, key)
             .filter(|name| !name.contains('@'))
             .inspect(|name| expect(key, name, is_right));
@@ -123,7 +124,7 @@ fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     object.get(key).and_then(Value::as_str)
 }
 
-/// The manifests of a YAML file, or those in a page's blocks of code. A name to be filled in stands as `x`.
+/// Returns the manifests of a YAML file, or of the code blocks of a page. A name that the reader replaces becomes `x`.
 fn manifests(file: &str, text: &str) -> Vec<Value> {
     let blocks: Vec<&str> = if file.ends_with(".md") {
         text.split("\n```yaml\n")
@@ -147,7 +148,7 @@ fn manifests(file: &str, text: &str) -> Vec<Value> {
         found.extend(
             documents
                 .into_iter()
-                // The collector of Cloud Run reads its file itself, and has ports of its own.
+                // The collector of Cloud Run reads its file itself; its ports have other rules.
                 .filter(|document| {
                     document.get("apiVersion").is_some() && document["kind"] != "RunMonitoring"
                 }),

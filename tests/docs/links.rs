@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::path;
 
-/// Every Markdown file of the repository.
+/// Collects every Markdown file of the repository.
 fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -22,7 +22,7 @@ fn documents(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text without fenced blocks and code spans.
+/// Returns the text without fenced blocks and code spans.
 fn prose(text: &str) -> String {
     let mut prose = String::new();
     let mut fenced = false;
@@ -38,7 +38,7 @@ fn prose(text: &str) -> String {
     prose
 }
 
-/// The anchors of a document, as GitHub makes them: of headings, and those that are written out (`<a id="…">`).
+/// Returns the anchors of a document, as GitHub makes them: those of headings, and explicit ones (`<a id="…">`).
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen = BTreeMap::<String, usize>::new();
     let mut anchors = BTreeSet::new();
@@ -54,7 +54,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         if fenced || heading.len() == line.len() || !heading.starts_with(' ') {
             continue;
         }
-        // A link in a heading counts by its text.
+        // The anchor of a heading with a link has the text of the link.
         let text = heading.split("](").fold(String::new(), |text, part| {
             let part = match part.split_once(')') {
                 Some((_, rest)) if !text.is_empty() => rest,
@@ -79,7 +79,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The targets of a document's links and images.
+/// Returns the targets of a document's links and images.
 fn targets(text: &str) -> Vec<String> {
     prose(text)
         .split("](")
@@ -88,7 +88,7 @@ fn targets(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// What is wrong with a link from this file, if anything.
+/// Returns the fault of a link from this file, if any.
 fn broken(file: &Path, target: &str) -> Option<&'static str> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
@@ -140,7 +140,7 @@ fn a_link_to_a_missing_file_or_heading_is_found() {
     assert_eq!(targets(text), ["y#z"]);
 }
 
-/// Every Markdown file below docs/, by its path there.
+/// Returns every Markdown file below docs/, by its path there.
 fn pages() -> BTreeSet<String> {
     let mut files = Vec::new();
     documents(&path("docs"), &mut files);

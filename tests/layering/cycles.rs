@@ -33,9 +33,9 @@ struct Modules(BTreeMap<Segments, Module>);
 /// The files that a file uses, and the first line of each use.
 type Graph = BTreeMap<PathBuf, BTreeMap<PathBuf, usize>>;
 
-/// Uses that do not count: from files below a folder, and of which file. A token source may need tokens and facts of other
-/// sources (impersonation). It reaches them through weak references (`token/source/context.rs`), since cache and facts are made
-/// from the sources.
+/// Uses that are ignored: the folder of the using file, and the used file. A token source may need tokens and facts of
+/// other sources (impersonation). It uses them through weak references (`token/source/context.rs`), because cache and
+/// facts are made from the sources.
 const BACK_REFERENCES: [(&str, &str); 3] = [
     ("token/source", "token/cache.rs"),
     ("token/source", "token/facts.rs"),
@@ -67,7 +67,7 @@ pub(super) fn cycles(files: &[(PathBuf, String)]) -> Vec<String> {
     found.into_values().collect()
 }
 
-/// The files that a file uses, directly or not.
+/// Returns the files that a file uses, directly or indirectly.
 fn reachable<'a>(graph: &'a Graph, file: &PathBuf) -> BTreeSet<&'a PathBuf> {
     let mut found = BTreeSet::new();
     let mut next: Vec<&PathBuf> = graph[file].keys().collect();
@@ -79,7 +79,8 @@ fn reachable<'a>(graph: &'a Graph, file: &PathBuf) -> BTreeSet<&'a PathBuf> {
     found
 }
 
-/// `x.rs` and `x/mod.rs` belong to the folder `x` as well as to that around it.
+/// Returns whether all files are in one folder. `x.rs` and `x/mod.rs` belong to the folder `x` as well as to its
+/// parent.
 fn in_one_folder(cycle: &BTreeSet<&PathBuf>) -> bool {
     let folders = |file: &PathBuf| {
         let own: PathBuf = module(file).iter().collect();
@@ -230,7 +231,7 @@ fn expand(tree: &str, prefix: &[String], add: &mut impl FnMut(Segments, String))
     }
 }
 
-/// Every path of two or more segments in code.
+/// Returns every path of two or more segments in code.
 fn paths(code: &str) -> Vec<(usize, Segments)> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let mut found = Vec::new();
@@ -264,7 +265,7 @@ impl Modules {
         let mut graph = Graph::new();
         for (name, module) in &self.0 {
             let uses = graph.entry(module.file.clone()).or_default();
-            // A re-export of what is below makes a name for it, and uses nothing.
+            // A re-export from a submodule gives it a name, and is not a use.
             let imports = module
                 .imports
                 .iter()
@@ -287,7 +288,7 @@ impl Modules {
         graph
     }
 
-    /// The module that defines the item at a path; `None` for other crates, and for a module itself.
+    /// Returns the module that defines the item at a path; `None` for other crates, and for a module itself.
     fn resolve(&self, from: &Segments, path: &[String], depth: usize) -> Option<Segments> {
         let path = self.absolute(from, path, depth)?;
         let mut module = Segments::new();
@@ -312,7 +313,7 @@ impl Modules {
         None
     }
 
-    /// The path from the root of the crate.
+    /// Returns the path from the root of the crate.
     fn absolute(&self, from: &Segments, path: &[String], depth: usize) -> Option<Segments> {
         let (first, rest) = path.split_first()?;
         let known = self.0.get(from)?;

@@ -142,7 +142,7 @@ async fn a_page_opened_by_an_ip_address_may_call_its_own_admin_port() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     for (host, origin, site, status) in [
         ("10.1.2.3:9090", "http://10.1.2.3:9090", "same-origin", 200),
-        // Browsers say no site over plain HTTP to an address.
+        // Browsers send no `Sec-Fetch-Site` over plain HTTP to an address.
         ("10.1.2.3:9090", "http://10.1.2.3:9090", "", 200),
         ("10.1.2.3", "http://10.1.2.3:80", "same-origin", 200),
         ("[2001:db8::7]:9090", "http://[2001:db8::7]:9090", "", 200),
@@ -197,7 +197,7 @@ async fn refusals_of_the_admin_port_are_counted_and_logged_at_a_limited_rate() {
         line["detail"].to_string().contains("--allowed-host"),
         "{line}"
     );
-    // At most one in 5 s.
+    // There is at most one line in 5 s.
     let lines = sidecar.log();
     assert!(lines.iter().filter(|line| refused(line)).count() < 10);
 }
@@ -261,7 +261,7 @@ async fn every_metric_family_is_counted() {
         if missing.is_empty() {
             break;
         }
-        // A record is written when its connection lets go of it, a moment after the caller has its answer.
+        // The record is written when its connection is dropped, shortly after the caller has the response.
         assert!(
             std::time::Instant::now() < deadline,
             "{missing:#?} not in {metrics}"

@@ -1,4 +1,4 @@
-//! `--max-memory`: over it idle connections are closed, and then requests are answered with 503.
+//! `--max-memory`: above it idle connections are closed, then requests get 503.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::support::wire::{Port, Wire};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// More connections than fit into the least budget.
+/// More connections than fit into the smallest budget.
 const MANY: usize = 64;
 
 async fn started() -> (Metadata, Sidecar) {
@@ -37,7 +37,7 @@ async fn over_the_budget_idle_connections_close_and_every_call_is_answered() {
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         idle.push(upstream);
     }
-    // The first ones were closed to make room.
+    // The first connections were closed to make room.
     assert_eq!(idle[0].rest().await, "");
     assert_eq!(idle[1].rest().await, "");
 }
@@ -78,7 +78,7 @@ async fn over_the_budget_with_nothing_idle_is_503_until_something_ends() {
     assert_eq!(app.message().await.1, "ok");
 }
 
-/// Refused for the memory of large heads.
+/// Returns whether the response refuses the request because of the memory of large heads.
 fn is_full(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 503 ")
         && answer.contains("sidentity; error=connection_limit_reached")
@@ -105,7 +105,7 @@ async fn large_heads_over_their_share_are_503_and_small_ones_pass() {
         held.push((app, upstream));
     }
     assert_eq!(held.len(), 2, "1 MiB");
-    // One that is not complete.
+    // This head is incomplete.
     let mut app = Wire::open(sidecar.proxy()).await;
     let mut part = request(&port, "GET /", &large);
     part.truncate(part.len() - 2);
@@ -120,7 +120,7 @@ async fn large_heads_over_their_share_are_503_and_small_ones_pass() {
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
 
-    // With their ends there is room again.
+    // Their ends free the memory.
     for (app, upstream) in &mut held {
         upstream.head().await;
         upstream.send(OK).await;
@@ -132,7 +132,7 @@ async fn large_heads_over_their_share_are_503_and_small_ones_pass() {
     drop(held);
 }
 
-/// Answers with a long body, and writes until nobody has taken anything for a while.
+/// Answers with a long body, and writes until no byte was accepted for a while.
 async fn pour(mut upstream: Wire) -> Wire {
     const STUCK: Duration = Duration::from_secs(1);
     upstream.head().await;

@@ -10,7 +10,7 @@ use super::support::service::Service;
 use super::{beside, is_for, started};
 
 mod futures {
-    /// All of them at once, each on a task of its own.
+    /// Runs all futures concurrently, each in its own task.
     pub(super) async fn join_all<T: Send + 'static>(
         futures: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
     ) -> Vec<T> {
@@ -296,7 +296,7 @@ async fn an_instance_that_was_frozen_sends_no_expired_token() {
     let url = "http://storage.googleapis.com/";
     proxied(sidecar.proxy(), url, &[]).await;
     sidecar.signal("STOP");
-    // Nothing tells when a token has aged but the clock: under 30 s are left after this.
+    // Only the clock ages a token: less than 30 s are left after this wait.
     tokio::time::sleep(Duration::from_secs(4)).await;
     sidecar.signal("CONT");
     proxied(sidecar.proxy(), url, &[]).await;
@@ -321,7 +321,7 @@ async fn a_stale_token_is_sent_while_a_new_one_is_fetched() {
     );
     let url = "http://storage.googleapis.com/";
     for _ in 0..3 {
-        // None of them waits: the new token is held back.
+        // None of these calls waits, because the new token is held back.
         assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 200);
     }
     metadata.arrived(Kind::Access, 2).await;

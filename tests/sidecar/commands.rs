@@ -1,4 +1,4 @@
-//! The other commands, as typed.
+//! The other commands, with their arguments and output.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -15,7 +15,7 @@ fn sidentity(args: &[&str], env: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-/// Off the test's thread, which serves what the command talks to.
+/// Runs a command on another thread, because the test's thread serves the command's requests.
 async fn sidentity_meanwhile(args: &[&str], env: &[(&str, &str)]) -> Output {
     let own = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     let args = own(args);
@@ -56,7 +56,7 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
         "200 OK",
         "an ID token of",
         "an access token of",
-        // By workload identity federation, with a credential file.
+        // These lines are about workload identity federation, with a credential file.
         "an ID token of target@example-project.iam.gserviceaccount.com",
         // Behind Identity-Aware Proxy.
         "a JWT that emulator@example-project.iam.gserviceaccount.com signed for this URL",
@@ -65,7 +65,7 @@ fn the_demo_shows_a_refused_call_and_the_same_call_answered() {
     }
 }
 
-/// What `demo` prints up to such a line. It must end well at SIGTERM then.
+/// Returns the output of `demo` up to a matching line. After SIGTERM it must end with status 0.
 pub(super) fn demo_until(is_last: impl Fn(&str) -> bool) -> String {
     let mut demo = Command::new(env!("CARGO_BIN_EXE_sidentity"))
         .arg("demo")
@@ -87,7 +87,7 @@ pub(super) fn demo_until(is_last: impl Fn(&str) -> bool) -> String {
     }
     let kill = Command::new("kill").arg(demo.id().to_string()).status();
     assert!(kill.unwrap().success());
-    // The rest is read so that nothing holds the demo up.
+    // The rest is read so that `demo` does not block on a full pipe.
     for _ in lines {}
     assert_eq!(demo.wait().unwrap().code(), Some(0));
     text
@@ -95,7 +95,7 @@ pub(super) fn demo_until(is_last: impl Fn(&str) -> bool) -> String {
 
 #[test]
 fn a_running_demo_ends_with_status_0_at_sigterm() {
-    // The first of the lines to try.
+    // This is the first of the suggested commands.
     demo_until(|line| line.contains("curl -i"));
 }
 

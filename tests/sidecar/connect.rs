@@ -11,7 +11,7 @@ use super::support::metadata::Kind;
 use super::support::upstream::{Honest, Manner};
 use super::support::wire::Wire;
 
-/// Reads until the head's end.
+/// Reads until the end of the head.
 async fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -27,7 +27,7 @@ async fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Asks for a tunnel.
+/// Requests a tunnel.
 pub(super) async fn connect(proxy: std::net::SocketAddr, target: &str) -> (String, TcpStream) {
     let mut stream = TcpStream::connect(proxy).await.unwrap();
     let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n");
@@ -115,14 +115,14 @@ async fn a_tunnel_that_cannot_connect_is_not_answered_with_200() {
     }
 }
 
-/// A tunnel, and HTTP/1.1 in it.
+/// Opens a tunnel for HTTP/1.1.
 async fn tunnel(proxy: std::net::SocketAddr, target: &str) -> Wire {
     let (answer, stream) = connect(proxy, target).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{target}: {answer}");
     Wire::over(stream)
 }
 
-/// What undici, gaxios, `curl -p` and WebSocket clients send for `http://` and `ws://`.
+/// undici, gaxios, `curl -p` and WebSocket clients send this for `http://` and `ws://`.
 #[tokio::test]
 async fn http_in_a_tunnel_to_port_80_gets_a_token_and_is_sent_over_tls() {
     for args in [&[][..], &["--intercept"]] {
@@ -265,7 +265,7 @@ async fn rules_and_metadata_access_apply_in_a_tunnel_to_port_80() {
             "{host}: {head}"
         );
     }
-    // What gets no token leaves in cleartext, as it came.
+    // A request without a token is sent in cleartext and unchanged.
     assert_eq!(upstream.only().headers.get("authorization"), None);
     assert!(service.seen().is_empty());
     assert_eq!(metadata.all_requests().len(), before);
@@ -296,7 +296,7 @@ async fn every_spelling_of_a_denied_path_is_denied_in_a_tunnel_to_port_80() {
             assert_eq!(app.rest().await, "", "{line}");
         }
     }
-    // Nothing of it was dialled.
+    // The upstream was not dialled.
     let accepted = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
     assert!(accepted.is_err());
 }
@@ -353,7 +353,7 @@ async fn bytes_that_are_not_http_in_a_tunnel_to_port_80_pass_through() {
         ("plain.example.com:80", &b"EHLO example.com\r\n"[..]),
         ("plain.example.com:80", b"\x16\x03\x01\x00\x05\x01half"),
         ("plain.example.com:80", b"GET /\r\n"),
-        // The upstream speaks first.
+        // The upstream sends the first bytes.
         ("plain.example.com:80", b""),
         ("svc.a.run.app:80", b"\x00binary"),
     ] {

@@ -1,4 +1,5 @@
-//! Clients that are late: with a head, with nothing, with reading our answer. In this process, with short deadlines.
+//! Clients that send an incomplete head, send nothing, or do not read the sidecar's response. The server runs in this
+//! process, with short deadlines.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,10 +24,10 @@ const HEAD: Duration = Duration::from_millis(1000);
 const ANSWER: Duration = Duration::from_millis(800);
 const IDLE: Duration = Duration::from_millis(1500);
 
-/// Longer than any of them, however busy the machine is.
+/// Longer than any deadline, also on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// One that is not yet over.
+/// Shorter than the deadlines.
 const EARLY: Duration = Duration::from_millis(600);
 
 /// A sidecar with a route to an upstream that always answers, and with short deadlines.
@@ -87,7 +88,7 @@ impl Setting {
     }
 }
 
-/// Sends a byte every now and then, until nobody takes it, or the other side closes.
+/// Sends a byte at intervals until the peer does not accept it or closes.
 async fn drip(mut stream: TcpStream, bytes: &'static [u8]) -> Duration {
     let began = Instant::now();
     let (mut read, mut write) = stream.split();
@@ -109,7 +110,7 @@ async fn drip(mut stream: TcpStream, bytes: &'static [u8]) -> Duration {
     began.elapsed()
 }
 
-/// What a client may stop after, in place of a complete head.
+/// Returns incomplete heads: a client stops after these bytes.
 fn incomplete() -> [(&'static str, Vec<u8>); 6] {
     let begun = frame(HEADERS, END_STREAM, 1, &get_block("localhost", "/"));
     let prefaces = |more: &[u8]| [PREFACE, &settings(0), more].concat();
@@ -180,7 +181,7 @@ async fn connections_without_a_complete_head_are_closed_on_a_unix_socket() {
     }
 }
 
-/// With the version that ALPN agreed on, and with none agreed on.
+/// With the version that ALPN selected, and without ALPN.
 #[tokio::test]
 async fn connections_without_a_complete_head_are_closed_inside_an_intercepted_tunnel() {
     let folder = tempfile::tempdir().unwrap();
@@ -235,7 +236,7 @@ async fn a_partial_next_head_closes_the_connection_but_idleness_does_not() {
     assert_eq!(idle.message().await.1, "hello");
 }
 
-/// The half comes while the request before it is in progress, most often in the same packet.
+/// The partial head arrives while the previous request is in progress, usually in the same packet.
 #[tokio::test]
 async fn a_partial_head_behind_a_running_request_closes_the_connection() {
     let setting = Setting::start(&[]).await;
@@ -377,7 +378,7 @@ async fn an_http1_client_that_does_not_read_is_closed() {
     }
 }
 
-/// Two permits, and more answers of ours than that for a client that grants no window.
+/// There are two permits, and more responses of the sidecar for a client that grants no window.
 #[tokio::test]
 async fn a_response_of_the_sidecar_holds_no_permit() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
@@ -394,7 +395,7 @@ async fn a_response_of_the_sidecar_holds_no_permit() {
     assert_eq!(proxied(setting.proxy, &url, &[]).await.status(), 200);
 }
 
-/// Unread answers are bounded: those above the bound are reset at once.
+/// Unread responses are bounded: further ones are reset at once.
 #[tokio::test]
 async fn unread_responses_of_the_sidecar_are_bounded() {
     let setting = Setting::start_with(&[(OptionKey::MaxConnections, "2")], |limits| {
@@ -439,7 +440,7 @@ async fn unauthenticated_callers_take_no_permits_from_authenticated_ones() {
     assert_eq!(response.status(), 200);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(1), "{took:?}");
-    // It was told so, and another one without the password still is.
+    // A new connection without the password still gets 407.
     assert_eq!(proxied(setting.proxy, &url, &[]).await.status(), 407);
 }
 
@@ -461,7 +462,7 @@ async fn an_authenticated_connection_frees_its_unauthenticated_permit() {
         TcpStream::connect(setting.proxy).await.unwrap(),
         TcpStream::connect(setting.proxy).await.unwrap(),
     ];
-    // The oldest of three strangers makes room.
+    // The oldest of three unauthenticated connections is closed.
     assert!(closed_within(&mut first, TIMEOUT).await < HEAD);
     for app in &mut kept {
         app.send(&call).await;
@@ -508,7 +509,7 @@ async fn the_admin_port_serves_probes_at_its_limit_of_64_connections() {
     assert_eq!(get(setting.admin, "/liveness").await.status(), 200);
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
-    // The oldest ones have made room.
+    // The oldest connections were closed.
     closed_within(&mut flood[0].stream, TIMEOUT).await;
     let app = flood.last_mut().unwrap();
     let allowed = app.frame_within(SETTINGS, TIMEOUT).await.unwrap().payload;

@@ -1,5 +1,5 @@
-//! Which of these happened? An operator must be able to tell from the log alone and from the status page alone, and see it
-//! in the metrics.
+//! An operator must be able to identify the cause from the log alone and from the status page alone, and see it in the
+//! metrics.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
@@ -14,7 +14,7 @@ use super::{started, started_with};
 
 const SERVICE: &str = "http://svc.a.run.app/";
 
-/// Waits for the trouble of this title on the status page, and expects these words in its detail or advice.
+/// Waits for the error of this title on the status page, and expects these words in its detail or advice.
 async fn page_says(sidecar: &Sidecar, title: &str, words: &[&str]) {
     for _ in 0..500 {
         let status = json(&get(sidecar.admin(), "/status").await);
@@ -31,7 +31,7 @@ async fn page_says(sidecar: &Sidecar, title: &str, words: &[&str]) {
     panic!("nothing is titled {title}");
 }
 
-/// Waits for a line of the log, of this severity at least, that holds all of these words in its texts.
+/// Waits for a log line of at least this severity with all of these words in its texts.
 async fn log_says(sidecar: &Sidecar, severity: &str, words: &[&str]) {
     sidecar
         .logged(|line: &Value| {
@@ -61,7 +61,7 @@ async fn a_missing_service_account_is_diagnosed() {
     let words = ["404", "no such service account", "Attach a service account"];
     page_says(&sidecar, "No such service account here", &words).await;
     log_says(&sidecar, "WARNING", &words).await;
-    // The line of the request says it too, at the level of what an operator must mend.
+    // The line of the request has it too, with the severity of an error that the operator must correct.
     log_says(
         &sidecar,
         "ERROR",
@@ -78,7 +78,7 @@ async fn a_wrong_audience_is_diagnosed() {
     let service = Service::answering(|_| reply(401)).await;
     let args = ["--rule", "svc.a.run.app=id,audience=https://typo.test"];
     let (metadata, sidecar) = started_with(&service, &args).await;
-    // The same one for ever: another one would be sent too, and its 401 counted.
+    // The token is always the same: another one would be sent too, and its 401 counted.
     let token = jwt("https://typo.test", in_seconds(3600));
     metadata.script(Kind::Identity, [Answer::ok(token)]);
     proxied(sidecar.proxy(), SERVICE, &[]).await;
@@ -160,7 +160,7 @@ async fn a_wrong_upstream_certificate_is_diagnosed() {
     let service = Service::start().await;
     let metadata = Metadata::start().await;
     let elsewhere = format!("*:443:127.0.0.1:{}", service.address().port());
-    // Nobody has told the sidecar of this service's authority.
+    // The sidecar does not trust this service's authority.
     let sidecar = Sidecar::start(&metadata, &["--connect-to", &elsewhere]).await;
     let answer = proxied(sidecar.proxy(), SERVICE, &[]).await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);

@@ -20,7 +20,7 @@ const ZONE: &str = "/computeMetadata/v1/instance/zone";
 
 const BILLING: &str = "https://billing-424242.us-central1.run.app";
 
-/// A metadata server that knows where it is.
+/// Starts a metadata server with a region and a project number.
 async fn metadata() -> Metadata {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Identity, [Answer::identity(3600)]);
@@ -87,7 +87,7 @@ async fn a_service_is_called_by_its_name() {
             "{url}"
         );
     }
-    // Known once, they are not asked for again.
+    // Once known, they are not requested again.
     assert_eq!((asked(&metadata, NUMBER), asked(&metadata, REGION)), (1, 1));
 }
 
@@ -206,7 +206,7 @@ async fn a_tunnel_to_a_service_name_is_refused_with_advice() {
     assert!(service.seen().is_empty());
 }
 
-/// What Node's `fetch("http://billing/x")` sends to a proxy.
+/// Node's `fetch("http://billing/x")` sends this to a proxy.
 #[tokio::test]
 async fn http_in_a_tunnel_to_a_service_name_reaches_the_service() {
     let (_metadata, service, sidecar) = discovering(&["--unmatched", "deny"]).await;
@@ -263,7 +263,7 @@ async fn service_names_are_resolved_only_with_discover() {
     let sidecar = beside(&metadata, &service, &[]).await;
     let response = proxied(sidecar.proxy(), "http://billing.invalid/", &[]).await;
     assert_eq!(response.status(), 502);
-    // `auto` is on where Cloud Run says that this is a service of it.
+    // `auto` means on if Cloud Run's variable is set.
     let flags = service.flags();
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     let cloud_run = Sidecar::start_with(&metadata, &flags, &[("K_SERVICE", "shop")]).await;
@@ -297,7 +297,7 @@ async fn a_route_leads_to_a_service_by_its_name() {
     tokio::time::timeout(Duration::from_secs(30), ready)
         .await
         .unwrap();
-    // Ready says that the token is there before the first call.
+    // Readiness means that the token is cached before the first call.
     assert_eq!(metadata.count(Kind::Identity), 1);
     assert_eq!(get(route, "/b/x").await.status(), 200);
     let seen = service.only();
@@ -360,14 +360,14 @@ async fn a_redirect_of_the_service_to_itself_stays_under_its_name() {
         location(get(route, "/v1").await),
         format!("http://{route}/v1/")
     );
-    // A call of the service by its own URL gets that URL.
+    // A call by the service's own URL gets that URL.
     for url in [BILLING, &BILLING.replace("https", "http")] {
         let full = proxied(sidecar.proxy(), url, &[]).await;
         assert_eq!(location(full), format!("{url}/v1/"));
     }
 }
 
-/// Nothing answers to the name over TLS, and a tunnel to it is refused.
+/// The name has no certificate, and a tunnel to it is refused.
 #[tokio::test]
 async fn a_redirect_to_the_https_twin_of_a_services_name_stays_with_http() {
     let service = Service::answering(|seen| {
@@ -410,7 +410,7 @@ async fn a_redirect_to_the_https_twin_of_a_services_name_stays_with_http() {
             "https://u@billing/n",
             "https://u@billing/n",
         ),
-        // The call named the service by its own URL.
+        // The call used the service's own URL.
         (BILLING, "https://billing/n", "https://billing/n"),
     ] {
         let response = proxied(sidecar.proxy(), url, &[("x-location", told)]).await;

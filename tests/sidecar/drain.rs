@@ -1,4 +1,4 @@
-//! The end: SIGTERM, SIGINT, and a second one.
+//! The end of the process: SIGTERM, SIGINT, and a second signal.
 
 use std::time::{Duration, Instant};
 

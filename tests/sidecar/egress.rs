@@ -1,4 +1,4 @@
-//! `--upstream-proxy`: the sidecar's own way out, from the app's request to the proxy and back.
+//! `--upstream-proxy`, from the app's request to the proxy and back.
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
@@ -26,7 +26,7 @@ mod under_exec;
 
 const SECRETS: [&str; 3] = ["s3cret", "s3%63ret", "dXNlcjpzM2NyZXQ="];
 
-/// A proxy behind which every host is the service, and a sidecar that knows no other way.
+/// A proxy that connects every host to the service, and a sidecar that can use only this proxy.
 struct Stage {
     metadata: Metadata,
     service: Service,
@@ -140,7 +140,7 @@ async fn every_ingress_leaves_through_the_proxy_with_its_token() {
     stage.assert_no_secret("");
 }
 
-/// A service that issues impersonated tokens too.
+/// Starts a service that also issues impersonated tokens.
 async fn issuer() -> Service {
     Service::answering(|seen| {
         if seen.host != "iamcredentials.googleapis.com" {
@@ -184,7 +184,7 @@ async fn token_endpoints_are_called_through_the_proxy() {
         "CONNECT storage.googleapis.com:443",
     ];
     assert_eq!(proxy.lines(), asked);
-    // A new token, and the proxy refuses the endpoint.
+    // A new token is needed, but the proxy refuses the endpoint.
     proxy.refuse(StatusCode::FORBIDDEN);
     let sidecar = Sidecar::start(&metadata, &args).await;
     let response = proxied(sidecar.proxy(), url, &[]).await;
@@ -248,7 +248,7 @@ async fn a_call_in_cleartext_without_a_token_is_forwarded_in_absolute_form() {
     assert_eq!(asked.headers["host"], "plain.example:8080");
     assert_eq!(authorization(&asked.headers), Some("Bearer app's own"));
     assert!(!asked.headers.contains_key("proxy-authorization"));
-    // A WebSocket's handshake goes by CONNECT.
+    // The handshake of a WebSocket uses CONNECT.
     let mut app = Wire::open(sidecar.proxy()).await;
     app.send(
         "GET http://plain.example/upgrade HTTP/1.1\r\nHost: plain.example\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n",
@@ -343,7 +343,7 @@ async fn hosts_on_the_list_are_called_directly() {
     let url = format!("http://{}/direct", plain.address);
     assert_eq!(proxied(sidecar.proxy(), &url, &[]).await.status(), 200);
     assert!(proxy.lines().is_empty());
-    // Not here, and nobody else is asked.
+    // The host is on the list, so only the system's resolver is asked, and does not know it.
     let response = proxied(sidecar.proxy(), "http://x.c.example.invalid./", &[]).await;
     assert_eq!(response.status(), 200, "that is another name");
     let status = json(&get(sidecar.admin(), "/status").await);

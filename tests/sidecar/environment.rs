@@ -1,4 +1,4 @@
-//! The environment that `sidentity exec` gives its command: no client-specific variable leads past the sidecar, and the
+//! The environment that `sidentity exec` gives its command: no client-specific variable bypasses the sidecar, and the
 //! user's own certificates stay trusted.
 
 use std::collections::BTreeMap;
@@ -12,10 +12,10 @@ use super::exec::{CHILD, exec, output, text, world};
 use super::support::metadata::Metadata;
 use super::support::service::Service;
 
-/// Where a client would go that took the caller's own proxy.
+/// The caller's own proxy, which no client must use.
 const ELSEWHERE: &str = "http://alice:s3cr%40t@elsewhere.example:3128";
 
-/// Variables that name a file of certificates, each read by one client or few.
+/// Variables that name a file of certificates. Few clients read each of them.
 const CERTIFICATES: [&str; 20] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
@@ -35,12 +35,12 @@ const CERTIFICATES: [&str; 20] = [
     "SSL_CERT_FILE",
     "SYSTEM_CERTIFICATE_PATH",
     "YARN_HTTPS_CA_FILE_PATH",
-    // Only where the caller has set them.
+    // These are set only if the caller has set them.
     "BUNDLE_SSL_CA_CERT",
     "npm_config_cafile",
 ];
 
-/// The variables of a command that `exec` runs, and what `exec` said on stderr.
+/// Returns the variables of a command that `exec` runs, and what `exec` wrote to stderr.
 async fn environment(command: Command, arguments: &[&str]) -> (BTreeMap<String, String>, String) {
     let mut command = command;
     command.args(arguments).args(["--", "env", "-0"]);
@@ -55,7 +55,7 @@ async fn environment(command: Command, arguments: &[&str]) -> (BTreeMap<String, 
     (variables, said)
 }
 
-/// `sidentity exec` that trusts the service only by the caller's environment.
+/// Returns `sidentity exec` that trusts the service only through the caller's environment.
 fn distrustful(metadata: &Metadata, service: &Service) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidentity"));
     command
@@ -69,7 +69,7 @@ fn distrustful(metadata: &Metadata, service: &Service) -> Command {
     command
 }
 
-/// Adds the app of `exec::child`, which calls a Google API and knows certificates only by its environment.
+/// Adds the app of `exec::child`, which calls a Google API and reads certificates only from its environment.
 fn calling(mut command: Command) -> Command {
     command
         .arg("--")
@@ -97,7 +97,7 @@ async fn every_client_with_a_variable_of_its_own_for_certificates_gets_the_bundl
     for name in CERTIFICATES {
         match variables.get(name) {
             Some(value) => assert_eq!(value, bundle, "{name}"),
-            // npm takes any spelling, and the last one wins.
+            // npm accepts any spelling, and the last one counts.
             None => assert_eq!(name, "npm_config_cafile"),
         }
     }
@@ -176,7 +176,7 @@ async fn no_client_specific_variable_bypasses_the_sidecar() {
     ] {
         command.env(name, value);
     }
-    // None of these is a proxy that a client goes through.
+    // None of these is a proxy that a client uses.
     for (name, value) in [
         ("ENABLE_HTTP_PROXY", "true"),
         ("GOPROXY", "https://goproxy.example,direct"),
@@ -284,7 +284,7 @@ async fn certificates_of_the_callers_variables_are_trusted_on_both_sides() {
     let (metadata, service) = world().await;
     let own = certificates(&service.ca());
     let folder = tempfile::tempdir().unwrap();
-    // As c_rehash names them.
+    // The name has the form that c_rehash gives.
     std::fs::copy(service.ca(), folder.path().join("0a1b2c3d.0")).unwrap();
     let folder = folder.path().to_str().unwrap().to_owned();
     let file = service.ca().to_str().unwrap().to_owned();
@@ -314,11 +314,11 @@ async fn certificates_of_the_callers_variables_are_trusted_on_both_sides() {
             command.env(name, value);
             command
         };
-        // The sidecar verifies the upstream by it.
+        // The sidecar verifies the upstream with it.
         let command = own_variable(distrustful(&metadata, &service));
         let output = output(calling(command)).await;
         assert!(text(&output.stdout).contains("hello"), "{name}: {output:?}");
-        // And the command verifies hosts by it whose TLS is not opened.
+        // The command verifies with it hosts whose TLS is not terminated.
         let mut command = own_variable(distrustful(&metadata, &service));
         command.args(["--", "sh", "-c", "cat \"$SSL_CERT_FILE\""]);
         let output = super::exec::output(command).await;

@@ -1,4 +1,4 @@
-//! What a caller is told when a call cannot be made, and that nothing reaches the upstream without its token.
+//! The errors that a caller gets if a call cannot be made. No request reaches the upstream without its token.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::support::metadata::{Answer, Kind, in_seconds, jwt, jwt_of};
 const API: &str = "http://storage.googleapis.com/";
 const SERVICE: &str = "http://svc.a.run.app/";
 
-/// Status, Proxy-Status error and whether the details are about the token.
+/// Returns status, Proxy-Status error, and whether the details are about the token.
 fn told(response: &Response<Bytes>) -> (u16, String, bool) {
     assert_eq!(
         response.headers()["content-type"],
@@ -109,7 +109,7 @@ async fn without_a_token_no_call_is_made() {
             "{what}"
         );
         assert!(service.seen().is_empty(), "{what}: the upstream was called");
-        // Failing is no state that lasts: what is asked again within the pause fails at once.
+        // A failure is not permanent, but during the backoff a request fails at once.
         let again = Instant::now();
         assert_eq!(
             proxied(sidecar.proxy(), url, &[]).await.status(),

@@ -1,4 +1,4 @@
-//! `sidentity exec`: any command, with the sidecar around it.
+//! `sidentity exec`: runs a command with a sidecar.
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -19,16 +19,16 @@ use super::support::app::proxied;
 use super::support::metadata::{Answer, Kind, Metadata};
 use super::support::service::Service;
 
-/// Set where this very test binary is the command that `exec` runs.
+/// Set if this test binary is the command that `exec` runs.
 pub(super) const CHILD: &str = "SIDECAR_TEST_CHILD";
 
-/// Set where it calls as Java does, which knows no password; its value is its parent, if that must be gone first.
+/// Set if it calls without a password, like Java. Its value is the parent that must have ended first, if any.
 const JAVA: &str = "SIDECAR_TEST_JAVA";
 
-/// Longer than anything here takes.
+/// Longer than any step takes.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// All that a child may find its way by (`*_PROXY` and the lists apart).
+/// The variables of a child's certificates.
 const CERTIFICATES: [&str; 11] = [
     "SSL_CERT_FILE",
     "CURL_CA_BUNDLE",
@@ -56,7 +56,7 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The child's next line.
+    /// Returns the child's next line.
     fn line(&mut self) -> String {
         self.lines.next().unwrap().unwrap()
     }
@@ -67,7 +67,7 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
-    /// Ends the child's input, and says what `exec` ended with.
+    /// Ends the child's input, and returns the exit status of `exec`.
     fn end(&mut self) -> Option<i32> {
         drop(self.child.stdin.take());
         self.child.wait().unwrap().code()
@@ -81,7 +81,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
@@ -90,7 +90,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Every file below.
+/// Returns every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -104,7 +104,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// One call without a password through a proxy: the first line of the answer.
+/// Makes one call without a password through a proxy. Returns the first line of the response.
 fn passwordless(proxy: &str) -> String {
     let mut stream = TcpStream::connect(proxy).unwrap();
     let request = "GET http://storage.googleapis.com/b HTTP/1.1\r\nHost: storage.googleapis.com\r\n\
@@ -115,14 +115,14 @@ fn passwordless(proxy: &str) -> String {
     text(&answer).lines().next().unwrap_or_default().to_owned()
 }
 
-/// A port as `JAVA_TOOL_OPTIONS` names it.
+/// Returns the port in `JAVA_TOOL_OPTIONS`.
 fn java_port(options: &str) -> u16 {
     let mut options = options.split(' ');
     let port = options.find_map(|option| option.strip_prefix("-Dhttps.proxyPort="));
     port.unwrap().parse().unwrap()
 }
 
-/// `sidentity exec` against these two; add `--` and the command.
+/// Returns `sidentity exec` for these two servers. The caller adds `--` and the command.
 pub(super) fn exec(metadata: &Metadata, service: &Service) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidentity"));
     command
@@ -133,7 +133,7 @@ pub(super) fn exec(metadata: &Metadata, service: &Service) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // The sidecar would leave through it.
+    // The sidecar would use these proxies.
     for name in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
         command.env_remove(name);
     }
@@ -157,7 +157,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The child: an app that knows proxies and certificates only by its environment, and Google not at all.
+/// The child: an app that reads proxies and certificates only from its environment, without code for Google Cloud.
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_none() {
@@ -206,7 +206,7 @@ fn child() {
     println!("{}", text(&answer));
 }
 
-/// The child that knows no password, as Java does not.
+/// The child that calls without a password, like Java.
 #[test]
 fn java() {
     let Some(parent) = std::env::var_os(JAVA) else {
@@ -228,7 +228,7 @@ async fn java_needs_no_password_but_other_callers_do() {
     let (metadata, service) = world().await;
     let itself = std::env::current_exe().unwrap();
     let call = format!("{} exec::java --exact --nocapture", itself.display());
-    // The command itself; what it starts; and what that leaves behind.
+    // The command itself, a process that it starts, and a process that outlives its parent.
     for script in [
         format!("{JAVA}= exec {call}"),
         format!("{JAVA}= {call}; true"),
@@ -252,7 +252,7 @@ async fn java_needs_no_password_but_other_callers_do() {
         assert_eq!(own.as_deref(), Some("HTTP/1.1 200 OK"), "{script}");
         let asked = "HTTP/1.1 407 Proxy Authentication Required";
         assert_eq!(others.as_deref(), Some(asked), "{script}");
-        // This very process is no descendant of `exec`.
+        // This process is not a descendant of `exec`.
         let address = SocketAddr::from(([127, 0, 0, 1], port.unwrap()));
         let stranger = proxied(address, "http://storage.googleapis.com/", &[]).await;
         assert_eq!(stranger.status(), 407);
@@ -408,7 +408,7 @@ async fn every_signal_that_can_be_caught_reaches_the_command() {
 async fn a_command_can_be_stopped_and_continued() {
     let (metadata, service) = world().await;
     let mut command = exec(&metadata, &service);
-    // Of its own: SIGTSTP stops nobody in a group whose shell is gone, as that of a test may be.
+    // It needs its own process group, because SIGTSTP has no effect in an orphaned group.
     command.process_group(0);
     let mut running = Running::start(command.args(["--", "sh", "-c", "echo $$; read line"]));
     let child = running.line();
@@ -420,7 +420,7 @@ async fn a_command_can_be_stopped_and_continued() {
     until("it stops", is_stopped);
     running.signal("CONT");
     until("it goes on", || !is_stopped());
-    // The end of its input.
+    // This is the end of its input.
     assert_eq!(running.end(), Some(1));
 }
 
@@ -444,7 +444,7 @@ async fn orphans_of_the_command_are_reaped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn others_cannot_use_the_proxy_and_no_secret_is_on_disk() {
     let (metadata, service) = world().await;
-    // All places that a process may write to by itself.
+    // The directories that a process may write to by default.
     let place = tempfile::tempdir().unwrap();
     let mut command = exec(&metadata, &service);
     for name in ["HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME"] {
@@ -481,7 +481,7 @@ async fn others_cannot_use_the_proxy_and_no_secret_is_on_disk() {
         for private in [
             b"PRIVATE KEY".as_slice(),
             password.as_bytes(),
-            // The keys of P-256 in DER: PKCS #8 and SEC 1; and the bag of PKCS #12 that holds keys.
+            // Keys of P-256 in DER (PKCS #8 and SEC 1), and the PKCS #12 bag that contains keys.
             b"\x02\x01\x01\x04\x20",
             b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
         ] {
@@ -533,7 +533,7 @@ async fn a_signal_ends_exec_while_it_reads_its_configuration() {
         command.env("XDG_RUNTIME_DIR", folder.path());
         let arguments = ["--config", pipe.to_str().unwrap(), "--", "true"];
         let mut running = Running::start(command.args(arguments));
-        // Signals are caught before the folder is made.
+        // Signals are caught before the directory is created.
         until("the folder is there", || {
             std::fs::read_dir(&folder).unwrap().count() == 1
         });

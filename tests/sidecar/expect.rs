@@ -1,4 +1,4 @@
-//! `Expect: 100-continue`, answers before the body, and how long an answer may take.
+//! `Expect: 100-continue`, responses before the body, and the response timeout.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ async fn the_app_gets_100_continue_when_the_upstream_sends_it() {
     let head = upstream.head().await;
     assert_eq!(field(&head, "expect"), Some("100-continue"), "{head}");
     assert_eq!(field(&head, "authorization"), Some("Bearer T1"));
-    // Another interim answer is no word about the body.
+    // Another interim response does not ask for the body.
     upstream
         .send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
         .await;
@@ -38,7 +38,7 @@ async fn the_app_gets_100_continue_when_the_upstream_sends_it() {
     assert_eq!(upstream.exactly(4).await, "body");
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
-    // Once is enough: an app that does not ask is not told, and both connections have stayed.
+    // An app that does not expect 100 gets none, and both connections were kept.
     app.send(request(&port, "POST /", "Content-Length: 4\r\n") + "more")
         .await;
     let head = upstream.head().await;
@@ -53,7 +53,7 @@ async fn waiting_for_100_continue_adds_no_delay() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;
     let since = Instant::now();
     let mut upstream = None;
-    // Each would take a second if the upstream's word were not heard.
+    // Each call would take a second if the upstream's 100 were not noticed.
     for _ in 0..6 {
         app.send(request(&port, "POST /", EXPECT)).await;
         let wire = match &mut upstream {
@@ -185,11 +185,11 @@ async fn a_final_response_instead_of_100_continue_needs_no_body() {
             .await;
         let head = app.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-        // The answer may take longer than the upstream's time to ask; the body is not sent for that.
+        // The response may take longer than the wait for 100. The body is then not sent.
         upstream.silent().await;
         upstream.send("o").await;
         assert_eq!(app.exactly(2).await, "no");
-        // Of the connection nobody could say whether the body follows (RFC 9112, 9.3), so it is closed at once.
+        // It is unknown whether the body follows on this connection (RFC 9112, 9.3), so it is closed at once.
         let since = Instant::now();
         assert_eq!(upstream.rest().await, "", "{status}");
         assert!(since.elapsed().as_secs() < 3, "{:?}", since.elapsed());
@@ -204,7 +204,7 @@ async fn a_final_response_instead_of_100_continue_needs_no_body() {
 
 #[tokio::test]
 async fn a_body_held_back_is_sent_with_the_new_token_after_a_401() {
-    // As large as that, nothing of it could be kept.
+    // A body of this size could not have been copied.
     let large = "x".repeat(100_000);
     for body in ["body", &large] {
         let (port, metadata, _sidecar, mut app) = between(&TOKEN).await;
@@ -274,7 +274,7 @@ async fn the_response_timeout_starts_after_a_slow_upload() {
         app.send(request(&port, "POST /", framing)).await;
         let mut upstream = port.accept().await;
         upstream.head().await;
-        // Longer than the answer may take; it is the test's subject and no way to wait.
+        // Longer than the response timeout. The wait is the subject of the test, not synchronisation.
         tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
         app.silent().await;
         app.send(if framing.starts_with('C') {
@@ -300,7 +300,7 @@ async fn a_late_response_head_is_a_timeout_but_a_slow_body_is_not() {
     let (head, _) = app.message().await;
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
     assert!(head.contains("http_response_timeout"), "{head}");
-    // Nobody waits for it any more, and it is told so.
+    // The request was abandoned, and the upstream's connection is closed.
     assert_eq!(upstream.rest().await, "");
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
@@ -309,7 +309,7 @@ async fn a_late_response_head_is_a_timeout_but_a_slow_body_is_not() {
         .send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
         .await;
     assert!(app.head().await.starts_with("HTTP/1.1 200 "));
-    // Longer than the answer may take: its head has come, and the rest may take any time.
+    // Longer than the response timeout: the head has arrived, and the body may take any time.
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     upstream.send("k").await;
     assert_eq!(app.exactly(2).await, "ok");

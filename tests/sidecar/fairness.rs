@@ -1,4 +1,4 @@
-//! Hosts that an app invents must not take the tokens of those that the configuration names.
+//! Hosts that an app invents must not use up the permits and cache entries of those that the configuration names.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ async fn a_route_gets_its_first_token_within_3_s_despite_400_invented_hosts() {
         });
     }
     metadata.arrived(Kind::Identity, 2).await;
-    // The audience is the function's, so no token was fetched at the start.
+    // The audience depends on the function, so no token was fetched at the start.
     let start = Instant::now();
     let response = get(sidecar.address(ROUTE), "/fn").await;
     assert_eq!(response.status(), 200);

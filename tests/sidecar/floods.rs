@@ -1,4 +1,4 @@
-//! Clients in great numbers that take and give nothing, against the binary: memory, and what others still get.
+//! Many clients that send and read nothing, against the binary: its memory, and the service for other clients.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::support::metadata::Metadata;
 use super::support::sidecar::Sidecar;
 use super::support::wire::{Wire, field};
 
-/// KiB.
+/// The limit of resident memory in KiB.
 const MEMORY: u64 = 64 * 1024;
 const SOON: Duration = Duration::from_secs(2);
 const QUIET: [&str; 2] = ["--log-level", "info"];
@@ -29,7 +29,7 @@ async fn flood(
         for _ in 0..requests {
             client.request(&get_block(authority, "/")).await;
         }
-        // An answer's head or, where too many are unread, a reset.
+        // The response is a head or, if too many are unread, a reset.
         loop {
             let frame = client.next_within(10 * SOON).await.unwrap();
             if matches!(frame.kind, HEADERS | RST_STREAM) {
@@ -114,7 +114,7 @@ async fn silent_connections_leave_descriptors_for_others() {
     }
 }
 
-/// A client with a large pool is no attacker.
+/// A client with a large pool is not an attacker.
 #[tokio::test]
 async fn idle_connections_make_room_for_new_ones() {
     let metadata = Metadata::start().await;
@@ -165,7 +165,7 @@ async fn if_every_connection_is_in_use_a_new_one_gets_503() {
     assert!(busy.len() > 20, "{}", busy.len());
 }
 
-/// Programs loop over all descriptors that they could have, or use `select`.
+/// Some programs loop over all possible descriptors, or use `select`.
 #[test]
 fn the_soft_descriptor_limit_is_raised_except_for_the_child_of_exec() {
     let script = "ulimit -S -n 256; exec \"$0\" exec -- sh -c 'ulimit -S -n; ulimit -n; \

@@ -1,4 +1,4 @@
-//! The forward proxy, for what gets no token, and for what must not pass.
+//! The forward proxy: requests without a token, and requests that must be refused.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use super::support::metadata::{Answer, Kind};
 use super::support::service::{Service, reply};
 use super::{started, started_with};
 
-/// Answers in cleartext with the bytes of the head that it got.
+/// Answers in cleartext with the bytes of the received head.
 async fn mirror() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -70,7 +70,8 @@ async fn a_request_without_a_token_passes_unchanged() {
     }
 }
 
-/// What urllib3 sends after a redirect, Node's `http.get` with the proxy as host, and every app that sets `Host` itself.
+/// urllib3 sends this after a redirect, Node's `http.get` with the proxy as host, and every app that sets `Host`
+/// itself.
 #[tokio::test]
 async fn a_host_header_that_differs_from_the_absolute_target_is_replaced() {
     let mirror = mirror().await;
@@ -82,7 +83,7 @@ async fn a_host_header_that_differs_from_the_absolute_target_is_replaced() {
             format!("GET {target} HTTP/{version}\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         raw(sidecar.proxy(), request.as_bytes()).await
     };
-    // The token and the connection follow the target: nothing of a name in Host reaches the policy.
+    // Token and connection follow the target: the policy does not see the name in Host.
     for host in [
         "storage.googleapis.com",
         "svc.a.run.app",
@@ -122,7 +123,7 @@ async fn a_host_header_that_differs_from_the_absolute_target_is_replaced() {
     assert_eq!(service.seen().len(), 4);
 }
 
-/// RFC 6455, 4.1: a client that knows a proxy may ask it for `ws://` as for `http://`.
+/// RFC 6455, 4.1: a client with a proxy may use `ws://` like `http://`.
 #[tokio::test]
 async fn an_absolute_target_of_ws_or_wss_means_http_or_https() {
     let mirror = mirror().await;
@@ -152,7 +153,7 @@ async fn an_absolute_target_of_ws_or_wss_means_http_or_https() {
     assert!(answer.contains("\r\n\r\nGET /a HTTP/1.1\r\n"), "{answer}");
 }
 
-/// Else the app's next call is a tunnel, which gets no token.
+/// Otherwise the app's next call is a tunnel, which gets no token.
 #[tokio::test]
 async fn a_redirect_to_the_https_twin_of_an_upgraded_url_stays_with_http() {
     let service = Service::answering(|seen| {
@@ -208,14 +209,14 @@ async fn a_redirect_to_the_https_twin_of_an_upgraded_url_stays_with_http() {
             "https://u@svc.a.run.app/b",
             "https://u@svc.a.run.app/b",
         ),
-        // A new resource is named by its own URL.
+        // In this response `Location` names a new resource by its own URL.
         (
             "http://svc.a.run.app/a",
             "201",
             "https://svc.a.run.app/b",
             "https://svc.a.run.app/b",
         ),
-        // Nothing was upgraded.
+        // This request was not upgraded.
         (
             "https://svc.a.run.app/a",
             "302",

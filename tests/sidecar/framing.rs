@@ -1,5 +1,5 @@
-//! HTTP/1.1 as no client should speak it: what can be read two ways is refused, and nothing hidden in a request becomes a
-//! request of its own. Each case names its section of RFC 9112.
+//! Invalid HTTP/1.1: ambiguous requests are refused, and bytes hidden in a request never become another request. Each
+//! case names its section of RFC 9112.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::support::metadata::Metadata;
 use super::support::service::{Seen, Service};
 use super::support::sidecar::Sidecar;
 
-/// A sidecar with one route to a service in HTTP/1.1, where a second reading of a request would matter.
+/// A sidecar with a route to an HTTP/1.1 service, where another interpretation of a request would matter.
 struct Stage {
     service: Service,
     sidecar: Sidecar,
@@ -40,14 +40,14 @@ impl Stage {
         self.sidecar.address("127.0.0.1:0")
     }
 
-    /// Everything that comes back until the sidecar closes, as it must.
+    /// Returns all bytes until the sidecar closes the connection.
     async fn told(&self, address: SocketAddr, request: &str) -> String {
         tokio::time::timeout(Duration::from_secs(30), raw(address, request.as_bytes()))
             .await
             .unwrap_or_else(|_| panic!("the connection stays open after {request:?}"))
     }
 
-    /// What is wrong with how the route took a request that it must refuse, without a word to the service.
+    /// Returns the fault if the route does not refuse this request, or if the service gets it.
     async fn refuses(&self, section: &str, what: &str, request: &str) -> Option<String> {
         let before = self.service.seen().len();
         let answer = self.told(self.route(), request).await;
@@ -58,7 +58,7 @@ impl Stage {
         (!refused).then(|| format!("{section} {what}: {answer}"))
     }
 
-    /// What the service got by now, in order.
+    /// Returns the targets that the service has received, in order.
     fn targets(&self) -> Vec<String> {
         let seen = self.service.seen();
         seen.iter().map(|seen| seen.target.clone()).collect()
@@ -75,7 +75,7 @@ fn bodies(seen: &[Seen]) -> Vec<(&str, &[u8])> {
         .collect()
 }
 
-/// What follows in the same bytes, should a reader think that a request has ended early.
+/// Bytes that follow a request, in case a reader assumes that it ended early.
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn ambiguous_lengths_are_refused() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// `Transfer-Encoding` overrules a length, which goes no further, and the connection ends (6.1, 6.3).
+/// `Transfer-Encoding` overrides a length, which is not forwarded, and the connection ends (6.1, 6.3).
 #[tokio::test]
 async fn chunked_coding_overrides_a_content_length() {
     let stage = Stage::new().await;
@@ -425,7 +425,7 @@ async fn unusual_but_valid_requests_are_served() {
         let seen = stage.service.seen();
         assert_eq!(bodies(&seen[before..]), [(target, b"" as &[u8])], "{what}");
     }
-    // Methods are case-sensitive: this one is of the service's own (RFC 9110, 9.1).
+    // Methods are case-sensitive, so this is another method of the service (RFC 9110, 9.1).
     stage.told(stage.route(), &format!("get /g {rest}")).await;
     assert_eq!(stage.service.seen().last().unwrap().method.as_str(), "get");
 }

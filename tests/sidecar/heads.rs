@@ -1,4 +1,4 @@
-//! Heads byte for byte: names, order, paths, sizes; and heads that are none.
+//! Heads byte for byte: names, order, paths, sizes; and invalid heads.
 
 use super::http1::{between, request};
 use super::support::metadata::Metadata;
@@ -7,7 +7,7 @@ use super::support::wire::{Port, Wire, field};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A route without a token to that upstream, and an app's connection to it.
+/// Returns a route without a token to that upstream, and an app's connection to it.
 async fn routed(path: &str) -> (Port, Metadata, Sidecar, Wire) {
     let port = Port::open().await;
     let metadata = Metadata::start().await;
@@ -20,7 +20,7 @@ async fn routed(path: &str) -> (Port, Metadata, Sidecar, Wire) {
     (port, metadata, sidecar, app)
 }
 
-/// Field lines without those that the sidecar may set itself.
+/// Returns the field lines without those that the sidecar may set itself.
 fn lines(head: &str) -> Vec<&str> {
     head.lines()
         .skip(1)

@@ -1,4 +1,4 @@
-//! What the log and the status page say of calls that were rejected, of the account in use, and of Identity-Aware Proxy.
+//! The log and the status page about rejected calls, the account in use, and Identity-Aware Proxy.
 
 use bytes::Bytes;
 use http::Response;
@@ -19,7 +19,7 @@ fn message(line: &Value) -> &str {
     line["message"].as_str().unwrap_or_default()
 }
 
-/// The lines that are no record of a request and hold all of these words.
+/// Returns the log lines that are not the record of a request and contain all of these words.
 fn hints(sidecar: &Sidecar, words: &[&str]) -> Vec<Value> {
     let mut lines = sidecar.log();
     lines.retain(|line| {
@@ -39,7 +39,7 @@ async fn hint(sidecar: &Sidecar, words: &[&str]) -> Value {
         .await
 }
 
-/// The entries of the status page with this title.
+/// Returns the entries of the status page with this title.
 async fn entries(sidecar: &Sidecar, title: &str) -> Vec<Value> {
     let status = body(&get(sidecar.admin(), "/status").await);
     let mut errors = status["errors"].as_array().unwrap().clone();
@@ -47,7 +47,7 @@ async fn entries(sidecar: &Sidecar, title: &str) -> Vec<Value> {
     errors
 }
 
-/// Waits for one entry with this title, counted so many times.
+/// Waits for one entry with this title and count.
 async fn entry(sidecar: &Sidecar, title: &str, count: u64) -> Value {
     for _ in 0..500 {
         let entries = entries(sidecar, title).await;
@@ -127,7 +127,7 @@ async fn each_destination_has_its_own_hint() {
         let url = format!("http://{host}.googleapis.com/");
         proxied(sidecar.proxy(), &url, &own).await;
     }
-    // Gets no token: its answer is no matter of ours.
+    // This host gets no token, so its response causes no hint.
     proxied(sidecar.proxy(), "https://www.example.com/", &own).await;
     for host in ["a", "b"] {
         let words = [
@@ -248,7 +248,7 @@ async fn other_redirects_and_calls_without_a_token_get_no_hint_of_iap() {
     for path in ["else", "path", "user", "ok", "wide"] {
         proxied(sidecar.proxy(), &format!("{SERVICE}{path}"), &[]).await;
     }
-    // Its own credential, and no token at all.
+    // One call has its own credential, the other none.
     proxied(sidecar.proxy(), API, &[("authorization", "Bearer own")]).await;
     proxied(sidecar.proxy(), "https://www.example.com/", &[]).await;
     sidecar
@@ -270,7 +270,7 @@ async fn a_401_or_403_is_logged_once_a_minute_without_an_access_log() {
         let service = Service::answering(move |_| reply(status, "no")).await;
         let (_metadata, sidecar) = started_with(&service, &["--access-log", "off"]).await;
         for _ in 0..3 {
-            // With a token, without one, and with a signed URL.
+            // One call has a token, one has none, and one has a signed URL.
             proxied(sidecar.proxy(), SERVICE, &[]).await;
             proxied(sidecar.proxy(), "https://www.example.com/x?secret=1", &[]).await;
             let signed = "http://a.googleapis.com/o?X-Goog-Signature=5ec2e7";
@@ -320,7 +320,7 @@ async fn the_access_log_of_all_names_rule_account_audience_or_scopes_and_header(
     ];
     let (metadata, _service, sidecar) = started(&args).await;
     metadata.script(Kind::Access, [Answer::access("ya29.secret", 3600)]);
-    // So that the account is known.
+    // Waits until the account is known.
     hint(&sidecar, &["default@test-project", "tokens are those of"]).await;
     let own = ("authorization", "Bearer own");
     proxied(sidecar.proxy(), "http://svc.a.run.app/1", &[]).await;

@@ -1,4 +1,4 @@
-//! Upstreams that misbehave: the caller is told by the contract, the log has a line, and the next call is served.
+//! Upstreams that misbehave: the caller gets the documented error, the log has a line, and the next call succeeds.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::support::wire::{Wire, field};
 const QUIET: [&str; 2] = ["--log-level", "info"];
 const GRPC: &str = "Content-Type: application/grpc\r\nTE: trailers\r\nContent-Length: 5\r\n";
 
-/// A call to `url`, and a gRPC call to the same.
+/// Makes a call to `url`, and a gRPC call to the same URL.
 async fn told(sidecar: &Sidecar, url: &str, status: u16, error: &str, grpc: &str) {
     let host = url.split('/').nth(2).unwrap();
     let mut app = Wire::open(sidecar.proxy()).await;
@@ -48,7 +48,7 @@ async fn told(sidecar: &Sidecar, url: &str, status: u16, error: &str, grpc: &str
     );
 }
 
-/// The lines of the log for this error, once there are two: one for each call.
+/// Returns the log lines of this error once there are two: one for each call.
 async fn two_lines(sidecar: &Sidecar, error: &str) {
     let of = |line: &Value| line["error"] == error;
     sidecar
@@ -65,7 +65,7 @@ async fn two_lines(sidecar: &Sidecar, error: &str) {
     assert_eq!(log.iter().filter(others).count(), 2, "{log:#?}");
 }
 
-/// The sidecar serves a call to an honest upstream.
+/// Makes a call to an honest upstream.
 async fn serves(sidecar: &Sidecar) {
     let honest = Hostile::always(super::support::hostile::HELLO).await;
     let mut app = Wire::open(sidecar.proxy()).await;
@@ -184,7 +184,7 @@ async fn a_truncated_body_is_truncated_for_the_app() {
     serves(&sidecar).await;
 }
 
-/// A connection that closes without a byte looks like one that nobody has read from, and such a request is sent again.
+/// A connection that closes without a byte looks like a stale one, and such a request is resent.
 #[tokio::test]
 async fn a_response_whose_body_fails_at_once_keeps_its_head() {
     let (port, _metadata, sidecar, _) = between(&[]).await;
@@ -234,7 +234,7 @@ async fn bytes_beyond_the_length_are_not_used_as_a_response() {
     assert_eq!(upstream.accepted(), 3);
 }
 
-/// A sidecar for which this leaf, signed by a trusted authority or another, is every upstream's.
+/// Starts a sidecar whose every upstream has this leaf, signed by a trusted authority or by another one.
 async fn presented(leaf: Leaf, trusted: &TestCa) -> (Hostile, Metadata, Sidecar) {
     let config = leaf.serving(&["http/1.1"]);
     let upstream = Hostile::without_close_notify(config, super::support::hostile::HELLO).await;
@@ -381,7 +381,7 @@ async fn an_idle_connection_closed_by_the_upstream_fails_no_call() {
         .await;
         assert_eq!(app.message().await.1, "hello", "round {round}");
         upstream.closed(round).await;
-        // The end of the connection has been sent; a moment, and the sidecar knows.
+        // The upstream has closed the connection. After a moment the sidecar has noticed.
         app.silent().await;
     }
 }

@@ -1,10 +1,10 @@
-//! HTTP/1.1 and HTTP/1.0 carried as they are: framing, trailers, interim and early answers, connections.
+//! HTTP/1.1 and HTTP/1.0: framing, trailers, interim and early responses, connections.
 
 use super::support::metadata::Metadata;
 use super::support::sidecar::Sidecar;
 use super::support::wire::{Port, Wire, field};
 
-/// An upstream, a sidecar, and an app's connection to its forward proxy.
+/// Returns an upstream, a sidecar, and an app's connection to its forward proxy.
 pub(super) async fn between(args: &[&str]) -> (Port, Metadata, Sidecar, Wire) {
     let port = Port::open().await;
     let metadata = Metadata::start().await;
@@ -13,7 +13,7 @@ pub(super) async fn between(args: &[&str]) -> (Port, Metadata, Sidecar, Wire) {
     (port, metadata, sidecar, app)
 }
 
-/// A request's head for that upstream through the forward proxy, more fields in it.
+/// Returns the head of a request to that upstream through the forward proxy, with further fields.
 pub(super) fn request(port: &Port, line: &str, fields: &str) -> String {
     let at = port.address();
     let (method, path) = line.split_once(' ').unwrap();
@@ -34,7 +34,7 @@ async fn chunks_and_trailers_pass_both_ways() {
     assert_eq!(field(&head, "transfer-encoding"), Some("chunked"));
     assert_eq!(field(&head, "trailer"), Some("X-Sum"));
     assert_eq!(field(&head, "te"), Some("trailers"));
-    // A chunk is not held back for the next.
+    // A chunk is not delayed until the next one arrives.
     assert_eq!(upstream.exactly(8).await, "3\r\nabc\r\n");
     app.send("2\r\nde\r\n0\r\nX-Sum: 5\r\n\r\n").await;
     let (body, trailers) = upstream.chunked().await;
@@ -133,7 +133,7 @@ async fn a_content_length_is_forwarded() {
         let (head, _) = app.message().await;
         assert_eq!(field(&head, "transfer-encoding"), None, "{head}");
     }
-    // One that was not told is not made up.
+    // A length that was not declared is not added.
     app.send(request(&port, "POST /", "")).await;
     let wire = upstream.as_mut().unwrap();
     let head = wire.head().await;
@@ -161,7 +161,7 @@ async fn responses_without_a_body_keep_their_fields_and_the_connection() {
         ),
         ("HEAD /c", "HTTP/1.1 200 OK\r\nETag: x\r\n\r\n", None, None),
         ("GET /d", "HTTP/1.1 204 No Content\r\n\r\n", None, None),
-        // Of a 304, hyper leaves the length out, as a server may (RFC 9110, 15.4.5).
+        // hyper omits the length of a 304, which is allowed (RFC 9110, 15.4.5).
         (
             "GET /e",
             "HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n",
@@ -201,7 +201,7 @@ async fn responses_without_a_body_keep_their_fields_and_the_connection() {
         assert_eq!(field(&head, "transfer-encoding"), chunked, "{line}: {head}");
         assert_eq!(field(&head, "connection"), None, "{line}: {head}");
     }
-    // What follows is the next answer and no remnant of those.
+    // The next bytes are the next response, not a rest of the previous ones.
     app.send(request(&port, "GET /", "")).await;
     let wire = upstream.as_mut().unwrap();
     wire.head().await;
@@ -263,7 +263,8 @@ async fn a_response_before_the_end_of_the_body_reaches_the_app_at_once() {
     assert_eq!(upstream.exactly(3).await, "abc");
     upstream.send(OK).await;
     assert_eq!(app.message().await.1, "ok");
-    // The body goes on. The next call is never served on this connection, whose upstream may take it for the body's tail.
+    // The body continues. The next call must not use this connection, because the upstream may take it for the rest of
+    // the body.
     app.send("def").await;
     assert_eq!(upstream.exactly(3).await, "def");
     app.send(request(&port, "GET /next", "")).await;
@@ -291,7 +292,7 @@ async fn an_early_refusal_reaches_the_app_however_the_upstream_closes() {
         upstream
             .send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
             .await;
-        // With bytes unread, this resets the connection.
+        // Closing with unread bytes resets the connection.
         drop(upstream);
         let _ = app.try_send(&body).await;
         let (head, text) = app.message().await;
@@ -340,7 +341,7 @@ async fn an_http_1_0_response_does_not_close_the_apps_connection() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert_eq!((field(&head, "connection"), &*body), (None, "ok"));
 
-    // HTTP/1.1 may do the same.
+    // HTTP/1.1 may do so too.
     app.send(request(&port, "GET /3", "")).await;
     let mut upstream = port.accept().await;
     upstream.head().await;

@@ -38,7 +38,7 @@ const H1: &[u8] = b"http/1.1";
 
 const H2: &[u8] = b"h2";
 
-/// A sidecar that intercepts, all around it, and what the app trusts.
+/// A sidecar that intercepts, its servers, and the roots that the app trusts.
 struct Setup {
     metadata: Metadata,
     service: Service,
@@ -46,7 +46,7 @@ struct Setup {
     ca_dir: TempDir,
 }
 
-/// The app's side of a tunnel, after its handshake.
+/// The app's end of a tunnel, after its handshake.
 type Tls = TlsStream<TcpStream>;
 
 impl Setup {
@@ -67,7 +67,7 @@ impl Setup {
         self.ca_dir.path().join("ca.pem")
     }
 
-    /// `CONNECT`, then TLS with the CA alone as trusted.
+    /// Sends `CONNECT`, then performs a TLS handshake that trusts only the CA.
     async fn tls(&self, host: &str, alpn: &[&[u8]]) -> Tls {
         let target = format!("{host}:443");
         tls(self.sidecar.proxy(), &target, &self.ca(), alpn)
@@ -93,7 +93,7 @@ pub(super) async fn tls(
     trusting(roots, alpn).connect(name, stream).await
 }
 
-/// An app's TLS that trusts these roots and no others.
+/// Returns TLS of an app that trusts only these roots.
 fn trusting(roots: &Path, alpn: &[&[u8]]) -> TlsConnector {
     let mut trusted = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(roots).unwrap() {
@@ -109,7 +109,7 @@ fn trusting(roots: &Path, alpn: &[&[u8]]) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// One request on a connection of its own; the version is that of ALPN.
+/// Sends one request on its own connection, in the version that ALPN selected.
 async fn call(tls: Tls, request: Request<Full<Bytes>>) -> Response<Bytes> {
     let h2 = tls.get_ref().1.alpn_protocol() == Some(H2);
     let stream = TokioIo::new(tls);
@@ -129,7 +129,7 @@ async fn call(tls: Tls, request: Request<Full<Bytes>>) -> Response<Bytes> {
     Response::from_parts(head, body.collect().await.unwrap().to_bytes())
 }
 
-/// `GET` of a path in the form of the protocol.
+/// Returns a `GET` in the form of the protocol.
 fn request(alpn: &[u8], host: &str, path: &str) -> Request<Full<Bytes>> {
     let request = match alpn == H2 {
         true => Request::get(format!("https://{host}{path}")),
@@ -144,7 +144,7 @@ fn leaf(tls: &Tls) -> CertificateDer<'static> {
         .into_owned()
 }
 
-/// Takes one connection at a time, speaks first, and echoes.
+/// Accepts one connection at a time, sends the first bytes, and echoes.
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -185,7 +185,7 @@ async fn a_token_is_injected_into_intercepted_http1_and_http2() {
     let metrics = setup.metrics().await;
     for wanted in [
         "sidentity_skipped_total{reason=\"tunnel\"} 0",
-        // Two tunnels, and a request in each.
+        // There were two tunnels, with one request in each.
         "sidentity_requests_total{code=\"200\",credential=\"access\",listener=\"proxy\"} 2",
         "sidentity_requests_total{code=\"200\",credential=\"id\",listener=\"proxy\"} 2",
         "sidentity_requests_total{code=\"200\",credential=\"none\",listener=\"proxy\"} 4",
@@ -300,7 +300,7 @@ async fn rules_for_paths_apply_inside_the_tunnel() {
         seen[1].header("authorization"),
         "https://us-central1-p.cloudfunctions.net/one"
     ));
-    // What is denied altogether is denied at once; so is what only TLS could make right.
+    // A host that is denied for every path is refused at once, and so is a call that only TLS could make valid.
     let (answer, _) = connect(setup.sidecar.proxy(), "other.example.com:443").await;
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     let (answer, mut app) = connect(setup.sidecar.proxy(), "api.example.com:443").await;
@@ -354,6 +354,6 @@ async fn an_idle_connection_does_not_delay_the_drain() {
         .sidecar
         .logged(|line| line["message"] == "drained")
         .await;
-    // GOAWAY, and no reset.
+    // The connection ends with GOAWAY, not with a reset.
     connection.await.unwrap().unwrap();
 }

@@ -1,4 +1,4 @@
-//! How long an app's connection is kept. In this process, because time must pass without passing.
+//! The time for which an app's connection is kept. The server runs in this process, because the test sets the time.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ async fn an_idle_connection_outlives_the_connection_pools_of_apps() {
     tokio::time::resume();
     used.silent().await;
     used.send(&get).await;
-    // By the clocks that upstream connections grow old by, no time has passed.
+    // The clocks that determine the age of upstream connections have not advanced.
     upstream.head().await;
     upstream.send(OK).await;
     assert_eq!(used.message().await.1, "ok");

@@ -1,4 +1,4 @@
-//! What HTTP/1.1 says of a message once: its length and its cookies (RFC 9110, 8.6; RFC 9113, 8.2.3).
+//! `Content-Length` and cookies, which HTTP/1.1 has in one field (RFC 9110, 8.6; RFC 9113, 8.2.3).
 
 use super::http1::{between, request};
 use super::support::wire::field;
@@ -90,7 +90,7 @@ async fn a_response_length_that_is_not_one_number_is_a_502() {
     }
 }
 
-/// Google's front ends answer 411 otherwise.
+/// Otherwise Google's front ends answer 411.
 #[tokio::test]
 async fn a_post_without_a_body_has_the_length_0() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;

@@ -1,4 +1,4 @@
-//! The log, as an operator reads it: what is said at the start, which requests are, and to which trace they belong.
+//! The log: the lines of the start, the requests that are logged, and their traces.
 
 use std::process::Stdio;
 
@@ -126,7 +126,7 @@ async fn the_access_log_has_all_requests_only_errors_or_none() {
             .counted(r#"sidentity_requests_total{code="404",credential="none",listener="127.0.0.1:0"} 1"#)
             .await;
         sidecar.signal("HUP");
-        // Whatever was to be said of the requests has been said before that.
+        // All lines about the requests precede this one.
         sidecar
             .logged(|line| message(line).starts_with("reloaded"))
             .await;

@@ -1,4 +1,4 @@
-//! Hosts that only look like Google's get nothing.
+//! Hosts that only look like Google's get no token.
 
 use super::started;
 use super::support::app::{proxied, raw};
@@ -7,7 +7,7 @@ use super::support::service::Service;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A listener in cleartext that tells what it was sent.
+/// Starts a listener in cleartext that passes on what it received.
 async fn eavesdropper() -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -70,7 +70,7 @@ async fn other_spellings_of_google_hosts_are_recognised() {
     }
 }
 
-/// It is ignored (RFC 9112, 3.2.2), and no name of the DNS need be one.
+/// `Host` is ignored (RFC 9112, 3.2.2), so it need not be a valid DNS name.
 #[tokio::test]
 async fn a_host_header_that_differs_from_the_absolute_target_is_ignored() {
     let (_metadata, service, sidecar) = started(&[]).await;

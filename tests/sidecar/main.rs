@@ -1,7 +1,6 @@
-//! The sidecar as its users meet it: the real binary on real sockets, a scripted metadata server on one side, a service
-//! behind TLS on the other.
+//! The sidecar from outside: the real binary on real sockets, with a scripted metadata server and a service behind TLS.
 
-// What fails here fails the test, with the place and the value.
+// A failed assertion must name the place and the value.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -58,14 +57,15 @@ use support::metadata::{Answer, Kind, Metadata};
 use support::service::Service;
 use support::sidecar::Sidecar;
 
-/// A metadata server with one access token and ID tokens for an hour, an honest service, and a sidecar between them.
+/// Starts a metadata server with one access token and ID tokens for an hour, an honest service, and a sidecar between
+/// them.
 async fn started(args: &[&str]) -> (Metadata, Service, Sidecar) {
     let service = Service::start().await;
     let (metadata, sidecar) = started_with(&service, args).await;
     (metadata, service, sidecar)
 }
 
-/// The same with a service of the test's own.
+/// Like [`started`], with a service of the test.
 async fn started_with(service: &Service, args: &[&str]) -> (Metadata, Sidecar) {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
@@ -74,7 +74,7 @@ async fn started_with(service: &Service, args: &[&str]) -> (Metadata, Sidecar) {
     (metadata, sidecar)
 }
 
-/// A sidecar between these two.
+/// Starts a sidecar between these two.
 async fn beside(metadata: &Metadata, service: &Service, args: &[&str]) -> Sidecar {
     let flags = service.flags();
     let args: Vec<&str> = flags
@@ -85,7 +85,7 @@ async fn beside(metadata: &Metadata, service: &Service, args: &[&str]) -> Sideca
     Sidecar::start(metadata, &args).await
 }
 
-/// The ID token that an `Authorization`-like header carries is for this audience.
+/// Returns whether the ID token in a header like `Authorization` is for this audience.
 fn is_for(header: Option<&str>, audience: &str) -> bool {
     header
         .and_then(|value| value.strip_prefix("Bearer "))

@@ -1,4 +1,4 @@
-//! Requests that cannot be parsed: the answer has a name, and each is counted and logged.
+//! Requests that cannot be parsed: each gets an error, and is counted and logged.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::support::hostile::Hostile;
 use super::support::sidecar::Sidecar;
 use super::support::wire::{Wire, field};
 
-/// The answer's status and Proxy-Status, after a check that its body says the same.
+/// Returns the status and Proxy-Status of a response, after a check that its body agrees.
 fn told(answer: &str) -> (u16, String) {
     let (head, body) = answer
         .split_once("\r\n\r\n")
@@ -30,7 +30,7 @@ fn get(target: &str, fields: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: svc.a.run.app\r\n{fields}\r\n").into_bytes()
 }
 
-/// What cannot be parsed, and the status of the answer to it.
+/// Returns malformed requests, each with the status of its response.
 fn malformed() -> Vec<(&'static str, Vec<u8>, u16)> {
     let url = "http://svc.a.run.app";
     let with = |byte: u8| {
@@ -136,7 +136,7 @@ async fn an_unparsable_request_is_answered_counted_and_logged() {
                 refused += 1;
                 by_status.iter_mut().find(|(s, _)| *s == status).unwrap().1 += 1;
                 let mut since = sidecar.log().into_iter().skip(before);
-                // A line of the request before may be late.
+                // A log line of the previous request may be late.
                 if let Some(line) = since.find(|line| line["httpRequest"]["status"] == status) {
                     break line;
                 }
@@ -193,7 +193,7 @@ async fn an_unparsable_request_gets_the_reason() {
     }
 }
 
-/// `HTTPS_PROXY=https://localhost:3128`, or `https://` in the URL of a route.
+/// A client does so with `HTTPS_PROXY=https://localhost:3128`, or `https://` in the URL of a route.
 #[tokio::test]
 async fn a_tls_client_on_a_plain_port_gets_an_explanation() {
     let (_metadata, _service, sidecar) =
@@ -251,7 +251,7 @@ async fn requests_before_a_malformed_one_are_answered() {
     let (_metadata, _service, sidecar) = started(&[]).await;
     let good = get("http://svc.a.run.app/", "");
     let bad = get("http://svc.a.run.app/?\"", "");
-    // One behind the other, and in one piece.
+    // The requests are sent one after the other, and in one piece.
     for together in [false, true] {
         let mut wire = Wire::open(sidecar.proxy()).await;
         if together {
@@ -310,7 +310,7 @@ async fn endless_malformed_requests_do_not_fill_the_log() {
     }
     let line = "sidentity_proxy_errors_total{error=\"http_request_error\"} 300";
     sidecar.counted(line).await;
-    // The next one tells of those that were left out.
+    // The next line has the number of suppressed lines.
     let suppressed = loop {
         raw(sidecar.proxy(), &bad).await;
         let log = sidecar.log();

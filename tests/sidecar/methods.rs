@@ -1,4 +1,4 @@
-//! TRACE, OPTIONS and `Max-Forwards` (RFC 9110, 7.6.2 and 9.3), and whose `Proxy-Status` an app is shown.
+//! TRACE, OPTIONS and `Max-Forwards` (RFC 9110, 7.6.2 and 9.3), and the `Proxy-Status` that an app gets.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
@@ -13,7 +13,7 @@ use super::{started, started_with};
 
 const HOST: &str = "svc.a.run.app";
 
-/// One request in HTTP/1.1 through the forward proxy, and the whole answer.
+/// Sends one HTTP/1.1 request through the forward proxy and returns the whole response.
 async fn call(proxy: std::net::SocketAddr, method: &str, target: &str, fields: &str) -> String {
     let head =
         format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\n{fields}Connection: close\r\n\r\n");
@@ -178,7 +178,7 @@ async fn options_without_a_path_becomes_asterisk_form() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         assert_eq!(service.seen().last().unwrap().target, "/");
 
-        // HTTP/2 has the asterisk from the start (RFC 9113, 8.3.1).
+        // HTTP/2 always uses the asterisk (RFC 9113, 8.3.1).
         let app = app(sidecar.proxy()).await;
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(http::uri::Scheme::HTTP);
@@ -193,7 +193,7 @@ async fn options_without_a_path_becomes_asterisk_form() {
         assert_eq!(soon(response).await.unwrap().status(), 200);
         assert_eq!(service.seen().last().unwrap().target, "*");
 
-        // On a route in both forms.
+        // The same on a route, in both forms.
         let route = sidecar.address("127.0.0.1:0");
         for target in ["*".to_owned(), format!("http://{route}")] {
             let head =

@@ -1,4 +1,4 @@
-//! What a scraper sees: closed sets of labels, whatever comes in.
+//! Metrics: labels have closed sets of values for any input.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::support::service::Service;
 use super::support::sidecar::Sidecar;
 use super::{started, started_with};
 
-/// Names and labels of all series.
+/// Returns names and labels of all series.
 async fn series(sidecar: &Sidecar) -> BTreeSet<String> {
     let metrics = get(sidecar.admin(), "/metrics").await;
     let lines = text(&metrics).lines().filter(|line| !line.starts_with('#'));
@@ -50,7 +50,7 @@ async fn hostile_methods_hosts_and_paths_add_no_metric_series() {
         .await;
         call("GET".into(), format!("http://{label}.googleapis.com/200")).await;
     }
-    // Bytes that are no request.
+    // These bytes are not a request.
     for nonsense in [
         "GET http://evil.example.com/ HTTP/9.9\r\n\r\n",
         "\u{1}\u{2}\u{3}\r\n\r\n",
@@ -71,7 +71,7 @@ async fn hostile_methods_hosts_and_paths_add_no_metric_series() {
     let after = series(&sidecar).await;
     let (codes, new): (Vec<_>, Vec<_>) = after.difference(&before).partition(is_code);
     assert_eq!(new, Vec::<&String>::new());
-    // One a status; what is no status of HTTP shares one.
+    // Each status has one code. Values that are not an HTTP status share one.
     assert!(codes.len() <= 8, "{codes:#?}");
     let all: String = after.into_iter().collect();
     for word in ["evil", "googleapis", "example", "M1"] {

@@ -1,4 +1,5 @@
-//! Paths that servers read in different ways: the strictest reading decides, and what is sent stays as it was.
+//! Paths that servers interpret in different ways: the strictest interpretation decides, and the path is sent
+//! unchanged.
 
 use super::started;
 use super::support::app::{get, json, raw, text};

@@ -1,4 +1,4 @@
-//! Apps that insist on a static key: a placeholder counts as no credential, and the token takes its place.
+//! Apps that require a static key: the token replaces a placeholder.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -15,7 +15,7 @@ const API: &str = "http://us-central1-aiplatform.googleapis.com/v1/x";
 /// `user:sidentity`.
 const BASIC: &str = "Basic dXNlcjpzaWRlbnRpdHk=";
 
-/// Where an app puts a key.
+/// The fields in which apps send a key.
 const CARRIERS: [(&str, &str); 5] = [
     ("authorization", "Bearer sidentity"),
     ("authorization", BASIC),
@@ -24,12 +24,12 @@ const CARRIERS: [(&str, &str); 5] = [
     ("api-key", "sidentity"),
 ];
 
-/// The last request that arrived.
+/// Returns the last request that arrived.
 fn last(service: &Service) -> Seen {
     service.seen().pop().unwrap()
 }
 
-/// The values of every header that may carry a key, but for the token's.
+/// Returns the values of every header that may carry a key, except the token's.
 fn keys(headers: &HeaderMap) -> Vec<String> {
     ["x-goog-api-key", "x-api-key", "api-key"]
         .iter()
@@ -167,7 +167,7 @@ async fn a_value_that_resembles_a_placeholder_is_a_real_credential() {
         "Bearer sidentity sidentity",
         "Token sidentity",
         "sidentity",
-        // sidentity:secret
+        // This is sidentity:secret.
         "Basic c2lkZW50aXR5OnNlY3JldA==",
     ] {
         proxied(sidecar.proxy(), API, &[("authorization", value)]).await;
@@ -204,7 +204,7 @@ async fn a_destination_without_a_token_gets_the_placeholder() {
     let hosts = ["none.googleapis.com", "oauth2.googleapis.com"];
     for host in hosts {
         for (name, value) in CARRIERS {
-            // What gets no token is not upgraded to TLS.
+            // A request without a token is not upgraded to TLS.
             let url = format!("https://{host}/x?key=sidentity&a=1");
             proxied(sidecar.proxy(), &url, &[(name, value)]).await;
             let seen = last(&service);
@@ -247,7 +247,7 @@ async fn a_google_api_of_another_universe_gets_the_placeholder() {
     assert_eq!(seen.target, "/v1/x?key=sidentity");
 }
 
-/// Whether a key counts as a placeholder.
+/// Returns whether a key counts as a placeholder.
 async fn takes(sidecar: &Sidecar, service: &Service, key: &str) -> bool {
     proxied(sidecar.proxy(), API, &[("x-goog-api-key", key)]).await;
     last(service).header("authorization") == Some("Bearer T1")

@@ -1,4 +1,4 @@
-//! Who does not read holds up who writes, and who leaves is missed at once.
+//! Backpressure: a peer that does not read slows the peer that writes. A peer that disconnects is noticed at once.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ const LIMIT: u64 = 64 * 1024;
 const SWITCHED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
 
-/// Writes until nobody takes any more, and tells how much was taken.
+/// Writes until no byte is accepted for a while, and returns the number of accepted bytes.
 async fn flood(wire: &mut Wire, mut left: usize) -> usize {
     static CHUNK: [u8; 64 * 1024] = [0; 64 * 1024];
     let mut taken = 0;
     while left > 0 {
         let length = left.min(CHUNK.len());
         let write = wire.stream().write(&CHUNK[..length]);
-        // No progress for this long means that there is none to come.
+        // If there is no progress for this time, the peer does not read.
         match tokio::time::timeout(Duration::from_millis(500), write).await {
             Ok(written) => {
                 let written = written.unwrap();
@@ -44,7 +44,7 @@ async fn drained(wire: &mut Wire, mut left: usize) {
     }
 }
 
-/// From `from` to `to`, which reads nothing until `from` is stuck.
+/// Writes from `from` to `to`, which reads nothing until `from` is blocked.
 async fn held_up(sidecar: &Sidecar, from: &mut Wire, to: &mut Wire) {
     let taken = flood(from, SIZE).await;
     assert!(
@@ -112,7 +112,7 @@ async fn a_tunnel_slows_the_faster_writer() {
     held_up(&sidecar, &mut upstream, &mut app).await;
 }
 
-/// Waits until so many calls were cancelled, and none is left.
+/// Waits until this number of calls was cancelled and none is in flight.
 async fn cancelled(sidecar: &Sidecar, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let total = format!(
@@ -137,7 +137,7 @@ async fn cancelled(sidecar: &Sidecar, count: usize) {
 #[tokio::test]
 async fn a_caller_that_disconnects_cancels_the_upstream_request_at_once() {
     let (port, _metadata, sidecar, mut app) = between(&[]).await;
-    // While it waits for an answer.
+    // The caller waits for a response.
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
     upstream.head().await;
@@ -145,7 +145,7 @@ async fn a_caller_that_disconnects_cancels_the_upstream_request_at_once() {
     assert_eq!(upstream.rest().await, "");
     cancelled(&sidecar, 1).await;
 
-    // In the midst of an answer.
+    // The caller has a part of the response.
     let mut app = Wire::open(sidecar.proxy()).await;
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;
@@ -158,7 +158,7 @@ async fn a_caller_that_disconnects_cancels_the_upstream_request_at_once() {
     assert_eq!(upstream.rest().await, "");
     cancelled(&sidecar, 2).await;
 
-    // In the midst of its own body: the upstream must not take it for whole.
+    // The caller has sent a part of its body: the upstream must not accept it as complete.
     let mut app = Wire::open(sidecar.proxy()).await;
     app.send(request(&port, "POST /", "Transfer-Encoding: chunked\r\n"))
         .await;
@@ -170,7 +170,7 @@ async fn a_caller_that_disconnects_cancels_the_upstream_request_at_once() {
     assert_eq!(upstream.rest().await, "");
     cancelled(&sidecar, 3).await;
 
-    // With an answer of known length that is not whole yet.
+    // The response has a known length and is incomplete.
     let mut app = Wire::open(sidecar.proxy()).await;
     app.send(request(&port, "GET /", "")).await;
     let mut upstream = port.accept().await;

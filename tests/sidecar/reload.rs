@@ -20,7 +20,7 @@ use super::{beside, is_for};
 
 const ROUTE: &str = "127.0.0.1:0";
 
-/// A sidecar with a file that can be written again.
+/// A sidecar with a file that the test can replace.
 struct Stage {
     metadata: Metadata,
     service: Service,
@@ -48,7 +48,7 @@ impl Stage {
         }
     }
 
-    /// Writes the file and waits until the sidecar has made of it what it can.
+    /// Writes the file and waits until the sidecar has processed it.
     async fn reload(&self, yaml: &str) -> Vec<Value> {
         std::fs::write(&self.file, yaml).unwrap();
         let before = self.sidecar.log().len();
@@ -57,7 +57,7 @@ impl Stage {
         self.sidecar.log().split_off(before)
     }
 
-    /// The audience of the token that the last call carried.
+    /// Returns the audience of the token of the last call.
     fn audience(&self) -> Option<String> {
         let seen = self.service.seen();
         let sent = seen.last()?.header("authorization")?;
@@ -73,7 +73,7 @@ fn message(line: &Value) -> &str {
     line["message"].as_str().unwrap_or_default()
 }
 
-/// An address that nobody listens on.
+/// Returns an address without a listener.
 fn free_port() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
@@ -123,7 +123,7 @@ async fn a_routes_audience_and_a_rule_change_without_a_restart() {
         !said.iter().any(|line| message(line).contains("restart")),
         "{said:#?}"
     );
-    // What is not explained as it is decided would lead astray.
+    // The explanation must agree with the decision.
     let explained = get(
         stage.sidecar.admin(),
         "/explain?url=https://other.example.com/",
@@ -131,7 +131,7 @@ async fn a_routes_audience_and_a_rule_change_without_a_restart() {
     .await;
     assert_eq!(json(&explained)["credential"], "id");
 
-    // A rule that is gone is gone.
+    // A removed rule has no effect.
     stage.reload(&(route("") + "unmatched: deny\n")).await;
     assert_eq!(
         proxied(proxy, "http://other.example.com/", &[])
@@ -195,7 +195,7 @@ async fn an_invalid_file_changes_nothing_and_every_error_has_its_place() {
     get(stage.sidecar.address(ROUTE), "/").await;
     assert_eq!(stage.audience().as_deref(), Some("https://one.test"));
 
-    // Nor does one that is not there.
+    // A missing file changes nothing either.
     std::fs::remove_file(&stage.file).unwrap();
     let before = stage.sidecar.log().len();
     stage.sidecar.signal("HUP");
@@ -235,7 +235,7 @@ async fn changed_listeners_need_a_restart_and_are_named() {
         Some("https://one.test"),
         "it goes on as it was"
     );
-    // What needs no listener is in force.
+    // A change that needs no listener takes effect.
     let refused = proxied(stage.sidecar.proxy(), "http://elsewhere.example.com/", &[]).await;
     assert_eq!(refused.status(), 403);
 }
@@ -375,7 +375,7 @@ async fn a_changed_idle_timeout_applies_to_open_and_new_http2_connections() {
     }
 }
 
-/// A call of this upstream through the proxy: the status of the answer to the app, and both connections.
+/// Makes a call to this upstream through the proxy. Returns both connections, or the status of the response to the app.
 async fn held(stage: &Stage, port: &Port) -> Result<(Wire, Wire), String> {
     let mut app = Wire::open(stage.sidecar.proxy()).await;
     let at = port.address();
@@ -407,7 +407,7 @@ async fn a_changed_memory_budget_applies_to_the_next_call() {
     for _ in 0..30 {
         calls.push(held(&stage, &port).await.unwrap());
     }
-    // 30 connections of an app and 30 to an upstream are more than this.
+    // 30 connections of an app and 30 to an upstream exceed this budget.
     let said = stage.reload("max_memory: 1Mi\n").await;
     assert!(!said.iter().any(|line| message(line).contains("restart")));
     let Err(refused) = held(&stage, &port).await else {
@@ -441,7 +441,7 @@ async fn a_changed_idle_connection_limit_applies_to_open_and_new_ones() {
     for upstream in open.iter_mut().chain(&mut new[..2]) {
         assert_eq!(upstream.rest().await, "");
     }
-    // The last two are used again: their ports accept no other connection.
+    // The last two are reused: their ports accept no other connection.
     for (port, upstream) in ports.iter().zip(&mut new).skip(2) {
         let at = port.address();
         let mut app = Wire::open(stage.sidecar.proxy()).await;

@@ -160,7 +160,7 @@ async fn a_page_cannot_use_a_route() {
         // An allowed page calls from another site.
         ("localhost", "cross-site", "https://app.example.com", 200),
         ("localhost", "cross-site", "https://evil.test", 403),
-        // A front end passes on what its page's browser said.
+        // A front end forwards the headers of its page's browser.
         ("localhost", "same-origin", "https://shop.example.com", 200),
         (
             "app.example.com",
@@ -169,7 +169,7 @@ async fn a_page_cannot_use_a_route() {
             200,
         ),
         ("localhost", "same-site", "https://shop.example.com", 403),
-        // A page that made its name resolve here is of the same origin too.
+        // A page whose name resolves to this machine has the same origin too.
         ("evil.test", "same-origin", "https://evil.test", 421),
     ] {
         let more = [("sec-fetch-site", site), ("origin", origin)];
@@ -199,7 +199,7 @@ async fn a_unix_socket_serves_a_route_and_is_removed_at_the_end() {
     assert!(!path.exists());
 }
 
-/// connect(2) needs write permission, and the app of another container is another user.
+/// connect(2) needs write permission, and the app of another container runs as another user.
 #[tokio::test]
 async fn a_unix_socket_is_open_to_all_users_unless_a_mode_is_given() {
     let folder = tempfile::tempdir().unwrap();
@@ -229,7 +229,7 @@ async fn a_unix_socket_is_open_to_all_users_unless_a_mode_is_given() {
     }
 }
 
-/// HTTP/2 has no Host, and the second try must know what was called.
+/// HTTP/2 has no Host, and the retry must know the host that was called.
 #[tokio::test]
 async fn a_redirect_after_a_401_is_rewritten_over_http2() {
     let service = Service::answering(|seen| {
@@ -265,7 +265,7 @@ async fn a_redirect_after_a_401_is_rewritten_over_http2() {
     assert_eq!(service.seen().len(), 2);
 }
 
-/// RFC 9112, 3.2: the Host of a target without an authority is empty. Others write what they connect to.
+/// RFC 9112, 3.2: the Host of a target without an authority is empty. Some clients write the socket's path.
 #[tokio::test]
 async fn a_unix_socket_accepts_any_host_or_none() {
     let service = Service::answering(|_| {
@@ -324,7 +324,7 @@ async fn a_unix_socket_accepts_any_host_or_none() {
     assert_eq!(service.seen().len(), before);
 }
 
-/// The h2 crate rejects it before any code of ours.
+/// The h2 crate rejects it before this crate sees the request.
 #[tokio::test]
 async fn a_path_as_authority_on_a_unix_socket_is_logged_with_advice() {
     let folder = tempfile::tempdir().unwrap();
@@ -385,7 +385,7 @@ async fn a_unix_socket_accepts_any_authority() {
     );
 }
 
-/// `localhost` is ::1 first to many clients.
+/// Many clients resolve `localhost` to ::1 first.
 #[tokio::test]
 async fn a_port_alone_listens_on_both_loopback_addresses() {
     let args = [
@@ -398,7 +398,7 @@ async fn a_port_alone_listens_on_both_loopback_addresses() {
     ];
     let (_metadata, service, sidecar) = started(&args).await;
     if std::net::TcpListener::bind("[::1]:0").is_err() {
-        // It has started without.
+        // The sidecar has started without IPv6.
         return;
     }
     let on_ipv6 = |listener: &str| {
@@ -416,7 +416,7 @@ async fn a_port_alone_listens_on_both_loopback_addresses() {
     );
     assert_eq!(get(on_ipv6("admin"), "/startup").await.status(), 200);
     assert_eq!(service.seen().len(), 3);
-    // They are the sidecar's own.
+    // They are the sidecar's own listeners.
     for listener in ["0", "proxy", "admin"] {
         let url = format!("http://{}/", on_ipv6(listener));
         let response = proxied(sidecar.proxy(), &url, &[]).await;
@@ -435,7 +435,7 @@ async fn an_address_with_a_port_listens_there_alone() {
     }
 }
 
-/// A port that is free on 127.0.0.1 and, as the listener holds it, taken on ::1.
+/// Returns a port that is free on 127.0.0.1 and taken on ::1, and the listener that takes it.
 fn taken_on_ipv6() -> Option<(std::net::TcpListener, u16)> {
     (0..64).find_map(|_| {
         let taken = std::net::TcpListener::bind("[::1]:0").ok()?;
@@ -549,7 +549,7 @@ async fn a_call_with_a_credential_in_the_query_gets_no_token() {
     ] {
         assert!(metrics.contains(counted), "{counted}: {metrics}");
     }
-    // An ID token goes beside the app's own credential, as it does beside an Authorization.
+    // An ID token is added beside the app's own credential, as beside an Authorization.
     let url = "http://svc.a.run.app/?access_token=own";
     assert_eq!(proxied(sidecar.proxy(), url, &[]).await.status(), 200);
     let seen = service.seen().pop().unwrap();
@@ -585,7 +585,7 @@ async fn signed_urls_keys_and_upload_sessions_pass_unchanged() {
         "{metrics}"
     );
     assert!(metrics.contains("sidentity_skipped_total{reason=\"api_key\"} 1"));
-    // What carried no token counts as that.
+    // Requests without a token are counted as `none`.
     sidecar
         .counted(
             r#"sidentity_requests_total{code="200",credential="none",listener="127.0.0.1:0"} 5"#,

@@ -1,5 +1,5 @@
-//! `--sandbox`: Landlock restricts which files the sidecar can open. Where the kernel has none, the start-up log says so
-//! and nothing is restricted.
+//! `--sandbox`: Landlock restricts the files that the sidecar can open. If the kernel has no Landlock, the start-up log
+//! says so and nothing is restricted.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn message(line: &Value) -> &str {
     line["message"].as_str().unwrap_or_default()
 }
 
-/// What the start-up log says of the sandbox.
+/// Returns what the start-up log says about the sandbox.
 async fn announced(sidecar: &Sidecar) -> String {
     let line = sidecar
         .logged(|line| message(line).starts_with("sandbox: "))
@@ -34,7 +34,7 @@ async fn reloaded_with_certificate_elsewhere(args: &[&str]) -> (String, Vec<Stri
     let sandbox = announced(&sidecar).await;
     let certificate = elsewhere.path().join("ca.pem");
     std::fs::copy(trust_root(&service), &certificate).unwrap();
-    // As an editor or Kubernetes replaces it: another file under the same name.
+    // Editors and Kubernetes replace it like this: by another file of the same name.
     let new = configuration.path().join("new.yaml");
     std::fs::write(&new, format!("upstream_ca: [{}]\n", certificate.display())).unwrap();
     std::fs::rename(&new, &file).unwrap();
@@ -108,7 +108,7 @@ async fn certificates_and_sockets_are_written_and_names_resolved_inside_the_sand
     announced(&sidecar).await;
     assert!(certificates.join("ca.pem").exists());
     assert!(socket.exists());
-    // Its name is in /etc/hosts, or the resolver knows it (RFC 6761, 6.3); nothing listens there.
+    // The name is in /etc/hosts, or the resolver knows it (RFC 6761, 6.3). Nothing listens on the port.
     let answer = proxied(sidecar.proxy(), "http://localhost:1/", &[]).await;
     let status = answer.headers().get("proxy-status").unwrap();
     let status = status.to_str().unwrap();

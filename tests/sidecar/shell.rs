@@ -1,8 +1,8 @@
-//! What a person at a shell meets: help, explanations, the demo, and the environment of every command.
+//! The command line: help, explanations, the demo, and the environment of every command.
 
 use std::process::{Command, Output};
 
-/// Every command, with arguments that it needs.
+/// Every command, with its required arguments.
 const COMMANDS: [&[&str]; 9] = [
     &["run"],
     &["exec"],
@@ -32,7 +32,8 @@ fn err(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).unwrap()
 }
 
-/// By another process: one that writes a program cannot run it while another test has just forked.
+/// Copies the binary with another process. A process that writes a program cannot run it while another test has just
+/// forked.
 fn copy_binary(to: &std::path::Path) {
     let copied = Command::new("cp")
         .arg(env!("CARGO_BIN_EXE_sidentity"))
@@ -130,7 +131,7 @@ fn options_in_help_are_grouped_under_headings() {
                 assert!(group.contains(option), "{command}: {option} in {group}");
             }
         }
-        // No option is left without a group, but those that are the command's own.
+        // Only the command's own options are without a group.
         let ungrouped = help.split("\n\nOptions:\n").nth(1).unwrap();
         let ungrouped = ungrouped.split("\n\n").next().unwrap();
         let count = ungrouped.matches("--").count();
@@ -158,7 +159,8 @@ fn variables_of_the_quick_start_break_no_command() {
         (&["explain", "https://a.run.app"], 0),
         (&["exec", "--", "true"], 0),
         (&["demo", "--once"], 0),
-        // Nothing listens there, and no metadata server answers: they fail at their work, not at the environment.
+        // Nothing listens on the port, and no metadata server answers: these commands fail at their work, not because
+        // of the environment.
         (&["health", "--admin", &port], 1),
         (&["wait", "--max", "1ms", "--admin", &port], 1),
         (&["token", "https://a.run.app"], 1),
@@ -314,7 +316,7 @@ fn an_explanation_has_no_long_lines() {
             line.chars().count()
         );
     }
-    // Each way to make the call begins a line of its own.
+    // Each way to make the call begins on its own line.
     for start in [
         "how          Call http://",
         "             An https:// URL ",
@@ -342,7 +344,7 @@ fn the_demo_names_the_status_page() {
     }
 }
 
-/// A sidecar with one route on a unix socket. It is ended after 20 s, in case it starts.
+/// Returns a sidecar with one route on a unix socket. It is ended after 20 s, in case it starts.
 fn serving_unix(binary: &std::path::Path, socket: &str) -> Command {
     let mut command = Command::new("timeout");
     command
@@ -366,7 +368,7 @@ fn serving_unix(binary: &std::path::Path, socket: &str) -> Command {
     command
 }
 
-/// A user other than root, where there is one to become.
+/// As root, the test runs the sidecar as another user.
 #[test]
 fn a_unix_socket_that_cannot_be_created_is_an_error_with_the_reason() {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -381,7 +383,7 @@ fn a_unix_socket_that_cannot_be_created_is_an_error_with_the_reason() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
     std::fs::write(folder.path().join("file"), "").unwrap();
-    // The binary's own folder may be closed to that user.
+    // The binary's own directory may be closed to that user.
     let binary = folder.path().join("sidentity");
     copy_binary(&binary);
     std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -423,7 +425,7 @@ fn a_unix_socket_that_cannot_be_created_is_an_error_with_the_reason() {
     }
 }
 
-/// Root may connect to every socket, so there this needs a user to become.
+/// Root may connect to every socket, so this test needs another user.
 #[test]
 fn a_unix_socket_of_another_user_is_not_replaced() {
     use std::os::unix::fs::PermissionsExt;
@@ -435,7 +437,7 @@ fn a_unix_socket_of_another_user_is_not_replaced() {
     let mode = |path: &std::path::Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    // Anyone may remove what is in it.
+    // Every user may remove files in it.
     mode(folder.path(), 0o777);
     let path = folder.path().join("x.sock");
     let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! What the status page is made of: who reads it alone must see what is wrong and what to do.
+//! The data of the status page. It must show what is wrong and what to do.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::{beside, started, started_with};
 const SERVICE: &str = "http://svc.a.run.app/";
 const ROUTE: [&str; 2] = ["--route", "127.0.0.1:0/billing=https://svc.a.run.app/v1"];
 
-/// Asks until the answer is as wanted: a record is written a moment after the caller has its answer.
+/// Polls until the response is as wanted, because a record is written shortly after the caller has its response.
 async fn status_when(sidecar: &Sidecar, wanted: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -28,7 +28,7 @@ async fn status_when(sidecar: &Sidecar, wanted: impl Fn(&Value) -> bool) -> Valu
     }
 }
 
-/// The error of this title, once it is there.
+/// Returns the error of this title, once it is listed.
 async fn error_titled(sidecar: &Sidecar, title: &str) -> Value {
     let find = |status: &Value| {
         let errors = status["errors"].as_array()?;
@@ -197,7 +197,7 @@ async fn a_stopped_metadata_server_is_one_error_with_a_count() {
     assert!(errors[0]["count"].as_u64().unwrap() >= 4, "{errors:#?}");
 }
 
-/// The page's headline is the error with the most of these.
+/// The headline of the page is the error with the highest count.
 #[tokio::test]
 async fn each_error_counts_the_failed_calls_of_15_minutes() {
     let service = Service::answering(|_| reply(500, "oh")).await;
@@ -207,7 +207,7 @@ async fn each_error_counts_the_failed_calls_of_15_minutes() {
         proxied(sidecar.proxy(), SERVICE, &[credentials]).await;
     }
     proxied(sidecar.proxy(), "http://nowhere.invalid/", &[credentials]).await;
-    // A challenge fails no call: the client answers it.
+    // A challenge does not fail the call, because the client responds to it.
     proxied(sidecar.proxy(), SERVICE, &[]).await;
     let status = status_when(&sidecar, |status| {
         status["errors"].as_array().unwrap().len() == 3
@@ -325,7 +325,7 @@ async fn rejected_credentials_of_the_app_are_not_errors_of_the_sidecar() {
     .await;
     assert_eq!(sum(&status["history"]["rejected"]), 0);
     assert_eq!(status["history"]["total"]["errors"], 0);
-    // It is said what was kept, and what would send a token instead.
+    // The advice says what was kept, and what would send a token instead.
     let errors = status["errors"].as_array().unwrap();
     let titles: Vec<_> = errors.iter().map(|error| &error["title"]).collect();
     assert_eq!(titles, ["The upstream rejects the app's own credential"]);
@@ -431,7 +431,7 @@ async fn the_status_has_no_secrets() {
     assert!(status.contains("asks for credentials"));
 }
 
-/// The names of all members, of whatever depth.
+/// Collects the names of all members, at any depth.
 fn names(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {

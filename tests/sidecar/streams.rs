@@ -1,4 +1,4 @@
-//! Bodies of any size, both ways, in constant memory.
+//! Bodies of any size in both directions, in constant memory.
 
 use bytes::Bytes;
 use http::Request;

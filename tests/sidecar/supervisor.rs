@@ -1,4 +1,4 @@
-//! Beside a service manager: sd_notify(3), and the signals by which an instance is frozen and goes on.
+//! The service manager: sd_notify(3), and the signals by which an instance is frozen and resumed.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -24,7 +24,7 @@ impl Supervisor {
         Self(socket)
     }
 
-    /// The next message, its lines.
+    /// Returns the lines of the next message.
     async fn told(&self) -> Vec<String> {
         let socket = self.0.try_clone().unwrap();
         let received = tokio::task::spawn_blocking(move || {

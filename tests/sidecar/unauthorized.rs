@@ -1,4 +1,4 @@
-//! What becomes of an upstream's 401 and 403.
+//! The handling of an upstream's 401 and 403.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use super::{beside, started_with};
 
 const URL: &str = "http://storage.googleapis.com/";
 
-/// Takes `T2` and no other.
+/// Starts a service that accepts only `T2`.
 async fn picky() -> Service {
     Service::answering(|seen| match seen.header("authorization") {
         Some("Bearer T2") => reply(200, "in"),
@@ -99,7 +99,7 @@ async fn a_large_body_is_sent_once_and_the_next_call_has_the_new_token() {
     assert_eq!(send(sidecar.proxy(), request.unwrap()).await.status(), 401);
     assert_eq!(service.seen().len(), 1);
     metadata.arrived(Kind::Access, 2).await;
-    // The new token is there a moment after it was asked for.
+    // The new token arrives shortly after it was requested.
     let deadline = Instant::now() + Duration::from_secs(10);
     while proxied(sidecar.proxy(), URL, &[]).await.status() != 200 {
         assert!(Instant::now() < deadline, "the new token was not used");

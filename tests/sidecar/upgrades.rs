@@ -18,9 +18,9 @@ const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// A masked text frame of an app (RFC 6455, 5.2), and what it is to the service.
+/// A masked text frame of an app (RFC 6455, 5.2), and its meaning for the service.
 const PING: &[u8] = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
-/// An unmasked one of a service.
+/// An unmasked frame of a service.
 const PONG: &[u8] = b"\x81\x05Hello";
 
 async fn switched(port: &Port, app: &mut Wire) -> (String, Wire) {
@@ -36,7 +36,7 @@ async fn switched(port: &Port, app: &mut Wire) -> (String, Wire) {
     (head, upstream)
 }
 
-/// The metrics until one of their lines is there.
+/// Returns the metrics once they contain this line.
 async fn metric(sidecar: &Sidecar, line: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -60,7 +60,7 @@ async fn a_websocket_through_the_proxy_gets_a_token_and_is_counted() {
     let (port, metadata, sidecar, mut app) = between(&args).await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
     app.send(request(&port, "GET /chat", HANDSHAKE)).await;
-    // Some apps do not wait.
+    // Some apps do not wait for the response.
     app.send(PING).await;
     let mut upstream = port.accept().await;
     let head = upstream.head().await;
@@ -72,7 +72,7 @@ async fn a_websocket_through_the_proxy_gets_a_token_and_is_counted() {
     ] {
         assert_eq!(field(&head, name), Some(value), "{head}");
     }
-    // What the service says at once is not lost either.
+    // Bytes that the service sends immediately are not lost.
     upstream.send([SWITCHED.as_bytes(), PONG].concat()).await;
     let answer = app.head().await;
     assert!(
@@ -168,7 +168,7 @@ async fn a_websocket_through_a_route_uses_http_1_1() {
     assert!(app.head().await.starts_with("HTTP/1.1 101 "));
     app.send(PING).await;
     assert_eq!(upstream.some(11).await, PING);
-    // Half-closed by the upstream: the app may still speak.
+    // The upstream has closed its half: the app may still send.
     upstream.send(PONG).await;
     upstream.finish().await;
     assert_eq!(app.some(7).await, PONG);
@@ -237,7 +237,7 @@ async fn eof_without_close_notify_closes_one_direction_only() {
     let mut record = [0; 29];
     let read = super::support::upstream::soon(tcp.read_exact(&mut record)).await;
     assert!(read.is_ok(), "the app's half was cut off: {read:?}");
-    // Application data, whatever it says under its key (RFC 8446, 5.2).
+    // This is application data, whatever its encrypted content (RFC 8446, 5.2).
     assert_eq!(record[..2], [23, 3]);
     app.finish().await;
 }
@@ -348,7 +348,7 @@ async fn a_websocket_that_ends_lets_the_drain_end() {
     );
 }
 
-/// An upstream's end that can be reset.
+/// An upstream's connection that the test can reset.
 struct ResetWire(tokio::net::TcpStream);
 
 impl ResetWire {

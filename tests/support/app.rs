@@ -1,4 +1,4 @@
-//! An app that calls the sidecar. It knows nothing of Google.
+//! An app that calls the sidecar, without code for Google Cloud.
 
 use std::net::SocketAddr;
 

@@ -54,7 +54,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The other universe whose endpoints are emulated.
 pub const UNIVERSE: &str = "example-universe.test";
 
-/// The running endpoints. [`Deref`] gives the emulated Google: the credential files, and the directory
+/// The running endpoints. [`Deref`] returns the emulated Google: the credential files, and the directory
+/// ([`Emulated::directory`]).
 /// ([`Emulated::directory`]).
 #[derive(Clone)]
 pub struct Google(Arc<Shared>);
@@ -66,7 +67,7 @@ struct Shared {
     folder: TempDir,
     skew: AtomicI64,
     connections: AtomicUsize,
-    /// Connections with TLS so far, and how many more end during the handshake.
+    /// The number of connections with TLS so far, and of those that will be closed during the handshake.
     accepted: AtomicUsize,
     broken: AtomicUsize,
     log: Mutex<Vec<Recorded>>,
@@ -136,12 +137,12 @@ impl Google {
         google
     }
 
-    /// The next connections end after the first bytes of the TLS handshake.
+    /// Closes the next connections after the first bytes of the TLS handshake.
     pub fn break_handshakes(&self, connections: usize) {
         self.0.broken.store(connections, Ordering::Relaxed);
     }
 
-    /// Connections with TLS so far, whether or not the handshake succeeded.
+    /// Returns the number of connections with TLS so far, with failed handshakes.
     pub fn accepted(&self) -> usize {
         self.0.accepted.load(Ordering::Relaxed)
     }

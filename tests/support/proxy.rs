@@ -122,7 +122,7 @@ impl Proxy {
         *self.shared.refusal.lock().unwrap() = Some(status);
     }
 
-    /// From now on, everything is answered as it should be.
+    /// Answers all later requests normally.
     pub fn allow(&self) {
         *self.shared.refusal.lock().unwrap() = None;
     }

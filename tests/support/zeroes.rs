@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 static CHUNK: [u8; 65536] = [0; 65536];
 
-/// So many bytes, of a length that is told.
+/// A body of this number of zero bytes, with a declared length.
 pub struct Zeroes(pub u64);
 
 impl Body for Zeroes {

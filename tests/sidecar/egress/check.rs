@@ -1,4 +1,4 @@
-//! The upstream proxy in `sidentity check`, and values that are wrong.
+//! The upstream proxy in `sidentity check`, and invalid values.
 
 use super::*;
 

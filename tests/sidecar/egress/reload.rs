@@ -29,7 +29,7 @@ async fn sighup_changes_the_upstream_proxy() {
     };
     call().await;
     assert_eq!(one.asked().len(), 1);
-    // The same on another line keeps the connection.
+    // The same proxy on another line keeps the connection.
     assert!(reload(format!("unmatched: pass\nupstream_proxy: {}\n", one.url())).await);
     call().await;
     let connections: Vec<_> = one.asked().iter().map(|asked| asked.connection).collect();
@@ -37,7 +37,7 @@ async fn sighup_changes_the_upstream_proxy() {
     assert!(reload(format!("upstream_proxy: {}\n", other.url())).await);
     call().await;
     assert_eq!((one.asked().len(), other.asked().len()), (2, 1));
-    // A bad one changes nothing.
+    // An invalid file changes nothing.
     assert!(!reload("upstream_proxy: socks5://p.example:1080\n".to_owned()).await);
     call().await;
     assert_eq!((one.asked().len(), other.asked().len()), (2, 2));

@@ -1,8 +1,8 @@
-//! The upstream proxy of `sidentity exec`, which it takes from its caller.
+//! The upstream proxy of `sidentity exec`, read from the caller's environment.
 
 use super::*;
 
-/// `exec` around this very test binary, whose calls are those of `exec::child`.
+/// Returns `exec` with this test binary as its command, which makes the calls of `exec::child`.
 fn calling(metadata: &Metadata, service: &Service, env: &[(&str, String)]) -> Command {
     let mut command = exec(metadata, service);
     for (name, value) in env {

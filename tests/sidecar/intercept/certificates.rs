@@ -37,7 +37,7 @@ async fn no_private_key_is_written_and_each_start_has_its_own_ca() {
         let bytes = std::fs::read(file.path()).unwrap();
         let holds = |wanted: &[u8]| bytes.windows(wanted.len()).any(|window| window == wanted);
         assert!(!holds(b"PRIVATE"), "{names:?}");
-        // PKCS #8 and SEC 1 keys of P-256 begin so; and the bags for keys of PKCS #12.
+        // These are the first bytes of PKCS #8 and SEC 1 keys of P-256, and the PKCS #12 bags for keys.
         assert!(!holds(b"\x02\x01\x01\x04\x20"), "{names:?}");
         assert!(
             !holds(b"\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x01"),
@@ -62,7 +62,7 @@ async fn no_private_key_is_written_and_each_start_has_its_own_ca() {
     )
     .await;
     assert_ne!(std::fs::read(setup.ca()).unwrap(), first);
-    // The first one's is trusted no more.
+    // The CA of the first start is no longer trusted.
     let refused = tls(
         setup.sidecar.proxy(),
         "svc.a.run.app:443",

@@ -30,7 +30,7 @@ async fn an_intercepted_request_for_another_authority_is_misdirected() {
             );
         }
     }
-    // By both, and in the absolute form.
+    // With both fields, and in absolute form.
     for (target, named) in [
         ("/", "storage.googleapis.com"),
         ("https://storage.googleapis.com/", "storage.googleapis.com"),
@@ -83,7 +83,7 @@ async fn only_the_negotiated_alpn_protocol_is_accepted_inside() {
         (&[H1], http2, None),
         (&[H2], http2, Some(H2)),
         (&[H1], http1, Some(H1)),
-        // Where none was agreed on, the first bytes say.
+        // Without ALPN, the first bytes decide.
         (&[], http1, Some(H1)),
         (&[], http2, Some(H2)),
     ] {
@@ -99,7 +99,7 @@ async fn only_the_negotiated_alpn_protocol_is_accepted_inside() {
         }
         let received = &received[..length];
         let of_http1 = received.starts_with(b"HTTP/1.1 200");
-        // A SETTINGS frame; after a wrong preface a GOAWAY may follow it, and nothing else.
+        // This is a SETTINGS frame. After a wrong preface only a GOAWAY may follow.
         let of_http2 = received.get(3) == Some(&4);
         match spoken {
             Some(H1) => assert!(of_http1, "{offered:?} {sent:?}: {received:?}"),
@@ -119,7 +119,7 @@ async fn only_the_negotiated_alpn_protocol_is_accepted_inside() {
             }
         }
     }
-    // Two that answered in HTTP/1.1; three that spoke another protocol than they had agreed on.
+    // Two requests were answered in HTTP/1.1. Three clients spoke another protocol than ALPN had selected.
     assert_eq!(setup.service.seen().len(), 2);
     let counted = "sidentity_proxy_errors_total{error=\"http_request_error\"} 3";
     setup.sidecar.counted(counted).await;

@@ -42,7 +42,7 @@ async fn cleartext_silence_and_addresses_are_not_intercepted() {
     for (target, said) in [
         ("echo.example.com:8000", &b"GET / HTTP/1.1\r\n\r\n"[..]),
         ("echo.example.com:8000", b"\x16\x03\x01\x00\x05\x02half"),
-        // Waits for the greeting.
+        // The client waits for the server's greeting.
         ("echo.example.com:8000", b""),
         (&echo.to_string(), b"\x16\x03\x01\x00\x05\x01half"),
     ] {
@@ -80,7 +80,7 @@ async fn cleartext_silence_and_addresses_are_not_intercepted() {
 async fn a_client_hello_in_pieces_is_intercepted() {
     let setup = Setup::new(&[]).await;
     let (_, stream) = connect(setup.sidecar.proxy(), "svc.a.run.app:443").await;
-    // Between the app's TLS and the tunnel stands a wire of one byte.
+    // A pipe of one byte is between the app's TLS and the tunnel.
     let (ours, mut theirs) = tokio::io::duplex(1);
     tokio::spawn(async move {
         let mut stream = stream;
@@ -129,7 +129,7 @@ fn explain_shows_whether_tls_is_intercepted() {
             .env_clear()
             .output()
             .unwrap();
-        // Long lines are broken between words.
+        // Long lines are wrapped between words.
         let said = String::from_utf8(output.stdout).unwrap();
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(output.status.success() && said.contains(wanted), "{said}");

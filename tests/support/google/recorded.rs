@@ -1,4 +1,4 @@
-//! What the token endpoints recorded of a request.
+//! The recorded requests to the token endpoints.
 
 use std::collections::BTreeMap;
 
