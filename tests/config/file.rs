@@ -1,4 +1,4 @@
-//! The YAML file: places of errors, and what YAML reads as something else.
+//! The YAML file: locations of errors, and texts with another meaning in YAML.
 
 use crate::{Id, Setup};
 
@@ -189,19 +189,19 @@ fn an_unquoted_value_that_yaml_misreads_is_an_error() {
             &["--config", "c.yaml"],
             &[(Id::InvalidYaml, &place, &message)],
         );
-        // As it is told to be written, it is YAML.
+        // The form that the message suggests is valid YAML.
         let quoted = yaml.replace(value, &format!("\"{value}\""));
         let checked = Setup::new().file(&quoted).check(&["--config", "c.yaml"]);
         assert!(!checked.stderr.contains("not YAML"), "{checked:?}");
     }
-    // A password is none of the values that are shown.
+    // A value that may be a password is not shown.
     let setup = Setup::new().file("proxy_auth: @me:hunter2\n");
     let lines = setup.refused(&["--config", "c.yaml"]);
     assert!(lines[0].contains("write it in quotes"), "{lines:?}");
     assert!(!lines[0].contains("hunter2"), "{lines:?}");
 }
 
-/// Whatever is wrong, its own text is in the line, so that it can be searched for; a password never is.
+/// The line of each error contains the wrong text, so that it can be searched for. It never contains a password.
 #[test]
 fn every_error_quotes_the_wrong_value_but_no_password() {
     let table: &[(&str, &str)] = &[

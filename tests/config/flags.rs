@@ -1,4 +1,4 @@
-//! Flags and commands that are wrong, and `--help`.
+//! Invalid flags and commands, and `--help`.
 
 use crate::{Id, Setup};
 

@@ -1,4 +1,4 @@
-//! The configuration as a user meets it: `sidentity check`, its lines and its exit status.
+//! The configuration as a user sees it: the lines and the exit status of `sidentity check`.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,10 +18,10 @@ use sidentity::cli::load_flags;
 use sidentity::config::{Diagnostic, DiagnosticId as Id, Env};
 use tempfile::TempDir;
 
-/// The id of a diagnostic, its place, and a part of its message: the quoted value, if it quotes one.
+/// The id of a diagnostic, its location, and a part of its message: the quoted value, if there is one.
 type Expected<'a> = (Id, &'a str, &'a str);
 
-/// What a run of `sidentity check` came to.
+/// The result of a run of `sidentity check`.
 #[derive(Debug)]
 struct Checked {
     status: Option<i32>,
@@ -29,7 +29,7 @@ struct Checked {
     stderr: String,
 }
 
-/// A directory with a file `c.yaml`, from which checks are run.
+/// A directory with a file `c.yaml`, in which checks run.
 struct Setup {
     directory: TempDir,
     environment: Vec<(&'static str, &'static str)>,
@@ -80,7 +80,7 @@ impl Setup {
         self.run(&[&["check"], flags].concat())
     }
 
-    /// The diagnostics of a check that must fail. `c.yaml` in the flags is the file of this directory.
+    /// Returns the diagnostics of a check that must fail. `c.yaml` in the flags is the file of this directory.
     #[track_caller]
     fn diagnostics(&self, flags: &[&str]) -> Vec<Diagnostic> {
         let directory = format!("{}/", self.path().display());
@@ -113,7 +113,7 @@ impl Setup {
         assert!(found.is_empty(), "{flags:?}: {found:#?}");
     }
 
-    /// The lines on stderr of a check that must fail.
+    /// Returns the lines on stderr of a check that must fail.
     #[track_caller]
     fn refused(&self, flags: &[&str]) -> Vec<String> {
         let checked = self.check(flags);
@@ -122,7 +122,7 @@ impl Setup {
         checked.stderr.lines().map(str::to_owned).collect()
     }
 
-    /// The YAML of a check that must succeed.
+    /// Returns the YAML of a check that must succeed.
     #[track_caller]
     fn accepted(&self, flags: &[&str]) -> String {
         let checked = self.check(flags);

@@ -1,4 +1,4 @@
-//! What `check` prints, and that it is read again.
+//! The output of `check`, and that it is accepted as input.
 
 use crate::Setup;
 
@@ -129,7 +129,7 @@ fn check_all_prints_options_that_are_off_or_empty() {
         .file(&yaml)
         .accepted(&["--config", "c.yaml", "--all"]);
     assert_eq!(again, yaml);
-    // The file says nothing of it, so that other sources count.
+    // The file does not set it, so that other sources apply.
     let setup = Setup::new().file("proxy: {ca_dir: null, intercept: on}\n");
     let yaml = setup.accepted(&["--config", "c.yaml", "--ca-dir", "."]);
     assert!(yaml.contains("  ca_dir: \".\"\n"), "{yaml}");
@@ -177,7 +177,7 @@ fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
          workers: 3\n\
          # metadata server: localhost:8980\n"
     );
-    // It means the same as the whole.
+    // It means the same as the whole output.
     let all = setup.accepted(&[&["--all"], &args[..]].concat());
     let again = Setup::new()
         .file(&yaml)
@@ -188,7 +188,7 @@ fn check_prints_the_differences_from_the_defaults_and_check_all_everything() {
         all.contains("\ndiscover: off\n") && all.lines().count() > 25,
         "{all}"
     );
-    // What Cloud Run changes is the default there.
+    // On Cloud Run the changed values are the defaults.
     let there = Setup::new().variable("K_SERVICE", "shop");
     assert_eq!(there.accepted(&[]), none);
     assert!(there.accepted(&["--all"]).contains("discover: \"on\""));

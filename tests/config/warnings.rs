@@ -1,4 +1,4 @@
-//! What is allowed and warned of.
+//! Valid configurations with warnings.
 
 use std::path::Path;
 
@@ -170,7 +170,7 @@ fn a_wide_rule_that_covers_hosts_without_a_token_gets_a_warning() {
     ] {
         assert_eq!(warning(&[quiet]), "", "{quiet}");
     }
-    // The path and the port that the rule is for are looked at.
+    // The check uses the path and the port of the rule.
     let said = warning(&["*.googleapis.com/token=access"]);
     assert!(said.contains("oauth2.googleapis.com"), "{said}");
     let said = warning(&["*.googleapis.com:80=access"]);

@@ -1,4 +1,4 @@
-//! The emulator: the metadata server for development, and Google's token endpoints beside it.
+//! The emulator: the metadata server for development, and Google's token endpoints.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

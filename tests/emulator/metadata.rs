@@ -1,4 +1,4 @@
-//! The metadata server for development, over raw HTTP: what Google's client libraries see.
+//! The metadata server for development, over raw HTTP, as Google's client libraries use it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,7 +51,7 @@ impl Running {
         }
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on its own connection.
     async fn send(&self, method: &str, target: &str, headers: &str) -> Reply {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
@@ -98,7 +98,7 @@ async fn emulator() -> Running {
     Running::start(Identity::default()).await
 }
 
-/// The claims, not verified.
+/// Returns the claims, without verification.
 fn claims(jwt: &str) -> Value {
     let payload = jwt.split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
@@ -305,7 +305,7 @@ async fn an_access_token_is_opaque_and_reissued_with_less_time_left() {
     assert_eq!(first["token_type"], "Bearer");
     assert_eq!(first["expires_in"], 3600);
 
-    // Under both of the account's names.
+    // Under both names of the account.
     let again = format!(
         "{V1}/instance/service-accounts/{}/token",
         EMAIL.replace('@', "%40")
@@ -426,7 +426,7 @@ async fn the_published_keys_verify_an_id_token() {
     assert_eq!(header["alg"], "RS256");
     assert_eq!(header["typ"], "JWT");
 
-    // No Metadata-Flavor: services that verify know nothing of metadata.
+    // These requests have no Metadata-Flavor, because services that verify tokens do not send it.
     let jwks = emulator.send("GET", "/oauth2/v3/certs", "").await.json();
     let key = &jwks["keys"][0];
     assert_eq!(key["kid"], header["kid"]);

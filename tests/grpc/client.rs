@@ -12,7 +12,7 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status, Streaming};
 
-/// A message is its text.
+/// A message that consists of its text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Text;
 
@@ -51,12 +51,12 @@ impl Decoder for Text {
     }
 }
 
-/// One connection, of which a clone is the same one.
+/// A connection. Clones share it.
 #[derive(Clone)]
 pub(super) struct Client(Channel);
 
 impl Client {
-    /// Connects to an address and calls what is there by a name of its own.
+    /// Connects to an address and uses this name as its authority.
     pub(super) fn new(address: SocketAddr, name: &str) -> Self {
         let connector = tower::service_fn(move |_| async move {
             let stream = TcpStream::connect(address).await?;

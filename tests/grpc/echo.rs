@@ -23,7 +23,7 @@ use super::client::Text;
 use super::support::service::tls;
 use super::support::upstream::soon;
 
-/// What `grpc-status-details-bin` carries: 60 KiB on the wire.
+/// The content of `grpc-status-details-bin`: 60 KiB on the wire.
 pub(super) fn details() -> Bytes {
     (0..45 * 1024).map(|number: u32| number as u8).collect()
 }
@@ -44,7 +44,7 @@ struct Shared {
     released: watch::Sender<bool>,
 }
 
-/// A call that is answered, or is given up before.
+/// A call that is answered, or cancelled before.
 struct Held {
     shared: Arc<Shared>,
     answered: bool,
@@ -86,7 +86,7 @@ impl Echo {
         }
     }
 
-    /// The flags that make a sidecar take it for every upstream.
+    /// Returns the flags that make a sidecar use it for every upstream.
     pub(super) fn flags(&self) -> Vec<String> {
         let ca: PathBuf = self.folder.path().join("ca.pem");
         vec![
@@ -97,23 +97,23 @@ impl Echo {
         ]
     }
 
-    /// The heads so far.
+    /// Returns the heads so far.
     pub(super) fn heads(&self) -> Vec<HeaderMap> {
         self.shared.heads.lock().unwrap().clone()
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of accepted connections.
     pub(super) fn connections(&self) -> usize {
         *self.shared.connections.borrow()
     }
 
-    /// Waits until so many calls are held at once.
+    /// Waits until this number of calls is held.
     pub(super) async fn held(&self, count: usize) {
         let mut held = self.shared.held.subscribe();
         soon(held.wait_for(|held| *held == count)).await.unwrap();
     }
 
-    /// Waits until so many calls were given up.
+    /// Waits until this number of calls was cancelled.
     pub(super) async fn given_up(&self, count: usize) {
         let mut given_up = self.shared.given_up.subscribe();
         soon(given_up.wait_for(|given_up| *given_up == count))
@@ -121,7 +121,7 @@ impl Echo {
             .unwrap();
     }
 
-    /// Answers those that are held.
+    /// Answers all held calls.
     pub(super) fn release(&self) {
         self.shared.released.send_replace(true);
     }
@@ -166,7 +166,7 @@ fn failure() -> Status {
     Status::with_details(Code::FailedPrecondition, "100% – not now", details())
 }
 
-/// The same text and the same binary metadata.
+/// Returns the same text and the same binary metadata.
 async fn unary(request: Request<String>) -> Result<Response<String>, Status> {
     let (metadata, _, text) = request.into_parts();
     let mut response = Response::new(text);
@@ -186,7 +186,7 @@ async fn hold(request: Request<String>, shared: Arc<Shared>) -> Result<Response<
     Ok(Response::new(request.into_inner()))
 }
 
-/// As many numbers as asked for, then an end, or a failure where the text says so.
+/// Returns the requested number of messages, then an end, or a failure if the text says so.
 async fn count(
     request: Request<String>,
 ) -> Result<Response<ReceiverStream<Result<String, Status>>>, Status> {
@@ -210,7 +210,7 @@ async fn count(
     Ok(Response::new(ReceiverStream::new(receiver)))
 }
 
-/// The text, and then nothing until the app leaves.
+/// Returns the text, then waits until the app leaves.
 async fn watch(
     request: Request<String>,
     shared: Arc<Shared>,
@@ -233,7 +233,7 @@ async fn join(request: Request<Streaming<String>>) -> Result<Response<String>, S
     Ok(Response::new(joined))
 }
 
-/// Each text at once, until the app ends it.
+/// Returns each text at once, until the app ends the stream.
 async fn chat(
     request: Request<Streaming<String>>,
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Our own failures, as a gRPC client sees them.
+//! Errors of the sidecar, from the view of a gRPC client.
 
 use tonic::{Code, Request, Status};
 
@@ -11,7 +11,7 @@ async fn failure(client: &Client) -> Status {
     failed.unwrap_err()
 }
 
-/// Both ways in.
+/// Both kinds of ingress.
 async fn both(setting: &Setting, code: Code, says: &str) {
     for client in [setting.proxied(), setting.routed()] {
         let status = failure(&client).await;

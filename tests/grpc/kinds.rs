@@ -1,4 +1,4 @@
-//! The four kinds of call, metadata, and how a call fails at the service.
+//! The four kinds of calls, metadata, and failures of a call at the service.
 
 use tokio::sync::mpsc;
 use tonic::metadata::MetadataValue;
@@ -10,7 +10,7 @@ use super::support::metadata::audience_of;
 use super::support::upstream::soon;
 use super::{HOST, started};
 
-/// All four, in one connection.
+/// Makes calls of all four kinds on one connection.
 async fn all_kinds(client: &Client) {
     let answer = client
         .unary("Unary", Request::new("hello".to_owned()))
@@ -38,7 +38,7 @@ async fn all_kinds(client: &Client) {
     let mut chat = soon(client.bidirectional("Chat", said)).await.unwrap();
     for text in ["ping", "pong", "ping"] {
         say.send(text.to_owned()).await.unwrap();
-        // One at a time: nothing is kept back on either way.
+        // One message at a time: no message is delayed in either direction.
         assert_eq!(soon(chat.message()).await.unwrap().unwrap(), text);
     }
     drop(say);
@@ -124,10 +124,10 @@ fn assert_failure(status: &Status) {
 async fn a_failure_with_sixty_kib_of_details_is_passed_on() {
     let setting = started(&[]).await;
     for client in [setting.proxied(), setting.routed()] {
-        // In the head, where nothing comes before it.
+        // The status is in the head if no message precedes it.
         let failed = client.unary("Fail", Request::new(String::new())).await;
         assert_failure(&failed.unwrap_err());
-        // In the trailers, after messages.
+        // The status is in the trailers after messages.
         let mut numbers = client.server_streaming("Count", "2 fail").await.unwrap();
         for expected in ["1", "2"] {
             assert_eq!(numbers.message().await.unwrap().unwrap(), expected);

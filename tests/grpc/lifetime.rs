@@ -74,7 +74,7 @@ async fn a_thousand_concurrent_calls_of_one_client_reach_the_service() {
             assert_eq!(answer.into_inner(), number.to_string());
         });
     }
-    // All are there before the first is answered.
+    // All calls have arrived before the first is answered.
     setting.service.held(1000).await;
     assert!(setting.service.connections() >= 10);
     setting.service.release();

@@ -1,7 +1,7 @@
-//! gRPC as its users meet it: a tonic client, the real binary, and a service behind TLS that speaks HTTP/2 and allows
-//! 100 streams a connection.
+//! gRPC from outside: a tonic client, the real binary, and a service behind TLS that speaks HTTP/2 and permits 100
+//! streams per connection.
 
-// What fails here fails the test, with the place and the value.
+// A failed assertion must name the place and the value.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod client;
@@ -17,10 +17,10 @@ use echo::Echo;
 use support::metadata::{Answer, Kind, Metadata};
 use support::sidecar::Sidecar;
 
-/// What every call here is for; it gets an ID token.
+/// The URL of every call. It gets an ID token.
 const HOST: &str = "svc.a.run.app";
 
-/// What a test needs to go on living.
+/// The servers of a test, which run until this is dropped.
 struct Setting {
     service: Echo,
     metadata: Metadata,
@@ -49,12 +49,12 @@ async fn started(args: &[&str]) -> Setting {
 }
 
 impl Setting {
-    /// A client by way of the forward proxy's port, with prior knowledge of HTTP/2.
+    /// Returns a client through the forward proxy's port, with prior knowledge of HTTP/2.
     fn proxied(&self) -> Client {
         Client::new(self.sidecar.proxy(), &format!("http://{HOST}"))
     }
 
-    /// A client of the route.
+    /// Returns a client of the route.
     fn routed(&self) -> Client {
         let address = self.sidecar.address("127.0.0.1:0");
         Client::new(address, &format!("http://{address}"))

@@ -1,4 +1,4 @@
-//! `CONNECT` on a stream: a tunnel as ever, and the extended kind refused (RFC 8441).
+//! `CONNECT` on a stream: an ordinary tunnel; the extended form is refused (RFC 8441).
 
 use bytes::Bytes;
 use h2::Reason;
@@ -48,7 +48,7 @@ async fn a_tunnel_on_a_stream_carries_both_ways_and_ends_with_either_side() {
             .body(())
             .unwrap()
     };
-    // The upstream ends it.
+    // The upstream ends the tunnel.
     let (response, mut up) = open(&app, connect(), false).await;
     let (mut upstream, _) = soon(listener.accept()).await.unwrap();
     let mut response = soon(response).await.unwrap();
@@ -65,7 +65,7 @@ async fn a_tunnel_on_a_stream_carries_both_ways_and_ends_with_either_side() {
     up.send_data(Bytes::new(), true).unwrap();
     assert_eq!(soon(upstream.read(&mut ping)).await.unwrap(), 0);
 
-    // The app gives it up.
+    // The app resets the stream.
     let (response, mut up) = open(&app, connect(), false).await;
     let (mut upstream, _) = soon(listener.accept()).await.unwrap();
     let _response = soon(response).await.unwrap();

@@ -1,4 +1,4 @@
-//! The end of a sidecar, as an HTTP/2 app sees it.
+//! The drain of a sidecar, from the view of an HTTP/2 app.
 
 use bytes::Bytes;
 use http::Response;

@@ -1,4 +1,4 @@
-//! HTTP/2 by the byte, for what no well-behaved client would send, or show (RFC 9113, 4.1).
+//! HTTP/2 frame by frame, for bytes that no ordinary client sends or shows (RFC 9113, 4.1).
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const GOAWAY: u8 = 7;
 
-/// A frame as it came.
+/// A received frame.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) kind: u8,
@@ -40,7 +40,7 @@ impl Raw {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The next frame; `None` at the end of the connection.
+    /// Returns the next frame; `None` at the end of the connection.
     pub(super) async fn next(&mut self) -> Option<Frame> {
         soon(async {
             let mut head = [0; 9];
@@ -57,7 +57,7 @@ impl Raw {
         .await
     }
 
-    /// The next frame of a kind.
+    /// Returns the next frame of a kind.
     pub(super) async fn find(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().await.expect("the connection ended");
@@ -76,7 +76,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// A whole `GET`.
+/// Returns a complete `GET`.
 pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x86];
     block.extend(literal(4, path));
@@ -84,14 +84,14 @@ pub(super) fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, 0x5, stream, &block)
 }
 
-/// A field of the static table with a value that is not indexed (RFC 7541, 6.2.2).
+/// Returns a field with a name of the static table and a value that is not indexed (RFC 7541, 6.2.2).
 pub(super) fn literal(name: u8, value: &str) -> Vec<u8> {
     let mut field = vec![name, value.len() as u8];
     field.extend(value.as_bytes());
     field
 }
 
-/// A field whose name is in no table.
+/// Returns a field whose name is in no table.
 pub(super) fn named(name: &str, value: &str) -> Vec<u8> {
     let mut field = literal(0, name);
     field.push(value.len() as u8);

@@ -1,4 +1,4 @@
-//! Heads and trailers, large and odd.
+//! Large and unusual heads and trailers.
 
 use bytes::Bytes;
 use h2::Reason;
@@ -8,7 +8,7 @@ use super::support::streams::{app, app_with, open, whole};
 use super::support::upstream::soon;
 use super::{request, started};
 
-/// Almost the 256 KiB that are let through, in fields of 15 KiB.
+/// Almost the limit of 256 KiB, in fields of 15 KiB.
 fn large() -> HeaderMap {
     let value = HeaderValue::from_str(&"v".repeat(15 * 1024)).unwrap();
     (0..16)
@@ -110,7 +110,7 @@ async fn trailer_and_te_fields_are_passed_on() {
     for absent in ["host", "connection", "via", "transfer-encoding"] {
         assert!(!stream.head.headers.contains_key(absent), "{absent}");
     }
-    // Trailers alone, without a byte of a body, both ways of saying so.
+    // Trailers without any byte of a body, in both forms.
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", HeaderValue::from_static("1"));
     stream
@@ -160,7 +160,7 @@ async fn a_response_of_the_sidecar_to_head_has_no_content() {
         let mut response = soon(response).await.unwrap();
         let length = response.headers()["content-length"].to_str().unwrap();
         assert_ne!(length, "0", "{address}");
-        // Data would reset the stream: h2 takes any for a protocol error.
+        // Data would reset the stream: h2 treats it as a protocol error.
         let (content, trailers) = soon(whole(response.body_mut())).await.unwrap();
         assert!(content.is_empty() && trailers.is_none(), "{address}");
     }

@@ -1,4 +1,4 @@
-//! Interim responses (1xx) of an upstream, few and without end.
+//! Interim responses (1xx) of an upstream, a few and without end.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -9,7 +9,7 @@ use super::support::streams::{Stream, app, open, whole};
 use super::support::upstream::soon;
 use super::{metric, request, started};
 
-/// 103 with a field of this size.
+/// Returns 103 with a field of this size.
 fn hints(size: usize) -> Response<()> {
     let mut hints = Response::new(());
     *hints.status_mut() = http::StatusCode::EARLY_HINTS;
@@ -18,7 +18,7 @@ fn hints(size: usize) -> Response<()> {
     hints
 }
 
-/// Sends interim responses until the other side ends the stream or the connection; false if it never does.
+/// Sends interim responses until the peer ends the stream or the connection; false if it never does.
 async fn flood(mut stream: Stream, size: usize) -> bool {
     for _ in 0..100_000 {
         let ended = poll_fn(|cx| Poll::Ready(stream.reply.poll_reset(cx).is_ready())).await;
@@ -39,7 +39,7 @@ async fn endless_interim_responses_are_502_and_take_no_memory() {
         let mut calls = Vec::new();
         let mut floods = tokio::task::JoinSet::new();
         for _ in 0..4 {
-            // One that has a body is not sent a second time.
+            // A request with a body is not sent a second time.
             let (response, mut body) = open(&app, request("POST", path), false).await;
             body.send_data("x".into(), true).unwrap();
             calls.push(response);
@@ -73,7 +73,7 @@ async fn endless_interim_responses_are_502_and_take_no_memory() {
         )
         .await;
 
-        // The next call is served, on another connection.
+        // The next call succeeds, on another connection.
         let (response, _) = open(&app, request("GET", "/next"), true).await;
         service.next().await.answer("next");
         assert_eq!(soon(response).await.unwrap().status(), 200);
@@ -105,7 +105,7 @@ async fn thirty_two_interim_responses_pass_before_the_final_one() {
     assert_eq!(service.connections(), 1);
 }
 
-/// The flood ends its own call; the connection and what else it carries go on.
+/// The flood ends only its own call. The connection and its other streams continue.
 #[tokio::test]
 async fn a_flood_of_interim_responses_harms_no_other_call() {
     let (service, _metadata, sidecar) = started().await;
@@ -152,7 +152,7 @@ async fn thirty_three_interim_responses_are_502() {
         }
         let mut answer = Response::new(());
         *answer.status_mut() = http::StatusCode::from_u16(status).unwrap();
-        // It may have been reset by now.
+        // The stream may already have been reset.
         if let Ok(mut body) = stream.reply.send_response(answer, false) {
             let _ = body.send_data("data".into(), true);
         }

@@ -1,7 +1,7 @@
-//! HTTP/2 through the real binary, frame by frame on both sides: what the app or the service does to a stream is what
-//! the other one sees.
+//! HTTP/2 through the real binary, frame by frame on both sides: what the app or the service does to a stream reaches
+//! the other side.
 
-// What fails here fails the test, with the place and the value.
+// A failed assertion must name the place and the value.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod connect;
@@ -27,23 +27,23 @@ use support::metadata::{Answer, Kind, Metadata};
 use support::sidecar::Sidecar;
 use support::streams::Streams;
 
-/// What every call here is for; it gets an ID token.
+/// The URL of every call. It gets an ID token.
 const HOST: &str = "svc.a.run.app";
 
-/// A service, a metadata server with tokens for an hour, and a sidecar between them.
+/// Starts a service, a metadata server with tokens for an hour, and a sidecar between them.
 async fn started() -> (Streams, Metadata, Sidecar) {
     let service = Streams::start().await;
     let (metadata, sidecar) = beside(&service, service.address, &[]).await;
     (service, metadata, sidecar)
 }
 
-/// A sidecar that finds a service at an address.
+/// Starts a sidecar that finds a service at an address.
 async fn beside(service: &Streams, address: SocketAddr, args: &[&str]) -> (Metadata, Sidecar) {
     let metadata = Metadata::start().await;
     metadata.script(Kind::Access, [Answer::access("T1", 3600)]);
     metadata.script(Kind::Identity, [Answer::identity(3600)]);
     let flags = service.flags_by(address);
-    // The log of a thousand streams is no part of what is tested.
+    // The test does not need the log of a thousand streams.
     let quiet = ["--log-level", "info"];
     let args: Vec<&str> = flags
         .iter()
@@ -55,7 +55,7 @@ async fn beside(service: &Streams, address: SocketAddr, args: &[&str]) -> (Metad
     (metadata, sidecar)
 }
 
-/// A request through the forward proxy.
+/// Returns a request through the forward proxy.
 fn request(method: &str, path: &str) -> Request<()> {
     Request::builder()
         .method(method)
@@ -64,7 +64,7 @@ fn request(method: &str, path: &str) -> Request<()> {
         .unwrap()
 }
 
-/// Waits until so many requests of the forward proxy have ended with this code.
+/// Waits until this number of requests of the forward proxy has ended with this code.
 async fn counted(sidecar: &Sidecar, code: &str, count: usize) {
     let wanted = format!(
         "sidentity_requests_total{{code=\"{code}\",credential=\"id\",listener=\"proxy\"}} {count}"
@@ -75,7 +75,7 @@ async fn counted(sidecar: &Sidecar, code: &str, count: usize) {
 /// Waits for a line of the metrics.
 async fn metric(sidecar: &Sidecar, wanted: &str) {
     let mut metrics = String::new();
-    // Each try is a call of its own; the count follows the event by no more than a task switch.
+    // Each attempt makes a call. The counter changes at most one task switch after the event.
     for _ in 0..2000 {
         let response = get(sidecar.admin(), "/metrics").await;
         metrics = support::app::text(&response).to_owned();

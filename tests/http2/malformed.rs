@@ -1,4 +1,5 @@
-//! Malformed requests of an app (RFC 9113, 8.1.1): what is wrong with one stream does not end the others, as far as h2 lets it.
+//! Malformed requests of an app (RFC 9113, 8.1.1): the error of one stream does not end the others, as far as h2
+//! permits.
 
 use super::frames::{GOAWAY, HEADERS, RST_STREAM, Raw, frame, get, literal, named};
 use super::{HOST, metric, started};
@@ -9,7 +10,7 @@ const ERRORS: &str = "sidentity_proxy_errors_total{error=\"http_request_error\"}
 const REJECTED: &str =
     "sidentity_requests_total{code=\"400\",credential=\"none\",listener=\"proxy\"}";
 
-/// The pseudo-header fields of a `GET` but for those that are left out.
+/// Returns the pseudo-header fields of a `GET`, without these.
 fn head(without: u8) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, field) in [
@@ -25,8 +26,8 @@ fn head(without: u8) -> Vec<u8> {
     block
 }
 
-/// Sends bytes for stream 1 and then a good request on stream 3. Whether the connection answers that, and the error code that
-/// stream 1 or the connection was ended with.
+/// Sends bytes for stream 1 and then a valid request on stream 3. Returns whether stream 3 is answered, and the error
+/// code that ended stream 1 or the connection.
 async fn after(sidecar: std::net::SocketAddr, bytes: &[u8]) -> (bool, Option<u32>) {
     let mut raw = Raw::open(sidecar).await;
     raw.write(bytes).await;
@@ -105,7 +106,7 @@ async fn a_malformed_request_ends_its_own_stream() {
         .await;
 }
 
-/// What reached the proxy is counted there, once, whatever h2 does with its stream later.
+/// A request that reached the proxy is counted there once, whatever h2 does with its stream later.
 #[tokio::test]
 async fn a_request_that_is_malformed_after_its_head_is_counted_once() {
     let (service, _metadata, sidecar) = started().await;
@@ -144,7 +145,7 @@ async fn a_field_list_over_the_limit_is_counted_and_logged() {
             service.next().await.answer("good");
         }
     });
-    // The same field again and again, from the dynamic table: 300 kB of fields in few bytes.
+    // The same field repeatedly, from the dynamic table: 300 kB of fields in few bytes.
     let field = [vec![0x40, 1, b'x', 0x7f, 0xa1, 0x1e], vec![b'v'; 4000]].concat();
     let block = [head(0), field, vec![0xbe; 80]].concat();
     for count in 1..=3 {
@@ -166,7 +167,7 @@ async fn a_field_list_over_the_limit_is_counted_and_logged() {
         .await;
 }
 
-/// h2 0.4 ends the connection over these, which RFC 9113 allows for the second alone. Each is counted.
+/// h2 0.4 ends the connection in these cases. RFC 9113 allows this only for the second. Each is counted.
 #[tokio::test]
 async fn a_connection_error_found_by_h2_is_counted() {
     let (service, _metadata, sidecar) = started().await;

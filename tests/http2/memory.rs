@@ -1,4 +1,4 @@
-//! Who does not read must not fill the sidecar.
+//! A peer that does not read must not fill the sidecar's memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use super::{request, started};
 const SIZE: usize = 200 * 1024 * 1024;
 const PART: usize = 64 * 1024;
 
-/// Sends [`SIZE`] bytes and tells how many of them are out.
+/// Sends [`SIZE`] bytes and reports the number of bytes sent.
 fn pouring(mut stream: SendStream<Bytes>) -> Arc<AtomicUsize> {
     let sent = Arc::<AtomicUsize>::default();
     let count = sent.clone();
@@ -30,7 +30,7 @@ fn pouring(mut stream: SendStream<Bytes>) -> Arc<AtomicUsize> {
     sent
 }
 
-/// A part that is not the last.
+/// Returns a frame of data that is not the last.
 async fn pour_part(stream: &mut SendStream<Bytes>) {
     let mut left = PART;
     while left > 0 {
@@ -44,7 +44,7 @@ async fn pour_part(stream: &mut SendStream<Bytes>) {
     }
 }
 
-/// Waits until a sender gets no further; that nothing happens can only be seen by waiting.
+/// Waits until a sender makes no progress. Only a wait can show that nothing happens.
 async fn stuck(sent: &AtomicUsize) -> usize {
     loop {
         let before = sent.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What the upstream says it has not processed, as an app sees it (RFC 9113, 8.7).
+//! Requests that the upstream reports as unprocessed, from the view of an app (RFC 9113, 8.7).
 
 use bytes::Bytes;
 use h2::Reason;
@@ -69,7 +69,7 @@ async fn an_app_whose_refused_upload_cannot_be_resent_gets_refused_stream() {
         assert!(error.is_reset(), "{error:?}");
         assert_eq!(error.reason(), Some(Reason::REFUSED_STREAM));
     }
-    // HTTP/1.1 has no such thing.
+    // HTTP/1.1 has no such signal.
     let mut wire = Wire::open(sidecar.proxy()).await;
     let head = format!("POST http://{HOST}/big HTTP/1.1\r\nHost: {HOST}\r\n");
     wire.send(format!("{head}Content-Length: 70000\r\n\r\n"))
@@ -101,7 +101,7 @@ async fn a_reset_before_the_head_maps_to_a_grpc_status() {
         (Reason::INADEQUATE_SECURITY, "7"),
         (Reason::HTTP_1_1_REQUIRED, "13"),
         (Reason::from(0x77), "13"),
-        // Always refused: it is sent three times.
+        // The request is always refused, so it is sent three times.
         (Reason::REFUSED_STREAM, "14"),
     ] {
         let (response, mut upload) = open(&app, grpc("/svc/Unary"), false).await;

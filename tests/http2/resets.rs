@@ -1,4 +1,4 @@
-//! A stream that one side gives up is given up on the other side, at once and for the same reason.
+//! A reset of a stream is passed to the other side, at once and with the same reason.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ async fn an_app_that_cancels_a_download_stops_it_upstream() {
     counted(&sidecar, "cancelled", 1).await;
 }
 
-/// Whatever reason an app gives: half an upload must never pass for a whole one.
+/// For any reason of the app, a partial upload must not look like a complete one.
 #[tokio::test]
 async fn a_cancelled_upload_never_looks_complete_upstream() {
     let (service, _metadata, sidecar) = started().await;
@@ -89,7 +89,7 @@ async fn a_cancelled_upload_never_looks_complete_upstream() {
     }
 }
 
-/// That nobody waits for the answer is known as soon as why, and is a reason too: which of the two goes upstream is chance.
+/// The sidecar learns at the same time that the response is unwanted and why. Either reason may be sent upstream.
 #[tokio::test]
 async fn the_reset_code_of_a_cancelled_upload_reaches_the_upstream() {
     let (service, _metadata, sidecar) = started().await;
@@ -109,7 +109,7 @@ async fn the_reset_code_of_a_cancelled_upload_reaches_the_upstream() {
     assert!(heard > 0);
 }
 
-/// The answer has begun, so that the app waits for nothing but its end.
+/// The response has begun, so the app waits only for its end.
 #[tokio::test]
 async fn an_upload_cancelled_during_the_response_is_reset() {
     let (service, _metadata, sidecar) = started().await;
@@ -141,7 +141,7 @@ async fn a_truncated_response_never_looks_complete_to_the_app() {
         (Reason::CANCEL, Reason::CANCEL),
         (Reason::INTERNAL_ERROR, Reason::INTERNAL_ERROR),
         (Reason::ENHANCE_YOUR_CALM, Reason::ENHANCE_YOUR_CALM),
-        // A reset for no reason means "stop sending"; it is an error where an answer is not whole.
+        // A reset with NO_ERROR means "stop sending". It is an error if the response is incomplete.
         (Reason::NO_ERROR, Reason::INTERNAL_ERROR),
     ];
     for (given, seen) in reasons {
@@ -160,7 +160,7 @@ async fn a_truncated_response_never_looks_complete_to_the_app() {
         assert_eq!(error.reason(), Some(seen), "{error:?}");
         assert!(error.is_reset() && error.is_remote(), "{error:?}");
     }
-    // The app has not left: it was the upstream.
+    // The upstream caused the end, not the app.
     counted(&sidecar, "200", 4).await;
 }
 
@@ -179,7 +179,7 @@ async fn a_service_that_disconnects_midway_never_looks_complete() {
                 _ = connection.accept() => return,
                 () = was_read.notified() => {}
             }
-            // GOAWAY without an error, then the end of the connection.
+            // The connection ends with GOAWAY without an error.
             connection.abrupt_shutdown(Reason::NO_ERROR);
             while connection.accept().await.is_some() {}
         }
@@ -236,7 +236,7 @@ async fn an_http1_app_sees_a_truncated_response_as_truncated() {
     }
 }
 
-/// RFC 9113, 8.1: an answer may be whole before the request is; the app gets all of it, and is told to stop.
+/// RFC 9113, 8.1: a response may be complete before the request. The app gets all of it, and is asked to stop sending.
 #[tokio::test]
 async fn an_early_response_is_complete_and_stops_the_upload() {
     let (service, _metadata, sidecar) = started().await;
@@ -247,7 +247,7 @@ async fn an_early_response_is_complete_and_stops_the_upload() {
         let mut stream = service.next().await;
         let mut download = stream.begin(Response::builder().status(413).body(()).unwrap());
         download.send_data(Bytes::from("too large"), true).unwrap();
-        // What h2 does then is a reset without an error, once the answer is out.
+        // h2 then resets the stream without an error, once the response is sent.
         drop((stream, download));
         let mut response = soon(response).await.unwrap();
         assert_eq!(response.status(), 413);

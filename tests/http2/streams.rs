@@ -1,4 +1,4 @@
-//! Many streams, and many that are given up.
+//! Many streams, and many resets.
 
 use std::collections::HashMap;
 
@@ -63,7 +63,7 @@ async fn the_limit_is_reported_on_a_single_connection() {
     }
 }
 
-/// All in one write, so that none of them is looked at before it is given up.
+/// All frames are in one write, so that no stream is processed before its reset.
 #[tokio::test]
 async fn a_burst_of_cancelled_calls_keeps_the_connection() {
     let (service, _metadata, sidecar) = started().await;
@@ -80,7 +80,7 @@ async fn a_burst_of_cancelled_calls_keeps_the_connection() {
     while service.next().await.head.uri.path() != "/kept" {}
 }
 
-/// What an upstream sends before it hears of a reset is no fault of its, however often that happens.
+/// Frames that an upstream sends before it receives a reset are not its fault, in any number.
 #[tokio::test]
 async fn thousands_of_cancelled_downloads_keep_the_connection() {
     let service = Streams::start().await;
@@ -137,7 +137,7 @@ async fn thousands_of_calls_cancelled_at_once_end_the_connection() {
     }
     let mut rapid = Raw::open(sidecar.proxy()).await;
     rapid.write(&burst).await;
-    // The reset of a connection that is closed with unread bytes may overtake the GOAWAY.
+    // If a connection is closed with unread bytes, its reset may overtake the GOAWAY.
     while let Some(told) = rapid.next().await {
         if told.kind == GOAWAY {
             let reason = u32::from(Reason::ENHANCE_YOUR_CALM).to_be_bytes();
@@ -152,7 +152,7 @@ async fn thousands_of_calls_cancelled_at_once_end_the_connection() {
             detail.contains("it reset too many streams")
         })
         .await;
-    // The others go on.
+    // The other streams continue.
     let app = app(sidecar.proxy()).await;
     let (response, _) = open(&app, request("GET", "/kept"), true).await;
     loop {
@@ -165,8 +165,8 @@ async fn thousands_of_calls_cancelled_at_once_end_the_connection() {
     assert_eq!(soon(response).await.unwrap().status(), 200);
 }
 
-/// Peers close a connection with many small DATA frames that are not read yet, and the calls of others with it. This one only
-/// counts them.
+/// Peers close a connection with many small unread DATA frames, and other calls on it fail. This service only counts
+/// the frames.
 #[tokio::test]
 async fn an_upload_in_one_byte_chunks_leaves_in_larger_frames() {
     const CHUNKS: usize = 20_000;

@@ -1,4 +1,4 @@
-//! What has another form in each version of HTTP: trailers, cookies, lengths.
+//! Elements that differ between the versions of HTTP: trailers, cookies, lengths.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
@@ -11,7 +11,7 @@ use super::support::upstream::soon;
 use super::support::wire::{Port, Wire, field};
 use super::{HOST, beside, metric, request, started};
 
-/// Trailers that must not pass, each with what a careless receiver would take it for.
+/// Trailers that must be removed, each with the meaning that a careless receiver would give it.
 const FORBIDDEN: [(&str, &str); 31] = [
     ("Connection", "x-named"),
     ("Keep-Alive", "timeout=5"),
@@ -49,7 +49,7 @@ const FORBIDDEN: [(&str, &str); 31] = [
     ("Proxy-Authenticate", "Basic"),
 ];
 
-/// The app's request in HTTP/1.1 up to its trailers, to the service.
+/// Returns the app's HTTP/1.1 request up to its trailers, to the service.
 fn chunked(fields: &str) -> String {
     format!(
         "POST http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\n\
@@ -67,7 +67,7 @@ fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         .collect()
 }
 
-/// A request of an HTTP/2 app to an upstream that speaks HTTP/1.1 in the clear.
+/// Sends a request of an HTTP/2 app to an upstream that speaks HTTP/1.1 in cleartext.
 fn to(port: &Port, method: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
@@ -349,7 +349,7 @@ async fn an_http2_length_is_forwarded_as_one_number_or_refused() {
     port.untouched().await;
 }
 
-/// RFC 9113, 8.1.1: such a stream is malformed.
+/// RFC 9113, 8.1.1: this stream is malformed.
 #[tokio::test]
 async fn an_http2_length_that_differs_from_the_data_resets_the_stream() {
     const DATA: u8 = 0;
@@ -359,7 +359,7 @@ async fn an_http2_length_that_differs_from_the_data_resets_the_stream() {
         let authority = port.address().to_string();
         let mut block = vec![0x83, 0x86, 0x84];
         block.extend(literal(1, &authority));
-        // content-length is number 28 of the static table, and 15 of it fit into the first byte.
+        // content-length has the index 28 of the static table, and the first byte holds up to 15.
         block.extend([0x0f, 28 - 15, length.len() as u8]);
         block.extend(length.as_bytes());
         raw.write(&frame(HEADERS, 0x4, 1, &block)).await;

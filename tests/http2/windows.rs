@@ -1,4 +1,5 @@
-//! How much is under way before anybody must say "go on": what decides the speed over a long way, measured in bytes.
+//! Flow-control windows: the number of bytes in transit determines the throughput over a long path, so the tests
+//! measure bytes.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::{beside, request};
 
 const MIB: u64 = 1024 * 1024;
 
-/// Takes in whatever comes, so that only the sidecar's windows count.
+/// Reads all bytes, so that only the sidecar's windows limit the transfer.
 fn greedy() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
@@ -30,7 +31,7 @@ async fn a_download_has_more_than_a_megabyte_in_flight() {
     let mut stream = service.next().await;
     let mut download = stream.begin(Response::new(()));
     let mut response = soon(response).await.unwrap();
-    // A way so long that no "go on" arrives at all.
+    // The path is so long that no window update arrives.
     path.hold_up();
     let before = path.down();
     let pouring = tokio::spawn(async move { pour(&mut download, 8 * MIB as usize).await });
@@ -41,7 +42,7 @@ async fn a_download_has_more_than_a_megabyte_in_flight() {
     pouring.await.unwrap().unwrap();
 }
 
-/// With the windows of RFC 9113, 64 KiB, this would take 512 times 50 ms, and the upload as long.
+/// With the windows of RFC 9113, 64 KiB, this would take 512 times 50 ms, and the upload too.
 #[tokio::test]
 async fn thirty_two_megabytes_each_way_do_not_stall_at_50_ms_of_latency() {
     const SIZE: usize = 32 * MIB as usize;
@@ -141,7 +142,7 @@ async fn twelve_unread_downloads_delay_no_other() {
         let pouring = tokio::spawn(async move { pour(&mut download, 64 * MIB as usize).await });
         stalled.push((soon(response).await.unwrap(), pouring));
     }
-    // Every one of them has filled its window.
+    // Every stream has filled its window.
     path.came_down(12 * 2 * MIB).await;
     let (response, _) = open(&app, request("GET", "/"), true).await;
     let mut stream = service.next().await;

@@ -1,4 +1,4 @@
-//! Failures that may pass: what is tried again, how often and how long.
+//! Transient failures: which are retried, how often and for how long.
 
 use std::time::{Duration, Instant};
 
@@ -184,7 +184,7 @@ fn a_response_received_before_a_freeze_is_not_used_after_expiry() {
         while server.count(Kind::Access) == 0 {
             tokio::task::yield_now().await;
         }
-        // Nothing of ours runs any more; the answer arrives all the same.
+        // The sidecar's code does not run, but the response arrives.
         std::thread::sleep(Duration::from_millis(4_500));
         assert_eq!(get(&slot).await, "T2");
     });

@@ -1,4 +1,4 @@
-//! Tokens near their end.
+//! Tokens that expire soon.
 
 use std::time::Duration;
 

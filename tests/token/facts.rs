@@ -1,4 +1,4 @@
-//! What the metadata server says of the instance itself.
+//! Facts of the metadata server about the instance.
 
 use sidentity::error::ErrorKind;
 use sidentity::policy::Principal;

@@ -1,4 +1,4 @@
-//! What the log says of tokens, and what it never does.
+//! Log lines about tokens, which never contain one.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -32,7 +32,7 @@ async fn the_log_reports_failure_and_recovery_once_without_the_token() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
-    // Were there only one, whether a line is of interest would be asked of the thread that comes by first, another test's.
+    // With one logger only, the first thread, perhaps of another test, would decide whether a call site is enabled.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let secret = jwt("https://a.example", in_seconds(3600));

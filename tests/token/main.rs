@@ -76,7 +76,7 @@ async fn error(slot: &Arc<Slot>) -> Error {
     slot.token().await.expect_err("no token")
 }
 
-/// A slot for an access token of a server with this script.
+/// Returns a slot for an access token of a server with this script.
 async fn access_slot(answers: impl IntoIterator<Item = Answer>) -> (Metadata, Arc<Slot>) {
     let server = Metadata::start().await;
     server.script(Kind::Access, answers);
@@ -84,7 +84,7 @@ async fn access_slot(answers: impl IntoIterator<Item = Answer>) -> (Metadata, Ar
     (server, slot)
 }
 
-/// A slot for an ID token of a server with this script.
+/// Returns a slot for an ID token of a server with this script.
 async fn id_slot(answers: impl IntoIterator<Item = Answer>) -> (Metadata, Arc<Slot>) {
     let server = Metadata::start().await;
     server.script(Kind::Identity, answers);

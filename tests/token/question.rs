@@ -1,4 +1,4 @@
-//! What is asked of the metadata server, and what is made of its answer.
+//! Requests to the metadata server, and the handling of its responses.
 
 use sidentity::policy::{AuthScheme, Principal, TokenKey};
 

@@ -1,4 +1,4 @@
-//! Failures that will not pass, and answers that are not believed.
+//! Permanent failures, and responses that are rejected.
 
 use std::sync::Arc;
 use std::time::Duration;

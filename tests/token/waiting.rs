@@ -1,4 +1,4 @@
-//! Many requests at once: who asks, and who waits for whom.
+//! Concurrent requests: which one starts the fetch, and which ones wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ async fn a_cancelled_request_leaves_its_token_to_the_next() {
     assert_eq!(server.count(Kind::Access), 1);
 }
 
-/// A server that answers for any audience, and with access tokens, once the gate is open.
+/// Starts a server that answers for any audience, and with access tokens, once the gate is open.
 async fn gated(gate: &Gate) -> Metadata {
     let server = Metadata::start().await;
     server.script(
@@ -112,7 +112,7 @@ async fn half_of_the_fetches_are_reserved_for_routes_and_access_tokens() {
     let access = cache.slot(&access(&[]));
     let token = tokio::time::timeout(at_once, get(&access)).await;
     assert_eq!(token.expect("no wait"), "test-access-token");
-    // A route asks for what is in the queue already, and for what is not.
+    // A route requests a token that is already queued, and one that is not.
     for audience in ["https://399.example", "https://route.example"] {
         let before = server.count(Kind::Identity);
         cache.slot(&id(audience)).prefetch();

@@ -1,4 +1,4 @@
-//! Nobody waits any more: the upstream learns of it at once, and nothing is left behind.
+//! Cancelled requests: the upstream learns of it at once, and no resource is left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn a_dropped_body_closes_an_http1_connection() {
     client.connections(0).await;
 }
 
-/// Even one of which everything has come already: whoever drops it has not read it.
+/// This also applies to a response that has arrived completely: the caller has not read it.
 #[tokio::test]
 async fn a_small_body_dropped_unread_closes_an_http1_connection() {
     let server = Honest::start(Manner::default()).await;
@@ -126,7 +126,7 @@ async fn a_connection_attempt_outlives_its_request() {
     let target = https();
     let mut first = Box::pin(client.upstream.send(&target, get("/")));
     let mut second = Box::pin(client.upstream.send(&target, get("/")));
-    // Both are in line, and the first has begun the dial.
+    // Both requests wait, and the first has started the dial.
     std::future::poll_fn(|cx| {
         assert!(first.as_mut().poll(cx).is_pending());
         assert!(second.as_mut().poll(cx).is_pending());

@@ -1,4 +1,4 @@
-//! The upstream under test, set up for a test's servers.
+//! The upstream client under test, configured for a test's servers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use sidentity::upstream::{DialPolicy, PoolLimits, Target, Upstream, UpstreamBody
 use crate::support::tls::TestCa;
 use crate::support::upstream::{AnyBody, Honest, Manner, soon};
 
-/// Under this name every test's server is called.
+/// The name of every test's server.
 pub const NAME: &str = "api.example";
 
 pub struct Client {
@@ -25,7 +25,7 @@ pub struct Client {
     pub metrics: Arc<Metrics>,
 }
 
-/// What a test changes of the settings.
+/// The settings that a test changes.
 pub struct Setting {
     pub config: config::UpstreamConfig,
     pub refuse: DialPolicy,
@@ -33,7 +33,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Names lead to `server`, and `ca` is trusted.
+    /// Resolves all names to `server`, and trusts `ca`.
     pub fn new(server: SocketAddr, ca: Option<&TestCa>) -> Self {
         Self {
             config: config::UpstreamConfig {
@@ -79,7 +79,7 @@ impl Setting {
 }
 
 impl Client {
-    /// All names lead to `server`, in the clear.
+    /// Resolves all names to `server`, in cleartext.
     pub fn plain(server: SocketAddr) -> Self {
         Setting::new(server, None).client()
     }
@@ -92,14 +92,14 @@ impl Client {
         soon(self.upstream.send(target, request)).await
     }
 
-    /// The status and the whole body.
+    /// Returns the status and the whole body.
     pub async fn get(&self, target: &Target, path: &str) -> Result<(StatusCode, Bytes), Error> {
         let response = self.send(target, get(path)).await?;
         let status = response.status();
         Ok((status, whole(response).await))
     }
 
-    /// The kind of the failure, whose text must hold all of `words`.
+    /// Returns the kind of the failure, whose text must contain all of `words`.
     #[track_caller]
     pub fn fails(
         &self,
@@ -125,7 +125,7 @@ impl Client {
         }
     }
 
-    /// The value of a metric's line, its name with labels.
+    /// Returns the value of a metric, by its name with labels.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics.render();
         let line = text
@@ -135,7 +135,7 @@ impl Client {
         line.parse().unwrap()
     }
 
-    /// Waits until so many connections are counted as open.
+    /// Waits until this number of connections is counted as open.
     pub async fn connections(&self, count: usize) {
         soon(async {
             while self.metric("sidentity_upstream_connections") != count as f64 {
@@ -146,7 +146,7 @@ impl Client {
     }
 }
 
-/// An honest HTTPS upstream that takes these protocols, and a client that trusts it.
+/// Returns an honest HTTPS upstream with these protocols, and a client that trusts it.
 pub async fn secure(alpn: &[&str]) -> (Honest, Client) {
     let ca = TestCa::new();
     let server = Honest::start(Manner {
@@ -166,22 +166,22 @@ pub fn target(scheme: Scheme, authority: &str, http: HttpVersion) -> Target {
     }
 }
 
-/// `https://api.example`, whatever ALPN gives.
+/// Returns `https://api.example`, with the version that ALPN selects.
 pub fn https() -> Target {
     target(Scheme::Https, NAME, HttpVersion::Auto)
 }
 
-/// `http://api.example` over HTTP/1.1.
+/// Returns `http://api.example` over HTTP/1.1.
 pub fn http() -> Target {
     target(Scheme::Http, NAME, HttpVersion::Auto)
 }
 
-/// `http://api.example` over HTTP/2 by prior knowledge.
+/// Returns `http://api.example` over HTTP/2 by prior knowledge.
 pub fn h2c() -> Target {
     target(Scheme::Http, NAME, HttpVersion::Http2)
 }
 
-/// `http://` and an address, for servers called without a name.
+/// Returns `http://` and an address, for servers that are called without a name.
 pub fn at(address: SocketAddr) -> Target {
     let destination = Destination::parse(&format!("http://{address}")).unwrap();
     Target {

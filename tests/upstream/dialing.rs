@@ -1,4 +1,4 @@
-//! Where the bytes go, where they must not go, and what is said when nobody is there.
+//! The addresses that are dialled, those that must not be dialled, and the errors if none answers.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn connect_to_changes_only_the_address() {
             Some("localhost"),
             Some(port),
         ),
-        // Only the port changes, for any host; then only the host, for any port.
+        // One entry changes only the port, for any host; the other only the host, for any port.
         connect_to(ConnectHost::Any, Some(1), None, Some(port)),
         connect_to(ConnectHost::Any, None, Some("127.0.0.1"), None),
     ];
@@ -77,7 +77,7 @@ async fn a_closed_port_is_connection_refused() {
             &[&words[0]],
         )
         .await;
-    // With one dial for all who wait, too.
+    // The same with one dial for all waiting requests.
     client
         .fails(&h2c(), get("/"), ErrorKind::ConnectionRefused, &[])
         .await;
@@ -143,7 +143,7 @@ async fn every_step_of_connecting_has_its_timeout() {
             &["HTTP/2 preface"],
         )
         .await;
-    // A listener whose queue is full answers no SYN.
+    // A listener whose queue is full does not answer a SYN.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -197,7 +197,7 @@ async fn an_own_listener_is_refused_after_name_resolution() {
     assert_eq!(server.accepted(), 0);
 }
 
-/// Bound to all addresses, it answers on one that no list of ours names.
+/// A listener on all addresses accepts on an address that is in no list.
 #[tokio::test]
 async fn an_own_listener_is_refused_by_any_address_of_the_machine() {
     let Some(own) = this_machines_address() else {
@@ -214,7 +214,7 @@ async fn an_own_listener_is_refused_by_any_address_of_the_machine() {
         .await;
 }
 
-/// The address that a packet to the world would come from; none is sent.
+/// Returns the source address of a packet to the internet. No packet is sent.
 fn this_machines_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
@@ -229,7 +229,7 @@ async fn the_metadata_server_is_refused_under_any_name_if_configured() {
         Setting::new(server.address, None).with(|setting| {
             setting.refuse.metadata = metadata;
             setting.refuse.metadata_extra = Some(server.address);
-            // A name of somebody else's that leads there.
+            // Another name that resolves to this address.
             setting.config.connect_to.push(connect_to(
                 ConnectHost::Exact(Host::parse("innocent.test").unwrap()),
                 None,

@@ -1,5 +1,5 @@
-//! An HTTP/1.1 upstream that answers before it has the whole request: whatever it reads the rest of the request as, no
-//! other caller's request may follow it on the connection.
+//! An HTTP/1.1 upstream that answers before it has the whole request may read the rest as another request. No other
+//! caller's request may follow on this connection.
 
 use http::{Method, Request};
 use http_body::Frame;
@@ -11,7 +11,7 @@ use crate::support::wire::{Port, Wire};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// Complete in one read with the head, or only after it; with a body, or without any.
+/// The response is complete in one read with the head, or only after it; with a body, or without one.
 const ANSWERS: [&str; 7] = [
     OK,
     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
@@ -31,7 +31,7 @@ fn announced(method: Method, body: AnyBody, length: Option<&'static str>) -> Req
     sent
 }
 
-/// The next request comes over another connection, and `old` closes with no more than the rest of its own request.
+/// The next request uses another connection, and `old` closes with no more than the rest of its own request.
 async fn next_is_fresh(client: &Client, port: &Port, mut old: Wire, case: &str) {
     let target = http();
     let next = client.get(&target, "/next");
@@ -87,7 +87,7 @@ async fn a_connection_with_an_early_response_is_not_reused() {
                     soon(feed).await;
                 } else {
                     soon(feed).await;
-                    // The whole of it has gone out before anybody asks for the end of the response.
+                    // The whole request was sent before the end of the response is read.
                     match length {
                         Some(_) => assert_eq!(wire.exactly(4).await, "body"),
                         None => assert_eq!(wire.chunked().await.0, "body"),
@@ -100,7 +100,7 @@ async fn a_connection_with_an_early_response_is_not_reused() {
     }
 }
 
-/// The end of the body waits in the peer's full socket: hyper has it, the wire has not.
+/// The end of the body waits in the peer's full socket: hyper has taken it, but it is not sent.
 #[tokio::test]
 async fn a_response_before_the_last_byte_was_written_prevents_reuse() {
     let port = Port::open().await;
@@ -116,11 +116,11 @@ async fn a_response_before_the_last_byte_was_written_prevents_reuse() {
     };
     let (response, wire) = tokio::join!(sending, serve);
     soon(response.unwrap().into_body().collect()).await.unwrap();
-    // Once the peer reads on, all of it goes out.
+    // Once the peer reads again, all of it is sent.
     next_is_fresh(&client, &port, wire, "big").await;
 }
 
-/// The request as a whole was out before its response ended: an echo, an interim answer first, a plain upload.
+/// The whole request was sent before its response ended: an echo, an interim response first, a plain upload.
 #[tokio::test]
 async fn a_connection_whose_request_ended_first_is_reused() {
     let port = Port::open().await;
@@ -152,7 +152,7 @@ async fn a_connection_whose_request_ended_first_is_reused() {
         assert_eq!(soon(body.collect()).await.unwrap().to_bytes(), "echo");
         kept = Some(wire);
     }
-    // On the same connection, whose port accepted nothing else.
+    // The request used the same connection, because the port accepted no other one.
     let mut wire = kept.unwrap();
     let serve = async {
         assert!(wire.head().await.starts_with("GET /last "));
@@ -180,6 +180,6 @@ async fn a_response_during_the_request_head_prevents_reuse() {
     };
     let (response, wire) = tokio::join!(client.send(&target, sent), serve);
     assert_eq!(response.unwrap().status(), 431);
-    // Once the peer reads on, all of it goes out.
+    // Once the peer reads again, all of it is sent.
     next_is_fresh(&client, &port, wire, "head").await;
 }

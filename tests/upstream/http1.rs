@@ -1,4 +1,4 @@
-//! HTTP/1.1: connections are kept, used again from the top, and closed when they are old.
+//! HTTP/1.1: connections are kept, the most recently used is reused first, and old ones are closed.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn a_body_read_to_its_length_frees_the_connection() {
         assert_eq!(frame.into_data().unwrap(), "hello");
         assert!(http_body::Body::is_end_stream(&body));
         drop(body);
-        // hyper's own task has the next turn.
+        // Lets hyper's own task run.
         tokio::task::yield_now().await;
     }
     assert_eq!(server.accepted(), 1);
@@ -74,7 +74,7 @@ async fn a_body_read_to_its_length_frees_the_connection() {
 async fn the_most_recently_used_connection_is_used_first() {
     let server = Honest::start(Manner::default()).await;
     let client = Client::plain(server.address);
-    // Three connections at once, which come back in this order.
+    // Three concurrent connections, which return in this order.
     let mut open = Vec::new();
     for _ in 0..3 {
         open.push(client.send(&http(), get("/bytes/1000000")).await.unwrap());
@@ -137,7 +137,7 @@ async fn a_connection_that_the_upstream_closes_is_not_reused() {
         client.get(&http(), "/close").await.unwrap();
     }
     assert_eq!(server.accepted(), 3);
-    // While idle, too.
+    // Also while idle.
     let server = Hostile::closes_idle().await;
     let client = Client::plain(server.address);
     for round in 1..=3 {
@@ -162,7 +162,7 @@ async fn the_case_of_field_names_is_kept_both_ways() {
     assert!(head.contains("Host: api.example\r\n"), "{head}");
 }
 
-/// A server that keeps the spelling of headers, in front of the client, as the sidecar is.
+/// Starts a server that keeps the spelling of header names, in front of the client, like the sidecar.
 async fn spelling_proxy(client: Client) -> std::net::SocketAddr {
     use hyper::service::service_fn;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! HTTP/2: as many connections as the streams need, and no more.
+//! HTTP/2: as many connections as the streams need.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::support::hostile::Hostile;
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Honest, Manner, soon, text};
 
-/// Sends so many requests at once, each of which must be answered with 200.
+/// Sends this number of concurrent requests, each of which must get 200.
 fn crowd(client: &Arc<Client>, path: &'static str, count: usize) -> JoinSet<()> {
     let mut crowd = JoinSet::new();
     for _ in 0..count {
@@ -63,7 +63,7 @@ async fn a_request_arrives_with_an_authority_and_without_a_host() {
 async fn three_hundred_concurrent_requests_use_three_connections_without_waiting() {
     let (server, client) = allowing(100).await;
     let mut crowd = crowd(&client, "/hold", 300);
-    // All of them are there before the first is answered.
+    // All have arrived before the first is answered.
     server.held(300).await;
     server.release();
     while let Some(ended) = crowd.join_next().await {
@@ -120,7 +120,7 @@ async fn an_upstream_that_allows_one_stream_gets_one_at_a_time_on_each_connectio
         assert_eq!(answered.unwrap().0, 200);
     }
     assert_eq!(server.accepted(), 5);
-    // And they are used again.
+    // The connections are reused.
     for _ in 0..10 {
         client.get(&h2c(), "/").await.unwrap();
     }
@@ -157,7 +157,7 @@ async fn a_graceful_close_while_a_request_is_in_flight_lets_it_finish() {
     let mut held = crowd(&client, "/hold", 1);
     server.held(1).await;
     server.close_gracefully();
-    // None fails, one with a body neither, and those that come after the GOAWAY find another connection.
+    // No request fails, also not one with a body. Requests after the GOAWAY use another connection.
     soon(async {
         while server.accepted() < 2 {
             let sent = request(Method::POST, "/echo", text("ping"));

@@ -1,4 +1,4 @@
-//! The cap on idle connections to all upstreams together.
+//! The limit of idle connections to all upstreams together.
 
 use sidentity::config::HttpVersion;
 use sidentity::destination::Scheme;
@@ -28,7 +28,7 @@ async fn over_the_cap_the_least_recently_used_idle_connection_is_closed() {
         client.connections(2).await;
         server.open(2).await;
         assert_eq!(server.accepted(), 3, "{http:?}");
-        // The second was closed: it was used before the first.
+        // The second was closed, because it was used before the first.
         for name in ["a", "c"] {
             call(&client, name, http).await;
         }

@@ -1,4 +1,4 @@
-//! What a request meets on its way to an upstream: real sockets, real TLS, honest upstreams and hostile ones.
+//! Requests to an upstream: real sockets, real TLS, honest and hostile upstreams.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -10,19 +10,19 @@ use crate::support::upstream::AnyBody;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// When the PINGs came, in seconds after their connection began.
+/// The times of the PINGs, in seconds after the start of their connection.
 fn pings(server: &Hostile) -> Vec<u64> {
     let ping = |head: &String| Some(head.strip_prefix("PING ")?.parse::<u64>().unwrap() / 1000);
     server.heads().iter().filter_map(ping).collect()
 }
 
-/// A server-streaming call that says nothing for a quarter of an hour.
+/// A server-streaming call without a message for a quarter of an hour.
 #[tokio::test]
 async fn a_quiet_stream_is_pinged_less_than_once_in_five_minutes() {
     let server = Hostile::counts_pings(true, usize::MAX).await;
     let client = Client::plain(server.address);
     let response = client.send(&h2c(), get("/")).await.unwrap();
-    // From here on, time passes as fast as nothing happens.
+    // From here on, time is paused and advances when all tasks are idle.
     tokio::time::pause();
     tokio::time::sleep(16 * MINUTE).await;
     assert_eq!(pings(&server), [330, 660]);

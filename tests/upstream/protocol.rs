@@ -1,4 +1,4 @@
-//! Upstreams that break HTTP, or off: the caller learns what happened, and nothing hangs.
+//! Upstreams that violate HTTP or close early: the caller gets the reason, and no request hangs.
 
 use http::Method;
 use http_body_util::BodyExt;
@@ -87,7 +87,7 @@ async fn a_body_shorter_than_announced_is_an_error_at_its_end() {
     let response = client.send(&http(), get("/")).await.unwrap();
     let error = soon(response.into_body().collect()).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
-    // Without its last chunk, too.
+    // The same without the last chunk.
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let (_server, client) = answering(format!("{head}5\r\nhello\r\n")).await;
     let response = client.send(&http(), get("/")).await.unwrap();
@@ -126,7 +126,7 @@ async fn an_http1_response_to_an_http2_preface_is_a_protocol_error() {
         .fails(&h2c(), get("/"), ErrorKind::HttpProtocol, &["HTTP/2"])
         .await;
     client.connections(0).await;
-    // Closed without a word.
+    // The connection was closed without a byte.
     let server = Hostile::slams().await;
     let client = Client::plain(server.address);
     client
@@ -196,7 +196,7 @@ async fn responses_without_a_body_are_complete_at_once() {
     for _ in 0..5 {
         let response = client.send(&http(), get("/")).await.unwrap();
         assert!(response.body().is_end_stream());
-        // Dropped unread, it still gives its connection back.
+        // A response that is dropped unread still returns its connection.
         drop(response);
         tokio::task::yield_now().await;
     }
@@ -211,14 +211,14 @@ async fn a_connection_without_ping_responses_is_closed() {
     let server = Hostile::falls_silent_after_the_preface().await;
     let client = Client::plain(server.address);
     let target = h2c();
-    // Not a GET, which would be sent once more over another connection.
+    // Not a GET, which would be resent on another connection.
     let sent = request(Method::POST, "/", AnyBody::default());
     let mut sending = Box::pin(client.upstream.send(&target, sent));
     tokio::select! {
         _ = &mut sending => panic!("answered"),
         () = server.heard(1) => {}
     }
-    // From here on, time passes as fast as nothing happens.
+    // From here on, time is paused and advances when all tasks are idle.
     tokio::time::pause();
     let soon = std::time::Duration::from_secs(70);
     let given_up = tokio::time::timeout(soon, sending).await.unwrap();

@@ -1,4 +1,4 @@
-//! What is sent again, and what never is.
+//! Which requests are resent, and which never are.
 
 use http::Method;
 use http_body::{Body as _, Frame};
@@ -8,8 +8,8 @@ use crate::client::{Client, get, h2c, http, request};
 use crate::support::hostile::{Hostile, Loss};
 use crate::support::upstream::{AnyBody, channel, text};
 
-/// How often `method` with `body` reaches a server that misbehaves on a connection's second request, after a first
-/// request has opened one.
+/// Returns how many times `method` with `body` reaches a server that misbehaves on the second request of a connection.
+/// A first request opens the connection.
 async fn tries(server: &Hostile, method: Method, body: AnyBody) -> (Result<(), ErrorKind>, usize) {
     let client = Client::plain(server.address);
     client.get(&http(), "/").await.unwrap();
@@ -89,8 +89,8 @@ async fn no_request_that_failed_on_a_fresh_connection_is_resent() {
     assert_eq!(server.heads().len(), 1);
 }
 
-/// The upstream answers one request and closes, and the next one, with a body, is on its way before we notice: of
-/// many such rounds none may fail, because the closed connection takes nothing.
+/// The upstream answers one request and closes. The next request, with a body, is sent before the close is noticed. It
+/// must never fail, because the closed connection has taken no part of it.
 #[tokio::test]
 async fn a_request_with_a_body_avoids_a_closed_idle_connection() {
     let server = Hostile::closes_idle().await;
@@ -143,7 +143,7 @@ async fn a_refused_request_is_resent_with_its_body_and_trailers() {
         let feed = async {
             let word = |word: &'static str| Frame::data(word.into());
             sender.send(word("one ")).await.unwrap();
-            // The rest of it comes only after the stream was refused twice.
+            // The rest of the body arrives only after the stream was refused twice.
             server.heard(2).await;
             sender.send(word("two")).await.unwrap();
             let mut trailers = http::HeaderMap::new();
@@ -190,7 +190,7 @@ async fn a_body_above_a_goaway_is_resent_on_another_connection() {
     assert_eq!(server.accepted(), 2);
 }
 
-/// A server that closes its connection after so many requests, whatever is in flight.
+/// Starts a server that closes its connection after this number of requests, with requests in flight.
 #[tokio::test]
 async fn idempotent_requests_on_a_lost_connection_are_resent_once() {
     for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
@@ -221,7 +221,8 @@ async fn idempotent_requests_on_a_lost_connection_are_resent_once() {
     }
 }
 
-/// One of two hears an interim response, with the status as it comes first and from the dynamic table, huffman-coded.
+/// One of two streams gets an interim response, with a status that is not indexed, indexed in the dynamic table, or
+/// Huffman-coded.
 #[tokio::test]
 async fn a_request_with_an_interim_response_is_not_resent() {
     for how in [Loss::Close, Loss::Reset, Loss::GoAway] {
@@ -284,7 +285,7 @@ async fn a_possibly_processed_http2_request_is_not_resent() {
     }
 }
 
-/// A race: with the connection read by another task than the one that opened its streams, some were sent twice.
+/// This is a race: when one task read the connection and another opened its streams, some requests were sent twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_post_below_a_goaway_is_sent_once() {
     const CALLS: usize = 1800;
@@ -328,8 +329,8 @@ async fn a_stream_reset_for_any_other_reason_is_not_resent() {
     assert_eq!(server.heads().len(), 1);
 }
 
-/// A server in another thread answers one request on its first connection and closes it, while this thread is frozen.
-/// With the thaw comes a request that may not be sent twice.
+/// A server in another thread answers one request on its first connection and closes it, while this thread is blocked.
+/// When it continues, it sends a request that may not be sent twice.
 #[tokio::test]
 async fn a_close_during_a_freeze_is_detected_before_the_next_request() {
     use std::io::{Read, Write};
@@ -376,7 +377,7 @@ async fn a_close_during_a_freeze_is_detected_before_the_next_request() {
         });
         let client = Client::plain(address);
         assert_eq!(client.get(&target, "/").await.unwrap().0, 200);
-        // No task of this runtime gets a turn while the thread is blocked.
+        // No task of this runtime runs while the thread is blocked.
         frozen.send(()).unwrap();
         thaw.recv().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(150));

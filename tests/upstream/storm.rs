@@ -1,4 +1,4 @@
-//! Everything at once on several threads: nothing hangs, nothing leaks.
+//! Many concurrent operations on several threads: no request hangs, no resource leaks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::client::{Client, NAME, Setting, get, https, request, whole};
 use crate::support::tls::TestCa;
 use crate::support::upstream::{Honest, Manner, soon, text};
 
-/// One of the things that callers do; some of them go away at any moment.
+/// Runs one of the operations of callers. Some callers leave at any time.
 async fn call(client: &Client, target: &Target, n: u64) {
     match n % 6 {
         0 => drop(client.get(target, "/bytes/100000").await.unwrap()),
@@ -60,7 +60,7 @@ async fn storm(alpn: &[&str]) {
         }
     })
     .await;
-    // Every place is free again: as many can be held at once as ever.
+    // All permits are free: as many requests as before can be held.
     let mut held = JoinSet::new();
     for _ in 0..16 {
         let client = Arc::clone(&client);

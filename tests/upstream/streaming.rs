@@ -1,4 +1,4 @@
-//! Bodies stream: nothing is collected, and each side goes at the other's pace.
+//! Bodies are streamed: no body is collected, and each side determines the pace of the other.
 
 use http::Method;
 use http_body::{Body, Frame};
@@ -9,7 +9,7 @@ use crate::support::upstream::{Honest, Manner, broken, channel, soon, text};
 
 const MIB: u64 = 1024 * 1024;
 
-/// What is sent and not yet read lies in windows and buffers, however slow the reader and however long the body.
+/// Bytes that are sent and not read are in windows and buffers, for any speed of the reader and any length of the body.
 #[tokio::test]
 async fn a_large_download_is_streamed_at_the_readers_pace() {
     for alpn in ["http/1.1", "h2"] {
@@ -19,7 +19,7 @@ async fn a_large_download_is_streamed_at_the_readers_pace() {
         let (mut received, mut most) = (0, 0);
         while let Some(frame) = soon(body.frame()).await {
             received += frame.unwrap().into_data().unwrap().len() as u64;
-            // Everybody else goes on as far as they can.
+            // All other tasks run until they block.
             for _ in 0..50 {
                 tokio::task::yield_now().await;
             }

@@ -1,4 +1,4 @@
-//! TLS: who is trusted, what is said when one is not, and what is remembered.
+//! TLS: trust, the errors of untrusted certificates, and session resumption.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ async fn an_ip_address_must_be_in_the_certificate_as_an_address() {
 
 #[tokio::test]
 async fn bytes_that_are_not_tls_are_a_tls_error() {
-    // An upstream in the clear, one that hangs up, one that resets.
+    // One upstream speaks cleartext, one closes, one resets.
     let plain = Honest::start(Manner::default()).await;
     let slams = Hostile::slams().await;
     let resets = Hostile::resets_at_once().await;
@@ -135,7 +135,7 @@ async fn an_upstream_without_http2_is_an_error_if_http2_is_required() {
     client
         .fails(&wants, get("/"), ErrorKind::TlsProtocol, &[])
         .await;
-    // One that knows no ALPN at all.
+    // This upstream does not support ALPN.
     let (server, client) = secure(&[]).await;
     client
         .fails(&wants, get("/"), ErrorKind::TlsProtocol, &["HTTP/2"])
@@ -161,7 +161,7 @@ async fn a_complete_body_needs_no_close_notify() {
     }
 }
 
-/// Anybody on the way could have cut it there.
+/// An attacker on the network could have truncated it there.
 #[tokio::test]
 async fn a_body_of_unknown_length_needs_a_close_notify() {
     use http_body_util::BodyExt;

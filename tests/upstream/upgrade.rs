@@ -1,4 +1,4 @@
-//! Upgrades: over HTTP/1.1 whatever else the upstream speaks, and then the bytes are the caller's.
+//! Upgrades always use HTTP/1.1. After them the caller has the connection's bytes.
 
 use http::{HeaderValue, Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
@@ -37,7 +37,7 @@ async fn an_upgrade_uses_http1_and_passes_bytes_both_ways() {
     assert_eq!(seen[1].alpn.as_deref(), Some("http/1.1"));
     assert_eq!(seen[1].headers["upgrade"], "echo");
     assert_eq!(seen[1].headers["connection"], "upgrade");
-    // It counts as open for as long as the caller keeps it.
+    // The connection counts as open as long as the caller keeps it.
     client.connections(2).await;
     drop(stream);
     client.connections(1).await;

@@ -1,4 +1,4 @@
-//! `--upstream-proxy`: by `CONNECT`, in absolute form where no token is in it, and what proxies may answer.
+//! `--upstream-proxy`: by `CONNECT`, in absolute form for requests without a token, and the responses of proxies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::support::wire::{Port, Wire, field};
 mod connect_response;
 mod refusals;
 
-/// The way out that these options say.
+/// Returns the proxy of these options.
 fn way_out(proxy: &str, no_proxy: &str) -> Option<std::sync::Arc<config::UpstreamProxy>> {
     let mut raw = RawConfig::default();
     raw.set_flag(OptionKey::UpstreamProxy, [proxy.to_owned()]);
@@ -29,7 +29,7 @@ fn way_out(proxy: &str, no_proxy: &str) -> Option<std::sync::Arc<config::Upstrea
     config::load(&raw, &Env::default()).unwrap().upstream.proxy
 }
 
-/// Upstreams are reached through this proxy. No name can be resolved here.
+/// Returns a client that reaches upstreams through this proxy. It cannot resolve names.
 fn setting(proxy: SocketAddr, ca: Option<&TestCa>) -> Setting {
     Setting::new(proxy, ca).with(|setting| {
         setting.config.connect_to.clear();
@@ -37,7 +37,7 @@ fn setting(proxy: SocketAddr, ca: Option<&TestCa>) -> Setting {
     })
 }
 
-/// An honest HTTPS upstream under [`NAME`] that takes these protocols, and its CA.
+/// Returns an honest HTTPS upstream under [`NAME`] with these protocols, and its CA.
 async fn tls_upstream(alpn: &[&str]) -> (Honest, TestCa) {
     let ca = TestCa::new();
     let server = Honest::start(Manner {
@@ -47,7 +47,7 @@ async fn tls_upstream(alpn: &[&str]) -> (Honest, TestCa) {
     (server.await, ca)
 }
 
-/// `http://api.example`, which the proxy may read.
+/// Returns `http://api.example`, which the proxy may read.
 fn forwarded() -> Target {
     Target {
         forward: true,
@@ -55,7 +55,7 @@ fn forwarded() -> Target {
     }
 }
 
-/// A call whose `CONNECT` gets this answer, and the end of the connection where the answer `closes`, fails like this.
+/// Asserts the failure of a call whose `CONNECT` gets this answer. With `closes`, the connection then ends.
 async fn fails_on(
     client: &Client,
     port: &Port,
@@ -111,7 +111,7 @@ async fn tls_upstreams_are_reached_by_connect_and_verified() {
             client.metric("sidentity_upstream_connects_total{outcome=\"ok\"}"),
             1.0
         );
-        // Another CA is no better through a proxy.
+        // Another CA is not trusted through a proxy either.
         let client = setting(proxy.address, Some(&TestCa::new())).client();
         let words = ["https://api.example", &proxy.url(), "issuer"];
         client
@@ -159,9 +159,9 @@ async fn requests_with_a_token_or_without_absolute_form_use_connect() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::to(server.address).await;
     let client = setting(proxy.address, None).client();
-    // With a token.
+    // A request with a token.
     client.get(&http(), "/token").await.unwrap();
-    // HTTP/2 by prior knowledge.
+    // A request over HTTP/2 by prior knowledge.
     let prior = Target {
         forward: true,
         ..h2c()
@@ -173,7 +173,7 @@ async fn requests_with_a_token_or_without_absolute_form_use_connect() {
         whole(client.send(&forwarded(), sent).await.unwrap()).await;
     }
     assert_eq!(server.seen()[3].uri, "*");
-    // Meant for the origin, such as IAP.
+    // A request with a credential for the origin, such as IAP.
     let mut iap = get("/iap");
     let value = HeaderValue::from_static("Bearer x");
     iap.headers_mut().insert(header::PROXY_AUTHORIZATION, value);
@@ -264,7 +264,7 @@ async fn connect_to_changes_the_target_of_connect_as_in_curl() {
                 to_host: Some(Host::parse("elsewhere.test").unwrap()),
                 to_port: Some(8443),
             }];
-            // The list is for names as they are called.
+            // The entries are compared with the names that are called.
             setting.config.proxy = way_out(&proxy.url(), "elsewhere.test");
         })
         .client();
@@ -300,7 +300,7 @@ async fn hosts_on_the_list_are_called_directly_and_resolved_locally() {
     assert_eq!(proxy.lines(), ["GET http://api.example/"]);
 }
 
-/// The well-known names and addresses are tested without a socket: some machines have that server.
+/// The well-known names and addresses are tested without a socket, because some machines have that server.
 #[tokio::test]
 async fn the_metadata_server_is_never_called_through_the_proxy() {
     let metadata = Honest::start(Manner::default()).await;
@@ -330,7 +330,7 @@ async fn the_metadata_server_is_never_called_through_the_proxy() {
 #[tokio::test]
 async fn credentials_are_sent_to_the_proxy_only() {
     let (server, ca) = tls_upstream(&["http/1.1"]).await;
-    // user:p@ss
+    // This is user:p@ss.
     let basic = "Basic dXNlcjpwQHNz";
     let proxy = Proxy::asking(server.address, basic).await;
     let url = format!("http://user:p%40ss@{}", proxy.address);
@@ -403,7 +403,7 @@ async fn own_listeners_and_metadata_addresses_are_refused_without_the_proxy() {
         client.fails(&target, get("/"), kind, &[]).await;
     }
     port.untouched().await;
-    // A proxy that is one of our own listeners.
+    // The proxy is one of the sidecar's own listeners.
     let own = DialPolicy {
         own: vec![port.address()],
         ..refuse

@@ -1,4 +1,4 @@
-//! The stand-ins for AWS, and the signed request that is the subject token of its workloads.
+//! The emulated AWS endpoints, and the signed request that is the subject token of AWS workloads.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,12 +17,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A request of AWS Signature Version 4, as an SDK signs it.
+/// Returns a request with AWS Signature Version 4, as an SDK signs it.
 fn signed_request(keys: &AwsKeys, audience: &str, time: u64) -> Value {
     signed_request_with(keys, audience, time, true)
 }
 
-/// The same; Google's libraries do not sign the target.
+/// The same request. Google's libraries do not sign the target.
 fn signed_request_with(keys: &AwsKeys, audience: &str, time: u64, sign_target: bool) -> Value {
     let time = UNIX_EPOCH + Duration::from_secs(time);
     let time = humantime::format_rfc3339_seconds(time).to_string();
@@ -170,7 +170,7 @@ fn call(google: &Google, method: &str, path: &str, headers: &[(&str, &str)]) -> 
     (response.status().as_u16(), body)
 }
 
-/// The keys that an endpoint gives.
+/// Returns the keys of an endpoint's response.
 fn keys(json: &str) -> AwsKeys {
     let json: Value = serde_json::from_str(json).unwrap();
     let text = |name: &str| json[name].as_str().unwrap().to_owned();
@@ -228,7 +228,7 @@ fn container_credentials_are_valid_only_with_their_session_token() {
         let wrong = [("authorization", "other")];
         assert_eq!(call(&google, "GET", path, &wrong).0, 403);
     }
-    // ECS by its relative URI has no such header; Pod Identity always has.
+    // Requests of ECS by the relative URI have no such header. Requests of Pod Identity always have one.
     assert_eq!(call(&google, "GET", "/v2/credentials/0000", &[]).0, 200);
     assert_eq!(call(&google, "GET", "/v1/credentials", &[]).0, 403);
 }

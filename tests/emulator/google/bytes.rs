@@ -1,4 +1,4 @@
-//! Whatever a client sends, it gets an answer.
+//! Any bytes of a client get a response.
 
 use std::sync::LazyLock;
 use std::time::SystemTime;

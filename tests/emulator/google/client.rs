@@ -1,4 +1,4 @@
-//! Requests as a client of Google makes them, and the signatures in them.
+//! Requests like those of a Google client, and their signatures.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ use sidentity::emulator::google::{Endpoints, Google};
 
 pub(super) const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// Status and JSON of an answer.
+/// The status and the JSON of a response.
 pub(super) type Reply = (u16, Value);
 
 pub(super) fn google() -> Google {
@@ -60,7 +60,7 @@ pub(super) fn post(google: &Google, url: &str, token: &str, body: &Value) -> Rep
     send(google, &request.unwrap())
 }
 
-/// A JWT that the key of a file signs.
+/// Returns a JWT that the key of a file signs.
 pub(super) fn signed(file: &Value, claims: &Value) -> String {
     let header = json!({"alg": "RS256", "typ": "JWT", "kid": file["private_key_id"]});
     signed_with(file, &header, claims)
@@ -88,7 +88,7 @@ pub(super) fn key_file(google: &Google) -> Value {
     google.service_account(&Endpoints::default()).unwrap()
 }
 
-/// A self-signed JWT of the main account, for any service.
+/// Returns a self-signed JWT of the main account, for any service.
 pub(super) fn account_token(google: &Google) -> String {
     let file = key_file(google);
     let email = &file["client_email"];
@@ -99,7 +99,7 @@ pub(super) fn account_token(google: &Google) -> String {
     )
 }
 
-/// The claims of a JWT.
+/// Returns the claims of a JWT.
 pub(super) fn claims(jwt: &Value) -> Value {
     crate::support::google::Jwt::read(jwt.as_str().unwrap()).claims
 }

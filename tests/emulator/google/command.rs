@@ -43,11 +43,11 @@ async fn start(folder: &Path) -> Running {
     }
 }
 
-/// Sends a request as it is, and reads status and body.
+/// Sends a request unchanged, and reads status and body.
 async fn send(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> (u16, String) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut reply = Vec::new();
-    // A peer that closes without close_notify has said all that it wants to.
+    // A peer that closes without close_notify has sent all of its response.
     let _ = stream.read_to_end(&mut reply).await;
     let reply = String::from_utf8(reply).unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap();
@@ -142,7 +142,7 @@ async fn the_token_endpoints_are_on_the_emulators_port_with_and_without_tls() {
     let file = json(folder.path(), "authorized-user.json");
 
     let stream = TcpStream::connect(&running.address).await.unwrap();
-    // In Compose it has a name of its own.
+    // In Compose the server has a name.
     let (status, body) = send(stream, &refresh(&file, "emulator:8980")).await;
     assert_eq!(status, 200, "{body}");
 
@@ -161,7 +161,7 @@ async fn the_token_endpoints_are_on_the_emulators_port_with_and_without_tls() {
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("user:user@example.com"), "{body}");
 
-    // The metadata server is where it was.
+    // The metadata server is at the same address as before.
     let stream = TcpStream::connect(&running.address).await.unwrap();
     let (status, body) = send(stream, &call("metadata.google.internal")).await;
     assert_eq!((status, &*body), (200, "computeMetadata/\n"));

@@ -54,7 +54,7 @@ async fn send(google: &Google, alpn: &str, request: Request<bytes::Bytes>) -> Se
     Ok((status, version, body.to_vec()))
 }
 
-/// The refresh of the user, as a client sends it.
+/// Sends the refresh of the user, like a client.
 fn refresh(google: &Google) -> Request<bytes::Bytes> {
     let file = google.authorized_user(&Endpoints::default());
     let text = |name: &str| file[name].as_str().unwrap().to_owned();

@@ -96,7 +96,7 @@ fn each_account_of_a_chain_needs_a_role_on_the_next() {
         "delegates": [format!("projects/-/serviceAccounts/{delegate}")],
     });
     assert_eq!(access(&google, "target", &token, &chain).0, 200);
-    // As Python's library sends it where there is no chain.
+    // Python's library sends this if there is no chain.
     let null = json!({"scope": [CLOUD_PLATFORM], "delegates": null});
     assert_eq!(access(&google, "target", &token, &null).0, 200);
     let target = google.directory().address("target");

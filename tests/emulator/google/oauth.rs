@@ -8,7 +8,7 @@ use super::client::*;
 const URL: &str = "https://oauth2.googleapis.com/token";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// The claims that a client sends for an access token, with changes; null takes a claim away.
+/// Returns the claims that a client sends for an access token, with changes. Null removes a claim.
 fn assertion(google: &Google, changes: &Value) -> String {
     let file = key_file(google);
     let iat = now() - 10;
@@ -274,7 +274,7 @@ fn only_a_posted_form_is_accepted() {
         let (status, answer) = send(&google, &request.unwrap());
         assert_eq!((status, &answer["error"]), (400, &json!("invalid_request")));
     }
-    // Another universe has no such endpoint.
+    // Other universes have no such endpoint.
     let elsewhere = "https://oauth2.example-universe.test/token";
     assert_ne!(form(&google, elsewhere, &fields).0, 200);
 }

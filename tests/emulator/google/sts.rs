@@ -58,7 +58,7 @@ fn a_federated_principal_with_the_role_mints_id_tokens() {
             json!({"scope": [CLOUD_PLATFORM]}),
             200,
         ),
-        // roles/iam.workloadIdentityUser does not include it.
+        // roles/iam.workloadIdentityUser does not include this permission.
         ("signJwt", json!({"payload": "{}"}), 403),
     ] {
         let url = format!("{base}{target}:{method}");

@@ -1,8 +1,8 @@
-//! The proxy's response to CONNECT: how it is read, and when it is an error.
+//! The proxy's response to CONNECT: how it is parsed, and when it is an error.
 
 use super::*;
 
-/// Answers one `CONNECT`, and is the upstream behind it.
+/// Answers one `CONNECT`, then acts as the upstream.
 async fn tunnel_opened_by(answer: &str) {
     let port = Port::open().await;
     let client = setting(port.address(), None).client();
@@ -117,7 +117,7 @@ async fn a_proxy_that_breaks_http_is_an_error() {
         let words = [words, "https://api.example through the proxy"];
         fails_on(&client, &port, (&answer, true), kind, &words).await;
     }
-    // No TLS was spoken yet.
+    // TLS has not begun yet.
     for (outcome, count) in [("error", 6.0), ("tls", 0.0)] {
         let name = format!("sidentity_upstream_connects_total{{outcome=\"{outcome}\"}}");
         assert_eq!(client.metric(&name), count, "{outcome}");

@@ -35,7 +35,7 @@ async fn a_proxy_that_requires_credentials_is_an_error_without_them() {
     assert!(server.seen().is_empty());
 }
 
-/// The user `scout` with the password `s3cret pw`, and what proxies may make of them.
+/// The user `scout` with the password `s3cret pw`, and the forms in which proxies may repeat them.
 const SECRETS: [&str; 8] = [
     "scout",
     "c2NvdXQ6czNjcmV0IHB3", // both
@@ -84,7 +84,7 @@ async fn a_refusal_that_repeats_the_credentials_is_redacted() {
     }
 }
 
-/// A refusal of a request in absolute form looks like an answer of the origin.
+/// The refusal of a request in absolute form looks like a response of the origin.
 #[tokio::test]
 async fn a_refusal_in_absolute_form_is_redacted() {
     let port = Port::open().await;
