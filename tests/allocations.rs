@@ -1,4 +1,4 @@
-//! What is to cost no allocation, counted.
+//! Counts the allocations of code that must not allocate.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -45,7 +45,7 @@ async fn a_cached_token_is_sent_without_an_allocation() {
     let destination = Destination::parse("https://storage.googleapis.com/storage/v1/b").unwrap();
     let decision = policy.decide(&destination, "googleapis.com");
     let placeholders = policy.placeholders();
-    // hyper leaves as much room in a request's map.
+    // hyper reserves the same capacity in a request's map.
     let mut headers = HeaderMap::with_capacity(16);
     for (name, value) in [
         ("host", "storage.googleapis.com"),
@@ -71,7 +71,7 @@ async fn a_cached_token_is_sent_without_an_allocation() {
         assert_eq!(headers.len(), 4);
         headers.remove(AUTHORIZATION);
     };
-    // A thread's first look at a slot makes what the later ones need.
+    // The first access of a thread to a slot allocates what later accesses need.
     send();
     let cost = measure(|| (0..1000).for_each(|_| send()));
     assert_eq!(cost.count_total, 0);

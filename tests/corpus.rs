@@ -1,4 +1,4 @@
-//! Every input that the fuzzer is started with, or that it once found, through the functions that it feeds.
+//! Runs every stored input of the fuzzer through its target: the initial inputs and earlier findings.
 
 #[path = "fuzz/targets.rs"]
 mod targets;

@@ -1,4 +1,4 @@
-//! What describes the command line outside of documents: `--help`, completion scripts and man pages.
+//! `--help`, completion scripts and man pages.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ fn stdout(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a program that this machine may not have.
+/// Runs a program that may not be installed.
 fn run_if_installed(program: &str, arguments: &[&str], file: &Path) -> Option<Output> {
     match Command::new(program).args(arguments).arg(file).output() {
         Ok(output) => Some(output),
@@ -50,7 +50,7 @@ fn run_if_installed(program: &str, arguments: &[&str], file: &Path) -> Option<Ou
     }
 }
 
-/// What bash offers for the last of these words.
+/// Returns bash's completions of the last of these words.
 fn offered_by_bash(script: &Path, words: &[&str]) -> Vec<String> {
     let test = r#"
         source "$1"; shift

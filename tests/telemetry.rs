@@ -1,6 +1,6 @@
-//! What a process really writes to stderr: its log, its panics, and never a token.
+//! The output of a whole process on stderr: its log, its panics, and never a token.
 
-// The lints' allowances for tests end at functions that are not tests themselves.
+// Clippy's exceptions for tests do not apply to functions that are not tests themselves.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -32,10 +32,10 @@ use sidentity::telemetry::{
     set_project, tunnel_without_token,
 };
 
-/// In its environment a test is the process that is looked at.
+/// A test with this variable is the observed process.
 const CHILD: &str = "SIDENTITY_TEST_CHILD";
 
-/// A token that nothing may show, nor its first part.
+/// A token that must not be printed, not even its first part.
 const PLANTED: &str = "ya29.c0ASRK0GbPLANTED";
 
 fn log(format: LogFormat, level: LogLevel) -> Log {
@@ -46,8 +46,8 @@ fn log(format: LogFormat, level: LogLevel) -> Log {
     }
 }
 
-/// Runs the test of this name once more, in a process of its own, where `scenario` runs instead of it; gives what that
-/// process wrote. There, it gives nothing.
+/// Runs the test of this name once more in its own process, with `scenario` in its place, and returns the output of
+/// that process. In that process it returns `None`.
 fn process(test: &str, stderr: Stdio, scenario: impl FnOnce()) -> Option<Output> {
     if std::env::var_os(CHILD).as_deref() == Some(OsStr::new(test)) {
         scenario();
@@ -145,7 +145,7 @@ fn dependencies_log_warnings_only() {
     let test = "dependencies_log_warnings_only";
     let output = process(test, Stdio::piped(), || {
         init(&log(LogFormat::Json, LogLevel::Trace));
-        // This crate is none of the product's own.
+        // This crate is not part of the product.
         tracing::error!("e");
         tracing::warn!(target: "sidentity::proxy", "w");
         tracing::info!(target: "sidentity::proxy", authorization = PLANTED, "i");
@@ -201,7 +201,7 @@ fn destination(url: &str) -> Destination {
     Destination::parse(url).unwrap()
 }
 
-/// Requests with a token wherever one can stand, logged and counted at the most talkative level.
+/// Sends requests with a token in every possible place, logged and counted at the most verbose level.
 fn carry_tokens(format: LogFormat) {
     init(&log(format, LogLevel::Trace));
     set_project("my-project");

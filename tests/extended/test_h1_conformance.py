@@ -89,12 +89,12 @@ CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
 # Invalid requests: they are refused, the connection ends, and the service receives nothing.
 REFUSED = {
     # The request line.
-    "2.3 a version that is not there yet": request("GET / HTTP/1.2"),
+    "2.3 a version that does not exist yet": request("GET / HTTP/1.2"),
     "2.3 HTTP/2.0 in HTTP/1": request("GET / HTTP/2.0"),
     "2.3 a version in lower case": request("GET / http/1.1"),
     "3 no version": request("GET /"),
     "3 four parts": request("GET / x HTTP/1.1"),
-    "3 a method and no more": request("GET"),
+    "3 only a method": request("GET"),
     "3 a target of 70,000 bytes": request("GET /" + "x" * 70_000 + " HTTP/1.1"),
     "3.1 no method": request(" / HTTP/1.1"),
     "3.1 a method with a colon": request("G:T / HTTP/1.1"),
@@ -107,10 +107,10 @@ REFUSED = {
     # Host.
     "3.2 no Host": request(host=None),
     "3.2 two Hosts": request("GET / HTTP/1.1", "Host: localhost"),
-    "3.2 two Hosts that differ": request("GET / HTTP/1.1", "Host: evil.test"),
-    "3.2 a Host that is none": request(host="a b"),
+    "3.2 two different Hosts": request("GET / HTTP/1.1", "Host: evil.test"),
+    "3.2 an invalid Host": request(host="a b"),
     "3.2 a list in Host": request(host="localhost, evil.test"),
-    "3.2.2 a Host that is not the target's": request("GET http://localhost/ HTTP/1.1", host="127.0.0.1"),
+    "3.2.2 a Host that differs from the target's": request("GET http://localhost/ HTTP/1.1", host="127.0.0.1"),
     # Fields.
     "2.2 a lone carriage return in a value": request("GET / HTTP/1.1", "X-A: 1\rX-B: 2"),
     "2.2 a space before the first field": b"GET / HTTP/1.1\r\n X-A: 1\r\nHost: localhost\r\n\r\n",
@@ -128,7 +128,7 @@ REFUSED = {
 # Two conflicting lengths of a body, or an invalid one.
 FRAMING = {
     "6.1 chunked that is not last": "Transfer-Encoding: chunked, gzip",
-    "6.1 a coding that nobody takes off": "Transfer-Encoding: gzip, chunked",
+    "6.1 a coding that is not removed": "Transfer-Encoding: gzip, chunked",
     "6.1 an unknown coding": "Transfer-Encoding: xchunked",
     "6.1 identity": "Transfer-Encoding: identity",
     "6.1 no coding": "Transfer-Encoding:",
@@ -163,13 +163,13 @@ def test_what_is_refused_is(name, address, upstream):
 
 # Invalid chunked bodies (7.1): the service never receives a complete body.
 NO_CHUNKS = {
-    "7.1 a size that is no number": b"g\r\nhello\r\n0\r\n\r\n",
+    "7.1 a size that is not a number": b"g\r\nhello\r\n0\r\n\r\n",
     "7.1 a size with 0x": b"0x5\r\nhello\r\n0\r\n\r\n",
     "7.1 a size with a minus": b"-5\r\nhello\r\n0\r\n\r\n",
     "7.1 a size after a space": b" 5\r\nhello\r\n0\r\n\r\n",
     "7.1 no size": b"\r\nhello\r\n0\r\n\r\n",
     "7.1 a size over 64 bits": b"10000000000000005\r\nhello\r\n0\r\n\r\n",
-    "7.1 a chunk longer than told": b"4\r\nhello\r\n0\r\n\r\n",
+    "7.1 a chunk longer than its size": b"4\r\nhello\r\n0\r\n\r\n",
     "7.1 a chunk without its end": b"5\r\nhello0\r\n\r\n",
     "2.2 a size that ends with a line feed alone": b"5\nhello\r\n0\r\n\r\n",
     "2.2 a size that ends with a carriage return alone": b"5\rhello\r\n0\r\n\r\n",

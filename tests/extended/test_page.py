@@ -20,7 +20,7 @@ PICTURES = WORK / "page"
 AXE = WORK / "clients" / "node_modules" / "axe-core" / "axe.min.js"
 # Name, width, dark.
 LOOKS = [("light", 1280, False), ("dark", 1280, True), ("narrow", 360, False), ("narrow-dark", 360, True)]
-# Chromium's own errands, which have no place in a test: without these it looks up hosts at every start.
+# Disables Chromium's own background requests, which it otherwise sends at every start.
 QUIET = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
     --disable-component-update --disable-sync --disable-default-apps --hide-scrollbars --lang=en""".split()
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

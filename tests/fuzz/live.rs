@@ -1,5 +1,5 @@
-//! What an upstream answers, through a running sidecar: head, body and trailers are the fuzzer's, the framing is plausible,
-//! so that most inputs get beyond the parser.
+//! Upstream responses through a running sidecar. Head, body and trailers come from the fuzzer. The framing is
+//! plausible, so that most inputs pass the parser.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,16 +14,16 @@ use sidentity::app::App;
 use sidentity::config::{self, Env, OptionKey, RawConfig};
 use tokio::runtime::Runtime;
 
-/// The sidecar must have ended an exchange by then.
+/// The time within which the sidecar must end an exchange.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the upstream keeps a connection on which no further request arrives.
+/// The time for which the upstream keeps a connection without a further request.
 const KEPT: Duration = Duration::from_millis(30);
 
 const PROBE: &str = "/probe";
 const PROBED: &[u8] = b"probe";
 
-/// RFC 9110, 6.5.1, and what is between two neighbours only.
+/// Trailers that RFC 9110, 6.5.1 forbids, and hop-by-hop fields.
 const NO_TRAILERS: &[&str] = &[
     "authorization",
     "connection",
@@ -53,22 +53,22 @@ struct Stage {
     answer: &'static Mutex<ScriptedResponse>,
 }
 
-/// What the upstream answers to everything but a probe.
+/// The upstream's response to every request except for a probe.
 #[derive(Clone, Default)]
 struct ScriptedResponse {
     bytes: Vec<u8>,
     keep: bool,
 }
 
-/// What the app received over HTTP/1.1.
+/// The response that the app received over HTTP/1.1.
 struct Received {
     status: u16,
     body: Vec<u8>,
     trailers: Vec<String>,
 }
 
-/// One byte of flags; then head, body and trailers, each ended by an empty line. The exchange ends, what arrives is one
-/// response that carries no forbidden trailer, and the next call gets its own answer.
+/// One byte of flags, then head, body and trailers, each ended by an empty line. The exchange ends, the app gets one
+/// response without a forbidden trailer, and the next call gets its own response.
 pub fn responses(input: &[u8]) {
     let Some((flags, rest)) = input.split_first() else {
         return;
@@ -162,7 +162,7 @@ impl Stage {
     }
 }
 
-/// An upstream's connection.
+/// A connection of the upstream.
 fn serve(mut stream: TcpStream, answer: &Mutex<ScriptedResponse>) {
     stream.set_read_timeout(Some(KEPT)).expect("not zero");
     stream.set_nodelay(true).expect("a socket");
@@ -191,7 +191,7 @@ fn serve(mut stream: TcpStream, answer: &Mutex<ScriptedResponse>) {
     }
 }
 
-/// A call of the app, on a connection of its own.
+/// A call of the app, on its own connection.
 fn call(route: SocketAddr, method: &str, path: &str) -> Received {
     let mut stream = TcpStream::connect(route).expect("it listens");
     stream.set_read_timeout(Some(TIMEOUT)).expect("not zero");
@@ -201,7 +201,7 @@ fn call(route: SocketAddr, method: &str, path: &str) -> Received {
     stream.write_all(head.as_bytes()).expect("it reads");
     let mut bytes = Vec::new();
     if let Err(error) = stream.read_to_end(&mut bytes) {
-        // A response that the upstream broke off is broken off here too.
+        // A response that the upstream ends early also ends early here.
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
     received(method, &bytes)
@@ -222,7 +222,7 @@ async fn call_http2(route: SocketAddr, method: &str) {
             .header("te", "trailers")
             .body(Empty::<bytes::Bytes>::new())
             .expect("it is valid");
-        // A body that fails at once may take the head with it.
+        // A body that fails at once may discard the head too.
         let response = match sender.send_request(request).await {
             Ok(response) => response,
             Err(error) => return assert!(is_reset(&error), "{error:?}"),
@@ -238,7 +238,7 @@ async fn call_http2(route: SocketAddr, method: &str) {
         .expect("the exchange ends");
 }
 
-/// The sidecar reset the stream, and did not say that nothing was processed.
+/// Returns whether the sidecar reset the stream with INTERNAL_ERROR.
 fn is_reset(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
     cause.is_some_and(|cause: &h2::Error| {
@@ -246,7 +246,7 @@ fn is_reset(error: &hyper::Error) -> bool {
     })
 }
 
-/// Reads one response, and that it is only one.
+/// Reads one response, and checks that no other follows.
 fn received(method: &str, bytes: &[u8]) -> Received {
     let end = find(bytes, b"\r\n\r\n").expect("a head");
     let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
@@ -280,7 +280,7 @@ fn received(method: &str, bytes: &[u8]) -> Received {
     received
 }
 
-/// A chunked body; it may be broken off.
+/// A chunked body, possibly incomplete.
 fn chunks(mut rest: &[u8], received: &mut Received) {
     while let Some(end) = find(rest, b"\r\n") {
         let size = std::str::from_utf8(&rest[..end]).expect("a size");

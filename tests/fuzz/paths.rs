@@ -1,4 +1,4 @@
-//! A path, as servers read it who have nothing in common with `policy::path`.
+//! Readings of a path by servers that share no code with `policy::path`.
 
 use std::path::{Component, Path};
 
@@ -22,8 +22,8 @@ const READERS: [fn(&str) -> String; 8] = [
     },
 ];
 
-/// What any reader finds below `/admin` is denied, what is granted is below `/pub` for every reader, and a function's
-/// token is for the function that every reader finds.
+/// A path that any reader finds below `/admin` is denied, a permitted path is below `/pub` for every reader, and a
+/// function's token is for the function that every reader finds.
 pub fn paths(input: &[u8]) {
     let Some(path) = text(input).filter(|path| path.starts_with('/')) else {
         return;
@@ -75,7 +75,7 @@ fn decoded(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// As the standard library reads a path on Unix: slashes merged, dots resolved.
+/// The reading of the standard library on Unix: slashes merged, dots resolved.
 fn resolved(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for component in Path::new(path).components() {

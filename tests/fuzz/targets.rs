@@ -1,5 +1,5 @@
-//! What the fuzzer feeds, and `tests/corpus.rs` with what is kept in `corpus/`. Each function takes any bytes; it fails by a
-//! panic, which is either the sidecar's own or a promise that it does not keep.
+//! The functions that the fuzzer calls. `tests/corpus.rs` calls them with the stored inputs in `corpus/`. Each accepts
+//! any bytes, and fails by a panic: the sidecar's own panic, or an assertion about its behaviour.
 
 #![allow(
     clippy::expect_used,
@@ -30,10 +30,10 @@ use sidentity::telemetry::{Logger, TraceContext};
 pub use live::responses;
 pub use paths::paths;
 
-/// What is fed.
+/// A function that takes any bytes.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is its corpus' too.
+/// Every target by its name, which is also the name of its corpus.
 pub const ALL: [(&str, Target); 15] = [
     ("credential_file", credential_file),
     ("destination", destination),
@@ -52,7 +52,7 @@ pub const ALL: [(&str, Target); 15] = [
     ("yaml", yaml),
 ];
 
-/// A credential file. What is refused is told on one line.
+/// A credential file. The message of an error is one line.
 pub fn credential_file(input: &[u8]) {
     for variables in [
         &[] as &[&str],
@@ -70,7 +70,7 @@ pub fn credential_file(input: &[u8]) {
     }
 }
 
-/// A URL means the same place however often it is read, and its host is in its one form.
+/// A URL keeps its meaning when it is written and parsed again, and its host is normalized.
 pub fn destination(input: &[u8]) {
     let Some(destination) = text(input).and_then(|text| Destination::parse(text).ok()) else {
         return;
@@ -87,15 +87,15 @@ pub fn destination(input: &[u8]) {
     assert_ne!(origin.port, 0);
     assert_eq!(origin.upgraded().scheme, Scheme::Https);
     assert_eq!(origin.upgraded().host, origin.host);
-    same_as_browsers(text(input).expect("it was one"), &destination);
+    same_as_browsers(text(input).expect("it is text"), &destination);
     if let Some(name) = origin.host.name() {
         assert!(!name.ends_with('.') && !name.bytes().any(|b| b.is_ascii_uppercase()));
         assert!(name.parse::<IpAddr>().is_err());
     }
 }
 
-/// The URL Standard's parser finds the same host and port, where it takes the URL at all: a client that uses it means the
-/// same destination as we do.
+/// The URL Standard's parser finds the same host and port if it accepts the URL, so clients that use it mean the same
+/// destination as we do.
 fn same_as_browsers(written: &str, destination: &Destination) {
     let Ok(url) = url::Url::parse(written) else {
         return;
@@ -104,7 +104,7 @@ fn same_as_browsers(written: &str, destination: &Destination) {
     let host = match url.host() {
         Some(url::Host::Domain(name)) => Host::parse(name).ok(),
         Some(url::Host::Ipv4(ip)) => Some(Host::Ip(IpAddr::V4(ip))),
-        // `Host` writes an IPv4-mapped address as the IPv4 address that it is.
+        // `Host` writes an IPv4-mapped address as an IPv4 address.
         Some(url::Host::Ipv6(ip)) => Some(Host::Ip(IpAddr::V6(ip).to_canonical())),
         None => None,
     };
@@ -116,7 +116,7 @@ fn same_as_browsers(written: &str, destination: &Destination) {
     );
 }
 
-/// A pattern, a URL. What a pattern with a path matches, it matches without the path too.
+/// A pattern and a URL. If a pattern with a path matches, it also matches without the path.
 pub fn pattern(input: &[u8]) {
     let Some((pattern, url)) = text(input).and_then(|text| text.split_once('\n')) else {
         return;
@@ -136,8 +136,8 @@ pub fn pattern(input: &[u8]) {
     }
 }
 
-/// `PATTERN=CREDENTIAL` lines, the last line a URL. Without a rule that says so, only Google's hosts get a token, and
-/// only on their own port.
+/// `PATTERN=CREDENTIAL` lines, and a URL as the last line. Unless a rule says otherwise, only Google's hosts get a
+/// token, and only on their standard port.
 pub fn policy(input: &[u8]) {
     let Some(text) = text(input) else { return };
     let mut lines: Vec<_> = text.lines().collect();
@@ -190,7 +190,8 @@ fn rule(line: &str) -> Option<Rule> {
     })
 }
 
-/// A URL, then header lines. The token is in one header, once, and no other header has changed but those that say so.
+/// A URL, then header lines. The token is in exactly one header. No other header changes, except for an
+/// `X-Serverless-Authorization` of the client, which may be removed.
 pub fn headers(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let url = lines.next().and_then(text);
@@ -244,8 +245,8 @@ fn injected(decision: &Decision, sent: &HeaderMap, name: &HeaderName) {
     }
 }
 
-/// A version and perhaps `upgrade`, then header lines. Nothing that is for this connection goes on, whatever else does, as it
-/// was and in its order.
+/// A version and optionally `upgrade`, then header lines. Headers of this connection are never forwarded. All others
+/// are forwarded unchanged and in their order.
 pub fn hop_by_hop(input: &[u8]) {
     let mut lines = input.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
@@ -283,8 +284,8 @@ pub fn hop_by_hop(input: &[u8]) {
     assert_eq!(again, response);
 }
 
-/// Trailer lines. HTTP/2 takes what is left, no field of it frames, routes or authenticates, and the others have passed as they
-/// were and in their order.
+/// Trailer lines. The remaining ones are valid in HTTP/2, and none affects framing, routing or authentication. All
+/// others are forwarded unchanged and in their order.
 pub fn trailers(input: &[u8]) {
     let came = fields(input.split(|byte| *byte == b'\n'));
     let mut left = came.clone();
@@ -321,7 +322,7 @@ pub fn trailers(input: &[u8]) {
     assert_eq!(again, left);
 }
 
-/// `Content-Length` lines. One plain number is left, which every line said, or nothing is passed on.
+/// `Content-Length` lines. The result is one plain number that all lines contain, or a refusal.
 pub fn length(input: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in input.split(|byte| *byte == b'\n') {
@@ -346,7 +347,7 @@ pub fn length(input: &[u8]) {
     }
 }
 
-/// Of the fields that came, all have gone on but those that must not; ours are another matter.
+/// All received fields are forwarded except for the forbidden ones. Fields that the sidecar adds are not checked here.
 fn went(came: &HeaderMap, gone: &HeaderMap, dead: &[HeaderName], ours: &[HeaderName]) {
     let named = |name: &HeaderName| {
         let items = came.get_all(header::CONNECTION).iter();
@@ -377,7 +378,7 @@ fn went(came: &HeaderMap, gone: &HeaderMap, dead: &[HeaderName], ours: &[HeaderN
     assert_eq!(got.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
 }
 
-/// `NAME=VALUE` lines. What is refused is told on one line.
+/// `NAME=VALUE` lines. The message of an error is one line.
 pub fn options(input: &[u8]) {
     let Some(text) = text(input) else { return };
     let mut options = RuleOptions::default();
@@ -398,7 +399,7 @@ pub fn flags(input: &[u8]) {
     let mut raw = RawConfig::default();
     for line in text.lines() {
         let (name, value) = line.split_once(' ').unwrap_or((line, ""));
-        // Files are another matter.
+        // Files are not part of this target.
         let name = OptionKey::ALL.iter().find(|known| known.as_str() == name);
         if let Some(name) = name.filter(|name| **name != OptionKey::UpstreamCa) {
             raw.set_flag(*name, [value.to_owned()]);
@@ -413,7 +414,7 @@ pub fn yaml(input: &[u8]) {
         .windows(2)
         .any(|pair| pair.eq_ignore_ascii_case(b"ca"))
     {
-        // It may name files.
+        // It may refer to files.
         return;
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -423,7 +424,7 @@ pub fn yaml(input: &[u8]) {
     loaded(&raw);
 }
 
-/// A configuration that is taken is shown as a file that is taken, and that means the same.
+/// A valid configuration is printed as a valid file with the same meaning.
 fn loaded(raw: &RawConfig) {
     let config = match config::load(raw, &Env::default()) {
         Ok(config) => config,
@@ -435,9 +436,9 @@ fn loaded(raw: &RawConfig) {
     let mut again = RawConfig::default();
     again.set_file(Some(file.path().display().to_string()));
     match config::load(&again, &Env::default()) {
-        // Comments stand for what a file cannot say, such as a password.
+        // Comments replace values that a file cannot contain, such as a password.
         Ok(again) => assert!(
-            said(&shown).eq(said(&Yaml::all(&again).to_string())),
+            without_comments(&shown).eq(without_comments(&Yaml::all(&again).to_string())),
             "{shown}\n{}",
             Yaml::all(&again)
         ),
@@ -445,8 +446,9 @@ fn loaded(raw: &RawConfig) {
     }
 }
 
-/// Without comments, and without what a comment stands for: a password is not shown, and so not read again.
-fn said(yaml: &str) -> impl Iterator<Item = &str> {
+/// Returns the lines without comments and without the values that a comment replaces: a password is not printed, so it
+/// cannot be parsed again.
+fn without_comments(yaml: &str) -> impl Iterator<Item = &str> {
     yaml.lines()
         .map(str::trim_end)
         .filter(|line| !line.trim_start().starts_with('#') && line.trim_start() != "auth: off")
@@ -476,22 +478,22 @@ pub fn trace(input: &[u8]) {
     }
 }
 
-/// A text in the log: one line, one JSON object, and nothing that a terminal obeys.
+/// A text in the log: one line, one JSON object, and no control characters of a terminal.
 pub fn log(input: &[u8]) {
-    let said = String::from_utf8_lossy(input);
+    let input = String::from_utf8_lossy(input);
     for format in [LogFormat::Json, LogFormat::Text] {
-        let line = logged(format, &said);
+        let line = logged(format, &input);
         let end = line.strip_suffix('\n').expect("a whole line");
         assert!(!end.chars().any(char::is_control), "{end:?}");
         if format == LogFormat::Json {
             let value: serde_json::Value = serde_json::from_str(end).expect("JSON");
             assert_eq!(value["severity"], "WARNING");
-            assert!(value["message"].is_string() && value["said"].is_string());
+            assert!(value["message"].is_string() && value["input"].is_string());
         }
     }
 }
 
-fn logged(format: LogFormat, said: &str) -> String {
+fn logged(format: LogFormat, input: &str) -> String {
     #[derive(Clone, Default)]
     struct Out(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Out {
@@ -510,13 +512,13 @@ fn logged(format: LogFormat, said: &str) -> String {
         access: config::AccessLog::All,
     };
     tracing::subscriber::with_default(Logger::new(&log, false, out.clone()), || {
-        tracing::warn!(said, quoted = ?said, "{said}");
+        tracing::warn!(input, quoted = ?input, "{input}");
     });
     let bytes = out.0.lock().expect("unpoisoned").clone();
     String::from_utf8(bytes).expect("UTF-8")
 }
 
-/// `NAME: VALUE` lines as headers, as they would be read from a connection.
+/// `NAME: VALUE` lines as headers, as parsed from a connection.
 fn fields<'a>(lines: impl Iterator<Item = &'a [u8]>) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for line in lines {

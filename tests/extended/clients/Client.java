@@ -1,4 +1,4 @@
-// The JDK's client through a route and through the forward proxy; prints one answer a line.
+// The JDK's client through a route and through the forward proxy. Prints one response per line.
 import java.io.InputStream;
 import java.net.InetSocketAddress;
 import java.net.ProxySelector;
@@ -20,7 +20,7 @@ public class Client {
         String what = arguments[0];
         String route = arguments[1];
         URI proxy = URI.create(arguments[2]);
-        // HTTP_2 in cleartext asks for an upgrade to h2c and takes an answer in HTTP/1.1 as well.
+        // HTTP_2 in cleartext requests an upgrade to h2c, and also accepts a response in HTTP/1.1.
         Version version = what.equals("http1") ? Version.HTTP_1_1 : Version.HTTP_2;
         HttpClient.Builder builder = HttpClient.newBuilder().version(version);
         if (what.equals("proxy")) {

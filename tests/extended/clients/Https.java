@@ -1,4 +1,4 @@
-// The JDK's two clients, which know nothing of a proxy but what their environment says; one answer a line.
+// The JDK's two clients, which know a proxy only from their environment. Prints one response per line.
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;

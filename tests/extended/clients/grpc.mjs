@@ -1,4 +1,4 @@
-// @grpc/grpc-js, which has HTTP/2 of its own: a stream both ways, then an error. With "tls" it verifies the server.
+// @grpc/grpc-js, which has its own HTTP/2: a bidirectional stream, then an error. With "tls" it verifies the server.
 import assert from "node:assert/strict";
 import grpc from "@grpc/grpc-js";
 

@@ -1,4 +1,4 @@
-// Node.js' own clients, which know nothing of a proxy but what their environment says; one answer a line.
+// Node.js' own clients, which know a proxy only from their environment. Prints one response per line.
 import https from "node:https";
 
 const cases = {

@@ -1,4 +1,4 @@
-// Node.js' clients through a route and through the forward proxy; prints one JSON object a line.
+// Node.js' clients through a route and through the forward proxy. Prints one JSON object per line.
 import assert from "node:assert/strict";
 import http from "node:http";
 import http2 from "node:http2";
@@ -41,13 +41,13 @@ const cases = {
     console.log(JSON.stringify(seen));
   },
 
-  // The proxy as the host, which Node then names in Host.
+  // The proxy is the host, so Node also writes it in Host.
   async http_get() {
     const { seen } = await request(proxy, { path: "http://svc.a.run.app/get" });
     console.log(JSON.stringify(seen));
   },
 
-  // Node's own, by NODE_USE_ENV_PROXY: CONNECT to port 80.
+  // Node's own proxy support (NODE_USE_ENV_PROXY): CONNECT to port 80.
   async fetch_by_environment() {
     const response = await globalThis.fetch("http://svc.a.run.app/environment");
     console.log(await response.text());
@@ -103,7 +103,7 @@ const cases = {
     console.log("{}");
   },
 
-  // undici's proxy sends absolute URLs where it is told not to tunnel.
+  // undici's proxy sends absolute URLs if it is configured not to tunnel.
   async undici_proxy() {
     const dispatcher = new ProxyAgent({ uri: proxy, proxyTunnel: false });
     const { request } = await import("undici");

@@ -1,4 +1,4 @@
-// One whole answer and one streamed, with the placeholder in the place of the key.
+// Gets one whole and one streamed response, with the placeholder as the key.
 import OpenAI from "openai";
 
 const client = new OpenAI({ baseURL: process.argv[2], apiKey: "sidentity", maxRetries: 0 });

@@ -1,11 +1,11 @@
-// google-auth-library with the credential file that the environment names: prints an access token or an ID token.
+// google-auth-library with the environment's credential file. Prints an access token or an ID token.
 import { readFileSync } from 'node:fs';
 import { GoogleAuth } from 'google-auth-library';
 
 const [what, audience] = process.argv.slice(2);
 const scopes = ['https://www.googleapis.com/auth/cloud-platform'];
 const { type } = JSON.parse(readFileSync(process.env.GOOGLE_APPLICATION_CREDENTIALS));
-// With scopes the assertion of a key file has both, which the endpoint refuses; the source of an impersonation needs them.
+// With scopes, a key file's assertion has both, which the endpoint refuses. The source of an impersonation needs scopes.
 const auth = new GoogleAuth(what === 'id' && type === 'service_account' ? {} : { scopes });
 if (what === 'id') {
   const client = await auth.getIdTokenClient(audience);

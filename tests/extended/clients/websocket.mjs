@@ -1,4 +1,4 @@
-// npm's ws with wss://, which reads no variable: alone it looks up the host itself, with https-proxy-agent it goes through the proxy.
+// npm's ws with wss://, which reads no variables: alone it resolves the host itself, with https-proxy-agent it uses the proxy.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { HttpsProxyAgent } from "https-proxy-agent";
