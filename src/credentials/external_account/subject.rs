@@ -105,7 +105,7 @@ impl CredentialSource {
             (Some(_), None) => true,
             _ => false,
         };
-        // A file of AWS without it would be read as one of a URL that answers with a token.
+        // Without it, a file for AWS would be read as a file for a URL that returns a token.
         const OF_AWS: [&str; 3] = [
             "imdsv2_session_token_url",
             "region_url",
@@ -184,7 +184,7 @@ fn headers(fields: Fields<'_>) -> Result<HeaderMap, FieldError> {
     Ok(headers)
 }
 
-/// Returns whether a header may come from a file. Those of the connection and of the body are this client's own.
+/// Returns whether a file may set this header. The client itself sets those of the connection and the body.
 fn is_of_message(name: &HeaderName) -> bool {
     const OWN: [&str; 11] = [
         "connection",
