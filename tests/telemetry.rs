@@ -226,7 +226,7 @@ fn carry_tokens(format: LogFormat) {
     };
     let refused = Error::new(
         ErrorKind::TokenRefused,
-        "token: the metadata server's answer is no token",
+        "token: the metadata server's response is not a token",
     );
     let record = AccessRecord {
         method: Some(&Method::GET),

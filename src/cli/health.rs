@@ -112,7 +112,7 @@ fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
 async fn probe(admin: SocketAddr, path: &str) -> Result<(), String> {
     let asked = tokio::time::timeout(TIMEOUT, ask(admin, path)).await;
     let (status, text) = asked
-        .map_err(|_| format!("http://{admin}{path}: no answer within {TIMEOUT:?}"))?
+        .map_err(|_| format!("http://{admin}{path}: no response within {TIMEOUT:?}"))?
         .map_err(|error| format!("http://{admin}{path}: {error}"))?;
     if status == StatusCode::OK {
         Ok(())

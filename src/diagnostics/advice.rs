@@ -83,7 +83,7 @@ impl TokenFault {
             }
             Self::TimedOut => {
                 "Check that the instance gets CPU: Cloud Run gives none between requests unless CPU is always allocated. \
-                 The sidecar retries; raise --token-timeout if the answer is always slightly too late."
+                 The sidecar retries; raise --token-timeout if the response is always slightly too late."
             }
             Self::Unreachable => {
                 "On Google Cloud: check that no network policy, firewall or proxy blocks 169.254.169.254 port 80. \

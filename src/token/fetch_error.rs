@@ -57,7 +57,7 @@ impl FetchError {
 
     /// The error of a fetch that ended without a result: it panicked, or the runtime shuts down.
     pub(super) fn aborted() -> Self {
-        Self::new(TokenFault::Aborted, "the fetch was cut short")
+        Self::new(TokenFault::Aborted, "the fetch was cancelled")
     }
 
     /// Sets the kind of source, unless the error of another source has set it.

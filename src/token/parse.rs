@@ -27,9 +27,9 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 /// Why a response of status 200 was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    #[error("the answer is not a JSON object with an access token")]
+    #[error("the response is not a JSON object with an access token")]
     Json,
-    #[error("the answer holds no access token")]
+    #[error("the response has no access token")]
     NoToken,
     #[error("the token is not visible ASCII")]
     NotVisible,
@@ -37,13 +37,13 @@ pub(super) enum Malformed {
     ExpiresIn,
     #[error("expireTime is missing or is not a time in RFC 3339")]
     ExpireTime,
-    #[error("the answer is not a JSON object with a JWT")]
+    #[error("the response is not a JSON object with a JWT")]
     NoJson,
     #[error("token_type is not Bearer")]
     TokenType,
-    #[error("the answer is empty")]
+    #[error("the response is empty")]
     Empty,
-    #[error("the answer is not a JWT of three parts in base64url")]
+    #[error("the response is not a JWT of three parts in base64url")]
     NotJwt,
     #[error("the JWT's header is not a JSON object with an alg")]
     Header,
@@ -53,11 +53,11 @@ pub(super) enum Malformed {
     Exp,
     #[error("the JWT has no aud")]
     NoAudience,
-    #[error("the JWT's aud is not exactly the audience that was asked for")]
+    #[error("the JWT's aud differs from the requested audience")]
     Audience,
-    #[error("the token is already expired (is this machine's clock right?)")]
+    #[error("the token is already expired (is this machine's clock correct?)")]
     Expired,
-    #[error("the answer is not a JSON object with an ID token")]
+    #[error("the response is not a JSON object with an ID token")]
     NoIdToken,
 }
 

@@ -77,7 +77,7 @@ async fn limited<T>(
 ) -> Result<T, AttemptError> {
     let limit = ATTEMPT.min(end.saturating_duration_since(Instant::now()));
     timeout(limit, attempt).await.unwrap_or_else(|_| {
-        let reason = format!("no answer within {:.1} s", limit.as_secs_f32());
+        let reason = format!("no response within {:.1} s", limit.as_secs_f32());
         Err(AttemptError::timed_out(&reason))
     })
 }
@@ -177,7 +177,7 @@ impl RetryError {
         hint: Option<String>,
     ) -> FetchError {
         let Self { error, attempts } = self;
-        let mut detail = format!("{what} asked of {endpoint}: {}", error.reason);
+        let mut detail = format!("cannot get {what} from {endpoint}: {}", error.reason);
         if attempts > 1 {
             detail = format!("{detail} ({attempts} attempts)");
         }

@@ -94,7 +94,7 @@ async fn a_silent_endpoint_fails_after_the_token_timeout() {
         let began = Instant::now();
         let ran = run_with(&google, &file, &["token", "--token-timeout=2s", RUN_APP]).await;
         assert_eq!(ran.status, Some(1), "{kind}: {ran:?}");
-        assert!(ran.err.contains("no answer within"), "{kind}: {ran:?}");
+        assert!(ran.err.contains("no response within"), "{kind}: {ran:?}");
         assert!(began.elapsed() < Duration::from_secs(6), "{kind}");
     }
 }
@@ -139,7 +139,7 @@ async fn a_clock_that_is_ten_minutes_off_gets_a_hint() {
         assert_eq!(ran.status, Some(1), "{args:?}: {ran:?}");
         let hint = ran.err.to_lowercase();
         assert!(
-            hint.contains("is this machine's clock right?"),
+            hint.contains("is this machine's clock correct?"),
             "{args:?}: {ran:?}"
         );
         assert!(ran.err.contains(refusal), "{args:?}: {ran:?}");

@@ -86,7 +86,7 @@ async fn a_server_that_stays_limited_is_tried_five_times() {
     assert_eq!(
         failed.detail(),
         format!(
-            "token: an access token (account default) asked of http://{address}: answered 429 Too Many Requests: \
+            "token: cannot get an access token (account default) from http://{address}: answered 429 Too Many Requests: \
              \"Quota exceeded\" (5 attempts)"
         )
     );
@@ -133,7 +133,7 @@ async fn a_silent_server_is_retried_on_a_new_connection() {
     let slot = cache_for(&server, Duration::from_millis(300)).slot(&access(&[]));
     let failed = error(&slot).await;
     assert_eq!(failed.kind(), ErrorKind::TokenUnavailable);
-    assert!(failed.detail().contains("no answer within 0.3 s"));
+    assert!(failed.detail().contains("no response within 0.3 s"));
     tokio::time::sleep(failed.wait().unwrap()).await;
     assert_eq!(get(&slot).await, "T2");
     assert_eq!(server.requests(Kind::Access)[1].connection, 2);

@@ -93,7 +93,7 @@ async fn a_server_without_metadata_flavor_is_rejected() {
         let (server, slot) = access_slot([answer]).await;
         let failed = error(&slot).await;
         assert_eq!(failed.kind(), ErrorKind::TokenRefused);
-        assert!(failed.detail().contains("something else answers there"));
+        assert!(failed.detail().contains("another server answers there"));
         assert_eq!(server.count(Kind::Access), 1);
     }
 }
@@ -157,10 +157,10 @@ async fn garbage_is_an_error_that_is_not_cached_or_quoted() {
 async fn an_id_token_for_another_audience_is_rejected_and_not_quoted() {
     let exp = in_seconds(3600);
     for (claims, words) in [
-        (format!(r#"{{"aud":"SECRET","exp":{exp}}}"#), "aud is not"),
+        (format!(r#"{{"aud":"SECRET","exp":{exp}}}"#), "aud differs"),
         (
             format!(r#"{{"aud":["https://a.example","SECRET"],"exp":{exp}}}"#),
-            "aud is not",
+            "aud differs",
         ),
         (format!(r#"{{"exp":{exp}}}"#), "has no aud"),
     ] {
@@ -205,11 +205,11 @@ async fn bytes_that_are_not_http_and_endless_responses_are_errors() {
     let flavored = "HTTP/1.1 200 OK\r\nMetadata-Flavor: Google\r\n";
     let chunk = format!("1000\r\n{}\r\n", "x".repeat(0x1000));
     for (answer, words) in [
-        (Answer::raw("SSH-2.0-OpenSSH_9.6\r\n\r\n"), "no HTTP"),
-        (Answer::raw(vec![0xff; 64]), "no HTTP"),
+        (Answer::raw("SSH-2.0-OpenSSH_9.6\r\n\r\n"), "not HTTP"),
+        (Answer::raw(vec![0xff; 64]), "not HTTP"),
         (
             Answer::raw(format!("{flavored}X: {}\r\n\r\n", "x".repeat(200_000))),
-            "no HTTP",
+            "not HTTP",
         ),
         (Answer::ok("x".repeat(64 * 1024 + 1)), "longer than 64 KiB"),
         (

@@ -7,9 +7,9 @@ pub(super) enum Unsplittable {
     Quote,
     #[error("nothing follows the last backslash")]
     Escape,
-    #[error("it holds no word")]
+    #[error("it is empty")]
     Empty,
-    #[error("it holds a null character")]
+    #[error("it contains a null character")]
     Null,
 }
 

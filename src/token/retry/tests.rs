@@ -54,7 +54,7 @@ async fn an_error_names_the_request_the_endpoint_and_the_attempts() {
     );
     assert_eq!(
         error.detail(),
-        "token: an access token asked of https://oauth2.googleapis.com/token: answered 500 (5 attempts); try later"
+        "token: cannot get an access token from https://oauth2.googleapis.com/token: answered 500 (5 attempts); try later"
     );
     assert_eq!(error.fault(), TokenFault::Failing);
 }

@@ -17,7 +17,7 @@ pub(super) fn accept(
         Err(malformed) => *malformed == Malformed::Expired,
     };
     if spent && now.since(start) > ATTEMPT {
-        return Err(AttemptError::timed_out("the answer was read too late"));
+        return Err(AttemptError::timed_out("the response was read too late"));
     }
     token.map_err(AttemptError::from)
 }

@@ -93,7 +93,7 @@ impl AuthorizedUserSource {
     /// id.
     fn unsupported(&self, key: &TokenKey) -> FetchError {
         let detail = format!(
-            "{} cannot be had from {}: {}",
+            "{} cannot be obtained from {}: {}",
             message::token(&key.kind),
             self.name,
             USER_ID_TOKENS

@@ -84,7 +84,7 @@ pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<S
              client id of {email}"
         )),
         "invalid_grant" => Some(format!(
-            "is {subject} a user of the domain, and is this machine's clock right?"
+            "is {subject} a user of the domain, and is this machine's clock correct?"
         )),
         _ => None,
     }

@@ -149,14 +149,14 @@ impl EndpointClient {
         match Limited::new(body, LONGEST_BODY).collect().await {
             Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
             Err(error) if error.is::<LengthLimitError>() => {
-                let reason = format!("the answer is longer than {} KiB", LONGEST_BODY / 1024);
+                let reason = format!("the response is longer than {} KiB", LONGEST_BODY / 1024);
                 Err(AttemptError::malformed(reason))
             }
             Err(error) => Err(AttemptError {
                 retry: true,
                 ..AttemptError::new(
                     TokenFault::Failing,
-                    format!("the answer broke off: {error}"),
+                    format!("the response ended early: {error}"),
                 )
             }),
         }

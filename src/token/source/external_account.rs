@@ -65,7 +65,7 @@ impl ExternalAccountSource {
             TokenKind::Id { .. } | TokenKind::Jwt { .. } => Err(FetchError::new(
                 TokenFault::Unsupported,
                 &format!(
-                    "{} cannot be had from {}: {FEDERATED_ID_TOKENS}",
+                    "{} cannot be obtained from {}: {FEDERATED_ID_TOKENS}",
                     message::token(&key.kind),
                     self.name,
                 ),

@@ -53,7 +53,7 @@ impl WorkforceUserSource {
         // The login determines the scopes.
         if !matches!(key.kind, TokenKind::Access { .. }) {
             let detail = format!(
-                "{what} cannot be had from {}: {FEDERATED_ID_TOKENS}",
+                "{what} cannot be obtained from {}: {FEDERATED_ID_TOKENS}",
                 self.name
             );
             return Err(FetchError::new(TokenFault::Unsupported, &detail));

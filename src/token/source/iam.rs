@@ -190,7 +190,7 @@ impl Call<'_> {
         let mut headers = bearer(caller.token.reveal()).ok_or_else(|| {
             FetchError::new(
                 TokenFault::Malformed,
-                "the caller's token is no header value",
+                "the caller's token is not a valid header value",
             )
         })?;
         if let Some(project) = caller.quota_project {
@@ -228,7 +228,7 @@ impl Call<'_> {
             ),
             401 => {
                 let clock = match caller.is_self_signed() {
-                    true => ", and it was signed here: is this machine's clock right?",
+                    true => ", and it was signed here: is this machine's clock correct?",
                     false => "",
                 };
                 Some(format!("the token of {} was not accepted{clock}", caller.name()))
@@ -243,7 +243,7 @@ impl Call<'_> {
                 };
                 Some(format!("grant {}", grants(&hops, role, self.account.ends())))
             }
-            404 => Some(format!("is there a service account {account}, and is it spelled so?")),
+            404 => Some(format!("is there a service account {account}, and is its name correct?")),
             _ => None,
         }
     }

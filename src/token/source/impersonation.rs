@@ -287,7 +287,7 @@ impl Impersonator {
         let limit = self.timeout().as_secs_f32();
         FetchError::new(
             TokenFault::TimedOut,
-            &format!("{what}: fetching it took all of the {limit:.1} s"),
+            &format!("{what}: fetching it took the whole {limit:.1} s"),
         )
     }
 

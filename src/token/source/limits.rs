@@ -79,11 +79,11 @@ impl FetchLimits {
         let end = Instant::now() + time.min(self.timeout);
         let queued = (!priority.is_high()).then(|| self.normal_queue.try_acquire());
         if matches!(queued, Some(Err(_))) {
-            let error = AttemptError::timed_out("too many tokens are asked for at once");
+            let error = AttemptError::timed_out("too many tokens are requested at once");
             return Err(RetryError::before(error));
         }
         let Ok(Some(_permit)) = timeout_at(end, self.permit(priority)).await else {
-            let error = AttemptError::timed_out("other fetches took all the time");
+            let error = AttemptError::timed_out("other fetches took the whole time");
             return Err(RetryError::before(error));
         };
         retry(end, attempt).await

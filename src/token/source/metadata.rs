@@ -70,7 +70,8 @@ fn check_flavor(head: &response::Parts) -> Result<(), AttemptError> {
     } else {
         Err(AttemptError::new(
             TokenFault::WrongServer,
-            "the answer has no Metadata-Flavor: Google, so something else answers there".to_owned(),
+            "the response has no Metadata-Flavor: Google, so another server answers there"
+                .to_owned(),
         ))
     }
 }
@@ -160,7 +161,7 @@ impl MetadataClient {
         self.request(request, &FetchPriority::high(), |body, _| {
             str::from_utf8(body.trim_ascii())
                 .map(str::to_owned)
-                .map_err(|_| AttemptError::malformed("the answer is no text".to_owned()))
+                .map_err(|_| AttemptError::malformed("the response is not text".to_owned()))
         })
         .await
     }
@@ -188,7 +189,7 @@ impl MetadataClient {
             return Err(FetchError::new(
                 TokenFault::Disabled,
                 &format!(
-                    "{} cannot be had: NO_GCE_CHECK says that there is no metadata server",
+                    "{} cannot be obtained: NO_GCE_CHECK says that there is no metadata server",
                     request.clause()
                 ),
             ));

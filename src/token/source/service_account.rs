@@ -283,7 +283,7 @@ impl ServiceAccountSource {
         );
         refused.then(|| {
             format!(
-                "was the key of {} deleted or disabled, or the account? Is this machine's clock right?",
+                "was the key of {} deleted or disabled, or the account? Is this machine's clock correct?",
                 self.name
             )
         })

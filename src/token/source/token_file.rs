@@ -55,7 +55,7 @@ impl TokenFile {
         Token::new(text.trim(), now.after(LIFETIME), now).ok_or_else(|| {
             FetchError::new(
                 TokenFault::Malformed,
-                &format!("{} holds no token", self.name),
+                &format!("{} contains no token", self.name),
             )
         })
     }

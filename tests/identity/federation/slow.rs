@@ -152,7 +152,7 @@ async fn a_slow_source_of_an_impersonated_account_is_named() {
     let by_aws = google.external_account(&endpoints, SubjectSource::Aws);
     let user = authorized_user(&google);
     let by_user = google.impersonated(&endpoints, &user, &[]);
-    let no_answer = "no answer within";
+    let no_answer = "no response within";
     for (endpoint, file, args, expected) in [
         (
             Endpoint::StsExchange,

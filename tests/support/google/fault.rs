@@ -205,7 +205,7 @@ impl Body for Sent {
                 Some(Ok(Frame::data(bytes)))
             }
             None if self.promised == 0 => None,
-            None => Some(Err(io::Error::other("cut short as told"))),
+            None => Some(Err(io::Error::other("ended early by the script"))),
         })
     }
 

@@ -152,7 +152,7 @@ async fn a_fetch_is_retried_and_its_error_names_the_endpoint() {
     assert_eq!(
         error.detail(),
         format!(
-            "token: an access token asked of {url}: answered 400 Bad Request: \"invalid_grant\" \"Bad Request\" \
+            "token: cannot get an access token from {url}: answered 400 Bad Request: \"invalid_grant\" \"Bad Request\" \
              (3 attempts); log in"
         )
     );

@@ -110,7 +110,7 @@ impl MetadataRequest {
                     .to_owned(),
             ),
             StatusCode::NOT_FOUND => Some(format!(
-                "is the account {} attached here, and spelled so?",
+                "is the account {} attached here, and is its name correct?",
                 printable(account)
             )),
             StatusCode::FORBIDDEN => Some(

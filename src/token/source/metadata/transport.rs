@@ -54,9 +54,9 @@ pub(super) enum TransportError {
     ConnectTimeout(Duration),
     #[error("the connection broke: {0}")]
     Torn(BoxError),
-    #[error("the answer is no HTTP")]
+    #[error("the response is not HTTP")]
     NoHttp,
-    #[error("the answer is longer than {} KiB", LONGEST_BODY / 1024)]
+    #[error("the response is longer than {} KiB", LONGEST_BODY / 1024)]
     TooLong,
 }
 

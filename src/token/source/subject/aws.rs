@@ -92,7 +92,7 @@ impl AwsCache {
         };
         let now = SystemTime::now();
         if keys.expires.is_some_and(|expires| expires <= now) {
-            let why = "the keys have expired by this machine's clock: is it right?";
+            let why = "the keys have expired by this machine's clock: is it correct?";
             return Err(no_token("AWS", &why));
         }
         self.keys = Some(keys.clone());

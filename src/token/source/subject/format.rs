@@ -11,11 +11,11 @@ pub(super) enum Unreadable {
     Empty,
     #[error("it is not text in UTF-8")]
     Utf8,
-    #[error("it is not a JSON object, which subject_token_field_name asks for")]
+    #[error("it is not a JSON object, as subject_token_field_name requires")]
     Json,
     #[error("its JSON object has no text in the field {0:?}, which subject_token_field_name names")]
     Field(Box<str>),
-    #[error("it holds white space or control characters, so it is not a token")]
+    #[error("it contains white space or control characters, so it is not a token")]
     Characters,
 }
 

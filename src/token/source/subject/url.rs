@@ -28,7 +28,7 @@ pub(super) async fn token(source: &UrlSource, budget: &Budget<'_>) -> Result<Str
                     .map_err(|error| AttemptError::malformed(error.to_string()))?;
                 let body = success(budget.client(url).send(request).await?)?;
                 format::read(&source.format, &body).map_err(|error| {
-                    AttemptError::malformed(format!("the answer is no subject token: {error}"))
+                    AttemptError::malformed(format!("the response is not a subject token: {error}"))
                 })
             },
             "",

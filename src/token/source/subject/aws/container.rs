@@ -50,7 +50,7 @@ async fn authorization(container: &AwsContainer) -> Result<Option<HeaderValue>, 
     let mut value = HeaderValue::try_from(text).map_err(|_| {
         no_token(
             "AWS",
-            &"the container's authorization token is not a header value",
+            &"the container's authorization token is not a valid header value",
         )
     })?;
     value.set_sensitive(true);

@@ -30,13 +30,13 @@ pub(super) async fn region(source: &AwsSource, budget: &Budget<'_>) -> Result<St
     let Some(url) = &source.region_url else {
         return Err(super::no_token(
             "AWS",
-            &"the region is not known: set AWS_REGION",
+            &"the region is unknown: set AWS_REGION",
         ));
     };
     let service = InstanceMetadataClient::new(source, budget).await?;
     service
         .get("the AWS region", url, "", |zone| {
-            region_of(&zone).ok_or("the answer is not an availability zone")
+            region_of(&zone).ok_or("the response is not an availability zone")
         })
         .await
 }
@@ -52,7 +52,7 @@ pub(super) async fn keys(
         .get("the AWS role", url, "", |role| {
             is_role(&role)
                 .then_some(role)
-                .ok_or("the answer is not the name of a role")
+                .ok_or("the response is not the name of a role")
         })
         .await?;
     service
@@ -81,7 +81,7 @@ impl<'a> InstanceMetadataClient<'a> {
                         !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
                     is_visible
                         .then_some(token)
-                        .ok_or("the answer is not a token")
+                        .ok_or("the response is not a token")
                 },
             );
             service.token = Some(token.await?);
@@ -126,7 +126,7 @@ impl<'a> InstanceMetadataClient<'a> {
                 .map_err(|error| AttemptError::malformed(error.to_string()))?;
             let body = success(client.send(request).await?)?;
             let text = str::from_utf8(body.trim_ascii())
-                .map_err(|_| AttemptError::malformed("the answer is not text".to_owned()))?;
+                .map_err(|_| AttemptError::malformed("the response is not text".to_owned()))?;
             read(text.to_owned()).map_err(|error| AttemptError::malformed(error.to_string()))
         };
         self.budget.fetch(what, &url, attempt, HOP_LIMIT).await

@@ -20,19 +20,19 @@ pub(super) struct AwsCredentials {
 /// The fault of a response of status 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAnswer {
-    #[error("the answer is not a JSON object of the expected form")]
+    #[error("the response is not a JSON object of the expected form")]
     Json,
-    #[error("the answer's Code is not Success")]
+    #[error("the response's Code is not Success")]
     Code,
-    #[error("the answer has no AccessKeyId, or it is not visible ASCII")]
+    #[error("the response has no AccessKeyId, or it is not visible ASCII")]
     AccessKeyId,
-    #[error("the answer has no SecretAccessKey, or it is not visible ASCII")]
+    #[error("the response has no SecretAccessKey, or it is not visible ASCII")]
     SecretAccessKey,
-    #[error("the answer has no session token, or it is not visible ASCII")]
+    #[error("the response has no session token, or it is not visible ASCII")]
     SessionToken,
-    #[error("the answer's Expiration is missing or is not an RFC 3339 time in UTC")]
+    #[error("the response's Expiration is missing or is not an RFC 3339 time in UTC")]
     Expiration,
-    #[error("the answer is not a well-formed AssumeRoleWithWebIdentityResponse")]
+    #[error("the response is not a well-formed AssumeRoleWithWebIdentityResponse")]
     Xml,
 }
 

@@ -26,21 +26,21 @@ pub(super) struct SubjectToken {
 /// The reason that an output has no token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidResponse {
-    #[error("its answer is not a JSON object of the expected form")]
+    #[error("its output is not a JSON object of the expected form")]
     Json,
-    #[error("its answer has no \"{0}\"")]
+    #[error("its output has no \"{0}\"")]
     Missing(&'static str),
-    #[error("its answer has version {0}, but only version 1 is supported")]
+    #[error("its output has version {0}, but only version 1 is supported")]
     Version(Number),
     #[error("it reported an error: code {code:?}, message {message:?}")]
     Unsuccessful { code: String, message: String },
-    #[error("its answer has an expiration_time that is not a time")]
+    #[error("its output has an expiration_time that is not a time")]
     ExpirationTime,
     #[error("the token that it returned is expired")]
     Expired,
-    #[error("its answer has the unsupported token_type {0:?}")]
+    #[error("its output has the unsupported token_type {0:?}")]
     TokenType(String),
-    #[error("the token in its answer is empty or holds control characters")]
+    #[error("the token in its output is empty or contains control characters")]
     Token,
 }
 
