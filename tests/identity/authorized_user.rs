@@ -1,4 +1,4 @@
-//! The login of a person.
+//! A person's login.
 
 use serde_json::json;
 
@@ -32,7 +32,7 @@ async fn a_rotated_refresh_token_is_kept_in_memory_only() {
     let sidecar = sidecar(&google, &file, &[]).await;
     called_as(&sidecar).await;
     called_until(&sidecar, &google, Endpoint::Token, 2).await;
-    // The same file again changes nothing.
+    // An unchanged file changes nothing.
     let before = sidecar.log().len();
     sidecar.signal("HUP");
     let reloaded = |line: &serde_json::Value| line.to_string().contains("reload");
@@ -44,7 +44,7 @@ async fn a_rotated_refresh_token_is_kept_in_memory_only() {
         .map(|request| (request.field("refresh_token"), request.status))
         .collect();
     assert_eq!(file["refresh_token"], *used[0].0);
-    // The endpoint accepts none twice.
+    // The endpoint accepts each refresh token once.
     assert!(used.iter().all(|(_, status)| *status == 200), "{used:?}");
     assert!(used.windows(2).all(|two| two[0].0 != two[1].0), "{used:?}");
     let path = google.ca().with_file_name("credentials.json");
@@ -115,7 +115,7 @@ async fn a_rule_for_an_unobtainable_id_token_is_an_error_with_advice() {
     assert_eq!(google.called(), []);
 }
 
-/// The audience of a login's ID tokens cannot be chosen, so a chosen one would be ignored.
+/// The audience of a login's ID tokens is fixed, so a configured one would be ignored.
 #[tokio::test]
 async fn an_audience_that_a_login_cannot_have_is_an_error_with_advice() {
     let google = Google::start().await;
@@ -170,7 +170,7 @@ async fn the_audience_that_a_login_has_is_accepted() {
         let ran = run_with(&google, &file, &["check", &option]).await;
         assert_eq!(ran.status, Some(0), "{option}: {ran:?}");
     }
-    // Only Cloud Run and functions accept it.
+    // Only Cloud Run and functions accept a login's ID token.
     for option in [
         format!("--rule=iap.example=id,{own}"),
         format!("--route=8081=https://iap.example,{own}"),
@@ -213,7 +213,7 @@ async fn one_mistake_is_one_line() {
         &[
             "--rule=www.googleapis.com=access,scope=s,subject=j@d.example,account=a@p.iam.gserviceaccount.com",
         ],
-        // The route asks for nothing of its own.
+        // The route does not name an audience.
         &[
             "--rule=iap.example.com=id",
             "--route=8081=https://iap.example.com",
@@ -248,7 +248,7 @@ async fn an_ended_session_is_explained() {
     ] {
         assert!(ran.err.contains(part), "{part}: {ran:?}");
     }
-    // It is not tried again.
+    // The fetch is not retried.
     assert_eq!(google.count(Endpoint::Token), 1);
 }
 
@@ -268,7 +268,7 @@ async fn a_response_without_an_id_token_is_an_error() {
     google.always(
         Endpoint::Token,
         Fault::edit(|json| {
-            // Another audience than that of the login.
+            // Another audience than the login's.
             let other = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJvdGhlciIsImV4cCI6OTk5OTk5OTk5OX0.c2ln";
             json["id_token"] = json!(other);
         }),

@@ -1,4 +1,4 @@
-//! Connections to token endpoints that fail: the TLS handshake breaks off, or the upstream proxy opens no tunnel.
+//! Failing connections to token endpoints: the TLS handshake fails, or the upstream proxy opens no tunnel.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::metadata::Metadata;
 use crate::support::proxy::Proxy;
 use crate::support::sidecar::Sidecar;
 
-/// An ID token of a key file is asked of the token endpoint.
+/// With a key file, ID tokens come from the token endpoint.
 const SERVICE: &str = "http://billing.a.run.app/";
 const API: &str = "http://storage.googleapis.com/b";
 
@@ -24,7 +24,7 @@ async fn started(google: &Google, file: &Value, flags: &[String]) -> Sidecar {
     Sidecar::start_with(&Metadata::start().await, &all, &[]).await
 }
 
-/// A key file and a federation file, with a call that needs a token of their endpoint.
+/// A key file and a federation file, each with a call that needs a token of its endpoint.
 fn files(google: &Google) -> [(Value, &'static str); 2] {
     [
         (service_account(google), SERVICE),

@@ -1,9 +1,9 @@
-//! One command of the binary, with an environment of its own.
+//! Runs one command of the binary with its own environment.
 
 use std::ffi::OsString;
 use std::process::{Command, Output};
 
-/// What a command printed, and how it ended.
+/// The output and the exit status of a command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: Option<i32>,
@@ -11,7 +11,7 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-/// Runs `sidentity` with these arguments. Nothing of this process's environment counts.
+/// Runs `sidentity` with these arguments, and without the environment of this process.
 pub(crate) async fn sidentity<A, V>(args: A, env: V) -> Ran
 where
     A: IntoIterator<Item: Into<OsString>>,
@@ -19,7 +19,7 @@ where
 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
     let env: Vec<(OsString, OsString)> = env.into_iter().map(Into::into).collect();
-    // Off the test's thread, which serves what the command talks to.
+    // Not on the test's thread, which serves the command's requests.
     let ran = tokio::task::spawn_blocking(move || {
         Command::new(env!("CARGO_BIN_EXE_sidentity"))
             .args(args)
@@ -31,7 +31,7 @@ where
     Ran::from(ran.await.unwrap())
 }
 
-/// A variable of the command's environment.
+/// Returns a variable of the command's environment.
 pub(crate) fn var(name: &str, value: impl Into<OsString>) -> (OsString, OsString) {
     (name.into(), value.into())
 }

@@ -1,4 +1,4 @@
-//! Endpoints that fail, for each kind of file.
+//! Failing endpoints, for each type of file.
 
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,7 @@ async fn a_slow_response_is_awaited() {
     }
 }
 
-/// Everything that a key signs here: an assertion for an ID token, one for a user, and a token for the IAM Credentials API.
+/// All signatures of a key: an assertion for an ID token, one for a user, and a token for the IAM Credentials API.
 #[tokio::test]
 async fn a_clock_that_is_ten_minutes_off_gets_a_hint() {
     let google = Google::start().await;
@@ -129,11 +129,11 @@ async fn a_clock_that_is_ten_minutes_off_gets_a_hint() {
         ),
     ] {
         let args = [&["token"], &*args].concat();
-        // The endpoint's clock is ahead: what was signed is still valid there.
+        // The endpoint's clock is ahead, but the signed assertions are still valid.
         google.skew(600);
         let ran = run_with(&google, &service_account(&google), &args).await;
         assert_eq!(ran.status, Some(0), "{args:?}: {ran:?}");
-        // It is behind: all was signed in its future.
+        // The endpoint's clock is behind, so the assertions are from its future.
         google.skew(-600);
         let ran = run_with(&google, &service_account(&google), &args).await;
         assert_eq!(ran.status, Some(1), "{args:?}: {ran:?}");
@@ -213,7 +213,7 @@ async fn no_error_repeats_a_secret() {
     }
 }
 
-/// gcloud's own client secret looks like any word.
+/// gcloud's own client secret looks like an ordinary word.
 #[tokio::test]
 async fn no_error_repeats_a_secret_that_looks_like_a_word() {
     let google = Google::start().await;

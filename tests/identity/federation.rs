@@ -1,4 +1,4 @@
-//! Tokens of workload and workforce identity federation, against the strict endpoints.
+//! Tokens of workload and workforce identity federation, with the strict endpoints.
 
 mod aws;
 mod executable;
@@ -27,7 +27,7 @@ const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 
 const NO_ENV: [(OsString, OsString); 0] = [];
 
-/// A sidecar with this credential file.
+/// Starts a sidecar with this credential file.
 pub(crate) async fn sidecar(google: &Google, file: &Value, args: &[&str]) -> Sidecar {
     sidecar_with(google, file, args, &[]).await
 }
@@ -47,7 +47,7 @@ async fn sidecar_with(
     Sidecar::start_with(&metadata, &all, env).await
 }
 
-/// A file whose subject token is in a file, and that token.
+/// Returns a file whose subject token is in a file, and that token.
 pub(crate) fn file_sourced(google: &Google) -> (Value, String) {
     let subject = google.subject();
     let path = google.text_file("subject", &subject);
@@ -58,7 +58,7 @@ pub(crate) fn file_sourced(google: &Google) -> (Value, String) {
     )
 }
 
-/// The same without a service account.
+/// Returns the file without its service account.
 pub(crate) fn without_account(mut file: Value) -> Value {
     file.as_object_mut()
         .unwrap()
@@ -70,14 +70,15 @@ pub(crate) async fn call(sidecar: &Sidecar, url: &str) -> Response<Bytes> {
     proxied(sidecar.proxy(), url, &[]).await
 }
 
-/// Who calls an API, and with which scopes.
+/// Returns the member and the scopes of a call to an API.
 pub(crate) async fn called_as(sidecar: &Sidecar) -> Value {
     let response = call(sidecar, API).await;
     assert_eq!(response.status(), 200, "{}", text(&response));
     json(&response)["member"].clone()
 }
 
-/// Calls until an endpoint has had so many requests: a token that has nearly expired is fetched anew after a moment.
+/// Calls until an endpoint has received this number of requests. A token that has nearly expired is fetched again after
+/// a moment.
 pub(crate) async fn called_until(
     sidecar: &Sidecar,
     google: &Google,
@@ -92,7 +93,7 @@ pub(crate) async fn called_until(
     }
 }
 
-/// The detail of an error of our own.
+/// Returns the detail of the sidecar's own error.
 #[track_caller]
 fn detail(response: &Response<Bytes>) -> String {
     assert!(response.status().is_server_error(), "{}", text(response));
@@ -154,7 +155,7 @@ async fn an_id_token_is_obtained_with_the_federated_token_directly() {
         google.called()[..2],
         [Endpoint::StsExchange, Endpoint::GenerateIdToken]
     );
-    // The same federated token obtains an access token, and the other way round.
+    // One federated token serves for both an access token and an ID token.
     called_as(&sidecar).await;
     assert_eq!(google.count(Endpoint::StsExchange), 1);
     let id = google.only(Endpoint::GenerateIdToken);
@@ -240,7 +241,7 @@ async fn another_account_is_impersonated_after_federation() {
     assert_eq!(answer["id_token"]["email"], last);
 }
 
-/// The federated principal has the role, and the account need not have one on itself.
+/// The federated principal has the role. The account needs no role on itself.
 #[tokio::test]
 async fn the_account_of_the_file_is_not_impersonated_twice() {
     let google = Google::start().await;

@@ -20,7 +20,7 @@ const API: &str = "http://storage.googleapis.com/b";
 
 const SERVICE: &str = "http://billing.a.run.app/";
 
-/// A sidecar whose metadata server gives tokens that the fake Google accepts.
+/// A metadata server whose tokens the emulated Google accepts, and the emulated Google.
 pub(crate) struct Setup {
     pub(crate) google: Google,
     pub(crate) metadata: Metadata,
@@ -46,7 +46,7 @@ impl Setup {
         Sidecar::start_with(&self.metadata, &all, env).await
     }
 
-    /// The same with a credential file.
+    /// Starts a sidecar with a credential file.
     pub(crate) async fn sidecar_of(&self, file: &Value, args: &[&str]) -> Sidecar {
         let path = self.google.file("credentials.json", file);
         let path = path.display().to_string();
@@ -66,7 +66,7 @@ impl Setup {
     }
 }
 
-/// A call through the sidecar that impersonates `target` for everything.
+/// Calls through a sidecar that impersonates `target` for all destinations.
 async fn call_as_target(setup: &Setup, url: &str) -> Response<Bytes> {
     let target = setup.address("target");
     let sidecar = setup
@@ -75,7 +75,7 @@ async fn call_as_target(setup: &Setup, url: &str) -> Response<Bytes> {
     proxied(sidecar.proxy(), url, &[]).await
 }
 
-/// The detail of an error of our own.
+/// Returns the detail of the sidecar's own error.
 #[track_caller]
 fn detail(response: &Response<Bytes>, status: u16) -> String {
     assert_eq!(response.status(), status, "{}", text(response));
@@ -145,7 +145,7 @@ async fn delegates_are_named_from_the_base_to_the_target() {
         .await;
     let answer = json(&proxied(sidecar.proxy(), API, &[]).await);
     assert_eq!(answer["member"], format!("serviceAccount:{target}"));
-    // Without a scope of the rule, the one of all of Google Cloud.
+    // A rule without scopes requests `cloud-platform`.
     assert_eq!(answer["scopes"], json!([CLOUD_PLATFORM]));
     let asked = google.only(Endpoint::GenerateAccessToken).json();
     assert_eq!(asked["delegates"], setup.delegates(&["delegate", "second"]));
@@ -217,7 +217,7 @@ async fn a_clock_that_differs_by_ten_minutes_does_not_matter() {
             .metadata
             .script(Kind::Access, [Answer::access("T", 3600)]);
         setup.google.skew(skew);
-        // The server would refuse a token by its own clock, so it is made to accept this one.
+        // The server would refuse the token by its own clock, so the response is scripted.
         let expires = setup.google.now() + Duration::from_secs(3600);
         let expires = humantime::format_rfc3339(expires).to_string();
         let answer = json!({"accessToken": "impersonated", "expireTime": expires}).to_string();

@@ -1,4 +1,4 @@
-//! The rules of a token's life, held by impersonated tokens as by any other.
+//! The rules of the token cache, for impersonated tokens.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::sidecar::Sidecar;
 
 const API: &str = "http://storage.googleapis.com/b";
 
-/// The strict answer with a token that is valid for so many seconds.
+/// Returns a response with a token that is valid for this number of seconds.
 fn valid_for(seconds: u64) -> Fault {
     let expires = std::time::SystemTime::now() + Duration::from_secs(seconds);
     let expires = humantime::format_rfc3339(expires).to_string();

@@ -1,4 +1,4 @@
-//! Where the identity comes from: the search for credentials, and the tokens of each kind of credential file.
+//! The source of the identity: the search for credentials, and the tokens of each type of credential file.
 
 #![allow(
     clippy::expect_used,
@@ -34,12 +34,12 @@ use serde_json::Value;
 use command::{Ran, sidentity};
 use support::google::{Endpoints, Google};
 
-/// A service that requires an ID token, a Google API, and one that is behind IAP.
+/// A service that requires an ID token, a Google API, and a service behind IAP.
 const RUN_APP: &str = "https://private-424242.us-central1.run.app/";
 const STORAGE: &str = "https://storage.googleapis.com/";
 const IAP: &str = "https://iap.example/";
 
-/// Runs a command with a credential file and the flags that lead to the fake endpoints.
+/// Runs a command with a credential file and the flags that redirect to the emulated endpoints.
 async fn run_with(google: &Google, file: &Value, args: &[&str]) -> Ran {
     let path = google.file("credentials.json", file);
     let mut all = vec![args[0].to_owned(), "--credentials".to_owned()];

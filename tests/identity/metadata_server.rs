@@ -1,4 +1,4 @@
-//! `metadata-server --credentials`: real tokens by the metadata protocol.
+//! `metadata-server --credentials`: serves real tokens by the metadata protocol.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -29,7 +29,7 @@ const EMAIL: &str = "/computeMetadata/v1/instance/service-accounts/default/email
 const IDENTITY: &str = "/computeMetadata/v1/instance/service-accounts/default/identity";
 const TOKEN: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
-/// A running server; it is killed with the test.
+/// A running server. It is killed at the end of the test.
 pub(crate) struct Server {
     address: SocketAddr,
     greeting: String,
@@ -139,7 +139,7 @@ impl Server {
         send(self.address, request.body(Bytes::new()).unwrap()).await
     }
 
-    /// An access token, with the seconds that it has left.
+    /// Returns an access token and its remaining seconds.
     pub(crate) async fn access(&self, query: &str) -> (String, u64) {
         let path = format!("{TOKEN}{query}");
         let response = self.get(&path).await;
@@ -150,7 +150,7 @@ impl Server {
         (token.to_owned(), answer["expires_in"].as_u64().unwrap())
     }
 
-    /// The member that its access token is for.
+    /// Returns the member of its access token.
     async fn member(&self, setup: &Setup) -> String {
         let (token, _) = self.access("").await;
         let now = std::time::SystemTime::now();
@@ -172,7 +172,7 @@ async fn an_access_token_is_real_and_has_its_lifetime() {
         .unwrap();
     assert_eq!(access.member, format!("serviceAccount:{target}"));
     assert_eq!(access.scopes, [CLOUD_PLATFORM]);
-    // Cached, and by either name of the account.
+    // Cached, by both names of the account.
     let named = server
         .get(&format!("{ROOT}/instance/service-accounts/{target}/token"))
         .await;
@@ -266,19 +266,19 @@ async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
     let server = Server::of_file(&setup, &authorized_user(&setup.google)).await;
     let user = format!("user:{}", setup.google.directory().user());
     assert_eq!(server.member(&setup).await, user);
-    // A bad file.
+    // An invalid file.
     setup.google.text_file("credentials.json", "{");
     server.hang_up();
     server.said("is not JSON").await;
     assert_eq!(server.member(&setup).await, user);
-    // A file of another kind.
+    // A file of another type.
     setup
         .google
         .file("credentials.json", &service_account(&setup.google));
     server.hang_up();
     server.said("real tokens of").await;
     let main = setup.google.directory().main().to_owned();
-    // The account signs it itself.
+    // The account itself signs it.
     assert!(server.access("").await.0.starts_with("eyJ"));
     let email = server.get(EMAIL).await;
     assert_eq!(text(&email), main);

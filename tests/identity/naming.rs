@@ -1,4 +1,4 @@
-//! The credential's kind, file, account, chain and project in every output.
+//! The credential's type, file, account, chain and project in every output.
 
 use std::ffi::OsString;
 
@@ -14,13 +14,13 @@ use crate::{authorized_user, service_account};
 
 const API: &str = "http://storage.googleapis.com/b";
 
-/// A credential, flags, and what each output names.
+/// A credential, flags, and the expected names in each output.
 struct Case {
     name: &'static str,
-    /// Without a file it is the metadata server.
+    /// `None` means the metadata server.
     file: Option<fn(&Google) -> Value>,
     impersonates: Impersonates,
-    /// `TARGET`, `DELEGATE`, `MAIN`, `POOL` and `FILE` stand for the values of the test.
+    /// `TARGET`, `DELEGATE`, `MAIN`, `POOL` and `FILE` are placeholders of the test's values.
     named: &'static [&'static str],
 }
 
@@ -273,7 +273,7 @@ async fn commands_name_kind_file_account_chain_and_project() {
         let setup = setup().await;
         let args = case.args(&setup);
         let of_metadata = case.file.is_none();
-        // Without a fetch, the account of the metadata server is not known.
+        // Without a fetch, the account of the metadata server is unknown.
         if !of_metadata {
             let said = command(&setup, &["check"], &args).await;
             case.assert_named(&setup, "check", &said);

@@ -1,4 +1,4 @@
-//! The project whose quota is used (`x-goog-user-project`): beside access tokens, and in calls of the IAM Credentials API.
+//! The project whose quota is used (`x-goog-user-project`): sent with access tokens and to the IAM Credentials API.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ const SERVICE: &str = "http://billing.a.run.app/";
 
 const VARIABLE: &str = "GOOGLE_CLOUD_QUOTA_PROJECT";
 
-/// Calls an API and a service, and returns the projects that the IAM Credentials API, the API and the service were told.
+/// Calls an API and a service, and returns the quota projects that the IAM Credentials API, the API and the service
+/// received.
 async fn told(setup: &Setup, sidecar: &Sidecar) -> [Option<String>; 3] {
     for url in [API, SERVICE] {
         let answer = proxied(sidecar.proxy(), url, &[]).await;
@@ -26,7 +27,7 @@ async fn told(setup: &Setup, sidecar: &Sidecar) -> [Option<String>; 3] {
     let id = project(&google.only(Endpoint::GenerateIdToken));
     assert_eq!(access, id);
     let sent = google.requests(Endpoint::Api);
-    // Token endpoints belong to no project.
+    // Token endpoints get no quota project.
     for endpoint in [Endpoint::Token, Endpoint::StsExchange, Endpoint::StsRefresh] {
         for asked in google.requests(endpoint) {
             assert_eq!(project(&asked), None, "{endpoint:?}");
@@ -56,7 +57,7 @@ fn some(project: &str) -> Option<String> {
     Some(project.to_owned())
 }
 
-/// As Google's libraries do: without it, an API answers 403 to many logins.
+/// Like Google's libraries: without it, APIs respond with 403 to many logins.
 #[tokio::test]
 async fn a_login_that_impersonates_names_its_quota_project() {
     let login = |setup: &Setup| {
@@ -119,7 +120,7 @@ async fn federation_names_the_quota_project_of_its_file() {
     );
 }
 
-/// The attached account of an instance is of a project already.
+/// The attached account of an instance already belongs to a project.
 #[tokio::test]
 async fn the_metadata_servers_account_names_no_quota_project_when_it_impersonates() {
     let setup = Setup::new().await;

@@ -20,17 +20,17 @@ use super::{authorized_user, service_account};
 const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
 const AUDIENCE: &str = "https://a.run.app";
 
-/// A token of one kind, and how a test makes its source misbehave.
+/// A token of one kind, whose source a test can make fail.
 struct Case {
     name: &'static str,
     is_access: bool,
     issuer: Issuer,
     slot: Arc<Slot>,
-    /// Sources refer to these weakly.
+    /// Kept alive, because sources refer to these weakly.
     _owned: (TokenCache, Facts),
 }
 
-/// Who issues the tokens of a case.
+/// The issuer of the tokens of a case.
 enum Issuer {
     Google(Google, Endpoint),
     Metadata(Metadata, Kind),
@@ -44,7 +44,7 @@ type Row = (
     fn(&Value) -> TokenKey,
 );
 
-/// Every source whose tokens come from an endpoint of Google. Another source is another row.
+/// Every source whose tokens come from an endpoint of Google.
 const ROWS: [Row; 10] = [
     (
         "external_account, access token",
@@ -172,7 +172,7 @@ fn config(google: &Google, file: &Value) -> Config {
 // === impl Issuer ===
 
 impl Issuer {
-    /// The next answer is held back until the gate is opened.
+    /// Delays the next response until the gate is opened.
     fn hold(&self, gate: &Gate) {
         match self {
             Self::Google(google, endpoint) => {
@@ -182,7 +182,7 @@ impl Issuer {
         }
     }
 
-    /// All answers are refusals.
+    /// Refuses all requests from now on.
     fn refuse(&self) {
         match self {
             Self::Google(google, endpoint) => {
@@ -192,7 +192,7 @@ impl Issuer {
         }
     }
 
-    /// All answers are tokens.
+    /// Issues tokens from now on.
     fn heal(&self) {
         match self {
             Self::Google(google, _) => google.heal(),
@@ -200,7 +200,7 @@ impl Issuer {
         }
     }
 
-    /// The next answer is an access token that is valid for so many seconds.
+    /// Makes the next response an access token that is valid for this number of seconds.
     fn shorten(&self, seconds: u64) {
         let expires = SystemTime::now() + Duration::from_secs(seconds);
         let expires = humantime::format_rfc3339(expires).to_string();
@@ -236,7 +236,7 @@ impl Issuer {
     }
 }
 
-/// A token that differs each time, as those of the endpoints do.
+/// Returns a different token each time, like the endpoints.
 fn valid(kind: Kind) -> Answer {
     let issued = std::sync::atomic::AtomicU64::new(0);
     Answer::with(move |asked| {
@@ -321,7 +321,7 @@ async fn an_error_is_shared_and_cached_for_the_next_request() {
         let again = case.slot.token().await.unwrap_err();
         assert_eq!(again.detail(), error.detail(), "{}", case.name);
         assert_eq!(case.fetches(), 1, "{}", case.name);
-        // No state is final.
+        // The error is not permanent.
         case.issuer.heal();
         tokio::time::sleep(again.wait().unwrap() + Duration::from_millis(50)).await;
         case.token().await;
@@ -335,7 +335,7 @@ async fn a_rejected_token_is_replaced_once() {
         case.slot.replace(&first).await;
         assert_eq!(case.fetches(), 2, "{}", case.name);
         let second = case.slot.token().await.unwrap();
-        // At most once a minute.
+        // A token is replaced at most once a minute.
         case.slot.replace(&second).await;
         assert_eq!(case.fetches(), 2, "{}", case.name);
     }

@@ -1,4 +1,4 @@
-//! The search for credentials (ADC), and what it says.
+//! The search for credentials (ADC), and its messages.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use super::support::metadata::{Kind, Metadata};
 const URL: &str = "https://storage.googleapis.com/";
 const FILE: &str = "application_default_credentials.json";
 
-/// A file of a person's login, without a quota project.
+/// Returns the content of a person's login, without a quota project.
 fn user() -> String {
     r#"{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}"#
         .to_owned()
 }
 
-/// A directory with gcloud's file in it, where `content` is given.
+/// Creates a directory with gcloud's file in it, if `content` is given.
 fn gcloud(content: Option<&str>) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(FILE);
@@ -28,7 +28,7 @@ fn gcloud(content: Option<&str>) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Writes a file that no one else can read.
+/// Writes a file that only the owner can read.
 fn write(path: &Path, content: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(path, content).unwrap();
@@ -49,7 +49,7 @@ fn comes_from(ran: &Ran) -> Option<&str> {
         .next()
 }
 
-/// An address where nothing listens.
+/// Returns an address without a listener.
 async fn closed() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
@@ -69,7 +69,7 @@ async fn the_variable_takes_precedence_over_gclouds_file_and_metadata_server() {
         let found = format!("the authorized_user file {named:?}");
         assert_eq!(comes_from(&check(&[], &env).await), Some(&*found));
     }
-    // Empty counts as unset.
+    // An empty variable counts as unset.
     let env = [
         ("GOOGLE_APPLICATION_CREDENTIALS", Path::new("")),
         ("CLOUDSDK_CONFIG", folder.path()),
@@ -193,7 +193,7 @@ async fn a_failed_search_lists_every_searched_place_within_a_second() {
 
 #[tokio::test]
 async fn a_silent_metadata_server_delays_the_search_by_one_second() {
-    // Accepts connections, and says nothing.
+    // Accepts connections and never responds.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let began = Instant::now();
@@ -244,7 +244,7 @@ async fn a_metadata_server_account_beside_a_credential_file_is_an_error() {
     assert!(ran.err.contains(&expected), "{ran:?}");
 }
 
-/// The warnings about who can read a file with this mode, owned by this user if one is given.
+/// Returns the warnings for a file with this mode, and with this owner if given.
 async fn warned_of_readers(mode: u32, owner: Option<u32>) -> Vec<String> {
     use std::os::unix::fs::{PermissionsExt, chown};
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What an account signs by `signJwt`: JWTs for IAP, and assertions for domain-wide delegation.
+//! JWTs that an account signs by `signJwt`: for IAP, and assertions for domain-wide delegation.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +15,7 @@ const IAP: &str = "http://iap.example.com/page";
 const DRIVE: &str = "https://www.googleapis.com/auth/drive.readonly";
 const FILES: &str = "http://www.googleapis.com/drive/v3/files";
 
-/// The claims that were to be signed.
+/// Returns the claims of the signature request.
 fn payload(asked: &Recorded) -> Value {
     serde_json::from_str(asked.json()["payload"].as_str().unwrap()).unwrap()
 }
@@ -226,7 +226,7 @@ async fn another_universe_has_no_delegation() {
     let expected = "exists only in the universe googleapis.com";
     assert!(detail.contains(expected), "{detail}");
     assert_eq!(setup.google.count(Endpoint::SignJwt), 0);
-    // Where the universe is known before the start, it is an error of the configuration.
+    // If the universe is known before the start, it is a configuration error.
     let universe = [var("GOOGLE_CLOUD_UNIVERSE_DOMAIN", UNIVERSE)];
     let ran = sidentity(["check", "--rule", &rule], universe).await;
     assert_eq!(ran.status, Some(64), "{ran:?}");

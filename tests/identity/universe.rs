@@ -1,4 +1,4 @@
-//! Credential files of another universe: which endpoints they may name, and which APIs get their tokens.
+//! Credential files of another universe: permitted endpoints, and the APIs that get their tokens.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ use super::{STORAGE, authorized_user, service_account};
 const SERVICE: &str = "http://billing.a.run.app/";
 const VARIABLE: &str = "GOOGLE_CLOUD_UNIVERSE_DOMAIN";
 
-/// A type of file, its content with these endpoints, and the first field that names an endpoint.
+/// A type of file, its content with these endpoints, and the first field with an endpoint.
 type Kind = (&'static str, fn(&Google, &Endpoints) -> Value, &'static str);
 
-/// Every type that exists in other universes.
+/// Every type of file that exists in other universes.
 const KINDS: [Kind; 4] = [
     (
         "service_account",
@@ -48,7 +48,7 @@ fn other() -> Endpoints {
     Endpoints::Universe(UNIVERSE.to_owned())
 }
 
-/// `check` with a file, these further arguments, and the universe of the environment.
+/// Runs `check` with a file, further arguments, and the universe of the environment.
 async fn check(google: &Google, file: &Value, args: &[&str], universe: Option<&str>) -> Ran {
     let path = google.file("universe.json", file);
     let start = ["check", "--credentials", path.to_str().unwrap()];
@@ -62,7 +62,7 @@ async fn the_endpoints_of_a_file_must_be_in_its_universe_or_trusted() {
     for (kind, file, field) in KINDS {
         let own = check(&google, &file(&google, &other()), &[], None).await;
         assert_eq!(own.status, Some(0), "{kind}: {own:?}");
-        // Google's own hosts are strangers there.
+        // Google's own hosts are foreign in another universe.
         let mut mixed = file(&google, &Endpoints::default());
         mixed["universe_domain"] = UNIVERSE.into();
         if let Some(source) = mixed.get_mut("source_credentials") {
@@ -141,7 +141,7 @@ async fn a_login_exists_in_the_universe_googleapis_com_only() {
     }
 }
 
-/// Otherwise a person's token would be sent to the operator of the other universe.
+/// Otherwise a person's token would be sent to the other universe's operator.
 #[tokio::test]
 async fn a_nested_file_must_be_of_the_same_universe() {
     let google = Google::start().await;
@@ -188,7 +188,7 @@ async fn tokens_of_another_universe_come_from_its_endpoints() {
         let member = json(&own)["member"].clone();
         assert!(member.is_string(), "{kind}: {}", text(&own));
         assert!(google.only(Endpoint::Api).bearer().is_some(), "{kind}");
-        // No rule is for Google's own APIs.
+        // No built-in rule is for Google's own APIs.
         let foreign = call(&sidecar, "http://storage.googleapis.com/b").await;
         assert_eq!(foreign.status(), 403, "{kind}: {}", text(&foreign));
         let asked = google.all_requests();
@@ -215,7 +215,7 @@ async fn id_tokens_of_another_universe_are_issued_by_its_iam_credentials_api() {
             asked.json(),
             json!({"audience": "https://billing.a.run.app", "delegates": [], "includeEmail": true})
         );
-        // The caller's own token authorises it: nothing is issued to the account itself before.
+        // The caller's own token authorizes the call, so no token is issued for the account.
         assert_eq!(google.count(Endpoint::GenerateAccessToken), 0, "{kind}");
     }
 }

@@ -1,4 +1,4 @@
-//! Subject tokens of AWS: each place where its SDKs find credentials.
+//! Subject tokens of AWS, from each source of credentials of the AWS SDKs.
 
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn file(google: &Google) -> Value {
     google.external_account(&Endpoints::default(), SubjectSource::Aws)
 }
 
-/// The header names of the signed request that the last exchange carried.
+/// Returns the header names of the signed request in the last exchange.
 fn signed_headers(google: &Google) -> Vec<String> {
     let exchange = google.requests(Endpoint::StsExchange).pop().unwrap();
     let subject = exchange.field("subject_token");

@@ -16,7 +16,7 @@ fn answer(google: &Google) -> Value {
     json!({ "version": 1, "success": true, "token_type": JWT, "id_token": google.subject() })
 }
 
-/// A file whose subject token a shell script prints.
+/// Returns a file whose subject token is printed by a shell script.
 fn file(google: &Google, script: &str) -> Value {
     let program = google.program("token", script);
     let source = SubjectSource::Executable(program.to_str().unwrap());
@@ -27,7 +27,7 @@ async fn started(google: &Google, file: &Value) -> Sidecar {
     sidecar_with(google, file, &[], &[ALLOWED, PATH]).await
 }
 
-/// The error of a call whose subject token this script was to print.
+/// Returns the error of a call whose subject token comes from this script.
 async fn error(google: &Google, script: &str) -> String {
     let sidecar = started(google, &file(google, script)).await;
     let detail = detail(&call(&sidecar, API).await);
@@ -200,7 +200,7 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     let google = Google::start().await;
     let ids = google.text_file("ids", "");
     let script = format!("sleep 1000 & echo $$ $! > {}; wait", ids.display());
-    // The fixture's file has the shortest time-out, 5 s.
+    // The fixture's file has the shortest timeout, 5 s.
     let detail = error(&google, &script).await;
     assert!(detail.contains("not ended within 5 s"), "{detail}");
     for id in std::fs::read_to_string(ids).unwrap().split_whitespace() {

@@ -1,4 +1,4 @@
-//! What goes wrong with subject tokens, at the Security Token Service, and with the account.
+//! Errors of subject tokens, of the Security Token Service, and of the account.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use super::{API, account, call, called_as, detail, file_sourced, sidecar, withou
 use crate::support::app::text;
 use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource};
 
-/// The error of a call, with these answers of an endpoint.
+/// Returns the error of a call with these responses of an endpoint.
 async fn error(google: &Google, endpoint: Endpoint, fault: Fault) -> String {
     google.always(endpoint, fault);
     let (file, subject) = file_sourced(google);
@@ -219,7 +219,7 @@ async fn a_rejected_federated_token_is_exchanged_again() {
     );
     google.script(Endpoint::GenerateAccessToken, [rejected]);
     let (file, _) = file_sourced(&google);
-    // Another token each time: the clock of the first one is elsewhere.
+    // A new sidecar with a new token, because the first one has expired by the server's clock.
     google.skew(-60);
     google.script(Endpoint::StsExchange, [Fault::none()]);
     let sidecar = sidecar(&google, &file, &[]).await;
@@ -228,7 +228,7 @@ async fn a_rejected_federated_token_is_exchanged_again() {
     assert_eq!(google.count(Endpoint::StsExchange), 2);
 }
 
-/// What the sidecar says of a call for a federated principal that lacks a role.
+/// Returns the sidecar's error for a call of a federated principal without a role.
 async fn refused(google: &Google, file: &serde_json::Value, args: &[&str], url: &str) -> String {
     let sidecar = sidecar(google, file, args).await;
     detail(&call(&sidecar, url).await)

@@ -1,4 +1,4 @@
-//! The sandbox beside credentials that need files or programs while the sidecar runs.
+//! The sandbox, with credentials that need files or programs while the sidecar runs.
 
 use std::os::unix::fs::symlink;
 
@@ -25,7 +25,7 @@ async fn a_subject_token_that_kubernetes_rotates_is_read_inside_the_sandbox() {
     );
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // As a projected volume: token -> ..data/token, ..data -> ..1.
+    // Like a projected volume: token -> ..data/token, ..data -> ..1.
     let write = |name: &str| {
         std::fs::create_dir(path(name)).unwrap();
         std::fs::write(path(name).join("token"), google.subject()).unwrap();
@@ -151,7 +151,7 @@ async fn a_reload_to_a_token_outside_the_sandbox_is_refused() {
             let log = sidecar.log();
             assert!(log.iter().any(|line| line.to_string().contains(&said)));
         }
-        // The old one stays in force.
+        // The previous configuration still applies.
         assert_eq!(called_as(&sidecar).await, account(&google));
     }
 }

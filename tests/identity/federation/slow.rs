@@ -1,4 +1,4 @@
-//! Sources of subject tokens that are slow or never answer.
+//! Slow or silent sources of subject tokens.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,7 +17,7 @@ const EXECUTABLES: [(&str, &str); 2] = [
     ("PATH", "/usr/bin:/bin"),
 ];
 
-/// A named pipe, which no one writes to.
+/// Creates a named pipe without a writer.
 fn pipe(google: &Google) -> PathBuf {
     let pipe = google.ca().with_file_name("pipe");
     if !pipe.exists() {
@@ -32,7 +32,7 @@ fn pipe(google: &Google) -> PathBuf {
     pipe
 }
 
-/// A file whose subject token a shell script prints. Its time-out is 5 s.
+/// Returns a file whose subject token is printed by a shell script, with a timeout of 5 s.
 fn executable(google: &Google, script: &str) -> Value {
     let program = google.program("token", script);
     let source = SubjectSource::Executable(program.to_str().unwrap());
@@ -75,7 +75,7 @@ async fn a_subject_token_file_that_is_a_named_pipe_is_refused_at_once() {
     let file = google.external_account(&Endpoints::default(), SubjectSource::File(&pipe));
     let begun = Instant::now();
     let ran = tokio::time::timeout(Duration::from_secs(8), token(&google, &file, &[], &[])).await;
-    // The command under test would wait for a writer for ever.
+    // The command would wait for a writer forever.
     if ran.is_err() {
         std::fs::write(&pipe, "").unwrap();
     }

@@ -1,4 +1,4 @@
-//! Workforce pools: the user project, client authentication, and the login of a person.
+//! Workforce pools: the user project, client authentication, and a person's login.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use super::{API, SERVICE, call, called_as, detail, file_sourced, sidecar, withou
 use crate::support::app::json;
 use crate::support::google::{Endpoint, Endpoints, Fault, Google};
 
-/// `workforce-client:` and its secret.
+/// `workforce-client:` with its secret.
 fn basic(google: &Google) -> String {
     use base64::Engine;
     let file = google.external_account_authorized_user(&Endpoints::default());

@@ -1,4 +1,4 @@
-//! Errors of the IAM Credentials API and of the base token: what is retried, and what the app is told.
+//! Errors of the IAM Credentials API and of the base token: retries, and the app's error.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Credential files that impersonate an account, on every kind of base credential.
+//! Credential files that impersonate an account, with each kind of base credential.
 
 use super::*;
 
-/// A call with a credential file.
+/// Calls with a credential file.
 async fn call_with_file(setup: &Setup, file: &Value, args: &[&str], url: &str) -> Value {
     let sidecar = setup.sidecar_of(file, args).await;
     let response = proxied(sidecar.proxy(), url, &[]).await;
@@ -58,7 +58,7 @@ async fn an_id_token_of_an_impersonated_file_is_authorised_by_its_source() {
     let file = setup.google.impersonated(&endpoints, &source, &[]);
     let answer = call_with_file(&setup, &file, &[], SERVICE).await;
     assert_eq!(answer["id_token"]["email"], setup.address("target"));
-    // Not by a token of the account itself, which would need a role on itself.
+    // Not with a token of the account itself, which would need a role on itself.
     assert_eq!(setup.google.count(Endpoint::GenerateAccessToken), 0);
     assert_eq!(setup.google.count(Endpoint::Token), 1);
     let asked = setup.google.only(Endpoint::GenerateIdToken).json();

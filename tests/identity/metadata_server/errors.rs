@@ -1,4 +1,4 @@
-//! Errors of the token source, as a Google library sees them.
+//! Errors of the token source in the format for Google's libraries.
 
 use super::*;
 
@@ -32,7 +32,7 @@ async fn an_error_of_the_source_is_passed_on_with_its_message() {
         let response = server.get(TOKEN).await;
         assert_eq!(response.status(), status, "{}", text(&response));
         assert!(text(&response).contains(words), "{}", text(&response));
-        // Where another attempt cannot help, nothing invites one.
+        // Retry-After only if another attempt may succeed.
         let again = matches!(status, 429 | 503);
         assert_eq!(
             response.headers().contains_key("retry-after"),
@@ -57,7 +57,7 @@ async fn an_ended_login_is_not_a_retryable_error() {
         let setup = Setup::new().await;
         setup.google.always(Endpoint::Token, fault);
         let server = Server::of_file(&setup, &authorized_user(&setup.google)).await;
-        // The second answer comes from the error that is kept.
+        // The second response comes from the cached error.
         for _ in 0..2 {
             let response = server.get(TOKEN).await;
             assert_eq!(response.status(), status, "{}", text(&response));

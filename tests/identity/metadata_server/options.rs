@@ -1,4 +1,4 @@
-//! The options of `metadata-server --credentials`, and what is refused at the start.
+//! The options of `metadata-server --credentials`, and errors at the start.
 
 use super::*;
 

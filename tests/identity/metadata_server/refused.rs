@@ -1,4 +1,4 @@
-//! Requests that the real metadata server would not get either: pages, proxies, DNS rebinding.
+//! Requests that the real metadata server never receives: from web pages, through proxies, by DNS rebinding.
 
 use super::*;
 
@@ -22,7 +22,7 @@ async fn requests_that_a_page_or_a_proxy_could_forge_are_refused() {
         .body(Bytes::new());
     assert_eq!(send(server.address, post.unwrap()).await.status(), 405);
     assert_eq!(setup.metadata.count(Kind::Access), 0);
-    // Nothing of the emulator is here.
+    // The emulator's own paths do not exist here.
     for path in [
         "/oauth2/v3/certs",
         "/token",
@@ -34,7 +34,7 @@ async fn requests_that_a_page_or_a_proxy_could_forge_are_refused() {
     assert_eq!(probe.headers()["metadata-flavor"], "Google");
 }
 
-/// The owner of a name lets it resolve to this machine, and a page of that name asks for a token.
+/// DNS rebinding: a web page's host name resolves to this machine, and the page requests a token.
 #[tokio::test]
 async fn a_page_gets_no_token_by_dns_rebinding() {
     let setup = Setup::new().await;
@@ -83,7 +83,7 @@ async fn a_page_gets_no_token_by_dns_rebinding() {
         assert_eq!(response.status(), 403, "{header:?}: {}", text(&response));
         assert!(!text(&response).is_empty());
     }
-    // Nor anything else of the credential, nor the sign of a metadata server.
+    // These responses have no data of the credential, and no Metadata-Flavor.
     for path in [
         "/",
         "/computeMetadata/v1/instance/service-accounts/default/email",
