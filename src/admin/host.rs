@@ -1,4 +1,4 @@
-//! The host that a request to the admin port is for.
+//! The host of a request to the admin port.
 
 use http::uri::Authority;
 use http::{Request, Version};

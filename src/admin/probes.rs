@@ -7,10 +7,10 @@ use http::StatusCode;
 use super::serve::Admin;
 use crate::proxy::locate_routes;
 
-/// How long a probe may take so that refreshes can end while there is CPU; probes time out after 1 s by default.
+/// The time limit of a probe, so that refreshes can end while there is CPU. Probes time out after 1 s by default.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A probe's answer: the status decides, the text is for people.
+/// The response to a probe: the status for the prober, and a text for people.
 pub(super) type ProbeResponse = (StatusCode, String);
 
 /// Answers `/startup`: 200 once the listeners accept.
@@ -25,7 +25,7 @@ pub(super) fn startup(admin: &Admin) -> ProbeResponse {
     }
 }
 
-/// Always 200: a metadata server that is down is no reason to restart the instance.
+/// Always 200, because a restart of the instance does not help if the metadata server is down.
 pub(super) async fn liveness(admin: &Admin) -> ProbeResponse {
     let refresh = admin.provider.tokens().refresh_stale().done(PROBE_TIMEOUT);
     // Requests only unknown facts. A failure does not fail the probe.

@@ -33,12 +33,12 @@ use crate::telemetry::{LogThrottle, Metrics, TEXT_FORMAT};
 const PATHS: &str =
     "sidentity\n\n/startup\n/liveness\n/readiness\n/metrics\n/status\n/explain?url=URL\n";
 
-/// What the admin port shows.
+/// The state that the admin port shows.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// Policy and tokens.
     pub provider: Arc<CredentialProvider>,
-    /// Where the process stands.
+    /// The state of the process.
     pub lifecycle: Arc<Lifecycle>,
     /// The counters.
     pub metrics: Arc<Metrics>,
@@ -46,11 +46,11 @@ pub struct Admin {
     pub routes: Arc<[Arc<Ingress>]>,
     /// `--allowed-host`.
     pub allowed_hosts: Arc<[Host]>,
-    /// How calls enter, for explanations.
+    /// The addresses at which calls enter, for explanations.
     pub(crate) entry_points: Arc<EntryPoints>,
-    /// What the status page shows of it: addresses are those that are listened on.
+    /// The configuration for the status page, with the actual addresses.
     pub config: Arc<Config>,
-    /// Whether `POST /quitquitquit` is taken.
+    /// Whether `POST /quitquitquit` is permitted.
     pub quitquitquit: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct AdminService {
     connection: ClientConnection,
 }
 
-/// An answer's text, and the request that it ends.
+/// The text of a response. With it, the request ends.
 #[derive(Debug)]
 pub struct AdminBody {
     text: Bytes,
@@ -79,7 +79,7 @@ pub struct AdminBody {
 // === impl AdminPort ===
 
 impl AdminPort {
-    /// Shows what `current` holds at each request.
+    /// Creates the admin port. It shows the value of `current` at each request.
     pub fn new(current: Arc<ArcSwap<Admin>>) -> Self {
         Self {
             current,
@@ -87,7 +87,7 @@ impl AdminPort {
         }
     }
 
-    /// Counts, logs and answers a request that was refused.
+    /// Counts and logs a refused request, and returns the response.
     fn refused(&self, metrics: &Metrics, error: &Error) -> Response<Bytes> {
         let row = error.kind().row();
         metrics.proxy_error(error.kind());

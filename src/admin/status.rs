@@ -1,5 +1,5 @@
-//! `GET /status`: everything that the status page shows, as JSON, for it and for scripts. Names and times, no secrets: no
-//! token or part of one, no query of a URL, no password.
+//! `GET /status`: the data of the status page as JSON, also for scripts. It contains names and times, but no secrets:
+//! no token or part of one, no query of a URL, no password.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ use crate::token::SlotState;
 
 mod token;
 
-/// The number of tokens that are listed, those with errors first. A forward proxy may have a thousand.
+/// The maximum number of listed tokens, those with errors first. A forward proxy may have a thousand.
 const TOKENS: usize = 100;
 
 /// The state of the sidecar.
@@ -31,12 +31,12 @@ pub(super) struct Status {
     since: Time,
     started: Time,
     now: Time,
-    /// What the readiness probe would say.
+    /// The text of the readiness probe.
     ready: bool,
     account: Option<String>,
-    /// Where the identity comes from.
+    /// The source of the identity.
     credentials: String,
-    /// The same with the account, the project and the chain that every token comes through.
+    /// The source with the account, the project and the chain of impersonation that all tokens have.
     identity: String,
     /// The chain of `--impersonate-service-account`.
     impersonates: Option<String>,
@@ -49,7 +49,7 @@ pub(super) struct Status {
     routes: Vec<RouteRow>,
     rules: Vec<PolicyEntry>,
     tokens: Vec<TokenRow>,
-    /// How many there are, listed or not.
+    /// The number of tokens, including those that are not listed.
     tokens_total: usize,
     /// Warnings about the current configuration.
     warnings: Vec<String>,
@@ -73,23 +73,23 @@ struct ListenerRow {
     notes: Vec<&'static str>,
 }
 
-/// Since the start.
+/// The numbers since the start.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Totals {
     requests: u64,
     in_flight: u64,
     connections: u64,
     errors: u64,
-    /// Seconds that half of them took at most; tunnels do not count.
+    /// The median duration in seconds. Tunnels do not count.
     p50: Option<f64>,
-    /// The same for 99 of 100.
+    /// The 99th percentile in seconds.
     p99: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct RouteRow {
     name: String,
-    /// As an app calls it.
+    /// The URL that an app calls.
     address: String,
     upstream: String,
     /// `None` if the decision depends on the path.
@@ -103,23 +103,23 @@ struct RouteRow {
     p99: Option<f64>,
 }
 
-/// What calls get.
+/// The credential that calls get.
 #[derive(Debug, Serialize)]
 struct Gets {
     credential: Credential,
     audience: Option<String>,
     scopes: Vec<String>,
     account: Option<String>,
-    /// Who obtains the token for that account.
+    /// The principal that obtains the token for that account.
     via: Option<String>,
-    /// Which header carries it, as written in options.
+    /// The header of the token, as written in options.
     header: Option<&'static str>,
     rule: String,
-    /// Why there is none.
+    /// The reason that there is no token.
     why: Option<String>,
 }
 
-/// RFC 3339, UTC.
+/// A time in RFC 3339, UTC.
 #[derive(Clone, Copy, Debug)]
 struct Time(SystemTime);
 
@@ -187,7 +187,7 @@ impl Admin {
             .provider
             .instance()
             .email_if_known(&Principal::Attached);
-        // The configuration's own warnings have one about the account of a file.
+        // The configuration's own warnings include one about the account of a file.
         let email = email.filter(|_| !self.provider.policy().credential_name().is_file());
         let of_account = email.and_then(|email| account_warning(&email));
         self.config

@@ -199,7 +199,7 @@ fn listener_name(route: &Route) -> Arc<str> {
     route.socket_name().into()
 }
 
-/// Returns the address of the metadata server, if the configuration names an address.
+/// Returns the address of the metadata server, if the configuration has one.
 fn metadata_address(config: &Config) -> Option<SocketAddr> {
     match config.metadata.host {
         Host::Ip(address) => Some(SocketAddr::new(address, config.metadata.port)),

@@ -78,7 +78,7 @@ impl TokenFault {
 // === impl Problem ===
 
 impl Problem {
-    /// Returns the URL of the entry that says most: that of the cause of a missing token, else that of the kind.
+    /// Returns the URL of the most specific entry: that of the cause of a missing token, otherwise that of the kind.
     pub const fn page(&self) -> &'static str {
         match self.fault() {
             Some((fault, _)) => fault.page(),

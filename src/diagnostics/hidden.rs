@@ -1,4 +1,4 @@
-//! Characters that a terminal or a page does not show as they are.
+//! Characters that a terminal or a page does not show.
 
 /// Returns whether this is a control character, a line separator, or a character that reorders or hides its neighbours.
 pub(crate) fn is_hidden(c: char) -> bool {

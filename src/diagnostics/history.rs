@@ -29,7 +29,7 @@ pub enum RequestOutcome {
     Answered,
     /// The caller cancelled the request.
     Cancelled,
-    /// The sidecar answered with an error of its own.
+    /// The sidecar answered with its own error.
     Failed,
     /// The upstream rejected the token: 401 or 403.
     Rejected,
@@ -65,18 +65,18 @@ struct PeriodCounts {
 struct Past {
     /// The totals when the last period was closed.
     closed: PeriodCounts,
-    /// The periods in which something ended, oldest first.
+    /// The periods in which a request ended, oldest first.
     periods: VecDeque<(u64, PeriodCounts)>,
 }
 
-/// The numbers of the charts, oldest period first. The last period is not over.
+/// The numbers of the charts, oldest period first. The last period still runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Series {
     /// The length of a period.
     pub period_seconds: u64,
     /// Requests that ended.
     pub requests: Vec<u32>,
-    /// Requests that the sidecar answered with an error of its own.
+    /// Requests that the sidecar answered with its own error.
     pub failed: Vec<u32>,
     /// Requests whose token the upstream rejected.
     pub rejected: Vec<u32>,
@@ -90,11 +90,11 @@ pub struct Series {
     pub p90: Vec<Option<f64>>,
     /// The 99th percentile, in seconds.
     pub p99: Vec<Option<f64>>,
-    /// All periods together.
+    /// The sum of all periods.
     pub total: Summary,
 }
 
-/// All periods as one.
+/// The numbers of all periods together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// Requests that ended.
@@ -103,9 +103,9 @@ pub struct Summary {
     pub errors: u64,
     /// The median duration in seconds.
     pub p50: Option<f64>,
-    /// Seconds.
+    /// The 90th percentile, in seconds.
     pub p90: Option<f64>,
-    /// Seconds.
+    /// The 99th percentile, in seconds.
     pub p99: Option<f64>,
 }
 

@@ -36,7 +36,7 @@ pub struct RecentErrors {
 // === impl RecentErrors ===
 
 impl RecentErrors {
-    /// Remembers that the sidecar answered a request with an error of its own. `origin` is its destination, if that is known.
+    /// Records that the sidecar answered a request with its own error. `origin` is the destination, if it is known.
     pub fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
         let row = problem.kind().row();
         let server = problem.fault().and_then(ErrorSubject::server);
@@ -48,21 +48,21 @@ impl RecentErrors {
             listener,
             ..RecentError::of(problem, about)
         };
-        // A client answers the challenge with its credentials.
+        // A client responds to the challenge with its credentials.
         self.add(match problem.kind() {
             ErrorKind::ProxyAuthRequired => error,
             _ => error.of_a_call(),
         });
     }
 
-    /// Remembers that a fetch returned no token. Perhaps no request waited for it.
+    /// Records that a fetch returned no token. Possibly no request waited for it.
     pub fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
         let server = problem.fault().and_then(ErrorSubject::server);
         let about = server.unwrap_or_else(|| ErrorSubject::Token(key.clone()));
         self.add(RecentError::of(problem, Some(about)));
     }
 
-    /// Remembers that an upstream answered 5xx.
+    /// Records that an upstream answered 5xx.
     pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError {
@@ -78,12 +78,12 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// Remembers that an upstream rejected our token.
+    /// Records that an upstream rejected a token of the sidecar.
     pub fn rejected(&self, rejection: &AuthRejection<'_>) {
         self.rejected_of(rejection, &CredentialName::default());
     }
 
-    /// As [`rejected`](Self::rejected), for a token of this base credential or of an account that it impersonates.
+    /// Like [`rejected`](Self::rejected), for a token of this base credential or of an account that it impersonates.
     pub fn rejected_of(&self, rejection: &AuthRejection<'_>, credential: &CredentialName) {
         let status = rejection.status.as_u16();
         let title = match status {
@@ -122,7 +122,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// Remembers that an upstream rejected a credential of the app, which was kept.
+    /// Records that an upstream rejected the app's own credential, which was not replaced.
     pub fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
         let status = rejection.status.as_u16();
         let about = Some(ErrorSubject::Destination(rejection.origin.clone()));
@@ -138,7 +138,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// Remembers a blind tunnel to a destination that gets a token.
+    /// Records a blind tunnel to a destination that gets a token.
     pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let detail = format!(
@@ -154,7 +154,7 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// Remembers that the TLS handshake with an app failed.
+    /// Records that the TLS handshake with an app failed.
     pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError::new(

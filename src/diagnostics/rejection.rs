@@ -1,4 +1,4 @@
-//! Upstreams that reject calls that carried a token of ours.
+//! Upstreams that reject calls with a token of the sidecar.
 
 use http::{HeaderName, StatusCode};
 
@@ -9,7 +9,7 @@ use crate::policy::{CredentialName, TokenKey, TokenKind, USER_ID_TOKENS};
 /// The suffix of OAuth client ids, which are the audiences of Identity-Aware Proxy.
 const OAUTH_CLIENT: &str = ".apps.googleusercontent.com";
 
-/// An upstream's 401 or 403 to a token of ours.
+/// An upstream's 401 or 403 to a token of the sidecar.
 #[derive(Clone, Copy, Debug)]
 pub struct AuthRejection<'a> {
     /// The origin that answered.
@@ -39,7 +39,7 @@ impl AuthRejection<'_> {
         }
     }
 
-    /// Returns what to do about it.
+    /// Returns the advice.
     pub(crate) fn advice(&self, credential: &CredentialName) -> String {
         advice(self, self.source(credential))
     }

@@ -15,7 +15,7 @@ const RULES: usize = 10;
 pub(crate) struct ConfigSummary {
     /// The kind of the base credential.
     pub(crate) source: SourceKind,
-    /// Sentences: the credential with its chain, then the rules that ask for another identity.
+    /// Sentences: the credential with its chain, then the rules with another identity.
     pub(crate) identities: Vec<String>,
     /// The credentials of calls through the forward proxy. `None` without a forward proxy.
     pub(crate) proxy: Option<String>,
@@ -49,8 +49,8 @@ pub(crate) struct BoundListeners {
 // === impl ConfigSummary ===
 
 impl ConfigSummary {
-    /// Logs the identities, as far as the configuration says them, and which calls get which token. The account of the
-    /// metadata server is logged once it is known.
+    /// Logs the identities as far as the configuration determines them, and which calls get which token. The account of
+    /// the metadata server is logged once it is known.
     pub(crate) fn log(&self) {
         for identity in &self.identities {
             tracing::info!(source = self.source.as_str(), "{identity}");
@@ -103,8 +103,8 @@ impl BoundListeners {
     }
 }
 
-/// Returns a sentence on the base credential, and one for each rule with another identity. `found_by` is what named the
-/// credential file.
+/// Returns a sentence on the base credential, and one for each rule with another identity. `found_by` is the setting
+/// that named the credential file.
 pub(crate) fn identities(policy: &Policy, found_by: Option<&dyn Display>) -> Vec<String> {
     let name = policy.credential_name();
     let identity = name.identity(policy.default_principal(), None);
@@ -138,7 +138,7 @@ pub(crate) fn proxy_calls(policy: &Policy, universe: &str) -> String {
     rules.chain(table).collect::<Vec<_>>().join(", ")
 }
 
-/// Returns what calls with this decision get. `holder` names the base credential.
+/// Returns the credential of calls with this decision. `holder` names the base credential.
 pub(crate) fn gets(decision: &Decision, holder: &str) -> String {
     match &decision.grant {
         CredentialGrant::Token(key) => {
@@ -162,8 +162,8 @@ pub(crate) fn gets(decision: &Decision, holder: &str) -> String {
     }
 }
 
-/// Returns what calls of a route get if its decision is not known yet. `is_service`: its upstream is the name of a
-/// service.
+/// Returns the credential of a route's calls if the decision is not known yet. `is_service`: its upstream is the name
+/// of a service.
 pub(crate) const fn gets_later(is_service: bool) -> &'static str {
     if is_service {
         "a token that depends on the URL from the metadata server"

@@ -2,7 +2,7 @@
 
 use crate::destination::Origin;
 
-/// Why no token can be injected into a tunnel.
+/// The reason that no token can be injected into a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoTokenReason {
     /// `--intercept` is off.
@@ -20,7 +20,7 @@ pub enum NoTokenReason {
 // === impl NoTokenReason ===
 
 impl NoTokenReason {
-    /// Returns why no token can be injected.
+    /// Describes the reason.
     pub(crate) fn why(self) -> &'static str {
         match self {
             Self::InterceptOff => "the sidecar cannot add a token inside the app's TLS",
@@ -33,7 +33,7 @@ impl NoTokenReason {
         }
     }
 
-    /// Returns what to do about it.
+    /// Returns the advice.
     pub(crate) fn advice(self, origin: &Origin) -> String {
         let route = match self {
             Self::InterceptOff => {

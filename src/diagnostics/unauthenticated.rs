@@ -1,18 +1,18 @@
-//! Upstreams that reject calls that carried no token of ours.
+//! Upstreams that reject calls without a token of the sidecar.
 
 use http::StatusCode;
 
 use crate::destination::Origin;
 use crate::policy::SkipReason;
 
-/// An upstream's 401 or 403 to a call without a token of ours.
+/// An upstream's 401 or 403 to a call without a token of the sidecar.
 #[derive(Clone, Copy, Debug)]
 pub struct UnauthenticatedRejection<'a> {
     /// The origin that answered.
     pub origin: &'a Origin,
     /// 401 or 403.
     pub status: StatusCode,
-    /// Why no token was added although the decision grants one.
+    /// The reason that no token was added although the decision grants one.
     pub skipped: Option<SkipReason>,
     /// The rule that decided.
     pub rule: Option<&'a str>,

@@ -32,7 +32,7 @@ pub(crate) struct RouteEntry {
     pub(crate) url: Option<Destination>,
     /// The upstream, with its base path.
     pub(crate) upstream: Destination,
-    /// The service that the upstream is, if it is given by name.
+    /// The service, if the upstream is given by name.
     pub(crate) service: Option<ServiceName>,
     /// The user's options for the credential.
     pub(crate) options: RuleOptions,

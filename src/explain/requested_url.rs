@@ -5,12 +5,12 @@ use super::how::EntryPoints;
 use crate::destination::{Destination, InvalidDestination};
 use crate::policy::Policy;
 
-/// A URL with its assumed scheme.
+/// A URL whose scheme may be an assumption.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestedUrl {
     /// The URL that the app calls.
     pub(crate) destination: Destination,
-    /// The assumption, in words.
+    /// The assumption as a text.
     pub(crate) note: Option<String>,
 }
 
@@ -18,7 +18,7 @@ pub(crate) struct RequestedUrl {
 
 impl RequestedUrl {
     /// Parses a URL. Without a scheme, it is `http` on loopback and for service names, which apps call in cleartext,
-    /// else `https`. `ws` and `wss` mean the HTTP requests that open a WebSocket (RFC 6455, 4.1).
+    /// and otherwise `https`. `ws` and `wss` mean the HTTP requests that open a WebSocket (RFC 6455, 4.1).
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a token stands, as `/status` tells it.
+//! The state of a token in `/status`.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ pub(super) struct TokenRow {
     credential: Credential,
     audience: Option<String>,
     scopes: Vec<String>,
-    /// None for the instance's own.
+    /// The account of the token. `None` means the instance's own.
     account: Option<String>,
-    /// Who obtains the token for that account.
+    /// The principal that obtains the token for that account.
     via: Option<String>,
     /// `empty`, `fresh`, `stale` or `expired`.
     state: &'static str,
@@ -23,7 +23,7 @@ pub(super) struct TokenRow {
     left_seconds: Option<u64>,
     fetched: Option<Time>,
     fetching: bool,
-    /// An upstream answered 401 to it.
+    /// Whether an upstream answered 401 to it.
     suspect: bool,
     failures: u32,
     last_error: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct TokenRow {
     retry_in_seconds: Option<u64>,
 }
 
-/// Returns what the token is for: its audience or scopes.
+/// Returns the token's audience or scopes.
 pub(super) fn purpose(key: &TokenKey) -> (Option<String>, Vec<String>) {
     match &key.kind {
         TokenKind::Access { scopes } => (None, scopes.iter().map(text).collect()),
