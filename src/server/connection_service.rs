@@ -29,7 +29,7 @@ pub(crate) enum Ingresses {
     ByProcess {
         /// The processes that use `own`.
         tree: ProcessTree,
-        /// For processes of the tree. It asks for no credentials.
+        /// For processes of the tree. It requires no credentials.
         own: Arc<Ingress>,
         /// For all other processes.
         others: Arc<Ingress>,
@@ -38,7 +38,7 @@ pub(crate) enum Ingresses {
     Routes(Arc<[Arc<Ingress>]>, Arc<Ingress>),
 }
 
-/// How one listener serves its requests. All of it comes from one configuration.
+/// The state with which one listener serves its requests. All of it comes from one configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerState {
     /// Serves the requests.

@@ -1,8 +1,8 @@
 //! Finds out whether a descendant of this process holds the other end of a connection.
 //!
-//! Java has no setting for a proxy's password. `exec` gives it a listener that asks descendants of this process for no
-//! credentials. The kernel names the socket at the other end by the connection's two addresses; /proc/PID/fd names the
-//! sockets that each descendant holds.
+//! Java has no setting for a proxy's password. For it, `exec` opens a listener that requires no credentials from
+//! descendants of this process. The kernel identifies the socket at the other end by the connection's two addresses,
+//! and /proc/PID/fd lists the sockets of each descendant.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -27,7 +27,7 @@ pub struct ProcessTree {
     queries: mpsc::Sender<SocketQuery>,
 }
 
-/// Asks whether a descendant holds the socket at the other end of a connection.
+/// A query whether a descendant holds the socket at the other end of a connection.
 #[derive(Debug)]
 struct SocketQuery {
     addrs: Addrs,

@@ -211,7 +211,7 @@ impl ConnectionLimits {
                 Ended::Deadline(DeadlineAction::ShutDown) => {
                     connection.as_mut().graceful_shutdown();
                     watchdog.shutting_down();
-                    // The connection is told only once.
+                    // The connection is notified only once.
                     self.closing = CancellationToken::new();
                 }
             }

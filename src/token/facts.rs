@@ -39,7 +39,7 @@ struct CachedFact {
 // === impl Facts ===
 
 impl Facts {
-    /// Creates the facts of these sources. If the configuration names the universe, no source is asked for it.
+    /// Creates the facts of these sources. If the configuration names the universe, no source is queried for it.
     pub fn new(sources: TokenSources, universe: Option<Arc<str>>) -> Self {
         let inner = Arc::new(FactsInner {
             sources,
@@ -184,7 +184,7 @@ impl Fact<'_> {
         }
     }
 
-    /// Checks a source's answer; `None` if it is not valid.
+    /// Validates a source's value. `None` if it is not valid.
     fn parse(self, text: &str) -> Option<Arc<str>> {
         match self {
             Self::Email(_) => email(text),
@@ -214,7 +214,7 @@ impl CachedFact {
             return Ok(Arc::clone(known));
         }
         let mut backoff = self.asking.lock().await;
-        // Another request may have learned it, or failed, while this one waited.
+        // Another request may have fetched it, or failed, while this one waited.
         if let Some(known) = self.known.get() {
             return Ok(Arc::clone(known));
         }

@@ -41,7 +41,8 @@ pub(super) struct RetryError {
     attempts: u32,
 }
 
-/// Repeats `attempt` until it succeeds, its error cannot be retried, `end` is reached, or the attempts are used up. Each attempt is cancelled after [`ATTEMPT`], or at `end`.
+/// Repeats `attempt` until it succeeds, its error cannot be retried, `end` is reached, or the attempts are used up.
+/// Each attempt is cancelled after [`ATTEMPT`], or at `end`.
 pub(super) async fn retry<T, F>(
     end: Instant,
     mut attempt: impl FnMut() -> F,

@@ -117,8 +117,8 @@ impl TokenSources {
         Self::from_sources([Arc::new(metadata) as _])
     }
 
-    /// Creates the sources of a configuration, in the order in which they are asked. `B` is the type of the bodies of requests to upstreams. Requests to
-    /// endpoints use it too, so that the client is compiled once.
+    /// Creates the sources of a configuration, in the order in which they are tried. `B` is the type of the bodies of
+    /// requests to upstreams. Requests to endpoints use it too, so that the client is compiled once.
     ///
     /// # Errors
     ///

@@ -99,7 +99,7 @@ async fn the_number_of_keys_is_bounded_and_the_most_recently_used_stay() {
         cache.slot(&id("https://busy"));
         cache.0.slots.run_pending_tasks();
     }
-    // What the cache has dropped is freed a little later.
+    // The cache frees dropped entries a little later.
     assert!(cache.statuses().len() < 64);
     assert!(cache.0.slots.contains_key(&id("https://busy")));
     assert!(cache.0.shared.alive().len() <= 2 * super::CAPACITY);
@@ -122,7 +122,7 @@ async fn requested_audiences_evict_no_access_token_and_no_configured_token() {
     );
     let token = cache.configured_slot(&configured).token().await.unwrap();
     assert_eq!(token.reveal(), "T2");
-    // Asked for by a name that a request gave, it is the same.
+    // The same slot also serves requests that name this key.
     assert_eq!(
         cache.slot(&configured).token().await.unwrap().reveal(),
         "T2"

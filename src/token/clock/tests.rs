@@ -1,4 +1,4 @@
-//! The clocks, and a wall clock that tests can set: it runs along with tokio's (paused) time.
+//! The clocks, and a wall clock that tests can set. It advances with tokio's (paused) time.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};

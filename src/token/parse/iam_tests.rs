@@ -15,7 +15,7 @@ fn access(body: &str) -> Result<Token, Malformed> {
     iam_access_token(body.as_bytes(), HOUR, now, now)
 }
 
-/// An answer whose token expires so many seconds from now by this machine's clock.
+/// Returns a response whose token expires in this number of seconds by this machine's clock.
 fn expiring(seconds: i64) -> String {
     let now = Now::now()
         .wall

@@ -33,7 +33,7 @@ fn jwt_with(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     format!("{header}.{payload}.c2ln")
 }
 
-/// Claims that live an hour, with this `aud`.
+/// Returns claims that are valid for an hour, with this `aud`.
 fn claims_for(aud: &serde_json::Value) -> String {
     serde_json::json!({"aud": aud, "exp": in_seconds(3600)}).to_string()
 }
@@ -182,7 +182,7 @@ fn a_slow_clock_extends_no_id_token_beyond_its_lifetime() {
     let (iat, exp) = (in_seconds(7200), in_seconds(7200 + 3600));
     let token = id(jwt(format!(r#"{{"aud":"a","iat":{iat},"exp":{exp}}}"#))).unwrap();
     assert_eq!(seconds_left(&token), 3600);
-    // An iat that makes no sense is none.
+    // An invalid iat is ignored.
     let token = id(jwt(format!(r#"{{"aud":"a","iat":{exp},"exp":{exp}}}"#))).unwrap();
     assert!(seconds_left(&token) > 3600);
 }
@@ -272,7 +272,7 @@ fn an_id_token_for_another_audience_is_an_error() {
     let without = format!(r#"{{"exp":{}}}"#, in_seconds(3600));
     let read = id_for(asked, jwt(without));
     assert_eq!(read.err(), Some(Malformed::NoAudience));
-    // Readers differ in which of two equal names they take.
+    // Readers differ in which of two fields of the same name they use.
     let exp = in_seconds(3600);
     let twice = format!(r#"{{"aud":"https://b.example/","aud":"{asked}","exp":{exp}}}"#);
     assert!(id_for(asked, jwt(twice)).is_err());

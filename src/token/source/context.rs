@@ -1,4 +1,4 @@
-//! What a source may use of the process: tokens of other principals, and facts.
+//! The parts of the process that a source may use: tokens of other principals, and facts.
 
 use std::sync::{Arc, OnceLock, Weak};
 

@@ -32,8 +32,8 @@ use crate::token::fetch_error::FetchError;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
 
-/// How much longer than a fetch may take its base's result is waited for: the base fails at the same time, and its error says
-/// which endpoint is slow.
+/// The additional time to wait for the base credential's result beyond its own limit. The base fails at the same time,
+/// and its error names the slow endpoint.
 const BASE_GRACE: Duration = Duration::from_millis(500);
 
 /// Issues the tokens of impersonated accounts.
@@ -46,7 +46,7 @@ pub(super) struct Impersonator {
     open: OpenTransport,
     upstream: UpstreamConfig,
     timeout: Duration,
-    /// The time that the base credential takes beyond that.
+    /// The time that the base credential may take in addition.
     base_time: Duration,
     metrics: Arc<Metrics>,
     /// The target of the base credential, if it is a file that impersonates an account.
@@ -76,7 +76,7 @@ pub(super) struct AuthorizedAccount {
 // === impl Impersonator ===
 
 impl Impersonator {
-    /// Creates the client. `timeout` limits one fetch with everything that it requires (`--token-timeout`).
+    /// Creates the client. `timeout` limits one fetch with everything that it needs (`--token-timeout`).
     pub(super) fn new(
         context: SourceContext,
         open: OpenTransport,
@@ -142,7 +142,7 @@ impl Impersonator {
         }
     }
 
-    /// The longest time that one fetch takes, with that of the base.
+    /// Returns the maximum time of one fetch, including the base's.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout + self.base_time
     }
@@ -282,7 +282,7 @@ impl Impersonator {
         })
     }
 
-    /// The error of what took all the time of a fetch.
+    /// Creates the error for a step that took the whole time of a fetch.
     fn late(&self, what: &str) -> FetchError {
         let limit = self.timeout().as_secs_f32();
         FetchError::new(

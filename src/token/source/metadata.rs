@@ -42,7 +42,7 @@ struct MetadataInner {
     peer: Peer,
     disabled: bool,
     limits: FetchLimits,
-    /// The places searched for a credential file; `None` if a metadata server is expected.
+    /// The places that were searched for a credential file. `None` if a metadata server is expected.
     searched: Option<Arc<str>>,
     /// Whether a metadata server has answered.
     found: AtomicBool,

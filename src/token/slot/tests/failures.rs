@@ -1,4 +1,4 @@
-//! Failed fetches: what requests get, and when the next fetch begins.
+//! Failed fetches: the errors of requests, and the time of the next fetch.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! How long a token is used, and when it is refreshed.
+//! The time for which a token is used, and the time of its refresh.
 
 use super::*;
 
@@ -57,7 +57,8 @@ async fn the_same_token_with_a_longer_life_expires_later() {
     assert_eq!(rig.slot.status().left, Some(secs(220)));
 }
 
-/// A request a second never waits while the source works, so each refresh begins before the token expires.
+/// With one request per second, no request waits while the source works, so each refresh begins before the token
+/// expires.
 #[tokio::test(start_paused = true)]
 async fn requests_do_not_wait_for_a_refresh() {
     for life in [60, 100, 226, 300, 3600] {

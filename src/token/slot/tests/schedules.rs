@@ -35,7 +35,7 @@ enum Step {
     Suspend(u64),
 }
 
-/// What the source knows of its fetches and tokens.
+/// The source's record of its fetches and tokens.
 #[derive(Debug, Default)]
 struct Record {
     started: Vec<Now>,
@@ -72,7 +72,7 @@ fn later(now: Now, by: Duration) -> Now {
     }
 }
 
-/// A source that follows the scripts, one a fetch, and asserts that at most one current fetch is in flight.
+/// A source that follows the scripts, one per fetch, and asserts that at most one current fetch is in flight.
 fn source(scripts: Vec<FetchScript>, record: &Arc<Mutex<Record>>) -> Scripted {
     let record = Arc::clone(record);
     Scripted::new(move |call| {

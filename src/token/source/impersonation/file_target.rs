@@ -21,8 +21,8 @@ pub(in crate::token::source) struct FileTarget {
 // === impl FileTarget ===
 
 impl FileTarget {
-    /// Returns whether a principal is the file's account, impersonated by name: the source credential authorises that too, because the
-    /// account need not have a role on itself.
+    /// Returns whether a principal is the file's account, impersonated by name. The source credential authorises that
+    /// too, because the account need not have a role on itself.
     pub(super) fn is_for(&self, principal: &Principal) -> bool {
         match principal {
             Principal::Impersonated(impersonated) => {
