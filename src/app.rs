@@ -41,7 +41,7 @@ const QUIET_FOR: Duration = Duration::from_secs(1);
 /// The longest wait for the universe domain at start, if `--intercept` needs it.
 const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The time in which idle connections are told to close.
+/// The time limit for closing idle connections after the drain.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A sidecar whose listeners are bound. [`run`](Self::run) serves them.
@@ -97,26 +97,26 @@ impl App {
     ///
     /// # Errors
     ///
-    /// An address is in use, trust roots cannot be read, or a directory cannot be written to.
+    /// Fails if an address is in use, trust roots cannot be read, or a directory cannot be written to.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         Self::build_for(config, None).await
     }
 
-    /// As [`build`](Self::build), with other limits and deadlines than those of the configuration.
+    /// Like [`build`](Self::build), with other limits and deadlines than those of the configuration.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build).
+    /// Fails like [`build`](Self::build).
     pub async fn build_with(config: Config, limits: ServerLimits) -> Result<Self, StartError> {
         Self::assemble(config, None, limits).await
     }
 
-    /// As [`build`](Self::build). If the proxy requires credentials, a second port accepts the processes of `tree`
+    /// Like [`build`](Self::build). If the proxy requires credentials, a second port accepts the processes of `tree`
     /// without them.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build).
+    /// Fails like [`build`](Self::build).
     pub async fn build_for(config: Config, tree: Option<ProcessTree>) -> Result<Self, StartError> {
         let limits = ServerLimits::of(&config);
         Self::assemble(config, tree, limits).await
@@ -289,7 +289,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
 ///
 /// # Errors
 ///
-/// A file of trust roots that the user named cannot be used.
+/// Fails if the user's file of trust roots cannot be used.
 pub(crate) fn provider(
     config: &Config,
     metrics: Arc<Metrics>,
@@ -300,7 +300,7 @@ pub(crate) fn provider(
     Ok(CredentialProvider::new(policy(config), tokens, instance))
 }
 
-/// Returns how calls enter, as configured, for explanations.
+/// Returns the configured entry points of calls, for explanations.
 pub(crate) fn entry_points(config: &Config) -> explain::EntryPoints {
     let routes = config.routes.iter().map(|route| explain::RouteEntry {
         name: route.name.clone(),
@@ -340,8 +340,8 @@ async fn interceptor(
         return Ok(None);
     };
     // The CA is limited to its domains, which include the universe domain and cannot be extended later.
-    let asked = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.instance().universe()).await;
-    if !matches!(asked, Ok(Ok(_))) {
+    let universe = tokio::time::timeout(UNIVERSE_TIMEOUT, provider.instance().universe()).await;
+    if !matches!(universe, Ok(Ok(_))) {
         startup::log_unknown_universe();
     }
     let domains = provider.policy().granted_domains(&provider.universe());

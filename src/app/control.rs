@@ -67,13 +67,13 @@ impl Control {
     pub fn reload(&self, config: Config) -> Result<Vec<String>, BadRoots> {
         let process = &self.0.process;
         let mut generation = self.generation();
-        let (config, mut waiting) = reload::merge_reload(&generation.asked, config);
-        let upstream = if reload::same_upstreams(&generation.asked, &config) {
+        let (config, mut waiting) = reload::merge_reload(&generation.configured, config);
+        let upstream = if reload::same_upstreams(&generation.configured, &config) {
             generation.upstream.clone()
         } else {
             process.upstream(&config)?
         };
-        let provider = if reload::same_sources(&generation.asked, &config) {
+        let provider = if reload::same_sources(&generation.configured, &config) {
             generation.provider.with_policy(policy(&config))
         } else {
             // The cached tokens belong to the old credential.
@@ -88,7 +88,7 @@ impl Control {
             serving.store(Arc::new(served.clone()));
         }
         self.0.admin.store(Arc::new(next.admin.clone()));
-        telemetry::adjust(&next.asked.log);
+        telemetry::adjust(&next.configured.log);
         let before = std::mem::replace(&mut *generation, next);
         drop(generation);
         for slot in slots(&before.provider, &before.routes) {
@@ -163,7 +163,7 @@ impl Control {
     }
 
     pub(super) fn drain_timeout(&self) -> Duration {
-        self.generation().asked.drain_timeout
+        self.generation().configured.drain_timeout
     }
 
     /// Returns a note for each domain that the CA, which was created at start, does not cover.

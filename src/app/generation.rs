@@ -33,8 +33,8 @@ pub(super) struct Process {
 /// The parts that a reload replaces. Requests in flight keep their generation.
 #[derive(Debug)]
 pub(super) struct Generation {
-    /// The configuration, with addresses as configured.
-    pub(super) asked: Config,
+    /// The configuration with the addresses as written. Port 0 is not replaced.
+    pub(super) configured: Config,
     pub(super) provider: Arc<CredentialProvider>,
     pub(super) upstream: Upstream<RequestBody>,
     pub(super) routes: Vec<Arc<Ingress>>,
@@ -75,11 +75,11 @@ impl Generation {
     /// Creates the generation of a configuration whose listeners are bound.
     pub(super) fn new(
         process: &Process,
-        asked: Config,
+        configured: Config,
         provider: Arc<CredentialProvider>,
         upstream: Upstream<RequestBody>,
     ) -> Self {
-        let mut config = asked.clone();
+        let mut config = configured.clone();
         process.bound.resolve_ports(&mut config);
         let config = Arc::new(config);
         let stack = Arc::new(stack(
@@ -111,7 +111,7 @@ impl Generation {
                 quitquitquit: config.quitquitquit,
                 config,
             },
-            asked,
+            configured,
             provider,
             upstream,
             routes,
@@ -141,14 +141,14 @@ impl Generation {
     /// Returns the summary of the configuration for the log.
     pub(super) fn summary(&self) -> ConfigSummary {
         let policy = self.provider.policy();
-        let file = self.asked.credentials.file();
+        let file = self.configured.credentials.file();
         let found_by = file.map(|file| &file.found_by as &dyn Display);
-        let proxy = self.asked.upstream.proxy.as_ref();
+        let proxy = self.configured.upstream.proxy.as_ref();
         ConfigSummary {
             source: policy.credential_name().source,
             identities: startup::identities(policy, found_by),
             proxy: self
-                .asked
+                .configured
                 .proxy
                 .as_ref()
                 .map(|_| startup::proxy_calls(policy, &self.provider.universe())),
@@ -175,9 +175,12 @@ fn ingresses(process: &Process, config: &Config) -> (Vec<Ingresses>, Vec<Arc<Ing
         }
     }
     for (_, listen) in &process.bound.routes {
-        let mine = config.routes.iter().filter(|route| route.listen == *listen);
-        let address = mine.clone().next().map_or_else(Arc::default, listener_name);
-        let ingresses: Vec<_> = mine
+        let of_listener = config.routes.iter().filter(|route| route.listen == *listen);
+        let address = of_listener
+            .clone()
+            .next()
+            .map_or_else(Arc::default, listener_name);
+        let ingresses: Vec<_> = of_listener
             .map(|route| {
                 let kind = IngressKind::Route(Box::new(RouteIngress {
                     http: route.http.unwrap_or(config.upstream.http),

@@ -91,7 +91,7 @@ impl SignalLoop {
         let mut draining = false;
         loop {
             tokio::select! {
-                () = self.supervisor.sign_due() => self.supervisor.alive(),
+                () = self.supervisor.watchdog_due() => self.supervisor.alive(),
                 () = self.control.drain_begun(), if !draining => {
                     draining = true;
                     self.supervisor.stopping();

@@ -68,7 +68,7 @@ pub(super) fn diagnostic(error: &Error) -> Diagnostic {
                 Diagnostic::new(
                     DiagnosticId::ConflictingOptions,
                     place,
-                    format!("cannot be used with {other}: leave one out"),
+                    format!("cannot be used with {other}: remove one"),
                 )
             }
             _ => Diagnostic::new(DiagnosticId::Duplicate, place, "is given twice: keep one"),

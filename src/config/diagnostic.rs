@@ -20,7 +20,7 @@ pub struct Diagnostic {
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
-/// Makes [`DiagnosticId`] from a name and an advice for each kind of error.
+/// Defines [`DiagnosticId`] from the name and the advice of each kind of error.
 macro_rules! diagnostic_ids {
     ($($id:ident: $name:literal, $advice:literal;)+) => {
         /// The kind of a [`Diagnostic`]. It does not change if the message is reworded.
@@ -61,9 +61,9 @@ diagnostic_ids! {
     InvalidCredentialFile: "invalid-credential-file",
         "The credential file cannot be read or used: correct the field that the message names, or name another file.";
     InvalidFile: "invalid-file",
-        "A file cannot be read, is too large, or does not hold what it must: correct its path or its content.";
+        "A file cannot be read, is too large, or has the wrong content: correct its path or its content.";
     InvalidValue: "invalid-value",
-        "The value is not one that the option takes: write it in the form that the message shows.";
+        "The option does not accept the value: write it in the form that the message shows.";
     InvalidYaml: "invalid-yaml",
         "The configuration file is not one YAML document: correct the text at the line and column of the message.";
     ListenerConflict: "listener-conflict",
@@ -75,11 +75,11 @@ diagnostic_ids! {
     MissingValue: "missing-value",
         "An option or a key has no value: add one, or remove the option.";
     NoCredentialFile: "no-credential-file",
-        "There is no credential file where `--credentials adc` looks: run `gcloud auth application-default login`.";
+        "`--credentials adc` found no credential file: run `gcloud auth application-default login`.";
     NotUtf8: "not-utf8",
         "An argument, a variable or the configuration file is not UTF-8 text: save or set it as UTF-8.";
     NothingToDo: "nothing-to-do",
-        "The proxy is off and there is no route: add a route, or leave the proxy on.";
+        "The proxy is off and there is no route: add a route, or remove --proxy off.";
     OptionWithoutEffect: "option-without-effect",
         "The option has no effect here: remove it, or add the option that it belongs to.";
     PlaintextToken: "plaintext-token",
@@ -89,7 +89,7 @@ diagnostic_ids! {
     SandboxDenied: "sandbox-denied",
         "The sandbox forbids what the changed configuration needs: restart, or set --sandbox off.";
     TokenUnobtainable: "token-unobtainable",
-        "The credential cannot issue the token that a rule or route asks for: change the rule, or use impersonation.";
+        "The credential cannot issue the token that a rule or route requires: change the rule, or use impersonation.";
     UnexpectedArgument: "unexpected-argument",
         "An argument is unexpected: remove it, or put it after its flag.";
     UnknownCommand: "unknown-command",
@@ -97,14 +97,14 @@ diagnostic_ids! {
     UnknownFlag: "unknown-flag",
         "There is no flag of this name: see --help.";
     UnknownKey: "unknown-key",
-        "The configuration file has a key that names no option: correct its spelling or its place.";
+        "The configuration file has an unknown key: correct its spelling or its place.";
     UnknownOption: "unknown-option",
-        "A route or rule has an option of another name than those that exist: correct its spelling.";
+        "A route or rule has an unknown option: correct its spelling.";
     UnknownVariable: "unknown-variable",
-        "A variable nearly names an option: correct its spelling, or unset it.";
+        "A variable's name is similar to that of an option: correct its spelling, or unset it.";
     WrongType: "wrong-type",
-        "The configuration file has a list or mapping where a text must be, or the reverse: write what the message \
-         asks for.";
+        "The configuration file has a list or mapping in place of a text, or the reverse: write it in the form that \
+         the message shows.";
 }
 
 // === impl Diagnostic ===
@@ -161,13 +161,13 @@ pub(super) fn quote(text: &str) -> String {
     format!("{start:?}…")
 }
 
-/// As [`quote`], but `None` for a text with an `@`: the part before it may be a password.
+/// Like [`quote`], but returns `None` for a text with an `@`, because the part before it may be a password.
 pub(super) fn quote_unless_secret(text: &str) -> Option<String> {
     let at_sign = text.contains('@') || text.to_ascii_lowercase().contains("%40");
     (!at_sign).then(|| quote(text))
 }
 
-/// Returns `: did you mean X?` if a candidate is similar to `text`, else an empty text.
+/// Returns `: did you mean X?` if a candidate is similar to `text`, otherwise an empty text.
 pub(super) fn suggestion<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     nearest(text, candidates, |candidate| candidate.len().div_ceil(4))
         .map(|candidate| format!(": did you mean {candidate}?"))

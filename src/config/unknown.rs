@@ -35,7 +35,7 @@ pub fn unknown_variables(env: &Env) -> Result<Option<String>, Vec<Diagnostic>> {
             Some(near) => diagnostics.push(Diagnostic::new(
                 DiagnosticId::UnknownVariable,
                 format!("environment {variable}"),
-                format!("names no option: did you mean {near}?"),
+                format!("is not an option: did you mean {near}?"),
             )),
             None => ignored.push(variable),
         }

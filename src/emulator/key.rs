@@ -26,9 +26,9 @@ pub(super) struct GeneratedKey {
     header: String,
 }
 
-/// The system has no randomness or memory left.
+/// The key cannot be generated or encoded. The random number generator or the memory allocation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no key could be made")]
+#[error("cannot generate a key")]
 pub(super) struct NoKey;
 
 // === impl GeneratedKey ===

@@ -16,7 +16,7 @@ use super::receive_state::ReceiveState;
 use crate::memory::READ;
 use crate::telemetry::{GaugeGuard, Metrics};
 
-/// As [`READ`], for TLS, where each read costs more.
+/// Like [`READ`], for TLS, where each read costs more.
 const TLS_READ: usize = 2 * READ;
 
 /// The bytes to and from an upstream.
@@ -123,7 +123,7 @@ impl Io {
         !self.inserted.is_empty()
     }
 
-    /// Reads inserted bytes, else from the socket.
+    /// Reads inserted bytes, or from the socket if there are none.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.inserted.is_empty() {
             let now = self.inserted.len().min(buf.remaining());
@@ -154,7 +154,7 @@ impl AsyncRead for Io {
                 let first = !this.received.anything();
                 this.received.mark();
                 this.process_interim(first, before, buf)?;
-                // If a frame was inserted before all of them, it is read next.
+                // If a frame was inserted before all new bytes, the buffer is empty, and the next turn reads the frame.
                 if buf.filled().len() > before {
                     return polled;
                 }
@@ -165,7 +165,7 @@ impl AsyncRead for Io {
     }
 }
 
-/// Reads less than [`READ`] bytes, even into a larger buffer.
+/// Reads fewer than [`READ`] bytes, even into a larger buffer.
 fn read_limited(
     stream: &TcpStream,
     cx: &mut Context<'_>,
@@ -180,8 +180,8 @@ fn read_limited(
     }
 }
 
-/// Reads less than [`TLS_READ`] bytes, of the records that have arrived. tokio-rustls would fill the whole buffer, and hyper
-/// would then enlarge it again and again.
+/// Reads fewer than [`TLS_READ`] bytes, from the records that have arrived. tokio-rustls would fill the whole buffer, and
+/// hyper enlarges its buffer after each read that fills it.
 fn read_records(
     mut stream: Pin<&mut TlsStream<ReadAhead<TcpStream>>>,
     cx: &mut Context<'_>,

@@ -117,7 +117,7 @@ fn a_misspelt_variable_is_an_error() {
     setup.expect(&[], &expected);
     let setup = Setup::new().variable("SIDENTITY_CONFG", "x.yaml");
     let line =
-        "sidentity: environment SIDENTITY_CONFG: names no option: did you mean SIDENTITY_CONFIG?";
+        "sidentity: environment SIDENTITY_CONFG: is not an option: did you mean SIDENTITY_CONFIG?";
     assert_eq!(setup.refused(&[]), [line]);
 }
 

@@ -194,7 +194,7 @@ fn variables_of_the_quick_start_break_no_command() {
             "{args:?}: {}",
             err(&output)
         );
-        let warned = "environment SIDENTITY_IMAGE: names no option of sidentity and is ignored";
+        let warned = "environment SIDENTITY_IMAGE: is not an option of sidentity and is ignored";
         assert!(err(&output).contains(warned), "{args:?}: {}", err(&output));
     }
 }
@@ -218,7 +218,7 @@ fn a_misspelt_variable_stops_every_command() {
         assert_eq!(output.status.code(), Some(64), "{args:?}: {}", err(&output));
         assert_eq!(
             err(&output),
-            "sidentity: environment SIDENTITY_ADMN: names no option: did you mean SIDENTITY_ADMIN?\n",
+            "sidentity: environment SIDENTITY_ADMN: is not an option: did you mean SIDENTITY_ADMIN?\n",
             "{args:?}"
         );
     }

@@ -50,8 +50,8 @@ impl Supervisor {
         }
     }
 
-    /// Completes each time that a watchdog message is due. Never completes without a watchdog.
-    pub(super) async fn sign_due(&mut self) {
+    /// Completes when the next watchdog message is due. Never completes without a watchdog.
+    pub(super) async fn watchdog_due(&mut self) {
         match &mut self.watch {
             Some(watch) => drop(watch.tick().await),
             None => pending().await,
@@ -60,27 +60,27 @@ impl Supervisor {
 
     /// Sends the watchdog message.
     pub(super) fn alive(&self) {
-        self.tell("WATCHDOG=1");
+        self.notify("WATCHDOG=1");
     }
 
     /// Notifies that requests are served.
     pub(super) fn ready(&self, status: &str) {
-        self.tell(&format!("READY=1\nSTATUS={status}"));
+        self.notify(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// Notifies that the configuration is reloaded. [`Self::ready`] must follow, even if the reload fails.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+        self.notify(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
     /// Notifies that the drain has begun.
     pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=draining: still serving until nothing is in flight");
+        self.notify("STOPPING=1\nSTATUS=draining: still serving until nothing is in flight");
     }
 
-    fn tell(&self, message: &str) {
+    fn notify(&self, message: &str) {
         let Some(address) = &self.address else { return };
         let sent = send(address, message.as_bytes());
         if let Err(error) = sent {
