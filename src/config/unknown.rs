@@ -1,4 +1,4 @@
-//! `SIDENTITY_…` variables that name no option.
+//! `SIDENTITY_…` variables that are not options.
 //!
 //! A variable that nearly names an option is an error, because a misspelt variable would have no effect. Any other
 //! variable may belong to another program, such as one of a build or of a Kubernetes Service called `sidentity`. These
@@ -68,7 +68,7 @@ fn nearest_option(variable: &str) -> Option<String> {
     nearest(variable, known, |_| MOST_EDITS)
 }
 
-/// Returns the warning about variables that name no option and are ignored.
+/// Returns the warning about variables that are not options and are ignored.
 fn ignored_variables(variables: &[String]) -> Option<String> {
     const SHOWN: usize = 8;
     let shown: Vec<String> = variables
@@ -89,9 +89,13 @@ fn ignored_variables(variables: &[String]) -> Option<String> {
     let is_one = variables.len() == 1;
     (!variables.is_empty()).then(|| {
         format!(
-            "environment {}{more}: {} no option of sidentity and {} ignored",
+            "environment {}{more}: {} of sidentity and {} ignored",
             shown.join(", "),
-            if is_one { "names" } else { "name" },
+            if is_one {
+                "is not an option"
+            } else {
+                "are not options"
+            },
             if is_one { "is" } else { "are" },
         )
     })

@@ -151,7 +151,7 @@ fn an_unknown_variable_is_ignored_with_a_warning() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
         stderr.contains(
-            "environment SIDENTITY_ADMIN_PORT, SIDENTITY_IMAGE, SIDENTITY_SERVICE_HOST: name no option of sidentity and are ignored"
+            "environment SIDENTITY_ADMIN_PORT, SIDENTITY_IMAGE, SIDENTITY_SERVICE_HOST: are not options of sidentity and are ignored"
         ),
         "{stderr}"
     );
