@@ -27,7 +27,7 @@ pub struct Control(Arc<Running>);
 struct Running {
     process: Process,
     generation: Mutex<Generation>,
-    /// As [`Generation::served`].
+    /// The state of each listener, in the order of [`Generation::served`].
     serving: Vec<Serving>,
     admin: Arc<ArcSwap<Admin>>,
     idle: IdleTimeout,

@@ -53,7 +53,7 @@ pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String
     Ok(bytes)
 }
 
-/// As [`read_limited`], for regular files only: opening a named pipe may block forever, and reading it consumes its
+/// Like [`read_limited`], for regular files only: opening a named pipe may block forever, and reading it consumes its
 /// content.
 pub(super) fn read_regular_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     match std::fs::metadata(name) {

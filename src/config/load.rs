@@ -31,11 +31,11 @@ pub fn load(flags: &RawConfig, env: &Env) -> Result<Config, Vec<Diagnostic>> {
     load_over(flags, env, RawConfig::default())
 }
 
-/// As [`load`], with other defaults.
+/// Like [`load`], with other defaults.
 ///
 /// # Errors
 ///
-/// As [`load`].
+/// Fails like [`load`].
 pub fn load_over(
     flags: &RawConfig,
     env: &Env,

@@ -56,7 +56,7 @@ pub enum Repeat {
     Once,
     /// Any number of times. All values count, those of flags first.
     List,
-    /// As a list, but an item of the file may be a mapping.
+    /// Like `List`, but an item of the file may be a mapping.
     Entries,
 }
 
@@ -78,7 +78,7 @@ pub(super) enum FileKey {
     Top,
     /// At the top, or under this key of this mapping, where `check` prints it.
     Inside(&'static str, &'static str),
-    /// As `Inside`, but `check` prints it at the top.
+    /// Like `Inside`, but `check` prints it at the top.
     AlsoInside(&'static str, &'static str),
 }
 

@@ -14,7 +14,7 @@ use super::unknown::unknown_variables;
 /// A text and its location.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Spanned {
-    /// As written.
+    /// The text as the user wrote it.
     pub value: String,
     /// The location, as in [`Diagnostic::place`].
     pub place: Arc<str>,
@@ -23,9 +23,9 @@ pub struct Spanned {
 /// A route or a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawEntry {
-    /// As in a flag: `LISTEN=URL,OPTION…`, `PATTERN=CREDENTIAL,OPTION…`.
+    /// The form of a flag: `LISTEN=URL,OPTION…` or `PATTERN=CREDENTIAL,OPTION…`.
     Line(Spanned),
-    /// As in a file: a mapping.
+    /// The form of a file: a mapping.
     Fields(RawFields),
 }
 
@@ -182,7 +182,7 @@ impl RawConfig {
         self
     }
 
-    /// As [`over`](Self::over). A list of hosts to call without a proxy belongs to that proxy: it applies only with it,
+    /// Like [`over`](Self::over). A list of hosts to call without a proxy belongs to that proxy: it applies only with it,
     /// and only if no other list is given.
     pub(super) fn over_defaults(self, mut lower: Self) -> Self {
         if self.values.contains_key(&OptionKey::UpstreamProxy)

@@ -75,7 +75,7 @@ impl BaseCredential {
         }
     }
 
-    /// As [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to another account. A JWT is
+    /// Like [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to another account. A JWT is
     /// signed, not issued, and is checked elsewhere.
     pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
         let options = &rule.options;

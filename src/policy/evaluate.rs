@@ -279,7 +279,7 @@ impl Policy {
     }
 }
 
-/// As [`Policy::is_metadata_server`].
+/// Like [`Policy::is_metadata_server`].
 pub(super) fn is_metadata_server(host: &Host, port: u16, configured: Option<&(Host, u16)>) -> bool {
     let well_known = match host {
         Host::Name(name) => matches!(

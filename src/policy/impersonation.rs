@@ -73,7 +73,7 @@ impl Impersonation {
     }
 }
 
-/// As [`Impersonation::parse`] reads it.
+/// Writes the form that [`Impersonation::parse`] reads.
 impl fmt::Display for Impersonation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for delegate in &*self.delegates {

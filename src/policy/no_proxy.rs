@@ -23,7 +23,7 @@ pub struct NoProxy(Vec<NoProxyEntry>);
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoProxyEntry {
-    /// As written, in lower case.
+    /// The text as the user wrote it, in lower case.
     text: String,
     hosts: Hosts,
     port: Option<u16>,

@@ -68,7 +68,7 @@ impl Pattern {
             })
     }
 
-    /// As [`Self::matches`], but ignores the path.
+    /// Like [`Self::matches`], but ignores the path.
     pub(super) fn matches_origin(&self, origin: &Origin) -> bool {
         self.port.is_none_or(|port| port == origin.port) && self.matches_host(&origin.host)
     }

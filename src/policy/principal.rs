@@ -71,7 +71,7 @@ impl Principal {
         self.via_of(BASE_CREDENTIAL)
     }
 
-    /// As [`via`](Self::via), with the name of the base credential's holder.
+    /// Like [`via`](Self::via), with the name of the base credential's holder.
     pub fn via_of(&self, holder: &str) -> Option<String> {
         match self {
             Self::Attached | Self::Account(_) | Self::Source => None,

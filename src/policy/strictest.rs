@@ -17,7 +17,7 @@ const TOO_MANY: &str = "servers read this path in too many ways to determine the
 /// The path of a destination as one server reads it.
 #[derive(Clone, Copy)]
 pub(super) struct PathView<'a> {
-    /// As the app wrote it.
+    /// The path as the app wrote it.
     pub(super) written: &'a str,
     /// The plain reading and one of the readings, or `None` if the path has only one.
     pub(super) reading: Option<(&'a str, &'a str)>,

@@ -106,7 +106,7 @@ impl CredentialProvider {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn learn(&self) -> Result<(), Error> {
         // The account is for the log only, so an error is ignored.
         let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
@@ -166,7 +166,7 @@ impl CredentialProvider {
     ///
     /// # Errors
     ///
-    /// As for a token; or the name and the project number are too long for one label.
+    /// Fails if a fact cannot be fetched, or if the name and the project number are too long for one label.
     pub async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
         if let Some(located) = self.located(service) {
             return located;

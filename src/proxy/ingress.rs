@@ -39,7 +39,7 @@ pub enum IngressKind {
 /// A reverse route at run time.
 #[derive(Debug)]
 pub struct RouteIngress {
-    /// As configured.
+    /// The configured value.
     pub route: Route,
     /// The HTTP version to use with its upstream.
     pub http: HttpVersion,

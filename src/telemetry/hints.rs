@@ -20,7 +20,7 @@ pub fn auth_rejected(
     auth_rejected_of(limiter, rejection, &CredentialName::default(), trace);
 }
 
-/// As [`auth_rejected`], for a token of this base credential or of an account that it impersonates.
+/// Like [`auth_rejected`], for a token of this base credential or of an account that it impersonates.
 pub fn auth_rejected_of(
     limiter: &RateLimiter,
     rejection: &AuthRejection<'_>,

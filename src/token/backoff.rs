@@ -8,8 +8,8 @@ use super::fetch_error::FetchError;
 /// The longest pause between two fetches.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// The backoff after failures: 1, 2, 4 … 30 seconds, or longer if the server asked for it. The number of fetches is not
-/// limited.
+/// The backoff after failures: 1, 2, 4 … 30 seconds. `Retry-After` may make a wait longer, up to 30 seconds. The number of
+/// fetches is not limited.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,

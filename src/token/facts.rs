@@ -63,7 +63,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn universe(&self) -> Result<Arc<str>, Error> {
         let ask = async {
             let known = self.ask(Fact::Universe).await?;
@@ -76,7 +76,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn project_id(&self) -> Result<Arc<str>, Error> {
         self.0.project_id.learn(self.require(Fact::ProjectId)).await
     }
@@ -85,7 +85,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn project_number(&self) -> Result<Arc<str>, Error> {
         let ask = self.require(Fact::ProjectNumber);
         self.0.project_number.learn(ask).await
@@ -95,7 +95,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn region(&self) -> Result<Arc<str>, Error> {
         self.0.region.learn(self.require(Fact::Region)).await
     }
@@ -112,7 +112,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// As for a token.
+    /// Fails if the fetch fails, like a token's.
     pub async fn email(&self, principal: &Principal) -> Result<Arc<str>, Error> {
         let fact = self.email_fact(principal);
         fact.learn(self.require(Fact::Email(principal))).await

@@ -83,8 +83,8 @@ async fn limited<T>(
     })
 }
 
-/// Returns the time that `Retry-After` asks for: seconds or a date (RFC 9110 10.2.3). A number too large for 64 bits is the
-/// largest.
+/// Returns the wait that `Retry-After` requests: seconds or a date (RFC 9110 10.2.3). A number too large for 64 bits counts
+/// as the largest.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

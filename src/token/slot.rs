@@ -208,7 +208,7 @@ impl Slot {
         }
     }
 
-    /// As [`replace`](Self::replace), for a request that cannot be sent again. It fetches a new token for the next request.
+    /// Like [`replace`](Self::replace), for a request that cannot be sent again. It fetches a token for the next request.
     ///
     /// # Panics
     ///

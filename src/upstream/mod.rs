@@ -79,11 +79,11 @@ impl<B: SendableBody> Upstream<B> {
         Self::with_limits(config, refuse, metrics, memory, PoolLimits::default())
     }
 
-    /// As [`Upstream::new`], with other limits.
+    /// Like [`Upstream::new`], with other limits.
     ///
     /// # Errors
     ///
-    /// As [`Upstream::new`].
+    /// Fails like [`Upstream::new`].
     pub fn with_limits(
         config: &config::UpstreamConfig,
         refuse: DialPolicy,
@@ -115,11 +115,11 @@ impl<B: SendableBody> Upstream<B> {
         self.send_with(target, Priority::Normal, request)
     }
 
-    /// As [`Upstream::send`], with a priority for the look-up of the target's name.
+    /// Like [`Upstream::send`], with a priority for the look-up of the target's name.
     ///
     /// # Errors
     ///
-    /// As [`Upstream::send`].
+    /// Fails like [`Upstream::send`].
     pub fn send_with(
         &self,
         target: &Target,
@@ -130,11 +130,11 @@ impl<B: SendableBody> Upstream<B> {
         async move { Ok(sent.await?.0) }
     }
 
-    /// As [`Upstream::send_with`]. If `keep` is set, the response comes with a copy of the request, for a retry.
+    /// Like [`Upstream::send_with`]. If `keep` is set, the response comes with a copy of the request, for a retry.
     ///
     /// # Errors
     ///
-    /// As [`Upstream::send`].
+    /// Fails like [`Upstream::send`].
     // The bound `Send` is explicit, because a caller whose bodies fail with a boxed error could not prove it.
     pub fn send_copied(
         &self,

@@ -27,7 +27,7 @@ pub(super) async fn get(
     exchange(TcpStream::connect(address).await?, target, host).await
 }
 
-/// As [`get`], on an open connection.
+/// Like [`get`], on an open connection.
 pub(super) async fn exchange<S>(
     stream: S,
     target: &str,

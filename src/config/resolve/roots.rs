@@ -66,7 +66,7 @@ pub fn usable(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     })
 }
 
-/// As [`usable`], for the PEM text itself.
+/// Like [`usable`], for the PEM text itself.
 ///
 /// # Errors
 ///

@@ -294,7 +294,7 @@ fn decoded(path: &str) -> String {
     percent_decode_str(path).decode_utf8_lossy().into_owned()
 }
 
-/// As the standard library reads a path on Unix: slashes merged, dots resolved.
+/// The reading of the standard library on Unix: slashes merged, dots resolved.
 fn resolved(path: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     for component in Path::new(path).components() {

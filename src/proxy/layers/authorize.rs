@@ -26,7 +26,7 @@ const USER_PROJECT: HeaderName = HeaderName::from_static("x-goog-user-project");
 /// How long a request waits for the account's e-mail address, for the access log.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// See the module.
+/// The layer that adds the token of a decision.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorize<S> {
     inner: S,
@@ -67,7 +67,8 @@ impl<S: ProxyService<Authorized>> Service<Decided> for Authorize<S> {
         };
         let sure = !decision.google_api || self.provider.instance().universe_if_known().is_some();
         let mut original = None;
-        // The answer to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers ignore case.
+        // The response to TRACE echoes the request (RFC 9110, 9.3.8). Methods are case-sensitive, but some servers ignore
+        // case.
         let placement = if outbound
             .request
             .method()

@@ -28,7 +28,7 @@ use crate::proxy::tunnel::{Tunnels, join};
 use crate::telemetry::{Metrics, RateLimiter, tunnel_without_token};
 use crate::upstream::Upstream;
 
-/// See the module.
+/// The layer that opens tunnels.
 #[derive(Clone, Debug)]
 pub(crate) struct Connect<S> {
     inner: S,

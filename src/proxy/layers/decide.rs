@@ -16,7 +16,7 @@ use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Decided, Stripped};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
-/// See the module.
+/// The layer that decides which credential a request gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Decide<S> {
     inner: S,

@@ -23,7 +23,7 @@ use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Located, Stripped};
 use crate::proxy::service::{LayerResult, ProxyService};
 
-/// See the module.
+/// The layer that removes hop-by-hop headers.
 #[derive(Clone, Debug)]
 pub(crate) struct HopByHop<S> {
     inner: S,

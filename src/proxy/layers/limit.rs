@@ -1,6 +1,6 @@
-//! Layer 3, **Limit**: at most `--max-connections` connections, and as many requests. Over the limit, 503 at once, so that a
-//! flood is answered while descriptors are left for the answers. The same over `--max-memory`, if closing idle upstream
-//! connections does not free enough.
+//! Layer 3, **Limit**: permits as many connections and requests in flight as `--max-connections`. Further requests get 503 at
+//! once, so that a flood leaves descriptors for the responses. The same applies above `--max-memory`, if closing idle
+//! upstream connections does not free enough.
 //!
 //! A caller without the proxy's password is rejected first: it must not use the capacity of authorised callers.
 
@@ -22,7 +22,7 @@ use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 use crate::upstream::Upstream;
 
-/// See the module.
+/// The layer that limits requests in flight and memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Limit<S> {
     inner: S,

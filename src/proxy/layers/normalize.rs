@@ -31,7 +31,7 @@ use crate::proxy::request::body::{RequestBody, ResponseBody};
 use crate::proxy::request::{Addressed, ClientConnection, Inbound};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
-/// See the module.
+/// The layer that determines the destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Normalize<S> {
     inner: S,

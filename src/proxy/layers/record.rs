@@ -1,4 +1,4 @@
-//! Layer 1, **Record**: holds the request's record until the body of the answer ends or is dropped.
+//! Layer 1, **Record**: holds the request's record until the body of the response ends or is dropped.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::LayerResult;
 
-/// See the module.
+/// The layer that records a request until its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Record<S> {
     inner: S,

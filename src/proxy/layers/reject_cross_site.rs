@@ -17,7 +17,7 @@ use crate::proxy::request::Decided;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
-/// See the module.
+/// The layer that rejects requests from web pages of other sites.
 #[derive(Clone, Debug)]
 pub(crate) struct RejectCrossSite<S> {
     inner: S,

@@ -23,7 +23,7 @@ use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{LayerResult, ProxyService};
 use crate::telemetry::Metrics;
 
-/// See the module.
+/// The layer that turns errors into responses.
 #[derive(Clone, Debug)]
 pub(crate) struct Rescue<S> {
     inner: S,

@@ -17,7 +17,7 @@ use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::{Addressed, Located};
 use crate::proxy::service::{MaybeBoxed, ProxyService};
 
-/// See the module.
+/// The layer that replaces the name of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolveService<S> {
     inner: S,

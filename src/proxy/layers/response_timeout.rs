@@ -17,7 +17,7 @@ use crate::proxy::request::Inbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::service::{LayerResult, ProxyService};
 
-/// See the module.
+/// The layer that limits the time until the head of a response.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseTimeout<S> {
     inner: S,

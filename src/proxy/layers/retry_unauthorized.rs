@@ -29,7 +29,7 @@ use crate::telemetry::{Metrics, RateLimiter, auth_rejected_of};
 use crate::token::Facts;
 use crate::upstream::SentRequest;
 
-/// See the module.
+/// The layer that retries a request after a 401.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryUnauthorized<S> {
     // One reference: each request holds it, for its retry.

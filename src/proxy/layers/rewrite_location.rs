@@ -22,7 +22,7 @@ use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{LayerResult, ProxyService};
 
-/// See the module.
+/// The layer that rewrites redirects to the upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct RewriteLocation<S> {
     inner: S,

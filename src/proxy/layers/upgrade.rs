@@ -21,7 +21,7 @@ use crate::proxy::request::record::RequestRecord;
 use crate::proxy::service::{LayerResult, ProxyService};
 use crate::proxy::tunnel::Tunnels;
 
-/// See the module.
+/// The layer that joins two upgraded connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Upgrade<S> {
     inner: S,

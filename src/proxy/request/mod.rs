@@ -50,7 +50,7 @@ pub(crate) struct Addressed {
     pub request: Request<RequestBody>,
     /// For metrics and logs.
     pub record: Arc<RequestRecord>,
-    /// As the app or the route names it.
+    /// The value that the app or the route names.
     pub destination: Destination,
 }
 

@@ -51,7 +51,7 @@ pub struct RequestRecord {
 
 /// Where a request goes.
 struct Routing {
-    /// As it is sent: after the upgrade to TLS.
+    /// The value that is sent, after the upgrade to TLS.
     destination: Destination,
     /// `None` if the request ended before the decision.
     decision: Option<Arc<Decision>>,

@@ -21,8 +21,8 @@ pub(super) struct InFlightFetch {
 #[derive(Clone, Debug)]
 pub(in crate::token) struct FetchWaiter(watch::Receiver<()>);
 
-/// What the state decided. It is carried out without the state's lock: a runtime that shuts down drops a new task at once,
-/// and the drop takes the lock.
+/// The decision of the state. It is executed without the state's lock, because a runtime that shuts down drops a new task
+/// at once, and the drop takes the lock.
 #[derive(Debug)]
 pub(super) enum FetchPlan {
     Join(FetchWaiter),

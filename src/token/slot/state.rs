@@ -21,16 +21,17 @@ const SHORT: Duration = Duration::from_secs(60);
 /// The shortest time between two fetches that an upstream's 401 causes.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The fetch in flight, the last failure, and the pauses of one slot.
 #[derive(Debug, Default)]
 pub(super) struct FetchState {
     last_id: u64,
     in_flight: Option<InFlightFetch>,
     backoff: Backoff,
-    /// No refresh begins before, because the last one returned no fresh token. Ignored without a usable token.
+    /// The end of the pause after a fetch that returned no fresh token. Ignored without a usable token.
     pause: Option<Deadline>,
-    /// No renewal begins before.
+    /// The earliest time of the next fetch because of a 401.
     next_renewal: Option<Deadline>,
+    /// An upstream rejected the current token with 401.
     suspect: bool,
     fetched_at: Option<SystemTime>,
 }
@@ -66,7 +67,7 @@ impl FetchState {
         Some(self.start(now))
     }
 
-    /// As [`plan_fetch`](Self::plan_fetch), because an upstream rejected the current token.
+    /// Like [`plan_fetch`](Self::plan_fetch), because an upstream rejected the current token.
     pub(super) fn plan_renewal(&mut self, now: Now, limit: Duration) -> Option<FetchPlan> {
         self.suspect = true;
         if let Some(fetch) = self.current_fetch(now, limit) {
@@ -101,7 +102,7 @@ impl FetchState {
             self.suspect = false;
             FetchResult::New { recovered }
         };
-        // A second answer does not shorten the life of the same token, and the result of a suspended fetch does not replace a
+        // A response with the same token does not shorten its life, and the result of a suspended fetch does not replace a
         // token that lives longer.
         let (token, to_store) = match known {
             Some(known) if (same || !is_current) && known.left(now) >= token.left(now) => {

@@ -1,7 +1,7 @@
 //! The client of Google's metadata server.
 //!
-//! Each attempt uses HTTP/1.1 on a new connection. The server is on the same host, and a kept connection may be dead after a
-//! freeze. The client ignores `HTTP_PROXY`, which names this sidecar, and follows no redirects.
+//! Each attempt uses HTTP/1.1 on a new connection. The server is on the same host, and an open connection may be dead
+//! after the instance was suspended. The client ignores `HTTP_PROXY`, which names this sidecar, and follows no redirects.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

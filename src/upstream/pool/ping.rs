@@ -66,7 +66,7 @@ struct PingSleep {
 enum Event {
     /// A PING may be due when the sleep ends.
     Silence,
-    /// As before, and no request was waiting at the last check.
+    /// A PING may be due when the sleep ends, and no request was waiting at the last check.
     Request,
     /// The PING was sent.
     Pong,
