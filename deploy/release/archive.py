@@ -6,7 +6,7 @@ import tarfile
 
 
 def write(project, target, binary, texts, out):
-    """sidentity-VERSION-TARGET.tar.gz, with one directory of that name inside."""
+    """Writes sidentity-VERSION-TARGET.tar.gz, which contains one directory of that name."""
     name = f"sidentity-{project.version}-{target}"
     files = {f"{name}/{path}": (content, 0o644) for path, content in texts.items()}
     files[f"{name}/sidentity"] = (binary.read_bytes(), 0o755)
@@ -14,7 +14,7 @@ def write(project, target, binary, texts, out):
 
 
 def tar(files, epoch, links=None):
-    """A tar of {path: (content, mode)} and {path: target of a symbolic link}, with the directories that they are in."""
+    """Returns a tar of {path: (content, mode)} and {path: target of a symbolic link}, with their directories."""
     links = links or {}
     spool = io.BytesIO()
     with tarfile.open(fileobj=spool, mode="w", format=tarfile.USTAR_FORMAT) as tree:

@@ -1,4 +1,4 @@
-"""The binary of a target, without paths of the machine that builds it and with the list of its crates (`cargo auditable`)."""
+"""Builds the binary of a target, without paths of the building machine and with the list of its crates (`cargo auditable`)."""
 
 import os
 from pathlib import Path
@@ -28,13 +28,13 @@ def build(project, target):
 
 
 def prefixes(project, target):
-    """Paths of this machine, and what stands for each in the binary. Of two that fit, the compilers take the last."""
+    """Returns paths of this machine, and their replacements in the binary. If two match, the compilers use the last."""
     home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
     registries = {Path(package["manifest_path"]).parents[1] for package in project.crates(target)}
     return [(home, "/cargo"), *((path, "/cargo/crates") for path in sorted(registries)), (ROOT, "/sidentity")]
 
 
 def runner(target, binary):
-    """The command that runs a binary of this target here."""
+    """Returns the command that runs a binary of this target on this machine."""
     machine = target.partition("-")[0]
     return [binary] if machine == tools.this_machine() else [tools.emulator(machine), binary]

@@ -1,4 +1,4 @@
-"""What the archives and packages hold beside the binary: completions, man pages, licences."""
+"""Creates the files of archives and packages besides the binary: completions, man pages, licences."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ COMPLETIONS = {"bash": "sidentity.bash", "zsh": "_sidentity", "fish": "sidentity
 
 
 def collect(project, target, runner):
-    """{path in the archive: content}; `runner` is the command that runs the binary here."""
+    """Returns {path in the archive: content}. `runner` is the command that runs the binary on this machine."""
     texts = {name: (ROOT / name).read_bytes() for name in ("CHANGELOG.md", "LICENSE", "README.md")}
     for shell, name in COMPLETIONS.items():
         texts[f"completions/{name}"] = run(*runner, "completions", shell).encode() + b"\n"
@@ -21,7 +21,7 @@ def collect(project, target, runner):
 
 
 def notices(project, target):
-    """The licences of the crates in the binary; each text once, with those that it covers."""
+    """Returns the licences of the crates in the binary: each text once, with its crates."""
     covered = {}
     for package in project.crates(target):
         folder = Path(package["manifest_path"]).parent
@@ -31,7 +31,7 @@ def notices(project, target):
             covered.setdefault(text, []).append(f"{package['name']} {package['version']} ({package['license']})")
     head = (
         "The binary contains the crates below, the standard library of Rust (MIT or Apache-2.0), and on Linux the C library of\n"
-        "GNU (LGPL-2.1-or-later), whose source is Debian's package glibc. Exchange it by building the binary anew.\n"
+        "GNU (LGPL-2.1-or-later), whose source is Debian's package glibc. To replace it, build the binary again.\n"
     )
     parts = ["\n".join([*names, "", text, ""]) for text, names in sorted(covered.items(), key=lambda entry: entry[1])]
     return ("\n" + "=" * 80 + "\n\n").join([head, *parts])

@@ -1,4 +1,4 @@
-"""OCI images, written as archives of an OCI layout: the binary and nothing else, or with BusyBox for a look around.
+"""OCI images, written as archives of an OCI layout: only the binary, or the binary and BusyBox for debugging.
 
     podman pull oci-archive:dist/sidentity-VERSION-image.tar
     skopeo copy --all oci-archive:dist/sidentity-VERSION-image.tar docker://REGISTRY/sidentity:VERSION
@@ -20,13 +20,13 @@ CONFIG = {
     "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
     "Entrypoint": ["/usr/local/bin/sidentity"],
     "Cmd": ["run"],
-    # No part of OCI's format; Docker reads it all the same.
+    # Not a part of OCI's format, but Docker reads it.
     "Healthcheck": {
         "Test": ["CMD", "/usr/local/bin/sidentity", "health"],
         "Interval": 30_000_000_000, "Timeout": 6_000_000_000, "StartPeriod": 2_000_000_000,
     },
 }
-# The programs of the debug variant; `busybox --list` names all that it has.
+# The programs of the debug variant. `busybox --list` lists all that BusyBox supports.
 APPLETS = """ash base64 cat chmod cp cut date df du echo env find free grep gunzip gzip head hexdump hostname id ip kill less ln
 ls md5sum mkdir more mv nc netstat nslookup od ping ps pwd rm route sed sh sha256sum sleep sort stat strings tail tar tee
 telnet test time timeout top touch tr traceroute uname uniq uptime vi watch wc wget which whoami xargs""".split()
@@ -52,7 +52,7 @@ class Layout:
         self.files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}'}
 
     def add(self, kind, content, **more):
-        """Adds a blob; gives its descriptor."""
+        """Adds a blob, and returns its descriptor."""
         digest = hashlib.sha256(content).hexdigest()
         self.files[f"blobs/sha256/{digest}"] = content
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(content), **more}
@@ -66,7 +66,7 @@ def encoded(value):
 
 
 def write(project, binaries, out, shells=None):
-    """sidentity-VERSION-image.tar, or with `shells` ({target: files of BusyBox}) sidentity-VERSION-image-debug.tar."""
+    """Writes sidentity-VERSION-image.tar, or with `shells` ({target: files of BusyBox}) sidentity-VERSION-image-debug.tar."""
     layout, manifests = Layout(), []
     for target, binary in binaries.items():
         layers = [archive.tar({BINARY: (binary.read_bytes(), 0o755)}, project.epoch)]

@@ -23,7 +23,7 @@ def write(project, target, binary, texts, out):
 
 
 def lay_out(stage, binary, texts):
-    """The files that nfpm.yaml names, all with the time that nFPM sets."""
+    """Writes the files for nfpm.yaml, all with the time that nFPM sets."""
     files = {"sidentity": binary.read_bytes(), "copyright": (HERE / "copyright").read_bytes()}
     unit = (ROOT / "deploy" / "systemd" / "sidentity.service").read_text()
     files["sidentity.service"] = packaged(unit).encode()
@@ -44,8 +44,8 @@ def lay_out(stage, binary, texts):
 
 
 def packaged(unit):
-    """The unit as a package has it: the program in /usr/bin, and no advice to copy files by hand."""
+    """Returns the unit for packages: with the program in /usr/bin, and without the advice to copy files."""
     _, _, body = unit.partition("[Unit]\n")
-    head = "# `systemctl enable --now sidentity` starts it, once /etc/sidentity/sidentity.yaml says what to do.\n[Unit]\n"
+    head = "# `systemctl enable --now sidentity` starts it. Edit /etc/sidentity/sidentity.yaml first.\n[Unit]\n"
     body = body.replace("/usr/local/bin/sidentity", "/usr/bin/sidentity")
     return head + body.replace("Documentation=", "Documentation=man:sidentity(1) ")

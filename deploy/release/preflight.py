@@ -88,7 +88,7 @@ def compiler(targets, need, program):
 
 
 def printed(*command):
-    """The output of a command; empty if it is missing or fails."""
+    """Returns the output of a command. It is empty if the command is missing or fails."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

