@@ -191,9 +191,7 @@ impl HostPattern {
             };
         }
         if text.contains('*') {
-            return Err(
-                "`*` stands for whole labels at the front only, as in *.example.com".into(),
-            );
+            return Err("`*` replaces only whole labels at the front, as in *.example.com".into());
         }
         Host::parse(text)
             .map(Self::Exact)

@@ -118,12 +118,12 @@ impl RuleOptions {
         match (self.effective_credential(), audience, scope) {
             (Some(credential @ (Credential::None | Credential::Deny)), Some(audience), _) => {
                 Err(format!(
-                    "credential={credential} takes no audience {audience}; write credential=id, or remove the audience"
+                    "credential={credential} does not accept the audience {audience}; write credential=id, or remove the audience"
                 ))
             }
             (Some(credential @ (Credential::None | Credential::Deny)), _, Some(scope)) => {
                 Err(format!(
-                    "credential={credential} takes no scope {scope}; write credential=access, or remove the scope"
+                    "credential={credential} does not accept the scope {scope}; write credential=access, or remove the scope"
                 ))
             }
             (Some(Credential::Access), Some(audience), _) => Err(format!(
@@ -159,7 +159,7 @@ impl RuleOptions {
             let jwt = self.jwt.then_some(("token", "jwt"));
             if let Some((name, value)) = subject.or(target).or(jwt) {
                 return Err(format!(
-                    "credential={credential} takes no {name} {}; write credential=access or id, or remove it",
+                    "credential={credential} does not accept {name} {}; write credential=access or id, or remove it",
                     quoted(value)
                 ));
             }

@@ -198,10 +198,11 @@ fn contradicting_options_are_an_error() {
     let why = |all: &[(&str, &str)]| options(all).validate().unwrap_err();
     assert!(
         why(&[("credential", "none"), ("audience", "a")])
-            .contains("credential=none takes no audience")
+            .contains("credential=none does not accept the audience")
     );
     assert!(
-        why(&[("credential", "deny"), ("scope", "a")]).contains("credential=deny takes no scope")
+        why(&[("credential", "deny"), ("scope", "a")])
+            .contains("credential=deny does not accept the scope")
     );
     assert!(why(&[("credential", "access"), ("audience", "a")]).contains("no audience"));
     assert!(why(&[("credential", "id"), ("scope", "a")]).contains("no scope"));
@@ -211,10 +212,12 @@ fn contradicting_options_are_an_error() {
     assert!(why(&[("delegate", "a@b.c")]).contains("needs impersonate=TARGET"));
     assert!(
         why(&[("credential", "none"), ("impersonate", "a@b.c")])
-            .contains("credential=none takes no impersonate \"a@b.c\"")
+            .contains("credential=none does not accept impersonate \"a@b.c\"")
     );
     assert!(why(&[("credential", "deny"), ("token", "jwt")]).contains("takes no token \"jwt\""));
-    assert!(why(&[("credential", "none"), ("subject", "a@b.c")]).contains("takes no subject"));
+    assert!(
+        why(&[("credential", "none"), ("subject", "a@b.c")]).contains("does not accept subject")
+    );
     assert!(why(&[("credential", "access"), ("token", "jwt")]).contains("write credential=id"));
     assert!(why(&[("scope", "a"), ("token", "jwt")]).contains("no scope"));
     assert!(why(&[("scheme", "basic"), ("token", "jwt")]).contains("bearer"));

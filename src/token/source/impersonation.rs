@@ -193,7 +193,7 @@ impl Impersonator {
             return Err(FetchError::new(
                 TokenFault::Unsupported,
                 &format!(
-                    "{name} is no service account, so it signs nothing: add impersonate=ACCOUNT"
+                    "{name} is not a service account, so it cannot sign: add impersonate=ACCOUNT"
                 ),
             ));
         }
