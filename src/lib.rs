@@ -3,10 +3,10 @@
 //! # The life of a request
 //!
 //! 1. [`server`] accepts a connection on a listener and determines how the request came in: a reverse route, the
-//! forward proxy, or `CONNECT`. This determines the [`destination`]; a `Host` header alone never does.
+//!    forward proxy, or `CONNECT`. This determines the [`destination`]; a `Host` header alone never does.
 //! 2. [`proxy`] is the request's path, a stack of small tower layers, from the record of the request to the pool.
 //! 3. [`policy`] decides, from the destination alone, which credential the call gets: an access token, an ID token for
-//! one audience, none, or a refusal.
+//!    one audience, none, or a refusal.
 //! 4. [`token`] has one slot per token: the current value, its expiry on two clocks, at most one fetch under way.
 //! 5. [`upstream`] dials, verifies TLS, pools connections, and sends.
 //!

@@ -98,9 +98,9 @@ async fn show(once: bool, stop: CancellationToken) -> Result<(), BoxError> {
 sidentity demo: everything on loopback, nothing leaves this machine.
 
   metadata server   http://{metadata}    an emulator: it signs the tokens
-  private service   https://{SERVICE}    wants an ID token for itself
-  Google API        https://{API}    wants an access token
-  behind IAP        https://{GUARDED}    wants a JWT that an account signed
+  private service   https://{SERVICE}    requires an ID token for itself
+  Google API        https://{API}    requires an access token
+  behind IAP        https://{GUARDED}    requires a JWT that an account signed
                     (all three are one server on {upstream})
   sidecar           http://{proxy}    forward proxy
                     http://{route}    route to the private service

@@ -260,7 +260,7 @@ async fn the_chain_is_named_by_explain_status_and_log() {
     assert!(line["message"].as_str().unwrap().contains(&named), "{line}");
 }
 
-/// As gcloud takes it: the account that calls is repeated before the accounts that it impersonates.
+/// Like in gcloud, the calling account may precede the accounts that it impersonates.
 #[tokio::test]
 async fn a_chain_that_begins_with_the_callers_own_account_needs_no_role_on_itself() {
     let setup = Setup::new().await;

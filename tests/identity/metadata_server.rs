@@ -310,7 +310,7 @@ async fn a_credential_file_is_served_and_its_limits_are_reported() {
     );
 }
 
-/// `gcloud auth application-default login`, and Google's library in the app asks for the ID token of a service.
+/// With a login of gcloud, Google's library in the app requests the ID token of a service.
 #[tokio::test]
 async fn a_login_is_served_as_id_tokens_for_cloud_run_and_functions_only() {
     let setup = Setup::new().await;

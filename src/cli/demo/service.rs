@@ -41,7 +41,7 @@ pub(super) struct PrivateService {
     issuers: TokenIssuers,
 }
 
-/// Those whose tokens are accepted.
+/// The principals whose tokens are accepted.
 #[derive(Clone)]
 pub(super) struct TokenIssuers {
     pub(super) verifier: Verifier,
