@@ -35,7 +35,7 @@ impl Admin {
         let ways: Vec<String> = routes.chain(proxy).collect();
         (!ways.is_empty()).then(|| {
             format!(
-                "no request has come in so far: if the app has made calls, they went past the sidecar. It must {}",
+                "no request was received so far: if the app has sent calls, they bypassed the sidecar. It must {}",
                 ways.join(", or ")
             )
         })

@@ -40,7 +40,7 @@ pub(super) fn read(path: &Spanned, diagnostics: &mut Vec<Diagnostic>) -> RawConf
 ///
 /// # Errors
 ///
-/// The file cannot be read, or is larger than `mebibytes`, such as a device that never ends.
+/// Fails if the file cannot be read, or is larger than `mebibytes`, such as a device that never ends.
 pub(super) fn read_limited(name: &str, mebibytes: u64) -> Result<Vec<u8>, String> {
     let largest = mebibytes * 1024 * 1024;
     let mut bytes = Vec::new();

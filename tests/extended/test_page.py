@@ -228,10 +228,10 @@ def test_the_page_of_an_idle_sidecar_explains_what_to_expect(browser, start):
         browser.open(idle.admin)
         browser.until(lambda: browser.text("state") == "Serving")
         quiet = browser.text("quiet")
-        assert quiet.startswith("No request has come in so far: if the app has made calls, they went past the sidecar."), quiet
+        assert quiet.startswith("No request was received so far: if the app has sent calls, they bypassed the sidecar."), quiet
         # The page, the log and /status use the same text.
         assert quiet.lower() == requests.get(f"http://{idle.admin}/status", timeout=TIMEOUT).json()["unused"].lower() + "."
-        assert browser.text("verdict") == "No request has come in so far."
+        assert browser.text("verdict") == "No request was received so far."
         assert f"HTTP_PROXY=http://{idle.proxy}" in quiet and f"http://{idle.routes[0]}" in quiet
         assert "None since the start" in browser.text("no-errors")
         browser.picture("idle")

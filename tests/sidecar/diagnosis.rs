@@ -217,7 +217,7 @@ async fn an_app_that_bypasses_the_proxy_is_diagnosed() {
     let route = ["--route", "127.0.0.1:0=https://svc.a.run.app"];
     let (_metadata, _service, sidecar) = started(&route).await;
     let bypassed = format!(
-        "no request has come in so far: if the app has made calls, they went past the sidecar. It must call http://{} for \
+        "no request was received so far: if the app has sent calls, they bypassed the sidecar. It must call http://{} for \
          https://svc.a.run.app/, or have HTTP_PROXY=http://{}",
         sidecar.address("127.0.0.1:0"),
         sidecar.proxy()
@@ -255,7 +255,7 @@ async fn an_app_that_never_used_the_proxy_is_diagnosed() {
             line["message"]
                 .as_str()
                 .unwrap_or_default()
-                .starts_with("no request has come in so far")
+                .starts_with("no request was received so far")
         })
         .await;
 }

@@ -162,7 +162,7 @@ function verdict(status) {
   if (status.tokens.some((token) => token.last_error)) {
     return ["Serving", "warn", "No call has failed in the last 15 minutes, but a token cannot be fetched." + why];
   }
-  if (status.unused) return ["Serving", "good", "No request has come in so far."];
+  if (status.unused) return ["Serving", "good", "No request was received so far."];
   if (!total.requests) return ["Serving", "good", "No requests in the last 15 minutes."];
   return ["Serving", "good", "No call has failed in the last 15 minutes."];
 }
