@@ -216,7 +216,7 @@ fn how_to_call_shows_the_exact_url_and_flag() {
     );
 
     assert!(said("https://no.test/").how.contains("403"));
-    assert!(said("https://example.com/").how.contains("adds nothing"));
+    assert!(said("https://example.com/").how.contains("adds no token"));
 }
 
 #[test]

@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn an_invalid_account_is_an_error_with_the_correct_form() {
         for (text, wrong) in [
-            ("", "leaves an account empty"),
-            ("a@p.example,", "\"a@p.example,\" leaves an account empty"),
-            ("a@p.example,,t@p.example", "leaves an account empty"),
+            ("", "has an empty account"),
+            ("a@p.example,", "\"a@p.example,\" has an empty account"),
+            ("a@p.example,,t@p.example", "has an empty account"),
             ("default", "\"default\" is not the e-mail address"),
             ("a@p.example,me", "\"me\" is not the e-mail address"),
             ("a@p.example/../x", "is not the e-mail address"),

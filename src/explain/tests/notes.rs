@@ -50,7 +50,7 @@ fn notes_explain_special_cases() {
             .contains("--rule eu-docker.pkg.dev=access,scheme=basic")
     );
     assert!(notes("https://example.com/").contains("--rule example.com=id"));
-    assert!(notes("https://oauth2.googleapis.com/token").contains("OAuth plumbing"));
+    assert!(notes("https://oauth2.googleapis.com/token").contains("OAuth endpoint"));
     let other = explain(
         "https://storage.googleapis.com/",
         &policy(),

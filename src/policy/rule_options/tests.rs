@@ -214,7 +214,9 @@ fn contradicting_options_are_an_error() {
         why(&[("credential", "none"), ("impersonate", "a@b.c")])
             .contains("credential=none does not accept impersonate \"a@b.c\"")
     );
-    assert!(why(&[("credential", "deny"), ("token", "jwt")]).contains("takes no token \"jwt\""));
+    assert!(
+        why(&[("credential", "deny"), ("token", "jwt")]).contains("does not accept token \"jwt\"")
+    );
     assert!(
         why(&[("credential", "none"), ("subject", "a@b.c")]).contains("does not accept subject")
     );

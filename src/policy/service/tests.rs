@@ -91,7 +91,7 @@ fn an_impossible_service_name_is_an_error_with_the_reason() {
             "http://my_service",
             "lower-case letters, digits and hyphens",
         ),
-        ("http://9lives", "first a letter"),
+        ("http://9lives", "begin with a letter"),
         ("http://billing-", "not end with a hyphen"),
         (
             "http://metadata.europe-west1",

@@ -212,7 +212,7 @@ mod tests {
         assert!(
             error
                 .detail()
-                .contains("in the universe googleapis.com only"),
+                .contains("only in the universe googleapis.com"),
             "{error:?}"
         );
         assert!(error.detail().contains("example.goog"), "{error:?}");
