@@ -243,7 +243,7 @@ fn listeners(config: &Config, counts: &BTreeMap<String, Counts>) -> Vec<Listener
     let proxy = config.proxy.as_ref().map(|proxy| {
         let mut notes = Vec::new();
         if proxy.auth.is_some() {
-            notes.push("asks for credentials");
+            notes.push("requires credentials");
         }
         if config.intercept.is_some() {
             notes.push("terminates TLS of CONNECT to destinations that get a token");

@@ -153,7 +153,7 @@ def test_basic_credentials_are_sent(start, tmp_path, plain):
             for url in ("http://svc.a.run.app/", f"http://{plain}/"):
                 answer = curl(without, url, "-i")
                 assert answer.startswith("HTTP/1.1 502 "), answer
-                assert "407" in answer and "asks for credentials" in answer, answer
+                assert "407" in answer and "requires credentials" in answer, answer
         assert not any("wrong" in line or PASSWORD in line for line in sidecar.lines)
 
 

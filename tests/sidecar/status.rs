@@ -428,7 +428,7 @@ async fn the_status_has_no_secrets() {
     ] {
         assert!(!status.contains(secret), "{secret}: {status}");
     }
-    assert!(status.contains("asks for credentials"));
+    assert!(status.contains("requires credentials"));
 }
 
 /// Collects the names of all members, at any depth.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::authorisation::Authorisation;
 pub(super) use self::file_target::FileTarget;
+use self::file_target::without_own;
 use super::context::SourceContext;
 use super::endpoint::EndpointClient;
 use super::iam::{self, CLOUD_PLATFORM, RequiredRole, TargetAccount};
@@ -351,15 +352,6 @@ async fn foreign_delegates(
         None => facts.email(base).await.ok(),
     };
     without_own(delegates, own.as_ref()).cloned().collect()
-}
-
-/// Returns the delegates after those at the head that are the caller itself.
-pub(super) fn without_own<'a, T: PartialEq>(
-    delegates: &'a [T],
-    own: Option<&'a T>,
-) -> impl Iterator<Item = &'a T> {
-    let is_own = move |delegate: &&T| own == Some(*delegate);
-    delegates.iter().skip_while(is_own)
 }
 
 impl fmt::Debug for Impersonator {

@@ -71,7 +71,7 @@ async fn cleartext_silence_and_addresses_are_not_intercepted() {
         .sidecar
         .logged(|line| {
             let message = line["message"].as_str().unwrap_or_default();
-            message.contains("echo.example.com:8000") && message.contains("no TLS")
+            message.contains("echo.example.com:8000") && message.contains("not TLS")
         })
         .await;
 }

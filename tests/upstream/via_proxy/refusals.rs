@@ -7,7 +7,7 @@ async fn a_proxy_that_requires_credentials_is_an_error_without_them() {
     let server = Honest::start(Manner::default()).await;
     let proxy = Proxy::asking(server.address, "Basic other").await;
     for (url, says) in [
-        (proxy.url(), "asks for credentials"),
+        (proxy.url(), "requires credentials"),
         (
             format!("http://user:s3cret@{}", proxy.address),
             "does not accept the credentials",

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::without_own;
 use crate::credentials::{CredentialFile, ImpersonatedServiceAccount};
 use crate::policy::Principal;
 use crate::token::source::iam::{self, RequiredRole, TargetAccount};
@@ -77,4 +76,13 @@ impl FileTarget {
             | CredentialFile::ServiceAccount(_) => None,
         }
     }
+}
+
+/// Returns the delegates after those at the head that are the caller itself.
+pub(super) fn without_own<'a, T: PartialEq>(
+    delegates: &'a [T],
+    own: Option<&'a T>,
+) -> impl Iterator<Item = &'a T> {
+    let is_own = move |delegate: &&T| own == Some(*delegate);
+    delegates.iter().skip_while(is_own)
 }
