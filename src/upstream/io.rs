@@ -226,7 +226,11 @@ impl AsyncWrite for Io {
             UpstreamStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             UpstreamStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         })?;
-        self.received.flushed();
+        if self.received.flushed() {
+            // hyper's connection is then ready for its next request, but hyper may return from this poll without having
+            // looked. It would then report the end of the connection only after the next event of the socket.
+            cx.waker().wake_by_ref();
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -42,11 +42,20 @@ impl ReceiveState {
         early.store(!sent.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Records a flush. hyper flushes the socket once it has written everything.
-    pub(super) fn flushed(&self) {
-        if self.0.taken.load(Ordering::Relaxed) {
-            self.0.sent.store(true, Ordering::Relaxed);
+    /// Records a flush. hyper flushes the socket once it has written everything. Returns whether this flush ended a
+    /// request whose response had begun to arrive.
+    pub(super) fn flushed(&self) -> bool {
+        let ReceiveFlags {
+            anything,
+            taken,
+            sent,
+            ..
+        } = &*self.0;
+        if !taken.load(Ordering::Relaxed) || sent.load(Ordering::Relaxed) {
+            return false;
         }
+        sent.store(true, Ordering::Relaxed);
+        anything.load(Ordering::Relaxed)
     }
 
     /// Records the begin of a request.
