@@ -78,7 +78,7 @@ pub enum InvalidDestination {
 
 impl Scheme {
     /// Returns 80 or 443.
-    pub const fn default_port(self) -> u16 {
+    pub(crate) const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,
@@ -86,7 +86,7 @@ impl Scheme {
     }
 
     /// Returns `http` or `https`.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",
@@ -148,12 +148,12 @@ impl Host {
     }
 
     /// Returns whether this is a name of one label, as services of one network use. No web page has such a host.
-    pub fn is_single_label(&self) -> bool {
+    pub(crate) fn is_single_label(&self) -> bool {
         self.name().is_some_and(|name| !name.contains('.'))
     }
 
     /// Returns whether this is `localhost`, `*.localhost` (RFC 6761), 127.0.0.0/8 or `::1`.
-    pub fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self {
             Self::Name(name) => &**name == "localhost" || name.strip_suffix(".localhost").is_some(),
             Self::Ip(address) => address.is_loopback(),
@@ -209,7 +209,7 @@ impl Origin {
     }
 
     /// Returns `host` or `host:port`: the value of `Host` and `:authority` (RFC 9110, 7.2).
-    pub fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         if self.is_default_port() {
             self.host.to_string()
         } else {
@@ -242,7 +242,7 @@ impl Destination {
     }
 
     /// Converts an absolute-form request target (RFC 9112, 3.2.2).
-    pub fn from_uri(uri: &Uri) -> Result<Self, InvalidDestination> {
+    pub(crate) fn from_uri(uri: &Uri) -> Result<Self, InvalidDestination> {
         let scheme = match uri.scheme_str() {
             Some(scheme) if scheme.eq_ignore_ascii_case("http") => Scheme::Http,
             Some(scheme) if scheme.eq_ignore_ascii_case("https") => Scheme::Https,
@@ -261,7 +261,7 @@ impl Destination {
     }
 
     /// Returns the path as written, without the query.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.target.path()
     }
 

@@ -14,9 +14,10 @@ mod source_kind;
 
 pub(crate) use cause::cause;
 pub use fault::TokenFault;
-pub use kind::{ErrorKind, ErrorRow, Side};
-pub use problem::Problem;
-pub use source_kind::SourceKind;
+pub use kind::ErrorKind;
+pub(crate) use kind::Side;
+pub(crate) use problem::Problem;
+pub(crate) use source_kind::SourceKind;
 
 /// Any error.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -56,21 +57,21 @@ impl Error {
 
     /// Sets the cause, for the log.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+    pub(crate) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
     /// Sets `Retry-After`.
     #[must_use]
-    pub fn retry_after(mut self, wait: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
     /// Replaces the gRPC status of the kind.
     #[must_use]
-    pub fn grpc_status(mut self, status: u8) -> Self {
+    pub(crate) fn grpc_status(mut self, status: u8) -> Self {
         self.0.grpc_status = Some(status);
         self
     }
@@ -78,7 +79,7 @@ impl Error {
     /// Marks a request that the upstream did not process, so that the app may resend it. `reason` is the error of the
     /// app's HTTP/2 stream.
     #[must_use]
-    pub fn refused(mut self, reason: impl Into<BoxError>) -> Self {
+    pub(crate) fn refused(mut self, reason: impl Into<BoxError>) -> Self {
         self.0.refused = true;
         self.caused_by(reason)
     }
@@ -90,18 +91,18 @@ impl Error {
 
     /// Marks an error that a retry may resolve, although errors of its kind usually recur.
     #[must_use]
-    pub fn transient(mut self) -> Self {
+    pub(crate) fn transient(mut self) -> Self {
         self.0.transient = true;
         self
     }
 
     /// Returns whether a retry may succeed, although errors of this kind usually recur.
-    pub fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         self.0.transient
     }
 
     /// Returns the gRPC status of the response.
-    pub fn grpc(&self) -> u8 {
+    pub(crate) fn grpc(&self) -> u8 {
         self.0.grpc_status.unwrap_or_else(|| self.kind().row().grpc)
     }
 

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The estimate for an open connection to an upstream: the buffers of HTTP and TLS, and its task.
-pub const UPSTREAM_CONNECTION: usize = 40 * 1024;
+pub(crate) const UPSTREAM_CONNECTION: usize = 40 * 1024;
 
 /// The estimate for an open connection of a client: its task and its initial buffer.
-pub const CLIENT_CONNECTION: usize = 8 * 1024;
+pub(crate) const CLIENT_CONNECTION: usize = 8 * 1024;
 
 /// hyper doubles its buffer after each read that fills it. Reads of fewer bytes keep the buffer at this size.
-pub const READ: usize = 64 * 1024;
+pub(crate) const READ: usize = 64 * 1024;
 
 /// A head up to this size is not counted.
-pub const SMALL_HEAD: usize = 16 * 1024;
+pub(crate) const SMALL_HEAD: usize = 16 * 1024;
 
 /// The limits of what large heads may hold together. One head always fits.
 const HEADS: std::ops::RangeInclusive<usize> = 1024 * 1024..=24 * 1024 * 1024;
@@ -38,7 +38,7 @@ struct Counters {
 
 /// The bytes of large heads. They count against a [`Memory`] until this is dropped.
 #[derive(Debug)]
-pub struct Heads {
+pub(crate) struct Heads {
     memory: Memory,
     bytes: usize,
 }
@@ -50,14 +50,14 @@ pub struct Heads {
     HEADS.start(),
     HEADS.end()
 )]
-pub struct HeadsFull {
+pub(crate) struct HeadsFull {
     held: usize,
     limit: usize,
 }
 
 /// Bytes that count against a [`Memory`] until this is dropped.
 #[derive(Debug)]
-pub struct Charge {
+pub(crate) struct Charge {
     memory: Memory,
     bytes: usize,
 }
@@ -66,7 +66,7 @@ pub struct Charge {
 
 impl Memory {
     /// Creates a budget of `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self(Arc::new(Counters {
             used: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
@@ -75,27 +75,27 @@ impl Memory {
     }
 
     /// Replaces the limit. Counted bytes stay counted.
-    pub fn set_limit(&self, limit: usize) {
+    pub(crate) fn set_limit(&self, limit: usize) {
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Returns the limit in bytes.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.0.limit.load(Ordering::Relaxed)
     }
 
     /// Returns the number of counted bytes.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
     /// Returns whether more bytes are counted than the limit allows.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.used() > self.limit()
     }
 
     /// Counts `bytes` until the result is dropped. Never refuses: callers check [`Memory::is_over`] before new work.
-    pub fn charge(&self, bytes: usize) -> Charge {
+    pub(crate) fn charge(&self, bytes: usize) -> Charge {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
         Charge {
             memory: self.clone(),
@@ -104,7 +104,7 @@ impl Memory {
     }
 
     /// Returns a counter for the heads of one connection or request. It starts at zero.
-    pub fn heads(&self) -> Heads {
+    pub(crate) fn heads(&self) -> Heads {
         Heads {
             memory: self.clone(),
             bytes: 0,
@@ -118,12 +118,12 @@ impl Memory {
 
     /// Returns whether large heads hold more than half of their limit. Heads that are not needed should then be
     /// dropped.
-    pub fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         self.0.heads.load(Ordering::Relaxed) > self.heads_limit() / 2
     }
 
     /// Returns the error for another large head.
-    pub fn heads_full(&self) -> HeadsFull {
+    pub(crate) fn heads_full(&self) -> HeadsFull {
         HeadsFull {
             held: self.0.heads.load(Ordering::Relaxed),
             limit: self.heads_limit(),
@@ -142,7 +142,7 @@ impl Default for Memory {
 
 impl Heads {
     /// Returns the number of counted bytes.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -151,7 +151,7 @@ impl Heads {
     /// # Errors
     ///
     /// Fails if large heads would hold too much. The previous count then stays.
-    pub fn set(&mut self, bytes: usize) -> Result<(), HeadsFull> {
+    pub(crate) fn set(&mut self, bytes: usize) -> Result<(), HeadsFull> {
         self.replace(bytes, self.memory.heads_limit())
     }
 
@@ -161,7 +161,7 @@ impl Heads {
     /// # Errors
     ///
     /// Fails like [`Heads::set`].
-    pub fn set_incomplete(&mut self, bytes: usize) -> Result<(), HeadsFull> {
+    pub(crate) fn set_incomplete(&mut self, bytes: usize) -> Result<(), HeadsFull> {
         let limit = self.memory.heads_limit();
         self.replace(bytes, limit + limit / 3)
     }
@@ -196,7 +196,7 @@ impl Drop for Heads {
 
 impl Charge {
     /// Returns the budget that the bytes count against.
-    pub fn memory(&self) -> &Memory {
+    pub(crate) fn memory(&self) -> &Memory {
         &self.memory
     }
 }

@@ -12,7 +12,7 @@ const DRAINING: u8 = 2;
 
 /// The state of the process, and whether it was asked to quit.
 #[derive(Debug, Default)]
-pub struct Lifecycle {
+pub(crate) struct Lifecycle {
     state: AtomicU8,
     quit: CancellationToken,
     drain: CancellationToken,
@@ -28,40 +28,40 @@ struct Began(SystemTime);
 
 impl Lifecycle {
     /// Enters the serving state: all listeners accept.
-    pub fn serving(&self) {
+    pub(crate) fn serving(&self) {
         let _ = self.served.set(SystemTime::now());
         self.state.store(SERVING, Ordering::Release);
     }
 
     /// Enters the drain.
-    pub fn draining(&self) {
+    pub(crate) fn draining(&self) {
         let _ = self.drained.set(SystemTime::now());
         self.state.store(DRAINING, Ordering::Release);
         self.drain.cancel();
     }
 
     /// Completes when the drain has begun.
-    pub async fn drain_begun(&self) {
+    pub(crate) async fn drain_begun(&self) {
         self.drain.cancelled().await;
     }
 
     /// Returns whether the listeners accept. They also do so while draining.
-    pub fn is_listening(&self) -> bool {
+    pub(crate) fn is_listening(&self) -> bool {
         self.state.load(Ordering::Acquire) != STARTING
     }
 
     /// Returns whether new work should go elsewhere.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.state.load(Ordering::Acquire) == DRAINING
     }
 
     /// Returns the time at which the process began.
-    pub fn began(&self) -> SystemTime {
+    pub(crate) fn began(&self) -> SystemTime {
         self.began.0
     }
 
     /// Returns the name of the state, and the time at which it began.
-    pub fn state(&self) -> (&'static str, SystemTime) {
+    pub(crate) fn state(&self) -> (&'static str, SystemTime) {
         let (word, since) = match self.state.load(Ordering::Acquire) {
             STARTING => ("starting", None),
             SERVING => ("serving", self.served.get()),
@@ -76,12 +76,12 @@ impl Lifecycle {
     }
 
     /// Requests the end of the process (`POST /quitquitquit`).
-    pub fn quit(&self) {
+    pub(crate) fn quit(&self) {
         self.quit.cancel();
     }
 
     /// Completes after `POST /quitquitquit`.
-    pub async fn asked_to_quit(&self) {
+    pub(crate) async fn asked_to_quit(&self) {
         self.quit.cancelled().await;
     }
 }

@@ -8,5 +8,5 @@ mod serve;
 mod status;
 mod unused;
 
-pub use lifecycle::Lifecycle;
-pub use serve::{Admin, AdminBody, AdminPort, AdminService};
+pub(crate) use lifecycle::Lifecycle;
+pub(crate) use serve::{Admin, AdminPort};

@@ -35,28 +35,28 @@ const PATHS: &str =
 
 /// The state that the admin port shows.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Policy and tokens.
-    pub provider: Arc<CredentialProvider>,
+    pub(crate) provider: Arc<CredentialProvider>,
     /// The state of the process.
-    pub lifecycle: Arc<Lifecycle>,
+    pub(crate) lifecycle: Arc<Lifecycle>,
     /// The counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// The routes whose tokens readiness waits for.
-    pub routes: Arc<[Arc<Ingress>]>,
+    pub(crate) routes: Arc<[Arc<Ingress>]>,
     /// `--allowed-host`.
-    pub allowed_hosts: Arc<[Host]>,
+    pub(crate) allowed_hosts: Arc<[Host]>,
     /// The addresses at which calls enter, for explanations.
     pub(crate) entry_points: Arc<EntryPoints>,
     /// The configuration for the status page, with the actual addresses.
-    pub config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// Whether `POST /quitquitquit` is permitted.
-    pub quitquitquit: bool,
+    pub(crate) quitquitquit: bool,
 }
 
 /// The admin port as a service. Each request uses the current generation.
 #[derive(Clone, Debug)]
-pub struct AdminPort {
+pub(crate) struct AdminPort {
     current: Arc<ArcSwap<Admin>>,
     /// Limits log lines about rejected requests.
     refusals: Arc<LogThrottle>,
@@ -64,14 +64,14 @@ pub struct AdminPort {
 
 /// The service of one connection.
 #[derive(Debug)]
-pub struct AdminService {
+pub(crate) struct AdminService {
     port: AdminPort,
     connection: ClientConnection,
 }
 
 /// The text of a response. With it, the request ends.
 #[derive(Debug)]
-pub struct AdminBody {
+pub(crate) struct AdminBody {
     text: Bytes,
     _request: InProgress,
 }
@@ -80,7 +80,7 @@ pub struct AdminBody {
 
 impl AdminPort {
     /// Creates the admin port. It shows the value of `current` at each request.
-    pub fn new(current: Arc<ArcSwap<Admin>>) -> Self {
+    pub(crate) fn new(current: Arc<ArcSwap<Admin>>) -> Self {
         Self {
             current,
             refusals: Arc::default(),

@@ -11,7 +11,7 @@ const ROUTES: usize = 3;
 
 impl Admin {
     /// Returns advice while no request was received.
-    pub fn unused(&self) -> Option<String> {
+    pub(crate) fn unused(&self) -> Option<String> {
         let counts = self.metrics.counts();
         if counts
             .values()

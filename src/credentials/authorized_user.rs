@@ -12,17 +12,17 @@ use crate::policy::DEFAULT_UNIVERSE;
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthorizedUser {
     /// `client_id`: the OAuth client, and the audience of every ID token.
-    pub client_id: Arc<str>,
+    pub(crate) client_id: Arc<str>,
     /// `client_secret`.
-    pub client_secret: Arc<str>,
+    pub(crate) client_secret: Arc<str>,
     /// `refresh_token`.
-    pub refresh_token: Arc<str>,
+    pub(crate) refresh_token: Arc<str>,
     /// `token_uri`.
-    pub token_url: EndpointUrl,
+    pub(crate) token_url: EndpointUrl,
     /// `account`: the user's e-mail address, if the file has it.
-    pub email: Option<Arc<str>>,
+    pub(crate) email: Option<Arc<str>>,
     /// `quota_project_id`.
-    pub quota_project: Option<Arc<str>>,
+    pub(crate) quota_project: Option<Arc<str>>,
 }
 
 // === impl AuthorizedUser ===
@@ -60,7 +60,7 @@ impl AuthorizedUser {
     }
 
     /// Returns whether the file belongs to gcloud's own OAuth client.
-    pub fn is_of_gcloud(&self) -> bool {
+    pub(crate) fn is_of_gcloud(&self) -> bool {
         Self::GCLOUD_CLIENTS.contains(&&*self.client_id)
     }
 }

@@ -8,7 +8,7 @@ use crate::destination::{Destination, Scheme};
 
 /// A URL that may receive secrets: `https` below the universe's domain, or trusted by `--trust-credential-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointUrl(Destination);
+pub(crate) struct EndpointUrl(Destination);
 
 /// A prefix of URLs that the user trusts (`--trust-credential-url`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,19 +34,13 @@ impl EndpointUrl {
 
     /// Returns the URL of an endpoint that Google defines, such as `https://iamcredentials.googleapis.com/v1/…`.
     /// Returns `None` if the parts do not form a URL.
-    pub fn of_google(service: &str, universe: &str, path: &str) -> Option<Self> {
+    pub(crate) fn of_google(service: &str, universe: &str, path: &str) -> Option<Self> {
         plain(&format!("https://{service}.{universe}{path}")).map(Self)
     }
 
     /// Returns the destination of the URL.
-    pub fn destination(&self) -> &Destination {
+    pub(crate) fn destination(&self) -> &Destination {
         &self.0
-    }
-
-    /// Returns the URL with another path. Returns `None` if that is not a valid URL.
-    #[must_use]
-    pub fn with_path(&self, path: &str) -> Option<Self> {
-        plain(&format!("{}{path}", self.0.origin)).map(Self)
     }
 }
 
@@ -64,7 +58,7 @@ impl TrustedUrl {
     /// # Errors
     ///
     /// Fails if the text is not such a URL. The message says what is expected.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         plain(text)
             .filter(|url| url.query().is_none())
             .map(Self)

@@ -15,11 +15,11 @@ mod command_line;
 mod subject;
 mod url;
 
-pub use aws::{
-    AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken,
-};
-pub use subject::{CredentialSource, ExecutableSource, FileSource, TokenFormat, UrlSource};
-pub use url::SourceUrl;
+#[cfg(test)]
+pub(crate) use aws::AwsEnvironment;
+pub(crate) use aws::{AwsContainer, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken};
+pub(crate) use subject::{CredentialSource, ExecutableSource, FileSource, TokenFormat, UrlSource};
+pub(crate) use url::SourceUrl;
 
 /// The range of `token_lifetime_seconds`, as in Google's libraries.
 const LIFETIME: std::ops::RangeInclusive<u64> = 600..=43_200;
@@ -29,43 +29,43 @@ const DEFAULT_LIFETIME: u64 = 3_600;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalAccount {
     /// `audience`: the provider of the pool.
-    pub audience: Arc<str>,
+    pub(crate) audience: Arc<str>,
     /// `subject_token_type`.
-    pub subject_token_type: Arc<str>,
+    pub(crate) subject_token_type: Arc<str>,
     /// `credential_source`.
-    pub source: CredentialSource,
+    pub(crate) source: CredentialSource,
     /// `token_url`: the endpoint that exchanges tokens.
-    pub token_url: EndpointUrl,
+    pub(crate) token_url: EndpointUrl,
     /// `client_id` and `client_secret`.
-    pub client: Option<OAuthClient>,
+    pub(crate) client: Option<OAuthClient>,
     /// `service_account_impersonation_url`.
-    pub impersonation: Option<AccountImpersonation>,
+    pub(crate) impersonation: Option<AccountImpersonation>,
     /// `workforce_pool_user_project`.
-    pub user_project: Option<Arc<str>>,
+    pub(crate) user_project: Option<Arc<str>>,
     /// `quota_project_id`.
-    pub quota_project: Option<Arc<str>>,
+    pub(crate) quota_project: Option<Arc<str>>,
     /// The universe domain.
-    pub universe: Arc<str>,
+    pub(crate) universe: Arc<str>,
 }
 
 /// The service account whose tokens the federated principal gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountImpersonation {
+pub(crate) struct AccountImpersonation {
     /// The account, from the URL.
-    pub account: Arc<str>,
+    pub(crate) account: Arc<str>,
     /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
-    pub url: EndpointUrl,
+    pub(crate) url: EndpointUrl,
     /// `service_account_impersonation.token_lifetime_seconds`.
-    pub lifetime: Duration,
+    pub(crate) lifetime: Duration,
 }
 
 /// An OAuth client that authenticates at the token endpoint.
 #[derive(Clone, PartialEq, Eq)]
-pub struct OAuthClient {
+pub(crate) struct OAuthClient {
     /// `client_id`.
-    pub id: Arc<str>,
+    pub(crate) id: Arc<str>,
     /// `client_secret`. Empty if the file has none.
-    pub secret: Arc<str>,
+    pub(crate) secret: Arc<str>,
 }
 
 // === impl ExternalAccount ===

@@ -12,17 +12,17 @@ use super::{EndpointUrl, OAuthClient};
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExternalAccountAuthorizedUser {
     /// `audience`: the provider of the pool, if the file has it.
-    pub audience: Option<Arc<str>>,
+    pub(crate) audience: Option<Arc<str>>,
     /// `refresh_token`.
-    pub refresh_token: Arc<str>,
+    pub(crate) refresh_token: Arc<str>,
     /// `token_url`.
-    pub token_url: EndpointUrl,
+    pub(crate) token_url: EndpointUrl,
     /// `client_id` and `client_secret`.
-    pub client: OAuthClient,
+    pub(crate) client: OAuthClient,
     /// `quota_project_id`.
-    pub quota_project: Option<Arc<str>>,
+    pub(crate) quota_project: Option<Arc<str>>,
     /// The universe domain.
-    pub universe: Arc<str>,
+    pub(crate) universe: Arc<str>,
 }
 
 // === impl ExternalAccountAuthorizedUser ===

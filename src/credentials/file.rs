@@ -54,7 +54,7 @@ impl CredentialFile {
     /// # Errors
     ///
     /// Fails if the file does not exist, cannot be read, or is not a credential of a supported type.
-    pub fn read(
+    pub(crate) fn read(
         path: &Path,
         context: &ReadContext<'_>,
     ) -> Result<(Self, Vec<String>), CredentialError> {
@@ -116,7 +116,7 @@ impl CredentialFile {
     }
 
     /// Returns the account that tokens are issued to, if the file names it.
-    pub fn account(&self) -> Option<&str> {
+    pub(crate) fn account(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.email.as_deref(),
             Self::ExternalAccount(file) => file.impersonation.as_ref().map(|to| &*to.account),
@@ -127,7 +127,7 @@ impl CredentialFile {
     }
 
     /// Returns whether the tokens belong to a service account, which can sign.
-    pub fn is_of_account(&self) -> bool {
+    pub(crate) fn is_of_account(&self) -> bool {
         match self {
             Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => false,
             Self::ExternalAccount(file) => file.impersonation.is_some(),
@@ -136,7 +136,7 @@ impl CredentialFile {
     }
 
     /// Returns the project, if the file names it.
-    pub fn project(&self) -> Option<&str> {
+    pub(crate) fn project(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(_) | Self::ExternalAccountAuthorizedUser(_) => None,
             Self::Impersonated(file) => project_of(&file.target).or_else(|| file.source.project()),
@@ -151,7 +151,7 @@ impl CredentialFile {
     }
 
     /// Returns the project that is charged for calls and quota. The outermost file decides.
-    pub fn quota_project(&self) -> Option<&str> {
+    pub(crate) fn quota_project(&self) -> Option<&str> {
         match self {
             Self::AuthorizedUser(file) => file.quota_project.as_deref(),
             Self::ExternalAccount(file) => file.quota_project.as_deref(),

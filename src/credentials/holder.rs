@@ -6,7 +6,7 @@ use super::CredentialFile;
 
 impl CredentialFile {
     /// Returns the account, person or federated principal that the file's tokens are issued to.
-    pub fn holder(&self) -> String {
+    pub(crate) fn holder(&self) -> String {
         match (self.account(), self) {
             (Some(account), _) => account.to_owned(),
             (None, Self::ExternalAccount(file)) => {
@@ -21,7 +21,7 @@ impl CredentialFile {
     }
 
     /// Returns whether a federated principal calls for the tokens: the file's own, or that of its source credential.
-    pub fn is_federated(&self) -> bool {
+    pub(crate) fn is_federated(&self) -> bool {
         match self {
             Self::ExternalAccount(_) | Self::ExternalAccountAuthorizedUser(_) => true,
             Self::Impersonated(file) => file.source.is_federated(),
@@ -31,7 +31,7 @@ impl CredentialFile {
 
     /// Returns the principal that calls the IAM Credentials API for the account, if it is another one. For a source
     /// credential, it includes the type.
-    pub fn source_holder(&self) -> Option<String> {
+    pub(crate) fn source_holder(&self) -> Option<String> {
         match self {
             Self::ExternalAccount(file) => file
                 .impersonation

@@ -11,19 +11,19 @@ use super::{CredentialFile, EndpointUrl};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImpersonatedServiceAccount {
     /// `source_credentials`: the credential that calls the API.
-    pub source: Box<CredentialFile>,
+    pub(crate) source: Box<CredentialFile>,
     /// The service account, from the URL.
-    pub target: Arc<str>,
+    pub(crate) target: Arc<str>,
     /// `service_account_impersonation_url`, which ends with `:generateAccessToken`.
-    pub url: EndpointUrl,
+    pub(crate) url: EndpointUrl,
     /// `delegates`: e-mail addresses in the order of the chain.
-    pub delegates: Vec<String>,
+    pub(crate) delegates: Vec<String>,
     /// `scopes`.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// `quota_project_id` of the outer file.
-    pub quota_project: Option<Arc<str>>,
+    pub(crate) quota_project: Option<Arc<str>>,
     /// The universe domain.
-    pub universe: Arc<str>,
+    pub(crate) universe: Arc<str>,
 }
 
 // === impl ImpersonatedServiceAccount ===

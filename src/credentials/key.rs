@@ -11,11 +11,11 @@ use rustls::pki_types::pem::PemObject;
 
 /// An RSA private key. Clones share it. `Debug` shows no part of it.
 #[derive(Clone)]
-pub struct SigningKey(Arc<KeyPair>);
+pub(crate) struct SigningKey(Arc<KeyPair>);
 
 /// The reason that a text is not a private key. The message repeats no part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
+pub(crate) enum InvalidKey {
     /// There is no PEM block of a private key.
     #[error("a PEM block that begins with -----BEGIN PRIVATE KEY----- is expected")]
     NotPem,
@@ -32,7 +32,7 @@ impl SigningKey {
     /// # Errors
     ///
     /// Fails if there is no such block, or if its key is not an RSA key that can sign.
-    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+    pub(crate) fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| InvalidKey::NotPem)?;
         let pair = match &der {
             PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
@@ -45,7 +45,7 @@ impl SigningKey {
 
     /// Signs with RSASSA-PKCS1-v1_5 and SHA-256 (`RS256`, RFC 7518, 3.3). Returns `None` if the random number generator
     /// fails.
-    pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let mut signature = vec![0; self.0.public_modulus_len()];
         self.0
             .sign(

@@ -28,41 +28,42 @@ use std::sync::Arc;
 use crate::error::SourceKind;
 use crate::policy::{BaseCredential, CredentialName};
 
-pub use authorized_user::AuthorizedUser;
+pub(crate) use authorized_user::AuthorizedUser;
 pub use context::ReadContext;
-pub use endpoint::{EndpointUrl, TrustedUrl};
-pub use external_account::{
-    AccountImpersonation, AwsContainer, AwsEnvironment, AwsKeySource, AwsSource, AwsWebIdentity,
-    ContainerToken, CredentialSource, ExecutableSource, ExternalAccount, FileSource, OAuthClient,
-    SourceUrl, TokenFormat, UrlSource,
+pub(crate) use endpoint::{EndpointUrl, TrustedUrl};
+#[cfg(test)]
+pub(crate) use external_account::AwsEnvironment;
+pub(crate) use external_account::{
+    AwsContainer, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken, CredentialSource,
+    ExecutableSource, ExternalAccount, FileSource, OAuthClient, SourceUrl, TokenFormat, UrlSource,
 };
-pub use external_account_authorized_user::ExternalAccountAuthorizedUser;
-pub use file::{CredentialError, CredentialFile};
-pub use impersonated::ImpersonatedServiceAccount;
+pub(crate) use external_account_authorized_user::ExternalAccountAuthorizedUser;
+pub use file::CredentialFile;
+pub(crate) use impersonated::ImpersonatedServiceAccount;
 #[cfg(test)]
 pub(crate) use key::tests;
-pub use key::{InvalidKey, SigningKey};
-pub use search::{Environment, Found, FoundBy, Mode, search};
-pub use service_account::ServiceAccount;
+pub(crate) use key::{InvalidKey, SigningKey};
+pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
+pub(crate) use service_account::ServiceAccount;
 
 /// The source of the identity: the value of `--credentials` and the result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// `--credentials`.
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// `--trust-credential-url`. Flags come first.
-    pub trusted_urls: Vec<TrustedUrl>,
+    pub(crate) trusted_urls: Vec<TrustedUrl>,
     /// The base credential.
-    pub base: Base,
+    pub(crate) base: Base,
     /// Whether a variable says that there is a metadata server, and `--credentials` permits it.
-    pub beside_metadata_server: bool,
+    pub(crate) beside_metadata_server: bool,
     /// Every path of the search, so that a reload can check them again.
-    pub looked_at: Vec<PathBuf>,
+    pub(crate) looked_at: Vec<PathBuf>,
 }
 
 /// The credential from which every token is issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Base {
+pub(crate) enum Base {
     /// The metadata server.
     Metadata {
         /// The files and variables that were tried, if the metadata server may not exist.
@@ -74,20 +75,20 @@ pub enum Base {
 
 /// A credential file that was found and read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadedFile {
+pub(crate) struct LoadedFile {
     /// Its path.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The setting that named it.
-    pub found_by: FoundBy,
+    pub(crate) found_by: FoundBy,
     /// Its content.
-    pub file: CredentialFile,
+    pub(crate) file: CredentialFile,
 }
 
 // === impl Credentials ===
 
 impl Credentials {
     /// Returns the credential file, if tokens come from one.
-    pub fn file(&self) -> Option<&LoadedFile> {
+    pub(crate) fn file(&self) -> Option<&LoadedFile> {
         match &self.base {
             Base::File(file) => Some(file),
             Base::Metadata { .. } => None,
@@ -95,7 +96,7 @@ impl Credentials {
     }
 
     /// Returns what tokens the base credential can get.
-    pub fn base_credential(&self) -> BaseCredential {
+    pub(crate) fn base_credential(&self) -> BaseCredential {
         match self.file().map(|file| &file.file) {
             Some(CredentialFile::AuthorizedUser(user)) => BaseCredential::User {
                 client_id: Arc::clone(&user.client_id),
@@ -109,7 +110,7 @@ impl Credentials {
     }
 
     /// Returns the name of the credential.
-    pub fn credential_name(&self) -> CredentialName {
+    pub(crate) fn credential_name(&self) -> CredentialName {
         CredentialName {
             source: match self.file().map(|file| &file.file) {
                 None => SourceKind::Metadata,
@@ -127,19 +128,19 @@ impl Credentials {
     }
 
     /// Returns every file that a reload or a token source reads again.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = self.file().map(|file| &*file.path);
         let looked_at = self.looked_at.iter().map(PathBuf::as_path);
         own.into_iter().chain(looked_at).chain(self.token_file())
     }
 
     /// Returns the file that the credential file names for the subject token, or for the keys that sign it.
-    pub fn token_file(&self) -> Option<&Path> {
+    pub(crate) fn token_file(&self) -> Option<&Path> {
         self.subject_source().and_then(CredentialSource::file)
     }
 
     /// Returns the program that prints the subject tokens of the credential file.
-    pub fn program(&self) -> Option<&str> {
+    pub(crate) fn program(&self) -> Option<&str> {
         match self.subject_source()? {
             CredentialSource::Executable(executable) => Some(executable.program()),
             _ => None,
@@ -186,7 +187,7 @@ impl fmt::Display for Credentials {
 
 impl LoadedFile {
     /// Names the file for a message: `the service_account file "/key.json"`.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let path = self.path.display().to_string();
         format!("the {} file {path:?}", self.file.kind())
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// `--credentials`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// `auto`: the search order of ADC, which ends with the metadata server.
     #[default]
     Auto,
@@ -19,20 +19,20 @@ pub enum Mode {
 
 /// The input of the search.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Environment<'a> {
+pub(crate) struct Environment<'a> {
     /// `GOOGLE_APPLICATION_CREDENTIALS`, if it is not empty.
-    pub variable: Option<&'a str>,
+    pub(crate) variable: Option<&'a str>,
     /// `CLOUDSDK_CONFIG`, if it is not empty.
-    pub gcloud_folder: Option<&'a str>,
+    pub(crate) gcloud_folder: Option<&'a str>,
     /// `HOME`, if it is not empty.
-    pub home: Option<&'a str>,
+    pub(crate) home: Option<&'a str>,
     /// Whether a variable says that there is a metadata server.
-    pub has_metadata_server: bool,
+    pub(crate) has_metadata_server: bool,
 }
 
 /// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// A file. It may not exist if the user named it.
     File(PathBuf, FoundBy),
     /// No file: the metadata server.
@@ -51,7 +51,7 @@ pub enum Found {
 
 /// The setting that named a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FoundBy {
+pub(crate) enum FoundBy {
     /// `--credentials FILE`.
     Option,
     /// `GOOGLE_APPLICATION_CREDENTIALS`.
@@ -64,7 +64,7 @@ const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const FILE: &str = "application_default_credentials.json";
 
 /// Finds the credential file. An existing file is never skipped, even if it is invalid.
-pub fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
+pub(crate) fn search(mode: &Mode, environment: &Environment<'_>) -> Found {
     if let Mode::File(path) = mode {
         return Found::File(path.clone(), FoundBy::Option);
     }
@@ -124,7 +124,7 @@ impl Environment<'_> {
 
 impl Mode {
     /// Parses `auto`, `metadata`, `adc` or a path.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "" => return None,
             "auto" => Self::Auto,

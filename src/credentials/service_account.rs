@@ -10,19 +10,19 @@ use super::{EndpointUrl, SigningKey};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
     /// `client_email`: the account.
-    pub email: Arc<str>,
+    pub(crate) email: Arc<str>,
     /// `private_key`.
-    pub key: SigningKey,
+    pub(crate) key: SigningKey,
     /// `private_key_id`, which becomes the `kid` of JWTs.
-    pub key_id: Option<Arc<str>>,
+    pub(crate) key_id: Option<Arc<str>>,
     /// `token_uri`.
-    pub token_url: EndpointUrl,
+    pub(crate) token_url: EndpointUrl,
     /// `project_id`.
-    pub project: Option<Arc<str>>,
+    pub(crate) project: Option<Arc<str>>,
     /// `quota_project_id`.
-    pub quota_project: Option<Arc<str>>,
+    pub(crate) quota_project: Option<Arc<str>>,
     /// The universe domain.
-    pub universe: Arc<str>,
+    pub(crate) universe: Arc<str>,
 }
 
 // === impl ServiceAccount ===

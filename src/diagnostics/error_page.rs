@@ -79,7 +79,7 @@ impl TokenFault {
 
 impl Problem {
     /// Returns the URL of the most specific entry: that of the cause of a missing token, otherwise that of the kind.
-    pub const fn page(&self) -> &'static str {
+    pub(crate) const fn page(&self) -> &'static str {
         match self.fault() {
             Some((fault, _)) => fault.page(),
             None => self.kind().page(),

@@ -24,7 +24,7 @@ const PERIODS: usize = 90;
 
 /// How a request ended, for the chart of the status page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestOutcome {
+pub(crate) enum RequestOutcome {
     /// The upstream's response was passed on.
     Answered,
     /// The caller cancelled the request.
@@ -39,7 +39,7 @@ pub enum RequestOutcome {
 
 /// The requests that ended in the last 15 minutes. Takes up to 40 KiB, and nothing before the first request.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     start: Instant,
     /// The current period, counted from the start.
     current: AtomicU64,
@@ -71,42 +71,42 @@ struct Past {
 
 /// The numbers of the charts, oldest period first. The last period still runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Series {
+pub(crate) struct Series {
     /// The length of a period.
-    pub period_seconds: u64,
+    pub(crate) period_seconds: u64,
     /// Requests that ended.
-    pub requests: Vec<u32>,
+    pub(crate) requests: Vec<u32>,
     /// Requests that the sidecar answered with its own error.
-    pub failed: Vec<u32>,
+    pub(crate) failed: Vec<u32>,
     /// Requests whose token the upstream rejected.
-    pub rejected: Vec<u32>,
+    pub(crate) rejected: Vec<u32>,
     /// Requests that the upstream answered with 5xx.
-    pub upstream_errors: Vec<u32>,
+    pub(crate) upstream_errors: Vec<u32>,
     /// Requests that the caller cancelled.
-    pub cancelled: Vec<u32>,
+    pub(crate) cancelled: Vec<u32>,
     /// The median duration in seconds; `None` without requests. Tunnels and upgraded connections do not count.
-    pub p50: Vec<Option<f64>>,
+    pub(crate) p50: Vec<Option<f64>>,
     /// The 90th percentile, in seconds.
-    pub p90: Vec<Option<f64>>,
+    pub(crate) p90: Vec<Option<f64>>,
     /// The 99th percentile, in seconds.
-    pub p99: Vec<Option<f64>>,
+    pub(crate) p99: Vec<Option<f64>>,
     /// The sum of all periods.
-    pub total: Summary,
+    pub(crate) total: Summary,
 }
 
 /// The numbers of all periods together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Requests that ended.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Errors of the sidecar, rejected tokens, and 5xx of upstreams.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// The median duration in seconds.
-    pub p50: Option<f64>,
+    pub(crate) p50: Option<f64>,
     /// The 90th percentile, in seconds.
-    pub p90: Option<f64>,
+    pub(crate) p90: Option<f64>,
     /// The 99th percentile, in seconds.
-    pub p99: Option<f64>,
+    pub(crate) p99: Option<f64>,
 }
 
 // === impl RequestOutcome ===
@@ -133,7 +133,7 @@ impl RequestOutcome {
 
 impl History {
     /// Returns a history that begins now.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::since(Instant::now())
     }
 
@@ -150,7 +150,7 @@ impl History {
     }
 
     /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel or an upgraded connection.
-    pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
+    pub(crate) fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.close_before(self.period(at));
         if let Some(count) = self.totals.endings.get(ending as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +161,7 @@ impl History {
     }
 
     /// Returns the numbers of the last 15 minutes.
-    pub fn series(&self) -> Series {
+    pub(crate) fn series(&self) -> Series {
         self.series_at(Instant::now())
     }
 

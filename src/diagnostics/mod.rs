@@ -14,10 +14,10 @@ mod unauthenticated;
 
 pub(crate) use hidden::is_hidden;
 pub(crate) use history::latency::Latencies;
-pub use history::latency::LatencyCounts;
-pub use history::{History, RequestOutcome, Series, Summary};
-pub use recent::{ErrorSubject, RecentError, RecentErrors, Window};
+pub(crate) use history::latency::LatencyCounts;
+pub(crate) use history::{History, RequestOutcome, Series};
+pub(crate) use recent::{RecentError, RecentErrors};
 pub use rejection::AuthRejection;
 pub use tunnel::NoTokenReason;
 pub(crate) use unauthenticated::ADVICE as OWN_CREDENTIAL_ADVICE;
-pub use unauthenticated::UnauthenticatedRejection;
+pub(crate) use unauthenticated::UnauthenticatedRejection;

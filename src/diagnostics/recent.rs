@@ -11,9 +11,8 @@ use std::sync::{Arc, Mutex};
 
 use http::StatusCode;
 
-pub use error::{ErrorSubject, RecentError};
+pub(crate) use error::{ErrorSubject, RecentError};
 use error::{Purpose, shown};
-pub use window::Window;
 
 use super::rejection::AuthRejection;
 use super::tunnel::NoTokenReason;
@@ -28,7 +27,7 @@ const KEPT: usize = 50;
 
 /// The last 50 kinds of error.
 #[derive(Debug, Default)]
-pub struct RecentErrors {
+pub(crate) struct RecentErrors {
     /// The latest first.
     errors: Mutex<VecDeque<RecentError>>,
 }
@@ -37,7 +36,7 @@ pub struct RecentErrors {
 
 impl RecentErrors {
     /// Records that the sidecar answered a request with its own error. `origin` is the destination, if it is known.
-    pub fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
+    pub(crate) fn failed(&self, problem: &Problem, origin: Option<&Origin>, listener: &Arc<str>) {
         let row = problem.kind().row();
         let server = problem.fault().and_then(ErrorSubject::server);
         let listener = Some(listener.clone()).filter(|_| server.is_none());
@@ -56,14 +55,14 @@ impl RecentErrors {
     }
 
     /// Records that a fetch returned no token. Possibly no request waited for it.
-    pub fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
+    pub(crate) fn not_fetched(&self, key: &TokenKey, problem: &Problem) {
         let server = problem.fault().and_then(ErrorSubject::server);
         let about = server.unwrap_or_else(|| ErrorSubject::Token(key.clone()));
         self.add(RecentError::of(problem, Some(about)));
     }
 
     /// Records that an upstream answered 5xx.
-    pub fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
+    pub(crate) fn upstream_error(&self, origin: &Origin, status: StatusCode, listener: &Arc<str>) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError {
             status: Some(status.as_u16()),
@@ -78,13 +77,8 @@ impl RecentErrors {
         self.add(error.of_a_call());
     }
 
-    /// Records that an upstream rejected a token of the sidecar.
-    pub fn rejected(&self, rejection: &AuthRejection<'_>) {
-        self.rejected_of(rejection, &CredentialName::default());
-    }
-
-    /// Like [`rejected`](Self::rejected), for a token of this base credential or of an account that it impersonates.
-    pub fn rejected_of(&self, rejection: &AuthRejection<'_>, credential: &CredentialName) {
+    /// Records that an upstream rejected a token of this base credential, or of an account that it impersonates.
+    pub(crate) fn rejected(&self, rejection: &AuthRejection<'_>, credential: &CredentialName) {
         let status = rejection.status.as_u16();
         let title = match status {
             403 => "The upstream forbids the call to this account",
@@ -123,7 +117,7 @@ impl RecentErrors {
     }
 
     /// Records that an upstream rejected the app's own credential, which was not replaced.
-    pub fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
+    pub(crate) fn own_credential_rejected(&self, rejection: &UnauthenticatedRejection<'_>) {
         let status = rejection.status.as_u16();
         let about = Some(ErrorSubject::Destination(rejection.origin.clone()));
         let error = RecentError {
@@ -139,7 +133,7 @@ impl RecentErrors {
     }
 
     /// Records a blind tunnel to a destination that gets a token.
-    pub fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
+    pub(crate) fn tunnel_without_token(&self, origin: &Origin, reason: NoTokenReason) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let detail = format!(
             "the CONNECT tunnel carries no token, because {}",
@@ -155,7 +149,7 @@ impl RecentErrors {
     }
 
     /// Records that the TLS handshake with an app failed.
-    pub fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
+    pub(crate) fn interception_failed(&self, origin: &Origin, error: &dyn std::error::Error) {
         let about = Some(ErrorSubject::Destination(origin.clone()));
         let error = RecentError::new(
             "The app does not trust this sidecar's CA",
@@ -167,7 +161,7 @@ impl RecentErrors {
     }
 
     /// Returns the errors, the latest first.
-    pub fn errors(&self) -> Vec<RecentError> {
+    pub(crate) fn errors(&self) -> Vec<RecentError> {
         self.lock().iter().cloned().collect()
     }
 

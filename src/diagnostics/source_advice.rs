@@ -6,7 +6,7 @@ use crate::error::{SourceKind, TokenFault};
 
 impl TokenFault {
     /// Returns the title of the fault at this kind of source: what happened, in a few words.
-    pub const fn title_of(self, source: SourceKind) -> &'static str {
+    pub(crate) const fn title_of(self, source: SourceKind) -> &'static str {
         if let SourceKind::Metadata = source {
             return self.title();
         }
@@ -58,7 +58,7 @@ impl TokenFault {
     }
 
     /// Returns the advice for the fault at this kind of source.
-    pub const fn advice_of(self, source: SourceKind) -> &'static str {
+    pub(crate) const fn advice_of(self, source: SourceKind) -> &'static str {
         if let SourceKind::Metadata = source {
             return self.advice();
         }

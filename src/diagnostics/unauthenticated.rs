@@ -7,15 +7,15 @@ use crate::policy::SkipReason;
 
 /// An upstream's 401 or 403 to a call without a token of the sidecar.
 #[derive(Clone, Copy, Debug)]
-pub struct UnauthenticatedRejection<'a> {
+pub(crate) struct UnauthenticatedRejection<'a> {
     /// The origin that answered.
-    pub origin: &'a Origin,
+    pub(crate) origin: &'a Origin,
     /// 401 or 403.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The reason that no token was added although the decision grants one.
-    pub skipped: Option<SkipReason>,
+    pub(crate) skipped: Option<SkipReason>,
     /// The rule that decided.
-    pub rule: Option<&'a str>,
+    pub(crate) rule: Option<&'a str>,
 }
 
 /// The advice if a credential of the app was rejected.
@@ -26,7 +26,7 @@ pub(crate) const ADVICE: &str = "to send a token instead, let the app send no cr
 
 impl UnauthenticatedRejection<'_> {
     /// Returns whether the app sent a credential, which was kept.
-    pub const fn is_own(&self) -> bool {
+    pub(crate) const fn is_own(&self) -> bool {
         matches!(
             self.skipped,
             Some(SkipReason::Existing | SkipReason::ApiKey)

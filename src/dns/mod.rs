@@ -38,7 +38,7 @@ pub enum Priority {
 
 /// The reason that a name has no address.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Unresolved {
+pub(crate) enum Unresolved {
     /// The system's resolver did not answer in time.
     #[error("the resolver did not answer in {0:?}")]
     TimedOut(Duration),
@@ -58,7 +58,7 @@ type LookupResult = Result<Arc<[SocketAddr]>, Unresolved>;
 /// Asks the system's resolver for every connection, without a cache: the system may have one. Clones share their
 /// limits.
 #[derive(Clone)]
-pub struct Resolver(Arc<ResolverInner>);
+pub(crate) struct Resolver(Arc<ResolverInner>);
 
 struct ResolverInner {
     ask: Box<Ask>,
@@ -90,7 +90,7 @@ impl Default for Resolver {
 
 impl Resolver {
     /// Creates a resolver with its own limits. It uses at most [`MAX_THREADS`] threads of the runtime's blocking pool.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|name| Ok((name, 0).to_socket_addrs()?.collect()))
     }
 
@@ -110,7 +110,7 @@ impl Resolver {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub async fn resolve(
+    pub(crate) async fn resolve(
         &self,
         host: &Host,
         port: u16,
@@ -148,7 +148,7 @@ impl Resolver {
     }
 
     /// Gives a queued look-up of `host` a permit of [`Priority::High`], if there is such a look-up.
-    pub fn promote(&self, host: &Host) {
+    pub(crate) fn promote(&self, host: &Host) {
         if let Host::Name(name) = host {
             self.0.update(|lookups| lookups.promote(name));
         }

@@ -78,7 +78,7 @@ impl Default for Identity {
 impl Email {
     /// Returns the default account of a project. It is user-managed, because the sidecar warns of Compute Engine's
     /// default account.
-    pub fn of_project(project: &ProjectId) -> Self {
+    pub(crate) fn of_project(project: &ProjectId) -> Self {
         // The project `example.com:shop` has the domain `shop.example.com`.
         let domain = match project.0.split_once(':') {
             Some((organisation, name)) => format!("{name}.{organisation}"),
@@ -88,7 +88,7 @@ impl Email {
     }
 
     /// Returns the address.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -168,7 +168,7 @@ impl fmt::Display for Region {
 
 impl Lifetime {
     /// Returns the lifetime in seconds.
-    pub const fn as_secs(self) -> u64 {
+    pub(crate) const fn as_secs(self) -> u64 {
         self.0
     }
 }

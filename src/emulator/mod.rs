@@ -37,12 +37,14 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+pub use identity::ISSUER;
+pub use identity::Identity;
 pub(crate) use identity::{Email, Lifetime, ProjectId, Region};
-pub use identity::{ISSUER, Identity};
-pub use real_token_server::RealTokenServer;
+pub(crate) use real_token_server::RealTokenServer;
 pub(crate) use real_token_server::{IssuedToken, Issuer, KnownIdentity, NotIssued, Replacement};
 pub(crate) use signer::AccessTokenInfo;
-pub use verifier::{Refused, Verifier};
+pub use verifier::Refused;
+pub use verifier::Verifier;
 
 use accept::accept;
 use connection::{Services, serve};
@@ -114,13 +116,13 @@ impl Emulator {
 
     /// Returns Google's token endpoints, which share the port.
     #[doc(hidden)]
-    pub fn google(&self) -> Arc<Google> {
+    pub(crate) fn google(&self) -> Arc<Google> {
         Arc::clone(&self.services.google)
     }
 
     /// Returns the CA of the certificates for TLS on the same port.
     #[doc(hidden)]
-    pub fn ca(&self) -> Arc<LocalCa> {
+    pub(crate) fn ca(&self) -> Arc<LocalCa> {
         Arc::clone(&self.ca)
     }
 

@@ -31,40 +31,40 @@ use crate::destination::Host;
 
 /// The known facts about the credential. An unknown fact has no path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KnownIdentity {
+pub(crate) struct KnownIdentity {
     /// The account's e-mail address.
-    pub email: Option<String>,
+    pub(crate) email: Option<String>,
     /// The project's id.
-    pub project_id: Option<String>,
+    pub(crate) project_id: Option<String>,
     /// The project's number.
-    pub project_number: Option<String>,
+    pub(crate) project_number: Option<String>,
     /// The region.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// The universe domain.
-    pub universe: String,
+    pub(crate) universe: String,
 }
 
 /// A token for a caller. `Debug` does not show it.
-pub struct IssuedToken {
+pub(crate) struct IssuedToken {
     /// The token.
-    pub token: String,
+    pub(crate) token: String,
     /// The remaining lifetime in seconds.
-    pub left: u64,
+    pub(crate) left: u64,
 }
 
 /// The reason that there is no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotIssued {
+pub(crate) struct NotIssued {
     /// The status of the response.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The message: what happened, and what to do.
-    pub text: String,
+    pub(crate) text: String,
     /// The value of `Retry-After` in seconds.
-    pub retry_after: Option<u64>,
+    pub(crate) retry_after: Option<u64>,
 }
 
 /// Issues the tokens of one credential.
-pub trait Issuer: Send + Sync + 'static {
+pub(crate) trait Issuer: Send + Sync + 'static {
     /// Issues an access token. Without scopes, it has those of the credential.
     fn access_token(
         &self,
@@ -79,14 +79,14 @@ pub trait Issuer: Send + Sync + 'static {
 }
 
 /// A bound server of real tokens. Connections queue until [`run`](Self::run).
-pub struct RealTokenServer<I> {
+pub(crate) struct RealTokenServer<I> {
     listener: TcpListener,
     address: SocketAddr,
     service: Arc<ArcSwap<RealTokenService<I>>>,
 }
 
 /// Replaces the credential of a running server.
-pub struct Replacement<I> {
+pub(crate) struct Replacement<I> {
     address: SocketAddr,
     service: Arc<ArcSwap<RealTokenService<I>>>,
 }
@@ -113,7 +113,7 @@ impl<I: Issuer> RealTokenServer<I> {
     /// # Errors
     ///
     /// The address is in use or cannot be bound, or the system has no randomness.
-    pub async fn bind(
+    pub(crate) async fn bind(
         address: SocketAddr,
         known: &KnownIdentity,
         issuer: I,
@@ -130,7 +130,7 @@ impl<I: Issuer> RealTokenServer<I> {
     }
 
     /// Returns a handle that replaces the credential while the server runs.
-    pub fn replacement(&self) -> Replacement<I> {
+    pub(crate) fn replacement(&self) -> Replacement<I> {
         Replacement {
             address: self.address,
             service: Arc::clone(&self.service),
@@ -138,12 +138,12 @@ impl<I: Issuer> RealTokenServer<I> {
     }
 
     /// Returns the bound address, with the actual port.
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
     /// Answers until `shutdown` completes. Requests in flight are cancelled then.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) {
         let service = self.service;
         accept(&self.listener, shutdown, |stream| {
             serve(stream, Arc::clone(&service))
@@ -183,7 +183,12 @@ impl<I: Issuer> Replacement<I> {
     /// # Errors
     ///
     /// Fails if the system has no randomness, which was never observed.
-    pub fn replace(&self, known: &KnownIdentity, issuer: I, allowed: Vec<Host>) -> io::Result<()> {
+    pub(crate) fn replace(
+        &self,
+        known: &KnownIdentity,
+        issuer: I,
+        allowed: Vec<Host>,
+    ) -> io::Result<()> {
         let service = RealTokenService::new(self.address, known, issuer, allowed)?;
         self.service.store(Arc::new(service));
         Ok(())

@@ -30,7 +30,7 @@ pub struct AccessTokenInfo {
     pub scopes: Vec<String>,
     /// The expiry in seconds since 1970.
     #[serde(skip)]
-    pub expiry: u64,
+    pub(crate) expiry: u64,
 }
 
 // === impl TokenSigner ===

@@ -67,7 +67,7 @@ impl LocalCa {
     }
 
     /// Returns the CA certificate.
-    pub fn certificate(&self) -> &CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 

@@ -27,23 +27,23 @@ struct Keys {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdTokenClaims {
     /// The audience.
-    pub aud: String,
+    pub(crate) aud: String,
     /// The account's number.
-    pub azp: String,
+    pub(crate) azp: String,
     /// The account's address. Only with `format=full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Always true. Only with `format=full`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email_verified: Option<bool>,
+    pub(crate) email_verified: Option<bool>,
     /// The expiry.
-    pub exp: u64,
+    pub(crate) exp: u64,
     /// The time of issue.
-    pub iat: u64,
+    pub(crate) iat: u64,
     /// [`ISSUER`].
-    pub iss: String,
+    pub(crate) iss: String,
     /// The account's number.
-    pub sub: String,
+    pub(crate) sub: String,
 }
 
 /// The reason that an ID token is refused.

@@ -89,19 +89,19 @@ impl TokenFault {
 
 impl Error {
     /// Creates the error of a metadata server that issued no token.
-    pub fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
+    pub(crate) fn no_token(fault: TokenFault, detail: impl Into<String>) -> Self {
         Self::of(Problem::no_token(fault, SourceKind::Metadata, detail))
     }
 
     /// Sets another kind of source, which issued no token.
     #[must_use]
-    pub fn of_source(mut self, source: SourceKind) -> Self {
+    pub(crate) fn of_source(mut self, source: SourceKind) -> Self {
         self.0.problem.set_source(source);
         self
     }
 
     /// Returns the kind of source that issued no token. It has a meaning only if there is a [`fault`](Self::fault).
-    pub fn token_source(&self) -> SourceKind {
+    pub(crate) fn token_source(&self) -> SourceKind {
         let fault = self.problem().fault();
         fault.map_or(SourceKind::Metadata, |(_, source)| source)
     }

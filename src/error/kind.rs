@@ -63,7 +63,7 @@ pub enum ErrorKind {
 
 /// The side that caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The caller.
     Downstream,
     /// The sidecar, or a token source.
@@ -296,7 +296,7 @@ impl ErrorKind {
     }
 
     /// Returns the side that caused the error.
-    pub const fn side(self) -> Side {
+    pub(crate) const fn side(self) -> Side {
         match self {
             Self::BadRequest
             | Self::CrossSite
@@ -324,10 +324,5 @@ impl ErrorKind {
             | Self::TlsProtocol
             | Self::Unroutable => Side::Upstream,
         }
-    }
-
-    /// Returns whether no token was obtained. Such details begin with `token:`.
-    pub const fn is_token(self) -> bool {
-        matches!(self, Self::TokenRefused | Self::TokenUnavailable)
     }
 }

@@ -15,7 +15,7 @@ pub struct Problem {
 
 impl Problem {
     /// Creates an error of this kind. The detail says what happened and, if it is known, what to do.
-    pub fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
         Self {
             kind,
             fault: None,
@@ -24,7 +24,11 @@ impl Problem {
     }
 
     /// Creates the error of a source of this kind that issued no token.
-    pub fn no_token(fault: TokenFault, source: SourceKind, detail: impl Into<String>) -> Self {
+    pub(crate) fn no_token(
+        fault: TokenFault,
+        source: SourceKind,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             fault: Some((fault, source)),
             ..Self::new(fault.kind(), detail)
@@ -32,17 +36,17 @@ impl Problem {
     }
 
     /// Returns the kind, which decides the response.
-    pub const fn kind(&self) -> ErrorKind {
+    pub(crate) const fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// Returns the reason that there is no token, and the kind of source that issued none, if that is the error.
-    pub const fn fault(&self) -> Option<(TokenFault, SourceKind)> {
+    pub(crate) const fn fault(&self) -> Option<(TokenFault, SourceKind)> {
         self.fault
     }
 
     /// Returns the detail: what happened.
-    pub fn detail(&self) -> &str {
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 

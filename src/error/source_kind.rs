@@ -2,7 +2,7 @@
 
 /// The kind of a token source: the label `source` of `sidentity_token_fetches_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SourceKind {
+pub(crate) enum SourceKind {
     /// The metadata server.
     Metadata,
     /// A service account's key: its own signature, or the token endpoint.
@@ -19,7 +19,8 @@ pub enum SourceKind {
 
 impl SourceKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 5] = [
         Self::Metadata,
         Self::ServiceAccount,
         Self::AuthorizedUser,
@@ -28,7 +29,7 @@ impl SourceKind {
     ];
 
     /// Returns the value of the label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Metadata => "metadata",
             Self::ServiceAccount => "service_account",
@@ -39,7 +40,7 @@ impl SourceKind {
     }
 
     /// Returns the name of the server in messages.
-    pub const fn server(self) -> &'static str {
+    pub(crate) const fn server(self) -> &'static str {
         match self {
             Self::Metadata => "metadata server",
             Self::ServiceAccount | Self::AuthorizedUser => "token endpoint",

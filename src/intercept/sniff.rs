@@ -48,9 +48,9 @@ pub(crate) enum TunnelProtocol {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SniffOptions {
     /// Whether cleartext HTTP is detected. Otherwise it counts as [`TunnelProtocol::Other`].
-    pub http: bool,
+    pub(crate) http: bool,
     /// Whether requests inside may get a token or be denied.
-    pub rules: bool,
+    pub(crate) rules: bool,
 }
 
 /// Examines the first bytes. The returned stream still yields them.

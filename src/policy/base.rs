@@ -22,7 +22,7 @@ pub(crate) const FEDERATED_ID_TOKENS: &str = "a federated principal has no ID to
 
 /// The credential that [`Principal::Attached`] stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum BaseCredential {
+pub(crate) enum BaseCredential {
     /// A service account. Its ID tokens can have any audience.
     #[default]
     Account,
@@ -59,7 +59,7 @@ impl BaseCredential {
     }
 
     /// Returns why a token for this host cannot be obtained, or `None` if no reason is known in advance.
-    pub fn unobtainable(&self, key: &TokenKey, host: &Host) -> Option<&'static str> {
+    pub(crate) fn unobtainable(&self, key: &TokenKey, host: &Host) -> Option<&'static str> {
         if key.principal != Principal::Attached {
             return None;
         }
@@ -77,7 +77,11 @@ impl BaseCredential {
 
     /// Like [`unobtainable`](Self::unobtainable), for every host of a rule. `impersonated`: the tokens belong to another account. A JWT is
     /// signed, not issued, and is checked elsewhere.
-    pub fn unobtainable_by_rule(&self, rule: &Rule, impersonated: bool) -> Option<&'static str> {
+    pub(crate) fn unobtainable_by_rule(
+        &self,
+        rule: &Rule,
+        impersonated: bool,
+    ) -> Option<&'static str> {
         let options = &rule.options;
         let is_id = options.effective_credential() == Some(Credential::Id) && !options.jwt;
         if impersonated || !is_id {

@@ -8,13 +8,13 @@ use crate::error::SourceKind;
 
 /// The name of the base credential for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialName {
+pub(crate) struct CredentialName {
     /// The kind of source that issues its tokens.
-    pub source: SourceKind,
+    pub(crate) source: SourceKind,
     /// `the metadata server`, or the file with its kind, account, chain and project.
-    pub text: Arc<str>,
+    pub(crate) text: Arc<str>,
     /// The account, person or federated principal that its tokens are issued to, if it is known.
-    pub holder: Option<Arc<str>>,
+    pub(crate) holder: Option<Arc<str>>,
 }
 
 /// Returns the project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
@@ -28,18 +28,18 @@ pub(crate) fn project_of(email: &str) -> Option<&str> {
 
 impl CredentialName {
     /// Returns whether it is a credential file.
-    pub fn is_file(&self) -> bool {
+    pub(crate) fn is_file(&self) -> bool {
         self.source != SourceKind::Metadata
     }
 
     /// Returns the name of its holder in a chain of impersonation.
-    pub fn holder_or_default(&self) -> &str {
+    pub(crate) fn holder_or_default(&self) -> &str {
         self.holder.as_deref().unwrap_or(BASE_CREDENTIAL)
     }
 
     /// Returns the same name with the account that the metadata server has named since.
     #[must_use]
-    pub fn held_by(&self, account: Option<Arc<str>>) -> Self {
+    pub(crate) fn held_by(&self, account: Option<Arc<str>>) -> Self {
         Self {
             holder: self.holder.clone().or(account),
             ..self.clone()
@@ -47,7 +47,7 @@ impl CredentialName {
     }
 
     /// Names the credential and the holder of a principal's tokens: kind, file, account, chain and project.
-    pub fn identity(&self, principal: &Principal, project: Option<&str>) -> String {
+    pub(crate) fn identity(&self, principal: &Principal, project: Option<&str>) -> String {
         let mut text = self.text.to_string();
         if !self.is_file() {
             let account = self

@@ -69,25 +69,25 @@ pub struct Decision {
     /// The credential.
     pub grant: CredentialGrant,
     /// The header that carries it.
-    pub header: HeaderMode,
+    pub(crate) header: HeaderMode,
     /// What to do with an `Authorization` that the app sent.
-    pub existing: Existing,
+    pub(crate) existing: Existing,
     /// `Bearer`, or `Basic` with the user `oauth2accesstoken`.
-    pub scheme: AuthScheme,
+    pub(crate) scheme: AuthScheme,
     /// The value of `x-goog-user-project` if the app sent none. Only for access tokens.
-    pub quota_project: Option<HeaderValue>,
+    pub(crate) quota_project: Option<HeaderValue>,
     /// The user allows this token to be sent in cleartext.
-    pub plaintext: bool,
+    pub(crate) plaintext: bool,
     /// The destination is a Google API. API keys, signed URLs and upload sessions in a request replace the token.
-    pub google_api: bool,
+    pub(crate) google_api: bool,
     /// An ID token for a host under `run.app`. The app's `X-Serverless-Authorization` must not reach it.
     pub cloud_run: bool,
     /// An ID token of a person's login. Its audience is an OAuth client id, but not one of IAP.
-    pub of_user: bool,
+    pub(crate) of_user: bool,
     /// The rule that decided, as the user wrote it or by its built-in name: `built-in *.run.app`, `--rule iap.example.com=id`.
-    pub rule: Arc<str>,
+    pub(crate) rule: Arc<str>,
     /// Notes for `explain`.
-    pub notes: Vec<Arc<str>>,
+    pub(crate) notes: Vec<Arc<str>>,
 }
 
 /// The reason that a request is sent without the token of its destination. The label of `sidentity_skipped_total`.
@@ -111,7 +111,7 @@ pub enum SkipReason {
 
 impl Credential {
     /// Returns the value as written in options, `explain` and metrics.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",
             Self::Id => "id",
@@ -125,7 +125,7 @@ impl Credential {
 
 impl TokenKey {
     /// Returns the scopes of an access token, separated by spaces. Without scopes it is `cloud-platform`, as on Cloud Run.
-    pub fn scopes(&self) -> Option<String> {
+    pub(crate) fn scopes(&self) -> Option<String> {
         match &self.kind {
             TokenKind::Access { scopes } if scopes.is_empty() => Some(CLOUD_PLATFORM.to_owned()),
             TokenKind::Access { scopes } => Some(scopes.join(" ")),
@@ -134,7 +134,7 @@ impl TokenKey {
     }
 
     /// Returns the audience of an ID token or a signed JWT.
-    pub fn audience(&self) -> Option<&str> {
+    pub(crate) fn audience(&self) -> Option<&str> {
         match &self.kind {
             TokenKind::Access { .. } => None,
             TokenKind::Id { audience } | TokenKind::Jwt { audience } => Some(audience),
@@ -142,7 +142,7 @@ impl TokenKey {
     }
 
     /// Returns [`Credential::Access`] or [`Credential::Id`].
-    pub const fn credential(&self) -> Credential {
+    pub(crate) const fn credential(&self) -> Credential {
         match self.kind {
             TokenKind::Access { .. } => Credential::Access,
             TokenKind::Id { .. } | TokenKind::Jwt { .. } => Credential::Id,
@@ -184,7 +184,7 @@ impl Decision {
 
 impl SkipReason {
     /// Every reason, so that each metric exists from the start.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Existing,
         Self::ApiKey,
         Self::SignedUrl,
@@ -194,7 +194,7 @@ impl SkipReason {
     ];
 
     /// Returns the reason for messages.
-    pub const fn why(self) -> &'static str {
+    pub(crate) const fn why(self) -> &'static str {
         match self {
             Self::Existing => "the app sent its own credential, which is kept",
             Self::ApiKey => "it carries an API key in place of a token",
@@ -206,7 +206,7 @@ impl SkipReason {
     }
 
     /// Returns the metric's label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Existing => "existing",
             Self::ApiKey => "api_key",

@@ -10,18 +10,18 @@ use crate::destination::{Host, Origin};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressProxy {
     /// The proxy.
-    pub host: Host,
+    pub(crate) host: Host,
     /// Its port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// `--no-upstream-proxy`.
-    pub no_proxy: NoProxy,
+    pub(crate) no_proxy: NoProxy,
     /// The metadata server as configured. It always bypasses the proxy.
-    pub metadata: (Host, u16),
+    pub(crate) metadata: (Host, u16),
 }
 
 /// Why a destination bypasses the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bypass {
+pub(crate) enum Bypass {
     /// `--no-upstream-proxy` names it.
     Listed,
     /// The destination is on this machine, and the proxy is not.
@@ -36,7 +36,7 @@ impl EgressProxy {
     /// Returns why the origin bypasses the proxy, or `None` if it is called through the proxy.
     ///
     /// A remote proxy cannot reach this machine's loopback. Go always excludes loopback, curl never does.
-    pub fn bypass(&self, origin: &Origin) -> Option<Bypass> {
+    pub(crate) fn bypass(&self, origin: &Origin) -> Option<Bypass> {
         if self.is_metadata(&origin.host, origin.port) {
             Some(Bypass::Metadata)
         } else if origin.host.is_loopback() && !self.host.is_loopback() {
@@ -47,7 +47,7 @@ impl EgressProxy {
     }
 
     /// Returns the proxy and the bypassed destinations, for the log.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         match self.no_proxy.is_empty() {
             true => self.to_string(),
             false => format!("{self}, but not {}", self.no_proxy),
@@ -55,7 +55,7 @@ impl EgressProxy {
     }
 
     /// Returns whether the host is the metadata server.
-    pub fn is_metadata(&self, host: &Host, port: u16) -> bool {
+    pub(crate) fn is_metadata(&self, host: &Host, port: u16) -> bool {
         is_metadata_server(host, port, Some(&self.metadata))
     }
 }
@@ -71,7 +71,7 @@ impl fmt::Display for EgressProxy {
 
 impl Bypass {
     /// Returns the reason for messages.
-    pub const fn why(self) -> &'static str {
+    pub(crate) const fn why(self) -> &'static str {
         match self {
             Self::Listed => "--no-upstream-proxy names it",
             Self::Loopback => "it is on this machine, and the proxy is not",

@@ -35,23 +35,23 @@ pub struct Policy {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `--unmatched deny`.
-    pub unmatched_denied: bool,
+    pub(crate) unmatched_denied: bool,
     /// `--metadata-access deny`.
-    pub metadata_denied: bool,
+    pub(crate) metadata_denied: bool,
     /// The configured metadata server, in addition to the well-known spellings.
-    pub metadata: Option<(Host, u16)>,
+    pub(crate) metadata: Option<(Host, u16)>,
     /// `x-goog-user-project` of access tokens, unless a rule or route names another.
-    pub quota_project: Option<HeaderValue>,
+    pub(crate) quota_project: Option<HeaderValue>,
     /// Which tokens the base credential can get.
-    pub base: BaseCredential,
+    pub(crate) base: BaseCredential,
     /// The name of the base credential in messages.
-    pub credential_name: CredentialName,
+    pub(crate) credential_name: CredentialName,
     /// `--discover`: the forward proxy accepts the names of Cloud Run services.
-    pub discover: bool,
+    pub(crate) discover: bool,
     /// `--impersonate-service-account`.
-    pub impersonate: Option<Impersonation>,
+    pub(crate) impersonate: Option<Impersonation>,
     /// `--placeholder`: the values that count as no credential.
-    pub placeholders: Placeholders,
+    pub(crate) placeholders: Placeholders,
 }
 
 #[derive(Clone, Debug)]
@@ -96,14 +96,14 @@ impl Policy {
     }
 
     /// Returns the rules whose tokens belong to another identity than the default principal, with that identity.
-    pub fn other_identities(&self) -> impl Iterator<Item = (&str, &Principal)> {
+    pub(crate) fn other_identities(&self) -> impl Iterator<Item = (&str, &Principal)> {
         let rules = self.rules.iter();
         let rules = rules.map(|rule| (&*rule.name, rule.options.principal()));
         rules.filter(|(_, principal)| *principal != self.defaults.principal())
     }
 
     /// Returns the name of the base credential.
-    pub fn credential_name(&self) -> &CredentialName {
+    pub(crate) fn credential_name(&self) -> &CredentialName {
         &self.settings.credential_name
     }
 
@@ -147,7 +147,7 @@ impl Policy {
     ///
     /// Each option of the route overrides that of the rule or table row for the upstream. A rule for another credential than
     /// the route's is ignored. `--unmatched` and `--metadata-access` do not apply, because the user named the upstream.
-    pub fn decide_route(
+    pub(crate) fn decide_route(
         &self,
         route_name: &str,
         options: &RuleOptions,
@@ -208,7 +208,7 @@ impl Policy {
     }
 
     /// Returns the principal of calls whose route or rule names no identity.
-    pub fn default_principal(&self) -> &Principal {
+    pub(crate) fn default_principal(&self) -> &Principal {
         self.defaults.principal()
     }
 
@@ -223,7 +223,7 @@ impl Policy {
     }
 
     /// Returns whether two paths of this origin may get different decisions. If not, the decision can be made once, at start.
-    pub fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
+    pub(crate) fn depends_on_path(&self, origin: &Origin, universe: &str) -> bool {
         // The function's name is part of the audience, whether table, rule or route names the credential.
         if HostKind::of(&origin.host) == HostKind::Functions {
             return true;
@@ -237,7 +237,7 @@ impl Policy {
 
     /// Returns whether the decision may depend on the universe domain: no rule matches the destination, and no table row that
     /// is the same in every universe.
-    pub fn needs_universe(&self, destination: &Destination) -> bool {
+    pub(crate) fn needs_universe(&self, destination: &Destination) -> bool {
         let origin = &destination.origin;
         !self.is_metadata(origin)
             && !origin.host.is_loopback()
@@ -250,7 +250,7 @@ impl Policy {
     /// Returns whether the host is the metadata server, by its well-known names and addresses on any port, or as configured.
     ///
     /// A name may resolve to the metadata server's address, so the caller also checks each resolved address.
-    pub fn is_metadata_server(&self, host: &Host, port: u16) -> bool {
+    pub(crate) fn is_metadata_server(&self, host: &Host, port: u16) -> bool {
         is_metadata_server(host, port, self.settings.metadata.as_ref())
     }
 

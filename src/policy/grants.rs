@@ -15,7 +15,7 @@ use crate::destination::{Destination, Origin};
 
 impl Policy {
     /// Returns whether any path of this origin may get a token. A `CONNECT` names no path.
-    pub fn may_grant(&self, origin: &Origin, universe: &str) -> bool {
+    pub(crate) fn may_grant(&self, origin: &Origin, universe: &str) -> bool {
         if self.is_metadata(origin) {
             return false;
         }
@@ -44,7 +44,7 @@ impl Policy {
     }
 
     /// Returns whether a rule denies a path of this origin, or the whole origin.
-    pub fn may_deny(&self, origin: &Origin) -> bool {
+    pub(crate) fn may_deny(&self, origin: &Origin) -> bool {
         for rule in self.rules.iter().filter(|rule| rule.matches_origin(origin)) {
             if rule.options.credential == Some(Credential::Deny) {
                 return true;
@@ -57,7 +57,7 @@ impl Policy {
     }
 
     /// Returns every domain that the table or a rule names, if the domain or a name under it may get a token.
-    pub fn granted_domains(&self, universe: &str) -> BTreeSet<String> {
+    pub(crate) fn granted_domains(&self, universe: &str) -> BTreeSet<String> {
         let of_rules = self.rules.iter().filter(|rule| rule.grants());
         builtin::granted_domains(universe)
             .map(Cow::into_owned)

@@ -9,27 +9,27 @@ use super::rule::HeaderMode;
 
 /// An entry of the policy: a pattern and its credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PolicyEntry {
+pub(crate) struct PolicyEntry {
     /// The destinations.
-    pub pattern: String,
+    pub(crate) pattern: String,
     /// Their credential.
-    pub credential: Credential,
+    pub(crate) credential: Credential,
     /// The ID token's audience; `HOST` stands for the called host.
-    pub audience: Option<String>,
+    pub(crate) audience: Option<String>,
     /// The access token's scopes, if the rule names any.
-    pub scopes: Vec<String>,
+    pub(crate) scopes: Vec<String>,
     /// The account, if it is not the instance's default account.
-    pub account: Option<String>,
+    pub(crate) account: Option<String>,
     /// The identity that obtains the token for that account.
-    pub via: Option<String>,
+    pub(crate) via: Option<String>,
     /// The header that carries the token, as written in options.
-    pub header: Option<&'static str>,
+    pub(crate) header: Option<&'static str>,
     /// The token may be sent in cleartext.
-    pub plaintext: bool,
+    pub(crate) plaintext: bool,
     /// The entry is a row of the built-in table.
-    pub built_in: bool,
+    pub(crate) built_in: bool,
     /// A note.
-    pub note: Option<&'static str>,
+    pub(crate) note: Option<&'static str>,
 }
 
 const PLUMBING: &str =
@@ -42,7 +42,7 @@ const DENIED: &str = "--unmatched deny: 403";
 
 impl Policy {
     /// Returns every entry. The first that matches a destination decides. `universe` as in [`decide`](Self::decide).
-    pub fn listing(&self, universe: &str) -> Vec<PolicyEntry> {
+    pub(crate) fn listing(&self, universe: &str) -> Vec<PolicyEntry> {
         let mut entries: Vec<_> = self.rules.iter().map(CompiledRule::entry).collect();
         let metadata = PolicyEntry::built_in("metadata server, loopback", Credential::None);
         entries.push(match self.settings.metadata_denied {

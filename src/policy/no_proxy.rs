@@ -18,11 +18,11 @@ use crate::destination::{Host, Origin};
 
 /// The entries of `--no-upstream-proxy`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NoProxy(Vec<NoProxyEntry>);
+pub(crate) struct NoProxy(Vec<NoProxyEntry>);
 
 /// One entry of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoProxyEntry {
+pub(crate) struct NoProxyEntry {
     /// The text as the user wrote it, in lower case.
     text: String,
     hosts: Hosts,
@@ -46,23 +46,23 @@ enum Hosts {
 
 impl NoProxy {
     /// Splits a list at commas and white space. Empty entries are ignored.
-    pub fn split(list: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn split(list: &str) -> impl Iterator<Item = &str> {
         list.split(|c: char| c == ',' || c.is_whitespace())
             .filter(|entry| !entry.is_empty())
     }
 
     /// Returns whether an entry matches the origin.
-    pub fn covers(&self, origin: &Origin) -> bool {
+    pub(crate) fn covers(&self, origin: &Origin) -> bool {
         self.0.iter().any(|entry| entry.covers(origin))
     }
 
     /// Returns whether the list is empty.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Returns each entry as written, in lower case.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = &str> {
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &str> {
         self.0.iter().map(|entry| entry.text.as_str())
     }
 }
@@ -87,7 +87,7 @@ impl fmt::Display for NoProxy {
 
 impl NoProxyEntry {
     /// Parses one entry. Returns `None` for a text that cannot match any host.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let (hosts, port) = match block(&text) {
             Some(block) => (block, None),

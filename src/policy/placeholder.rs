@@ -43,10 +43,10 @@ pub struct FoundPlaceholders {
 
 impl Placeholders {
     /// The placeholder that needs no option.
-    pub const WORD: &str = "sidentity";
+    pub(crate) const WORD: &str = "sidentity";
 
     /// Creates the set of [`WORD`](Self::WORD) and these values.
-    pub fn new(values: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    pub(crate) fn new(values: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
         Self(values.into_iter().map(|v| v.as_ref().into()).collect())
     }
 
@@ -55,7 +55,7 @@ impl Placeholders {
     /// # Errors
     ///
     /// The value is empty or not visible ASCII, so no header could carry it as a key.
-    pub fn parse(text: &str) -> Result<String, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<String, &'static str> {
         let is_valid = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         is_valid
             .then(|| text.to_owned())
@@ -157,7 +157,7 @@ impl FoundPlaceholders {
     }
 
     /// Returns whether the query has a placeholder.
-    pub const fn in_query(self) -> bool {
+    pub(crate) const fn in_query(self) -> bool {
         self.query
     }
 }

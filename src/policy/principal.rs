@@ -38,25 +38,25 @@ pub enum Principal {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Delegated {
     /// The service account that signs the assertion. Never [`Principal::Delegated`].
-    pub issuer: Principal,
+    pub(crate) issuer: Principal,
     /// The user's e-mail address.
-    pub subject: Arc<str>,
+    pub(crate) subject: Arc<str>,
 }
 
 /// A service account, and the identities that impersonate it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Impersonated {
     /// The identity whose token authorises the calls: [`Principal::Attached`] or [`Principal::Account`].
-    pub base: Principal,
+    pub(crate) base: Principal,
     /// The delegates and the target.
-    pub chain: Impersonation,
+    pub(crate) chain: Impersonation,
 }
 
 // === impl Principal ===
 
 impl Principal {
     /// Returns the e-mail address of the account or of the delegated user, or `None` for the base credential's own.
-    pub fn account(&self) -> Option<&str> {
+    pub(crate) fn account(&self) -> Option<&str> {
         match self {
             Self::Attached | Self::Source => None,
             Self::Account(email) => Some(email),
@@ -67,12 +67,12 @@ impl Principal {
 
     /// Returns the identity that obtains the token for the account, for messages: `impersonated by the base credential through a@b.c`.
     /// `None` if the account obtains it itself.
-    pub fn via(&self) -> Option<String> {
+    pub(crate) fn via(&self) -> Option<String> {
         self.via_of(BASE_CREDENTIAL)
     }
 
     /// Like [`via`](Self::via), with the name of the base credential's holder.
-    pub fn via_of(&self, holder: &str) -> Option<String> {
+    pub(crate) fn via_of(&self, holder: &str) -> Option<String> {
         match self {
             Self::Attached | Self::Account(_) | Self::Source => None,
             Self::Delegated(delegated) => Some(format!(
@@ -97,7 +97,7 @@ impl Principal {
     }
 
     /// Names the principal, with the name of the base credential's holder.
-    pub fn name_of(&self, holder: &str) -> String {
+    pub(crate) fn name_of(&self, holder: &str) -> String {
         match (self.account(), self.via_of(holder)) {
             (None, _) if *self == Self::Source => "the source credential of the file".to_owned(),
             (None, _) => holder.to_owned(),

@@ -63,7 +63,7 @@ const HOSTING: [&str; 27] = [
 
 /// The kind of suffix below which several organisations have names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SharedSuffix {
+pub(crate) enum SharedSuffix {
     /// A registry's suffix: anyone can register a name below it.
     Registry,
     /// A hosting provider's suffix: its customers have names below it.
@@ -74,7 +74,7 @@ pub enum SharedSuffix {
 
 impl SharedSuffix {
     /// Returns the risk and the advice.
-    pub const fn advice(self) -> &'static str {
+    pub(crate) const fn advice(self) -> &'static str {
         match self {
             Self::Registry => {
                 "anyone can register a name below it and would receive this token; name your own domain"
@@ -92,7 +92,7 @@ impl Rule {
     /// Returns the kind of suffix if the rule gives a token to names of several organisations.
     ///
     /// `*.run.app=id` is excluded: the built-in table does the same, and each service gets a token for its own audience.
-    pub fn shared_suffix(&self) -> Option<SharedSuffix> {
+    pub(crate) fn shared_suffix(&self) -> Option<SharedSuffix> {
         let suffix = self.pattern.suffix().filter(|_| self.grants())?;
         let shared = shared_suffix(suffix)?;
         let own_audience =
@@ -105,7 +105,7 @@ impl Rule {
     }
 
     /// Returns whether the rule replaces the app's own credential.
-    pub fn replaces(&self) -> bool {
+    pub(crate) fn replaces(&self) -> bool {
         self.options.existing == Some(Existing::Replace)
     }
 
@@ -162,7 +162,11 @@ impl Policy {
     /// Returns the hosts to which the built-in table gives no token, but this rule does.
     ///
     /// `rules` are all rules of the user, because a more specific one may exclude a host.
-    pub fn given_beyond_the_table(rule: &Rule, rules: &[Rule], universe: &str) -> Vec<String> {
+    pub(crate) fn given_beyond_the_table(
+        rule: &Rule,
+        rules: &[Rule],
+        universe: &str,
+    ) -> Vec<String> {
         let Some(suffix) = rule.pattern.suffix().filter(|_| rule.grants()) else {
             return Vec::new();
         };

@@ -86,7 +86,7 @@ pub enum AuthScheme {
 
 impl HeaderMode {
     /// Returns the value as written in options.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
             Self::Authorization => "authorization",
@@ -100,7 +100,7 @@ impl HeaderMode {
 
 impl Existing {
     /// Returns the value as written in options.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Keep => "keep",
             Self::Replace => "replace",
@@ -112,7 +112,7 @@ impl Existing {
 
 impl AuthScheme {
     /// Returns the value as written in options.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Bearer => "bearer",
             Self::Basic => "basic",

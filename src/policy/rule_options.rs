@@ -87,7 +87,7 @@ impl RuleOptions {
 
     /// Returns the credential that these options name: `credential=`, otherwise `id` if there is an `audience=` or
     /// `token=jwt`, or `access` if there is a `scope=`.
-    pub fn effective_credential(&self) -> Option<Credential> {
+    pub(crate) fn effective_credential(&self) -> Option<Credential> {
         let id = self.audience.is_some() || self.jwt;
         self.credential
             .or_else(|| id.then_some(Credential::Id))
@@ -95,7 +95,7 @@ impl RuleOptions {
     }
 
     /// Returns the chain that `impersonate=` and `delegate=` name.
-    pub fn impersonation(&self) -> Option<Impersonation> {
+    pub(crate) fn impersonation(&self) -> Option<Impersonation> {
         let target = self.impersonate.as_deref()?;
         let delegates = self.delegates.iter().map(String::as_str);
         Some(Impersonation::new(delegates, target))

@@ -26,18 +26,18 @@ pub struct ServiceName {
 /// Why a text is not a valid service name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not the name of a Cloud Run service: {why}")]
-pub struct InvalidService {
+pub(crate) struct InvalidService {
     name: String,
     why: String,
 }
 
 /// The project number and region of the sidecar, as far as they are known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServiceLocation {
+pub(crate) struct ServiceLocation {
     /// `project/numeric-project-id`.
-    pub project_number: Option<Arc<str>>,
+    pub(crate) project_number: Option<Arc<str>>,
     /// The last part of `instance/region`.
-    pub region: Option<Arc<str>>,
+    pub(crate) region: Option<Arc<str>>,
 }
 
 // === impl ServiceName ===
@@ -48,7 +48,7 @@ impl ServiceName {
     /// # Errors
     ///
     /// The text has another form, or is not a valid service name.
-    pub fn parse(text: &str) -> Result<Self, InvalidService> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidService> {
         let invalid = |why: &str| InvalidService::new(text, why);
         let short = match text.strip_suffix(RUN_INTERNAL) {
             Some(rest) => match rest.strip_suffix('.') {
@@ -77,7 +77,7 @@ impl ServiceName {
 
     /// Returns the service that the host names. Returns `None` for hosts that DNS may resolve, for this machine, and for
     /// other ports than 80 and 443.
-    pub fn of(destination: &Destination) -> Option<Result<Self, InvalidService>> {
+    pub(crate) fn of(destination: &Destination) -> Option<Result<Self, InvalidService>> {
         let origin = &destination.origin;
         let host = origin.host.name()?;
         if !origin.is_default_port() || destination.userinfo || origin.host.is_loopback() {
@@ -94,7 +94,7 @@ impl ServiceName {
     }
 
     /// Returns the region, if the name contains one.
-    pub fn region(&self) -> Option<&Arc<str>> {
+    pub(crate) fn region(&self) -> Option<&Arc<str>> {
         self.region.as_ref()
     }
 
@@ -103,7 +103,7 @@ impl ServiceName {
     /// # Errors
     ///
     /// Name and number together exceed a DNS label. Such a service has no URL of this form.
-    pub fn at(&self, location: &ServiceLocation) -> Result<Origin, InvalidService> {
+    pub(crate) fn at(&self, location: &ServiceLocation) -> Result<Origin, InvalidService> {
         let number = location
             .project_number
             .as_deref()
@@ -128,7 +128,7 @@ impl ServiceName {
     }
 
     /// Returns the origin of the URL by which an app calls the service.
-    pub fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         Origin {
             scheme: Scheme::Https,
             host: Host::Name(self.to_string().into()),
@@ -162,7 +162,7 @@ impl InvalidService {
 impl Policy {
     /// Returns the service that a call through the forward proxy names, if `--discover` is set. A rule that matches the
     /// destination as written takes precedence, and so does the metadata server.
-    pub fn service(
+    pub(crate) fn service(
         &self,
         destination: &Destination,
     ) -> Option<Result<ServiceName, InvalidService>> {

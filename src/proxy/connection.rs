@@ -27,7 +27,7 @@ const REFUSED: u8 = 2;
 
 /// One connection. Shared by the task that drives it and the requests on it.
 #[derive(Debug)]
-pub struct ConnectionState {
+pub(crate) struct ConnectionState {
     connections: Arc<Connections>,
     opened: Instant,
     admission: AtomicU8,
@@ -64,7 +64,7 @@ pub struct ConnectionState {
 
 impl ConnectionState {
     /// Creates the state of a connection that was accepted now.
-    pub fn new(connections: Arc<Connections>) -> Arc<Self> {
+    pub(crate) fn new(connections: Arc<Connections>) -> Arc<Self> {
         Arc::new(Self {
             _charge: connections.memory.charge(CLIENT_CONNECTION),
             connections,
@@ -88,7 +88,7 @@ impl ConnectionState {
     }
 
     /// Records that a complete head was received.
-    pub fn begin(self: &Arc<Self>) -> InProgress {
+    pub(crate) fn begin(self: &Arc<Self>) -> InProgress {
         self.heads.fetch_add(1, Ordering::Relaxed);
         self.reading.store(false, Ordering::Relaxed);
         self.end.store(0, Ordering::Relaxed);
@@ -97,17 +97,17 @@ impl ConnectionState {
     }
 
     /// Returns the memory budget.
-    pub fn memory(&self) -> &Memory {
+    pub(crate) fn memory(&self) -> &Memory {
         &self.connections.memory
     }
 
     /// Records that the connection's buffer has held a large head.
-    pub fn keeps_large_head(&self) {
+    pub(crate) fn keeps_large_head(&self) {
         self.large_head.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether it is idle, and others need the memory of its large head.
-    pub fn is_hoarding(&self) -> bool {
+    pub(crate) fn is_hoarding(&self) -> bool {
         self.large_head.load(Ordering::Relaxed)
             && self.is_idle()
             && !self.is_reading_head()
@@ -115,7 +115,7 @@ impl ConnectionState {
     }
 
     /// Counts the connection under the limit, unless it is counted already. Returns false if the limit is reached.
-    pub fn admit(&self) -> bool {
+    pub(crate) fn admit(&self) -> bool {
         match self.admission.load(Ordering::Relaxed) {
             ADMITTED => return true,
             REFUSED => return false,
@@ -137,64 +137,64 @@ impl ConnectionState {
     }
 
     /// Refuses the connection: its requests are answered with 503.
-    pub fn refuse(&self) {
+    pub(crate) fn refuse(&self) {
         let _ = self
             .admission
             .compare_exchange(NEW, REFUSED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Returns whether it counts under the limit.
-    pub fn is_admitted(&self) -> bool {
+    pub(crate) fn is_admitted(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == ADMITTED
     }
 
     /// Returns whether it was refused.
-    pub fn is_refused(&self) -> bool {
+    pub(crate) fn is_refused(&self) -> bool {
         self.admission.load(Ordering::Relaxed) == REFUSED
     }
 
     /// Returns the time at which it was accepted.
-    pub fn opened(&self) -> Instant {
+    pub(crate) fn opened(&self) -> Instant {
         self.opened
     }
 
     /// Returns whether a complete head was received.
-    pub fn has_head(&self) -> bool {
+    pub(crate) fn has_head(&self) -> bool {
         self.heads() > 0
     }
 
     /// Returns the number of complete heads received.
-    pub fn heads(&self) -> usize {
+    pub(crate) fn heads(&self) -> usize {
         self.heads.load(Ordering::Relaxed)
     }
 
     /// Returns whether no request or answer is in progress.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.requests.load(Ordering::Relaxed) == 0
     }
 
     /// Returns whether a request is in progress whose answer is not the proxy's own.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.requests.load(Ordering::Relaxed) > self.answers.load(Ordering::Relaxed)
     }
 
     /// Returns the time at which it became idle, if it is.
-    pub fn idle_since(&self) -> Instant {
+    pub(crate) fn idle_since(&self) -> Instant {
         self.opened + Duration::from_millis(self.ended.load(Ordering::Relaxed))
     }
 
     /// Returns whether a part of a head may have been received, if no request is in progress.
-    pub fn is_reading_head(&self) -> bool {
+    pub(crate) fn is_reading_head(&self) -> bool {
         self.reading.load(Ordering::Relaxed)
     }
 
     /// Returns whether the client does not read an own answer, and nothing else is in progress.
-    pub fn is_unread(&self) -> bool {
+    pub(crate) fn is_unread(&self) -> bool {
         self.blocked.load(Ordering::Relaxed) && self.own.load(Ordering::Relaxed) && !self.is_busy()
     }
 
     /// Records bytes from the client.
-    pub fn received(&self, bytes: &[u8]) {
+    pub(crate) fn received(&self, bytes: &[u8]) {
         let tail = End::shift(self.tail.load(Ordering::Relaxed), bytes);
         self.tail.store(tail, Ordering::Relaxed);
         if self.is_idle() {
@@ -203,12 +203,12 @@ impl ConnectionState {
     }
 
     /// Records that the client does not read.
-    pub fn write_blocked(&self) {
+    pub(crate) fn write_blocked(&self) {
         self.blocked.store(true, Ordering::Relaxed);
     }
 
     /// Records that all bytes were written.
-    pub fn flushed(&self) {
+    pub(crate) fn flushed(&self) {
         if self.blocked.load(Ordering::Relaxed) || self.own.load(Ordering::Relaxed) {
             self.blocked.store(false, Ordering::Relaxed);
             self.own.store(false, Ordering::Relaxed);
@@ -216,43 +216,43 @@ impl ConnectionState {
     }
 
     /// Records that the rest of a request's body will not be read.
-    pub fn truncate(&self) {
+    pub(crate) fn truncate(&self) {
         self.truncated.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether the client may still be sending a body that will not be read.
-    pub fn is_truncated(&self) -> bool {
+    pub(crate) fn is_truncated(&self) -> bool {
         self.truncated.load(Ordering::Relaxed)
     }
 
     /// Ends the connection: no further request is read, and further bytes are discarded.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
     /// Returns whether [`ConnectionState::end`] was called.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Relaxed)
     }
 
     /// Returns whether written bytes are still unsent.
-    pub fn is_write_blocked(&self) -> bool {
+    pub(crate) fn is_write_blocked(&self) -> bool {
         self.blocked.load(Ordering::Relaxed)
     }
 
     /// Closes it to make room for another.
-    pub fn evict(&self) {
+    pub(crate) fn evict(&self) {
         self.evicting.store(true, Ordering::Relaxed);
         self.evicted.notify_one();
     }
 
     /// Returns whether [`ConnectionState::evict`] was called.
-    pub fn is_evicted(&self) -> bool {
+    pub(crate) fn is_evicted(&self) -> bool {
         self.evicting.load(Ordering::Relaxed)
     }
 
     /// Completes once [`ConnectionState::evict`] was called.
-    pub async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evicted.notified().await;
     }
 }

@@ -21,7 +21,7 @@ const UNIVERSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Resolves a destination to a decision and the slot of its token.
 #[derive(Debug)]
-pub struct CredentialProvider {
+pub(crate) struct CredentialProvider {
     policy: Policy,
     tokens: TokenCache,
     instance: Facts,
@@ -33,16 +33,16 @@ pub struct CredentialProvider {
 
 /// A decision and, if it grants a token, the slot of that token.
 #[derive(Clone, Debug)]
-pub struct Resolved {
+pub(crate) struct Resolved {
     /// The credential, its form, and the rule that decided.
-    pub decision: Arc<Decision>,
+    pub(crate) decision: Arc<Decision>,
     /// The slot of the token; `None` if the decision grants none.
-    pub slot: Option<Arc<Slot>>,
+    pub(crate) slot: Option<Arc<Slot>>,
 }
 
 /// The decision for a route, cached once it is the same for every path.
 #[derive(Debug, Default)]
-pub struct RouteDecision(OnceLock<Resolved>);
+pub(crate) struct RouteDecision(OnceLock<Resolved>);
 
 // === impl RouteDecision ===
 
@@ -57,7 +57,7 @@ impl RouteDecision {
 
 impl CredentialProvider {
     /// Creates a resolver with these rules, tokens and instance facts.
-    pub fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
+    pub(crate) fn new(policy: Policy, tokens: TokenCache, instance: Facts) -> Self {
         Self {
             policy,
             tokens,
@@ -69,7 +69,7 @@ impl CredentialProvider {
 
     /// Returns a resolver with other rules and the same tokens and facts.
     #[must_use]
-    pub fn with_policy(&self, policy: Policy) -> Self {
+    pub(crate) fn with_policy(&self, policy: Policy) -> Self {
         Self {
             policy,
             tokens: self.tokens.clone(),
@@ -80,22 +80,22 @@ impl CredentialProvider {
     }
 
     /// Returns the rules and the built-in table.
-    pub fn policy(&self) -> &Policy {
+    pub(crate) fn policy(&self) -> &Policy {
         &self.policy
     }
 
     /// Returns the cache of all token slots.
-    pub fn tokens(&self) -> &TokenCache {
+    pub(crate) fn tokens(&self) -> &TokenCache {
         &self.tokens
     }
 
     /// Returns project, region, universe and account.
-    pub fn instance(&self) -> &Facts {
+    pub(crate) fn instance(&self) -> &Facts {
         &self.instance
     }
 
     /// Returns the universe domain; [`DEFAULT_UNIVERSE`] while it is unknown.
-    pub fn universe(&self) -> Arc<str> {
+    pub(crate) fn universe(&self) -> Arc<str> {
         self.instance
             .universe_if_known()
             .unwrap_or_else(|| DEFAULT_UNIVERSE.into())
@@ -107,7 +107,7 @@ impl CredentialProvider {
     /// # Errors
     ///
     /// Fails if the fetch fails, like a token's.
-    pub async fn learn(&self) -> Result<(), Error> {
+    pub(crate) async fn learn(&self) -> Result<(), Error> {
         // The account is for the log only, so an error is ignored.
         let email = async { Ok::<_, Error>(self.instance.email(&Principal::Attached).await.ok()) };
         let (_, email) = tokio::try_join!(self.instance.universe(), email)?;
@@ -148,7 +148,7 @@ impl CredentialProvider {
     /// # Errors
     ///
     /// The name is not a valid service name, or the location of the service cannot be determined.
-    pub async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
+    pub(crate) async fn discover(&self, destination: Destination) -> Result<Destination, Error> {
         let origin = match self.policy.service(&destination) {
             None => return Ok(destination),
             Some(service) => {
@@ -167,7 +167,7 @@ impl CredentialProvider {
     /// # Errors
     ///
     /// Fails if a fact cannot be fetched, or if the name and the project number are too long for one label.
-    pub async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
+    pub(crate) async fn locate(&self, service: &ServiceName) -> Result<Origin, Error> {
         if let Some(located) = self.located(service) {
             return located;
         }
@@ -181,7 +181,7 @@ impl CredentialProvider {
     }
 
     /// Returns the origin of a service, if nothing must be fetched for it.
-    pub fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
+    pub(crate) fn located(&self, service: &ServiceName) -> Option<Result<Origin, Error>> {
         let home = self.instance.location_if_known();
         let known =
             home.project_number.is_some() && (home.region.is_some() || service.region().is_some());
@@ -243,7 +243,10 @@ impl CredentialProvider {
     /// # Errors
     ///
     /// The decision depends on the universe, and it cannot be fetched.
-    pub async fn resolve_surely(&self, destination: &Destination) -> Result<Resolved, Error> {
+    pub(crate) async fn resolve_surely(
+        &self,
+        destination: &Destination,
+    ) -> Result<Resolved, Error> {
         let universe = self.universe_for(destination).await?;
         let decision = self.policy.decide(destination, &universe);
         Ok(self.resolved(decision, false, destination))
@@ -254,7 +257,7 @@ impl CredentialProvider {
     /// # Errors
     ///
     /// The decision depends on the universe, and it cannot be fetched.
-    pub async fn resolve_route_surely(
+    pub(crate) async fn resolve_route_surely(
         &self,
         name: &str,
         options: &RuleOptions,

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 /// The number of requests in flight in the process.
 #[derive(Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     in_flight: AtomicUsize,
     begun: AtomicU64,
     idle: Notify,
@@ -28,12 +28,12 @@ impl InFlight {
     }
 
     /// Returns the number of requests in flight, including open tunnels.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 
     /// Waits until no request was in flight for `quiet`.
-    pub async fn quiet(&self, quiet: Duration) {
+    pub(crate) async fn quiet(&self, quiet: Duration) {
         loop {
             let idle = self.idle.notified();
             if self.count() > 0 {

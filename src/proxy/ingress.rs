@@ -13,18 +13,18 @@ use crate::telemetry::ListenerMetrics;
 
 /// A route, the forward proxy, the inside of a tunnel, or the paths of a listener that no route serves.
 #[derive(Debug)]
-pub struct Ingress {
+pub(crate) struct Ingress {
     /// The `listener` label of its metrics.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Its metric handles, resolved once.
-    pub metrics: Arc<ListenerMetrics>,
+    pub(crate) metrics: Arc<ListenerMetrics>,
     /// Its kind.
-    pub kind: IngressKind,
+    pub(crate) kind: IngressKind,
 }
 
 /// The kinds of ingress.
 #[derive(Debug)]
-pub enum IngressKind {
+pub(crate) enum IngressKind {
     /// A reverse route.
     Route(Box<RouteIngress>),
     /// The forward proxy: absolute-form requests and `CONNECT`.
@@ -38,32 +38,32 @@ pub enum IngressKind {
 
 /// A reverse route at run time.
 #[derive(Debug)]
-pub struct RouteIngress {
+pub(crate) struct RouteIngress {
     /// The configured value.
-    pub route: Route,
+    pub(crate) route: Route,
     /// The HTTP version to use with its upstream.
-    pub http: HttpVersion,
+    pub(crate) http: HttpVersion,
     /// The cached decision.
-    pub decision: RouteDecision,
+    pub(crate) decision: RouteDecision,
 }
 
 /// The forward proxy at run time.
 #[derive(Debug)]
-pub struct ForwardProxy {
+pub(crate) struct ForwardProxy {
     /// The only accepted `Proxy-Authorization`, if the proxy requires one.
-    pub auth: Option<HeaderValue>,
+    pub(crate) auth: Option<HeaderValue>,
 }
 
 // === impl Ingress ===
 
 impl Ingress {
     /// Returns the service that a route leads to, if the route names only the service.
-    pub fn service(&self) -> Option<&ServiceName> {
+    pub(crate) fn service(&self) -> Option<&ServiceName> {
         self.route()?.route.service.as_ref()
     }
 
     /// Returns whether a caller must authenticate (`--proxy-auth`).
-    pub fn asks_for_proof(&self) -> bool {
+    pub(crate) fn asks_for_proof(&self) -> bool {
         match &self.kind {
             IngressKind::Forward(forward) => forward.auth.is_some(),
             IngressKind::Route(_) | IngressKind::Intercepted(_) | IngressKind::NoRoute => false,
@@ -105,7 +105,7 @@ impl Ingress {
     }
 
     /// Returns the route, if this is one.
-    pub fn route(&self) -> Option<&RouteIngress> {
+    pub(crate) fn route(&self) -> Option<&RouteIngress> {
         match &self.kind {
             IngressKind::Route(route) => Some(route),
             IngressKind::Forward(_) | IngressKind::Intercepted(_) | IngressKind::NoRoute => None,
@@ -117,7 +117,7 @@ impl Ingress {
 
 impl IngressKind {
     /// Returns the configured name of a route; empty for the other kinds.
-    pub fn route_name(&self) -> Arc<str> {
+    pub(crate) fn route_name(&self) -> Arc<str> {
         match self {
             Self::Route(route) => route.route.name.clone(),
             Self::Forward(_) | Self::Intercepted(_) | Self::NoRoute => Arc::default(),
@@ -130,7 +130,7 @@ impl IngressKind {
 impl RouteIngress {
     /// Returns the decision for every call; `None` if it depends on each request's path, or on the location of a service
     /// that is not known yet.
-    pub fn resolve(&self, provider: &CredentialProvider) -> Option<Resolved> {
+    pub(crate) fn resolve(&self, provider: &CredentialProvider) -> Option<Resolved> {
         provider.resolve_route(&self.route, &self.decision)
     }
 }

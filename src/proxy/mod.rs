@@ -33,14 +33,14 @@ pub(crate) use connection::{
 };
 pub(crate) use credentials::{CredentialProvider, RouteDecision};
 pub(crate) use headers::browser::{is_cross_site, is_from_host, is_ours};
-pub use headers::hop_by_hop::{strip_request, strip_response};
+pub use headers::hop_by_hop::strip_request;
+pub use headers::hop_by_hop::strip_response;
 pub(crate) use headers::host::{host_text, is_authority};
 pub use headers::length::normalize_length;
 pub(crate) use in_flight::InFlight;
 pub(crate) use ingress::{ForwardProxy, Ingress, IngressKind, RouteIngress, locate_routes};
 pub(crate) use layers::record::Recorded;
 pub(crate) use malformed::refusal;
-pub use request::body::ResponseBody;
 pub(crate) use request::body::{RequestBody, leave_head, next_of};
 pub(crate) use request::record::RequestRecord;
 pub use request::trailers::strip_trailers;

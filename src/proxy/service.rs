@@ -48,7 +48,7 @@ pin_project! {
     /// The future of a layer: the next layer's own future where possible, boxed only if the layer must await something first.
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum MaybeBoxed<F> {
+    pub(crate) enum MaybeBoxed<F> {
         /// The next layer's future.
         Inner { #[pin] future: F },
         /// A future that awaits something before it calls the next layer, or that does not call it.

@@ -34,17 +34,17 @@ use crate::upstream::Upstream;
 #[derive(Clone, Debug)]
 pub(crate) struct StackDeps {
     /// Policy and tokens.
-    pub provider: Arc<CredentialProvider>,
+    pub(crate) provider: Arc<CredentialProvider>,
     /// The connection pool.
-    pub upstream: Upstream<RequestBody>,
+    pub(crate) upstream: Upstream<RequestBody>,
     /// The counters.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Terminates the TLS of `CONNECT` tunnels, with `--intercept`.
-    pub interception: Option<Interception>,
+    pub(crate) interception: Option<Interception>,
     /// Where the requests inside tunnels are served.
-    pub opened: OpenedTunnelSender,
+    pub(crate) opened: OpenedTunnelSender,
     /// What a reload keeps.
-    pub shared: SharedState,
+    pub(crate) shared: SharedState,
 }
 
 /// State that all stacks of a process share. A reload keeps it: permits stay taken, and rate-limited messages stay
@@ -52,7 +52,7 @@ pub(crate) struct StackDeps {
 #[derive(Clone, Debug)]
 pub(crate) struct SharedState {
     /// The budget of `--max-memory`.
-    pub memory: Memory,
+    pub(crate) memory: Memory,
     permits: Permits,
     hints: Arc<RateLimiter>,
     tunnels: Tunnels,

@@ -42,11 +42,11 @@ pub(crate) enum Ingresses {
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerState {
     /// Serves the requests.
-    pub stack: Arc<Stack>,
+    pub(crate) stack: Arc<Stack>,
     /// The listener's ingresses.
-    pub ingresses: Ingresses,
+    pub(crate) ingresses: Ingresses,
     /// Which requests are logged.
-    pub access_log: AccessLog,
+    pub(crate) access_log: AccessLog,
 }
 
 /// The current state of a listener. A reload replaces it for later requests.
@@ -82,9 +82,9 @@ pin_project! {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionAddrs {
     /// The app's address.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// The listener's address.
-    pub local: SocketAddr,
+    pub(crate) local: SocketAddr,
 }
 
 // === impl Ingresses ===

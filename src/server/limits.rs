@@ -15,13 +15,13 @@ const KEPT_DESCRIPTORS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct ServerLimits {
     /// `--max-connections`.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// Connections that have not authenticated, if the proxy has a password.
     pub strangers: usize,
     /// Connections to the admin port.
-    pub admin_connections: usize,
+    pub(crate) admin_connections: usize,
     /// Concurrent streams of each admin connection.
-    pub admin_streams: u32,
+    pub(crate) admin_streams: u32,
     /// The time from accept to the first complete head, and from the first byte of a later head to its end.
     pub head: Duration,
     /// The time from the first to the last byte of a response that the sidecar itself made.
@@ -29,9 +29,9 @@ pub struct ServerLimits {
     /// An HTTP/2 connection without a stream is closed after this time (`--idle-timeout`).
     pub idle: IdleTimeout,
     /// The minimum age of a connection that may be closed to make room.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// An app's connection with this descriptor number or a higher one is not kept.
-    pub descriptors: usize,
+    pub(crate) descriptors: usize,
 }
 
 /// The HTTP limits of one kind of listener.
@@ -88,14 +88,14 @@ impl ServerLimits {
 
 impl IdleTimeout {
     /// Creates a timeout.
-    pub fn new(timeout: Duration) -> Self {
+    pub(crate) fn new(timeout: Duration) -> Self {
         let new = Self(Arc::default());
         new.set(timeout);
         new
     }
 
     /// Returns the current value.
-    pub fn get(&self) -> Duration {
+    pub(crate) fn get(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::Relaxed))
     }
 

@@ -21,9 +21,9 @@ const FREE_PORT_TRIES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Listener {
     /// The socket.
-    pub socket: Socket,
+    pub(crate) socket: Socket,
     /// The bound address. Port 0 is replaced with the port in use.
-    pub listen: Listen,
+    pub(crate) listen: Listen,
 }
 
 /// The two kinds of socket.

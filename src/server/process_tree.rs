@@ -195,7 +195,7 @@ fn remove_held(process: u32, sockets: &mut HashSet<&str>) {
 
 impl ProcessTree {
     /// Returns the descendants of this process, or `None` if the system does not list the children of processes.
-    pub fn descendants() -> Option<Self> {
+    pub(crate) fn descendants() -> Option<Self> {
         let ancestor = std::process::id();
         fs::read(format!("/proc/{ancestor}/task/{ancestor}/children")).ok()?;
         let (queries, received) = mpsc::channel();

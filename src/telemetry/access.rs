@@ -50,16 +50,16 @@ pub struct AccessRecord<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Carried<'a> {
     /// The key of the token.
-    pub key: &'a TokenKey,
+    pub(crate) key: &'a TokenKey,
     /// The e-mail address of its account, if it is known.
-    pub account: Option<&'a str>,
+    pub(crate) account: Option<&'a str>,
     /// The header that carried it.
-    pub header: &'a HeaderName,
+    pub(crate) header: &'a HeaderName,
 }
 
 /// A destination as it may be shown: without user-info and query, which may contain passwords, keys and signatures.
 #[derive(Clone, Copy)]
-pub struct Redacted<'a>(pub &'a Destination);
+pub(crate) struct Redacted<'a>(pub &'a Destination);
 
 /// Logs an event. The level must be a constant at its place in the code, so there is one place for each level.
 macro_rules! write_event {

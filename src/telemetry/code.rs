@@ -17,10 +17,10 @@ impl Code {
     /// The caller cancelled the request.
     pub const CANCELLED: Self = Self(0);
     /// Not a status of HTTP.
-    pub const OTHER: Self = Self(1);
+    pub(crate) const OTHER: Self = Self(1);
 
     /// Returns the status, if there is one.
-    pub fn status(self) -> Option<u16> {
+    pub(crate) fn status(self) -> Option<u16> {
         (self.0 >= 100).then_some(self.0)
     }
 }

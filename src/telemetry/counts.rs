@@ -4,24 +4,24 @@ use crate::diagnostics::LatencyCounts;
 
 /// The counts of one listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Requests that have ended since the start.
-    pub requests: u64,
+    pub(crate) requests: u64,
     /// Requests in flight.
-    pub in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Open connections.
-    pub connections: u64,
+    pub(crate) connections: u64,
     /// Failed requests since the start: errors of the sidecar, rejected tokens, and 5xx responses of upstreams.
-    pub errors: u64,
+    pub(crate) errors: u64,
     /// Durations of requests, without tunnels.
-    pub latencies: LatencyCounts,
+    pub(crate) latencies: LatencyCounts,
 }
 
 // === impl Counts ===
 
 impl Counts {
     /// Adds the counts of another listener.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.in_flight += other.in_flight;
         self.connections += other.connections;

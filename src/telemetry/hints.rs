@@ -21,7 +21,7 @@ pub fn auth_rejected(
 }
 
 /// Like [`auth_rejected`], for a token of this base credential or of an account that it impersonates.
-pub fn auth_rejected_of(
+pub(crate) fn auth_rejected_of(
     limiter: &RateLimiter,
     rejection: &AuthRejection<'_>,
     credential: &CredentialName,
@@ -78,7 +78,7 @@ pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, reason: NoTo
 }
 
 /// Logs, at most once a minute per host, that the TLS handshake with an app failed, and how the app can trust the CA.
-pub fn interception_failed(
+pub(crate) fn interception_failed(
     limiter: &RateLimiter,
     origin: &Origin,
     error: &dyn std::error::Error,

@@ -1,17 +1,17 @@
 //! Labels with a closed set of values.
 
 macro_rules! labels {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+ }) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $label:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+        $vis enum $name { $($(#[$variant_doc])* $variant,)+ }
 
         impl $name {
             /// Every value, in declaration order.
-            pub const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
+            $vis const ALL: [Self; [$($label),+].len()] = [$(Self::$variant),+];
 
             /// Returns the label's value.
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $label,)+ }
             }
         }
@@ -20,7 +20,7 @@ macro_rules! labels {
 
 labels! {
     /// The outcome of a token look-up: `sidentity_token_lookups_total{outcome}`.
-    Lookup {
+    pub Lookup {
         /// A fresh token from the slot.
         Hit = "hit",
         /// A token from the slot, while a refresh runs in the background.
@@ -34,7 +34,7 @@ labels! {
 
 labels! {
     /// The outcome of a fetch: `sidentity_token_fetches_total{outcome}`.
-    Fetch {
+    pub Fetch {
         /// A new token.
         Ok = "ok",
         /// The same token again.
@@ -46,7 +46,7 @@ labels! {
 
 labels! {
     /// The outcome of dialling an upstream: `sidentity_upstream_connects_total{outcome}`.
-    Connect {
+    pub(crate) Connect {
         /// A connection.
         Ok = "ok",
         /// Name resolution failed or timed out.

@@ -78,12 +78,12 @@ impl ListenerMetrics {
     }
 
     /// Counts an open connection while the guard lives.
-    pub fn connection_opened(&self) -> GaugeGuard {
+    pub(crate) fn connection_opened(&self) -> GaugeGuard {
         GaugeGuard::new(&self.counters.connections)
     }
 
     /// Counts a request that ended at this time. `took` is its duration, `None` for a tunnel.
-    pub fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
+    pub(crate) fn ended(&self, at: Instant, ending: RequestOutcome, took: Option<Duration>) {
         self.counters.history.ended(at, ending, took);
         if ending.is_error() {
             self.counters.errors.fetch_add(1, Ordering::Relaxed);
@@ -94,12 +94,12 @@ impl ListenerMetrics {
     }
 
     /// Returns the last errors.
-    pub fn recent(&self) -> &RecentErrors {
+    pub(crate) fn recent(&self) -> &RecentErrors {
         &self.recent
     }
 
     /// Returns the limit for log lines about rejected callers.
-    pub fn refusals(&self) -> &LogThrottle {
+    pub(crate) fn refusals(&self) -> &LogThrottle {
         &self.refusals
     }
 

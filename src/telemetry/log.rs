@@ -43,7 +43,7 @@ pub fn init(log: &Log) {
 }
 
 /// Changes format and level, if [`init`] installed the logger.
-pub fn adjust(log: &Log) {
+pub(crate) fn adjust(log: &Log) {
     let found = dispatcher::get_default(|dispatch| {
         let logger = dispatch.downcast_ref::<Logger>();
         logger.is_some_and(|logger| {

@@ -23,7 +23,7 @@ use crate::lock::lock;
 use crate::policy::{Credential, SkipReason};
 
 /// The media type of [`Metrics::render`].
-pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Seconds; from a hit on loopback to a stalled upstream.
 const BUCKETS: [f64; 18] = [
@@ -211,12 +211,12 @@ impl Metrics {
     }
 
     /// Counts a request that the sidecar answered itself.
-    pub fn proxy_error(&self, kind: ErrorKind) {
+    pub(crate) fn proxy_error(&self, kind: ErrorKind) {
         bump(&self.proxy_errors, kind as usize);
     }
 
     /// Returns whether to log a request that could not be parsed: at most ten a second. Logs the number of suppressed ones.
-    pub fn logs_malformed(&self) -> bool {
+    pub(crate) fn logs_malformed(&self) -> bool {
         let due = self.malformed.due();
         if let Some(suppressed @ 1..) = due {
             tracing::warn!(
@@ -228,7 +228,7 @@ impl Metrics {
     }
 
     /// Counts a request that was sent without the token of its destination.
-    pub fn skipped(&self, reason: SkipReason) {
+    pub(crate) fn skipped(&self, reason: SkipReason) {
         bump(&self.skipped, reason as usize);
     }
 
@@ -240,7 +240,7 @@ impl Metrics {
     }
 
     /// Creates the counters of fetches from a source, so that an alert sees the first failure as an increase.
-    pub fn expect_fetches(&self, source: SourceKind) {
+    pub(crate) fn expect_fetches(&self, source: SourceKind) {
         init_fetches(&self.fetches, source);
     }
 
@@ -250,7 +250,7 @@ impl Metrics {
     }
 
     /// Counts and times a fetch from a source.
-    pub fn token_fetched_from(
+    pub(crate) fn token_fetched_from(
         &self,
         source: SourceKind,
         credential: Credential,
@@ -276,12 +276,12 @@ impl Metrics {
     }
 
     /// Counts a dialled connection.
-    pub fn connected(&self, outcome: Connect) {
+    pub(crate) fn connected(&self, outcome: Connect) {
         bump(&self.connects, outcome as usize);
     }
 
     /// Counts an open upstream connection while the guard lives.
-    pub fn upstream_connection(&self) -> GaugeGuard {
+    pub(crate) fn upstream_connection(&self) -> GaugeGuard {
         GaugeGuard::new(&self.upstream_connections)
     }
 
@@ -295,7 +295,7 @@ impl Metrics {
     }
 
     /// Returns the counts of each listener, by its name.
-    pub fn counts(&self) -> BTreeMap<String, Counts> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, Counts> {
         let listeners = lock(&self.listeners);
         let counts = listeners.iter();
         counts
@@ -304,12 +304,12 @@ impl Metrics {
     }
 
     /// Returns the history of the last 15 minutes.
-    pub fn history(&self) -> &History {
+    pub(crate) fn history(&self) -> &History {
         &self.history
     }
 
     /// Returns the last errors.
-    pub fn recent(&self) -> &RecentErrors {
+    pub(crate) fn recent(&self) -> &RecentErrors {
         &self.recent
     }
 

@@ -19,7 +19,7 @@ pub struct RateLimiter {
 
 impl RateLimiter {
     /// The time between two messages with the same key.
-    pub const PAUSE: Duration = Duration::from_secs(60);
+    pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
     /// Returns a limiter that has admitted no message.
     pub fn new() -> Self {
@@ -27,7 +27,7 @@ impl RateLimiter {
     }
 
     /// Returns true at most once a minute for each key, and at most 256 times a minute for all keys.
-    pub fn is_due(&self, key: &str) -> bool {
+    pub(crate) fn is_due(&self, key: &str) -> bool {
         self.is_due_at(key, Instant::now())
     }
 
@@ -50,7 +50,7 @@ impl RateLimiter {
 
 /// Admits a message every five seconds, and counts the suppressed ones.
 #[derive(Debug, Default)]
-pub struct LogThrottle(Mutex<Suppressed>);
+pub(crate) struct LogThrottle(Mutex<Suppressed>);
 
 #[derive(Debug, Default)]
 struct Suppressed {
@@ -62,10 +62,10 @@ struct Suppressed {
 
 impl LogThrottle {
     /// The time between two messages.
-    pub const PAUSE: Duration = Duration::from_secs(5);
+    pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
     /// Returns the number of messages suppressed since the last one if this message is admitted, else `None`.
-    pub fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
     }
 
@@ -85,7 +85,7 @@ impl LogThrottle {
 
 /// Admits ten messages a second, and counts the suppressed ones.
 #[derive(Debug, Default)]
-pub struct LineLimit(Mutex<LineWindow>);
+pub(crate) struct LineLimit(Mutex<LineWindow>);
 
 #[derive(Debug, Default)]
 struct LineWindow {
@@ -98,10 +98,10 @@ struct LineWindow {
 
 impl LineLimit {
     /// The number of messages in a second.
-    pub const MOST: u64 = 10;
+    pub(crate) const MOST: u64 = 10;
 
     /// Returns the number of messages suppressed since the last one if this message is admitted, else `None`.
-    pub fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
     }
 

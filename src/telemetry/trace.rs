@@ -37,7 +37,7 @@ impl TraceContext {
     }
 
     /// Returns whether the caller records this trace.
-    pub const fn sampled(&self) -> bool {
+    pub(crate) const fn sampled(&self) -> bool {
         self.sampled
     }
 }

@@ -8,7 +8,7 @@ use crate::diagnostics::{OWN_CREDENTIAL_ADVICE, UnauthenticatedRejection};
 use crate::policy::SkipReason;
 
 /// Logs the rejection at most once a minute per destination. Adds advice if a credential of the app was kept.
-pub fn unauthenticated_rejected(
+pub(crate) fn unauthenticated_rejected(
     limiter: &RateLimiter,
     rejection: &UnauthenticatedRejection<'_>,
     trace: Option<TraceContext>,

@@ -34,7 +34,7 @@ pub(super) struct CacheInner {
 /// The fetches in flight after a refresh.
 #[derive(Debug)]
 #[must_use = "the fetches continue in any case; `done` waits for them"]
-pub struct Refresh(Vec<FetchWaiter>);
+pub(crate) struct Refresh(Vec<FetchWaiter>);
 
 // === impl TokenCache ===
 
@@ -95,7 +95,7 @@ impl TokenCache {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub fn refresh_stale(&self) -> Refresh {
+    pub(crate) fn refresh_stale(&self) -> Refresh {
         // Without a timer, this is where the metric drops expired tokens that are not in use.
         self.0.shared.publish_expiries(Now::now());
         let slots = self.0.shared.slots();
@@ -104,7 +104,7 @@ impl TokenCache {
     }
 
     /// Returns the state of each slot, sorted by key.
-    pub fn statuses(&self) -> Vec<SlotStatus> {
+    pub(crate) fn statuses(&self) -> Vec<SlotStatus> {
         let slots = self.0.shared.slots();
         let mut statuses: Vec<_> = slots.iter().map(|slot| slot.status()).collect();
         statuses.sort_by_cached_key(|status| {
@@ -118,18 +118,8 @@ impl TokenCache {
 // === impl Refresh ===
 
 impl Refresh {
-    /// Returns the number of fetches in flight.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Returns whether no fetch is in flight: every token is fresh, or backoff prevents its fetch.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Waits for the end of the fetches, at most for `at_most`. A probe calls it, because the instance has CPU meanwhile.
-    pub async fn done(self, at_most: Duration) {
+    pub(crate) async fn done(self, at_most: Duration) {
         let all = async {
             for waiter in self.0 {
                 waiter.wait().await;

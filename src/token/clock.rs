@@ -14,14 +14,14 @@ const RESOLUTION: Duration = Duration::from_millis(10);
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// The wall clock.
-    pub wall: SystemTime,
+    pub(crate) wall: SystemTime,
     /// The monotonic clock.
     pub mono: Instant,
 }
 
 /// A time on both clocks. It is reached as soon as one of them reaches it.
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     wall: SystemTime,
     mono: Instant,
 }
@@ -47,7 +47,7 @@ impl Now {
     }
 
     /// Returns the deadline in `wait`. If a clock cannot represent it, the deadline is reached at once.
-    pub fn after(self, wait: Duration) -> Deadline {
+    pub(crate) fn after(self, wait: Duration) -> Deadline {
         Deadline {
             wall: self.wall.checked_add(wait).unwrap_or(self.wall),
             mono: self.mono.checked_add(wait).unwrap_or(self.mono),
@@ -55,7 +55,7 @@ impl Now {
     }
 
     /// Returns the time since `earlier`, by the clock that ran further. It includes the time of a suspension.
-    pub fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         let wall = self.wall.duration_since(earlier.wall).unwrap_or_default();
         wall.max(self.mono.saturating_duration_since(earlier.mono))
     }
@@ -66,7 +66,7 @@ impl Now {
 impl Deadline {
     /// Returns the remaining time, by the clock that has less left. It is zero if the deadline is reached, or closer than the
     /// wall clock's resolution: a caller that waits for the returned time then finds the deadline reached.
-    pub fn left(&self, now: Now) -> Duration {
+    pub(crate) fn left(&self, now: Now) -> Duration {
         let wall = self.wall.duration_since(now.wall).unwrap_or_default();
         let left = wall.min(self.mono.saturating_duration_since(now.mono));
         if left < RESOLUTION {
@@ -76,7 +76,7 @@ impl Deadline {
     }
 
     /// Returns the deadline on the wall clock.
-    pub fn wall(&self) -> SystemTime {
+    pub(crate) fn wall(&self) -> SystemTime {
         self.wall
     }
 }

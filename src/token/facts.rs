@@ -86,7 +86,7 @@ impl Facts {
     /// # Errors
     ///
     /// Fails if the fetch fails, like a token's.
-    pub async fn project_number(&self) -> Result<Arc<str>, Error> {
+    pub(crate) async fn project_number(&self) -> Result<Arc<str>, Error> {
         let ask = self.require(Fact::ProjectNumber);
         self.0.project_number.learn(ask).await
     }
@@ -96,12 +96,12 @@ impl Facts {
     /// # Errors
     ///
     /// Fails if the fetch fails, like a token's.
-    pub async fn region(&self) -> Result<Arc<str>, Error> {
+    pub(crate) async fn region(&self) -> Result<Arc<str>, Error> {
         self.0.region.learn(self.require(Fact::Region)).await
     }
 
     /// Returns project number and region, as far as they are known already.
-    pub fn location_if_known(&self) -> ServiceLocation {
+    pub(crate) fn location_if_known(&self) -> ServiceLocation {
         ServiceLocation {
             project_number: self.0.project_number.known.get().cloned(),
             region: self.0.region.known.get().cloned(),

@@ -19,13 +19,17 @@ mod slot;
 mod source;
 mod value;
 
-pub use cache::{Refresh, TokenCache};
-pub use clock::{Deadline, Now};
+pub use cache::TokenCache;
+pub(crate) use clock::Deadline;
+pub use clock::Now;
 pub use facts::Facts;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
-pub use slot::{Slot, SlotState, SlotStatus};
+pub use slot::Slot;
+pub use slot::SlotState;
+pub(crate) use slot::SlotStatus;
+pub use source::MetadataClient;
+pub use source::TokenSources;
 #[cfg(any(fuzzing, test))]
 pub use source::fuzz_subject_answers;
-pub use source::{MetadataClient, TokenSources};
-pub use value::Token;
+pub(crate) use value::Token;

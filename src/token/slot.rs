@@ -23,7 +23,8 @@ use in_flight::FetchPlan;
 pub(super) use in_flight::FetchWaiter;
 pub(super) use shared::SlotRegistry;
 use state::{FetchResult, FetchState};
-pub use status::{SlotState, SlotStatus};
+pub use status::SlotState;
+pub(crate) use status::SlotStatus;
 
 /// The largest number of fetches that one request waits for. A second fetch is needed if the first was suspended with the
 /// instance.
@@ -84,7 +85,7 @@ impl Slot {
     }
 
     /// Returns the key of the token.
-    pub fn key(&self) -> &TokenKey {
+    pub(crate) fn key(&self) -> &TokenKey {
         &self.key
     }
 
@@ -180,7 +181,7 @@ impl Slot {
     }
 
     /// Called when no route holds the slot any more. The token is then refreshed only while requests use it.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.kept.store(false, Ordering::Relaxed);
     }
 
@@ -213,7 +214,7 @@ impl Slot {
     /// # Panics
     ///
     /// Panics outside a tokio runtime.
-    pub fn renew(self: &Arc<Self>, suspect: &Token) {
+    pub(crate) fn renew(self: &Arc<Self>, suspect: &Token) {
         let _runs_in_background = self.renewal(suspect, Now::now());
     }
 

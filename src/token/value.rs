@@ -84,17 +84,17 @@ impl Token {
     }
 
     /// Returns the remaining lifetime by the clock that has less left. It is zero if the token has expired.
-    pub fn left(&self, now: Now) -> Duration {
+    pub(crate) fn left(&self, now: Now) -> Duration {
         self.expires.left(now)
     }
 
     /// Returns the expiry by the wall clock.
-    pub fn expires_at(&self) -> SystemTime {
+    pub(crate) fn expires_at(&self) -> SystemTime {
         self.expires.wall()
     }
 
     /// Compares the text of two tokens, not their expiry.
-    pub fn same_value(&self, other: &Self) -> bool {
+    pub(crate) fn same_value(&self, other: &Self) -> bool {
         self.bearer == other.bearer
     }
 

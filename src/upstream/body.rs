@@ -54,7 +54,7 @@ impl UpstreamBody {
     /// Returns the next piece only if little of the previous ones is still in use. This is for a reader that drops each
     /// piece once it is written; a reader that keeps them would wait forever.
     #[must_use]
-    pub fn paced(mut self) -> Self {
+    pub(crate) fn paced(mut self) -> Self {
         self.unsent = Some(Unsent::default());
         self
     }

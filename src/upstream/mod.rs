@@ -53,7 +53,7 @@ use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
 /// A response, and the copy of its request if the caller asked for it or a retry might have needed it.
-pub type Answered<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
+pub(crate) type Answered<B> = (Response<UpstreamBody>, Option<Box<SentRequest<B>>>);
 
 /// Sends requests to upstreams over pooled connections. Clones share the pool.
 ///
@@ -120,7 +120,7 @@ impl<B: SendableBody> Upstream<B> {
     /// # Errors
     ///
     /// Fails like [`Upstream::send`].
-    pub fn send_with(
+    pub(crate) fn send_with(
         &self,
         target: &Target,
         priority: Priority,
@@ -136,7 +136,7 @@ impl<B: SendableBody> Upstream<B> {
     ///
     /// Fails like [`Upstream::send`].
     // The bound `Send` is explicit, because a caller whose bodies fail with a boxed error could not prove it.
-    pub fn send_copied(
+    pub(crate) fn send_copied(
         &self,
         target: &Target,
         priority: Priority,

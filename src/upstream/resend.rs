@@ -27,7 +27,7 @@ pub(super) enum Payload<B> {
 
 /// The copy of a request that was sent.
 #[derive(Debug)]
-pub struct SentRequest<B> {
+pub(crate) struct SentRequest<B> {
     head: Request<()>,
     pub(super) body: SentBody<B>,
 }
@@ -45,7 +45,7 @@ pub(super) enum SentBody<B> {
 
 /// A body that is sent again: the copied part, then the rest.
 #[derive(Debug)]
-pub struct BufferedBody<B> {
+pub(crate) struct BufferedBody<B> {
     chunks: Chunks,
     trailers: Option<HeaderMap>,
     rest: Option<B>,
@@ -113,7 +113,7 @@ impl<B: SendableBody> SentRequest<B> {
     }
 
     /// Returns the request, if its body is empty, was not begun, or was copied completely.
-    pub fn into_request(self) -> Option<Request<Option<BufferedBody<B>>>> {
+    pub(crate) fn into_request(self) -> Option<Request<Option<BufferedBody<B>>>> {
         let body = match self.body {
             SentBody::Empty => None,
             SentBody::Unavailable => return None,

@@ -24,22 +24,22 @@ const CONTAINER_HOST: &str = "http://169.254.170.2";
 
 /// The AWS identity of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsSource {
+pub(crate) struct AwsSource {
     /// `regional_cred_verification_url`, with `{region}` as the placeholder of the region.
-    pub verification_url: Arc<str>,
+    pub(crate) verification_url: Arc<str>,
     /// `region_url`, which returns the availability zone.
-    pub region_url: Option<SourceUrl>,
+    pub(crate) region_url: Option<SourceUrl>,
     /// `imdsv2_session_token_url`.
-    pub session_token_url: Option<SourceUrl>,
+    pub(crate) session_token_url: Option<SourceUrl>,
     /// `AWS_REGION`, else `AWS_DEFAULT_REGION`.
-    pub region: Option<String>,
+    pub(crate) region: Option<String>,
     /// The source of the keys.
-    pub keys: AwsKeySource,
+    pub(crate) keys: AwsKeySource,
 }
 
 /// The sources of the keys, in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AwsKeySource {
+pub(crate) enum AwsKeySource {
     /// `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
     Environment(AwsEnvironment),
     /// `AWS_WEB_IDENTITY_TOKEN_FILE` and `AWS_ROLE_ARN`: a Kubernetes service account on EKS.
@@ -52,38 +52,38 @@ pub enum AwsKeySource {
 
 /// Keys in the environment.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AwsEnvironment {
+pub(crate) struct AwsEnvironment {
     /// `AWS_ACCESS_KEY_ID`.
-    pub access_key_id: Arc<str>,
+    pub(crate) access_key_id: Arc<str>,
     /// `AWS_SECRET_ACCESS_KEY`.
-    pub secret_access_key: Arc<str>,
+    pub(crate) secret_access_key: Arc<str>,
     /// `AWS_SESSION_TOKEN`.
-    pub session_token: Option<Arc<str>>,
+    pub(crate) session_token: Option<Arc<str>>,
 }
 
 /// A role, and the token with which it is assumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsWebIdentity {
+pub(crate) struct AwsWebIdentity {
     /// `AWS_ROLE_ARN`.
-    pub role: String,
+    pub(crate) role: String,
     /// `AWS_WEB_IDENTITY_TOKEN_FILE`.
-    pub token_file: PathBuf,
+    pub(crate) token_file: PathBuf,
     /// `AWS_ROLE_SESSION_NAME`, else `sidentity`.
-    pub session_name: String,
+    pub(crate) session_name: String,
 }
 
 /// The container credentials endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsContainer {
+pub(crate) struct AwsContainer {
     /// Where it is.
-    pub url: SourceUrl,
+    pub(crate) url: SourceUrl,
     /// The value of `Authorization`, if one is required.
-    pub token: Option<ContainerToken>,
+    pub(crate) token: Option<ContainerToken>,
 }
 
 /// An authorization token for the container credentials endpoint.
 #[derive(Clone, PartialEq, Eq)]
-pub enum ContainerToken {
+pub(crate) enum ContainerToken {
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE`. The file is rotated.
     File(PathBuf),
     /// `AWS_CONTAINER_AUTHORIZATION_TOKEN`.

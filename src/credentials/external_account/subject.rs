@@ -21,7 +21,7 @@ const ALLOW: &str = "GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES";
 
 /// The source of the subject token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CredentialSource {
+pub(crate) enum CredentialSource {
     /// A signed request of AWS.
     Aws(AwsSource),
     /// A program.
@@ -34,40 +34,40 @@ pub enum CredentialSource {
 
 /// A file with the token. Another program may replace it at any time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSource {
+pub(crate) struct FileSource {
     /// Its path.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The format of the file.
-    pub format: TokenFormat,
+    pub(crate) format: TokenFormat,
 }
 
 /// A URL that returns the token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct UrlSource {
+pub(crate) struct UrlSource {
     /// Where it is.
-    pub url: SourceUrl,
+    pub(crate) url: SourceUrl,
     /// The headers of the request. They may be secret.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The format of the response.
-    pub format: TokenFormat,
+    pub(crate) format: TokenFormat,
 }
 
 /// A program that prints the token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ExecutableSource {
+pub(crate) struct ExecutableSource {
     /// The program, followed by its arguments.
     command: Vec<String>,
     /// The time after which the program is killed.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// The file in which the program caches its last response.
-    pub output_file: Option<PathBuf>,
+    pub(crate) output_file: Option<PathBuf>,
     /// The variables to set or to remove, in addition to those of this process.
-    pub environment: Vec<(&'static str, Option<String>)>,
+    pub(crate) environment: Vec<(&'static str, Option<String>)>,
 }
 
 /// The format of a token in a file or response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenFormat {
+pub(crate) enum TokenFormat {
     /// A field of a JSON object.
     Json {
         /// `subject_token_field_name`.
@@ -287,12 +287,12 @@ impl ExecutableSource {
     }
 
     /// Returns the path or the name of the program.
-    pub fn program(&self) -> &str {
+    pub(crate) fn program(&self) -> &str {
         self.command.first().map_or("", String::as_str)
     }
 
     /// Returns the arguments of the program.
-    pub fn arguments(&self) -> &[String] {
+    pub(crate) fn arguments(&self) -> &[String] {
         self.command.get(1..).unwrap_or_default()
     }
 }

@@ -21,7 +21,7 @@ const CONTAINER: [IpAddr; 3] = [
 
 /// A URL that satisfies the rule of its kind. It has no user information and no fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceUrl {
+pub(crate) struct SourceUrl {
     text: Box<str>,
     is_local: bool,
 }
@@ -65,12 +65,12 @@ impl SourceUrl {
     }
 
     /// Returns the URL of the request.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// Returns whether the server is on this machine or its link, which no proxy can reach.
-    pub fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.is_local
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Latencies([AtomicU64; BUCKETS]);
 
 /// The counts of [`Latencies`] at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LatencyCounts([u64; BUCKETS]);
+pub(crate) struct LatencyCounts([u64; BUCKETS]);
 
 // === impl Latencies ===
 
@@ -46,12 +46,12 @@ impl Default for Latencies {
 
 impl LatencyCounts {
     /// Returns a quantile in seconds, `None` without counts. `part` is 0.5 for the median.
-    pub fn quantile(&self, part: f64) -> Option<f64> {
+    pub(crate) fn quantile(&self, part: f64) -> Option<f64> {
         quantile(&self.0, part)
     }
 
     /// Adds the counts of another.
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count = count.saturating_add(more);
         }

@@ -17,41 +17,41 @@ pub(super) const SHOWN: usize = 400;
 
 /// An error that occurred once or several times.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct RecentError {
+pub(crate) struct RecentError {
     /// What happened, in a few words.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// The error of `Proxy-Status`, if the sidecar answered itself.
-    pub error: Option<&'static str>,
+    pub(crate) error: Option<&'static str>,
     /// The status of the response.
-    pub status: Option<u16>,
+    pub(crate) status: Option<u16>,
     /// The destination or token; `None` if the request had no unambiguous destination.
     #[serde(serialize_with = "as_text")]
-    pub about: Option<ErrorSubject>,
+    pub(crate) about: Option<ErrorSubject>,
     /// The listener that received the request.
     #[serde(serialize_with = "name")]
-    pub listener: Option<Arc<str>>,
+    pub(crate) listener: Option<Arc<str>>,
     /// The detail of the latest occurrence.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What to do.
-    pub advice: Cow<'static, str>,
+    pub(crate) advice: Cow<'static, str>,
     /// The time of the first occurrence.
     #[serde(serialize_with = "rfc3339")]
-    pub first: SystemTime,
+    pub(crate) first: SystemTime,
     /// The time of the last occurrence.
     #[serde(serialize_with = "rfc3339")]
-    pub last: SystemTime,
+    pub(crate) last: SystemTime,
     /// The number of occurrences.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The number of failed or affected calls.
-    pub calls: u64,
+    pub(crate) calls: u64,
     /// The same for the last 15 minutes.
     #[serde(rename = "recent_calls")]
-    pub recent: Window,
+    pub(crate) recent: Window,
 }
 
 /// What an error is about.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ErrorSubject {
+pub(crate) enum ErrorSubject {
     /// Calls to a destination.
     Destination(Origin),
     /// Calls to a destination that rejects this token: functions of one host have tokens of their own.

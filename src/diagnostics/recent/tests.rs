@@ -4,7 +4,7 @@ use super::error::SHOWN;
 use super::*;
 use crate::destination::Destination;
 use crate::error::{SourceKind, TokenFault};
-use crate::policy::{Principal, TokenKind};
+use crate::policy::{CredentialName, Principal, TokenKind};
 
 fn origin(url: &str) -> Origin {
     Destination::parse(url).unwrap().origin
@@ -109,7 +109,7 @@ fn a_rejection_names_account_audience_header_and_role() {
         iap: false,
         project: None,
     };
-    recent.rejected(&rejection);
+    recent.rejected(&rejection, &CredentialName::default());
     let error = &recent.errors()[0];
     assert_eq!(
         error.detail,
@@ -157,15 +157,18 @@ fn two_functions_of_one_host_that_refuse_calls_are_two_errors() {
     let recent = RecentErrors::default();
     let origin = origin("https://r-p.cloudfunctions.net");
     for function in ["a", "b", "a"] {
-        recent.rejected(&AuthRejection {
-            origin: &origin,
-            status: StatusCode::FORBIDDEN,
-            header: &header::AUTHORIZATION,
-            key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
-            account: None,
-            iap: false,
-            project: None,
-        });
+        recent.rejected(
+            &AuthRejection {
+                origin: &origin,
+                status: StatusCode::FORBIDDEN,
+                header: &header::AUTHORIZATION,
+                key: &id(&format!("https://r-p.cloudfunctions.net/{function}")),
+                account: None,
+                iap: false,
+                project: None,
+            },
+            &CredentialName::default(),
+        );
     }
     let json = serde_json::to_value(recent.errors()).unwrap();
     let counts: Vec<_> = json

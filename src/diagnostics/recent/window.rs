@@ -10,7 +10,7 @@ const MINUTES: u64 = 15;
 
 /// One entry for each minute with events, the oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Window(VecDeque<(u64, u64)>);
+pub(crate) struct Window(VecDeque<(u64, u64)>);
 
 // === impl Window ===
 
@@ -25,7 +25,7 @@ impl Window {
     }
 
     /// Returns the number of events in the 15 minutes that end at this time.
-    pub fn sum(&self, at: SystemTime) -> u64 {
+    pub(crate) fn sum(&self, at: SystemTime) -> u64 {
         let now = minute(at);
         let within = self.0.iter().filter(|(minute, _)| is_within(*minute, now));
         within.fold(0, |sum, (_, count)| sum.saturating_add(*count))

@@ -1,6 +1,6 @@
 //! Verifies bearer tokens of requests, and signatures of JWTs.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::Request;
@@ -12,7 +12,7 @@ use super::directory::GCLOUD_CLIENT;
 use super::error_response::ErrorResponse;
 use super::jwt::Jwt;
 use super::oauth::check_times;
-use super::{CLOUD_PLATFORM, Google, host, iap, unix};
+use super::{CLOUD_PLATFORM, Google, host, iap};
 use crate::emulator::AccessTokenInfo;
 
 #[derive(Deserialize)]
@@ -32,10 +32,6 @@ struct SelfSigned {
 
 impl Google {
     /// Returns what the bearer token of a request proves. The emulator issued it, or an account signed it.
-    pub fn access(&self, request: &Request<Bytes>, now: SystemTime) -> Option<AccessTokenInfo> {
-        self.bearer(request, unix(now))
-    }
-
     pub(super) fn bearer(&self, request: &Request<Bytes>, now: u64) -> Option<AccessTokenInfo> {
         let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
         let token = value.strip_prefix("Bearer ")?;

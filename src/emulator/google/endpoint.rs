@@ -59,7 +59,7 @@ impl Endpoint {
     }
 
     /// Returns the endpoint of a path on a server that has all endpoints.
-    pub fn of_local(path: &str) -> Option<Self> {
+    pub(crate) fn of_local(path: &str) -> Option<Self> {
         Self::by_path(path)
     }
 

@@ -44,8 +44,10 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{Request, Response};
 
-pub use aws::{ACCOUNT as AWS_ACCOUNT, AwsKeys, REGION as AWS_REGION, ROLE as AWS_ROLE};
-pub use directory::{Directory, Role};
+pub use aws::AwsKeys;
+pub use aws::{ACCOUNT as AWS_ACCOUNT, REGION as AWS_REGION, ROLE as AWS_ROLE};
+pub(crate) use directory::Directory;
+pub use directory::Role;
 pub use endpoint::Endpoint;
 pub use files::{Endpoints, SubjectSource};
 

@@ -10,7 +10,7 @@ const STRANGERS_ANSWERS: usize = 512;
 
 /// Counts the connections under one limit, and the own answers on them.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     pub(super) limit: usize,
     pub(super) memory: Memory,
     pub(super) admitted: AtomicUsize,
@@ -30,7 +30,7 @@ pub(super) struct Counter {
 impl Connections {
     /// Creates the counters of at most `limit` connections, and as many unread answers of our own. They count against
     /// `memory`.
-    pub fn new(limit: usize, memory: Memory) -> Arc<Self> {
+    pub(crate) fn new(limit: usize, memory: Memory) -> Arc<Self> {
         Arc::new(Self {
             limit,
             memory,
@@ -41,7 +41,7 @@ impl Connections {
     }
 
     /// Returns the number of connections that count under the limit.
-    pub fn admitted(&self) -> usize {
+    pub(crate) fn admitted(&self) -> usize {
         self.admitted.load(Ordering::Relaxed)
     }
 }

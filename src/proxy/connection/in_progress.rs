@@ -17,7 +17,7 @@ thread_local! {
 
 /// One request, until its answer was passed to the transport or its tunnel closed.
 #[derive(Debug)]
-pub struct InProgress {
+pub(crate) struct InProgress {
     state: Arc<ConnectionState>,
     own: AtomicU8,
     /// HTTP/2: the memory of a large field list, or the error if it exceeds the budget.
@@ -32,7 +32,7 @@ const OWN_STRANGER: u8 = 2;
 /// An own answer was refused: too many are unread.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("too many answers wait for clients that do not read them")]
-pub struct TooManyAnswers;
+pub(crate) struct TooManyAnswers;
 
 // === impl InProgress ===
 
@@ -47,12 +47,12 @@ impl InProgress {
     }
 
     /// Returns the connection of the request.
-    pub fn connection(&self) -> &ConnectionState {
+    pub(crate) fn connection(&self) -> &ConnectionState {
         &self.state
     }
 
     /// Records content of the request's body.
-    pub fn content(&self, bytes: &[u8]) {
+    pub(crate) fn content(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.state
                 .end
@@ -61,12 +61,12 @@ impl InProgress {
     }
 
     /// Records that the whole request was received.
-    pub fn is_whole(&self) {
+    pub(crate) fn is_whole(&self) {
         self.state.end.fetch_or(End::KNOWN, Ordering::Relaxed);
     }
 
     /// Counts a field list of this number of bytes until the request ends.
-    pub fn count_head(&mut self, bytes: usize) {
+    pub(crate) fn count_head(&mut self, bytes: usize) {
         if bytes > SMALL_HEAD {
             let mut heads = self.state.memory().heads();
             self.head = Some(heads.set(bytes).map(|()| heads));
@@ -74,7 +74,7 @@ impl InProgress {
     }
 
     /// Returns the reason that its field list must be refused, if any.
-    pub fn head_refused(&self) -> Option<HeadsFull> {
+    pub(crate) fn head_refused(&self) -> Option<HeadsFull> {
         self.head.as_ref()?.as_ref().err().copied()
     }
 
@@ -83,7 +83,7 @@ impl InProgress {
     /// # Errors
     ///
     /// Too many answers are unread.
-    pub fn answer(&self, stranger: bool) -> Result<(), TooManyAnswers> {
+    pub(crate) fn answer(&self, stranger: bool) -> Result<(), TooManyAnswers> {
         let connections = &self.state.connections;
         let (counter, own) = if stranger {
             (&connections.strangers_answers, OWN_STRANGER)

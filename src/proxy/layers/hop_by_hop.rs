@@ -32,7 +32,7 @@ pub(crate) struct HopByHop<S> {
 pin_project! {
     /// The future of [`HopByHop`].
     #[derive(Debug)]
-    pub struct HopByHopFuture<F> {
+    pub(crate) struct HopByHopFuture<F> {
         #[pin]
         inner: F,
         // The app speaks HTTP/1.1 and accepts trailers.

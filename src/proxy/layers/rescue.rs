@@ -33,7 +33,7 @@ pub(crate) struct Rescue<S> {
 pin_project! {
     /// The future of [`Rescue`].
     #[derive(Debug)]
-    pub struct RescueFuture<F> {
+    pub(crate) struct RescueFuture<F> {
         #[pin]
         inner: F,
         record: Arc<RequestRecord>,

@@ -27,7 +27,7 @@ pub(crate) struct ResponseTimeout<S> {
 pin_project! {
     /// The future of [`ResponseTimeout`].
     #[allow(missing_debug_implementations)]
-    pub struct ResponseTimeoutFuture<F> {
+    pub(crate) struct ResponseTimeoutFuture<F> {
         #[pin]
         inner: F,
         timer: Option<(Timer, Duration)>,

@@ -49,7 +49,7 @@ pin_project! {
     /// The future of [`RetryUnauthorized`].
     #[project = Projected]
     #[allow(missing_debug_implementations)]
-    pub enum RetryUnauthorizedFuture<S, F> {
+    pub(crate) enum RetryUnauthorizedFuture<S, F> {
         /// Waits for the first response.
         First {
             #[pin]
@@ -266,7 +266,7 @@ impl<S: ProxyService<Outbound>> Retry<S> {
             };
             auth_rejected_of(&shared.hints, &rejection, &credential, trace);
             let recent = shared.metrics.recent();
-            recent.rejected_of(&rejection, &credential);
+            recent.rejected(&rejection, &credential);
         });
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct RewriteLocation<S> {
 pin_project! {
     /// The future of [`RewriteLocation`].
     #[derive(Debug)]
-    pub struct RewriteLocationFuture<F> {
+    pub(crate) struct RewriteLocationFuture<F> {
         #[pin]
         inner: F,
         called: Option<Called>,

@@ -31,7 +31,7 @@ pub(crate) struct Upgrade<S> {
 pin_project! {
     /// The future of [`Upgrade`].
     #[derive(Debug)]
-    pub struct UpgradeFuture<F> {
+    pub(crate) struct UpgradeFuture<F> {
         #[pin]
         inner: F,
         app: Option<(OnUpgrade, Arc<RequestRecord>)>,

@@ -19,7 +19,7 @@ use crate::upstream::{self, BufferedBody, SentRequest};
 
 /// The body of a response.
 #[derive(Debug)]
-pub enum ResponseBody {
+pub(crate) enum ResponseBody {
     /// Streamed from the upstream.
     Upstream {
         /// The content.
@@ -33,7 +33,7 @@ pub enum ResponseBody {
 
 /// The body of a request.
 #[derive(Debug, Default)]
-pub enum RequestBody {
+pub(crate) enum RequestBody {
     /// No body.
     #[default]
     Empty,
@@ -49,7 +49,7 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// Returns an app's body. An empty one holds no state.
-    pub fn incoming(body: Incoming, record: &Arc<RequestRecord>) -> Self {
+    pub(crate) fn incoming(body: Incoming, record: &Arc<RequestRecord>) -> Self {
         if http_body::Body::is_end_stream(&body) {
             record.request_complete();
             Self::Empty
@@ -121,7 +121,7 @@ impl From<Bytes> for RequestBody {
 
 impl ResponseBody {
     /// Returns a body without content.
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::Text(Bytes::new())
     }
 

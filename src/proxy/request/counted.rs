@@ -19,7 +19,7 @@ use crate::proxy::headers::hop_by_hop::Named;
 
 /// An app's request body. Its bytes are added to the request's record.
 #[derive(Debug)]
-pub struct CountedBody {
+pub(crate) struct CountedBody {
     body: FilteredTrailers<Incoming>,
     record: Arc<RequestRecord>,
     /// Dropped once nothing is left to send.

@@ -27,125 +27,125 @@ use crate::token::{Slot, Token};
 #[derive(Clone, Debug)]
 pub(crate) struct ClientConnection {
     /// The address that the app connected to; `None` for a unix socket.
-    pub local: Option<SocketAddr>,
+    pub(crate) local: Option<SocketAddr>,
     /// Its state, for limits and deadlines.
-    pub state: Arc<ConnectionState>,
+    pub(crate) state: Arc<ConnectionState>,
 }
 
 /// A request as it came in.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     /// Head and body as hyper parsed them.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// The connection that it came on.
-    pub connection: ClientConnection,
+    pub(crate) connection: ClientConnection,
 }
 
 /// A request whose destination is unambiguous. From here on the URI and `Host` of `request` do not say where it goes.
 #[derive(Debug)]
 pub(crate) struct Addressed {
     /// Head and body.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// The value that the app or the route names.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
 }
 
 /// A request whose destination is the place that it is sent to, not the name of a service.
 #[derive(Debug)]
 pub(crate) struct Located {
     /// Head and body.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// The app used a service name, which stands for the destination.
-    pub by_service_name: bool,
+    pub(crate) by_service_name: bool,
 }
 
 /// A request without hop-by-hop headers.
 #[derive(Debug)]
 pub(crate) struct Stripped {
     /// Head and body.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// See [`Located::by_service_name`].
-    pub by_service_name: bool,
+    pub(crate) by_service_name: bool,
     /// The app asks for another protocol on this connection (RFC 9110, 7.8).
-    pub wants_upgrade: bool,
+    pub(crate) wants_upgrade: bool,
 }
 
 /// A request and the decision for it.
 #[derive(Debug)]
 pub(crate) struct Decided {
     /// Head and body.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// Where it goes, after the upgrade to TLS.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// See [`Located::by_service_name`].
-    pub by_service_name: bool,
+    pub(crate) by_service_name: bool,
     /// See [`Stripped::wants_upgrade`].
-    pub wants_upgrade: bool,
+    pub(crate) wants_upgrade: bool,
     /// The app used `http://`, and the request is sent over TLS.
-    pub upgraded_to_tls: bool,
+    pub(crate) upgraded_to_tls: bool,
     /// The credential, its form, and the rule that decided.
-    pub decision: Arc<Decision>,
+    pub(crate) decision: Arc<Decision>,
     /// The slot of the token; `None` if the decision grants none.
-    pub slot: Option<Arc<Slot>>,
+    pub(crate) slot: Option<Arc<Slot>>,
 }
 
 /// A request that carries its credential.
 #[derive(Debug)]
 pub(crate) struct Authorized {
     /// The request as it is sent.
-    pub outbound: Outbound,
+    pub(crate) outbound: Outbound,
     /// The token that was injected, if one was.
-    pub injected: Option<Injected>,
+    pub(crate) injected: Option<Injected>,
     /// Why no token was injected although the decision grants one.
-    pub skipped: Option<SkipReason>,
+    pub(crate) skipped: Option<SkipReason>,
 }
 
 /// The token that a request carries, with what is needed to replace it.
 #[derive(Debug)]
 pub(crate) struct Injected {
     /// The decision that grants it.
-    pub decision: Arc<Decision>,
+    pub(crate) decision: Arc<Decision>,
     /// Its slot.
-    pub slot: Arc<Slot>,
+    pub(crate) slot: Arc<Slot>,
     /// The token that was sent.
-    pub token: Arc<Token>,
+    pub(crate) token: Arc<Token>,
     /// The header that carries it.
-    pub header: HeaderName,
+    pub(crate) header: HeaderName,
 }
 
 /// A request as it is sent.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     /// Head and body.
-    pub request: Request<RequestBody>,
+    pub(crate) request: Request<RequestBody>,
     /// For metrics and logs.
-    pub record: Arc<RequestRecord>,
+    pub(crate) record: Arc<RequestRecord>,
     /// Where it goes.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// See [`Located::by_service_name`].
-    pub by_service_name: bool,
+    pub(crate) by_service_name: bool,
     /// See [`Stripped::wants_upgrade`].
-    pub wants_upgrade: bool,
+    pub(crate) wants_upgrade: bool,
     /// See [`Decided::upgraded_to_tls`].
-    pub upgraded_to_tls: bool,
+    pub(crate) upgraded_to_tls: bool,
     /// The priority of the DNS lookup of its host.
-    pub dns_priority: Priority,
+    pub(crate) dns_priority: Priority,
     /// The response must come with a copy of the request, to send it again.
-    pub keep: bool,
+    pub(crate) keep: bool,
 }
 
 // === impl Decided ===

@@ -29,7 +29,7 @@ use crate::telemetry::{GaugeGuard, TraceContext};
 use crate::token::Facts;
 
 /// The record of one request and its answer.
-pub struct RequestRecord {
+pub(crate) struct RequestRecord {
     ingress: Arc<Ingress>,
     started: Instant,
     method: Method,
@@ -81,7 +81,7 @@ struct ResponseFacts {
 
 impl RequestRecord {
     /// Starts the record of a request whose head was read now.
-    pub fn begin<B>(
+    pub(crate) fn begin<B>(
         ingress: &Arc<Ingress>,
         request: &Request<B>,
         connection: &Arc<ConnectionState>,
@@ -125,7 +125,7 @@ impl RequestRecord {
     }
 
     /// Returns how the request came in.
-    pub fn ingress(&self) -> &Arc<Ingress> {
+    pub(crate) fn ingress(&self) -> &Arc<Ingress> {
         &self.ingress
     }
 

@@ -16,7 +16,7 @@ use crate::proxy::request::joined::Joined;
 
 /// A body whose trailers are filtered, and whose small pieces are joined.
 #[derive(Debug)]
-pub struct FilteredTrailers<B: Body<Error: std::fmt::Debug>> {
+pub(crate) struct FilteredTrailers<B: Body<Error: std::fmt::Debug>> {
     body: Joined<B>,
     /// What `Connection` named in the message's head (RFC 9110, 7.6.1).
     named: Named,

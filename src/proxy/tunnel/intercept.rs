@@ -25,9 +25,9 @@ pub(crate) type Tunnel = PrefixedIo<TokioIo<Upgraded>>;
 #[derive(Debug)]
 pub(crate) struct OpenedTunnel {
     /// The plaintext of its TLS, or the tunnel itself if it carries plaintext HTTP.
-    pub stream: Either<TlsStream<Tunnel>, Tunnel>,
+    pub(crate) stream: Either<TlsStream<Tunnel>, Tunnel>,
     /// The ingress of its requests.
-    pub ingress: Arc<Ingress>,
+    pub(crate) ingress: Arc<Ingress>,
 }
 
 /// Passes opened tunnels to the server.
@@ -38,9 +38,9 @@ pub(crate) struct OpenedTunnelSender(mpsc::Sender<OpenedTunnel>);
 #[derive(Clone, Debug)]
 pub(crate) struct Interception {
     /// The CA and its leaf certificates.
-    pub interceptor: Arc<Interceptor>,
+    pub(crate) interceptor: Arc<Interceptor>,
     /// Where opened tunnels are served.
-    pub opened: OpenedTunnelSender,
+    pub(crate) opened: OpenedTunnelSender,
 }
 
 // === impl OpenedTunnelSender ===

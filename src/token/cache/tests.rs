@@ -141,13 +141,13 @@ async fn the_liveness_probe_refreshes_used_and_configured_tokens() {
     cache.slot(&id("https://used")).token().await.unwrap();
     let once = cache.slot(&id("https://unused"));
     once.refresh_if_stale();
-    assert_eq!(cache.refresh_stale().len(), 0, "all are fresh");
+    assert_eq!(cache.refresh_stale().0.len(), 0, "all are fresh");
     sleep(SECOND).await;
     assert_eq!(source.calls(), 3);
     for round in 1..=2 {
         advance(3590 * SECOND).await;
         let refresh = cache.refresh_stale();
-        assert_eq!(refresh.len(), if round == 1 { 2 } else { 1 });
+        assert_eq!(refresh.0.len(), if round == 1 { 2 } else { 1 });
         refresh.done(SECOND).await;
         assert!(route.ready(Now::now()).is_some());
     }
@@ -165,7 +165,7 @@ async fn the_liveness_probe_has_a_time_limit() {
     slots.iter().for_each(|slot| slot.prefetch());
     let start = Instant::now();
     let refresh = cache.refresh_stale();
-    assert!(!refresh.is_empty());
+    assert!(!refresh.0.is_empty());
     refresh.done(2 * SECOND).await;
     assert_eq!(start.elapsed(), 2 * SECOND);
     cache.refresh_stale().done(60 * SECOND).await;

@@ -13,29 +13,29 @@ use crate::token::value::{Age, Token};
 #[derive(Clone, Debug)]
 pub struct SlotStatus {
     /// The key of the token.
-    pub key: TokenKey,
+    pub(crate) key: TokenKey,
     /// What a request would find.
     pub state: SlotState,
     /// When the token expires, by the wall clock.
-    pub expires_at: Option<SystemTime>,
+    pub(crate) expires_at: Option<SystemTime>,
     /// The remaining lifetime, by the clock that has less left.
-    pub left: Option<Duration>,
+    pub(crate) left: Option<Duration>,
     /// When the last successful fetch ended.
-    pub fetched_at: Option<SystemTime>,
+    pub(crate) fetched_at: Option<SystemTime>,
     /// A fetch is in flight.
-    pub fetching: bool,
+    pub(crate) fetching: bool,
     /// An upstream rejected the current token with 401.
-    pub suspect: bool,
+    pub(crate) suspect: bool,
     /// The number of failed fetches since the last success.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// The error of the last failed fetch.
-    pub last_error: Option<String>,
+    pub(crate) last_error: Option<String>,
     /// The class of the last error, which selects the advice.
     pub last_fault: Option<TokenFault>,
     /// The source that failed.
-    pub last_source: Option<SourceKind>,
+    pub(crate) last_source: Option<SourceKind>,
     /// The time until the next fetch may begin after a failure.
-    pub retry_in: Option<Duration>,
+    pub(crate) retry_in: Option<Duration>,
 }
 
 /// What a request would find.
@@ -82,7 +82,7 @@ impl SlotStatus {
 
 impl SlotState {
     /// Returns the state as one word.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
             Self::Fresh => "fresh",

@@ -121,7 +121,7 @@ impl MetadataClient {
 
     /// Like [`new`](Self::new), after a search that found no credential file. The first request probes for the server
     /// for at most a second. If there is none, the error also lists what was `searched`.
-    pub fn with_search(
+    pub(crate) fn with_search(
         server: &MetadataServer,
         timeout: Duration,
         searched: Option<Arc<str>>,
