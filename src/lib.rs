@@ -12,7 +12,7 @@
 //!
 //! A module uses only modules that stand below it in this list: `cli`, `app`, `admin`, `server`, `proxy`,
 //! `intercept`, `token`, `upstream`, `dns`, `emulator`, `telemetry`, `diagnostics`, `config`, `credentials`, `explain`, `policy`, `error`, `destination`, `memory`,
-//! `frames`, `children`, `chunks`, `lock`,
+//! `frames`, `fields`, `children`, `chunks`, `lock`,
 //! `suggestion`.
 //! `tests/layering.rs` checks this, and that files of different folders do not import each other in a cycle.
 
@@ -36,6 +36,7 @@ pub mod emulator;
 #[doc(hidden)]
 pub mod error;
 mod explain;
+mod fields;
 mod frames;
 #[doc(hidden)]
 pub mod intercept;

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 use super::audience::is_client_id;
 use super::decision::{Credential, CredentialGrant, Decision, SkipReason, TokenKind};
 use super::rule::{Existing, HeaderMode};
+use crate::fields;
 
 /// Cloud Run's own header. It takes precedence over `Authorization`, which then reaches the service unchanged.
 pub(super) const X_SERVERLESS_AUTHORIZATION: HeaderName =
@@ -151,11 +152,7 @@ fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, &str)> {
 
 /// Returns what a request to a Google API has in place of a token. A token beside it would be rejected, or change the caller.
 fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
-    if headers
-        .get_all(X_GOOG_API_KEY)
-        .iter()
-        .any(|key| !key.is_empty())
-    {
+    if fields::values(headers, &X_GOOG_API_KEY).any(|key| !key.is_empty()) {
         return Some(SkipReason::ApiKey);
     }
     let (mut access_id, mut signature) = (false, false);
@@ -180,9 +177,7 @@ fn stand_in(headers: &HeaderMap, query: &str) -> Option<SkipReason> {
 }
 
 fn sent(headers: &HeaderMap, name: &HeaderName) -> bool {
-    headers
-        .get_all(name)
-        .iter()
+    fields::values(headers, name)
         .any(|value| !value.as_bytes().trim_ascii().is_empty() && !is_redacted(value))
 }
 

@@ -12,6 +12,7 @@ use hyper::ext::on_informational;
 use tokio::sync::{Notify, oneshot};
 
 use super::cancellable_body::{CancellableBody, SendableBody};
+use crate::fields;
 
 /// The longest wait for a 100. Old servers never send one, and a client should not wait indefinitely.
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -64,8 +65,6 @@ impl<B: SendableBody> Expectation<B> {
 }
 
 fn expects(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(EXPECT)
-        .iter()
+    fields::values(headers, &EXPECT)
         .any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

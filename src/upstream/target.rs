@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri, Version};
 use super::tls::AlpnOffer;
 use crate::config::{HttpVersion, UpstreamProxy};
 use crate::destination::{Origin, Scheme};
+use crate::fields;
 
 /// The target of a connection. Requests with equal targets share connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,7 +120,7 @@ pub(super) fn is_forwardable<B>(request: &Request<B>) -> bool {
 
 /// Joins the fields into which HTTP/2 may split a cookie (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+    if fields::values(headers, &COOKIE).nth(1).is_none() {
         return;
     }
     let crumbs = headers.get_all(COOKIE);
@@ -134,7 +135,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Returns whether the request asks for another protocol on its connection.
 pub(super) fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
+    fields::has(headers, &UPGRADE)
         && headers
             .get_all(CONNECTION)
             .iter()

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 
 use crate::destination::{Destination, Host, Origin, Scheme};
+use crate::fields;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -14,16 +15,14 @@ pub(crate) fn is_ours(host: &Host, local: &Host, allowed: &[Host]) -> bool {
 
 /// Returns whether a browser sends the request for a page that is neither local nor at an allowed host (Fetch metadata; RFC 6454, 7).
 pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
-    let origins = headers.get_all(header::ORIGIN);
+    let origins = || fields::values(headers, &header::ORIGIN);
     let is_allowed = |origin: &HeaderValue| {
         host_of(origin.as_bytes()).is_some_and(|host| allowed.contains(&host))
     };
     // Without Origin the site is unknown.
-    let answered = headers.contains_key(header::ORIGIN) && origins.iter().all(is_allowed);
+    let answered = fields::has(headers, &header::ORIGIN) && origins().all(is_allowed);
     (says(headers, b"cross-site") && !answered)
-        || origins
-            .iter()
-            .any(|origin| !is_local_origin(origin.as_bytes(), allowed))
+        || origins().any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
 
 /// Returns whether a browser says that page and URL have the same origin. A front end that passes the browser's headers on changes
@@ -50,8 +49,8 @@ pub(crate) fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
 }
 
 fn says(headers: &HeaderMap, site: &[u8]) -> bool {
-    let mut values = headers.get_all(SEC_FETCH_SITE).iter();
-    values.any(|value| value.as_bytes().eq_ignore_ascii_case(site))
+    fields::values(headers, &SEC_FETCH_SITE)
+        .any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }
 
 /// Returns whether an origin is local. Only `http` and `https` origins have a host: that of `chrome-extension://id` is an identifier, and

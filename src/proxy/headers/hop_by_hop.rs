@@ -6,6 +6,8 @@ use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 
+use crate::fields;
+
 /// The fields that `Connection` removes from a message, trailers included (RFC 9110, 7.6.1).
 ///
 /// A set, because a hostile line may name a hundred thousand.
@@ -44,7 +46,7 @@ pub fn strip_response(headers: &mut HeaderMap) -> Named {
 fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
     let named = Named::of(headers);
     // Transfer-Encoding overrides Content-Length (RFC 9112, 6.3).
-    let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let chunked = fields::has(headers, &header::TRANSFER_ENCODING);
     remove(headers, |name| {
         matches!(
             name.as_str(),
@@ -60,10 +62,8 @@ fn strip(headers: &mut HeaderMap, and: impl Fn(&HeaderName) -> bool) -> Named {
 
 impl Named {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
-        let mut names = headers
-            // There may be several lines.
-            .get_all(header::CONNECTION)
-            .iter()
+        // There may be several lines.
+        let mut names = fields::values(headers, &header::CONNECTION)
             .flat_map(items)
             // The most frequent value, which is removed in any case.
             .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
@@ -100,15 +100,12 @@ pub(crate) fn remove(headers: &mut HeaderMap, dead: impl Fn(&HeaderName) -> bool
 
 /// Returns whether the body has no transfer coding but chunked. Another one would stay on it without being named.
 pub(crate) fn is_chunked_at_most(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::TRANSFER_ENCODING)
-        .iter()
-        .all(|value| {
-            value
-                .as_bytes()
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"chunked")
-        })
+    fields::values(headers, &header::TRANSFER_ENCODING).all(|value| {
+        value
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 /// Returns whether `Connection` may remove the field. It must not remove fields that frame or address the message (RFC
@@ -125,7 +122,7 @@ fn may_be_named(name: &HeaderName) -> bool {
 }
 
 pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::UPGRADE)
+    fields::has(headers, &header::UPGRADE)
         && headers
             .get_all(header::CONNECTION)
             .iter()
@@ -138,10 +135,7 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
 }
 
 fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::TE)
-        .iter()
-        .any(|value| lists(value, "trailers"))
+    fields::values(headers, &header::TE).any(|value| lists(value, "trailers"))
 }
 
 fn lists(value: &HeaderValue, wanted: &str) -> bool {

@@ -3,6 +3,8 @@
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
 
+use crate::fields;
+
 /// The fields do not contain one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("Content-Length is not one decimal number")]
@@ -14,12 +16,13 @@ pub struct InvalidLength;
 ///
 /// It holds different numbers, or anything that is not a number below 2^64.
 pub fn normalize_length(headers: &mut HeaderMap) -> Result<(), InvalidLength> {
-    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lines.next() else {
+    if !fields::has(headers, &CONTENT_LENGTH) {
         return Ok(());
-    };
-    let rest = lines.next();
-    if rest.is_none() && is_plain(first.as_bytes()) {
+    }
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(only), None) = (lines.next(), lines.next())
+        && is_plain(only.as_bytes())
+    {
         return Ok(());
     }
     let mut length = None;

@@ -5,6 +5,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::fields;
+
 /// The field name.
 pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -13,7 +15,7 @@ const OWN: &[u8] = b"sidentity";
 
 /// Removes the members named `sidentity`, and every line that cannot be split unambiguously. For headers and trailers.
 pub(crate) fn drop_own(headers: &mut HeaderMap) {
-    if !headers.contains_key(PROXY_STATUS) {
+    if !fields::has(headers, &PROXY_STATUS) {
         return;
     }
     let clean = headers

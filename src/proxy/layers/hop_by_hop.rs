@@ -13,6 +13,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
+use crate::fields;
 use crate::proxy::headers::grpc::is_grpc;
 use crate::proxy::headers::hop_by_hop::{
     is_chunked_at_most, strip_request, strip_response, wants_upgrade,
@@ -67,7 +68,7 @@ impl<S: ProxyService<Stripped>> Service<Located> for HopByHop<S> {
             request.body_mut().remove_trailers(named);
         }
         HopByHopFuture {
-            announce: version == Version::HTTP_11 && request.headers().contains_key(header::TE),
+            announce: version == Version::HTTP_11 && fields::has(request.headers(), &header::TE),
             inner: self.inner.call(Stripped {
                 request,
                 record,

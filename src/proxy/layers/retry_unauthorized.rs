@@ -19,6 +19,7 @@ use crate::destination::Destination;
 use crate::diagnostics::AuthRejection;
 use crate::dns::Priority;
 use crate::error::Error;
+use crate::fields;
 use crate::policy::{CredentialName, Principal, inject};
 use crate::proxy::headers::iap::is_of_iap;
 use crate::proxy::request::body::{RequestBody, ResponseBody};
@@ -171,7 +172,7 @@ where
 
 impl<S> Retry<S> {
     fn new(shared: Arc<RetryDeps<S>>, injected: Injected, outbound: &Outbound) -> Self {
-        let has_host = outbound.request.headers().contains_key(header::HOST);
+        let has_host = fields::has(outbound.request.headers(), &header::HOST);
         Self {
             shared,
             injected,

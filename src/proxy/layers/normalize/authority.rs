@@ -5,6 +5,7 @@ use http::{HeaderMap, Method, Request, Version, header};
 use super::bad;
 use crate::destination::{Origin, Scheme};
 use crate::error::Error;
+use crate::fields;
 use crate::proxy::headers::hop_by_hop::is_chunked_at_most;
 use crate::proxy::headers::host::host_text;
 use crate::proxy::request::body::RequestBody;
@@ -86,8 +87,8 @@ pub(super) fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
 
 /// Rejects requests with both length headers (request smuggling; RFC 9112, 6.3) and codings other than chunked.
 pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Error> {
-    if headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
+    if fields::has(headers, &header::TRANSFER_ENCODING)
+        && fields::has(headers, &header::CONTENT_LENGTH)
     {
         return Err(bad(
             "the request has both Transfer-Encoding and Content-Length",
