@@ -10,6 +10,7 @@ import tomllib
 
 import pytest
 
+from files import serving
 from podman import DEPLOY, last_stage, static_binary
 from release import AMD64, Machine, build, only
 from stage import ROOT
@@ -41,7 +42,7 @@ def test_the_checksums_are_those_of_all_files(dist):
     assert named == {file.name for file in dist.iterdir()} - {"SHA256SUMS"}
     assert {re.sub(re.escape(VERSION), "V", name) for name in named} == {
         f"sidentity-V-{AMD64}.tar.gz", f"sidentity-V-{AMD64}.cdx.json", "sidentity-V-image.tar", "sidentity-V-image-debug.tar",
-        "sidentity_V_amd64.deb", "sidentity-V-1.x86_64.rpm",
+        "sidentity_V_amd64.deb", "sidentity-V-1.x86_64.rpm", "install.sh",
     }
 
 
@@ -52,7 +53,7 @@ def test_a_second_build_is_the_same_byte_by_byte(tmp_path):
     script.write_text(f'#!/bin/sh\nexec {static_binary()} "$@"\n')
     script.chmod(0o755)
     sums = [(build(tmp_path / name, "--binary", f"{AMD64}={script}") / "SHA256SUMS").read_text() for name in ("first", "second")]
-    assert sums[0] == sums[1] and sums[0].count("\n") == 6
+    assert sums[0] == sums[1] and sums[0].count("\n") == 7
 
 
 def test_the_archive_is_complete(dist, tmp_path):
@@ -75,6 +76,30 @@ def test_the_archive_is_complete(dist, tmp_path):
     for crate in ("aws-lc-sys", "hyper", "rustls", "tokio", "webpki-root-certs"):
         assert re.search(rf"^{crate} \d", notices, re.M), crate
     assert "Permission is hereby granted" in notices and "criterion" not in notices
+
+
+def test_the_install_script_of_the_release_installs_its_archive(dist, tmp_path):
+    # GitHub's addresses.
+    (tmp_path / "releases" / "latest").mkdir(parents=True)
+    (tmp_path / "releases" / "latest" / "download").symlink_to(dist)
+    with serving(tmp_path / "releases") as address:
+        command = ["sh", dist / "install.sh", "--from", f"http://{address}", "--dir", tmp_path / "usr"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"installed sidentity {VERSION} in {tmp_path}/usr/bin" in done.stdout, done.stderr
+    done = subprocess.run([tmp_path / "usr/bin/sidentity", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["sidentity", VERSION]
+    assert (tmp_path / "usr/share/man/man1/sidentity-run.1").exists()
+
+
+def test_the_page_and_the_notes_name_the_signer_that_signs():
+    workflow = ROOT / ".github" / "workflows" / "release.yml"
+    signer = f"https://github.com/sidentity/sidentity/.github/workflows/{workflow.name}@refs/tags/v"
+    text = workflow.read_text()
+    assert "cosign sign-blob --yes --bundle SHA256SUMS.sigstore.json SHA256SUMS" in text and 'tags: ["v' in text
+    for name in ("README.md", "release/notes"):
+        page = (DEPLOY / name).read_text()
+        assert signer in page and "--bundle SHA256SUMS.sigstore.json" in page, name
+        assert "https://token.actions.githubusercontent.com" in page, name
 
 
 def test_binstall_finds_the_archive_by_its_name(dist):

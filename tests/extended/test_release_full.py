@@ -40,7 +40,7 @@ def runner(target, binary):
 def test_every_artefact_exists(full):
     names = {file.name.replace(VERSION, "V") for file in full.iterdir()}
     assert names == {
-        "SHA256SUMS", "sidentity-V-image.tar", "sidentity-V-image-debug.tar", "sidentity_V_amd64.deb", "sidentity_V_arm64.deb",
+        "SHA256SUMS", "install.sh", "sidentity-V-image.tar", "sidentity-V-image-debug.tar", "sidentity_V_amd64.deb", "sidentity_V_arm64.deb",
         "sidentity-V-1.x86_64.rpm", "sidentity-V-1.aarch64.rpm",
         *(f"sidentity-V-{target}{kind}" for target in (AMD64, ARM64) for kind in (".tar.gz", ".cdx.json")),
     }
