@@ -15,6 +15,7 @@ use self::sockets::{bind, tcp};
 use crate::admin::{Admin, AdminPort};
 use crate::config::{Access, Config, Listen};
 use crate::destination::Destination;
+use crate::diagnostics::LogEntry;
 use crate::diagnostics::startup::{self, BoundListeners};
 use crate::explain;
 use crate::intercept::{Interceptor, NoAuthority, NotWritten};
@@ -261,6 +262,7 @@ impl App {
         } else {
             tracing::warn!(
                 in_flight = in_flight.count(),
+                help = LogEntry::DrainCutOff.page(),
                 "the drain timed out: requests in flight are cut off"
             );
         }

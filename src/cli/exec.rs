@@ -31,6 +31,7 @@ use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::App;
 use crate::config::{self, Config, Env, OptionKey, RawConfig};
+use crate::diagnostics::LogEntry;
 use crate::server::{DescriptorLimit, ProcessTree, raise_descriptor_limit};
 use crate::telemetry;
 
@@ -72,7 +73,7 @@ pub(super) fn run(args: ExecArgs, env: &Env) -> Result<(), Exit> {
     config.warnings.extend(notice);
     config.warnings.extend(direct::notice(env));
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(help = LogEntry::ConfigurationWarning.page(), "{warning}");
     }
     let mut child_env = ChildEnv::of(&config);
     child_env.wgetrc =

@@ -17,6 +17,7 @@ use super::flags::Flags;
 use super::runtime::runtime;
 use crate::app::{App, Control, StartError};
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, RawConfig};
+use crate::diagnostics::LogEntry;
 use crate::server::raise_descriptor_limit;
 use crate::telemetry;
 
@@ -64,7 +65,7 @@ async fn serve(config: Config, flags: RawConfig, env: &Env, sandbox: Sandbox) ->
 /// Logs settings that are valid but look wrong.
 fn warn(config: &Config) {
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(help = LogEntry::ConfigurationWarning.page(), "{warning}");
     }
 }
 
@@ -98,7 +99,7 @@ impl SignalLoop {
                 }
                 action = signals.next() => match action {
                     SignalAction::Reload if self.control.is_draining() => {
-                        tracing::warn!("SIGHUP ignored: shutdown is in progress");
+                        tracing::warn!(help = LogEntry::ReloadIgnored.page(), "SIGHUP ignored: shutdown is in progress");
                     }
                     SignalAction::Reload => {
                         self.supervisor.reloading();
@@ -123,7 +124,13 @@ impl SignalLoop {
         let config = match loaded {
             Ok(Ok(config)) => config,
             Ok(Err(diagnostics)) => return self.not_reloaded(&diagnostics),
-            Err(error) => return self.not_reloaded(&[format!("reload: {error}")]),
+            Err(error) => {
+                return self.not_reloaded(&[Diagnostic::new(
+                    DiagnosticId::InvalidFile,
+                    "reload",
+                    error.to_string(),
+                )]);
+            }
         };
         if let Some(program) = config
             .credentials
@@ -153,7 +160,10 @@ impl SignalLoop {
         match self.control.reload(config) {
             Ok(waiting) => {
                 for what in waiting {
-                    tracing::warn!("needs a restart: {what}");
+                    tracing::warn!(
+                        help = LogEntry::NeedsRestart.page(),
+                        "needs a restart: {what}"
+                    );
                 }
                 let summary = self.control.summary();
                 summary.log();
@@ -168,11 +178,12 @@ impl SignalLoop {
         }
     }
 
-    fn not_reloaded(&self, problems: &[impl fmt::Display]) {
+    fn not_reloaded(&self, problems: &[Diagnostic]) {
         for problem in problems {
-            tracing::error!("{problem}");
+            tracing::error!(help = problem.id.page(), "{problem}");
         }
         tracing::error!(
+            help = LogEntry::NotReloaded.page(),
             "not reloaded, nothing has changed: problems: {}",
             problems.len()
         );

@@ -12,6 +12,8 @@ macro_rules! entry {
     };
 }
 
+pub(super) use entry;
+
 // === impl ErrorKind ===
 
 impl ErrorKind {

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::log_entry::LogEntry;
 use crate::error::SourceKind;
 use crate::policy::{CredentialGrant, Decision, Policy, PolicyEntry, Principal, TokenKind};
 
@@ -175,6 +176,7 @@ pub(crate) const fn gets_later(is_service: bool) -> &'static str {
 /// Logs that `--intercept` covers only part of the Google APIs.
 pub(crate) fn log_unknown_universe() {
     tracing::warn!(
+        help = LogEntry::UnknownUniverse.page(),
         "the universe domain is not known yet: --intercept terminates TLS of Google APIs only for googleapis.com"
     );
 }

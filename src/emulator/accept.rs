@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::diagnostics::LogEntry;
 use crate::telemetry::LogThrottle;
 
 /// Serves every connection until `shutdown` completes. Requests in progress are then aborted.
@@ -29,7 +30,7 @@ pub(super) async fn accept<F>(
                 // Probably no descriptor is free. The pause lets connections close before the next attempt.
                 Err(error) => {
                     if let Some(suppressed) = failures.due() {
-                        tracing::warn!(%error, suppressed, "cannot accept a connection");
+                        tracing::warn!(%error, suppressed, help = LogEntry::AcceptFailed.page(), "cannot accept a connection");
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Route;
 use crate::destination::{Destination, Host, Origin};
+use crate::diagnostics::LogEntry;
 use crate::error::{Error, ErrorKind};
 use crate::explain::account_warning;
 use crate::policy::{
@@ -137,7 +138,8 @@ impl CredentialProvider {
                 ),
             }
             if let Some(warning) = account_warning(&email) {
-                tracing::warn!(account = &*email, "{warning}");
+                let help = LogEntry::ComputeDefaultAccount.page();
+                tracing::warn!(account = &*email, help, "{warning}");
             }
         }
         Ok(())

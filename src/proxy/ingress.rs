@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::credentials::{CredentialProvider, Resolved, RouteDecision};
 use crate::config::{AccessLog, HttpVersion, Route};
 use crate::destination::{Destination, Origin};
+use crate::diagnostics::LogEntry;
 use crate::error::ErrorKind;
 use crate::policy::ServiceName;
 use crate::telemetry::ListenerMetrics;
@@ -139,7 +140,10 @@ impl RouteIngress {
 pub(crate) async fn locate_routes(provider: &CredentialProvider, routes: &[Arc<Ingress>]) {
     for service in routes.iter().filter_map(|ingress| ingress.service()) {
         if let Err(error) = provider.locate(service).await {
-            tracing::warn!("run://{service}: {error}");
+            tracing::warn!(
+                help = LogEntry::ServiceNotLocated.page(),
+                "run://{service}: {error}"
+            );
         }
     }
 }

@@ -22,6 +22,7 @@ use super::limits::{HttpLimits, ServerLimits};
 use super::listener::{Listener, Socket};
 use super::room::Room;
 use super::serve::{ConnectionLimits, HttpService, serve};
+use crate::diagnostics::LogEntry;
 use crate::error::Error;
 use crate::memory::Memory;
 use crate::proxy::{ClientConnection, ConnectionState, Connections, InFlight, OpenedTunnel};
@@ -204,7 +205,7 @@ impl Server {
                 }
                 Err(error) => {
                     if let Some(before) = self.failures.due() {
-                        tracing::warn!(%error, suppressed = before, "cannot accept a connection");
+                        tracing::warn!(%error, suppressed = before, help = LogEntry::AcceptFailed.page(), "cannot accept a connection");
                     }
                     if self.evict(class) == Eviction::Empty {
                         self.served.evict_idle();

@@ -11,6 +11,7 @@ use super::code::Code;
 use super::trace::TraceContext;
 use crate::config::AccessLog;
 use crate::destination::Destination;
+use crate::diagnostics::LogEntry;
 use crate::error::{ErrorKind, Problem, Side};
 use crate::policy::{Credential, TokenKey};
 
@@ -90,7 +91,7 @@ macro_rules! write_event {
                 error = record.problem.map(|problem| problem.kind().row().proxy_status),
                 detail = record.problem.map(Problem::detail),
                 advice = record.problem.map(Problem::advice),
-                help = record.problem.map(Problem::page),
+                help = record.help(),
             },
             "{record}"
         );
@@ -134,6 +135,12 @@ impl AccessRecord<'_> {
             (Some(_), _) | (None, None | Some(500..)) => Level::WARN,
             (None, Some(_)) => Level::INFO,
         }
+    }
+
+    /// Returns the URL of the explanation. Lines that are neither a warning nor an error have none.
+    fn help(&self) -> Option<&'static str> {
+        let warning = || (self.level() == Level::WARN).then(|| LogEntry::UpstreamFailed.page());
+        self.problem.map(Problem::page).or_else(warning)
     }
 
     /// Returns the URL, or for a tunnel its authority.

@@ -7,7 +7,7 @@ use tracing::field;
 use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
 use crate::destination::Origin;
-use crate::diagnostics::{AuthRejection, NoTokenReason};
+use crate::diagnostics::{AuthRejection, LogEntry, NoTokenReason};
 use crate::policy::{CredentialName, TokenKind};
 
 /// Logs the rejection and advice, at most once a minute for each status, token and destination. A 403 after a 401 is
@@ -41,6 +41,11 @@ pub(crate) fn auth_rejected_of(
         TokenKind::Id { audience } => ("ID", Some(&**audience), None),
         TokenKind::Jwt { audience } => ("ID", Some(&**audience), None),
     };
+    let entry = if rejection.iap {
+        LogEntry::RejectedByIap
+    } else {
+        LogEntry::TokenRejected
+    };
     let trace = trace.as_ref();
     tracing::warn!(
         {
@@ -54,6 +59,7 @@ pub(crate) fn auth_rejected_of(
             account = rejection.account,
             via = key.principal.via_of(credential.holder_or_default()),
             project = rejection.project,
+            help = entry.page(),
             "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
             "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
             "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),
@@ -71,6 +77,7 @@ pub fn tunnel_without_token(limiter: &RateLimiter, origin: &Origin, reason: NoTo
     }
     tracing::warn!(
         destination = %origin,
+        help = LogEntry::TunnelWithoutToken.page(),
         "the CONNECT tunnel to {origin} carries no token, since {}: {}",
         reason.why(),
         reason.advice(origin),
@@ -91,6 +98,7 @@ pub(crate) fn interception_failed(
         tracing::warn!(
             destination = %origin,
             error = %error,
+            help = LogEntry::InterceptionFailed.page(),
             "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which --ca-dir writes",
         );
         return;
@@ -98,6 +106,7 @@ pub(crate) fn interception_failed(
     tracing::warn!(
         destination = %origin,
         error = %error,
+        help = LogEntry::InterceptionFailed.page(),
         "no TLS with the app for {origin}: {error}. It must trust this sidecar's CA, which is new at each start: \
          SSL_CERT_FILE={folder}/bundle.pem (also REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE, GRPC_DEFAULT_SSL_ROOTS_FILE_PATH), \
          NODE_EXTRA_CA_CERTS={folder}/ca.pem, or for Java -Djavax.net.ssl.trustStore={folder}/truststore.p12 \

@@ -17,7 +17,7 @@ use super::labels::{Connect, Fetch, Lookup};
 use super::listener::{GaugeGuard, ListenerCounters, ListenerMetrics};
 use super::process::ProcessCollector;
 use super::rate_limit::LineLimit;
-use crate::diagnostics::{History, RecentErrors};
+use crate::diagnostics::{History, LogEntry, RecentErrors};
 use crate::error::{ErrorKind, SourceKind};
 use crate::lock::lock;
 use crate::policy::{Credential, SkipReason};
@@ -221,6 +221,7 @@ impl Metrics {
         if let Some(suppressed @ 1..) = due {
             tracing::warn!(
                 suppressed,
+                help = LogEntry::MalformedNotLogged.page(),
                 "requests that could not be parsed were not logged"
             );
         }

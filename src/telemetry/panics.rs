@@ -2,11 +2,18 @@
 
 use std::panic::{self, PanicHookInfo};
 
+use crate::diagnostics::LogEntry;
+
 /// Writes panics to the log instead of stderr.
 pub(super) fn log_panics() {
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(tracing::field::display);
-        tracing::error!(location, "panicked: {}", message(info));
+        tracing::error!(
+            location,
+            help = LogEntry::Panicked.page(),
+            "panicked: {}",
+            message(info)
+        );
     }));
 }
 

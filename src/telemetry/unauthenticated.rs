@@ -4,7 +4,7 @@ use tracing::field;
 
 use super::rate_limit::RateLimiter;
 use super::trace::TraceContext;
-use crate::diagnostics::{OWN_CREDENTIAL_ADVICE, UnauthenticatedRejection};
+use crate::diagnostics::{LogEntry, OWN_CREDENTIAL_ADVICE, UnauthenticatedRejection};
 use crate::policy::SkipReason;
 
 /// Logs the rejection at most once a minute per destination. Adds advice if a credential of the app was kept.
@@ -31,8 +31,10 @@ pub(crate) fn unauthenticated_rejected(
         status.as_u16(),
         rejection.what()
     );
+    let mut entry = LogEntry::UnauthenticatedRejected;
     if own {
         said = format!("{said}: {OWN_CREDENTIAL_ADVICE}");
+        entry = LogEntry::AppCredentialRejected;
     }
     tracing::warn!(
         {
@@ -40,6 +42,7 @@ pub(crate) fn unauthenticated_rejected(
             status = status.as_u16(),
             reason,
             rule,
+            help = entry.page(),
             "logging.googleapis.com/trace" = trace.map(|trace| field::display(trace.trace_id())),
             "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
             "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),

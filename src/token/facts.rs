@@ -232,7 +232,8 @@ impl CachedFact {
                 if error.fault() == TokenFault::Unsupported {
                     tracing::debug!("{}", error.detail());
                 } else {
-                    tracing::warn!("{}", error.detail());
+                    let help = error.fault().page();
+                    tracing::warn!(help, "{}", error.detail());
                 }
                 backoff.failed(error.clone(), false, now);
                 Err(error.to_error(backoff.left(now).unwrap_or_default()))

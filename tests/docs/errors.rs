@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use sidentity::config::DiagnosticId;
+use sidentity::diagnostics::LogEntry;
 use sidentity::error::{ErrorKind, TokenFault};
 
-use super::{OPERATING, expect_generated, read, section};
+use super::{OPERATING, expect_generated, path, read, section, sources};
 
 const ERRORS: &str = "docs/errors.md";
 
@@ -90,7 +91,8 @@ fn every_log_line_with_advice_has_an_entry() {
         if advice.trim_matches(['|', ' ']).is_empty() {
             continue;
         }
-        let id = slug(line);
+        let known = LogEntry::ALL.iter().find(|entry| entry.line() == line);
+        let id = known.map_or_else(|| slug(line), |entry| id(entry.page()).to_owned());
         assert!(ids.insert(id.clone()), "{id} twice");
         let facts = format!("Meaning: {meaning}.");
         entry(
@@ -103,4 +105,46 @@ fn every_log_line_with_advice_has_an_entry() {
     }
     expect_generated(ERRORS, "log lines", &text);
     assert!(ids.len() > 20, "{ids:?}");
+}
+
+/// The entry of a warning is found by its line in the operating guide, so both must name it in the same words.
+#[test]
+fn the_help_of_every_warning_leads_to_its_entry() {
+    let (errors, guide) = (read(ERRORS), read(OPERATING));
+    let mut ids = BTreeSet::new();
+    let pages = LogEntry::ALL.iter().map(|entry| entry.page().to_owned());
+    for page in pages.chain(DiagnosticId::ALL.iter().map(|id| id.page())) {
+        let (_, id) = page.split_once('#').unwrap();
+        assert!(errors.contains(&format!("<a id=\"{id}\"></a>")), "{page}");
+        assert!(ids.insert(id.to_owned()), "{id} twice");
+    }
+    for entry in LogEntry::ALL {
+        let row = format!("\n| `{}` |", entry.line());
+        assert!(
+            *entry == LogEntry::ConfigurationWarning || guide.contains(&row),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn every_warning_and_error_of_the_log_has_its_help() {
+    let mut files = Vec::new();
+    sources(&path("src"), &mut files);
+    let mut calls = 0;
+    for (file, source) in &files {
+        for level in ["warn", "error"] {
+            for call in source.split(&format!("tracing::{level}!(")).skip(1) {
+                let arguments = call.split('"').next().unwrap();
+                let literals = call.split(");\n").next().unwrap();
+                assert!(
+                    arguments.contains("help") || literals.contains("help = "),
+                    "{}: {literals}",
+                    file.display()
+                );
+                calls += 1;
+            }
+        }
+    }
+    assert!(calls > 20, "{calls}");
 }

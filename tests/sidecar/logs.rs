@@ -52,8 +52,17 @@ async fn the_start_log_lists_listeners_rules_and_warnings() {
     for line in &expected {
         assert!(said.contains(&line.as_str()), "{line} is not in {said:#?}");
     }
-    let warned = log.iter().filter(|line| line["severity"] == "WARNING");
-    let warned: Vec<&str> = warned.map(message).collect();
+    let warned: Vec<_> = log
+        .iter()
+        .filter(|line| line["severity"] == "WARNING")
+        .collect();
+    let help = |line: &&Value| line["help"].as_str().unwrap().to_owned();
+    let entries: Vec<String> = warned.iter().map(help).collect();
+    assert!(
+        entries[0].ends_with("/docs/errors.md#log-configuration-warning"),
+        "{entries:?}"
+    );
+    let warned: Vec<&str> = warned.into_iter().map(message).collect();
     assert_eq!(warned.len(), 1, "{warned:?}");
     assert!(
         warned[0].contains("calls to https://silent.example.com get no token"),

@@ -17,6 +17,7 @@ use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
 use crate::destination::{Destination, Host, Scheme};
+use crate::diagnostics::LogEntry;
 use crate::emulator::{
     IssuedToken, Issuer, KnownIdentity, NotIssued, RealTokenServer, Replacement,
 };
@@ -227,7 +228,10 @@ async fn reload(
         });
         match replaced {
             Ok(greeting) => tracing::info!("SIGHUP: {greeting}"),
-            Err(error) => tracing::error!("SIGHUP: nothing changes: {error}"),
+            Err(error) => tracing::error!(
+                help = LogEntry::ServerReloadFailed.page(),
+                "SIGHUP: nothing changes: {error}"
+            ),
         }
     }
 }

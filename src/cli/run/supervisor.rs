@@ -12,6 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::config::Env;
+use crate::diagnostics::LogEntry;
 
 /// The service manager, if there is one.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Supervisor {
             };
             address
                 .inspect_err(
-                    |error| tracing::warn!(%error, "NOTIFY_SOCKET is not a socket: {name:?}"),
+                    |error| tracing::warn!(%error, help = LogEntry::NotifySocketInvalid.page(), "NOTIFY_SOCKET is not a socket: {name:?}"),
                 )
                 .ok()
         });
@@ -84,7 +85,7 @@ impl Supervisor {
         let Some(address) = &self.address else { return };
         let sent = send(address, message.as_bytes());
         if let Err(error) = sent {
-            tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be notified");
+            tracing::warn!(%error, help = LogEntry::NotifyFailed.page(), "the service manager (NOTIFY_SOCKET) cannot be notified");
         }
     }
 }

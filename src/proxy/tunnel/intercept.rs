@@ -10,6 +10,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use crate::destination::Origin;
+use crate::diagnostics::LogEntry;
 use crate::intercept::{Interceptor, PrefixedIo};
 use crate::proxy::ingress::{Ingress, IngressKind};
 use crate::proxy::request::record::RequestRecord;
@@ -83,7 +84,7 @@ impl Interception {
         hints: &RateLimiter,
     ) {
         if let Some(warning) = self.interceptor.expiry_warning(SystemTime::now()) {
-            tracing::warn!("{warning}");
+            tracing::warn!(help = LogEntry::CaExpires.page(), "{warning}");
         }
         match self.interceptor.accept(&origin.host, tunnel).await {
             Ok(stream) => {

@@ -247,3 +247,13 @@ fn a_latency_is_in_seconds_without_trailing_zeros() {
     assert_eq!(latency(1_500_000), "1.5s");
     assert_eq!(latency(60_000_000), "60s");
 }
+
+#[test]
+fn a_failure_of_the_upstream_links_to_its_explanation() {
+    let help = |status: u16| {
+        let code = StatusCode::from_u16(status).unwrap().into();
+        json(|| with_record(code, |record| access_log(AccessLog::All, &record)))["help"].clone()
+    };
+    assert_eq!(help(503), LogEntry::UpstreamFailed.page());
+    assert!(help(404).is_null() && help(200).is_null());
+}

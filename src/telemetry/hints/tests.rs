@@ -71,6 +71,7 @@ fn a_403_of_cloud_run_names_the_role_and_the_account() {
             "audience": "https://billing.run.app",
             "source": "metadata",
             "account": "a@p.iam.gserviceaccount.com",
+            "help": "https://github.com/sidentity/sidentity/blob/main/docs/errors.md#log-token-rejected",
         })
     );
 }
