@@ -113,7 +113,7 @@ def versions():
     found = {"sidentity": version([shipped(), "--version"])}
     for name, arguments in asked.items():
         program = find(name)
-        found[name] = version([program, *arguments]) if program else f"not to be had: {missing[name]}"
+        found[name] = version([program, *arguments]) if program else f"not available: {missing[name]}"
     found["rustc"] = version(["rustc", "--version"])
     return found
 

@@ -23,7 +23,7 @@ use support::{Failure, hop, sidecar, tls, upstream};
 
 #[derive(Parser)]
 enum Command {
-    /// Makes certificates in a folder
+    /// Writes certificates into a directory
     Certificates { folder: PathBuf },
     /// Serves bytes over TLS, HTTP/1.1 and HTTP/2
     Upstream {
@@ -31,13 +31,13 @@ enum Command {
         port: u16,
         #[arg(long)]
         certificates: PathBuf,
-        /// Milliseconds before each answer
+        /// Milliseconds before each response
         #[arg(long, default_value_t = 0)]
         delay: u64,
     },
-    /// Forwards and does nothing else
+    /// Only forwards requests
     Hop(HopArgs),
-    /// Calls, and says what it cost the processes that it was told of
+    /// Sends requests, and prints the CPU time of the given processes
     Load(load::Args),
 }
 
@@ -53,10 +53,10 @@ struct HopArgs {
     authority: Authority,
     #[arg(long)]
     http2: bool,
-    /// What it puts into `Authorization`
+    /// The value of `Authorization`
     #[arg(long)]
     token: HeaderValue,
-    /// Sends by the sidecar's pool
+    /// Sends through the sidecar's pool
     #[arg(long)]
     ours: bool,
 }

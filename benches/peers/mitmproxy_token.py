@@ -4,9 +4,9 @@ from mitmproxy import ctx
 
 
 def load(loader):
-    loader.add_option("token", str, "", "what goes into Authorization")
+    loader.add_option("token", str, "", "the value of Authorization")
     loader.add_option("upstream_h1", int, 0, "the upstream's port")
-    loader.add_option("upstream_h2", int, 0, "the gRPC upstream's port")
+    loader.add_option("upstream_h2", int, 0, "the port of the gRPC upstream")
 
 
 def server_connect(data):

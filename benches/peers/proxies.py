@@ -62,7 +62,7 @@ class Sidentity(Proxy):
     name = "sidentity"
     program = "sidentity"
     fetches = True
-    # Its defaults, including logging and metrics. These options only give addresses.
+    # The defaults, including logging and metrics. These options only set addresses.
     extra = ()
     proxy_at = "off"
     # For tools that write files from inside the process.

@@ -86,7 +86,7 @@ def rows(figures, absent):
             busy = f"{_middle(found.busy) * 100:.0f} %" if found.busy else "–"
             rate = figure(_middle(found.rate)) if found.rate else "–"
             text.append(f"| {name} | {of(found)} | {against} | {busy} | {rate} |")
-        text += [f"| {name} | not to be had: {why} | | | |" for name, why in absent.items()]
+        text += [f"| {name} | not available: {why} | | | |" for name, why in absent.items()]
         text.append("")
         entries = [(name, found.median, *found.spread) for name, found in peers.items() if found.values]
         groups.append((row.title, row.unit, entries))

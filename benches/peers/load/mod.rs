@@ -1,4 +1,4 @@
-//! The load: a fixed number of callers, each of which waits for its answer before it calls again.
+//! The load: a fixed number of callers, each of which waits for the response before its next call.
 //!
 //! It uses one core, and little of it, so HTTP/1.1 is written here by hand. It prints one line of JSON.
 
@@ -30,7 +30,7 @@ use tally::Tally;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to call; several are taken in turn, by connections
+    /// The addresses to call; each connection uses the next one
     #[arg(long, required = true)]
     target: Vec<SocketAddr>,
     #[arg(long, default_value_t = 1)]
@@ -38,20 +38,20 @@ pub struct Args {
     /// Calls at a time on an HTTP/2 connection; without it, HTTP/1.1
     #[arg(long)]
     streams: Option<usize>,
-    /// Opens a tunnel to this authority first, and TLS inside
+    /// Opens a tunnel to this authority first, with TLS inside
     #[arg(long)]
     connect: Option<String>,
-    /// Whom to trust inside the tunnel
+    /// The trusted certificates inside the tunnel
     #[arg(long)]
     ca: Option<PathBuf>,
     #[command(flatten)]
     plan: plan::RequestArgs,
-    /// Before counting begins
+    /// The warm-up time before counting begins
     #[arg(long, default_value_t = 0.5)]
     warm_up: f64,
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Processes whose CPU time is read at the begin and the end
+    /// Processes whose CPU time is read at the beginning and the end
     #[arg(long, value_delimiter = ',')]
     pids: Vec<u32>,
     /// Keeps the connections until standard input ends

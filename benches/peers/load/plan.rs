@@ -2,27 +2,27 @@
 
 use std::net::SocketAddr;
 
-/// Requests are the same for all callers, but for the place.
+/// The requests are the same for all callers, but each begins at another one.
 #[derive(clap::Args)]
 pub struct RequestArgs {
     #[arg(long, default_value = "/bytes/1024")]
     path: String,
-    /// `Host`; without it, the address that is called
+    /// `Host`; the default is the called address
     #[arg(long)]
     authority: Option<String>,
-    /// In absolute form, as to a forward proxy
+    /// Uses the absolute form, as for a forward proxy
     #[arg(long)]
     absolute: bool,
-    /// Calls so many functions in turn, at hosts of their own by twenties: each has an audience of its own
+    /// Calls this number of functions in turn, twenty at each host; each has its own audience
     #[arg(long)]
     functions: Option<usize>,
-    /// `POST` with a body of so many bytes
+    /// Sends `POST` with a body of this number of bytes
     #[arg(long)]
     body: Option<usize>,
-    /// A gRPC call
+    /// Sends gRPC calls
     #[arg(long)]
     grpc: bool,
-    /// A header of so many bytes
+    /// Adds a header of this number of bytes
     #[arg(long, default_value_t = 0)]
     header: usize,
 }
