@@ -83,7 +83,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bytes_come_out_as_they_went_in(sizes in prop::collection::vec(0usize..3000, 0..20), split in 0usize..20) {
+        fn the_bytes_are_unchanged(sizes in prop::collection::vec(0usize..3000, 0..20), split in 0usize..20) {
             let pieces: Vec<Bytes> = (0u8..).zip(&sizes).map(|(n, size)| vec![n; *size].into()).collect();
             let (mut chunks, mut more) = (Chunks::default(), Chunks::default());
             for (n, piece) in pieces.iter().enumerate() {

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_compute_engine_default_account_is_warned_of() {
+    fn only_the_compute_engine_default_account_gets_a_warning() {
         for email in [
             "424242-compute@developer.gserviceaccount.com",
             "1-compute@developer.gserviceaccount.com",

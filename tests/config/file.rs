@@ -67,7 +67,7 @@ fn every_error_of_a_file_has_its_line_column_and_field() {
 }
 
 #[test]
-fn an_error_of_a_file_is_one_line_that_says_what_would_be_right() {
+fn an_error_of_a_file_is_one_line_with_the_correction() {
     for (yaml, line) in [
         ("prxy: off", "1:1: prxy: unknown key: did you mean proxy?"),
         ("workers: [1]", "1:10: workers: write a text, not a list"),

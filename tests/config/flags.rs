@@ -3,7 +3,7 @@
 use crate::{Id, Setup};
 
 #[test]
-fn a_value_that_an_option_does_not_take_is_quoted() {
+fn a_value_that_an_option_does_not_accept_is_quoted() {
     let table = [
         ("--intercept=maybe", "--intercept", "maybe"),
         (
@@ -260,7 +260,7 @@ fn a_wrong_flag_is_reported_with_its_kind_and_place() {
 }
 
 #[test]
-fn an_error_is_one_line_that_says_what_would_be_right() {
+fn an_error_is_one_line_with_the_correction() {
     let open = "anyone who can reach it would get this service's identity: listen on 127.0.0.1, or set \
                 --allow-non-loopback";
     let table: &[(&[&str], &str)] = &[

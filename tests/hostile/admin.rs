@@ -13,7 +13,7 @@ const BOUNDS: Bounds = Bounds {
 };
 
 #[tokio::test]
-async fn pages_that_nobody_reads_on_the_admin_port() {
+async fn unread_pages_on_the_admin_port() {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&[]).await;
     let observer = Observer::of_both(&sidecar);
@@ -27,7 +27,7 @@ async fn pages_that_nobody_reads_on_the_admin_port() {
 }
 
 #[tokio::test]
-async fn connections_to_the_admin_port_that_never_send_a_whole_request() {
+async fn connections_to_the_admin_port_without_a_complete_request() {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&[]).await;
     let observer = Observer::of_both(&sidecar);
@@ -46,7 +46,7 @@ async fn connections_to_the_admin_port_that_never_send_a_whole_request() {
 }
 
 #[tokio::test]
-async fn pipelined_pages_that_nobody_reads_on_the_admin_port() {
+async fn unread_pipelined_pages_on_the_admin_port() {
     let _alone = ALONE.lock().await;
     let (_metadata, sidecar) = started(&[]).await;
     let observer = Observer::of_both(&sidecar);

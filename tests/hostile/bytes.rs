@@ -31,7 +31,7 @@ async fn endless_download() -> Hostile {
 }
 
 #[tokio::test]
-async fn downloads_from_http1_that_nobody_reads() {
+async fn unread_downloads_from_http1() {
     let upstream = endless_download().await;
     let at = upstream.address;
     let request = format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n");
@@ -51,7 +51,7 @@ async fn downloads_from_http1_that_nobody_reads() {
 }
 
 #[tokio::test]
-async fn downloads_from_http1_that_no_http2_caller_reads() {
+async fn unread_downloads_from_http1_to_http2() {
     let _alone = ALONE.lock().await;
     let upstream = endless_download().await;
     let (_metadata, sidecar) = started(&[]).await;
@@ -66,7 +66,7 @@ async fn downloads_from_http1_that_no_http2_caller_reads() {
 }
 
 #[tokio::test]
-async fn downloads_over_tls_that_nobody_reads() {
+async fn unread_downloads_over_tls() {
     let upstream = bulk::start(1 << 40).await;
     for (version, scenario) in [
         ("1", "100 unread downloads from HTTP/1.1 over TLS"),

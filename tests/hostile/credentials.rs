@@ -35,13 +35,13 @@ async fn thousands_of_unauthenticated_streams_without_a_window() {
 }
 
 #[tokio::test]
-async fn unauthenticated_requests_whose_answers_nobody_reads() {
+async fn unauthenticated_requests_with_unread_responses() {
     let bytes = b"GET http://a.example.com/ HTTP/1.1\r\nHost: a.example.com\r\n\r\n".repeat(2000);
     flooded("unauthenticated HTTP/1.1 flood", 100, bytes).await;
 }
 
 #[tokio::test]
-async fn unauthenticated_connections_that_say_nothing() {
+async fn silent_unauthenticated_connections() {
     flooded("silent connections", 300, Vec::new()).await;
     flooded("half prefaces", 300, PREFACE[..9].to_vec()).await;
 }

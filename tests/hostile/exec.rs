@@ -161,7 +161,7 @@ async fn attacked(scenario: &str, attack: impl FnOnce(&mut Flood, [SocketAddr; 2
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn strangers_that_say_nothing_to_the_ports_of_exec() {
+async fn silent_unauthenticated_clients_of_the_ports_of_exec() {
     attacked("silent strangers", |flood, ports| {
         for port in ports {
             flood.open(port, 300, Reading::Nothing, PREFACE[..9].to_vec());
@@ -172,7 +172,7 @@ async fn strangers_that_say_nothing_to_the_ports_of_exec() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn strangers_that_come_back_to_the_ports_of_exec() {
+async fn unauthenticated_clients_that_reconnect_to_the_ports_of_exec() {
     attacked("strangers that come back", |flood, ports| {
         let request = b"GET http://a.example.com/ HTTP/1.1\r\nHost: a.example.com\r\n\r\n";
         for port in ports {

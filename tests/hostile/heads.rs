@@ -60,7 +60,7 @@ async fn large_heads_that_do_not_end() {
 }
 
 #[tokio::test]
-async fn large_heads_of_requests_that_nobody_answers() {
+async fn large_heads_of_unanswered_requests() {
     flooded("300 heads of 350 KB", COUNT, |at| {
         (head(at) + "\r\n\r\n").into_bytes()
     })
@@ -68,7 +68,7 @@ async fn large_heads_of_requests_that_nobody_answers() {
 }
 
 #[tokio::test]
-async fn large_field_lists_of_requests_that_nobody_answers() {
+async fn large_field_lists_of_unanswered_requests() {
     for (scenario, connections) in [
         ("300 field lists of 240 KB on one connection", 1),
         ("300 field lists of 240 KB on 10 connections", 10),
@@ -93,7 +93,7 @@ async fn large_field_lists_that_do_not_end() {
 }
 
 #[tokio::test]
-async fn large_trailers_that_nobody_reads() {
+async fn unread_large_trailers() {
     flooded("300 trailers of 240 KB", 10, |at| {
         let streams = (1..).step_by(2).take(COUNT / 10);
         let mut bytes = preface();

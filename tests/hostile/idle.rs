@@ -48,7 +48,7 @@ async fn closed(address: SocketAddr, (_, bytes, more): Beginning) -> Duration {
 }
 
 #[tokio::test]
-async fn connections_without_a_whole_head_are_closed_on_every_listener() {
+async fn connections_without_a_complete_head_are_closed_by_every_listener() {
     let _alone = ALONE.lock().await;
     let service = Service::start().await;
     let mut args = service.flags();

@@ -275,7 +275,7 @@ async fn a_hundred_cold_calls_share_one_error() {
 }
 
 #[tokio::test]
-async fn a_dead_metadata_server_goes_unnoticed_while_a_token_is_valid() {
+async fn a_dead_metadata_server_fails_no_call_while_a_token_is_valid() {
     let (mut metadata, service, sidecar) = started(&[]).await;
     proxied(sidecar.proxy(), "http://storage.googleapis.com/", &[]).await;
     metadata.stop().await;

@@ -446,7 +446,7 @@ fn taken_on_ipv6() -> Option<(std::net::TcpListener, u16)> {
 }
 
 #[test]
-fn a_port_in_use_on_ipv6_only_is_an_error_that_says_so() {
+fn a_port_in_use_on_ipv6_only_is_an_error_with_the_address() {
     let Some((_taken, port)) = taken_on_ipv6() else {
         return;
     };

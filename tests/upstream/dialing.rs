@@ -169,7 +169,7 @@ async fn every_step_of_connecting_has_its_timeout() {
 }
 
 #[tokio::test]
-async fn an_own_listener_is_refused_after_name_resolution() {
+async fn a_listener_of_the_sidecar_is_refused_after_name_resolution() {
     let server = Honest::start(Manner::default()).await;
     let port = server.address.port();
     let client = Setting::new(server.address, None)
@@ -199,7 +199,7 @@ async fn an_own_listener_is_refused_after_name_resolution() {
 
 /// A listener on all addresses accepts on an address that is in no list.
 #[tokio::test]
-async fn an_own_listener_is_refused_by_any_address_of_the_machine() {
+async fn a_listener_of_the_sidecar_is_refused_by_any_address_of_the_machine() {
     let Some(own) = this_machines_address() else {
         return;
     };

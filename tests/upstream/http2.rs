@@ -128,7 +128,7 @@ async fn an_upstream_that_allows_one_stream_gets_one_at_a_time_on_each_connectio
 }
 
 #[tokio::test]
-async fn the_own_stream_limit_holds_if_the_upstream_allows_more() {
+async fn the_sidecars_stream_limit_applies_if_the_upstream_allows_more() {
     let (server, client) = allowing(1000).await;
     let mut crowd = crowd(&client, "/hold", 101);
     server.held(101).await;

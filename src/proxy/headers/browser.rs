@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_same_origin_only_if_every_value_says_so() {
+    fn a_request_is_same_origin_only_if_every_value_is_same_origin() {
         for (values, same) in [
             (&["same-origin"][..], true),
             (&["Same-Origin", "same-origin"], true),

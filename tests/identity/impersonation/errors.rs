@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_403_names_the_role_the_account_and_who_lacks_it() {
+async fn a_403_names_the_missing_role_the_account_and_the_caller() {
     let setup = Setup::new().await;
     let isolated = setup.address("isolated");
     let sidecar = setup
