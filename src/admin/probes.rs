@@ -70,7 +70,9 @@ fn missing(admin: &Admin) -> Vec<String> {
             let reason = match located {
                 None | Some(Some(Ok(_))) => None,
                 Some(Some(Err(error))) => Some(error.to_string()),
-                Some(None) => Some("the metadata server has not said where that is".to_owned()),
+                Some(None) => {
+                    Some("the project number and the region are not known yet".to_owned())
+                }
             };
             if let Some(reason) = reason {
                 return Some(format!("route {}: {reason}\n", ingress.name));

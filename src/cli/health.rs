@@ -99,8 +99,8 @@ pub(super) fn wait(args: &Wait, env: &Env) -> Result<(), Exit> {
 /// Returns the admin address of the flag, otherwise of the sidecar's variable.
 fn admin(flag: Option<SocketAddr>, env: &Env) -> Result<SocketAddr, Exit> {
     let variable = OptionKey::Admin.variable();
-    let said = env.text(&variable);
-    match (flag, said.map_err(|problem| Exit::usage(vec![problem]))?) {
+    let value = env.text(&variable);
+    match (flag, value.map_err(|problem| Exit::usage(vec![problem]))?) {
         (Some(admin), _) => Ok(admin),
         (None, Some(text)) => {
             address(text).map_err(|right| Exit::misused(&format!("environment {variable}"), right))

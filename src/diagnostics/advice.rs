@@ -252,14 +252,14 @@ mod tests {
     fn every_kind_and_every_fault_has_its_own_advice() {
         let mut seen = HashSet::new();
         for advice in all() {
-            assert!(advice.len() > 40, "says little: {advice}");
+            assert!(advice.len() > 40, "is short: {advice}");
             assert!(advice.len() <= 260, "{}: {advice}", advice.len());
             assert!(advice.ends_with('.'), "no sentence: {advice}");
             assert!(
                 advice.chars().all(|c| (' '..='~').contains(&c)) && !advice.contains("  "),
                 "would not fit a line of a log: {advice}"
             );
-            assert!(seen.insert(advice), "said twice: {advice}");
+            assert!(seen.insert(advice), "is not unique: {advice}");
         }
         let titles: HashSet<_> = TokenFault::ALL.map(TokenFault::title).into();
         assert_eq!(titles.len(), TokenFault::ALL.len());

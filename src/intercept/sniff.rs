@@ -179,8 +179,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_hello_sent_byte_by_byte_is_recognised_as_tls() {
-        let (mut app, ours) = tokio::io::duplex(1);
-        let sniffing = tokio::spawn(sniff(ours, ANYTHING));
+        let (mut app, near) = tokio::io::duplex(1);
+        let sniffing = tokio::spawn(sniff(near, ANYTHING));
         let wrote = tokio::spawn(async move {
             for byte in HELLO {
                 tokio::time::sleep(Duration::from_millis(1_900)).await;
@@ -196,10 +196,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_treated_as_unknown_after_a_timeout() {
         for (rules, seconds) in [(false, 2), (true, 10)] {
-            let (mut app, ours) = tokio::io::duplex(64);
+            let (mut app, near) = tokio::io::duplex(64);
             let started = tokio::time::Instant::now();
             let options = SniffOptions { http: true, rules };
-            let (protocol, stream) = sniff(ours, options).await.unwrap();
+            let (protocol, stream) = sniff(near, options).await.unwrap();
             let waited = started.elapsed().as_secs();
             assert_eq!((protocol, waited), (TunnelProtocol::Silence, seconds));
             app.write_all(HELLO).await.unwrap();
@@ -256,8 +256,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_request_sent_byte_by_byte_is_recognised_as_http() {
-        let (mut app, ours) = tokio::io::duplex(1);
-        let sniffing = tokio::spawn(sniff(ours, ANYTHING));
+        let (mut app, near) = tokio::io::duplex(1);
+        let sniffing = tokio::spawn(sniff(near, ANYTHING));
         let request = b"GET / HTTP/1.1\r\n";
         let wrote = tokio::spawn(async move {
             for byte in request {
@@ -273,9 +273,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_bytes_of_a_partial_client_hello_are_kept() {
-        let (mut app, ours) = tokio::io::duplex(64);
+        let (mut app, near) = tokio::io::duplex(64);
         app.write_all(b"\x16\x03").await.unwrap();
-        let (protocol, stream) = sniff(ours, ANYTHING).await.unwrap();
+        let (protocol, stream) = sniff(near, ANYTHING).await.unwrap();
         assert_eq!(protocol, TunnelProtocol::Other);
         drop(app);
         assert_eq!(read_all(stream).await, b"\x16\x03");

@@ -26,14 +26,14 @@ pub(crate) fn unauthenticated_rejected(
     }
     let trace = trace.as_ref();
     let reason = rejection.skipped.map(SkipReason::as_str);
-    let mut said = format!(
+    let mut message = format!(
         "{origin} answered {} to {}",
         status.as_u16(),
         rejection.what()
     );
     let mut entry = LogEntry::UnauthenticatedRejected;
     if own {
-        said = format!("{said}: {OWN_CREDENTIAL_ADVICE}");
+        message = format!("{message}: {OWN_CREDENTIAL_ADVICE}");
         entry = LogEntry::AppCredentialRejected;
     }
     tracing::warn!(
@@ -47,6 +47,6 @@ pub(crate) fn unauthenticated_rejected(
             "logging.googleapis.com/spanId" = trace.and_then(TraceContext::span_id).map(field::display),
             "logging.googleapis.com/trace_sampled" = trace.map(TraceContext::sampled),
         },
-        "{said}",
+        "{message}",
     );
 }

@@ -83,12 +83,12 @@ pub(super) fn fuzz_rfc3339(text: &[u8]) {
     let Ok(text) = str::from_utf8(text) else {
         return;
     };
-    let ours = parse(text);
+    let parsed = parse(text);
     if let Ok(time) = humantime::parse_rfc3339(text)
         && !text.contains(":60")
     {
-        let theirs = time.duration_since(std::time::UNIX_EPOCH).ok();
-        assert_eq!(ours, theirs, "{text}");
+        let expected = time.duration_since(std::time::UNIX_EPOCH).ok();
+        assert_eq!(parsed, expected, "{text}");
     }
 }
 

@@ -84,11 +84,11 @@ pub(super) async fn open_tunnel(
     }
     let text = read_text(stream, &answer).await;
     let words = [Some(answer.reason.as_str()), text.as_deref()];
-    let said = refusal(proxy, answer.status, &words, &answer.schemes());
+    let message = refusal(proxy, answer.status, &words, &answer.schemes());
     let for_what = format_args!("for CONNECT {authority}");
     let refused = Failure::new(
         ErrorKind::ProxyRefused,
-        format!("{peer}: {said} {for_what}"),
+        format!("{peer}: {message} {for_what}"),
     );
     Err(match answer.status {
         408 | 429 | 500..=599 => refused.transient(),
@@ -107,8 +107,8 @@ pub(super) fn check<B>(address: &Address, response: &mut Response<B>) -> Result<
                 address: None,
             };
             let schemes = schemes(response.headers());
-            let said = refusal(proxy, response.status().as_u16(), &[], &schemes);
-            let detail = format!("{peer}: {said}");
+            let message = refusal(proxy, response.status().as_u16(), &[], &schemes);
+            let detail = format!("{peer}: {message}");
             Err(Failure::new(ErrorKind::ProxyRefused, detail))
         }
         Some(proxy) if proxy.authorization.is_some() => {
@@ -164,7 +164,7 @@ fn refusal(
     words: &[Option<&str>],
     schemes: &[String],
 ) -> String {
-    let mut said = format!("the proxy answered {status}");
+    let mut message = format!("the proxy answered {status}");
     let secrets = ProxySecrets::of(proxy.authorization.as_ref());
     for words in words.iter().flatten().filter(|words| !words.is_empty()) {
         let shown: String = words
@@ -173,13 +173,13 @@ fn refusal(
             .collect();
         // A proxy may echo the request.
         if !secrets.are_in(words) && !secrets.are_in(&shown) {
-            said.push(' ');
-            said.extend(shown.chars().take(TEXT_SHOWN));
+            message.push(' ');
+            message.extend(shown.chars().take(TEXT_SHOWN));
         }
     }
     // tinyproxy answers 401 to wrong credentials.
     if matches!(status, 401 | 407) {
-        said.push_str(match proxy.authorization {
+        message.push_str(match proxy.authorization {
             Some(_) => ": it does not accept the credentials of --upstream-proxy",
             None => ": it requires credentials (--upstream-proxy http://USER:PASSWORD@HOST:PORT)",
         });
@@ -187,12 +187,12 @@ fn refusal(
         let schemes: Vec<&str> = schemes.iter().filter(known).map(|s| &**s).collect();
         if !schemes.is_empty() && !schemes.contains(&"basic") {
             let schemes = schemes.join(", ");
-            said.push_str(&format!(
+            message.push_str(&format!(
                 "; it accepts {schemes}, but only basic is supported"
             ));
         }
     }
-    said
+    message
 }
 
 /// Returns the lower-case names of the schemes in `Proxy-Authenticate`.

@@ -446,14 +446,14 @@ byId("explain").addEventListener("submit", async (event) => {
   }
 });
 
-function explanation(said) {
+function explanation(result) {
   const entries = [
-    ["Gets", [chip(KINDS[said.credential], said.credential === "deny" ? "warn" : ""), " ", ...loose(purpose(said))]],
-    ["In the header", said.header ? [mono(said.header)] : null],
-    ["Sent to", [mono(said.destination)]],
-    ["By", loose(said.rule)],
-    ["How", typed(said.how)],
-    ...said.notes.map((note) => ["Note", typed(note)]),
+    ["Gets", [chip(KINDS[result.credential], result.credential === "deny" ? "warn" : ""), " ", ...loose(purpose(result))]],
+    ["In the header", result.header ? [mono(result.header)] : null],
+    ["Sent to", [mono(result.destination)]],
+    ["By", loose(result.rule)],
+    ["How", typed(result.how)],
+    ...result.notes.map((note) => ["Note", typed(note)]),
   ];
   const answer = node("dl", "answer");
   for (const [name, value] of entries) {

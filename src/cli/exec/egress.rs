@@ -143,15 +143,15 @@ mod tests {
             inherited(&env, &[(OptionKey::UpstreamProxy, "http://q.example:1")]).1,
             None
         );
-        let said = inherited(&env, &[(OptionKey::NoUpstreamProxy, "b.example")])
+        let message = inherited(&env, &[(OptionKey::NoUpstreamProxy, "b.example")])
             .1
             .unwrap();
-        assert!(said.contains("but not b.example;"), "{said}");
+        assert!(message.contains("but not b.example;"), "{message}");
     }
 
     #[test]
     fn an_unsupported_proxy_is_reported() {
-        for (proxy, says) in [
+        for (proxy, words) in [
             (
                 "socks5://u:s3cret@p.example:1080",
                 "socks5:// proxies are not supported",
@@ -163,9 +163,9 @@ mod tests {
             ("http://u:s3cret@", "write http://"),
         ] {
             let (inherited, in_use) = inherited(&[("HTTPS_PROXY", proxy)], &[]);
-            let said = inherited.unusable().unwrap();
-            assert!(said.contains(says), "{said}");
-            assert!(!said.contains("s3cret"), "{said}");
+            let message = inherited.unusable().unwrap();
+            assert!(message.contains(words), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
             assert_eq!(in_use, None);
         }
     }

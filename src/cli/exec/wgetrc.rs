@@ -45,8 +45,8 @@ mod tests {
         let written = write(&folder, Some(bundle), &home_is(&[]))
             .unwrap()
             .unwrap();
-        let said = fs::read_to_string(&written).unwrap();
-        assert_eq!(said, "ca_certificate = /run/ca/bundle.pem\n");
+        let content = fs::read_to_string(&written).unwrap();
+        assert_eq!(content, "ca_certificate = /run/ca/bundle.pem\n");
         assert_eq!(write(&folder, None, &home_is(&[])).unwrap(), None);
         let named = home_is(&[("WGETRC", "/etc/mine")]);
         assert_eq!(write(&folder, Some(bundle), &named).unwrap(), None);

@@ -21,7 +21,7 @@ pub(crate) fn is_cross_site(headers: &HeaderMap, allowed: &[Host]) -> bool {
     };
     // Without Origin the site is unknown.
     let answered = fields::has(headers, &header::ORIGIN) && origins().all(is_allowed);
-    (says(headers, b"cross-site") && !answered)
+    (is_site(headers, b"cross-site") && !answered)
         || origins().any(|origin| !is_local_origin(origin.as_bytes(), allowed))
 }
 
@@ -45,10 +45,10 @@ pub(crate) fn is_from_host(headers: &HeaderMap, host: Option<&str>) -> bool {
     own.is_some()
         && origins.peek().is_some()
         && origins.all(|origin| origin_of(origin.as_bytes()) == own)
-        && !says(headers, b"cross-site")
+        && !is_site(headers, b"cross-site")
 }
 
-fn says(headers: &HeaderMap, site: &[u8]) -> bool {
+fn is_site(headers: &HeaderMap, site: &[u8]) -> bool {
     fields::values(headers, &SEC_FETCH_SITE)
         .any(|value| value.as_bytes().eq_ignore_ascii_case(site))
 }

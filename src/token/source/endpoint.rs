@@ -264,15 +264,15 @@ fn read(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, Atte
     if head.status == StatusCode::OK {
         return Ok(body);
     }
-    let (code, said) = explanation(&body, secrets);
-    let said = if head.status.is_redirection() {
+    let (code, message) = explanation(&body, secrets);
+    let message = if head.status.is_redirection() {
         Some("redirects are not followed".to_owned())
     } else {
-        said
+        message
     };
     Err(AttemptError {
         code,
-        ..AttemptError::answered(head.status, &head.headers, said)
+        ..AttemptError::answered(head.status, &head.headers, message)
     })
 }
 
@@ -307,12 +307,12 @@ fn explanation(body: &[u8], secrets: &RequestSecrets) -> (Option<Box<str>>, Opti
         _ => (None, [None; 3]),
     };
     let parts: Vec<String> = parts.into_iter().flatten().filter_map(quoted).collect();
-    let said = (!parts.is_empty()).then(|| parts.join(" "));
+    let message = (!parts.is_empty()).then(|| parts.join(" "));
     let is_code = |code: &&str| {
         code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
     };
     let code = code.filter(is_code);
-    (code.map(Box::from), said)
+    (code.map(Box::from), message)
 }
 
 /// Returns the error of an endpoint that sent no response.

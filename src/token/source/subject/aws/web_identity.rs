@@ -28,9 +28,9 @@ pub(super) async fn keys(
             .map_err(|error| AttemptError::malformed(error.to_string()))?;
         let (head, body) = budget.client.send(request).await?.into_parts();
         if head.status != StatusCode::OK {
-            let said = keys::sts_error(&body).and_then(|said| words(said.as_bytes()));
-            let said = said.map(|said| format!("{said:?}"));
-            return Err(AttemptError::answered(head.status, &head.headers, said));
+            let message = keys::sts_error(&body).and_then(|message| words(message.as_bytes()));
+            let message = message.map(|message| format!("{message:?}"));
+            return Err(AttemptError::answered(head.status, &head.headers, message));
         }
         AwsCredentials::from_sts(&body).map_err(|error| AttemptError::malformed(error.to_string()))
     };
