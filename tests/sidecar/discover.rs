@@ -323,7 +323,7 @@ async fn a_route_is_not_ready_before_its_service_is_resolved() {
     let response = get(sidecar.admin(), "/readiness").await;
     assert_eq!(response.status(), 503);
     assert!(
-        text(&response).contains("the region are not known yet"),
+        text(&response).contains("the project number and the region are not known yet"),
         "{}",
         text(&response)
     );
