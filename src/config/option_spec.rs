@@ -39,7 +39,7 @@ pub enum Heading {
     RoutesAndRules,
     /// `CONNECT` with an own CA.
     TlsInterception,
-    /// Where tokens come from.
+    /// The source of tokens.
     Tokens,
     /// Connections to upstreams.
     Upstreams,

@@ -126,7 +126,7 @@ options! {
     Discover {
         name: "discover", value: "auto|on|off", heading: RoutesAndRules, repeat: Once, key: Top,
         help: "Resolve `http://SERVICE/` and `http://SERVICE.REGION/` to Cloud Run services",
-        default: Text("auto"), elsewhere: "on where K_SERVICE is set", reload: Live,
+        default: Text("auto"), elsewhere: "on if K_SERVICE is set", reload: Live,
         setting: Setting {
             set: |config, text, context| {
                 config.discover = value::discover(text)?.unwrap_or_else(|| context.env.is_set("K_SERVICE"));
@@ -152,7 +152,7 @@ options! {
     }
     Credentials {
         name: "credentials", value: "auto|metadata|adc|FILE", heading: Tokens, repeat: Once, key: Top,
-        help: "Where tokens come from: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
+        help: "The source of tokens: auto (the search order of Application Default Credentials), metadata, adc (a file, never \
                the metadata server) or a credential file",
         default: Text("auto"), elsewhere: "", reload: Live,
         setting: field!(credentials.mode, value::credentials_mode, ToString::to_string),
@@ -286,7 +286,7 @@ options! {
     MaxMemory {
         name: "max-memory", value: "SIZE", heading: Limits, repeat: Once, key: Top,
         help: "Budget for large heads, unread bodies and connections; above it, idle connections are closed, then 503",
-        default: Computed("half of the cgroup's limit, else 256Mi", |config, _| config.max_memory = size::default()),
+        default: Computed("half of the cgroup's limit, otherwise 256Mi", |config, _| config.max_memory = size::default()),
         elsewhere: "", reload: Live,
         setting: field!(max_memory, size::parse, size::printed),
     }
@@ -305,7 +305,7 @@ options! {
     }
     LogFormat {
         name: "log-format", value: "auto|json|text", heading: Logging, repeat: Once, key: Top,
-        help: "Format of the log; auto is text if stderr is a terminal, else json",
+        help: "Format of the log; auto is text if stderr is a terminal, otherwise json",
         default: Text("auto"), elsewhere: "", reload: Live,
         setting: field!(log.format, value::log_format, |value| named(value, LOG_FORMAT)),
     }
