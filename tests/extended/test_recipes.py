@@ -19,7 +19,7 @@ from managed_prometheus import ManagedPrometheus
 from mcp_upstream import McpUpstream
 from models import Models
 from podman import Podman
-from recipes import FOLDER, Recipe, call, in_background
+from recipes import FILE, FOLDER, Recipe, call, in_background
 from registry import Registry
 from stage import TIMEOUT, WORK, Emulator, Process
 from upstream import GrpcUpstream
@@ -38,6 +38,11 @@ def test_the_index_has_every_recipe():
 def test_a_recipe_is_a_page_of_one_screen():
     for page in FOLDER.glob("*.md"):
         assert len(page.read_text().splitlines()) <= 60, page.name
+
+
+def test_a_recipe_has_a_file_to_copy():
+    for page in FOLDER.glob("*.md"):
+        assert page.name == "README.md" or FILE.search(page.read_text()), page.name
 
 
 @pytest.fixture
