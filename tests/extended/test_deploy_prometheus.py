@@ -121,9 +121,9 @@ def test_the_dashboard_shows_the_real_numbers(prometheus):
     # One of five calls ends with the upstream's 503, one with the sidecar's own 502.
     assert prometheus.until(lambda: 0.3 < value("5xx") < 0.5)
     assert 0 < value("First token expires in") <= 3600
-    reasons = prometheus.until(lambda: prometheus.query(exprs["Sent without the token that was due"]))
+    reasons = prometheus.until(lambda: prometheus.query(exprs["Sent without the token of their destination"]))
     assert [labels["reason"] for labels, _ in reasons] == ["existing"]
-    errors = prometheus.until(lambda: prometheus.query(exprs["Errors of the sidecar's own"]))
+    errors = prometheus.until(lambda: prometheus.query(exprs["Errors of the sidecar"]))
     assert [labels["error"] for labels, _ in errors] == ["dns_error"]
 
 
