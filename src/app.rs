@@ -26,7 +26,7 @@ use crate::proxy::{
 };
 use crate::server::{Listener, ListenerError, ProcessTree, Server, ServerLimits, Serving};
 use crate::telemetry::Metrics;
-use crate::token::{Facts, TokenCache, TokenSources};
+use crate::token::{Facts, Logins, TokenCache, TokenSources};
 use crate::upstream::BadRoots;
 
 mod control;
@@ -130,7 +130,8 @@ impl App {
     ) -> Result<Self, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (bound, sockets) = bind(&config, tree).await?;
-        let provider = Arc::new(provider(&config, metrics.clone())?);
+        let logins = Logins::default();
+        let provider = Arc::new(provider(&config, metrics.clone(), &logins)?);
         let (sender, opened) = OpenedTunnelSender::channel();
         let interceptor = interceptor(&config, &provider).await?;
         let process = Process {
@@ -141,6 +142,7 @@ impl App {
             opened: sender,
             shared: SharedState::new(config.max_connections, Memory::new(config.max_memory)),
             metrics,
+            logins,
             bound,
             in_flight: Arc::default(),
             lifecycle: Arc::default(),
@@ -295,8 +297,9 @@ pub(crate) fn policy(config: &Config) -> Policy {
 pub(crate) fn provider(
     config: &Config,
     metrics: Arc<Metrics>,
+    logins: &Logins,
 ) -> Result<CredentialProvider, BadRoots> {
-    let sources = TokenSources::of_config::<RequestBody>(config, &metrics)?;
+    let sources = TokenSources::of_config::<RequestBody>(config, &metrics, logins)?;
     let instance = Facts::new(sources.clone(), config.universe.clone());
     let tokens = TokenCache::new(sources, metrics);
     Ok(CredentialProvider::new(policy(config), tokens, instance))

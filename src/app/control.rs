@@ -77,7 +77,7 @@ impl Control {
             generation.provider.with_policy(policy(&config))
         } else {
             // The cached tokens belong to the old credential.
-            provider(&config, process.metrics.clone())?
+            provider(&config, process.metrics.clone(), &process.logins)?
         };
         let provider = Arc::new(provider);
         process.shared.memory.set_limit(config.max_memory);

@@ -16,12 +16,14 @@ use crate::proxy::{
 };
 use crate::server::{Ingresses, ListenerState};
 use crate::telemetry::Metrics;
+use crate::token::Logins;
 use crate::upstream::{BadRoots, DialPolicy, Upstream};
 
 /// The parts of the process that a reload keeps.
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) metrics: Arc<Metrics>,
+    pub(super) logins: Logins,
     pub(super) bound: BoundAddrs,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) lifecycle: Arc<Lifecycle>,

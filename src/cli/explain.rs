@@ -65,7 +65,7 @@ fn account(config: &Config) -> Result<Option<Account>, Exit> {
     if config.metadata.disabled {
         return Ok(None);
     }
-    let provider = app::provider(config, Default::default())
+    let provider = app::provider(config, Default::default(), &Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
     let asked = async {
         let instance = provider.instance();

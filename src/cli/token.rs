@@ -47,7 +47,7 @@ pub(super) fn run(args: TokenArgs, env: &Env) -> Result<(), Exit> {
 }
 
 async fn print(config: &Config, asked: Destination) -> Result<(), Exit> {
-    let provider = app::provider(config, Default::default())
+    let provider = app::provider(config, Default::default(), &Default::default())
         .map_err(|error| Exit::failed(error.to_string()))?;
     let entry_points = app::entry_points(config);
     let failed = |error: crate::error::Error| Exit::failed(error.to_string());

@@ -11,6 +11,7 @@ mod clock;
 mod fact;
 mod facts;
 mod fetch_error;
+mod logins;
 mod parse;
 mod priority;
 mod retry;
@@ -23,6 +24,7 @@ pub use cache::TokenCache;
 pub(crate) use clock::Deadline;
 pub use clock::Now;
 pub use facts::Facts;
+pub use logins::Logins;
 #[cfg(any(fuzzing, test))]
 pub use parse::fuzz_answers;
 pub use slot::Slot;

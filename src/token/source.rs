@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::fact::Fact;
 use super::fetch_error::FetchError;
+use super::logins::Logins;
 use super::priority::FetchPriority;
 use super::value::Token;
 use crate::config::{Config, UpstreamConfig};
@@ -119,6 +120,7 @@ impl TokenSources {
 
     /// Creates the sources of a configuration, in the order in which they are tried. `B` is the type of the bodies of
     /// requests to upstreams. Requests to endpoints use it too, so that the client is compiled once.
+    /// `logins` has the refresh tokens that replaced those of files.
     ///
     /// # Errors
     ///
@@ -126,14 +128,16 @@ impl TokenSources {
     pub fn of_config<B: SendableBody + From<Bytes>>(
         config: &Config,
         metrics: &Arc<Metrics>,
+        logins: &Logins,
     ) -> Result<Self, BadRoots> {
-        Self::with_transport(transport::open::<B>, config, metrics)
+        Self::with_transport(transport::open::<B>, config, metrics, logins)
     }
 
     fn with_transport(
         open: OpenTransport,
         config: &Config,
         metrics: &Arc<Metrics>,
+        logins: &Logins,
     ) -> Result<Self, BadRoots> {
         let context = SourceContext::default();
         let credentials = &config.credentials;
@@ -144,7 +148,7 @@ impl TokenSources {
         let mut sources: Vec<Arc<dyn TokenSource>> = match &credentials.base {
             Base::Metadata { searched } => vec![Arc::new(metadata(searched.clone()))],
             Base::File(loaded) => {
-                let base = of_file(open, &loaded.file, loaded.name(), config, metrics)?;
+                let base = of_file(open, &loaded.file, loaded.name(), config, metrics, logins)?;
                 target = FileTarget::of(&loaded.file);
                 unsigned = (!loaded.file.is_of_account()).then(|| loaded.name());
                 if target.is_some() {
@@ -254,6 +258,7 @@ fn of_file(
     name: String,
     config: &Config,
     metrics: &Arc<Metrics>,
+    logins: &Logins,
 ) -> Result<Arc<dyn TokenSource>, BadRoots> {
     let client = |upstream: &UpstreamConfig| {
         EndpointClient::new(open, upstream, config.token_timeout, Arc::clone(metrics))
@@ -261,7 +266,7 @@ fn of_file(
     let remote = client(&config.upstream)?;
     Ok(match file.clone() {
         CredentialFile::AuthorizedUser(file) => {
-            Arc::new(AuthorizedUserSource::new(file, name, remote))
+            Arc::new(AuthorizedUserSource::new(file, name, remote, logins))
         }
         CredentialFile::ExternalAccount(file) => {
             let local = match config.upstream.proxy {
@@ -275,9 +280,11 @@ fn of_file(
             Arc::new(ExternalAccountSource::new(*file, name, remote, local))
         }
         CredentialFile::ExternalAccountAuthorizedUser(file) => {
-            Arc::new(WorkforceUserSource::new(file, name, remote))
+            Arc::new(WorkforceUserSource::new(file, name, remote, logins))
         }
-        CredentialFile::Impersonated(file) => of_file(open, &file.source, name, config, metrics)?,
+        CredentialFile::Impersonated(file) => {
+            of_file(open, &file.source, name, config, metrics, logins)?
+        }
         CredentialFile::ServiceAccount(file) => {
             Arc::new(ServiceAccountSource::new(file, name, remote))
         }

@@ -95,7 +95,7 @@ pub(crate) async fn called_until(
 
 /// Returns the detail of the sidecar's own error.
 #[track_caller]
-fn detail(response: &Response<Bytes>) -> String {
+pub(crate) fn detail(response: &Response<Bytes>) -> String {
     assert!(response.status().is_server_error(), "{}", text(response));
     json(response)["detail"].as_str().unwrap().to_owned()
 }

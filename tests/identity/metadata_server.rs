@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Starts it with the tokens of a credential file, without a metadata server.
-    async fn of_file(setup: &Setup, file: &Value) -> Self {
+    pub(crate) async fn of_file(setup: &Setup, file: &Value) -> Self {
         let path = setup.google.file("credentials.json", file);
         let args = ["--credentials", path.to_str().unwrap()];
         Self::start_with(setup, &args, &[]).await
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// Sends SIGHUP.
-    fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         let id = self.child.as_ref().unwrap().id().unwrap().to_string();
         let sent = std::process::Command::new("kill")
             .args(["-HUP", &id])
@@ -111,7 +111,7 @@ impl Server {
     }
 
     /// Waits for a line on standard error.
-    async fn said(&self, words: &str) {
+    pub(crate) async fn said(&self, words: &str) {
         let mut log = self.log.lock().await;
         let lines = log.as_mut().unwrap();
         let found = async {

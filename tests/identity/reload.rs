@@ -1,8 +1,11 @@
 //! A credential file that changes while the sidecar runs.
 
 use super::authorized_user;
+use super::federation::{call, detail, sidecar};
+use super::impersonation::Setup;
+use super::metadata_server::Server;
 use super::support::app::{get, text};
-use super::support::google::Google;
+use super::support::google::{Endpoint, Endpoints, Google};
 use super::support::metadata::Metadata;
 use super::support::sidecar::Sidecar;
 use serde_json::json;
@@ -42,4 +45,68 @@ async fn sighup_reloads_the_credential_file_unless_it_is_invalid() {
         message.contains("quota project another-project"),
         "{message}"
     );
+}
+
+const API: &str = "http://storage.googleapis.com/b";
+
+/// The refresh token of the last request to an endpoint, and its status.
+fn last(google: &Google, endpoint: Endpoint) -> (String, u16) {
+    let request = google.requests(endpoint).pop().unwrap();
+    (request.field("refresh_token"), request.status.as_u16())
+}
+
+/// gcloud's `set-quota-project` changes the file, and the endpoint accepts no refresh token twice.
+#[tokio::test]
+async fn a_rotated_refresh_token_survives_a_reload_of_a_changed_file() {
+    let google = Google::start().await;
+    google.rotate_refresh_tokens(true);
+    for (mut file, endpoint) in [
+        (authorized_user(&google), Endpoint::Token),
+        (
+            google.external_account_authorized_user(&Endpoints::default()),
+            Endpoint::StsRefresh,
+        ),
+    ] {
+        let written = file["refresh_token"].as_str().unwrap().to_owned();
+        let sidecar = sidecar(&google, &file, &[]).await;
+        let reload = async |file: &serde_json::Value| {
+            google.file("credentials.json", file);
+            let before = sidecar.log().len();
+            sidecar.signal("HUP");
+            let reloaded = |line: &serde_json::Value| line.to_string().contains("reloaded:");
+            sidecar.logged_since(before, reloaded).await;
+        };
+        assert_eq!(call(&sidecar, API).await.status(), 200);
+        assert_eq!(last(&google, endpoint), (written.clone(), 200));
+        for project in ["first-project", "second-project"] {
+            file["quota_project_id"] = json!(project);
+            reload(&file).await;
+            let before = google.count(endpoint);
+            assert_eq!(call(&sidecar, API).await.status(), 200, "{project}");
+            assert_eq!(google.count(endpoint), before + 1);
+            let (used, status) = last(&google, endpoint);
+            assert!(used != written && status == 200, "{project}: {status}");
+        }
+        // Another login.
+        file["refresh_token"] = json!("1//another-login");
+        reload(&file).await;
+        let said = detail(&call(&sidecar, API).await);
+        assert!(said.contains("invalid_grant"), "{said}");
+        let other = ("1//another-login".to_owned(), 400);
+        assert_eq!(last(&google, endpoint), other);
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_refresh_token_survives_a_reload_of_the_metadata_server() {
+    let setup = Setup::new().await;
+    setup.google.rotate_refresh_tokens(true);
+    let file = authorized_user(&setup.google);
+    let server = Server::of_file(&setup, &file).await;
+    server.access("").await;
+    server.hang_up();
+    server.said("real tokens of").await;
+    server.access("").await;
+    let (used, status) = last(&setup.google, Endpoint::Token);
+    assert!(file["refresh_token"] != *used && status == 200, "{status}");
 }

@@ -10,7 +10,7 @@ use sidentity::config::{Config, Env, OptionKey, RawConfig, load};
 use sidentity::error::ErrorKind;
 use sidentity::policy::{Principal, TokenKey, TokenKind};
 use sidentity::telemetry::Metrics;
-use sidentity::token::{Facts, Slot, SlotState, TokenCache, TokenSources};
+use sidentity::token::{Facts, Logins, Slot, SlotState, TokenCache, TokenSources};
 
 use super::federation::{file_sourced, without_account};
 use super::support::google::{Endpoint, Endpoints, Fault, Google};
@@ -257,7 +257,8 @@ fn valid(kind: Kind) -> Answer {
 impl Case {
     fn new(name: &'static str, issuer: Issuer, config: &Config, key: &TokenKey) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let sources = TokenSources::of_config::<Full<Bytes>>(config, &metrics).unwrap();
+        let sources = TokenSources::of_config::<Full<Bytes>>(config, &metrics, &Logins::default());
+        let sources = sources.unwrap();
         let facts = Facts::new(sources.clone(), config.universe.clone());
         let cache = TokenCache::new(sources, metrics);
         Self {

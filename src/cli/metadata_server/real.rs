@@ -25,7 +25,7 @@ use crate::error::{Error, TokenFault};
 use crate::policy::{Principal, RuleOptions, TokenKey, TokenKind};
 use crate::proxy::CredentialProvider;
 use crate::telemetry;
-use crate::token::Now;
+use crate::token::{Logins, Now};
 
 /// The options of the credential and its endpoints.
 #[derive(Debug, clap::Args)]
@@ -149,8 +149,9 @@ struct ServedCredential {
 }
 
 impl ServedCredential {
-    async fn of(config: Config) -> Result<Self, String> {
-        let provider = app::provider(&config, Arc::default()).map_err(|error| error.to_string())?;
+    async fn of(config: Config, logins: &Logins) -> Result<Self, String> {
+        let provider = app::provider(&config, Arc::default(), logins);
+        let provider = provider.map_err(|error| error.to_string())?;
         let principal = provider.policy().default_principal().clone();
         let known = known(&provider, &principal, config.token_timeout).await;
         Ok(Self {
@@ -166,7 +167,7 @@ impl ServedCredential {
 }
 
 async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(), Exit> {
-    let listen = args.listen;
+    let (listen, logins) = (args.listen, Logins::default());
     let interrupted = interruption()
         .map_err(|error| Exit::failed(format!("cannot wait for signals: {error}")))?;
     let hangup = signal(SignalKind::hangup())
@@ -176,7 +177,9 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
         known,
         allowed,
         greeting,
-    } = ServedCredential::of(config).await.map_err(Exit::failed)?;
+    } = ServedCredential::of(config, &logins)
+        .await
+        .map_err(Exit::failed)?;
     let server = RealTokenServer::bind(listen, &known, tokens, allowed)
         .await
         .map_err(|error| Exit::failed(cannot_listen(listen, &error)))?;
@@ -192,7 +195,7 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
     let replacement = server.replacement();
     tokio::select! {
         () = server.run(interrupted) => Ok(()),
-        never = reload(hangup, &replacement, args, env) => match never {},
+        never = reload(hangup, &replacement, &logins, args, env) => match never {},
     }
 }
 
@@ -200,6 +203,7 @@ async fn serve(config: Config, args: &MetadataServerArgs, env: &Env) -> Result<(
 async fn reload(
     mut hangup: Signal,
     replacement: &Replacement<Tokens>,
+    logins: &Logins,
     args: &MetadataServerArgs,
     env: &Env,
 ) -> Infallible {
@@ -208,7 +212,7 @@ async fn reload(
             std::future::pending::<()>().await;
         }
         let served = match load(args, env) {
-            Ok(config) => ServedCredential::of(config).await,
+            Ok(config) => ServedCredential::of(config, logins).await,
             Err(problems) => {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Err(problems.join("; "))

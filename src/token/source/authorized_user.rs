@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::sync::Mutex;
 
 use super::answer::accept;
 use super::endpoint::EndpointClient;
@@ -15,6 +14,7 @@ use crate::policy::{DEFAULT_UNIVERSE, Principal, TokenKey, TokenKind, USER_ID_TO
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
+use crate::token::logins::{Logins, RefreshToken};
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
@@ -27,20 +27,25 @@ pub(super) struct AuthorizedUserSource {
     file: AuthorizedUser,
     name: String,
     client: EndpointClient,
-    /// The current refresh token. Each response may replace it, so only one attempt at a time uses it.
-    refresh_token: Mutex<RefreshToken>,
+    refresh_token: Arc<RefreshToken>,
 }
-
-/// A secret. `Debug` does not show it.
-struct RefreshToken(Arc<str>);
 
 // === impl AuthorizedUserSource ===
 
 impl AuthorizedUserSource {
     /// Creates the source. `name` names the file in messages.
-    pub(super) fn new(file: AuthorizedUser, name: String, client: EndpointClient) -> Self {
+    pub(super) fn new(
+        file: AuthorizedUser,
+        name: String,
+        client: EndpointClient,
+        logins: &Logins,
+    ) -> Self {
         Self {
-            refresh_token: Mutex::new(RefreshToken(Arc::clone(&file.refresh_token))),
+            refresh_token: logins.refresh_token(
+                &file.token_url,
+                &file.client_id,
+                &file.refresh_token,
+            ),
             file,
             name,
             client,
@@ -55,12 +60,12 @@ impl AuthorizedUserSource {
         };
         let what = format!("{} (of {})", message::token(&key.kind), self.name);
         let attempt = || async {
-            let mut refresh_token = self.refresh_token.lock().await;
+            let mut refresh_token = self.refresh_token.0.lock().await;
             let mut fields = vec![
                 ("grant_type", "refresh_token"),
                 ("client_id", &*self.file.client_id),
                 ("client_secret", &*self.file.client_secret),
-                ("refresh_token", &*refresh_token.0),
+                ("refresh_token", &**refresh_token),
             ];
             if !scopes.is_empty() {
                 fields.push(("scope", &scopes));
@@ -72,7 +77,7 @@ impl AuthorizedUserSource {
                 .post_form(url, HeaderMap::new(), &fields)
                 .await?;
             if let Some(rotated) = parse::refresh_token(&body) {
-                refresh_token.0 = rotated.into();
+                *refresh_token = rotated.into();
             }
             let now = Now::now();
             let token = match &key.kind {
@@ -135,13 +140,5 @@ impl TokenSource for AuthorizedUserSource {
             Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
         };
         Box::pin(std::future::ready(Ok(known.map(str::to_owned))))
-    }
-}
-
-// === impl RefreshToken ===
-
-impl std::fmt::Debug for RefreshToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RefreshToken").finish_non_exhaustive()
     }
 }

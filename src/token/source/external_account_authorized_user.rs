@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-
 use super::answer::accept;
 use super::endpoint::EndpointClient;
 use super::external_account::basic;
@@ -16,6 +14,7 @@ use crate::policy::{FEDERATED_ID_TOKENS, Principal, TokenKey, TokenKind};
 use crate::token::clock::Now;
 use crate::token::fact::Fact;
 use crate::token::fetch_error::FetchError;
+use crate::token::logins::{Logins, RefreshToken};
 use crate::token::parse;
 use crate::token::priority::FetchPriority;
 use crate::token::value::Token;
@@ -27,8 +26,7 @@ pub(super) struct WorkforceUserSource {
     file: ExternalAccountAuthorizedUser,
     name: String,
     client: EndpointClient,
-    /// The current refresh token. Each response may replace it, so only one attempt at a time uses it.
-    refresh_token: Mutex<Arc<str>>,
+    refresh_token: Arc<RefreshToken>,
 }
 
 // === impl WorkforceUserSource ===
@@ -39,9 +37,14 @@ impl WorkforceUserSource {
         file: ExternalAccountAuthorizedUser,
         name: String,
         client: EndpointClient,
+        logins: &Logins,
     ) -> Self {
         Self {
-            refresh_token: Mutex::new(Arc::clone(&file.refresh_token)),
+            refresh_token: logins.refresh_token(
+                &file.token_url,
+                &file.client.id,
+                &file.refresh_token,
+            ),
             file,
             name,
             client,
@@ -60,7 +63,7 @@ impl WorkforceUserSource {
         }
         let url = &self.file.token_url;
         let attempt = || async {
-            let mut refresh_token = self.refresh_token.lock().await;
+            let mut refresh_token = self.refresh_token.0.lock().await;
             let fields = [
                 ("grant_type", "refresh_token"),
                 ("refresh_token", &**refresh_token),
