@@ -20,7 +20,7 @@ use crate::emulator::{Email, Emulator, Identity, Lifetime, ProjectId, Region};
 /// verify the ID tokens with the keys at /oauth2/v3/certs (JWKS) or /oauth2/v1/certs (certificates); their issuer is
 /// that of the real ones. The token endpoints of OAuth 2, STS and IAM Credentials are on the same port, with and
 /// without TLS. They check every request as Google does; --write-credentials writes credential files for them.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct MetadataServerArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8980", value_parser = address)]

@@ -29,6 +29,7 @@ mod health;
 mod interruption;
 mod load;
 mod metadata_server;
+mod reading;
 mod run;
 mod runtime;
 mod token;

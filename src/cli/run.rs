@@ -1,14 +1,17 @@
 //! `sidentity run`: serves until a signal ends the process.
 
+mod reading;
 mod sandbox;
 mod signals;
 mod supervisor;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::io;
 
 use tokio_util::sync::CancellationToken;
 
+use self::reading::Reading;
 use self::sandbox::Sandbox;
 use self::signals::{ControlSignals, ShutdownSignals, SignalAction};
 use self::supervisor::Supervisor;
@@ -90,6 +93,7 @@ impl From<StartError> for Exit {
 impl SignalLoop {
     async fn run(mut self, mut signals: ControlSignals) -> Infallible {
         let mut draining = false;
+        let mut reading = Reading::default();
         loop {
             tokio::select! {
                 () = self.supervisor.watchdog_due() => self.supervisor.alive(),
@@ -97,14 +101,27 @@ impl SignalLoop {
                     draining = true;
                     self.supervisor.stopping();
                 }
+                loaded = reading.done() => {
+                    if self.control.is_draining() {
+                        tracing::warn!(help = LogEntry::ReloadIgnored.page(), "SIGHUP ignored: shutdown is in progress");
+                        continue;
+                    }
+                    self.reload(loaded);
+                    if !reading.is_on() {
+                        self.supervisor.ready(&self.status);
+                    }
+                }
                 action = signals.next() => match action {
                     SignalAction::Reload if self.control.is_draining() => {
                         tracing::warn!(help = LogEntry::ReloadIgnored.page(), "SIGHUP ignored: shutdown is in progress");
                     }
                     SignalAction::Reload => {
-                        self.supervisor.reloading();
-                        self.reload().await;
-                        self.supervisor.ready(&self.status);
+                        if reading.is_on() {
+                            tracing::info!("SIGHUP: the files are still being read; they are read again after that");
+                        } else {
+                            self.supervisor.reloading();
+                        }
+                        reading.start(self.flags.clone(), self.env.clone());
                     }
                     SignalAction::Resumed => {
                         tracing::info!("SIGCONT: idle connections to upstreams are closed, expired tokens are \
@@ -116,11 +133,8 @@ impl SignalLoop {
         }
     }
 
-    /// Reads the file, and the files that it names, again. Flags and environment stay.
-    async fn reload(&self) {
-        let (flags, env) = (self.flags.clone(), self.env.clone());
-        // Reading a file may block.
-        let loaded = tokio::task::spawn_blocking(move || config::load(&flags, &env)).await;
+    /// Applies what was read. Flags and environment stay.
+    fn reload(&self, loaded: io::Result<Result<Config, Vec<Diagnostic>>>) {
         let config = match loaded {
             Ok(Ok(config)) => config,
             Ok(Err(diagnostics)) => return self.not_reloaded(&diagnostics),

@@ -1,5 +1,7 @@
 //! A credential file that changes while the sidecar runs.
 
+use std::time::Duration;
+
 use super::authorized_user;
 use super::federation::{call, detail, sidecar};
 use super::impersonation::Setup;
@@ -109,4 +111,35 @@ async fn a_rotated_refresh_token_survives_a_reload_of_the_metadata_server() {
     server.access("").await;
     let (used, status) = last(&setup.google, Endpoint::Token);
     assert!(file["refresh_token"] != *used && status == 200, "{status}");
+}
+
+/// The file system that has a file does not respond: a pipe without a writer.
+fn hang(path: &std::path::Path) {
+    let _ = std::fs::remove_file(path);
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_metadata_server_serves_while_a_reload_hangs() {
+    let setup = Setup::new().await;
+    let ca = std::fs::read_to_string(setup.google.ca()).unwrap();
+    let ca = setup.google.text_file("more-roots.pem", &ca);
+    let key = setup
+        .google
+        .file("credentials.json", &super::service_account(&setup.google));
+    let args = [
+        "--credentials",
+        key.to_str().unwrap(),
+        "--upstream-ca",
+        ca.to_str().unwrap(),
+    ];
+    let server = Server::start_with(&setup, &args, &[]).await;
+    hang(&ca);
+    server.hang_up();
+    // The signal is handled before any of these.
+    for _ in 0..5 {
+        let served = tokio::time::timeout(Duration::from_secs(10), server.access("")).await;
+        served.expect("an access token");
+    }
 }

@@ -182,3 +182,35 @@ async fn a_reload_does_not_delay_the_end() {
         .await;
     assert_eq!(sidecar.ended().await.code(), Some(0));
 }
+
+/// The file system that has the configuration does not respond: a pipe without a writer.
+#[tokio::test]
+async fn a_reload_that_hangs_holds_up_neither_calls_nor_the_watchdog_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = Supervisor::bind(&SocketAddr::from_pathname(&path).unwrap());
+    let file = folder.path().join("sidentity.yaml");
+    std::fs::write(&file, "rules: []\n").unwrap();
+    let metadata = Metadata::start().await;
+    let socket = path.display().to_string();
+    let env = [("NOTIFY_SOCKET", &*socket), ("WATCHDOG_USEC", "200000")];
+    let args = ["--config", file.to_str().unwrap()];
+    let mut sidecar = Sidecar::start_with(&metadata, &args, &env).await;
+    let told = async |wanted: &str| while manager.told().await[0] != wanted {};
+    told("READY=1").await;
+    std::fs::remove_file(&file).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    sidecar.signal("HUP");
+    told("RELOADING=1").await;
+    for _ in 0..3 {
+        told("WATCHDOG=1").await;
+    }
+    assert_eq!(get(sidecar.admin(), "/readiness").await.status(), 200);
+    sidecar.signal("HUP");
+    sidecar
+        .logged(|line| line.to_string().contains("still being read"))
+        .await;
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.ended().await.code(), Some(0));
+}

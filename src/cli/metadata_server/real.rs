@@ -13,6 +13,7 @@ use super::{MetadataServerArgs, cannot_listen, reachable};
 use crate::app;
 use crate::cli::exit::{Exit, complain};
 use crate::cli::interruption::interruption;
+use crate::cli::reading::read_apart;
 use crate::cli::runtime::runtime;
 use crate::config::{self, Config, Diagnostic, DiagnosticId, Env, OptionKey, RawConfig};
 use crate::credentials::Base;
@@ -28,7 +29,7 @@ use crate::telemetry;
 use crate::token::{Logins, Now};
 
 /// The options of the credential and its endpoints.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Real tokens")]
 pub(in crate::cli) struct RealArgs {
     /// Serve real tokens of this credential, for Google's own libraries, instead of emulated ones; on loopback unless
@@ -211,9 +212,11 @@ async fn reload(
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        let served = match load(args, env) {
-            Ok(config) => ServedCredential::of(config, logins).await,
-            Err(problems) => {
+        let (args, env) = (args.clone(), env.clone());
+        let served = match read_apart(move || load(&args, &env)).await {
+            Err(error) => Err(error.to_string()),
+            Ok(Ok(config)) => ServedCredential::of(config, logins).await,
+            Ok(Err(problems)) => {
                 let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 Err(problems.join("; "))
             }
