@@ -1,7 +1,7 @@
 //! Retries the attempts of one fetch. Works for any endpoint.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::fetch_error::FetchError;
 use super::parse::Malformed;
 use crate::error::TokenFault;
+use crate::upstream::retry_after;
 
 /// The time limit of one attempt, from the connection to the end of the response.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
@@ -83,15 +84,8 @@ async fn limited<T>(
     })
 }
 
-/// Returns the wait that `Retry-After` requests: seconds or a date (RFC 9110 10.2.3). A number too large for 64 bits counts
-/// as the largest.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// Returns a random time between half of `pause` and all of it.
@@ -136,7 +130,7 @@ impl AttemptError {
                 fault,
                 TokenFault::Limited | TokenFault::TimedOut | TokenFault::Failing
             ),
-            retry_after: retry_after(headers),
+            retry_after: asked_to_wait(headers),
             status: Some(status),
             ..Self::new(fault, reason)
         }

@@ -42,6 +42,8 @@ pub(super) struct Failure {
     pub(super) before_tls: bool,
     /// A retry may succeed, although its kind is not retried.
     transient: bool,
+    /// The peer's `Retry-After`.
+    retry_after: Option<Duration>,
 }
 
 /// The peer of a connection: the destination, the upstream proxy, and the address of the socket.
@@ -74,6 +76,7 @@ impl Failure {
             refused: false,
             before_tls: false,
             transient: false,
+            retry_after: None,
         }
     }
 
@@ -91,6 +94,15 @@ impl Failure {
     pub(super) fn transient(self) -> Self {
         Self {
             transient: true,
+            ..self
+        }
+    }
+
+    /// The same, with the time after which the peer permits another attempt.
+    #[must_use]
+    pub(super) fn retry_after(self, wait: Option<Duration>) -> Self {
+        Self {
+            retry_after: wait,
             ..self
         }
     }
@@ -251,6 +263,9 @@ impl From<Failure> for Error {
         }
         if failure.transient {
             error = error.transient();
+        }
+        if let Some(wait) = failure.retry_after {
+            error = error.retry_after(wait);
         }
         if failure.refused {
             // The reason with which hyper resets the app's own stream.

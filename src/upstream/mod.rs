@@ -22,6 +22,7 @@ mod read_ahead;
 mod receive_state;
 mod resend;
 mod retry;
+mod retry_after;
 mod target;
 mod tls;
 mod unsent;
@@ -38,6 +39,7 @@ pub(crate) use self::cancellable_body::SendableBody;
 pub use self::dial_policy::DialPolicy;
 pub use self::pool::PoolLimits;
 pub(crate) use self::resend::{BufferedBody, SentRequest};
+pub(crate) use self::retry_after::retry_after;
 pub use self::target::Target;
 pub(crate) use self::tls::BadRoots;
 #[cfg(any(fuzzing, test))]

@@ -91,7 +91,7 @@ pub(super) async fn open_tunnel(
         format!("{peer}: {message} {for_what}"),
     );
     Err(match answer.status {
-        408 | 429 | 500..=599 => refused.transient(),
+        408 | 429 | 500..=599 => refused.transient().retry_after(answer.retry_after()),
         _ => refused,
     })
 }

@@ -62,16 +62,15 @@ async fn a_token_endpoint_with_an_untrusted_certificate_is_not_retried() {
 }
 
 async fn through(proxy: &Proxy, google: &Google, file: &Value) -> Sidecar {
+    through_with(proxy, google, file, &["--token-timeout", "3s"]).await
+}
+
+async fn through_with(proxy: &Proxy, google: &Google, file: &Value, args: &[&str]) -> Sidecar {
     let ca = google.ca().display().to_string();
-    let flags = [
-        "--upstream-ca",
-        &ca,
-        "--upstream-proxy",
-        &proxy.url(),
-        "--token-timeout",
-        "3s",
-    ];
-    started(google, file, &flags.map(str::to_owned)).await
+    let url = proxy.url();
+    let flags = ["--upstream-ca", &*ca, "--upstream-proxy", &*url];
+    let flags = flags.iter().chain(args).map(ToString::to_string);
+    started(google, file, &flags.collect::<Vec<_>>()).await
 }
 
 #[tokio::test]
@@ -117,4 +116,55 @@ async fn a_briefly_overloaded_proxy_is_retried() {
     proxy.allow();
     let response = call.await.unwrap();
     assert_eq!(response.status(), 200, "{}", text(&response));
+}
+
+#[tokio::test]
+async fn a_proxy_that_names_the_time_to_retry_is_not_asked_before() {
+    let google = Google::start().await;
+    let (file, url) = files(&google)[1].clone();
+    for is_date in [false, true] {
+        let proxy = Proxy::to(google.tls_address()).await;
+        let flags = ["--token-timeout", "8s"];
+        let sidecar = through_with(&proxy, &google, &file, &flags).await;
+        let in_four = std::time::SystemTime::now() + Duration::from_secs(4);
+        let retry_after = match is_date {
+            true => httpdate::fmt_http_date(in_four),
+            false => "2".to_owned(),
+        };
+        proxy.refuse_until(&retry_after);
+        let address = sidecar.proxy();
+        let call = tokio::spawn(async move { proxied(address, url, &[]).await });
+        while proxy.asked().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let refused = std::time::Instant::now();
+        proxy.allow();
+        let response = call.await.unwrap();
+        assert_eq!(response.status(), 200, "{}", text(&response));
+        assert!(
+            refused.elapsed() >= Duration::from_millis(1_900),
+            "{retry_after}"
+        );
+        // And once for the call itself.
+        assert_eq!(proxy.asked().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_asks_for_an_hour_ends_the_fetch_at_once() {
+    let google = Google::start().await;
+    let (file, url) = files(&google)[1].clone();
+    let proxy = Proxy::to(google.tls_address()).await;
+    proxy.refuse_until("3600");
+    let sidecar = through(&proxy, &google, &file).await;
+    let response = proxied(sidecar.proxy(), url, &[]).await;
+    assert_eq!(response.status(), 502, "{}", text(&response));
+    // The next fetch is half a minute away at most.
+    let wait: u64 = response.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((20..=30).contains(&wait), "{wait}");
+    assert_eq!(proxy.asked().len(), 1);
 }

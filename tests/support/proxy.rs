@@ -36,8 +36,8 @@ struct Shared {
     /// The only accepted `Proxy-Authorization`.
     authorization: Option<String>,
     asked: Mutex<Vec<Asked>>,
-    /// A status that replaces the response to a request.
-    refusal: Mutex<Option<StatusCode>>,
+    /// A status that replaces the response to a request, and its `Retry-After`.
+    refusal: Mutex<Option<(StatusCode, Option<String>)>>,
 }
 
 /// A recorded request.
@@ -119,7 +119,16 @@ impl Proxy {
 
     /// Answers all later requests with this status.
     pub fn refuse(&self, status: StatusCode) {
-        *self.shared.refusal.lock().unwrap() = Some(status);
+        *self.shared.refusal.lock().unwrap() = Some((status, None));
+    }
+
+    /// Answers all later requests with 503 and this `Retry-After`.
+    pub fn refuse_until(&self, retry_after: &str) {
+        let refusal = (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Some(retry_after.to_owned()),
+        );
+        *self.shared.refusal.lock().unwrap() = Some(refusal);
     }
 
     /// Answers all later requests normally.
@@ -148,8 +157,14 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
 }
 
 async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<AnyBody> {
-    if let Some(status) = *shared.refusal.lock().unwrap() {
-        return said(status, "the proxy's own words");
+    let refusal = shared.refusal.lock().unwrap().clone();
+    if let Some((status, retry_after)) = refusal {
+        let mut response = said(status, "the proxy's own words");
+        if let Some(value) = retry_after {
+            let value = value.parse().unwrap();
+            response.headers_mut().insert(header::RETRY_AFTER, value);
+        }
+        return response;
     }
     let authorization = request.headers().get(header::PROXY_AUTHORIZATION);
     if shared.authorization.as_deref() != authorization.map(|value| value.to_str().unwrap()) {

@@ -334,6 +334,8 @@ fn no_answer(error: &Error) -> AttemptError {
     };
     AttemptError {
         retry,
+        // Of a proxy that refused the tunnel.
+        retry_after: error.wait(),
         ..AttemptError::new(fault, error.detail().to_owned())
     }
 }

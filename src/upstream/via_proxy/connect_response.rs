@@ -1,6 +1,9 @@
 //! Parses the response to `CONNECT`, from an untrusted peer.
 
 use std::fmt;
+use std::time::Duration;
+
+use crate::upstream::retry_after;
 
 /// The largest size of all heads, including interim ones.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -133,6 +136,11 @@ impl ConnectResponse {
             .filter_map(|challenge| super::scheme(challenge.as_bytes()))
             .take(super::SCHEMES)
             .collect()
+    }
+
+    /// Returns the time after which the proxy permits another attempt.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        self.all("retry-after").find_map(retry_after)
     }
 
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
