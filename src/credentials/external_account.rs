@@ -18,6 +18,7 @@ mod url;
 #[cfg(test)]
 pub(crate) use aws::AwsEnvironment;
 pub(crate) use aws::{AwsContainer, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken};
+pub(crate) use aws::{is_access_key_id, is_secret_access_key, is_session_token};
 pub(crate) use subject::{CredentialSource, ExecutableSource, FileSource, TokenFormat, UrlSource};
 pub(crate) use url::SourceUrl;
 

@@ -37,6 +37,7 @@ pub(crate) use external_account::{
     AwsContainer, AwsKeySource, AwsSource, AwsWebIdentity, ContainerToken, CredentialSource,
     ExecutableSource, ExternalAccount, FileSource, OAuthClient, SourceUrl, TokenFormat, UrlSource,
 };
+pub(crate) use external_account::{is_access_key_id, is_secret_access_key, is_session_token};
 pub(crate) use external_account_authorized_user::ExternalAccountAuthorizedUser;
 pub use file::CredentialFile;
 pub(crate) use impersonated::ImpersonatedServiceAccount;

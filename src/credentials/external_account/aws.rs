@@ -176,9 +176,7 @@ impl AwsKeySource {
                 secret_access_key: secret.into(),
                 session_token: variable("AWS_SESSION_TOKEN").map(Arc::from),
             };
-            if !keys.are_visible() {
-                let expected = "keys of visible ASCII characters in AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and \
-                                AWS_SESSION_TOKEN";
+            if let Some(expected) = keys.malformed() {
                 return Err(fields.wrong(URL, ExpectedValue::Other(expected)));
             }
             return Ok(Self::Environment(keys));
@@ -249,12 +247,45 @@ impl AwsContainer {
 // === impl AwsEnvironment ===
 
 impl AwsEnvironment {
-    fn are_visible(&self) -> bool {
-        [&self.access_key_id, &self.secret_access_key]
-            .into_iter()
-            .chain(&self.session_token)
-            .all(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+    /// Returns what is expected of the first variable that holds no key, with its name.
+    fn malformed(&self) -> Option<&'static str> {
+        let token = self.session_token.as_deref();
+        if !is_access_key_id(&self.access_key_id) {
+            Some(
+                "an access key id of at most 128 letters, digits and underscores in the environment variable AWS_ACCESS_KEY_ID",
+            )
+        } else if !is_secret_access_key(&self.secret_access_key) {
+            Some(
+                "a secret key of at most 256 characters without spaces in the environment variable AWS_SECRET_ACCESS_KEY",
+            )
+        } else if !token.is_none_or(is_session_token) {
+            Some(
+                "a session token of at most 16384 characters without spaces in the environment variable AWS_SESSION_TOKEN",
+            )
+        } else {
+            None
+        }
     }
+}
+
+/// Returns whether the text is the id of an access key (IAM API Reference, AccessKey). It is a part of a header.
+pub(crate) fn is_access_key_id(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=128).contains(&text.len()) && text.bytes().all(is_word)
+}
+
+/// Returns whether the text can be a secret access key. AWS issues 40 characters.
+pub(crate) fn is_secret_access_key(text: &str) -> bool {
+    is_visible(text, 256)
+}
+
+/// Returns whether the text can be a session token. AWS names no limit, and issues some hundred characters.
+pub(crate) fn is_session_token(text: &str) -> bool {
+    is_visible(text, 16 * 1024)
+}
+
+fn is_visible(text: &str, longest: usize) -> bool {
+    (1..=longest).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Omits the keys.

@@ -33,9 +33,12 @@ pub(super) async fn keys(
 
 /// Returns the value of `Authorization`. Its file is rotated, so each request reads it again.
 async fn authorization(container: &AwsContainer) -> Result<Option<HeaderValue>, FetchError> {
-    let text = match &container.token {
+    let (name, text) = match &container.token {
         None => return Ok(None),
-        Some(ContainerToken::Text(text)) => text.to_string(),
+        Some(ContainerToken::Text(text)) => (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN".to_owned(),
+            text.to_string(),
+        ),
         Some(ContainerToken::File(path)) => {
             let name = format!(
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE ({})",
@@ -44,15 +47,12 @@ async fn authorization(container: &AwsContainer) -> Result<Option<HeaderValue>, 
             let content = file::read(path)
                 .await
                 .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
-            String::from_utf8_lossy(&content).trim().to_owned()
+            let text = String::from_utf8_lossy(&content).trim().to_owned();
+            (name, text)
         }
     };
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
-        no_token(
-            "AWS",
-            &"the container's authorization token is not a valid header value",
-        )
-    })?;
+    let mut value = HeaderValue::try_from(text)
+        .map_err(|_| no_token("AWS", &format!("{name} is not a valid header value")))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

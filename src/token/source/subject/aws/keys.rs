@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::xml;
+use crate::credentials::{is_access_key_id, is_secret_access_key, is_session_token};
 
 /// AWS security credentials.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,11 +25,11 @@ pub(super) enum BadAnswer {
     Json,
     #[error("the response's Code is not Success")]
     Code,
-    #[error("the response has no AccessKeyId, or it is not visible ASCII")]
+    #[error("the response has no AccessKeyId of at most 128 letters, digits and underscores")]
     AccessKeyId,
-    #[error("the response has no SecretAccessKey, or it is not visible ASCII")]
+    #[error("the response has no SecretAccessKey of at most 256 characters without spaces")]
     SecretAccessKey,
-    #[error("the response has no session token, or it is not visible ASCII")]
+    #[error("the response has no session token of at most 16384 characters without spaces")]
     SessionToken,
     #[error("the response's Expiration is missing or is not an RFC 3339 time in UTC")]
     Expiration,
@@ -60,17 +61,16 @@ impl AwsCredentials {
     ) -> Result<Self, BadAnswer> {
         if session_token
             .as_deref()
-            .is_some_and(|token| !is_visible(token))
+            .is_some_and(|token| !is_session_token(token))
         {
             return Err(BadAnswer::SessionToken);
         }
-        let visible = |text: &String| is_visible(text);
         Ok(Self {
             access_key_id: access_key_id
-                .filter(visible)
+                .filter(|text| is_access_key_id(text))
                 .ok_or(BadAnswer::AccessKeyId)?,
             secret_access_key: secret_access_key
-                .filter(visible)
+                .filter(|text| is_secret_access_key(text))
                 .ok_or(BadAnswer::SecretAccessKey)?,
             session_token,
             expires,
@@ -144,10 +144,6 @@ fn time(text: &str) -> Option<SystemTime> {
     humantime::parse_rfc3339(text.trim()).ok()
 }
 
-fn is_visible(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 /// Parses an object. serde would also accept an array.
 fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     let json = str::from_utf8(json).ok()?;
@@ -166,12 +162,12 @@ pub(in crate::token::source::subject) fn fuzz_aws_answers(body: &[u8]) {
     ] {
         match keys {
             Ok(keys) => {
-                for text in [&keys.access_key_id, &keys.secret_access_key]
-                    .into_iter()
-                    .chain(&keys.session_token)
-                {
-                    assert!(is_visible(text));
-                }
+                assert!(is_access_key_id(&keys.access_key_id));
+                assert!(is_secret_access_key(&keys.secret_access_key));
+                assert!(
+                    keys.session_token
+                        .is_none_or(|token| is_session_token(&token))
+                );
             }
             Err(error) => assert!(error.to_string().is_ascii()),
         }
@@ -245,6 +241,28 @@ mod tests {
                 "\"AccessKeyId\":7",
                 BadAnswer::Json,
             ),
+            (
+                "\"AccessKeyId\":\"AK\"",
+                "\"AccessKeyId\":\"AK/20200811/us-east-1/s3\"",
+                BadAnswer::AccessKeyId,
+            ),
+            (
+                "\"AK\"",
+                &format!("{:?}", "A".repeat(129)),
+                BadAnswer::AccessKeyId,
+            ),
+            (
+                "\"SK\"",
+                &format!("{:?}", "S".repeat(257)),
+                BadAnswer::SecretAccessKey,
+            ),
+            ("\"SK\"", "\"S K\"", BadAnswer::SecretAccessKey),
+            (
+                "\"ST\"",
+                &format!("{:?}", "S".repeat(16_385)),
+                BadAnswer::SessionToken,
+            ),
+            ("\"ST\"", "\"S\\u0000T\"", BadAnswer::SessionToken),
             ("SecretAccessKey", "Other", BadAnswer::SecretAccessKey),
             ("\"Token\"", "\"Other\"", BadAnswer::SessionToken),
             ("2020-08-11T07:35:49Z", "tomorrow", BadAnswer::Expiration),
