@@ -1,6 +1,6 @@
 //! Reads a credential file and detects its type.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::context::ReadContext;
 use super::fields::{ExpectedValue, FieldError, Fields};
+use super::regular_file::open_regular;
 use super::{
     AuthorizedUser, ExternalAccount, ExternalAccountAuthorizedUser, ImpersonatedServiceAccount,
     ServiceAccount,
@@ -60,16 +61,14 @@ impl CredentialFile {
     ) -> Result<(Self, Vec<String>), CredentialError> {
         let name = format!("{:?}", path.display().to_string());
         let failed = |what: String| CredentialError(format!("{name} {what}"));
-        let about = fs::metadata(path).map_err(|error| match error.kind() {
+        let opened = open_regular(path).map_err(|error| match error.kind() {
             ErrorKind::NotFound => failed("does not exist".to_owned()),
             _ => failed(format!("cannot be read: {error}")),
         })?;
-        if !about.is_file() {
-            return Err(failed("is not a regular file".to_owned()));
-        }
+        let (file, about) = opened.ok_or_else(|| failed("is not a regular file".to_owned()))?;
         let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        file.take(LONGEST + 1)
+            .read_to_end(&mut bytes)
             .map_err(|error| failed(format!("cannot be read: {error}")))?;
         if bytes.len() as u64 > LONGEST {
             let longest = LONGEST / 1024;
@@ -89,6 +88,9 @@ impl CredentialFile {
     /// Fails if the content is not a credential of a supported type. The text continues a sentence that begins with the
     /// file's name.
     pub fn parse(bytes: &[u8], context: &ReadContext<'_>) -> Result<Self, CredentialError> {
+        if bytes.trim_ascii().is_empty() {
+            return Err(CredentialError("is empty".to_owned()));
+        }
         let value: Value = serde_json::from_slice(bytes).map_err(|error| {
             // The parser's own message may quote the content.
             let (line, column) = (error.line(), error.column());

@@ -18,6 +18,7 @@ mod file;
 mod holder;
 mod impersonated;
 mod key;
+mod regular_file;
 mod search;
 mod service_account;
 
@@ -44,6 +45,7 @@ pub(crate) use impersonated::ImpersonatedServiceAccount;
 #[cfg(test)]
 pub(crate) use key::tests;
 pub(crate) use key::{InvalidKey, SigningKey};
+pub(crate) use regular_file::open_regular;
 pub(crate) use search::{Environment, Found, FoundBy, Mode, search};
 pub(crate) use service_account::ServiceAccount;
 

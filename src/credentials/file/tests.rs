@@ -257,12 +257,7 @@ fn an_error_of_a_file_names_type_field_and_expected_form_but_no_content() {
 #[test]
 fn truncated_json_is_reported_with_its_position() {
     let whole = service_account().to_string();
-    for torn in [
-        "",
-        "{\"type\": CANARY",
-        whole.get(..200).unwrap(),
-        "\u{feff}{}",
-    ] {
+    for torn in ["{\"type\": CANARY", whole.get(..200).unwrap(), "\u{feff}{}"] {
         let error = CredentialFile::parse(torn.as_bytes(), &CONTEXT).unwrap_err();
         let error = error.to_string();
         assert!(error.starts_with("is not JSON: line 1, column "), "{error}");
@@ -290,4 +285,12 @@ fn a_file_that_others_can_read_gets_a_warning() {
     fs::write(&path, vec![b' '; LONGEST as usize + 1]).unwrap();
     let error = read(&path).unwrap_err().to_string();
     assert!(error.ends_with("must be at most 256 KiB"), "{error}");
+}
+
+#[test]
+fn an_empty_file_is_reported_as_empty() {
+    for content in [&b""[..], b" \n"] {
+        let error = CredentialFile::parse(content, &CONTEXT).unwrap_err();
+        assert_eq!(error.to_string(), "is empty");
+    }
 }

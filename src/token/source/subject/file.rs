@@ -1,20 +1,18 @@
 //! Reads a subject token from a file. Each exchange reads the file again, because its writer replaces it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::budget::no_token;
 use super::format;
-use crate::credentials::FileSource;
+use crate::credentials::{FileSource, open_regular};
 use crate::lock::lock;
 use crate::token::fetch_error::FetchError;
 
@@ -93,13 +91,7 @@ fn reader(path: &Path) -> Arc<Semaphore> {
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, Unread> {
-    // Without NONBLOCK, opening a named pipe waits for a writer.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?;
-    let file = File::from(file);
-    if !file.metadata()?.is_file() {
-        return Err(Unread::NotRegular);
-    }
+    let (file, _) = open_regular(path)?.ok_or(Unread::NotRegular)?;
     let mut content = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut content)?;
     if content.len() as u64 > LONGEST {
