@@ -1,7 +1,7 @@
 //! Retries the attempts of one fetch. Works for any endpoint.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header};
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +19,8 @@ const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The seconds by which two clocks may differ without a consequence.
+const CLOCK_TOLERANCE: u64 = 30;
 
 /// The error of one attempt.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(super) struct AttemptError {
     pub(super) status: Option<StatusCode>,
     /// The server's error code, such as `invalid_grant`.
     pub(super) code: Option<Box<str>>,
+    /// The server's clock minus ours in seconds, if its response has a `Date`.
+    pub(super) skew: Option<i64>,
 }
 
 /// The last attempt's error, and the number of attempts.
@@ -88,6 +92,17 @@ fn asked_to_wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
+/// Returns the server's clock minus ours in seconds, by its `Date` (RFC 9110, 6.6.1).
+fn skew(headers: &HeaderMap, now: SystemTime) -> Option<i64> {
+    let date = headers.get(header::DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date).ok()?;
+    let seconds = |ahead: Duration| i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX);
+    Some(match date.duration_since(now) {
+        Ok(ahead) => seconds(ahead),
+        Err(behind) => -seconds(behind.duration()),
+    })
+}
+
 /// Returns a random time between half of `pause` and all of it.
 fn with_jitter(pause: Duration) -> Duration {
     pause / 2 + (pause / 2).mul_f64(fastrand::f64())
@@ -105,6 +120,7 @@ impl AttemptError {
             retry_after: None,
             status: None,
             code: None,
+            skew: None,
         }
     }
 
@@ -132,6 +148,7 @@ impl AttemptError {
             ),
             retry_after: asked_to_wait(headers),
             status: Some(status),
+            skew: skew(headers, SystemTime::now()),
             ..Self::new(fault, reason)
         }
     }
@@ -142,6 +159,60 @@ impl AttemptError {
             retry: true,
             ..Self::new(TokenFault::TimedOut, reason.to_owned())
         }
+    }
+
+    /// Returns what to say about this machine's clock after a refusal of what it signed or of a token with times: how far it
+    /// is off, or a question if the server did not tell its time. `None` if the clocks agree.
+    pub(super) fn clock_hint(&self) -> Option<String> {
+        let Some(skew) = self.skew else {
+            return Some("is this machine's clock correct?".to_owned());
+        };
+        let off = skew.unsigned_abs();
+        if off < CLOCK_TOLERANCE {
+            return None;
+        }
+        let off = humantime::format_duration(Duration::from_secs(match off {
+            // `Date` has no fractions, and the response took a moment.
+            60.. => (off + 5) / 10 * 10,
+            off => off,
+        }));
+        let which = if skew < 0 { "ahead of" } else { "behind" };
+        Some(format!(
+            "this machine's clock is {off} {which} the server's (by the Date of its response): correct it"
+        ))
+    }
+
+    /// Adds to a question about a refusal what [`clock_hint`](Self::clock_hint) says. If a time is the reason, the clock is all
+    /// there is to say.
+    pub(super) fn or_clock(&self, question: String) -> String {
+        match self.clock_hint() {
+            Some(hint) if self.is_about_time() => hint,
+            Some(hint) if self.skew.is_some() => format!("{hint}. Or {question}"),
+            Some(asked) => format!("{question} Or {asked}"),
+            None => question,
+        }
+    }
+
+    /// Returns whether the server says that a time is the reason of its refusal: codes and texts of AWS, and of Google about
+    /// JWTs.
+    pub(super) fn is_about_time(&self) -> bool {
+        const TEXTS: [&str; 8] = [
+            "ExpiredToken",
+            "RequestExpired",
+            "RequestTimeTooSkewed",
+            "Signature expired",
+            "Signature not yet current",
+            "reasonable timeframe",
+            " iat ",
+            "is stale to sign-in",
+        ];
+        TEXTS.iter().any(|text| self.reason.contains(text))
+    }
+
+    /// Returns [`clock_hint`](Self::clock_hint) if the clocks differ, or if a time is the reason.
+    pub(super) fn time_hint(&self) -> Option<String> {
+        let hint = self.clock_hint()?;
+        (self.skew.is_some() || self.is_about_time()).then_some(hint)
     }
 
     /// The response is malformed. It is not retried.

@@ -331,7 +331,10 @@ impl Google {
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         let request = Request::from_parts(head, body);
         let endpoint = Endpoint::of(host(&request), request.uri().path());
-        let strict = self.0.emulated.respond(&request, self.now());
+        let now = self.now();
+        let mut strict = self.0.emulated.respond(&request, now);
+        let date = httpdate::fmt_http_date(now).parse().unwrap();
+        strict.headers_mut().insert("date", date);
         self.log().push(Recorded {
             endpoint,
             method: request.method().clone(),

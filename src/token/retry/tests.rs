@@ -119,3 +119,53 @@ async fn a_retry_after_beyond_the_deadline_ends_the_fetch() {
     assert!(failed.await.is_err());
     assert_eq!(calls.get(), 1);
 }
+
+/// The hint about the clock after a refusal, with the server's clock ahead of ours by this number of seconds.
+fn clock_hint(ahead: i64) -> Option<String> {
+    let by = Duration::from_secs(ahead.unsigned_abs());
+    let now = SystemTime::now();
+    let date = if ahead < 0 { now - by } else { now + by };
+    let mut headers = HeaderMap::new();
+    let date = httpdate::fmt_http_date(date).parse().unwrap();
+    headers.insert(header::DATE, date);
+    AttemptError::answered(StatusCode::BAD_REQUEST, &headers, None).clock_hint()
+}
+
+#[test]
+fn a_clock_that_is_off_is_reported_with_its_offset() {
+    for ahead in [-20, 0, 20] {
+        assert_eq!(clock_hint(ahead), None, "{ahead}");
+    }
+    for (ahead, expected) in [
+        (-600, "10m ahead of"),
+        (600, "10m behind"),
+        (-7_200, "2h ahead of"),
+    ] {
+        let hint = clock_hint(ahead).unwrap();
+        assert!(hint.contains(expected), "{ahead}: {hint}");
+    }
+    let without = AttemptError::answered(StatusCode::BAD_REQUEST, &HeaderMap::new(), None);
+    assert_eq!(
+        without.clock_hint().as_deref(),
+        Some("is this machine's clock correct?")
+    );
+}
+
+#[test]
+fn only_a_refusal_for_time_gets_a_question_about_the_clock() {
+    let said = |text: &str| {
+        let words = Some(text.to_owned());
+        AttemptError::answered(StatusCode::BAD_REQUEST, &HeaderMap::new(), words)
+    };
+    for text in [
+        "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.",
+        "Check your iat and exp values in the JWT claim.",
+        "RequestExpired: Request has expired.",
+        "Signature expired: 20200811T065522Z is now earlier than 20200811T070523Z",
+    ] {
+        assert!(said(text).time_hint().is_some(), "{text}");
+    }
+    for text in ["invalid_grant", "the associated account is disabled"] {
+        assert!(said(text).time_hint().is_none(), "{text}");
+    }
+}

@@ -83,9 +83,7 @@ pub(super) fn hint(error: &AttemptError, email: &str, subject: &str) -> Option<S
             "in the admin console of the user's domain, under domain-wide delegation, allow these scopes to the \
              client id of {email}"
         )),
-        "invalid_grant" => Some(format!(
-            "is {subject} a user of the domain, and is this machine's clock correct?"
-        )),
+        "invalid_grant" => Some(error.or_clock(format!("is {subject} a user of the domain?"))),
         _ => None,
     }
 }

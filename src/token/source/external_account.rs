@@ -128,6 +128,14 @@ impl ExternalAccountSource {
 
     /// Returns advice for a refusal of the Security Token Service.
     fn hint(&self, error: &AttemptError) -> Option<String> {
+        let advice = self.advice(error)?;
+        Some(match error.time_hint() {
+            Some(hint) => format!("{advice}; {hint}"),
+            None => advice,
+        })
+    }
+
+    fn advice(&self, error: &AttemptError) -> Option<String> {
         let source = &self.subject;
         Some(match error.code.as_deref()? {
             "invalid_grant" => format!(

@@ -227,10 +227,8 @@ impl Call<'_> {
                     .to_owned(),
             ),
             401 => {
-                let clock = match caller.is_self_signed() {
-                    true => ", and it was signed here: is this machine's clock correct?",
-                    false => "",
-                };
+                let clock = caller.is_self_signed().then(|| error.clock_hint()).flatten();
+                let clock = clock.map_or_else(String::new, |hint| format!(", and it was signed here: {hint}"));
                 Some(format!("the token of {} was not accepted{clock}", caller.name()))
             }
             403 => {

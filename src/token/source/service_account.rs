@@ -281,12 +281,14 @@ impl ServiceAccountSource {
             error.code.as_deref(),
             Some("invalid_grant" | "UNAUTHENTICATED")
         );
-        refused.then(|| {
-            format!(
-                "was the key of {} deleted or disabled, or the account? Is this machine's clock correct?",
-                self.name
-            )
-        })
+        if !refused {
+            return None;
+        }
+        let key = format!(
+            "was the key of {} deleted or disabled, or the account?",
+            self.name
+        );
+        Some(error.or_clock(key))
     }
 }
 

@@ -245,3 +245,43 @@ async fn metadata_urls_of_aws_elsewhere_are_a_configuration_error() {
     assert!(ran.err.contains("credential_source.url"), "{ran:?}");
     assert!(ran.err.contains("169.254.169.254"), "{ran:?}");
 }
+
+/// AWS accepts no signature that is older than 15 minutes by its clock, and Google passes its refusal on.
+#[tokio::test]
+async fn a_signature_that_aws_refuses_for_its_time_is_blamed_on_the_clock() {
+    let google = Google::start().await;
+    let keys = google.aws_environment();
+    let env = [
+        ("AWS_ACCESS_KEY_ID", &*keys.id),
+        ("AWS_SECRET_ACCESS_KEY", &*keys.secret),
+        ("AWS_REGION", AWS_REGION),
+    ];
+    for (skew, which) in [(1_200, "20m behind"), (-1_200, "20m ahead of")] {
+        google.skew(skew);
+        let sidecar = sidecar_with(&google, &file(&google), &[], &env).await;
+        let said = super::detail(&super::call(&sidecar, super::API).await);
+        let hint = format!("this machine's clock is {which} the server's");
+        assert!(said.contains(&hint), "{hint}: {said}");
+    }
+    // AWS STS refuses in its own words.
+    let google = Google::start().await;
+    let web_identity = google.web_identity_token(google.now(), 3600).unwrap();
+    let path = google.text_file("pod-token", &web_identity);
+    let role = format!("arn:aws:iam::123456789012:role/{AWS_ROLE}");
+    let env = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", path.to_str().unwrap()),
+        ("AWS_ROLE_ARN", &*role),
+        ("AWS_REGION", AWS_REGION),
+    ];
+    let body = "<ErrorResponse><Error><Code>RequestExpired</Code><Message>Request has expired.</Message></Error>\
+                </ErrorResponse>";
+    google.skew(600);
+    google.always(Endpoint::AwsAssumeRole, Fault::status(400, body));
+    let sidecar = sidecar_with(&google, &file(&google), &[], &env).await;
+    let said = super::detail(&super::call(&sidecar, super::API).await);
+    assert!(said.contains("RequestExpired"), "{said}");
+    assert!(
+        said.contains("this machine's clock is 10m behind the server's"),
+        "{said}"
+    );
+}

@@ -160,8 +160,10 @@ impl Fault {
             How::Close => return Err(io::Error::other("closed as told")),
             How::Never => std::future::pending().await,
             How::Respond(status, body) => {
+                let date = strict.headers()["date"].clone();
                 let mut response = Response::new(Sent::whole(body.into()));
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                response.headers_mut().insert("date", date);
                 response
             }
         };

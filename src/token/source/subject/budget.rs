@@ -32,7 +32,7 @@ impl Budget<'_> {
     }
 
     /// Repeats `attempt` like any fetch, within the remaining time. `hint` is the advice if there is no response. It
-    /// may be empty.
+    /// may be empty. A refusal for time gets a hint about the clock.
     pub(super) async fn fetch<T, F>(
         &self,
         what: &str,
@@ -46,7 +46,9 @@ impl Budget<'_> {
         let left = self.end.saturating_duration_since(Instant::now());
         let hint = |error: &AttemptError| {
             let is_silent = error.status.is_none() && error.fault == TokenFault::TimedOut;
-            (is_silent && !hint.is_empty()).then(|| hint.to_owned())
+            let silent = (is_silent && !hint.is_empty()).then(|| hint.to_owned());
+            let is_refusal = error.status.is_some_and(|status| status.is_client_error());
+            silent.or_else(|| error.time_hint().filter(|_| is_refusal))
         };
         let fetch = self
             .client
