@@ -13,6 +13,7 @@ mod broken;
 #[path = "../emulator/google/client.rs"]
 mod client;
 mod command;
+mod fault_matrix;
 mod faults;
 mod federation;
 mod impersonation;
