@@ -143,7 +143,11 @@ impl Slot {
         let mut lookup = Lookup::Stale;
         for _ in 0..MAX_WAITS {
             match self.next_step(Now::now()) {
-                NextStep::Serve(token) => return (Ok(token), lookup),
+                NextStep::Serve(token) => {
+                    // Again, because the end of a fetch resets it.
+                    self.mark_used();
+                    return (Ok(token), lookup);
+                }
                 NextStep::Wait(waiter) => {
                     lookup = Lookup::Wait;
                     waiter.wait().await;

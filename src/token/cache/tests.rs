@@ -139,19 +139,21 @@ async fn the_liveness_probe_refreshes_used_and_configured_tokens() {
     cache.slot(&id("https://never"));
     cache.slot(&id("https://used")).token().await.unwrap();
     cache.slot(&id("https://used")).token().await.unwrap();
-    let once = cache.slot(&id("https://unused"));
-    once.refresh_if_stale();
+    // The request that waited for the fetch used the token too.
+    cache.slot(&id("https://once")).token().await.unwrap();
+    let unused = cache.slot(&id("https://unused"));
+    unused.refresh_if_stale();
     assert_eq!(cache.refresh_stale().0.len(), 0, "all are fresh");
     sleep(SECOND).await;
-    assert_eq!(source.calls(), 3);
+    assert_eq!(source.calls(), 4);
     for round in 1..=2 {
         advance(3590 * SECOND).await;
         let refresh = cache.refresh_stale();
-        assert_eq!(refresh.0.len(), if round == 1 { 2 } else { 1 });
+        assert_eq!(refresh.0.len(), if round == 1 { 3 } else { 1 });
         refresh.done(SECOND).await;
         assert!(route.ready(Now::now()).is_some());
     }
-    assert_eq!(once.status().left, Some(Duration::ZERO));
+    assert_eq!(unused.status().left, Some(Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
@@ -192,7 +194,8 @@ async fn the_metric_shows_the_earliest_expiry_of_the_tokens_in_use() {
         cache.slot(&id("https://idle")),
         cache.slot(&id("https://busy")),
     );
-    idle.token().await.unwrap();
+    idle.refresh_if_stale();
+    sleep(SECOND).await;
     busy.token().await.unwrap();
     assert_eq!(expiry(&metrics, "access"), 0.0);
     assert_eq!(expiry(&metrics, "id"), seconds(&idle));
