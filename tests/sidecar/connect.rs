@@ -59,6 +59,26 @@ async fn a_tunnel_is_blind_and_each_side_may_end_first() {
     assert_eq!(answer, "late answer");
 }
 
+/// The bytes after the head belong to the tunnel, and content would take some of them (RFC 9110, 9.3.6).
+#[tokio::test]
+async fn a_connect_request_with_content_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = listener.local_addr().unwrap();
+    let (_metadata, _service, sidecar) = started(&[]).await;
+    for (fields, status) in [
+        ("Content-Length: 5", 400),
+        ("Transfer-Encoding: chunked", 400),
+        ("Content-Length: 0", 200),
+    ] {
+        let mut stream = TcpStream::connect(sidecar.proxy()).await.unwrap();
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{fields}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{fields}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn a_tunnel_to_no_port_is_refused() {
     let (_metadata, _service, sidecar) = started(&[]).await;

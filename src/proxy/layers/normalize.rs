@@ -17,7 +17,8 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use self::authority::{
-    check_form, check_framing, checked_host, scheme_of, sole_authority, target_authority,
+    check_connect, check_form, check_framing, checked_host, scheme_of, sole_authority,
+    target_authority,
 };
 use self::max_forwards::count_down;
 use self::target::{replace_server_wide_target, replace_websocket_scheme};
@@ -170,6 +171,7 @@ fn route_target(route: &RouteIngress, uri: &Uri) -> Result<PathAndQuery, Error> 
 fn forward_destination(request: &mut Request<RequestBody>) -> Result<Destination, Error> {
     if request.method() == Method::CONNECT {
         check_framing(request.headers())?;
+        check_connect(request.headers())?;
         return Ok(Destination {
             origin: tunnel_target(request.uri())?,
             target: PathAndQuery::from_static("/"),

@@ -1,6 +1,6 @@
 //! The authority of a request, and checks of its form and framing.
 
-use http::{HeaderMap, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 
 use super::bad;
 use crate::destination::{Origin, Scheme};
@@ -80,6 +80,19 @@ pub(super) fn check_form(request: &Request<RequestBody>) -> Result<(), Error> {
     if uri.scheme().is_none() && uri.authority().is_some() && method != Method::CONNECT {
         return Err(bad(
             "a target of host and port is for CONNECT only (RFC 9112, 3.2.3)",
+        ));
+    }
+    Ok(())
+}
+
+/// Rejects a `CONNECT` with content (RFC 9110, 9.3.6), because its bytes may be meant for the tunnel.
+pub(super) fn check_connect(headers: &HeaderMap) -> Result<(), Error> {
+    let is_empty = |length: &HeaderValue| length.as_bytes().iter().all(|digit| *digit == b'0');
+    if fields::has(headers, &header::TRANSFER_ENCODING)
+        || !fields::values(headers, &header::CONTENT_LENGTH).all(is_empty)
+    {
+        return Err(bad(
+            "a CONNECT request has no content: omit Content-Length and Transfer-Encoding",
         ));
     }
     Ok(())
