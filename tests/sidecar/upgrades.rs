@@ -242,6 +242,24 @@ async fn eof_without_close_notify_closes_one_direction_only() {
     app.finish().await;
 }
 
+/// The app would read the bytes of a protocol that it does not speak (RFC 9110, 7.8).
+#[tokio::test]
+async fn a_switch_to_a_protocol_that_was_not_offered_is_502() {
+    let (port, _metadata, _sidecar, mut app) = between(&[]).await;
+    app.send(request(&port, "GET /chat", HANDSHAKE)).await;
+    let mut upstream = port.accept().await;
+    upstream.head().await;
+    upstream
+        .send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: foo\r\nConnection: Upgrade\r\n\r\n")
+        .await;
+    let answer = app.head().await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(
+        field(&answer, "proxy-status").is_some_and(|status| status.contains("http_protocol_error")),
+        "{answer}"
+    );
+}
+
 #[tokio::test]
 async fn a_refused_upgrade_is_an_ordinary_response() {
     let (port, _metadata, _sidecar, mut app) = between(&[]).await;

@@ -143,7 +143,7 @@ fn lists(value: &HeaderValue, wanted: &str) -> bool {
 }
 
 /// Returns the items of a list. An invalid item does not affect the others.
-fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn items(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|byte| *byte == b',')

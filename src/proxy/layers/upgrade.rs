@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::service::Service;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -15,6 +15,7 @@ use tower::Layer;
 use tower::layer::layer_fn;
 
 use crate::error::{Error, ErrorKind};
+use crate::proxy::headers::hop_by_hop::items;
 use crate::proxy::request::Outbound;
 use crate::proxy::request::body::ResponseBody;
 use crate::proxy::request::record::RequestRecord;
@@ -28,13 +29,22 @@ pub(crate) struct Upgrade<S> {
     tunnels: Tunnels,
 }
 
+/// A request for an upgrade.
+#[derive(Debug)]
+struct Requested {
+    app: OnUpgrade,
+    record: Arc<RequestRecord>,
+    /// The `Upgrade` header fields.
+    protocols: Vec<HeaderValue>,
+}
+
 pin_project! {
     /// The future of [`Upgrade`].
     #[derive(Debug)]
     pub(crate) struct UpgradeFuture<F> {
         #[pin]
         inner: F,
-        app: Option<(OnUpgrade, Arc<RequestRecord>)>,
+        app: Option<Requested>,
         tunnels: Tunnels,
     }
 }
@@ -56,9 +66,10 @@ impl<S: ProxyService<Outbound>> Service<Outbound> for Upgrade<S> {
     type Future = UpgradeFuture<S::Future>;
 
     fn call(&self, mut outbound: Outbound) -> Self::Future {
-        let app = outbound.wants_upgrade.then(|| {
-            let upgrade = hyper::upgrade::on(&mut outbound.request);
-            (upgrade, outbound.record.clone())
+        let app = outbound.wants_upgrade.then(|| Requested {
+            app: hyper::upgrade::on(&mut outbound.request),
+            record: outbound.record.clone(),
+            protocols: upgrades(outbound.request.headers()).cloned().collect(),
         });
         UpgradeFuture {
             inner: self.inner.call(outbound),
@@ -67,6 +78,28 @@ impl<S: ProxyService<Outbound>> Service<Outbound> for Upgrade<S> {
         }
     }
 }
+
+// === impl Requested ===
+
+impl Requested {
+    /// Returns a protocol of a 101 response that the request did not offer (RFC 9110, 7.8).
+    fn unwanted(&self, response: &HeaderMap) -> Option<String> {
+        let is_offered = |protocol: &[u8]| {
+            let mut offers = self.protocols.iter().flat_map(items);
+            offers.any(|offer| offer.eq_ignore_ascii_case(protocol))
+        };
+        let unwanted = upgrades(response)
+            .flat_map(items)
+            .find(|protocol| !protocol.is_empty() && !is_offered(protocol))?;
+        Some(String::from_utf8_lossy(unwanted).into_owned())
+    }
+}
+
+fn upgrades(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    headers.get_all(header::UPGRADE).into_iter()
+}
+
+// === impl UpgradeFuture ===
 
 impl<F> Future for UpgradeFuture<F>
 where
@@ -78,12 +111,21 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some((app, record)) = this.app.take() else {
+            let Some(requested) = this.app.take() else {
                 return Poll::Ready(Err(Error::new(
                     ErrorKind::HttpProtocol,
                     "the upstream switched protocols without a request to do so",
                 )));
             };
+            if let Some(protocol) = requested.unwanted(response.headers()) {
+                return Poll::Ready(Err(Error::new(
+                    ErrorKind::HttpProtocol,
+                    format!(
+                        "the upstream switched to {protocol:?}, which the request did not offer"
+                    ),
+                )));
+            }
+            let Requested { app, record, .. } = requested;
             let upstream = hyper::upgrade::on(&mut response);
             this.tunnels.spawn(
                 record,
