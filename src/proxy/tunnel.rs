@@ -7,16 +7,24 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
 use crate::proxy::request::record::RequestRecord;
+use crate::proxy::request::transfer::Transfer;
 
 /// The size of the buffer for each direction of a tunnel.
 const BUFFER: usize = 16 * 1024;
+
+/// The time without a byte after which a tunnel ends that one side has closed. The other side may never close: a client
+/// that has gone looks like one that has closed its direction.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The open tunnels of the process.
 #[derive(Clone, Debug, Default)]
@@ -25,12 +33,16 @@ pub(crate) struct Tunnels(TaskTracker);
 /// The app's end of a tunnel. Counts bytes as they pass.
 struct ClientStream<'a, S> {
     stream: S,
-    record: &'a RequestRecord,
+    transfer: &'a Transfer,
 }
 
 /// Treats EOF without `close_notify` as a half-close, and keeps the other direction open. The inner protocol checks
 /// integrity.
-struct IgnoreCloseNotify<S>(S);
+struct IgnoreCloseNotify<'a, S> {
+    stream: S,
+    /// Notified at the end of the stream.
+    ended: &'a Notify,
+}
 
 // === impl Tunnels ===
 
@@ -46,7 +58,7 @@ impl Tunnels {
     {
         self.track(async move {
             if let (Ok(app), Some(upstream)) = tokio::join!(app, upstream) {
-                join(&record, TokioIo::new(app), upstream).await;
+                join(record.transfer(), TokioIo::new(app), upstream).await;
             }
         });
     }
@@ -57,18 +69,41 @@ impl Tunnels {
     }
 }
 
-/// Copies both ways until both directions have ended. Bytes are added to the request's record as they pass.
-pub(crate) async fn join<A, U>(record: &RequestRecord, app: A, upstream: U)
+/// Copies both ways until both directions have ended, or one has and no byte passes for [`HALF_CLOSED_TIMEOUT`]. `transfer`
+/// counts the bytes.
+pub(crate) async fn join<A, U>(transfer: &Transfer, app: A, upstream: U)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    let ended = Notify::new();
     let mut app = ClientStream {
-        stream: IgnoreCloseNotify(app),
-        record,
+        stream: IgnoreCloseNotify {
+            stream: app,
+            ended: &ended,
+        },
+        transfer,
     };
-    let mut upstream = IgnoreCloseNotify(upstream);
-    let _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER).await;
+    let mut upstream = IgnoreCloseNotify {
+        stream: upstream,
+        ended: &ended,
+    };
+    let idle = async {
+        ended.notified().await;
+        let mut before = None;
+        loop {
+            let bytes = transfer.bytes();
+            if before == Some(bytes) {
+                return;
+            }
+            before = Some(bytes);
+            sleep(HALF_CLOSED_TIMEOUT).await;
+        }
+    };
+    tokio::select! {
+        _ = copy_bidirectional_with_sizes(&mut app, &mut upstream, BUFFER, BUFFER) => {}
+        () = idle => {}
+    }
 }
 
 // === impl ClientStream ===
@@ -82,7 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<'_, S> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         let read = buf.filled().len().saturating_sub(before);
-        self.record.transfer().received(read as u64);
+        self.transfer.received(read as u64);
         polled
     }
 }
@@ -94,7 +129,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<'_, S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.record.transfer().sent(written as u64);
+        self.transfer.sent(written as u64);
         Poll::Ready(Ok(written))
     }
 
@@ -109,33 +144,96 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<'_, S> {
 
 // === impl IgnoreCloseNotify ===
 
-impl<S: AsyncRead + Unpin> AsyncRead for IgnoreCloseNotify<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for IgnoreCloseNotify<'_, S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.0).poll_read(cx, buf)) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            read => Poll::Ready(read),
+        let before = buf.filled().len();
+        let read = match ready!(Pin::new(&mut self.stream).poll_read(cx, buf)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            read => read,
+        };
+        if read.is_ok() && buf.filled().len() == before && buf.remaining() > 0 {
+            self.ended.notify_one();
         }
+        Poll::Ready(read)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for IgnoreCloseNotify<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for IgnoreCloseNotify<'_, S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn tunnel() -> (DuplexStream, DuplexStream, JoinHandle<()>) {
+        let (app, app_end) = duplex(1024);
+        let (upstream, upstream_end) = duplex(1024);
+        let tunnel = tokio::spawn(async move {
+            join(&Transfer::default(), app_end, upstream_end).await;
+        });
+        (app, upstream, tunnel)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_whose_app_has_gone_ends_though_the_upstream_is_silent() {
+        let (app, mut upstream, tunnel) = tunnel();
+        let start = Instant::now();
+        drop(app);
+        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0);
+        tunnel.await.unwrap();
+        assert_eq!(start.elapsed(), HALF_CLOSED_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_whose_upstream_has_closed_ends_though_the_app_is_silent() {
+        let (mut app, upstream, tunnel) = tunnel();
+        drop(upstream);
+        assert_eq!(app.read(&mut [0]).await.unwrap(), 0);
+        tunnel.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_tunnel_lives_while_bytes_pass() {
+        let (mut app, mut upstream, tunnel) = tunnel();
+        app.shutdown().await.unwrap();
+        for _ in 0..5 {
+            sleep(HALF_CLOSED_TIMEOUT / 2).await;
+            upstream.write_all(b"x").await.unwrap();
+            assert_eq!(app.read_u8().await.unwrap(), b'x');
+        }
+        assert!(!tunnel.is_finished());
+        drop(upstream);
+        tunnel.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_tunnel_may_be_silent_for_hours() {
+        let (app, _upstream, tunnel) = tunnel();
+        sleep(Duration::from_secs(7200)).await;
+        assert!(!tunnel.is_finished());
+        drop(app);
     }
 }

@@ -188,7 +188,7 @@ impl TunnelOpener {
                     self.connect(&decided, reason).await
                 };
             match upstream {
-                Ok(upstream) => join(&decided.record, app, upstream).await,
+                Ok(upstream) => join(decided.record.transfer(), app, upstream).await,
                 Err(error) => {
                     decided.record.set_interrupted(&error);
                     self.metrics.proxy_error(error.kind());

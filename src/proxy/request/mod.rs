@@ -8,7 +8,7 @@ pub(crate) mod joined;
 mod permit;
 pub(crate) mod record;
 pub(crate) mod trailers;
-mod transfer;
+pub(crate) mod transfer;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -34,6 +34,11 @@ impl Transfer {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
+    /// Returns the number of bytes in both directions.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_received().wrapping_add(self.bytes_sent())
+    }
+
     pub(super) fn bytes_received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
