@@ -35,6 +35,7 @@ mod message;
 pub(super) mod metadata;
 mod nested;
 mod quota_project;
+mod request_secrets;
 #[cfg(test)]
 pub(super) mod scripted;
 mod service_account;

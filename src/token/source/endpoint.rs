@@ -7,8 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -16,6 +14,7 @@ use serde_json::Value;
 
 use super::limits::FetchLimits;
 use super::message::words;
+use super::request_secrets::RequestSecrets;
 use super::transport::{OpenTransport, Transport};
 use crate::config::{self, HttpVersion};
 use crate::destination::Destination;
@@ -45,18 +44,6 @@ struct ClientInner {
     transport: Arc<dyn Transport>,
     limits: FetchLimits,
 }
-
-/// The secrets in a request.
-#[derive(Default)]
-struct RequestSecrets(Vec<String>);
-
-/// The form fields that contain secrets (RFC 6749, RFC 7523 and RFC 8693).
-const SECRET_FIELDS: [&str; 4] = [
-    "assertion",
-    "client_secret",
-    "refresh_token",
-    "subject_token",
-];
 
 // === impl EndpointClient ===
 
@@ -127,7 +114,14 @@ impl EndpointClient {
         })
     }
 
-    /// Sends a request with an absolute URI once, and reads the whole response. The caller sets the timeout.
+    /// Sends a request without a body, with an absolute URI. Returns the body of a response of status 200.
+    pub(super) async fn request(&self, request: Request<Bytes>) -> Result<Bytes, AttemptError> {
+        let secrets = RequestSecrets::of(&request, &[]);
+        success(self.send(request).await?, &secrets)
+    }
+
+    /// Sends a request with an absolute URI once, and reads the whole response. The caller sets the timeout, and removes
+    /// the secrets of the request from the texts of the response that it quotes.
     ///
     /// # Errors
     ///
@@ -169,16 +163,9 @@ impl EndpointClient {
         headers: HeaderMap,
         fields: &[(&str, &str)],
     ) -> Result<Bytes, AttemptError> {
-        let secrets = RequestSecrets::of(&headers, fields);
-        let form = form(fields);
-        self.post(
-            url,
-            headers,
-            "application/x-www-form-urlencoded",
-            form,
-            &secrets,
-        )
-        .await
+        let content_type = "application/x-www-form-urlencoded";
+        self.post(url, headers, content_type, form(fields), fields)
+            .await
     }
 
     /// Posts JSON to a URL. Returns the body of a response of status 200.
@@ -188,8 +175,7 @@ impl EndpointClient {
         headers: HeaderMap,
         body: &Value,
     ) -> Result<Bytes, AttemptError> {
-        let secrets = RequestSecrets::of(&headers, &[]);
-        self.post(url, headers, "application/json", body.to_string(), &secrets)
+        self.post(url, headers, "application/json", body.to_string(), &[])
             .await
     }
 
@@ -199,7 +185,7 @@ impl EndpointClient {
         headers: HeaderMap,
         content_type: &'static str,
         body: String,
-        secrets: &RequestSecrets,
+        fields: &[(&str, &str)],
     ) -> Result<Bytes, AttemptError> {
         let mut request = Request::post(url.to_string())
             .body(Bytes::from(body))
@@ -208,7 +194,8 @@ impl EndpointClient {
         request
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        read(self.send(request).await?, secrets)
+        let secrets = RequestSecrets::of(&request, fields);
+        success(self.send(request).await?, &secrets)
     }
 }
 
@@ -218,48 +205,9 @@ impl fmt::Debug for EndpointClient {
     }
 }
 
-// === impl RequestSecrets ===
-
-impl RequestSecrets {
-    fn of(headers: &HeaderMap, fields: &[(&str, &str)]) -> Self {
-        let fields = fields
-            .iter()
-            .filter(|(name, _)| SECRET_FIELDS.contains(name))
-            .map(|(_, value)| (*value).to_owned());
-        let mut secrets: Vec<String> = fields.collect();
-        let authorization = headers.get(header::AUTHORIZATION);
-        if let Some((scheme, value)) = authorization
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-        {
-            secrets.push(value.to_owned());
-            let basic = scheme.eq_ignore_ascii_case("basic");
-            let pair = basic.then(|| STANDARD.decode(value).ok()).flatten();
-            if let Some(pair) = pair.and_then(|pair| String::from_utf8(pair).ok())
-                && let Some((_, secret)) = pair.split_once(':')
-            {
-                secrets.push(secret.to_owned());
-            }
-        }
-        secrets.retain(|secret| !secret.is_empty());
-        // A secret may be part of another one.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self(secrets)
-    }
-
-    fn removed_from(&self, text: &str) -> String {
-        let remove = |text: String, secret: &String| text.replace(secret, "[…]");
-        self.0.iter().fold(text.to_owned(), remove)
-    }
-}
-
-/// Returns the body of a response of status 200. Any other response is an error with the server's own text.
-pub(super) fn success(answer: Response<Bytes>) -> Result<Bytes, AttemptError> {
-    read(answer, &RequestSecrets::default())
-}
-
-/// Like [`success`]. Removes the secrets of the request from the error's text, because an endpoint may repeat them.
-fn read(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, AttemptError> {
+/// Returns the body of a response of status 200. Any other response is an error with the server's own text, without the
+/// secrets of the request, because an endpoint may repeat them.
+fn success(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, AttemptError> {
     let (head, body) = answer.into_parts();
     if head.status == StatusCode::OK {
         return Ok(body);
@@ -289,8 +237,11 @@ fn explanation(body: &[u8], secrets: &RequestSecrets) -> (Option<Box<str>>, Opti
         let words = words(secrets.removed_from(text).as_bytes())?;
         Some(format!("{words:?}"))
     };
-    let Ok(Value::Object(answer)) = serde_json::from_slice(body) else {
-        return (None, quoted(&String::from_utf8_lossy(body)));
+    let answer = match serde_json::from_slice(body) {
+        Ok(Value::Object(answer)) => answer,
+        // Serialised again, so that no escape sequence hides a secret.
+        Ok(value) => return (None, quoted(&value.to_string())),
+        Err(_) => return (None, quoted(&String::from_utf8_lossy(body))),
     };
     let text = |name| answer.get(name).and_then(Value::as_str);
     let (code, parts) = match answer.get("error") {
@@ -309,7 +260,9 @@ fn explanation(body: &[u8], secrets: &RequestSecrets) -> (Option<Box<str>>, Opti
     let parts: Vec<String> = parts.into_iter().flatten().filter_map(quoted).collect();
     let message = (!parts.is_empty()).then(|| parts.join(" "));
     let is_code = |code: &&str| {
-        code.len() <= 64 && code.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+        secrets.removed_from(code) == **code
+            && code.len() <= 64
+            && code.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
     };
     let code = code.filter(is_code);
     (code.map(Box::from), message)
@@ -356,15 +309,19 @@ fn advice(error: &AttemptError) -> Option<String> {
     Some(advice.to_owned())
 }
 
-/// Encodes a form (WHATWG URL, 5.2).
-fn form(fields: &[(&str, &str)]) -> String {
+/// Encodes a text for a form (WHATWG URL, 5.2).
+pub(super) fn encoded(text: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const FORM: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'*')
         .remove(b'-')
         .remove(b'.')
         .remove(b'_');
-    let encoded = |text: &str| utf8_percent_encode(text, FORM).to_string();
+    utf8_percent_encode(text, FORM).to_string()
+}
+
+/// Encodes a form.
+fn form(fields: &[(&str, &str)]) -> String {
     let pairs: Vec<String> = fields
         .iter()
         .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))

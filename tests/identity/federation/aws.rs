@@ -137,6 +137,43 @@ async fn an_ecs_or_fargate_task_uses_the_container_endpoint() {
 }
 
 #[tokio::test]
+async fn no_error_repeats_the_authorization_of_the_container() {
+    let google = Google::start().await;
+    let secret = "ba0384ab5521";
+    let rotated = google.text_file("authorization", &format!("{secret}\n"));
+    let fault = Fault::status(403, format!("bad token {secret}"));
+    google.always(Endpoint::AwsContainer, fault);
+    for (name, value) in [
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN", secret),
+        (
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+            rotated.to_str().unwrap(),
+        ),
+    ] {
+        let path = (
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "/v2/credentials/x",
+        );
+        let env = [path, ("AWS_REGION", AWS_REGION), (name, value)];
+        let sidecar = sidecar_with(&google, &file(&google), &[], &env).await;
+        let detail = super::detail(&super::call(&sidecar, super::API).await);
+        assert!(detail.contains("bad token […]"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn no_error_repeats_the_session_token_of_the_instance() {
+    let google = Google::start().await;
+    let secret = "AQAEAEmLhXk4";
+    google.always(Endpoint::AwsSession, Fault::status(200, secret));
+    let fault = Fault::status(401, format!("bad token {secret}"));
+    google.always(Endpoint::AwsMetadata, fault);
+    let sidecar = sidecar_with(&google, &file(&google), &[], &[]).await;
+    let detail = super::detail(&super::call(&sidecar, super::API).await);
+    assert!(detail.contains("bad token […]"), "{detail}");
+}
+
+#[tokio::test]
 async fn the_container_endpoint_may_be_on_loopback() {
     let google = Google::start().await;
     let full = format!("{}/v2/credentials/x", google.base());

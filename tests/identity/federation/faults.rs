@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{API, account, call, called_as, detail, file_sourced, sidecar, without_account};
-use crate::support::app::text;
+use crate::support::app::{get, text};
 use crate::support::google::{Endpoint, Endpoints, Fault, Google, Role, SubjectSource};
 
 /// Returns the error of a call with these responses of an endpoint.
@@ -110,6 +110,46 @@ async fn a_url_that_fails_is_named_without_its_query() {
         assert!(!said.contains("audience="), "{said}");
     }
     assert_eq!(google.count(Endpoint::StsExchange), 0);
+}
+
+/// Some identity endpoints quote the request in their errors.
+#[tokio::test]
+async fn no_error_repeats_the_headers_of_a_subject_token_url() {
+    let google = Google::start().await;
+    let base = google.base();
+    let mut file = google.external_account(&Endpoints::default(), SubjectSource::Url(&base));
+    for (name, value, secret) in [
+        ("Authorization", "Bearer ba0384ab5521", "ba0384ab5521"),
+        ("Authorization", "Basic dXNlcjpwYTU1dzByZA==", "pa55w0rd"),
+        (
+            "Authorization",
+            "Basic dXNlcjpwYTU1dzByZA==",
+            "dXNlcjpwYTU1dzByZA==",
+        ),
+        ("X-Api-Key", "AIzaSyD4F6", "AIzaSyD4F6"),
+    ] {
+        file["credential_source"]["headers"] = serde_json::json!({ name: value });
+        let fault = Fault::oauth("unauthorized", &format!("bad value: {value} or {secret}"));
+        google.always(Endpoint::SubjectToken, fault);
+        let sidecar = sidecar(&google, &file, &[]).await;
+        let response = call(&sidecar, API).await;
+        assert!(
+            detail(&response).contains("bad value: […]"),
+            "{}",
+            text(&response)
+        );
+        let status = get(sidecar.admin(), "/status").await;
+        let ready = get(sidecar.admin(), "/readiness").await;
+        let log = sidecar
+            .log()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<String>();
+        assert!(log.contains("bad value"), "{log}");
+        for shown in [text(&response), text(&status), text(&ready), &log] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn refused(status: u16, body: &str) -> AttemptError {
         .status(status)
         .body(Bytes::from(body.to_owned()))
         .unwrap();
-    success(answer).unwrap_err()
+    success(answer, &RequestSecrets::default()).unwrap_err()
 }
 
 #[tokio::test]

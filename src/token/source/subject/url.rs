@@ -8,7 +8,6 @@ use super::format;
 use crate::credentials::UrlSource;
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
-use crate::token::source::endpoint::success;
 
 pub(super) async fn token(source: &UrlSource, budget: &Budget<'_>) -> Result<String, FetchError> {
     let url = &source.url;
@@ -26,7 +25,7 @@ pub(super) async fn token(source: &UrlSource, budget: &Budget<'_>) -> Result<Str
                     })
                     .body(Bytes::new())
                     .map_err(|error| AttemptError::malformed(error.to_string()))?;
-                let body = success(budget.client(url).send(request).await?)?;
+                let body = budget.client(url).request(request).await?;
                 format::read(&source.format, &body).map_err(|error| {
                     AttemptError::malformed(format!("the response is not a subject token: {error}"))
                 })

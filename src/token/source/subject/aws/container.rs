@@ -9,7 +9,6 @@ use super::keys::AwsCredentials;
 use crate::credentials::{AwsContainer, ContainerToken};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
-use crate::token::source::endpoint::success;
 
 pub(super) async fn keys(
     container: &AwsContainer,
@@ -25,7 +24,7 @@ pub(super) async fn keys(
         let request = request
             .body(Bytes::new())
             .map_err(|error| AttemptError::malformed(error.to_string()))?;
-        let body = success(budget.client(url).send(request).await?)?;
+        let body = budget.client(url).request(request).await?;
         AwsCredentials::from_json(&body).map_err(|error| AttemptError::malformed(error.to_string()))
     };
     budget.fetch("the AWS credentials", url, attempt, "").await

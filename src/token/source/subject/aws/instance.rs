@@ -9,7 +9,6 @@ use super::keys::AwsCredentials;
 use crate::credentials::{AwsSource, SourceUrl};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
-use crate::token::source::endpoint::success;
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TOKEN_LIFETIME: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -124,7 +123,7 @@ impl<'a> InstanceMetadataClient<'a> {
                 .header(name, value)
                 .body(Bytes::new())
                 .map_err(|error| AttemptError::malformed(error.to_string()))?;
-            let body = success(client.send(request).await?)?;
+            let body = client.request(request).await?;
             let text = str::from_utf8(body.trim_ascii())
                 .map_err(|_| AttemptError::malformed("the response is not text".to_owned()))?;
             read(text.to_owned()).map_err(|error| AttemptError::malformed(error.to_string()))

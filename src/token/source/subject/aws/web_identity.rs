@@ -12,13 +12,18 @@ use crate::credentials::{AwsWebIdentity, TokenFormat};
 use crate::token::fetch_error::FetchError;
 use crate::token::retry::AttemptError;
 use crate::token::source::message::words;
+use crate::token::source::request_secrets::RequestSecrets;
+
+/// The field of the form that contains the token.
+const TOKEN_FIELD: &str = "WebIdentityToken";
 
 pub(super) async fn keys(
     identity: &AwsWebIdentity,
     region: &str,
     budget: &Budget<'_>,
 ) -> Result<AwsCredentials, FetchError> {
-    let form = form(identity).await?;
+    let token = token(identity).await?;
+    let form = form(identity, &token);
     let url = format!("https://sts.{region}.{}/", domain(region));
     let attempt = || async {
         let request = Request::post(&url)
@@ -26,9 +31,11 @@ pub(super) async fn keys(
             .header(header::ACCEPT, "application/xml")
             .body(Bytes::from(form.clone()))
             .map_err(|error| AttemptError::malformed(error.to_string()))?;
+        let secrets = RequestSecrets::of(&request, &[(TOKEN_FIELD, &token)]);
         let (head, body) = budget.client.send(request).await?.into_parts();
         if head.status != StatusCode::OK {
-            let message = keys::sts_error(&body).and_then(|message| words(message.as_bytes()));
+            let message = keys::sts_error(&body).map(|message| secrets.removed_from(&message));
+            let message = message.and_then(|message| words(message.as_bytes()));
             let message = message.map(|message| format!("{message:?}"));
             return Err(AttemptError::answered(head.status, &head.headers, message));
         }
@@ -38,27 +45,31 @@ pub(super) async fn keys(
     budget.fetch(&what, &url, attempt, "").await
 }
 
-/// Returns the form of the request. The token's file is rotated, so each request reads it again.
-async fn form(identity: &AwsWebIdentity) -> Result<String, FetchError> {
+/// Reads the token of the service account. Its file is rotated, so each request reads it again.
+async fn token(identity: &AwsWebIdentity) -> Result<String, FetchError> {
     let path = &identity.token_file;
     let name = format!("AWS_WEB_IDENTITY_TOKEN_FILE ({})", path.display());
     let content = file::read(path)
         .await
         .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
-    let token = format::read(&TokenFormat::Text, &content)
-        .map_err(|error| no_token("AWS", &format!("{name}: {error}")))?;
+    format::read(&TokenFormat::Text, &content)
+        .map_err(|error| no_token("AWS", &format!("{name}: {error}")))
+}
+
+/// Returns the form of the request.
+fn form(identity: &AwsWebIdentity, token: &str) -> String {
     let fields = [
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
         ("RoleArn", &identity.role),
         ("RoleSessionName", &identity.session_name),
-        ("WebIdentityToken", &token),
+        (TOKEN_FIELD, token),
     ];
     let fields: Vec<String> = fields
         .iter()
         .map(|(name, value)| format!("{name}={}", encode(value)))
         .collect();
-    Ok(fields.join("&"))
+    fields.join("&")
 }
 
 /// Returns the domain of the region's partition.
