@@ -13,7 +13,7 @@ use crate::client::CLOUD_PLATFORM;
 use crate::command::{sidentity, var};
 use crate::impersonation::Setup;
 use crate::support::app::{json, send, text};
-use crate::support::google::{Endpoint, Fault, Jwt};
+use crate::support::google::{Endpoint, Endpoints, Fault, Jwt};
 use crate::support::metadata::{Answer, Kind};
 use crate::{authorized_user, service_account};
 
@@ -63,9 +63,19 @@ impl Server {
     }
 
     pub(crate) async fn start_with(setup: &Setup, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let flags = setup.google.flags();
+        let args = flags.iter().map(String::as_str).chain(args.iter().copied());
+        Self::run(args, env).await
+    }
+
+    /// Starts it without the flags that redirect to the emulated endpoints.
+    async fn start_without_endpoints(args: &[&str]) -> Self {
+        Self::run(args.iter().copied(), &[]).await
+    }
+
+    async fn run(args: impl Iterator<Item = &str>, env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sidentity"))
             .args(["metadata-server", "--listen", "127.0.0.1:0"])
-            .args(setup.google.flags())
             .args(args)
             .env_clear()
             .envs(env.iter().copied())
@@ -308,6 +318,26 @@ async fn a_credential_file_is_served_and_its_limits_are_reported() {
         "{}",
         text(&refused)
     );
+}
+
+#[tokio::test]
+async fn the_quota_project_of_a_login_is_not_served_as_its_project() {
+    let setup = Setup::new().await;
+    let google = &setup.google;
+    for mut login in [
+        authorized_user(google),
+        google.external_account_authorized_user(&Endpoints::default()),
+    ] {
+        login["quota_project_id"] = json!("quota-1");
+        let server = Server::of_file(&setup, &login).await;
+        let project = server.get(&format!("{ROOT}/project/project-id")).await;
+        assert_eq!(project.status(), 404, "{login}: {}", text(&project));
+        assert!(
+            !server.greeting.contains(", project "),
+            "{}",
+            server.greeting
+        );
+    }
 }
 
 /// With a login of gcloud, Google's library in the app requests the ID token of a service.

@@ -106,9 +106,9 @@ impl TokenSource for WorkforceUserSource {
 
     fn fact<'a>(&'a self, fact: Fact<'a>) -> Fetching<'a, Option<String>> {
         let known = match fact {
-            Fact::ProjectId => self.file.quota_project.as_ref(),
             Fact::Universe => Some(&self.file.universe),
-            Fact::Email(_) | Fact::ProjectNumber | Fact::Region => None,
+            // The quota project may be another one than that of the app's resources.
+            Fact::Email(_) | Fact::ProjectId | Fact::ProjectNumber | Fact::Region => None,
         };
         Box::pin(std::future::ready(Ok(known.map(|known| known.to_string()))))
     }
