@@ -374,17 +374,12 @@ fn not_issued(error: &Error) -> NotIssued {
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
         Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
         Some(TokenFault::Refused | TokenFault::Unsupported) => StatusCode::BAD_REQUEST,
-        Some(TokenFault::WrongServer | TokenFault::Malformed | TokenFault::ProxyRefused) => {
-            StatusCode::BAD_GATEWAY
-        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     NotIssued {
         status,
         text: error.detail().to_owned(),
-        retry_after: error
-            .wait()
-            .filter(|_| is_temporary(status))
-            .map(|wait| wait.as_secs().max(1)),
+        retry_after: is_temporary(status)
+            .then(|| error.wait().unwrap_or_default().as_secs().max(1)),
     }
 }
