@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::clock::Now;
@@ -70,6 +71,25 @@ impl Facts {
             Ok(known.unwrap_or_else(|| DEFAULT_UNIVERSE.into()))
         };
         self.0.universe.learn(ask).await
+    }
+
+    /// Checks that there is a source, and logs nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no credentials were found, or if the metadata server is disabled. Other errors may end by themselves.
+    pub(crate) async fn find(&self) -> Result<(), Error> {
+        match self.ask(Fact::Universe).await {
+            Err(error)
+                if matches!(
+                    error.fault(),
+                    TokenFault::NothingFound | TokenFault::Disabled
+                ) =>
+            {
+                Err(error.to_error(Duration::ZERO))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the project's id.

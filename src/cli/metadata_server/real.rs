@@ -153,6 +153,15 @@ impl ServedCredential {
     async fn of(config: Config, logins: &Logins) -> Result<Self, String> {
         let provider = app::provider(&config, Arc::default(), logins);
         let provider = provider.map_err(|error| error.to_string())?;
+        // Any other metadata server may start later.
+        let is_doubtful = match &config.credentials.base {
+            Base::Metadata { searched } => searched.is_some() || config.metadata.disabled,
+            Base::File(_) => false,
+        };
+        if is_doubtful {
+            let found = provider.instance().find().await;
+            found.map_err(|error| error.detail().to_owned())?;
+        }
         let principal = provider.policy().default_principal().clone();
         let known = known(&provider, &principal, config.token_timeout).await;
         Ok(Self {

@@ -1,6 +1,9 @@
 //! The options of `metadata-server --credentials`, and errors at the start.
 
+use std::time::Duration;
+
 use super::*;
+use crate::command::Ran;
 
 #[tokio::test]
 async fn it_listens_on_loopback_only_unless_allowed() {
@@ -68,6 +71,39 @@ async fn options_of_real_tokens_exclude_those_of_the_emulator() {
         let ran = sidentity(all, [var("GCE_METADATA_HOST", "127.0.0.1:1")]).await;
         assert_eq!(ran.status, Some(64), "{ran:?}");
         assert!(ran.err.contains(words), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_any_credential_it_reports_that_once_and_ends() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    let none = "no credentials were found";
+    for (credentials, variable, words) in [
+        ("auto", ("NO_GCE_CHECK", "true"), none),
+        ("auto", ("GCE_METADATA_IP", &*closed), none),
+        ("metadata", ("NO_GCE_CHECK", "true"), "NO_GCE_CHECK says"),
+    ] {
+        let args = [
+            "metadata-server",
+            "--listen",
+            "127.0.0.1:0",
+            "--credentials",
+            credentials,
+        ];
+        let running = Command::new(env!("CARGO_BIN_EXE_sidentity"))
+            .args(args)
+            .env_clear()
+            .envs([("HOME", "/nonexistent"), variable])
+            .kill_on_drop(true)
+            .output();
+        let ran = tokio::time::timeout(Duration::from_secs(8), running).await;
+        let ran = Ran::from(ran.expect("it ends").unwrap());
+        assert_eq!(ran.status, Some(1), "{ran:?}");
+        assert_eq!(ran.err.matches(words).count(), 1, "{ran:?}");
+        assert_eq!(ran.err.lines().count(), 1, "{ran:?}");
+        assert_eq!(ran.out, "", "{ran:?}");
     }
 }
 
