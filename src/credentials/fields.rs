@@ -79,7 +79,10 @@ impl<'a> Fields<'a> {
         if visible {
             Ok(text)
         } else {
-            Err(self.wrong(name, ExpectedValue::Other("visible ASCII characters")))
+            Err(self.wrong(
+                name,
+                ExpectedValue::Other("a text of visible ASCII characters"),
+            ))
         }
     }
 

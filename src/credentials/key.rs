@@ -7,7 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 
 /// An RSA private key. Clones share it. `Debug` shows no part of it.
 #[derive(Clone)]
@@ -19,6 +19,17 @@ pub(crate) enum InvalidKey {
     /// There is no PEM block of a private key.
     #[error("a PEM block that begins with -----BEGIN PRIVATE KEY----- is expected")]
     NotPem,
+    /// The BEGIN line has more than the label, for example because the line breaks were lost.
+    #[error("a PEM block of several lines, separated by line breaks, is expected")]
+    NoLines,
+    /// The block has no END line with the label of its BEGIN line.
+    #[error(
+        "a PEM block that ends with the same label as it begins, such as -----END PRIVATE KEY-----, is expected"
+    )]
+    NoEnd,
+    /// The lines between BEGIN and END are not base64.
+    #[error("a PEM block of valid base64 is expected")]
+    NotBase64,
     /// The key is of another type, damaged, or too short.
     #[error("an RSA private key of 2048 to 8192 bits in PKCS#8 or PKCS#1 is expected")]
     NotRsa,
@@ -33,7 +44,8 @@ impl SigningKey {
     ///
     /// Fails if there is no such block, or if its key is not an RSA key that can sign.
     pub(crate) fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| InvalidKey::NotPem)?;
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+            .map_err(|error| InvalidKey::of_pem(pem, &error))?;
         let pair = match &der {
             PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
             PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
@@ -56,6 +68,28 @@ impl SigningKey {
             )
             .ok()?;
         Some(signature)
+    }
+}
+
+// === impl InvalidKey ===
+
+impl InvalidKey {
+    /// Returns the reason that a text has no PEM block of a private key.
+    fn of_pem(pem: &str, error: &pem::Error) -> Self {
+        let mut lines = pem.lines().map(str::trim);
+        let begin =
+            lines.find(|line| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY-----"));
+        match (begin, error) {
+            (None, _) => Self::NotPem,
+            (Some(line), _)
+                if !line.ends_with("PRIVATE KEY-----") || line.contains("-----END ") =>
+            {
+                Self::NoLines
+            }
+            (_, pem::Error::MissingSectionEnd { .. }) => Self::NoEnd,
+            (_, pem::Error::Base64Decode(_)) => Self::NotBase64,
+            _ => Self::NotPem,
+        }
     }
 }
 

@@ -59,6 +59,35 @@ fn a_key_is_read_from_pkcs8_and_from_pkcs1() {
 }
 
 #[test]
+fn a_damaged_pem_block_is_an_error_that_says_what_is_damaged() {
+    let whole = private_key();
+    let (body, _) = whole.split_once("-----END").unwrap();
+    for (text, expected) in [
+        (whole.replace('\n', "\\n"), InvalidKey::NoLines),
+        (whole.replace('\n', ""), InvalidKey::NoLines),
+        (
+            whole.replacen("KEY-----\n", "KEY-----", 1),
+            InvalidKey::NoLines,
+        ),
+        (body.to_owned(), InvalidKey::NoEnd),
+        (
+            whole.replacen("END PRIVATE", "END PUBLIC", 1),
+            InvalidKey::NoEnd,
+        ),
+        (whole.replacen("\nMII", "\n*II", 1), InvalidKey::NotBase64),
+        (whole.replacen("\nMII", "\nMI", 1), InvalidKey::NotBase64),
+    ] {
+        let error = SigningKey::from_pem(&text).unwrap_err();
+        assert_eq!(error, expected, "{text}");
+        let text = error.to_string();
+        assert!(
+            text.ends_with(" is expected") && !text.contains("begins with"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_key_that_is_not_rsa_is_an_error_without_its_content() {
     let mut torn = pkcs8();
     torn.truncate(600);
@@ -67,7 +96,6 @@ fn a_key_that_is_not_rsa_is_an_error_without_its_content() {
         ("", InvalidKey::NotPem),
         ("secret", InvalidKey::NotPem),
         (&*pem("CERTIFICATE", b"secret"), InvalidKey::NotPem),
-        (&*private_key().replace('\n', "\\n"), InvalidKey::NotPem),
         (&*pem("PRIVATE KEY", b"secret"), InvalidKey::NotRsa),
         (&*pem("PRIVATE KEY", &torn), InvalidKey::NotRsa),
         (&*ec, InvalidKey::NotRsa),
