@@ -72,8 +72,8 @@ impl TokenFault {
                  account is not disabled and that the API is enabled."
             }
             (Self::WrongServer, _) => {
-                "Another server answers in place of the endpoint, and its answer was refused: add the root of a proxy \
-                 that inspects TLS with --upstream-ca."
+                "Another server answers in place of the endpoint, and its answer was refused: check any proxy in between. \
+                 If the detail is about a certificate, add the root of a proxy that inspects TLS with --upstream-ca."
             }
             (Self::Limited, _) => {
                 "Too many tokens are requested with this credential: find its other users. The sidecar asks once per \

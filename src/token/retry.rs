@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::fetch_error::FetchError;
 use super::parse::Malformed;
-use crate::error::TokenFault;
+use crate::error::{ErrorKind, TokenFault};
 use crate::upstream::retry_after;
 
 /// The time limit of one attempt, from the connection to the end of the response.
@@ -37,6 +37,8 @@ pub(super) struct AttemptError {
     pub(super) code: Option<Box<str>>,
     /// The server's clock minus ours in seconds, if its response has a `Date`.
     pub(super) skew: Option<i64>,
+    /// The kind of the error that prevented a response.
+    pub(super) kind: Option<ErrorKind>,
 }
 
 /// The last attempt's error, and the number of attempts.
@@ -121,6 +123,7 @@ impl AttemptError {
             status: None,
             code: None,
             skew: None,
+            kind: None,
         }
     }
 

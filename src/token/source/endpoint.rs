@@ -289,6 +289,7 @@ fn no_answer(error: &Error) -> AttemptError {
         retry,
         // Of a proxy that refused the tunnel.
         retry_after: error.wait(),
+        kind: Some(error.kind()),
         ..AttemptError::new(fault, error.detail().to_owned())
     }
 }
@@ -296,9 +297,10 @@ fn no_answer(error: &Error) -> AttemptError {
 /// Returns advice if the source has none.
 fn advice(error: &AttemptError) -> Option<String> {
     let advice = match error.fault {
-        TokenFault::WrongServer => {
+        TokenFault::WrongServer if error.kind == Some(ErrorKind::CertificateInvalid) => {
             "does a proxy inspect TLS? Then give its certificate authority to --upstream-ca"
         }
+        TokenFault::WrongServer => "check the port, and any proxy or firewall in between",
         TokenFault::ProxyRefused => {
             "let the proxy permit CONNECT to this host, correct the credentials in --upstream-proxy, or add the host to \
              --no-upstream-proxy"

@@ -113,6 +113,45 @@ async fn an_endpoint_that_refuses_connections_is_retried() {
 }
 
 #[tokio::test]
+async fn only_a_certificate_error_gets_the_advice_about_upstream_ca() {
+    let client = client();
+    let junk = "SSH-2.0-OpenSSH_9.6\r\n\r\n".to_owned();
+    let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(1 << 20));
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(40);
+    for answer in [junk, long, interim] {
+        let (address, _) = server(vec![answer]).await;
+        let url = format!("http://{address}/");
+        let priority = FetchPriority::high();
+        let fetched = client.fetch(
+            "an access token",
+            &url,
+            &priority,
+            || client.post_form(&url, HeaderMap::new(), &[("last", "END")]),
+            |_| None,
+        );
+        let error = fetched.await.unwrap_err();
+        assert_eq!(error.fault(), TokenFault::WrongServer, "{error:?}");
+        let detail = error.detail();
+        assert!(
+            !detail.contains("TLS") && !detail.contains("--upstream-ca"),
+            "{detail}"
+        );
+        assert!(
+            detail.ends_with("check the port, and any proxy or firewall in between"),
+            "{detail}"
+        );
+    }
+    for (kind, advised) in [
+        (ErrorKind::CertificateInvalid, true),
+        (ErrorKind::TlsProtocol, false),
+        (ErrorKind::HttpProtocol, false),
+    ] {
+        let advice = advice(&no_answer(&Error::new(kind, "no"))).unwrap();
+        assert_eq!(advice.contains("--upstream-ca"), advised, "{advice}");
+    }
+}
+
+#[tokio::test]
 async fn a_truncated_response_is_retried_and_an_oversized_one_is_not() {
     let torn = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_owned();
     let long = answer("200 OK", &"x".repeat(LONGEST_BODY + 1));
