@@ -75,10 +75,7 @@ impl CredentialFile {
             return Err(failed(format!("must be at most {longest} KiB")));
         }
         let file = Self::parse(&bytes, context).map_err(|CredentialError(why)| failed(why))?;
-        Ok((
-            file,
-            readable_by_others(&name, &about).into_iter().collect(),
-        ))
+        Ok((file, permission_warnings(&name, &about)))
     }
 
     /// Parses the content of a file.
@@ -273,25 +270,79 @@ fn shown(kind: &str) -> String {
     }
 }
 
-/// Returns a warning if users other than the owner can read the file.
-///
-/// A file of another owner is probably on a volume of Kubernetes. It belongs to root, and the pod's group (`fsGroup`)
-/// can read it.
+/// The permissions of a credential file.
+#[derive(Clone, Copy)]
+struct FilePermissions {
+    /// The permission bits.
+    mode: u32,
+    /// The user id of the owner.
+    owner: u32,
+    /// The user id of this process.
+    user: u32,
+}
+
+/// Returns warnings if other users can read or change the file.
 #[cfg(unix)]
-fn readable_by_others(name: &str, about: &fs::Metadata) -> Option<String> {
+fn permission_warnings(name: &str, about: &fs::Metadata) -> Vec<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let mode = about.permissions().mode() & 0o7777;
-    let is_own = about.uid() == rustix::process::geteuid().as_raw();
-    let whom = if mode & 0o004 != 0 {
-        "every user of this machine"
-    } else if mode & 0o040 != 0 && is_own {
-        "every user of its group"
-    } else {
-        return None;
+    let permissions = FilePermissions {
+        mode: about.permissions().mode() & 0o7777,
+        owner: about.uid(),
+        user: rustix::process::geteuid().as_raw(),
     };
-    Some(format!(
-        "{name} can be read by {whom} (mode {mode:04o}): run chmod 600 on it"
-    ))
+    permissions.warnings(name)
+}
+
+// === impl FilePermissions ===
+
+impl FilePermissions {
+    fn warnings(self, name: &str) -> Vec<String> {
+        [self.of_others(name), self.of_owner(name)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Returns a warning if the mode lets users other than the owner read or change the file.
+    ///
+    /// A file of root is probably on a volume of Kubernetes, and the pod's group (`fsGroup`) may read it.
+    fn of_others(self, name: &str) -> Option<String> {
+        const EVERYONE: &str = "every user of this machine";
+        const GROUP: &str = "every user of its group";
+        let Self { mode, owner, user } = self;
+        let whom = |of_others: u32, of_group: u32| {
+            let by_group = (mode & of_group != 0).then_some(GROUP);
+            (mode & of_others != 0).then_some(EVERYONE).or(by_group)
+        };
+        let group_read = if owner == user { 0o040 } else { 0 };
+        let what = match (whom(0o004, group_read), whom(0o002, 0o020)) {
+            (None, None) => return None,
+            (Some(reader), None) => format!("read by {reader}"),
+            (None, Some(writer)) => format!("changed by {writer}"),
+            (Some(reader), Some(writer)) if reader == writer => {
+                format!("read and changed by {reader}")
+            }
+            (Some(reader), Some(writer)) => format!("read by {reader} and changed by {writer}"),
+        };
+        let remedy = match owner == user {
+            true => "chmod 600",
+            false => "chmod g-w,o-rwx",
+        };
+        Some(format!(
+            "{name} can be {what} (mode {mode:04o}): run {remedy} on it"
+        ))
+    }
+
+    /// Returns a warning if the file belongs to a user who could change it.
+    fn of_owner(self, name: &str) -> Option<String> {
+        let Self { owner, user, .. } = self;
+        (owner != user && owner != 0).then(|| {
+            format!(
+                "{name} can be changed by its owner, the user id {owner}, and this process has the user id {user}: run \
+                 chown {user} on it"
+            )
+        })
+    }
 }
 
 #[cfg(test)]

@@ -244,8 +244,13 @@ async fn a_metadata_server_account_beside_a_credential_file_is_an_error() {
     assert!(ran.err.contains(&expected), "{ran:?}");
 }
 
-/// Returns the warnings for a file with this mode, and with this owner if given.
+/// Returns the warnings about readers of a file with this mode, and with this owner if given.
 async fn warned_of_readers(mode: u32, owner: Option<u32>) -> Vec<String> {
+    warned_of(mode, owner, "can be read").await
+}
+
+/// Returns the warnings with these words.
+async fn warned_of(mode: u32, owner: Option<u32>, words: &str) -> Vec<String> {
     use std::os::unix::fs::{PermissionsExt, chown};
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file.json");
@@ -256,7 +261,7 @@ async fn warned_of_readers(mode: u32, owner: Option<u32>) -> Vec<String> {
     assert_eq!(ran.status, Some(0), "{mode:o}: {ran:?}");
     let lines = ran.err.lines();
     lines
-        .filter(|line| line.contains("can be read"))
+        .filter(|line| line.contains(words))
         .map(str::to_owned)
         .collect()
 }
@@ -282,6 +287,20 @@ async fn a_file_that_its_group_or_everyone_can_read_gets_a_warning() {
     }
 }
 
+#[tokio::test]
+async fn a_credential_file_that_others_can_change_gets_a_warning() {
+    for mode in [0o602, 0o620, 0o622, 0o660, 0o666] {
+        let warned = warned_of(mode, None, "changed by").await;
+        assert_eq!(warned.len(), 1, "{mode:o}: {warned:?}");
+        assert!(
+            warned[0].contains(&format!("mode {mode:04o}")),
+            "{warned:?}"
+        );
+        assert!(warned[0].contains("chmod 600"), "{warned:?}");
+    }
+    assert_eq!(warned_of(0o600, None, "can be").await, [""; 0]);
+}
+
 /// A volume of Kubernetes belongs to root and to the group of the pod (`fsGroup`).
 #[tokio::test]
 async fn a_file_of_another_owner_may_be_read_by_its_group() {
@@ -296,6 +315,8 @@ async fn a_file_of_another_owner_may_be_read_by_its_group() {
             "{mode:o}"
         );
     }
+    let owner = warned_of(0o600, Some(4242), "changed by its owner, the user id 4242").await;
+    assert_eq!(owner.len(), 1, "{owner:?}");
     for mode in [0o644, 0o604] {
         assert_eq!(
             warned_of_readers(mode, Some(4242)).await.len(),

@@ -294,3 +294,73 @@ fn an_empty_file_is_reported_as_empty() {
         assert_eq!(error.to_string(), "is empty");
     }
 }
+
+#[test]
+fn a_file_that_others_can_change_gets_a_warning() {
+    const READ: &str = "can be read by every user of this machine (mode ";
+    for (mode, owner, expected) in [
+        (0o600, 7, &[][..]),
+        (0o400, 0, &[]),
+        // A secret volume of Kubernetes, with and without fsGroup.
+        (0o440, 0, &[]),
+        (0o640, 0, &[]),
+        (0o644, 0, &[READ]),
+        (
+            0o602,
+            7,
+            &["can be changed by every user of this machine (mode 0602): run chmod 600"],
+        ),
+        (
+            0o620,
+            7,
+            &["can be changed by every user of its group (mode 0620): run chmod 600"],
+        ),
+        (
+            0o622,
+            7,
+            &["can be changed by every user of this machine (mode 0622)"],
+        ),
+        (
+            0o660,
+            7,
+            &["can be read and changed by every user of its group (mode 0660)"],
+        ),
+        (
+            0o666,
+            7,
+            &["can be read and changed by every user of this machine"],
+        ),
+        (
+            0o664,
+            7,
+            &["can be read by every user of this machine and changed by every user of its group"],
+        ),
+        (
+            0o660,
+            0,
+            &["can be changed by every user of its group (mode 0660): run chmod g-w,o-rwx"],
+        ),
+        (
+            0o600,
+            8,
+            &[
+                "can be changed by its owner, the user id 8, and this process has the user id 7: run chown 7",
+            ],
+        ),
+        (0o644, 8, &[READ, "can be changed by its owner"]),
+    ] {
+        let permissions = FilePermissions {
+            mode,
+            owner,
+            user: 7,
+        };
+        let found = permissions.warnings("\"key.json\"");
+        assert_eq!(found.len(), expected.len(), "{mode:o} {owner}: {found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                found.starts_with(&format!("\"key.json\" {expected}")),
+                "{found}"
+            );
+        }
+    }
+}
