@@ -75,10 +75,9 @@ fn a_damaged_pem_block_is_an_error_that_says_what_is_damaged() {
             InvalidKey::NoEnd,
         ),
         (whole.replacen("\nMII", "\n*II", 1), InvalidKey::NotBase64),
-        (whole.replacen("\nMII", "\nMI", 1), InvalidKey::NotBase64),
     ] {
         let error = SigningKey::from_pem(&text).unwrap_err();
-        assert_eq!(error, expected, "{text}");
+        assert_eq!(error, expected);
         let text = error.to_string();
         assert!(
             text.ends_with(" is expected") && !text.contains("begins with"),
