@@ -1,6 +1,9 @@
 //! Descriptions of the holder of a credential file.
 
+use std::sync::Arc;
+
 use super::CredentialFile;
+use crate::policy::FileChain;
 
 // === impl CredentialFile ===
 
@@ -40,6 +43,26 @@ impl CredentialFile {
             Self::Impersonated(file) => Some(file.source.holder()),
             _ => None,
         }
+    }
+
+    /// Returns the chain of impersonation, if another principal calls for the account's tokens.
+    pub(super) fn file_chain(&self) -> Option<FileChain> {
+        let delegates = match self {
+            Self::Impersonated(file) => &*file.delegates,
+            _ => &[],
+        };
+        let own = match self {
+            Self::Impersonated(file) => file.source.account(),
+            _ => None,
+        };
+        // The caller's own account is left out of the calls.
+        let delegates = delegates.iter().map(|email| &**email);
+        let delegates = delegates.skip_while(|email| Some(*email) == own);
+        Some(FileChain {
+            caller: self.source_holder()?.into(),
+            is_federated: self.is_federated(),
+            accounts: delegates.chain(self.account()).map(Arc::from).collect(),
+        })
     }
 
     /// Describes how the account of the file is impersonated: the caller and the delegates.

@@ -127,6 +127,7 @@ impl Credentials {
             },
             text: self.to_string().into(),
             holder: self.file().map(|file| file.file.holder().into()),
+            chain: self.file().and_then(|file| file.file.file_chain()),
         }
     }
 

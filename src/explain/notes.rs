@@ -4,9 +4,9 @@ use super::{Case, EntryPoints, account_warning, named};
 use crate::destination::{Destination, Host};
 use crate::policy::{
     BaseCredential, Credential, CredentialGrant, DEFAULT_UNIVERSE, Decision, EgressProxy, Existing,
-    FUNCTIONS, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP, SkipReason,
-    TokenKey, TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api, is_under,
-    tagged,
+    FUNCTIONS, FileChain, HeaderMode, HostKind, NO_RULE, Placeholders, Policy, Principal, RUN_APP,
+    SkipReason, TokenKey, TokenKind, UNMATCHED_DENY, USER_ID_TOKENS, is_client_id, is_google_api,
+    is_under, tagged,
 };
 
 /// Hosts of Google that get a token only by a rule, and the rule that is usually meant.
@@ -27,6 +27,9 @@ const IN_PROXY_AUTHORIZATION: &str =
 
 /// The role that impersonates an account.
 const TOKEN_CREATOR: &str = "roles/iam.serviceAccountTokenCreator";
+
+/// The role with which a federated principal gets an account's tokens.
+const FEDERATED_USER: &str = "roles/iam.workloadIdentityUser";
 
 /// The role that Identity-Aware Proxy requires.
 const IAP_ROLE: &str = "roles/iap.httpsResourceAccessor";
@@ -168,40 +171,52 @@ fn token(notes: &mut Vec<String>, case: &Case<'_>, policy: &Policy, key: &TokenK
             Some(via) => format!("the token belongs to {account}, {via}"),
         });
         notes.extend(account_warning(account));
-        notes.extend(roles(&key.principal, policy));
     }
+    let signs = matches!(key.kind, TokenKind::Jwt { .. });
+    notes.extend(roles(&key.principal, policy, signs));
     if case.in_cleartext() {
         notes.push("plaintext=allow: the token travels in cleartext".to_owned());
     }
 }
 
-/// Returns the roles that a chain of impersonation or delegation requires.
-fn roles(principal: &Principal, policy: &Policy) -> Vec<String> {
+/// Returns the roles that a chain of impersonation or delegation requires. `signs`: the account signs a JWT, which the
+/// role of a federated principal does not permit.
+fn roles(principal: &Principal, policy: &Policy, signs: bool) -> Vec<String> {
+    let name = policy.credential_name();
+    let holder = name.holder_or_default();
     match principal {
-        Principal::Attached | Principal::Account(_) | Principal::Source => Vec::new(),
+        Principal::Attached => match &name.chain {
+            Some(chain) => file_roles(chain, signs),
+            None => Vec::new(),
+        },
+        Principal::Account(_) | Principal::Source => Vec::new(),
         Principal::Impersonated(impersonated) => {
             let chain = &impersonated.chain;
-            let holder = policy.credential_name().holder_or_default();
+            let of_file = match &impersonated.base {
+                Principal::Attached => name.chain.as_ref(),
+                _ => None,
+            };
+            if let Some(of_file) = of_file
+                && chain.delegates().is_empty()
+                && of_file.accounts.last().map(|last| &**last) == Some(chain.target())
+            {
+                // The caller of the file impersonates its account itself.
+                return file_roles(of_file, signs);
+            }
             let own = impersonated.base.account().unwrap_or(holder);
             let accounts = chain.delegates().iter().map(|account| &**account);
             // The base's own account needs no role on itself.
             let accounts = accounts.skip_while(|account| *account == own);
-            let mut caller = impersonated.base.name_of(holder);
-            let mut role = match policy.base() {
-                BaseCredential::Federated => "roles/iam.workloadIdentityUser",
-                BaseCredential::Account | BaseCredential::User { .. } => TOKEN_CREATOR,
-            };
-            let mut roles = Vec::new();
-            for account in accounts.chain([chain.target()]) {
-                roles.push(format!("{caller} needs {role} on {account}"));
-                role = TOKEN_CREATOR;
-                account.clone_into(&mut caller);
-            }
-            roles
+            let accounts: Vec<&str> = accounts.chain([chain.target()]).collect();
+            let is_federated = matches!(policy.base(), BaseCredential::Federated)
+                && impersonated.base == Principal::Attached;
+            let mut notes = of_file.map_or_else(Vec::new, |of_file| file_roles(of_file, false));
+            let caller = impersonated.base.name_of(holder);
+            notes.extend(chain_roles(caller, &accounts, is_federated && !signs));
+            notes
         }
         Principal::Delegated(delegated) => {
-            let holder = policy.credential_name().holder_or_default();
-            let mut notes = roles(&delegated.issuer, policy);
+            let mut notes = roles(&delegated.issuer, policy, true);
             notes.push(format!(
                 "the domain's administrator must allow the scopes to the client id of {} (domain-wide delegation)",
                 delegated.issuer.name_of(holder)
@@ -209,6 +224,37 @@ fn roles(principal: &Principal, policy: &Policy) -> Vec<String> {
             notes
         }
     }
+}
+
+/// Returns the roles that the chain in a credential file requires.
+fn file_roles(chain: &FileChain, signs: bool) -> Vec<String> {
+    let accounts: Vec<&str> = chain.accounts.iter().map(|account| &**account).collect();
+    let mut notes = chain_roles(chain.caller.to_string(), &accounts, chain.is_federated);
+    if let Some(account) = accounts.last()
+        && signs
+        && chain.is_federated
+    {
+        notes.push(format!(
+            "{account} needs {TOKEN_CREATOR} on itself, to sign"
+        ));
+    }
+    notes
+}
+
+/// Returns the role that each of these accounts needs on the next one.
+fn chain_roles(mut caller: String, accounts: &[&str], is_federated: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (index, account) in accounts.iter().enumerate() {
+        notes.push(match index == 0 && is_federated {
+            false => format!("{caller} needs {TOKEN_CREATOR} on {account}"),
+            true if accounts.len() == 1 => format!("{caller} needs {FEDERATED_USER} on {account}"),
+            true => format!(
+                "{caller} needs {FEDERATED_USER} on {account} (with delegates {TOKEN_CREATOR} too)"
+            ),
+        });
+        (*account).clone_into(&mut caller);
+    }
+    notes
 }
 
 fn placeholder(case: &Case<'_>) -> String {

@@ -15,6 +15,19 @@ pub(crate) struct CredentialName {
     pub(crate) text: Arc<str>,
     /// The account, person or federated principal that its tokens are issued to, if it is known.
     pub(crate) holder: Option<Arc<str>>,
+    /// How a file's account is impersonated, if another principal calls for its tokens.
+    pub(crate) chain: Option<FileChain>,
+}
+
+/// The chain of impersonation in a credential file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FileChain {
+    /// The name of the principal that impersonates the first account.
+    pub(crate) caller: Arc<str>,
+    /// Whether the caller is a federated principal.
+    pub(crate) is_federated: bool,
+    /// The delegates in the order of the chain, then the account of the file.
+    pub(crate) accounts: Vec<Arc<str>>,
 }
 
 /// Returns the project of a user-managed service account, `NAME@PROJECT.iam.gserviceaccount.com`.
@@ -74,6 +87,7 @@ impl Default for CredentialName {
             source: SourceKind::Metadata,
             text: "the metadata server".into(),
             holder: None,
+            chain: None,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use base::{BaseCredential, FEDERATED_ID_TOKENS, USER_ID_TOKENS};
 pub(crate) use build::{NO_RULE, UNMATCHED_DENY};
 pub(crate) use builtin::DEFAULT_UNIVERSE;
 pub(crate) use builtin::{FUNCTIONS, RUN_APP, is_google_api, is_under};
-pub(crate) use credential_name::{CredentialName, project_of};
+pub(crate) use credential_name::{CredentialName, FileChain, project_of};
 pub(crate) use decision::CLOUD_PLATFORM;
 pub use decision::Credential;
 pub use decision::CredentialGrant;

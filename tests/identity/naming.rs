@@ -327,3 +327,78 @@ async fn a_sidecar_names_kind_file_account_chain_and_project() {
         }
     }
 }
+
+#[tokio::test]
+async fn explain_names_the_roles_of_a_chain_in_a_file() {
+    const CREATOR: &str = "roles/iam.serviceAccountTokenCreator";
+    let google = Google::start().await;
+    let directory = google.directory();
+    let main = directory.main();
+    let (delegate, target) = (directory.address("delegate"), directory.address("target"));
+    let audience = federated(&google)["audience"].clone();
+    let principal = format!("the federated principal of {}", audience.as_str().unwrap());
+    let iap = "--rule=iap.example=id,token=jwt";
+    for (file, args, expected) in [
+        (
+            nested(&google),
+            vec![API],
+            vec![
+                format!("{main} needs {CREATOR} on {delegate}"),
+                format!("{delegate} needs {CREATOR} on {target}"),
+            ],
+        ),
+        (
+            nested_user(&google),
+            vec![API],
+            vec![format!("jane@example.com needs {CREATOR} on {target}")],
+        ),
+        (
+            federated(&google),
+            vec![API],
+            vec![format!(
+                "{principal} needs roles/iam.workloadIdentityUser on {target}"
+            )],
+        ),
+        (
+            federated(&google),
+            vec![iap, "https://iap.example/"],
+            vec![
+                format!("{principal} needs roles/iam.workloadIdentityUser on {target}"),
+                format!("{target} needs {CREATOR} on itself, to sign"),
+            ],
+        ),
+        (
+            federated(&google),
+            vec!["--impersonate-service-account=x@p.example", API],
+            vec![
+                format!("{principal} needs roles/iam.workloadIdentityUser on {target}"),
+                format!("{target} needs {CREATOR} on x@p.example"),
+            ],
+        ),
+        (
+            federated(&google),
+            vec!["--impersonate-service-account=TARGET", API],
+            vec![format!(
+                "{principal} needs roles/iam.workloadIdentityUser on {target}"
+            )],
+        ),
+        (service_account(&google), vec![API], vec![]),
+    ] {
+        let args: Vec<String> = args
+            .iter()
+            .map(|arg| arg.replace("TARGET", &target))
+            .collect();
+        let args: Vec<&str> = ["explain", "--json"]
+            .into_iter()
+            .chain(args.iter().map(String::as_str))
+            .collect();
+        let ran = crate::run_with(&google, &file, &args).await;
+        let explained: Value = serde_json::from_str(&ran.out).unwrap();
+        let notes = explained["notes"].as_array().unwrap().iter();
+        let roles: Vec<&str> = notes
+            .filter_map(Value::as_str)
+            .filter(|note| note.contains(" needs roles/iam."))
+            .collect();
+        assert_eq!(roles, expected, "{args:?}");
+    }
+}
