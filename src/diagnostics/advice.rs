@@ -13,6 +13,7 @@ impl TokenFault {
             Self::Failing => "The metadata server fails",
             Self::Forbidden => "This workload may not use the account",
             Self::WrongServer => "No metadata server at its address",
+            Self::InvalidScope => "The scope or audience is not accepted",
             Self::Limited => "The metadata server limits this instance",
             Self::Malformed => "The metadata server's response is not a token",
             Self::NoAccount => "No such service account here",
@@ -24,6 +25,29 @@ impl TokenFault {
             Self::TimedOut => "The metadata server is too slow",
             Self::Unreachable => "The metadata server cannot be reached",
             Self::Unsupported => "This credential cannot issue the token",
+        }
+    }
+
+    /// Returns a title that fits every kind of source: the heading of the entry in docs/errors.md.
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Self::Failing => "The source of tokens fails",
+            Self::Forbidden => "This identity may not get the token",
+            Self::WrongServer => "Another server answers in place of the source of tokens",
+            Self::Limited => "The source of tokens limits this identity",
+            Self::Malformed => "The response is not a token",
+            Self::NoAccount => "No such service account",
+            Self::Refused => "The source of tokens refuses the request",
+            Self::TimedOut => "The source of tokens is too slow",
+            Self::Unreachable => "The source of tokens cannot be reached",
+            Self::Aborted
+            | Self::Disabled
+            | Self::InvalidScope
+            | Self::NoSubjectToken
+            | Self::NotImpersonated
+            | Self::NothingFound
+            | Self::ProxyRefused
+            | Self::Unsupported => self.title(),
         }
     }
 
@@ -48,6 +72,10 @@ impl TokenFault {
             Self::WrongServer => {
                 "Another server answers at the metadata server's address, and its answer was refused: check \
                  GCE_METADATA_HOST, and any proxy or firewall that intercepts 169.254.169.254."
+            }
+            Self::InvalidScope => {
+                "The detail names the scope or audience: correct scope= or audience= of the rule or route, or what the \
+                 client requests."
             }
             Self::Limited => {
                 "A process on this instance calls the metadata server too often: find the container that does not cache \
@@ -218,6 +246,14 @@ impl ErrorKind {
 // === impl Problem ===
 
 impl Problem {
+    /// Returns the heading of the entry in docs/errors.md, which is the same for every source.
+    pub(crate) const fn heading(&self) -> &'static str {
+        match self.fault() {
+            Some((fault, _)) => fault.heading(),
+            None => self.kind().row().title,
+        }
+    }
+
     /// Returns the title: what happened, in a few words.
     pub(crate) const fn title(&self) -> &'static str {
         match self.fault() {

@@ -61,6 +61,7 @@ impl TokenFault {
             Self::Disabled => entry!("token-disabled"),
             Self::Failing => entry!("token-source-failing"),
             Self::Forbidden => entry!("token-forbidden"),
+            Self::InvalidScope => entry!("token-invalid-scope"),
             Self::Limited => entry!("token-limited"),
             Self::Malformed => entry!("token-malformed"),
             Self::NoAccount => entry!("token-no-account"),

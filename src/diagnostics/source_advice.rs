@@ -47,6 +47,7 @@ impl TokenFault {
             (
                 Self::Aborted
                 | Self::Disabled
+                | Self::InvalidScope
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
                 | Self::NothingFound
@@ -74,6 +75,10 @@ impl TokenFault {
             (Self::WrongServer, _) => {
                 "Another server answers in place of the endpoint, and its answer was refused: check any proxy in between. \
                  If the detail is about a certificate, add the root of a proxy that inspects TLS with --upstream-ca."
+            }
+            (Self::InvalidScope, SourceKind::AuthorizedUser) => {
+                "The detail names the scope: correct scope= of the rule or route, or log in with that scope: `gcloud auth \
+                 application-default login --scopes=SCOPES`."
             }
             (Self::Limited, _) => {
                 "Too many tokens are requested with this credential: find its other users. The sidecar asks once per \
@@ -105,6 +110,7 @@ impl TokenFault {
             (
                 Self::Aborted
                 | Self::Disabled
+                | Self::InvalidScope
                 | Self::NoSubjectToken
                 | Self::NotImpersonated
                 | Self::NothingFound
@@ -114,6 +120,24 @@ impl TokenFault {
                 _,
             ) => self.advice(),
         }
+    }
+}
+
+impl TokenFault {
+    /// Returns each different advice, with the sources that it is for.
+    pub fn advice_by_source(self) -> Vec<(String, &'static str)> {
+        let mut all: Vec<(String, &'static str)> = Vec::new();
+        for source in SourceKind::ALL {
+            let (name, advice) = (source.credential(), self.advice_of(source));
+            match all.iter_mut().find(|(_, other)| *other == advice) {
+                Some((names, _)) => {
+                    names.push_str(", ");
+                    names.push_str(name);
+                }
+                None => all.push((name.to_owned(), advice)),
+            }
+        }
+        all
     }
 }
 

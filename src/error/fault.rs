@@ -15,6 +15,8 @@ pub enum TokenFault {
     Forbidden,
     /// The server that answers is not a metadata server.
     WrongServer,
+    /// The endpoint does not accept a requested scope or audience: `invalid_scope`.
+    InvalidScope,
     /// The metadata server limits this instance: 429.
     Limited,
     /// The answer is not a usable token.
@@ -43,12 +45,13 @@ pub enum TokenFault {
 
 impl TokenFault {
     /// Every fault.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Aborted,
         Self::Disabled,
         Self::Failing,
         Self::Forbidden,
         Self::WrongServer,
+        Self::InvalidScope,
         Self::Limited,
         Self::Malformed,
         Self::NoAccount,
@@ -76,6 +79,7 @@ impl TokenFault {
             Self::ProxyRefused => ErrorKind::ProxyRefused,
             Self::Forbidden
             | Self::WrongServer
+            | Self::InvalidScope
             | Self::Malformed
             | Self::NoAccount
             | Self::NotImpersonated

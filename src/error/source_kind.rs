@@ -19,7 +19,6 @@ pub(crate) enum SourceKind {
 
 impl SourceKind {
     /// Every kind.
-    #[cfg(test)]
     pub(crate) const ALL: [Self; 5] = [
         Self::Metadata,
         Self::ServiceAccount,
@@ -36,6 +35,17 @@ impl SourceKind {
             Self::AuthorizedUser => "authorized_user",
             Self::Impersonation => "impersonation",
             Self::Sts => "sts",
+        }
+    }
+
+    /// Returns the name of the credential in the documentation.
+    pub(crate) const fn credential(self) -> &'static str {
+        match self {
+            Self::Metadata => "metadata server",
+            Self::ServiceAccount => "key file",
+            Self::AuthorizedUser => "login",
+            Self::Impersonation => "impersonation",
+            Self::Sts => "federation",
         }
     }
 

@@ -85,8 +85,8 @@ pub(super) fn head_only(response: Response<ResponseBody>) -> Response<ResponseBo
 pub(super) fn problem_json(problem: &Problem) -> String {
     let row = problem.kind().row();
     let body = json!({
-        "type": problem.kind().page(),
-        "title": row.title,
+        "type": problem.page(),
+        "title": problem.heading(),
         "status": row.status.as_u16(),
         "detail": problem.detail(),
     });

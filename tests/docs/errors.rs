@@ -48,7 +48,15 @@ fn every_error_has_an_entry_at_its_type_url() {
         let id = id(fault.page());
         assert!(ids.insert(id), "{id} twice");
         let facts = format!("HTTP {}", fault.kind().row().status.as_u16());
-        entry(&mut text, id, fault.title(), &facts, fault.advice());
+        let advice = match &*fault.advice_by_source() {
+            [(_, advice)] => (*advice).to_owned(),
+            all => all
+                .iter()
+                .map(|(sources, advice)| format!("- {sources}: {advice}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        };
+        entry(&mut text, id, fault.heading(), &facts, &advice);
     }
     expect_generated(ERRORS, "faults", &text);
 }

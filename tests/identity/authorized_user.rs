@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::federation::{called_as, called_until, sidecar};
+use super::federation::{call, called_as, called_until, sidecar};
+use super::support::app::text;
 use super::support::google::{Endpoint, Endpoints, Fault, Google, Jwt};
 use super::{IAP, RUN_APP, STORAGE, authorized_user, run_with};
 
@@ -285,4 +286,37 @@ async fn exec_calls_a_private_service_with_the_login() {
     let ran = run_with(&google, &authorized_user(&google), &curl).await;
     assert_eq!(ran.status, Some(0), "{ran:?}");
     assert!(ran.out.contains("apps.googleusercontent.com"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_scope_that_a_login_may_not_get_is_named_with_the_remedy() {
+    let google = Google::start().await;
+    let file = authorized_user(&google);
+    let scope = "https://www.googleapis.com/auth/drive.readonly";
+    let rule = format!("--rule=www.googleapis.com=access,scope={scope}");
+    let sidecar = sidecar(&google, &file, &[&rule]).await;
+    let response = call(&sidecar, "http://www.googleapis.com/drive").await;
+    assert_eq!(response.status(), 502, "{}", text(&response));
+    let problem: serde_json::Value = serde_json::from_str(text(&response)).unwrap();
+    let page = problem["type"].as_str().unwrap();
+    assert!(
+        page.ends_with("docs/errors.md#token-invalid-scope"),
+        "{problem}"
+    );
+    assert_eq!(problem["title"], "The scope or audience is not accepted");
+    let detail = problem["detail"].as_str().unwrap();
+    for part in [
+        "invalid_scope",
+        "scope= of the rule",
+        &format!("login --scopes={scope}"),
+    ] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    let line = sidecar.logged(|line| line["advice"].is_string()).await;
+    assert_eq!(line["help"], page, "{line}");
+    let advice = line["advice"].as_str().unwrap();
+    assert!(
+        advice.contains("scope=") && !advice.contains("Log in again"),
+        "{line}"
+    );
 }

@@ -382,7 +382,9 @@ fn not_issued(error: &Error) -> NotIssued {
         Some(TokenFault::Limited) => StatusCode::TOO_MANY_REQUESTS,
         Some(TokenFault::NoAccount) => StatusCode::NOT_FOUND,
         Some(TokenFault::Forbidden | TokenFault::NotImpersonated) => StatusCode::FORBIDDEN,
-        Some(TokenFault::Refused | TokenFault::Unsupported) => StatusCode::BAD_REQUEST,
+        Some(TokenFault::InvalidScope | TokenFault::Refused | TokenFault::Unsupported) => {
+            StatusCode::BAD_REQUEST
+        }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
     NotIssued {

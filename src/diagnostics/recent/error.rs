@@ -161,6 +161,7 @@ impl ErrorSubject {
             | TokenFault::Limited => true,
             TokenFault::Aborted
             | TokenFault::Forbidden
+            | TokenFault::InvalidScope
             | TokenFault::Malformed
             | TokenFault::NoAccount
             | TokenFault::NotImpersonated

@@ -88,7 +88,8 @@ impl AuthorizedUserSource {
             };
             accept(token, start, now)
         };
-        let hint = |error: &_| login::hint(error, LOG_IN);
+        let hint =
+            |error: &_| login::scope_hint(error, &scopes).or_else(|| login::hint(error, LOG_IN));
         self.client
             .fetch(&what, &self.file.token_url, priority, attempt, hint)
             .await

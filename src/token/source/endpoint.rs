@@ -218,9 +218,15 @@ fn success(answer: Response<Bytes>, secrets: &RequestSecrets) -> Result<Bytes, A
     } else {
         message
     };
+    let error = AttemptError::answered(head.status, &head.headers, message);
+    let fault = match code.as_deref() {
+        Some("invalid_scope") if error.fault == TokenFault::Refused => TokenFault::InvalidScope,
+        _ => error.fault,
+    };
     Err(AttemptError {
+        fault,
         code,
-        ..AttemptError::answered(head.status, &head.headers, message)
+        ..error
     })
 }
 
@@ -301,6 +307,9 @@ fn advice(error: &AttemptError) -> Option<String> {
             "does a proxy inspect TLS? Then give its certificate authority to --upstream-ca"
         }
         TokenFault::WrongServer => "check the port, and any proxy or firewall in between",
+        TokenFault::InvalidScope => {
+            "correct scope= or audience= of the rule or route, or what the client requests"
+        }
         TokenFault::ProxyRefused => {
             "let the proxy permit CONNECT to this host, correct the credentials in --upstream-proxy, or add the host to \
              --no-upstream-proxy"
