@@ -2,19 +2,23 @@
 
 import gzip
 import os
+import re
 import shutil
+from datetime import datetime, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import tools
 from project import ROOT, run
 
 HERE = Path(__file__).resolve().parent
+MAINTAINER = re.search("^maintainer: (.*)$", (HERE / "nfpm.yaml").read_text(), re.MULTILINE)[1]
 
 
 def write(project, target, binary, texts, out):
     stage = ROOT / "target" / "release-stage" / target
     shutil.rmtree(stage, ignore_errors=True)
-    lay_out(stage, binary, texts)
+    lay_out(stage, project, binary, texts)
     env = os.environ | {
         "ARCH": tools.architecture(target), "VERSION": project.version, "SOURCE_DATE_EPOCH": str(project.epoch),
     }
@@ -22,11 +26,12 @@ def write(project, target, binary, texts, out):
         run(tools.nfpm(), "package", "--config", HERE / "nfpm.yaml", "--packager", packager, "--target", out, cwd=stage, env=env)
 
 
-def lay_out(stage, binary, texts):
+def lay_out(stage, project, binary, texts):
     """Writes the files for nfpm.yaml, all with the time that nFPM sets."""
     files = {"sidentity": binary.read_bytes(), "copyright": (HERE / "copyright").read_bytes()}
     unit = (ROOT / "deploy" / "systemd" / "sidentity.service").read_text()
     files["sidentity.service"] = packaged(unit).encode()
+    files["changelog.gz"] = gzip.compress(debian_changelog(project).encode(), 9, mtime=0)
     files["sidentity.yaml"] = (ROOT / "deploy" / "systemd" / "sidentity.yaml").read_bytes()
     files["sysusers.conf"] = (HERE / "sysusers.conf").read_bytes()
     for script in (HERE / "scripts").iterdir():
@@ -35,12 +40,21 @@ def lay_out(stage, binary, texts):
         if path.startswith("man/"):
             files[f"{path}.gz"] = gzip.compress(content, 9, mtime=0)
         elif path == "CHANGELOG.md":
-            files["changelog.gz"] = gzip.compress(content, 9, mtime=0)
+            files["CHANGELOG.md.gz"] = gzip.compress(content, 9, mtime=0)
         else:
             files[path] = content
     for path, content in files.items():
         (stage / path).parent.mkdir(parents=True, exist_ok=True)
         (stage / path).write_bytes(content)
+
+
+def debian_changelog(project):
+    """Returns the changelog in the format of Debian's policy (4.4), with this version alone."""
+    return (
+        f"sidentity ({project.version}) unstable; urgency=medium\n\n"
+        "  * The changes are listed in CHANGELOG.md.gz beside this file.\n\n"
+        f" -- {MAINTAINER}  {format_datetime(datetime.fromtimestamp(project.epoch, timezone.utc))}\n"
+    )
 
 
 def packaged(unit):

@@ -1,6 +1,7 @@
 """The result of deploy/release/build, with the static binary of the other tests. test_release_full.py builds
 everything."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -132,6 +133,17 @@ def test_the_bill_of_materials_matches_the_lock_file(dist):
         (checksum,) = component["hashes"]
         assert checksum["content"] == locked[component["name"], component["version"]]["checksum"]
     assert str(ROOT) not in json.dumps(bill)
+
+
+def test_the_debian_package_has_a_changelog_in_debians_format(dist, tmp_path):
+    subprocess.run(["dpkg-deb", "--extract", only(dist, "*.deb"), tmp_path], check=True)
+    docs = tmp_path / "usr" / "share" / "doc" / "sidentity"
+    changelog = gzip.decompress((docs / "changelog.gz").read_bytes()).decode()
+    title, entry, author = changelog.strip("\n").split("\n\n")
+    assert title == f"sidentity ({VERSION}) unstable; urgency=medium"
+    assert entry.startswith("  * ")
+    assert re.fullmatch(r" -- [^<]+ <\S+@\S+>  \w{3}, \d{2} \w{3} \d{4} [\d:]{8} \+0000", author)
+    assert gzip.decompress((docs / "CHANGELOG.md.gz").read_bytes()).startswith(b"# Changelog")
 
 
 SESSION = """
