@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::exit::Exit;
 use super::runtime::runtime;
-use crate::config::{ADMIN_PORT, Env, OptionKey};
+use crate::config::{ADMIN_PORT, Env, OptionKey, parse_duration};
 use crate::error::BoxError;
 
 /// The default admin address.
@@ -44,7 +44,7 @@ pub(super) struct Health {
 #[derive(Debug, clap::Args)]
 pub(super) struct Wait {
     /// The longest wait
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     max: Duration,
     /// The sidecar's admin address [default: SIDENTITY_ADMIN, or 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", value_parser = address)]

@@ -43,6 +43,7 @@ pub use raw::{RawConfig, RawEntry, RawFields, Spanned};
 pub use resolve::roots::{usable as certificates, usable_text as certificates_in};
 pub use resolve::upstream_proxy::check as check_upstream_proxy;
 pub use unknown::unknown_variables;
+pub(crate) use value::duration::any as parse_duration;
 pub use yaml::Yaml;
 
 /// The default port of the admin listener.

@@ -181,6 +181,19 @@ async fn health_and_wait_probe_a_running_sidecar() {
     assert_eq!(output.status.code(), Some(1));
 }
 
+/// The message is that of every other duration.
+#[test]
+fn a_wrong_time_of_wait_is_answered_with_the_form_of_a_time() {
+    for (time, words) in [
+        ("x", "is not a duration: write 5s, 500ms or 1m30s"),
+        ("5", "has no unit: write 5s"),
+    ] {
+        let output = sidentity(&["wait", "--max", time], &[]);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(err(&output).contains(words), "{}", err(&output));
+    }
+}
+
 #[test]
 fn a_port_in_use_is_reported_on_one_line() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -8,7 +8,7 @@ use super::super::diagnostic::quote;
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Parses `5s`, `1m30s`, `500ms` and `0s`.
-pub(in crate::config) fn any(text: &str) -> Result<Duration, String> {
+pub(crate) fn any(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!("{} has no unit: write {text}s", quote(text)));
