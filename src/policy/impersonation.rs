@@ -38,7 +38,7 @@ impl Impersonation {
     /// # Errors
     ///
     /// An account is not a valid e-mail address. The error names it and the expected form.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str = "write TARGET, or A,B,TARGET where A impersonates B and B impersonates TARGET, each an e-mail \
                             address such as my-account@my-project.iam.gserviceaccount.com";
         let mut accounts: Vec<&str> = text.split(',').map(str::trim).collect();
@@ -58,7 +58,7 @@ impl Impersonation {
     }
 
     /// Returns the delegates, starting with the account that the base credential impersonates.
-    pub(crate) fn delegates(&self) -> &[Arc<str>] {
+    pub fn delegates(&self) -> &[Arc<str>] {
         &self.delegates
     }
 
@@ -68,7 +68,7 @@ impl Impersonation {
     }
 
     /// Returns the account whose tokens are issued.
-    pub(crate) fn target(&self) -> &str {
+    pub fn target(&self) -> &str {
         &self.target
     }
 }

@@ -56,7 +56,7 @@ pub struct Impersonated {
 
 impl Principal {
     /// Returns the e-mail address of the account or of the delegated user, or `None` for the base credential's own.
-    pub(crate) fn account(&self) -> Option<&str> {
+    pub fn account(&self) -> Option<&str> {
         match self {
             Self::Attached | Self::Source => None,
             Self::Account(email) => Some(email),
